@@ -1,0 +1,42 @@
+"""The two kinds of failure that are exceptions. The third, a refusal, is a value (`Outcome`).
+
+`InvalidInput`  the caller's fault, found before anything was sent anywhere.
+`Outage`        the engine cannot do it now; says whether anything may have happened.
+`Corruption`    a bug or a damaged file: stops the partition or the process, is never retried.
+`ConfigError`   a setting is wrong; its text is the one line the operator reads.
+"""
+
+
+class WalletError(Exception):
+    """Base of every exception that this package raises on purpose."""
+
+
+class InvalidInput(WalletError):
+    """The request is malformed. `code` is a stable code of the HTTP contract (a 400)."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+class Outage(WalletError):
+    """The engine cannot answer now (a 503). Retrying with the same transaction id is always safe.
+
+    `code` is `overloaded`, `partition_unavailable`, `journal_unavailable` or `outcome_unknown`. Every code but
+    `outcome_unknown` promises that nothing was done and nothing will be.
+    """
+
+    def __init__(self, code: str, detail: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+class Corruption(WalletError):
+    """Something that must never be is: a fork, a broken frame, an outcome that replay does not reproduce."""
+
+
+class ConfigError(WalletError):
+    """A setting or the environment is wrong; the text says in one line what to change."""

@@ -1,0 +1,37 @@
+"""Every bound of the engine that is not configuration, in one place.
+
+Names end in the unit and `_max` / `_min`, so that a reader sees what a number means where it is used.
+"""
+
+from typing import Final
+
+#: Largest magnitude of any amount or balance: the largest integer an IEEE double holds exactly (2^53 - 1).
+#: Lua 5.1 inside Redis computes with doubles, so this is a limit of correctness, not of taste.
+AMOUNT_MINOR_MAX: Final = 2**53 - 1
+
+ACCOUNT_ID_LENGTH_MAX: Final = 64
+
+#: Transfers in one `POST /v1/transfers/batch`.
+BATCH_CALL_TRANSFERS_MAX: Final = 10_000
+BODY_BYTES_MAX: Final = 4 * 1024 * 1024
+
+#: Operations in one script call; keeps a call under about 5 ms of Redis time.
+SCRIPT_OPERATIONS_MAX: Final = 400
+
+#: Transfers a service has accepted and not yet answered.
+IN_FLIGHT_TRANSFERS_MAX: Final = 100_000
+
+#: Entries of one partition's stream not yet trimmed. Past it the journal is too far behind to take more.
+STREAM_ENTRIES_MAX: Final = 100_000
+
+#: How old an operation may be when Redis executes it. Older ones were held by a stopped process.
+ISSUED_AGE_MS_MAX: Final = 5 * 60 * 1000
+
+#: How long the memory of a transaction id lasts at least (two windows are consulted).
+RETENTION_MS_MIN: Final = 24 * 3600 * 1000
+
+#: An entry open longer than this is never driven blindly: the receiver's journal is consulted first.
+OPEN_ENTRY_AGE_MS_MAX: Final = 3600 * 1000
+
+PARTITIONS_MAX: Final = 4096
+SLOTS: Final = 16384

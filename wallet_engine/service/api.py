@@ -1,0 +1,85 @@
+"""What the HTTP layer may ask of the wallet: the types that cross that border.
+
+Ids and amounts in here are already validated; amounts are minor units. A refusal is a value, an outage is
+`domain.errors.Outage`.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+
+class TransferCommand(NamedTuple):
+    """One transfer to make. `transaction` is the packed id (`domain.ids.pack_transaction_id`)."""
+
+    from_account: str
+    to_account: str
+    amount_minor: int
+    currency: str
+    transaction: str
+
+
+class TransferAnswer(NamedTuple):
+    """`outcome` is an `Outcome` character: `+` paid, a decline, or `!` conflict."""
+
+    outcome: str
+    replayed: bool
+
+
+class CurrencyBalance(NamedTuple):
+    currency: str
+    balance_minor: int
+    overdraft_limit_minor: int
+
+
+class AccountView(NamedTuple):
+    """`status` is `active`, `frozen` or `closed`; balances are ordered by currency."""
+
+    account_id: str
+    status: str
+    balances: tuple[CurrencyBalance, ...]
+
+
+class BalanceView(NamedTuple):
+    """A durable balance. `partition` and `seq` are None for a system account: it has a stripe in each."""
+
+    balance_minor: int
+    partition: int | None
+    seq: int | None
+
+
+class Readiness(NamedTuple):
+    ready: bool
+    reason: str
+
+
+class Wallet(Protocol):
+    """Every method may raise `Outage`."""
+
+    async def open_account(
+        self, account_id: str, currency: str, overdraft_limit_minor: int | None
+    ) -> tuple[str, AccountView | None]:
+        """Outcome `+` created, `=` was there; `!` when it was there with another limit, or a decline (no view)."""
+        ...
+
+    async def account(self, account_id: str) -> AccountView | None: ...
+
+    async def balance(self, account_id: str, currency: str) -> BalanceView | None: ...
+
+    async def set_flags(self, account_id: str, action: str) -> tuple[str, AccountView | None]:
+        """`action` is freeze, unfreeze or close. Outcome `+` or `=` with the account, else a decline."""
+        ...
+
+    async def transfer(self, command: TransferCommand) -> TransferAnswer: ...
+
+    async def transfer_many(self, commands: Sequence[TransferCommand]) -> list[str]:
+        """One string per command, in order: an `Outcome` character, or the code of an outage for this one.
+
+        Raises `Outage` only when none of the transfers was accepted.
+        """
+        ...
+
+    async def find_transfer(self, from_account: str, transaction: str) -> str | None:
+        """`+`, a decline's character, `~` while pending, None when not known."""
+        ...
+
+    def readiness(self) -> Readiness: ...
