@@ -1,0 +1,10 @@
+-- Outcome characters, as in wallet_engine/domain/outcomes.py (a test compares the two).
+local APPLIED = '+'
+local REPEATED = '='
+local CONFLICT = '!'
+local UNKNOWN_ACCOUNT = 'a'
+local CLOSED = 'c'
+local FROZEN = 'f'
+local INSUFFICIENT_FUNDS = 'i'
+local BALANCE_LIMIT = 'l'
+local BALANCE_NOT_ZERO = 'z'

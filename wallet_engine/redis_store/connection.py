@@ -1,0 +1,127 @@
+"""One pipelined connection to one Redis node, on hiredis: the write path.
+
+Nothing is ever retried here. A command was either never sent (`NotSent`), answered (a reply, or a
+`hiredis.ReplyError` value), or lost with the connection (`ConnectionLost`: it may have run).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import hiredis
+
+from wallet_engine.domain.errors import WalletError
+
+#: Commands sent and not yet answered on one connection.
+COMMANDS_IN_FLIGHT_MAX: Final = 4096
+CONNECT_TIMEOUT_S: Final = 2.0
+#: A node that answers nothing for so long is given up; what it was asked is of unknown outcome.
+REPLY_TIMEOUT_S: Final = 5.0
+
+Reply = Any
+Callback = Callable[[Reply], None]
+
+
+class NotSent(WalletError):
+    """The command was not sent: no connection, or too many commands in flight."""
+
+
+class ConnectionLost(WalletError):
+    """The connection broke before the reply came: whether the command ran is not known."""
+
+
+class Connection(asyncio.Protocol):
+    """Commands go out in order, replies come back in order; each reply is handed to its command's callback."""
+
+    def __init__(self, address: str, on_lost: Callable[["Connection"], None]) -> None:
+        self.address = address
+        self._on_lost = on_lost
+        self._reader = hiredis.Reader()
+        self._waiting: deque[Callback] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._answered_s = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._watchdog: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        state = "open" if self._transport else "closed"
+        return f"<Connection {self.address} {state} in_flight={len(self._waiting)}>"
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._waiting)
+
+    @classmethod
+    async def open(cls, address: str, on_lost: Callable[["Connection"], None]) -> "Connection":
+        """Connect to `host:port`. Raises OSError or TimeoutError."""
+        host, _, port = address.rpartition(":")
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            _, connection = await loop.create_connection(lambda: cls(address, on_lost), host, int(port))
+        return connection
+
+    def send(self, command: bytes, callback: Callback) -> None:
+        """Queue one packed command; `callback` gets the reply, a `ReplyError` or `ConnectionLost`."""
+        if self._transport is None or len(self._waiting) >= COMMANDS_IN_FLIGHT_MAX:
+            raise NotSent(f"{self!r} takes no command")
+        if not self._waiting:
+            self._answered_s = self._loop.time()
+        self._waiting.append(callback)
+        self._transport.write(command)
+
+    async def call(self, *words: str | int | bytes) -> Reply:
+        """Send one command and wait for its reply. Raises what `send` and the reply say."""
+        future: asyncio.Future[Reply] = self._loop.create_future()
+
+        def resolve(reply: Reply) -> None:
+            if future.done():
+                return
+            if isinstance(reply, Exception):
+                future.set_exception(reply)
+            else:
+                future.set_result(reply)
+
+        self.send(hiredis.pack_command(words), resolve)
+        return await future
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio.Protocol ------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        self._answered_s = self._loop.time()
+        reader, waiting = self._reader, self._waiting
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not False:
+                waiting.popleft()(reply)
+        except (hiredis.ProtocolError, IndexError):
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        lost = ConnectionLost(f"connection to {self.address} lost: {exc or 'closed'}")
+        waiting, self._waiting = self._waiting, deque()
+        for callback in waiting:
+            callback(lost)
+        self._on_lost(self)
+
+    def _watch(self) -> None:
+        if self._waiting and self._loop.time() - self._answered_s > REPLY_TIMEOUT_S:
+            self.close()
+        else:
+            self._watchdog = self._loop.call_later(REPLY_TIMEOUT_S / 4, self._watch)

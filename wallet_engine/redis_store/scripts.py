@@ -1,0 +1,49 @@
+"""The Lua scripts: found in a checkout or in an installed wheel, includes resolved, digests computed."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from wallet_engine.domain.errors import ConfigError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_include = re.compile(r"^--@include (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script's whole text and the SHA-1 digest under which Redis caches it."""
+
+    name: str
+    text: str
+    sha: str
+
+
+def _directory() -> Path:
+    for candidate in (_PACKAGE / "_lua", _PACKAGE.parent / "lua"):
+        if (candidate / "apply.lua").is_file():
+            return candidate
+    raise ConfigError("the lua/ scripts are neither in the installed package nor beside it: reinstall wallet-engine")
+
+
+@cache
+def load_script(name: str, *, replay: bool = False) -> Script:
+    """The script `lua/<name>.lua`. `replay` selects the variant that re-executes recorded entries.
+
+    The variants differ in their text, hence in their digest: loading one never makes the other callable.
+    """
+    directory = _directory()
+
+    def include(match: re.Match[str]) -> str:
+        return (directory / match[1]).read_text()
+
+    body = _include.sub(include, (directory / f"{name}.lua").read_text())
+    text = f"local REPLAY = {'true' if replay else 'false'}\n{body}"
+    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def service_scripts() -> tuple[Script, ...]:
+    """The scripts that services call; recovery loads them into a node as its last act."""
+    return tuple(load_script(name) for name in ("apply", "read_account", "read_transfer"))

@@ -1,0 +1,95 @@
+"""Which node of a shard is primary, and whether a node is fit to hold money; asked through redis-py.
+
+The answer comes from Redis itself, never from a guess: each node of the shard is asked how it sees itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from redis.exceptions import RedisError
+
+from wallet_engine.domain.errors import ConfigError
+
+_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One line of `CLUSTER NODES`, as the asked node says it of itself."""
+
+    address: str
+    node_id: str
+    is_primary: bool
+    config_epoch: int
+    slots: tuple[range, ...]
+
+    def owns(self, slot: int) -> bool:
+        return any(slot in slots for slots in self.slots)
+
+
+def connect(address: str, *, timeout_s: float = _TIMEOUT_S) -> "redis.Redis[Any]":
+    """A redis-py client of one node for administration: no retries, text replies."""
+    host, _, port = address.rpartition(":")
+    return redis.Redis(
+        host=host,
+        port=int(port),
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        decode_responses=True,
+        protocol=2,
+        retry=None,
+    )
+
+
+def parse_myself(address: str, cluster_nodes: str) -> NodeView:
+    """The line flagged `myself` of a `CLUSTER NODES` reply (columns: redis.io/commands/cluster-nodes)."""
+    for line in cluster_nodes.splitlines():
+        words = line.split(" ")
+        flags = words[2].split(",")
+        if "myself" in flags:
+            slots = []
+            for word in words[8:]:
+                if not word.startswith("["):
+                    first, _, last = word.partition("-")
+                    slots.append(range(int(first), int(last or first) + 1))
+            return NodeView(address, words[0], "master" in flags, int(words[6]), tuple(slots))
+    raise ConfigError(f"Redis at {address} does not name itself in CLUSTER NODES")
+
+
+def view_node(address: str) -> NodeView | None:
+    """How the node sees itself, or None when it does not answer."""
+    client = connect(address)
+    try:
+        return parse_myself(address, str(client.execute_command("CLUSTER NODES", NEVER_DECODE="")))
+    except (RedisError, OSError):
+        return None
+    finally:
+        client.close()
+
+
+def find_primary(nodes: Sequence[str]) -> NodeView | None:
+    """The primary among a shard's nodes: of those that call themselves one, the highest configuration epoch."""
+    views = [view for address in nodes if (view := view_node(address)) is not None and view.is_primary]
+    owners = [view for view in views if view.slots] or views
+    return max(owners, key=lambda view: view.config_epoch, default=None)
+
+
+def check_settings(address: str) -> None:
+    """Refuse a node that could lose or evict money. Raises `ConfigError` with the line to change."""
+    client = connect(address)
+    try:
+        info: dict[str, Any] = client.info("cluster")
+        if not info.get("cluster_enabled"):
+            raise ConfigError(f"Redis at {address} is not in cluster mode: set `cluster-enabled yes` and restart it")
+        policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
+        if policy != "noeviction":
+            raise ConfigError(
+                f"Redis at {address} has maxmemory-policy {policy}, which may evict balances: "
+                f"run CONFIG SET maxmemory-policy noeviction"
+            )
+    except (RedisError, OSError) as error:
+        raise ConfigError(f"Redis at {address} does not answer: {error}") from None
+    finally:
+        client.close()
