@@ -1,6 +1,7 @@
 """ISO 4217 (list one, active codes): currency -> decimal digits of its minor unit.
 
-Codes without a minor unit of account (metals, bond-market units, XXX, XTS) are left out: no wallet holds them.
+Codes without a minor unit of account (metals, bond-market units, XXX, XTS) are left out: no wallet
+holds them.
 """
 
 from typing import Final

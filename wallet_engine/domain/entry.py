@@ -18,24 +18,31 @@ An operation is six fields separated by one space, whatever its kind::
     kind id a b n ccy
 
     kind  id          a         b                   n          ccy
-    o     -           account   limit, or "-"       0          CCY   open_account (limit: overdraft, minor units)
+    o     -           account   limit, or "-"       0          CCY   open_account; overdraft limit
     t     txid        from      to                  minor      CCY   transfer, both sides in this partition
     d     txid        from      to                  minor      CCY   debit: from -> @transit
-    c     p.seq       to        idx                 minor      CCY   credit: @transit -> to, for operation idx of
-                                                                     entry seq of partition p
-    r     txid        from      seq.idx.outcome     minor      CCY   refund: @transit -> from; outcome is the decline
-    s     seq         -         -                   0          -     settle: entry seq has no outgoing money left
+    c     p.seq       to        idx                 minor      CCY   credit: @transit -> to, for operation
+                                                                     idx of entry seq of partition p
+    r     txid        from      seq.idx.outcome     minor      CCY   refund: @transit -> from, declined
+    s     seq         -         -                   0          -     settle: no money of seq is under way
     f     -           account   freeze|unfreeze|close  0       -     set_flags
 
-`txid` is `pack_transaction_id` of the UUID; idx counts the operations of an entry from 0.
+`txid` is `pack_transaction_id` of the UUID; idx counts the operations of an entry from 0; an overdraft limit is in
+minor units, or `-` when none is asked for; the outcome in a refund is the decline it makes the answer.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 from wallet_engine.domain.errors import Corruption
 
 ZERO_NONCE: Final = "0" * 16
+
+_header_match = re.compile(
+    rb"([0-9]{1,16}) ([0-9a-f]{16}) ([0-9a-f]{16}) ([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16}) ([!-~]+)\n"
+).match
+_operation_match = re.compile(r"([a-z]) ([!-~]+) ([!-~]+) ([!-~]+) ([0-9]{1,16}) ([!-~]+)\Z").match
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,28 +83,29 @@ class Entry:
 
 def parse_header(payload: bytes) -> tuple[EntryHeader, bytes]:
     """The header and the operations as received. Raises `Corruption` when it is not an entry."""
-    first, sep, operations = payload.partition(b"\n")
-    fields = first.decode("ascii", "replace").split(" ")
-    if not sep or len(fields) != 7:
-        raise Corruption(f"not a journal entry: {first[:120]!r}")
-    seq, prev_nonce, nonce, epoch, time_ms, window, outcomes = fields
-    try:
-        header = EntryHeader(int(seq), prev_nonce, nonce, int(epoch), int(time_ms), int(window), outcomes)
-    except ValueError:
-        raise Corruption(f"not a journal entry: {first[:120]!r}") from None
-    return header, operations
+    match = _header_match(payload)
+    if match is None:
+        raise Corruption(f"not a journal entry: {payload[:120]!r}")
+    seq, prev_nonce, nonce, epoch, time_ms, window, outcomes = match.groups()
+    header = EntryHeader(
+        int(seq),
+        prev_nonce.decode(),
+        nonce.decode(),
+        int(epoch),
+        int(time_ms),
+        int(window),
+        outcomes.decode(),
+    )
+    return header, payload[match.end() :]
 
 
 def parse_operation(line: str) -> Operation:
     """One operation from its line without the newline. Raises `Corruption`."""
-    fields = line.split(" ")
-    if len(fields) != 6:
+    match = _operation_match(line)
+    if match is None:
         raise Corruption(f"not an operation: {line[:200]!r}")
-    kind, id_, a, b, n, currency = fields
-    try:
-        return Operation(kind, id_, a, b, int(n), currency)
-    except ValueError:
-        raise Corruption(f"not an operation: {line[:200]!r}") from None
+    kind, id_, a, b, n, currency = match.groups()
+    return Operation(kind, id_, a, b, int(n), currency)
 
 
 def parse_entry(payload: bytes) -> Entry:

@@ -23,8 +23,8 @@ class InvalidInput(WalletError):
 class Outage(WalletError):
     """The engine cannot answer now (a 503). Retrying with the same transaction id is always safe.
 
-    `code` is `overloaded`, `partition_unavailable`, `journal_unavailable` or `outcome_unknown`. Every code but
-    `outcome_unknown` promises that nothing was done and nothing will be.
+    `code` is `overloaded`, `partition_unavailable`, `journal_unavailable` or `outcome_unknown`. Every code
+    but `outcome_unknown` promises that nothing was done and nothing will be.
     """
 
     def __init__(self, code: str, detail: str, *, retry_after_s: int = 1) -> None:

@@ -28,9 +28,11 @@ def parse_amount(text: object, currency: str, *, zero_allowed: bool = False) -> 
         raise InvalidInput("invalid_amount", 'amount must be a decimal string such as "12.34"')
     whole, fraction = match.groups()
     if fraction is None:
-        minor = int(whole) * 10**digits
+        minor: int = int(whole) * 10**digits
     elif len(fraction) > digits:
-        raise InvalidInput("invalid_amount", f"{currency} has {digits} decimal places, amount has {len(fraction)}")
+        raise InvalidInput(
+            "invalid_amount", f"{currency} has {digits} decimal places, amount has {len(fraction)}"
+        )
     else:
         minor = int(whole + fraction) * 10 ** (digits - len(fraction))
     if minor > AMOUNT_MINOR_MAX:

@@ -1,0 +1,283 @@
+"""How every operation is decided: ARCHITECTURE.md, "Semantics of the operations", in plain Python.
+
+The apply script decides the same in Lua. This file shares no code and no table with it on purpose: two
+implementations that agree on every entry are the check that neither is wrong.
+
+One posting explains all three ways in which money moves: a debit is a transfer to `@transit`, a credit is a
+transfer from it, because a system account exists always and is never closed, frozen or out of funds.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
+from wallet_engine.domain.oracle_state import ACTIVE, CLOSED, FROZEN, Flags, PartitionState
+
+_STATUS_AFTER: Final = {"freeze": FROZEN, "unfreeze": ACTIVE, "close": CLOSED}
+
+
+class Batch:
+    """The operations of one entry being decided, over the state they change in place."""
+
+    __slots__ = ("balances", "current", "debited", "flags", "open", "previous", "seq", "touched")
+
+    def __init__(self, state: PartitionState, window: int) -> None:
+        self.seq = state.seq + 1
+        self.balances = state.balances
+        self.flags = state.flags
+        self.open = state.open
+        #: The dedupe memory that new answers go to, and the older one that is still consulted.
+        self.current: dict[str, str] = state.seen[window] if window == state.window else {}
+        self.previous = state.seen[window - 1]
+        #: Whether money left with this entry; it joins `open` when it is whole.
+        self.debited = False
+        #: currency -> account -> balance before this entry, of every account whose balance was written
+        self.touched: dict[str, dict[str, int]] = {}
+
+    def move(self, payer: str, paid: int, payee: str, got: int, amount: int, currency: str) -> None:
+        """Write two balances; `paid` and `got` are what they are before."""
+        touched = self.touched.get(currency)
+        if touched is None:
+            touched = self.touched[currency] = {}
+        touched.setdefault(payer, paid)
+        touched.setdefault(payee, got)
+        book = self.balances.setdefault(currency, {})
+        book[payer] = paid - amount
+        book[payee] = got + amount
+
+    def post(self, payer: str, payee: str, amount: int, currency: str) -> str:
+        """Move money between two accounts of this partition, or say why not, in the order of refusals."""
+        if not 0 < amount <= AMOUNT_MINOR_MAX or payer == payee:
+            raise ValueError(f"{amount} from {payer} to {payee}")
+        book = self.balances.get(currency)
+        paid = got = None
+        if book is not None:
+            paid = book.get(payer)
+            got = book.get(payee)
+        if paid is None:
+            if payer[:1] != "@":
+                return "a"
+            paid = 0
+        if got is None:
+            if payee[:1] != "@":
+                return "a"
+            got = 0
+        payer_flags = self.flags.get(payer)
+        payee_flags = self.flags.get(payee)
+        if payer_flags is not None or payee_flags is not None:
+            both = (payer_flags and payer_flags.status, payee_flags and payee_flags.status)
+            if CLOSED in both:
+                return "c"
+            if FROZEN in both:
+                return "f"
+        left = paid - amount
+        if left < 0:
+            if payer[:1] == "@":
+                if left < -AMOUNT_MINOR_MAX:
+                    return "l"
+            elif payer_flags is None or left < -payer_flags.limits.get(currency, 0):
+                return "i"
+        if got + amount > AMOUNT_MINOR_MAX:
+            return "l"
+        self.move(payer, paid, payee, got, amount, currency)
+        return "+"
+
+    def answered(self, key: str, body: str) -> str | None:
+        """`=` or `!` when the transfer was answered before, None when it is new."""
+        answer = self.current.get(key)
+        if answer is None:
+            answer = self.previous.get(key)
+            if answer is None:
+                return None
+        return "=" if answer.partition(" ")[2] == body else "!"
+
+
+def _transfer(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
+    key = f"{a} {id_}"
+    repeated = batch.answered(key, body)
+    if repeated is not None:
+        return repeated
+    receiver, amount, currency = body.split(" ")
+    outcome = batch.post(a, receiver, int(amount), currency)
+    batch.current[key] = f"{outcome}{batch.seq}.{index} {body}"
+    return outcome
+
+
+def _debit(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
+    key = f"{a} {id_}"
+    repeated = batch.answered(key, body)
+    if repeated is not None:
+        return repeated
+    _, amount, currency = body.split(" ")
+    outcome = batch.post(a, TRANSIT, int(amount), currency)
+    batch.current[key] = f"{outcome}{batch.seq}.{index} {body}"
+    if outcome == "+":
+        batch.debited = True
+    return outcome
+
+
+def _credit(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
+    idx, amount, currency = body.split(" ")
+    if _credited(batch.current.get(id_), idx) or _credited(batch.previous.get(id_), idx):
+        return "="
+    outcome = batch.post(TRANSIT, a, int(amount), currency)
+    batch.current[id_] = f"{batch.current.get(id_, '')} {idx}{outcome}"
+    return outcome
+
+
+def _credited(record: str | None, idx: str) -> bool:
+    """Whether ` <idx><outcome>` is in the record; ` 12+` does not answer for idx 1."""
+    if record is None:
+        return False
+    length = len(idx) + 1
+    at = record.find(f" {idx}")
+    while at >= 0:
+        if not record[at + length].isdigit():
+            return True
+        at = record.find(f" {idx}", at + length)
+    return False
+
+
+def _refund(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
+    reference, n, currency = body.split(" ")
+    seq_text, idx_text, decline = reference.split(".")
+    idx, amount = int(idx_text), int(n)
+    if not 0 < amount <= AMOUNT_MINOR_MAX or a == TRANSIT:
+        raise ValueError(f"{amount} back to {a}")
+    refunded = batch.open.get(int(seq_text))
+    if refunded is None or idx in refunded:
+        return "="
+    book = batch.balances.get(currency, {})
+    transit, balance = book.get(TRANSIT, 0), book.get(a, 0)
+    if balance + amount > AMOUNT_MINOR_MAX or transit - amount < -AMOUNT_MINOR_MAX:
+        return "l"
+    batch.move(TRANSIT, transit, a, balance, amount, currency)
+    refunded.add(idx)
+    key = f"{a} {id_}"
+    for window in (batch.current, batch.previous):
+        answer = window.get(key)
+        if answer is not None:
+            window[key] = decline + answer[1:]
+            break
+    return "+"
+
+
+def _settle(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
+    return "=" if batch.open.pop(int(id_), None) is None else "+"
+
+
+def _open_account(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
+    limit_text, _, currency = body.split(" ")
+    limit = None if limit_text == "-" else int(limit_text)
+    if limit is not None and not 0 <= limit <= AMOUNT_MINOR_MAX:
+        raise ValueError(f"limit {limit}")
+    flags = batch.flags.get(a)
+    if a in batch.balances.get(currency, {}):
+        present = 0 if flags is None else flags.limits.get(currency, 0)
+        return "=" if limit is None or limit == present else "!"
+    if flags is not None and flags.status == CLOSED:
+        return "c"
+    batch.balances.setdefault(currency, {})[a] = 0
+    if limit:
+        if flags is None:
+            flags = batch.flags[a] = Flags()
+        flags.limits[currency] = limit
+    return "+"
+
+
+def _set_flags(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
+    wanted = _STATUS_AFTER[body.split(" ")[0]]
+    balances = [book[a] for book in batch.balances.values() if a in book]
+    if not balances:
+        return "a"
+    flags = batch.flags.get(a)
+    status = ACTIVE if flags is None else flags.status
+    if wanted == status:
+        return "=" if wanted == CLOSED or status != CLOSED else "c"
+    if wanted == CLOSED:
+        if any(balances):
+            return "z"
+    elif status == CLOSED:
+        return "c"
+    if flags is None:
+        flags = batch.flags[a] = Flags()
+    flags.status = wanted
+    return "+"
+
+
+_RULES: Final[dict[str, Callable[[Batch, int, str, str, str], str]]] = {
+    "o": _open_account,
+    "t": _transfer,
+    "d": _debit,
+    "c": _credit,
+    "r": _refund,
+    "s": _settle,
+    "f": _set_flags,
+}
+
+
+def decide_lines(state: PartitionState, lines: Sequence[str], time_ms: int, window: int) -> str:
+    """Decide operations (lines of an entry, without their newline) in order; returns their outcomes.
+
+    The state moves on by one entry when one of them has an effect and is untouched when none has. Nonce and
+    epoch are the caller's. Raises `Corruption` for a line that is not an operation, and when the balances
+    written break G2, G3 or G12; the state is then in pieces and must be thrown away.
+    """
+    if window != state.window and (window != state.window + 1 or state.seq == 0):
+        raise Corruption(f"entry {state.seq + 1}: window {window} follows window {state.window}")
+    batch = Batch(state, window)
+    rules = _RULES
+    outcomes = ""
+    for index, line in enumerate(lines):
+        try:
+            kind, id_, a, body = line.split(" ", 3)
+            outcomes += rules[kind](batch, index, id_, a, body)
+        except (ValueError, KeyError) as error:
+            text = f"entry {batch.seq}: operation {index} is malformed: {line[:200]!r} ({error})"
+            raise Corruption(text) from None
+    if has_effect(lines, outcomes):
+        _audit(state, batch)
+        _advance(state, batch, time_ms, window)
+    return outcomes
+
+
+def has_effect(lines: Sequence[str], outcomes: str) -> bool:
+    """Whether the outcomes change anything: the batch becomes an entry only then.
+
+    A decline counts where it is remembered: of a transfer, debit or credit.
+    """
+    return "+" in outcomes or any(
+        outcome not in "=!" and line[0] in "tdc" for line, outcome in zip(lines, outcomes, strict=True)
+    )
+
+
+def _audit(state: PartitionState, batch: Batch) -> None:
+    """Look at the balances the entry wrote, whatever rule wrote them.
+
+    They sum to what they were (G2), each in its bounds (G12) and not under its limit (G3).
+    """
+    for currency, touched in batch.touched.items():
+        book = state.balances[currency]
+        delta = 0
+        for account, before in touched.items():
+            after = book[account]
+            delta += after - before
+            if after < 0 or after > AMOUNT_MINOR_MAX:
+                state.check_balance(account, currency, after)
+        if delta:
+            raise Corruption(f"entry {batch.seq}: books of {currency} sum to {delta}")
+
+
+def _advance(state: PartitionState, batch: Batch, time_ms: int, window: int) -> None:
+    state.seq = batch.seq
+    if batch.debited:
+        state.open[batch.seq] = set()
+    state.clock = time_ms
+    if batch.seq == 1:
+        state.window_started = time_ms
+    if window != state.window:
+        state.seen = {window - 1: batch.previous, window: batch.current}
+        state.window = window
+        state.window_started = time_ms

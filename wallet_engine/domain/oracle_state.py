@@ -1,0 +1,188 @@
+"""The state of one partition in plain Python, and the exact image of it that Redis must hold (G6)."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Final
+
+from wallet_engine.domain.entry import ZERO_NONCE
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.ids import TRANSIT, is_system
+from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
+
+#: Key without its hash tag (`meta`, `flags`, `open`, `seen:<window>`, `balance:<CCY>`) -> its fields, text.
+#: The fields of `open` are its members, the values their scores. A key without fields is not in the image, as
+#: Redis keeps no empty hash. Epoch, owner and state of `meta` are not facts of the journal and are left out.
+RedisImage = dict[str, dict[str, str]]
+
+ACTIVE: Final = "A"
+FROZEN: Final = "F"
+CLOSED: Final = "C"
+
+
+class Flags:
+    """Status of an account, and currency -> overdraft limit in minor units, in the order they were set."""
+
+    __slots__ = ("limits", "status")
+
+    def __init__(self) -> None:
+        self.status = ACTIVE
+        self.limits: dict[str, int] = {}
+
+    def text(self) -> str:
+        """The value in the hash `flags`: `F USD=500`."""
+        return self.status + "".join(f" {currency}={limit}" for currency, limit in self.limits.items())
+
+    @classmethod
+    def parse(cls, text: str) -> "Flags":
+        flags = cls()
+        flags.status, *limits = text.split(" ")
+        for item in limits:
+            currency, _, limit = item.partition("=")
+            flags.limits[currency] = int(limit)
+        return flags
+
+
+class PartitionState:
+    """Everything that the entries of one partition add up to. A new one is an empty partition."""
+
+    __slots__ = (
+        "balances",
+        "clock",
+        "epoch",
+        "flags",
+        "nonce",
+        "open",
+        "seen",
+        "seq",
+        "window",
+        "window_started",
+    )
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.nonce = ZERO_NONCE
+        self.epoch = 0
+        #: Unix milliseconds of the last entry.
+        self.clock = 0
+        self.window = 1
+        self.window_started = 0
+        #: currency -> account -> minor units
+        self.balances: dict[str, dict[str, int]] = {}
+        #: account -> flags; an account without any is active and has no limit
+        self.flags: dict[str, Flags] = {}
+        #: window -> field -> record, for this window and the one before, in the format of the hash `seen`
+        self.seen: dict[int, dict[str, str]] = {0: {}, 1: {}}
+        #: seq of an own entry with unsettled outgoing money -> idx of its operations refunded so far
+        self.open: dict[int, set[int]] = {}
+
+    def __repr__(self) -> str:
+        return (
+            f"<PartitionState seq={self.seq} epoch={self.epoch} window={self.window} "
+            f"currencies={','.join(self.currencies)} open={len(self.open)}>"
+        )
+
+    @property
+    def currencies(self) -> list[str]:
+        """The currencies that have a balance, sorted."""
+        return sorted(self.balances)
+
+    def balance(self, account: str, currency: str) -> int | None:
+        """Minor units; None when the account is not known in the currency (a system account always is)."""
+        unknown = 0 if is_system(account) else None
+        return self.balances.get(currency, {}).get(account, unknown)
+
+    def limit(self, account: str, currency: str) -> int:
+        """Overdraft limit of an ordinary account in minor units."""
+        flags = self.flags.get(account)
+        return 0 if flags is None else flags.limits.get(currency, 0)
+
+    def status(self, account: str) -> str:
+        """`A`, `F` or `C`."""
+        flags = self.flags.get(account)
+        return ACTIVE if flags is None else flags.status
+
+    def in_transit(self) -> dict[str, int]:
+        """Currency -> balance of this partition's stripe of `@transit`."""
+        return {currency: book.get(TRANSIT, 0) for currency, book in self.balances.items()}
+
+    def books(self) -> dict[str, int]:
+        """Currency -> sum of all balances, system accounts included. Every sum is 0 (G2)."""
+        return {currency: sum(book.values()) for currency, book in self.balances.items()}
+
+    def check(self) -> None:
+        """Look at every balance: G2, G3 and G12, or `Corruption`. Costs a pass over all accounts."""
+        for currency, total in self.books().items():
+            if total:
+                raise Corruption(f"books of {currency} sum to {total} after entry {self.seq}")
+        for currency, book in self.balances.items():
+            for account, minor in book.items():
+                self.check_balance(account, currency, minor)
+
+    def check_balance(self, account: str, currency: str, minor: int) -> None:
+        """G12 and G3 of one balance, or `Corruption`."""
+        if not -AMOUNT_MINOR_MAX <= minor <= AMOUNT_MINOR_MAX:
+            raise Corruption(f"balance of {account} leaves the bounds: {minor} {currency}")
+        if minor < 0 and not is_system(account) and minor < -self.limit(account, currency):
+            raise Corruption(f"balance of {account} is under its limit: {minor} {currency}")
+
+
+def redis_image(state: PartitionState) -> RedisImage:
+    """What Redis must hold for the partition, field for field."""
+    image: RedisImage = {
+        "meta": {
+            "seq": str(state.seq),
+            "nonce": state.nonce,
+            "clock": str(state.clock),
+            "window": str(state.window),
+            "window_started": str(state.window_started),
+            "currencies": ",".join(state.currencies),
+        },
+        "flags": {account: flags.text() for account, flags in state.flags.items()},
+        "open": {},
+    }
+    for seq, refunded in state.open.items():
+        for member in (str(seq), *(f"{seq}.{idx}" for idx in refunded)):
+            image["open"][member] = str(seq)
+    for window, records in state.seen.items():
+        image[f"seen:{window}"] = dict(records)
+    for currency, book in state.balances.items():
+        image[f"balance:{currency}"] = {account: str(minor) for account, minor in book.items()}
+    return {key: fields for key, fields in image.items() if fields}
+
+
+def state_of_image(image: RedisImage, epoch: int = 0) -> PartitionState:
+    """The state that `redis_image` was made of, except for the epoch, which an image does not hold."""
+    state = PartitionState()
+    meta = image["meta"]
+    state.seq, state.nonce, state.epoch = int(meta["seq"]), meta["nonce"], epoch
+    state.clock, state.window = int(meta["clock"]), int(meta["window"])
+    state.window_started = int(meta["window_started"])
+    state.flags = {account: Flags.parse(text) for account, text in image.get("flags", {}).items()}
+    state.seen = {
+        window: dict(image.get(f"seen:{window}", {})) for window in (state.window - 1, state.window)
+    }
+    for member in image.get("open", {}):
+        seq, _, idx = member.partition(".")
+        refunded = state.open.setdefault(int(seq), set())
+        if idx:
+            refunded.add(int(idx))
+    for key, fields in image.items():
+        kind, _, currency = key.partition(":")
+        if kind == "balance":
+            state.balances[currency] = {account: int(minor) for account, minor in fields.items()}
+    return state
+
+
+def image_lines(image: RedisImage) -> Iterator[str]:
+    """The image in canonical text: `key TAB field TAB value NEWLINE`, sorted."""
+    for key in sorted(image):
+        for field, value in sorted(image[key].items()):
+            yield f"{key}\t{field}\t{value}\n"
+
+
+def image_digest(image: RedisImage) -> str:
+    """SHA-256 of the canonical text, in hex: equal exactly when the images are."""
+    digest = hashlib.sha256()
+    for line in image_lines(image):
+        digest.update(line.encode())
+    return digest.hexdigest()
