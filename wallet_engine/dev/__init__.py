@@ -1,0 +1,1 @@
+"""`wallet-engine dev`: the whole cluster as child processes of one supervisor on one machine."""

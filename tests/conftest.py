@@ -1,0 +1,113 @@
+"""Fixtures on real processes. Every process is stopped by its id when the test or the session ends.
+
+redis_cluster       factory: redis_cluster(shards=1, replicas=0, ownership=None, bundled=False, private=False)
+zookeeper           ZooKeeperProcess shared by the session; not to be killed
+zookeeper_hosts     connect string with a fresh root of its own on the shared ZooKeeper
+private_zookeeper   ZooKeeperProcess of this test alone
+dev_cluster         factory: dev_cluster(shards=1, replicas=0, partitions=16, apis=1, embedded=False,
+                    data_dir=None, extra=())
+"""
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+from support.clusters import ClusterPool, RedisClusterFactory, even_ownership, redis_binary
+from support.dev_process import DevCluster
+
+from wallet_engine.dev.binaries import find_zookeeper
+from wallet_engine.dev.redis_cluster import Ownership, RedisCluster
+from wallet_engine.dev.zookeeper import ZooKeeperProcess
+
+_roots = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def _cluster_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterPool]:
+    pool = ClusterPool(tmp_path_factory.mktemp("redis"))
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+@pytest.fixture
+def redis_cluster(_cluster_pool: ClusterPool, tmp_path: Path) -> Iterator[RedisClusterFactory]:
+    """Running `RedisCluster`s. Without `private` one is shared with other tests and handed out empty.
+
+    A test that kills, stops or reshards nodes asks for a private one.
+    """
+    with contextlib.ExitStack() as stack:
+        numbers = itertools.count(1)
+
+        def make(
+            shards: int = 1,
+            replicas: int = 0,
+            *,
+            ownership: Ownership | None = None,
+            bundled: bool = False,
+            private: bool = False,
+        ) -> RedisCluster:
+            owned = even_ownership(shards) if ownership is None else ownership
+            binary = redis_binary(bundled=bundled)
+            if not private:
+                return _cluster_pool.take(owned, replicas, binary)
+            directory = tmp_path / f"redis-{next(numbers)}"
+            return stack.enter_context(RedisCluster(binary, directory, owned, replicas=replicas))
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeperProcess]:
+    """A ZooKeeper for the whole session; use `zookeeper_hosts` to have a root of your own on it."""
+    yield from _running(ZooKeeperProcess(find_zookeeper(), tmp_path_factory.mktemp("zookeeper")))
+
+
+@pytest.fixture
+def private_zookeeper(tmp_path: Path) -> Iterator[ZooKeeperProcess]:
+    """A ZooKeeper for this test alone: it may be killed and started again."""
+    yield from _running(ZooKeeperProcess(find_zookeeper(), tmp_path / "zookeeper"))
+
+
+def _running(process: ZooKeeperProcess) -> Iterator[ZooKeeperProcess]:
+    try:
+        process.start_and_wait()
+        yield process
+    finally:
+        process.stop()
+
+
+@pytest.fixture
+def zookeeper_hosts(zookeeper: ZooKeeperProcess) -> str:
+    """`host:port/root` with an empty root that no other test uses."""
+    root = f"/test{next(_roots)}"
+    client = KazooClient(zookeeper.address)
+    client.start(timeout=10)
+    try:
+        client.create(root)
+    finally:
+        client.stop()
+        client.close()
+    return zookeeper.address + root
+
+
+@pytest.fixture
+def dev_cluster(tmp_path: Path) -> Iterator[Any]:
+    """Started `DevCluster`s: `wallet-engine dev` on free ports and a directory of its own."""
+    made: list[DevCluster] = []
+
+    def make(*, data_dir: Path | None = None, **options: Any) -> DevCluster:
+        cluster = DevCluster(data_dir or tmp_path / f"dev-{len(made) + 1}", **options)
+        made.append(cluster)
+        return cluster.start()
+
+    try:
+        yield make
+    finally:
+        for cluster in made:
+            cluster.kill_all()

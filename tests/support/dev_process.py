@@ -1,0 +1,154 @@
+"""`wallet-engine dev` as a subprocess, as a person would start it."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wallet_engine.dev.ports import free_port, port_is_free
+
+READY_S_MAX = 90.0
+STOP_S_MAX = 60.0
+
+
+class DevCluster:
+    """One data directory and the `dev` that runs on it; can be stopped, killed and started again."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        shards: int = 1,
+        replicas: int = 0,
+        partitions: int = 16,
+        apis: int = 1,
+        embedded: bool = False,
+        extra: Sequence[str] = (),
+    ) -> None:
+        self.data_dir = data_dir
+        self.port = _free_run(apis)
+        self.argv = [
+            *(sys.executable, "-m", "wallet_engine", "dev", "--data-dir", str(data_dir)),
+            *("--port", str(self.port), "--shards", str(shards), "--replicas", str(replicas)),
+            *("--partitions", str(partitions), "--apis", str(apis)),
+            *(("--embedded",) if embedded else ()),
+            *extra,
+        ]
+        self.urls = [f"http://127.0.0.1:{self.port + i}" for i in range(apis)]
+        self.process: subprocess.Popen[bytes] | None = None
+        self.stderr_path = data_dir.with_name(data_dir.name + ".stderr")
+        self.ready_line = ""
+
+    def __repr__(self) -> str:
+        return f"<DevCluster {self.url} {self.data_dir.name} running={self.running}>"
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:N` of the first API process."""
+        return self.urls[0]
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self, timeout_s: float = READY_S_MAX) -> "DevCluster":
+        """Start and return when it has said `ready http://…`. Fails with its standard error otherwise."""
+        assert not self.running
+        with self.stderr_path.open("ab") as stderr:
+            self.process = subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        # A dev that hangs is killed, which ends the read below.
+        timer = threading.Timer(timeout_s, self.process.kill)
+        timer.start()
+        try:
+            assert self.process.stdout is not None
+            self.ready_line = self.process.stdout.readline().decode().strip()
+        finally:
+            timer.cancel()
+            timer.join()
+        if self.ready_line != f"ready {self.url}":
+            said = self.stderr_path.read_text(errors="replace")[-4000:]
+            self.kill_all()
+            raise AssertionError(f"dev said {self.ready_line!r} instead of ready {self.url}:\n{said}")
+        return self
+
+    def state(self) -> dict[str, Any]:
+        """`dev.json` as it is now."""
+        document: dict[str, Any] = json.loads((self.data_dir / "dev.json").read_bytes())
+        return document
+
+    def processes(self, role: str | None = None) -> list[dict[str, Any]]:
+        """The processes of a role (`redis`, `zookeeper`, `journal`, `api`), or all."""
+        return [p for p in self.state()["processes"] if role in (None, p["role"])]
+
+    def pids(self, role: str | None = None) -> list[int]:
+        return [process["pid"] for process in self.processes(role)]
+
+    def coordination_flags(self) -> list[str]:
+        """What `wallet-admin` needs to find this cluster."""
+        zookeeper = self.state()["zookeeper"]
+        if zookeeper:
+            return ["--zookeeper", zookeeper]
+        return ["--map-file", str(self.data_dir / "map.json")]
+
+    def wait_replaced(self, pid: int, timeout_s: float = 30.0) -> None:
+        """Return when `dev.json` no longer names this process and names as many as before."""
+        count = len(self.pids())
+        deadline = time.monotonic() + timeout_s
+        while pid in self.pids() or len(self.pids()) < count:
+            assert time.monotonic() < deadline, f"process {pid} was not replaced: {self.state()}"
+            time.sleep(0.05)
+
+    def stop(self) -> int:
+        """SIGTERM, as a person would with Ctrl-C; the exit status."""
+        assert self.process is not None
+        self.process.terminate()
+        try:
+            return self.process.wait(STOP_S_MAX)
+        finally:
+            self.kill_all()
+
+    def kill_all(self) -> None:
+        """SIGKILL every process at once, the supervisor first so that it restarts nothing."""
+        if self.process is None:
+            return
+        if self.running:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        with contextlib.suppress(FileNotFoundError):
+            pids = self.pids()
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            deadline = time.monotonic() + 10
+            while any(_alive(pid) for pid in pids) and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def _free_run(count: int) -> int:
+    """The first of `count` consecutive free ports."""
+    while True:
+        first = free_port()
+        if all(port_is_free(first + i) for i in range(1, count)):
+            return first

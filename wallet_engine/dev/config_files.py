@@ -1,0 +1,16 @@
+"""The files of `cluster_config/`, from a checkout or from an installed wheel."""
+
+from pathlib import Path
+
+from wallet_engine.domain.errors import ConfigError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def config_path(name: str) -> Path:
+    """Path of `cluster_config/<name>`. Raises `ConfigError` when the installation lacks it."""
+    for folder in (_PACKAGE.parent / "cluster_config", _PACKAGE / "_cluster_config"):
+        path = folder / name
+        if path.is_file():
+            return path
+    raise ConfigError(f"cluster_config/{name} is not part of this installation: reinstall wallet-engine")

@@ -1,0 +1,178 @@
+"""Child processes, and processes recognised again after the one that started them is gone."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from wallet_engine.domain.errors import WalletError
+from wallet_engine.routing.processes import birth_of
+
+STOP_S_MAX: Final = 10.0
+POLL_S: Final = 0.02
+#: A log larger than this when its process starts is moved aside; one older log is kept.
+LOG_BYTES_MAX: Final = 64 * 1024 * 1024
+LOG_TAIL_BYTES_MAX: Final = 4096
+
+
+class StartFailed(WalletError):
+    """A child process did not come up; the text says which, why and where its log is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One process and no other: a process id alone may be given to another program later."""
+
+    pid: int
+    #: Boot and start time, as `birth_of` gives them.
+    birth: str
+    argv: tuple[str, ...]
+
+
+def identify(pid: int) -> Identity | None:
+    """The process that has this id now; None when there is none or it is only waiting to be reaped."""
+    birth = birth_of(pid)
+    try:
+        argv = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return None
+    return Identity(pid, birth, tuple(argv.decode(errors="replace").split("\0")[:-1])) if birth else None
+
+
+def stop_identified(identity: Identity, grace_s: float = STOP_S_MAX) -> bool:
+    """End exactly this process, SIGTERM first; whether it was still there. Never touches another one."""
+    try:
+        handle = os.pidfd_open(identity.pid)
+    except OSError:
+        return False
+    try:
+        # Looked at after the handle was taken: from here on the handle cannot mean another process.
+        if identify(identity.pid) != identity:
+            return False
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, number)
+            if select.select([handle], [], [], grace_s)[0]:
+                break
+        return True
+    finally:
+        os.close(handle)
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, *, poll_s: float = POLL_S) -> bool:
+    """Whether the condition came true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(poll_s)
+    return True
+
+
+class Child:
+    """A process started from here, in a session of its own, its output appended to a log file.
+
+    Its own session keeps Ctrl-C in a terminal away from it: who started it stops it, in the right order.
+    """
+
+    def __init__(
+        self, name: str, argv: Sequence[str], log: Path, *, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.argv = list(argv)
+        self.log = log
+        self.environ = environ
+        self.identity: Identity | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} pid={self.pid if self.alive else None}>"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the last start."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was never started")
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def status(self) -> int | None:
+        """Exit status of the last run (negative: the signal that ended it); None while it lives."""
+        return self._process.poll() if self._process is not None else None
+
+    def start(self) -> None:
+        if self.alive:
+            raise RuntimeError(f"{self.name} is running already")
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
+            self.log.replace(self.log.with_suffix(".old.log"))
+        with self.log.open("ab") as log:
+            try:
+                self._process = subprocess.Popen(
+                    self.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=self.environ,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise StartFailed(f"{self.name} cannot be started: {error}") from None
+        self.identity = identify(self._process.pid)
+
+    def send_signal(self, number: int) -> None:
+        """Deliver a signal if the process lives. Before it was waited for, its id is its own."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.send_signal(signal.SIGKILL)
+        self.wait(STOP_S_MAX)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether the process has ended in time."""
+        if self._process is None:
+            return True
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def stop(self, grace_s: float = STOP_S_MAX) -> None:
+        """SIGTERM, and SIGKILL when that did not help in time. Returns when the process is gone."""
+        self.terminate()
+        if not self.wait(grace_s):
+            self.kill()
+
+    def wait_ready(self, ready: Callable[[], bool], timeout_s: float) -> None:
+        """Return when `ready()`; raises `StartFailed` when the process ends or the time is up before."""
+        if not wait_until(lambda: not self.alive or ready(), timeout_s):
+            raise StartFailed(f"{self.name} is not ready after {timeout_s:.0f} s{self.last_words()}")
+        if not self.alive:
+            raise StartFailed(f"{self.name} ended with status {self.status}{self.last_words()}")
+
+    def last_words(self) -> str:
+        """The last line of the log and where to find it, to be appended to an error."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(max(0, self.log.stat().st_size - LOG_TAIL_BYTES_MAX))
+                lines = log.read().decode(errors="replace").split("\n")
+        except OSError:
+            return ""
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f": {last[:300]} (see {self.log})"

@@ -1,0 +1,216 @@
+"""A Redis Cluster of local processes, formed from a given ownership of slots.
+
+Formed with CLUSTER commands rather than redis-cli, so that it needs nothing but the server, and slots lie
+where the partition map says. A node counts as down for two seconds after its start whatever one does
+(CLUSTER_WRITABLE_DELAY in cluster.c), so a cluster cannot be ready sooner.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import redis
+
+from wallet_engine.dev import ports
+from wallet_engine.dev.binaries import RedisBinary
+from wallet_engine.dev.process import STOP_S_MAX, Child, StartFailed, wait_until
+from wallet_engine.dev.redis_node import RedisNode
+
+FORM_S_MAX: Final = 30.0
+#: Tries with other ports when another program took one between choice and start.
+START_TRIES_MAX: Final = 5
+#: Longer than detection (cluster-node-timeout, 3 s) and election take together.
+FAILOVER_S_MAX: Final = 10.0
+
+Ownership = Mapping[str, Sequence[range]]
+
+
+def node_name(shard: str, index: int) -> str:
+    """Name of the index-th node of a shard, from 1: `s1-1` is born primary, `s1-2` its first replica."""
+    return f"{shard}-{index}"
+
+
+class RedisCluster:
+    """Primaries and replicas, in memory only: every `start` makes the cluster anew.
+
+    `ownership` gives each shard its slot ranges; a shard may own none. `wanted_ports` gives ports to take
+    again if they are still free, by node name.
+    """
+
+    def __init__(
+        self,
+        binary: RedisBinary,
+        directory: Path,
+        ownership: Ownership,
+        *,
+        replicas: int | Mapping[str, int] = 0,
+        wanted_ports: Mapping[str, int] | None = None,
+        logs: Path | None = None,
+    ) -> None:
+        self.binary = binary
+        self.directory = directory
+        self.logs = logs
+        self.ownership = {shard: list(ranges) for shard, ranges in ownership.items()}
+        self._replicas = replicas
+        self._wanted_ports = dict(wanted_ports or {})
+        self.nodes: dict[str, RedisNode] = {}
+
+    def __repr__(self) -> str:
+        living = sum(node.alive for node in self.nodes.values())
+        return f"<RedisCluster shards={len(self.ownership)} nodes={len(self.nodes)} alive={living}>"
+
+    def __enter__(self) -> "RedisCluster":
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def start(self, on_start: Callable[[RedisNode], None] = lambda node: None) -> None:
+        """Start every node, form the cluster and return when every node says `cluster_state:ok`.
+
+        `on_start` is called with each node once it runs. Raises `StartFailed`, with nothing left running.
+        """
+        try:
+            for shard in self.ownership:
+                for index in range(self.replicas_of(shard) + 1):
+                    node = self._start_node(shard, node_name(shard, index + 1))
+                    on_start(node)
+            shards = [self.shard_nodes(shard) for shard in self.ownership]
+            form_cluster(shards, list(self.ownership.values()))
+        except BaseException:
+            self.kill()
+            raise
+
+    def replicas_of(self, shard: str) -> int:
+        return self._replicas if isinstance(self._replicas, int) else self._replicas.get(shard, 0)
+
+    def _start_node(self, shard: str, name: str) -> RedisNode:
+        directory = self.directory / name
+        log = self.logs / f"redis-{name}.log" if self.logs else None
+        port = self._wanted_ports.get(name, 0)
+        for attempt in range(1, START_TRIES_MAX + 1):
+            if not ports.redis_port_is_free(port):
+                port = ports.free_port(redis=True)
+            node = RedisNode(self.binary, shard, name, directory, port, log=log)
+            node.wipe()
+            try:
+                node.start_and_wait()
+            except StartFailed:
+                node.kill()
+                if attempt == START_TRIES_MAX or ports.redis_port_is_free(port):
+                    raise
+            else:
+                self.nodes[name] = node
+                return node
+        raise AssertionError("unreachable")
+
+    def stop(self) -> None:
+        """Stop every node, all at once, and wait for them."""
+        stop_all(list(self.nodes.values()))
+
+    def kill(self) -> None:
+        """SIGKILL every node."""
+        for node in self.nodes.values():
+            node.kill()
+
+    def shard_nodes(self, shard: str) -> list[RedisNode]:
+        """The nodes of a shard in the order of their names; any of them may be the primary now."""
+        return [node for node in self.nodes.values() if node.shard == shard]
+
+    def addresses(self) -> dict[str, list[str]]:
+        """Shard -> `host:port` of each of its nodes."""
+        return {shard: [node.address for node in self.shard_nodes(shard)] for shard in self.ownership}
+
+    def primary(self, shard: str) -> RedisNode:
+        """The node of the shard that is primary now. Raises `StartFailed` when none is."""
+        for node in self.shard_nodes(shard):
+            if node.alive and node.is_primary():
+                return node
+        raise StartFailed(f"shard {shard} has no primary now")
+
+    def wait_ok(self, timeout_s: float = FORM_S_MAX) -> None:
+        """Return when every living node says `cluster_state:ok`. Raises `StartFailed`."""
+        wait_cluster_ok([node for node in self.nodes.values() if node.alive], timeout_s)
+
+    def failover_possible(self, dead: RedisNode) -> bool:
+        """Whether the others can still promote a replica of the dead node's shard.
+
+        A promotion takes the votes of a majority of all primaries, the dead one included.
+        """
+        replicas = [node for node in self.shard_nodes(dead.shard) if node is not dead and node.alive]
+        others = [n for s in self.ownership if s != dead.shard for n in self.shard_nodes(s) if n.alive]
+        voters = {node.shard for node in others if node.is_primary()}
+        return any(node.answers() for node in replicas) and 2 * len(voters) > len(self.ownership)
+
+
+def form_cluster(shards: Sequence[Sequence[RedisNode]], ownership: Sequence[Sequence[range]]) -> None:
+    """Make one cluster of freshly started nodes; the first node of each shard becomes its primary.
+
+    Returns when every node says `cluster_state:ok` and every replica follows. Raises `StartFailed`.
+    """
+    nodes = [node for shard in shards for node in shard]
+    try:
+        for epoch, node in enumerate(nodes, 1):
+            # Distinct epochs from the start spare the nodes the resolution of collisions.
+            node.command("CLUSTER", "SET-CONFIG-EPOCH", epoch)
+        for shard, ranges in zip(shards, ownership, strict=True):
+            slots = [slot for slot_range in ranges for slot in slot_range]
+            if slots:
+                shard[0].command("CLUSTER", "ADDSLOTS", *slots)
+        for first, second in _pairs(nodes):
+            # Every pair directly: gossip would spread the news too, but takes seconds for it.
+            first.command("CLUSTER", "MEET", "127.0.0.1", second.port)
+        wait_all(nodes, lambda node: _knows_all(node, len(nodes)), "know all others")
+        for shard in shards:
+            for replica in shard[1:]:
+                replica.command("CLUSTER", "REPLICATE", shard[0].node_id())
+        wait_cluster_ok(nodes, FORM_S_MAX)
+        followers = [node for shard in shards for node in shard[1:]]
+        wait_all(followers, RedisNode.replica_in_sync, "follow their primary")
+    except redis.RedisError as error:
+        raise StartFailed(f"the Redis Cluster could not be formed: {error}") from error
+
+
+def wait_cluster_ok(nodes: Sequence[RedisNode], timeout_s: float) -> None:
+    """Return when every node says `cluster_state:ok`. Raises `StartFailed`."""
+    wait_all(nodes, RedisNode.cluster_ok, "say cluster_state:ok", timeout_s)
+
+
+def wait_all(
+    nodes: Sequence[RedisNode],
+    condition: Callable[[RedisNode], bool],
+    what: str,
+    timeout_s: float = FORM_S_MAX,
+) -> None:
+    """Return when the condition was seen on every node. Raises `StartFailed` naming those that lack it."""
+    waiting = list(nodes)
+
+    def all_seen() -> bool:
+        waiting[:] = [node for node in waiting if not condition(node)]
+        return not waiting
+
+    if not wait_until(all_seen, timeout_s, poll_s=0.05):
+        names = ", ".join(f"{node.name}{node.last_words()}" for node in waiting)
+        raise StartFailed(f"Redis nodes that do not {what} after {timeout_s:.0f} s: {names}")
+
+
+def stop_all(children: Sequence[Child], grace_s: float = STOP_S_MAX) -> None:
+    """SIGTERM to all, then wait for all; SIGKILL for those that do not end in time."""
+    for child in children:
+        child.terminate()
+    for child in children:
+        if not child.wait(grace_s):
+            child.kill()
+
+
+def _knows_all(node: RedisNode, count: int) -> bool:
+    """Whether the handshake with every other node is over."""
+    states = [words[2] for words in node.cluster_nodes()]
+    return len(states) == count and not any("handshake" in flags or "noaddr" in flags for flags in states)
+
+
+def _pairs(nodes: Sequence[RedisNode]) -> Iterator[tuple[RedisNode, RedisNode]]:
+    for index, first in enumerate(nodes):
+        for second in nodes[index + 1 :]:
+            yield first, second

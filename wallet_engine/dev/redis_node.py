@@ -1,0 +1,131 @@
+"""One redis-server process in cluster mode."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from wallet_engine.dev.binaries import RedisBinary
+from wallet_engine.dev.config_files import config_path
+from wallet_engine.dev.process import Child
+
+START_S_MAX: Final = 10.0
+COMMAND_S_MAX: Final = 5.0
+
+
+class RedisNode(Child):
+    """A node of a Redis Cluster on 127.0.0.1, in a directory of its own.
+
+    Its memory ends with the process: nothing is kept on disk but `nodes.conf`, from which a node started
+    again knows its identity, its slots and its peers.
+    """
+
+    def __init__(
+        self,
+        binary: RedisBinary,
+        shard: str,
+        name: str,
+        directory: Path,
+        port: int,
+        *,
+        log: Path | None = None,
+    ) -> None:
+        self.shard = shard
+        self.directory = directory
+        self.port = port
+        argv = [
+            *(str(binary.path), str(config_path("redis.conf")), "--port", str(port)),
+            *("--bind", "127.0.0.1", "--dir", str(directory)),
+        ]
+        super().__init__(name, argv, log or directory / "redis.log")
+
+    @property
+    def address(self) -> str:
+        """`host:port` of the node."""
+        return f"127.0.0.1:{self.port}"
+
+    def client(self) -> redis.Redis:
+        """A new connection for administration: short timeouts, nothing retried. The caller closes it."""
+        return redis.Redis(
+            host="127.0.0.1",
+            port=self.port,
+            socket_timeout=COMMAND_S_MAX,
+            socket_connect_timeout=COMMAND_S_MAX,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    def command(self, *arguments: str | int) -> Any:
+        """The answer to one command; raises what redis-py raises.
+
+        Give a subcommand as a word of its own (`"CLUSTER", "NODES"`): redis-py then leaves the answer alone.
+        """
+        with contextlib.closing(self.client()) as client:
+            return client.execute_command(*arguments)  # type: ignore[no-untyped-call]
+
+    def start(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        super().start()
+
+    def start_and_wait(self) -> None:
+        """Start, and return when the node answers. Raises `StartFailed`."""
+        self.start()
+        self.wait_answering()
+
+    def wait_answering(self) -> None:
+        """Return when the node answers PING. Raises `StartFailed`."""
+        self.wait_ready(self.answers, START_S_MAX)
+
+    def answers(self) -> bool:
+        try:
+            return bool(self.command("PING"))
+        except redis.RedisError:
+            return False
+
+    def wipe(self) -> None:
+        """Forget the cluster this node was part of. Only while it is stopped."""
+        for leftover in ("nodes.conf", "dump.rdb"):
+            (self.directory / leftover).unlink(missing_ok=True)
+
+    def node_id(self) -> str:
+        """The node's id in its cluster: stable over restarts as long as nodes.conf is kept."""
+        return _text(self.command("CLUSTER", "MYID"))
+
+    def cluster_ok(self) -> bool:
+        """Whether the node is in a cluster that it believes to be up."""
+        return self.cluster_info().get("cluster_state") == "ok"
+
+    def cluster_info(self) -> dict[str, str]:
+        """`CLUSTER INFO`, or nothing while the node does not answer."""
+        try:
+            answer = _text(self.command("CLUSTER", "INFO"))
+        except redis.RedisError:
+            return {}
+        return dict(line.split(":", 1) for line in answer.splitlines() if ":" in line)
+
+    def cluster_nodes(self) -> list[list[str]]:
+        """The words of each line of `CLUSTER NODES` (id, address, flags, ...; slots from the ninth on)."""
+        return [line.split() for line in _text(self.command("CLUSTER", "NODES")).splitlines()]
+
+    def is_primary(self) -> bool:
+        """Whether the node answers and says that it is a primary."""
+        try:
+            answer: Sequence[object] = self.command("ROLE")
+        except redis.RedisError:
+            return False
+        return _text(answer[0]) == "master"
+
+    def replica_in_sync(self) -> bool:
+        """Whether the node is a replica whose link to its primary is up."""
+        try:
+            answer: Sequence[object] = self.command("ROLE")
+        except redis.RedisError:
+            return False
+        return _text(answer[0]) == "slave" and _text(answer[3]) == "connected"
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
