@@ -1,0 +1,148 @@
+"""The command-line behaviour that `wallet-engine` and `wallet-admin` share.
+
+A `VerbGroup` is a click group whose
+- verbs are named with their module and imported only when they are run;
+- flags may stand before or after the verb: `wallet-admin --json status` is `wallet-admin status --json`;
+- flags may be given as environment variables, `--map-file` as `WALLET_MAP_FILE`, the same for every verb;
+- exit status is 0, 1 (it failed: one line on standard error, no traceback) or 2 (usage).
+"""
+
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+import click
+
+from wallet_engine.domain.errors import WalletError
+
+ENVIRONMENT_PREFIX: Final = "WALLET"
+
+
+class Verb(NamedTuple):
+    """Where a command is, and what the list of commands says about it."""
+
+    #: `module:attribute` of a `click.Command`
+    target: str
+    summary: str
+
+
+class VerbGroup(click.Group):
+    """See the module. `verbs` are the lazily imported ones; others are added as to any click group."""
+
+    def __init__(self, *args: Any, verbs: Mapping[str, Verb] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.verbs = dict(verbs or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.verbs, *(name for name in super().list_commands(ctx) if name not in self.verbs)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        command = super().get_command(ctx, cmd_name)
+        if command is None and cmd_name in self.verbs:
+            command = _load(cmd_name, self.verbs[cmd_name].target)
+            self.add_command(command, cmd_name)
+        if command is not None and not isinstance(command, VerbGroup):
+            _read_environment(command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing those that are lazy."""
+        rows = []
+        for name in self.list_commands(ctx):
+            if name in self.verbs:
+                rows.append((name, self.verbs[name].summary))
+            elif (command := self.get_command(ctx, name)) is not None and not command.hidden:
+                rows.append((name, command.get_short_help_str()))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, self._flags_after_verb(ctx, args))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb. A failure raised on purpose becomes its one line and status 1."""
+        try:
+            return super().invoke(ctx)
+        except WalletError as error:
+            raise click.ClickException(" ".join(str(error).split())) from error
+
+    def _flags_after_verb(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The arguments with the verb's flags moved behind it; unchanged if no verb takes them."""
+        own = list(self.get_params(ctx))
+        for position, word in enumerate(args):
+            if word not in self.list_commands(ctx) or not _looks_like_flags(args[:position]):
+                continue
+            command = self.get_command(ctx, word)
+            flags = own if command is None else [*own, *_params_below(command, ctx)]
+            groups = _split(args[:position], flags)
+            if groups is not None:
+                ahead = [group for group in groups if _names(own) & {_name(group[0])}]
+                moved = [group for group in groups if group not in ahead]
+                return [*_flat(ahead), word, *_flat(moved), *args[position + 1 :]]
+        return args
+
+
+def _load(name: str, target: str) -> click.Command:
+    module, _, attribute = target.partition(":")
+    try:
+        command = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise click.ClickException(f"this installation lacks the command {name} ({module})") from None
+    if not isinstance(command, click.Command):
+        raise TypeError(f"{target} is not a click command")
+    return command
+
+
+def _read_environment(command: click.Command) -> None:
+    """Have every flag of the command read from the environment, and its help say so."""
+    command.context_settings.setdefault("auto_envvar_prefix", ENVIRONMENT_PREFIX)
+    for param in command.params:
+        if isinstance(param, click.Option):
+            param.show_envvar = True
+
+
+def _params_below(command: click.Command, ctx: click.Context) -> list[click.Parameter]:
+    """The parameters of a command, or of every command of a group."""
+    params = list(command.get_params(ctx))
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            below = command.get_command(ctx, name)
+            params += [] if below is None else _params_below(below, ctx)
+    return params
+
+
+def _looks_like_flags(words: list[str]) -> bool:
+    return not words or (words[0].startswith("-") and "--" not in words)
+
+
+def _split(words: list[str], params: Iterable[click.Parameter]) -> list[list[str]] | None:
+    """The words as flags with their values, or None when they are not flags of these parameters."""
+    values = {
+        name: 0 if param.is_flag or param.count else param.nargs
+        for param in params
+        if isinstance(param, click.Option)
+        for name in (*param.opts, *param.secondary_opts)
+    }
+    groups, position = [], 0
+    while position < len(words):
+        name = _name(words[position])
+        if name not in values:
+            return None
+        length = 1 if "=" in words[position] else 1 + values[name]
+        groups.append(words[position : position + length])
+        position += length
+    return groups if position == len(words) else None
+
+
+def _name(word: str) -> str:
+    return word.partition("=")[0]
+
+
+def _names(params: Iterable[click.Parameter]) -> set[str]:
+    return {name for param in params for name in (*param.opts, *param.secondary_opts)}
+
+
+def _flat(groups: Iterable[list[str]]) -> list[str]:
+    return [word for group in groups for word in group]
