@@ -1,0 +1,69 @@
+"""Logs: one JSON object per line on standard error, or a readable line when that is a terminal.
+
+Records of libraries (uvicorn, kazoo, redis) go through the same formatter, so that a log has one shape.
+"""
+
+import logging
+import sys
+from typing import Final
+
+import structlog
+from structlog.types import Processor
+
+#: Libraries whose INFO says nothing that an operator of this engine acts on.
+_QUIET: Final = ("uvicorn", "uvicorn.error", "kazoo", "asyncio", "redis")
+
+_SHARED: Final[list[Processor]] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+]
+
+
+def configure_logging(level: str = "info", json: bool | None = None) -> None:
+    """Set up logging of the whole process; may be called again.
+
+    `level` is debug, info, warning or error (else `ValueError`). `json=None` means JSON unless standard error
+    is a terminal.
+    """
+    threshold = logging.getLevelNamesMapping().get(level.upper())
+    if threshold is None:
+        raise ValueError(f"log level must be debug, info, warning or error, not {level!r}")
+    as_json = not sys.stderr.isatty() if json is None else json
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=_rendering(as_json))
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(threshold)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+
+
+def _rendering(as_json: bool) -> list[Processor]:
+    drop_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if as_json:
+        return [
+            drop_meta,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(default=str),
+        ]
+    return [drop_meta, structlog.dev.ConsoleRenderer()]
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger whose calls take an event and keyword fields: `log.info("moved", partition=12)`."""
+    return structlog.stdlib.get_logger(name)

@@ -1,0 +1,130 @@
+"""Every metric of a process in one place: name, unit, labels, buckets.
+
+Names follow the Prometheus conventions: base units (seconds, bytes), `_total` on counters, the counted thing
+last. A process makes one `Metrics` and hands it to whoever measures; nothing here is global, so tests do not
+share state. Labels are bounded: a partition, a shard, a route template, an outcome; never an account.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+#: Content type of `Metrics.render`.
+EXPOSITION_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+#: Value of `partition_state` for each state; what is not `live` takes no transfers.
+PARTITION_STATES: Final = {"live": 0, "moving": 1, "recovering": 2, "unavailable": 3}
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+_SCRIPT_SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1)
+_BATCH = (1, 2, 5, 10, 20, 50, 100, 200, 400)
+_CALL = (1, 10, 100, 500, 1000, 2000, 5000, 10_000)
+
+
+class Metrics:
+    """The registry of one process and the metrics in it."""
+
+    def __init__(self) -> None:
+        r = self.registry = CollectorRegistry()
+        ProcessCollector(registry=r)
+        PlatformCollector(registry=r)
+        GCCollector(registry=r)
+
+        self.http_requests = Counter(
+            "wallet_http_requests_total", "Requests answered.", ("route", "status"), registry=r
+        )
+        self.http_request_seconds = Histogram(
+            "wallet_http_request_duration_seconds",
+            "From the first byte of a request to the last of its answer.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=r,
+        )
+        self.http_requests_in_flight = Gauge(
+            "wallet_http_requests_in_flight", "Requests not yet answered.", registry=r
+        )
+        self.http_call_transfers = Histogram(
+            "wallet_http_call_transfers", "Transfers in one batch call.", buckets=_CALL, registry=r
+        )
+        self.transfers = Counter(
+            "wallet_transfers_total",
+            "Transfers answered: success, the code of a decline or of an outage.",
+            ("outcome",),
+            registry=r,
+        )
+
+        self.script_operations = Histogram(
+            "wallet_script_operations", "Operations in one script call.", buckets=_BATCH, registry=r
+        )
+        self.script_seconds = Histogram(
+            "wallet_script_duration_seconds",
+            "From sending a script call to Redis to its answer.",
+            ("shard",),
+            buckets=_SCRIPT_SECONDS,
+            registry=r,
+        )
+        self.receipt_wait_seconds = Histogram(
+            "wallet_receipt_wait_seconds",
+            "From the answer of a script to the quorum's receipts.",
+            buckets=_SECONDS,
+            registry=r,
+        )
+        self.transfers_in_flight = Gauge(
+            "wallet_transfers_in_flight", "Transfers accepted and not yet answered.", registry=r
+        )
+        self.transfers_refused = Counter(
+            "wallet_transfers_refused_total",
+            "Transfers refused because a bound was reached.",
+            ("bound",),
+            registry=r,
+        )
+        self.partition_state = Gauge(
+            "wallet_partition_state",
+            "State of a partition as this process sees it: " + _legend(PARTITION_STATES),
+            ("partition",),
+            registry=r,
+        )
+        self.recoveries = Counter(
+            "wallet_recoveries_total", "Recoveries of a partition, by result.", ("result",), registry=r
+        )
+        self.sweeper_transfers = Counter(
+            "wallet_sweeper_transfers_total",
+            "Interrupted transfers that the sweeper ended: credited, refunded or failed.",
+            ("result",),
+            registry=r,
+        )
+        self.sweeper_open_entries = Gauge(
+            "wallet_sweeper_open_entries", "Entries with outgoing money not yet settled.", registry=r
+        )
+
+        self.journal_lag_entries = Gauge(
+            "wallet_journal_lag_entries",
+            "Entries in a partition's stream that this copy has not yet written.",
+            ("partition",),
+            registry=r,
+        )
+        self.journal_entries = Counter(
+            "wallet_journal_entries_total", "Entries this copy made durable.", registry=r
+        )
+        self.journal_bytes = Counter(
+            "wallet_journal_written_bytes_total", "Bytes this copy appended to segments.", registry=r
+        )
+        self.journal_sync_seconds = Histogram(
+            "wallet_journal_sync_duration_seconds", "One fdatasync.", buckets=_SECONDS, registry=r
+        )
+
+    def observe_in_flight(self, requests: Callable[[], float]) -> None:
+        """Have `http_requests_in_flight` read by `requests` when it is scraped."""
+        self.http_requests_in_flight.set_function(requests)
+
+    def render(self) -> bytes:
+        """The exposition text of every metric."""
+        return generate_latest(self.registry)
+
+
+def _legend(states: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in states.items())
