@@ -1,0 +1,79 @@
+"""Reading a request's body within bounds: 4 MiB each, and a bound on all that are half received (G10)."""
+
+import asyncio
+from typing import Final
+
+from starlette.types import Receive, Scope
+
+from wallet_engine.domain.limits import BODY_BYTES_MAX
+from wallet_engine.http.problems import Refused
+
+#: How long the rest of a body may take once its first part arrived.
+BODY_SECONDS_MAX: Final = 30.0
+
+#: Bytes that all bodies now arriving in more than one part may take together.
+BODIES_BYTES_MAX: Final = 256 * 1024 * 1024
+
+
+class ClientGone(Exception):
+    """The client hung up before its request was complete: nothing was done, nobody waits for an answer."""
+
+
+class BodyReader:
+    """Reads bodies; holds the bytes reserved for those that are still arriving."""
+
+    def __init__(self, bytes_max: int = BODIES_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._bytes_reserved = 0
+
+    def __repr__(self) -> str:
+        return f"<BodyReader bytes_reserved={self._bytes_reserved}>"
+
+    async def read(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body. Raises `Refused` (too large, too slow, overloaded) and `ClientGone`."""
+        length = None
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                # Refused before the first byte is asked for: `Expect: 100-continue` then sends none.
+                length = int(value[:20]) if value.isdigit() else None
+                if length is not None and length > BODY_BYTES_MAX:
+                    raise _too_large()
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        first: bytes = message.get("body", b"")
+        if len(first) > BODY_BYTES_MAX:
+            raise _too_large()
+        if not message.get("more_body", False):
+            return first
+        return await self._read_rest(first, BODY_BYTES_MAX if length is None else length, receive)
+
+    async def _read_rest(self, first: bytes, bytes_expected: int, receive: Receive) -> bytes:
+        if self._bytes_reserved + bytes_expected > self._bytes_max:
+            raise Refused("overloaded", "too many large requests are arriving at once")
+        self._bytes_reserved += bytes_expected
+        try:
+            async with asyncio.timeout(BODY_SECONDS_MAX):
+                body = bytearray(first)
+                while True:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        raise ClientGone
+                    body += message.get("body", b"")
+                    if len(body) > BODY_BYTES_MAX:
+                        raise _too_large()
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError:
+            raise Refused(
+                "invalid_request",
+                f"the body did not arrive within {BODY_SECONDS_MAX:.0f} s",
+                headers=[(b"connection", b"close")],
+            ) from None
+        finally:
+            self._bytes_reserved -= bytes_expected
+
+
+def _too_large() -> Refused:
+    # The connection stays open: a client that is still sending would otherwise see a reset, not this answer.
+    return Refused("request_too_large", f"a body has at most {BODY_BYTES_MAX} bytes")

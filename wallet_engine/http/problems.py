@@ -1,0 +1,129 @@
+"""Answers, and the stable codes of everything that is not a success (design.md section 11)."""
+
+from typing import Final, NamedTuple
+
+from msgspec import UNSET
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
+from wallet_engine.http import wire
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Answer(NamedTuple):
+    """A whole response, ready to send."""
+
+    status: int
+    body: bytes
+    headers: Headers
+
+
+class Kind(NamedTuple):
+    """What a code always says. `retryable` means: the same request, same id, may succeed later."""
+
+    status: int
+    title: str
+    retryable: bool = False
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "invalid_request": Kind(400, "Malformed request"),
+    "invalid_amount": Kind(400, "Malformed amount"),
+    "invalid_currency": Kind(400, "Unknown currency"),
+    "same_account": Kind(400, "Sender and receiver are the same account"),
+    "not_found": Kind(404, "No such path"),
+    "account_not_found": Kind(404, "No such account"),
+    "transfer_not_found": Kind(404, "No such transfer"),
+    "method_not_allowed": Kind(405, "Method not allowed"),
+    "idempotency_conflict": Kind(409, "Repeated with another body"),
+    "request_too_large": Kind(413, "Request too large"),
+    "insufficient_funds": Kind(422, "Insufficient funds"),
+    "account_frozen": Kind(422, "Account frozen"),
+    "account_closed": Kind(422, "Account closed"),
+    "balance_limit": Kind(422, "Balance limit reached"),
+    "balance_not_zero": Kind(422, "Balance not zero"),
+    # Retryable because the caller cannot know how far it came, and a repeat with the same id is always safe.
+    "internal_error": Kind(500, "Internal error", retryable=True),
+    "overloaded": Kind(503, "Overloaded", retryable=True),
+    "partition_unavailable": Kind(503, "Partition unavailable", retryable=True),
+    "journal_unavailable": Kind(503, "Journal unavailable", retryable=True),
+    "outcome_unknown": Kind(503, "Outcome unknown", retryable=True),
+}
+
+#: The codes of `Outage`.
+OUTAGE_CODES: Final = tuple(code for code, kind in KINDS.items() if kind.status == 503)
+
+_DECLINE_DETAILS: Final[dict[str, str]] = {
+    Outcome.CONFLICT: "this id was used before with another body; nothing was changed",
+    Outcome.UNKNOWN_ACCOUNT: "the account, or its balance in this currency, was never opened",
+    Outcome.CLOSED: "a closed account neither pays nor receives",
+    Outcome.FROZEN: "a frozen account neither pays nor receives",
+    Outcome.INSUFFICIENT_FUNDS: "the amount exceeds the sender's balance and overdraft limit",
+    Outcome.BALANCE_LIMIT: "a balance would leave the range that can be held exactly",
+    Outcome.BALANCE_NOT_ZERO: "only an account whose balances are all zero can be closed",
+}
+
+_JSON: Final = (b"content-type", b"application/json")
+_PROBLEM_JSON: Final = (b"content-type", b"application/problem+json")
+REPLAYED: Final = (b"idempotent-replayed", b"true")
+
+
+class Refused(Exception):
+    """Ends a request with a problem; raised by whatever finds the request wrong."""
+
+    def __init__(
+        self, code: str, detail: str, *, transaction_id: str | None = None, headers: Headers | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.transaction_id = transaction_id
+        self.headers = headers or []
+
+
+def json_answer(status: int, body: bytes) -> Answer:
+    """A JSON answer without further headers."""
+    return Answer(status, body, [_JSON, (b"content-length", b"%d" % len(body))])
+
+
+def problem(
+    code: str, detail: str, *, transaction_id: str | None = None, headers: Headers | None = None
+) -> Answer:
+    """The problem+json answer of a stable code. Every 503 tells when to come back."""
+    kind = KINDS[code]
+    body = wire.encode(
+        wire.Problem(
+            type=f"urn:wallet-engine:problem:{code}",
+            title=kind.title,
+            status=kind.status,
+            detail=detail,
+            code=code,
+            retryable=kind.retryable,
+            transaction_id=UNSET if transaction_id is None else transaction_id,
+        )
+    )
+    all_headers = [_PROBLEM_JSON, (b"content-length", b"%d" % len(body)), *(headers or ())]
+    if kind.status == 503 and not any(name == b"retry-after" for name, _ in all_headers):
+        all_headers.append((b"retry-after", b"1"))
+    return Answer(kind.status, body, all_headers)
+
+
+def declined(outcome: str, *, transaction_id: str | None = None, replayed: bool = False) -> Answer:
+    """The answer to an operation that was refused by decision. Raises `KeyError` for what is no refusal."""
+    return problem(
+        WIRE_CODES[outcome],
+        _DECLINE_DETAILS[outcome],
+        transaction_id=transaction_id,
+        headers=[REPLAYED] if replayed else None,
+    )
+
+
+def outage(error: Outage, *, transaction_id: str | None = None) -> Answer:
+    """The 503 of an outage."""
+    return problem(
+        error.code,
+        error.detail,
+        transaction_id=transaction_id,
+        headers=[(b"retry-after", b"%d" % max(1, error.retry_after_s))],
+    )

@@ -1,0 +1,106 @@
+"""Running the application under uvicorn, and ending it without losing a request in flight."""
+
+import asyncio
+import contextlib
+import math
+import socket
+from collections.abc import Callable, Coroutine, Generator
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from wallet_engine.domain.errors import ConfigError
+
+#: How long an idle connection is kept; longer than the pools of common clients keep theirs, so that a client
+#: rarely sends into a connection that is just being closed.
+KEEP_ALIVE_SECONDS: Final = 75
+
+#: How long requests in flight may take to end after a stop was asked for.
+DRAIN_SECONDS_MAX: Final = 30.0
+
+_BACKLOG_CONNECTIONS: Final = 2048
+
+
+async def serve_http(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    *,
+    stop: asyncio.Event,
+    on_listening: Callable[[str], None] | None = None,
+    drain_seconds_max: float = DRAIN_SECONDS_MAX,
+    keep_alive_seconds: int = KEEP_ALIVE_SECONDS,
+    reuse_port: bool = False,
+) -> None:
+    """Serve until `stop` is set, then refuse new connections and return once requests in flight are answered.
+
+    Port 0 takes a free one; `on_listening` is called with the base URL when requests are taken. After
+    `drain_seconds_max` what is still in flight is cancelled. Installs no signal handlers and starts no event
+    loop: the caller does (`uvloop.run`). Raises `ConfigError` when the address cannot be bound.
+    """
+    listener = _listen(host, port, reuse_port)
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=keep_alive_seconds,
+        timeout_graceful_shutdown=math.ceil(drain_seconds_max),
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await _first_of(server.listening.wait(), serving)
+        if on_listening is not None and server.listening.is_set():
+            on_listening(_base_url(host, listener))
+        await _first_of(stop.wait(), serving)
+    finally:
+        server.should_exit = True
+        await asyncio.shield(serving)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without signal handlers of its own, and saying when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+async def _first_of(event: Coroutine[object, object, object], serving: asyncio.Task[None]) -> None:
+    waiting = asyncio.create_task(event)
+    try:
+        await asyncio.wait((waiting, serving), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+
+
+def _listen(host: str, port: int, reuse_port: bool) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server(
+            (host, port), family=family, backlog=_BACKLOG_CONNECTIONS, reuse_port=reuse_port
+        )
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def _base_url(host: str, listener: socket.socket) -> str:
+    port = listener.getsockname()[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

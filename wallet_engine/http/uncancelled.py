@@ -1,0 +1,29 @@
+"""Calls that outlive the request that made them."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Uncancelled:
+    """Runs calls that change something to their end, whatever happens to the request that waits for them.
+
+    uvicorn lets a handler go on when its client hangs up, but cancels it when a shutdown takes too long, and
+    other ASGI servers cancel sooner.
+    """
+
+    def __init__(self) -> None:
+        # The event loop itself refers to tasks only weakly.
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Uncancelled running={len(self._running)}>"
+
+    def run(self, call: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+        """The result of `call`; cancelling the returned future does not cancel `call`."""
+        task = asyncio.create_task(call)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return asyncio.shield(task)
