@@ -1,0 +1,298 @@
+"""The typed view of `/wallet/…` in the coordination store: what the cluster is, where, and who is alive.
+
+    /wallet/config            ClusterConfig; its existence means that the cluster is initialised
+    /wallet/map               PartitionMap; the node's version is the map's
+    /wallet/shards/<name>     Shard
+    /wallet/moves/<partition> a move in progress (its driver defines the content)
+    /wallet/services/<id>     ServiceInfo, ephemeral
+    /wallet/journals/<id>     JournalInfo, ephemeral
+    /wallet/locks/<name>      held locks
+
+Every call is synchronous and bounded, and may raise `StoreUnavailable`; from an event loop, use a thread, and
+`on_loop` for callbacks.
+"""
+
+import logging
+import os
+import socket
+import time
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import Final, TypeVar, TypeVarTuple
+
+from wallet_engine.domain.errors import ConfigError, Corruption, WalletError
+from wallet_engine.routing.file_tree import FileTree
+from wallet_engine.routing.model import (
+    ClusterConfig,
+    JournalInfo,
+    PartitionMap,
+    ServiceInfo,
+    Shard,
+    by_name,
+    check_name,
+    decode,
+    decode_map,
+    encode,
+    encode_map,
+)
+from wallet_engine.routing.processes import birth_of
+from wallet_engine.routing.roster import watch_roster
+from wallet_engine.routing.tree import (
+    LOCK_TIMEOUT_S,
+    HeldLock,
+    Node,
+    NodeExists,
+    NodeMissing,
+    Tree,
+    Unsubscribe,
+    VersionConflict,
+)
+from wallet_engine.routing.zookeeper import SESSION_TIMEOUT_S, ZooKeeperTree
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+M = TypeVar("M", JournalInfo, ServiceInfo)
+Ts = TypeVarTuple("Ts")
+
+ROOT: Final = "/wallet"
+CONFIG: Final = f"{ROOT}/config"
+MAP: Final = f"{ROOT}/map"
+SHARDS: Final = f"{ROOT}/shards"
+MOVES: Final = f"{ROOT}/moves"
+SERVICES: Final = f"{ROOT}/services"
+JOURNALS: Final = f"{ROOT}/journals"
+LOCKS: Final = f"{ROOT}/locks"
+
+#: How often a change is tried against competing changes.
+ATTEMPTS_MAX: Final = 50
+#: How long a process waits for the registration of an earlier one with its id to go; above a session timeout.
+REGISTER_WAIT_S_MAX: Final = 30.0
+_REGISTER_RETRY_S: Final = 0.2
+
+
+class Directory:
+    """See the module's text. `tree` is there for what has no method here (moves)."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+
+    def __repr__(self) -> str:
+        return f"<Directory {self.tree!r}>"
+
+    def initialise(self, config: ClusterConfig, shards: Iterable[Shard], placement: PartitionMap) -> None:
+        """Write down a new cluster. Raises `ConfigError` when there is one already or the parts disagree.
+
+        A crash half-way leaves a cluster that is not initialised; the next call starts over.
+        """
+        named = by_name(shards)
+        if len(placement.partitions) != config.partitions:
+            raise ConfigError(
+                f"the placement has {len(placement.partitions)} partitions, the config {config.partitions}"
+            )
+        strangers = {entry.shard for entry in placement.partitions} - named.keys()
+        if strangers:
+            raise ConfigError(f"the placement names unknown shards: {', '.join(sorted(strangers))}")
+        with self.lock("initialise"):
+            if self.initialised:
+                raise ConfigError(f"there is an initialised cluster already, left as it is: {self.tree!r}")
+            for name in self.tree.children(SHARDS):
+                self.tree.delete(f"{SHARDS}/{name}")
+            for shard in named.values():
+                self.put_shard(shard)
+            self._put(MAP, encode_map(placement))
+            self.tree.create(CONFIG, encode(config))
+
+    @property
+    def initialised(self) -> bool:
+        return self.tree.get(CONFIG) is not None
+
+    def config(self) -> ClusterConfig:
+        """Raises `ConfigError` when the cluster is not initialised."""
+        return decode(self._expect(CONFIG).data, ClusterConfig, CONFIG)
+
+    def shards(self) -> dict[str, Shard]:
+        """Shards by name, in the order of their names."""
+        return self._members(SHARDS, Shard)
+
+    def put_shard(self, shard: Shard) -> None:
+        """Add the shard, or replace what is known about it."""
+        self._put(f"{SHARDS}/{shard.name}", encode(shard))
+
+    def remove_shard(self, name: str) -> None:
+        """Forget a shard that serves no partition; `ConfigError` when it still does, or is not there."""
+        mapped = self.partition_map().partitions_of(name)
+        if mapped:
+            raise ConfigError(f"shard {name} still serves {len(mapped)} partitions: drain it first")
+        try:
+            self.tree.delete(f"{SHARDS}/{check_name(name, 'shard name')}")
+        except NodeMissing:
+            raise ConfigError(f"there is no shard {name}") from None
+
+    # The map
+
+    def partition_map(self) -> PartitionMap:
+        """Raises `ConfigError` when the cluster is not initialised, `Corruption` when it is unreadable."""
+        node = self._expect(MAP)
+        return decode_map(node.data, node.version, MAP)
+
+    def replace_map(self, old: PartitionMap, new: PartitionMap) -> PartitionMap:
+        """Put `new` in place of `old`; `new` as stored. Raises `VersionConflict` when `old` is outdated."""
+        if len(old.partitions) != len(new.partitions):
+            raise ValueError("the number of partitions never changes")
+        return PartitionMap(self.tree.set(MAP, encode_map(new), old.version), new.partitions)
+
+    def raise_epochs(self, partitions: Iterable[int]) -> PartitionMap:
+        """Add 1 to the epochs of these partitions; the map in which that was done.
+
+        Raises `VersionConflict` when others changed the map first, `ATTEMPTS_MAX` times in a row.
+        """
+        chosen = frozenset(partitions)
+        for attempt in range(ATTEMPTS_MAX):
+            old = self.partition_map()
+            new = old.with_epochs({p: old.epoch_of(p) + 1 for p in chosen})
+            try:
+                return self.replace_map(old, new)
+            except VersionConflict:
+                time.sleep(0.001 * min(attempt, 20))
+        raise VersionConflict(f"{MAP} was changed by others {ATTEMPTS_MAX} times in a row")
+
+    def watch_map(self, callback: Callable[[PartitionMap], object]) -> Unsubscribe:
+        """Call back with the map soon and after every change, as `Tree.watch` does.
+
+        An unreadable map is logged and passed over: who has a map goes on with it.
+        """
+
+        def decoded(node: Node | None) -> None:
+            if node is None:
+                return
+            try:
+                partition_map = decode_map(node.data, node.version, MAP)
+            except WalletError as error:
+                logger.error("the partition map of version %d is passed over: %s", node.version, error)
+                return
+            callback(partition_map)
+
+        return self.tree.watch(MAP, decoded)
+
+    # Who is alive
+
+    def register_journal(self, info: JournalInfo) -> None:
+        """Announce this journal process until it ends; `ConfigError` when another with its id stays alive.
+
+        The registration of a dead process on this host is replaced at once; any other is waited for, up to
+        `REGISTER_WAIT_S_MAX`.
+        """
+
+        def superseded(other: JournalInfo) -> bool:
+            return other.host == info.host and (other.pid == info.pid or birth_of(other.pid) is None)
+
+        self._register(f"{JOURNALS}/{info.journal_id}", info, superseded)
+
+    def register_service(self, info: ServiceInfo) -> None:
+        """Announce this API process until it ends; call it after binding `info.address`.
+
+        Who holds the address has outlived any earlier process there, so the same address replaces at once.
+        """
+        self._register(f"{SERVICES}/{info.service_id}", info, lambda other: other.address == info.address)
+
+    def journals(self) -> dict[str, JournalInfo]:
+        """The live journal processes by id."""
+        return self._members(JOURNALS, JournalInfo)
+
+    def services(self) -> dict[str, ServiceInfo]:
+        """The live API processes by id."""
+        return self._members(SERVICES, ServiceInfo)
+
+    def watch_journals(self, callback: Callable[[dict[str, JournalInfo]], object]) -> Unsubscribe:
+        """Call back with `journals()` soon and whenever one comes, goes or changes its address."""
+        return watch_roster(self.tree, JOURNALS, JournalInfo, callback)
+
+    def lock(
+        self, name: str, *, holder: str | None = None, timeout_s: float = LOCK_TIMEOUT_S
+    ) -> AbstractContextManager[HeldLock]:
+        """`Tree.lock` under `/wallet/locks`; the holder is this host and process unless given."""
+        who = holder or f"{socket.gethostname()} pid {os.getpid()}"
+        return self.tree.lock(f"{LOCKS}/{check_name(name, 'lock name')}", who, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """Drop this process's registrations and close the tree."""
+        self.tree.close()
+
+    def _register(self, path: str, info: M, superseded: Callable[[M], bool]) -> None:
+        data = encode(info)
+        deadline = time.monotonic() + REGISTER_WAIT_S_MAX
+        while True:
+            try:
+                self.tree.create(path, data, ephemeral=True)
+                return
+            except NodeExists:
+                node = self.tree.get(path)
+            if node is None:
+                continue
+            other = _readable(node, type(info), path)
+            if other is None or superseded(other):
+                with suppress(NodeMissing, VersionConflict):
+                    self.tree.delete(path, node.version)
+            elif time.monotonic() >= deadline:
+                raise ConfigError(f"{path} is in use by another live process: {other}")
+            else:
+                time.sleep(_REGISTER_RETRY_S)
+
+    def _members(self, folder: str, kind: type[T]) -> dict[str, T]:
+        nodes = ((name, self.tree.get(f"{folder}/{name}")) for name in self.tree.children(folder))
+        return {name: decode(node.data, kind, f"{folder}/{name}") for name, node in nodes if node is not None}
+
+    def _expect(self, path: str) -> Node:
+        node = self.tree.get(path)
+        if node is None:
+            raise ConfigError(f"there is no initialised cluster, run wallet-admin init: {self.tree!r}")
+        return node
+
+    def _put(self, path: str, data: bytes) -> None:
+        """Create or replace, whoever else does so at the same time."""
+        for _attempt in range(ATTEMPTS_MAX):
+            node = self.tree.get(path)
+            with suppress(NodeExists, NodeMissing, VersionConflict):
+                if node is None:
+                    self.tree.create(path, data)
+                else:
+                    self.tree.set(path, data, node.version)
+                return
+        raise VersionConflict(f"{path} was changed by others {ATTEMPTS_MAX} times in a row")
+
+
+def open_directory(
+    zookeeper: str | None, map_file: Path | None, *, timeout_s: float = SESSION_TIMEOUT_S
+) -> Directory:
+    """The directory in ZooKeeper or in a local file; exactly one is given, else `ConfigError`.
+
+    `timeout_s` is ZooKeeper's session timeout, and how long the connection may take.
+    """
+    if zookeeper and not map_file:
+        return Directory(ZooKeeperTree(zookeeper, timeout_s))
+    if map_file and not zookeeper:
+        return Directory(FileTree(map_file))
+    raise ConfigError("give either --zookeeper host:port,… or --map-file FILE")
+
+
+def on_loop(loop: AbstractEventLoop, callback: Callable[[*Ts], object]) -> Callable[[*Ts], None]:
+    """`callback`, called by the loop instead of by the thread with the news; silent once it closed."""
+
+    def deliver(*args: *Ts) -> None:
+        try:
+            loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+
+    return deliver
+
+
+def _readable(node: Node, kind: type[T], path: str) -> T | None:
+    try:
+        return decode(node.data, kind, path)
+    except (ConfigError, Corruption):
+        return None

@@ -1,0 +1,40 @@
+"""Telling processes of this machine apart, also when the kernel gives a pid to another process."""
+
+import os
+from pathlib import Path
+
+_DEAD_STATES = frozenset("ZXx")
+
+
+def birth_of(pid: int) -> str | None:
+    """What tells this process from all others with its pid: boot and start time. None when it is not alive.
+
+    A killed process whose parent has not yet collected it (a zombie) is not alive. Without /proc the answer
+    is the same text for every live process, so a reused pid is not noticed there.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return None if Path("/proc/self/stat").exists() else _birth_without_proc(pid)
+    # proc(5): the command name stands in parentheses and may hold anything: count from the last ")".
+    fields = stat[stat.rindex(")") + 2 :].split(" ")
+    if fields[0] in _DEAD_STATES:
+        return None
+    return f"{_boot_id()}.{fields[19]}"
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()[:8]
+    except OSError:
+        return "-"
+
+
+def _birth_without_proc(pid: int) -> str | None:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return "alive"

@@ -1,0 +1,90 @@
+"""Watching a folder of nodes together with what they hold.
+
+The names alone are not enough: a process that restarts quickly is gone and back between two looks, under the
+same name and with another address.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from wallet_engine.domain.errors import WalletError
+from wallet_engine.routing.model import decode
+from wallet_engine.routing.tree import Node, Tree, Unsubscribe
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def watch_roster(
+    tree: Tree, folder: str, kind: type[T], callback: Callable[[dict[str, T]], object]
+) -> Unsubscribe:
+    """Call back with name -> value of the folder's children soon, and whenever that changes.
+
+    A child that does not hold a `kind` is logged and left out. Calls come as those of `Tree.watch` do.
+    """
+    roster = _Roster(tree, folder, kind, callback)
+    stop_names = tree.watch_children(folder, roster.names_changed)
+
+    def unsubscribe() -> None:
+        stop_names()
+        roster.stop()
+
+    return unsubscribe
+
+
+class _Roster(Generic[T]):
+    """Only the tree's one watching thread changes it, so it needs no lock."""
+
+    def __init__(
+        self, tree: Tree, folder: str, kind: type[T], callback: Callable[[dict[str, T]], object]
+    ) -> None:
+        self._tree = tree
+        self._folder = folder
+        self._kind = kind
+        self._callback = callback
+        self._stops: dict[str, Unsubscribe] = {}
+        #: What each child holds; a name is missing until its first look, None when it is gone or unreadable.
+        self._members: dict[str, T | None] = {}
+        self._told: dict[str, T] | None = None
+        self._stopped = False
+
+    def names_changed(self, names: list[str]) -> None:
+        if self._stopped:
+            return
+        for name in self._stops.keys() - set(names):
+            self._stops.pop(name)()
+            self._members.pop(name, None)
+        for name in names:
+            if name not in self._stops:
+                self._stops[name] = self._watch(name)
+        self._tell()
+
+    def stop(self) -> None:
+        self._stopped = True
+        for stop in tuple(self._stops.values()):
+            stop()
+
+    def _watch(self, name: str) -> Unsubscribe:
+        path = f"{self._folder}/{name}"
+
+        def changed(node: Node | None) -> None:
+            value: T | None = None
+            if node is not None:
+                try:
+                    value = decode(node.data, self._kind, path)
+                except WalletError as error:
+                    logger.error("passed over: %s", error)
+            self._members[name] = value
+            self._tell()
+
+        return self._tree.watch(path, changed)
+
+    def _tell(self) -> None:
+        if self._stopped or len(self._members) < len(self._stops):
+            return  # some child was not looked at yet: the list would be short
+        present = {name: value for name, value in sorted(self._members.items()) if value is not None}
+        if present != self._told:
+            self._told = present
+            self._callback(dict(present))

@@ -1,0 +1,343 @@
+"""The tree in ZooKeeper, on kazoo.
+
+What kazoo leaves to its user and is done here: every wait is bounded; ephemeral nodes are created again when
+a session was lost while this process lived on; watches are set again after every reconnect; a lock says when
+it is no longer certain; and no kazoo exception passes.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from kazoo import exceptions as kazoo_errors
+from kazoo.client import KazooClient
+from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.protocol.states import KazooState
+from kazoo.retry import KazooRetry
+
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.routing.tree import (
+    LOCK_TIMEOUT_S,
+    HeldLock,
+    LockTimeout,
+    Node,
+    NodeExists,
+    NodeMissing,
+    NodeNotEmpty,
+    StoreUnavailable,
+    TreeError,
+    VersionConflict,
+    check_path,
+)
+from wallet_engine.routing.watches import Touch, WatchingTree
+
+logger = logging.getLogger(__name__)
+
+#: A dead process's ephemeral nodes and locks go after this long.
+SESSION_TIMEOUT_S: Final = 10.0
+#: The longest that a call waits for a store that does not answer.
+ANSWER_WAIT_S_MAX: Final = 3.0
+_RECONNECT_S_MAX: Final = 1.0
+_RETRY_S: Final = 1.0
+
+_ANSWERS: Final[dict[type[Exception], type[TreeError]]] = {
+    kazoo_errors.NoNodeError: NodeMissing,
+    kazoo_errors.NodeExistsError: NodeExists,
+    kazoo_errors.BadVersionError: VersionConflict,
+    kazoo_errors.NotEmptyError: NodeNotEmpty,
+    kazoo_errors.NoChildrenForEphemeralsError: TreeError,
+}
+_MEANING: Final[dict[type[TreeError], str]] = {
+    NodeMissing: "does not exist",
+    NodeExists: "exists already",
+    VersionConflict: "was changed by another",
+    NodeNotEmpty: "has children",
+    TreeError: "would be below an ephemeral node",
+}
+_LOST: Final = (kazoo_errors.ConnectionLoss, kazoo_errors.SessionExpiredError)
+
+
+class ZooKeeperTree(WatchingTree):
+    """`Tree` in the ensemble at `hosts` (`host:port,host:port` and, if wanted, `/prefix` of all paths).
+
+    `timeout_s` is the session timeout asked for. Raises `ConfigError` when ZooKeeper does not answer in it.
+    """
+
+    def __init__(self, hosts: str, timeout_s: float = SESSION_TIMEOUT_S) -> None:
+        super().__init__("zookeeper-watches")
+        self._hosts = hosts
+        self._wait_s = min(timeout_s, ANSWER_WAIT_S_MAX)
+        self._up = threading.Event()
+        self._session: int | None = None
+        #: Serialises everything that creates or deletes nodes of our own session.
+        self._own = threading.RLock()
+        #: Ephemeral nodes that must exist as long as this tree is open: path -> data.
+        self._ephemerals: dict[str, bytes] = {}
+        #: Nodes (path, data) that a call which failed half-way may have left in our session.
+        self._leftovers: set[tuple[str, bytes]] = set()
+        noise = logging.getLogger(f"{__name__}.kazoo")
+        if noise.level == logging.NOTSET:
+            noise.setLevel(logging.CRITICAL)  # a line per attempt to reconnect; what matters is logged here
+        try:
+            self._client = KazooClient(
+                hosts,
+                timeout=timeout_s,
+                connection_retry=KazooRetry(max_tries=-1, delay=0.05, max_delay=_RECONNECT_S_MAX),
+                logger=noise,
+            )
+        except ValueError:
+            raise ConfigError(f"--zookeeper {hosts!r} must be host:port,host:port,…") from None
+        self._client.add_listener(self._on_state)
+        self._client.start_async()
+        if not self._up.wait(timeout_s):
+            self.close()
+            raise ConfigError(f"ZooKeeper at {hosts} does not answer: start it or set --zookeeper")
+        self._start_watching()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closing else "connected" if self.connected else "away"
+        return (
+            f"<ZooKeeperTree {self._hosts} {state} session={self._session or 0:#x} "
+            f"watches={len(self._watches)} ephemerals={len(self._ephemerals)}>"
+        )
+
+    @property
+    def connected(self) -> bool:
+        return self._up.is_set()
+
+    def get(self, path: str) -> Node | None:
+        return self._look_node(check_path(path), None)
+
+    def children(self, path: str) -> list[str]:
+        try:
+            return sorted(self._read(path, lambda: self._client.get_children_async(check_path(path))))
+        except NodeMissing:
+            return []
+
+    def create(self, path: str, data: bytes, *, ephemeral: bool = False) -> None:
+        check_path(path)
+        if not ephemeral:
+            self._write(path, lambda: self._client.create_async(path, data, makepath=True))
+            return
+        with self._own:
+            if path in self._ephemerals or not self._claim_or_note(path, data):
+                raise NodeExists(f"{path} exists already")
+            self._ephemerals[path] = data
+        self._wake()  # the session may have ended between the two lines above
+
+    def set(self, path: str, data: bytes, version: int) -> int:
+        check_path(path)
+        with self._own:
+            stat = self._write(path, lambda: self._client.set_async(path, data, version))
+            if path in self._ephemerals:
+                self._ephemerals[path] = data
+        return int(stat.version)
+
+    def delete(self, path: str, version: int | None = None) -> None:
+        check_path(path)
+        with self._own:
+            self._write(path, lambda: self._client.delete_async(path, -1 if version is None else version))
+            self._ephemerals.pop(path, None)
+
+    @contextmanager
+    def lock(self, path: str, holder: str, *, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[HeldLock]:
+        token = f"{holder} {uuid.uuid4().hex}".encode()
+        lock = self._acquire(check_path(path), token, time.monotonic() + timeout_s)
+        try:
+            yield lock
+        finally:
+            lock.over = True
+            with self._own:
+                self._leftovers.add((path, token))
+                try:
+                    self._drop_leftovers()
+                except StoreUnavailable:
+                    self._wake()
+
+    def close(self) -> None:
+        if self._closing:
+            return
+        self._stop_watching()
+        self._client.remove_listener(self._on_state)
+        self._up.clear()
+        self._client.stop()
+        self._client.close()
+
+    # Sessions
+
+    def _on_state(self, state: str) -> None:
+        """Called by kazoo's connection thread, which must not wait."""
+        if state == KazooState.CONNECTED:
+            session = self._client.client_id[0]
+            if self._session is not None:
+                logger.info("ZooKeeper is back%s", "" if session == self._session else ", with a new session")
+            self._session = session
+            for watch in self._watches:
+                watch.dirty = True
+            self._up.set()
+            self._wake()
+        else:
+            if self._up.is_set():
+                logger.warning("ZooKeeper at %s is away: going on with what is known", self._hosts)
+            self._up.clear()
+
+    def _upkeep(self) -> bool:
+        if not self._up.is_set():
+            return False
+        with self._own:
+            self._drop_leftovers()
+            troubles = [trouble for path in self._ephemerals if (trouble := self._restore(path))]
+        if troubles:
+            raise TreeError("; ".join(troubles))
+        return True
+
+    def _pause_s(self, *, failed: bool) -> float | None:
+        return _RETRY_S if failed else None
+
+    def _restore(self, path: str) -> str:
+        """Create one of our ephemeral nodes again unless it is there. What is in the way, or ""."""
+        data = self._ephemerals[path]
+        try:
+            if self._claim(path, data):
+                return ""
+            found, stat = self._read(path, lambda: self._client.get_async(path))
+            if stat.ephemeralOwner == self._session:
+                self._ephemerals[path] = found  # a `set` whose answer was lost
+                return ""
+            if found != data:
+                return f"{path} was taken by another process while ZooKeeper was away"
+            # Ours, of the session before, which will end and take the node with it.
+            self._write(path, lambda: self._client.delete_async(path, stat.version))
+            return "" if self._claim(path, data) else f"{path} was taken by another process"
+        except TreeError as error:
+            return str(error)
+
+    def _claim(self, path: str, data: bytes) -> bool:
+        """Create an ephemeral node; True also when an earlier try of this session did it. Under `_own`."""
+        try:
+            self._write(path, lambda: self._client.create_async(path, data, ephemeral=True, makepath=True))
+            return True
+        except NodeExists:
+            try:
+                found, stat = self._read(path, lambda: self._client.get_async(path))
+            except NodeMissing:
+                return self._claim(path, data)
+            return bool(stat.ephemeralOwner == self._session and found == data)
+
+    def _claim_or_note(self, path: str, data: bytes) -> bool:
+        try:
+            claimed = self._claim(path, data)
+        except StoreUnavailable:
+            self._leftovers.add((path, data))
+            raise
+        if claimed:
+            self._leftovers.discard((path, data))
+        return claimed
+
+    # Locks
+
+    def _acquire(self, path: str, token: bytes, deadline: float) -> "_ZooKeeperLock":
+        changed = threading.Event()
+
+        def wake(_event: object) -> None:
+            changed.set()
+
+        while True:
+            with self._own:
+                session = self._session
+                if self._claim_or_note(path, token):
+                    if session == self._session:
+                        return _ZooKeeperLock(self, session)
+                    continue
+            changed.clear()
+            try:
+                other, _stat = self._read(path, lambda: self._client.get_async(path, wake))
+            except NodeMissing:
+                continue
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
+                raise LockTimeout(f"{path} is held by {other.decode('utf-8', 'replace').rpartition(' ')[0]}")
+            changed.wait(min(remaining_s, _RETRY_S))
+
+    def _drop_leftovers(self) -> None:
+        """Under `_own`."""
+        for path, data in tuple(self._leftovers):
+            with suppress(NodeMissing, VersionConflict):
+                self._delete_own(path, data)
+            self._leftovers.discard((path, data))
+
+    def _delete_own(self, path: str, data: bytes) -> None:
+        found, stat = self._read(path, lambda: self._client.get_async(path))
+        if found == data and stat.ephemeralOwner == self._session:
+            self._write(path, lambda: self._client.delete_async(path, stat.version))
+
+    # Calls
+
+    def _look_node(self, path: str, touch: Touch | None) -> Node | None:
+        while True:
+            try:
+                data, stat = self._read(path, lambda: self._client.get_async(path, touch))
+                return Node(data, stat.version)
+            except NodeMissing:
+                # `get` sets no watch on a missing node, `exists` does.
+                if touch is None or self._read(path, lambda: self._client.exists_async(path, touch)) is None:
+                    return None
+
+    def _look_children(self, path: str, touch: Touch) -> list[str]:
+        while True:
+            try:
+                return sorted(self._read(path, lambda: self._client.get_children_async(path, touch)))
+            except NodeMissing:
+                if self._read(path, lambda: self._client.exists_async(path, touch)) is None:
+                    return []
+
+    def _read(self, path: str, call: Callable[[], Any]) -> Any:
+        """The answer; asked again within the same bounded wait when the connection broke under it."""
+        deadline = time.monotonic() + self._wait_s
+        while True:
+            try:
+                return self._ask(path, call, deadline)
+            except _LOST:
+                time.sleep(0.02)
+
+    def _write(self, path: str, call: Callable[[], Any]) -> Any:
+        """The answer; never asked twice, because the first may have been done."""
+        try:
+            return self._ask(path, call, time.monotonic() + self._wait_s)
+        except _LOST:
+            raise StoreUnavailable(f"ZooKeeper went away: whether {path} was changed is not known") from None
+
+    def _ask(self, path: str, call: Callable[[], Any], deadline: float) -> Any:
+        if self._closing:
+            raise StoreUnavailable("the connection to ZooKeeper was closed")
+        # kazoo would queue the call and make it whenever the connection is back, long after we gave up.
+        if not self._up.wait(max(0.0, deadline - time.monotonic())):
+            raise StoreUnavailable(f"ZooKeeper at {self._hosts} does not answer")
+        try:
+            return call().get(timeout=max(0.001, deadline - time.monotonic()))
+        except tuple(_ANSWERS) as error:
+            answer = _ANSWERS[type(error)]
+            raise answer(f"{path} {_MEANING[answer]}") from None
+        except KazooTimeoutError:
+            raise StoreUnavailable(f"ZooKeeper at {self._hosts} does not answer") from None
+        except _LOST:
+            raise
+        except kazoo_errors.KazooException as error:
+            raise StoreUnavailable(f"ZooKeeper refuses {path}: {type(error).__name__}") from None
+
+
+class _ZooKeeperLock:
+    """A lock node of one session; when the session is not certainly alive, nor is the lock."""
+
+    def __init__(self, tree: ZooKeeperTree, session: int | None) -> None:
+        self._tree = tree
+        self._session = session
+        self.over = False
+
+    @property
+    def held(self) -> bool:
+        return not self.over and self._tree.connected and self._tree._session == self._session
