@@ -1,0 +1,1 @@
+"""The two long-running processes: the API (`serve`) and the journal (`journal`)."""

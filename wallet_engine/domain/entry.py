@@ -27,8 +27,8 @@ An operation is six fields separated by one space, whatever its kind::
     s     seq         -         -                   0          -     settle: no money of seq is under way
     f     -           account   freeze|unfreeze|close  0       -     set_flags
 
-`txid` is `pack_transaction_id` of the UUID; idx counts the operations of an entry from 0; an overdraft limit is in
-minor units, or `-` when none is asked for; the outcome in a refund is the decline it makes the answer.
+`txid` is `pack_transaction_id` of the UUID; idx counts the operations of an entry from 0; an overdraft limit
+is in minor units, or `-` when none is asked for; the outcome in a refund is the decline it makes the answer.
 """
 
 import re

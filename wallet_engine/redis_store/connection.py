@@ -6,7 +6,7 @@ Nothing is ever retried here. A command was either never sent (`NotSent`), answe
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import hiredis
@@ -19,8 +19,15 @@ CONNECT_TIMEOUT_S: Final = 2.0
 #: A node that answers nothing for so long is given up; what it was asked is of unknown outcome.
 REPLY_TIMEOUT_S: Final = 5.0
 
+Word = str | int | bytes
 Reply = Any
 Callback = Callable[[Reply], None]
+
+
+def pack(words: Iterable[Word]) -> bytes:
+    """A command in the protocol's form."""
+    packed: bytes = hiredis.pack_command(tuple(words))  # type: ignore[arg-type]  # its stub asks for one word
+    return packed
 
 
 class NotSent(WalletError):
@@ -74,7 +81,7 @@ class Connection(asyncio.Protocol):
         self._waiting.append(callback)
         self._transport.write(command)
 
-    async def call(self, *words: str | int | bytes) -> Reply:
+    async def call(self, *words: Word) -> Reply:
         """Send one command and wait for its reply. Raises what `send` and the reply say."""
         future: asyncio.Future[Reply] = self._loop.create_future()
 
@@ -86,7 +93,7 @@ class Connection(asyncio.Protocol):
             else:
                 future.set_result(reply)
 
-        self.send(hiredis.pack_command(words), resolve)
+        self.send(pack(words), resolve)
         return await future
 
     def close(self) -> None:

@@ -25,7 +25,9 @@ def _directory() -> Path:
     for candidate in (_PACKAGE / "_lua", _PACKAGE.parent / "lua"):
         if (candidate / "apply.lua").is_file():
             return candidate
-    raise ConfigError("the lua/ scripts are neither in the installed package nor beside it: reinstall wallet-engine")
+    raise ConfigError(
+        "the lua/ scripts are neither in the installed package nor beside it: reinstall wallet-engine"
+    )
 
 
 @cache

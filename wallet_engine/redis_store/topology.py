@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from wallet_engine.domain.errors import ConfigError
 
@@ -29,7 +31,7 @@ class NodeView:
         return any(slot in slots for slots in self.slots)
 
 
-def connect(address: str, *, timeout_s: float = _TIMEOUT_S) -> "redis.Redis[Any]":
+def connect(address: str, *, timeout_s: float = _TIMEOUT_S) -> redis.Redis:
     """A redis-py client of one node for administration: no retries, text replies."""
     host, _, port = address.rpartition(":")
     return redis.Redis(
@@ -39,7 +41,7 @@ def connect(address: str, *, timeout_s: float = _TIMEOUT_S) -> "redis.Redis[Any]
         socket_connect_timeout=timeout_s,
         decode_responses=True,
         protocol=2,
-        retry=None,
+        retry=Retry(NoBackoff(), 0),
     )
 
 
@@ -58,11 +60,16 @@ def parse_myself(address: str, cluster_nodes: str) -> NodeView:
     raise ConfigError(f"Redis at {address} does not name itself in CLUSTER NODES")
 
 
+def _cluster_nodes(client: redis.Redis) -> str:
+    """The reply as text: given as two words, redis-py does not parse it into a dictionary."""
+    return str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
+
+
 def view_node(address: str) -> NodeView | None:
     """How the node sees itself, or None when it does not answer."""
     client = connect(address)
     try:
-        return parse_myself(address, str(client.execute_command("CLUSTER NODES", NEVER_DECODE="")))
+        return parse_myself(address, _cluster_nodes(client))
     except (RedisError, OSError):
         return None
     finally:
@@ -82,7 +89,9 @@ def check_settings(address: str) -> None:
     try:
         info: dict[str, Any] = client.info("cluster")
         if not info.get("cluster_enabled"):
-            raise ConfigError(f"Redis at {address} is not in cluster mode: set `cluster-enabled yes` and restart it")
+            raise ConfigError(
+                f"Redis at {address} is not in cluster mode: set `cluster-enabled yes` and restart it"
+            )
         policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
         if policy != "noeviction":
             raise ConfigError(

@@ -1,0 +1,1 @@
+"""The wallet as its callers see it, without HTTP."""

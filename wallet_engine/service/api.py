@@ -7,15 +7,17 @@ Ids and amounts in here are already validated; amounts are minor units. A refusa
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from wallet_engine.domain.transfer import TransferCommand
 
-class TransferCommand(NamedTuple):
-    """One transfer to make. `transaction` is the packed id (`domain.ids.pack_transaction_id`)."""
-
-    from_account: str
-    to_account: str
-    amount_minor: int
-    currency: str
-    transaction: str
+__all__ = [
+    "AccountView",
+    "BalanceView",
+    "CurrencyBalance",
+    "Readiness",
+    "TransferAnswer",
+    "TransferCommand",
+    "Wallet",
+]
 
 
 class TransferAnswer(NamedTuple):

@@ -1,0 +1,106 @@
+"""`wallet-engine journal`: one journal copy. Drains every shard to disk, publishes receipts, recovers shards."""
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wallet_engine.app.running import check_listening, directory_options, run
+from wallet_engine.engine.drain import GroupCommit
+from wallet_engine.journal.receipts import ReceiptServer
+from wallet_engine.journal.writer import JournalWriter
+from wallet_engine.recovery.keeper import ShardKeeper
+from wallet_engine.routing.directory import Directory, on_loop, open_directory
+from wallet_engine.routing.model import JournalInfo, PartitionMap
+from wallet_engine.telemetry.logging import get_logger
+from wallet_engine.telemetry.metrics import Metrics
+
+log = get_logger(__name__)
+
+
+@click.command()
+@directory_options
+@click.option(
+    "--directory",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of this copy's segment files; the only thing that must never be lost.",
+)
+@click.option(
+    "--journal-id", default="j1", show_default=True, help="Name of this copy; stays with its folder."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address for receipts.")
+@click.option("--port", default=0, show_default=True, help="Port for receipts; 0 takes a free one.")
+def journal(
+    zookeeper: str | None,
+    map_file: Path | None,
+    log_level: str,
+    directory: Path,
+    journal_id: str,
+    host: str,
+    port: int,
+) -> None:
+    """Run one journal copy: what it has on disk is what happened."""
+    check_listening(host, port)
+
+    async def main(stop: asyncio.Event) -> None:
+        tree = await asyncio.to_thread(open_directory, zookeeper, map_file)
+        try:
+            await asyncio.to_thread(tree.config)
+            writer = await asyncio.to_thread(JournalWriter, directory, journal_id)
+            try:
+                await _keep(tree, writer, host, port, stop)
+            finally:
+                writer.close()
+        finally:
+            await asyncio.to_thread(tree.close)
+
+    run(main, log_level)
+
+
+async def _keep(tree: Directory, writer: JournalWriter, host: str, port: int, stop: asyncio.Event) -> None:
+    """Serve receipts and keep every shard of the map until `stop` or until the disk fails."""
+    keepers: dict[str, ShardKeeper] = {}
+
+    def recover(shard: str, reason: str) -> None:
+        log.warning("recovery asked for", shard=shard, reason=reason)
+        if shard in keepers:
+            keepers[shard].check()
+
+    server = ReceiptServer(writer, recover)
+    commit = GroupCommit(writer, server, Metrics())
+    address = await server.start(host, port)
+    info = JournalInfo(
+        writer.journal_id, address, str(writer.directory.resolve()), os.getpid(), socket.gethostname()
+    )
+    await asyncio.to_thread(tree.register_journal, info)
+    log.info("journal open", journal=writer.journal_id, directory=str(writer.directory), receipts=address)
+
+    tasks: set[asyncio.Task[None]] = set()
+
+    def map_changed(partition_map: PartitionMap) -> None:
+        for shard in {entry.shard for entry in partition_map.partitions} - keepers.keys():
+            keepers[shard] = ShardKeeper(shard, tree, writer, commit)
+            tasks.add(asyncio.create_task(keepers[shard].run(), name=f"keeper-{shard}"))
+
+    unwatch = await asyncio.to_thread(tree.watch_map, on_loop(asyncio.get_running_loop(), map_changed))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        while not stopping.done() and not commit.failed.done():
+            waiting: list[asyncio.Future[Any]] = [stopping, commit.failed, *tasks]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=1.0)
+            for task in [task for task in tasks if task.done()]:
+                task.result()  # a keeper never returns: this raises its bug
+        if commit.failed.done():
+            commit.failed.result()
+    finally:
+        unwatch()
+        stopping.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.close()
+        log.info("journal closed", journal=writer.journal_id)

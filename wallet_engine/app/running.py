@@ -1,0 +1,66 @@
+"""What both processes share: their flags, the event loop, and stopping on a signal."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.telemetry.logging import configure_logging
+
+
+def directory_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`--zookeeper`, `--map-file` and `--log-level`."""
+    for option in (
+        click.option(
+            "--zookeeper", metavar="HOST:PORT,…", help="ZooKeeper ensemble that holds the partition map."
+        ),
+        click.option(
+            "--map-file",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Local file in ZooKeeper's place (embedded mode).",
+        ),
+        click.option(
+            "--log-level",
+            type=click.Choice(["debug", "info", "warning", "error"]),
+            default="info",
+            show_default=True,
+            help="Least important messages to log.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]], log_level: str) -> None:
+    """Run `main` on uvloop until it returns; SIGTERM and SIGINT set the event it is given."""
+    configure_logging(log_level)
+    gc.freeze()  # what start-up made lives as long as the process
+    gc.set_threshold(50_000, 20, 50)
+
+    async def until_stopped() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await main(stop)
+
+    uvloop.run(until_stopped())
+
+
+def default_id(kind: str) -> str:
+    """An id for a process that was not given one: host, kind and pid."""
+    return f"{socket.gethostname().split('.')[0]}-{kind}-{os.getpid()}"
+
+
+def check_listening(host: str, port: int) -> None:
+    """Raises `ConfigError` for a port that cannot be."""
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"{host}:{port} is not an address: --port is 0 to 65535")

@@ -1,0 +1,61 @@
+"""`wallet-engine serve`: one API process. Stateless; run as many as there are cores to spare."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import click
+
+from wallet_engine.app.running import check_listening, default_id, directory_options, run
+from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.reads import Reader
+from wallet_engine.http.application import create_app
+from wallet_engine.http.server import serve_http
+from wallet_engine.routing.directory import open_directory
+from wallet_engine.routing.model import ServiceInfo
+from wallet_engine.saga.sweeper import Sweeper
+from wallet_engine.service.wallet import ClusterWallet
+from wallet_engine.telemetry.logging import get_logger
+from wallet_engine.telemetry.metrics import Metrics
+
+log = get_logger(__name__)
+
+
+@click.command()
+@directory_options
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8080, show_default=True, help="Port to listen on; 0 takes a free one.")
+@click.option("--service-id", help="Name of this process in ZooKeeper.  [default: made from host and pid]")
+def serve(
+    zookeeper: str | None, map_file: Path | None, log_level: str, host: str, port: int, service_id: str | None
+) -> None:
+    """Run one API process: takes transfers by HTTP, answers when they are durable."""
+    check_listening(host, port)
+    name = service_id or default_id("api")
+
+    async def main(stop: asyncio.Event) -> None:
+        directory = await asyncio.to_thread(open_directory, zookeeper, map_file)
+        metrics = Metrics()
+        engine = Engine(directory, metrics)
+        reader = Reader(engine)
+        sweeper = Sweeper(engine, reader)
+        try:
+            await engine.start()
+            sweeper.start()
+
+            registrations: set[asyncio.Task[None]] = set()
+
+            def listening(url: str) -> None:
+                info = ServiceInfo(name, url.partition("//")[2], os.getpid())
+                registrations.add(asyncio.create_task(asyncio.to_thread(directory.register_service, info)))
+                log.info("serving", url=url, service=name)
+
+            app = create_app(ClusterWallet(engine, reader), metrics=metrics)
+            await serve_http(app, host, port, stop=stop, on_listening=listening)
+            log.info("stopped serving", service=name)
+        finally:
+            await sweeper.close()
+            await engine.close()
+            await asyncio.to_thread(directory.close)
+
+    run(main, log_level)

@@ -1,0 +1,13 @@
+"""The request for one transfer, validated: what HTTP hands down and the saga carries out."""
+
+from typing import NamedTuple
+
+
+class TransferCommand(NamedTuple):
+    """One transfer to make. `transaction` is the packed id (`domain.ids.pack_transaction_id`)."""
+
+    from_account: str
+    to_account: str
+    amount_minor: int
+    currency: str
+    transaction: str

@@ -1,0 +1,126 @@
+"""The queue of one partition: natural batching, decided without I/O.
+
+What arrives while a batch is out waits and goes together with the next. At most one batch of a partition is on
+its way to Redis, so its operations keep their order.
+"""
+
+from typing import Final
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
+from wallet_engine.engine.batch import Batch, Pending
+from wallet_engine.redis_store.keys import PartitionKeys
+
+#: Operations of one partition waiting to be sent.
+QUEUE_OPERATIONS_MAX: Final = 20_000
+#: How long operations wait for a partition that cannot take them now before they are refused.
+HOLD_MS_MAX: Final = 2_000
+
+
+class Accumulator:
+    """State of one partition within this service."""
+
+    __slots__ = (
+        "_currencies",
+        "_items",
+        "_lines",
+        "_oldest_ms",
+        "busy",
+        "epoch",
+        "held_since_ms",
+        "held_why",
+        "keys",
+        "partition",
+        "scheduled",
+        "shard",
+        "window",
+    )
+
+    def __init__(self, partition: int, keys: PartitionKeys, shard: str, epoch: int) -> None:
+        self.partition = partition
+        self.keys = keys
+        self.shard = shard
+        self.epoch = epoch
+        #: Dedupe window in force, learnt from the script.
+        self.window = 1
+        self._lines: list[str] = []
+        self._items: list[Pending] = []
+        self._oldest_ms: int = 0
+        self._currencies: set[str] = set()
+        self.busy = False
+        self.scheduled = False
+        self.held_since_ms: int | None = None
+        self.held_why = ""
+
+    def __repr__(self) -> str:
+        held = f" held={self.held_why}" if self.held_since_ms is not None else ""
+        return f"<Accumulator p={self.partition} pending={len(self._lines)} in_flight={int(self.busy)}{held}>"
+
+    @property
+    def pending(self) -> int:
+        return len(self._lines)
+
+    def add(self, line: str, item: Pending, issued_ms: int) -> None:
+        """Queue one operation. Raises `Outage`, and then the operation is nowhere."""
+        if self.held_since_ms is not None and issued_ms - self.held_since_ms > HOLD_MS_MAX:
+            raise Outage(
+                "partition_unavailable", f"partition {self.partition} is not served now ({self.held_why})"
+            )
+        if len(self._lines) >= QUEUE_OPERATIONS_MAX:
+            raise Outage(
+                "overloaded", f"partition {self.partition} has {len(self._lines)} operations waiting"
+            )
+        if not self._lines or issued_ms < self._oldest_ms:
+            self._oldest_ms = issued_ms
+        self._lines.append(line)
+        self._items.append(item)
+
+    def take(self) -> Batch | None:
+        """The next batch to send, or None when there is nothing to send or one is out."""
+        if self.busy or not self._lines:
+            return None
+        lines, items = self._lines, self._items
+        if len(lines) > SCRIPT_OPERATIONS_MAX:
+            self._lines, self._items = lines[SCRIPT_OPERATIONS_MAX:], items[SCRIPT_OPERATIONS_MAX:]
+            lines, items = lines[:SCRIPT_OPERATIONS_MAX], items[:SCRIPT_OPERATIONS_MAX]
+        else:
+            self._lines, self._items = [], []
+        self.busy = True
+        return Batch(self.partition, lines, items, self._oldest_ms)
+
+    def put_back(self, batch: Batch) -> None:
+        """A batch that certainly did not run: its operations go to the head of the queue."""
+        self._lines = batch.lines + self._lines
+        self._items = batch.items + self._items
+        self._oldest_ms = min(batch.issued_ms, self._oldest_ms) if self._oldest_ms else batch.issued_ms
+        self.busy = False
+
+    def hold(self, why: str, now_ms: int) -> None:
+        """The partition cannot take operations now; remember since when."""
+        if self.held_since_ms is None:
+            self.held_since_ms = now_ms
+        self.held_why = why
+
+    def release(self) -> None:
+        self.held_since_ms = None
+
+    def drop_all(self) -> list[Pending]:
+        """Empty the queue; the caller tells the items why."""
+        items, self._lines, self._items = self._items, [], []
+        return items
+
+    def currencies_of(self, batch: Batch) -> list[str]:
+        """The balance hashes a batch needs: its own, and all once the script has asked for them."""
+        needed = {line[-4:-1] for line in batch.lines}
+        needed.discard("0 -")  # the end of a line without a currency
+        if batch.wants_all_currencies:
+            needed |= self._currencies
+        return sorted(needed)
+
+    def learn_currencies(self, listed: str) -> None:
+        """The partition's currencies, as a script names them."""
+        self._currencies.update(filter(None, listed.split(",")))
+
+    @property
+    def currencies(self) -> list[str]:
+        return sorted(self._currencies)

@@ -1,0 +1,128 @@
+"""One call of the apply script: the operations that go together and what came back."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX, STREAM_ENTRIES_MAX
+from wallet_engine.redis_store.connection import pack
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.scripts import load_script
+
+_APPLY_SHA: Final = load_script("apply").sha
+
+
+class Pending(Protocol):
+    """Whoever waits for one operation. Exactly one of the two methods is called, once."""
+
+    def committed(self, outcome: str, idx: int, batch: "Batch") -> None:
+        """The operation was decided and the decision is durable. `batch.detail(idx)` explains a repeat."""
+
+    def failed(self, outage: Outage) -> None:
+        """It was not, or it is not known; `outage.code` tells which."""
+
+
+class Batch:
+    """Operations of one partition in one script call. `items[i]` waits for `lines[i]`."""
+
+    __slots__ = (
+        "answered_s",
+        "applied",
+        "details",
+        "durable",
+        "effective_nonce",
+        "issued_ms",
+        "items",
+        "lines",
+        "nonce",
+        "outcomes",
+        "partition",
+        "sent_s",
+        "seq",
+        "time_ms",
+        "unsettled",
+        "wants_all_currencies",
+    )
+
+    def __init__(self, partition: int, lines: list[str], items: list[Pending], issued_ms: int) -> None:
+        self.partition = partition
+        self.lines = lines
+        self.items = items
+        self.issued_ms = issued_ms
+        self.nonce = os.urandom(8).hex()
+        self.sent_s = 0.0
+        self.answered_s = 0.0
+        self.seq = 0
+        self.effective_nonce = self.nonce
+        self.time_ms = 0
+        self.outcomes = ""
+        self.details: dict[int, list[str]] | None = None
+        self.applied = False
+        self.durable = False
+        #: Debits of this entry whose credit or refund is not durable yet.
+        self.unsettled = 0
+        #: The script needs every balance hash of the partition to decide (closing an account).
+        self.wants_all_currencies = False
+
+    def __repr__(self) -> str:
+        state = "durable" if self.durable else "applied" if self.applied else "sent"
+        return f"<Batch p={self.partition} seq={self.seq} nonce={self.nonce} operations={len(self.lines)} {state}>"
+
+    def command(
+        self, keys: PartitionKeys, epoch: int, window: int, window_ms: int, currencies: Sequence[str]
+    ) -> bytes:
+        """The packed EVALSHA; KEYS and ARGV are explained at the top of `lua/apply.lua`."""
+        return pack(
+            (
+                "EVALSHA",
+                _APPLY_SHA,
+                7 + len(currencies),
+                keys.meta,
+                keys.journal,
+                keys.open,
+                keys.flags,
+                keys.seen(window),
+                keys.seen(window - 1),
+                keys.seen(window - 2),
+                *[keys.balance(currency) for currency in currencies],
+                epoch,
+                self.nonce,
+                self.issued_ms,
+                window,
+                window_ms,
+                ",".join(currencies),
+                len(self.lines),
+                "".join(self.lines),
+                STREAM_ENTRIES_MAX,
+                ISSUED_AGE_MS_MAX,
+            )
+        )
+
+    def accept(self, reply: list[Any]) -> None:
+        """Take over an `OK` reply."""
+        self.seq = reply[1]
+        self.effective_nonce = reply[2].decode()
+        self.time_ms = reply[3]
+        self.outcomes = reply[4].decode()
+        if len(reply) > 5:
+            details = {}
+            for detail in reply[5:]:
+                idx, *words = detail.decode().split(" ")
+                details[int(idx)] = words
+            self.details = details
+        self.applied = True
+
+    def detail(self, idx: int) -> list[str]:
+        """What is remembered of a repeated operation: `[outcome, "<seq>.<idx>", open]`, for a credit `[outcome]`."""
+        return self.details[idx] if self.details is not None and idx in self.details else []
+
+    def commit(self) -> None:
+        """Tell every waiting item; the entry behind the outcomes is durable now."""
+        outcomes = self.outcomes
+        for idx, item in enumerate(self.items):
+            item.committed(outcomes[idx], idx, self)
+
+    def fail(self, outage: Outage) -> None:
+        for item in self.items:
+            item.failed(outage)

@@ -1,0 +1,146 @@
+"""What this service knows of the cluster: configuration, map, the way to each shard and to each journal copy."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from wallet_engine.engine.accumulator import Accumulator
+from wallet_engine.engine.lane import Lane
+from wallet_engine.journal.receipts import ReceiptClient, ReceiptTracker
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.routing.directory import Directory, on_loop
+from wallet_engine.routing.model import ClusterConfig, JournalInfo, PartitionMap
+from wallet_engine.routing.slots import tag_of
+from wallet_engine.telemetry.logging import get_logger
+
+#: A shard is reported to the journals for recovery at most this often.
+ASK_RECOVERY_S_MIN: Final = 0.5
+
+log = get_logger(__name__)
+
+
+class ClusterView:
+    """Kept true by watches; `on_change` is called after anything changed that held operations may wait for."""
+
+    config: ClusterConfig
+    map: PartitionMap
+
+    def __init__(self, directory: Directory, on_change: Callable[[], None]) -> None:
+        self._directory = directory
+        self._on_change = on_change
+        self._loop = asyncio.get_running_loop()
+        self.accumulators: list[Accumulator] = []
+        self.lanes: dict[str, Lane] = {}
+        self.tracker = ReceiptTracker(quorum=1)
+        self._clients: dict[str, ReceiptClient] = {}
+        self._unwatch: list[Callable[[], None]] = []
+        self._asked_s: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._refreshing: set[str] = set()
+
+    def __repr__(self) -> str:
+        open_lanes = sum(lane.is_open for lane in self.lanes.values())
+        lanes = f"{open_lanes}/{len(self.lanes)}"
+        return f"<ClusterView map={self.map.version} lanes={lanes} journals={len(self._clients)}>"
+
+    async def start(self) -> None:
+        """Read everything once, then follow changes. Raises `ConfigError` when the cluster is not initialised."""
+        directory = self._directory
+        self.config = await asyncio.to_thread(directory.config)
+        self.tracker.quorum = self.config.journal_quorum
+        self.map = await asyncio.to_thread(directory.partition_map)
+        shards = await asyncio.to_thread(directory.shards)
+        for partition, entry in enumerate(self.map.partitions):
+            keys = PartitionKeys(tag_of(partition, self.config.partitions))
+            self.accumulators.append(Accumulator(partition, keys, entry.shard, entry.epoch))
+        for shard in shards.values():
+            self._add_lane(shard.name, shard.nodes)
+        watch_map = on_loop(self._loop, self._map_changed)
+        watch_journals = on_loop(self._loop, self._journals_changed)
+        self._unwatch.append(await asyncio.to_thread(directory.watch_map, watch_map))
+        self._unwatch.append(await asyncio.to_thread(directory.watch_journals, watch_journals))
+
+    async def close(self) -> None:
+        for unwatch in self._unwatch:
+            unwatch()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(lane.close() for lane in self.lanes.values()))
+        await asyncio.gather(*(client.close() for client in self._clients.values()))
+
+    @property
+    def journals_connected(self) -> int:
+        return sum(client.connected for client in self._clients.values())
+
+    def refresh_map(self) -> None:
+        """The map in hand is behind: read it now instead of waiting for the watch."""
+        self._once("map", self._read_map())
+
+    def refresh_shard(self, shard: str) -> None:
+        """A node of the shard says it is not the primary of a slot: look who is."""
+        lane = self.lanes.get(shard)
+        if lane is not None:
+            self._once(shard, lane.refresh())
+
+    def ask_recovery(self, shard: str, reason: str) -> None:
+        """Tell the journal copies that a shard cannot serve before it has been compared with the journal."""
+        now_s = self._loop.time()
+        if now_s - self._asked_s.get(shard, 0.0) < ASK_RECOVERY_S_MIN:
+            return
+        self._asked_s[shard] = now_s
+        log.warning("asking for recovery", shard=shard, reason=reason)
+        for client in self._clients.values():
+            client.request_recovery(shard, reason)
+
+    def _once(self, name: str, work: "asyncio._CoroutineLike[None]") -> None:
+        if name in self._refreshing:
+            work.close()
+            return
+        self._refreshing.add(name)
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            self._refreshing.discard(name)
+            if not task.cancelled() and task.exception() is not None:
+                log.warning("refresh failed", what=name, error=str(task.exception()))
+
+        task.add_done_callback(done)
+
+    async def _read_map(self) -> None:
+        self._map_changed(await asyncio.to_thread(self._directory.partition_map))
+        await asyncio.sleep(0.05)  # bounds how often a stale epoch can make us read
+
+    def _map_changed(self, new: PartitionMap) -> None:
+        if new.version < self.map.version:
+            return
+        self.map = new
+        for accumulator, entry in zip(self.accumulators, new.partitions, strict=True):
+            accumulator.shard, accumulator.epoch = entry.shard, entry.epoch
+        if any(entry.shard not in self.lanes for entry in new.partitions):
+            self._once("shards", self._read_shards())
+        self._on_change()
+
+    async def _read_shards(self) -> None:
+        for shard in (await asyncio.to_thread(self._directory.shards)).values():
+            self._add_lane(shard.name, shard.nodes)
+
+    def _add_lane(self, name: str, nodes: tuple[str, ...]) -> None:
+        if name not in self.lanes:
+            lane = Lane(name, nodes, lambda _: self._on_change())
+            self.lanes[name] = lane
+            lane.start()
+
+    def _journals_changed(self, journals: dict[str, JournalInfo]) -> None:
+        for journal_id, client in list(self._clients.items()):
+            info = journals.get(journal_id)
+            if info is None or info.address != client.address:
+                del self._clients[journal_id]
+                self._loop.create_task(client.close())
+        for journal_id, info in journals.items():
+            if journal_id not in self._clients:
+                client = ReceiptClient(journal_id, info.address, self.tracker)
+                self._clients[journal_id] = client
+                client.start()

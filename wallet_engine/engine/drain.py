@@ -1,0 +1,135 @@
+"""From the streams of Redis to the disk: group commit and trimming of one journal copy.
+
+Each shard is read by its own connection; what all of them bring while the disk is busy becomes the next group. A
+group costs one fdatasync, and only then are its receipts published.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from wallet_engine.domain.entry import parse_header
+from wallet_engine.journal.errors import Fork
+from wallet_engine.journal.receipts import ReceiptServer
+from wallet_engine.journal.writer import JournalWriter
+from wallet_engine.redis_store.connection import Connection, Word
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.telemetry.metrics import Metrics
+
+#: Entries taken from one stream in one read.
+READ_ENTRIES_MAX: Final = 64
+READ_BLOCK_MS: Final = 1000
+TRIM_S: Final = 1.0
+
+#: One entry on its way to the disk.
+Taken = tuple[int, bytes]
+
+
+class GroupCommit:
+    """Appends what the shards bring, one fdatasync per group, then publishes the receipts."""
+
+    def __init__(self, writer: JournalWriter, server: ReceiptServer, metrics: Metrics) -> None:
+        self._writer = writer
+        self._server = server
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._group: list[tuple[Sequence[Taken], asyncio.Future[None]]] = []
+        self.failed: asyncio.Future[None] = self._loop.create_future()
+
+    async def write(self, entries: Sequence[Taken]) -> None:
+        """Returns when all entries are durable and receipted. Raises `Fork` with nothing of the fork written."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        if not self._group:
+            self._loop.call_soon(self._commit)
+        self._group.append((entries, done))
+        await done
+
+    def _commit(self) -> None:
+        group, self._group = self._group, []
+        receipts: list[tuple[int, str, int]] = []
+        outcomes: list[tuple[asyncio.Future[None], Fork | None]] = []
+        try:
+            for entries, done in group:
+                refused: Fork | None = None
+                for partition, payload in entries:
+                    header, _ = parse_header(payload)
+                    try:
+                        self._writer.append(partition, payload, header)
+                    except Fork as fork:
+                        refused = refused or fork
+                    else:
+                        receipts.append((partition, header.nonce, header.seq))
+                outcomes.append((done, refused))
+            started_s = self._loop.time()
+            self._writer.sync()
+        except Exception as error:
+            # The disk failed: nothing of the group may be receipted, and the process must not go on writing.
+            for _, done in group:
+                if not done.done():
+                    done.set_exception(error)
+            if not self.failed.done():
+                self.failed.set_exception(error)
+            return
+        self._metrics.journal_sync_seconds.observe(self._loop.time() - started_s)
+        self._metrics.journal_entries.inc(len(receipts))
+        self._server.publish(receipts)
+        for done, refused in outcomes:
+            if done.done():
+                continue
+            if refused is None:
+                done.set_result(None)
+            else:
+                done.set_exception(refused)
+
+
+class ShardDrain:
+    """Reads the streams of one shard's partitions from its certified primary."""
+
+    def __init__(self, commit: GroupCommit, writer: JournalWriter, keys: Mapping[int, PartitionKeys]) -> None:
+        self._commit = commit
+        self._writer = writer
+        self._keys = dict(keys)
+        self._partition_of = {keys.journal.encode(): partition for partition, keys in self._keys.items()}
+        self._trimmed: dict[int, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<ShardDrain partitions={len(self._keys)}>"
+
+    async def run(self, reading: Connection, trimming: Connection) -> None:
+        """Drain until something fails: `ConnectionLost`, a Redis error, `Fork`, or the disk."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._drain(reading))
+            tasks.create_task(self._trim(trimming))
+
+    async def _drain(self, connection: Connection) -> None:
+        streams = [keys.journal for keys in self._keys.values()]
+        head: tuple[Word, ...] = (
+            "XREAD",
+            "COUNT",
+            READ_ENTRIES_MAX,
+            "BLOCK",
+            READ_BLOCK_MS,
+            "STREAMS",
+            *streams,
+        )
+        while True:
+            seqs = [f"{self._writer.position(partition).seq}-0" for partition in self._keys]
+            reply = await connection.call(*head, *seqs)
+            if reply:
+                await self._commit.write(self._taken(reply))
+
+    def _taken(self, reply: list[Any]) -> list[Taken]:
+        return [(self._partition_of[stream], fields[1]) for stream, entries in reply for _, fields in entries]
+
+    async def _trim(self, connection: Connection) -> None:
+        """Forget in Redis what is durable here, but nothing an open entry needs."""
+        while True:
+            await asyncio.sleep(TRIM_S)
+            for partition, keys in self._keys.items():
+                durable = self._writer.position(partition).seq
+                if durable == self._trimmed.get(partition, 0):
+                    continue
+                oldest = await connection.call("ZRANGE", keys.open, 0, 0)
+                first_kept = int(oldest[0].partition(b".")[0]) if oldest else durable
+                await connection.call("XTRIM", keys.journal, "MINID", "~", f"{min(first_kept, durable)}-0")
+                self._trimmed[partition] = durable

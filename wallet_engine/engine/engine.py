@@ -1,0 +1,338 @@
+"""The engine of one service: operations in, durable outcomes out.
+
+A commit is: one script call for everything a partition has waiting, then the receipt of that call's nonce from
+`journal_quorum` journal copies, then the results. Whoever submitted may be gone by then; nothing is cancelled.
+"""
+
+import asyncio
+import time
+from functools import partial
+from typing import Any, Final
+
+import hiredis
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
+from wallet_engine.engine.batch import Batch, Pending
+from wallet_engine.engine.cluster import ClusterView
+from wallet_engine.redis_store.connection import ConnectionLost, NotSent, pack
+from wallet_engine.redis_store.scripts import load_script
+from wallet_engine.routing.directory import Directory
+from wallet_engine.telemetry.logging import get_logger
+from wallet_engine.telemetry.metrics import Metrics
+
+#: How long a batch waits for its receipts before its callers are told that the outcome is not known.
+RECEIPT_TIMEOUT_S: Final = 20.0
+#: How often held partitions are tried again.
+HOLD_RETRY_S: Final = 0.05
+#: How long a settle may wait for other operations of its partition to go with.
+SETTLE_LINGER_S: Final = 0.1
+
+_PROBE_SHA: Final = load_script("read_account").sha
+
+log = get_logger(__name__)
+
+
+def now_ms() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class _Settle:
+    """Nobody waits for a settle: one that fails is found by the sweeper."""
+
+    def committed(self, outcome: str, idx: int, batch: Batch) -> None:
+        pass
+
+    def failed(self, outage: Outage) -> None:
+        pass
+
+
+_SETTLE = _Settle()
+
+
+class Engine:
+    """See the module. Create and use it on one event loop."""
+
+    def __init__(self, directory: Directory, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self.cluster = ClusterView(directory, on_change=self._release_all)
+        self.tracker = self.cluster.tracker
+        self._loop = asyncio.get_running_loop()
+        self._dirty: list[Accumulator] = []
+        self._held: set[Accumulator] = set()
+        self._settles: dict[int, list[int]] = {}
+        self._awaiting: dict[str, Batch] = {}
+        self._house: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.cluster!r} awaiting={len(self._awaiting)} held={len(self._held)}>"
+
+    @property
+    def held_partitions(self) -> int:
+        """Partitions that take no operations now."""
+        return len(self._held)
+
+    async def start(self) -> None:
+        """Connect to ZooKeeper's (or the file's) view of the cluster. Raises `ConfigError`."""
+        await self.cluster.start()
+        self._house = asyncio.create_task(self._keep_house(), name="engine-house")
+
+    async def close(self) -> None:
+        """Stop taking anything; what is in flight gets its answer or `outcome_unknown`."""
+        if self._house is not None:
+            self._house.cancel()
+            await asyncio.gather(self._house, return_exceptions=True)
+        await self.cluster.close()
+        for batch in list(self._awaiting.values()):
+            batch.fail(Outage("outcome_unknown", "the service is stopping"))
+        self._awaiting.clear()
+
+    # In --------------------------------------------------------------------------------------------------
+
+    def submit(self, partition: int, line: str, item: Pending, issued_ms: int) -> None:
+        """Queue one operation (`line`, see `domain.entry`) decided upon at `issued_ms`. Raises `Outage`."""
+        accumulator = self.cluster.accumulators[partition]
+        accumulator.add(line, item, issued_ms)
+        self._schedule(accumulator)
+
+    def settle(self, partition: int, seq: int) -> None:
+        """Entry `seq` of `partition` has no outgoing money left: say so with the next batch that goes there."""
+        waiting = self._settles.get(partition)
+        if waiting is None:
+            self._settles[partition] = [seq]
+            self._loop.call_later(SETTLE_LINGER_S, self._send_settles, partition)
+        else:
+            waiting.append(seq)
+
+    # Out -------------------------------------------------------------------------------------------------
+
+    def _send_settles(self, partition: int) -> None:
+        accumulator = self.cluster.accumulators[partition]
+        if self._add_settles(accumulator):
+            self._schedule(accumulator)
+
+    def _add_settles(self, accumulator: Accumulator) -> bool:
+        seqs = self._settles.pop(accumulator.partition, None)
+        if not seqs:
+            return False
+        now = now_ms()
+        try:
+            for seq in seqs:
+                accumulator.add(f"s {seq} - - 0 -\n", _SETTLE, now)
+        except Outage:
+            return False
+        return True
+
+    def _schedule(self, accumulator: Accumulator) -> None:
+        if accumulator.busy or accumulator.scheduled:
+            return
+        accumulator.scheduled = True
+        if not self._dirty:
+            self._loop.call_soon(self._flush)
+        self._dirty.append(accumulator)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for accumulator in dirty:
+            accumulator.scheduled = False
+            if accumulator.partition in self._settles:
+                self._add_settles(accumulator)
+            batch = accumulator.take()
+            if batch is not None:
+                self._transmit(accumulator, batch)
+
+    def _transmit(self, accumulator: Accumulator, batch: Batch) -> None:
+        command = batch.command(
+            accumulator.keys,
+            accumulator.epoch,
+            accumulator.window,
+            self.cluster.config.retention_ms,
+            accumulator.currencies_of(batch),
+        )
+        batch.sent_s = self._loop.time()
+        self.tracker.expect(batch.partition, None, batch.nonce, partial(self._on_durable, batch))
+        try:
+            self.cluster.lanes[accumulator.shard].send(command, partial(self._on_reply, accumulator, batch))
+        except (NotSent, KeyError):
+            self._put_back(accumulator, batch, f"shard {accumulator.shard} is not reachable")
+
+    def _on_reply(self, accumulator: Accumulator, batch: Batch, reply: Any) -> None:
+        if type(reply) is list and reply[0] == b"OK":
+            batch.accept(reply)
+            batch.answered_s = self._loop.time()
+            self.metrics.script_seconds.labels(accumulator.shard).observe(batch.answered_s - batch.sent_s)
+            self.metrics.script_operations.observe(len(batch.lines))
+            accumulator.busy = False
+            if accumulator.held_since_ms is not None:
+                self._release(accumulator)
+            if accumulator.pending:
+                self._schedule(accumulator)
+            if (
+                batch.effective_nonce != batch.nonce
+            ):  # nothing was written: wait for the entry that is the newest
+                self.tracker.forget(batch.nonce)
+                self._awaiting[batch.nonce] = batch
+                on_durable = partial(self._on_durable, batch)
+                self.tracker.ask_needed(batch.partition, batch.seq, batch.effective_nonce, on_durable)
+            elif batch.durable:
+                batch.commit()
+            else:
+                self.tracker.placed(batch.nonce, batch.seq)
+                self._awaiting[batch.nonce] = batch
+        elif isinstance(reply, ConnectionLost):
+            self.tracker.forget(batch.nonce)
+            accumulator.busy = False
+            self._hold(accumulator, str(reply))
+            batch.fail(Outage("outcome_unknown", "the Redis node went away before it answered"))
+        elif isinstance(reply, hiredis.ReplyError):
+            self._on_error(accumulator, batch, str(reply))
+        else:
+            self._on_refusal(accumulator, batch, reply[0].decode(), reply[1])
+
+    def _on_durable(self, batch: Batch) -> None:
+        batch.durable = True
+        if batch.applied:
+            self._awaiting.pop(batch.nonce, None)
+            self.metrics.receipt_wait_seconds.observe(self._loop.time() - batch.answered_s)
+            batch.commit()
+
+    def _on_refusal(self, accumulator: Accumulator, batch: Batch, code: str, value: Any) -> None:
+        """The script refused the whole batch: nothing was written."""
+        if code == "WINDOW":
+            accumulator.window = int(value)
+            self.tracker.forget(batch.nonce)
+            self._transmit(accumulator, batch)
+        elif code == "CURRENCIES":
+            accumulator.learn_currencies(value.decode())
+            batch.wants_all_currencies = True
+            self.tracker.forget(batch.nonce)
+            self._transmit(accumulator, batch)
+        elif code in ("EPOCH", "STATE", "OWNER"):
+            shown = value.decode() if isinstance(value, bytes) else value
+            self._put_back(accumulator, batch, f"{code.lower()} {shown}")
+            if code == "EPOCH":
+                self.cluster.refresh_map()
+            if code == "OWNER" or shown == "absent":
+                self.cluster.ask_recovery(
+                    accumulator.shard, f"partition {batch.partition}: {code.lower()} {shown}"
+                )
+        else:
+            self._give_up(accumulator, batch, code, value)
+
+    def _give_up(self, accumulator: Accumulator, batch: Batch, code: str, value: Any) -> None:
+        self.tracker.forget(batch.nonce)
+        accumulator.busy = False
+        if accumulator.pending:
+            self._schedule(accumulator)
+        if code == "FULL":
+            outage = Outage(
+                "journal_unavailable", f"partition {batch.partition}: {value} entries are not on disk yet"
+            )
+        elif code == "EXPIRED":
+            outage = Outage("overloaded", "the operation waited too long, or this service's clock is wrong")
+        else:
+            log.critical(
+                "the script refused a batch that must not exist", code=code, value=value, batch=repr(batch)
+            )
+            outage = Outage("partition_unavailable", "internal error: the batch was refused as malformed")
+        batch.fail(outage)
+
+    def _on_error(self, accumulator: Accumulator, batch: Batch, error: str) -> None:
+        """An error reply of Redis itself, not of the script."""
+        code = error.partition(" ")[0]
+        if code in (
+            "NOSCRIPT",
+            "MOVED",
+            "ASK",
+            "TRYAGAIN",
+            "CLUSTERDOWN",
+            "LOADING",
+            "READONLY",
+            "MASTERDOWN",
+            "BUSY",
+        ):
+            self._put_back(accumulator, batch, code)
+            if code == "NOSCRIPT":
+                self.cluster.ask_recovery(accumulator.shard, "script cache is empty")
+            elif code in ("MOVED", "READONLY", "ASK"):
+                self.cluster.refresh_shard(accumulator.shard)
+            return
+        self.tracker.forget(batch.nonce)
+        accumulator.busy = False
+        log.critical("Redis failed a script call", error=error, batch=repr(batch))
+        self._hold(accumulator, error)
+        unknown = "OOM" not in error  # Redis refuses before the first write of a script when memory is short
+        code = "outcome_unknown" if unknown else "partition_unavailable"
+        batch.fail(Outage(code, f"Redis refused: {error[:120]}"))
+
+    # Held partitions -------------------------------------------------------------------------------------
+
+    def _put_back(self, accumulator: Accumulator, batch: Batch, why: str) -> None:
+        self.tracker.forget(batch.nonce)
+        accumulator.put_back(batch)
+        self._hold(accumulator, why)
+
+    def _hold(self, accumulator: Accumulator, why: str) -> None:
+        if accumulator not in self._held:
+            log.warning("partition held", partition=accumulator.partition, why=why)
+            self._held.add(accumulator)
+        accumulator.hold(why, now_ms())
+
+    def _release(self, accumulator: Accumulator) -> None:
+        self._held.discard(accumulator)
+        log.info("partition served again", partition=accumulator.partition)
+        accumulator.release()
+
+    def _release_all(self) -> None:
+        """The map or a connection changed: try everything that is held."""
+        for accumulator in list(self._held):
+            self._retry(accumulator)
+
+    def _retry(self, accumulator: Accumulator) -> None:
+        if accumulator.pending:
+            self._schedule(accumulator)
+        elif not accumulator.busy:
+            self._probe(accumulator)
+
+    def _probe(self, accumulator: Accumulator) -> None:
+        """Ask whether the partition would take operations, with a read that passes the same guards."""
+
+        def answered(reply: Any) -> None:
+            accumulator.busy = False
+            if type(reply) is list and reply[0] in (b"OK", b"CURRENCIES"):
+                self._release(accumulator)
+            elif type(reply) is list and reply[0] == b"EPOCH":
+                self.cluster.refresh_map()
+            if accumulator.pending:
+                self._schedule(accumulator)
+
+        keys = accumulator.keys
+        command = pack(("EVALSHA", _PROBE_SHA, 2, keys.meta, keys.flags, accumulator.epoch, "@transit", "-"))
+        try:
+            self.cluster.lanes[accumulator.shard].send(command, answered)
+            accumulator.busy = True
+        except (NotSent, KeyError):
+            pass
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(HOLD_RETRY_S)
+            now, now_s = now_ms(), self._loop.time()
+            for accumulator in list(self._held):
+                since = accumulator.held_since_ms
+                if since is not None and now - since > HOLD_MS_MAX:
+                    outage = Outage(
+                        "partition_unavailable",
+                        f"partition {accumulator.partition} is not served now ({accumulator.held_why})",
+                    )
+                    for item in accumulator.drop_all():
+                        item.failed(outage)
+                self._retry(accumulator)
+            while self._awaiting:
+                batch = next(iter(self._awaiting.values()))
+                if now_s - batch.sent_s < RECEIPT_TIMEOUT_S:
+                    break
+                del self._awaiting[batch.nonce]
+                self.tracker.forget(batch.effective_nonce)
+                batch.fail(Outage("outcome_unknown", "the journal did not confirm the entry in time"))

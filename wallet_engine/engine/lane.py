@@ -1,0 +1,94 @@
+"""The way to one shard: finds its primary, keeps one connection to it, says when it is lost.
+
+Everything that waits for the shard flushes together, so one write carries the batches of many partitions.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from wallet_engine.redis_store.connection import Callback, Connection, NotSent, Reply, Word
+from wallet_engine.redis_store.topology import find_primary
+from wallet_engine.telemetry.logging import get_logger
+
+RECONNECT_S_MIN: Final = 0.05
+RECONNECT_S_MAX: Final = 1.0
+
+log = get_logger(__name__)
+
+
+class Lane:
+    """One shard of the cluster as this service reaches it."""
+
+    def __init__(self, shard: str, nodes: tuple[str, ...], on_ready: Callable[["Lane"], None]) -> None:
+        self.shard = shard
+        self.nodes = nodes
+        self._on_ready = on_ready
+        self._connection: Connection | None = None
+        self._lost = asyncio.Event()
+        self._lost.set()
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Lane {self.shard} {self._connection!r}>"
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None and self._connection.is_open
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._keep_connected(), name=f"lane-{self.shard}")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._connection is not None:
+            self._connection.close()
+
+    def send(self, command: bytes, callback: Callback) -> None:
+        """Raises `NotSent` when the shard has no usable connection now."""
+        if self._connection is None:
+            raise NotSent(f"shard {self.shard} is not connected")
+        self._connection.send(command, callback)
+
+    async def call(self, *words: Word) -> Reply:
+        """One plain command and its reply. Raises `NotSent`, `ConnectionLost` or `hiredis.ReplyError`."""
+        if self._connection is None:
+            raise NotSent(f"shard {self.shard} is not connected")
+        return await self._connection.call(*words)
+
+    async def refresh(self) -> None:
+        """The connected node may no longer be the primary: look, and leave it only if another is."""
+        connection = self._connection
+        if connection is not None:
+            primary = await asyncio.to_thread(find_primary, self.nodes)
+            if primary is not None and primary.address != connection.address:
+                connection.close()
+
+    def _on_lost(self, connection: Connection) -> None:
+        if connection is self._connection:
+            self._connection = None
+            self._lost.set()
+
+    async def _keep_connected(self) -> None:
+        delay_s = RECONNECT_S_MIN
+        while True:
+            await self._lost.wait()
+            try:
+                primary = await asyncio.to_thread(find_primary, self.nodes)
+                if primary is None:
+                    raise OSError("no primary answers")
+                connection = await Connection.open(primary.address, self._on_lost)
+            except (OSError, TimeoutError) as error:
+                log.warning("shard unreachable", shard=self.shard, error=str(error), retry_s=delay_s)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, RECONNECT_S_MAX)
+                continue
+            delay_s = RECONNECT_S_MIN
+            self._lost.clear()
+            self._connection = connection
+            if not connection.is_open:
+                self._on_lost(connection)
+                continue
+            self._on_ready(self)

@@ -1,0 +1,139 @@
+"""Reads that never un-happen (G8): a value is handed out when the entry it reflects is durable."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+import hiredis
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
+from wallet_engine.engine.engine import Engine
+from wallet_engine.redis_store.connection import ConnectionLost, NotSent, Word
+from wallet_engine.redis_store.scripts import load_script
+
+_ACCOUNT_SHA: Final = load_script("read_account").sha
+_TRANSFER_SHA: Final = load_script("read_transfer").sha
+_RETRY_S: Final = 0.05
+_RECEIPT_TIMEOUT_S: Final = 5.0
+_DEFINITIONS_MAX: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRead:
+    """One account in one partition. `balances` holds only currencies the account has (minor units)."""
+
+    partition: int
+    seq: int
+    status: str
+    limits: dict[str, int]
+    balances: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRead:
+    """The dedupe memory under one field; `open` tells whether the transfer's entry still has money on its way."""
+
+    record: str | None
+    open: bool
+
+
+def parse_flags(text: str | None) -> tuple[str, dict[str, int]]:
+    """`"F USD=500"` -> `("F", {"USD": 500})`; None is an ordinary account."""
+    status, *limits = (text or "A").split(" ")
+    return status, {currency: int(limit) for currency, _, limit in (part.partition("=") for part in limits)}
+
+
+class Reader:
+    """Runs the read scripts and waits for the receipts behind what they returned."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def account(self, partition: int, account: str) -> AccountRead:
+        accumulator = self._engine.cluster.accumulators[partition]
+
+        def command() -> tuple[Word, ...]:
+            keys, currencies = accumulator.keys, accumulator.currencies
+            balances = [keys.balance(currency) for currency in currencies]
+            head: tuple[Word, ...] = (
+                "EVALSHA",
+                _ACCOUNT_SHA,
+                2 + len(balances),
+                keys.meta,
+                keys.flags,
+                *balances,
+            )
+            return (*head, accumulator.epoch, account, ",".join(currencies))
+
+        reply = await self._run(accumulator, command)
+        status, limits = parse_flags(reply[3].decode() if reply[3] is not None else None)
+        values = zip(accumulator.currencies, reply[4:], strict=True)
+        balances = {currency: int(value) for currency, value in values if value is not None}
+        return AccountRead(partition, reply[1], status, limits, balances)
+
+    async def transfer(self, partition: int, field: str) -> TransferRead:
+        accumulator = self._engine.cluster.accumulators[partition]
+
+        def command() -> tuple[Word, ...]:
+            keys, window = accumulator.keys, accumulator.window
+            names = (keys.meta, keys.open, keys.seen(window), keys.seen(window - 1))
+            return ("EVALSHA", _TRANSFER_SHA, 4, *names, accumulator.epoch, window, field)
+
+        reply = await self._run(accumulator, command)
+        found = [record.decode() for record in reply[3:5] if record is not None]
+        return TransferRead("".join(found) if found else None, reply[5] == 1)
+
+    async def durable(self, partition: int, seq: int, nonce: str) -> None:
+        """Wait until the entry is on `journal_quorum` disks. Raises `Outage("journal_unavailable")`."""
+        if seq == 0:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def receipted() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        self._engine.tracker.ask_needed(partition, seq, nonce, receipted)
+        try:
+            async with asyncio.timeout(_RECEIPT_TIMEOUT_S):
+                await future
+        except TimeoutError:
+            raise Outage("journal_unavailable", "the newest entry is not confirmed by the journal") from None
+
+    async def _run(self, accumulator: Accumulator, command: Any) -> list[Any]:
+        cluster = self._engine.cluster
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + HOLD_MS_MAX / 1000
+        why = "not reachable"
+        definitions = 0
+        while loop.time() < deadline_s:
+            try:
+                reply = await cluster.lanes[accumulator.shard].call(*command())
+            except (NotSent, ConnectionLost, KeyError) as error:
+                why = str(error)
+            except hiredis.ReplyError as error:
+                why = str(error)
+                if why.startswith("NOSCRIPT"):
+                    cluster.ask_recovery(accumulator.shard, "script cache is empty")
+                elif why.startswith(("MOVED", "READONLY", "ASK")):
+                    cluster.refresh_shard(accumulator.shard)
+            else:
+                code = reply[0].decode()
+                if code == "OK":
+                    await self.durable(accumulator.partition, reply[1], reply[2].decode())
+                    return list(reply)
+                why = f"{code.lower()} {reply[1]!r}"
+                if code == "CURRENCIES":
+                    accumulator.learn_currencies(reply[1].decode())
+                elif code == "WINDOW":
+                    accumulator.window = int(reply[1])
+                elif code == "EPOCH":
+                    cluster.refresh_map()
+                elif code == "OWNER" or reply[1] == b"absent":
+                    cluster.ask_recovery(accumulator.shard, f"partition {accumulator.partition}: {why}")
+                if code in ("CURRENCIES", "WINDOW") and definitions < _DEFINITIONS_MAX:
+                    definitions += 1
+                    continue
+            await asyncio.sleep(_RETRY_S)
+        raise Outage("partition_unavailable", f"partition {accumulator.partition} is not served now ({why})")

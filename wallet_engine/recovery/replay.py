@@ -1,0 +1,97 @@
+"""Re-executes recorded entries through the apply script, pipelined; outcomes must equal the recorded ones (G6)."""
+
+import asyncio
+from functools import partial
+from typing import Any, Final
+
+from wallet_engine.domain.entry import EntryHeader, parse_header
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.redis_store.connection import Connection, pack
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.scripts import load_script
+
+#: Script calls on their way during a replay.
+CALLS_IN_FLIGHT_MAX: Final = 256
+
+_SHA: Final = load_script("apply", replay=True).sha
+_NO_CURRENCY: Final = "0 -"
+
+
+class Replayer:
+    """Feeds entries of one partition, in order, to the replay variant of the script.
+
+    The partition must be `recovering` and stand exactly before the first entry given. `currencies` are those
+    its meta names. `entries` and `operations` count what was replayed.
+    """
+
+    def __init__(self, connection: Connection, partition: int, keys: PartitionKeys, currencies: str) -> None:
+        self._connection = connection
+        self._partition = partition
+        self._keys = keys
+        self._currencies = set(filter(None, currencies.split(",")))
+        self._failure: Exception | None = None
+        self.entries = 0
+        self.operations = 0
+
+    async def replay(self, payload: bytes) -> None:
+        """Send one entry on its way. Raises what went wrong with an earlier one."""
+        self._raise_failure()
+        header, operations = parse_header(payload)
+        self._connection.send(self._command(header, operations), partial(self._check, header))
+        self.entries += 1
+        self.operations += len(header.outcomes)
+        while self._connection.in_flight >= CALLS_IN_FLIGHT_MAX:
+            await asyncio.sleep(0)
+
+    async def finish(self) -> None:
+        """Wait for every answer. Raises `Corruption` when an outcome is not the recorded one."""
+        await self._connection.call("PING")
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _command(self, header: EntryHeader, operations: bytes) -> bytes:
+        keys, window = self._keys, header.window
+        self._currencies.update({line[-3:] for line in operations.decode().split("\n")} - {"", _NO_CURRENCY})
+        names = sorted(self._currencies)
+        return pack(
+            (
+                "EVALSHA",
+                _SHA,
+                7 + len(names),
+                keys.meta,
+                keys.journal,
+                keys.open,
+                keys.flags,
+                keys.seen(window),
+                keys.seen(window - 1),
+                keys.seen(window - 2),
+                *[keys.balance(currency) for currency in names],
+                header.epoch,
+                header.nonce,
+                0,
+                window,
+                0,
+                ",".join(names),
+                len(header.outcomes),
+                operations,
+                0,
+                0,
+                header.prev_nonce,
+                header.time_ms,
+            )
+        )
+
+    def _check(self, header: EntryHeader, reply: Any) -> None:
+        if self._failure is not None:
+            return
+        if isinstance(reply, Exception):
+            self._failure = reply
+            return
+        expected = [b"OK", header.seq, header.nonce.encode(), header.time_ms, header.outcomes.encode()]
+        if reply[:5] != expected:
+            self._failure = Corruption(
+                f"partition {self._partition}: replay of entry {header.seq} gave {reply[:5]!r}, recorded {expected!r}"
+            )

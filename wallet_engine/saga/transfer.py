@@ -1,0 +1,167 @@
+"""One transfer: which operations it takes, in which order, and when its caller is answered.
+
+Inside one partition it is one `transfer` operation. Across two it is `debit`, durable, `credit`, durable, answer;
+a refused credit becomes a `refund`, durable, answer. No credit leaves before its debit is durable: `committed`
+is called only then. Every step may be repeated by anyone (a retry, the sweeper) without moving money twice.
+"""
+
+import asyncio
+from typing import Final
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.domain.transfer import TransferCommand
+from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.engine import Engine
+
+APPLIED: Final = Outcome.APPLIED.value
+REPEATED: Final = Outcome.REPEATED.value
+
+_LOCAL, _DEBIT, _CREDIT, _REFUND = range(4)
+
+
+class Call:
+    """The caller of one or many transfers: collects results by position, wakes the caller after the last."""
+
+    __slots__ = ("future", "remaining", "replayed", "results")
+
+    def __init__(self, size: int) -> None:
+        self.results: list[str] = [""] * size
+        self.remaining = size
+        self.replayed = False
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def __repr__(self) -> str:
+        return f"<Call transfers={len(self.results)} remaining={self.remaining}>"
+
+    def finish(self, index: int, result: str) -> None:
+        self.results[index] = result
+        self.remaining -= 1
+        if self.remaining == 0 and not self.future.done():
+            self.future.set_result(None)
+
+
+class Transfer:
+    """One transfer on its way. `p` is the sender's partition, `q` the receiver's (equal when all is local)."""
+
+    __slots__ = (
+        "amount",
+        "call",
+        "currency",
+        "debit_batch",
+        "decline",
+        "engine",
+        "from_account",
+        "index",
+        "p",
+        "q",
+        "reference",
+        "replayed",
+        "stage",
+        "to_account",
+        "transaction",
+    )
+
+    def __init__(
+        self, engine: Engine, command: TransferCommand, p: int, q: int, call: Call, index: int
+    ) -> None:
+        self.engine = engine
+        self.from_account, self.to_account, self.amount, self.currency, self.transaction = command
+        self.p = p
+        self.q = q
+        self.call = call
+        self.index = index
+        self.stage = _LOCAL if p == q else _DEBIT
+        self.debit_batch: Batch | None = None
+        self.reference = (0, 0)
+        self.decline = ""
+        self.replayed = False
+
+    def __repr__(self) -> str:
+        stage = ("local", "debit", "credit", "refund")[self.stage]
+        return f"<Transfer {self.transaction} {self.p}->{self.q} {stage}>"
+
+    def start(self, issued_ms: int) -> None:
+        """Submit the first operation. Raises `Outage`: nothing was done."""
+        kind = "t" if self.stage == _LOCAL else "d"
+        line = (
+            f"{kind} {self.transaction} {self.from_account} {self.to_account} {self.amount} {self.currency}\n"
+        )
+        self.engine.submit(self.p, line, self, issued_ms)
+
+    def resume(self, seq: int, idx: int, issued_ms: int) -> None:
+        """Drive the credit of a durable debit (operation `idx` of entry `seq`) again."""
+        self.reference = (seq, idx)
+        self._credit(issued_ms)
+
+    def committed(self, outcome: str, idx: int, batch: Batch) -> None:
+        stage = self.stage
+        if stage == _CREDIT:
+            self._credited(outcome if outcome != REPEATED else batch.detail(idx)[0], batch)
+        elif stage == _REFUND:
+            self._refunded(outcome)
+        elif outcome == REPEATED:
+            self.replayed = True
+            remembered, reference, is_open = batch.detail(idx)
+            if is_open == "1" and remembered == APPLIED:
+                seq, _, position = reference.partition(".")
+                self.resume(int(seq), int(position), batch.time_ms)
+            else:
+                self._finish(remembered)
+        elif outcome == APPLIED and stage == _DEBIT:
+            batch.unsettled += 1
+            self.debit_batch = batch
+            self.reference = (batch.seq, idx)
+            self._credit(batch.time_ms)
+        else:
+            self._finish(outcome)
+
+    def failed(self, outage: Outage) -> None:
+        """A first step that did not happen is the outage it is; a later one leaves the money on its way."""
+        self._finish(
+            outage.code if self.stage in (_LOCAL, _DEBIT) and not self.replayed else "outcome_unknown"
+        )
+
+    def _credit(self, issued_ms: int) -> None:
+        self.stage = _CREDIT
+        seq, idx = self.reference
+        line = f"c {self.p}.{seq} {self.to_account} {idx} {self.amount} {self.currency}\n"
+        self._submit(self.q, line, issued_ms)
+
+    def _credited(self, outcome: str, batch: Batch) -> None:
+        if outcome == APPLIED:
+            self._settled()
+            self._finish(outcome)
+            return
+        self.stage = _REFUND
+        self.decline = outcome
+        seq, idx = self.reference
+        line = (
+            f"r {self.transaction} {self.from_account} {seq}.{idx}.{outcome} {self.amount} {self.currency}\n"
+        )
+        self._submit(self.p, line, batch.time_ms)
+
+    def _refunded(self, outcome: str) -> None:
+        if outcome in (APPLIED, REPEATED):
+            self._settled()
+            self._finish(self.decline)
+        else:  # the sender's balance is at its limit: the money stays on its way, the sweeper tries again
+            self._finish("outcome_unknown")
+
+    def _settled(self) -> None:
+        batch = self.debit_batch
+        if batch is not None:
+            batch.unsettled -= 1
+            if batch.unsettled == 0:
+                self.engine.settle(self.p, batch.seq)
+
+    def _submit(self, partition: int, line: str, issued_ms: int) -> None:
+        try:
+            self.engine.submit(partition, line, self, issued_ms)
+        except Outage as outage:
+            self.failed(outage)
+
+    def _finish(self, result: str) -> None:
+        if self.replayed:
+            self.call.replayed = True
+        self.call.finish(self.index, result)

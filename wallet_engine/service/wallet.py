@@ -1,0 +1,189 @@
+"""The wallet on a real cluster: accounts, transfers and reads, each answered only when durable."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.ids import is_system
+from wallet_engine.domain.limits import IN_FLIGHT_TRANSFERS_MAX
+from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.domain.transfer import TransferCommand
+from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.engine import Engine, now_ms
+from wallet_engine.engine.reads import AccountRead, Reader
+from wallet_engine.routing.slots import partition_of
+from wallet_engine.saga.transfer import Call, Transfer
+from wallet_engine.service.api import AccountView, BalanceView, CurrencyBalance, Readiness, TransferAnswer
+
+#: How long a caller waits at most; the transfer itself goes on, and a retry with the same id learns its end.
+ANSWER_TIMEOUT_S: Final = 15.0
+
+_STATUS: Final = {"A": "active", "F": "frozen", "C": "closed"}
+
+
+class _AccountOperation:
+    """Waits for one `open_account` or `set_flags`."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def committed(self, outcome: str, idx: int, batch: Batch) -> None:
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+    def failed(self, outage: Outage) -> None:
+        if not self.future.done():
+            self.future.set_exception(outage)
+
+
+class ClusterWallet:
+    """Implements `service.api.Wallet`."""
+
+    def __init__(self, engine: Engine, reader: Reader) -> None:
+        self._engine = engine
+        self._reader = reader
+        self.in_flight = 0
+
+    def __repr__(self) -> str:
+        return f"<ClusterWallet in_flight={self.in_flight} {self._engine!r}>"
+
+    # Accounts --------------------------------------------------------------------------------------------
+
+    async def open_account(
+        self, account_id: str, currency: str, overdraft_limit_minor: int | None
+    ) -> tuple[str, AccountView | None]:
+        limit = "-" if overdraft_limit_minor is None else overdraft_limit_minor
+        outcome = await self._operate(account_id, f"o - {account_id} {limit} 0 {currency}\n")
+        return outcome, await self._view_unless_declined(account_id, outcome)
+
+    async def set_flags(self, account_id: str, action: str) -> tuple[str, AccountView | None]:
+        outcome = await self._operate(account_id, f"f - {account_id} {action} 0 -\n")
+        return outcome, await self._view_unless_declined(account_id, outcome)
+
+    async def account(self, account_id: str) -> AccountView | None:
+        if is_system(account_id):
+            return await self._system_account(account_id)
+        read = await self._reader.account(self._partition(account_id), account_id)
+        if not read.balances:
+            return None
+        balances = tuple(
+            CurrencyBalance(currency, minor, read.limits.get(currency, 0))
+            for currency, minor in sorted(read.balances.items())
+        )
+        return AccountView(account_id, _STATUS[read.status], balances)
+
+    async def balance(self, account_id: str, currency: str) -> BalanceView | None:
+        if is_system(account_id):
+            reads = await self._stripes(account_id)
+            return BalanceView(sum(read.balances.get(currency, 0) for read in reads), None, None)
+        read = await self._reader.account(self._partition(account_id), account_id)
+        minor = read.balances.get(currency)
+        return None if minor is None else BalanceView(minor, read.partition, read.seq)
+
+    # Transfers -------------------------------------------------------------------------------------------
+
+    async def transfer(self, command: TransferCommand) -> TransferAnswer:
+        call = self._start((command,))
+        await self._finished(call)
+        result = call.results[0]
+        if len(result) != 1:
+            raise Outage(
+                result or "outcome_unknown", "the transfer is not confirmed: retry it with the same id"
+            )
+        return TransferAnswer(result, call.replayed)
+
+    async def transfer_many(self, commands: Sequence[TransferCommand]) -> list[str]:
+        if not commands:
+            return []
+        call = self._start(commands)
+        await self._finished(call)
+        return [result or "outcome_unknown" for result in call.results]
+
+    async def find_transfer(self, from_account: str, transaction: str) -> str | None:
+        p = self._home(from_account, transaction)
+        read = await self._reader.transfer(p, f"{from_account} {transaction}")
+        if read.record is None:
+            return None
+        outcome, to_account = read.record[0], read.record.split(" ")[1]
+        if outcome != Outcome.APPLIED or not read.open:
+            return outcome
+        # The debit is made and not settled: paid if the receiver remembers the credit.
+        reference = read.record[1:].split(" ")[0]
+        seq, _, idx = reference.partition(".")
+        received = await self._reader.transfer(self._partition(to_account), f"{p}.{seq}")
+        paid = f" {idx}{Outcome.APPLIED.value}" in (received.record or "")
+        return Outcome.APPLIED.value if paid else "~"
+
+    def readiness(self) -> Readiness:
+        cluster = self._engine.cluster
+        needed = cluster.config.journal_quorum
+        if cluster.journals_connected < needed:
+            return Readiness(False, f"{cluster.journals_connected} of {needed} journal copies reachable")
+        closed = sorted(name for name, lane in cluster.lanes.items() if not lane.is_open)
+        if closed:
+            return Readiness(False, f"shards not reachable: {', '.join(closed)}")
+        held = self._engine.held_partitions
+        if held:
+            return Readiness(False, f"{held} partitions are recovering or moving")
+        return Readiness(True, "ok")
+
+    # Parts -----------------------------------------------------------------------------------------------
+
+    def _partition(self, key: str) -> int:
+        return partition_of(key, self._engine.cluster.config.partitions)
+
+    def _home(self, from_account: str, transaction: str) -> int:
+        """The partition that remembers the transaction id. A system account is everywhere, so its id decides."""
+        return self._partition(transaction if from_account[0] == "@" else from_account)
+
+    def _start(self, commands: Sequence[TransferCommand]) -> Call:
+        if self.in_flight + len(commands) > IN_FLIGHT_TRANSFERS_MAX:
+            raise Outage("overloaded", f"{self.in_flight} transfers are in flight")
+        engine, partitions = self._engine, self._engine.cluster.config.partitions
+        call = Call(len(commands))
+        self.in_flight += len(commands)
+        call.future.add_done_callback(lambda _: self._release(len(commands)))
+        issued_ms = now_ms()
+        for index, command in enumerate(commands):
+            from_account, to_account = command[0], command[1]
+            p = partition_of(command[4] if from_account[0] == "@" else from_account, partitions)
+            q = p if to_account[0] == "@" else partition_of(to_account, partitions)
+            try:
+                Transfer(engine, command, p, q, call, index).start(issued_ms)
+            except Outage as outage:
+                call.finish(index, outage.code)
+        return call
+
+    def _release(self, count: int) -> None:
+        self.in_flight -= count
+
+    async def _finished(self, call: Call) -> None:
+        """Wait for the call; past the time limit its missing results stay unknown. Cancellation cancels nothing."""
+        await asyncio.wait((call.future,), timeout=ANSWER_TIMEOUT_S)
+
+    async def _operate(self, account_id: str, line: str) -> str:
+        operation = _AccountOperation()
+        self._engine.submit(self._partition(account_id), line, operation, now_ms())
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return await asyncio.shield(operation.future)
+        except TimeoutError:
+            raise Outage("outcome_unknown", "not confirmed in time: repeat the request") from None
+
+    async def _view_unless_declined(self, account_id: str, outcome: str) -> AccountView | None:
+        return await self.account(account_id) if outcome in (Outcome.APPLIED, Outcome.REPEATED) else None
+
+    async def _stripes(self, account_id: str) -> list[AccountRead]:
+        partitions = range(self._engine.cluster.config.partitions)
+        return await asyncio.gather(
+            *(self._reader.account(partition, account_id) for partition in partitions)
+        )
+
+    async def _system_account(self, account_id: str) -> AccountView:
+        totals: dict[str, int] = {}
+        for read in await self._stripes(account_id):
+            for currency, minor in read.balances.items():
+                totals[currency] = totals.get(currency, 0) + minor
+        balances = tuple(CurrencyBalance(currency, minor, 0) for currency, minor in sorted(totals.items()))
+        return AccountView(account_id, "active", balances)
