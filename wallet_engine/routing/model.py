@@ -20,7 +20,7 @@ T = TypeVar("T")
 NAME_LENGTH_MAX: Final = 64
 
 _name_match = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_LENGTH_MAX - 1}}}\Z").match
-_address_match = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\]):([0-9]{1,5})\Z").match
+_address_match = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})\Z").match
 
 
 def check_name(name: str, what: str) -> str:

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 #: A dead process's ephemeral nodes and locks go after this long.
 SESSION_TIMEOUT_S: Final = 10.0
-#: The longest that a call waits for a store that does not answer.
+#: The longest that a call waits for an answer; not at all once the store was away for as long.
 ANSWER_WAIT_S_MAX: Final = 3.0
 _RECONNECT_S_MAX: Final = 1.0
 _RETRY_S: Final = 1.0
@@ -72,6 +72,7 @@ class ZooKeeperTree(WatchingTree):
         self._hosts = hosts
         self._wait_s = min(timeout_s, ANSWER_WAIT_S_MAX)
         self._up = threading.Event()
+        self._away_since = time.monotonic()
         self._session: int | None = None
         #: Serialises everything that creates or deletes nodes of our own session.
         self._own = threading.RLock()
@@ -164,7 +165,9 @@ class ZooKeeperTree(WatchingTree):
         self._stop_watching()
         self._client.remove_listener(self._on_state)
         self._up.clear()
-        self._client.stop()
+        # A server that hangs does not confirm the end; the session then ends by its timeout.
+        with suppress(kazoo_errors.KazooException):
+            self._client.stop()
         self._client.close()
 
     # Sessions
@@ -182,6 +185,7 @@ class ZooKeeperTree(WatchingTree):
             self._wake()
         else:
             if self._up.is_set():
+                self._away_since = time.monotonic()
                 logger.warning("ZooKeeper at %s is away: going on with what is known", self._hosts)
             self._up.clear()
 
@@ -233,6 +237,7 @@ class ZooKeeperTree(WatchingTree):
             claimed = self._claim(path, data)
         except StoreUnavailable:
             self._leftovers.add((path, data))
+            self._wake()
             raise
         if claimed:
             self._leftovers.discard((path, data))
@@ -315,7 +320,8 @@ class ZooKeeperTree(WatchingTree):
         if self._closing:
             raise StoreUnavailable("the connection to ZooKeeper was closed")
         # kazoo would queue the call and make it whenever the connection is back, long after we gave up.
-        if not self._up.wait(max(0.0, deadline - time.monotonic())):
+        patience = min(deadline, self._away_since + self._wait_s)
+        if not self._up.wait(max(0.0, patience - time.monotonic())):
             raise StoreUnavailable(f"ZooKeeper at {self._hosts} does not answer")
         try:
             return call().get(timeout=max(0.001, deadline - time.monotonic()))
