@@ -57,7 +57,8 @@ class RedisCluster:
 
     def __repr__(self) -> str:
         living = sum(node.alive for node in self.nodes.values())
-        return f"<RedisCluster shards={len(self.ownership)} nodes={len(self.nodes)} alive={living}>"
+        nodes = sum(1 + self.replicas_of(shard) for shard in self.ownership)
+        return f"<RedisCluster shards={len(self.ownership)} nodes={nodes} alive={living}>"
 
     def __enter__(self) -> "RedisCluster":
         self.start()

@@ -15,6 +15,8 @@ from wallet_engine.dev.process import Child
 
 START_S_MAX: Final = 10.0
 COMMAND_S_MAX: Final = 5.0
+#: For questions that are asked again and again: a node that hangs must not hold up who watches it.
+PROBE_S_MAX: Final = 1.0
 
 
 class RedisNode(Child):
@@ -48,22 +50,22 @@ class RedisNode(Child):
         """`host:port` of the node."""
         return f"127.0.0.1:{self.port}"
 
-    def client(self) -> redis.Redis:
-        """A new connection for administration: short timeouts, nothing retried. The caller closes it."""
+    def client(self, timeout_s: float = COMMAND_S_MAX) -> redis.Redis:
+        """A new connection for administration: nothing is retried. The caller closes it."""
         return redis.Redis(
             host="127.0.0.1",
             port=self.port,
-            socket_timeout=COMMAND_S_MAX,
-            socket_connect_timeout=COMMAND_S_MAX,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
         )
 
-    def command(self, *arguments: str | int) -> Any:
+    def command(self, *arguments: str | int, timeout_s: float = COMMAND_S_MAX) -> Any:
         """The answer to one command; raises what redis-py raises.
 
         Give a subcommand as a word of its own (`"CLUSTER", "NODES"`): redis-py then leaves the answer alone.
         """
-        with contextlib.closing(self.client()) as client:
+        with contextlib.closing(self.client(timeout_s)) as client:
             return client.execute_command(*arguments)  # type: ignore[no-untyped-call]
 
     def start(self) -> None:
@@ -81,7 +83,7 @@ class RedisNode(Child):
 
     def answers(self) -> bool:
         try:
-            return bool(self.command("PING"))
+            return bool(self.command("PING", timeout_s=PROBE_S_MAX))
         except redis.RedisError:
             return False
 
@@ -101,7 +103,7 @@ class RedisNode(Child):
     def cluster_info(self) -> dict[str, str]:
         """`CLUSTER INFO`, or nothing while the node does not answer."""
         try:
-            answer = _text(self.command("CLUSTER", "INFO"))
+            answer = _text(self.command("CLUSTER", "INFO", timeout_s=PROBE_S_MAX))
         except redis.RedisError:
             return {}
         return dict(line.split(":", 1) for line in answer.splitlines() if ":" in line)
@@ -113,7 +115,7 @@ class RedisNode(Child):
     def is_primary(self) -> bool:
         """Whether the node answers and says that it is a primary."""
         try:
-            answer: Sequence[object] = self.command("ROLE")
+            answer: Sequence[object] = self.command("ROLE", timeout_s=PROBE_S_MAX)
         except redis.RedisError:
             return False
         return _text(answer[0]) == "master"
@@ -121,7 +123,7 @@ class RedisNode(Child):
     def replica_in_sync(self) -> bool:
         """Whether the node is a replica whose link to its primary is up."""
         try:
-            answer: Sequence[object] = self.command("ROLE")
+            answer: Sequence[object] = self.command("ROLE", timeout_s=PROBE_S_MAX)
         except redis.RedisError:
             return False
         return _text(answer[0]) == "slave" and _text(answer[3]) == "connected"

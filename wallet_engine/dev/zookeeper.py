@@ -66,13 +66,17 @@ class ZooKeeperProcess(Child):
                 self.port = 0
             self.start()
             try:
-                self.wait_ready(self.serves, START_S_MAX)
+                self.wait_serving()
             except StartFailed:
                 self.kill()
                 if attempt == START_TRIES_MAX or ports.port_is_free(self.port):
                     raise
             else:
                 return
+
+    def wait_serving(self) -> None:
+        """Return when it serves. Raises `StartFailed`."""
+        self.wait_ready(self.serves, START_S_MAX)
 
     def serves(self) -> bool:
         """Whether it answers `srvr` as a server that serves requests."""

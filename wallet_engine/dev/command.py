@@ -1,0 +1,52 @@
+"""The command `wallet-engine dev`."""
+
+from pathlib import Path
+
+import click
+
+from wallet_engine.dev.layout import PARTITIONS_DEFAULT, REPLICAS_DEFAULT, SHARDS_DEFAULT, Wishes
+from wallet_engine.dev.supervisor import DevOptions, Supervisor
+
+
+@click.command()
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("data"),
+    show_default=True,
+    help="Where journal, map, logs and dev.json are kept. A later start continues from it.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8080,
+    show_default=True,
+    help="Port of the first API process; further ones take the next ports.",
+)
+@click.option("--apis", type=click.IntRange(1, 16), default=1, show_default=True, help="API processes.")
+@click.option("--shards", type=click.IntRange(1, 64), help=f"Redis primaries. [default: {SHARDS_DEFAULT}]")
+@click.option(
+    "--replicas", type=click.IntRange(0, 5), help=f"Replicas of each primary. [default: {REPLICAS_DEFAULT}]"
+)
+@click.option(
+    "--partitions",
+    type=click.IntRange(1),
+    help=f"A power of two, fixed for ever at the first start. [default: {PARTITIONS_DEFAULT}]",
+)
+@click.option("--embedded", is_flag=True, help="Bundled Redis, and a local file in place of ZooKeeper.")
+def dev(
+    data_dir: Path,
+    port: int,
+    apis: int,
+    shards: int | None,
+    replicas: int | None,
+    partitions: int | None,
+    embedded: bool,
+) -> None:
+    """Start Redis Cluster, ZooKeeper, journal and API on this machine, for development and tests.
+
+    Prints `ready http://…` when it takes transfers and runs until Ctrl-C. DIR/dev.json lists the processes.
+    Without --embedded it takes the system's redis-server (6.2 or newer) and ZooKeeper.
+    """
+    wishes = Wishes(shards, replicas, partitions, embedded)
+    Supervisor(DevOptions(data_dir, port, wishes, apis)).run()

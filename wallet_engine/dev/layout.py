@@ -1,0 +1,93 @@
+"""What a data directory was made with. It stays so: later starts keep it and refuse to be told otherwise."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from wallet_engine.domain.errors import ConfigError, Corruption
+from wallet_engine.routing.model import PartitionMap
+from wallet_engine.routing.slots import slot_range
+
+SHARDS_DEFAULT: Final = 1
+REPLICAS_DEFAULT: Final = 0
+PARTITIONS_DEFAULT: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the command line asked for; None where it said nothing."""
+
+    shards: int | None = None
+    replicas: int | None = None
+    partitions: int | None = None
+    embedded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The contents of `DIR/layout.json`, written at the first start.
+
+    Shards may be added and partitions moved later: the directory (ZooKeeper or the map file) knows those as
+    they are now. Here stands what the first start was told.
+    """
+
+    embedded: bool
+    shards: int
+    replicas: int
+    partitions: int
+
+    @classmethod
+    def load(cls, path: Path) -> "Layout | None":
+        """The layout of an existing data directory. Raises `Corruption` when the file is not one."""
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            return None
+        except msgspec.MsgspecError as error:
+            raise Corruption(f"{path} is damaged: {error}") from None
+
+    def __str__(self) -> str:
+        counts = f"--shards {self.shards} --replicas {self.replicas} --partitions {self.partitions}"
+        return f"{counts} --embedded" if self.embedded else counts
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+
+
+def settle(stored: Layout | None, wishes: Wishes, data_dir: Path) -> Layout:
+    """The layout to start with. Raises `ConfigError` when a wish contradicts the stored one."""
+    if stored is None:
+        return Layout(
+            wishes.embedded,
+            SHARDS_DEFAULT if wishes.shards is None else wishes.shards,
+            REPLICAS_DEFAULT if wishes.replicas is None else wishes.replicas,
+            PARTITIONS_DEFAULT if wishes.partitions is None else wishes.partitions,
+        )
+    for name in ("shards", "replicas", "partitions"):
+        wish, kept = getattr(wishes, name), getattr(stored, name)
+        if wish not in (None, kept):
+            raise ConfigError(
+                f"{data_dir} was made with --{name} {kept}, not {wish}: "
+                f"leave --{name} out or give another --data-dir"
+            )
+    if wishes.embedded and not stored.embedded:
+        raise ConfigError(
+            f"{data_dir} was made with ZooKeeper: leave --embedded out or give another --data-dir"
+        )
+    return stored
+
+
+def ownership_of(partition_map: PartitionMap, shards: Iterable[str]) -> dict[str, list[range]]:
+    """The slot ranges of each shard, neighbours joined; nothing for a shard without partitions."""
+    ownership: dict[str, list[range]] = {shard: [] for shard in shards}
+    count = len(partition_map.partitions)
+    for partition, entry in enumerate(partition_map.partitions):
+        ranges, slots = ownership[entry.shard], slot_range(partition, count)
+        if ranges and ranges[-1].stop == slots.start:
+            ranges[-1] = range(ranges[-1].start, slots.stop)
+        else:
+            ranges.append(slots)
+    return ownership

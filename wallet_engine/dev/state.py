@@ -1,0 +1,113 @@
+"""What `dev` writes down about itself in its data directory, for others and for its next start.
+
+dev.json        who runs now, in the shape of design.md section 12
+children.json   the same processes with start time and command line, by which orphans are recognised
+dev.lock        held (flock) as long as a supervisor lives; says its process id
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from wallet_engine.dev.process import Identity, stop_identified
+from wallet_engine.domain.errors import ConfigError
+
+#: The order in which processes stop, and orphans are stopped: who is served before who serves.
+STOP_ORDER: Final = ("api", "journal", "redis", "zookeeper")
+
+
+class ProcessInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of `dev.json`."""
+
+    #: `redis`, `zookeeper`, `journal` or `api`
+    role: str
+    name: str
+    pid: int
+    #: `host:port`
+    address: str
+    #: Only of a Redis process.
+    shard: str | None = None
+
+
+class DevState(msgspec.Struct, frozen=True):
+    """The contents of `dev.json`."""
+
+    processes: tuple[ProcessInfo, ...]
+    #: `http://…` of the first API process.
+    api: str
+    #: `host:port`, or None when the partition map is a file.
+    zookeeper: str | None
+
+    def address_of(self, name: str) -> str | None:
+        """Where the process of this name listened; None when it is not mentioned."""
+        return next((process.address for process in self.processes if process.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Children:
+    children: tuple[Identity, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StateFiles:
+    """The three files in one data directory."""
+
+    data_dir: Path
+
+    @property
+    def dev_json(self) -> Path:
+        return self.data_dir / "dev.json"
+
+    def read(self) -> DevState | None:
+        """`dev.json` of the last run; None when there is none, or none that can be read."""
+        try:
+            return msgspec.json.decode(self.dev_json.read_bytes(), type=DevState)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return None
+
+    def write(self, state: DevState, children: Sequence[Identity]) -> None:
+        """Replace both files, each whole; the one that the next start relies on first."""
+        _replace(self.data_dir / "children.json", msgspec.json.encode(_Children(tuple(children))))
+        _replace(self.dev_json, msgspec.json.encode(state))
+
+    def stop_orphans(self) -> list[Identity]:
+        """End the processes of a supervisor that was killed; those that still lived."""
+        try:
+            text = (self.data_dir / "children.json").read_bytes()
+            orphans = msgspec.json.decode(text, type=_Children).children
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return []
+        return [identity for identity in orphans if stop_identified(identity)]
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only supervisor of this directory. Raises `ConfigError` that names the other one."""
+        try:
+            file = os.open(self.data_dir / "dev.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ConfigError(f"cannot use --data-dir {self.data_dir}: {error.strerror}") from None
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid = os.read(file, 32).decode(errors="replace").strip() or "unknown"
+                raise ConfigError(
+                    f"{self.data_dir} is in use by a running wallet-engine dev (process {pid})"
+                ) from None
+            os.truncate(file, 0)
+            os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(file)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_bytes(msgspec.json.format(data) + b"\n")
+    fresh.replace(path)

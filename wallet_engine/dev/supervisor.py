@@ -1,0 +1,299 @@
+"""The supervisor behind `wallet-engine dev`: starts everything in order, keeps it running, stops it in order.
+
+    start   ZooKeeper -> partition map -> Redis Cluster with the slots of the map -> journal -> API -> `ready`
+    stop    API -> journal -> Redis -> ZooKeeper
+
+Redis is only the present: at each start the cluster is made anew, empty, and the recovery of the engine fills
+it from the journal.
+"""
+
+import contextlib
+import http.client
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from wallet_engine.dev import ports
+from wallet_engine.dev.binaries import (
+    RedisBinary,
+    ZooKeeperInstall,
+    bundled_redis,
+    find_zookeeper,
+    system_redis,
+)
+from wallet_engine.dev.keeper import Keeper, Kept
+from wallet_engine.dev.layout import Layout, Wishes, ownership_of, settle
+from wallet_engine.dev.process import Child, StartFailed
+from wallet_engine.dev.redis_cluster import FAILOVER_S_MAX, RedisCluster, node_name
+from wallet_engine.dev.redis_node import RedisNode
+from wallet_engine.dev.state import DevState, StateFiles
+from wallet_engine.dev.zookeeper import ZooKeeperProcess
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.routing.directory import Directory, open_directory
+from wallet_engine.routing.model import ClusterConfig, Shard, spread
+
+HOST: Final = "127.0.0.1"
+TEND_S: Final = 0.05
+#: Replaying a long journal takes its time; a process that keeps dying is noticed much sooner.
+READY_S_MAX: Final = 600.0
+PROGRESS_S: Final = 5.0
+PROBE_S_MAX: Final = 2.0
+START_DEATHS_MAX: Final = 3
+
+#: Flags that the supervisor decides for its children; the environment must not contradict it.
+_DECIDED_HERE: Final = (
+    *("DATA_DIR", "SHARDS", "REPLICAS", "PARTITIONS", "EMBEDDED", "APIS", "HOST", "PORT"),
+    *("ZOOKEEPER", "MAP_FILE", "DIRECTORY", "JOURNAL_ID", "SERVICE_ID"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DevOptions:
+    """The command line of `dev`."""
+
+    data_dir: Path
+    port: int
+    wishes: Wishes
+    apis: int = 1
+
+
+class Stopped(Exception):
+    """SIGTERM or SIGINT came during the start."""
+
+
+class Supervisor:
+    """Runs one data directory from start to stop; `run` is the whole life."""
+
+    def __init__(self, options: DevOptions) -> None:
+        self._options = options
+        self._data_dir = options.data_dir.absolute()
+        self._logs = self._data_dir / "logs"
+        self._files = StateFiles(self._data_dir)
+        self._keeper = Keeper(self._say, self._write_state)
+        self._began = time.monotonic()
+        self._stopping = False
+        self._zookeeper: ZooKeeperProcess | None = None
+        self._map_file = self._data_dir / "map.json"
+        self._environ = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in {f"WALLET_{flag}" for flag in _DECIDED_HERE}
+        }
+
+    @property
+    def url(self) -> str:
+        """`http://…` of the first API process."""
+        return f"http://{HOST}:{self._options.port}"
+
+    def run(self) -> None:
+        """Start, say `ready`, keep everything running until SIGTERM or SIGINT, stop.
+
+        Raises `ConfigError` and `StartFailed`, with nothing left running.
+        """
+        stored = Layout.load(self._data_dir / "layout.json")
+        layout = settle(stored, self._options.wishes, self._options.data_dir)
+        ClusterConfig(partitions=layout.partitions)
+        redis_binary = bundled_redis() if layout.embedded else system_redis()
+        zookeeper_install = None if layout.embedded else find_zookeeper()
+        # All that can be wrong was looked at; from here on the directory is touched.
+        self._make_data_dir()
+        with self._files.lock(), self._signals():
+            self._say(f"uses the {redis_binary} and {zookeeper_install or 'map.json in place of ZooKeeper'}")
+            if stored is None:
+                layout.save(self._data_dir / "layout.json")
+            else:
+                self._say(f"continues what is in {self._options.data_dir}: {layout}")
+            for orphan in self._files.stop_orphans():
+                self._say(f"stopped process {orphan.pid}, left over from a killed dev: {orphan.argv[0]}")
+            self._check_ports()
+            try:
+                self._start(layout, redis_binary, zookeeper_install)
+                print(f"ready {self.url}", flush=True)
+                while not self._stopping:
+                    self._keeper.tend()
+                    time.sleep(TEND_S)
+            except Stopped:
+                pass
+            finally:
+                self._say("stopping")
+                self._keeper.stop()
+                self._write_state()
+        self._say("stopped")
+
+    def _make_data_dir(self) -> None:
+        try:
+            self._data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot make --data-dir {self._data_dir}: {error.strerror}") from None
+
+    def _check_ports(self) -> None:
+        for port in range(self._options.port, self._options.port + self._options.apis):
+            if not ports.port_is_free(port, HOST):
+                raise ConfigError(f"port {port} is in use by another program: give another --port")
+
+    def _start(self, layout: Layout, binary: RedisBinary, install: ZooKeeperInstall | None) -> None:
+        last = self._files.read()
+        if install is not None:
+            self._start_zookeeper(install, last)
+        self._check_stopping()
+        with contextlib.closing(self._open_directory()) as directory:
+            self._start_redis(layout, binary, directory)
+        self._check_stopping()
+        journal = self._start_journal(last)
+        apis = [self._start_api(index) for index in range(self._options.apis)]
+        self._wait_ready([journal, *apis])
+
+    def _start_zookeeper(self, install: ZooKeeperInstall, last: DevState | None) -> None:
+        port = _port_again(last.zookeeper if last else None)
+        folder, log = self._data_dir / "zookeeper", self._logs / "zookeeper.log"
+        self._say("starting ZooKeeper")
+        self._zookeeper = ZooKeeperProcess(install, folder, port, log=log)
+        self._keeper.start(Kept("zookeeper", self._zookeeper, self._zookeeper.address))
+        self._zookeeper.wait_serving()
+
+    def _open_directory(self) -> Directory:
+        if self._zookeeper is None:
+            return open_directory(None, self._map_file)
+        return open_directory(self._zookeeper.address, None)
+
+    def _start_redis(self, layout: Layout, binary: RedisBinary, directory: Directory) -> None:
+        """Form the cluster as the directory says, or initialise the directory with a new one."""
+        known = directory.shards() if directory.initialised else {}
+        if known:
+            placement, names = directory.partition_map(), list(known)
+        else:
+            names = [f"s{number}" for number in range(1, layout.shards + 1)]
+            placement = spread(layout.partitions, names)
+        cluster = RedisCluster(
+            binary,
+            self._data_dir / "redis",
+            ownership_of(placement, names),
+            replicas={name: len(known[name].nodes) - 1 if known else layout.replicas for name in names},
+            wanted_ports=_ports_of(known),
+            logs=self._logs,
+        )
+        self._say(f"forming the Redis Cluster: {cluster!r}")
+        cluster.start(lambda node: self._keep_redis(cluster, node))
+        shards = [Shard(name, tuple(nodes)) for name, nodes in cluster.addresses().items()]
+        if not known:
+            directory.initialise(ClusterConfig(partitions=layout.partitions), shards, placement)
+        for shard in shards:
+            if known and known[shard.name] != shard:
+                self._say(f"shard {shard.name} is at {', '.join(shard.nodes)} now: its ports were taken")
+                directory.put_shard(shard)
+
+    def _keep_redis(self, cluster: RedisCluster, node: RedisNode) -> None:
+        """Keep a node running; a dead primary waits for its replica to be promoted, if that can be.
+
+        Started again at once it would come back empty and, as the primary it still believes to be, empty its
+        replicas too: the whole shard would have to be replayed.
+        """
+
+        def may_restart(dead_s: float) -> bool:
+            if dead_s > FAILOVER_S_MAX or not cluster.failover_possible(node):
+                return True
+            return any(other.is_primary() for other in cluster.shard_nodes(node.shard) if other is not node)
+
+        self._keeper.keep(Kept("redis", node, node.address, node.shard, may_restart))
+
+    def _start_journal(self, last: DevState | None) -> Kept:
+        port = _port_again(last.address_of("journal-j1") if last else None)
+        self._say("starting the journal")
+        flags = ("--directory", str(self._data_dir / "journal"), "--journal-id", "j1")
+        child = self._python("journal-j1", "journal", *flags, port=port)
+        return self._keeper.start(Kept("journal", child, f"{HOST}:{port}"))
+
+    def _start_api(self, index: int) -> Kept:
+        port = self._options.port + index
+        name = f"api-{index + 1}"
+        self._say(f"starting API process {index + 1} on port {port}")
+        child = self._python(name, "serve", "--service-id", name, port=port)
+        return self._keeper.start(Kept("api", child, f"{HOST}:{port}"))
+
+    def _python(self, name: str, verb: str, *flags: str, port: int) -> Child:
+        if self._zookeeper is None:
+            coordination = ("--map-file", str(self._map_file))
+        else:
+            coordination = ("--zookeeper", self._zookeeper.address)
+        argv = [sys.executable, "-m", "wallet_engine", verb, *coordination, "--host", HOST]
+        log = self._logs / f"{name}.log"
+        return Child(name, [*argv, "--port", str(port), *flags], log, environ=self._environ)
+
+    def _wait_ready(self, engine: list[Kept]) -> None:
+        """Return when every API says 200 to /readyz. Raises `StartFailed` and `Stopped`."""
+        began = said = time.monotonic()
+        waiting = [kept for kept in engine if kept.role == "api"]
+        while waiting:
+            self._check_stopping()
+            self._keeper.tend()
+            self._keeper.check_deaths(engine, START_DEATHS_MAX)
+            answers = {kept.child.name: probe(kept.address) for kept in waiting}
+            waiting = [kept for kept in waiting if answers[kept.child.name][0] != 200]
+            now = time.monotonic()
+            if now - began > READY_S_MAX:
+                raise StartFailed(f"not ready after {READY_S_MAX:.0f} s: {answers}")
+            if waiting and now - said > PROGRESS_S:
+                said = now
+                self._say(f"waiting for {waiting[0].child.name}: {answers[waiting[0].child.name][1]}")
+            time.sleep(TEND_S)
+
+    def _write_state(self) -> None:
+        living = self._keeper.living
+        order = ("redis", "zookeeper", "journal", "api")
+        processes = sorted((kept.info for kept in living), key=lambda info: order.index(info.role))
+        zookeeper = self._zookeeper.address if self._zookeeper else None
+        identities = [kept.child.identity for kept in living if kept.child.identity]
+        self._files.write(DevState(tuple(processes), self.url, zookeeper), identities)
+
+    def _check_stopping(self) -> None:
+        if self._stopping:
+            raise Stopped
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._stopping = True
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _say(self, text: str) -> None:
+        print(f"dev {time.monotonic() - self._began:5.1f} s  {text}", file=sys.stderr, flush=True)
+
+
+def probe(address: str) -> tuple[int, str]:
+    """Status and the beginning of the body of `GET /readyz`; 0 when there is no answer."""
+    connection = http.client.HTTPConnection(address, timeout=PROBE_S_MAX)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        return answer.status, answer.read(300).decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        return 0, f"no answer ({error})"
+    finally:
+        connection.close()
+
+
+def _port_again(address: str | None) -> int:
+    """The port of an address of the last run if it is free, else another."""
+    port = int(address.rpartition(":")[2]) if address else 0
+    return port if port and ports.port_is_free(port) else ports.free_port()
+
+
+def _ports_of(shards: Mapping[str, Shard]) -> dict[str, int]:
+    """Node name -> the port it had."""
+    return {
+        node_name(shard.name, index): int(address.rpartition(":")[2])
+        for shard in shards.values()
+        for index, address in enumerate(shard.nodes, 1)
+    }
