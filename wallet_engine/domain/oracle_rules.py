@@ -37,13 +37,17 @@ class Batch:
         self.touched: dict[str, dict[str, int]] = {}
 
     def move(self, payer: str, paid: int, payee: str, got: int, amount: int, currency: str) -> None:
-        """Write two balances; `paid` and `got` are what they are before."""
+        """Write two balances; `paid` and `got` are what the rule found."""
         touched = self.touched.get(currency)
         if touched is None:
             touched = self.touched[currency] = {}
-        touched.setdefault(payer, paid)
-        touched.setdefault(payee, got)
-        book = self.balances.setdefault(currency, {})
+        book = self.balances.get(currency)
+        if book is None:
+            book = self.balances[currency] = {}
+        if payer not in touched:
+            touched[payer] = book.get(payer, 0)
+        if payee not in touched:
+            touched[payee] = book.get(payee, 0)
         book[payer] = paid - amount
         book[payee] = got + amount
 

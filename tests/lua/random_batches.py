@@ -1,0 +1,96 @@
+"""Random batches over a few accounts: all operations, repeats, right and wrong references, huge amounts."""
+
+import random
+from typing import Final
+
+from wallet_engine.domain.oracle_state import PartitionState
+
+MAX: Final = 2**53 - 1
+ORDINARY: Final = ("alice", "bob", "carol", "dave", "eve", "frank")
+SYSTEM: Final = ("@mint", "@fees", "@deep")
+CURRENCIES: Final = ("USD", "USD", "USD", "EUR", "JPY")
+KINDS: Final = "tttttttddddcccccrrrssof"
+
+
+class RandomBatches:
+    """`batch` draws operations that fit the state; `note` tells what became of them."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.state = PartitionState()
+        self.drawn: list[str] = []
+        #: seq, idx and line of applied debits
+        self.debits: list[tuple[int, int, str]] = []
+
+    def batch(self, size_max: int = 40) -> list[str]:
+        """1 to `size_max` operations."""
+        return [self._line() for _ in range(self.random.randint(1, size_max))]
+
+    def rotates(self) -> bool:
+        """Whether the next batch opens a window."""
+        return self.state.seq > 0 and self.random.random() < 0.02
+
+    def note(self, lines: list[str], outcomes: str) -> None:
+        """Remember what later batches refer to; call it after `state` took the batch."""
+        for idx, (line, outcome) in enumerate(zip(lines, outcomes, strict=True)):
+            if line[0] == "d" and outcome == "+":
+                self.debits.append((self.state.seq, idx, line))
+        self.debits = self.debits[-60:]
+        self.drawn = (self.drawn + lines)[-200:]
+
+    def _line(self) -> str:
+        if self.drawn and self.random.random() < 0.12:
+            return self.random.choice(self.drawn)
+        kind = self.random.choice(KINDS)
+        currency = self.random.choice(CURRENCIES)
+        if kind == "o":
+            limit = self.random.choice(("-", "-", "0", "50", "1000", str(MAX)))
+            return f"o - {self.random.choice(ORDINARY)} {limit} 0 {currency}"
+        if kind == "f":
+            change = self.random.choice(("freeze", "unfreeze", "unfreeze", "close"))
+            rare = change == "close" and self.random.random() < 0.8
+            return f"f - {'nobody' if rare else self.random.choice(ORDINARY)} {change} 0 -"
+        if kind == "s":
+            return f"s {self._seq()} - - 0 -"
+        if kind == "c":
+            origin = f"{self.random.randint(0, 3)}.{self.random.randint(1, 12)}"
+            return f"c {origin} {self._account()} {self.random.randint(0, 25)} {self._amount()} {currency}"
+        if kind == "r":
+            return self._refund(currency)
+        payer, payee = self._account(), self._account()
+        while payee == payer:
+            payee = self._account()
+        if kind == "d":
+            payee = self.random.choice(("far", "further"))
+        return f"{kind} T{self.random.randint(1, 10_000)} {payer} {payee} {self._amount()} {currency}"
+
+    def _refund(self, currency: str) -> str:
+        decline = self.random.choice("acfl")
+        if self.debits and self.random.random() < 0.8:
+            seq, idx, line = self.random.choice(self.debits)
+            _, txid, payer, _, amount, currency = line.split(" ")
+            return f"r {txid} {payer} {seq}.{idx}.{decline} {amount} {currency}"
+        txid = f"T{self.random.randint(1, 10_000)}"
+        reference = f"{self._seq()}.{self.random.randint(0, 40)}.{decline}"
+        return f"r {txid} {self._account()} {reference} {self._amount()} {currency}"
+
+    def _seq(self) -> int:
+        if self.state.open and self.random.random() < 0.5:
+            return self.random.choice(list(self.state.open))
+        return self.random.randint(1, self.state.seq + 2)
+
+    def _account(self) -> str:
+        draw = self.random.random()
+        if draw < 0.25:
+            return self.random.choice(SYSTEM)
+        return "nobody" if draw < 0.28 else self.random.choice(ORDINARY)
+
+    def _amount(self) -> int:
+        draw = self.random.random()
+        if draw < 0.6:
+            return self.random.randint(1, 100)
+        if draw < 0.75:
+            return self.random.randint(1, 10**6)
+        if draw < 0.9:
+            return MAX - self.random.randint(0, 3)
+        return self.random.choice((2**52, 2**52 + 1, 2**51 - 1, 10**15 + 7))

@@ -1,0 +1,31 @@
+"""Outcome characters: one source, the same in Lua, in order of precedence."""
+
+import re
+from pathlib import Path
+
+from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
+
+LUA = Path(__file__).parents[3] / "lua" / "lib" / "outcomes.lua"
+
+
+def test_lua_states_the_same_characters() -> None:
+    stated = dict(re.findall(r"^local (\w+) = '(.)'", LUA.read_text(), re.MULTILINE))
+    assert stated == {outcome.name: outcome.value for outcome in Outcome}
+
+
+def test_precedence_is_the_order_of_declaration() -> None:
+    assert "".join(Outcome) == "+=!acfilz"
+
+
+def test_every_outcome_is_one_distinct_character() -> None:
+    assert all(len(outcome) == 1 for outcome in Outcome)
+    assert len({outcome.value for outcome in Outcome}) == len(Outcome)
+
+
+def test_declines_are_all_but_applied_repeated_and_conflict() -> None:
+    assert "".join(outcome for outcome in Outcome if outcome.declined) == "acfilz"
+
+
+def test_every_refusal_has_a_wire_code() -> None:
+    assert set(WIRE_CODES) == set(Outcome) - {Outcome.APPLIED, Outcome.REPEATED}
+    assert len(set(WIRE_CODES.values())) == len(WIRE_CODES)
