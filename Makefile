@@ -1,0 +1,87 @@
+# Everything a newcomer needs. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+SHELL := /bin/bash
+
+# The first interpreter that is new enough; an unselected pyenv shim fails the check and is passed over.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 /usr/bin/python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+RUN_STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+APT := DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
+
+PORT ?= 8080
+DATA ?= data
+ARGS ?=
+
+.PHONY: help setup run cluster packages lint test soak bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(RUN_STAMP) ## prepare everything that `run` and `cluster` need, without starting
+
+# apt-get update only when the lists at hand are missing or outdated.
+define install_packages
+	@if [ "$$(id -u)" != 0 ]; then echo "missing: run as root: apt-get install -y $(1)" >&2; exit 1; fi; \
+	echo "installing $(1)"; $(APT) $(1) >/dev/null 2>&1 || { apt-get update -qq && $(APT) $(1) >/dev/null; }
+endef
+
+$(PY):
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is missing: apt-get install python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than Python 3.11: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(MAKE) --no-print-directory venv-package
+	$(PYTHON) -m venv --clear $(VENV)
+
+.PHONY: venv-package
+venv-package:
+	$(call install_packages,python3-venv)
+
+$(RUN_STAMP): pyproject.toml | $(PY)
+	$(PIP) --editable .
+	@touch $@
+
+$(DEV_STAMP): $(RUN_STAMP)
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+run: $(RUN_STAMP) ## start a cluster on http://127.0.0.1:8080 (PORT=, DATA=, ARGS=) and keep it running
+	@mode=""; \
+	if [ ! -e $(DATA)/layout.json ] && ! found="$$($(PY) -m wallet_engine.dev.binaries)"; then \
+		mode=--embedded; echo "$$found" | sed 's/, or start with --embedded//'; \
+		echo "so this is the embedded mode: bundled Redis, partition map in a file"; \
+	fi; \
+	exec $(PY) -m wallet_engine dev --data-dir $(DATA) --port $(PORT) $$mode $(ARGS)
+
+cluster: $(RUN_STAMP) ## the same on 3 Redis shards and a real ZooKeeper, in data/cluster
+	@exec $(PY) -m wallet_engine dev --data-dir $(DATA)/cluster --port $(PORT) --shards 3 $(ARGS)
+
+packages: $(RUN_STAMP)
+	@$(PY) -m wallet_engine.dev.binaries >/dev/null || $(MAKE) --no-print-directory system-packages
+
+.PHONY: system-packages
+system-packages:
+	$(call install_packages,redis-server zookeeper default-jre-headless)
+
+lint: $(DEV_STAMP) ## ruff, mypy and the import contract
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+test: $(DEV_STAMP) packages lint ## lint and every test (ARGS= goes to pytest)
+	$(PY) -m pytest $(ARGS)
+
+soak: $(DEV_STAMP) packages ## the long, seeded runs
+	$(PY) -m pytest -m soak $(ARGS)
+
+bench: $(DEV_STAMP) ## transfers per second and CPU per transfer (ARGS= goes to the benchmark)
+	$(PY) -m bench $(ARGS)
+
+clean: ## remove the environment and all caches; data directories stay
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
