@@ -57,7 +57,7 @@ def create_app(
 
 
 def make_endpoints(wallet: Wallet, metrics: Metrics) -> list[Endpoint]:
-    """Every endpoint; those under load come first."""
+    """Every endpoint, one for each template. The first template that fits a path decides, so literal ones lead."""
     bodies, calls = BodyReader(), Uncancelled()
     transfers = TransferHandlers(wallet, bodies, calls)
     accounts = AccountHandlers(wallet, bodies, calls)
@@ -142,23 +142,20 @@ class Application:
         # a malformed id rather than another path.
         raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
         sought = {"type": "http", "method": scope["method"], "path": raw_path.decode("latin-1")}
-        allowed: set[str] = set()
         for route in self._routes:
             match, found = route.matches(sought)
             if match is Match.NONE:
                 continue
             scope[ROUTE_KEY] = route.path
-            if match is Match.FULL:
-                scope["path_params"] = found["path_params"]
-                handler: Handler = found["endpoint"]
-                return await handler(scope, receive)
-            allowed |= route.methods or set()
-        if not allowed:
-            raise Refused("not_found", "this interface has no such path; see /openapi.json")
-        methods = ", ".join(sorted(allowed))
-        raise Refused(
-            "method_not_allowed", f"this path takes {methods}", headers=[(b"allow", methods.encode())]
-        )
+            if match is Match.PARTIAL:
+                methods = ", ".join(sorted(route.methods or ()))
+                raise Refused(
+                    "method_not_allowed", f"this path takes {methods}", headers=[(b"allow", methods.encode())]
+                )
+            scope["path_params"] = found["path_params"]
+            handler: Handler = found["endpoint"]
+            return await handler(scope, receive)
+        raise Refused("not_found", "this interface has no such path; see /openapi.json")
 
 
 async def _send(answer: Answer, send: Send) -> None:

@@ -1,0 +1,329 @@
+"""One row per malformed field and call: its status and code, and that the wallet was not asked."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.types import ASGIApp
+from unit.http.wallet_double import WalletDouble, assert_problem, call
+
+from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.domain.limits import BATCH_CALL_TRANSFERS_MAX, BODY_BYTES_MAX
+from wallet_engine.http import fastparse, parse
+from wallet_engine.http.problems import Refused
+
+SINGLE = "/v1/wallet/balance_transfer"
+BATCH = "/v1/transfers/batch"
+TXID = "6f1c1a3e-0f4b-4c53-9a53-0d6f2f4e8b11"
+TXID_2 = "7f1c1a3e-0f4b-4c53-9a53-0d6f2f4e8b12"
+GOOD = {
+    "from_account": "alice",
+    "to_account": "bob",
+    "amount": "12.34",
+    "currency": "USD",
+    "transaction_id": TXID,
+}
+ABSENT = object()
+
+MALFORMED_TRANSFERS: list[tuple[dict[str, Any], str]] = [
+    *[({field: ABSENT}, "invalid_request") for field in GOOD],
+    *[
+        ({field: value}, "invalid_request")
+        for field in ("from_account", "to_account", "transaction_id")
+        for value in (
+            1,
+            None,
+            True,
+            [],
+            {},
+            "",
+            " ",
+            "a b",
+            "é",
+            "a/b",
+            "a\n",
+            "@",
+            "a" * 65,
+            "a\x00",
+            "\ud800",
+        )
+    ],
+    *[({field: TRANSIT}, "invalid_request") for field in ("from_account", "to_account")],
+    *[
+        ({"transaction_id": value}, "invalid_request")
+        for value in (
+            TXID + "0",
+            TXID[:-1],
+            TXID.replace("-", ""),
+            "{" + TXID + "}",
+            TXID[:-1] + "g",
+            TXID + "\n",
+        )
+    ],
+    *[
+        ({"currency": value}, "invalid_currency")
+        for value in ("usd", "Usd", "XXX", "", "USDT", " USD", "USD\n", 840, None, [], True)
+    ],
+    *[
+        ({"amount": value}, "invalid_amount")
+        for value in (
+            12.34,
+            12,
+            0,
+            None,
+            True,
+            [],
+            "",
+            " ",
+            "0",
+            "0.00",
+            "-1",
+            "+1",
+            "1e3",
+            "1.",
+            ".5",
+            "1.234",
+            "1,00",
+            " 1",
+            "1 ",
+            "1\n",
+            "1_0",
+            "0x10",
+            "NaN",
+            "Infinity",
+            "١",
+            "90071992547409.92",
+            "99999999999999999999",
+        )
+    ],
+    ({"amount": "1.0", "currency": "JPY"}, "invalid_amount"),
+    ({"amount": "1.2345", "currency": "KWD"}, "invalid_amount"),
+    ({"to_account": "alice"}, "same_account"),
+    ({"memo": "x"}, "invalid_request"),
+    ({"\ud800": "x"}, "invalid_request"),
+    # The order of checks: shape, ids, currency, amount, same account.
+    ({"memo": "x", "amount": 1}, "invalid_request"),
+    ({"transaction_id": "x", "currency": "usd", "amount": 1}, "invalid_request"),
+    ({"currency": "usd", "amount": 1, "to_account": "alice"}, "invalid_currency"),
+    ({"amount": 1, "to_account": "alice"}, "invalid_amount"),
+]
+
+
+def changed(changes: dict[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in {**GOOD, **changes}.items() if value is not ABSENT}
+
+
+MALFORMED_BODIES: list[bytes] = [
+    b"",
+    b" ",
+    b"null",
+    b"[]",
+    b'"x"',
+    b"12",
+    b"{",
+    b"{}",
+    b"{'a': 1}",
+    b'{"from_account": "alice",}',
+    b"\xff\xfe{}",
+    b"\xef\xbb\xbf{}",
+    b'{"from_account": "\xff"}',
+    json.dumps(GOOD).encode("utf-16"),
+    json.dumps(GOOD).encode() + b"x",
+    json.dumps(GOOD).encode() + json.dumps(GOOD).encode(),
+    json.dumps(GOOD)[:-1].encode() + b', "from_account": "alice"}',
+    json.dumps(GOOD)[:-1].encode() + b', "amount": "12.34"}',
+    b'{"amount": null, ' + json.dumps(GOOD)[1:].encode(),
+    b'{"transaction_id": null, ' + json.dumps(GOOD)[1:].encode(),
+    b'{"x": NaN}',
+    b'{"x": ' + b"9" * 5000 + b"}",
+    b"[" * 200_000,
+    b'{"x": ' * 200_000,
+]
+
+
+@pytest.mark.parametrize(("changes", "code"), MALFORMED_TRANSFERS, ids=repr)
+def test_malformed_transfer_is_refused(
+    app: ASGIApp, wallet: WalletDouble, changes: dict[str, Any], code: str
+) -> None:
+    transfer = changed(changes)
+    problem = assert_problem(call(app, "POST", SINGLE, content=json.dumps(transfer)), 400, code)
+    if transfer.get("transaction_id") == TXID:
+        assert problem["transaction_id"] == TXID
+    assert wallet.calls == []
+
+
+@pytest.mark.parametrize(("changes", "code"), MALFORMED_TRANSFERS, ids=repr)
+def test_one_malformed_transfer_refuses_the_whole_batch(
+    app: ASGIApp, wallet: WalletDouble, changes: dict[str, Any], code: str
+) -> None:
+    transfers = [GOOD] * 17 + [changed(changes), {}]
+    response = call(app, "POST", BATCH, content=json.dumps({"transfers": transfers}))
+    assert assert_problem(response, 400, code)["detail"].startswith("transfers[17]: ")
+    assert wallet.calls == []
+
+
+@pytest.mark.parametrize("path", [SINGLE, BATCH, "/v1/accounts"])
+@pytest.mark.parametrize("body", MALFORMED_BODIES, ids=lambda b: repr(b[:40]))
+def test_malformed_body_is_refused(app: ASGIApp, wallet: WalletDouble, path: str, body: bytes) -> None:
+    assert_problem(call(app, "POST", path, content=body), 400, "invalid_request")
+    assert wallet.calls == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"transfers": {}},
+        {"transfers": None},
+        {"transfers": "x"},
+        {"transfers": [None]},
+        {"transfers": [[]]},
+        {"transfers": [], "atomic": True},
+        {"transfer": []},
+    ],
+)
+def test_malformed_batch_is_refused(app: ASGIApp, wallet: WalletDouble, body: dict[str, Any]) -> None:
+    assert_problem(call(app, "POST", BATCH, json=body), 400, "invalid_request")
+    assert wallet.calls == []
+
+
+def test_repeated_field_inside_a_batch_is_named(app: ASGIApp, wallet: WalletDouble) -> None:
+    for body in (
+        b'{"transfers": [], "transfers": [%b]}' % json.dumps(GOOD).encode(),
+        b'{"transfers": [%b, "currency": "USD"}]}' % json.dumps(GOOD)[:-1].encode(),
+    ):
+        problem = assert_problem(call(app, "POST", BATCH, content=body), 400, "invalid_request")
+        assert "twice" in problem["detail"]
+    assert wallet.calls == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "named"),
+    [
+        ({"account_id": ABSENT}, "invalid_request", "account_id"),
+        ({"currency": ABSENT}, "invalid_request", "currency"),
+        ({"account_id": 1}, "invalid_request", "account_id"),
+        ({"account_id": "a b"}, "invalid_request", "account_id"),
+        ({"account_id": "@bank"}, "invalid_request", "system"),
+        ({"currency": "usd"}, "invalid_currency", "currency"),
+        ({"currency": None}, "invalid_currency", "currency"),
+        ({"overdraft_limit": 5}, "invalid_amount", "overdraft_limit"),
+        ({"overdraft_limit": "-5"}, "invalid_amount", "overdraft_limit"),
+        ({"overdraft_limit": "5.001"}, "invalid_amount", "overdraft_limit"),
+        ({"overdraft_limits": "5"}, "invalid_request", "overdraft_limits"),
+    ],
+)
+def test_malformed_account_is_refused(
+    app: ASGIApp, wallet: WalletDouble, changes: dict[str, Any], code: str, named: str
+) -> None:
+    body = {"account_id": "alice", "currency": "USD", **changes}
+    body = {field: value for field, value in body.items() if value is not ABSENT}
+    assert named in assert_problem(call(app, "POST", "/v1/accounts", json=body), 400, code)["detail"]
+    assert wallet.calls == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/v1/accounts/a%20b", "invalid_request"),
+        ("GET", "/v1/accounts/a%2Fb", "invalid_request"),
+        ("GET", "/v1/accounts/%FF", "invalid_request"),
+        ("GET", "/v1/accounts/alice%0A", "invalid_request"),
+        ("GET", "/v1/accounts/" + "a" * 65, "invalid_request"),
+        ("GET", "/v1/accounts/a%20b/balance?currency=USD", "invalid_request"),
+        ("GET", "/v1/accounts/alice/balance", "invalid_request"),
+        ("GET", "/v1/accounts/alice/balance?currency=USD&currency=EUR", "invalid_request"),
+        ("GET", "/v1/accounts/alice/balance?currency=", "invalid_currency"),
+        ("GET", "/v1/accounts/alice/balance?currency=usd", "invalid_currency"),
+        ("POST", "/v1/accounts/@bank/freeze", "invalid_request"),
+        ("POST", "/v1/accounts/%40bank/unfreeze", "invalid_request"),
+        ("POST", "/v1/accounts/@bank/close", "invalid_request"),
+        ("POST", "/v1/accounts/a%20b/close", "invalid_request"),
+        ("GET", f"/v1/transfers/{TXID}", "invalid_request"),
+        ("GET", f"/v1/transfers/{TXID}?from_account=", "invalid_request"),
+        ("GET", f"/v1/transfers/{TXID}?from_account=a%20b", "invalid_request"),
+        ("GET", "/v1/transfers/x?from_account=alice", "invalid_request"),
+    ],
+)
+def test_malformed_path_or_query_is_refused(
+    app: ASGIApp, wallet: WalletDouble, method: str, path: str, code: str
+) -> None:
+    assert_problem(call(app, method, path), 400, code)
+    assert wallet.calls == []
+
+
+@pytest.mark.parametrize(
+    ("key", "transaction_id"),
+    [(TXID_2, TXID), ("x", ABSENT), ("x", TXID), ("", ABSENT), (TXID, "x"), (TXID, 1)],
+)
+def test_idempotency_key_that_does_not_fit_is_refused(
+    app: ASGIApp, wallet: WalletDouble, key: str, transaction_id: object
+) -> None:
+    body = changed({"transaction_id": transaction_id})
+    response = call(app, "POST", SINGLE, json=body, headers={"Idempotency-Key": key})
+    assert_problem(response, 400, "invalid_request")
+    assert wallet.calls == []
+
+
+def test_two_idempotency_keys_are_refused(app: ASGIApp) -> None:
+    headers = [("Idempotency-Key", TXID), ("Idempotency-Key", TXID_2)]
+    assert_problem(call(app, "POST", SINGLE, json=GOOD, headers=headers), 400, "invalid_request")
+
+
+@pytest.mark.parametrize("path", [SINGLE, BATCH, "/v1/accounts"])
+def test_body_over_the_limit_is_refused(app: ASGIApp, path: str) -> None:
+    assert_problem(call(app, "POST", path, content=b" " * (BODY_BYTES_MAX + 1)), 413, "request_too_large")
+    assert_problem(call(app, "POST", path, content=b" " * BODY_BYTES_MAX), 400, "invalid_request")
+
+
+def test_batch_over_the_limit_is_refused(app: ASGIApp, wallet: WalletDouble) -> None:
+    transfers = [GOOD] * (BATCH_CALL_TRANSFERS_MAX + 1)
+    assert_problem(call(app, "POST", BATCH, json={"transfers": transfers}), 413, "request_too_large")
+    transfers[0] = changed({"amount": 1})
+    assert_problem(call(app, "POST", BATCH, json={"transfers": transfers}), 413, "request_too_large")
+    assert wallet.calls == []
+    assert call(app, "POST", BATCH, json={"transfers": transfers[1:]}).status_code == 200
+
+
+ids = st.sampled_from(
+    ["alice", "bob", "@bank", TRANSIT, "a" * 64, "a" * 65, "@" + "a" * 64, "", "a b", 7, None]
+)
+transfers_near_validity = st.fixed_dictionaries(
+    {
+        "from_account": ids,
+        "to_account": ids,
+        "amount": st.one_of(
+            st.sampled_from(
+                ["1", "0.01", "0", "1.5", "1.234", "1.2345", "1.", "9" * 16, "1" + "0" * 14, 1.5]
+            ),
+            st.text("0123456789.", max_size=20),
+        ),
+        "currency": st.sampled_from(["USD", "JPY", "KWD", "CLF", "usd", "XXX", None]),
+        "transaction_id": st.one_of(
+            st.uuids().map(str), st.uuids().map(lambda u: str(u).upper()), st.sampled_from([TXID[:-1], 5])
+        ),
+    },
+    optional={"x": st.just("y")},
+)
+
+
+@given(st.lists(transfers_near_validity, max_size=3), st.booleans())
+def test_fast_and_exact_path_agree(transfers: list[dict[str, Any]], escaped: bool) -> None:
+    body = json.dumps({"transfers": transfers}).encode()
+    if escaped:
+        body = body.replace(b"amount", b"\\u0061mount").replace(b"alice", b"\\u0061lice")
+    assert outcome(fastparse.parse_batch, body) == outcome(parse.parse_batch, body)
+    for transfer in transfers:
+        one = json.dumps(transfer).encode()
+        assert outcome(fastparse.parse_transfer, one, None) == outcome(parse.parse_transfer, one, None)
+        fast = fastparse._batch_without_fault(b'{"transfers":[' + one + b"]}")
+        exact = outcome(parse.parse_transfer, one, None)
+        assert (fast is None) == (exact[0] == "refused")
+
+
+def outcome(parser: Any, *arguments: Any) -> tuple[Any, ...]:
+    try:
+        return ("parsed", parser(*arguments))
+    except Refused as refused:
+        return ("refused", refused.code, refused.detail, refused.transaction_id)

@@ -1,0 +1,97 @@
+"""The OpenAPI document: true to the endpoints, and sound as a document."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from starlette.types import ASGIApp
+from unit.http.wallet_double import WalletDouble, call
+
+from wallet_engine.http import wire
+from wallet_engine.http.application import make_endpoints
+from wallet_engine.http.openapi import OPERATIONS, openapi_document
+from wallet_engine.http.problems import KINDS
+from wallet_engine.telemetry.metrics import Metrics
+
+DOCUMENT: dict[str, Any] = json.loads(openapi_document())
+
+
+def operations() -> list[tuple[str, str, dict[str, Any]]]:
+    return [(m, path, o) for path, item in DOCUMENT["paths"].items() for m, o in item.items()]
+
+
+def test_is_served(app: ASGIApp) -> None:
+    response = call(app, "GET", "/openapi.json")
+    assert (response.status_code, response.json()) == (200, DOCUMENT)
+    assert DOCUMENT["openapi"].startswith("3.1")
+
+
+def test_describes_every_endpoint_and_no_other(wallet: WalletDouble) -> None:
+    served = {(e.method, e.template) for e in make_endpoints(wallet, Metrics())}
+    assert {(o.method, o.template) for o in OPERATIONS} == served
+    assert {(method.upper(), path) for method, path, _ in operations()} == served
+
+
+def test_operation_ids_are_unique() -> None:
+    ids = [o["operationId"] for _, _, o in operations()]
+    assert len(set(ids)) == len(ids)
+
+
+def test_every_reference_resolves() -> None:
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                prefix, _, name = node["$ref"].rpartition("/")
+                assert prefix == "#/components/schemas"
+                assert name in DOCUMENT["components"]["schemas"]
+            for child in node.values():
+                walk(child)
+        elif isinstance(node, list):
+            for child in node:
+                walk(child)
+
+    walk(DOCUMENT)
+
+
+def test_path_parameters_are_declared() -> None:
+    for _, path, operation in operations():
+        declared = {p["name"] for p in operation.get("parameters", []) if p["in"] == "path"}
+        assert declared == {part[1:-1] for part in path.split("/") if part.startswith("{")}
+
+
+def test_every_code_is_documented_under_its_status() -> None:
+    documented: set[str] = set()
+    for _, path, operation in operations():
+        for status, response in operation["responses"].items():
+            assert response["description"]
+            problem = response["content"].get("application/problem+json")
+            if problem is None:
+                continue
+            codes = problem["schema"]["allOf"][1]["properties"]["code"]["enum"]
+            assert {KINDS[code].status for code in codes} == {int(status)}
+            assert ("Retry-After" in response.get("headers", {})) is (status == "503"), path
+            documented.update(codes)
+    # `not_found` belongs to no path of the interface.
+    assert documented == KINDS.keys() - {"not_found"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "statuses"),
+    [
+        ("post", "/v1/wallet/balance_transfer", "200 400 404 405 409 413 422 500 503"),
+        ("post", "/v1/transfers/batch", "200 400 405 413 500 503"),
+        ("get", "/v1/transfers/{transaction_id}", "200 400 404 405 500 503"),
+        ("post", "/v1/accounts", "200 201 400 405 409 413 422 500 503"),
+        ("get", "/readyz", "200 405 500 503"),
+    ],
+)
+def test_statuses(method: str, path: str, statuses: str) -> None:
+    assert " ".join(DOCUMENT["paths"][path][method]["responses"]) == statuses
+
+
+def test_request_schemas_are_those_that_decode() -> None:
+    schema = DOCUMENT["components"]["schemas"]["BatchedTransfer"]
+    assert set(schema["required"]) == set(msgspec.structs.asdict(wire.BatchedTransfer(*"abcde")))
+    assert schema["additionalProperties"] is False
+    assert "transaction_id" not in DOCUMENT["components"]["schemas"]["TransferRequest"]["required"]

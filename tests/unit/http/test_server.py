@@ -1,0 +1,207 @@
+"""The application on a real uvicorn: clients that hang up, bodies on the wire, stopping."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+import uvloop
+from unit.http.test_malformed import BATCH, GOOD, SINGLE
+from unit.http.wallet_double import WalletDouble, assert_problem
+
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.limits import BODY_BYTES_MAX
+from wallet_engine.http.application import create_app
+from wallet_engine.http.server import serve_http
+from wallet_engine.service.api import TransferCommand
+
+
+class SlowWallet(WalletDouble):
+    """Batches begin, and end when `go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def transfer_many(self, commands: Sequence[TransferCommand]) -> list[str]:
+        self.begun.set()
+        await self.go.wait()
+        self.ended.set()
+        return ["+"] * len(commands)
+
+
+class Running:
+    """A server, where it listens, and how to stop it."""
+
+    def __init__(self, wallet: WalletDouble, drain_seconds_max: float) -> None:
+        self.stop = asyncio.Event()
+        self._url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.task = asyncio.create_task(
+            serve_http(
+                create_app(wallet),
+                "127.0.0.1",
+                0,
+                stop=self.stop,
+                on_listening=self._url.set_result,
+                drain_seconds_max=drain_seconds_max,
+            )
+        )
+
+    async def url(self) -> str:
+        return await asyncio.wait_for(self._url, 5)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        _, _, port = (await self.url()).rpartition(":")
+        return await asyncio.open_connection("127.0.0.1", int(port))
+
+
+@asynccontextmanager
+async def running(wallet: WalletDouble, *, drain_seconds_max: float = 5) -> AsyncIterator[Running]:
+    server = Running(wallet, drain_seconds_max)
+    try:
+        yield server
+    finally:
+        server.stop.set()
+        await asyncio.wait_for(server.task, 10)
+
+
+def request_bytes(path: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "host: wallet", f"content-length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+BATCH_BODY = json.dumps({"transfers": [GOOD] * 3}).encode()
+
+
+def test_client_that_hangs_up_does_not_cancel_its_batch() -> None:
+    async def scenario() -> None:
+        wallet = SlowWallet()
+        async with running(wallet) as server:
+            _, writer = await server.connect()
+            writer.write(request_bytes(BATCH, BATCH_BODY))
+            await asyncio.wait_for(wallet.begun.wait(), 5)
+            writer.transport.abort()
+            await asyncio.sleep(0.1)
+            wallet.go.set()
+            await asyncio.wait_for(wallet.ended.wait(), 5)
+            async with httpx.AsyncClient(base_url=await server.url()) as client:
+                assert (await client.post(SINGLE, json=GOOD)).status_code == 200
+
+    uvloop.run(scenario())
+
+
+def test_client_that_hangs_up_while_sending_moves_nothing() -> None:
+    async def scenario() -> None:
+        wallet = WalletDouble()
+        async with running(wallet) as server:
+            _, writer = await server.connect()
+            writer.write(request_bytes(BATCH, BATCH_BODY)[:-1])
+            await writer.drain()
+            await asyncio.sleep(0.1)
+            writer.transport.abort()
+            await asyncio.sleep(0.1)
+            assert wallet.calls == []
+
+    uvloop.run(scenario())
+
+
+def test_stop_finishes_requests_in_flight_and_refuses_new_ones() -> None:
+    async def scenario() -> None:
+        wallet = SlowWallet()
+        async with running(wallet) as server, httpx.AsyncClient(base_url=await server.url()) as client:
+            request = asyncio.create_task(client.post(BATCH, content=BATCH_BODY))
+            await asyncio.wait_for(wallet.begun.wait(), 5)
+            server.stop.set()
+            await asyncio.sleep(0.3)
+            with pytest.raises(ConnectionRefusedError):
+                await server.connect()
+            assert not server.task.done()
+            wallet.go.set()
+            response = await request
+            assert (response.status_code, len(response.json()["results"])) == (200, 3)
+            await asyncio.wait_for(server.task, 5)
+
+    uvloop.run(scenario())
+
+
+def test_stop_gives_up_waiting_but_not_the_batch() -> None:
+    async def scenario() -> None:
+        wallet = SlowWallet()
+        async with running(wallet, drain_seconds_max=0.2) as server:
+            _, writer = await server.connect()
+            writer.write(request_bytes(BATCH, BATCH_BODY))
+            await asyncio.wait_for(wallet.begun.wait(), 5)
+            server.stop.set()
+            await asyncio.wait_for(server.task, 5)
+            writer.transport.abort()
+        wallet.go.set()
+        await asyncio.wait_for(wallet.ended.wait(), 5)
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_client_reads_the_refusal_of_a_large_body(chunked: bool) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(BODY_BYTES_MAX // 2**18 * 4):
+            yield b" " * 2**18
+
+    async def scenario() -> None:
+        async with (
+            running(WalletDouble()) as server,
+            httpx.AsyncClient(base_url=await server.url()) as client,
+        ):
+            content = parts() if chunked else b" " * BODY_BYTES_MAX * 4
+            assert_problem(await client.post(BATCH, content=content), 413, "request_too_large")
+            assert (await client.post(SINGLE, json=GOOD)).status_code == 200
+
+    uvloop.run(scenario())
+
+
+def test_large_body_within_the_limit_is_taken() -> None:
+    async def scenario() -> None:
+        async with (
+            running(WalletDouble()) as server,
+            httpx.AsyncClient(base_url=await server.url()) as client,
+        ):
+            body = BATCH_BODY + b" " * (BODY_BYTES_MAX - len(BATCH_BODY))
+            assert (await client.post(BATCH, content=body)).status_code == 200
+
+    uvloop.run(scenario())
+
+
+def test_refusal_comes_before_the_body_is_asked_for() -> None:
+    async def scenario() -> None:
+        async with running(WalletDouble()) as server:
+            reader, writer = await server.connect()
+            head = f"POST {BATCH} HTTP/1.1\r\nhost: w\r\nexpect: 100-continue\r\n"
+            writer.write(f"{head}content-length: {BODY_BYTES_MAX + 1}\r\n\r\n".encode())
+            assert b" 413 " in await asyncio.wait_for(reader.readline(), 5)
+            writer.transport.abort()
+
+    uvloop.run(scenario())
+
+
+def test_requests_may_be_pipelined() -> None:
+    async def scenario() -> None:
+        async with running(WalletDouble()) as server:
+            reader, writer = await server.connect()
+            writer.write(request_bytes(SINGLE, json.dumps(GOOD).encode()) * 3)
+            text = b""
+            while text.count(b"success") < 3:
+                text += await asyncio.wait_for(reader.read(65536), 5)
+            assert text.count(b"HTTP/1.1 200 OK") == 3
+            writer.transport.abort()
+
+    uvloop.run(scenario())
+
+
+def test_address_that_is_taken_is_a_config_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        serving = serve_http(create_app(WalletDouble()), "127.0.0.1", port, stop=asyncio.Event())
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}"):
+            asyncio.run(serving)

@@ -1,0 +1,66 @@
+"""Logs have one shape; metrics keep the Prometheus conventions."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from wallet_engine.telemetry.logging import configure_logging, get_logger
+from wallet_engine.telemetry.metrics import PARTITION_STATES, Metrics
+
+
+@pytest.fixture(autouse=True)
+def _logging_restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_own_and_foreign_records_have_one_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", json=True)
+    get_logger("wallet.test").info("moved", partition=12)
+    logging.getLogger("library").warning("slow %s", "disk")
+    out, err = capsys.readouterr()
+    own, foreign = (json.loads(line) for line in err.splitlines())
+    assert out == ""
+    assert own.pop("timestamp").endswith("Z")
+    assert own == {"event": "moved", "partition": 12, "logger": "wallet.test", "level": "info"}
+    assert (foreign["event"], foreign["level"], foreign["logger"]) == ("slow disk", "warning", "library")
+
+
+def test_exception_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(json=True)
+    try:
+        raise ValueError("cause")
+    except ValueError:
+        get_logger("wallet.test").exception("failed")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ValueError: cause" in json.loads(line)["exception"]
+
+
+def test_level_holds_and_libraries_are_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("warning", json=False)
+    get_logger("wallet.test").info("unseen")
+    get_logger("wallet.test").warning("seen", partition=1)
+    configure_logging("info", json=False)
+    logging.getLogger("kazoo").info("unseen")
+    err = capsys.readouterr().err
+    assert "unseen" not in err
+    assert "seen" in err
+    with pytest.raises(ValueError, match="log level"):
+        configure_logging("loud")
+
+
+def test_metric_names_carry_their_unit() -> None:
+    names = {family.name: family.type for family in Metrics().registry.collect()}
+    own = {name: type_ for name, type_ in names.items() if name.startswith("wallet_")}
+    assert len(own) >= 18
+    for name, type_ in own.items():
+        assert ("duration" in name or "wait" in name) == name.endswith("_seconds"), name
+        assert type_ in ("counter", "gauge", "histogram")
+    assert Metrics().partition_state.labels("3").set(PARTITION_STATES["moving"]) is None

@@ -1,0 +1,95 @@
+"""A wallet that answers as told and remembers what it was asked; for the mapping of HTTP alone."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+from starlette.types import ASGIApp
+
+from wallet_engine.service.api import (
+    AccountView,
+    BalanceView,
+    CurrencyBalance,
+    Readiness,
+    TransferAnswer,
+    TransferCommand,
+)
+
+ALICE = AccountView("alice", "active", (CurrencyBalance("JPY", 7, 0), CurrencyBalance("USD", -1234, 5000)))
+
+
+class WalletDouble:
+    """`answers[method]` is returned, or raised when it is an exception; `calls` holds (method, arguments)."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.answers: dict[str, Any] = {
+            "open_account": ("+", ALICE),
+            "account": ALICE,
+            "balance": BalanceView(-1234, 3, 99),
+            "set_flags": ("+", ALICE),
+            "transfer": TransferAnswer("+", False),
+            "transfer_many": None,
+            "find_transfer": "+",
+        }
+        self.ready = Readiness(True, "ready")
+
+    def _answer(self, method: str, *arguments: Any) -> Any:
+        self.calls.append((method, arguments))
+        answer = self.answers[method]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def open_account(
+        self, account_id: str, currency: str, overdraft_limit_minor: int | None
+    ) -> tuple[str, AccountView | None]:
+        return self._answer("open_account", account_id, currency, overdraft_limit_minor)
+
+    async def account(self, account_id: str) -> AccountView | None:
+        return self._answer("account", account_id)
+
+    async def balance(self, account_id: str, currency: str) -> BalanceView | None:
+        return self._answer("balance", account_id, currency)
+
+    async def set_flags(self, account_id: str, action: str) -> tuple[str, AccountView | None]:
+        return self._answer("set_flags", account_id, action)
+
+    async def transfer(self, command: TransferCommand) -> TransferAnswer:
+        return self._answer("transfer", command)
+
+    async def transfer_many(self, commands: Sequence[TransferCommand]) -> list[str]:
+        answer = self._answer("transfer_many", list(commands))
+        return ["+"] * len(commands) if answer is None else answer
+
+    async def find_transfer(self, from_account: str, transaction: str) -> str | None:
+        return self._answer("find_transfer", from_account, transaction)
+
+    def readiness(self) -> Readiness:
+        return self.ready
+
+
+def call(app: ASGIApp, method: str, path: str, **request: Any) -> httpx.Response:
+    """One request to the application, without a network."""
+
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
+        async with httpx.AsyncClient(transport=transport, base_url="http://wallet") as client:
+            return await client.request(method, path, **request)
+
+    return asyncio.run(send())
+
+
+def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Checks what every problem promises, and returns its body."""
+    body = response.json()
+    assert (response.status_code, body["code"], body["status"]) == (status, code, status), body
+    assert response.headers["content-type"] == "application/problem+json"
+    assert {"type", "title", "status", "detail", "code", "retryable"} <= body.keys()
+    assert body["type"]
+    assert body["title"]
+    assert body["detail"]
+    assert body["retryable"] is (status >= 500)
+    assert ("retry-after" in response.headers) is (status == 503)
+    return body
