@@ -120,9 +120,9 @@ def declined(outcome: str, *, transaction_id: str | None = None, replayed: bool 
 
 
 def outage(error: Outage, *, transaction_id: str | None = None) -> Answer:
-    """The 503 of an outage."""
+    """The 503 of an outage; one with a code outside the contract promises nothing about the outcome."""
     return problem(
-        error.code,
+        error.code if error.code in OUTAGE_CODES else "outcome_unknown",
         error.detail,
         transaction_id=transaction_id,
         headers=[(b"retry-after", b"%d" % max(1, error.retry_after_s))],

@@ -84,6 +84,11 @@ def test_outage_of_any_other_call(
     assert "transaction_id" not in problem
 
 
+def test_outage_outside_the_contract_leaves_the_outcome_open(app: ASGIApp, wallet: WalletDouble) -> None:
+    wallet.answers["transfer"] = Outage("new_code", "why")
+    assert_problem(call(app, "POST", SINGLE, json=GOOD), 503, "outcome_unknown")
+
+
 @pytest.mark.parametrize("failure", [RuntimeError("a secret"), TransferAnswer("?", False)])
 def test_unexpected_failure_is_logged_and_tells_nothing(
     app: ASGIApp, wallet: WalletDouble, failure: object
