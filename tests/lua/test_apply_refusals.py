@@ -1,0 +1,230 @@
+"""Refusals of a whole batch: the right word, and nothing changed."""
+
+import re
+from typing import Any
+
+import pytest
+from lua.cases import MAX, SETUP, rows
+from lua.partition import LuaPartition
+
+from wallet_engine.domain.entry import ZERO_NONCE
+from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
+
+PAY = ["t T1 alice bob 1 USD"]
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture
+def prepared(partition: LuaPartition) -> LuaPartition:
+    for batch in SETUP:
+        assert partition.apply(rows(batch)[2])[0] == "OK"
+    return partition
+
+
+def assert_refused(partition: LuaPartition, refusal: list[Any], lines: list[str], **how: Any) -> None:
+    before, entries = partition.image(), len(partition.payloads())
+    assert partition.apply(lines, **how)[: len(refusal)] == refusal
+    assert partition.image() == before
+    assert len(partition.payloads()) == entries
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 3])
+def test_another_epoch(prepared: LuaPartition, epoch: int) -> None:
+    prepared.meta(epoch=2)
+    assert_refused(prepared, ["EPOCH", "2"], PAY, epoch=epoch)
+    assert prepared.apply(PAY, epoch=2)[0] == "OK"
+
+
+@pytest.mark.parametrize("state", ["moving", "recovering", "", "LIVE"])
+def test_not_live(prepared: LuaPartition, state: str) -> None:
+    prepared.meta(state=state)
+    assert_refused(prepared, ["STATE", state], PAY)
+
+
+def test_absent(partition: LuaPartition) -> None:
+    """A Redis that lost its memory answers for nothing."""
+    partition.client.delete(partition.keys.meta)
+    assert partition.apply(PAY, window=1) == ["STATE", "absent"]
+    assert partition.client.dbsize() == 0
+
+
+def test_another_owner(prepared: LuaPartition) -> None:
+    prepared.meta(owner="0" * 40)
+    assert_refused(prepared, ["OWNER", "0" * 40], PAY)
+
+
+def test_no_owner(prepared: LuaPartition) -> None:
+    prepared.meta(owner="")
+    assert_refused(prepared, ["OWNER", ""], PAY)
+
+
+def test_stream_full(prepared: LuaPartition) -> None:
+    """G10: the journal is too far behind."""
+    assert_refused(prepared, ["FULL", 3], PAY, stream_entries_max=3)
+    assert prepared.apply(PAY, stream_entries_max=4)[0] == "OK"
+
+
+@pytest.mark.parametrize("offset", [-1, 1, 2])
+def test_wrong_window(prepared: LuaPartition, offset: int) -> None:
+    assert_refused(prepared, ["WINDOW", 1], PAY, window=1 + offset)
+
+
+def test_window_is_due(prepared: LuaPartition) -> None:
+    assert_refused(prepared, ["WINDOW", 2], PAY, window=1, window_ms=0)
+    assert prepared.apply(PAY, window=2, window_ms=0)[0] == "OK"
+    assert prepared.window == 2
+
+
+def test_the_first_window_is_not_due_before_its_first_entry(partition: LuaPartition) -> None:
+    assert_refused(partition, ["WINDOW", 1], ["o - alice - 0 USD"], window=2, window_ms=0)
+    assert partition.apply(["o - alice - 0 USD"], window=1, window_ms=0)[0] == "OK"
+
+
+@pytest.mark.parametrize("age_ms", [HOUR_MS, 302_000, -HOUR_MS, -302_000])
+def test_issued_too_old_or_in_the_future(prepared: LuaPartition, age_ms: int) -> None:
+    """A process that was stopped and wakes up cannot pay twice."""
+    assert_refused(prepared, ["EXPIRED"], PAY, issued_ms=prepared.now_ms() - age_ms)
+
+
+@pytest.mark.parametrize("age_ms", [0, 298_000, -298_000])
+def test_issued_within_its_age(prepared: LuaPartition, age_ms: int) -> None:
+    assert prepared.apply(PAY, issued_ms=prepared.now_ms() - age_ms)[0] == "OK"
+
+
+def test_time_never_goes_back(prepared: LuaPartition) -> None:
+    clock = prepared.now_ms() + HOUR_MS
+    prepared.meta(clock=clock)
+    assert prepared.apply(PAY)[3] == clock
+    assert prepared.image()["meta"]["clock"] == str(clock)
+
+
+def test_close_must_name_every_currency(prepared: LuaPartition) -> None:
+    assert prepared.apply(["o - alice - 0 EUR"])[4] == "+"
+    assert_refused(prepared, ["CURRENCIES", "EUR,USD"], ["f - bob close 0 -"], currencies=("USD",))
+
+
+MALFORMED = [
+    "t T1 alice bob 0 USD",
+    "t T1 alice bob -1 USD",
+    "t T1 alice bob +1 USD",
+    "t T1 alice bob 1.5 USD",
+    "t T1 alice bob 1e3 USD",
+    "t T1 alice bob 0x10 USD",
+    f"t T1 alice bob {MAX + 1} USD",
+    f"t T1 alice bob {MAX + 2} USD",
+    "t T1 alice bob " + "9" * 400 + " USD",
+    "t T1 alice bob 1 GBP",
+    "t T1 alice bob 1",
+    "t T1 alice bob 1 USD USD",
+    "t T1 alice  1 USD",
+    "t T1  bob 1 USD",
+    "d T1 alice far 0 USD",
+    f"c 9.1 alice 0 {MAX + 1} USD",
+    "c 9.1 alice 0 0 USD",
+    "r T1 alice 4.0 1 USD",
+    "r T1 alice 4.0.+ 1 USD",
+    "r T1 alice 4.0.a 0 USD",
+    "r T1 alice x.0.a 1 USD",
+    "o - new - 0 GBP",
+    "f - alice melt 0 -",
+    "f - alice - 0 -",
+    "x - alice - 0 USD",
+    "T T1 alice bob 1 USD",
+    "",
+    " ",
+]
+
+
+@pytest.mark.parametrize("line", MALFORMED)
+def test_malformed_operation(prepared: LuaPartition, line: str) -> None:
+    """One malformed line refuses the whole batch, what stands before it included."""
+    assert_refused(prepared, ["MALFORMED"], ["t T0 alice bob 1 USD", line])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "t T1 alice alice 1 USD",
+        "t T1 @mint @mint 1 USD",
+        "d T1 @transit far 1 USD",
+        "c 9.1 @transit 0 1 USD",
+    ],
+)
+def test_both_sides_the_same_account(prepared: LuaPartition, line: str) -> None:
+    """G2: money must not come out of one account twice read."""
+    assert_refused(prepared, ["MALFORMED"], ["t T0 alice bob 1 USD", line])
+
+
+def test_refund_to_transit(prepared: LuaPartition) -> None:
+    """G2: as above, of a refund that would be applied."""
+    assert prepared.apply(["d T1 alice far 5 USD"])[4] == "+"
+    assert_refused(prepared, ["MALFORMED"], ["r T1 @transit 4.0.a 5 USD"])
+
+
+@pytest.mark.parametrize("limit", [str(MAX + 1), "x", "-1", "+5", "1.5", "9" * 400])
+def test_malformed_limit(prepared: LuaPartition, limit: str) -> None:
+    """G12: a limit is an amount too."""
+    assert_refused(prepared, ["MALFORMED"], ["t T0 alice bob 1 USD", f"o - new {limit} 0 USD"])
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("", 0),
+        ("", 1),
+        ("t T1 alice bob 1 USD\n", 2),
+        ("t T1 alice bob 1 USD\nt T2 alice bob 1 USD\n", 1),
+        ("t T1 alice bob 1 USD", 1),
+        ("t T1 alice bob 1 USD\nt T2 alice bob 1 USD", 2),
+    ],
+)
+def test_count_of_operations(prepared: LuaPartition, text: str, count: int) -> None:
+    assert_refused(prepared, ["MALFORMED"], [], text=text, count=count)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "xt T1 alice bob 1 USD\n",
+        "\nt T1 alice bob 1 USD\n",
+        "t T1 alice bob 1 USD\n\n",
+        "t T1 alice bob 1 USD\nx\n",
+    ],
+)
+def test_text_beside_the_operations(prepared: LuaPartition, text: str) -> None:
+    """What is journaled is what was decided, to the byte."""
+    assert_refused(prepared, ["MALFORMED"], [], text=text, count=1)
+
+
+def test_too_many_operations(prepared: LuaPartition) -> None:
+    """The most that the script takes works with two accounts of its own for each, one more is refused."""
+    found = re.search(r"^local OPERATIONS_MAX = (\d+)", prepared.apply_script.text, re.MULTILINE)
+    assert found
+    operations_max = int(found[1])
+    assert operations_max >= SCRIPT_OPERATIONS_MAX
+    lines = [f"t T{i} @a{i} @b{i} 1 USD" for i in range(operations_max + 1)]
+    assert_refused(prepared, ["MALFORMED"], lines)
+    assert prepared.apply(lines[:-1])[4] == "+" * operations_max
+    assert prepared.image()["balance:USD"][f"@b{operations_max - 1}"] == "1"
+
+
+def test_replay_is_refused_unless_recovering(prepared: LuaPartition) -> None:
+    before = prepared.image()
+    for state in ("live", "moving"):
+        prepared.meta(state=state)
+        assert prepared.replay(prepared.payloads()[-1]) == ["STATE", state]
+    assert prepared.image() == before
+
+
+def test_replay_continues_the_chain_or_nothing(prepared: LuaPartition) -> None:
+    """G7."""
+    payloads = prepared.payloads()
+    prepared.empty("recovering")
+    before = prepared.image()
+    assert prepared.replay(payloads[1])[0] == "MALFORMED"
+    assert prepared.image() == before
+    assert prepared.replay(payloads[0])[0] == "OK"
+    assert prepared.replay(payloads[0])[0] == "MALFORMED"
+    assert prepared.replay(payloads[2])[0] == "MALFORMED"
+    assert prepared.image()["meta"]["seq"] == "1"
+    assert prepared.image()["meta"]["nonce"] != ZERO_NONCE
