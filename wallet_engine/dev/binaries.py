@@ -87,7 +87,7 @@ def find_zookeeper(environ: Mapping[str, str] = os.environ) -> ZooKeeperInstall:
         if not any(jar.name.startswith("zookeeper-") for jar in jars):
             raise ConfigError(f"ZOOKEEPER_HOME={home} holds no lib/zookeeper-*.jar: correct or unset it")
         classpath, source = ":".join(map(str, jars)), home
-    elif DEBIAN_ZOOKEEPER_JAR.exists():
+    elif DEBIAN_ZOOKEEPER_JAR.is_file():
         classpath, source = str(DEBIAN_ZOOKEEPER_JAR), str(DEBIAN_ZOOKEEPER_JAR)
     else:
         raise ConfigError("ZooKeeper is missing: apt-get install zookeeper, or start with --embedded")

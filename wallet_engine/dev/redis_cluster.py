@@ -57,8 +57,7 @@ class RedisCluster:
 
     def __repr__(self) -> str:
         living = sum(node.alive for node in self.nodes.values())
-        nodes = sum(1 + self.replicas_of(shard) for shard in self.ownership)
-        return f"<RedisCluster shards={len(self.ownership)} nodes={nodes} alive={living}>"
+        return f"<RedisCluster shards={len(self.ownership)} nodes={self.size} alive={living}>"
 
     def __enter__(self) -> "RedisCluster":
         self.start()
@@ -82,6 +81,11 @@ class RedisCluster:
         except BaseException:
             self.kill()
             raise
+
+    @property
+    def size(self) -> int:
+        """Nodes of all shards."""
+        return sum(1 + self.replicas_of(shard) for shard in self.ownership)
 
     def replicas_of(self, shard: str) -> int:
         return self._replicas if isinstance(self._replicas, int) else self._replicas.get(shard, 0)

@@ -178,7 +178,7 @@ class Supervisor:
             wanted_ports=_ports_of(known),
             logs=self._logs,
         )
-        self._say(f"forming the Redis Cluster: {cluster!r}")
+        self._say(f"forming a Redis Cluster of {len(names)} shards, {cluster.size} nodes")
         cluster.start(lambda node: self._keep_redis(cluster, node))
         shards = [Shard(name, tuple(nodes)) for name, nodes in cluster.addresses().items()]
         if not known:

@@ -1,0 +1,245 @@
+"""Ports, child processes, orphans, the files that `dev` writes, and restarts."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from wallet_engine.dev import keeper, ports
+from wallet_engine.dev.config_files import config_path
+from wallet_engine.dev.keeper import BACKOFF_S_MAX, Keeper, Kept, backoff_s
+from wallet_engine.dev.process import Child, Identity, StartFailed, identify, stop_identified, wait_until
+from wallet_engine.dev.state import DevState, ProcessInfo, StateFiles
+from wallet_engine.domain.errors import ConfigError
+
+SLEEPER = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(60)"]
+STUBBORN = [
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(15, signal.SIG_IGN); print('awake', flush=True); time.sleep(60)",
+]
+
+
+def awake(child: Child) -> bool:
+    return "awake" in child.log.read_text()
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[Child]:
+    child = Child("sleeper", SLEEPER, tmp_path / "logs" / "sleeper.log")
+    child.start()
+    child.wait_ready(lambda: awake(child), 10)
+    yield child
+    child.kill()
+
+
+class TestPorts:
+    def test_a_listening_port_is_not_free(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            assert not ports.port_is_free(port)
+        assert ports.port_is_free(port)
+
+    def test_a_redis_port_needs_its_bus_port(self) -> None:
+        port = ports.free_port(redis=True)
+        with socket.create_server(("127.0.0.1", port + ports.BUS_OFFSET)):
+            assert ports.port_is_free(port)
+            assert not ports.redis_port_is_free(port)
+        assert ports.redis_port_is_free(port)
+        assert not ports.redis_port_is_free(0)
+        assert not ports.redis_port_is_free(60_000)
+
+    def test_no_port_is_given_twice_and_all_stay_clear_of_outgoing_ones(self) -> None:
+        given = [ports.free_port(redis=True) for _ in range(20)]
+        assert len(set(given)) == 20
+        assert all(port >= ports.PORT_MIN and port + ports.BUS_OFFSET < 32_768 for port in given)
+
+
+class TestChild:
+    def test_it_runs_in_a_session_of_its_own_and_stops(self, child: Child) -> None:
+        assert child.alive
+        assert os.getsid(child.pid) == child.pid
+        assert repr(child) == f"<Child sleeper pid={child.pid}>"
+        child.stop()
+        assert not child.alive
+        assert child.status == -signal.SIGTERM
+
+    def test_one_that_ignores_sigterm_is_killed(self, tmp_path: Path) -> None:
+        child = Child("stubborn", STUBBORN, tmp_path / "log")
+        child.start()
+        child.wait_ready(lambda: awake(child), 10)
+        child.stop(grace_s=0.1)
+        assert child.status == -signal.SIGKILL
+
+    def test_one_that_ends_while_starting_is_reported_with_its_last_line(self, tmp_path: Path) -> None:
+        child = Child("brief", [sys.executable, "-c", "print('no such port')"], tmp_path / "brief.log")
+        child.start()
+        with pytest.raises(
+            StartFailed, match=r"brief ended with status 0: no such port \(see .*brief\.log\)"
+        ):
+            child.wait_ready(lambda: False, 10)
+
+    def test_one_that_is_not_ready_in_time_is_reported(self, child: Child) -> None:
+        with pytest.raises(StartFailed, match="sleeper is not ready after 0 s: awake"):
+            child.wait_ready(lambda: False, 0.05)
+
+    def test_a_missing_program_is_reported(self, tmp_path: Path) -> None:
+        with pytest.raises(StartFailed, match="ghost cannot be started"):
+            Child("ghost", [str(tmp_path / "ghost")], tmp_path / "log").start()
+
+    def test_a_large_log_is_moved_aside(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("wallet_engine.dev.process.LOG_BYTES_MAX", 3)
+        log = tmp_path / "x.log"
+        log.write_text("old text")
+        child = Child("x", [sys.executable, "-c", "print('new')"], log)
+        child.start()
+        assert child.wait(10)
+        assert log.read_text() == "new\n"
+        assert (tmp_path / "x.old.log").read_text() == "old text"
+
+
+class TestIdentity:
+    def test_it_is_recognised_and_stopped(self, child: Child) -> None:
+        identity = identify(child.pid)
+        assert identity is not None
+        assert identity == child.identity
+        assert list(identity.argv) == SLEEPER
+        assert stop_identified(identity)
+        assert child.wait(1)
+        assert not stop_identified(identity)
+
+    def test_another_process_with_the_same_id_is_left_alone(self, child: Child) -> None:
+        real = identify(child.pid)
+        assert real is not None
+        for other in (
+            Identity(real.pid, real.birth + "1", real.argv),
+            Identity(real.pid, real.birth, ("redis-server",)),
+        ):
+            assert not stop_identified(other)
+        assert child.alive
+
+    def test_a_dead_process_that_nobody_waited_for_is_gone(self) -> None:
+        process = subprocess.Popen([sys.executable, "-c", ""])
+        assert wait_until(lambda: identify(process.pid) is None, 10)
+        process.wait()
+
+
+class TestStateFiles:
+    STATE = DevState(
+        (
+            ProcessInfo("redis", "s1-1", 11, "127.0.0.1:7000", "s1"),
+            ProcessInfo("api", "api-1", 12, "127.0.0.1:8080"),
+        ),
+        "http://127.0.0.1:8080",
+        None,
+    )
+
+    def test_dev_json_has_the_stated_shape(self, tmp_path: Path) -> None:
+        files = StateFiles(tmp_path)
+        files.write(self.STATE, [])
+        assert json.loads(files.dev_json.read_bytes()) == {
+            "processes": [
+                {"role": "redis", "name": "s1-1", "pid": 11, "address": "127.0.0.1:7000", "shard": "s1"},
+                {"role": "api", "name": "api-1", "pid": 12, "address": "127.0.0.1:8080"},
+            ],
+            "api": "http://127.0.0.1:8080",
+            "zookeeper": None,
+        }
+        assert files.read() == self.STATE
+        assert self.STATE.address_of("s1-1") == "127.0.0.1:7000"
+        assert self.STATE.address_of("s9-1") is None
+
+    def test_a_missing_or_damaged_dev_json_is_no_obstacle(self, tmp_path: Path) -> None:
+        files = StateFiles(tmp_path)
+        assert files.read() is None
+        assert files.stop_orphans() == []
+        files.dev_json.write_text("{")
+        (tmp_path / "children.json").write_text("[]")
+        assert files.read() is None
+        assert files.stop_orphans() == []
+
+    def test_orphans_are_stopped_and_nothing_else(self, tmp_path: Path, child: Child) -> None:
+        files = StateFiles(tmp_path)
+        assert child.identity is not None
+        stranger = Identity(os.getpid(), "another boot", ("python",))
+        files.write(self.STATE, [child.identity, stranger])
+        assert files.stop_orphans() == [child.identity]
+        assert child.wait(1)
+
+    def test_a_directory_has_one_supervisor(self, tmp_path: Path) -> None:
+        files = StateFiles(tmp_path)
+        with files.lock(), pytest.raises(ConfigError, match=f"in use by .* {os.getpid()}"), files.lock():
+            pass
+        with files.lock():
+            pass
+
+
+class TestKeeper:
+    def test_the_dead_are_started_again(self, child: Child) -> None:
+        said: list[str] = []
+        changes: list[int] = []
+        kept = Keeper(said.append, lambda: changes.append(1))
+        one = kept.keep(Kept("api", child, "127.0.0.1:1"))
+        first = child.pid
+        child.kill()
+        kept.tend()
+        assert child.alive
+        assert child.pid != first
+        assert one.deaths == 1
+        assert len(changes) == 3
+        assert "sleeper ended with status -9" in said[0]
+        kept.stop()
+        assert not child.alive
+
+    def test_who_may_not_start_yet_waits_and_is_not_listed(self, child: Child) -> None:
+        kept = Keeper(lambda text: None, lambda: None)
+        allowed: list[bool] = []
+        kept.keep(Kept("redis", child, "127.0.0.1:1", "s1", lambda dead_s: bool(allowed)))
+        child.kill()
+        kept.tend()
+        assert kept.living == []
+        allowed.append(True)
+        kept.tend()
+        assert [one.child for one in kept.living] == [child]
+
+    def test_who_keeps_dying_waits_longer_and_ends_the_start(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(keeper, "BACKOFF_S_FIRST", 0.01)
+        child = Child("brief", [sys.executable, "-c", "print('no')"], tmp_path / "log")
+        kept = Keeper(lambda text: None, lambda: None)
+        one = kept.start(Kept("journal", child, "127.0.0.1:1"))
+
+        def died_three_times() -> bool:
+            kept.tend()
+            kept.check_deaths([one], 3)
+            return False
+
+        with pytest.raises(StartFailed, match="brief ended 3 times while starting: no"):
+            wait_until(died_three_times, 10)
+        kept.stop()
+
+    def test_the_wait_is_bounded(self) -> None:
+        waits = [backoff_s(deaths) for deaths in range(1, 40)]
+        assert waits[:4] == [0.0, 0.1, 0.2, 0.4]
+        assert waits == sorted(waits)
+        assert waits[-1] == BACKOFF_S_MAX
+
+
+@pytest.mark.parametrize("name", ["redis.conf", "zoo.cfg", "log4j.properties"])
+def test_the_configuration_files_are_part_of_the_installation(name: str) -> None:
+    assert config_path(name).read_text()
+
+
+def test_redis_conf_says_what_money_needs() -> None:
+    lines = config_path("redis.conf").read_text().splitlines()
+    for line in ("maxmemory-policy noeviction", "cluster-enabled yes", "protected-mode yes", "appendonly no"):
+        assert line in lines
+    with pytest.raises(ConfigError, match=r"cluster_config/nothing\.conf is not part of this installation"):
+        config_path("nothing.conf")
