@@ -1,0 +1,41 @@
+"""The journal: what the engine answers for, on disk, and the receipts that say so.
+
+    format      the bytes: segment, frame, seal, running hash. THE SPECIFICATION
+    writer      append, sync, rotate, seal       JournalWriter
+    opening     prove and heal before appending
+    torn        what counts as a torn tail, and cutting it
+    scan        the frames of one segment
+    take        frames into chains and index
+    chains      the end of each partition's chain, and its recent nonces
+    index       where in a sealed segment a partition is
+    reader      the entries, from any process     read
+    verify      everything, checked               verify_directory
+    head        lock, and number of the newest segment
+    segments    names, headers, creation
+
+    receipts_wire      the messages between journal and service
+    receipts_server    broadcasts receipts, answers asks       ReceiptServer
+    receipts_tracker   who waits for which nonce (no I/O)      ReceiptTracker
+    receipts_client    keeps the connection to one copy        ReceiptClient
+
+Invariant: nothing here knows Redis. What drains the streams into the writer stands above.
+"""
+
+from wallet_engine.journal.chains import Position
+from wallet_engine.journal.errors import Damaged, Fork, Link
+from wallet_engine.journal.reader import Record, read
+from wallet_engine.journal.verify import Verified, verify_directory
+from wallet_engine.journal.writer import Group, JournalWriter
+
+__all__ = [
+    "Damaged",
+    "Fork",
+    "Group",
+    "JournalWriter",
+    "Link",
+    "Position",
+    "Record",
+    "Verified",
+    "read",
+    "verify_directory",
+]

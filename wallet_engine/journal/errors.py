@@ -1,0 +1,38 @@
+"""What can be wrong with a journal: a file that is damaged, or an entry that does not continue its chain."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from wallet_engine.domain.errors import Corruption
+
+
+class Damaged(Corruption):
+    """A segment holds what the journal never wrote. `path` and `offset` (bytes) say where."""
+
+    def __init__(self, path: Path, offset: int, what: str) -> None:
+        super().__init__(f"{path} at offset {offset}: {what}")
+        self.path = path
+        self.offset = offset
+        self.what = what
+
+
+class Link(NamedTuple):
+    """How an entry joins its partition's chain. As an expectation, `epoch` is the lowest that is accepted."""
+
+    seq: int
+    prev_nonce: str
+    epoch: int
+
+
+class Fork(Corruption):
+    """An entry does not continue its partition's chain; nothing of it was written (G7)."""
+
+    def __init__(self, partition: int, expected: Link, found: Link) -> None:
+        super().__init__(
+            f"partition {partition} forks: expected seq {expected.seq} after nonce {expected.prev_nonce} "
+            f"in epoch {expected.epoch} or later, "
+            f"found seq {found.seq} after nonce {found.prev_nonce} in epoch {found.epoch}"
+        )
+        self.partition = partition
+        self.expected = expected
+        self.found = found

@@ -1,0 +1,175 @@
+"""Read the entries of a journal in order, from any process, while it is being written or not.
+
+A reader may see entries that are written and not yet fsynced: what it reads is right, but only a receipt
+says that it is durable.
+"""
+
+from collections.abc import Container, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from wallet_engine.journal.errors import Damaged
+from wallet_engine.journal.format import KIND_ENTRY, SEGMENT_HEADER_BYTES, hash_at_start
+from wallet_engine.journal.head import read_head
+from wallet_engine.journal.index import SegmentIndex, read_index, start_mark
+from wallet_engine.journal.scan import Scan
+from wallet_engine.journal.segments import read_seal, read_segment_header, segment_numbers, segment_path
+
+
+class Record(NamedTuple):
+    """One entry: its text, and the segment number and offset of its frame."""
+
+    partition: int
+    payload: bytes
+    segment: int
+    offset: int
+
+
+def read(
+    directory: Path,
+    *,
+    partitions: Container[int] | None = None,
+    after: Mapping[int, int] | None = None,
+    end: Mapping[int, int] | None = None,
+    verify: bool = True,
+) -> Iterator[Record]:
+    """The entries in journal order, as far as they go at the moment. Raises `Damaged`.
+
+    partitions  only these (default: all)
+    after       partition -> seq already known: begins behind it (default 0)
+    end         partition -> last seq wanted: only the partitions named here, and no further
+    verify      compute checksums and running hashes (False: believe them)
+
+    Segments without anything of interest are skipped through their index. An incomplete frame at the very
+    end, be it a write that is going on or a torn tail, ends the reading. The partition's own chain (seq,
+    previous nonce) is not checked here: what consumes the entries does, and `verify_directory`.
+    """
+    wanted = _Wanted(partitions, after or {}, end)
+    number = 1
+    running_hash: bytes | None = None
+    while not wanted.done and _exists(directory, number):
+        header = read_segment_header(directory, number)
+        path = segment_path(directory, number)
+        if running_hash is None:
+            running_hash = hash_at_start(header.journal_id)
+        if header.start_hash != running_hash:
+            raise Damaged(path, 16, "does not continue the segment before it")
+        index = _index(directory, number)
+        if index is not None and not wanted.seqs_after(index):
+            running_hash = bytes.fromhex(index.end_hash)
+        else:
+            scan = _start(path, running_hash, index, wanted, verify)
+            yield from _records(directory, number, scan, wanted)
+            if wanted.done or not scan.sealed:
+                return
+            running_hash = scan.running_hash
+        number += 1
+
+
+def read_segment(directory: Path, number: int, after: Mapping[int, int]) -> Iterator[Record]:
+    """The entries of one sealed segment behind `after` (partition -> seq already known). Raises `Damaged`."""
+    wanted = _Wanted(None, after, None)
+    header = read_segment_header(directory, number)
+    index = _index(directory, number)
+    scan = _start(segment_path(directory, number), header.start_hash, index, wanted, verify=True)
+    yield from _records(directory, number, scan, wanted)
+
+
+class _Wanted:
+    """What the caller asked for, and how far it got."""
+
+    def __init__(
+        self, partitions: Container[int] | None, after: Mapping[int, int], end: Mapping[int, int] | None
+    ) -> None:
+        self._partitions = partitions
+        self._after = after
+        self._end = end
+        self._unfinished = None
+        if end is not None:
+            known = (p for p in end if partitions is None or p in partitions)
+            self._unfinished = {p for p in known if end[p] > after.get(p, 0)}
+        self.everything = partitions is None and not after and end is None
+
+    @property
+    def done(self) -> bool:
+        return self._unfinished is not None and not self._unfinished
+
+    def has(self, partition: int, seq: int) -> bool:
+        if self._partitions is not None and partition not in self._partitions:
+            return False
+        if self._end is not None and self._unfinished is not None:
+            last = self._end.get(partition, 0)
+            if seq >= last:
+                self._unfinished.discard(partition)
+                if seq > last:
+                    return False
+        return seq > self._after.get(partition, 0)
+
+    def seqs_after(self, index: SegmentIndex) -> dict[int, int]:
+        """partition -> seq already known, of the partitions of which the segment has something to read."""
+        return {
+            partition: self._after.get(partition, 0)
+            for partition, span in index.partitions.items()
+            if (self._partitions is None or partition in self._partitions)
+            and span.last_seq > self._after.get(partition, 0)
+            and (self._end is None or span.first_seq <= self._end.get(partition, 0))
+        }
+
+
+def _exists(directory: Path, number: int) -> bool:
+    """Whether the segment is there. Raises `Damaged` when it should be and is not."""
+    head = read_head(directory)
+    path = segment_path(directory, number)
+    if path.exists():
+        return True
+    if head >= number or number <= len(segment_numbers(directory)):
+        raise Damaged(path, 0, "segment is missing")
+    return False
+
+
+def _index(directory: Path, number: int) -> SegmentIndex | None:
+    """The index of a segment that is not the last, when there is a good one."""
+    if not segment_path(directory, number + 1).exists():
+        return None
+    path = segment_path(directory, number)
+    _, _, end_hash = read_seal(path)
+    return read_index(path, end_hash)
+
+
+def _start(
+    path: Path, running_hash: bytes, index: SegmentIndex | None, wanted: _Wanted, verify: bool
+) -> Scan:
+    mark = None if index is None else start_mark(index, wanted.seqs_after(index))
+    if mark is None:
+        return Scan(path, SEGMENT_HEADER_BYTES, running_hash, verify=verify)
+    return Scan(path, mark.offset, bytes.fromhex(mark.running_hash), frames=None, verify=verify)
+
+
+def _records(directory: Path, number: int, scan: Scan, wanted: _Wanted) -> Iterator[Record]:
+    """The wanted entries of one segment, up to its seal or to the end of the journal."""
+    passes_in_vain = 0
+    while passes_in_vain < 2:
+        before = scan.offset
+        for offset, partition, kind, payload in scan:
+            if kind != KIND_ENTRY:
+                continue
+            if wanted.everything:
+                yield Record(partition, payload, number, offset)
+                continue
+            try:
+                seq = int(payload[: payload.find(b" ")])
+            except ValueError:
+                raise Damaged(scan.path, offset, f"not a journal entry: {payload[:120]!r}") from None
+            if wanted.has(partition, seq):
+                yield Record(partition, payload, number, offset)
+            if wanted.done:
+                return
+        if scan.sealed:
+            return
+        at_the_end = scan.problem is None or scan.tail_torn() is not None
+        if at_the_end and not _exists(directory, number + 1):
+            return
+        # Either the writer went on while we looked, and another pass finds good frames or the seal, or it is
+        # damage.
+        passes_in_vain = passes_in_vain + 1 if scan.offset == before else 0
+    raise scan.damaged()

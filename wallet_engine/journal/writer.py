@@ -1,0 +1,336 @@
+"""Append entries, make them durable in groups, and say which are.
+
+    writer.append(partition, payload, header)   any number of times; checks the chain, touches no disk
+    writer.sync()                               one write, one fdatasync: all of them are durable
+
+`sync()` is `commit(cut())`. A process that wants to go on appending while the disk works calls `cut()`
+itself and runs `commit(group)` in a thread: `append` and `cut` belong to one thread, one `commit` runs at a
+time, in order.
+"""
+
+import hashlib
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wallet_engine.domain.entry import EntryHeader, parse_header
+from wallet_engine.domain.errors import ConfigError, Corruption, Outage
+from wallet_engine.journal.chains import RECENT_ENTRIES_PER_PARTITION, Chain, Chains, Position
+from wallet_engine.journal.format import (
+    FRAME_HEADER_BYTES,
+    GROUP_BYTES_MAX,
+    KIND_ENTRY,
+    KIND_FENCE,
+    KIND_SEAL,
+    PAYLOAD_BYTES_MAX,
+    SEAL_FRAME_BYTES,
+    SEGMENT_BYTES_MAX,
+    SEGMENT_HEADER_BYTES,
+    body_start_pack,
+    check_journal_id,
+    fence_payload,
+    frame,
+    frame_start_pack,
+    hash_after,
+    hash_at_start,
+    seal_payload,
+)
+from wallet_engine.journal.head import Head, read_head
+from wallet_engine.journal.index import MARK_BYTES, Mark, SegmentIndex, write_index
+from wallet_engine.journal.opening import LastSegment, open_segments
+from wallet_engine.journal.reader import read, read_segment
+from wallet_engine.journal.segments import create_segment, fsync_directory, segment_path
+
+_sha256 = hashlib.sha256
+_crc32 = zlib.crc32
+
+#: What the frames of one group may take, so that a seal still fits.
+_GROUP_FRAMES_BYTES_MAX = GROUP_BYTES_MAX - SEAL_FRAME_BYTES
+_FRAME_BYTES_MAX = FRAME_HEADER_BYTES + PAYLOAD_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Frames that become durable together. `sealed` is the index of the segment when the group ends it."""
+
+    ordinal: int
+    data: bytes
+    last: list[tuple[Chain, EntryHeader]]
+    end_hash: bytes
+    sealed: SegmentIndex | None
+
+
+class JournalWriter:
+    """The one writer of a journal directory."""
+
+    def __init__(
+        self,
+        directory: Path,
+        journal_id: str,
+        *,
+        segment_bytes_max: int = SEGMENT_BYTES_MAX,
+        on_sealed: Callable[[Path], None] | None = None,
+    ) -> None:
+        """Open or create the journal; a torn tail is cut off, `torn_copy` is then the copy of what was cut.
+
+        `on_sealed(path)` is called after a segment was sealed and is durable, in the thread that runs
+        `commit`. Raises `Damaged` with file and offset, and `ConfigError` when the directory is in use,
+        cannot be written or belongs to another journal.
+        """
+        self.directory = directory
+        self.journal_id = check_journal_id(journal_id)
+        self.torn_copy: Path | None = None
+        self._segment_bytes_max = segment_bytes_max
+        self._on_sealed = on_sealed
+        self._chains = Chains()
+        self._pieces: list[bytes] = []
+        self._group_bytes = 0
+        self._touched: set[Chain] = set()
+        self._cut = self._committed = 0
+        self._stopped: str | None = None
+        self._fd = -1
+        self._head = Head(directory)
+        try:
+            self._open()
+        except OSError as error:
+            self.close()
+            raise ConfigError(f"journal directory {directory}: {error.strerror}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        for unfinished in self.directory.glob("*.tmp"):
+            unfinished.unlink()
+        head = read_head(self.directory)
+        last = open_segments(self.directory, self.journal_id, head, self._chains)
+        if last is None:
+            fsync_directory(self.directory.parent)
+            self._create(1, hash_at_start(self.journal_id))
+        elif last.sealed:
+            self._go_on(last)
+            self._create(last.number + 1, last.running_hash)
+        else:
+            self._go_on(last)
+            self._head.note(last.number)
+        for chain in self._chains.values():
+            chain.durable = chain.last
+        self._recall_from = self._segment - 1
+        self._open_segment()
+
+    def _go_on(self, last: LastSegment) -> None:
+        self._segment = last.number
+        self._offset = last.offset
+        self._hash = last.running_hash
+        self._frames = last.frames
+        self._marks = last.taken.marks
+        self._fences = last.taken.fences
+        self.torn_copy = last.torn_copy
+
+    def _create(self, number: int, running_hash: bytes) -> None:
+        create_segment(self.directory, number, running_hash, self.journal_id)
+        self._head.note(number)
+        self._hash = running_hash
+        self._begin_segment(number)
+
+    def _begin_segment(self, number: int) -> None:
+        self._segment = number
+        self._offset = SEGMENT_HEADER_BYTES
+        self._frames = 0
+        self._marks = []
+        self._fences = {}
+
+    def _open_segment(self) -> None:
+        path = segment_path(self.directory, self._segment)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+    def __repr__(self) -> str:
+        durable = sum(chain.durable.seq for chain in self._chains.values())
+        return (
+            f"<JournalWriter {self.journal_id} segment={self._segment} offset={self._offset} "
+            f"partitions={len(self._chains)} durable={durable} group_bytes={self._group_bytes} "
+            f"{self._stopped or 'open'}>"
+        )
+
+    @property
+    def group_bytes(self) -> int:
+        """Bytes appended and not yet cut; at most `GROUP_BYTES_MAX`."""
+        return self._group_bytes
+
+    def append(self, partition: int, payload: bytes, header: EntryHeader) -> None:
+        """Take the next entry of a partition; `header` is the parsed first line of `payload`.
+
+        Not durable before `sync`. A group that would grow past `GROUP_BYTES_MAX` is synced first. Raises
+        `Fork` when it does not continue the partition's chain and `Corruption` when it is not an entry
+        (nothing is written), `Outage` when the writer has stopped.
+        """
+        if self._stopped is not None:
+            self._refuse()
+        size = FRAME_HEADER_BYTES + len(payload)
+        if size > _FRAME_BYTES_MAX:
+            raise Corruption(
+                f"partition {partition}: entry of {len(payload)} bytes, at most {PAYLOAD_BYTES_MAX}"
+            )
+        if self._group_bytes + size > _GROUP_FRAMES_BYTES_MAX:
+            self._make_room()
+        chain = self._chains[partition]
+        chain.follow(header, self._segment, self._offset)
+        body = body_start_pack(partition, KIND_ENTRY, self._hash) + payload
+        self._pieces += (frame_start_pack(len(payload), _crc32(body)), body)
+        self._hash = _sha256(body).digest()[:16]
+        self._touched.add(chain)
+        self._group_bytes += size
+        self._offset += size
+        self._frames += 1
+
+    def fence(self, partition: int, epoch: int) -> None:
+        """Promise to refuse entries of the partition from older epochs; it holds once `sync` returned."""
+        if self._stopped is not None:
+            self._refuse()
+        if self._group_bytes + _FRAME_BYTES_MAX > _GROUP_FRAMES_BYTES_MAX:
+            self._make_room()
+        self._chains.fence(partition, epoch)
+        self._fences[partition] = max(epoch, self._fences.get(partition, 0))
+        self._add(*frame(partition, KIND_FENCE, self._hash, fence_payload(epoch)))
+
+    def epoch_min(self, partition: int) -> int:
+        """The lowest epoch whose entries `append` accepts."""
+        chain = self._chains.get(partition)
+        return 0 if chain is None else chain.epoch_min
+
+    def _make_room(self) -> None:
+        if self._cut != self._committed:
+            raise Outage("overloaded", "the group is full and the one before it is not yet on disk")
+        self.sync()
+
+    def _add(self, start: bytes, body: bytes) -> None:
+        self._pieces += (start, body)
+        self._hash = hash_after(body)
+        self._group_bytes += len(start) + len(body)
+        self._offset += len(start) + len(body)
+        self._frames += 1
+
+    def sync(self) -> None:
+        """Make everything appended durable. Raises `Outage` on any failure, and from then on always."""
+        group = self.cut()
+        if group is not None:
+            self.commit(group)
+
+    def cut(self) -> Group | None:
+        """Take what was appended as one group, to be given to `commit`; None when there is nothing."""
+        if self._stopped is not None:
+            self._refuse()
+        if not self._pieces:
+            return None
+        sealed = None
+        if self._offset >= self._segment_bytes_max:
+            sealed = self._seal()
+        elif self._offset - (self._marks[-1].offset if self._marks else SEGMENT_HEADER_BYTES) >= MARK_BYTES:
+            self._marks.append(Mark(self._offset, self._hash.hex(), self._chains.last_seqs(self._segment)))
+        self._cut += 1
+        last = [(chain, chain.last) for chain in self._touched]
+        group = Group(self._cut, b"".join(self._pieces), last, self._hash, sealed)
+        self._pieces = []
+        self._group_bytes = 0
+        self._touched = set()
+        return group
+
+    def _seal(self) -> SegmentIndex:
+        """End the segment with the present group; what is appended next belongs to the next segment."""
+        number, offset, marks, fences = self._segment, self._offset, self._marks, self._fences
+        self._add(*frame(0, KIND_SEAL, self._hash, seal_payload(self._frames, offset)))
+        spans = self._chains.spans(number)
+        self._begin_segment(number + 1)
+        return SegmentIndex(self.journal_id, number, offset, self._hash.hex(), spans, fences, marks)
+
+    def commit(self, group: Group) -> None:
+        """Write the group and wait until it is on disk. Raises `Outage` on any failure, as `sync` does."""
+        if self._stopped is not None:
+            self._refuse()
+        if group.ordinal != self._committed + 1:
+            raise Corruption(f"group {group.ordinal} committed after group {self._committed}")
+        try:
+            rest = memoryview(group.data)
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+            os.fdatasync(self._fd)
+            if group.sealed is not None:
+                self._rotate(group.sealed, group.end_hash)
+        except OSError as error:
+            # After a failed fsync the kernel may have dropped the pages: nothing written since can be
+            # trusted.
+            self._stopped = f"stopped by {error.strerror or error}"
+            raise Outage("journal_unavailable", f"{self!r}") from error
+        for chain, header in group.last:
+            chain.durable = header
+        self._committed = group.ordinal
+        if group.sealed is not None and self._on_sealed is not None:
+            self._on_sealed(segment_path(self.directory, group.sealed.segment))
+
+    def _rotate(self, sealed: SegmentIndex, running_hash: bytes) -> None:
+        write_index(segment_path(self.directory, sealed.segment), sealed)
+        create_segment(self.directory, sealed.segment + 1, running_hash, self.journal_id)
+        self._head.note(sealed.segment + 1)
+        os.close(self._fd)
+        self._fd = -1
+        self._open_segment()
+
+    def position(self, partition: int) -> Position:
+        """The last durable entry of the partition."""
+        if self._stopped is not None:
+            self._refuse()
+        chain = self._chains.get(partition)
+        return Chain(partition).position() if chain is None else chain.position()
+
+    def positions(self) -> dict[int, Position]:
+        """partition -> last durable entry, of every partition that has one."""
+        if self._stopped is not None:
+            self._refuse()
+        return {partition: chain.position() for partition, chain in self._chains.items() if chain.durable.seq}
+
+    def holds(self, partition: int, seq: int, nonce: str) -> bool:
+        """Whether exactly this nonce is durable at this seq.
+
+        From memory for the last `RECENT_ENTRIES_PER_PARTITION` of a partition; older ones are read from the
+        segments (some milliseconds each). Raises `Damaged`, and `Outage` when the writer has stopped.
+        """
+        if self._stopped is not None:
+            self._refuse()
+        chain = self._chains.get(partition)
+        if chain is None:
+            return False
+        answer = chain.holds(seq, nonce)
+        if answer is None and self._recall_from:
+            self._recall()
+            answer = chain.holds(seq, nonce)
+        if answer is None:
+            return self._nonce_on_disk(partition, seq) == nonce
+        return answer
+
+    def _recall(self) -> None:
+        """Fill the memory of recent nonces from the segment before the one that was read at opening, once."""
+        number, self._recall_from = self._recall_from, 0
+        after = {
+            p: max(0, chain.last.seq - RECENT_ENTRIES_PER_PARTITION) for p, chain in self._chains.items()
+        }
+        for record in read_segment(self.directory, number, after):
+            header, _ = parse_header(record.payload)
+            self._chains[record.partition].recall(header.seq, header.nonce)
+
+    def _nonce_on_disk(self, partition: int, seq: int) -> str | None:
+        for record in read(self.directory, after={partition: seq - 1}, end={partition: seq}):
+            return parse_header(record.payload)[0].nonce
+        return None
+
+    def _refuse(self) -> None:
+        raise Outage("journal_unavailable", f"{self!r}")
+
+    def close(self) -> None:
+        """Give the directory free. What was appended and not synced is dropped: it was never receipted."""
+        if self._stopped != "closed":
+            self._stopped = "closed"
+            if self._fd >= 0:
+                os.close(self._fd)
+            self._head.close()
