@@ -85,13 +85,15 @@ end
 
 local kinds, ids, as, bs, amounts, currencies, bodies = {}, {}, {}, {}, {}, {}, {}
 local fields = {} -- dedupe fields to read
-local count = 0
+local count, length = 0, 0 -- length: what the operations take of the text, which holds nothing else
 for kind, id, a, body, b, amount, currency in gmatch(operations, '(%l) (%S+) (%S+) ((%S+) (%d+) (%S+))\n') do
   count = count + 1
+  length = length + #id + #a + #body + 5
   kinds[count], ids[count], as[count], bs[count] = kind, id, a, b
   amounts[count], currencies[count], bodies[count] = tonumber(amount), currency, body
   if kind == 'd' or kind == 't' or kind == 'c' or kind == 'r' then
-    if not balances[currency] or amounts[count] > AMOUNT_MAX or amounts[count] < 1 or (kind == 't' and a == b) then
+    if not balances[currency] or amounts[count] > AMOUNT_MAX or amounts[count] < 1
+      or a == (kind == 't' and b or TRANSIT) then
       return {'MALFORMED', 'operation ' .. count}
     end
     want(currency, a)
@@ -100,7 +102,8 @@ for kind, id, a, body, b, amount, currency in gmatch(operations, '(%l) (%S+) (%S
     ids[count], fields[count] = field, field
   elseif kind == 'o' then
     fields[count] = '-'
-    if not balances[currency] then return {'MALFORMED', 'operation ' .. count} end
+    local limit_ok = b == '-' or (find(b, '^%d+$') and tonumber(b) <= AMOUNT_MAX)
+    if not balances[currency] or not limit_ok then return {'MALFORMED', 'operation ' .. count} end
     want(currency, a)
   elseif kind == 'f' then
     fields[count] = '-'
@@ -114,7 +117,7 @@ for kind, id, a, body, b, amount, currency in gmatch(operations, '(%l) (%S+) (%S
     return {'MALFORMED', 'operation ' .. count}
   end
 end
-if count ~= count_asked or count > OPERATIONS_MAX or count == 0 then return {'MALFORMED', 'count ' .. count} end
+if count ~= count_asked or length ~= #operations or count > OPERATIONS_MAX or count == 0 then return {'MALFORMED', 'count ' .. count} end
 
 for currency, names in pairs(wanted) do
   if #names > 0 then
