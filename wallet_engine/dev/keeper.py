@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from wallet_engine.dev.process import Child, StartFailed
-from wallet_engine.dev.redis_cluster import stop_all
+from wallet_engine.dev.process import Child, StartFailed, stop_all
 from wallet_engine.dev.state import STOP_ORDER, ProcessInfo
 
 BACKOFF_S_FIRST: Final = 0.1

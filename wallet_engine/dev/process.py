@@ -176,3 +176,12 @@ class Child:
             return ""
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return f": {last[:300]} (see {self.log})"
+
+
+def stop_all(children: Sequence[Child], grace_s: float = STOP_S_MAX) -> None:
+    """SIGTERM to all, then wait for all; SIGKILL for those that do not end in time."""
+    for child in children:
+        child.terminate()
+    for child in children:
+        if not child.wait(grace_s):
+            child.kill()

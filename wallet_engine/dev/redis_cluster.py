@@ -1,22 +1,15 @@
-"""A Redis Cluster of local processes, formed from a given ownership of slots.
+"""A Redis Cluster of local processes."""
 
-Formed with CLUSTER commands rather than redis-cli, so that it needs nothing but the server, and slots lie
-where the partition map says. A node counts as down for two seconds after its start whatever one does
-(CLUSTER_WRITABLE_DELAY in cluster.c), so a cluster cannot be ready sooner.
-"""
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import redis
-
 from wallet_engine.dev import ports
 from wallet_engine.dev.binaries import RedisBinary
-from wallet_engine.dev.process import STOP_S_MAX, Child, StartFailed, wait_until
+from wallet_engine.dev.forming import FORM_S_MAX, form_cluster, wait_cluster_ok
+from wallet_engine.dev.process import StartFailed, stop_all
 from wallet_engine.dev.redis_node import RedisNode
 
-FORM_S_MAX: Final = 30.0
 #: Tries with other ports when another program took one between choice and start.
 START_TRIES_MAX: Final = 5
 #: Longer than detection (cluster-node-timeout, 3 s) and election take together.
@@ -147,75 +140,3 @@ class RedisCluster:
         others = [n for s in self.ownership if s != dead.shard for n in self.shard_nodes(s) if n.alive]
         voters = {node.shard for node in others if node.is_primary()}
         return any(node.answers() for node in replicas) and 2 * len(voters) > len(self.ownership)
-
-
-def form_cluster(shards: Sequence[Sequence[RedisNode]], ownership: Sequence[Sequence[range]]) -> None:
-    """Make one cluster of freshly started nodes; the first node of each shard becomes its primary.
-
-    Returns when every node says `cluster_state:ok` and every replica follows. Raises `StartFailed`.
-    """
-    nodes = [node for shard in shards for node in shard]
-    try:
-        for epoch, node in enumerate(nodes, 1):
-            # Distinct epochs from the start spare the nodes the resolution of collisions.
-            node.command("CLUSTER", "SET-CONFIG-EPOCH", epoch)
-        for shard, ranges in zip(shards, ownership, strict=True):
-            slots = [slot for slot_range in ranges for slot in slot_range]
-            if slots:
-                shard[0].command("CLUSTER", "ADDSLOTS", *slots)
-        for first, second in _pairs(nodes):
-            # Every pair directly: gossip would spread the news too, but takes seconds for it.
-            first.command("CLUSTER", "MEET", "127.0.0.1", second.port)
-        wait_all(nodes, lambda node: _knows_all(node, len(nodes)), "know all others")
-        for shard in shards:
-            for replica in shard[1:]:
-                replica.command("CLUSTER", "REPLICATE", shard[0].node_id())
-        wait_cluster_ok(nodes, FORM_S_MAX)
-        followers = [node for shard in shards for node in shard[1:]]
-        wait_all(followers, RedisNode.replica_in_sync, "follow their primary")
-    except redis.RedisError as error:
-        raise StartFailed(f"the Redis Cluster could not be formed: {error}") from error
-
-
-def wait_cluster_ok(nodes: Sequence[RedisNode], timeout_s: float) -> None:
-    """Return when every node says `cluster_state:ok`. Raises `StartFailed`."""
-    wait_all(nodes, RedisNode.cluster_ok, "say cluster_state:ok", timeout_s)
-
-
-def wait_all(
-    nodes: Sequence[RedisNode],
-    condition: Callable[[RedisNode], bool],
-    what: str,
-    timeout_s: float = FORM_S_MAX,
-) -> None:
-    """Return when the condition was seen on every node. Raises `StartFailed` naming those that lack it."""
-    waiting = list(nodes)
-
-    def all_seen() -> bool:
-        waiting[:] = [node for node in waiting if not condition(node)]
-        return not waiting
-
-    if not wait_until(all_seen, timeout_s, poll_s=0.05):
-        names = ", ".join(f"{node.name}{node.last_words()}" for node in waiting)
-        raise StartFailed(f"Redis nodes that do not {what} after {timeout_s:.0f} s: {names}")
-
-
-def stop_all(children: Sequence[Child], grace_s: float = STOP_S_MAX) -> None:
-    """SIGTERM to all, then wait for all; SIGKILL for those that do not end in time."""
-    for child in children:
-        child.terminate()
-    for child in children:
-        if not child.wait(grace_s):
-            child.kill()
-
-
-def _knows_all(node: RedisNode, count: int) -> bool:
-    """Whether the handshake with every other node is over."""
-    states = [words[2] for words in node.cluster_nodes()]
-    return len(states) == count and not any("handshake" in flags or "noaddr" in flags for flags in states)
-
-
-def _pairs(nodes: Sequence[RedisNode]) -> Iterator[tuple[RedisNode, RedisNode]]:
-    for index, first in enumerate(nodes):
-        for second in nodes[index + 1 :]:
-            yield first, second

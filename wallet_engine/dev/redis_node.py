@@ -1,4 +1,4 @@
-"""One redis-server process in cluster mode."""
+"""One Redis node in cluster mode: an address to talk to, and a process of this machine behind it."""
 
 import contextlib
 from collections.abc import Sequence
@@ -19,41 +19,26 @@ COMMAND_S_MAX: Final = 5.0
 PROBE_S_MAX: Final = 1.0
 
 
-class RedisNode(Child):
-    """A node of a Redis Cluster on 127.0.0.1, in a directory of its own.
+class RedisEndpoint:
+    """A node that listens somewhere: what can be asked of it and told to it. `host` is an IP address."""
 
-    Its memory ends with the process: nothing is kept on disk but `nodes.conf`, from which a node started
-    again knows its identity, its slots and its peers.
-    """
-
-    def __init__(
-        self,
-        binary: RedisBinary,
-        shard: str,
-        name: str,
-        directory: Path,
-        port: int,
-        *,
-        log: Path | None = None,
-    ) -> None:
-        self.shard = shard
-        self.directory = directory
+    def __init__(self, name: str, host: str, port: int) -> None:
+        self.name = name
+        self.host = host
         self.port = port
-        argv = [
-            *(str(binary.path), str(config_path("redis.conf")), "--port", str(port)),
-            *("--bind", "127.0.0.1", "--dir", str(directory)),
-        ]
-        super().__init__(name, argv, log or directory / "redis.log")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {self.address}>"
 
     @property
     def address(self) -> str:
         """`host:port` of the node."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def client(self, timeout_s: float = COMMAND_S_MAX) -> redis.Redis:
         """A new connection for administration: nothing is retried. The caller closes it."""
         return redis.Redis(
-            host="127.0.0.1",
+            host=self.host,
             port=self.port,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
@@ -68,29 +53,11 @@ class RedisNode(Child):
         with contextlib.closing(self.client(timeout_s)) as client:
             return client.execute_command(*arguments)  # type: ignore[no-untyped-call]
 
-    def start(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        super().start()
-
-    def start_and_wait(self) -> None:
-        """Start, and return when the node answers. Raises `StartFailed`."""
-        self.start()
-        self.wait_answering()
-
-    def wait_answering(self) -> None:
-        """Return when the node answers PING. Raises `StartFailed`."""
-        self.wait_ready(self.answers, START_S_MAX)
-
     def answers(self) -> bool:
         try:
             return bool(self.command("PING", timeout_s=PROBE_S_MAX))
         except redis.RedisError:
             return False
-
-    def wipe(self) -> None:
-        """Forget the cluster this node was part of. Only while it is stopped."""
-        for leftover in ("nodes.conf", "dump.rdb"):
-            (self.directory / leftover).unlink(missing_ok=True)
 
     def node_id(self) -> str:
         """The node's id in its cluster: stable over restarts as long as nodes.conf is kept."""
@@ -127,6 +94,55 @@ class RedisNode(Child):
         except redis.RedisError:
             return False
         return _text(answer[0]) == "slave" and _text(answer[3]) == "connected"
+
+    def last_words(self) -> str:
+        """What to append to an error about this node."""
+        return f" ({self.address})"
+
+
+class RedisNode(Child, RedisEndpoint):
+    """A node of a Redis Cluster on 127.0.0.1, in a directory of its own.
+
+    Its memory ends with the process: nothing is kept on disk but `nodes.conf`, from which a node started
+    again knows its identity, its slots and its peers.
+    """
+
+    def __init__(
+        self,
+        binary: RedisBinary,
+        shard: str,
+        name: str,
+        directory: Path,
+        port: int,
+        *,
+        log: Path | None = None,
+    ) -> None:
+        self.shard = shard
+        self.directory = directory
+        argv = [
+            *(str(binary.path), str(config_path("redis.conf")), "--port", str(port)),
+            *("--bind", "127.0.0.1", "--dir", str(directory)),
+        ]
+        Child.__init__(self, name, argv, log or directory / "redis.log")
+        RedisEndpoint.__init__(self, name, "127.0.0.1", port)
+
+    def start(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        super().start()
+
+    def start_and_wait(self) -> None:
+        """Start, and return when the node answers. Raises `StartFailed`."""
+        self.start()
+        self.wait_answering()
+
+    def wait_answering(self) -> None:
+        """Return when the node answers PING. Raises `StartFailed`."""
+        self.wait_ready(self.answers, START_S_MAX)
+
+    def wipe(self) -> None:
+        """Forget the cluster this node was part of. Only while it is stopped."""
+        for leftover in ("nodes.conf", "dump.rdb"):
+            (self.directory / leftover).unlink(missing_ok=True)
 
 
 def _text(value: object) -> str:

@@ -105,13 +105,13 @@ class Supervisor:
         self._make_data_dir()
         with self._files.lock(), self._signals():
             self._say(f"uses the {redis_binary} and {zookeeper_install or 'map.json in place of ZooKeeper'}")
-            if stored is None:
-                layout.save(self._data_dir / "layout.json")
-            else:
+            if stored is not None:
                 self._say(f"continues what is in {self._options.data_dir}: {layout}")
             for orphan in self._files.stop_orphans():
                 self._say(f"stopped process {orphan.pid}, left over from a killed dev: {orphan.argv[0]}")
             self._check_ports()
+            if stored is None:
+                layout.save(self._data_dir / "layout.json")
             try:
                 self._start(layout, redis_binary, zookeeper_install)
                 print(f"ready {self.url}", flush=True)

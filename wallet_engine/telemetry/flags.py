@@ -8,7 +8,8 @@ A `VerbGroup` is a click group whose
 """
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import click
@@ -60,11 +61,8 @@ class VerbGroup(click.Group):
         return super().parse_args(ctx, self._flags_after_verb(ctx, args))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb. A failure raised on purpose becomes its one line and status 1."""
-        try:
+        with one_line_failures():
             return super().invoke(ctx)
-        except WalletError as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
 
     def _flags_after_verb(self, ctx: click.Context, args: list[str]) -> list[str]:
         """The arguments with the verb's flags moved behind it; unchanged if no verb takes them."""
@@ -80,6 +78,15 @@ class VerbGroup(click.Group):
                 moved = [group for group in groups if group not in ahead]
                 return [*_flat(ahead), word, *_flat(moved), *args[position + 1 :]]
         return args
+
+
+@contextmanager
+def one_line_failures() -> Iterator[None]:
+    """A failure raised on purpose becomes its one line on standard error and status 1, without a traceback."""
+    try:
+        yield
+    except WalletError as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
 
 
 def _load(name: str, target: str) -> click.Command:

@@ -1,0 +1,193 @@
+"""`wallet-engine dev`, as a person uses it: start, dev.json, restart of what dies, stop, start again (G9)."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.dev_process import DevCluster
+
+from wallet_engine.dev.process import identify, wait_until
+
+
+def call(url: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+    """Status and JSON of one request."""
+    request = urllib.request.Request(url + path, None if body is None else json.dumps(body).encode())
+    request.add_header("Content-Type", "application/json")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def pay(url: str, sender: str, receiver: str, amount: str, transaction_id: str) -> tuple[int, dict[str, Any]]:
+    return call(
+        url,
+        "/v1/wallet/balance_transfer",
+        {
+            "from_account": sender,
+            "to_account": receiver,
+            "amount": amount,
+            "currency": "USD",
+            "transaction_id": transaction_id,
+        },
+    )
+
+
+def pay_until_answered(url: str, sender: str, receiver: str, amount: str) -> None:
+    """A payment that is repeated with its own id until it is answered with success."""
+    transaction_id = str(uuid.uuid4())
+
+    def answered() -> bool:
+        try:
+            status, answer = pay(url, sender, receiver, amount, transaction_id)
+        except (OSError, http.client.HTTPException):
+            return False
+        assert status in (200, 503), answer
+        return status == 200
+
+    assert wait_until(answered, 40, poll_s=0.2)
+
+
+def balance(url: str, account: str) -> str:
+    status, answer = call(url, f"/v1/accounts/{account}/balance?currency=USD")
+    assert status == 200, answer
+    return str(answer["balance"])
+
+
+def open_funded(url: str, *accounts: str) -> None:
+    for account in accounts:
+        assert call(url, "/v1/accounts", {"account_id": account, "currency": "USD"})[0] == 201
+        assert pay(url, "@bank", account, "100.00", str(uuid.uuid4()))[0] == 200
+
+
+def none_left(pids: list[int]) -> bool:
+    return wait_until(lambda: not any(identify(pid) for pid in pids), 5)
+
+
+MODES = pytest.mark.parametrize("embedded", [True, False], ids=["embedded", "zookeeper"])
+
+
+@MODES
+def test_a_cluster_takes_transfers_stops_and_continues(dev_cluster: Any, embedded: bool) -> None:
+    cluster: DevCluster = dev_cluster(shards=2, embedded=embedded, apis=2)
+    state = cluster.state()
+    assert state["api"] == cluster.url
+    assert (state["zookeeper"] is None) == embedded
+    roles = [process["role"] for process in state["processes"]]
+    assert roles == ["redis"] * 2 + ["zookeeper"] * (not embedded) + ["journal"] + ["api"] * 2
+    assert [process["shard"] for process in cluster.processes("redis")] == ["s1", "s2"]
+    assert [process["address"] for process in cluster.processes("api")] == [u[7:] for u in cluster.urls]
+    assert all(identify(pid) for pid in cluster.pids())
+
+    open_funded(cluster.url, "ann", "bob", "eve")
+    for receiver in ("bob", "eve"):
+        assert pay(cluster.urls[1], "ann", receiver, "1.50", str(uuid.uuid4()))[0] == 200
+    pids = cluster.pids()
+    assert cluster.stop() == 0
+    assert none_left(pids)
+    assert cluster.state()["processes"] == []
+
+    cluster.start()
+    assert not set(cluster.pids()) & set(pids)
+    assert [balance(cluster.url, account) for account in ("ann", "bob", "eve")] == [
+        "97.00",
+        "101.50",
+        "101.50",
+    ]
+
+
+@pytest.mark.parametrize("role", ["redis", "zookeeper", "journal", "api"])
+def test_g9_a_killed_child_is_started_again_and_nothing_is_lost(dev_cluster: Any, role: str) -> None:
+    """G9: kill -9 of any one process loses no answered transfer."""
+    cluster: DevCluster = dev_cluster(shards=2)
+    open_funded(cluster.url, "ann", "bob")
+    victim = cluster.processes(role)[0]
+    os.kill(victim["pid"], signal.SIGKILL)
+    pay_until_answered(cluster.url, "ann", "bob", "1.00")
+    cluster.wait_replaced(victim["pid"])
+    successor = cluster.processes(role)[0]
+    assert {**successor, "pid": 0} == {**victim, "pid": 0}
+    pay_until_answered(cluster.url, "ann", "bob", "1.00")
+    assert [balance(cluster.url, account) for account in ("ann", "bob")] == ["98.00", "102.00"]
+
+
+def test_g9_a_dead_primary_leaves_its_shard_to_the_replica(dev_cluster: Any) -> None:
+    """G9: with a replica, the dead primary comes back as the replica of the one that took over."""
+    cluster: DevCluster = dev_cluster(shards=3, replicas=1)
+    open_funded(cluster.url, "ann", "bob")
+    victim = next(process for process in cluster.processes("redis") if process["name"] == "s1-1")
+    os.kill(victim["pid"], signal.SIGKILL)
+    cluster.wait_replaced(victim["pid"])
+    pay_until_answered(cluster.url, "ann", "bob", "1.00")
+    assert [balance(cluster.url, account) for account in ("ann", "bob")] == ["99.00", "101.00"]
+
+
+def test_g5_after_everything_was_killed_the_next_start_has_every_balance(dev_cluster: Any) -> None:
+    """G5: all Redis nodes, and everything else, lose their memory at once: no answer given is lost."""
+    cluster: DevCluster = dev_cluster(shards=2)
+    open_funded(cluster.url, "ann", "bob")
+    transaction_id = str(uuid.uuid4())
+    assert pay(cluster.url, "ann", "bob", "10.00", transaction_id)[0] == 200
+    cluster.kill_all()
+    cluster.start()
+    assert pay(cluster.url, "ann", "bob", "10.00", transaction_id)[0] == 200
+    assert [balance(cluster.url, account) for account in ("ann", "bob")] == ["90.00", "110.00"]
+
+
+def test_orphans_of_a_killed_supervisor_do_not_block_the_next_start(dev_cluster: Any) -> None:
+    cluster: DevCluster = dev_cluster()
+    open_funded(cluster.url, "ann")
+    orphans = cluster.pids()
+    assert cluster.process is not None
+    cluster.process.kill()
+    cluster.process.wait()
+    assert all(identify(pid) for pid in orphans)
+
+    cluster.start()
+    assert none_left(orphans)
+    assert "left over from a killed dev" in cluster.stderr_path.read_text()
+    assert balance(cluster.url, "ann") == "100.00"
+
+
+def test_a_directory_in_use_and_other_wrong_wishes_are_one_line(dev_cluster: Any) -> None:
+    cluster: DevCluster = dev_cluster(embedded=True, shards=1)
+
+    def refused(*changed: str) -> str:
+        argv = [sys.executable, "-m", "wallet_engine", "dev", "--data-dir", str(cluster.data_dir), *changed]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.count("\n") == 1
+        return done.stderr
+
+    assert "is in use by a running wallet-engine dev" in refused()
+    assert "was made with --shards 1, not 2" in refused("--shards", "2")
+    assert f"port {cluster.port} is in use" in refused_elsewhere(cluster.port, cluster.data_dir.parent)
+
+
+def refused_elsewhere(port: int, folder: Path) -> str:
+    argv = [sys.executable, "-m", "wallet_engine", "dev", "--embedded", "--port", str(port)]
+    done = subprocess.run(
+        [*argv, "--data-dir", str(folder / "other")], capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    return done.stderr
+
+
+def test_partitions_must_be_a_power_of_two(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "wallet_engine", "dev", "--embedded", "--partitions", "48"]
+    done = subprocess.run(
+        [*argv, "--data-dir", str(tmp_path / "d")], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1
+    assert "partitions must be a power of two" in done.stderr
+    assert not (tmp_path / "d").exists()

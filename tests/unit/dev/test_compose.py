@@ -1,0 +1,82 @@
+"""`docker-compose.yml` cannot be started here; it is held against what the programs really take."""
+
+import itertools
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from wallet_engine.dev import form
+
+ROOT = Path(__file__).resolve().parents[3]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+ENGINE = [name for name, service in SERVICES.items() if service["image"] == "wallet-engine"]
+
+
+def words(name: str) -> list[str]:
+    return shlex.split(SERVICES[name]["command"])
+
+
+def program(name: str) -> tuple[click.Command, list[str]]:
+    """The click command that a service runs, and its arguments."""
+    if words(name)[:3] == ["python", "-m", "wallet_engine.dev.form"]:
+        return form.main, words(name)[3:]
+    if words(name)[0] == "wallet-admin":
+        from wallet_engine.admin.cli import main as admin
+
+        return admin, words(name)[1:]
+    assert words(name)[0] == "wallet-engine"
+    from wallet_engine.cli import main as engine
+
+    return engine, words(name)[1:]
+
+
+def test_it_has_the_services_of_a_whole_cluster() -> None:
+    redis = [name for name in SERVICES if name.startswith("redis-")]
+    assert len(redis) == 6
+    assert set(SERVICES) == {*redis, "zookeeper", "form", "init", "journal", "api-1", "api-2"}
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published == ["8081:8080", "8082:8080"]
+
+
+@pytest.mark.parametrize("name", ENGINE)
+def test_every_command_has_flags_that_exist(name: str) -> None:
+    command, arguments = program(name)
+    context = command.make_context(name, list(arguments))
+    if isinstance(command, click.Group):
+        verb, *rest = arguments
+        found = command.get_command(context, verb)
+        assert found is not None
+        found.make_context(verb, rest, parent=context)
+
+
+def test_every_shard_is_a_primary_and_a_replica_with_an_address_of_the_network() -> None:
+    addresses = {
+        service["networks"]["wallet"]["ipv4_address"] for n, service in SERVICES.items() if "redis-" in n
+    }
+    for name in ("form", "init"):
+        arguments = words(name)
+        shards = [value for flag, value in itertools.pairwise(arguments) if flag == "--shard"]
+        nodes = [node for shard in shards for node in shard.partition("=")[2].split(",")]
+        assert len(shards) == 3
+        assert {node.removesuffix(":6379") for node in nodes} == addresses
+        assert len(nodes) == 6
+
+
+def test_what_it_mounts_and_waits_for_exists() -> None:
+    for service in SERVICES.values():
+        assert set(service.get("depends_on", {})) <= set(SERVICES)
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
+    assert (ROOT / COMPOSE["x-engine"]["build"]["dockerfile"]).is_file()
+
+
+def test_everything_that_keeps_money_keeps_it_on_a_volume() -> None:
+    assert "journal:/var/lib/wallet" in SERVICES["journal"]["volumes"]
+    directory = words("journal")[words("journal").index("--directory") + 1]
+    assert directory.startswith("/var/lib/wallet/")
