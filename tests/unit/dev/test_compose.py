@@ -18,7 +18,9 @@ ENGINE = [name for name, service in SERVICES.items() if service["image"] == "wal
 
 
 def words(name: str) -> list[str]:
-    return shlex.split(SERVICES[name]["command"])
+    """The command line of a service; of `sh -c 'command || true'`, the command."""
+    line = shlex.split(SERVICES[name]["command"])
+    return shlex.split(line[2].removesuffix("|| true")) if line[:2] == ["sh", "-c"] else line
 
 
 def program(name: str) -> tuple[click.Command, list[str]]:
