@@ -22,6 +22,8 @@ REDIS_VERSION_MIN: Final = (6, 2)
 #: Where distributions put servers; these may be missing from the PATH of an ordinary user.
 SYSTEM_DIRS: Final = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
 DEBIAN_ZOOKEEPER_JAR: Final = Path("/usr/share/java/zookeeper.jar")
+#: Debian's zookeeper.jar finds all it needs but a logger; without one it is silent about its own failures.
+DEBIAN_LOGGER_JAR: Final = Path("/usr/share/java/slf4j-simple.jar")
 VERSION_S_MAX: Final = 10.0
 
 _version_search = re.compile(rb"\bv=(\d+)\.(\d+)\.(\d+)").search
@@ -86,9 +88,9 @@ def find_zookeeper(environ: Mapping[str, str] = os.environ) -> ZooKeeperInstall:
         jars = sorted(Path(home, "lib").glob("*.jar")) + sorted(Path(home).glob("*.jar"))
         if not any(jar.name.startswith("zookeeper-") for jar in jars):
             raise ConfigError(f"ZOOKEEPER_HOME={home} holds no lib/zookeeper-*.jar: correct or unset it")
-        classpath, source = ":".join(map(str, jars)), home
+        classpath, source = ":".join([*map(str, jars), str(Path(home, "conf"))]), home
     elif DEBIAN_ZOOKEEPER_JAR.is_file():
-        classpath, source = str(DEBIAN_ZOOKEEPER_JAR), str(DEBIAN_ZOOKEEPER_JAR)
+        classpath, source = f"{DEBIAN_ZOOKEEPER_JAR}:{DEBIAN_LOGGER_JAR}", str(DEBIAN_ZOOKEEPER_JAR)
     else:
         raise ConfigError("ZooKeeper is missing: apt-get install zookeeper, or start with --embedded")
     java_home = environ.get("JAVA_HOME")

@@ -31,14 +31,14 @@ class ZooKeeperProcess(Child):
         self.directory = directory
         self.port = port or 0
         config = directory / "zoo.cfg"
-        log4j = config_path("log4j.properties")
         argv = [
             str(install.java),
             f"-Xmx{HEAP_MIB_MAX}m",
             # Small and short-lived: the cheap compiler and collector start faster and leave the cores alone.
             *("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"),
-            f"-Dlog4j.configuration=file:{log4j}",
             *("-Dzookeeper.jmx.log4j.disable=true", "-Djava.net.preferIPv4Stack=true"),
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
             *("-cp", install.classpath),
             *("org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config)),
         ]

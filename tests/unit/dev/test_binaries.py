@@ -71,7 +71,7 @@ def test_zookeeper_home_is_a_tarball(program: Path) -> None:
     for jar in ("zookeeper-3.9.3.jar", "zookeeper-jute-3.9.3.jar", "slf4j-api.jar"):
         (program / "zk" / "lib" / jar).touch()
     found = find_zookeeper({"ZOOKEEPER_HOME": str(program / "zk")})
-    assert len(found.classpath.split(":")) == 3
+    assert len(found.classpath.split(":")) == 4
     assert found.java == program / "java"
 
 

@@ -232,7 +232,7 @@ class TestKeeper:
         assert waits[-1] == BACKOFF_S_MAX
 
 
-@pytest.mark.parametrize("name", ["redis.conf", "zoo.cfg", "log4j.properties"])
+@pytest.mark.parametrize("name", ["redis.conf", "zoo.cfg"])
 def test_the_configuration_files_are_part_of_the_installation(name: str) -> None:
     assert config_path(name).read_text()
 
