@@ -10,7 +10,7 @@ import click
 
 from wallet_engine.app.running import check_listening, directory_options, run
 from wallet_engine.engine.drain import GroupCommit
-from wallet_engine.journal.receipts import ReceiptServer
+from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.recovery.keeper import ShardKeeper
 from wallet_engine.routing.directory import Directory, on_loop, open_directory
@@ -70,9 +70,13 @@ async def _keep(tree: Directory, writer: JournalWriter, host: str, port: int, st
         if shard in keepers:
             keepers[shard].check()
 
-    server = ReceiptServer(writer, recover)
+    def written(partitions: list[int]) -> None:
+        for keeper in keepers.values():
+            keeper.written(partitions)
+
+    server = ReceiptServer(writer, recover, written)
     commit = GroupCommit(writer, server, Metrics())
-    address = await server.start(host, port)
+    address = "{}:{}".format(*await server.start(host, port))
     info = JournalInfo(
         writer.journal_id, address, str(writer.directory.resolve()), os.getpid(), socket.gethostname()
     )

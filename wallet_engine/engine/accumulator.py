@@ -22,9 +22,9 @@ class Accumulator:
 
     __slots__ = (
         "_currencies",
+        "_issued_ms",
         "_items",
         "_lines",
-        "_oldest_ms",
         "busy",
         "epoch",
         "held_since_ms",
@@ -45,7 +45,7 @@ class Accumulator:
         self.window = 1
         self._lines: list[str] = []
         self._items: list[Pending] = []
-        self._oldest_ms: int = 0
+        self._issued_ms: list[int] = []
         self._currencies: set[str] = set()
         self.busy = False
         self.scheduled = False
@@ -70,29 +70,25 @@ class Accumulator:
             raise Outage(
                 "overloaded", f"partition {self.partition} has {len(self._lines)} operations waiting"
             )
-        if not self._lines or issued_ms < self._oldest_ms:
-            self._oldest_ms = issued_ms
         self._lines.append(line)
         self._items.append(item)
+        self._issued_ms.append(issued_ms)
 
     def take(self) -> Batch | None:
         """The next batch to send, or None when there is nothing to send or one is out."""
         if self.busy or not self._lines:
             return None
-        lines, items = self._lines, self._items
-        if len(lines) > SCRIPT_OPERATIONS_MAX:
-            self._lines, self._items = lines[SCRIPT_OPERATIONS_MAX:], items[SCRIPT_OPERATIONS_MAX:]
-            lines, items = lines[:SCRIPT_OPERATIONS_MAX], items[:SCRIPT_OPERATIONS_MAX]
-        else:
-            self._lines, self._items = [], []
+        lines, items, issued_ms = self._lines, self._items, self._issued_ms
+        most = SCRIPT_OPERATIONS_MAX
+        self._lines, self._items, self._issued_ms = lines[most:], items[most:], issued_ms[most:]
         self.busy = True
-        return Batch(self.partition, lines, items, self._oldest_ms)
+        return Batch(self.partition, lines[:most], items[:most], min(issued_ms[:most]))
 
     def put_back(self, batch: Batch) -> None:
         """A batch that certainly did not run: its operations go to the head of the queue."""
         self._lines = batch.lines + self._lines
         self._items = batch.items + self._items
-        self._oldest_ms = min(batch.issued_ms, self._oldest_ms) if self._oldest_ms else batch.issued_ms
+        self._issued_ms = [batch.issued_ms] * len(batch.lines) + self._issued_ms
         self.busy = False
 
     def hold(self, why: str, now_ms: int) -> None:
@@ -106,7 +102,7 @@ class Accumulator:
 
     def drop_all(self) -> list[Pending]:
         """Empty the queue; the caller tells the items why."""
-        items, self._lines, self._items = self._items, [], []
+        items, self._lines, self._items, self._issued_ms = self._items, [], [], []
         return items
 
     def currencies_of(self, batch: Batch) -> list[str]:

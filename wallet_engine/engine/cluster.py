@@ -1,12 +1,13 @@
 """What this service knows of the cluster: configuration, map, the way to each shard and to each journal copy."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.lane import Lane
-from wallet_engine.journal.receipts import ReceiptClient, ReceiptTracker
+from wallet_engine.journal.receipts_client import ReceiptClient
+from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.routing.directory import Directory, on_loop
 from wallet_engine.routing.model import ClusterConfig, JournalInfo, PartitionMap
@@ -71,7 +72,7 @@ class ClusterView:
 
     @property
     def journals_connected(self) -> int:
-        return sum(client.connected for client in self._clients.values())
+        return self.tracker.copies
 
     def refresh_map(self) -> None:
         """The map in hand is behind: read it now instead of waiting for the watch."""
@@ -90,10 +91,9 @@ class ClusterView:
             return
         self._asked_s[shard] = now_s
         log.warning("asking for recovery", shard=shard, reason=reason)
-        for client in self._clients.values():
-            client.request_recovery(shard, reason)
+        self.tracker.request_recovery(shard, reason)
 
-    def _once(self, name: str, work: "asyncio._CoroutineLike[None]") -> None:
+    def _once(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         if name in self._refreshing:
             work.close()
             return
@@ -136,11 +136,18 @@ class ClusterView:
     def _journals_changed(self, journals: dict[str, JournalInfo]) -> None:
         for journal_id, client in list(self._clients.items()):
             info = journals.get(journal_id)
-            if info is None or info.address != client.address:
+            if info is None:
                 del self._clients[journal_id]
-                self._loop.create_task(client.close())
+                self._once(f"close {journal_id}", client.close())
+            else:
+                client.address = _address(info)
         for journal_id, info in journals.items():
             if journal_id not in self._clients:
-                client = ReceiptClient(journal_id, info.address, self.tracker)
+                client = ReceiptClient(journal_id, _address(info), self.tracker)
                 self._clients[journal_id] = client
                 client.start()
+
+
+def _address(info: JournalInfo) -> tuple[str, int]:
+    host, _, port = info.address.rpartition(":")
+    return host, int(port)

@@ -5,20 +5,20 @@ group costs one fdatasync, and only then are its receipts published.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.journal.errors import Fork
-from wallet_engine.journal.receipts import ReceiptServer
+from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.writer import JournalWriter
-from wallet_engine.redis_store.connection import Connection, Word
+from wallet_engine.redis_store.connection import Connection
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.telemetry.metrics import Metrics
 
-#: Entries taken from one stream in one read.
-READ_ENTRIES_MAX: Final = 64
-READ_BLOCK_MS: Final = 1000
+#: Entries fetched from one stream at a time.
+FETCH_ENTRIES_MAX: Final = 64
+POLL_S: Final = 0.1
 TRIM_S: Final = 1.0
 
 #: One entry on its way to the disk.
@@ -83,43 +83,61 @@ class GroupCommit:
 
 
 class ShardDrain:
-    """Reads the streams of one shard's partitions from its certified primary."""
+    """Fetches new entries of one shard's partitions from its certified primary.
+
+    Services say which partitions they have just written to, so a fetch asks for those and no others; what a
+    service that died could not say is found by asking for all of them every `POLL_S`.
+    """
 
     def __init__(self, commit: GroupCommit, writer: JournalWriter, keys: Mapping[int, PartitionKeys]) -> None:
         self._commit = commit
         self._writer = writer
         self._keys = dict(keys)
-        self._partition_of = {keys.journal.encode(): partition for partition, keys in self._keys.items()}
+        self._written: set[int] = set()
+        self._wake = asyncio.Event()
         self._trimmed: dict[int, int] = {}
 
     def __repr__(self) -> str:
-        return f"<ShardDrain partitions={len(self._keys)}>"
+        return f"<ShardDrain partitions={len(self._keys)} written={len(self._written)}>"
 
-    async def run(self, reading: Connection, trimming: Connection) -> None:
+    def written(self, partitions: Iterable[int]) -> None:
+        """These partitions may have new entries; others than this shard's are passed over."""
+        mine = self._keys.keys() & partitions
+        if mine:
+            self._written |= mine
+            self._wake.set()
+
+    async def run(self, fetching: Connection, trimming: Connection) -> None:
         """Drain until something fails: `ConnectionLost`, a Redis error, `Fork`, or the disk."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._drain(reading))
+            tasks.create_task(self._drain(fetching))
             tasks.create_task(self._trim(trimming))
+            tasks.create_task(self._poll())
+
+    async def _poll(self) -> None:
+        while True:
+            self.written(self._keys)
+            await asyncio.sleep(POLL_S)
 
     async def _drain(self, connection: Connection) -> None:
-        streams = [keys.journal for keys in self._keys.values()]
-        head: tuple[Word, ...] = (
-            "XREAD",
-            "COUNT",
-            READ_ENTRIES_MAX,
-            "BLOCK",
-            READ_BLOCK_MS,
-            "STREAMS",
-            *streams,
-        )
         while True:
-            seqs = [f"{self._writer.position(partition).seq}-0" for partition in self._keys]
-            reply = await connection.call(*head, *seqs)
-            if reply:
-                await self._commit.write(self._taken(reply))
+            await self._wake.wait()
+            self._wake.clear()
+            written, self._written = sorted(self._written), set()
+            fetched = await asyncio.gather(*(self._fetch(connection, partition) for partition in written))
+            entries: list[Taken] = []
+            for partition, found in zip(written, fetched, strict=True):
+                entries += [(partition, fields[1]) for _, fields in found]
+                if len(found) == FETCH_ENTRIES_MAX:
+                    self.written((partition,))
+            if entries:
+                await self._commit.write(entries)
 
-    def _taken(self, reply: list[Any]) -> list[Taken]:
-        return [(self._partition_of[stream], fields[1]) for stream, entries in reply for _, fields in entries]
+    def _fetch(self, connection: Connection, partition: int) -> asyncio.Future[Any]:
+        first = self._writer.position(partition).seq + 1
+        return connection.request(
+            "XRANGE", self._keys[partition].journal, f"{first}-0", "+", "COUNT", FETCH_ENTRIES_MAX
+        )
 
     async def _trim(self, connection: Connection) -> None:
         """Forget in Redis what is durable here, but nothing an open entry needs."""

@@ -61,6 +61,7 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._dirty: list[Accumulator] = []
         self._held: set[Accumulator] = set()
+        self._written: list[int] = []
         self._settles: dict[int, list[int]] = {}
         self._awaiting: dict[str, Batch] = {}
         self._house: asyncio.Task[None] | None = None
@@ -180,6 +181,9 @@ class Engine:
             else:
                 self.tracker.placed(batch.nonce, batch.seq)
                 self._awaiting[batch.nonce] = batch
+                if not self._written:
+                    self._loop.call_soon(self._tell_written)
+                self._written.append(batch.partition)
         elif isinstance(reply, ConnectionLost):
             self.tracker.forget(batch.nonce)
             accumulator.busy = False
@@ -189,6 +193,10 @@ class Engine:
             self._on_error(accumulator, batch, str(reply))
         else:
             self._on_refusal(accumulator, batch, reply[0].decode(), reply[1])
+
+    def _tell_written(self) -> None:
+        written, self._written = self._written, []
+        self.tracker.written(written)
 
     def _on_durable(self, batch: Batch) -> None:
         batch.durable = True
@@ -318,21 +326,28 @@ class Engine:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(HOLD_RETRY_S)
-            now, now_s = now_ms(), self._loop.time()
-            for accumulator in list(self._held):
-                since = accumulator.held_since_ms
-                if since is not None and now - since > HOLD_MS_MAX:
-                    outage = Outage(
-                        "partition_unavailable",
-                        f"partition {accumulator.partition} is not served now ({accumulator.held_why})",
-                    )
-                    for item in accumulator.drop_all():
-                        item.failed(outage)
-                self._retry(accumulator)
-            while self._awaiting:
-                batch = next(iter(self._awaiting.values()))
-                if now_s - batch.sent_s < RECEIPT_TIMEOUT_S:
-                    break
-                del self._awaiting[batch.nonce]
-                self.tracker.forget(batch.effective_nonce)
-                batch.fail(Outage("outcome_unknown", "the journal did not confirm the entry in time"))
+            try:
+                self._tidy(now_ms(), self._loop.time())
+            except Exception:
+                log.exception("tidying failed")
+
+    def _tidy(self, now: int, now_s: float) -> None:
+        """Refuse what waited too long, try held partitions again, give up on receipts that do not come."""
+        for accumulator in list(self._held):
+            since = accumulator.held_since_ms
+            if since is not None and now - since > HOLD_MS_MAX:
+                outage = Outage(
+                    "partition_unavailable",
+                    f"partition {accumulator.partition} is not served now ({accumulator.held_why})",
+                )
+                for item in accumulator.drop_all():
+                    item.failed(outage)
+            self._retry(accumulator)
+        while self._awaiting:
+            batch = next(iter(self._awaiting.values()))
+            if now_s - batch.sent_s < RECEIPT_TIMEOUT_S:
+                break
+            del self._awaiting[batch.nonce]
+            if batch.effective_nonce == batch.nonce:
+                self.tracker.forget(batch.nonce)
+            batch.fail(Outage("outcome_unknown", "the journal did not confirm the entry in time"))

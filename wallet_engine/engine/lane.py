@@ -80,6 +80,8 @@ class Lane:
                 if primary is None:
                     raise OSError("no primary answers")
                 connection = await Connection.open(primary.address, self._on_lost)
+                if not connection.is_open:
+                    raise OSError("closed at once")
             except (OSError, TimeoutError) as error:
                 log.warning("shard unreachable", shard=self.shard, error=str(error), retry_s=delay_s)
                 await asyncio.sleep(delay_s)
@@ -88,7 +90,4 @@ class Lane:
             delay_s = RECONNECT_S_MIN
             self._lost.clear()
             self._connection = connection
-            if not connection.is_open:
-                self._on_lost(connection)
-                continue
             self._on_ready(self)

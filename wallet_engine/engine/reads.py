@@ -99,6 +99,7 @@ class Reader:
             async with asyncio.timeout(_RECEIPT_TIMEOUT_S):
                 await future
         except TimeoutError:
+            self._engine.tracker.forget(nonce, receipted)
             raise Outage("journal_unavailable", "the newest entry is not confirmed by the journal") from None
 
     async def _run(self, accumulator: Accumulator, command: Any) -> list[Any]:

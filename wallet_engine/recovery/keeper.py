@@ -30,14 +30,19 @@ class ShardKeeper:
         self._commit = commit
         self._again = asyncio.Event()
         self._forked: set[int] = set()
-        self.draining = False
+        self._drain: ShardDrain | None = None
 
     def __repr__(self) -> str:
-        return f"<ShardKeeper {self.shard} {'draining' if self.draining else 'recovering'}>"
+        return f"<ShardKeeper {self.shard} {self._drain or 'recovering'}>"
 
     def check(self) -> None:
         """Somebody says the shard does not serve, or the map changed: compare it with the journal again."""
         self._again.set()
+
+    def written(self, partitions: list[int]) -> None:
+        """A service has just appended to these partitions' streams."""
+        if self._drain is not None:
+            self._drain.written(partitions)
 
     async def run(self) -> None:
         delay_s = RETRY_S_MIN
@@ -67,13 +72,13 @@ class ShardKeeper:
         trimming = await Connection.open(primary.address, lambda _: None)
         draining = asyncio.create_task(drain.run(reading, trimming), name=f"drain-{self.shard}")
         asked = asyncio.create_task(self._again.wait())
-        self.draining = True
+        self._drain = drain
         try:
             await asyncio.wait((draining, asked), return_when=asyncio.FIRST_COMPLETED)
             if draining.done():
                 draining.result()
         finally:
-            self.draining = False
+            self._drain = None
             asked.cancel()
             draining.cancel()
             await asyncio.gather(draining, asked, return_exceptions=True)

@@ -7,7 +7,7 @@ Nothing is ever retried here. A command was either never sent (`NotSent`), answe
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import hiredis
 
@@ -83,6 +83,10 @@ class Connection(asyncio.Protocol):
 
     async def call(self, *words: Word) -> Reply:
         """Send one command and wait for its reply. Raises what `send` and the reply say."""
+        return await self.request(*words)
+
+    def request(self, *words: Word) -> asyncio.Future[Reply]:
+        """Send one command now; the future gets its reply."""
         future: asyncio.Future[Reply] = self._loop.create_future()
 
         def resolve(reply: Reply) -> None:
@@ -94,7 +98,7 @@ class Connection(asyncio.Protocol):
                 future.set_result(reply)
 
         self.send(pack(words), resolve)
-        return await future
+        return future
 
     def close(self) -> None:
         if self._transport is not None:
@@ -103,8 +107,7 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol ------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         self._watch()
 
     def data_received(self, data: bytes) -> None:

@@ -106,12 +106,13 @@ class ClusterWallet:
         if read.record is None:
             return None
         outcome, to_account = read.record[0], read.record.split(" ")[1]
-        if outcome != Outcome.APPLIED or not read.open:
+        q = p if is_system(to_account) else self._partition(to_account)
+        if outcome != Outcome.APPLIED or q == p or not read.open:
             return outcome
         # The debit is made and not settled: paid if the receiver remembers the credit.
         reference = read.record[1:].split(" ")[0]
         seq, _, idx = reference.partition(".")
-        received = await self._reader.transfer(self._partition(to_account), f"{p}.{seq}")
+        received = await self._reader.transfer(q, f"{p}.{seq}")
         paid = f" {idx}{Outcome.APPLIED.value}" in (received.record or "")
         return Outcome.APPLIED.value if paid else "~"
 

@@ -1,0 +1,66 @@
+"""G5, G6, G9: every process of the cluster is killed at once under traffic; nothing answered is lost."""
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from support.traffic import Books, ask_batch, balances_cents, callers, client, finish, open_and_fund
+
+ROUNDS = 3
+TRAFFIC_S = 1.5
+FUNDED_CENTS = 100_000
+
+
+def verify(cluster: Any) -> dict[str, Any]:
+    """`wallet-admin verify --json`, which must say ok."""
+    run = subprocess.run(
+        [sys.executable, "-m", "wallet_engine.admin", *cluster.coordination_flags(), "--json", "verify"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    document: dict[str, Any] = json.loads(run.stdout)
+    assert document["ok"], document
+    return document
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("embedded", [False, True], ids=["zookeeper", "embedded"])
+def test_kill_9_of_every_process_at_once(dev_cluster: Any, embedded: bool) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed={seed}")
+    cluster = dev_cluster(shards=3, partitions=16, apis=2, embedded=embedded)
+    books = Books([f"acct-{i:03d}" for i in range(60)], FUNDED_CENTS, random.Random(seed))
+    asyncio.run(_run(cluster, books))
+    document = verify(cluster)
+    assert document["in_transit"] == {"USD": "0.00"}
+    print(f"transfers={len(books.payments)} answers={dict(books.answers)} entries={document['entries']}")
+
+
+async def _run(cluster: Any, books: Books) -> None:
+    async with client() as http:
+        await open_and_fund(http, cluster.url, books.accounts, FUNDED_CENTS)
+    for _ in range(ROUNDS):
+        async with client() as http:
+            stop = asyncio.Event()
+            traffic = asyncio.create_task(callers(http, cluster.urls, books, count=64, stop=stop))
+            await asyncio.sleep(TRAFFIC_S)
+            answered_before = sum(payment.answer is not None for payment in books.payments)
+            await asyncio.to_thread(cluster.kill_all)
+            stop.set()
+            await traffic
+        assert answered_before > 100
+        await asyncio.to_thread(cluster.start)
+        async with client() as http:
+            # What was answered is answered again, the same: a different answer raises `Contradiction`.
+            answered = [payment for payment in books.payments if payment.answer is not None]
+            for start in range(0, len(answered), 200):
+                await ask_batch(http, cluster.url, books, answered[start : start + 200])
+            await finish(http, cluster.url, books)
+            assert await balances_cents(http, cluster.url, books.accounts) == books.expected_cents()
