@@ -24,6 +24,9 @@ Invariant: nothing here knows Redis. What drains the streams into the writer sta
 from wallet_engine.journal.chains import Position
 from wallet_engine.journal.errors import Damaged, Fork, Link
 from wallet_engine.journal.reader import Record, read
+from wallet_engine.journal.receipts_client import ReceiptClient
+from wallet_engine.journal.receipts_server import ReceiptServer
+from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.journal.verify import Verified, verify_directory
 from wallet_engine.journal.writer import Group, JournalWriter
 
@@ -34,6 +37,9 @@ __all__ = [
     "JournalWriter",
     "Link",
     "Position",
+    "ReceiptClient",
+    "ReceiptServer",
+    "ReceiptTracker",
     "Record",
     "Verified",
     "read",

@@ -118,13 +118,13 @@ class _Wanted:
 
 def _exists(directory: Path, number: int) -> bool:
     """Whether the segment is there. Raises `Damaged` when it should be and is not."""
-    head = read_head(directory)
+    head = read_head(directory)  # first: what it counts exists already
     path = segment_path(directory, number)
     if path.exists():
         return True
-    if head >= number or number <= len(segment_numbers(directory)):
+    if head >= number:
         raise Damaged(path, 0, "segment is missing")
-    return False
+    return number <= len(segment_numbers(directory))
 
 
 def _index(directory: Path, number: int) -> SegmentIndex | None:

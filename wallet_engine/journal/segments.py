@@ -38,10 +38,12 @@ def segment_path(directory: Path, number: int) -> Path:
 def segment_numbers(directory: Path) -> list[int]:
     """The numbers of the segments in ascending order. Raises `Damaged` when one is missing from 1, 2, 3 …"""
     matches = (_name_match(name) for name in os.listdir(directory))
-    numbers = sorted(int(match[1]) for match in matches if match)
-    for expected, number in enumerate(numbers, start=1):
-        if number != expected:
-            raise Damaged(segment_path(directory, expected), 0, "segment is missing")
+    found = {int(match[1]) for match in matches if match}
+    numbers = list(range(1, max(found, default=0) + 1))
+    for number in numbers:
+        path = segment_path(directory, number)
+        if number not in found and not path.exists():  # it may have been created while we listed
+            raise Damaged(path, 0, "segment is missing")
     return numbers
 
 

@@ -1,0 +1,166 @@
+"""The service's connection to one journal copy: kept up, and after every loss caught up by asking."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final, cast
+
+import msgspec
+
+from wallet_engine.journal.receipts_tracker import ReceiptTracker
+from wallet_engine.journal.receipts_wire import (
+    Ask,
+    Asks,
+    CopyHello,
+    FromService,
+    MessageBuffer,
+    MessageTooLong,
+    Recover,
+    ServiceHello,
+    Written,
+    decode_from_journal,
+    encode,
+    notice_dead_peers,
+)
+
+BACKOFF_S_MIN: Final = 0.05
+BACKOFF_S_MAX: Final = 1.0
+#: Time for the connection and the copy's first message.
+HELLO_S_MAX: Final = 5.0
+#: What a copy may leave unread of our questions.
+UNREAD_BYTES_MAX: Final = 8 * 1024 * 1024
+
+
+class ReceiptClient:
+    """Connects one copy with the tracker, for as long as it runs."""
+
+    def __init__(
+        self, journal_id: str, address: tuple[str, int], tracker: ReceiptTracker, *, service_id: str = ""
+    ) -> None:
+        """`address` may be changed at any time; it holds from the next connection on."""
+        self.journal_id = journal_id
+        self.address = address
+        self.tracker = tracker
+        self.service_id = service_id
+        self.refusal: str | None = None
+        self._connection: _CopyConnection | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        state = "connected" if self.connected else self.refusal or "connecting"
+        return f"<ReceiptClient {self.journal_id} {self.address[0]}:{self.address[1]} {state}>"
+
+    @property
+    def connected(self) -> bool:
+        """Whether the copy has said who it is, and receipts flow."""
+        return self._connection is not None and self._connection.copy is not None
+
+    def start(self) -> None:
+        """Begin to connect, and to reconnect after every loss."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(
+                self._run(), name=f"receipts {self.journal_id}"
+            )
+
+    async def close(self) -> None:
+        """End the connection for good."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+            await asyncio.sleep(0)  # the transport closes in the next turn of the loop
+
+    async def _run(self) -> None:
+        backoff_s = BACKOFF_S_MIN
+        while True:
+            self._connection = connection = _CopyConnection(self)
+            try:
+                with suppress(OSError, TimeoutError):
+                    await self._connect(connection)
+                    await connection.lost
+            finally:
+                connection.abort()
+            if connection.copy is not None:
+                backoff_s = BACKOFF_S_MIN
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
+            backoff_s = min(2 * backoff_s, BACKOFF_S_MAX)
+
+    async def _connect(self, connection: "_CopyConnection") -> None:
+        loop = asyncio.get_running_loop()
+        host, port = self.address
+        async with asyncio.timeout(HELLO_S_MAX):
+            await loop.create_connection(lambda: connection, host, port)
+            await connection.hello
+
+
+class _CopyConnection(asyncio.Protocol):
+    """One connection to the copy; `copy` is set once it has said who it is."""
+
+    def __init__(self, client: ReceiptClient) -> None:
+        loop = asyncio.get_running_loop()
+        self.copy: int | None = None
+        self.hello: asyncio.Future[None] = loop.create_future()
+        self.lost: asyncio.Future[None] = loop.create_future()
+        self._client = client
+        self._transport: asyncio.Transport | None = None
+        self._messages = MessageBuffer()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
+        self._transport = transport
+        notice_dead_peers(transport.get_extra_info("socket"))
+        self._send(ServiceHello(self._client.service_id))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._client.tracker.disconnected(self._client.journal_id, self)
+        for waiter in (self.hello, self.lost):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def abort(self) -> None:
+        self._client.tracker.disconnected(self._client.journal_id, self)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for body in self._messages.feed(data):
+                message = decode_from_journal(body)
+                if isinstance(message, CopyHello):
+                    self._greet(message)
+                elif self.copy is not None:
+                    self._client.tracker.receipts(self.copy, message.groups)
+        except (MessageTooLong, msgspec.MsgspecError):
+            self._client.refusal = "not a journal copy"
+            self.abort()
+
+    def _greet(self, message: CopyHello) -> None:
+        """Accept the copy, unless it is another one: a copy must not be counted under two names."""
+        client = self._client
+        if message.journal_id != client.journal_id:
+            client.refusal = f"is journal {message.journal_id}"
+            self.abort()
+            return
+        client.refusal = None
+        if not self.hello.done():
+            self.hello.set_result(None)
+        self.copy = client.tracker.connected(client.journal_id, self, message.positions)
+
+    def ask(self, asks: Sequence[Ask]) -> None:
+        self._send(Asks(list(asks)))
+
+    def recover(self, shard: str, reason: str) -> None:
+        self._send(Recover(shard, reason))
+
+    def written(self, partitions: list[int]) -> None:
+        self._send(Written(partitions))
+
+    def _send(self, message: FromService) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        transport.write(encode(message))
+        if transport.get_write_buffer_size() > UNREAD_BYTES_MAX:
+            transport.abort()

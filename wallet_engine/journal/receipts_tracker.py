@@ -1,0 +1,218 @@
+"""The service's side, without I/O: who waits for which nonce, and on how many copies it is.
+
+A receipt is matched by nonce, never by sequence number: after a failover the same number can stand for
+another entry. A copy counts once, however often it says the same.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+from wallet_engine.journal.receipts_wire import ASKS_PER_MESSAGE_MAX, Ask, ReceiptGroup
+
+Callback = Callable[[], None]
+
+#: Durable nonces remembered per generation; two generations are kept (about 100 bytes each).
+RECENT_NONCES_MAX: Final = 65_536
+
+
+class CopyConnection(Protocol):
+    """A live connection to one journal copy."""
+
+    def ask(self, asks: Sequence[Ask]) -> None: ...
+
+    def recover(self, shard: str, reason: str) -> None: ...
+
+    def written(self, partitions: list[int]) -> None: ...
+
+
+class _Pending:
+    """A nonce that is not yet on `quorum` copies. `copies` is a bit mask."""
+
+    __slots__ = ("asked", "callback", "connects", "copies", "more", "partition", "seq")
+
+    def __init__(
+        self, partition: int, seq: int | None, callback: Callback, copies: int, connects: int
+    ) -> None:
+        self.partition = partition
+        self.seq = seq
+        self.callback = callback
+        self.more: list[Callback] | None = None
+        self.copies = copies
+        #: How many times a copy had connected when it was placed here; fewer than now: a receipt may be
+        #: missed.
+        self.connects = connects
+        self.asked = False
+
+    def callbacks(self) -> list[Callback]:
+        return [self.callback, *(self.more or ())]
+
+
+class ReceiptTracker:
+    """Calls back when a nonce is durable on `quorum` distinct copies. One thread only."""
+
+    def __init__(self, quorum: int) -> None:
+        self.quorum = quorum
+        self._pending: dict[str, _Pending] = {}
+        #: nonce -> mask of the copies that have it, of late. With a quorum of 1 any one of them.
+        self._recent: dict[str, int] = {}
+        self._older: dict[str, int] = {}
+        #: Per copy: partition -> (seq, nonce) of its last durable entry that is known here.
+        self._latest: dict[int, dict[int, tuple[int, str]]] = {}
+        self._masks: dict[str, int] = {}
+        self._connections: dict[str, CopyConnection] = {}
+        self._connects = 0
+
+    def __repr__(self) -> str:
+        copies = ",".join(sorted(self._connections)) or "none"
+        return f"<ReceiptTracker quorum={self.quorum} pending={self.pending} copies={copies}>"
+
+    @property
+    def pending(self) -> int:
+        """Nonces somebody waits for."""
+        return len(self._pending)
+
+    @property
+    def copies(self) -> int:
+        """Copies connected at the moment; fewer than the quorum and nothing can become durable."""
+        return len(self._connections)
+
+    def expect(self, partition: int, seq: int | None, nonce: str, callback: Callback) -> None:
+        """Call `callback` once, when the nonce is on `quorum` copies; at once when it is known to be."""
+        pending = self._pending.get(nonce)
+        if pending is not None:
+            if pending.more is None:
+                pending.more = []
+            pending.more.append(callback)
+            if seq is not None:
+                pending.seq = seq
+            return
+        copies = self._copies_of(partition, nonce)
+        if copies and copies.bit_count() >= self.quorum:
+            callback()
+            return
+        self._pending[nonce] = _Pending(partition, seq, callback, copies, self._connects)
+
+    def ask_needed(self, partition: int, seq: int, nonce: str, callback: Callback) -> None:
+        """`expect` for an entry that somebody else wrote, of which the receipt may have come and gone: asks
+        now.
+        """
+        self.expect(partition, seq, nonce, callback)
+        pending = self._pending.get(nonce)
+        if pending is not None and not pending.asked:
+            self._ask(pending, nonce)
+
+    def placed(self, nonce: str, seq: int) -> None:
+        """The seq of an expected nonce is known now; it can be asked for, and is if a receipt may be
+        missed.
+        """
+        pending = self._pending.get(nonce)
+        if pending is not None:
+            pending.seq = seq
+            if pending.connects != self._connects and not pending.asked:
+                self._ask(pending, nonce)
+
+    def forget(self, nonce: str, callback: Callback | None = None) -> None:
+        """Nobody waits for it any more; with `callback`, only this one does not."""
+        pending = self._pending.get(nonce)
+        if pending is None:
+            return
+        callbacks = [] if callback is None else pending.callbacks()
+        if callback in callbacks:
+            callbacks.remove(callback)
+        if callbacks:
+            pending.callback, pending.more = callbacks[0], callbacks[1:]
+        else:
+            del self._pending[nonce]
+
+    def receipts(self, copy: int, groups: Iterable[ReceiptGroup]) -> None:
+        """These nonces are durable on the copy (a mask from `connected`).
+
+        What callbacks raise does not keep the others from being called; the first of it is raised at the end.
+        """
+        latest = self._latest[copy]
+        failure: Exception | None = None
+        for partition, nonces, last_seq in groups:
+            if nonces and last_seq > latest.get(partition, (0, ""))[0]:
+                latest[partition] = last_seq, nonces[-1]
+            for pending in self._durable(copy, nonces):
+                try:
+                    pending.callback()
+                except Exception as error:
+                    failure = failure or error
+                for callback in pending.more or ():
+                    try:
+                        callback()
+                    except Exception as error:
+                        failure = failure or error
+        if len(self._recent) >= RECENT_NONCES_MAX:
+            self._older, self._recent = self._recent, {}
+        if failure is not None:
+            raise failure
+
+    def _durable(self, copy: int, nonces: list[str]) -> list[_Pending]:
+        """Note the nonces as durable on the copy; take out those that now have their quorum."""
+        recent, all_pending = self._recent, self._pending
+        if self.quorum == 1:
+            recent.update(dict.fromkeys(nonces, copy))
+            return [all_pending.pop(nonce) for nonce in nonces if nonce in all_pending]
+        older, reached = self._older, []
+        for nonce in nonces:
+            recent[nonce] = recent.get(nonce, 0) | older.get(nonce, 0) | copy
+            pending = all_pending.get(nonce)
+            if pending is not None:
+                pending.copies |= copy
+                if pending.copies.bit_count() >= self.quorum:
+                    del all_pending[nonce]
+                    reached.append(pending)
+        return reached
+
+    def _copies_of(self, partition: int, nonce: str) -> int:
+        copies = self._recent.get(nonce, 0) | self._older.get(nonce, 0)
+        for copy, latest in self._latest.items():
+            at = latest.get(partition)
+            if at is not None and at[1] == nonce:
+                copies |= copy
+        return copies
+
+    def connected(self, journal_id: str, connection: CopyConnection, positions: Iterable[Ask]) -> int:
+        """A copy is connected and has these durable positions. Asks it for all that is pending.
+
+        Returns the mask that stands for the copy, the same at each connection.
+        """
+        copy = self._masks.setdefault(journal_id, 1 << len(self._masks))
+        self._latest.setdefault(copy, {})
+        self._connections[journal_id] = connection
+        self._connects += 1
+        self.receipts(copy, [(partition, [nonce], seq) for partition, seq, nonce in positions])
+        asks = [
+            (pending.partition, pending.seq, nonce)
+            for nonce, pending in self._pending.items()
+            if pending.seq is not None and not pending.copies & copy
+        ]
+        for start in range(0, len(asks), ASKS_PER_MESSAGE_MAX):
+            connection.ask(asks[start : start + ASKS_PER_MESSAGE_MAX])
+        return copy
+
+    def disconnected(self, journal_id: str, connection: CopyConnection) -> None:
+        """The connection is gone. What is pending stays pending."""
+        if self._connections.get(journal_id) is connection:
+            del self._connections[journal_id]
+
+    def _ask(self, pending: _Pending, nonce: str) -> None:
+        if pending.seq is None:
+            return
+        pending.asked = True
+        for journal_id, connection in self._connections.items():
+            if not pending.copies & self._masks[journal_id]:
+                connection.ask([(pending.partition, pending.seq, nonce)])
+
+    def request_recovery(self, shard: str, reason: str) -> int:
+        """Tell every connected copy that the shard needs recovery. Returns how many were told."""
+        for connection in self._connections.values():
+            connection.recover(shard, reason)
+        return len(self._connections)
+
+    def written(self, partitions: list[int]) -> None:
+        """Tell every connected copy that these partitions have new entries to fetch."""
+        for connection in self._connections.values():
+            connection.written(partitions)

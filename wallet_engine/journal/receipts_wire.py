@@ -1,0 +1,128 @@
+"""The messages between a journal copy and a service: "these nonces are on my disk", and questions about it.
+
+A message is a u32 (little-endian) length and that many bytes of MessagePack: an array whose first element
+names the message.
+
+    journal -> service
+        ["copy", journal_id, [[partition, seq, nonce], …]]        first: who it is, all its durable positions
+        ["receipts", [[partition, [nonce, …], last_seq], …]]      now durable; nonces in the order of their
+        seqs
+    service -> journal
+        ["service", service_id]                                   first: who it is
+        ["ask", [[partition, seq, nonce], …]]                     answered by receipts for those that are
+        durable;
+                                                                  the others are broadcast once they are
+        ["recover", shard, reason]                                this shard needs recovery
+        ["written", [partition, …]]                               a script has just appended to these streams: a
+                                                                  hint that saves polling, never a promise
+
+Receipts go to every service alike, unasked; the service picks out its own.
+"""
+
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+#: Bytes of one message; a longer one ends the connection.
+MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
+RECEIPTS_PER_MESSAGE_MAX: Final = 50_000
+ASKS_PER_MESSAGE_MAX: Final = 10_000
+
+#: How long a peer may be unreachable before the connection counts as lost.
+UNREACHABLE_S_MAX: Final = 10
+
+_PREFIX_BYTES: Final = 4
+
+#: (partition, seq, nonce)
+Ask = tuple[int, int, str]
+#: (partition, nonces in the order of their seqs, seq of the last of them)
+ReceiptGroup = tuple[int, list[str], int]
+
+
+class CopyHello(msgspec.Struct, tag="copy", array_like=True):
+    journal_id: str
+    positions: list[Ask]
+
+
+class Receipts(msgspec.Struct, tag="receipts", array_like=True):
+    groups: list[ReceiptGroup]
+
+
+class ServiceHello(msgspec.Struct, tag="service", array_like=True):
+    service_id: str
+
+
+class Asks(msgspec.Struct, tag="ask", array_like=True):
+    asks: list[Ask]
+
+
+class Recover(msgspec.Struct, tag="recover", array_like=True):
+    shard: str
+    reason: str
+
+
+class Written(msgspec.Struct, tag="written", array_like=True):
+    partitions: list[int]
+
+
+FromJournal = CopyHello | Receipts
+FromService = ServiceHello | Asks | Recover | Written
+
+decode_from_journal = msgspec.msgpack.Decoder[FromJournal](FromJournal).decode
+decode_from_service = msgspec.msgpack.Decoder[FromService](FromService).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def encode(message: FromJournal | FromService) -> bytes:
+    """The message with its length before it."""
+    body = _encode(message)
+    return len(body).to_bytes(_PREFIX_BYTES, "little") + body
+
+
+class MessageTooLong(Exception):
+    """The peer announces more than `MESSAGE_BYTES_MAX`."""
+
+
+class MessageBuffer:
+    """Bytes as they come from the socket, cut into messages."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[memoryview]:
+        """The bodies that are complete now. Raises `MessageTooLong`."""
+        source: bytes | bytearray = data
+        if self._rest:
+            self._rest += data
+            source, self._rest = self._rest, bytearray()
+        view = memoryview(source)
+        position = 0
+        while len(source) - position >= _PREFIX_BYTES:
+            start = position + _PREFIX_BYTES
+            length = int.from_bytes(view[position:start], "little")
+            if length > MESSAGE_BYTES_MAX:
+                raise MessageTooLong
+            if len(source) - start < length:
+                break
+            yield view[start : start + length]
+            position = start + length
+        if position == 0 and isinstance(source, bytearray):
+            view.release()
+            self._rest = source
+        else:
+            self._rest += view[position:]
+
+
+def notice_dead_peers(sock: socket.socket) -> None:
+    """Let the kernel end the connection when the peer's machine is gone without a word."""
+    for level, name, value in (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", UNREACHABLE_S_MAX // 2),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", UNREACHABLE_S_MAX // 2),
+        (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", UNREACHABLE_S_MAX * 1000),
+    ):
+        if hasattr(socket, name):
+            sock.setsockopt(level, getattr(socket, name), value)
