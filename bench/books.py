@@ -1,0 +1,75 @@
+"""Do the books add up? Every balance is read from Redis itself, past the engine."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from bench.cluster import Cluster, Place
+from wallet_engine.domain.ids import TRANSIT
+
+#: How long interrupted or unsettled transfers may take to end after the last answer.
+SETTLE_S_MAX: Final = 60.0
+_SCAN_COUNT: Final = 5_000
+
+
+@dataclass(slots=True)
+class Books:
+    """Sums over all partitions, in minor units; `unbalanced` names partitions that do not sum to 0 (G2)."""
+
+    users: Counter[str] = field(default_factory=Counter)
+    accounts: int = 0
+    transit: Counter[str] = field(default_factory=Counter)
+    system: Counter[str] = field(default_factory=Counter)
+    unbalanced: list[str] = field(default_factory=list)
+    open_entries: int = 0
+
+    def add(self, partition: int, currency: str, balances: Iterable[tuple[str, int]]) -> None:
+        """Count one balance hash."""
+        total = 0
+        for account, minor in balances:
+            total += minor
+            if account == TRANSIT:
+                self.transit[currency] += minor
+            elif account.startswith("@"):
+                self.system[currency] += minor
+            else:
+                self.users[currency] += minor
+                self.accounts += 1
+        if total:
+            self.unbalanced.append(f"partition {partition} sums to {total} {currency}")
+
+    def faults(self, expected: Mapping[str, int], accounts: int) -> list[str]:
+        """What is wrong, in words; `expected` is what the user accounts hold together."""
+        faults = list(self.unbalanced)
+        if self.open_entries:
+            faults.append(f"{self.open_entries} entries are still open")
+        faults += [f"{TRANSIT} holds {minor} {currency}" for currency, minor in self.transit.items() if minor]
+        if dict(self.users) != dict(expected):
+            faults.append(f"the accounts hold {dict(self.users)}, they were given {dict(expected)}")
+        if self.accounts != accounts:
+            faults.append(f"there are {self.accounts} accounts instead of {accounts}")
+        return faults
+
+
+def read_books(cluster: Cluster) -> Books:
+    """Wait until no entry is open, then add everything up."""
+    with cluster.places() as places:
+        books = Books(open_entries=_wait_settled(places))
+        for place in places:
+            listed = place.client.hget(place.keys.meta, "currencies")
+            for currency in filter(None, str(listed or "").split(",")):
+                scanned = place.client.hscan_iter(place.keys.balance(currency), count=_SCAN_COUNT)
+                # A scan of a hash that nobody changes may still name a field twice.
+                books.add(place.partition, currency, {name: int(value) for name, value in scanned}.items())
+        return books
+
+
+def _wait_settled(places: list[Place]) -> int:
+    deadline = time.monotonic() + SETTLE_S_MAX
+    while True:
+        left = sum(int(place.client.zcard(place.keys.open)) for place in places)
+        if left == 0 or time.monotonic() > deadline:
+            return left
+        time.sleep(0.1)

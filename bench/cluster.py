@@ -1,0 +1,248 @@
+"""A cluster of its own for a run: `wallet-engine dev` as a subprocess, in a folder that goes away afterwards."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+import msgspec
+import redis
+
+from wallet_engine.dev.binaries import find_zookeeper, system_redis
+from wallet_engine.dev.ports import free_port, port_is_free
+from wallet_engine.dev.state import DevState, StateFiles
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.topology import connect, find_primary
+from wallet_engine.routing.directory import Directory, open_directory
+from wallet_engine.routing.slots import tag_of
+
+READY_S_MAX: Final = 120.0
+STOP_S_MAX: Final = 40.0
+KILL_S_MAX: Final = 10.0
+_LOG_SHOWN_BYTES: Final = 3000
+_ROLES: Final = ("redis", "api", "journal", "zookeeper")
+
+Say = Callable[[str], None]
+
+
+class ClusterFailed(Exception):
+    """The cluster did not start, or is not what it has to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What to start."""
+
+    shards: int
+    partitions: int
+    apis: int
+    embedded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One partition in Redis: its key names and a client of the primary that holds them."""
+
+    partition: int
+    keys: PartitionKeys
+    client: redis.Redis
+
+
+def system_is_there() -> bool:
+    """Whether Redis and ZooKeeper are installed; without them the embedded ones are used."""
+    try:
+        system_redis()
+        find_zookeeper()
+    except ConfigError:
+        return False
+    return True
+
+
+class Cluster:
+    """A context manager: running inside, stopped and (unless `keep`) deleted afterwards, also after Ctrl-C."""
+
+    def __init__(self, shape: Shape, say: Say, *, folder: Path | None = None, keep: bool = False) -> None:
+        self.shape = shape
+        self.root = Path(tempfile.mkdtemp(prefix="wallet-bench-", dir=folder))
+        self.data_dir = self.root / "data"
+        self._say = say
+        self._keep = keep
+        self._port = _free_run(shape.apis)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._files = StateFiles(self.data_dir)
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.shape} {self.root}>"
+
+    def __enter__(self) -> "Cluster":
+        try:
+            self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    @property
+    def state(self) -> DevState:
+        """`dev.json` as it is now."""
+        state = self._files.read()
+        if state is None:
+            raise ClusterFailed("the cluster says nothing about its processes")
+        return state
+
+    @property
+    def api_addresses(self) -> list[str]:
+        """`host:port` of every API process."""
+        return [process.address for process in self.state.processes if process.role == "api"]
+
+    def pids(self) -> dict[str, list[int]]:
+        """Role -> process ids, replicas of Redis not included: their work is not the primaries'."""
+        found: dict[str, list[int]] = {role: [] for role in _ROLES}
+        for process in self.state.processes:
+            found.setdefault(process.role, []).append(process.pid)
+        if self._process is not None:
+            found["dev"] = [self._process.pid]
+        return found
+
+    def journal_bytes(self) -> int:
+        """Size of the journal folder."""
+        return sum(path.stat().st_size for path in (self.data_dir / "journal").rglob("*") if path.is_file())
+
+    def open_directory(self) -> Directory:
+        """The cluster's map; the caller closes it."""
+        zookeeper = self.state.zookeeper
+        return open_directory(zookeeper, None if zookeeper else self.data_dir / "map.json")
+
+    @contextlib.contextmanager
+    def primaries(self) -> Iterator[dict[str, redis.Redis]]:
+        """Shard -> a client of its primary, asked now."""
+        with contextlib.closing(self.open_directory()) as directory:
+            shards = directory.shards()
+        clients: dict[str, redis.Redis] = {}
+        try:
+            for name, shard in shards.items():
+                primary = find_primary(shard.nodes)
+                if primary is None:
+                    raise ClusterFailed(f"shard {name} has no primary")
+                clients[name] = connect(primary.address, timeout_s=30)
+            yield clients
+        finally:
+            for client in clients.values():
+                client.close()
+
+    @contextlib.contextmanager
+    def places(self) -> Iterator[list[Place]]:
+        """Every partition where it is now."""
+        with contextlib.closing(self.open_directory()) as directory:
+            placement = directory.partition_map()
+        with self.primaries() as clients:
+            count = len(placement.partitions)
+            yield [
+                Place(partition, PartitionKeys(tag_of(partition, count)), clients[entry.shard])
+                for partition, entry in enumerate(placement.partitions)
+            ]
+
+    def _start(self) -> None:
+        shape = self.shape
+        argv = [
+            *(sys.executable, "-m", "wallet_engine", "dev", "--data-dir", str(self.data_dir)),
+            *("--port", str(self._port), "--shards", str(shape.shards), "--replicas", "0"),
+            *("--partitions", str(shape.partitions), "--apis", str(shape.apis)),
+            *(("--embedded",) if shape.embedded else ()),
+        ]
+        self._say(
+            f"starting {shape.shards} shards, {shape.partitions} partitions, {shape.apis} API processes"
+        )
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
+        log = self.root / "dev.log"
+        with log.open("wb") as stderr:
+            # A session of its own: Ctrl-C is for this process, which then stops the cluster in order.
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=environ,
+                start_new_session=True,
+            )
+        timer = threading.Timer(READY_S_MAX, self._process.kill)
+        timer.start()
+        try:
+            assert self._process.stdout is not None
+            said = self._process.stdout.readline()
+        finally:
+            timer.cancel()
+        if not said.startswith(b"ready "):
+            raise ClusterFailed(f"the cluster did not start:\n{log.read_text()[-_LOG_SHOWN_BYTES:]}")
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            pids = self._known_pids()
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_S_MAX)
+            except subprocess.TimeoutExpired:
+                self._say("the cluster did not stop: killing its processes")
+                process.kill()
+                process.wait()
+                pids |= self._known_pids()
+            _kill(pids)
+            if process.stdout is not None:
+                process.stdout.close()
+        if self._keep:
+            self._say(f"kept {self.root}")
+        else:
+            shutil.rmtree(self.root, ignore_errors=True)
+
+    def _known_pids(self) -> set[int]:
+        try:
+            state = self._files.read()
+        except (OSError, msgspec.MsgspecError):
+            return set()
+        return {process.pid for process in state.processes} if state else set()
+
+
+def _kill(pids: set[int]) -> None:
+    """End what an orderly stop has left; nothing, as a rule."""
+    deadline = time.monotonic() + KILL_S_MAX
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            # The id may be another program's by now: only our own children's children run this code.
+            if b"wallet-bench-" in _command_line(pid):
+                os.kill(pid, signal.SIGKILL)
+    while any(b"wallet-bench-" in _command_line(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _command_line(pid: int) -> bytes:
+    """Command line and working directory: Redis is started in its folder and renames itself."""
+    try:
+        process = Path(f"/proc/{pid}")
+        return (process / "cmdline").read_bytes() + os.readlink(process / "cwd").encode()
+    except OSError:
+        return b""
+
+
+def _free_run(count: int) -> int:
+    """The first of `count` free ports in a row."""
+    while True:
+        first = free_port()
+        if all(port_is_free(first + offset) for offset in range(1, count)):
+            return first

@@ -1,0 +1,1 @@
+"""The three places where load can be put on: HTTP, the engine in this process, the script alone."""

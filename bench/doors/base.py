@@ -1,0 +1,29 @@
+"""What a run asks of a door."""
+
+from typing import Protocol
+
+from bench.cluster import Cluster
+from bench.recorder import Recorder
+from bench.workload import Pair
+
+
+class Door(Protocol):
+    """Callers in a closed loop: each sends its next request when the last one is answered."""
+
+    #: Where the CPU of the benchmark's own process is counted: `load`, or `api` when the engine runs in it.
+    own_role: str
+
+    @classmethod
+    def make(
+        cls, cluster: Cluster, recorder: Recorder, pairs: list[Pair], batch: int, callers: int, repeats: bool
+    ) -> "Door":
+        """A door that sends these transfers over and over in requests of `batch`."""
+
+    async def start(self) -> None:
+        """Connect, and set all callers going."""
+
+    async def stop(self) -> None:
+        """Send nothing new; return when everything sent is answered, and close."""
+
+    def figures(self) -> dict[str, float]:
+        """Counters of this door only, growing; a run reports what they grew by per second measured."""

@@ -1,0 +1,117 @@
+"""CPU of processes, steal and foreign load, from /proc (proc(5))."""
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+#: A foreign process is named when it takes more than this part of one core.
+BUSY_CORES_MIN: Final = 0.02
+BUSY_SHOWN_MAX: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessTimes:
+    """One line of /proc/<pid>/stat: the name, and CPU seconds (user and system, all threads)."""
+
+    name: str
+    cpu_s: float
+    started: int
+
+
+@dataclass(frozen=True, slots=True)
+class MachineTimes:
+    """The first line of /proc/stat, in ticks."""
+
+    total: int
+    steal: int
+
+
+def parse_process(stat: str) -> ProcessTimes:
+    """The name may hold anything, blanks and brackets too: fields are counted from the last `)`."""
+    head, _, tail = stat.rpartition(")")
+    fields = tail.split()
+    return ProcessTimes(
+        head.partition("(")[2], (int(fields[11]) + int(fields[12])) / _TICKS_PER_S, int(fields[19])
+    )
+
+
+def parse_machine(stat: str) -> MachineTimes:
+    """Columns: user nice system idle iowait irq softirq steal guest guest_nice; guest is counted within user."""
+    columns = [int(column) for column in stat.partition("\n")[0].split()[1:]]
+    return MachineTimes(sum(columns[:8]), columns[7])
+
+
+def process_times(proc: Path = Path("/proc")) -> dict[int, ProcessTimes]:
+    """Every process there is now."""
+    found = {}
+    for entry in proc.iterdir():
+        if entry.name.isdigit():
+            try:
+                found[int(entry.name)] = parse_process((entry / "stat").read_text("utf-8", "replace"))
+            except OSError:
+                continue  # it ended meanwhile
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """All that is read at both ends of the measured part."""
+
+    at_s: float
+    processes: Mapping[int, ProcessTimes]
+    machine: MachineTimes
+
+    @classmethod
+    def now(cls) -> "Moment":
+        machine = parse_machine(Path("/proc/stat").read_text())
+        return cls(time.perf_counter(), process_times(), machine)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What happened between two moments."""
+
+    seconds: float
+    #: role -> CPU seconds of its processes together
+    cpu_s: Mapping[str, float]
+    #: percent of the time of all cores that the hypervisor gave to others
+    steal_percent: float
+    load_average: float
+    #: other processes that were busy: `"name (pid)"` -> cores
+    others: Mapping[str, float]
+
+
+class ProcessReplaced(Exception):
+    """A process of the cluster died during the measured part: its CPU time cannot be told."""
+
+
+def usage(before: Moment, after: Moment, roles: Mapping[str, Iterable[int]]) -> Usage:
+    """`roles` names the processes that belong to the run. Raises `ProcessReplaced`."""
+    seconds = after.at_s - before.at_s
+    cpu_s: dict[str, float] = {}
+    ours: set[int] = set()
+    for role, pids in roles.items():
+        cpu_s[role] = 0.0
+        for pid in pids:
+            first, last = before.processes.get(pid), after.processes.get(pid)
+            if first is None or last is None or first.started != last.started:
+                raise ProcessReplaced(f"{role} process {pid} did not live through the measurement")
+            cpu_s[role] += last.cpu_s - first.cpu_s
+            ours.add(pid)
+    others = {}
+    for pid, last in after.processes.items():
+        if pid in ours:
+            continue
+        first = before.processes.get(pid)
+        same = first is not None and first.started == last.started
+        cores = (last.cpu_s - (first.cpu_s if first is not None and same else 0.0)) / seconds
+        if cores >= BUSY_CORES_MIN:
+            others[f"{last.name} ({pid})"] = round(cores, 2)
+    busiest = sorted(others.items(), key=lambda item: -item[1])[:BUSY_SHOWN_MAX]
+    ticks = after.machine.total - before.machine.total
+    steal = 100 * (after.machine.steal - before.machine.steal) / ticks if ticks else 0.0
+    return Usage(seconds, cpu_s, round(steal, 2), round(os.getloadavg()[0], 2), dict(busiest))

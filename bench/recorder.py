@@ -1,0 +1,67 @@
+"""What the doors count while the callers run."""
+
+from typing import Final, NamedTuple
+
+from bench.histogram import Histogram
+
+#: Unexpected answers kept to be shown.
+_SHOWN_MAX: Final = 5
+
+
+class Counts(NamedTuple):
+    """Answers of the measured part; `transfers` includes the declined and the repeated ones."""
+
+    requests: int
+    transfers: int
+    declined: int
+    repeated: int
+
+
+class Recorder:
+    """Counts answers. `reset` starts the measured part and `freeze` ends it; the totals go on."""
+
+    def __init__(self) -> None:
+        self.latency = Histogram()
+        self.requests = 0
+        self.transfers = 0
+        self.declined = 0
+        self.repeated = 0
+        #: Of the whole run, warm-up and end included.
+        self.total_transfers = 0
+        self.total_repeated = 0
+        self.unexpected = 0
+        self.unexpected_shown: list[str] = []
+        self._frozen = False
+
+    def __repr__(self) -> str:
+        return f"<Recorder transfers={self.transfers} unexpected={self.unexpected}>"
+
+    def reset(self) -> None:
+        """The measured part begins now."""
+        self.latency = Histogram()
+        self.requests = self.transfers = self.declined = self.repeated = 0
+
+    def freeze(self) -> Counts:
+        """The measured part ends now: what it counted."""
+        self._frozen = True
+        return Counts(self.requests, self.transfers, self.declined, self.repeated)
+
+    def answered(self, latency_s: float, transfers: int, declined: int, *, repeated: bool = False) -> None:
+        """One request was answered as it had to be; `transfers` includes the declined ones."""
+        self.total_transfers += transfers
+        if repeated:
+            self.total_repeated += transfers
+        if self._frozen:
+            return
+        self.latency.record(latency_s)
+        self.requests += 1
+        self.transfers += transfers
+        self.declined += declined
+        if repeated:
+            self.repeated += transfers
+
+    def surprised(self, text: str) -> None:
+        """An answer that is neither success nor a decline that had to come."""
+        self.unexpected += 1
+        if len(self.unexpected_shown) < _SHOWN_MAX:
+            self.unexpected_shown.append(text[:300])

@@ -1,0 +1,155 @@
+"""One run from accounts to figures: warm up, measure, stop, check the books."""
+
+import asyncio
+import gc
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from bench.books import read_books
+from bench.cluster import Cluster, Say
+from bench.doors.base import Door
+from bench.doors.engine import EngineDoor
+from bench.doors.http import HttpDoor
+from bench.doors.script import ScriptDoor
+from bench.funding import engine_of, fund_accounts, funds_total, open_accounts
+from bench.machine import commit, file_system, machine
+from bench.measure import Moment, usage
+from bench.recorder import Counts, Recorder
+from bench.redis_figures import RedisFigures, read_figures, read_trimmed
+from bench.report import Figures, Plan, Result
+from bench.ring import ring_size
+from bench.workload import CURRENCY, draw
+
+DOORS: Final[Mapping[str, type[Door]]] = {"http": HttpDoor, "engine": EngineDoor, "script": ScriptDoor}
+PROGRESS_S: Final = 5.0
+#: The last settles leave an engine a tenth of a second after the last answer.
+SETTLES_S: Final = 0.3
+
+
+class Refused(Exception):
+    """There is nothing to report: the books do not add up, or an answer was not as it had to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Accounts that are open and funded, and what each takes of Redis's memory."""
+
+    accounts: int
+    bytes_per_account: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What is read at both ends of the measured part."""
+
+    moment: Moment
+    redis: RedisFigures
+    journal_bytes: int
+    door: dict[str, float]
+
+
+async def prepare(cluster: Cluster, accounts: int, say: Say) -> Prepared:
+    """Open and fund the accounts of all runs on this cluster. Raises `SetupFailed`."""
+    before = await asyncio.to_thread(read_figures, cluster)
+    async with engine_of(cluster) as (engine, wallet):
+        await open_accounts(engine, accounts, say)
+        after = await asyncio.to_thread(read_trimmed, cluster)
+        await fund_accounts(wallet, accounts, say)
+        await asyncio.sleep(SETTLES_S)
+    return Prepared(accounts, (after.memory_bytes - before.memory_bytes) / accounts)
+
+
+async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) -> Result:
+    """Run the plan. Raises `Refused`, `ProcessReplaced`, and `ValueError` for a plan that cannot be."""
+    say(f"{plan.name}, seed {plan.seed}: preparing requests")
+    rng, count = Random(plan.seed), ring_size(plan.batch) * plan.batch
+    pairs = draw(plan.workload, count, prepared.accounts, cluster.shape.partitions, rng)
+    recorder = Recorder()
+    repeats = plan.workload == "repeats"
+    door = DOORS[plan.door].make(cluster, recorder, pairs, plan.batch, plan.callers, repeats)
+    del pairs
+    gc.collect()
+    gc.freeze()  # what was prepared lives as long as the run
+    roles = cluster.pids()
+    roles["load"] = []
+    if door.own_role == "api":
+        roles["standby"] = roles["api"]  # the API processes idle while the engine runs here
+        roles["api"] = []
+    roles[door.own_role] = [os.getpid()]
+    begun = await asyncio.to_thread(read_trimmed, cluster)
+    try:
+        await door.start()
+        await asyncio.sleep(plan.warmup_s)
+        before = await _begin(cluster, door, recorder)
+        await _watch(recorder, plan.seconds, say)
+        after, counts = await _end(cluster, door, recorder)
+    finally:
+        await door.stop()
+        gc.unfreeze()
+    await asyncio.to_thread(_check, cluster, recorder, prepared.accounts)
+    ended = await asyncio.to_thread(read_trimmed, cluster)
+    spent = usage(before.moment, after.moment, roles)
+    if not counts.transfers:
+        raise Refused("nothing was answered in the measured time")
+    new = recorder.total_transfers - recorder.total_repeated
+    figures = Figures(
+        seconds=spent.seconds,
+        counts=counts,
+        latency_ms=recorder.latency.summary_ms(),
+        usage=spent,
+        redis_usec=after.redis.usec_since(before.redis),
+        redis_version=after.redis.version,
+        journal_bytes=after.journal_bytes - before.journal_bytes,
+        door={name: value - before.door.get(name, 0.0) for name, value in after.door.items()},
+        bytes_per_account=prepared.bytes_per_account,
+        bytes_per_remembered=(ended.memory_bytes - begun.memory_bytes) / new if new else 0.0,
+    )
+    return Result(
+        plan=plan,
+        shape=cluster.shape,
+        accounts=prepared.accounts,
+        figures=figures,
+        machine=machine(),
+        journal_file_system=file_system(cluster.data_dir),
+        commit=commit(),
+    )
+
+
+async def _begin(cluster: Cluster, door: Door, recorder: Recorder) -> _Reading:
+    """Redis is asked first: counts, clock and CPU are read in one moment."""
+    redis = await asyncio.to_thread(read_figures, cluster)
+    written, counted, moment = cluster.journal_bytes(), door.figures(), Moment.now()
+    recorder.reset()
+    return _Reading(moment, redis, written, counted)
+
+
+async def _end(cluster: Cluster, door: Door, recorder: Recorder) -> tuple[_Reading, Counts]:
+    """Redis is asked last."""
+    counts, moment = recorder.freeze(), Moment.now()
+    written, counted = cluster.journal_bytes(), door.figures()
+    return _Reading(moment, await asyncio.to_thread(read_figures, cluster), written, counted), counts
+
+
+async def _watch(recorder: Recorder, seconds: float, say: Say) -> None:
+    began = time.perf_counter()
+    while (left := began + seconds - time.perf_counter()) > 0:
+        await asyncio.sleep(min(left, PROGRESS_S))
+        rate = recorder.transfers / (time.perf_counter() - began)
+        say(f"{rate:,.0f} transfers/s, p50 {recorder.latency.percentile_ms(50):.1f} ms")
+        if recorder.unexpected:
+            break
+
+
+def _check(cluster: Cluster, recorder: Recorder, accounts: int) -> None:
+    faults = read_books(cluster).faults({CURRENCY: funds_total(accounts)}, accounts)
+    if recorder.unexpected:
+        shown = "; ".join(recorder.unexpected_shown)
+        faults.append(
+            f"{recorder.unexpected} answers were neither success nor a decline that had to come: {shown}"
+        )
+    if faults:
+        raise Refused("; ".join(faults))
