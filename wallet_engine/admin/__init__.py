@@ -1,0 +1,17 @@
+"""`wallet-admin`: what an operator asks of a cluster, and does to it, from a command line.
+
+cli           the list of verbs; each verb is one module that reads flags and prints
+session       flags that every verb takes, and how a verb answers: tables or one JSON document
+nodes         one Redis node, seen by a client that trusts nothing it did not ask
+journals      which journal directory to read, and what a journal process says is durable
+
+init          verb   placement     decides whether the slots lie as the partitions need them
+status        verb   survey        asks everything once
+verify        verb   verification  joins image, fold and comparison
+                     image         what Redis holds, read in parts that each are true at one sequence number
+                     fold          what the journal says, one pass over all partitions
+                     comparison    the two against each other
+balance       verb   history       a balance at a past sequence number or instant
+
+A verb prints and decides nothing; the modules beside it decide and print nothing.
+"""

@@ -1,0 +1,40 @@
+"""`wallet-admin VERB …`: composes the verbs, which are imported when they are run."""
+
+import logging
+
+import click
+
+from wallet_engine.telemetry.flags import Verb, VerbGroup
+
+
+@click.group(
+    cls=VerbGroup,
+    verbs={
+        "init": Verb("wallet_engine.admin.init:init", "Write down a new cluster."),
+        "status": Verb("wallet_engine.admin.status:status", "Show shards, partitions, journals, services."),
+        "verify": Verb("wallet_engine.admin.verify:verify", "Prove that Redis holds what the journal says."),
+        "balance": Verb("wallet_engine.admin.balance:balance", "Show a balance, now or in the past."),
+    },
+)
+@click.version_option(package_name="wallet-engine")
+def main() -> None:
+    """Look after a wallet cluster: set it up, look at it, prove it right, ask for any past balance.
+
+    Where the cluster is written down is given by --zookeeper or --map-file. Flags may stand before or after
+    the verb, and each may be given as an environment variable: --zookeeper as WALLET_ZOOKEEPER.
+
+    \b
+    EXIT STATUS
+      0  done, and all is well
+      1  it failed, or something is wrong; one line on standard error says what to do
+      2  the command line is not understood
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181,zk2:2181 status
+      wallet-admin --map-file data/map.json verify --json
+      WALLET_ZOOKEEPER=zk1:2181 wallet-admin balance alice USD --at 2026-11-21T10:00:00Z
+    """
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())  # what an operator must know is in the answer, not in a log

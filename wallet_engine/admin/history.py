@@ -1,0 +1,157 @@
+"""A balance at a past sequence number or instant: the fold of what the journal held then."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from wallet_engine.admin.fold import JournalFold
+from wallet_engine.domain.errors import ConfigError, Corruption
+from wallet_engine.domain.ids import is_system
+from wallet_engine.routing.slots import partition_of
+
+_seq_match = re.compile(r"[0-9]{1,16}\Z").match
+_instant_match = re.compile(
+    r"\d{4}-\d\d-\d\d(?:[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d\d:\d\d)?)?\Z", re.ASCII
+).match
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class AtSeq:
+    """After the entry with this sequence number."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class AtTime:
+    """After all entries of this instant (Unix milliseconds) and before."""
+
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PastBalance:
+    """`partition` and `seq` are None for a system account, which is in every partition."""
+
+    account: str
+    currency: str
+    balance_minor: int
+    partition: int | None
+    seq: int | None
+    #: The instant asked for, else that of the last entry that counts.
+    time_ms: int
+
+
+def parse_at(text: str) -> AtSeq | AtTime:
+    """Digits are a sequence number, the rest is RFC 3339; without an offset it is UTC. Raises `ConfigError`."""
+    if _seq_match(text):
+        return AtSeq(int(text))
+    try:
+        if not _instant_match(text):
+            raise ValueError(text)
+        instant = datetime.fromisoformat(text.upper())
+        if instant.tzinfo is None:
+            instant = instant.replace(tzinfo=UTC)
+        since = instant - _EPOCH
+    except (ValueError, OverflowError):
+        raise ConfigError(
+            f"--at {text!r} is neither a sequence number (120) nor a time (2026-11-21T10:00:00Z)"
+        ) from None
+    return AtTime(since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000)
+
+
+def time_text(time_ms: int) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    seconds, millis = divmod(time_ms, 1000)
+    instant = datetime.fromtimestamp(seconds, UTC)
+    return f"{instant:%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
+
+
+def past_balance(
+    journal: Path,
+    partitions: int,
+    account: str,
+    currency: str,
+    at: AtSeq | AtTime | None,
+    durable: dict[int, int] | None = None,
+) -> PastBalance:
+    """The balance as the journal had it; without `at`, as far as it goes.
+
+    `durable` (partition -> seq) says how far that is; None for everything that can be read. Raises `ConfigError`
+    when the account, or the sequence number, was not there, `Corruption` when the journal is damaged.
+    """
+    if is_system(account):
+        if isinstance(at, AtSeq):
+            raise ConfigError(
+                f"{account} is a system account, part of every partition: a sequence number says nothing "
+                f"about it, give a time to --at"
+            )
+        return _system_balance(journal, partitions, account, currency, at, durable)
+    partition = partition_of(account, partitions)
+    fold = JournalFold(journal)
+    fold.run(
+        partitions={partition},
+        end=_end(partition, at, durable),
+        until_ms=at.time_ms if isinstance(at, AtTime) else None,
+    )
+    if isinstance(at, AtSeq) and fold.sound and fold.seq(partition) < at.seq:
+        raise ConfigError(
+            f"seq {at.seq} is not in the journal: partition {partition} ({account}) ends at seq "
+            f"{fold.seq(partition)}"
+        )
+    _check(fold)
+    state = fold.states.get(partition)
+    minor = None if state is None else state.balance(account, currency)
+    if state is None or minor is None:
+        raise ConfigError(_unknown(account, currency, partition, at))
+    time_ms = at.time_ms if isinstance(at, AtTime) else state.clock
+    return PastBalance(account, currency, minor, partition, state.seq, time_ms)
+
+
+def _system_balance(
+    journal: Path,
+    partitions: int,
+    account: str,
+    currency: str,
+    at: AtTime | None,
+    durable: dict[int, int] | None,
+) -> PastBalance:
+    fold = JournalFold(journal)
+    end = None if durable is None or at is not None else {p: durable.get(p, 0) for p in range(partitions)}
+    fold.run(end=end, until_ms=None if at is None else at.time_ms)
+    _check(fold)
+    states = fold.states.values()
+    total = sum(state.balances.get(currency, {}).get(account, 0) for state in states)
+    if not any(account in state.balances.get(currency, {}) for state in states):
+        raise ConfigError(f"no {currency} ever moved on {account}{_when(at)}")
+    newest_ms = max(state.clock for state in states)
+    return PastBalance(account, currency, total, None, None, newest_ms if at is None else at.time_ms)
+
+
+def _end(partition: int, at: AtSeq | AtTime | None, durable: dict[int, int] | None) -> dict[int, int] | None:
+    if isinstance(at, AtSeq):
+        return {partition: at.seq}
+    if at is None and durable is not None:
+        return {partition: durable.get(partition, 0)}
+    return None
+
+
+def _check(fold: JournalFold) -> None:
+    """A balance from a journal that does not fit together would be a guess."""
+    if not fold.sound:
+        why = fold.damage or next(iter(fold.broken.values()))
+        raise Corruption(f"the journal is damaged, see wallet-admin verify --offline: {why}")
+
+
+def _unknown(account: str, currency: str, partition: int, at: AtSeq | AtTime | None) -> str:
+    return f"{account} has no {currency} account in partition {partition}{_when(at)}"
+
+
+def _when(at: AtSeq | AtTime | None) -> str:
+    if at is None:
+        return ""
+    return f" at seq {at.seq}" if isinstance(at, AtSeq) else f" at {time_text(at.time_ms)}"

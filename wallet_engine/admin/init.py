@@ -1,0 +1,130 @@
+"""`wallet-admin init`: write down a new cluster, after looking at every node of it."""
+
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from wallet_engine.admin.nodes import look_at_all, memory_text, slots_text
+from wallet_engine.admin.placement import PlannedShard, parse_shard, plan_shards
+from wallet_engine.admin.session import Session, admin_command, plain_console
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.topology import check_settings
+from wallet_engine.routing.model import ClusterConfig, PartitionMap, by_name, spread
+
+_HOUR_MS = 3600 * 1000
+
+
+@click.command()
+@admin_command
+@click.option(
+    "--shard",
+    metavar="NAME=HOST:PORT[,HOST:PORT…]",
+    multiple=True,
+    required=True,
+    help="A Redis primary with its replicas, in any order; once for each shard.",
+)
+@click.option(
+    "--partitions", type=int, default=64, show_default=True, help="A power of two; can never be changed."
+)
+@click.option(
+    "--retention-hours",
+    type=int,
+    default=24,
+    show_default=True,
+    help="How long a transaction id is remembered at least; 24 or more.",
+)
+@click.option(
+    "--journal-quorum",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Journal copies that must have an entry on disk before it is answered.",
+)
+def init(
+    session: Session,
+    shard: tuple[str, ...],
+    partitions: int,
+    retention_hours: int,
+    journal_quorum: int,
+) -> None:
+    """Write down a new cluster: its shards, its partitions and where each of them is.
+
+    The Redis Cluster has to be there already, its nodes introduced to each other and all slots assigned.
+    Partition p of P owns the slots p*16384/P to (p+1)*16384/P-1; the partitions are spread over the shards in
+    the order in which these are given, in contiguous ranges. Nothing is changed in Redis: when slots lie
+    elsewhere, the message names them.
+
+    Every node must be in cluster mode and have maxmemory-policy noeviction. The plan is shown before anything
+    is written, and the question whether to go on is answered beforehand by --yes.
+
+    A cluster can be written down once. A second init fails and changes nothing.
+
+    \b
+    EXAMPLES
+      wallet-admin init --zookeeper zk1:2181 --shard s1=r1:6379,r4:6379 --shard s2=r2:6379,r5:6379
+      wallet-admin init --map-file map.json --shard s1=127.0.0.1:7001 --partitions 16 --yes --json
+    """
+    if retention_hours < 24:
+        raise ConfigError(f"--retention-hours must be at least 24: {retention_hours}")
+    config = ClusterConfig(partitions, retention_hours * _HOUR_MS, journal_quorum)
+    shards = tuple(by_name(map(parse_shard, shard)).values())
+    placement = spread(partitions, [shard.name for shard in shards])
+    with session.directory() as directory:
+        if directory.initialised:
+            raise ConfigError(
+                "there is an initialised cluster already, left as it is: see wallet-admin status"
+            )
+        addresses = [address for shard in shards for address in shard.nodes]
+        for address in addresses:
+            check_settings(address)
+        planned = plan_shards(shards, placement, look_at_all(addresses))
+        if not session.yes:
+            _show(plain_console(stderr=True), config, planned, "The cluster to be")
+            session.confirm("Write it down?")
+        directory.initialise(config, shards, placement)
+        stored = directory.config()
+        document = _document(stored, directory.partition_map(), planned)
+    session.answer(document, lambda console: _show(console, stored, planned, "The cluster is written down"))
+
+
+def _document(config: ClusterConfig, stored: PartitionMap, planned: list[PlannedShard]) -> dict[str, Any]:
+    return {
+        "initialised": True,
+        "partitions": config.partitions,
+        "retention_hours": config.retention_ms // _HOUR_MS,
+        "journal_quorum": config.journal_quorum,
+        "map_version": stored.version,
+        "shards": [
+            {
+                "name": shard.shard.name,
+                "primary": shard.primary.address,
+                "nodes": list(shard.shard.nodes),
+                "partitions": list(stored.partitions_of(shard.shard.name)),
+                "slots": [f"{slots.start}-{slots.stop - 1}" for slots in shard.slots],
+            }
+            for shard in planned
+        ],
+    }
+
+
+def _show(console: Console, config: ClusterConfig, planned: list[PlannedShard], title: str) -> None:
+    table = Table("shard", "primary", "other nodes", "partitions", "slots", "keys", "memory", title=title)
+    for shard in planned:
+        span = f"{shard.partitions[0]}-{shard.partitions[-1]}" if shard.partitions else "none"
+        others = [address for address in shard.shard.nodes if address != shard.primary.address]
+        table.add_row(
+            shard.shard.name,
+            shard.primary.address,
+            "\n".join(others) or "-",
+            span,
+            slots_text(shard.slots),
+            str(shard.primary.keys),
+            memory_text(shard.primary.used_memory_bytes),
+        )
+    console.print(table)
+    console.print(
+        f"{config.partitions} partitions, transaction ids remembered for {config.retention_ms // _HOUR_MS} h, "
+        f"answers after {config.journal_quorum} journal {'copy' if config.journal_quorum == 1 else 'copies'}"
+    )

@@ -1,0 +1,101 @@
+"""One Redis node as it describes itself, for `init` and `status`."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.topology import NodeView, connect, parse_myself
+
+#: Nodes asked at the same time.
+ASKED_AT_ONCE_MAX: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """What a node answered; everything but `address` and `trouble` is empty when it did not."""
+
+    address: str
+    #: Why it could not be asked; "" when it answered.
+    trouble: str = ""
+    view: NodeView | None = None
+    cluster_ok: bool = False
+    #: `host:port` of the primary that a replica follows, and whether the link to it is up.
+    follows: str | None = None
+    link_up: bool = True
+    used_memory_bytes: int | None = None
+    #: 0 when the node has no limit.
+    maxmemory_bytes: int | None = None
+    keys: int = 0
+
+    @property
+    def reachable(self) -> bool:
+        return not self.trouble
+
+    @property
+    def role(self) -> str | None:
+        """`primary`, `replica`, or None when the node does not answer."""
+        if self.view is None:
+            return None
+        return "primary" if self.view.is_primary else "replica"
+
+
+def look_at(address: str) -> NodeState:
+    """Ask one node. Never raises for what the node does or does not answer."""
+    client = connect(address)
+    try:
+        info = client.info("everything")
+        view = parse_myself(address, str(client.execute_command("CLUSTER", "NODES")))  # type: ignore[no-untyped-call]
+        state = str(client.execute_command("CLUSTER", "INFO"))  # type: ignore[no-untyped-call]
+    except (RedisError, OSError, ConfigError, ValueError) as error:
+        return NodeState(address, trouble=" ".join(str(error).split()) or type(error).__name__)
+    finally:
+        client.close()
+    master = f"{info['master_host']}:{info['master_port']}" if "master_host" in info else None
+    return NodeState(
+        address,
+        view=view,
+        cluster_ok="cluster_state:ok" in state,
+        follows=master,
+        link_up=info.get("master_link_status", "up") == "up",
+        used_memory_bytes=int(info["used_memory"]),
+        maxmemory_bytes=int(info["maxmemory"]),
+        keys=int(info.get("db0", {}).get("keys", 0)),
+    )
+
+
+def look_at_all(addresses: Iterable[str]) -> dict[str, NodeState]:
+    """address -> what it answered, asked side by side so that dead nodes cost one timeout together."""
+    wanted = list(addresses)
+    if not wanted:
+        return {}
+    with ThreadPoolExecutor(min(ASKED_AT_ONCE_MAX, len(wanted))) as pool:
+        return dict(zip(wanted, pool.map(look_at, wanted), strict=True))
+
+
+def primary_of(nodes: Iterable[NodeState]) -> NodeState | None:
+    """The primary among the nodes of one shard: `topology.find_primary`, for nodes already asked."""
+    claims = [(node, node.view) for node in nodes if node.view is not None and node.view.is_primary]
+    owners = [claim for claim in claims if claim[1].slots] or claims
+    return max(owners, key=lambda claim: claim[1].config_epoch, default=(None, None))[0]
+
+
+def memory_text(used_bytes: int | None) -> str:
+    """`12.3 MiB`."""
+    if used_bytes is None:
+        return "-"
+    value, unit = float(used_bytes), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def slots_text(ranges: Iterable[range]) -> str:
+    """`0-5460, 7000`; `none` for no slots."""
+    parts = (f"{r.start}-{r.stop - 1}" if len(r) > 1 else f"{r.start}" for r in ranges)
+    return ", ".join(parts) or "none"

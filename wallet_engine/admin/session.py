@@ -1,0 +1,110 @@
+"""The flags that every verb takes, and the two ways in which a verb answers."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from wallet_engine.domain.errors import WalletError
+from wallet_engine.routing.directory import Directory, open_directory
+
+P = ParamSpec("P")
+
+#: A verb's answer: what `--json` prints.
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run of one verb."""
+
+    zookeeper: str | None
+    map_file: Path | None
+    json: bool
+    yes: bool
+
+    @contextmanager
+    def directory(self) -> Iterator[Directory]:
+        """The directory that the flags name. Raises `ConfigError` when none, or both, are given."""
+        directory = open_directory(self.zookeeper, self.map_file)
+        try:
+            yield directory
+        finally:
+            directory.close()
+
+    @property
+    def names_directory(self) -> bool:
+        return bool(self.zookeeper or self.map_file)
+
+    def answer(self, document: Document, show: Callable[[Console], object]) -> None:
+        """Print the document, or have `show` print it for people. Called once in every run."""
+        if self.json:
+            click.echo(msgspec.json.encode(document))
+        else:
+            show(plain_console())
+
+    def confirm(self, question: str) -> None:
+        """Ask, unless `--yes`; ends the command with status 1 when the answer is no, or cannot be given."""
+        if not self.yes:
+            click.confirm(question, abort=True, err=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Bars on standard error when that is a terminal, else nothing."""
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+            yield progress
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """Prints text as it is: account ids may look like markup or emoji codes."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def admin_command(verb: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
+    """Give a verb the flags `--zookeeper`, `--map-file`, `--json` and `--yes`, as its `Session`.
+
+    With `--json` a failure is a document too: `{"error": "…"}`, beside the line on standard error.
+    """
+
+    @click.option(
+        "--zookeeper", metavar="HOST:PORT,…", help="ZooKeeper ensemble that holds the cluster's map."
+    )
+    @click.option(
+        "--map-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Local file in ZooKeeper's place (embedded mode).",
+    )
+    @click.option("--json", is_flag=True, help="Print exactly one JSON document.")
+    @click.option("--yes", is_flag=True, help="Ask no question.")
+    @functools.wraps(verb)
+    def command(
+        zookeeper: str | None,
+        map_file: Path | None,
+        json: bool,
+        yes: bool,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        session = Session(zookeeper, map_file, json, yes)
+        try:
+            verb(session, *args, **kwargs)
+        except WalletError as error:
+            if json:
+                click.echo(msgspec.json.encode({"error": " ".join(str(error).split())}))
+            raise
+
+    return command

@@ -1,0 +1,192 @@
+"""`wallet-admin status`: the cluster at one look."""
+
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from wallet_engine.admin.nodes import NodeState, memory_text
+from wallet_engine.admin.session import Session, admin_command
+from wallet_engine.admin.survey import JournalState, PartitionStatus, ShardState, Survey, survey
+
+
+@click.command()
+@admin_command
+def status(session: Session) -> None:
+    """Show shards, partitions, journal copies and API processes.
+
+    Shards with every node, whether it answers, and its memory. Partitions with their shard, the epoch of the
+    map, the sequence number in Redis, and their state: live (serving), recovering, moving, absent (Redis holds
+    nothing of it; the journal process restores it), unreachable. Journal copies with how many entries they are
+    behind Redis; API processes with their address.
+
+    The answer is what each part says at the moment. A part that does not answer is shown as such, and is no
+    failure of this command.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 status
+      wallet-admin --map-file data/map.json status --json
+    """
+    with session.directory() as directory:
+        found = survey(directory)
+    session.answer(_document(found), lambda console: _show(console, found))
+
+
+def _document(found: Survey) -> dict[str, Any]:
+    return {
+        "config": {
+            "partitions": found.config.partitions,
+            "retention_ms": found.config.retention_ms,
+            "journal_quorum": found.config.journal_quorum,
+        },
+        "map_version": found.map_version,
+        "shards": [_shard_document(state) for state in found.shards],
+        "partitions": [_partition_document(status) for status in found.partitions],
+        "journals": [_journal_document(state) for state in found.journals],
+        "services": [
+            {"service_id": info.service_id, "address": info.address, "pid": info.pid}
+            for info in found.services
+        ],
+        "warnings": warnings_of(found),
+    }
+
+
+def _shard_document(state: ShardState) -> dict[str, Any]:
+    return {
+        "name": state.shard.name,
+        "primary": None if state.primary is None else state.primary.address,
+        "reachable": state.primary is not None,
+        "used_memory_bytes": None if state.primary is None else state.primary.used_memory_bytes,
+        "nodes": [
+            {
+                "address": node.address,
+                "role": node.role,
+                "reachable": node.reachable,
+                "error": node.trouble or None,
+                "used_memory_bytes": node.used_memory_bytes,
+                "maxmemory_bytes": node.maxmemory_bytes,
+                "link_up": node.link_up if node.role == "replica" else None,
+            }
+            for node in state.nodes
+        ],
+    }
+
+
+def _partition_document(status: PartitionStatus) -> dict[str, Any]:
+    return {
+        "partition": status.partition,
+        "shard": status.shard,
+        "epoch": status.epoch,
+        "seq": status.seq,
+        "state": status.state,
+        "redis_epoch": status.redis_epoch,
+        "open_entries": status.open_entries,
+    }
+
+
+def _journal_document(state: JournalState) -> dict[str, Any]:
+    durable = None if state.durable is None else {str(p): seq for p, seq in sorted(state.durable.items())}
+    return {
+        "journal_id": state.info.journal_id,
+        "address": state.info.address,
+        "host": state.info.host,
+        "directory": state.info.directory,
+        "pid": state.info.pid,
+        "reachable": state.durable is not None,
+        "lag_entries": state.lag_entries,
+        "durable_seqs": durable,
+    }
+
+
+def warnings_of(found: Survey) -> list[str]:
+    """What a person should look at, one sentence each."""
+    said = [f"shard {s.shard.name} has no primary that answers" for s in found.shards if s.primary is None]
+    for state in found.shards:
+        if state.primary is not None:
+            dead = [node.address for node in state.nodes if not node.reachable]
+            said += [f"{address} of shard {state.shard.name} does not answer" for address in dead]
+    resting = [p.partition for p in found.partitions if p.state not in ("live", "moving", "unreachable")]
+    if resting:
+        said.append(f"partitions not serving: {_ranges(resting)}")
+    reachable = sum(state.durable is not None for state in found.journals)
+    if reachable < found.config.journal_quorum:
+        said.append(
+            f"{reachable} journal copies answer, {found.config.journal_quorum} are needed: "
+            f"no transfer is answered until wallet-engine journal runs"
+        )
+    for journal in found.journals:
+        if journal.durable is None:
+            said.append(f"journal {journal.info.journal_id} at {journal.info.address} does not answer")
+    if not found.services:
+        said.append("no API process is registered: start wallet-engine serve")
+    return said
+
+
+def _show(console: Console, found: Survey) -> None:
+    shards = Table("shard", "node", "role", "memory", "limit", title="Shards", title_justify="left")
+    for state in found.shards:
+        for node in state.nodes:
+            name = state.shard.name if node is state.nodes[0] else ""
+            shards.add_row(name, node.address, _role(node, state), *_memory(node))
+    console.print(shards)
+
+    partitions = Table(title="Partitions", title_justify="left")
+    for heading in ("partition", "shard", "epoch", "seq", "open", "state"):
+        right = heading in ("partition", "epoch", "seq", "open")
+        partitions.add_column(heading, justify="right" if right else "left")
+    for status in found.partitions:
+        numbers = ("-" if n is None else str(n) for n in (status.seq, status.open_entries))
+        partitions.add_row(str(status.partition), status.shard, str(status.epoch), *numbers, _state(status))
+    console.print(partitions)
+
+    journals = Table("journal", "address", "lag", "directory", title="Journal copies", title_justify="left")
+    for journal in found.journals:
+        lag = "does not answer" if journal.durable is None else _lag(journal)
+        where = f"{journal.info.host}:{journal.info.directory}"
+        journals.add_row(journal.info.journal_id, journal.info.address, lag, where)
+    console.print(journals)
+
+    services = Table("API process", "address", "pid", title="API processes", title_justify="left")
+    for info in found.services:
+        services.add_row(info.service_id, info.address, str(info.pid))
+    console.print(services)
+    for warning in warnings_of(found):
+        console.print(f"! {warning}", style="bold")
+
+
+def _role(node: NodeState, state: ShardState) -> str:
+    if not node.reachable:
+        return "does not answer"
+    if node.role == "replica":
+        return "replica" if node.link_up else "replica, link down"
+    return "primary" if node is state.primary else "primary of nothing"
+
+
+def _memory(node: NodeState) -> tuple[str, str]:
+    limit = memory_text(node.maxmemory_bytes) if node.maxmemory_bytes else "-"
+    return memory_text(node.used_memory_bytes), limit
+
+
+def _state(status: PartitionStatus) -> str:
+    if status.redis_epoch is not None and status.redis_epoch != status.epoch and status.state == "live":
+        return f"live under epoch {status.redis_epoch}"
+    return status.state
+
+
+def _lag(journal: JournalState) -> str:
+    if journal.lag_entries is None:
+        return "unknown"
+    return "none" if not journal.lag_entries else f"{journal.lag_entries:,} entries"
+
+
+def _ranges(numbers: list[int]) -> str:
+    """`0-3, 7`"""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and spans[-1][1] == number - 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(f"{a}-{b}" if a != b else f"{a}" for a, b in spans)

@@ -1,0 +1,168 @@
+"""The whole cluster, asked once: shards and nodes, partitions, journal copies, API processes.
+
+What does not answer is reported as such; only the directory has to be there.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from wallet_engine.admin.journals import durable_seqs
+from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX, NodeState, look_at_all, primary_of
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.topology import connect
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import ClusterConfig, JournalInfo, PartitionMap, ServiceInfo, Shard
+from wallet_engine.routing.slots import tag_of
+
+
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """A shard with its nodes in the order of the directory; `primary` is None when none answers."""
+
+    shard: Shard
+    primary: NodeState | None
+    nodes: tuple[NodeState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatus:
+    """`state` is what `meta` says, `absent` without one, `unreachable` when Redis does not tell."""
+
+    partition: int
+    shard: str
+    #: Of the map; Redis serves under `redis_epoch`.
+    epoch: int
+    seq: int | None
+    state: str
+    redis_epoch: int | None
+    open_entries: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalState:
+    """A live copy. `lag_entries` counts what Redis has and it has not; None when one of them does not tell."""
+
+    info: JournalInfo
+    #: partition -> last durable seq; None when the copy does not answer.
+    durable: Mapping[int, int] | None
+    lag_entries: int | None
+    lag_partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found, as of one look."""
+
+    config: ClusterConfig
+    map_version: int
+    shards: tuple[ShardState, ...]
+    partitions: tuple[PartitionStatus, ...]
+    journals: tuple[JournalState, ...]
+    services: tuple[ServiceInfo, ...]
+
+
+def survey(directory: Directory) -> Survey:
+    """Ask everything once. Raises what the directory raises, and nothing else."""
+    config, partition_map = directory.config(), directory.partition_map()
+    shards = directory.shards()
+    seen = look_at_all(address for shard in shards.values() for address in shard.nodes)
+    states = []
+    for shard in shards.values():
+        nodes = tuple(seen[address] for address in shard.nodes)
+        states.append(ShardState(shard, primary_of(nodes), nodes))
+    partitions = _partitions(partition_map, states)
+    # Redis was asked before the journals: what comes in between is no lag.
+    journals = _journals(list(directory.journals().values()), partitions)
+    services = tuple(directory.services().values())
+    return Survey(config, partition_map.version, tuple(states), partitions, journals, services)
+
+
+def lag_of(
+    durable: Mapping[int, int] | None, partitions: Sequence[PartitionStatus]
+) -> tuple[int | None, tuple[int, ...]]:
+    """Entries that Redis has and a copy has not, and the partitions concerned; None when not known."""
+    if durable is None:
+        return None, ()
+    behind = {}
+    for status in partitions:
+        lag = 0 if status.seq is None else status.seq - durable.get(status.partition, 0)
+        if lag > 0:
+            behind[status.partition] = lag
+    if any(status.seq is None for status in partitions):
+        return None, tuple(behind)
+    return sum(behind.values()), tuple(behind)
+
+
+def _partitions(partition_map: PartitionMap, states: Sequence[ShardState]) -> tuple[PartitionStatus, ...]:
+    found: dict[int, PartitionStatus] = {}
+    for state in states:
+        partitions = partition_map.partitions_of(state.shard.name)
+        metas = _metas(state.primary, partitions, len(partition_map.partitions))
+        for partition, meta in zip(partitions, metas, strict=True):
+            epoch = partition_map.epoch_of(partition)
+            if meta is None:
+                found[partition] = PartitionStatus(
+                    partition, state.shard.name, epoch, None, "unreachable", None, None
+                )
+                continue
+            seq, redis_epoch, word, open_entries = meta
+            found[partition] = PartitionStatus(
+                partition,
+                state.shard.name,
+                epoch,
+                _number(seq),
+                word or "absent",
+                _number(redis_epoch),
+                open_entries,
+            )
+    for partition, entry in enumerate(partition_map.partitions):
+        # A shard that the map names and nobody described.
+        missing = PartitionStatus(partition, entry.shard, entry.epoch, None, "unreachable", None, None)
+        found.setdefault(partition, missing)
+    return tuple(found[partition] for partition in sorted(found))
+
+
+def _metas(
+    primary: NodeState | None, partitions: Sequence[int], count: int
+) -> list[tuple[str | None, str | None, str | None, int] | None]:
+    """seq, epoch, state and number of open entries of each partition; None where Redis does not tell."""
+    nothing: list[tuple[str | None, str | None, str | None, int] | None] = [None] * len(partitions)
+    if primary is None or not partitions:
+        return nothing
+    client = connect(primary.address)
+    try:
+        with client.pipeline(transaction=False) as pipe:
+            for partition in partitions:
+                keys = PartitionKeys(tag_of(partition, count))
+                pipe.hmget(keys.meta, ["seq", "epoch", "state"])
+                pipe.zcard(keys.open)
+            replies = pipe.execute(raise_on_error=False)
+    except (RedisError, OSError, ValueError):
+        return nothing
+    finally:
+        client.close()
+    for number in range(len(partitions)):
+        meta, open_entries = replies[2 * number : 2 * number + 2]
+        if not isinstance(meta, Exception) and not isinstance(open_entries, Exception):
+            nothing[number] = (*meta, open_entries)
+    return nothing
+
+
+def _journals(
+    infos: Sequence[JournalInfo], partitions: Sequence[PartitionStatus]
+) -> tuple[JournalState, ...]:
+    if not infos:
+        return ()
+    with ThreadPoolExecutor(min(ASKED_AT_ONCE_MAX, len(infos))) as pool:
+        answers = list(pool.map(durable_seqs, infos))
+    return tuple(
+        JournalState(info, durable, *lag_of(durable, partitions))
+        for info, durable in zip(infos, answers, strict=True)
+    )
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else 0

@@ -1,0 +1,239 @@
+"""Joins image, fold and comparison: does Redis hold exactly what the journal says?
+
+Right while traffic is running. First the image of every partition is taken, then the journal is folded once to
+where the images were true, so what happened since does not matter. A partition that was recovered in between (its
+epoch says so) is looked at again.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from wallet_engine.admin.comparison import MISMATCHES_MAX, Comparison, Mismatch
+from wallet_engine.admin.fold import JournalFold, Progress
+from wallet_engine.admin.image import PartitionImage, take_image
+from wallet_engine.domain.errors import ConfigError, Corruption
+from wallet_engine.domain.ids import is_system
+from wallet_engine.domain.money import format_amount
+from wallet_engine.domain.oracle_state import PartitionState
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.topology import connect, find_primary
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import PartitionMap
+from wallet_engine.routing.slots import tag_of
+
+#: How long a shard may be without a primary, as in a failover, before that is the answer.
+PRIMARY_WAIT_S_MAX: Final = 15.0
+#: How long the journal may take to write what Redis has already.
+JOURNAL_WAIT_S_MAX: Final = 10.0
+#: How often partitions are looked at again because they were recovered meanwhile.
+ROUNDS_MAX: Final = 3
+_ROUND_PAUSE_S: Final = 1.0
+REDIS_TIMEOUT_S: Final = 5.0
+_RETRY_S: Final = 0.2
+_ALL_SEQS: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found. `mismatches` are at most `MISMATCHES_MAX` of `mismatches_total`."""
+
+    offline: bool
+    partitions: int
+    entries: int
+    accounts: int
+    open_entries: int
+    mismatches: tuple[Mismatch, ...]
+    mismatches_total: int
+    #: currency -> minor units on all stripes of `@transit`, for every currency in the journal
+    in_transit_minor: dict[str, int]
+
+    @property
+    def ok(self) -> bool:
+        return self.mismatches_total == 0
+
+    def document(self) -> dict[str, Any]:
+        transit = {ccy: format_amount(minor, ccy) for ccy, minor in self.in_transit_minor.items()}
+        return {
+            "ok": self.ok,
+            "offline": self.offline,
+            "partitions": self.partitions,
+            "entries": self.entries,
+            "accounts": self.accounts,
+            "open_entries": self.open_entries,
+            "mismatches": [mismatch.document() for mismatch in self.mismatches],
+            "mismatches_total": self.mismatches_total,
+            "in_transit": transit,
+        }
+
+
+def verify_offline(journal: Path, progress: Progress | None = None) -> Verdict:
+    """Fold the whole journal and check it alone: frames, chains, outcomes, books."""
+    fold = JournalFold(journal)
+    fold.run(progress=progress)
+    return _verdict(fold, (), len(fold.states), offline=True)
+
+
+def verify_online(
+    directory: Directory,
+    journal: Path,
+    *,
+    progress: Progress | None = None,
+    on_image: Callable[[int], object] | None = None,
+) -> Verdict:
+    """Compare every partition of the map. `on_image` is called with the number of images taken.
+
+    Raises `ConfigError` when a shard does not answer.
+    """
+    fold = JournalFold(journal)
+    partitions = range(len(directory.partition_map().partitions))
+    comparisons: dict[int, Comparison] = {}
+    todo: Collection[int] = partitions
+    for _round in range(ROUNDS_MAX):
+        fold.forget(todo)
+        comparisons |= {p: Comparison(image) for p, image in take_images(directory, todo, on_image).items()}
+        _compare(fold, {p: comparisons[p] for p in todo}, progress)
+        todo = _recovered_since(directory, [comparisons[p] for p in todo])
+        if not todo or fold.damage is not None:
+            break
+        time.sleep(_ROUND_PAUSE_S)
+    return _verdict(fold, comparisons.values(), len(partitions), offline=False)
+
+
+def take_images(
+    directory: Directory, partitions: Collection[int], on_image: Callable[[int], object] | None = None
+) -> dict[int, PartitionImage]:
+    """The image of each partition, from where the map says it is at the moment. Raises `ConfigError`."""
+    images: dict[int, PartitionImage] = {}
+    deadline = time.monotonic() + PRIMARY_WAIT_S_MAX
+    while True:
+        partition_map = directory.partition_map()
+        troubles = []
+        for name, shard in directory.shards().items():
+            todo = [p for p in partition_map.partitions_of(name) if p in partitions and p not in images]
+            if todo:
+                trouble = _take_from_shard(shard.nodes, todo, partition_map, images, on_image)
+                if trouble is not None:
+                    troubles.append(f"shard {name}: {trouble}")
+        if len(images) == len(partitions):
+            return images
+        if time.monotonic() > deadline:
+            said = "; ".join(troubles) or "the map names shards that are not there"
+            raise ConfigError(f"{said}: start it, or check the journal alone with --offline")
+        time.sleep(_RETRY_S)
+
+
+def _take_from_shard(
+    nodes: tuple[str, ...],
+    partitions: Iterable[int],
+    partition_map: PartitionMap,
+    images: dict[int, PartitionImage],
+    on_image: Callable[[int], object] | None,
+) -> str | None:
+    """Add to `images`. Returns what went wrong, and may go right another time."""
+    primary = find_primary(nodes)
+    if primary is None:
+        return f"no primary answers at {', '.join(nodes)}"
+    client = connect(primary.address, timeout_s=REDIS_TIMEOUT_S)
+    try:
+        for partition in partitions:
+            keys = PartitionKeys(tag_of(partition, len(partition_map.partitions)))
+            images[partition] = take_image(client, partition, keys)
+            if on_image is not None:
+                on_image(len(images))
+    except (RedisError, OSError) as error:
+        return f"{primary.address} says {' '.join(str(error).split())}"
+    except UnicodeDecodeError:
+        return f"{primary.address} holds bytes that are not text"
+    finally:
+        client.close()
+    return None
+
+
+def _compare(fold: JournalFold, comparisons: Mapping[int, Comparison], progress: Progress | None) -> None:
+    ends = {p: _ALL_SEQS if c.end_seq is None else c.end_seq for p, c in comparisons.items()}
+    for comparison in comparisons.values():
+        comparison.at(PartitionState())
+
+    def after_entry(partition: int, state: PartitionState) -> None:
+        comparisons[partition].at(state)
+
+    deadline = time.monotonic() + JOURNAL_WAIT_S_MAX
+    while True:
+        fold.run(
+            partitions=comparisons.keys(),
+            end=ends,
+            on_entry=after_entry,
+            on_next=lambda partition, header: comparisons[partition].next_entry(header),
+            progress=progress,
+        )
+        late = [p for p in comparisons if p not in fold.broken and fold.seq(p) < ends[p] < _ALL_SEQS]
+        if not late or fold.damage is not None or time.monotonic() > deadline:
+            break
+        time.sleep(_RETRY_S)
+    for partition, comparison in comparisons.items():
+        damaged = fold.damage is not None or partition in fold.broken
+        comparison.close(fold.seq(partition), damaged=damaged)
+
+
+def _recovered_since(directory: Directory, comparisons: Iterable[Comparison]) -> list[int]:
+    """Those of which the image may have shown a recovery instead of a fault."""
+    partition_map = directory.partition_map()
+    return [
+        comparison.image.partition
+        for comparison in comparisons
+        if comparison.mismatches_total
+        and (
+            comparison.image.state == "recovering"
+            or comparison.image.epoch != str(partition_map.epoch_of(comparison.image.partition))
+        )
+    ]
+
+
+def _verdict(
+    fold: JournalFold, comparisons: Iterable[Comparison], partitions: int, *, offline: bool
+) -> Verdict:
+    found, total = _journal_mismatches(fold), 0
+    total += len(found)
+    for comparison in comparisons:
+        total += comparison.mismatches_total
+        found += comparison.mismatches
+    whole = [state for partition, state in fold.states.items() if partition not in fold.broken]
+    in_transit: dict[str, int] = {}
+    for state in whole:
+        for currency, minor in state.in_transit().items():
+            in_transit[currency] = in_transit.get(currency, 0) + minor
+    return Verdict(
+        offline,
+        partitions,
+        fold.entries,
+        sum(_accounts(state) for state in whole),
+        sum(len(state.open) for state in whole),
+        tuple(found[:MISMATCHES_MAX]),
+        total,
+        dict(sorted(in_transit.items())),
+    )
+
+
+def _journal_mismatches(fold: JournalFold) -> list[Mismatch]:
+    """What is wrong with the journal itself."""
+    found = [] if fold.damage is None else [Mismatch(None, "journal", "files", fold.damage, None)]
+    for partition, why in sorted(fold.broken.items()):
+        found.append(Mismatch(partition, "journal", "chain", why, None))
+    for partition, state in sorted(fold.states.items()):
+        if partition not in fold.broken:
+            try:
+                state.check()
+            except Corruption as error:
+                found.append(Mismatch(partition, "books", "", str(error), None))
+    return found
+
+
+def _accounts(state: PartitionState) -> int:
+    """Ordinary accounts, each counted once whatever its currencies."""
+    names = {account for book in state.balances.values() for account in book}
+    return sum(not is_system(account) for account in names)
