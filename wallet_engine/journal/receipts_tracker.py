@@ -5,6 +5,7 @@ another entry. A copy counts once, however often it says the same.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from typing import Final, Protocol
 
 from wallet_engine.journal.receipts_wire import ASKS_PER_MESSAGE_MAX, Ask, ReceiptGroup
@@ -153,7 +154,9 @@ class ReceiptTracker:
         """Note the nonces as durable on the copy; take out those that now have their quorum."""
         recent, all_pending = self._recent, self._pending
         if self.quorum == 1:
-            recent.update(dict.fromkeys(nonces, copy))
+            recent.update(zip(nonces, repeat(copy)))
+            if all_pending.keys().isdisjoint(nonces):
+                return []
             return [all_pending.pop(nonce) for nonce in nonces if nonce in all_pending]
         older, reached = self._older, []
         for nonce in nonces:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wallet_engine.domain.entry import EntryHeader, parse_header
+from wallet_engine.domain.entry import ZERO_NONCE, EntryHeader, parse_header
 from wallet_engine.domain.errors import ConfigError, Corruption, Outage
 from wallet_engine.journal.chains import RECENT_ENTRIES_PER_PARTITION, Chain, Chains, Position
 from wallet_engine.journal.format import (
@@ -282,7 +282,7 @@ class JournalWriter:
         if self._stopped is not None:
             self._refuse()
         chain = self._chains.get(partition)
-        return Chain(partition).position() if chain is None else chain.position()
+        return Position(0, ZERO_NONCE, 0, 0) if chain is None else chain.position()
 
     def positions(self) -> dict[int, Position]:
         """partition -> last durable entry, of every partition that has one."""

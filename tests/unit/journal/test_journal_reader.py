@@ -154,3 +154,14 @@ def test_reading_while_another_process_writes(tmp_path: Path) -> None:
     assert process.exitcode == 0
     print(f"{passes} passes while writing")
     assert seqs_read(tmp_path) == {p: list(range(1, 10 * count + 1)) for p in (1, 2)}
+
+
+def test_verify_reports_progress_and_summary(tmp_path: Path) -> None:
+    write(tmp_path, {1: 20, 2: 4}, segment_bytes_max=1000)
+    seen: list[tuple[str, int, int]] = []
+    found = verify_directory(tmp_path, lambda path, done, total: seen.append((path.name, done, total)))
+    total = sum(path.stat().st_size for path in tmp_path.glob("*.wal"))
+    assert [name for name, _, _ in seen] == sorted(path.name for path in tmp_path.glob("*.wal"))
+    assert seen[-1][1:] == (total, total)
+    assert (found.journal_id, found.entries, found.bytes) == ("sample", 24, total)
+    assert {p: position.seq for p, position in found.positions.items()} == {1: 20, 2: 4}
