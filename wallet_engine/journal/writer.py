@@ -76,8 +76,8 @@ class JournalWriter:
         """Open or create the journal; a torn tail is cut off, `torn_copy` is then the copy of what was cut.
 
         `on_sealed(path)` is called after a segment was sealed and is durable, in the thread that runs
-        `commit`. Raises `Damaged` with file and offset, and `ConfigError` when the directory is in use,
-        cannot be written or belongs to another journal.
+        `commit`; it must not raise. Raises `Damaged` with file and offset, and `ConfigError` when the
+        directory is in use, cannot be written or belongs to another journal.
         """
         self.directory = directory
         self.journal_id = check_journal_id(journal_id)

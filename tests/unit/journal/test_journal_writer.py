@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,8 +139,6 @@ def test_g7_fence_outlives_restart_and_rotation(tmp_path: Path) -> None:
     ],
 )
 def test_nonce_must_be_hex(tmp_path: Path, change: Callable[[object], dict[str, str]], text: str) -> None:
-    from dataclasses import replace
-
     writer = JournalWriter(tmp_path, "sample")
     payload, header = entry(1, 1)
     with pytest.raises(Corruption, match=text):
