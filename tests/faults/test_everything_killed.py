@@ -5,10 +5,12 @@ import json
 import random
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
-from support.traffic import Books, ask_batch, balances_cents, callers, client, finish, open_and_fund
+from support.http_client import HttpClient
+from support.traffic import Books, ask_batch, balances_cents, callers, finish, open_and_fund
 
 ROUNDS = 3
 TRAFFIC_S = 1.5
@@ -18,7 +20,12 @@ FUNDED_CENTS = 100_000
 def verify(cluster: Any) -> dict[str, Any]:
     """`wallet-admin verify --json`, which must say ok."""
     run = subprocess.run(
-        [sys.executable, "-m", "wallet_engine.admin", *cluster.coordination_flags(), "--json", "verify"],
+        [
+            str(Path(sys.executable).with_name("wallet-admin")),
+            *cluster.coordination_flags(),
+            "--json",
+            "verify",
+        ],
         capture_output=True,
         text=True,
         timeout=60,
@@ -44,10 +51,10 @@ def test_kill_9_of_every_process_at_once(dev_cluster: Any, embedded: bool) -> No
 
 
 async def _run(cluster: Any, books: Books) -> None:
-    async with client() as http:
+    async with HttpClient() as http:
         await open_and_fund(http, cluster.url, books.accounts, FUNDED_CENTS)
     for _ in range(ROUNDS):
-        async with client() as http:
+        async with HttpClient() as http:
             stop = asyncio.Event()
             traffic = asyncio.create_task(callers(http, cluster.urls, books, count=64, stop=stop))
             await asyncio.sleep(TRAFFIC_S)
@@ -57,7 +64,7 @@ async def _run(cluster: Any, books: Books) -> None:
             await traffic
         assert answered_before > 100
         await asyncio.to_thread(cluster.start)
-        async with client() as http:
+        async with HttpClient() as http:
             # What was answered is answered again, the same: a different answer raises `Contradiction`.
             answered = [payment for payment in books.payments if payment.answer is not None]
             for start in range(0, len(answered), 200):

@@ -120,15 +120,19 @@ class DevCluster:
         finally:
             self.kill_all()
 
+    def kill_supervisor(self) -> None:
+        """SIGKILL `dev` alone; its children go on."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+
     def kill_all(self) -> None:
         """SIGKILL every process at once, the supervisor first so that it restarts nothing."""
         if self.process is None:
             return
-        if self.running:
-            self.process.kill()
-            self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        self.kill_supervisor()
         with contextlib.suppress(FileNotFoundError):
             pids = self.pids()
             for pid in pids:

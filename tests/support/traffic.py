@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+from support.http_client import HttpClient, NoReply
 
 #: Answers that leave open what happened: the caller must ask again with the same id.
 RETRYABLE = frozenset({"overloaded", "partition_unavailable", "journal_unavailable", "outcome_unknown"})
@@ -85,58 +85,53 @@ class Books:
         return cents
 
 
-def client(timeout_s: float = 20.0) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=400, max_keepalive_connections=400)
-    return httpx.AsyncClient(timeout=timeout_s, limits=limits)
-
-
-async def open_and_fund(http: httpx.AsyncClient, url: str, accounts: Sequence[str], cents: int) -> None:
+async def open_and_fund(http: HttpClient, url: str, accounts: Sequence[str], cents: int) -> None:
     """Open the accounts in USD and fund each with `cents` from `@bank`."""
     for account in accounts:
-        reply = await http.post(f"{url}/v1/accounts", json={"account_id": account, "currency": "USD"})
-        assert reply.status_code in (200, 201), reply.text
+        reply = await http.post(f"{url}/v1/accounts", {"account_id": account, "currency": "USD"})
+        assert reply.status in (200, 201), reply.body
     transfers = [
         {**Payment("@bank", account, cents, str(uuid.uuid5(uuid.NAMESPACE_OID, account))).body()}
         for account in accounts
     ]
-    reply = await http.post(f"{url}/v1/transfers/batch", json={"transfers": transfers})
-    assert reply.status_code == 200, reply.text
+    reply = await http.post(f"{url}/v1/transfers/batch", {"transfers": transfers})
+    assert reply.status == 200, reply.body
     assert {result["status"] for result in reply.json()["results"]} == {"success"}
 
 
-async def ask(http: httpx.AsyncClient, url: str, books: Books, payment: Payment) -> None:
+async def ask(http: HttpClient, url: str, books: Books, payment: Payment) -> None:
     """One attempt; a connection that breaks leaves the payment unanswered."""
     payment.attempts += 1
     try:
-        reply = await http.post(f"{url}/v1/wallet/balance_transfer", json=payment.body())
-    except httpx.TransportError:
+        reply = await http.post(f"{url}/v1/wallet/balance_transfer", payment.body())
+    except NoReply:
         books.answers["no answer"] += 1
         return
     document: dict[str, Any] = reply.json()
     assert document.get("transaction_id") == payment.transaction_id, document
-    books.note(payment, "success" if reply.status_code == 200 else document["code"])
+    books.note(payment, "success" if reply.status == 200 else document["code"])
 
 
-async def ask_batch(http: httpx.AsyncClient, url: str, books: Books, payments: Sequence[Payment]) -> None:
+async def ask_batch(http: HttpClient, url: str, books: Books, payments: Sequence[Payment]) -> None:
     for payment in payments:
         payment.attempts += 1
     body = {"transfers": [payment.body() for payment in payments]}
     try:
-        reply = await http.post(f"{url}/v1/transfers/batch", json=body)
-    except httpx.TransportError:
+        reply = await http.post(f"{url}/v1/transfers/batch", body)
+    except NoReply:
         books.answers["no answer"] += len(payments)
         return
-    if reply.status_code == 503:
+    if reply.status == 503:
         books.answers[reply.json()["code"]] += len(payments)
         return
-    assert reply.status_code == 200, reply.text
+    assert reply.status == 200, reply.body
     for payment, result in zip(payments, reply.json()["results"], strict=True):
         assert result["transaction_id"] == payment.transaction_id
         books.note(payment, "success" if result["status"] == "success" else result["code"])
 
 
 async def callers(
-    http: httpx.AsyncClient, urls: Sequence[str], books: Books, *, count: int, stop: asyncio.Event
+    http: HttpClient, urls: Sequence[str], books: Books, *, count: int, stop: asyncio.Event
 ) -> None:
     """`count` callers that pay, some in batches, until `stop`; each attempt is made once."""
 
@@ -154,7 +149,7 @@ async def callers(
     await asyncio.gather(*(caller(number) for number in range(count)))
 
 
-async def finish(http: httpx.AsyncClient, url: str, books: Books, *, timeout_s: float = 60.0) -> None:
+async def finish(http: HttpClient, url: str, books: Books, *, timeout_s: float = 60.0) -> None:
     """Retry every unanswered payment with its own id until it has an answer."""
     async with asyncio.timeout(timeout_s):
         while unanswered := books.unanswered:
@@ -164,11 +159,11 @@ async def finish(http: httpx.AsyncClient, url: str, books: Books, *, timeout_s: 
                 await asyncio.sleep(0.2)
 
 
-async def balances_cents(http: httpx.AsyncClient, url: str, accounts: Sequence[str]) -> dict[str, int]:
+async def balances_cents(http: HttpClient, url: str, accounts: Sequence[str]) -> dict[str, int]:
     cents = {}
     for account in accounts:
-        reply = await http.get(f"{url}/v1/accounts/{account}/balance", params={"currency": "USD"})
-        assert reply.status_code == 200, reply.text
+        reply = await http.get(f"{url}/v1/accounts/{account}/balance?currency=USD")
+        assert reply.status == 200, reply.body
         whole, _, fraction = reply.json()["balance"].partition(".")
         cents[account] = int(whole + fraction)
     return cents

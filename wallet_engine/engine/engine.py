@@ -77,6 +77,9 @@ class Engine:
     async def start(self) -> None:
         """Connect to ZooKeeper's (or the file's) view of the cluster. Raises `ConfigError`."""
         await self.cluster.start()
+        for accumulator in self.cluster.accumulators:  # until a probe has found it live
+            accumulator.hold("starting", now_ms())
+            self._held.add(accumulator)
         self._house = asyncio.create_task(self._keep_house(), name="engine-house")
 
     async def close(self) -> None:

@@ -80,6 +80,8 @@ class Sweeper:
             now_ms = int(seconds) * 1000 + int(micros) // 1000
             found: list[Any] = await lane.call("XRANGE", keys.journal, f"{seq}-0", f"{seq}-0")
             if not found:
+                if await lane.call("ZSCORE", keys.open, seq) is None:
+                    continue  # settled and trimmed meanwhile
                 log.error("open entry is not in the stream", partition=accumulator.partition, seq=seq)
                 continue
             entry = parse_entry(found[0][1][1])
