@@ -148,9 +148,7 @@ def test_orphans_of_a_killed_supervisor_do_not_block_the_next_start(dev_cluster:
     cluster: DevCluster = dev_cluster()
     open_funded(cluster.url, "ann")
     orphans = cluster.pids()
-    assert cluster.process is not None
-    cluster.process.kill()
-    cluster.process.wait()
+    cluster.kill_supervisor()
     assert all(identify(pid) for pid in orphans)
 
     cluster.start()

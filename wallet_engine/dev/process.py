@@ -19,6 +19,7 @@ POLL_S: Final = 0.02
 #: A log larger than this when its process starts is moved aside; one older log is kept.
 LOG_BYTES_MAX: Final = 64 * 1024 * 1024
 LOG_TAIL_BYTES_MAX: Final = 4096
+IDENTITY_S_MAX: Final = 1.0
 
 
 class StartFailed(WalletError):
@@ -128,7 +129,12 @@ class Child:
                 )
             except OSError as error:
                 raise StartFailed(f"{self.name} cannot be started: {error}") from None
-        self.identity = identify(self._process.pid)
+        wait_until(self._has_identity, IDENTITY_S_MAX, poll_s=0.001)
+
+    def _has_identity(self) -> bool:
+        """Take down who the child is; execve shows the command line a moment after it let the parent go on."""
+        self.identity = identify(self.pid)
+        return self.identity is None or self.identity.argv != ()
 
     def send_signal(self, number: int) -> None:
         """Deliver a signal if the process lives. Before it was waited for, its id is its own."""

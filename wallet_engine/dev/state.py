@@ -83,7 +83,10 @@ class StateFiles:
             orphans = msgspec.json.decode(text, type=_Children).children
         except (FileNotFoundError, msgspec.MsgspecError):
             return []
-        return [identity for identity in orphans if stop_identified(identity)]
+        ordered = reversed(
+            orphans
+        )  # written in the order of their start: who is served goes before who serves
+        return [identity for identity in ordered if stop_identified(identity)]
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
