@@ -56,7 +56,7 @@ def parse_at(text: str) -> AtSeq | AtTime:
         instant = datetime.fromisoformat(text.upper())
         if instant.tzinfo is None:
             instant = instant.replace(tzinfo=UTC)
-        since = instant - _EPOCH
+        since = instant.astimezone(UTC) - _EPOCH  # refuses what has no date in UTC
     except (ValueError, OverflowError):
         raise ConfigError(
             f"--at {text!r} is neither a sequence number (120) nor a time (2026-11-21T10:00:00Z)"

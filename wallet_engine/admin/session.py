@@ -39,10 +39,6 @@ class Session:
         finally:
             directory.close()
 
-    @property
-    def names_directory(self) -> bool:
-        return bool(self.zookeeper or self.map_file)
-
     def answer(self, document: Document, show: Callable[[Console], object]) -> None:
         """Print the document, or have `show` print it for people. Called once in every run."""
         if self.json:

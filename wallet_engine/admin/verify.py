@@ -52,16 +52,16 @@ def verify(ctx: click.Context, session: Session, journal: Path | None, offline: 
       wallet-admin verify --offline --journal /var/lib/wallet/journal
     """
     with session.progress() as progress:
-        if offline and journal is not None and not session.names_directory:
+        if offline and journal is not None:  # with no cluster to ask, that is enough
             source = JournalSource(check_journal(journal))
             verdict = verify_offline(source.directory, _folding(progress))
         else:
             with session.directory() as directory:
+                total = directory.config().partitions
                 source = find_journal(directory, journal)
                 if offline:
                     verdict = verify_offline(source.directory, _folding(progress))
                 else:
-                    total = len(directory.partition_map().partitions)
                     reading = progress.add_task("reading Redis", total=total)
                     verdict = verify_online(
                         directory,

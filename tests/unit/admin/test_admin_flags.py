@@ -1,0 +1,106 @@
+"""What every verb has in common: flags on both sides, environment, exit status, one line on failure."""
+
+import json
+from pathlib import Path
+
+import pytest
+from unit.admin.made import admin, make_map, refusal
+
+VERBS = {
+    "init": ("--shard", "s1=127.0.0.1:1"),
+    "status": (),
+    "verify": (),
+    "balance": ("alice", "USD"),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_names_every_flag_with_its_variable(verb: str) -> None:
+    result = admin(verb, "--help")
+    assert result.exit_code == 0
+    for text in ("--zookeeper", "--map-file", "--json", "--yes", "EXAMPLES"):
+        assert text in result.stdout
+    for name in ("WALLET_ZOOKEEPER", "WALLET_MAP_FILE", "WALLET_JSON", "WALLET_YES"):
+        assert f"[env var: {name}]" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ((), "give either --zookeeper host:port,… or --map-file FILE"),
+        (
+            ("--zookeeper", "h:1", "--map-file", "map.json"),
+            "give either --zookeeper host:port,… or --map-file FILE",
+        ),
+        (("--map-file", "/dev/null/map.json"), "set --map-file"),
+        (("--zookeeper", "nonsense:port"), "--zookeeper"),
+    ],
+)
+def test_without_a_directory(verb: str, flags: tuple[str, ...], said: str) -> None:
+    assert said in refusal(admin(verb, *VERBS[verb], *flags))
+
+
+@pytest.mark.parametrize("verb", ["status", "verify", "balance"])
+def test_before_init(verb: str, tmp_path: Path) -> None:
+    said = refusal(admin(verb, *VERBS[verb], "--map-file", tmp_path / "map.json"))
+    assert "run wallet-admin init" in said
+    assert not (tmp_path / "map.json").exists()
+
+
+def test_zookeeper_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wallet_engine.routing.directory.SESSION_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("wallet_engine.routing.directory.open_directory.__kwdefaults__", {"timeout_s": 0.2})
+    said = refusal(admin("status", "--zookeeper", "127.0.0.1:1"))
+    assert "ZooKeeper at 127.0.0.1:1 does not answer" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nonsense",), "No such command 'nonsense'"),
+        (("status", "--nonsense"), "No such option"),
+        (("status", "more"), "unexpected extra argument"),
+        (("balance", "alice"), "Missing argument 'CURRENCY'"),
+        (("init",), "Missing option '--shard'"),
+        (("init", "--shard", "s1=h:1", "--partitions", "many"), "not a valid integer"),
+    ],
+)
+def test_usage_is_status_2(words: tuple[str, ...], said: str) -> None:
+    assert said in refusal(admin(*words), 2)
+
+
+def test_flags_stand_anywhere_or_in_the_environment(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    make_map(path, 2).close()
+    for words, env in (
+        (("--json", "--map-file", path, "status"), {}),
+        (("status", "--map-file", path, "--json"), {}),
+        (("--yes", "status"), {"WALLET_MAP_FILE": str(path), "WALLET_JSON": "1"}),
+    ):
+        result = admin(*words, env=env)
+        assert result.exit_code == 0, result.output
+        assert len(json.loads(result.stdout)["partitions"]) == 2
+        assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--partitions", "3"), "partitions must be a power of two, 1 to 4096: 3"),
+        (("--partitions", "0"), "partitions must be a power of two"),
+        (("--partitions", "-64"), "partitions must be a power of two"),
+        (("--partitions", "8192"), "partitions must be a power of two"),
+        (("--retention-hours", "23"), "--retention-hours must be at least 24: 23"),
+        (("--journal-quorum", "0"), "journal_quorum must be at least 1: 0"),
+        (("--shard", "s2"), "must be NAME=HOST:PORT"),
+        (("--shard", "s2=somewhere"), "must be host:port"),
+        (("--shard", "s1=h:9"), "shard s1 is named twice"),
+        (("--shard", "s2=127.0.0.1:1"), "node 127.0.0.1:1 stands in shard s1 and in shard s2"),
+        ((), "Redis at 127.0.0.1:1 does not answer"),
+    ],
+)
+def test_init_with_bad_input_changes_nothing(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    assert said in refusal(admin("init", *VERBS["init"], *words, "--map-file", path, "--yes"))
+    assert not path.exists()

@@ -1,0 +1,150 @@
+"""G6: `wallet-admin balance` at any past sequence number or instant, to the cent."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from unit.admin.made import MadeJournal, account_in, admin, answer, make_map, refusal, register_journal, txid
+
+from wallet_engine.journal.receipts_wire import CopyHello, encode
+
+ALICE, BOB = account_in(0, 2), account_in(0, 2, 1)
+CAROL = account_in(1, 2)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[Path, MadeJournal]]:
+    """Two partitions. 0: opened at :00, funded at :01, paid at :03, debited at :04. 1: funded at :02."""
+    directory = make_map(tmp_path / "map.json", 2)
+    journal = MadeJournal(tmp_path / "j")
+    journal.add(0, f"o - {ALICE} - 0 USD", f"o - {BOB} - 0 USD")
+    journal.add(0, f"t {txid(1)} @bank {ALICE} 10000 USD")
+    journal.add(1, f"o - {CAROL} - 0 USD", f"o - {CAROL} - 0 JPY", f"t {txid(2)} @bank {CAROL} 5 JPY")
+    journal.add(0, f"t {txid(3)} {ALICE} {BOB} 1234 USD")
+    journal.add(0, f"d {txid(4)} {ALICE} {CAROL} 66 USD")
+    register_journal(directory, journal.directory)
+    yield tmp_path / "map.json", journal
+    journal.close()
+    directory.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "balance", "partition", "seq", "time"),
+    [
+        ((ALICE, "USD"), "87.00", 0, 4, "2026-11-21T10:00:04.000Z"),
+        ((ALICE, "USD", "--at", "1"), "0.00", 0, 1, "2026-11-21T10:00:00.000Z"),
+        ((ALICE, "USD", "--at", "2"), "100.00", 0, 2, "2026-11-21T10:00:01.000Z"),
+        ((ALICE, "USD", "--at", "3"), "87.66", 0, 3, "2026-11-21T10:00:03.000Z"),
+        ((ALICE, "USD", "--at", "2026-11-21T10:00:02.999Z"), "100.00", 0, 2, "2026-11-21T10:00:02.999Z"),
+        ((ALICE, "USD", "--at", "2026-11-21T10:00:03"), "87.66", 0, 3, "2026-11-21T10:00:03.000Z"),
+        ((ALICE, "USD", "--at", "2099-01-01"), "87.00", 0, 4, "2099-01-01T00:00:00.000Z"),
+        ((BOB, "USD"), "12.34", 0, 4, "2026-11-21T10:00:04.000Z"),
+        ((CAROL, "JPY"), "5", 1, 1, "2026-11-21T10:00:02.000Z"),
+        (("@bank", "USD"), "-100.00", None, None, "2026-11-21T10:00:04.000Z"),
+        (("@transit", "USD"), "0.66", None, None, "2026-11-21T10:00:04.000Z"),
+        (("@transit", "USD", "--at", "2026-11-21T10:00:04Z"), "0.66", None, None, "2026-11-21T10:00:04.000Z"),
+    ],
+)
+def test_balance(
+    cluster: tuple[Path, MadeJournal],
+    words: tuple[str, ...],
+    balance: str,
+    partition: int | None,
+    seq: int | None,
+    time: str,
+) -> None:
+    assert answer("--map-file", cluster[0], "balance", *words) == {
+        "account_id": words[0],
+        "currency": words[1],
+        "balance": balance,
+        "partition": partition,
+        "seq": seq,
+        "time": time,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nobody", "USD"), "nobody has no USD account in partition"),
+        ((ALICE, "EUR"), f"{ALICE} has no EUR account in partition 0"),
+        ((ALICE, "USD", "--at", "0"), "at seq 0"),
+        ((ALICE, "USD", "--at", "2026-11-21T09:59:59"), "at 2026-11-21T09:59:59.000Z"),
+        ((ALICE, "USD", "--at", "5"), f"partition 0 ({ALICE}) ends at seq 4"),
+        ((ALICE, "USD", "--at", "teatime"), "neither a sequence number"),
+        ((ALICE, "USD", "--at", "2026-02-30"), "neither a sequence number"),
+        (("@bank", "USD", "--at", "2"), "give a time to --at"),
+        (("@bank", "EUR"), "no EUR ever moved on @bank"),
+        (("@transit", "USD", "--at", "2026-11-21T10:00:03Z"), "no USD ever moved on @transit at 2026"),
+        (("no/slash", "USD"), "ACCOUNT must be 1-64 characters"),
+        (("a" * 65, "USD"), "ACCOUNT must be 1-64 characters"),
+        ((ALICE, "usd"), "currency must be an upper-case ISO 4217 code"),
+        ((ALICE, "XXX"), "currency must be an upper-case ISO 4217 code"),
+        ((ALICE, "USD", "--journal", "/nowhere"), "/nowhere is not a journal directory"),
+    ],
+)
+def test_bad_input_is_one_line(cluster: tuple[Path, MadeJournal], words: tuple[str, ...], said: str) -> None:
+    assert said in refusal(admin("balance", "--map-file", cluster[0], *words))
+
+
+def test_a_failure_is_a_document_too(cluster: tuple[Path, MadeJournal]) -> None:
+    result = admin("--json", "balance", "nobody", "USD", "--map-file", cluster[0])
+    assert result.exit_code == 1
+    assert "nobody has no USD account" in json.loads(result.stdout)["error"]
+
+
+def test_people_read_the_instant(cluster: tuple[Path, MadeJournal]) -> None:
+    result = admin("balance", ALICE, "USD", "--at", "2026-11-21T11:00:01+01:00", "--map-file", cluster[0])
+    assert result.stdout == f"{ALICE}  100.00 USD\npartition 0, seq 2, 2026-11-21T10:00:01.000Z\n"
+
+
+def test_without_a_live_journal_the_directory_must_be_given(tmp_path: Path) -> None:
+    make_map(tmp_path / "map.json", 2).close()
+    journal = MadeJournal(tmp_path / "j")
+    journal.add(0, f"o - {ALICE} - 0 USD")
+    journal.close()
+    words = ("balance", ALICE, "USD", "--map-file", tmp_path / "map.json")
+    assert "none is alive" in refusal(admin(*words))
+    assert "--journal DIR" in refusal(admin(*words))
+    assert answer(*words, "--journal", tmp_path / "j")["balance"] == "0.00"
+
+
+def test_a_damaged_journal_gives_no_balance(cluster: tuple[Path, MadeJournal]) -> None:
+    segment = cluster[1].directory / "00000001.wal"
+    data = bytearray(segment.read_bytes())
+    data[200] ^= 1
+    segment.write_bytes(data)
+    said = refusal(admin("balance", ALICE, "USD", "--map-file", cluster[0]))
+    assert "00000001.wal at offset 128" in said
+    assert "verify --offline" in said
+
+
+def test_now_is_what_the_journal_process_says_is_durable(tmp_path: Path) -> None:
+    """G8: what is written and not yet fsynced is not the newest balance."""
+    journal = MadeJournal(tmp_path / "j")
+    journal.add(0, f"o - {ALICE} - 0 USD", f"t {txid(1)} @bank {ALICE} 100 USD")
+    journal.add(0, f"t {txid(2)} @bank {ALICE} 100 USD")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            hello = encode(CopyHello("j1", [(0, 1, "0" * 16)]))
+            for _ in range(3):
+                connection, _address = server.accept()
+                with connection:
+                    connection.sendall(hello[:3])
+                    connection.sendall(hello[3:])
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        directory = make_map(tmp_path / "map.json", 2)
+        register_journal(directory, journal.directory, f"127.0.0.1:{server.getsockname()[1]}")
+        words = ("balance", ALICE, "USD", "--map-file", tmp_path / "map.json")
+        assert (answer(*words)["balance"], answer(*words)["seq"]) == ("1.00", 1)
+        assert answer(*words, "--at", "2")["balance"] == "2.00"
+        assert answer("balance", "@bank", "USD", *words[3:])["balance"] == "-1.00"
+        thread.join()
+        directory.close()
+    journal.close()
