@@ -34,8 +34,8 @@ $(PY):
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is missing: apt-get install python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than Python 3.11: make PYTHON=python3.11" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(MAKE) --no-print-directory venv-package
-	$(PYTHON) -m venv --clear $(VENV)
+	@$(PYTHON) -c 'import ensurepip; ensurepip.version()' 2>/dev/null || $(MAKE) --no-print-directory venv-package
+	$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
 
 .PHONY: venv-package
 venv-package:
