@@ -38,8 +38,6 @@ def main() -> None:
     All figures include the load generator's share of the machine. A run whose books do not add up, or that got
     an answer which is neither success nor a decline that had to come, reports nothing and exits 1.
     """
-    signal.signal(signal.SIGTERM, _terminated)
-    configure_logging("error")
 
 
 @main.command()
@@ -165,6 +163,8 @@ def _measure(
 ) -> list[Result]:
     """All plans on one cluster. Exits 1 when there is nothing to report, 2 when the plan cannot be."""
     say = _sayer()
+    signal.signal(signal.SIGTERM, _terminated)
+    configure_logging("error")
     try:
         with Cluster(shape, say, folder=folder, keep=keep) as cluster:
             return uvloop.run(_all(cluster, accounts, plans, say))

@@ -27,7 +27,13 @@ class MachineTimes:
     """The first line of /proc/stat, in ticks."""
 
     total: int
+    idle: int
     steal: int
+
+    @property
+    def busy_s(self) -> float:
+        """Time that the cores worked for somebody here."""
+        return (self.total - self.idle - self.steal) / _TICKS_PER_S
 
 
 def parse_process(stat: str) -> ProcessTimes:
@@ -42,7 +48,7 @@ def parse_process(stat: str) -> ProcessTimes:
 def parse_machine(stat: str) -> MachineTimes:
     """Columns: user nice system idle iowait irq softirq steal guest guest_nice; guest is counted within user."""
     columns = [int(column) for column in stat.partition("\n")[0].split()[1:]]
-    return MachineTimes(sum(columns[:8]), columns[7])
+    return MachineTimes(sum(columns[:8]), columns[3] + columns[4], columns[7])
 
 
 def process_times(proc: Path = Path("/proc")) -> dict[int, ProcessTimes]:
@@ -81,7 +87,9 @@ class Usage:
     #: percent of the time of all cores that the hypervisor gave to others
     steal_percent: float
     load_average: float
-    #: other processes that were busy: `"name (pid)"` -> cores
+    #: cores that all else took, the kernel and processes that have ended included
+    other_cores: float
+    #: other processes that were busy and still live: `"name (pid)"` -> cores
     others: Mapping[str, float]
 
 
@@ -114,4 +122,12 @@ def usage(before: Moment, after: Moment, roles: Mapping[str, Iterable[int]]) -> 
     busiest = sorted(others.items(), key=lambda item: -item[1])[:BUSY_SHOWN_MAX]
     ticks = after.machine.total - before.machine.total
     steal = 100 * (after.machine.steal - before.machine.steal) / ticks if ticks else 0.0
-    return Usage(seconds, cpu_s, round(steal, 2), round(os.getloadavg()[0], 2), dict(busiest))
+    busy_s = after.machine.busy_s - before.machine.busy_s
+    return Usage(
+        seconds=seconds,
+        cpu_s=cpu_s,
+        steal_percent=round(steal, 2),
+        load_average=round(os.getloadavg()[0], 2),
+        other_cores=round(max(0.0, busy_s - sum(cpu_s.values())) / seconds, 2),
+        others=dict(busiest),
+    )

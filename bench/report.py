@@ -96,6 +96,7 @@ class Result:
             "memory_bytes_per_remembered_transfer": round(f.bytes_per_remembered, 1),
             "steal": f.usage.steal_percent,
             "load_average": f.usage.load_average,
+            "other_cores": f.usage.other_cores,
             "other_processes_cores": dict(f.usage.others),
             "door": plan.door,
             "workload": plan.workload,
@@ -144,6 +145,7 @@ _COLUMNS: Final = (
     "p99.9 ms",
     "B/transfer",
     "steal %",
+    "other cores",
 )
 
 
@@ -158,6 +160,7 @@ def row(result: Result) -> list[str]:
         *(f"{latency[name]:.1f}" for name in ("p50", "p99", "p999")),
         f"{per(figures.journal_bytes, figures.counts.transfers):.0f}",
         f"{figures.usage.steal_percent:.1f}",
+        f"{figures.usage.other_cores:.2f}",
     ]
 
 

@@ -122,7 +122,8 @@ async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) ->
 async def _begin(cluster: Cluster, door: Door, recorder: Recorder) -> _Reading:
     """Redis is asked first: counts, clock and CPU are read in one moment."""
     redis = await asyncio.to_thread(read_figures, cluster)
-    written, counted, moment = cluster.journal_bytes(), door.figures(), Moment.now()
+    counted = await door.figures()
+    written, moment = cluster.journal_bytes(), Moment.now()
     recorder.reset()
     return _Reading(moment, redis, written, counted)
 
@@ -130,7 +131,7 @@ async def _begin(cluster: Cluster, door: Door, recorder: Recorder) -> _Reading:
 async def _end(cluster: Cluster, door: Door, recorder: Recorder) -> tuple[_Reading, Counts]:
     """Redis is asked last."""
     counts, moment = recorder.freeze(), Moment.now()
-    written, counted = cluster.journal_bytes(), door.figures()
+    written, counted = cluster.journal_bytes(), await door.figures()
     return _Reading(moment, await asyncio.to_thread(read_figures, cluster), written, counted), counts
 
 

@@ -25,5 +25,5 @@ class Door(Protocol):
     async def stop(self) -> None:
         """Send nothing new; return when everything sent is answered, and close."""
 
-    def figures(self) -> dict[str, float]:
+    async def figures(self) -> dict[str, float]:
         """Counters of this door only, growing; a run reports what they grew by per second measured."""

@@ -9,6 +9,7 @@ from bench.cluster import Cluster
 from bench.funding import engine_of, fresh_transaction
 from bench.recorder import Recorder
 from bench.ring import Request, Ring, chunks, declined_of
+from bench.scrape import script_counters
 from bench.workload import CURRENCY, Pair, account_name
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.outcomes import Outcome
@@ -89,13 +90,10 @@ class EngineDoor:
         await asyncio.sleep(0.3)  # the last settles leave after a tenth of a second
         await self._stack.aclose()
 
-    def figures(self) -> dict[str, float]:
+    async def figures(self) -> dict[str, float]:
         if self._engine is None:
             return {}
-        operations = self._engine.metrics.script_operations
-        samples = {sample.name: sample.value for metric in operations.collect() for sample in metric.samples}
-        name = "wallet_script_operations"
-        return {"script_calls": samples[f"{name}_count"], "operations": samples[f"{name}_sum"]}
+        return script_counters([self._engine.metrics.render().decode()])
 
     async def _call(self, wallet: ClusterWallet) -> None:
         recorder = self._recorder

@@ -8,6 +8,7 @@ from bench.cluster import Cluster
 from bench.http_client import Caller, connect, request_bytes
 from bench.recorder import Recorder
 from bench.ring import Request, Ring, chunks, declined_of
+from bench.scrape import scrape, script_counters
 from bench.workload import CURRENCY, Pair, account_name
 from wallet_engine.domain.money import format_amount
 
@@ -96,8 +97,9 @@ class HttpDoor:
         for caller in self._callers:
             caller.close()
 
-    def figures(self) -> dict[str, float]:
-        return {}
+    async def figures(self) -> dict[str, float]:
+        """Asked of the API processes, which takes some milliseconds."""
+        return await asyncio.to_thread(lambda: script_counters(map(scrape, self._addresses)))
 
     def _send(self, caller: Caller) -> None:
         drawn = self._ring.next()

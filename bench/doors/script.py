@@ -22,7 +22,6 @@ from wallet_engine.engine.batch import Batch
 from wallet_engine.redis_store.connection import Connection
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import find_primary
-from wallet_engine.routing.model import ClusterConfig, PartitionMap
 from wallet_engine.routing.slots import partition_of, tag_of
 
 STOP_S_MAX: Final = 30.0
@@ -79,8 +78,6 @@ class ScriptDoor:
         self._idle = asyncio.Event()
         self._operations = 0
         self._calls = 0
-        self._config = ClusterConfig()
-        self._map = PartitionMap(0, ())
 
     @classmethod
     def make(
@@ -121,7 +118,7 @@ class ScriptDoor:
         for connection in self._connections.values():
             connection.close()
 
-    def figures(self) -> dict[str, float]:
+    async def figures(self) -> dict[str, float]:
         return {"operations": self._operations, "script_calls": self._calls}
 
     # Out -------------------------------------------------------------------------------------------------

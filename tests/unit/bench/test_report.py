@@ -1,0 +1,73 @@
+"""The document that scripts read, and the table."""
+
+import json
+from dataclasses import replace
+
+from bench.cluster import Shape
+from bench.measure import Usage
+from bench.recorder import Counts
+from bench.report import Figures, Plan, Result, results_table, table
+
+RESULT = Result(
+    plan=Plan("http", "uniform", 1000, 8, 10, 3, 42),
+    shape=Shape(3, 64, 1, False),
+    accounts=100_000,
+    figures=Figures(
+        seconds=10,
+        counts=Counts(requests=500, transfers=500_000, declined=3, repeated=0),
+        latency_ms={"p50": 1.0, "p90": 2.0, "p99": 3.0, "p999": 4.0, "max": 5.0},
+        usage=Usage(
+            10, {"redis": 5.0, "api": 4.5, "journal": 1.0, "load": 0.5}, 1.25, 2.5, 0.1, {"java (9)": 0.1}
+        ),
+        redis_usec={"evalsha": 4_000_000, "xread": 0},
+        redis_version="7.0.15",
+        journal_bytes=75_000_000,
+        door={"operations": 1_000_000, "script_calls": 10_000},
+        bytes_per_account=80.04,
+        bytes_per_remembered=99.0,
+    ),
+    machine={"cpu": "Some CPU", "cores": 2},
+    journal_file_system="ext4",
+    commit="abc1234",
+)
+
+
+def test_the_document_has_every_figure() -> None:
+    document = json.loads(json.dumps(RESULT.document()))
+    assert document["transfers_per_s"] == 50_000
+    assert document["per_node_tps"] == 100_000
+    assert document["cpu_us_per_transfer"] == {"redis": 10, "api": 9, "journal": 2, "load": 1}
+    assert document["latency_ms"]["p999"] == 4
+    assert document["conserved"] is True
+    assert (document["declined"], document["steal"], document["seed"]) == (3, 1.25, 42)
+    assert document["journal_bytes_per_transfer"] == 150
+    assert document["operations_per_script_call"] == 100
+    assert document["redis_cpu_us_per_operation"] == 5
+    assert document["redis_command_us_per_transfer"] == {"evalsha": 8}
+    assert document["machine"]["cores"] == 2
+
+
+def test_a_door_without_an_api_has_none_of_its_cpu() -> None:
+    figures = replace(RESULT.figures, usage=replace(RESULT.figures.usage, cpu_s={"redis": 0.0, "load": 1.0}))
+    result = replace(RESULT, figures=figures)
+    assert result.cpu_us("api") == 0
+    assert result.per_node_tps == 0  # less than a tick of CPU says nothing
+
+
+def test_rows_name_what_was_measured() -> None:
+    text = results_table([RESULT, RESULT], {"prototype/s": ["58,000", ""]})
+    lines = text.splitlines()
+    assert lines[0].split()[-1] == "prototype/s"
+    assert "50,000   100,000      10.0     9.0         2.0      1.0" in lines[2]
+    assert lines[2].endswith("58,000")
+    assert "3 shards, 64 partitions" in text
+    assert "commit abc1234" in text
+
+
+def test_numbers_stand_right_and_words_left() -> None:
+    assert table(["name", "count"], [["a", "1"], ["long name", "1,000"]]).splitlines() == [
+        "name       count",
+        "---------  -----",
+        "a              1",
+        "long name  1,000",
+    ]
