@@ -13,9 +13,9 @@ from wallet_engine.domain.oracle_state import PartitionState
 
 #: Mismatches kept in words, of one partition; the others are only counted.
 MISMATCHES_MAX: Final = 100
-#: An entry that is older than the image by more than this was there when the image was taken. Generous, because
-#: a clock may have been set back; what is younger is found by the next run.
-BEHIND_MS_MIN: Final = 1000
+#: An entry that is older than the image by more than this was there when the image was taken. Both times are of
+#: the same Redis, whose clock may be corrected a little; what is younger is found by the next run.
+BEHIND_MS_MIN: Final = 100
 
 #: Fields of `meta` that the journal determines.
 _META_FIELDS: Final = ("seq", "nonce", "clock", "window", "window_started", "currencies")
@@ -81,6 +81,8 @@ class Comparison:
 
     def close(self, journal_seq: int, *, damaged: bool) -> None:
         """Note what could not be compared. `damaged`: said elsewhere why the journal ends at `journal_seq`."""
+        if self.image.state == "recovering":
+            self._note("meta", "state", "live", self.image.state)
         if self.image.lost:
             if journal_seq or self.image.kinds:
                 self._note("meta", "seq", str(journal_seq), self.image.first.meta.get("seq"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from redis.exceptions import RedisError
+from redis.exceptions import MovedError, RedisError
 
 from wallet_engine.admin.comparison import MISMATCHES_MAX, Comparison, Mismatch
 from wallet_engine.admin.fold import JournalFold, Progress
@@ -123,7 +123,9 @@ def take_images(
             return images
         if time.monotonic() > deadline:
             said = "; ".join(troubles) or "the map names shards that are not there"
-            raise ConfigError(f"{said}: start it, or check the journal alone with --offline")
+            raise ConfigError(
+                f"{said}: mend that (see wallet-admin status), or check the journal alone with --offline"
+            )
         time.sleep(_RETRY_S)
 
 
@@ -145,6 +147,8 @@ def _take_from_shard(
             images[partition] = take_image(client, partition, keys)
             if on_image is not None:
                 on_image(len(images))
+    except MovedError as error:
+        return f"slot {error.slot_id} is at {error.host}:{error.port} for Redis, not at {primary.address}"
     except (RedisError, OSError) as error:
         return f"{primary.address} says {' '.join(str(error).split())}"
     except UnicodeDecodeError:

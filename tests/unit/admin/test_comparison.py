@@ -135,7 +135,16 @@ def test_each_part_is_compared_at_its_own_seq() -> None:
         assert [m.key for m in comparison.mismatches] == (["carol USD"] if spoiled else [])
 
 
-@pytest.mark.parametrize(("entry_age_ms", "behind"), [(-5, False), (0, False), (900, False), (1001, True)])
+def test_a_recovery_under_way_is_no_agreement() -> None:
+    image = image_of(redis_image(PartitionState()))
+    image.first.meta["state"] = "recovering"
+    comparison = Comparison(image)
+    comparison.at(PartitionState())
+    comparison.close(0, damaged=False)
+    assert [(m.what, m.key, m.redis) for m in comparison.mismatches] == [("meta", "state", "recovering")]
+
+
+@pytest.mark.parametrize(("entry_age_ms", "behind"), [(-5, False), (0, False), (100, False), (101, True)])
 def test_redis_behind_the_journal(entry_age_ms: int, behind: bool) -> None:
     """An entry that is older than the image and not in it was forgotten by Redis."""
     state = state_of(*BATCHES)

@@ -1,0 +1,237 @@
+"""`wallet-admin verify` on a real Redis: what it proves, what it notices, and that traffic does not disturb it."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from lua.random_batches import RandomBatches
+from support.clusters import RedisClusterFactory
+from unit.admin.live import LiveCluster
+from unit.admin.made import admin, answer, refusal
+
+from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.oracle import apply_payload
+from wallet_engine.redis_store.keys import PartitionKeys
+
+Spoil = Callable[[LiveCluster, PartitionKeys], object]
+
+
+@pytest.fixture
+def cluster(redis_cluster: RedisClusterFactory, tmp_path: Path) -> Iterator[LiveCluster]:
+    """Two shards, four partitions; partition 1 has some of everything, partition 3 has no entry."""
+    live = LiveCluster(redis_cluster(2), tmp_path, 4)
+    for partition in range(3):
+        live.apply(partition, "o - alice - 0 USD", "o - bob 500 0 USD", "o - alice - 0 JPY")
+        live.apply(partition, "t 1 @bank alice 1000 USD", "t 2 @bank alice 7 JPY")
+    live.apply(1, "t 3 alice bob 250 USD", "d 4 alice far 66 USD", "d 5 bob far 1 USD")
+    live.apply(1, "f - bob freeze 0 -", "c 2.9 alice 0 5 USD", "r 4 alice 3.1.a 66 USD")
+    yield live
+    live.close()
+
+
+def test_everything_agrees(cluster: LiveCluster) -> None:
+    """G2, G6."""
+    document = answer("verify", "--map-file", cluster.map_file)
+    assert document == {
+        "ok": True,
+        "offline": False,
+        "partitions": 4,
+        "entries": 8,
+        "accounts": 6,
+        "open_entries": 1,
+        "mismatches": [],
+        "mismatches_total": 0,
+        "in_transit": {"JPY": "0", "USD": "-0.04"},
+        "journal": {"journal_id": "j1", "directory": str(cluster.writer.directory)},
+    }
+    result = admin("verify", "--map-file", cluster.map_file)
+    assert result.exit_code == 0
+    assert "ok: Redis holds what the journal says" in result.stdout
+    assert result.stderr == "", "no progress bars where nobody looks"
+
+
+def field(kind: str, name: str, value: str | None) -> Spoil:
+    def spoil(cluster: LiveCluster, keys: PartitionKeys) -> None:
+        key = f"{kind}{{{keys.tag}}}"
+        if value is None:
+            assert cluster.clients[1].hdel(key, name) == 1
+        else:
+            cluster.clients[1].hset(key, name, value)
+
+    return spoil
+
+
+def command(*words: str) -> Spoil:
+    return lambda cluster, keys: cluster.clients[1].execute_command(
+        *(word.format(tag=f"{{{keys.tag}}}") for word in words)
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what", "key", "journal", "redis"),
+    [
+        (field("balance:USD", "alice", "756"), "balance", "alice USD", "7.55", "7.56"),
+        (field("balance:USD", "bob", None), "balance", "bob USD", "2.49", None),
+        (field("balance:JPY", "eve", "1"), "balance", "eve JPY", None, "1"),
+        (field("balance:USD", "@transit", "0"), "balance", "@transit USD", "-0.04", "0.00"),
+        (field("flags", "bob", "A USD=500"), "flags", "bob", "F USD=500", "A USD=500"),
+        (field("flags", "alice", "C"), "flags", "alice", None, "C"),
+        (
+            field("seen:1", "alice 3", "i3.0 bob 250 USD"),
+            *("dedupe", "alice 3 (window 1)", "+3.0 bob 250 USD", "i3.0 bob 250 USD"),
+        ),
+        (field("seen:1", "2.9", None), "dedupe", "2.9 (window 1)", " 0+", None),
+        (field("meta", "nonce", "f" * 16), "meta", "nonce", f"{4:016x}", "f" * 16),
+        (field("meta", "seq", None), "meta", "seq", "4", None),
+        (field("meta", "seq", "5"), "journal", "last seq", "4", "5"),
+        (command("ZREM", "open{tag}", "3.1"), "open", "3.1", "3", None),
+        (command("ZADD", "open{tag}", "2", "2"), "open", "2", None, "2"),
+        (command("DEL", "meta{tag}"), "meta", "seq", "4", None),
+        (command("DEL", "balance:JPY{tag}"), "balance", "alice JPY", "7", None),
+        (command("SET", "rubbish{tag}", "x"), "key", "rubbish", None, "present"),
+        (command("RENAME", "seen:1{tag}", "seen:7{tag}"), "key", "seen:7", None, "present"),
+    ],
+)
+def test_one_difference(
+    cluster: LiveCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Spoil,
+    what: str,
+    key: str,
+    journal: str | None,
+    redis: str | None,
+) -> None:
+    monkeypatch.setattr("wallet_engine.admin.verification.JOURNAL_WAIT_S_MAX", 0.2)
+    monkeypatch.setattr("wallet_engine.admin.verification._ROUND_PAUSE_S", 0.0)
+    spoil(cluster, cluster.partitions[1].keys)
+    document = answer("verify", "--map-file", cluster.map_file, status=1)
+    assert document["ok"] is False
+    expected = {"partition": 1, "what": what, "key": key, "journal": journal, "redis": redis}
+    assert expected in document["mismatches"]
+    assert {mismatch["partition"] for mismatch in document["mismatches"]} == {1}
+    assert document["mismatches_total"] == len(document["mismatches"])
+
+
+def test_an_emptied_redis(cluster: LiveCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wallet_engine.admin.verification._ROUND_PAUSE_S", 0.0)
+    cluster.clients[0].flushall()
+    document = answer("verify", "--map-file", cluster.map_file, status=1)
+    assert [(m["partition"], m["what"], m["journal"]) for m in document["mismatches"]] == [
+        (0, "meta", "2"),
+        (1, "meta", "4"),
+    ]
+
+
+def test_an_older_redis(cluster: LiveCluster) -> None:
+    """Equal with the journal at its own sequence number, and yet entries behind: G5 would be broken."""
+    lua = cluster.partitions[0]
+    first, second = lua.payloads()
+    lua.empty("recovering")
+    assert lua.replay(first)[0] == "OK"
+    lua.meta(state="live")
+    time.sleep(max(0.0, parse_header(second)[0].time_ms / 1000 + 0.2 - time.time()))
+    (mismatch,) = answer("verify", "--map-file", cluster.map_file, status=1)["mismatches"]
+    assert mismatch == {"partition": 0, "what": "meta", "key": "seq", "journal": "2 or more", "redis": "1"}
+
+
+def test_an_edited_journal(cluster: LiveCluster) -> None:
+    path = cluster.writer.directory / "00000001.wal"
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"@bank alice 1000 USD", b"@bank alice 9000 USD", 1))
+    (mismatch,) = answer("verify", "--map-file", cluster.map_file, status=1)["mismatches"]
+    assert (mismatch["partition"], mismatch["what"]) == (None, "journal")
+    assert f"{path} at offset" in mismatch["journal"]
+
+
+def test_a_journal_that_is_not_there_yet_is_waited_for(cluster: LiveCluster) -> None:
+    cluster.apply(2, "t 9 @bank bob 1 USD", drain=False)
+    timer = threading.Timer(0.5, cluster.drain, (2,))
+    timer.start()
+    assert answer("verify", "--map-file", cluster.map_file)["entries"] == 9
+    timer.join()
+
+
+def test_a_partition_that_is_recovered_meanwhile_is_looked_at_again(
+    cluster: LiveCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recovery in sight of verify is no mismatch."""
+    monkeypatch.setattr("wallet_engine.admin.verification.JOURNAL_WAIT_S_MAX", 0.2)
+    lua = cluster.partitions[1]
+    payloads = lua.payloads()
+    lua.empty("recovering")
+
+    def recover() -> None:
+        for payload in payloads:
+            assert lua.replay(payload)[0] == "OK"
+        lua.meta(state="live")
+
+    timer = threading.Timer(0.6, recover)
+    timer.start()
+    document = answer("verify", "--map-file", cluster.map_file)
+    timer.join()
+    assert document["ok"]
+    assert document["entries"] == 8, "counted once"
+
+
+def test_a_slot_that_redis_has_elsewhere(cluster: LiveCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wallet_engine.admin.verification.PRIMARY_WAIT_S_MAX", 0.3)
+    directory = cluster.directory
+    placement = directory.partition_map()
+    directory.replace_map(placement, placement.with_shard(1, "s2"))
+    said = refusal(admin("verify", "--map-file", cluster.map_file))
+    (one,), (two,) = (shard.nodes for shard in directory.shards().values())
+    assert f"shard s2: slot 4096 is at {one} for Redis, not at {two}: mend that" in said
+
+
+def test_while_traffic_is_running(cluster: LiveCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many small parts, a partition that changes between any two of them, and never a false alarm."""
+    monkeypatch.setattr("wallet_engine.admin.image.FIELDS_PER_PART", 7)
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    stop = threading.Event()
+    applied = []
+    lua = cluster.partitions[2]
+    for start in range(0, 3000, 100):  # large enough for HSCAN to return it in pieces
+        cluster.apply(2, *(f"o - n{number} - 0 USD" for number in range(start, start + 100)))
+
+    def traffic() -> None:
+        batches = RandomBatches(seed)
+        for payload in lua.payloads():
+            apply_payload(batches.state, payload)
+        while not stop.is_set():
+            lines = batches.batch()
+            reply = lua.apply(lines)
+            assert reply[0] == "OK"
+            cluster.drain(2)
+            for payload in [
+                entry[1]["e"].encode()
+                for entry in lua.client.xrange(lua.keys.journal, f"{batches.state.seq + 1}-0")
+            ]:
+                header = apply_payload(batches.state, payload)
+                batches.note(lines, header.outcomes)
+                applied.append(header.seq)
+
+    thread = threading.Thread(target=traffic)
+    thread.start()
+    try:
+        for _ in range(3):
+            before = len(applied)
+            document = answer("verify", "--map-file", cluster.map_file)
+            assert document["ok"]
+            assert len(applied) > before + 20, "there was traffic"
+    finally:
+        stop.set()
+        thread.join()
+    assert answer("verify", "--map-file", cluster.map_file)["entries"] == 38 + len(applied)
+    lua.client.hincrby(lua.keys.balance("USD"), "n2999", 1)
+    (mismatch,) = answer("verify", "--map-file", cluster.map_file, status=1)["mismatches"]
+    assert mismatch == {
+        "partition": 2,
+        "what": "balance",
+        "key": "n2999 USD",
+        "journal": "0.00",
+        "redis": "0.01",
+    }

@@ -1,0 +1,76 @@
+"""A cluster without engine: partitions on a real Redis, driven through the scripts, and journaled at once."""
+
+import socket
+import threading
+from pathlib import Path
+
+import redis
+from lua.partition import LuaPartition
+from unit.admin.made import make_map, register_journal
+
+from wallet_engine.dev.redis_cluster import RedisCluster
+from wallet_engine.domain.entry import parse_header
+from wallet_engine.journal.receipts_wire import CopyHello, encode
+from wallet_engine.journal.writer import JournalWriter
+from wallet_engine.redis_store.topology import connect
+from wallet_engine.routing.model import Shard
+from wallet_engine.routing.slots import tag_of
+
+
+class LiveCluster:
+    """`apply` runs a batch on a partition; `drain` writes what is new to the journal, as `address` says it has."""
+
+    def __init__(self, cluster: RedisCluster, directory: Path, partitions: int = 2) -> None:
+        shards = [Shard(name, tuple(nodes)) for name, nodes in cluster.addresses().items()]
+        self.map_file = directory / "map.json"
+        self.directory = make_map(self.map_file, partitions, shards)
+        self.writer = JournalWriter(directory / "journal", "j1", segment_bytes_max=20_000)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._say_hello, daemon=True)
+        self._thread.start()
+        address = f"127.0.0.1:{self._server.getsockname()[1]}"
+        register_journal(self.directory, self.writer.directory, address)
+        partition_map = self.directory.partition_map()
+        self.clients: list[redis.Redis] = []
+        self.partitions = []
+        for partition in range(partitions):
+            node = cluster.primary(partition_map.shard_of(partition))
+            self.clients.append(connect(node.address, timeout_s=5))
+            self.partitions.append(LuaPartition(self.clients[-1], tag_of(partition, partitions)))
+
+    def apply(self, partition: int, *lines: str, drain: bool = True) -> str:
+        """The outcomes."""
+        reply = self.partitions[partition].apply(list(lines))
+        assert reply[0] == "OK", reply
+        if drain:
+            self.drain(partition)
+        return str(reply[4])
+
+    def drain(self, partition: int) -> None:
+        lua = self.partitions[partition]
+        seq = self.writer.position(partition).seq
+        entries = lua.client.xrange(lua.keys.journal, f"({seq}-0", "+")
+        for _, fields in entries:
+            payload = fields["e"].encode()
+            self.writer.append(partition, payload, parse_header(payload)[0])
+        self.writer.sync()
+
+    def close(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self._thread.join()
+        for client in self.clients:
+            client.close()
+        self.writer.close()
+        self.directory.close()
+
+    def _say_hello(self) -> None:
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return
+            with connection:
+                held = self.writer.positions()
+                positions = [(p, at.seq, at.nonce) for p, at in held.items()]
+                connection.sendall(encode(CopyHello("j1", positions)))
