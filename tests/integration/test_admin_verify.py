@@ -53,6 +53,20 @@ def test_everything_agrees(cluster: LiveCluster) -> None:
     assert result.stderr == "", "no progress bars where nobody looks"
 
 
+def test_each_part_is_one_transaction(cluster: LiveCluster) -> None:
+    """Fields and sequence number of a part belong together only then."""
+    calls = []
+    for _ in range(2):
+        stats = cluster.clients[1].info("commandstats")
+        calls.append(
+            {name: stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("exec", "hscan")}
+        )
+        answer("verify", "--map-file", cluster.map_file)
+    scans = calls[1]["hscan"] - calls[0]["hscan"]
+    assert scans > 0
+    assert calls[1]["exec"] - calls[0]["exec"] == scans + 2, "and one for each of the shard's partitions"
+
+
 def field(kind: str, name: str, value: str | None) -> Spoil:
     def spoil(cluster: LiveCluster, keys: PartitionKeys) -> None:
         key = f"{kind}{{{keys.tag}}}"

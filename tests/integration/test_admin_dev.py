@@ -1,0 +1,168 @@
+"""`wallet-admin` on a whole running cluster, while payments go on and while it is hurt."""
+
+import asyncio
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from support.http_client import HttpClient
+from support.traffic import Books, callers, finish, open_and_fund
+from unit.admin.made import admin, answer
+
+from wallet_engine.redis_store.topology import connect
+
+ACCOUNTS = [f"acct-{number:03d}" for number in range(60)]
+FUNDED_CENTS = 100_000
+
+
+class Traffic:
+    """Callers in a thread of their own; `pause` ends them when every payment has its answer."""
+
+    def __init__(self, cluster: Any) -> None:
+        seed = random.randrange(2**32)
+        print(f"seed {seed}")
+        self.cluster = cluster
+        self.books = Books(ACCOUNTS, FUNDED_CENTS, random.Random(seed))
+        self._funded = False
+
+    @contextmanager
+    def running(self) -> Iterator[Books]:
+        stopping, started = threading.Event(), threading.Event()
+        thread = threading.Thread(target=lambda: asyncio.run(self._run(stopping, started)))
+        thread.start()
+        try:
+            assert started.wait(30), "no account could be funded"
+            yield self.books
+        finally:
+            stopping.set()
+            thread.join()
+
+    async def _run(self, stopping: threading.Event, started: threading.Event) -> None:
+        async with HttpClient() as http:
+            if not self._funded:
+                await open_and_fund(http, self.cluster.url, ACCOUNTS, FUNDED_CENTS)
+                self._funded = True
+            started.set()
+            stop = asyncio.Event()
+            paying = asyncio.create_task(callers(http, self.cluster.urls, self.books, count=16, stop=stop))
+            await asyncio.to_thread(stopping.wait)
+            stop.set()
+            await paying
+            await finish(http, self.cluster.url, self.books)
+
+
+def wait_settled(flags: list[str]) -> dict[str, Any]:
+    """`verify` once nothing is under way any more."""
+    deadline = time.monotonic() + 30
+    while (document := answer("verify", *flags))["in_transit"] != {"USD": "0.00"}:
+        assert time.monotonic() < deadline, document
+        time.sleep(0.2)
+    return document
+
+
+@pytest.mark.parametrize("embedded", [False, True], ids=["zookeeper", "embedded"])
+def test_under_traffic(dev_cluster: Any, embedded: bool) -> None:
+    """G2, G6: every look during traffic is ok, and afterwards every balance is what was answered."""
+    cluster = dev_cluster(shards=3, partitions=16, apis=1, embedded=embedded)
+    flags = cluster.coordination_flags()
+    traffic = Traffic(cluster)
+    with traffic.running() as books:
+        entries = []
+        for _ in range(3):
+            document = answer("verify", *flags)
+            assert document["ok"]
+            entries.append(document["entries"])
+            time.sleep(0.3)
+        assert entries[0] < entries[1] < entries[2], "there was traffic"
+        status = answer("status", *flags)
+        assert status["warnings"] == []
+        assert status["journals"][0]["lag_entries"] is not None
+    document = wait_settled(flags)
+    assert (document["partitions"], document["accounts"]) == (16, len(ACCOUNTS))
+
+    status = answer("status", *flags)
+    assert sum(partition["seq"] for partition in status["partitions"]) >= document["entries"]
+    assert status["journals"][0]["lag_entries"] == 0
+    assert {shard["name"] for shard in status["shards"]} == {p["shard"] for p in status["partitions"]}
+    assert [service["address"] for service in status["services"]] == [cluster.url.partition("//")[2]]
+    assert {(node["role"], node["reachable"]) for shard in status["shards"] for node in shard["nodes"]} == {
+        ("primary", True)
+    }
+
+    expected = books.expected_cents()
+    for account in ACCOUNTS[:5]:
+        cents = expected[account]
+        assert answer("balance", account, "USD", *flags)["balance"] == f"{cents // 100}.{cents % 100:02d}"
+    bank = answer("balance", "@bank", "USD", *flags)["balance"]
+    assert bank == f"-{len(ACCOUNTS) * FUNDED_CENTS // 100}.00"
+
+
+def test_a_balance_of_the_past_is_what_was_read_then(dev_cluster: Any) -> None:
+    """G6, G8: the seq that HTTP answers leads back to the same balance."""
+    cluster = dev_cluster()
+    flags = cluster.coordination_flags()
+    traffic = Traffic(cluster)
+    read = []
+
+    async def look() -> None:
+        async with HttpClient() as http:
+            for account in ACCOUNTS[:20]:
+                reply = await http.get(f"{cluster.url}/v1/accounts/{account}/balance?currency=USD")
+                read.append(reply.json())
+
+    with traffic.running():
+        asyncio.run(look())
+    for then in read:
+        now = answer("balance", then["account_id"], "USD", *flags, "--at", str(then["seq"]))
+        assert {name: now[name] for name in then} == then
+        later = answer("balance", then["account_id"], "USD", *flags, "--at", now["time"])
+        assert later["seq"] >= then["seq"]
+
+
+@pytest.mark.parametrize("role", ["redis", "journal"])
+def test_a_killed_process_is_no_mismatch(dev_cluster: Any, role: str) -> None:
+    """G5, G9: while a shard is restored, verify waits or says who does not answer; it never cries wolf."""
+    cluster = dev_cluster(shards=2)
+    flags = cluster.coordination_flags()
+    with Traffic(cluster).running():
+        pid = cluster.pids(role)[0]
+        killer = threading.Timer(0.05, os.kill, (pid, signal.SIGKILL))
+        killer.start()
+        for _ in range(8):
+            result = admin("verify", *flags, "--journal", cluster.data_dir / "journal")
+            assert result.exit_code == 0 or result.stdout == "", result.stdout
+            time.sleep(0.2)
+        killer.join()
+        cluster.wait_replaced(pid)
+    assert wait_settled(flags)["ok"]
+
+
+def test_a_changed_balance_is_found(dev_cluster: Any) -> None:
+    cluster = dev_cluster(shards=2)
+    flags = cluster.coordination_flags()
+    traffic = Traffic(cluster)
+    with traffic.running():
+        pass
+    wait_settled(flags)
+    partition = answer("balance", "acct-000", "USD", *flags)["partition"]
+    spoiled = 0
+    for node in cluster.processes("redis"):
+        with connect(node["address"]) as client:
+            for key in client.keys("balance:USD*"):
+                if client.hexists(key, "acct-000"):
+                    client.hincrby(key, "acct-000", 1)
+                    spoiled += 1
+    assert spoiled == 1
+    document = answer("verify", *flags, status=1)
+    (mismatch,) = document["mismatches"]
+    assert (mismatch["partition"], mismatch["what"], mismatch["key"]) == (
+        partition,
+        "balance",
+        "acct-000 USD",
+    )
