@@ -21,8 +21,8 @@ from wallet_engine.domain.errors import WalletError
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.routing.slots import slot_of
 
-#: Fields asked of one HSCAN: well below a millisecond of Redis time.
-FIELDS_PER_PART: Final = 1000
+#: Fields asked of one HSCAN: half a millisecond of Redis time (1000 of a hash of 500,000 were measured at 0.9 ms).
+FIELDS_PER_PART: Final = 500
 #: A partition has three keys, two windows and one hash per currency; what is above this is noise.
 KEYS_MAX: Final = 1000
 #: How often an image is begun again because the partition was recovered or rotated its window meanwhile.

@@ -33,8 +33,8 @@ def verify(ctx: click.Context, session: Session, journal: Path | None, offline: 
     hash and chain of the journal on the way, that each entry comes out as it was recorded, and that the books
     of each partition sum to zero in every currency.
 
-    May be run at any time, also under full traffic: Redis is read in pieces of under a millisecond, and each
-    piece is compared with the journal as it was at that piece's sequence number. Needs memory for about two
+    May be run at any time, also under full traffic: Redis is read in pieces of about half a millisecond, and
+    each piece is compared with the journal as it was at that piece's sequence number. Needs memory for about two
     copies of the cluster's state. The journal directory must be readable here; an interrupted run leaves
     nothing behind.
 
