@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -22,6 +23,7 @@ from wallet_engine.telemetry.metrics import Metrics
 
 #: Operations out at once while accounts are opened and funded.
 WAVE: Final = 50_000
+WAVE_S_MAX: Final = 60.0
 _CALL: Final = 10_000
 #: An account's money: enough for every run, and all accounts together within the limit of `@bank`.
 FUNDS_MINOR: Final = 1_000_000_000
@@ -52,9 +54,11 @@ async def engine_of(cluster: Cluster) -> AsyncIterator[tuple[Engine, ClusterWall
     wallet = ClusterWallet(engine, Reader(engine))
     try:
         await engine.start()
-        async with asyncio.timeout(CONNECT_S_MAX):
-            while not wallet.readiness().ready:
-                await asyncio.sleep(0.02)
+        deadline = time.monotonic() + CONNECT_S_MAX
+        while not (readiness := wallet.readiness()).ready:
+            if time.monotonic() > deadline:
+                raise SetupFailed(f"the engine is not ready after {CONNECT_S_MAX:.0f} s: {readiness.reason}")
+            await asyncio.sleep(0.02)
         yield engine, wallet
     finally:
         await engine.close()
@@ -95,7 +99,11 @@ async def open_accounts(engine: Engine, accounts: int, say: Say) -> None:
             account = account_name(number)
             line = f"o - {account} - 0 {CURRENCY}\n"
             engine.submit(partition_of(account, partitions), line, wave, issued_ms)
-        await wave.done
+        try:
+            async with asyncio.timeout(WAVE_S_MAX):
+                await wave.done
+        except TimeoutError:
+            raise SetupFailed(f"{wave.remaining} accounts were not opened in {WAVE_S_MAX:.0f} s") from None
         if wave.trouble:
             raise SetupFailed(wave.trouble)
         say(f"opened {numbers.stop:,} of {accounts:,} accounts")
