@@ -1,0 +1,138 @@
+"""G8, G10: the journal process hangs (SIGSTOP) while callers pay and read."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support.dev_process import DevCluster
+from support.http_client import HttpClient, Reply
+from support.redis_peek import balance_minor
+from support.verification import verified
+from support.wallet_api import WalletApi, check_problem, check_success, new_id, transfer_body
+
+PARTITIONS = 16
+#: The longest that any caller may be left without an answer.
+ANSWER_S_MAX = 20.0
+CALLERS = 40
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    started = DevCluster(tmp_path_factory.mktemp("stopped") / "dev", shards=2, partitions=PARTITIONS)
+    try:
+        yield started.start()
+    finally:
+        started.kill_all()
+
+
+async def until(true: Any, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not await asyncio.to_thread(true):
+        assert time.monotonic() < deadline, "did not come true in time"
+        await asyncio.sleep(0.05)
+
+
+def test_g8_g10_nothing_is_answered_that_is_not_on_disk(cluster: DevCluster) -> None:
+    """G8: reads wait or are refused, never show what may still un-happen. G10: everybody is answered in bounded
+    time, with 503 and Retry-After; when the journal goes on, so does everything, and nothing is half done.
+    """
+    with WalletApi(cluster.url, PARTITIONS) as api:
+        sender, near, far = api.account(2, "100.00"), api.account(2), api.account(13)
+        decided = [transfer_body(sender, to, "1.00", new_id()) for to in (near, far) * (CALLERS // 2)]
+        late, fresh = api.account(5, "1.00"), api.name(5)
+        quiet = api.account(9, "7.00")
+
+        stopped_at = time.monotonic()
+        (journal,) = cluster.pids("journal")
+        os.kill(journal, signal.SIGSTOP)
+        try:
+            asyncio.run(_while_stopped(cluster, decided, sender, late, fresh, quiet))
+        finally:
+            os.kill(journal, signal.SIGCONT)
+        print(f"journal stopped for {time.monotonic() - stopped_at:.1f} s")
+
+        continued_at = time.monotonic()
+        while (reply := api.pay(late, "@bank", "0.50")).status == 503:
+            assert time.monotonic() - continued_at < 30
+            time.sleep(0.1)
+        print(f"first success {time.monotonic() - continued_at:.1f} s after SIGCONT")
+        assert reply.status == 200
+
+        for body in decided:
+            check_success(
+                api.post("/v1/wallet/balance_transfer", body), body["transaction_id"], replayed=True
+            )
+        assert [api.balance(a) for a in (sender, near, far)] == ["60.00", "20.00", "20.00"]
+        assert api.open(fresh).status == 200  # the one that was answered 503 has happened
+        assert api.balance(late) == "0.50"
+    assert verified(cluster)["in_transit"] == {"USD": "0.00"}
+
+
+async def _while_stopped(
+    cluster: DevCluster, decided: list[dict[str, str]], sender: str, late: str, fresh: str, quiet: str
+) -> None:
+    url = cluster.url
+
+    async def timed(work: Any) -> Reply:
+        began = time.monotonic()
+        reply: Reply = await work
+        assert time.monotonic() - began < ANSWER_S_MAX
+        return reply
+
+    async with HttpClient(timeout_s=ANSWER_S_MAX + 5) as http:
+        transfers = [
+            asyncio.create_task(timed(http.post(f"{url}/v1/wallet/balance_transfer", body)))
+            for body in decided
+        ]
+        opening = asyncio.create_task(
+            timed(http.post(f"{url}/v1/accounts", {"account_id": fresh, "currency": "USD"}))
+        )
+        # Redis has decided the first of them, at least: that is made there, and not on disk.
+        await until(lambda: balance_minor(cluster, sender, PARTITIONS) < 10_000, 10)
+        reads = [
+            f"/v1/accounts/{sender}/balance?currency=USD",
+            f"/v1/accounts/{sender}",
+            f"/v1/accounts/{fresh}",
+            f"/v1/transfers/{decided[0]['transaction_id']}?from_account={sender}",
+        ]
+        for reply in await asyncio.gather(*(timed(http.get(url + path)) for path in reads)):
+            assert reply.status == 503, reply
+            assert reply.json()["code"] == "journal_unavailable", reply
+            assert "retry-after" in reply.headers
+        # What is on disk can be read all the time.
+        still = await timed(http.get(f"{url}/v1/accounts/{quiet}/balance?currency=USD"))
+        assert (still.status, still.json()["balance"]) == (200, "7.00")
+        for body, reply in zip(decided, await asyncio.gather(*transfers), strict=True):
+            check_problem(reply, 503, "outcome_unknown", transaction_id=body["transaction_id"])
+        check_problem(await opening, 503, "outcome_unknown")
+
+
+def test_g8_a_read_that_waits_gets_the_durable_value(cluster: DevCluster) -> None:
+    """G8: a read begun while the journal hangs is answered as soon as the entry is on disk."""
+    with WalletApi(cluster.url, PARTITIONS) as api:
+        sender, receiver = api.account(2, "9.00"), api.account(2)
+
+    async def run() -> None:
+        (journal,) = cluster.pids("journal")
+        async with HttpClient() as http:
+            os.kill(journal, signal.SIGSTOP)
+            try:
+                body = transfer_body(sender, receiver, "1.00", new_id())
+                paying = asyncio.create_task(http.post(f"{cluster.url}/v1/wallet/balance_transfer", body))
+                await until(lambda: balance_minor(cluster, sender, PARTITIONS) == 800, 10)
+                reading = asyncio.create_task(
+                    http.get(f"{cluster.url}/v1/accounts/{sender}/balance?currency=USD")
+                )
+                await asyncio.sleep(1.0)
+                assert not paying.done()
+                assert not reading.done()
+            finally:
+                os.kill(journal, signal.SIGCONT)
+            assert (await paying).status == 200
+            assert (await reading).json()["balance"] == "8.00"
+
+    asyncio.run(run())

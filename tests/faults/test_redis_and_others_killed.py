@@ -1,0 +1,161 @@
+"""G5, G9: one process is killed, or one node emptied, under traffic. Nothing answered is lost or contradicted.
+
+The tests share a cluster without replicas, each with accounts of its own: a shard that loses its memory is filled
+from the journal. Each prints how long the fault was felt.
+"""
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+from support.dev_process import DevCluster
+from support.http_client import HttpClient
+from support.pulse import PulsedBooks
+from support.redis_peek import node_of
+from support.traffic import Payment, ask_batch, balances_cents, callers, finish, open_and_fund
+from support.verification import verified
+
+from wallet_engine.redis_store.topology import connect
+from wallet_engine.routing.slots import partition_of
+
+PARTITIONS = 16
+FUNDED_CENTS = 100_000
+CALLERS = 24
+WARM_S, AFTER_S = 0.7, 2.0
+#: Partition of the node that is killed or emptied.
+STRUCK = 3
+#: The longest time without any success that a test accepts; on 2 shared cores.
+GAP_S_MAX = 20.0
+
+Fault = Callable[[DevCluster], Awaitable[None]]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    path = tmp_path_factory.mktemp("killed") / "dev"
+    started = DevCluster(path, shards=3, partitions=PARTITIONS, apis=2)
+    try:
+        yield started.start()
+    finally:
+        started.kill_all()
+
+
+async def kill_redis(cluster: DevCluster) -> None:
+    """A primary without replicas: its memory is gone."""
+    pid = int(node_of(cluster, STRUCK, PARTITIONS)["pid"])
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.to_thread(cluster.wait_replaced, pid)
+
+
+async def flush_redis(cluster: DevCluster) -> None:
+    """The node goes on, without its memory but with its scripts: nothing tells the services."""
+    client = connect(node_of(cluster, STRUCK, PARTITIONS)["address"])
+    try:
+        client.flushall()
+    finally:
+        client.close()
+
+
+async def flush_unjournaled(cluster: DevCluster) -> None:
+    """The journal hangs for a moment, so that what Redis forgets certainly includes entries not on disk."""
+    (journal,) = cluster.pids("journal")
+    os.kill(journal, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(0.3)
+        await flush_redis(cluster)
+    finally:
+        os.kill(journal, signal.SIGCONT)
+
+
+async def kill_journal(cluster: DevCluster) -> None:
+    (pid,) = cluster.pids("journal")
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.to_thread(cluster.wait_replaced, pid)
+
+
+async def kill_api(cluster: DevCluster) -> None:
+    pid = cluster.pids("api")[0]
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.to_thread(cluster.wait_replaced, pid)
+
+
+async def kill_zookeeper(cluster: DevCluster) -> None:
+    """For some seconds; the supervisor, which would start it again, sleeps meanwhile."""
+    assert cluster.process is not None
+    (pid,) = cluster.pids("zookeeper")
+    cluster.process.send_signal(signal.SIGSTOP)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(3.0)
+    finally:
+        cluster.process.send_signal(signal.SIGCONT)
+    await asyncio.to_thread(cluster.wait_replaced, pid)
+
+
+def everybody(payment: Payment) -> bool:
+    return True
+
+
+def struck(payment: Payment) -> bool:
+    """Whether the payment needs the shard of `STRUCK`, which has the first partitions."""
+    sides = (payment.from_account, payment.to_account)
+    return any(partition_of(side, PARTITIONS) <= STRUCK for side in sides)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("fault", "concerned"),
+    [
+        (kill_redis, struck),
+        (flush_redis, struck),
+        (flush_unjournaled, struck),
+        (kill_journal, everybody),
+        (kill_api, everybody),
+        (kill_zookeeper, everybody),
+    ],
+    ids=["kill-redis", "flushall", "flushall-unjournaled", "kill-journal", "kill-api", "kill-zookeeper"],
+)
+def test_g9_one_fault_under_traffic(
+    cluster: DevCluster, fault: Fault, concerned: Callable[[Payment], bool]
+) -> None:
+    """G9, and G5 where Redis lost its memory: answers stay what they were, balances equal the books, verify is ok."""
+    seed, run = random.randrange(1 << 32), secrets.token_hex(3)
+    print(f"seed={seed}")
+    accounts = [f"{run}-{number:03d}" for number in range(60)]
+    books = PulsedBooks(accounts, FUNDED_CENTS, random.Random(seed), concerned=concerned)
+    struck_at = asyncio.run(_run(cluster, books, fault))
+    print(books.report(fault.__name__, struck_at))
+    assert verified(cluster)["in_transit"] == {"USD": "0.00"}
+    if fault is kill_zookeeper:
+        assert not books.outages_s, "payments go on without ZooKeeper"
+
+
+async def _run(cluster: DevCluster, books: PulsedBooks, fault: Fault) -> float:
+    async with HttpClient() as http:
+        await open_and_fund(http, cluster.url, books.accounts, FUNDED_CENTS)
+        stop = asyncio.Event()
+        traffic = asyncio.create_task(callers(http, cluster.urls, books, count=CALLERS, stop=stop))
+        await asyncio.sleep(WARM_S)
+        answered_before = [payment for payment in books.payments if payment.answer is not None]
+        assert len(answered_before) > 100
+        struck_at = time.monotonic()
+        await fault(cluster)
+        deadline = struck_at + GAP_S_MAX
+        while not books.concerned_successes_s or books.concerned_successes_s[-1] < time.monotonic() - 0.2:
+            assert time.monotonic() < deadline, "no success since the fault"
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(AFTER_S)
+        stop.set()
+        await traffic
+    async with HttpClient() as http:
+        # What was answered is answered again, the same: a different answer raises `Contradiction`.
+        for start in range(0, len(answered_before), 200):
+            await ask_batch(http, cluster.url, books, answered_before[start : start + 200])
+        await finish(http, cluster.url, books)
+        assert await balances_cents(http, cluster.url, books.accounts) == books.expected_cents()
+    return struck_at

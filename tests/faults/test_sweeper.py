@@ -1,0 +1,169 @@
+"""G9: the API process dies between debits and credits; the sweeper of another one ends every transfer."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from support.dev_process import DevCluster
+from support.http_client import HttpClient, NoReply
+from support.redis_peek import open_debits
+from support.verification import verified
+from support.wallet_api import WalletApi, check_problem, check_success, new_id, transfer_body
+
+PARTITIONS = 16
+SENDERS_AT = (0, 6, 11)
+#: From the death of the service to the end of the last transfer it left.
+SWEPT_S_MAX = 15.0
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    path = tmp_path_factory.mktemp("swept") / "dev"
+    started = DevCluster(path, shards=3, partitions=PARTITIONS, apis=2)
+    try:
+        yield started.start()
+    finally:
+        started.kill_all()
+
+
+def strand(cluster: DevCluster, batch: list[dict[str, str]]) -> None:
+    """Leave the transfers with their debit made and their credit driven by nobody.
+
+    The journal hangs while the first API process debits, so that it gets no receipt and sends no credit; then the
+    process is killed, and kept from being started again until the journal goes on.
+    """
+    assert cluster.process is not None
+    (journal,) = cluster.pids("journal")
+    doomed = cluster.pids("api")[0]
+    cluster.process.send_signal(signal.SIGSTOP)
+    try:
+        os.kill(journal, signal.SIGSTOP)
+        try:
+            asyncio.run(_debit_and_kill(cluster, batch, doomed))
+        finally:
+            os.kill(journal, signal.SIGCONT)
+    except BaseException:
+        cluster.process.send_signal(signal.SIGCONT)
+        raise
+
+
+async def _debit_and_kill(cluster: DevCluster, batch: list[dict[str, str]], doomed: int) -> None:
+    async with HttpClient() as http:
+
+        async def ask() -> None:
+            with suppress(NoReply):
+                reply = await http.post(f"{cluster.url}/v1/transfers/batch", {"transfers": batch})
+                raise AssertionError(f"was answered: {reply}")
+
+        asking = asyncio.create_task(ask())
+        deadline = time.monotonic() + 10
+        while not all([await asyncio.to_thread(open_debits, cluster, p, PARTITIONS) for p in SENDERS_AT]):
+            assert time.monotonic() < deadline, "no debit was made"
+            await asyncio.sleep(0.02)
+        os.kill(doomed, signal.SIGKILL)
+        await asking
+
+
+def wait_ready(cluster: DevCluster) -> None:
+    """Both API processes take transfers."""
+    deadline = time.monotonic() + 20
+    for url in cluster.urls:
+        while True:
+            with suppress(OSError), WalletApi(url, PARTITIONS) as api:
+                if api.get("/readyz").status == 200:
+                    break
+            assert time.monotonic() < deadline, f"{url} is not ready"
+            time.sleep(0.1)
+
+
+def test_g9_what_a_dead_service_left_half_done_is_ended_by_another(cluster: DevCluster) -> None:
+    """G1, G9: paid where the receiver can be paid, else refunded; no caller has to come back for that."""
+    assert cluster.process is not None
+    with WalletApi(cluster.urls[1], PARTITIONS) as api:
+        frozen, closed = api.account(3, "1.00"), api.account(14)
+        senders = [api.account(partition, "100.00") for partition in SENDERS_AT]
+        receivers = [api.account(partition) for partition in (2, 8, 12, 15)]
+        assert api.flag(frozen, "freeze").status == 200
+        assert api.flag(closed, "close").status == 200
+        expected: dict[str, tuple[str, str | None]] = {}
+        batch = []
+        for sender in senders:
+            for receiver in receivers * 3:
+                body = transfer_body(sender, receiver, "1.00", new_id())
+                batch.append(body)
+                expected[body["transaction_id"]] = ("success", None)
+            for receiver, code in (
+                (frozen, "account_frozen"),
+                (closed, "account_closed"),
+                (api.name(9), "account_not_found"),
+            ):
+                body = transfer_body(sender, receiver, "5.00", new_id())
+                batch.append(body)
+                expected[body["transaction_id"]] = ("declined", code)
+
+        strand(cluster, batch)
+        died_at = time.monotonic()
+        try:
+            pending = 0
+            for body in batch:
+                seen = api.find(body["from_account"], body["transaction_id"])
+                assert seen.status == 200, seen
+                pending += seen.json()["status"] == "pending"
+            assert pending == len(batch)
+            assert api.balance("@transit") == f"{len(senders) * (len(receivers) * 3 + 15)}.00"
+            waiting = list(batch)
+            while waiting:
+                assert time.monotonic() - died_at < SWEPT_S_MAX, f"{len(waiting)} are still pending"
+                time.sleep(0.2)
+                waiting = [
+                    body
+                    for body in waiting
+                    if api.find(body["from_account"], body["transaction_id"]).json()["status"] == "pending"
+                ]
+        finally:
+            cluster.process.send_signal(signal.SIGCONT)
+        print(f"all ended {time.monotonic() - died_at:.1f} s after the service died")
+
+        for body in batch:
+            transaction_id = body["transaction_id"]
+            found = api.find(body["from_account"], transaction_id).json()
+            status, code = expected[transaction_id]
+            assert (found["status"], found.get("code")) == (status, code)
+            reply = api.post("/v1/wallet/balance_transfer", body)
+            if code is None:
+                check_success(reply, transaction_id, replayed=True)
+            else:
+                check_problem(reply, reply.status, code, transaction_id=transaction_id, replayed=True)
+        assert {api.balance(sender) for sender in senders} == {"88.00"}
+        assert {api.balance(receiver) for receiver in receivers} == {"9.00"}
+        assert (api.balance(frozen), api.balance("@transit")) == ("1.00", "0.00")
+        assert verified(cluster)["in_transit"] == {"USD": "0.00"}
+        deadline = time.monotonic() + SWEPT_S_MAX
+        while sum(open_debits(cluster, partition, PARTITIONS) for partition in SENDERS_AT):
+            assert time.monotonic() < deadline, "entries stay open after all their transfers ended"
+            time.sleep(0.2)
+
+
+def test_g4_g9_a_retry_ends_a_half_done_transfer_before_the_sweeper(cluster: DevCluster) -> None:
+    """G4, G9: the caller comes back at once, at another service, and gets the answer; money moves once."""
+    assert cluster.process is not None
+    wait_ready(cluster)
+    with WalletApi(cluster.urls[1], PARTITIONS) as api:
+        senders = [api.account(partition, "100.00") for partition in SENDERS_AT]
+        receiver, nobody = api.account(8), api.name(8)
+        batch = [transfer_body(s, to, "1.00", new_id()) for s in senders for to in (receiver, nobody)]
+        strand(cluster, batch)
+        try:
+            for _ in range(2):
+                answers = api.batch(batch).json()["results"]
+                assert [a.get("code") for a in answers] == [None, "account_not_found"] * len(senders)
+        finally:
+            cluster.process.send_signal(signal.SIGCONT)
+        time.sleep(4.0)  # the sweeper finds nothing left to do, or does it harmlessly
+        assert {api.balance(sender) for sender in senders} == {"99.00"}
+        assert api.balance(receiver) == "3.00"
+    assert verified(cluster)["in_transit"] == {"USD": "0.00"}

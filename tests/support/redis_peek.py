@@ -1,0 +1,43 @@
+"""What Redis holds at this moment, journaled or not: the engine never shows that, so tests look themselves."""
+
+import redis
+from support.dev_process import DevCluster
+
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.topology import connect
+from wallet_engine.routing.slots import partition_of, tag_of
+
+
+def node_of(cluster: DevCluster, partition: int, partitions: int) -> dict[str, str]:
+    """The process (as in `dev.json`) of the node that owns the partition's slot; for clusters without replicas."""
+    keys = PartitionKeys(tag_of(partition, partitions))
+    for process in cluster.processes("redis"):
+        client = connect(process["address"])
+        try:
+            client.hget(keys.meta, "seq")
+        except redis.ResponseError:  # MOVED
+            continue
+        finally:
+            client.close()
+        return process
+    raise AssertionError(f"no node owns partition {partition}")
+
+
+def balance_minor(cluster: DevCluster, account: str, partitions: int, currency: str = "USD") -> int:
+    """Minor units of an account."""
+    partition = partition_of(account, partitions)
+    client = connect(node_of(cluster, partition, partitions)["address"])
+    try:
+        value = client.hget(PartitionKeys(tag_of(partition, partitions)).balance(currency), account)
+        return int(value or 0)
+    finally:
+        client.close()
+
+
+def open_debits(cluster: DevCluster, partition: int, partitions: int) -> int:
+    """Entries of the partition with outgoing money that is not settled."""
+    client = connect(node_of(cluster, partition, partitions)["address"])
+    try:
+        return int(client.zcard(PartitionKeys(tag_of(partition, partitions)).open))
+    finally:
+        client.close()
