@@ -22,6 +22,7 @@
 
 local AMOUNT_MAX = 9007199254740991
 local OPERATIONS_MAX = 1500 -- unpack() fails near 8,000 values; an operation writes two accounts at most
+local STREAM_CHECK_ENTRIES = 16 -- the stream's length is looked at every so many entries
 local TRANSIT = '@transit'
 local SYSTEM = 64 -- '@'
 
@@ -39,9 +40,10 @@ local operations, stream_entries_max, issued_age_ms_max = ARGV[8], tonumber(ARGV
 -- Guards ----------------------------------------------------------------------------------------------------------
 
 local meta = call('HMGET', k_meta, 'seq', 'nonce', 'epoch', 'owner', 'state', 'clock', 'window', 'window_started',
-  'currencies')
+  'currencies', 'flagged')
 local seq_last, nonce_last, clock = tonumber(meta[1]), meta[2], tonumber(meta[6])
 local window, window_started, currencies_known = tonumber(meta[7]), tonumber(meta[8]), meta[9]
+local flags_exist = meta[10] == '1'
 
 local now_ms
 if REPLAY then
@@ -60,8 +62,10 @@ else
   local window_due = window
   if window_started > 0 and now_ms - window_started >= window_ms then window_due = window + 1 end
   if window_asked ~= window_due then return {'WINDOW', window_due} end
-  local length = call('XLEN', k_journal)
-  if length >= stream_entries_max then return {'FULL', length} end
+  if seq_last % STREAM_CHECK_ENTRIES == 0 then
+    local length = call('XLEN', k_journal)
+    if length >= stream_entries_max then return {'FULL', length} end
+  end
 end
 
 -- Read ------------------------------------------------------------------------------------------------------------
@@ -74,50 +78,52 @@ for currency in gmatch(currencies_asked, '[^,]+') do
   currency_count = currency_count + 1
 end
 
-local function want(currency, account)
-  local known = balances[currency]
+local function want(known, names, account)
   if known[account] == nil then
     known[account] = false
-    local names = wanted[currency]
     names[#names + 1] = account
   end
 end
 
 local kinds, ids, as, bs, amounts, currencies, bodies = {}, {}, {}, {}, {}, {}, {}
-local fields = {} -- dedupe fields to read
+local fields, field_count = {}, 0 -- dedupe fields to read
+local ordinary = 0 -- how many are transfers, debits or credits
 local count, length = 0, 0 -- length: what the operations take of the text, which holds nothing else
 for kind, id, a, body, b, amount, currency in gmatch(operations, '(%l) (%S+) (%S+) ((%S+) (%d+) (%S+))\n') do
   count = count + 1
   length = length + #id + #a + #body + 5
-  kinds[count], ids[count], as[count], bs[count] = kind, id, a, b
-  amounts[count], currencies[count], bodies[count] = tonumber(amount), currency, body
-  if kind == 'd' or kind == 't' or kind == 'c' or kind == 'r' then
-    if not balances[currency] or amounts[count] > AMOUNT_MAX or amounts[count] < 1
-      or a == (kind == 't' and b or TRANSIT) then
+  kinds[count], as[count], bs[count], currencies[count], bodies[count] = kind, a, b, currency, body
+  local known = balances[currency]
+  if kind == 'd' or kind == 'c' or kind == 't' or kind == 'r' then
+    amount = tonumber(amount)
+    amounts[count] = amount
+    local other = kind == 't' and b or TRANSIT
+    if not known or amount > AMOUNT_MAX or amount < 1 or a == other then
       return {'MALFORMED', 'operation ' .. count}
     end
-    want(currency, a)
-    want(currency, kind == 't' and b or TRANSIT)
-    local field = kind == 'c' and id or a .. ' ' .. id
-    ids[count], fields[count] = field, field
+    want(known, wanted[currency], a)
+    if known[other] == nil then want(known, wanted[currency], other) end
+    if kind ~= 'c' then id = a .. ' ' .. id end
+    if kind ~= 'r' then ordinary = ordinary + 1 end
+    field_count = field_count + 1
+    fields[field_count] = id
   elseif kind == 'o' then
-    fields[count] = '-'
     local limit_ok = b == '-' or (find(b, '^%d+$') and tonumber(b) <= AMOUNT_MAX)
-    if not balances[currency] or not limit_ok then return {'MALFORMED', 'operation ' .. count} end
-    want(currency, a)
+    if not known or not limit_ok then return {'MALFORMED', 'operation ' .. count} end
+    want(known, wanted[currency], a)
   elseif kind == 'f' then
-    fields[count] = '-'
-    for known in gmatch(currencies_known, '[^,]+') do
-      if not balances[known] then return {'CURRENCIES', currencies_known} end
-      want(known, a)
+    for listed in gmatch(currencies_known, '[^,]+') do
+      if not balances[listed] then return {'CURRENCIES', currencies_known} end
+      want(balances[listed], wanted[listed], a)
     end
-  elseif kind == 's' then
-    fields[count] = '-'
-  else
+  elseif kind ~= 's' then
     return {'MALFORMED', 'operation ' .. count}
   end
+  ids[count] = id
 end
-if count ~= count_asked or length ~= #operations or count > OPERATIONS_MAX or count == 0 then return {'MALFORMED', 'count ' .. count} end
+if count ~= count_asked or length ~= #operations or count > OPERATIONS_MAX or count == 0 then
+  return {'MALFORMED', 'count ' .. count}
+end
 
 for currency, names in pairs(wanted) do
   if #names > 0 then
@@ -130,7 +136,6 @@ for currency, names in pairs(wanted) do
 end
 
 local flags = {}
-local flags_exist = call('EXISTS', k_flags) == 1
 if flags_exist then
   local names = {}
   for i = 1, count do
@@ -141,213 +146,186 @@ if flags_exist then
   for i = 1, #names do flags[names[i]] = values[i] or nil end
 end
 
--- The window in force is k_seen; one that this entry opens is still empty.
 local seen, seen_before = {}, {}
-local function recall(key, into)
-  if call('EXISTS', key) == 1 then
-    local values = call('HMGET', key, unpack(fields))
-    for i = 1, count do into[fields[i]] = values[i] or nil end
+if field_count > 0 then
+  local values = call('HMGET', k_seen, unpack(fields))
+  for i = 1, field_count do seen[fields[i]] = values[i] or nil end
+  if window_asked > 1 then
+    values = call('HMGET', k_seen_before, unpack(fields))
+    for i = 1, field_count do seen_before[fields[i]] = values[i] or nil end
   end
 end
-recall(k_seen, seen)
-recall(k_seen_before, seen_before)
 
 -- Decide ----------------------------------------------------------------------------------------------------------
 
 local seq = seq_last + 1
-local seq_text = format('%.0f', seq)
+local seq_text = format('%d', seq)
 local effect = false -- whether anything is to be written
 local debited = false -- whether money leaves this partition with this entry
-local remember, remember_before = {}, {} -- dedupe fields to write
-local changed = {} -- by currency: accounts in order of their first change
-local is_changed = {}
-local flags_new = {}
-local settled, refunded, refund_of = {}, {}, {}
+local remember = {} -- dedupe fields to write
+local changed = {} -- by currency: accounts whose balance changes
+for currency in pairs(balances) do changed[currency] = {} end
 
-local function set(currency, account, minor)
-  balances[currency][account] = minor
-  local marks = is_changed[currency]
-  if not marks then
-    marks = {}
-    is_changed[currency], changed[currency] = marks, {}
-  end
-  if not marks[account] then
-    marks[account] = true
-    local list = changed[currency]
-    list[#list + 1] = account
-  end
-  effect = true
-end
+-- A closure costs Redis as much as an operation, so the ordinary kinds are decided in the loop below, and what the
+-- others need is made only when there is one of them.
 
-local function status_of(account)
+local function status_of(flags, account)
   local flag = flags[account]
   return flag and sub(flag, 1, 1) or 'A'
 end
 
-local function limit_of(account, currency)
+local function limit_of(flags, account, currency)
   local flag = flags[account]
   return flag and tonumber(match(flag, ' ' .. currency .. '=(%d+)')) or 0
 end
 
 -- The first of unknown, closed, frozen that holds for one of the two sides (b is nil where there is one side).
-local function side_refusal(known, a, b)
+local function side_refusal(flags, known, a, b)
   if not known[a] and byte(a) ~= SYSTEM then return UNKNOWN_ACCOUNT end
   if b and not known[b] and byte(b) ~= SYSTEM then return UNKNOWN_ACCOUNT end
-  if flags_exist then
-    local status_a, status_b = status_of(a), b and status_of(b)
-    if status_a == 'C' or status_b == 'C' then return CLOSED end
-    if status_a == 'F' or status_b == 'F' then return FROZEN end
-  end
+  local status_a, status_b = status_of(flags, a), b and status_of(flags, b)
+  if status_a == 'C' or status_b == 'C' then return CLOSED end
+  if status_a == 'F' or status_b == 'F' then return FROZEN end
   return nil
 end
 
--- A transfer whose two sides are here, or the debit of one whose receiver is elsewhere (to is then @transit).
-local function pay(i, to)
-  local field, body, currency, amount, from = ids[i], bodies[i], currencies[i], amounts[i], as[i]
-  local old = seen[field] or seen_before[field]
-  if old then
-    if sub(old, find(old, ' ', 1, true) + 1) == body then return REPEATED end
-    return CONFLICT
-  end
-  local known = balances[currency]
-  local outcome = side_refusal(known, from, to ~= TRANSIT and to or nil)
-  if not outcome then
-    local left = (known[from] or 0) - amount
-    if byte(from) == SYSTEM then
-      if left < -AMOUNT_MAX then outcome = BALANCE_LIMIT end
-    elseif left < 0 and left < -(flags_exist and limit_of(from, currency) or 0) then
-      outcome = INSUFFICIENT_FUNDS
+-- Refund, settle, open_account, set_flags.
+local remember_before, flags_new, settled, refunded, decide_other
+if ordinary < count then
+  remember_before, flags_new, settled, refunded = {}, {}, {}, {}
+  function decide_other(i, kind)
+    local account, currency = as[i], currencies[i]
+    if kind == 's' then
+      local entry_seq = ids[i]
+      if settled[entry_seq] or not call('ZSCORE', k_open, entry_seq) then return REPEATED end
+      settled[entry_seq], effect = true, true
+      return APPLIED
+
+    elseif kind == 'r' then
+      local entry_seq, idx, decline = match(bs[i], '^(%d+)%.(%d+)%.(%l)$')
+      if not entry_seq then return nil end
+      local part = entry_seq .. '.' .. idx
+      if settled[entry_seq] or refunded[part] then return REPEATED end
+      if not call('ZSCORE', k_open, entry_seq) or call('ZSCORE', k_open, part) then return REPEATED end
+      local known, amount = balances[currency], amounts[i]
+      local full, transit = (known[account] or 0) + amount, (known[TRANSIT] or 0) - amount
+      if full > AMOUNT_MAX or transit < -AMOUNT_MAX then return BALANCE_LIMIT end
+      known[account], known[TRANSIT] = full, transit
+      changed[currency][account], changed[currency][TRANSIT], effect = true, true, true
+      refunded[part] = entry_seq
+      local field = ids[i]
+      if seen[field] then
+        seen[field] = decline .. sub(seen[field], 2)
+        remember[field] = seen[field]
+      elseif seen_before[field] then
+        seen_before[field] = decline .. sub(seen_before[field], 2)
+        remember_before[field] = seen_before[field]
+      end
+      return APPLIED
+
+    elseif kind == 'o' then
+      local limit = bs[i]
+      if balances[currency][account] then
+        if limit ~= '-' and tonumber(limit) ~= limit_of(flags, account, currency) then return CONFLICT end
+        return REPEATED
+      end
+      if status_of(flags, account) == 'C' then return CLOSED end
+      balances[currency][account], changed[currency][account], effect = 0, true, true
+      if limit ~= '-' and tonumber(limit) > 0 then
+        flags[account] = (flags[account] or 'A') .. ' ' .. currency .. '=' .. limit
+        flags_new[account], flags_exist = flags[account], true
+      end
+      return APPLIED
     end
-    if not outcome then
-      local full = (known[to] or 0) + amount
-      if full > AMOUNT_MAX then
-        outcome = BALANCE_LIMIT
-      else
-        set(currency, from, left)
-        set(currency, to, full)
-        outcome = APPLIED
+
+    local status = ({freeze = 'F', unfreeze = 'A', close = 'C'})[bs[i]]
+    if not status then return nil end
+    local known, empty = false, true
+    for _, accounts in pairs(balances) do
+      local minor = accounts[account]
+      if minor then
+        known = true
+        if minor ~= 0 then empty = false end
       end
     end
+    if not known then return UNKNOWN_ACCOUNT end
+    local status_now = status_of(flags, account)
+    if status_now == status then return REPEATED end
+    if status_now == 'C' then return CLOSED end
+    if status == 'C' and not empty then return BALANCE_NOT_ZERO end
+    flags[account] = status .. sub(flags[account] or '', 2)
+    flags_new[account], flags_exist, effect = flags[account], true, true
+    return APPLIED
   end
-  local record = outcome .. seq_text .. '.' .. (i - 1) .. ' ' .. body
-  seen[field], remember[field] = record, record
-  effect = true
-  return outcome
-end
-
-local decide = {}
-
-function decide.t(i) return pay(i, bs[i]) end
-
-function decide.d(i)
-  local outcome = pay(i, TRANSIT)
-  if outcome == APPLIED then debited = true end
-  return outcome
-end
-
-function decide.c(i)
-  local field, idx, to, currency, amount = ids[i], bs[i], as[i], currencies[i], amounts[i]
-  local here = seen[field]
-  local pattern = ' ' .. idx .. '%D'
-  if here and find(here, pattern) then return REPEATED end
-  local before = seen_before[field]
-  if before and find(before, pattern) then return REPEATED end
-  local known = balances[currency]
-  local outcome = side_refusal(known, to, nil)
-  if not outcome then
-    local full, transit = (known[to] or 0) + amount, (known[TRANSIT] or 0) - amount
-    if full > AMOUNT_MAX or transit < -AMOUNT_MAX then
-      outcome = BALANCE_LIMIT
-    else
-      set(currency, to, full)
-      set(currency, TRANSIT, transit)
-      outcome = APPLIED
-    end
-  end
-  local record = (here or '') .. ' ' .. idx .. outcome
-  seen[field], remember[field] = record, record
-  effect = true
-  return outcome
-end
-
-function decide.r(i)
-  local entry_seq, idx, decline = match(bs[i], '^(%d+)%.(%d+)%.(%l)$')
-  if not entry_seq then return nil end
-  local part = entry_seq .. '.' .. idx
-  if settled[entry_seq] or refunded[part] then return REPEATED end
-  if not call('ZSCORE', k_open, entry_seq) or call('ZSCORE', k_open, part) then return REPEATED end
-  local from, currency, amount = as[i], currencies[i], amounts[i]
-  local known = balances[currency]
-  local full, transit = (known[from] or 0) + amount, (known[TRANSIT] or 0) - amount
-  if full > AMOUNT_MAX or transit < -AMOUNT_MAX then return BALANCE_LIMIT end
-  set(currency, from, full)
-  set(currency, TRANSIT, transit)
-  refunded[part] = entry_seq
-  local field = ids[i]
-  if seen[field] then
-    seen[field] = decline .. sub(seen[field], 2)
-    remember[field] = seen[field]
-  elseif seen_before[field] then
-    seen_before[field] = decline .. sub(seen_before[field], 2)
-    remember_before[field] = seen_before[field]
-  end
-  return APPLIED
-end
-
-function decide.s(i)
-  local entry_seq = ids[i]
-  if settled[entry_seq] or not call('ZSCORE', k_open, entry_seq) then return REPEATED end
-  settled[entry_seq] = true
-  effect = true
-  return APPLIED
-end
-
-function decide.o(i)
-  local account, currency, limit = as[i], currencies[i], bs[i]
-  if balances[currency][account] then
-    if limit ~= '-' and tonumber(limit) ~= limit_of(account, currency) then return CONFLICT end
-    return REPEATED
-  end
-  if status_of(account) == 'C' then return CLOSED end
-  set(currency, account, 0)
-  if limit ~= '-' and tonumber(limit) > 0 then
-    flags[account] = (flags[account] or 'A') .. ' ' .. currency .. '=' .. limit
-    flags_new[account], flags_exist = flags[account], true
-  end
-  return APPLIED
-end
-
-local STATUS_AFTER = {freeze = 'F', unfreeze = 'A', close = 'C'}
-
-function decide.f(i)
-  local account, status = as[i], STATUS_AFTER[bs[i]]
-  if not status then return nil end
-  local known, empty = false, true
-  for _, accounts in pairs(balances) do
-    local minor = accounts[account]
-    if minor then
-      known = true
-      if minor ~= 0 then empty = false end
-    end
-  end
-  if not known then return UNKNOWN_ACCOUNT end
-  local status_now = status_of(account)
-  if status_now == status then return REPEATED end
-  if status_now == 'C' then return CLOSED end
-  if status == 'C' and not empty then return BALANCE_NOT_ZERO end
-  flags[account] = status .. sub(flags[account] or '', 2)
-  flags_new[account], flags_exist, effect = flags[account], true, true
-  return APPLIED
 end
 
 local outcomes = {}
 local details = {} -- positions of repeated operations that have something remembered
 for i = 1, count do
-  local kind = kinds[i]
-  local outcome = decide[kind](i)
-  if not outcome then return {'MALFORMED', 'operation ' .. i} end
+  local kind, outcome = kinds[i], nil
+  if kind == 'd' or kind == 't' then
+    -- A transfer whose two sides are here, or the debit of one whose receiver is elsewhere.
+    local field, body = ids[i], bodies[i]
+    local old = seen[field] or seen_before[field]
+    if old then
+      if sub(old, find(old, ' ', 1, true) + 1) ~= body then
+        outcome = CONFLICT
+      else
+        outcome = REPEATED
+        details[#details + 1] = i
+      end
+    else
+      local from, currency, amount = as[i], currencies[i], amounts[i]
+      local known, to = balances[currency], kind == 't' and bs[i] or TRANSIT
+      if flags_exist or kind == 't' or not known[from] then
+        outcome = side_refusal(flags, known, from, kind == 't' and to or nil)
+      end
+      if not outcome then
+        local left, full = (known[from] or 0) - amount, (known[to] or 0) + amount
+        if left < 0 and byte(from) ~= SYSTEM and left < -(flags_exist and limit_of(flags, from, currency) or 0) then
+          outcome = INSUFFICIENT_FUNDS
+        elseif full > AMOUNT_MAX or left < -AMOUNT_MAX then
+          outcome = BALANCE_LIMIT
+        else
+          local marks = changed[currency]
+          known[from], known[to], marks[from], marks[to] = left, full, true, true
+          outcome = APPLIED
+          if kind == 'd' then debited = true end
+        end
+      end
+      local record = outcome .. seq_text .. '.' .. format('%d', i - 1) .. ' ' .. body
+      seen[field], remember[field] = record, record
+      effect = true
+    end
+  elseif kind == 'c' then
+    local field, idx = ids[i], bs[i]
+    local here, before = seen[field], seen_before[field]
+    if here and find(here, ' ' .. idx .. '%D') or before and find(before, ' ' .. idx .. '%D') then
+      outcome = REPEATED
+      details[#details + 1] = i
+    else
+      local to, currency, amount = as[i], currencies[i], amounts[i]
+      local known = balances[currency]
+      if flags_exist or not known[to] then outcome = side_refusal(flags, known, to, nil) end
+      if not outcome then
+        local full, transit = (known[to] or 0) + amount, (known[TRANSIT] or 0) - amount
+        if full > AMOUNT_MAX or transit < -AMOUNT_MAX then
+          outcome = BALANCE_LIMIT
+        else
+          local marks = changed[currency]
+          known[to], known[TRANSIT], marks[to], marks[TRANSIT] = full, transit, true, true
+          outcome = APPLIED
+        end
+      end
+      local record = (here or '') .. ' ' .. idx .. outcome
+      seen[field], remember[field] = record, record
+      effect = true
+    end
+  else
+    outcome = decide_other(i, kind)
+    if not outcome then return {'MALFORMED', 'operation ' .. i} end
+  end
   outcomes[i] = outcome
-  if outcome == REPEATED and (kind == 't' or kind == 'd' or kind == 'c') then details[#details + 1] = i end
 end
 local outcomes_text = concat(outcomes)
 
@@ -364,26 +342,32 @@ end
 
 if effect then
   local currencies_new
-  for currency, list in pairs(changed) do
-    local known, flat = balances[currency], {}
-    for i = 1, #list do
-      flat[2 * i - 1], flat[2 * i] = list[i], known[list[i]]
+  for currency, marks in pairs(changed) do
+    local known, flat, n = balances[currency], {}, 0
+    for account in pairs(marks) do
+      flat[n + 1], flat[n + 2] = account, format('%d', known[account]) -- a C long: exact, where tostring is not
+      n = n + 2
     end
-    call('HSET', balance_keys[currency], unpack(flat)) -- Redis prints a Lua number with 17 digits: exact
-    if not find(',' .. currencies_known .. ',', ',' .. currency .. ',', 1, true) then
+    if n > 0 then call('HSET', balance_keys[currency], unpack(flat)) end
+    if n > 0 and not find(',' .. currencies_known .. ',', ',' .. currency .. ',', 1, true) then
       currencies_known = currencies_known .. (currencies_known == '' and '' or ',') .. currency
       currencies_new = true
     end
   end
-  write_pairs(k_flags, flags_new)
   write_pairs(k_seen, remember)
-  write_pairs(k_seen_before, remember_before)
-  for part, entry_seq in pairs(refunded) do call('ZADD', k_open, entry_seq, part) end
-  for entry_seq in pairs(settled) do call('ZREMRANGEBYSCORE', k_open, entry_seq, entry_seq) end
+  if decide_other then
+    if next(flags_new) then
+      write_pairs(k_flags, flags_new)
+      call('HSET', k_meta, 'flagged', 1)
+    end
+    write_pairs(k_seen_before, remember_before)
+    for part, entry_seq in pairs(refunded) do call('ZADD', k_open, entry_seq, part) end
+    for entry_seq in pairs(settled) do call('ZREMRANGEBYSCORE', k_open, entry_seq, entry_seq) end
+  end
   if debited then call('ZADD', k_open, seq_text, seq_text) end
 
   if not REPLAY then
-    call('XADD', k_journal, seq_text .. '-0', 'e', concat({seq_text, nonce_last, nonce, epoch, format('%.0f', now_ms),
+    call('XADD', k_journal, seq_text .. '-0', 'e', concat({seq_text, nonce_last, nonce, epoch, format('%d', now_ms),
       window_asked, outcomes_text}, ' ') .. '\n' .. operations)
   end
   call('HSET', k_meta, 'seq', seq_text, 'nonce', nonce, 'clock', now_ms)

@@ -59,9 +59,11 @@ def test_no_owner(prepared: LuaPartition) -> None:
 
 
 def test_stream_full(prepared: LuaPartition) -> None:
-    """G10: the journal is too far behind."""
-    assert_refused(prepared, ["FULL", 3], PAY, stream_entries_max=3)
-    assert prepared.apply(PAY, stream_entries_max=4)[0] == "OK"
+    """G10: the journal is too far behind. The length is looked at every 16 entries."""
+    while (seq := int(prepared.image()["meta"]["seq"])) % 16:
+        assert prepared.apply([f"o - filler-{seq} - 0 USD"], stream_entries_max=1)[0] == "OK"
+    assert_refused(prepared, ["FULL", seq], PAY, stream_entries_max=seq)
+    assert prepared.apply(PAY, stream_entries_max=seq + 1)[0] == "OK"
 
 
 @pytest.mark.parametrize("offset", [-1, 1, 2])

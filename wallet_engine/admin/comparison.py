@@ -18,7 +18,7 @@ MISMATCHES_MAX: Final = 100
 BEHIND_MS_MIN: Final = 100
 
 #: Fields of `meta` that the journal determines.
-_META_FIELDS: Final = ("seq", "nonce", "clock", "window", "window_started", "currencies")
+_META_FIELDS: Final = ("seq", "nonce", "clock", "window", "window_started", "currencies", "flagged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,7 @@ class Comparison:
             "window": str(state.window),
             "window_started": str(state.window_started),
             "currencies": ",".join(state.currencies),
+            "flagged": "1" if state.flags else None,
         }
         for name in _META_FIELDS:
             if part.meta.get(name) != expected[name]:

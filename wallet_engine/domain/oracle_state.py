@@ -136,6 +136,7 @@ def redis_image(state: PartitionState) -> RedisImage:
             "window": str(state.window),
             "window_started": str(state.window_started),
             "currencies": ",".join(state.currencies),
+            **({"flagged": "1"} if state.flags else {}),
         },
         "flags": {account: flags.text() for account, flags in state.flags.items()},
         "open": {},

@@ -1,7 +1,8 @@
 """The queue of one partition: natural batching, decided without I/O.
 
-What arrives while a batch is out waits and goes together with the next. At most one batch of a partition is on
-its way to Redis, so its operations keep their order.
+What arrives while a batch is out waits and goes together with the next. A batch is out until it is durable, not
+only until Redis has answered: so batches are as large as the disk's rhythm allows, and under the load of many small
+callers a script call serves several of them.
 """
 
 from typing import Final
@@ -25,12 +26,13 @@ class Accumulator:
         "_issued_ms",
         "_items",
         "_lines",
-        "busy",
+        "batch",
         "epoch",
         "held_since_ms",
         "held_why",
         "keys",
         "partition",
+        "probing",
         "scheduled",
         "shard",
         "window",
@@ -47,7 +49,10 @@ class Accumulator:
         self._items: list[Pending] = []
         self._issued_ms: list[int] = []
         self._currencies: set[str] = set()
-        self.busy = False
+        #: The batch that is out: sent, and not yet durable.
+        self.batch: Batch | None = None
+        #: A probe is out, which holds back batches like one.
+        self.probing = False
         self.scheduled = False
         self.held_since_ms: int | None = None
         self.held_why = ""
@@ -55,6 +60,10 @@ class Accumulator:
     def __repr__(self) -> str:
         held = f" held={self.held_why}" if self.held_since_ms is not None else ""
         return f"<Accumulator p={self.partition} pending={len(self._lines)} in_flight={int(self.busy)}{held}>"
+
+    @property
+    def busy(self) -> bool:
+        return self.batch is not None or self.probing
 
     @property
     def pending(self) -> int:
@@ -81,15 +90,15 @@ class Accumulator:
         lines, items, issued_ms = self._lines, self._items, self._issued_ms
         most = SCRIPT_OPERATIONS_MAX
         self._lines, self._items, self._issued_ms = lines[most:], items[most:], issued_ms[most:]
-        self.busy = True
-        return Batch(self.partition, lines[:most], items[:most], min(issued_ms[:most]))
+        self.batch = Batch(self.partition, lines[:most], items[:most], min(issued_ms[:most]))
+        return self.batch
 
     def put_back(self, batch: Batch) -> None:
         """A batch that certainly did not run: its operations go to the head of the queue."""
         self._lines = batch.lines + self._lines
         self._items = batch.items + self._items
         self._issued_ms = [batch.issued_ms] * len(batch.lines) + self._issued_ms
-        self.busy = False
+        self.batch = None
 
     def hold(self, why: str, now_ms: int) -> None:
         """The partition cannot take operations now; remember since when."""

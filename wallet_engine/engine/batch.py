@@ -29,9 +29,11 @@ class Batch:
     __slots__ = (
         "answered_s",
         "applied",
+        "deadline_s",
         "details",
         "durable",
         "effective_nonce",
+        "epoch",
         "issued_ms",
         "items",
         "lines",
@@ -51,7 +53,10 @@ class Batch:
         self.items = items
         self.issued_ms = issued_ms
         self.nonce = os.urandom(8).hex()
+        self.epoch = 0
         self.sent_s = 0.0
+        #: When to stop waiting for receipts (loop time).
+        self.deadline_s = 0.0
         self.answered_s = 0.0
         self.seq = 0
         self.effective_nonce = self.nonce

@@ -23,6 +23,8 @@ from wallet_engine.telemetry.metrics import Metrics
 
 #: How long a batch waits for its receipts before its callers are told that the outcome is not known.
 RECEIPT_TIMEOUT_S: Final = 20.0
+#: The same once the partition was recovered: the receipt comes now, or the entry was lost with Redis' memory.
+RECEIPT_TIMEOUT_AFTER_RECOVERY_S: Final = 1.0
 #: How often held partitions are tried again.
 HOLD_RETRY_S: Final = 0.05
 #: How long a settle may wait for other operations of its partition to go with.
@@ -154,8 +156,10 @@ class Engine:
             self.cluster.config.retention_ms,
             accumulator.currencies_of(batch),
         )
+        batch.epoch = accumulator.epoch
         batch.sent_s = self._loop.time()
-        self.tracker.expect(batch.partition, None, batch.nonce, partial(self._on_durable, batch))
+        batch.deadline_s = batch.sent_s + RECEIPT_TIMEOUT_S
+        self.tracker.expect(batch.partition, None, batch.nonce, partial(self._on_durable, accumulator, batch))
         try:
             self.cluster.lanes[accumulator.shard].send(command, partial(self._on_reply, accumulator, batch))
         except (NotSent, KeyError):
@@ -163,50 +167,58 @@ class Engine:
 
     def _on_reply(self, accumulator: Accumulator, batch: Batch, reply: Any) -> None:
         if type(reply) is list and reply[0] == b"OK":
-            batch.accept(reply)
-            batch.answered_s = self._loop.time()
-            self.metrics.script_seconds.labels(accumulator.shard).observe(batch.answered_s - batch.sent_s)
-            self.metrics.script_operations.observe(len(batch.lines))
-            accumulator.busy = False
-            if accumulator.held_since_ms is not None:
-                self._release(accumulator)
-            if accumulator.pending:
-                self._schedule(accumulator)
-            if (
-                batch.effective_nonce != batch.nonce
-            ):  # nothing was written: wait for the entry that is the newest
-                self.tracker.forget(batch.nonce)
-                self._awaiting[batch.nonce] = batch
-                on_durable = partial(self._on_durable, batch)
-                self.tracker.ask_needed(batch.partition, batch.seq, batch.effective_nonce, on_durable)
-            elif batch.durable:
-                batch.commit()
-            else:
-                self.tracker.placed(batch.nonce, batch.seq)
-                self._awaiting[batch.nonce] = batch
-                if not self._written:
-                    self._loop.call_soon(self._tell_written)
-                self._written.append(batch.partition)
+            self._on_applied(accumulator, batch, reply)
         elif isinstance(reply, ConnectionLost):
             self.tracker.forget(batch.nonce)
-            accumulator.busy = False
             self._hold(accumulator, str(reply))
+            self._end(accumulator, batch)
             batch.fail(Outage("outcome_unknown", "the Redis node went away before it answered"))
         elif isinstance(reply, hiredis.ReplyError):
             self._on_error(accumulator, batch, str(reply))
         else:
             self._on_refusal(accumulator, batch, reply[0].decode(), reply[1])
 
+    def _on_applied(self, accumulator: Accumulator, batch: Batch, reply: list[Any]) -> None:
+        batch.accept(reply)
+        batch.answered_s = self._loop.time()
+        self.metrics.script_seconds.labels(accumulator.shard).observe(batch.answered_s - batch.sent_s)
+        self.metrics.script_operations.observe(len(batch.lines))
+        if accumulator.held_since_ms is not None:
+            self._release(accumulator)
+        if batch.durable:  # the receipt was faster than the reply
+            self._commit(accumulator, batch)
+            return
+        self._awaiting[batch.nonce] = batch
+        if batch.effective_nonce == batch.nonce:
+            self.tracker.placed(batch.nonce, batch.seq)
+            if not self._written:
+                self._loop.call_soon(self._tell_written)
+            self._written.append(batch.partition)
+        else:  # nothing was written: wait for the entry that is the newest
+            self.tracker.forget(batch.nonce)
+            on_durable = partial(self._on_durable, accumulator, batch)
+            self.tracker.ask_needed(batch.partition, batch.seq, batch.effective_nonce, on_durable)
+
     def _tell_written(self) -> None:
         written, self._written = self._written, []
         self.tracker.written(written)
 
-    def _on_durable(self, batch: Batch) -> None:
+    def _on_durable(self, accumulator: Accumulator, batch: Batch) -> None:
         batch.durable = True
         if batch.applied:
-            self._awaiting.pop(batch.nonce, None)
-            self.metrics.receipt_wait_seconds.observe(self._loop.time() - batch.answered_s)
-            batch.commit()
+            self._commit(accumulator, batch)
+
+    def _commit(self, accumulator: Accumulator, batch: Batch) -> None:
+        self._awaiting.pop(batch.nonce, None)
+        self.metrics.receipt_wait_seconds.observe(self._loop.time() - batch.answered_s)
+        self._end(accumulator, batch)
+        batch.commit()
+
+    def _end(self, accumulator: Accumulator, batch: Batch) -> None:
+        """The batch is out no more; the next may go."""
+        accumulator.batch = None
+        if accumulator.pending:
+            self._schedule(accumulator)
 
     def _on_refusal(self, accumulator: Accumulator, batch: Batch, code: str, value: Any) -> None:
         """The script refused the whole batch: nothing was written."""
@@ -233,9 +245,7 @@ class Engine:
 
     def _give_up(self, accumulator: Accumulator, batch: Batch, code: str, value: Any) -> None:
         self.tracker.forget(batch.nonce)
-        accumulator.busy = False
-        if accumulator.pending:
-            self._schedule(accumulator)
+        self._end(accumulator, batch)
         if code == "FULL":
             outage = Outage(
                 "journal_unavailable", f"partition {batch.partition}: {value} entries are not on disk yet"
@@ -270,9 +280,9 @@ class Engine:
                 self.cluster.refresh_shard(accumulator.shard)
             return
         self.tracker.forget(batch.nonce)
-        accumulator.busy = False
         log.critical("Redis failed a script call", error=error, batch=repr(batch))
         self._hold(accumulator, error)
+        self._end(accumulator, batch)
         unknown = "OOM" not in error  # Redis refuses before the first write of a script when memory is short
         code = "outcome_unknown" if unknown else "partition_unavailable"
         batch.fail(Outage(code, f"Redis refused: {error[:120]}"))
@@ -296,7 +306,11 @@ class Engine:
         accumulator.release()
 
     def _release_all(self) -> None:
-        """The map or a connection changed: try everything that is held."""
+        """The map or a connection changed: try everything that is held, and do not wait for what was lost."""
+        soon_s = self._loop.time() + RECEIPT_TIMEOUT_AFTER_RECOVERY_S
+        for batch in self._awaiting.values():
+            if batch.epoch != self.cluster.accumulators[batch.partition].epoch:
+                batch.deadline_s = min(batch.deadline_s, soon_s)
         for accumulator in list(self._held):
             self._retry(accumulator)
 
@@ -310,7 +324,7 @@ class Engine:
         """Ask whether the partition would take operations, with a read that passes the same guards."""
 
         def answered(reply: Any) -> None:
-            accumulator.busy = False
+            accumulator.probing = False
             if type(reply) is list and reply[0] in (b"OK", b"CURRENCIES"):
                 self._release(accumulator)
             elif type(reply) is list and reply[0] == b"EPOCH":
@@ -322,7 +336,7 @@ class Engine:
         command = pack(("EVALSHA", _PROBE_SHA, 2, keys.meta, keys.flags, accumulator.epoch, "@transit", "-"))
         try:
             self.cluster.lanes[accumulator.shard].send(command, answered)
-            accumulator.busy = True
+            accumulator.probing = True
         except (NotSent, KeyError):
             pass
 
@@ -346,11 +360,9 @@ class Engine:
                 for item in accumulator.drop_all():
                     item.failed(outage)
             self._retry(accumulator)
-        while self._awaiting:
-            batch = next(iter(self._awaiting.values()))
-            if now_s - batch.sent_s < RECEIPT_TIMEOUT_S:
-                break
+        for batch in [batch for batch in self._awaiting.values() if batch.deadline_s < now_s]:
             del self._awaiting[batch.nonce]
             if batch.effective_nonce == batch.nonce:
                 self.tracker.forget(batch.nonce)
+            self._end(self.cluster.accumulators[batch.partition], batch)
             batch.fail(Outage("outcome_unknown", "the journal did not confirm the entry in time"))

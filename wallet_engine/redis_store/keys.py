@@ -14,7 +14,7 @@ class PartitionKeys:
 
     @property
     def meta(self) -> str:
-        """Hash: seq, nonce, epoch, owner, state, clock, window, window_started, currencies."""
+        """Hash: seq, nonce, epoch, owner, state, clock, window, window_started, currencies, flagged (flags exist)."""
         return f"meta{{{self.tag}}}"
 
     @property

@@ -80,6 +80,7 @@ def test_the_state_the_journal_adds_up_to() -> None:
             "window": "2",
             "window_started": "2000",
             "currencies": "USD",
+            "flagged": "1",
         },
         "flags": {"alice": "F", "bob": "C USD=50"},
         "balance:USD": {"alice": "70", "bob": "0", "@mint": "-100", "@transit": "-10", "@fees": "40"},
