@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 import hiredis
+from prometheus_client import Histogram
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
@@ -40,6 +41,17 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class ScriptSeconds(dict[str, Histogram]):
+    """Shard -> its histogram; looking a label up costs more than observing."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def __missing__(self, shard: str) -> Histogram:
+        self[shard] = self._metrics.script_seconds.labels(shard)
+        return self[shard]
+
+
 class _Settle:
     """Nobody waits for a settle: one that fails is found by the sweeper."""
 
@@ -64,6 +76,7 @@ class Engine:
         self._dirty: list[Accumulator] = []
         self._held: set[Accumulator] = set()
         self._written: list[int] = []
+        self._script_seconds = ScriptSeconds(metrics)
         self._settles: dict[int, list[int]] = {}
         self._awaiting: dict[str, Batch] = {}
         self._house: asyncio.Task[None] | None = None
@@ -181,7 +194,7 @@ class Engine:
     def _on_applied(self, accumulator: Accumulator, batch: Batch, reply: list[Any]) -> None:
         batch.accept(reply)
         batch.answered_s = self._loop.time()
-        self.metrics.script_seconds.labels(accumulator.shard).observe(batch.answered_s - batch.sent_s)
+        self._script_seconds[accumulator.shard].observe(batch.answered_s - batch.sent_s)
         self.metrics.script_operations.observe(len(batch.lines))
         if accumulator.held_since_ms is not None:
             self._release(accumulator)

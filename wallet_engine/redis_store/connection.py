@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._reader = hiredis.Reader()
         self._waiting: deque[Callback] = deque()
+        self._unsent: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._answered_s = 0.0
         self._loop = asyncio.get_running_loop()
@@ -79,7 +80,15 @@ class Connection(asyncio.Protocol):
         if not self._waiting:
             self._answered_s = self._loop.time()
         self._waiting.append(callback)
-        self._transport.write(command)
+        if not self._unsent:
+            self._loop.call_soon(self._write)
+        self._unsent.append(command)
+
+    def _write(self) -> None:
+        """One system call for everything that was sent in this turn of the loop."""
+        unsent, self._unsent = self._unsent, []
+        if self._transport is not None:
+            self._transport.write(b"".join(unsent) if len(unsent) > 1 else unsent[0])
 
     async def call(self, *words: Word) -> Reply:
         """Send one command and wait for its reply. Raises what `send` and the reply say."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import hiredis
 
-from wallet_engine.domain.entry import Entry, parse_entry
+from wallet_engine.domain.entry import Entry, parse_entry, parse_header
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
@@ -25,7 +25,7 @@ from wallet_engine.telemetry.logging import get_logger
 
 SWEEP_S: Final = 1.0
 #: An entry younger than this is left to the service that wrote it.
-OPEN_AGE_MS_MIN: Final = 3_000
+OPEN_AGE_MS_MIN: Final = 5_000
 #: Entries of one partition driven in one sweep.
 ENTRIES_PER_SWEEP_MAX: Final = 32
 DRIVE_TIMEOUT_S: Final = 30.0
@@ -84,8 +84,8 @@ class Sweeper:
                     continue  # settled and trimmed meanwhile
                 log.error("open entry is not in the stream", partition=accumulator.partition, seq=seq)
                 continue
-            entry = parse_entry(found[0][1][1])
-            age_ms = now_ms - entry.header.time_ms
+            payload = found[0][1][1]
+            age_ms = now_ms - parse_header(payload)[0].time_ms
             if age_ms < OPEN_AGE_MS_MIN:
                 break
             if age_ms > self._engine.cluster.config.retention_ms // 2:
@@ -98,7 +98,7 @@ class Sweeper:
                     age_ms=age_ms,
                 )
                 continue
-            stale.append((entry, now_ms))
+            stale.append((parse_entry(payload), now_ms))
         return stale
 
     async def _end(self, partition: int, entry: Entry, now_ms: int) -> None:

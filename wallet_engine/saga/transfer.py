@@ -6,6 +6,7 @@ is called only then. Every step may be repeated by anyone (a retry, the sweeper)
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from wallet_engine.domain.errors import Outage
@@ -23,13 +24,15 @@ _LOCAL, _DEBIT, _CREDIT, _REFUND = range(4)
 class Call:
     """The caller of one or many transfers: collects results by position, wakes the caller after the last."""
 
-    __slots__ = ("future", "remaining", "replayed", "results")
+    __slots__ = ("future", "on_end", "remaining", "replayed", "results")
 
     def __init__(self, size: int) -> None:
         self.results: list[str] = [""] * size
         self.remaining = size
         self.replayed = False
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        #: Called when the last transfer has ended, whether or not anybody still waits.
+        self.on_end: Callable[[Call], None] | None = None
 
     def __repr__(self) -> str:
         return f"<Call transfers={len(self.results)} remaining={self.remaining}>"
@@ -37,7 +40,14 @@ class Call:
     def finish(self, index: int, result: str) -> None:
         self.results[index] = result
         self.remaining -= 1
-        if self.remaining == 0 and not self.future.done():
+        if self.remaining == 0:
+            self.give_up()
+            if self.on_end is not None:
+                self.on_end(self)
+
+    def give_up(self) -> None:
+        """Wake the caller, with the results there are."""
+        if not self.future.done():
             self.future.set_result(None)
 
 

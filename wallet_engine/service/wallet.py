@@ -144,7 +144,7 @@ class ClusterWallet:
         engine, partitions = self._engine, self._engine.cluster.config.partitions
         call = Call(len(commands))
         self.in_flight += len(commands)
-        call.future.add_done_callback(lambda _: self._release(len(commands)))
+        call.on_end = self._release
         issued_ms = now_ms()
         for index, command in enumerate(commands):
             from_account, to_account = command[0], command[1]
@@ -156,12 +156,16 @@ class ClusterWallet:
                 call.finish(index, outage.code)
         return call
 
-    def _release(self, count: int) -> None:
-        self.in_flight -= count
+    def _release(self, call: Call) -> None:
+        self.in_flight -= len(call.results)
 
     async def _finished(self, call: Call) -> None:
         """Wait for the call; past the time limit its missing results stay unknown. Cancellation cancels nothing."""
-        await asyncio.wait((call.future,), timeout=ANSWER_TIMEOUT_S)
+        timer = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_S, call.give_up)
+        try:
+            await call.future
+        finally:
+            timer.cancel()
 
     async def _operate(self, account_id: str, line: str) -> str:
         operation = _AccountOperation()
