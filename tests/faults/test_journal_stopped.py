@@ -136,3 +136,30 @@ def test_g8_a_read_that_waits_gets_the_durable_value(cluster: DevCluster) -> Non
             assert (await reading).json()["balance"] == "8.00"
 
     asyncio.run(run())
+
+
+@pytest.mark.xfail(strict=True, reason="a refund does not look at the account's status")
+def test_an_account_is_not_closed_while_a_refund_is_on_its_way_to_it(cluster: DevCluster) -> None:
+    """Close needs zero balances: money that comes back afterwards could never leave again."""
+    with WalletApi(cluster.url, PARTITIONS) as api:
+        sender, nobody = api.account(2, "1.00"), api.name(13)
+
+    async def run() -> None:
+        (journal,) = cluster.pids("journal")
+        async with HttpClient() as http:
+            os.kill(journal, signal.SIGSTOP)
+            try:
+                body = transfer_body(sender, nobody, "1.00", new_id())
+                paying = asyncio.create_task(http.post(f"{cluster.url}/v1/wallet/balance_transfer", body))
+                await until(lambda: balance_minor(cluster, sender, PARTITIONS) == 0, 10)
+                closing = asyncio.create_task(http.post(f"{cluster.url}/v1/accounts/{sender}/close"))
+                await asyncio.sleep(0.3)
+            finally:
+                os.kill(journal, signal.SIGCONT)
+            assert (await paying).status == 404
+            await closing
+
+    asyncio.run(run())
+    with WalletApi(cluster.url, PARTITIONS) as api:
+        account = api.get(f"/v1/accounts/{sender}").json()
+    assert (account["status"], account["balances"][0]["balance"]) != ("closed", "1.00")

@@ -1,4 +1,4 @@
-"""G5, G9: one process is killed, or one node emptied, under traffic. Nothing answered is lost or contradicted.
+"""G5, G6, G9: one process is killed, or one node emptied, under traffic. Nothing answered is lost or contradicted.
 
 The tests share a cluster without replicas, each with accounts of its own: a shard that loses its memory is filled
 from the journal. Each prints how long the fault was felt.
@@ -123,21 +123,38 @@ def struck(payment: Payment) -> bool:
 def test_g9_one_fault_under_traffic(
     cluster: DevCluster, fault: Fault, concerned: Callable[[Payment], bool]
 ) -> None:
-    """G9, and G5 where Redis lost its memory: answers stay what they were, balances equal the books, verify is ok."""
+    """G9, and G5, G6 where Redis lost its memory: answers and flags stay, balances equal the books, verify is ok."""
     seed, run = random.randrange(1 << 32), secrets.token_hex(3)
     print(f"seed={seed}")
     accounts = [f"{run}-{number:03d}" for number in range(60)]
     books = PulsedBooks(accounts, FUNDED_CENTS, random.Random(seed), concerned=concerned)
     struck_at = asyncio.run(_run(cluster, books, fault))
     print(books.report(fault.__name__, struck_at))
-    assert verified(cluster)["in_transit"] == {"USD": "0.00"}
+    assert verified(cluster)["in_transit"]["USD"] == "0.00"
     if fault is kill_zookeeper:
         assert not books.outages_s, "payments go on without ZooKeeper"
+
+
+async def flagged_accounts(http: HttpClient, url: str) -> dict[str, bytes]:
+    """New accounts in the struck partitions, frozen, closed and with an overdraft limit; as the API shows them."""
+    shown = {}
+    run = secrets.token_hex(3)
+    names = [
+        name for name in (f"f-{run}-{n}" for n in range(200)) if partition_of(name, PARTITIONS) <= STRUCK
+    ]
+    for name, action in zip(names, ("freeze", "close", None), strict=False):
+        body = {"account_id": name, "currency": "EUR", "overdraft_limit": "7.00"}
+        assert (await http.post(f"{url}/v1/accounts", body)).status == 201
+        if action is not None:
+            assert (await http.post(f"{url}/v1/accounts/{name}/{action}")).status == 200
+        shown[name] = (await http.get(f"{url}/v1/accounts/{name}")).body
+    return shown
 
 
 async def _run(cluster: DevCluster, books: PulsedBooks, fault: Fault) -> float:
     async with HttpClient() as http:
         await open_and_fund(http, cluster.url, books.accounts, FUNDED_CENTS)
+        flagged = await flagged_accounts(http, cluster.url)
         stop = asyncio.Event()
         traffic = asyncio.create_task(callers(http, cluster.urls, books, count=CALLERS, stop=stop))
         await asyncio.sleep(WARM_S)
@@ -158,4 +175,6 @@ async def _run(cluster: DevCluster, books: PulsedBooks, fault: Fault) -> float:
             await ask_batch(http, cluster.url, books, answered_before[start : start + 200])
         await finish(http, cluster.url, books)
         assert await balances_cents(http, cluster.url, books.accounts) == books.expected_cents()
+        for name, shown in flagged.items():
+            assert (await http.get(f"{cluster.url}/v1/accounts/{name}")).body == shown
     return struck_at

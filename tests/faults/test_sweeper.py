@@ -14,6 +14,8 @@ from support.redis_peek import open_debits
 from support.verification import verified
 from support.wallet_api import WalletApi, check_problem, check_success, new_id, transfer_body
 
+from wallet_engine.saga.sweeper import OPEN_AGE_MS_MIN, SWEEP_S
+
 PARTITIONS = 16
 SENDERS_AT = (0, 6, 11)
 #: From the death of the service to the end of the last transfer it left.
@@ -163,7 +165,8 @@ def test_g4_g9_a_retry_ends_a_half_done_transfer_before_the_sweeper(cluster: Dev
                 assert [a.get("code") for a in answers] == [None, "account_not_found"] * len(senders)
         finally:
             cluster.process.send_signal(signal.SIGCONT)
-        time.sleep(4.0)  # the sweeper finds nothing left to do, or does it harmlessly
+        # The sweeper finds nothing left to do, or does it harmlessly.
+        time.sleep(OPEN_AGE_MS_MIN / 1000 + 2 * SWEEP_S)
         assert {api.balance(sender) for sender in senders} == {"99.00"}
         assert api.balance(receiver) == "3.00"
     assert verified(cluster)["in_transit"] == {"USD": "0.00"}
