@@ -19,6 +19,10 @@ from wallet_engine.telemetry.metrics import Metrics
 #: Entries fetched from one stream at a time.
 FETCH_ENTRIES_MAX: Final = 64
 POLL_S: Final = 0.1
+#: Under load a fetch waits so long for more partitions to fetch from: fewer and larger groups.
+LINGER_S: Final = 0.001
+#: Load is when the last group was durable less than this ago.
+BUSY_S: Final = 0.005
 TRIM_S: Final = 1.0
 
 #: One entry on its way to the disk.
@@ -95,6 +99,7 @@ class ShardDrain:
         self._keys = dict(keys)
         self._written: set[int] = set()
         self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._trimmed: dict[int, int] = {}
 
     def __repr__(self) -> str:
@@ -120,8 +125,11 @@ class ShardDrain:
             await asyncio.sleep(POLL_S)
 
     async def _drain(self, connection: Connection) -> None:
+        committed_s = 0.0
         while True:
             await self._wake.wait()
+            if self._loop.time() - committed_s < BUSY_S:
+                await asyncio.sleep(LINGER_S)
             self._wake.clear()
             written, self._written = sorted(self._written), set()
             fetched = await asyncio.gather(*(self._fetch(connection, partition) for partition in written))
@@ -132,6 +140,7 @@ class ShardDrain:
                     self.written((partition,))
             if entries:
                 await self._commit.write(entries)
+                committed_s = self._loop.time()
 
     def _fetch(self, connection: Connection, partition: int) -> asyncio.Future[Any]:
         first = self._writer.position(partition).seq + 1
