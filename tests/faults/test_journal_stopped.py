@@ -138,7 +138,6 @@ def test_g8_a_read_that_waits_gets_the_durable_value(cluster: DevCluster) -> Non
     asyncio.run(run())
 
 
-@pytest.mark.xfail(strict=True, reason="a refund does not look at the account's status")
 def test_an_account_is_not_closed_while_a_refund_is_on_its_way_to_it(cluster: DevCluster) -> None:
     """Close needs zero balances: money that comes back afterwards could never leave again."""
     with WalletApi(cluster.url, PARTITIONS) as api:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from prometheus_client import start_http_server
 
-from wallet_engine.app.running import check_listening, directory_options, run
+from wallet_engine.app.running import check_listening, check_nodes, directory_options, run
 from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.writer import JournalWriter
@@ -34,6 +35,7 @@ log = get_logger(__name__)
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for receipts.")
 @click.option("--port", default=0, show_default=True, help="Port for receipts; 0 takes a free one.")
+@click.option("--metrics-port", type=int, help="Port for Prometheus metrics.  [default: none]")
 def journal(
     zookeeper: str | None,
     map_file: Path | None,
@@ -42,6 +44,7 @@ def journal(
     journal_id: str,
     host: str,
     port: int,
+    metrics_port: int | None,
 ) -> None:
     """Run one journal copy: what it has on disk is what happened."""
     check_listening(host, port)
@@ -50,9 +53,13 @@ def journal(
         tree = await asyncio.to_thread(open_directory, zookeeper, map_file)
         try:
             await asyncio.to_thread(tree.config)
+            await asyncio.to_thread(check_nodes, tree)
             writer = await asyncio.to_thread(JournalWriter, directory, journal_id)
             try:
-                await _keep(tree, writer, host, port, stop)
+                metrics = Metrics()
+                if metrics_port is not None:
+                    start_http_server(metrics_port, host, metrics.registry)
+                await _keep(tree, writer, metrics, host, port, stop)
             finally:
                 writer.close()
         finally:
@@ -61,7 +68,9 @@ def journal(
     run(main, log_level)
 
 
-async def _keep(tree: Directory, writer: JournalWriter, host: str, port: int, stop: asyncio.Event) -> None:
+async def _keep(
+    tree: Directory, writer: JournalWriter, metrics: Metrics, host: str, port: int, stop: asyncio.Event
+) -> None:
     """Serve receipts and keep every shard of the map until `stop` or until the disk fails."""
     keepers: dict[str, ShardKeeper] = {}
 
@@ -75,7 +84,7 @@ async def _keep(tree: Directory, writer: JournalWriter, host: str, port: int, st
             keeper.written(partitions)
 
     server = ReceiptServer(writer, recover, written)
-    commit = GroupCommit(writer, server, Metrics())
+    commit = GroupCommit(writer, server, metrics)
     address = "{}:{}".format(*await server.start(host, port))
     info = JournalInfo(
         writer.journal_id, address, str(writer.directory.resolve()), os.getpid(), socket.gethostname()

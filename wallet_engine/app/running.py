@@ -13,6 +13,8 @@ import click
 import uvloop
 
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.topology import check_settings
+from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.logging import configure_logging
 
 
@@ -64,3 +66,13 @@ def check_listening(host: str, port: int) -> None:
     """Raises `ConfigError` for a port that cannot be."""
     if not 0 <= port <= 65535:
         raise ConfigError(f"{host}:{port} is not an address: --port is 0 to 65535")
+
+
+def check_nodes(directory: Directory) -> None:
+    """Refuse to start on Redis nodes that could lose or evict money; one that is down is looked at when it is back.
+
+    Raises `ConfigError` with the line to change.
+    """
+    for shard in directory.shards().values():
+        for address in shard.nodes:
+            check_settings(address, must_answer=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from wallet_engine.app.running import check_listening, default_id, directory_options, run
+from wallet_engine.app.running import check_listening, check_nodes, default_id, directory_options, run
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
 from wallet_engine.http.application import create_app
@@ -35,6 +35,7 @@ def serve(
 
     async def main(stop: asyncio.Event) -> None:
         directory = await asyncio.to_thread(open_directory, zookeeper, map_file)
+        await asyncio.to_thread(check_nodes, directory)
         metrics = Metrics()
         engine = Engine(directory, metrics)
         reader = Reader(engine)

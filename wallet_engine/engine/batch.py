@@ -1,7 +1,7 @@
 """One call of the apply script: the operations that go together and what came back."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from wallet_engine.domain.errors import Outage
@@ -9,8 +9,15 @@ from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX, STREAM_ENTRIES_MAX
 from wallet_engine.redis_store.connection import pack
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
+from wallet_engine.telemetry.logging import get_logger
+
+log = get_logger(__name__)
 
 _APPLY_SHA: Final = load_script("apply").sha
+
+
+def _nobody_waits() -> None:
+    pass
 
 
 class Pending(Protocol):
@@ -38,6 +45,7 @@ class Batch:
         "items",
         "lines",
         "nonce",
+        "on_durable",
         "outcomes",
         "partition",
         "sent_s",
@@ -58,6 +66,8 @@ class Batch:
         #: When to stop waiting for receipts (loop time).
         self.deadline_s = 0.0
         self.answered_s = 0.0
+        #: What the receipt tracker calls.
+        self.on_durable: Callable[[], None] = _nobody_waits
         self.seq = 0
         self.effective_nonce = self.nonce
         self.time_ms = 0
@@ -126,7 +136,10 @@ class Batch:
         """Tell every waiting item; the entry behind the outcomes is durable now."""
         outcomes = self.outcomes
         for idx, item in enumerate(self.items):
-            item.committed(outcomes[idx], idx, self)
+            try:
+                item.committed(outcomes[idx], idx, self)
+            except Exception:  # a bug in one item must not leave the others waiting
+                log.exception("an operation's outcome was not taken", batch=repr(self), idx=idx)
 
     def fail(self, outage: Outage) -> None:
         for item in self.items:

@@ -79,6 +79,7 @@ class Engine:
         self._flushed_s = 0.0
         self._held: set[Accumulator] = set()
         self._written: list[int] = []
+        self._closed = False
         self._script_seconds = ScriptSeconds(metrics)
         self._settles: dict[int, list[int]] = {}
         self._awaiting: dict[str, Batch] = {}
@@ -102,6 +103,7 @@ class Engine:
 
     async def close(self) -> None:
         """Stop taking anything; what is in flight gets its answer or `outcome_unknown`."""
+        self._closed = True
         if self._house is not None:
             self._house.cancel()
             await asyncio.gather(self._house, return_exceptions=True)
@@ -136,7 +138,7 @@ class Engine:
 
     def _add_settles(self, accumulator: Accumulator) -> bool:
         seqs = self._settles.pop(accumulator.partition, None)
-        if not seqs:
+        if not seqs or self._closed:
             return False
         now = now_ms()
         try:
@@ -180,7 +182,8 @@ class Engine:
         batch.epoch = accumulator.epoch
         batch.sent_s = self._loop.time()
         batch.deadline_s = batch.sent_s + RECEIPT_TIMEOUT_S
-        self.tracker.expect(batch.partition, None, batch.nonce, partial(self._on_durable, accumulator, batch))
+        batch.on_durable = partial(self._on_durable, accumulator, batch)
+        self.tracker.expect(batch.partition, None, batch.nonce, batch.on_durable)
         try:
             self.cluster.lanes[accumulator.shard].send(command, partial(self._on_reply, accumulator, batch))
         except (NotSent, KeyError):
@@ -217,8 +220,7 @@ class Engine:
             self._written.append(batch.partition)
         else:  # nothing was written: wait for the entry that is the newest
             self.tracker.forget(batch.nonce)
-            on_durable = partial(self._on_durable, accumulator, batch)
-            self.tracker.ask_needed(batch.partition, batch.seq, batch.effective_nonce, on_durable)
+            self.tracker.ask_needed(batch.partition, batch.seq, batch.effective_nonce, batch.on_durable)
 
     def _tell_written(self) -> None:
         written, self._written = self._written, []
@@ -383,7 +385,6 @@ class Engine:
             self._retry(accumulator)
         for batch in [batch for batch in self._awaiting.values() if batch.deadline_s < now_s]:
             del self._awaiting[batch.nonce]
-            if batch.effective_nonce == batch.nonce:
-                self.tracker.forget(batch.nonce)
+            self.tracker.forget(batch.effective_nonce, batch.on_durable)
             self._end(self.cluster.accumulators[batch.partition], batch)
             batch.fail(Outage("outcome_unknown", "the journal did not confirm the entry in time"))

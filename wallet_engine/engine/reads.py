@@ -1,6 +1,7 @@
 """Reads that never un-happen (G8): a value is handed out when the entry it reflects is durable."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ _ACCOUNT_SHA: Final = load_script("read_account").sha
 _TRANSFER_SHA: Final = load_script("read_transfer").sha
 _RETRY_S: Final = 0.05
 _RECEIPT_TIMEOUT_S: Final = 5.0
+#: Longer than the sweeper takes to end what a dead service left open.
+_SETTLED_TIMEOUT_S: Final = 10.0
 _DEFINITIONS_MAX: Final = 16
 
 
@@ -101,6 +104,22 @@ class Reader:
         except TimeoutError:
             self._engine.tracker.forget(nonce, receipted)
             raise Outage("journal_unavailable", "the newest entry is not confirmed by the journal") from None
+
+    async def settled(self, partition: int, seq: int) -> None:
+        """Wait until no entry up to `seq` has money on its way. Raises `Outage("partition_unavailable")`."""
+        accumulator = self._engine.cluster.accumulators[partition]
+        try:
+            async with asyncio.timeout(_SETTLED_TIMEOUT_S):
+                while True:
+                    with suppress(NotSent, ConnectionLost, KeyError):
+                        lane = self._engine.cluster.lanes[accumulator.shard]
+                        if not await lane.call("ZRANGEBYSCORE", accumulator.keys.open, 0, seq, "LIMIT", 0, 1):
+                            return
+                    await asyncio.sleep(_RETRY_S)
+        except TimeoutError:
+            raise Outage(
+                "partition_unavailable", "transfers of the partition are still on their way"
+            ) from None
 
     async def _run(self, accumulator: Accumulator, command: Any) -> list[Any]:
         cluster = self._engine.cluster

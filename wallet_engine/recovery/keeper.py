@@ -1,6 +1,7 @@
 """Keeps one shard served: recover, drain, and again from the start whenever anything breaks."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 import hiredis
@@ -15,7 +16,7 @@ from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.logging import get_logger
 
 RETRY_S_MIN: Final = 0.1
-RETRY_S_MAX: Final = 2.0
+RETRY_S_MAX: Final = 1.0
 
 log = get_logger(__name__)
 
@@ -57,7 +58,9 @@ class ShardKeeper:
                 reasons = [str(error) for error in leaves]
                 self._forked.update(error.partition for error in leaves if isinstance(error, Fork))
             log.warning("shard not served", shard=self.shard, reasons=reasons, retry_s=delay_s)
-            await asyncio.sleep(delay_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay_s):
+                    await self._again.wait()
             delay_s = min(delay_s * 2, RETRY_S_MAX)
 
     async def _recover_and_drain(self) -> None:

@@ -27,8 +27,11 @@ class _AccountOperation:
 
     def __init__(self) -> None:
         self.future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        #: The newest entry of the partition when the operation was decided.
+        self.seq = 0
 
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
+        self.seq = batch.seq
         if not self.future.done():
             self.future.set_result(outcome)
 
@@ -54,11 +57,12 @@ class ClusterWallet:
         self, account_id: str, currency: str, overdraft_limit_minor: int | None
     ) -> tuple[str, AccountView | None]:
         limit = "-" if overdraft_limit_minor is None else overdraft_limit_minor
-        outcome = await self._operate(account_id, f"o - {account_id} {limit} 0 {currency}\n")
+        operation = await self._operate(account_id, f"o - {account_id} {limit} 0 {currency}\n")
+        outcome = operation.future.result()
         return outcome, await self._view_unless_declined(account_id, outcome)
 
     async def set_flags(self, account_id: str, action: str) -> tuple[str, AccountView | None]:
-        outcome = await self._operate(account_id, f"f - {account_id} {action} 0 -\n")
+        outcome = await (self._close(account_id) if action == "close" else self._flag(account_id, action))
         return outcome, await self._view_unless_declined(account_id, outcome)
 
     async def account(self, account_id: str) -> AccountView | None:
@@ -129,6 +133,33 @@ class ClusterWallet:
             return Readiness(False, f"{held} partitions are recovering or moving")
         return Readiness(True, "ok")
 
+    async def _flag(self, account_id: str, action: str) -> str:
+        operation = await self._operate(account_id, f"f - {account_id} {action} 0 -\n")
+        return operation.future.result()
+
+    async def _close(self, account_id: str) -> str:
+        """Close an account that owns nothing, nor anything that is still on its way out and may come back.
+
+        It is frozen first, so that nothing more leaves; then its partition's open entries up to that moment must
+        end; only then a zero balance means that nothing is owed to it. What does not lead to a closed account
+        leaves it as it was.
+        """
+        read = await self._reader.account(self._partition(account_id), account_id)
+        if not read.balances:
+            return Outcome.UNKNOWN_ACCOUNT
+        if any(read.balances.values()):
+            return Outcome.REPEATED if read.status == "C" else Outcome.BALANCE_NOT_ZERO
+        freezing = await self._operate(account_id, f"f - {account_id} freeze 0 -\n")
+        frozen_here = freezing.future.result() == Outcome.APPLIED
+        outcome: str | None = None
+        try:
+            await self._reader.settled(read.partition, freezing.seq)
+            outcome = await self._flag(account_id, "close")
+        finally:
+            if frozen_here and outcome not in (Outcome.APPLIED, Outcome.REPEATED):
+                await self._flag(account_id, "unfreeze")
+        return outcome
+
     # Parts -----------------------------------------------------------------------------------------------
 
     def _partition(self, key: str) -> int:
@@ -167,14 +198,16 @@ class ClusterWallet:
         finally:
             timer.cancel()
 
-    async def _operate(self, account_id: str, line: str) -> str:
+    async def _operate(self, account_id: str, line: str) -> _AccountOperation:
+        """Have one account operation decided and made durable; its future holds the outcome."""
         operation = _AccountOperation()
         self._engine.submit(self._partition(account_id), line, operation, now_ms())
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                return await asyncio.shield(operation.future)
+                await asyncio.shield(operation.future)
         except TimeoutError:
             raise Outage("outcome_unknown", "not confirmed in time: repeat the request") from None
+        return operation
 
     async def _view_unless_declined(self, account_id: str, outcome: str) -> AccountView | None:
         return await self.account(account_id) if outcome in (Outcome.APPLIED, Outcome.REPEATED) else None
