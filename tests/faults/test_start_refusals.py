@@ -103,7 +103,7 @@ ROWS = {
         "/a-file/below cannot be written: Not a directory",
     ),
     "serve-port-in-use": Row(
-        "engine serve --map-file {dir}/down.json --host 127.0.0.1 --port {taken}", "{taken}"
+        "engine serve --map-file {dir}/fit.json --host 127.0.0.1 --port {taken}", "{taken}"
     ),
 }
 
@@ -128,10 +128,11 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, End
         stdout=subprocess.DEVNULL,
     )
     try:
-        with RedisCluster(redis_binary(), folder / "redis", even_ownership(1)) as cluster:
+        with RedisCluster(redis_binary(), folder / "redis", even_ownership(2)) as cluster:
             node = cluster.shard_nodes("s1")[0]
             node.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
             addresses = {"plain": f"127.0.0.1:{plain_port}", "evicting": node.address, "down": "127.0.0.1:1"}
+            addresses["fit"] = cluster.shard_nodes("s2")[0].address
             for name, address in addresses.items():
                 directory = open_directory(None, folder / f"{name}.json")
                 directory.initialise(ClusterConfig(16), [Shard("s1", (address,))], spread(16, ["s1"]))
