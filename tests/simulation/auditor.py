@@ -1,0 +1,314 @@
+"""Holds every step against the guarantees. Knows the journal, the oracle and what callers were told.
+
+The auditor folds each entry the moment its journal quorum has it (the oracle decides every operation again), and
+keeps books of its own across partitions, which no single partition's oracle can: which debit was credited where.
+It never raises; it tells the world, which ends the run after the step.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Any, Final
+
+from simulation.redis_node import RedisNode, Stream
+from simulation.world import World
+
+from wallet_engine.domain.entry import EntryHeader, parse_entry
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.domain.oracle import apply_payload
+from wallet_engine.domain.oracle_state import PartitionState, RedisImage, redis_image
+from wallet_engine.domain.transfer import TransferCommand
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.scripts import load_script
+from wallet_engine.routing.slots import tag_of
+
+_APPLY: Final = load_script("apply").sha.encode()
+#: Facts of the cluster, not of the journal: not in an image.
+_META_OF_THE_CLUSTER: Final = (b"epoch", b"owner", b"state")
+
+#: (partition, seq, idx) of a debit
+Reference = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class Debit:
+    """Money that has left an account. `ended` says how: `+` credited, a decline's character once refunded."""
+
+    key: tuple[str, str]
+    to: str
+    amount: int
+    currency: str
+    declined: str = ""
+    ended: str = ""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the journal holds for (from, transaction): the first decision, rewritten by a refund."""
+
+    outcome: str
+    body: str
+    time_ms: int
+    debit: Reference | None
+
+
+class Auditor:
+    """One per simulation. `state[p]` is the fold of partition p's durable entries."""
+
+    def __init__(self, world: World, partitions: int, quorum: int, retention_ms: int) -> None:
+        self.world = world
+        self.quorum = quorum
+        self.retention_ms = retention_ms
+        self.state = [PartitionState() for _ in range(partitions)]
+        self.keys = [PartitionKeys(tag_of(p, partitions)) for p in range(partitions)]
+        self._partition_of = {keys.meta.encode(): p for p, keys in enumerate(self.keys)}
+        #: (partition, seq) -> nonce -> journal copies that have it, with the payload
+        self._copies: dict[tuple[int, int], dict[str, tuple[set[str], bytes]]] = {}
+        self.debits: dict[Reference, Debit] = {}
+        self.answers: dict[tuple[str, str], Answer] = {}
+        #: Answers given: (from, transaction, body) -> outcome
+        self.given: dict[tuple[str, str, str], str] = {}
+        #: (account, currency) -> seqs and balances behind them
+        self._history: dict[tuple[int, str, str], tuple[list[int], list[int]]] = {}
+        self._in_flight: dict[str, int] = {}
+        self.scripts = 0
+        self.entries = 0
+        self.checked_answers = 0
+
+    def __repr__(self) -> str:
+        return f"<Auditor scripts={self.scripts} entries={self.entries} answers={self.checked_answers}>"
+
+    # The journal -----------------------------------------------------------------------------------------
+
+    def durable(self, journal_id: str, partition: int, payload: bytes, header: EntryHeader) -> None:
+        """A journal copy has synced an entry."""
+        copies = self._copies.setdefault((partition, header.seq), {})
+        holders, _ = copies.setdefault(header.nonce, (set(), payload))
+        holders.add(journal_id)
+        if len(holders) == self.quorum:
+            if len(copies) > 1 and sum(len(has) >= self.quorum for has, _ in copies.values()) > 1:
+                self.world.violate(f"G7: two entries {header.seq} of partition {partition} have a quorum")
+            self._fold(partition, payload)
+
+    def _fold(self, partition: int, payload: bytes) -> None:
+        state = self.state[partition]
+        try:
+            header = apply_payload(state, payload)
+        except Corruption as error:
+            self.world.violate(f"G2/G3/G7: partition {partition}: {error}")
+            return
+        self.entries += 1
+        self.world.note(f"durable p={partition} {payload.decode().strip()}")
+        for idx, (operation, outcome) in enumerate(
+            zip(parse_entry(payload).operations, header.outcomes, strict=True)
+        ):
+            if outcome in "=!":
+                continue
+            kind = operation.kind
+            if kind in "td":
+                body = f"{operation.b} {operation.amount_minor} {operation.currency}"
+                self._decided(kind, (operation.a, operation.id), body, outcome, (partition, header.seq, idx), header)
+            elif kind == "c":
+                self._credited(operation.id, operation.a, int(operation.b), operation.amount_minor, outcome)
+            elif kind == "r" and outcome == "+":
+                self._refunded(partition, operation.b, operation.amount_minor)
+            elif kind == "s":
+                self._settled(partition, int(operation.id))
+            if outcome == "+" and kind in "tdcro":
+                names = (operation.a, operation.b) if kind == "t" else (operation.a, TRANSIT)
+                for name in names:
+                    self._note_balance(partition, name, operation.currency, header.seq)
+        in_transit: dict[str, int] = {}
+        for partition_state in self.state:
+            for currency, minor in partition_state.in_transit().items():
+                in_transit[currency] = in_transit.get(currency, 0) + minor
+        for currency, minor in in_transit.items():
+            if minor != self._in_flight.get(currency, 0):
+                self.world.violate(
+                    f"G1: {minor} {currency} on @transit, {self._in_flight.get(currency, 0)} in open debits"
+                )
+
+    def _note_balance(self, partition: int, account: str, currency: str, seq: int) -> None:
+        balance = self.state[partition].balance(account, currency)
+        if balance is None:
+            return
+        seqs, balances = self._history.setdefault((partition, account, currency), ([], []))
+        if seqs and seqs[-1] == seq:
+            balances[-1] = balance
+        else:
+            seqs.append(seq)
+            balances.append(balance)
+
+    def _decided(
+        self,
+        kind: str,
+        key: tuple[str, str],
+        body: str,
+        outcome: str,
+        reference: Reference,
+        header: EntryHeader,
+    ) -> None:
+        before = self.answers.get(key)
+        if before is not None and header.time_ms - before.time_ms < self.retention_ms:
+            self.world.violate(
+                f"G4: {key} decided again ({outcome}) {header.time_ms - before.time_ms} ms after {before}"
+            )
+        debit = reference if kind == "d" and outcome == "+" else None
+        self.answers[key] = Answer(outcome, body, header.time_ms, debit)
+        if debit is not None:
+            to, amount, currency = body.split(" ")
+            self.debits[reference] = Debit(key, to, int(amount), currency)
+            self._in_flight[currency] = self._in_flight.get(currency, 0) + int(amount)
+
+    def _credited(self, entry: str, to: str, idx: int, amount: int, outcome: str) -> None:
+        p, _, seq = entry.partition(".")
+        reference = (int(p), int(seq), idx)
+        debit = self.debits.get(reference)
+        if debit is None or (debit.to, debit.amount) != (to, amount):
+            self.world.violate(f"G1: credit {reference} to {to} of {amount}, but the debit is {debit}")
+        elif debit.ended or debit.declined:
+            self.world.violate(f"G4: credit {reference} decided again ({outcome}): {debit}")
+        elif outcome == "+":
+            debit.ended = "+"
+            self._in_flight[debit.currency] -= amount
+        else:
+            debit.declined = outcome
+
+    def _refunded(self, partition: int, text: str, amount: int) -> None:
+        seq, idx, decline = text.split(".")
+        reference = (partition, int(seq), int(idx))
+        debit = self.debits.get(reference)
+        if debit is None or debit.ended or debit.declined != decline or debit.amount != amount:
+            self.world.violate(f"G1: refund {reference} of {amount} for {decline}, but the debit is {debit}")
+            return
+        debit.ended = decline
+        self._in_flight[debit.currency] -= amount
+        self.answers[debit.key].outcome = decline
+
+    def _settled(self, partition: int, seq: int) -> None:
+        for reference, debit in self.debits.items():
+            if reference[:2] == (partition, seq) and not debit.ended:
+                self.world.violate(f"G9: entry {seq} of partition {partition} is settled, but {debit} is open")
+
+    # Redis -----------------------------------------------------------------------------------------------
+
+    def script_ran(
+        self, node: RedisNode, sha: bytes, keys: list[bytes], argv: list[bytes], reply: list[Any]
+    ) -> None:
+        """A script ran on a node: look at the partition it left behind."""
+        if sha != _APPLY or reply[0] != b"OK":
+            return
+        self.scripts += 1
+        store = node.store
+        for key in keys[7:]:
+            book = store.get(key)
+            if book is None:
+                continue
+            total = 0
+            for account, text in book.items():
+                minor = int(text)
+                total += minor
+                if minor < 0 and not account.startswith(b"@"):
+                    limit = self._limit(store, keys[3], account, key)
+                    if minor < -limit:
+                        self.world.violate(f"G3: {account.decode()} stands at {minor} in {key.decode()}")
+            if total:
+                self.world.violate(f"G2: {key.decode()} sums to {total}")
+        lines = argv[7]
+        if lines.startswith(b"c ") or b"\nc " in lines:
+            self._credits_ran(lines.decode(), reply[4].decode())
+
+    def _limit(self, store: dict[bytes, Any], flags_key: bytes, account: bytes, balance_key: bytes) -> int:
+        currency = balance_key.partition(b":")[2].partition(b"{")[0]
+        for word in store.get(flags_key, {}).get(account, b"").split(b" ")[1:]:
+            name, _, limit = word.partition(b"=")
+            if name == currency:
+                return int(limit)
+        return 0
+
+    def _credits_ran(self, lines: str, outcomes: str) -> None:
+        for line, outcome in zip(lines.splitlines(), outcomes, strict=True):
+            if line[0] == "c" and outcome != "=":
+                _, entry, to, idx, amount, _ = line.split(" ")
+                p, _, seq = entry.partition(".")
+                debit = self.debits.get((int(p), int(seq), int(idx)))
+                if debit is None or (debit.to, debit.amount) != (to, int(amount)):
+                    self.world.violate(f"G1: a credit ran and its debit is not on disk: {line} (durable: {debit})")
+
+    def went_live(self, node: RedisNode, meta_key: bytes) -> None:
+        """Recovery says that the partition stands where the journal stands (G6)."""
+        if self.quorum == 1:
+            self.compare(node, self._partition_of[meta_key], "after recovery")
+
+    def compare(self, node: RedisNode, partition: int, when: str) -> None:
+        """Whether Redis holds exactly what the oracle's fold of the journal holds."""
+        image, expected = image_of(node, self.keys[partition]), redis_image(self.state[partition])
+        if image == expected:
+            return
+        for key in sorted(image.keys() | expected.keys()):
+            here, there = image.get(key, {}), expected.get(key, {})
+            if here != there:
+                fields = sorted(f for f in here.keys() | there.keys() if here.get(f) != there.get(f))
+                shown = [(f, here.get(f), there.get(f)) for f in fields[:3]]
+                self.world.violate(f"G6: partition {partition} {when}: {key} (field, Redis, journal): {shown}")
+                return
+
+    # Callers ---------------------------------------------------------------------------------------------
+
+    def answered(self, command: TransferCommand, outcome: str) -> None:
+        """A service answers a transfer now: the journal must say the same, and have said it already (G4, G5)."""
+        self.checked_answers += 1
+        key = (command.from_account, command.transaction)
+        body = f"{command.to_account} {command.amount_minor} {command.currency}"
+        self.world.note(f"answer {outcome} to {key} {body}")
+        answer = self.answers.get(key)
+        if answer is None:
+            self.world.violate(f"G5: {outcome} answered to {key}, of which the journal knows nothing")
+            return
+        if outcome == "!":
+            if answer.body == body:
+                self.world.violate(f"G4: conflict answered to {key}, but the journal has the same body {body}")
+            return
+        final = answer.outcome
+        if answer.debit is not None:
+            final = self.debits[answer.debit].ended or "open"
+        if answer.body != body or final != outcome:
+            self.world.violate(f"G5: {outcome} answered to {key} {body}; in the journal it is {final}: {answer}")
+        first = self.given.setdefault((*key, body), outcome)
+        if first != outcome:
+            self.world.violate(f"G4: {key} was answered {first}, now {outcome}")
+
+    def read(self, partition: int, seq: int, account: str, currency: str, minor: int) -> None:
+        """A balance is answered: it must be durable, and what the journal says at that seq (G8)."""
+        if seq > self.state[partition].seq:
+            self.world.violate(f"G8: balance of {account} read at {seq}, durable is {self.state[partition].seq}")
+            return
+        seqs, balances = self._history.get((partition, account, currency), ([], []))
+        at = bisect_right(seqs, seq)
+        expected = balances[at - 1] if at else None
+        if expected != minor:
+            self.world.violate(f"G8: balance of {account} at {seq} read as {minor}, the journal has {expected}")
+
+    @property
+    def open_debits(self) -> list[Debit]:
+        return [debit for debit in self.debits.values() if not debit.ended]
+
+    def balance(self, account: str, currency: str) -> int:
+        """The durable balance over all partitions."""
+        return sum(state.balances.get(currency, {}).get(account, 0) for state in self.state)
+
+
+def image_of(node: RedisNode, keys: PartitionKeys) -> RedisImage:
+    """Everything a node holds for a partition but the stream, in the form of `redis_image`."""
+    image: RedisImage = {}
+    suffix = b"{%b}" % keys.tag.encode()
+    for key, value in node.store.items():
+        if not key.endswith(suffix) or isinstance(value, Stream):
+            continue
+        name = key.removesuffix(suffix).decode()
+        if name == "open":
+            image[name] = {member.decode(): f"{score:.0f}" for member, score in value.items()}
+        else:
+            skipped = _META_OF_THE_CLUSTER if name == "meta" else ()
+            image[name] = {f.decode(): v.decode() for f, v in value.items() if f not in skipped}
+    return {name: fields for name, fields in image.items() if fields}

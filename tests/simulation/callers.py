@@ -1,0 +1,284 @@
+"""Callers: they pay, read, freeze and close, ask again with the same id after a loss, and remember every answer."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+from simulation.cluster import Cluster
+from simulation.processes import ServiceProcess
+from simulation.substitutes import RETENTION_MS
+from simulation.world import Handle, ProcessLoop
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.transfer import TransferCommand
+from wallet_engine.routing.slots import partition_of
+from wallet_engine.service.wallet import ClusterWallet
+
+CURRENCIES: Final = ("USD", "EUR")
+FUNDS_MINOR: Final = 1_000
+#: How long a caller waits for a reply before it asks again, perhaps elsewhere.
+PATIENCE_S: Final = 2.5
+#: An id is used again no later than this after its first use: the retention promises no more.
+RETRY_MS_MAX: Final = RETENTION_MS * 3 // 4
+
+NO_REPLY: Final = "no reply"
+
+
+@dataclass(slots=True)
+class Payment:
+    """One transfer that a caller wants. `answer` is final once it is not None."""
+
+    command: TransferCommand
+    first_ms: int = 0
+    answer: str | None = None
+
+
+class Callers:
+    """All callers, in one process that never dies."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.world = cluster.world
+        self.rng = cluster.world.rng
+        self.auditor = cluster.auditor
+        self.loop = ProcessLoop(cluster.world, "callers")
+        self.accounts = self._names()
+        self.payments: list[Payment] = []
+        self.finished = 0
+        self._ids = 0
+
+    def __repr__(self) -> str:
+        unanswered = sum(payment.answer is None for payment in self.payments)
+        return f"<Callers payments={len(self.payments)} unanswered={unanswered}>"
+
+    def _names(self) -> list[str]:
+        """Two accounts in every partition."""
+        partitions = self.cluster.profile.partitions
+        names: dict[int, list[str]] = {p: [] for p in range(partitions)}
+        number = 0
+        while any(len(found) < 2 for found in names.values()):
+            name = f"a{number}"
+            found = names[partition_of(name, partitions)]
+            if len(found) < 2:
+                found.append(name)
+            number += 1
+        return [name for found in names.values() for name in found]
+
+    def run(self, main: Coroutine[Any, Any, None]) -> Callable[[], bool]:
+        """Start `main` in the callers' process; the result says whether it is done. Its exceptions are violations."""
+        done: list[bool] = []
+
+        async def guarded() -> None:
+            try:
+                await main
+            except Exception as error:
+                self.world.violate(f"a caller failed: {error!r}")
+            done.append(True)
+
+        self.loop.call_soon(lambda: self.loop.create_task(guarded()))
+        return lambda: bool(done)
+
+    async def ask(
+        self,
+        make: Callable[[ClusterWallet], Coroutine[Any, Any, Any]],
+        check: Callable[[Any], None],
+    ) -> Any:
+        """One request to one service: what it answers, an `Outage`'s code, or `NO_REPLY`. `check` sees the
+        answer at the moment the service gives it.
+        """
+        world = self.world
+        service: ServiceProcess = self.rng.choice(self.cluster.services)
+        reply: asyncio.Future[Any] = self.loop.create_future()
+
+        def resolve(value: Any) -> None:
+            if not reply.done():
+                reply.set_result(value)
+
+        def send_back(value: Any) -> None:
+            if self.rng.random() < self.cluster.profile.reply_lost:
+                value = NO_REPLY
+            world.at(world.now_us + world.latency_us(), self.loop, Handle(resolve, (value,), None))
+
+        def done(task: asyncio.Task[Any]) -> None:
+            error = task.exception()
+            if error is None:
+                check(task.result())
+                send_back(task.result())
+            elif isinstance(error, Outage):
+                send_back(error.code)
+            else:
+                world.violate(f"a request failed: {error!r}")
+
+        world.after(world.latency_us(), service.handle, make, done, lambda: send_back(NO_REPLY))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await reply
+        except TimeoutError:
+            return NO_REPLY
+
+    # Setting up ------------------------------------------------------------------------------------------
+
+    async def open_and_fund(self) -> None:
+        """Every account in USD and some in EUR, with money from `@bank`."""
+        jobs = []
+        for number, account in enumerate(self.accounts):
+            for currency in CURRENCIES[: 1 + (number % 3 == 0)]:
+                limit = 200 if number % 4 == 1 else None
+                jobs.append(self._open(account, currency, limit))
+        await asyncio.gather(*jobs)
+
+    async def _open(self, account: str, currency: str, limit: int | None) -> None:
+        while True:
+            outcome = await self.ask(lambda w: w.open_account(account, currency, limit), lambda _: None)
+            if type(outcome) is tuple:
+                break
+            await asyncio.sleep(0.05)
+        await self.insist(self.new_payment("@bank", account, FUNDS_MINOR, currency))
+
+    # Traffic ---------------------------------------------------------------------------------------------
+
+    def new_payment(self, payer: str, payee: str, amount: int, currency: str) -> Payment:
+        self._ids += 1
+        command = TransferCommand(payer, payee, amount, currency, f"T{self._ids:021d}")
+        payment = Payment(command)
+        self.payments.append(payment)
+        return payment
+
+    def draw_payment(self) -> Payment:
+        rng = self.rng
+        payer, payee = rng.sample(self.accounts, 2)
+        draw = rng.random()
+        if draw < 0.06:
+            payee = f"nobody{rng.randrange(20)}"
+        elif draw < 0.12:
+            payee = "@fees"
+        elif draw < 0.18:
+            payer = "@bank"
+        currency = "EUR" if rng.random() < 0.15 else "USD"
+        amount = rng.randint(1, 400) if rng.random() < 0.85 else rng.randint(900, 5_000)
+        return self.new_payment(payer, payee, amount, currency)
+
+    async def traffic(self) -> None:
+        """Every caller does its work, at the same time."""
+        await asyncio.gather(*(self._caller() for _ in range(self.cluster.profile.callers)))
+
+    async def _caller(self) -> None:
+        rng = self.rng
+        for _ in range(self.cluster.profile.payments_per_caller):
+            draw = rng.random()
+            if draw < 0.55:
+                await self.attempt(self.draw_payment(), tries=3)
+            elif draw < 0.75:
+                await self.attempt_many([self.draw_payment() for _ in range(rng.randint(2, 6))])
+            elif draw < 0.80:
+                await self.conflict()
+            elif draw < 0.92:
+                await self.set_flags(rng.choice(self.accounts))
+            else:
+                await self.look(rng.choice(self.accounts))
+            if rng.random() < 0.3:
+                await asyncio.sleep(rng.random() * 0.05)
+
+    async def attempt(self, payment: Payment, tries: int) -> None:
+        for _ in range(tries):
+            if payment.answer is not None or not self._may_retry(payment):
+                return
+            command = payment.command
+            answer = await self.ask(
+                lambda w: w.transfer(command), lambda got: self.auditor.answered(command, got.outcome)
+            )
+            if type(answer) is not str:
+                self._note(payment, answer.outcome)
+            elif self.rng.random() < 0.5:
+                await asyncio.sleep(self.rng.random() * 0.3)
+
+    async def attempt_many(self, payments: list[Payment]) -> None:
+        payments = [payment for payment in payments if self._may_retry(payment)]
+        if payments and self.rng.random() < 0.2:
+            payments.append(payments[0])  # the same id twice in one call
+        commands = [payment.command for payment in payments]
+
+        def check(results: list[str]) -> None:
+            for command, result in zip(commands, results, strict=True):
+                if len(result) == 1:
+                    self.auditor.answered(command, result)
+
+        results = await self.ask(lambda w: w.transfer_many(commands), check)
+        if type(results) is list:
+            for payment, result in zip(payments, results, strict=True):
+                if len(result) == 1:
+                    self._note(payment, result)
+
+    async def insist(self, payment: Payment) -> None:
+        while payment.answer is None and self._may_retry(payment):
+            await self.attempt(payment, tries=1)
+
+    async def conflict(self) -> None:
+        """An id of before with another amount or receiver."""
+        old = self.rng.choice(self.payments).command
+        if self.rng.random() < 0.5:
+            changed = old._replace(amount_minor=old.amount_minor + 1)
+        else:
+            changed = old._replace(to_account=self.rng.choice(self.accounts))
+        if changed.to_account == changed.from_account or changed == old:
+            return
+        first = next(payment for payment in self.payments if payment.command is old)
+        if first.answer is None or not self._may_retry(first):
+            return
+        await self.ask(lambda w: w.transfer(changed), lambda got: self.auditor.answered(changed, got.outcome))
+
+    async def set_flags(self, account: str) -> None:
+        action = self.rng.choice(("freeze", "freeze", "unfreeze", "unfreeze", "unfreeze", "close"))
+        await self.ask(lambda w: w.set_flags(account, action), lambda _: None)
+
+    async def look(self, account: str) -> None:
+        """A balance, or what became of a payment: must be what the journal says."""
+        if self.rng.random() < 0.5 or not self.payments:
+
+            def check_balance(view: Any) -> None:
+                if view is not None:
+                    self.auditor.read(view.partition, view.seq, account, "USD", view.balance_minor)
+
+            await self.ask(lambda w: w.balance(account, "USD"), check_balance)
+            return
+        command = self.rng.choice(self.payments).command
+
+        def check_found(found: str | None) -> None:
+            if found is not None and found != "~":
+                self.auditor.answered(command, found)
+
+        await self.ask(lambda w: w.find_transfer(command.from_account, command.transaction), check_found)
+
+    async def finish(self) -> None:
+        """Ask for everything that has no answer, until it has one."""
+        await asyncio.gather(*(self.insist(payment) for payment in self.payments))
+
+    def _may_retry(self, payment: Payment) -> bool:
+        if not payment.first_ms:
+            payment.first_ms = self.world.now_ms
+        return self.world.now_ms - payment.first_ms < RETRY_MS_MAX
+
+    def _note(self, payment: Payment, outcome: str) -> None:
+        if payment.answer is not None and payment.answer != outcome:
+            self.world.violate(f"G4: {payment} is now answered {outcome}")
+        if outcome == "!":
+            self.world.violate(f"G4: conflict answered to {payment}, whose id has one body")
+        payment.answer = outcome
+        self.finished += 1
+
+    def check_balances(self) -> None:
+        """The caller's own bookkeeping: opening balances and paid payments, if every payment has its answer."""
+        if any(payment.answer is None for payment in self.payments):
+            return
+        expected: dict[tuple[str, str], int] = {}
+        for payment in self.payments:
+            if payment.answer == "+":
+                payer, payee, amount, currency, _ = payment.command
+                expected[payer, currency] = expected.get((payer, currency), 0) - amount
+                expected[payee, currency] = expected.get((payee, currency), 0) + amount
+        for (account, currency), minor in expected.items():
+            found = self.auditor.balance(account, currency)
+            if found != minor:
+                self.world.violate(f"{account} has {found} {currency}, by the answers it must have {minor}")
+

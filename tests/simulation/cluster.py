@@ -1,0 +1,265 @@
+"""A whole simulated cluster: Redis nodes, journals, services and ZooKeeper in one world, and what can befall them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from simulation.auditor import Auditor
+from simulation.directory_tree import Keeper, SimTree
+from simulation.network import Network
+from simulation.processes import JournalProcess, Process, ServiceProcess
+from simulation.profile import Profile
+from simulation.redis_node import RedisNode, copy_store
+from simulation.substitutes import RETENTION_MS
+from simulation.world import ProcessLoop, World
+
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.topology import NodeView
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import ClusterConfig, Shard, spread
+from wallet_engine.routing.slots import slot_range
+
+
+class SimShard:
+    """Two addresses: a primary, and the node that a failover would promote."""
+
+    def __init__(self, name: str, nodes: tuple[RedisNode, RedisNode]) -> None:
+        self.name = name
+        self.nodes = nodes
+        self.primary, self.standby = nodes
+
+    def __repr__(self) -> str:
+        return f"<SimShard {self.name} primary={self.primary!r}>"
+
+
+class Cluster:
+    """Create it, `start` it, and let the world run. Every method named like a fault is one."""
+
+    def __init__(self, world: World, profile: Profile, directory: Path) -> None:
+        self.world = world
+        self.profile = profile
+        self.keeper = Keeper(world)
+        self.network = Network(world)
+        self.network.repeat_receipts = profile.repeat_receipts
+        self.auditor = Auditor(world, profile.partitions, profile.quorum, RETENTION_MS)
+        self.shards = [self._make_shard(number) for number in range(1, profile.shards + 1)]
+        self.placement = spread(profile.partitions, [shard.name for shard in self.shards])
+        self.journals = [
+            JournalProcess(world, self.keeper, self.network, f"j{n}", directory / f"j{n}", self.auditor)
+            for n in range(1, profile.journals + 1)
+        ]
+        self.services = [
+            ServiceProcess(world, self.keeper, self.network, f"api{n}") for n in range(1, profile.services + 1)
+        ]
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.shards!r} {self.processes!r}>"
+
+    @property
+    def processes(self) -> list[Process]:
+        return [*self.services, *self.journals]
+
+    @property
+    def nodes(self) -> list[RedisNode]:
+        return [node for shard in self.shards for node in shard.nodes]
+
+    def _make_shard(self, number: int) -> SimShard:
+        nodes = tuple(RedisNode(self.world, f"r{number}{side}:7000", f"id-r{number}{side}") for side in "ab")
+        for node in nodes:
+            node.image_chance = self.profile.image_chance
+            node.on_script = self.auditor.script_ran
+            node.on_live = self.auditor.went_live
+            node.skew_us = self.world.rng.randint(-40_000, 40_000)
+            self.network.hosts[node.address] = node.accept
+        nodes[1].primary = False
+        return SimShard(f"s{number}", (nodes[0], nodes[1]))
+
+    def start(self) -> None:
+        """Initialise the directory and start every process."""
+        setup = ProcessLoop(self.world, "admin")
+        config = ClusterConfig(self.profile.partitions, RETENTION_MS, self.profile.quorum)
+        shards = [Shard(shard.name, tuple(node.address for node in shard.nodes)) for shard in self.shards]
+        Directory(SimTree(self.keeper, setup)).initialise(config, shards, self.placement)
+        for process in self.processes:
+            process.start()
+
+    # What the engine asks about Redis --------------------------------------------------------------------
+
+    def find_primary(self, addresses: Sequence[str]) -> NodeView | None:
+        """In place of `topology.find_primary`."""
+        views = [
+            NodeView(node.address, node.node_id, True, node.config_epoch, self._slots(shard))
+            for shard in self.shards
+            for node in shard.nodes
+            if node.address in addresses and node.alive and node.primary and not self._stalled(node)
+        ]
+        return max(views, key=lambda view: view.config_epoch, default=None)
+
+    def check_settings(self, address: str, **_: Any) -> None:
+        """In place of `topology.check_settings`."""
+        if not any(node.address == address and node.alive for node in self.nodes):
+            raise ConfigError(f"Redis at {address} does not answer")
+
+    def _slots(self, shard: SimShard) -> tuple[range, ...]:
+        mine = self.placement.partitions_of(shard.name)
+        return tuple(slot_range(partition, self.profile.partitions) for partition in mine)
+
+    def _stalled(self, node: RedisNode) -> bool:
+        return node.stalled_until_us > self.world.now_us
+
+
+    # Faults ----------------------------------------------------------------------------------------------
+
+    def strike(self, kind: str) -> None:
+        """Let one fault happen, to whom chance chooses; what dies comes back by itself."""
+        self.world.note(f"fault: {kind}")
+        getattr(self, kind)()
+
+    def _seconds(self, low: float, high: float) -> float:
+        """Mostly near `low`."""
+        return low + (high - low) * self.world.rng.random() ** 2
+
+    def _any_shard(self) -> SimShard:
+        return self.world.rng.choice(self.shards)
+
+    def service_killed(self) -> None:
+        service = self.world.rng.choice(self.services)
+        service.kill()
+        service.start_later(self._seconds(0.02, 2.0))
+
+    def journal_killed(self) -> None:
+        journal = self.world.rng.choice(self.journals)
+        journal.kill()
+        journal.start_later(self._seconds(0.02, 3.0))
+
+    def journal_killed_at_sync(self) -> None:
+        self.world.rng.choice(self.journals).die_at_sync = self.world.rng.choice(("before", "after"))
+
+    def redis_empty(self) -> None:
+        """The process dies with its memory."""
+        self._restart(self._any_shard().primary, {})
+
+    def redis_old_image(self) -> None:
+        """The process dies and comes back with what it had saved a while ago."""
+        node = self._any_shard().primary
+        self._restart(node, copy_store(node.image))
+
+    def redis_restarted(self) -> None:
+        """The process dies and comes back with everything it had."""
+        node = self._any_shard().primary
+        self._restart(node, node.store)
+
+    def _restart(self, node: RedisNode, store: dict[bytes, Any]) -> None:
+        if not node.alive:
+            return
+        node.stop()
+        self.world.after(int(self._seconds(0.005, 0.8) * 1e6), self._start_node, node, store)
+
+    def _start_node(self, node: RedisNode, store: dict[bytes, Any]) -> None:
+        if not node.alive:
+            node.start(store)
+
+    def redis_flushed(self) -> None:
+        """Somebody types FLUSHALL; the process and its scripts stay."""
+        self._any_shard().primary.store.clear()
+
+    def redis_stalled(self) -> None:
+        node = self._any_shard().primary
+        node.stalled_until_us = self.world.now_us + int(self._seconds(0.01, 4.0) * 1e6)
+
+    def failover(self) -> None:
+        """The standby is promoted with what had been replicated; the old primary dies, or does not know yet."""
+        shard = self._any_shard()
+        old, new = shard.primary, shard.standby
+        rng = self.world.rng
+        if not old.alive:
+            return
+        shard.primary, shard.standby = new, old
+        new.config_epoch = old.config_epoch + 1
+        new.primary = True
+        new.stalled_until_us = 0
+        new.start(copy_store(old.image if rng.random() < 0.7 else old.store), scripts=rng.random() < 0.5)
+        if new.scripts == {} and rng.random() < 0.3:
+            new.scripts = dict(old.scripts)
+        if rng.random() < 0.5:
+            old.stop()
+            self._demote(old)
+        else:
+            self.world.after(int(self._seconds(0.01, 3.0) * 1e6), self._demote, old)
+
+    def _demote(self, node: RedisNode) -> None:
+        """The old primary learns that it is one no more, and takes its successor's data."""
+        if any(shard.primary is node for shard in self.shards):
+            return
+        node.alive = True
+        node.primary = False
+
+    def connection_reset(self) -> None:
+        wires = self.network.open_wires()
+        if wires:
+            self.world.rng.choice(wires).reset()
+
+    def process_paused(self) -> None:
+        process = self.world.rng.choice(self.processes)
+        self.world.pause(process.loop, int(self._seconds(0.05, 14.0) * 1e6))
+
+    def directory_away(self) -> None:
+        self.keeper.away = True
+        self.world.after(int(self._seconds(0.05, 3.0) * 1e6), self.keeper.come_back)
+
+    def slow_network(self) -> None:
+        self.world.latency_factor = self._seconds(3, 60)
+        self.world.after(int(self._seconds(0.05, 1.0) * 1e6), self._fast_network)
+
+    def _fast_network(self) -> None:
+        self.world.latency_factor = 1.0
+
+    def everything_killed(self) -> None:
+        """Every process and every Redis memory at once."""
+        for shard in self.shards:
+            if shard.primary.alive:
+                self._restart(shard.primary, {})
+        for process in self.processes:
+            process.kill()
+            process.start_later(self._seconds(0.02, 1.0))
+
+    def heal(self) -> None:
+        """Everything that is down comes up; nothing fails from here on."""
+        self.world.note("healed")
+        self.world.disturb_at = -1
+        self.world.latency_factor = 1.0
+        self.keeper.come_back()
+        for journal in self.journals:
+            journal.die_at_sync = ""
+        for shard in self.shards:
+            if not shard.primary.alive:
+                shard.primary.start({})
+            shard.primary.stalled_until_us = 0
+            self._demote(shard.standby)
+        for process in self.processes:
+            if not process.alive:
+                process.start()
+
+    # Rest ------------------------------------------------------------------------------------------------
+
+    def restless(self) -> str:
+        """What is still under way; empty when nothing is."""
+        for partition, keys in enumerate(self.auditor.keys):
+            shard = next(s for s in self.shards if s.name == self.placement.shard_of(partition))
+            store, state = shard.primary.store, self.auditor.state[partition]
+            meta = store.get(keys.meta.encode(), {})
+            if meta.get(b"state") != b"live":
+                return f"partition {partition} is {meta.get(b'state')!r}"
+            if int(meta[b"seq"]) != state.seq or meta[b"nonce"].decode() != state.nonce:
+                return f"partition {partition} stands at {meta[b'seq']!r}, the journal at {state.seq}"
+            if store.get(keys.open.encode()):
+                return f"partition {partition} has open entries {list(store[keys.open.encode()])}"
+        if self.auditor.open_debits:
+            return f"open debits: {self.auditor.open_debits[:2]}"
+        return ""
+
+    def compare(self) -> None:
+        """G6 for every partition, once nothing is under way."""
+        for partition in range(self.profile.partitions):
+            shard = next(s for s in self.shards if s.name == self.placement.shard_of(partition))
+            self.auditor.compare(shard.primary, partition, "at the end")

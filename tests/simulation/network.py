@@ -1,0 +1,168 @@
+"""Connections in memory: bytes arrive in order, later, or not at all; either end may die at any time."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from simulation.world import Handle, ProcessLoop, World
+
+
+class Endpoint(Protocol):
+    """One end of a wire, as the other end sees it."""
+
+    closed: bool
+
+    def arrived(self, data: bytes) -> None: ...
+
+    def lost(self) -> None: ...
+
+
+class Wire:
+    """Two ends. What one sends arrives at the other in order; `reset` loses everything on its way."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.ends: tuple[Any, Any] = (None, None)
+        self.broken = False
+        self._arrival_us = [0, 0]
+
+    def send(self, end: Any, data: bytes) -> None:
+        if self.broken or end.closed:
+            return
+        self._schedule(end, self._arrive, data)
+
+    def hang_up(self, end: Any) -> None:
+        """This end is closed; the other learns it after what was sent before."""
+        self._schedule(end, self._end)
+
+    def reset(self) -> None:
+        """The connection breaks: both ends learn it, whatever was on its way is gone."""
+        if self.broken:
+            return
+        self.broken = True
+        for end in self.ends:
+            self._lose(end)
+
+    def _schedule(self, end: Any, what: Callable[..., None], *args: Any) -> None:
+        world = self.world
+        to = 1 if self.ends[0] is end else 0
+        when_us = max(self._arrival_us[to] + 1, world.now_us + world.latency_us())
+        self._arrival_us[to] = when_us
+        receiver = self.ends[to]
+        world.at(when_us, receiver.loop, Handle(what, (receiver, *args), None))
+
+    def _arrive(self, receiver: Any, data: bytes) -> None:
+        if not self.broken and not receiver.closed:
+            receiver.arrived(data)
+
+    def _end(self, receiver: Any) -> None:
+        if not self.broken:
+            self.broken = True
+            self._lose(receiver)
+
+    def _lose(self, end: Any) -> None:
+        if not end.closed:
+            end.closed = True
+            delay_us = int(self.world.rng.random() * 2_000)
+            self.world.at(self.world.now_us + delay_us, end.loop, Handle(end.lost, (), None))
+
+
+class ProcessEnd(asyncio.Transport):
+    """The transport that a process's protocol is given."""
+
+    def __init__(self, wire: Wire, loop: ProcessLoop, protocol: Any) -> None:
+        super().__init__()
+        self.wire = wire
+        self.loop = loop
+        self.protocol = protocol
+        self.closed = False
+        #: Probability that a whole message is delivered twice.
+        self.repeat = 0.0
+        loop.transports[self] = None
+
+    def arrived(self, data: bytes) -> None:
+        self.protocol.data_received(data)
+
+    def lost(self) -> None:
+        self.loop.transports.pop(self, None)
+        self.protocol.connection_lost(None)
+
+    def owner_died(self) -> None:
+        self.loop.transports.pop(self, None)
+        if not self.closed:
+            self.closed = True
+            self.wire.hang_up(self)
+
+    # asyncio.Transport -----------------------------------------------------------------------------------
+
+    def write(self, data: Any) -> None:
+        self.wire.send(self, bytes(data))
+        if self.repeat and self.wire.world.rng.random() < self.repeat:
+            self.wire.send(self, bytes(data))
+
+    def abort(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.wire.hang_up(self)
+            self.loop.call_soon(self.lost)
+
+    close = abort
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return _SOCKET if name == "socket" else default
+
+
+class _Socket:
+    def setsockopt(self, *_: Any) -> None:
+        pass
+
+
+_SOCKET = _Socket()
+
+
+class Network:
+    """Finds who listens at an address."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.wires: list[Wire] = []
+        #: address -> accepts a wire as an endpoint, or None to refuse (Redis nodes).
+        self.hosts: dict[str, Callable[[Wire], Any]] = {}
+        #: Probability that a receipt message arrives twice.
+        self.repeat_receipts = 0.0
+
+    def open_wires(self) -> list[Wire]:
+        self.wires = [wire for wire in self.wires if not wire.broken]
+        return self.wires
+
+    async def connect(self, loop: ProcessLoop, factory: Callable[[], Any], address: str) -> tuple[Any, Any]:
+        world = self.world
+        await asyncio.sleep(world.latency_us() / 1e6)
+        wire = Wire(world)
+        host = self.hosts.get(address)
+        peer: Any = None
+        listener = None
+        if host is not None:
+            peer = host(wire)
+        else:
+            for other in world.loops:
+                if not other.dead and address in other.listeners:
+                    listener = other
+        if peer is None and listener is None:
+            raise ConnectionRefusedError(f"nobody listens at {address}")
+        protocol = factory()
+        mine = ProcessEnd(wire, loop, protocol)
+        if listener is not None:
+            peer = ProcessEnd(wire, listener, listener.listeners[address]())
+            peer.repeat = self.repeat_receipts
+            listener.call_soon(peer.protocol.connection_made, peer)
+        wire.ends = (mine, peer)
+        self.wires.append(wire)
+        protocol.connection_made(mine)
+        return mine, protocol

@@ -1,0 +1,196 @@
+"""The two kinds of process of a cluster, composed of the engine's real parts on a simulated loop."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Protocol
+
+from simulation.directory_tree import Keeper, SimTree
+from simulation.network import Network
+from simulation.substitutes import NoMetrics
+from simulation.world import Killed, ProcessLoop, World
+
+from wallet_engine.app import journal as journal_app
+from wallet_engine.domain.entry import EntryHeader
+from wallet_engine.domain.errors import WalletError
+from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.reads import Reader
+from wallet_engine.journal.writer import Group, JournalWriter
+from wallet_engine.routing.directory import Directory
+from wallet_engine.saga.sweeper import Sweeper
+from wallet_engine.service.wallet import ClusterWallet
+
+Appended = tuple[int, bytes, EntryHeader]
+
+
+class DurableListener(Protocol):
+    """Whoever is told what has reached a disk."""
+
+    def durable(self, journal_id: str, partition: int, payload: bytes, header: EntryHeader) -> None: ...
+
+
+class Process:
+    """A process that can be killed and started again under the same name."""
+
+    def __init__(self, world: World, keeper: Keeper, network: Network, name: str) -> None:
+        self.world = world
+        self.keeper = keeper
+        self.network = network
+        self.name = name
+        self.loop = ProcessLoop(world, name)
+        self.loop.dead = True
+        self.starts = 0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.loop!r} starts={self.starts}>"
+
+    @property
+    def alive(self) -> bool:
+        return not self.loop.dead
+
+    def start(self) -> None:
+        self.starts += 1
+        self.loop = loop = ProcessLoop(self.world, f"{self.name}#{self.starts}")
+        loop.connector = self.network.connect
+        loop.call_soon(lambda: loop.create_task(self._run()))
+
+    def kill(self) -> None:
+        if self.alive:
+            self.world.note(f"killed: {self.name}")
+            self.world.kill(self.loop)
+            self.keeper.process_died(self.loop)
+
+    def start_later(self, delay_s: float) -> None:
+        def again() -> None:
+            if not self.alive:
+                self.start()
+
+        self.world.after(int(delay_s * 1e6), again)
+
+    async def _run(self) -> None:
+        loop = self.loop
+        try:
+            await self.main(Directory(SimTree(self.keeper, loop)))
+        except WalletError as error:
+            self.world.note(f"{self.name} ends: {error}")
+            loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        self.kill()
+        self.start_later(0.3)
+        raise Killed
+
+    async def main(self, directory: Directory) -> None:
+        raise NotImplementedError
+
+
+class ServiceProcess(Process):
+    """`wallet-engine serve` without HTTP. `requests` are the calls it is working on."""
+
+    def __init__(self, world: World, keeper: Keeper, network: Network, name: str) -> None:
+        super().__init__(world, keeper, network, name)
+        self.engine: Engine | None = None
+        self.wallet: ClusterWallet | None = None
+        self.requests: dict[object, Callable[[], None]] = {}
+
+    async def main(self, directory: Directory) -> None:
+        self.wallet = None
+        engine = Engine(directory, NoMetrics())  # type: ignore[arg-type]
+        reader = Reader(engine)
+        await engine.start()
+        Sweeper(engine, reader).start()
+        self.engine = engine
+        self.wallet = ClusterWallet(engine, reader)
+
+    def kill(self) -> None:
+        super().kill()
+        self.wallet = None
+        requests, self.requests = self.requests, {}
+        for lost in requests.values():
+            lost()
+
+    def handle(
+        self,
+        make: Callable[[ClusterWallet], Coroutine[Any, Any, Any]],
+        done: Callable[[asyncio.Task[Any]], None],
+        lost: Callable[[], None],
+    ) -> None:
+        """Work on one request in this process; `lost` is called when the process dies before `done`."""
+        wallet = self.wallet
+        if not self.alive or wallet is None:
+            lost()
+            return
+        ticket = object()
+        self.requests[ticket] = lost
+
+        def finished(task: asyncio.Task[Any]) -> None:
+            if self.requests.pop(ticket, None) is not None:
+                done(task)
+
+        self.loop.call_soon(lambda: self.loop.create_task(make(wallet)).add_done_callback(finished))
+
+
+class JournalProcess(Process):
+    """`wallet-engine journal` on a directory in memory; what it has synced outlives it."""
+
+    def __init__(
+        self,
+        world: World,
+        keeper: Keeper,
+        network: Network,
+        name: str,
+        directory: Path,
+        listener: DurableListener,
+    ) -> None:
+        super().__init__(world, keeper, network, name)
+        self.directory = directory
+        self.listener = listener
+        self.writer: SimWriter | None = None
+        #: The next commit kills the process: `before` the write, or `after` it and before any receipt.
+        self.die_at_sync = ""
+
+    async def main(self, directory: Directory) -> None:
+        writer = await asyncio.to_thread(SimWriter, self)
+        self.writer = writer
+        await journal_app._keep(directory, writer, NoMetrics(), self.name, 0, asyncio.Event())  # type: ignore[arg-type]
+
+    def kill(self) -> None:
+        super().kill()
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+    def at_sync(self, moment: str) -> None:
+        if self.die_at_sync == moment:
+            self.die_at_sync = ""
+            self.kill()
+            self.start_later(0.05 + self.world.rng.random())
+            raise Killed
+
+
+class SimWriter(JournalWriter):
+    """The real writer; tells what became durable, and may die around a commit."""
+
+    def __init__(self, process: JournalProcess) -> None:
+        self._process = process
+        self._appended: list[Appended] = []
+        self._groups: dict[int, list[Appended]] = {}
+        super().__init__(process.directory, process.name)
+
+    def append(self, partition: int, payload: bytes, header: EntryHeader) -> None:
+        super().append(partition, payload, header)
+        self._appended.append((partition, payload, header))
+
+    def cut(self) -> Group | None:
+        group = super().cut()
+        if group is not None:
+            self._groups[group.ordinal] = self._appended
+            self._appended = []
+        return group
+
+    def commit(self, group: Group) -> None:
+        self._process.at_sync("before")
+        super().commit(group)
+        for partition, payload, header in self._groups.pop(group.ordinal):
+            self._process.listener.durable(self.journal_id, partition, payload, header)
+        self._process.at_sync("after")

@@ -1,0 +1,60 @@
+"""What a seed decides before anything runs: how large the cluster is, what is asked of it, what goes wrong."""
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+FAULTS: Final = (
+    "service_killed",
+    "journal_killed",
+    "journal_killed_at_sync",
+    "redis_empty",
+    "redis_old_image",
+    "redis_restarted",
+    "redis_flushed",
+    "redis_stalled",
+    "failover",
+    "connection_reset",
+    "process_paused",
+    "directory_away",
+    "slow_network",
+    "everything_killed",
+)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Drawn from a seed by `draw`; tests may make their own."""
+
+    services: int = 2
+    shards: int = 2
+    partitions: int = 4
+    journals: int = 1
+    quorum: int = 1
+    callers: int = 4
+    payments_per_caller: int = 4
+    #: Kinds of fault that may strike, and how many do.
+    kinds: tuple[str, ...] = FAULTS
+    faults: int = 4
+    #: Steps between two faults, on average.
+    fault_gap_steps: int = 400
+    #: Virtual seconds of rest between two bursts of traffic; more than a retention makes windows rotate.
+    rest_s: float = 0.0
+    repeat_receipts: float = 0.05
+    image_chance: float = 0.2
+    reply_lost: float = 0.03
+
+    @staticmethod
+    def draw(seed: int) -> "Profile":
+        rng = random.Random(f"profile {seed}")
+        few = rng.sample(FAULTS, rng.randint(2, 5))
+        forgetful = rng.random() < 0.25
+        return Profile(
+            payments_per_caller=rng.randint(2, 4),
+            kinds=FAULTS if rng.random() < 0.5 else tuple(few),
+            faults=0 if rng.random() < 0.05 else rng.randint(1, 6),
+            fault_gap_steps=rng.choice((60, 150, 300, 600)),
+            rest_s=rng.uniform(5, 34) if forgetful else 0.0,
+            repeat_receipts=rng.choice((0.0, 0.05, 0.3)),
+            image_chance=rng.choice((0.05, 0.2, 0.5)),
+        )

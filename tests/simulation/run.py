@@ -1,0 +1,149 @@
+"""One seed from beginning to end. `python -m simulation.run SEED …` shows what happens in it."""
+
+import gc
+import hashlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from simulation.callers import Callers
+from simulation.cluster import Cluster
+from simulation.profile import Profile
+from simulation.substitutes import surroundings
+from simulation.world import Violation, World
+
+#: A change to the cluster or to the engine's classes for the length of one run.
+Plant = Callable[[Cluster], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a seed came to. `digest` is equal for equal runs."""
+
+    seed: int
+    steps: int
+    virtual_s: float
+    scripts: int
+    entries: int
+    answers: int
+    faults: int
+    digest: str
+
+
+def run_seed(
+    seed: int, profile: Profile | None = None, plant: Plant | None = None, *, trace: bool = False
+) -> Report:
+    """Run one seed. Raises `Violation`; its text begins with the seed, `trace` prints how it came to it."""
+    profile = profile or Profile.draw(seed)
+    world = World(seed)
+    if trace:
+        world.trace = []
+    with _directory() as directory:
+        cluster = Cluster(world, profile, directory)
+        callers = Callers(cluster)
+        with surroundings(world, cluster.find_primary, cluster.check_settings):
+            try:
+                with plant(cluster) if plant else nullcontext():
+                    faults = _run(cluster, callers)
+            finally:
+                world.close()
+                for at_ms, who, text in world.trace or ():
+                    print(f"{at_ms:10.3f} {who:>10} {text}")
+    auditor = cluster.auditor
+    facts = (world.steps, world.now_us, auditor.scripts, [(s.seq, s.nonce) for s in auditor.state])
+    digest = hashlib.sha256(repr((facts, sorted(auditor.given.items()))).encode()).hexdigest()[:16]
+    return Report(
+        seed,
+        world.steps,
+        world.elapsed_s,
+        auditor.scripts,
+        auditor.entries,
+        auditor.checked_answers,
+        faults,
+        digest,
+    )
+
+
+def _run(cluster: Cluster, callers: Callers) -> int:
+    world, profile = cluster.world, cluster.profile
+    cluster.start()
+    world.run(callers.run(callers.open_and_fund()), 60, "setting up")
+    struck = 0
+
+    def disturb() -> None:
+        nonlocal struck
+        if struck < profile.faults:
+            struck += 1
+            cluster.strike(world.rng.choice(profile.kinds))
+            world.disturb_at = world.steps + 1 + int(world.rng.expovariate(1 / profile.fault_gap_steps))
+
+    world.disturb = disturb
+    world.disturb_at = world.steps + 1 + int(world.rng.expovariate(1 / profile.fault_gap_steps))
+    world.run(callers.run(callers.traffic()), 120, "traffic")
+    if profile.rest_s:
+        world.run(_waited(world, profile.rest_s), 120, "rest")
+        world.run(callers.run(callers.traffic()), 120, "traffic")
+    cluster.heal()
+    world.run(callers.run(callers.finish()), 60, "an answer to every payment")
+    _wait_for_rest(cluster)
+    cluster.compare()
+    callers.check_balances()
+    if world.violation is not None:
+        raise world.violation
+    return struck
+
+
+def _waited(world: World, duration_s: float) -> Callable[[], bool]:
+    end_us = world.now_us + int(duration_s * 1e6)
+    return lambda: world.now_us >= end_us
+
+
+def _wait_for_rest(cluster: Cluster) -> None:
+    """G9: with nothing failing any more, everything open ends by itself."""
+    world = cluster.world
+    next_look_us = 0
+
+    def at_rest() -> bool:
+        nonlocal next_look_us
+        if world.now_us < next_look_us:
+            return False
+        next_look_us = world.now_us + 20_000
+        return not cluster.restless()
+
+    try:
+        world.run(at_rest, 40, "G9: rest")
+    except Violation as violation:
+        raise Violation(f"{violation} ({cluster.restless()})") from None
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    """A directory in memory where there is one: a simulated disk need not survive the machine."""
+    memory = Path("/dev/shm")
+    base = memory if memory.is_dir() else None
+    path = Path(tempfile.mkdtemp(prefix="wallet-simulation-", dir=base))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@contextmanager
+def quiet_memory() -> Iterator[None]:
+    """No collections of garbage in the middle of a run; `gc.collect` between runs is the caller's."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        print(run_seed(int(argument), replace(Profile.draw(int(argument))), trace=True))

@@ -1,0 +1,141 @@
+"""What of the surroundings is replaced during a simulation, and put back afterwards: clock, chance, log, constants.
+
+The engine's own code is not touched. Its periods are shortened, all in about the same proportion, so that a
+simulated outage of an hour takes some virtual seconds; what must hold between two periods holds between the
+shortened ones (a test says which).
+"""
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from types import ModuleType, SimpleNamespace
+from typing import Any, Final
+from unittest.mock import patch
+
+from simulation.world import World
+
+import wallet_engine.app.journal
+import wallet_engine.engine.accumulator
+import wallet_engine.engine.batch
+import wallet_engine.engine.cluster
+import wallet_engine.engine.drain
+import wallet_engine.engine.engine
+import wallet_engine.engine.lane
+import wallet_engine.engine.reads
+import wallet_engine.journal.receipts_client
+import wallet_engine.journal.receipts_server
+import wallet_engine.recovery.keeper
+import wallet_engine.recovery.recover
+import wallet_engine.redis_store.connection
+import wallet_engine.routing.model
+import wallet_engine.saga.sweeper
+import wallet_engine.service.wallet
+from wallet_engine.redis_store.topology import NodeView
+
+#: module -> constant -> value in the simulation.
+PERIODS: Final[dict[str, dict[str, float]]] = {
+    "engine.engine": {
+        "RECEIPT_TIMEOUT_S": 4.0,
+        "RECEIPT_TIMEOUT_AFTER_RECOVERY_S": 0.5,
+        "HOLD_RETRY_S": 0.2,
+        "HOLD_MS_MAX": 600,
+    },
+    "engine.accumulator": {"HOLD_MS_MAX": 600},
+    "engine.reads": {"HOLD_MS_MAX": 600, "_RECEIPT_TIMEOUT_S": 1.5, "_SETTLED_TIMEOUT_S": 3.0},
+    "engine.batch": {"ISSUED_AGE_MS_MAX": 8_000},
+    "engine.drain": {"POLL_S": 0.4, "TRIM_S": 0.7},
+    "redis_store.connection": {"REPLY_TIMEOUT_S": 2.0},
+    "service.wallet": {"ANSWER_TIMEOUT_S": 3.0},
+    "saga.sweeper": {"SWEEP_S": 0.4, "OPEN_AGE_MS_MIN": 1_000, "DRIVE_TIMEOUT_S": 6.0},
+    "routing.model": {"RETENTION_MS_MIN": 1_000},
+}
+#: Retention of a simulated cluster: two windows pass in some virtual seconds.
+RETENTION_MS: Final = 30_000
+
+Find = Callable[[Sequence[str]], NodeView | None]
+
+
+class NoMetrics:
+    """Takes every observation and keeps none."""
+
+    def __getattr__(self, _name: str) -> "NoMetrics":
+        return self
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> "NoMetrics":
+        return self
+
+
+class SimLog:
+    """A module's `log`: into the trace; what the code calls a bug ends the run."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def _note(self, event: str, **fields: Any) -> None:
+        if self._world.trace is not None:
+            self._world.note(event + "".join(f" {name}={value}" for name, value in fields.items()))
+
+    debug = info = warning = error = _note
+
+    def critical(self, event: str, **fields: Any) -> None:
+        self._note(event, **fields)
+        self._world.violate(f"logged as critical: {event} {fields}")
+
+    def exception(self, event: str, **fields: Any) -> None:
+        loop = self._world.running
+        if loop is not None and not loop.dead:
+            self.critical(f"{event}: {sys.exc_info()[1]!r}", **fields)
+
+
+def _module(name: str) -> ModuleType:
+    return sys.modules[f"wallet_engine.{name}"]
+
+
+def _serial_hash() -> Callable[[Any], int]:
+    """A `__hash__` by order of first use, so that sets of such objects have one order in every run."""
+    serials = itertools.count(1)
+    known: dict[int, tuple[int, Any]] = {}
+
+    def hashed(self: Any) -> int:
+        found = known.get(id(self))
+        if found is None:
+            found = known[id(self)] = next(serials), self  # kept alive: its id is not used again
+        return found[0]
+
+    return hashed
+
+
+@contextmanager
+def surroundings(world: World, find_primary: Find, check_settings: Callable[..., None]) -> Iterator[None]:
+    """Everything that the engine must not get from the machine it runs on."""
+    rng = world.rng
+    clock = SimpleNamespace(time_ns=lambda: world.now_us * 1000)
+    nonces = SimpleNamespace(urandom=rng.randbytes)
+    replaced: list[tuple[str, str, Any]] = [
+        ("engine.engine", "time", clock),
+        ("engine.batch", "os", nonces),
+        ("saga.sweeper", "random", rng),
+        ("journal.receipts_client", "random", rng),
+        ("engine.lane", "find_primary", find_primary),
+        ("recovery.recover", "find_primary", find_primary),
+        ("recovery.recover", "check_settings", check_settings),
+    ]
+    replaced += [(module, name, value) for module, names in PERIODS.items() for name, value in names.items()]
+    log = SimLog(world)
+    replaced += [
+        (name.partition(".")[2], "log", log)
+        for name, module in sorted(sys.modules.items())
+        if name.startswith("wallet_engine.") and hasattr(module, "log")
+    ]
+    with ExitStack() as stack:
+        for module, name, value in replaced:
+            stack.enter_context(patch.object(_module(module), name, value))
+        for kind in (
+            wallet_engine.engine.accumulator.Accumulator,
+            wallet_engine.journal.receipts_server._ServiceConnection,
+        ):
+            stack.enter_context(patch.object(kind, "__hash__", _serial_hash()))
+        yield
+
+
