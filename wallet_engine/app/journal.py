@@ -95,7 +95,7 @@ async def _keep(
     tasks: set[asyncio.Task[None]] = set()
 
     def map_changed(partition_map: PartitionMap) -> None:
-        for shard in {entry.shard for entry in partition_map.partitions} - keepers.keys():
+        for shard in sorted({entry.shard for entry in partition_map.partitions} - keepers.keys()):
             keepers[shard] = ShardKeeper(shard, tree, writer, commit)
             tasks.add(asyncio.create_task(keepers[shard].run(), name=f"keeper-{shard}"))
 
