@@ -1,8 +1,8 @@
 """The queue of one partition: natural batching, decided without I/O.
 
-What arrives while a batch is out waits and goes together with the next. A batch is out until it is durable, not
-only until Redis has answered: so batches are as large as the disk's rhythm allows, and under the load of many small
-callers a script call serves several of them.
+What arrives while a batch is out waits and goes together with the next. A few operations wait until the batch before
+them is durable, not only until Redis has answered, so that under the load of many small callers a script call serves
+several of them; enough operations for a good batch go at once, so that large callers keep every process busy.
 """
 
 from typing import Final
@@ -14,6 +14,10 @@ from wallet_engine.redis_store.keys import PartitionKeys
 
 #: Operations of one partition waiting to be sent.
 QUEUE_OPERATIONS_MAX: Final = 20_000
+#: So many operations are a good batch: they go while batches before them wait for the journal.
+EARLY_OPERATIONS_MIN: Final = 32
+#: Batches of one partition waiting for the journal.
+UNDURABLE_BATCHES_MAX: Final = 8
 #: How long operations wait for a partition that cannot take them now before they are refused.
 HOLD_MS_MAX: Final = 2_000
 
@@ -35,6 +39,7 @@ class Accumulator:
         "probing",
         "scheduled",
         "shard",
+        "undurable",
         "window",
     )
 
@@ -49,8 +54,10 @@ class Accumulator:
         self._items: list[Pending] = []
         self._issued_ms: list[int] = []
         self._currencies: set[str] = set()
-        #: The batch that is out: sent, and not yet durable.
+        #: The batch that Redis has not answered yet.
         self.batch: Batch | None = None
+        #: Batches that Redis has answered and the journal has not.
+        self.undurable = 0
         #: A probe is out, which holds back batches like one.
         self.probing = False
         self.scheduled = False
@@ -59,11 +66,21 @@ class Accumulator:
 
     def __repr__(self) -> str:
         held = f" held={self.held_why}" if self.held_since_ms is not None else ""
-        return f"<Accumulator p={self.partition} pending={len(self._lines)} in_flight={int(self.busy)}{held}>"
+        in_flight = int(self.batch is not None)
+        return (
+            f"<Accumulator p={self.partition} pending={len(self._lines)} in_flight={in_flight} "
+            f"undurable={self.undurable}{held}>"
+        )
 
     @property
-    def busy(self) -> bool:
-        return self.batch is not None or self.probing
+    def may_send(self) -> bool:
+        """Whether the next batch may go now."""
+        pending = len(self._lines)
+        if not pending or self.batch is not None or self.probing:
+            return False
+        return not self.undurable or (
+            pending >= EARLY_OPERATIONS_MIN and self.undurable < UNDURABLE_BATCHES_MAX
+        )
 
     @property
     def pending(self) -> int:
@@ -85,7 +102,7 @@ class Accumulator:
 
     def take(self) -> Batch | None:
         """The next batch to send, or None when there is nothing to send or one is out."""
-        if self.busy or not self._lines:
+        if not self.may_send:
             return None
         lines, items, issued_ms = self._lines, self._items, self._issued_ms
         most = SCRIPT_OPERATIONS_MAX

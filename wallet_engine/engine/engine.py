@@ -149,7 +149,7 @@ class Engine:
         return True
 
     def _schedule(self, accumulator: Accumulator) -> None:
-        if accumulator.busy or accumulator.scheduled:
+        if accumulator.scheduled or not accumulator.may_send:
             return
         accumulator.scheduled = True
         if not self._dirty:
@@ -195,7 +195,7 @@ class Engine:
         elif isinstance(reply, ConnectionLost):
             self.tracker.forget(batch.nonce)
             self._hold(accumulator, str(reply))
-            self._end(accumulator, batch)
+            self._answered(accumulator)
             batch.fail(Outage("outcome_unknown", "the Redis node went away before it answered"))
         elif isinstance(reply, hiredis.ReplyError):
             self._on_error(accumulator, batch, str(reply))
@@ -210,8 +210,11 @@ class Engine:
         if accumulator.held_since_ms is not None:
             self._release(accumulator)
         if batch.durable:  # the receipt was faster than the reply
-            self._commit(accumulator, batch)
+            self._answered(accumulator)
+            batch.commit()
             return
+        accumulator.undurable += 1
+        self._answered(accumulator)
         self._awaiting[batch.nonce] = batch
         if batch.effective_nonce == batch.nonce:
             self.tracker.placed(batch.nonce, batch.seq)
@@ -232,16 +235,16 @@ class Engine:
             self._commit(accumulator, batch)
 
     def _commit(self, accumulator: Accumulator, batch: Batch) -> None:
-        self._awaiting.pop(batch.nonce, None)
+        del self._awaiting[batch.nonce]
         self.metrics.receipt_wait_seconds.observe(self._loop.time() - batch.answered_s)
-        self._end(accumulator, batch)
+        accumulator.undurable -= 1
+        self._schedule(accumulator)
         batch.commit()
 
-    def _end(self, accumulator: Accumulator, batch: Batch) -> None:
-        """The batch is out no more; the next may go."""
+    def _answered(self, accumulator: Accumulator) -> None:
+        """Redis has answered the batch that was out, or never will; the next may go."""
         accumulator.batch = None
-        if accumulator.pending:
-            self._schedule(accumulator)
+        self._schedule(accumulator)
 
     def _on_refusal(self, accumulator: Accumulator, batch: Batch, code: str, value: Any) -> None:
         """The script refused the whole batch: nothing was written."""
@@ -268,7 +271,7 @@ class Engine:
 
     def _give_up(self, accumulator: Accumulator, batch: Batch, code: str, value: Any) -> None:
         self.tracker.forget(batch.nonce)
-        self._end(accumulator, batch)
+        self._answered(accumulator)
         if code == "FULL":
             outage = Outage(
                 "journal_unavailable", f"partition {batch.partition}: {value} entries are not on disk yet"
@@ -305,7 +308,7 @@ class Engine:
         self.tracker.forget(batch.nonce)
         log.critical("Redis failed a script call", error=error, batch=repr(batch))
         self._hold(accumulator, error)
-        self._end(accumulator, batch)
+        self._answered(accumulator)
         unknown = "OOM" not in error  # Redis refuses before the first write of a script when memory is short
         code = "outcome_unknown" if unknown else "partition_unavailable"
         batch.fail(Outage(code, f"Redis refused: {error[:120]}"))
@@ -340,7 +343,7 @@ class Engine:
     def _retry(self, accumulator: Accumulator) -> None:
         if accumulator.pending:
             self._schedule(accumulator)
-        elif not accumulator.busy:
+        elif accumulator.batch is None and not accumulator.probing:
             self._probe(accumulator)
 
     def _probe(self, accumulator: Accumulator) -> None:
@@ -352,8 +355,7 @@ class Engine:
                 self._release(accumulator)
             elif type(reply) is list and reply[0] == b"EPOCH":
                 self.cluster.refresh_map()
-            if accumulator.pending:
-                self._schedule(accumulator)
+            self._schedule(accumulator)
 
         keys = accumulator.keys
         command = pack(("EVALSHA", _PROBE_SHA, 2, keys.meta, keys.flags, accumulator.epoch, "@transit", "-"))
@@ -386,5 +388,7 @@ class Engine:
         for batch in [batch for batch in self._awaiting.values() if batch.deadline_s < now_s]:
             del self._awaiting[batch.nonce]
             self.tracker.forget(batch.effective_nonce, batch.on_durable)
-            self._end(self.cluster.accumulators[batch.partition], batch)
+            accumulator = self.cluster.accumulators[batch.partition]
+            accumulator.undurable -= 1
+            self._schedule(accumulator)
             batch.fail(Outage("outcome_unknown", "the journal did not confirm the entry in time"))
