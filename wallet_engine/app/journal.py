@@ -10,6 +10,7 @@ import click
 from prometheus_client import start_http_server
 
 from wallet_engine.app.running import check_listening, check_nodes, directory_options, run
+from wallet_engine.domain.errors import ConfigError
 from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.writer import JournalWriter
@@ -56,6 +57,7 @@ def journal(
             await asyncio.to_thread(check_nodes, tree)
             writer = await asyncio.to_thread(JournalWriter, directory, journal_id)
             try:
+                await asyncio.to_thread(_check_copy, tree, writer)
                 metrics = Metrics()
                 if metrics_port is not None:
                     start_http_server(metrics_port, host, metrics.registry)
@@ -66,6 +68,22 @@ def journal(
             await asyncio.to_thread(tree.close)
 
     run(main, log_level)
+
+
+def _check_copy(tree: Directory, writer: JournalWriter) -> None:
+    """Refuse to be the truth when another copy is, or when this one has lost what it had. Raises `ConfigError`."""
+    in_use = tree.copies_in_use() | tree.journals().keys()
+    others = ", ".join(sorted(in_use - {writer.journal_id}))
+    if others:
+        raise ConfigError(
+            f"journal copy {others} holds this cluster's entries, and a second copy is not supported yet: "
+            f"start it with --journal-id {others} and its own --directory"
+        )
+    if writer.journal_id in in_use and not writer.positions():
+        raise ConfigError(
+            f"journal copy {writer.journal_id} has had entries, but {writer.directory} holds none: "
+            f"give the --directory it was started with, or restore it; nothing was changed"
+        )
 
 
 async def _keep(
@@ -101,10 +119,14 @@ async def _keep(
 
     unwatch = await asyncio.to_thread(tree.watch_map, on_loop(asyncio.get_running_loop(), map_changed))
     stopping = asyncio.create_task(stop.wait())
+    noted = False
     try:
         while not stopping.done() and not commit.failed.done():
             waiting: list[asyncio.Future[Any]] = [stopping, commit.failed, *tasks]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=1.0)
+            if not noted and writer.positions():
+                await asyncio.to_thread(tree.note_copy_in_use, writer.journal_id)
+                noted = True
             for task in [task for task in tasks if task.done()]:
                 task.result()  # a keeper never returns: this raises its bug
         if commit.failed.done():

@@ -164,6 +164,8 @@ class ShardRecovery:
                 await self._drain(connection, partition, keys)
             except Fork as fork:
                 log.error("fork dropped", partition=partition, error=str(fork))
+            else:
+                self._check_no_gap(partition, meta.seq)
         if meta.state is not None and self._knows(partition, meta):
             return meta
         if meta.state is not None:
@@ -188,8 +190,18 @@ class ShardRecovery:
             found = await connection.call("XRANGE", keys.journal, start, "+", "COUNT", STREAM_READ_MAX)
             if not found:
                 return
+            self._check_no_gap(partition, int(found[0][0].partition(b"-")[0]) - 1)
             entries: list[Taken] = [(partition, fields[1]) for _, fields in found]
             await self._commit.write(entries)
+
+    def _check_no_gap(self, partition: int, seq: int) -> None:
+        """Entries leave a stream only when they are on disk: if they are not on this one, this is not the journal."""
+        position = self._writer.position(partition)
+        if seq > position.seq:
+            raise Corruption(
+                f"partition {partition}: entries {position.seq + 1} to {seq} were on disk once and are not in "
+                f"{self._writer.directory}: this is not the whole journal, and Redis is left as it is"
+            )
 
     async def _replay(self, replayers: Mapping[int, Replayer], after: Mapping[int, int]) -> None:
         """One pass over the journal feeds every partition that is behind."""

@@ -6,6 +6,7 @@
     /wallet/moves/<partition> a move in progress (its driver defines the content)
     /wallet/services/<id>     ServiceInfo, ephemeral
     /wallet/journals/<id>     JournalInfo, ephemeral
+    /wallet/copies/<id>       a journal copy that has entries on its disk; stays when the process ends
     /wallet/locks/<name>      held locks
 
 Every call is synchronous and bounded, and may raise `StoreUnavailable`; from an event loop, use a thread, and
@@ -64,6 +65,7 @@ SHARDS: Final = f"{ROOT}/shards"
 MOVES: Final = f"{ROOT}/moves"
 SERVICES: Final = f"{ROOT}/services"
 JOURNALS: Final = f"{ROOT}/journals"
+COPIES: Final = f"{ROOT}/copies"
 LOCKS: Final = f"{ROOT}/locks"
 
 #: How often a change is tried against competing changes.
@@ -201,6 +203,15 @@ class Directory:
     def journals(self) -> dict[str, JournalInfo]:
         """The live journal processes by id."""
         return self._members(JOURNALS, JournalInfo)
+
+    def copies_in_use(self) -> set[str]:
+        """The ids of journal copies that have ever made an entry durable."""
+        return set(self.tree.children(COPIES))
+
+    def note_copy_in_use(self, journal_id: str) -> None:
+        """Remember that this copy holds entries: from now on an empty folder under its id is a lost disk."""
+        with suppress(NodeExists):
+            self.tree.create(f"{COPIES}/{check_name(journal_id, 'journal id')}", b"")
 
     def services(self) -> dict[str, ServiceInfo]:
         """The live API processes by id."""

@@ -1,0 +1,113 @@
+"""A journal process that is not the truth must not become it: an empty folder, a stale copy, a second id."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from support.http_client import HttpClient
+from support.traffic import Payment, balances_cents, open_and_fund
+from support.verification import verified
+
+ACCOUNTS = [f"acct-{i:02d}" for i in range(20)]
+
+
+def start_journal(cluster: Any, directory: Path, journal_id: str) -> subprocess.CompletedProcess[str]:
+    path = str(Path(sys.executable).with_name("wallet-engine"))
+    return subprocess.run(
+        [
+            path,
+            "journal",
+            *cluster.coordination_flags(),
+            "--directory",
+            str(directory),
+            "--journal-id",
+            journal_id,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_second_id_and_an_empty_folder_are_refused(dev_cluster: Any, tmp_path: Path) -> None:
+    """G5, G6: were either accepted, recovery would take an empty journal for the truth and drop all balances."""
+    cluster = dev_cluster(shards=1, partitions=4, embedded=True)
+    asyncio.run(_fund(cluster))
+    time.sleep(1.5)  # the copy is noted as in use once a second
+
+    second = start_journal(cluster, tmp_path / "second", "j2")
+    assert second.returncode == 1
+    assert "a second copy is not supported yet" in second.stderr.splitlines()[-1]
+
+    cluster.stop()
+    shutil.move(cluster.data_dir / "journal", tmp_path / "lost")
+    empty = start_journal(cluster, cluster.data_dir / "journal", "j1")
+    assert empty.returncode == 1
+    assert "has had entries, but" in empty.stderr.splitlines()[-1]
+
+    shutil.rmtree(cluster.data_dir / "journal")
+    shutil.move(tmp_path / "lost", cluster.data_dir / "journal")
+    cluster.start()
+    asyncio.run(_check(cluster))
+
+
+def test_a_stale_copy_of_the_folder_does_not_overwrite_redis(dev_cluster: Any, tmp_path: Path) -> None:
+    """G5, G6: entries trimmed from the stream were durable; a journal without them must not recover anything."""
+    cluster = dev_cluster(shards=1, partitions=1, embedded=True)
+    asyncio.run(_fund(cluster))
+    shutil.copytree(cluster.data_dir / "journal", tmp_path / "stale")
+    asyncio.run(_pay(cluster, 400))
+    time.sleep(2.5)  # streams are trimmed once a second
+
+    supervisor, (journal,) = cluster.process.pid, cluster.pids("journal")
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        os.kill(journal, signal.SIGKILL)
+        stale = run_journal_for(4.0, cluster, tmp_path / "stale")
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+    assert "were on disk once and are not in" in stale
+    cluster.wait_replaced(journal)
+    asyncio.run(_check(cluster, paid=400))
+    verified(cluster)
+
+
+def run_journal_for(seconds: float, cluster: Any, directory: Path) -> str:
+    """What the journal process logs in that time on this folder."""
+    path = str(Path(sys.executable).with_name("wallet-engine"))
+    command = [path, "journal", *cluster.coordination_flags(), "--directory", str(directory)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    process.kill()
+    return process.communicate()[1]
+
+
+async def _fund(cluster: Any) -> None:
+    async with HttpClient() as http:
+        await open_and_fund(http, cluster.url, ACCOUNTS, 1000)
+
+
+async def _pay(cluster: Any, count: int) -> None:
+    """One cent each from the first account to the second, one entry each."""
+    async with HttpClient() as http:
+        for number in range(count):
+            payment = Payment(ACCOUNTS[0], ACCOUNTS[1], 1, str(uuid.uuid5(uuid.NAMESPACE_URL, str(number))))
+            reply = await http.post(f"{cluster.url}/v1/wallet/balance_transfer", payment.body())
+            assert reply.status == 200, reply.body
+
+
+async def _check(cluster: Any, paid: int = 0) -> None:
+    expected = {**dict.fromkeys(ACCOUNTS, 1000), ACCOUNTS[0]: 1000 - paid, ACCOUNTS[1]: 1000 + paid}
+    async with HttpClient() as http:
+        async with asyncio.timeout(30):
+            while (await http.get(f"{cluster.url}/readyz")).status != 200:
+                await asyncio.sleep(0.1)
+        assert await balances_cents(http, cluster.url, ACCOUNTS) == expected
