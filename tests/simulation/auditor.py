@@ -38,6 +38,7 @@ class Debit:
     to: str
     amount: int
     currency: str
+    time_ms: int
     declined: str = ""
     ended: str = ""
 
@@ -107,7 +108,9 @@ class Auditor:
             kind = operation.kind
             if kind in "td":
                 body = f"{operation.b} {operation.amount_minor} {operation.currency}"
-                self._decided(kind, (operation.a, operation.id), body, outcome, (partition, header.seq, idx), header)
+                self._decided(
+                    kind, (operation.a, operation.id), body, outcome, (partition, header.seq, idx), header
+                )
             elif kind == "c":
                 self._credited(operation.id, operation.a, int(operation.b), operation.amount_minor, outcome)
             elif kind == "r" and outcome == "+":
@@ -157,7 +160,7 @@ class Auditor:
         self.answers[key] = Answer(outcome, body, header.time_ms, debit)
         if debit is not None:
             to, amount, currency = body.split(" ")
-            self.debits[reference] = Debit(key, to, int(amount), currency)
+            self.debits[reference] = Debit(key, to, int(amount), currency, header.time_ms)
             self._in_flight[currency] = self._in_flight.get(currency, 0) + int(amount)
 
     def _credited(self, entry: str, to: str, idx: int, amount: int, outcome: str) -> None:
@@ -188,7 +191,9 @@ class Auditor:
     def _settled(self, partition: int, seq: int) -> None:
         for reference, debit in self.debits.items():
             if reference[:2] == (partition, seq) and not debit.ended:
-                self.world.violate(f"G9: entry {seq} of partition {partition} is settled, but {debit} is open")
+                self.world.violate(
+                    f"G9: entry {seq} of partition {partition} is settled, but {debit} is open"
+                )
 
     # Redis -----------------------------------------------------------------------------------------------
 
@@ -233,7 +238,9 @@ class Auditor:
                 p, _, seq = entry.partition(".")
                 debit = self.debits.get((int(p), int(seq), int(idx)))
                 if debit is None or (debit.to, debit.amount) != (to, int(amount)):
-                    self.world.violate(f"G1: a credit ran and its debit is not on disk: {line} (durable: {debit})")
+                    self.world.violate(
+                        f"G1: a credit ran and its debit is not on disk: {line} (durable: {debit})"
+                    )
 
     def went_live(self, node: RedisNode, meta_key: bytes) -> None:
         """Recovery says that the partition stands where the journal stands (G6)."""
@@ -250,7 +257,9 @@ class Auditor:
             if here != there:
                 fields = sorted(f for f in here.keys() | there.keys() if here.get(f) != there.get(f))
                 shown = [(f, here.get(f), there.get(f)) for f in fields[:3]]
-                self.world.violate(f"G6: partition {partition} {when}: {key} (field, Redis, journal): {shown}")
+                self.world.violate(
+                    f"G6: partition {partition} {when}: {key} (field, Redis, journal): {shown}"
+                )
                 return
 
     # Callers ---------------------------------------------------------------------------------------------
@@ -267,13 +276,17 @@ class Auditor:
             return
         if outcome == "!":
             if answer.body == body:
-                self.world.violate(f"G4: conflict answered to {key}, but the journal has the same body {body}")
+                self.world.violate(
+                    f"G4: conflict answered to {key}, but the journal has the same body {body}"
+                )
             return
         final = answer.outcome
         if answer.debit is not None:
             final = self.debits[answer.debit].ended or "open"
         if answer.body != body or final != outcome:
-            self.world.violate(f"G5: {outcome} answered to {key} {body}; in the journal it is {final}: {answer}")
+            self.world.violate(
+                f"G5: {outcome} answered to {key} {body}; in the journal it is {final}: {answer}"
+            )
         first = self.given.setdefault((*key, body), outcome)
         if first != outcome:
             self.world.violate(f"G4: {key} was answered {first}, now {outcome}")
@@ -281,17 +294,17 @@ class Auditor:
     def read(self, partition: int, seq: int, account: str, currency: str, minor: int) -> None:
         """A balance is answered: it must be durable, and what the journal says at that seq (G8)."""
         if seq > self.state[partition].seq:
-            self.world.violate(f"G8: balance of {account} read at {seq}, durable is {self.state[partition].seq}")
+            self.world.violate(
+                f"G8: balance of {account} read at {seq}, durable is {self.state[partition].seq}"
+            )
             return
         seqs, balances = self._history.get((partition, account, currency), ([], []))
         at = bisect_right(seqs, seq)
         expected = balances[at - 1] if at else None
         if expected != minor:
-            self.world.violate(f"G8: balance of {account} at {seq} read as {minor}, the journal has {expected}")
-
-    @property
-    def open_debits(self) -> list[Debit]:
-        return [debit for debit in self.debits.values() if not debit.ended]
+            self.world.violate(
+                f"G8: balance of {account} at {seq} read as {minor}, the journal has {expected}"
+            )
 
     def balance(self, account: str, currency: str) -> int:
         """The durable balance over all partitions."""

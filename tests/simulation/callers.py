@@ -169,12 +169,16 @@ class Callers:
             draw = rng.random()
             if draw < 0.55:
                 await self.attempt(self.draw_payment(), tries=3)
-            elif draw < 0.75:
+            elif draw < 0.70:
                 await self.attempt_many([self.draw_payment() for _ in range(rng.randint(2, 6))])
+            elif draw < 0.76:
+                await self.again()
             elif draw < 0.80:
                 await self.conflict()
-            elif draw < 0.92:
+            elif draw < 0.90:
                 await self.set_flags(rng.choice(self.accounts))
+            elif draw < 0.93:
+                await self.open_another()
             else:
                 await self.look(rng.choice(self.accounts))
             if rng.random() < 0.3:
@@ -228,6 +232,26 @@ class Callers:
             return
         await self.ask(lambda w: w.transfer(changed), lambda got: self.auditor.answered(changed, got.outcome))
 
+    async def again(self) -> None:
+        """A payment that has its answer already, some time later: the same answer."""
+        old = [
+            payment for payment in self.payments if payment.answer is not None and self._may_retry(payment)
+        ]
+        if not old:
+            return
+        payment = self.rng.choice(old)
+        command = payment.command
+        answer = await self.ask(
+            lambda w: w.transfer(command), lambda got: self.auditor.answered(command, got.outcome)
+        )
+        if type(answer) is not str:
+            self._note(payment, answer.outcome)
+
+    async def open_another(self) -> None:
+        """An account gets a currency, perhaps the first of its partition in it."""
+        account, currency = self.rng.choice(self.accounts), self.rng.choice((*CURRENCIES, "GBP"))
+        await self.ask(lambda w: w.open_account(account, currency, None), lambda _: None)
+
     async def set_flags(self, account: str) -> None:
         action = self.rng.choice(("freeze", "freeze", "unfreeze", "unfreeze", "unfreeze", "close"))
         await self.ask(lambda w: w.set_flags(account, action), lambda _: None)
@@ -251,8 +275,14 @@ class Callers:
         await self.ask(lambda w: w.find_transfer(command.from_account, command.transaction), check_found)
 
     async def finish(self) -> None:
-        """Ask for everything that has no answer, until it has one."""
+        """Ask for everything that has no answer, until it has one; and every account must be readable again."""
         await asyncio.gather(*(self.insist(payment) for payment in self.payments))
+        await asyncio.gather(*(self._must_answer(account) for account in self.accounts))
+
+    async def _must_answer(self, account: str) -> None:
+        """A partition that lost its memory while nobody asked for anything is noticed now."""
+        while type(await self.ask(lambda w: w.balance(account, "USD"), lambda _: None)) is str:
+            await asyncio.sleep(0.1)
 
     def _may_retry(self, payment: Payment) -> bool:
         if not payment.first_ms:
@@ -281,4 +311,3 @@ class Callers:
             found = self.auditor.balance(account, currency)
             if found != minor:
                 self.world.violate(f"{account} has {found} {currency}, by the answers it must have {minor}")
-

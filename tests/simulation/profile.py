@@ -53,8 +53,8 @@ class Profile:
             payments_per_caller=rng.randint(2, 4),
             kinds=FAULTS if rng.random() < 0.5 else tuple(few),
             faults=0 if rng.random() < 0.05 else rng.randint(1, 6),
-            fault_gap_steps=rng.choice((60, 150, 300, 600)),
-            rest_s=rng.uniform(5, 34) if forgetful else 0.0,
+            fault_gap_steps=rng.choice((30, 80, 200, 400)),
+            rest_s=rng.uniform(5, 44) if forgetful else 0.0,
             repeat_receipts=rng.choice((0.0, 0.05, 0.3)),
             image_chance=rng.choice((0.05, 0.2, 0.5)),
         )

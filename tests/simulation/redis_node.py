@@ -111,7 +111,9 @@ class Commands:
 
     def cZRANGEBYSCORE(self, key: bytes, low: bytes, high: bytes, *limit: bytes) -> list[bytes]:
         found = self.store.get(key, {})
-        members = [member for member in self.cZRANGE(key, b"0", b"-1") if float(low) <= found[member] <= float(high)]
+        members = [
+            member for member in self.cZRANGE(key, b"0", b"-1") if float(low) <= found[member] <= float(high)
+        ]
         return members[int(limit[1]) : int(limit[1]) + int(limit[2])] if limit else members
 
     def cZREMRANGEBYSCORE(self, key: bytes, low: bytes, high: bytes) -> int:
@@ -203,9 +205,7 @@ class RedisNode:
         self.stalled_until_us = 0
         self.patch_script: Callable[[bytes], bytes] = lambda text: text
         #: Called after each script: name of the command's SHA, keys, arguments, reply.
-        self.on_script: Callable[[RedisNode, bytes, list[bytes], list[bytes], list[Any]], None] | None = (
-            None
-        )
+        self.on_script: Callable[[RedisNode, bytes, list[bytes], list[bytes], list[Any]], None] | None = None
         self._bind()
 
     def __repr__(self) -> str:
@@ -239,6 +239,7 @@ class RedisNode:
         """A new process with this memory; `scripts`: a replica that had been given the scripts too."""
         self.alive = True
         self.store = store
+        self.image = copy_store(store)
         if not scripts:
             self.scripts = {}
         self._bind()

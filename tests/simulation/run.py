@@ -5,11 +5,12 @@ import hashlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from simulation import known
 from simulation.callers import Callers
 from simulation.cluster import Cluster
 from simulation.profile import Profile
@@ -45,7 +46,7 @@ def run_seed(
     with _directory() as directory:
         cluster = Cluster(world, profile, directory)
         callers = Callers(cluster)
-        with surroundings(world, cluster.find_primary, cluster.check_settings):
+        with surroundings(world, cluster.find_primary, cluster.check_settings), known.mended():
             try:
                 with plant(cluster) if plant else nullcontext():
                     faults = _run(cluster, callers)
@@ -132,18 +133,26 @@ def _directory() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
-@contextmanager
-def quiet_memory() -> Iterator[None]:
-    """No collections of garbage in the middle of a run; `gc.collect` between runs is the caller's."""
+def run_many(seeds: Iterable[int], plant: Plant | None = None) -> Iterator[Report | Violation]:
+    """Many seeds; garbage is collected between them and not in their middle."""
     was_enabled = gc.isenabled()
+    gc.collect()
+    gc.freeze()
     gc.disable()
     try:
-        yield
+        for number, seed in enumerate(seeds, 1):
+            try:
+                yield run_seed(seed, plant=plant)
+            except Violation as violation:
+                yield violation.with_traceback(None)
+            if number % 4 == 0:
+                gc.collect()
     finally:
+        gc.unfreeze()
         if was_enabled:
             gc.enable()
 
 
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
-        print(run_seed(int(argument), replace(Profile.draw(int(argument))), trace=True))
+        print(run_seed(int(argument), trace=True))

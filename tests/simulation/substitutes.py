@@ -51,7 +51,7 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
     "routing.model": {"RETENTION_MS_MIN": 1_000},
 }
 #: Retention of a simulated cluster: two windows pass in some virtual seconds.
-RETENTION_MS: Final = 30_000
+RETENTION_MS: Final = 40_000
 
 Find = Callable[[Sequence[str]], NodeView | None]
 
@@ -137,5 +137,3 @@ def surroundings(world: World, find_primary: Find, check_settings: Callable[...,
         ):
             stack.enter_context(patch.object(kind, "__hash__", _serial_hash()))
         yield
-
-

@@ -16,6 +16,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, Final
 
+from wallet_engine.domain.errors import Outage
+
 #: Virtual Unix time at which every simulation begins.
 EPOCH_US: Final = 1_700_000_000_000_000
 #: Virtual duration of one call.
@@ -164,16 +166,22 @@ class World:
     def run(self, until: Callable[[], bool], limit_s: float, what: str) -> None:
         """Make steps until `until()`. Past `limit_s` of virtual time it is a violation: `what` did not happen."""
         limit_us = self.now_us + int(limit_s * 1e6)
-        while not until():
-            if self.now_us > limit_us:
-                self.violate(f"{what} not within {limit_s:.0f} s")
-            self._step()
-            if self.violation is not None:
-                raise self.violation
+        try:
+            while not until():
+                if self.now_us > limit_us:
+                    self.violate(f"{what} not within {limit_s:.0f} s")
+                self._step()
+                if self.violation is not None:
+                    raise self.violation
+        finally:
+            self.running = None
+            _set_running_loop(None)
 
     def _step(self) -> None:
         self.steps += 1
         if self.steps == self.disturb_at:
+            self.running = None
+            _set_running_loop(None)
             self.disturb()
         ready = self._ready
         if not ready or (self._agenda and self._agenda[0][0] <= self.now_us):
@@ -204,8 +212,9 @@ class World:
         callback = handle.callback
         if callback is None:
             return
-        self.running = loop
-        _set_running_loop(loop)
+        if self.running is not loop:
+            self.running = loop
+            _set_running_loop(loop)
         try:
             if handle.context is None:
                 callback(*handle.args)
@@ -215,9 +224,6 @@ class World:
             pass
         except Exception as error:
             self.violate(f"{callback!r} raised {error!r}")
-        finally:
-            self.running = None
-            _set_running_loop(None)
 
     def kill(self, loop: "ProcessLoop") -> None:
         """End the process as SIGKILL does: nothing of it runs any more."""
@@ -226,11 +232,11 @@ class World:
         loop.dead = True
         if loop.ready and not loop.paused:
             self._ready.remove(loop)
-        loop.ready.clear()
         for transport in list(loop.transports):
             transport.owner_died()
         loop.listeners.clear()
         loop.bury()
+        loop.ready.clear()
 
     def close(self) -> None:
         for loop in self.loops:
@@ -341,7 +347,9 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         return not self.dead
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        if not self.dead:
+        if isinstance(context.get("exception"), Outage):
+            self.world.note(f"nobody waited for {context['exception']!r}")
+        elif not self.dead:
             self.world.violate(f"{self.name}: {context.get('message')}: {context.get('exception')!r}")
 
 

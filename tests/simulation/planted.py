@@ -1,0 +1,188 @@
+"""Protocol bugs put in on purpose: each must be found, or the simulator is blind.
+
+A plant changes the engine's classes or the text of its scripts for the length of one run. `seeds_max` is how many
+seeds, counted from 1, it may take.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from unittest.mock import patch
+
+from simulation.cluster import Cluster
+from simulation.run import Plant, run_many
+from simulation.world import Violation
+
+from wallet_engine.engine.accumulator import Accumulator
+from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.reads import Reader
+from wallet_engine.journal.receipts_tracker import ReceiptTracker
+from wallet_engine.saga.sweeper import Sweeper
+from wallet_engine.saga.transfer import Transfer
+
+
+@dataclass(frozen=True)
+class Bug:
+    name: str
+    plant: Plant
+    seeds_max: int
+
+
+class _Nobody:
+    def committed(self, outcome: str, idx: int, batch: Batch) -> None: ...
+
+    def failed(self, outage: Exception) -> None: ...
+
+
+def _method(kind: type, name: str, make: Callable[[Any], Any]) -> Plant:
+    """Replace a method by what `make` makes of it."""
+
+    @contextmanager
+    def plant(_: Cluster) -> Iterator[None]:
+        with patch.object(kind, name, make(getattr(kind, name))):
+            yield
+
+    return plant
+
+
+def _script(*changes: tuple[str, str]) -> Plant:
+    """Replace text in the scripts, service's and replay's alike, under the digest of the right ones."""
+
+    def changed(text: bytes) -> bytes:
+        for old, new in changes:
+            text = text.replace(old.encode(), new.encode())
+        return text
+
+    @contextmanager
+    def plant(cluster: Cluster) -> Iterator[None]:
+        for node in cluster.nodes:
+            node.patch_script = changed
+        yield
+
+    return plant
+
+
+def changed_places(plant_text: str, script_text: str) -> int:
+    """How often a plant's text stands in a script: a plant that changes nothing proves nothing."""
+    return script_text.count(plant_text)
+
+
+def _credit_before_receipt(original: Any) -> Any:
+    def on_applied(self: Engine, accumulator: Accumulator, batch: Batch, reply: list[Any]) -> None:
+        original(self, accumulator, batch, reply)
+        for idx, (line, item) in enumerate(zip(batch.lines, batch.items, strict=True)):
+            if line[0] == "d" and batch.outcomes[idx] == "+" and isinstance(item, Transfer):
+                credit = f"c {item.p}.{batch.seq} {item.to_account} {idx} {item.amount} {item.currency}\n"
+                self.submit(item.q, credit, _Nobody(), batch.time_ms)
+
+    return on_applied
+
+
+def _answer_before_receipt(original: Any) -> Any:
+    def on_applied(self: Engine, accumulator: Accumulator, batch: Batch, reply: list[Any]) -> None:
+        batch.durable = True
+        self.tracker.forget(batch.nonce)
+        original(self, accumulator, batch, reply)
+
+    return on_applied
+
+
+def _receipts_by_seq(original: Any) -> Any:
+    def receipts(self: ReceiptTracker, copy: int, groups: Any) -> None:
+        groups = list(groups)
+        original(self, copy, groups)
+        for partition, _, last_seq in groups:
+            for nonce, pending in list(self._pending.items()):
+                if pending.partition == partition and pending.seq is not None and pending.seq <= last_seq:
+                    del self._pending[nonce]
+                    for callback in pending.callbacks():
+                        callback()
+
+    return receipts
+
+
+def _settle_before_credit(original: Any) -> Any:
+    def credit(self: Transfer, issued_ms: int) -> None:
+        self.engine.settle(self.p, self.reference[0])
+        original(self, issued_ms)
+
+    return credit
+
+
+def _sweep_without_receipt(original: Any) -> Any:
+    async def end(self: Sweeper, *args: Any) -> None:
+        async def durable(*_: Any) -> None: ...
+
+        with patch.object(self, "_reader", _OtherReader(durable)):
+            await original(self, *args)
+
+    return end
+
+
+class _OtherReader:
+    def __init__(self, durable: Any) -> None:
+        self.durable = durable
+
+
+def _read_before_receipt(_original: Any) -> Any:
+    async def durable(self: Reader, *_: Any) -> None: ...
+
+    return durable
+
+
+def _outcome_unknown_is_declined(original: Any) -> Any:
+    def failed(self: Transfer, outage: Any) -> None:
+        self._finish("i" if outage.code == "outcome_unknown" else outage.code)
+
+    return failed
+
+
+_REFUND_REWRITES: Final = "seen[field] = decline .. sub(seen[field], 2)"
+
+SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
+    "refund does not rewrite the answer": ((_REFUND_REWRITES, "seen[field] = seen[field]"),),
+    "refund can be repeated": (
+        (
+            "if not call('ZSCORE', k_open, entry_seq) or call('ZSCORE', k_open, part) then",
+            "if not call('ZSCORE', k_open, entry_seq) then",
+        ),
+    ),
+    "rotation drops the window before": (
+        ("call('UNLINK', k_seen_dropped)", "call('UNLINK', k_seen_dropped, k_seen_before)"),
+    ),
+    "window before is not consulted": (
+        ("local old = seen[field] or seen_before[field]", "local old = seen[field]"),
+    ),
+    "refused credit is not remembered": (
+        (
+            "seen[field], remember[field] = record, record\n      effect = true\n    end\n  else",
+            "if outcome == APPLIED then seen[field], remember[field] = record, record end\n      effect = true\n    end\n  else",
+        ),
+    ),
+    "frozen receiver is paid": (("if status_a == 'F' or status_b == 'F' then return FROZEN end", ""),),
+}
+
+BUGS: Final = (
+    Bug("credit before the debit's receipt", _method(Engine, "_on_applied", _credit_before_receipt), 5),
+    Bug("answer before the receipt", _method(Engine, "_on_applied", _answer_before_receipt), 5),
+    Bug("receipts matched by sequence number", _method(ReceiptTracker, "receipts", _receipts_by_seq), 300),
+    Bug("settle before credit", _method(Transfer, "_credit", _settle_before_credit), 20),
+    Bug(
+        "sweeper does not wait for the debit's receipt", _method(Sweeper, "_end", _sweep_without_receipt), 300
+    ),
+    Bug("read before the receipt", _method(Reader, "durable", _read_before_receipt), 100),
+    Bug(
+        "unknown outcome answered as a decline", _method(Transfer, "failed", _outcome_unknown_is_declined), 60
+    ),
+    *(Bug(name, _script(*changes), 300) for name, changes in SCRIPT_CHANGES.items()),
+)
+
+
+def seeds_needed(bug: Bug) -> tuple[int, str]:
+    """How many seeds from 1 until the bug is found, and how it shows; (0, "") when it is not."""
+    for seed, result in enumerate(run_many(range(1, bug.seeds_max + 1), bug.plant), 1):
+        if isinstance(result, Violation):
+            return seed, str(result)
+    return 0, ""
