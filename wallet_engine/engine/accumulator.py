@@ -31,6 +31,7 @@ class Accumulator:
         "_items",
         "_lines",
         "batch",
+        "behind",
         "epoch",
         "held_since_ms",
         "held_why",
@@ -58,6 +59,8 @@ class Accumulator:
         self.batch: Batch | None = None
         #: Batches that Redis has answered and the journal has not.
         self.undurable = 0
+        #: Replies in a row that were behind the journal.
+        self.behind = 0
         #: A probe is out, which holds back batches like one.
         self.probing = False
         self.scheduled = False

@@ -84,6 +84,13 @@ class ClusterView:
         if lane is not None:
             self._once(shard, lane.refresh())
 
+    def heed(self, shard: str, error: str) -> None:
+        """An error reply of a shard's node may say that it is not the primary, or has restarted: act on it."""
+        if error.startswith(("MOVED", "READONLY", "ASK")):
+            self.refresh_shard(shard)
+        elif error.startswith("NOSCRIPT"):
+            self.ask_recovery(shard, "script cache is empty")
+
     def ask_recovery(self, shard: str, reason: str) -> None:
         """Tell the journal copies that a shard cannot serve before it has been compared with the journal."""
         now_s = self._loop.time()

@@ -204,6 +204,9 @@ class Engine:
 
     def _on_applied(self, accumulator: Accumulator, batch: Batch, reply: list[Any]) -> None:
         batch.accept(reply)
+        if batch.effective_nonce != batch.nonce and self._behind(accumulator, batch):
+            return
+        accumulator.behind = 0
         batch.answered_s = self._loop.time()
         self._script_seconds[accumulator.shard].observe(batch.answered_s - batch.sent_s)
         self.metrics.script_operations.observe(len(batch.lines))
@@ -224,6 +227,20 @@ class Engine:
         else:  # nothing was written: wait for the entry that is the newest
             self.tracker.forget(batch.nonce)
             self.tracker.ask_needed(batch.partition, batch.seq, batch.effective_nonce, batch.on_durable)
+
+    def _behind(self, accumulator: Accumulator, batch: Batch) -> bool:
+        """Whether a batch that changed nothing was decided on older state than the journal has; then it goes again.
+
+        Either another service has just written, or this node was promoted with data that lag and nobody has
+        recovered it yet: it must not answer from what it remembers.
+        """
+        if batch.seq >= self.tracker.latest_seq(batch.partition):
+            return False
+        accumulator.behind += 1
+        if accumulator.behind > 1:
+            self.cluster.ask_recovery(accumulator.shard, f"partition {batch.partition} is behind the journal")
+        self._put_back(accumulator, batch, "behind the journal")
+        return True
 
     def _tell_written(self) -> None:
         written, self._written = self._written, []
@@ -300,10 +317,7 @@ class Engine:
             "BUSY",
         ):
             self._put_back(accumulator, batch, code)
-            if code == "NOSCRIPT":
-                self.cluster.ask_recovery(accumulator.shard, "script cache is empty")
-            elif code in ("MOVED", "READONLY", "ASK"):
-                self.cluster.refresh_shard(accumulator.shard)
+            self.cluster.heed(accumulator.shard, error)
             return
         self.tracker.forget(batch.nonce)
         log.critical("Redis failed a script call", error=error, batch=repr(batch))
@@ -355,6 +369,8 @@ class Engine:
                 self._release(accumulator)
             elif type(reply) is list and reply[0] == b"EPOCH":
                 self.cluster.refresh_map()
+            elif isinstance(reply, hiredis.ReplyError):
+                self.cluster.heed(accumulator.shard, str(reply))
             self._schedule(accumulator)
 
         keys = accumulator.keys

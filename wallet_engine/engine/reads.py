@@ -126,7 +126,7 @@ class Reader:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + HOLD_MS_MAX / 1000
         why = "not reachable"
-        definitions = 0
+        definitions = behind = 0
         while loop.time() < deadline_s:
             try:
                 reply = await cluster.lanes[accumulator.shard].call(*command())
@@ -134,12 +134,17 @@ class Reader:
                 why = str(error)
             except hiredis.ReplyError as error:
                 why = str(error)
-                if why.startswith("NOSCRIPT"):
-                    cluster.ask_recovery(accumulator.shard, "script cache is empty")
-                elif why.startswith(("MOVED", "READONLY", "ASK")):
-                    cluster.refresh_shard(accumulator.shard)
+                cluster.heed(accumulator.shard, why)
             else:
                 code = reply[0].decode()
+                if code == "OK" and reply[1] < cluster.tracker.latest_seq(accumulator.partition):
+                    # Another service may just have written; seen again and again, Redis has lost entries.
+                    why = "behind the journal"
+                    behind += 1
+                    if behind > 1:
+                        cluster.ask_recovery(accumulator.shard, f"partition {accumulator.partition} is {why}")
+                    await asyncio.sleep(_RETRY_S)
+                    continue
                 if code == "OK":
                     await self.durable(accumulator.partition, reply[1], reply[2].decode())
                     return list(reply)

@@ -177,6 +177,12 @@ class ReceiptTracker:
                 copies |= copy
         return copies
 
+    def latest_seq(self, partition: int) -> int:
+        """The newest entry of the partition that is known to be on some copy; 0 when none is."""
+        return max(
+            (latest[partition][0] for latest in self._latest.values() if partition in latest), default=0
+        )
+
     def connected(self, journal_id: str, connection: CopyConnection, positions: Iterable[Ask]) -> int:
         """A copy is connected and has these durable positions. Asks it for all that is pending.
 

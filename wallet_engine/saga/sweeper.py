@@ -64,7 +64,9 @@ class Sweeper:
         try:
             for entry, now_ms in await self._stale_entries(accumulator):
                 await self._end(accumulator.partition, entry, now_ms)
-        except (NotSent, ConnectionLost, hiredis.ReplyError, Outage, TimeoutError, KeyError) as error:
+        except hiredis.ReplyError as error:
+            self._engine.cluster.heed(accumulator.shard, str(error))
+        except (NotSent, ConnectionLost, Outage, TimeoutError, KeyError) as error:
             log.debug("sweep postponed", partition=accumulator.partition, error=str(error))
         except Exception:
             log.exception("sweep failed", partition=accumulator.partition)
