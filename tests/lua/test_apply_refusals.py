@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+import redis
 from lua.cases import MAX, SETUP, rows
 from lua.partition import LuaPartition
 
@@ -230,3 +231,16 @@ def test_replay_continues_the_chain_or_nothing(prepared: LuaPartition) -> None:
     assert prepared.replay(payloads[2])[0] == "MALFORMED"
     assert prepared.image()["meta"]["seq"] == "1"
     assert prepared.image()["meta"]["nonce"] != ZERO_NONCE
+
+
+def test_memory_that_runs_out_stops_the_script_before_its_first_write(prepared: LuaPartition) -> None:
+    """G1: Redis refuses the first growing write when memory is short; everything is decided by then, nothing done."""
+    before = prepared.image()
+    prepared.client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.exceptions.ResponseError, match="OOM"):
+            prepared.apply(PAY)
+        assert prepared.image() == before
+    finally:
+        prepared.client.config_set("maxmemory", 0)
+    assert prepared.apply(PAY)[0] == "OK"

@@ -1,0 +1,147 @@
+"""The queue of one partition: what goes together, what waits, what is refused (G10)."""
+
+import pytest
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
+from wallet_engine.engine.accumulator import (
+    EARLY_OPERATIONS_MIN,
+    HOLD_MS_MAX,
+    QUEUE_OPERATIONS_MAX,
+    UNDURABLE_BATCHES_MAX,
+    Accumulator,
+)
+from wallet_engine.engine.batch import Batch
+from wallet_engine.redis_store.keys import PartitionKeys
+
+
+class Waiting:
+    """Somebody who waits for an operation."""
+
+    def committed(self, outcome: str, idx: int, batch: Batch) -> None:
+        raise AssertionError
+
+    def failed(self, outage: Outage) -> None:
+        raise AssertionError
+
+
+@pytest.fixture
+def accumulator() -> Accumulator:
+    return Accumulator(3, PartitionKeys("7"), "s1", 1)
+
+
+def add(accumulator: Accumulator, count: int, *, issued_ms: int = 1000, currency: str = "USD") -> None:
+    for number in range(count):
+        accumulator.add(
+            f"d T{number} a b 1 {currency}\n",
+            Waiting(),
+            issued_ms,
+        )
+
+
+def answered(accumulator: Accumulator, *, durable: bool) -> None:
+    accumulator.batch = None
+    if not durable:
+        accumulator.undurable += 1
+
+
+def test_what_arrives_while_a_batch_is_out_goes_together(accumulator: Accumulator) -> None:
+    add(accumulator, 1)
+    first = accumulator.take()
+    assert first is not None
+    assert len(first.lines) == 1
+    add(accumulator, 5)
+    assert accumulator.take() is None
+    answered(accumulator, durable=True)
+    second = accumulator.take()
+    assert second is not None
+    assert len(second.lines) == 5
+
+
+def test_few_operations_wait_for_the_journal_and_many_do_not(accumulator: Accumulator) -> None:
+    add(accumulator, 1)
+    assert accumulator.take() is not None
+    answered(accumulator, durable=False)
+    add(accumulator, EARLY_OPERATIONS_MIN - 1)
+    assert accumulator.take() is None
+    add(accumulator, 1)
+    assert accumulator.take() is not None
+
+
+def test_g10_batches_waiting_for_the_journal_are_bounded(accumulator: Accumulator) -> None:
+    for _ in range(UNDURABLE_BATCHES_MAX):
+        add(accumulator, EARLY_OPERATIONS_MIN)
+        assert accumulator.take() is not None
+        answered(accumulator, durable=False)
+    add(accumulator, EARLY_OPERATIONS_MIN)
+    assert accumulator.take() is None
+
+
+def test_g10_a_batch_is_bounded_and_keeps_the_order(accumulator: Accumulator) -> None:
+    add(accumulator, SCRIPT_OPERATIONS_MAX + 7)
+    first = accumulator.take()
+    assert first is not None
+    answered(accumulator, durable=True)
+    second = accumulator.take()
+    assert second is not None
+    assert [len(first.lines), len(second.lines)] == [SCRIPT_OPERATIONS_MAX, 7]
+    assert second.lines[0].startswith(f"d T{SCRIPT_OPERATIONS_MAX} ")
+
+
+def test_g10_the_queue_is_bounded(accumulator: Accumulator) -> None:
+    add(accumulator, QUEUE_OPERATIONS_MAX)
+    with pytest.raises(Outage, match="operations waiting") as refused:
+        add(accumulator, 1)
+    assert refused.value.code == "overloaded"
+    assert accumulator.pending == QUEUE_OPERATIONS_MAX
+
+
+def test_a_batch_that_did_not_run_goes_back_to_the_head(accumulator: Accumulator) -> None:
+    add(accumulator, 2, issued_ms=500)
+    batch = accumulator.take()
+    assert batch is not None
+    assert batch.issued_ms == 500
+    add(accumulator, 1, issued_ms=900)
+    accumulator.put_back(batch)
+    again = accumulator.take()
+    assert again is not None
+    assert (len(again.lines), again.issued_ms, again.nonce != batch.nonce) == (3, 500, True)
+
+
+def test_the_age_of_a_batch_is_that_of_its_oldest_operation_and_no_older(accumulator: Accumulator) -> None:
+    add(accumulator, SCRIPT_OPERATIONS_MAX, issued_ms=100)
+    add(accumulator, 1, issued_ms=200)
+    assert (batch := accumulator.take()) is not None
+    assert batch.issued_ms == 100
+    answered(accumulator, durable=True)
+    assert (batch := accumulator.take()) is not None
+    assert batch.issued_ms == 200
+
+
+def test_a_held_partition_queues_for_a_while_and_then_refuses(accumulator: Accumulator) -> None:
+    accumulator.hold("recovering", 1000)
+    accumulator.hold("still recovering", 2000)
+    add(accumulator, 1, issued_ms=1000 + HOLD_MS_MAX)
+    with pytest.raises(Outage, match="still recovering") as refused:
+        add(accumulator, 1, issued_ms=1001 + HOLD_MS_MAX)
+    assert refused.value.code == "partition_unavailable"
+    accumulator.release()
+    add(accumulator, 1, issued_ms=1001 + HOLD_MS_MAX)
+
+
+def test_a_batch_declares_the_balance_hashes_it_needs(accumulator: Accumulator) -> None:
+    add(accumulator, 1, currency="USD")
+    add(accumulator, 1, currency="JPY")
+    accumulator.add("s 4 - - 0 -\n", Waiting(), 1000)
+    accumulator.learn_currencies("EUR,USD")
+    batch = accumulator.take()
+    assert batch is not None
+    assert accumulator.currencies_of(batch) == ["JPY", "USD"]
+    batch.wants_all_currencies = True
+    assert accumulator.currencies_of(batch) == ["EUR", "JPY", "USD"]
+
+
+def test_its_state_shows(accumulator: Accumulator) -> None:
+    add(accumulator, 3)
+    accumulator.hold("epoch 2", 1000)
+    assert repr(accumulator) == "<Accumulator p=3 pending=3 in_flight=0 undurable=0 held=epoch 2>"

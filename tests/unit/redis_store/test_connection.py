@@ -1,0 +1,146 @@
+"""The write path's connection: order, bounds, and above all that nothing is ever sent twice (redis-py#261)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import hiredis
+import pytest
+
+from wallet_engine.redis_store import connection as module
+from wallet_engine.redis_store.connection import Connection, ConnectionLost, NotSent
+
+Answer = Callable[[int, asyncio.StreamWriter], None]
+
+
+class FakeNode:
+    """Reads commands, remembers each, and lets `answer(number, writer)` do what it likes."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.commands: list[list[bytes]] = []
+        self._answer = answer
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        parser = hiredis.Reader()
+        while data := await reader.read(65536):
+            parser.feed(data)
+            while (command := parser.gets()) is not False:
+                self.commands.append(command)
+                self._answer(len(self.commands), writer)
+        writer.close()
+
+
+@asynccontextmanager
+async def connected(answer: Answer) -> AsyncIterator[tuple[FakeNode, Connection, list[Connection]]]:
+    node, lost = FakeNode(answer), []
+    server = await asyncio.start_server(node.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    connection = await Connection.open(f"127.0.0.1:{port}", lost.append)
+    try:
+        yield node, connection, lost
+    finally:
+        connection.close()
+        server.close()
+        await asyncio.sleep(0.01)
+
+
+def ok(number: int, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"+%d\r\n" % number)
+
+
+def test_replies_come_in_the_order_of_the_commands() -> None:
+    async def run() -> None:
+        async with connected(ok) as (_, connection, _lost):
+            replies = await asyncio.gather(*(connection.call("PING") for _ in range(500)))
+            assert [int(reply) for reply in replies] == list(range(1, 501))
+            assert connection.in_flight == 0
+
+    asyncio.run(run())
+
+
+def test_replies_may_arrive_in_pieces() -> None:
+    def in_pieces(number: int, writer: asyncio.StreamWriter) -> None:
+        for byte in b"$5\r\nhello\r\n":
+            writer.write(bytes([byte]))
+
+    async def run() -> None:
+        async with connected(in_pieces) as (_, connection, _lost):
+            assert await asyncio.gather(connection.call("A"), connection.call("B")) == [b"hello", b"hello"]
+
+    asyncio.run(run())
+
+
+def test_an_error_is_a_reply_and_breaks_nothing() -> None:
+    def refuse(number: int, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"-NOSCRIPT no\r\n" if number == 1 else b"+OK\r\n")
+
+    async def run() -> None:
+        async with connected(refuse) as (_, connection, _lost):
+            with pytest.raises(hiredis.ReplyError, match="NOSCRIPT"):
+                await connection.call("EVALSHA")
+            assert await connection.call("PING") == b"OK"
+
+    asyncio.run(run())
+
+
+def test_what_was_sent_when_the_connection_broke_is_unknown_and_is_not_sent_again() -> None:
+    def hang_up(number: int, writer: asyncio.StreamWriter) -> None:
+        if number == 3:
+            writer.transport.abort()
+
+    async def run() -> None:
+        async with connected(hang_up) as (node, connection, lost):
+            replies: list[Any] = []
+            for _ in range(3):
+                connection.send(hiredis.pack_command(("INCR", "x")), replies.append)
+            while len(replies) < 3:
+                await asyncio.sleep(0.01)
+            assert all(isinstance(reply, ConnectionLost) for reply in replies)
+            assert lost == [connection]
+            assert not connection.is_open
+            with pytest.raises(NotSent):
+                connection.send(b"", replies.append)
+            await asyncio.sleep(0.1)
+            assert len(node.commands) == 3
+
+    asyncio.run(run())
+
+
+def test_g10_commands_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "COMMANDS_IN_FLIGHT_MAX", 10)
+
+    async def run() -> None:
+        async with connected(lambda number, writer: None) as (_, connection, _lost):
+            for _ in range(10):
+                connection.send(hiredis.pack_command(("PING",)), lambda reply: None)
+            with pytest.raises(NotSent):
+                connection.send(hiredis.pack_command(("PING",)), lambda reply: None)
+
+    asyncio.run(run())
+
+
+def test_g10_a_node_that_answers_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REPLY_TIMEOUT_S", 0.2)
+
+    async def run() -> None:
+        async with connected(lambda number, writer: None) as (_, connection, lost):
+            with pytest.raises(ConnectionLost):
+                await asyncio.wait_for(connection.call("PING"), 5)
+            assert lost == [connection]
+
+    asyncio.run(run())
+
+
+def test_bytes_that_are_not_redis_end_the_connection() -> None:
+    async def run() -> None:
+        async with connected(lambda number, writer: writer.write(b"HTTP/1.1 200\r\n")) as (
+            _,
+            connection,
+            lost,
+        ):
+            with pytest.raises(ConnectionLost):
+                await asyncio.wait_for(connection.call("PING"), 5)
+            assert lost == [connection]
+
+    asyncio.run(run())
