@@ -188,14 +188,19 @@ class Callers:
         for _ in range(tries):
             if payment.answer is not None or not self._may_retry(payment):
                 return
-            command = payment.command
-            answer = await self.ask(
-                lambda w: w.transfer(command), lambda got: self.auditor.answered(command, got.outcome)
-            )
-            if type(answer) is not str:
-                self._note(payment, answer.outcome)
-            elif self.rng.random() < 0.5:
+            if not await self._once(payment) and self.rng.random() < 0.5:
                 await asyncio.sleep(self.rng.random() * 0.3)
+
+    async def _once(self, payment: Payment) -> bool:
+        """Ask for the payment once; whether it has its answer."""
+        command = payment.command
+        answer = await self.ask(
+            lambda w: w.transfer(command), lambda got: self.auditor.answered(command, got.outcome)
+        )
+        if type(answer) is str:
+            return False
+        self._note(payment, answer.outcome)
+        return True
 
     async def attempt_many(self, payments: list[Payment]) -> None:
         payments = [payment for payment in payments if self._may_retry(payment)]
@@ -237,15 +242,8 @@ class Callers:
         old = [
             payment for payment in self.payments if payment.answer is not None and self._may_retry(payment)
         ]
-        if not old:
-            return
-        payment = self.rng.choice(old)
-        command = payment.command
-        answer = await self.ask(
-            lambda w: w.transfer(command), lambda got: self.auditor.answered(command, got.outcome)
-        )
-        if type(answer) is not str:
-            self._note(payment, answer.outcome)
+        if old:
+            await self._once(self.rng.choice(old))
 
     async def open_another(self) -> None:
         """An account gets a currency, perhaps the first of its partition in it."""

@@ -164,7 +164,7 @@ class Cluster:
 
     def redis_flushed(self) -> None:
         """Somebody types FLUSHALL; the process and its scripts stay."""
-        self._any_shard().primary.store.clear()
+        self._any_shard().primary.flush()
 
     def redis_stalled(self) -> None:
         node = self._any_shard().primary

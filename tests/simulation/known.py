@@ -11,6 +11,9 @@ owner comes back  A node that was owner, was demoted and is promoted again, with
                   comes out as `=`, and a decline is answered before its refund is durable. Seed 114.
 too old           An entry that stays open for more than half the retention is never ended: the look into the
                   receiver's journal that design.md section 6 asks for is not there yet.
+late trim         `ShardDrain._trim` asks for the oldest open entry and then trims: two steps, and nothing guards them.
+                  After a FLUSHALL it finds nothing open; its XTRIM may arrive after recovery has restored the open
+                  entries, and they are gone from the stream. The sweeper has no other place to read them from.
 quiet flush       FLUSHALL on a node that nobody writes to is not noticed until the next operation; the sweeper
                   finds nothing to end there. The callers look at every account after the healing.
 """

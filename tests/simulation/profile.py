@@ -38,8 +38,8 @@ class Profile:
     faults: int = 4
     #: Steps between two faults, on average.
     fault_gap_steps: int = 400
-    #: Virtual seconds of rest between two bursts of traffic; more than a retention makes windows rotate.
-    rest_s: float = 0.0
+    #: Virtual seconds of rest before each further burst of traffic; windows rotate when they add up to a retention.
+    rests_s: tuple[float, ...] = ()
     repeat_receipts: float = 0.05
     image_chance: float = 0.2
     reply_lost: float = 0.03
@@ -48,13 +48,13 @@ class Profile:
     def draw(seed: int) -> "Profile":
         rng = random.Random(f"profile {seed}")
         few = rng.sample(FAULTS, rng.randint(2, 5))
-        forgetful = rng.random() < 0.25
+        forgetful = rng.random() < 0.2
         return Profile(
-            payments_per_caller=rng.randint(2, 4),
+            payments_per_caller=rng.randint(1, 2) if forgetful else rng.randint(2, 3),
             kinds=FAULTS if rng.random() < 0.5 else tuple(few),
             faults=0 if rng.random() < 0.05 else rng.randint(1, 6),
             fault_gap_steps=rng.choice((30, 80, 200, 400)),
-            rest_s=rng.uniform(5, 44) if forgetful else 0.0,
+            rests_s=tuple(rng.uniform(8, 22) for _ in range(3)) if forgetful else (),
             repeat_receipts=rng.choice((0.0, 0.05, 0.3)),
             image_chance=rng.choice((0.05, 0.2, 0.5)),
         )

@@ -85,8 +85,8 @@ def _run(cluster: Cluster, callers: Callers) -> int:
     world.disturb = disturb
     world.disturb_at = world.steps + 1 + int(world.rng.expovariate(1 / profile.fault_gap_steps))
     world.run(callers.run(callers.traffic()), 120, "traffic")
-    if profile.rest_s:
-        world.run(_waited(world, profile.rest_s), 120, "rest")
+    for rest_s in profile.rests_s:
+        world.run(_waited(world, rest_s), 120, "rest")
         world.run(callers.run(callers.traffic()), 120, "traffic")
     cluster.heal()
     world.run(callers.run(callers.finish()), 60, "an answer to every payment")
@@ -133,7 +133,11 @@ def _directory() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
-def run_many(seeds: Iterable[int], plant: Plant | None = None) -> Iterator[Report | Violation]:
+def run_many(
+    seeds: Iterable[int],
+    plant: Plant | None = None,
+    profile: Callable[[int], Profile] = Profile.draw,
+) -> Iterator[Report | Violation]:
     """Many seeds; garbage is collected between them and not in their middle."""
     was_enabled = gc.isenabled()
     gc.collect()
@@ -142,7 +146,7 @@ def run_many(seeds: Iterable[int], plant: Plant | None = None) -> Iterator[Repor
     try:
         for number, seed in enumerate(seeds, 1):
             try:
-                yield run_seed(seed, plant=plant)
+                yield run_seed(seed, profile(seed), plant)
             except Violation as violation:
                 yield violation.with_traceback(None)
             if number % 4 == 0:

@@ -8,10 +8,9 @@ shortened ones (a test says which).
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final
-from unittest.mock import patch
 
 from simulation.world import World
 
@@ -38,16 +37,16 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
     "engine.engine": {
         "RECEIPT_TIMEOUT_S": 4.0,
         "RECEIPT_TIMEOUT_AFTER_RECOVERY_S": 0.5,
-        "HOLD_RETRY_S": 0.2,
+        "HOLD_RETRY_S": 0.3,
         "HOLD_MS_MAX": 600,
     },
     "engine.accumulator": {"HOLD_MS_MAX": 600},
     "engine.reads": {"HOLD_MS_MAX": 600, "_RECEIPT_TIMEOUT_S": 1.5, "_SETTLED_TIMEOUT_S": 3.0},
     "engine.batch": {"ISSUED_AGE_MS_MAX": 8_000},
-    "engine.drain": {"POLL_S": 0.4, "TRIM_S": 0.7},
+    "engine.drain": {"POLL_S": 0.8, "TRIM_S": 0.7},
     "redis_store.connection": {"REPLY_TIMEOUT_S": 2.0},
     "service.wallet": {"ANSWER_TIMEOUT_S": 3.0},
-    "saga.sweeper": {"SWEEP_S": 0.4, "OPEN_AGE_MS_MIN": 1_000, "DRIVE_TIMEOUT_S": 6.0},
+    "saga.sweeper": {"SWEEP_S": 0.7, "OPEN_AGE_MS_MIN": 1_000, "DRIVE_TIMEOUT_S": 6.0},
     "routing.model": {"RETENTION_MS_MIN": 1_000},
 }
 #: Retention of a simulated cluster: two windows pass in some virtual seconds.
@@ -112,28 +111,31 @@ def surroundings(world: World, find_primary: Find, check_settings: Callable[...,
     rng = world.rng
     clock = SimpleNamespace(time_ns=lambda: world.now_us * 1000)
     nonces = SimpleNamespace(urandom=rng.randbytes)
-    replaced: list[tuple[str, str, Any]] = [
-        ("engine.engine", "time", clock),
-        ("engine.batch", "os", nonces),
-        ("saga.sweeper", "random", rng),
-        ("journal.receipts_client", "random", rng),
-        ("engine.lane", "find_primary", find_primary),
-        ("recovery.recover", "find_primary", find_primary),
-        ("recovery.recover", "check_settings", check_settings),
-    ]
-    replaced += [(module, name, value) for module, names in PERIODS.items() for name, value in names.items()]
     log = SimLog(world)
+    replaced: list[tuple[Any, str, Any]] = [
+        (_module("engine.engine"), "time", clock),
+        (_module("engine.batch"), "os", nonces),
+        (_module("saga.sweeper"), "random", rng),
+        (_module("journal.receipts_client"), "random", rng),
+        (_module("engine.lane"), "find_primary", find_primary),
+        (_module("recovery.recover"), "find_primary", find_primary),
+        (_module("recovery.recover"), "check_settings", check_settings),
+        (wallet_engine.engine.accumulator.Accumulator, "__hash__", _serial_hash()),
+        (wallet_engine.journal.receipts_server._ServiceConnection, "__hash__", _serial_hash()),
+    ]
     replaced += [
-        (name.partition(".")[2], "log", log)
+        (_module(where), name, value) for where, names in PERIODS.items() for name, value in names.items()
+    ]
+    replaced += [
+        (module, "log", log)
         for name, module in sorted(sys.modules.items())
         if name.startswith("wallet_engine.") and hasattr(module, "log")
     ]
-    with ExitStack() as stack:
-        for module, name, value in replaced:
-            stack.enter_context(patch.object(_module(module), name, value))
-        for kind in (
-            wallet_engine.engine.accumulator.Accumulator,
-            wallet_engine.journal.receipts_server._ServiceConnection,
-        ):
-            stack.enter_context(patch.object(kind, "__hash__", _serial_hash()))
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]
+    try:
+        for owner, name, value in replaced:
+            setattr(owner, name, value)
         yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)

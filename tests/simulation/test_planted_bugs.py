@@ -1,0 +1,21 @@
+"""Each planted protocol bug is found within a bounded number of seeds, and the guarantee it breaks is named."""
+
+import pytest
+from simulation.planted import BUGS, SCRIPT_CHANGES, Bug, changed_places, seeds_needed
+
+from wallet_engine.redis_store.scripts import load_script
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_planted_bug_is_found(bug: Bug) -> None:
+    seeds, violation = seeds_needed(bug)
+    print(f"\n{bug.name}: {seeds} seeds: {violation[:200]}")
+    assert seeds, f"{bug.name!r} was not found in {bug.seeds_max} seeds"
+
+
+@pytest.mark.parametrize("name", SCRIPT_CHANGES)
+def test_planted_text_is_in_the_script(name: str) -> None:
+    """A plant whose text has gone would change nothing."""
+    for old, new in SCRIPT_CHANGES[name]:
+        assert changed_places(old, load_script("apply").text) >= 1
+        assert old != new

@@ -1,0 +1,140 @@
+"""The node in memory against fakeredis: same scripts, same batches, same replies, same keys."""
+
+from typing import Any
+
+import fakeredis
+import pytest
+from lua.random_batches import RandomBatches
+from simulation.lua_scripts import leaked_globals
+from simulation.redis_node import CommandError, RedisNode, Stream, encode
+from simulation.world import World
+
+from wallet_engine.domain.entry import ZERO_NONCE
+from wallet_engine.domain.oracle import apply_payload
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.scripts import load_script
+
+CURRENCIES = ("CHF", "EUR", "JPY", "USD")
+KEYS = PartitionKeys("3")
+
+
+class Both:
+    """One command on both; fakeredis has no CLUSTER and another clock, so its script is given constants."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.node = RedisNode(world, "r:1", "the-id")
+        self.fake = fakeredis.FakeRedis(server=fakeredis.FakeServer())
+        script = load_script("apply")
+        text = script.text.replace("redis.call('CLUSTER', 'MYID')", "'the-id'")
+        text = text.replace("call('TIME')", "{ARGV[11], '0'}")
+        assert text.count("'the-id'") == text.count("{ARGV[11], '0'}") == 1
+        self.fake_sha: Any = self.fake.script_load(text)
+        self.sha: Any = self.node.execute([b"SCRIPT", b"LOAD", script.text.encode()])
+
+    def call(self, *words: Any) -> Any:
+        packed = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        mine = self.node.execute(packed)
+        theirs = self.fake.execute_command(*packed)
+        assert mine == (theirs.encode() if isinstance(theirs, str) else theirs), packed[:2]
+        return mine
+
+    def apply(self, nonce: int, window: int, window_ms: int, lines: list[str]) -> Any:
+        now_s = self.world.now_us // 1_000_000
+        names = [KEYS.meta, KEYS.journal, KEYS.open, KEYS.flags]
+        names += [KEYS.seen(number) for number in (window, window - 1, window - 2)]
+        names += [KEYS.balance(currency) for currency in CURRENCIES]
+        text = "".join(f"{line}\n" for line in lines)
+        arguments = [
+            1,
+            f"{nonce:016x}",
+            now_s * 1000,
+            window,
+            window_ms,
+            ",".join(CURRENCIES),
+            len(lines),
+            text,
+        ]
+        words = [str(word).encode() for word in (*names, *arguments, 100_000, 300_000)]
+        head = [b"EVALSHA", self.sha, b"%d" % len(names)]
+        mine = self.node.execute(head + words)
+        theirs = self.fake.execute_command("EVALSHA", self.fake_sha, len(names), *words, now_s)
+        assert mine == theirs
+        return mine
+
+    def same_keys(self) -> None:
+        names = sorted(self.fake.keys("*"))
+        assert sorted(self.node.store) == names
+        for name in names:
+            value = self.node.store[name]
+            if isinstance(value, Stream):
+                stream = {b"%d-0" % number: fields for number, fields in value.entries.items()}
+                assert stream == {i: [b"e", fields[b"e"]] for i, fields in self.fake.xrange(name)}
+            elif name == KEYS.open.encode():
+                assert value == dict(self.fake.zrange(name, 0, -1, withscores=True))
+            else:
+                assert value == self.fake.hgetall(name)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_batches_come_out_alike(seed: int) -> None:
+    both, batches = Both(World(seed)), RandomBatches(seed)
+    fresh = {"seq": 0, "nonce": ZERO_NONCE, "epoch": 1, "owner": "the-id", "clock": 0, "window": 1}
+    fresh |= {"window_started": 0, "currencies": "", "state": "live"}
+    both.call("HSET", KEYS.meta, *(word for pair in fresh.items() for word in pair))
+    for number in range(1, 61):
+        both.world.now_us += 1_000_000
+        rotates = batches.rotates()
+        lines = batches.batch()
+        reply = both.apply(number, batches.state.window + rotates, 0 if rotates else 10**15, lines)
+        assert reply[0] == b"OK"
+        if reply[1] > batches.state.seq:
+            found = both.call("XRANGE", KEYS.journal, f"{reply[1]}-0", "+", "COUNT", 1)
+            apply_payload(batches.state, found[0][1][1])
+            batches.note(lines, reply[4].decode())
+    assert batches.state.seq > 40
+    both.same_keys()
+    assert leaked_globals() == set()
+
+
+def test_commands_come_out_alike() -> None:
+    both = Both(World(0))
+    for member, score in (("7", 7), ("12", 12), ("7.1", 7), ("9", 9)):
+        both.call("ZADD", KEYS.open, score, member)
+    both.call("ZRANGE", KEYS.open, 0, -1)
+    both.call("ZRANGE", KEYS.open, 0, 1)
+    both.call("ZRANGEBYSCORE", KEYS.open, 0, 9)
+    both.call("ZRANGEBYSCORE", KEYS.open, 0, 9, "LIMIT", 0, 1)
+    both.call("ZREMRANGEBYSCORE", KEYS.open, 7, 7)
+    both.call("ZREMRANGEBYSCORE", KEYS.open, 7, 7)
+    for number in (1, 2, 5, 9):
+        both.call("XADD", KEYS.journal, f"{number}-0", "e", f"text {number}")
+    with pytest.raises(CommandError, match="equal or smaller"):
+        both.node.execute([b"XADD", KEYS.journal.encode(), b"9-0", b"e", b"again"])
+    both.call("XRANGE", KEYS.journal, "2-0", "+")
+    both.call("XRANGE", KEYS.journal, "10-0", "+")
+    both.call("XRANGE", KEYS.journal, "-", "+", "COUNT", 3)
+    both.call("XTRIM", KEYS.journal, "MINID", "=", "5-0")
+    both.call("XLEN", KEYS.journal)
+    both.call("HSET", KEYS.flags, "a", "F", "b", "A")
+    both.call("HMGET", KEYS.flags, "b", "c", "a")
+    both.call("EXISTS", KEYS.flags)
+    both.same_keys()
+    both.call("UNLINK", KEYS.flags, KEYS.open, "nothing")
+    both.call("HMGET", KEYS.flags, "b")
+    both.same_keys()
+
+
+def test_what_the_node_lacks_is_an_error() -> None:
+    node = RedisNode(World(0), "r:1", "the-id")
+    with pytest.raises(CommandError, match="GETEX"):
+        node.execute([b"GETEX", b"x"])
+    with pytest.raises(CommandError, match="NOSCRIPT"):
+        node.execute([b"EVALSHA", b"0" * 40, b"0"])
+    node.primary = False
+    with pytest.raises(CommandError, match="MOVED"):
+        node.execute([b"PING"])
+    assert (
+        encode([None, 1, b"x", [CommandError("ERR no")]])
+        == b"*4\r\n$-1\r\n:1\r\n$1\r\nx\r\n*1\r\n-ERR no\r\n"
+    )

@@ -1,0 +1,97 @@
+"""The engine under faults in virtual time: G1-G9 on many seeds, and the same seed twice is the same run.
+
+`SIM_SEED=n` runs one seed and prints what happened in it; `SIM_SECONDS=n` sets the length of the soak.
+"""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from simulation.auditor import Auditor
+from simulation.profile import FAULTS, Profile
+from simulation.run import Report, run_many, run_seed
+from simulation.substitutes import PERIODS, RETENTION_MS
+from simulation.world import Violation, World
+
+SEEDS = 100
+TESTS = Path(__file__).parent.parent
+
+
+@pytest.mark.skipif("SIM_SEED" not in os.environ, reason="runs the seed that SIM_SEED names")
+def test_one_seed() -> None:
+    print(run_seed(int(os.environ["SIM_SEED"]), trace=True))
+
+
+def test_seeds_keep_every_guarantee() -> None:
+    """G1, G2, G3, G4, G5, G6, G7, G8 and G9 on the first seeds."""
+    failed = [str(result) for result in run_many(range(1, SEEDS + 1)) if isinstance(result, Violation)]
+    assert not failed, f"{len(failed)} seeds failed; SIM_SEED=<n> shows one\n" + "\n".join(failed)
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_each_fault_alone(kind: str) -> None:
+    for seed in range(1, 5):
+        run_seed(seed, Profile(kinds=(kind,), faults=3, fault_gap_steps=150, payments_per_caller=2))
+
+
+def test_a_seed_is_one_run() -> None:
+    """Whatever ran before in this process, and whatever the hash seed of the process is."""
+    here = [run_seed(seed).digest for seed in (4, 3, 2)][::-1]
+    program = "from simulation.run import run_seed\nfor seed in (2, 3, 4): print(run_seed(seed).digest)"
+    for hash_seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=60
+        )
+        assert done.stdout.split() == here
+
+
+def test_periods_keep_their_order() -> None:
+    """What the shortened periods must keep of the real ones."""
+    issued_age_ms = PERIODS["engine.batch"]["ISSUED_AGE_MS_MAX"]
+    assert issued_age_ms < RETENTION_MS / 2
+    assert PERIODS["saga.sweeper"]["OPEN_AGE_MS_MIN"] < RETENTION_MS / 2
+    assert PERIODS["saga.sweeper"]["DRIVE_TIMEOUT_S"] * 1000 < issued_age_ms
+    assert PERIODS["engine.engine"]["HOLD_MS_MAX"] < PERIODS["service.wallet"]["ANSWER_TIMEOUT_S"] * 1000
+    assert PERIODS["service.wallet"]["ANSWER_TIMEOUT_S"] < PERIODS["engine.engine"]["RECEIPT_TIMEOUT_S"]
+
+
+def test_a_violation_names_its_seed() -> None:
+    world = World(7)
+    Auditor(world, 4, 1, RETENTION_MS)
+    world.after(0, world.violate, "something")
+    with pytest.raises(Violation, match=r"^seed 7, .*something"):
+        world.run(lambda: False, 1, "nothing")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_soak() -> None:
+    """New seeds each time, from a printed beginning (SIM_FIRST), for SIM_SECONDS."""
+    first = int(os.environ.get("SIM_FIRST", random.SystemRandom().randrange(1_000, 10**9)))
+    seconds = float(os.environ.get("SIM_SECONDS", "300"))
+    print(f"\nseeds from {first}")
+    started_s = time.monotonic()
+    reports: list[Report] = []
+    failed: list[str] = []
+    for result in run_many(iter(range(first, first + 10**9))):
+        if isinstance(result, Violation):
+            failed.append(str(result))
+            print(result)
+        else:
+            reports.append(result)
+        if time.monotonic() - started_s > seconds:
+            break
+    minutes = (time.monotonic() - started_s) / 60
+    seeds = len(reports) + len(failed)
+    print(
+        f"{seeds} seeds, {seeds / minutes:.0f} a minute; {sum(r.faults for r in reports)} faults, "
+        f"{sum(r.entries for r in reports)} entries, {sum(r.answers for r in reports)} answers checked, "
+        f"{sum(r.virtual_s for r in reports) / 3600:.1f} virtual hours"
+    )
+    assert not failed, "\n".join(failed)
