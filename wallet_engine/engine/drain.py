@@ -14,6 +14,7 @@ from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.redis_store.connection import Connection
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.telemetry.metrics import Metrics
 
 #: Entries fetched from one stream at a time.
@@ -24,6 +25,8 @@ LINGER_S: Final = 0.001
 #: Load is when the last group was durable less than this ago.
 BUSY_S: Final = 0.005
 TRIM_S: Final = 1.0
+
+_TRIM: Final = load_script("trim").text
 
 #: One entry on its way to the disk.
 Taken = tuple[int, bytes]
@@ -156,7 +159,6 @@ class ShardDrain:
                 durable = self._writer.position(partition).seq
                 if durable == self._trimmed.get(partition, 0):
                     continue
-                oldest = await connection.call("ZRANGE", keys.open, 0, 0)
-                first_kept = int(oldest[0].partition(b".")[0]) if oldest else durable
-                await connection.call("XTRIM", keys.journal, "MINID", "~", f"{min(first_kept, durable)}-0")
+                names = (keys.meta, keys.journal, keys.open)
+                await connection.call("EVAL", _TRIM, len(names), *names, durable)
                 self._trimmed[partition] = durable
