@@ -79,8 +79,8 @@ test: $(DEV_STAMP) packages lint ## lint and every test (ARGS= goes to pytest)
 soak: $(DEV_STAMP) packages ## the long, seeded runs
 	$(PY) -m pytest -m soak $(ARGS)
 
-bench: $(DEV_STAMP) ## transfers per second and CPU per transfer (ARGS= goes to the benchmark)
-	$(PY) -m bench $(ARGS)
+bench: $(DEV_STAMP) ## transfers per second and CPU per transfer (ARGS="run --help" for all it can do)
+	$(PY) -m bench $(or $(ARGS),quick)
 
 clean: ## remove the environment and all caches; data directories stay
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
