@@ -24,8 +24,8 @@ _prelude = _runtime.execute(
     local function run(chunk, keys, argv)
       KEYS, ARGV = keys, argv
       local reply = chunk()
-      if type(reply) ~= 'table' then error('a script must return a table') end
-      return unpack(reply)
+      if type(reply) == 'table' then return true, unpack(reply) end
+      return false, reply
     end
     return load, install, run
     """
@@ -60,10 +60,8 @@ def _call(*args: Any) -> Any:
 _install(_call)
 
 
-def run_script(
-    text: bytes, keys: Sequence[bytes], argv: Sequence[bytes], call: Callable[..., Any]
-) -> list[Any]:
-    """Run a script text; `call` is its `redis.call`. Values of the reply: bytes, int or None."""
+def run_script(text: bytes, keys: Sequence[bytes], argv: Sequence[bytes], call: Callable[..., Any]) -> Any:
+    """Run a script text; `call` is its `redis.call`. The reply is bytes, an int or None, or a list of these."""
     chunk = _chunks.get(text)
     if chunk is None:
         chunk = _chunks[text] = _load(text)
@@ -74,8 +72,9 @@ def run_script(
         raise ScriptError(str(error)) from None
     finally:
         _current.pop()
-    values = reply if type(reply) is tuple else (reply,)
-    return [None if value is False else int(value) if type(value) is float else value for value in values]
+    is_list, *values = reply if type(reply) is tuple else (reply,)
+    plain = [None if value is False else int(value) if type(value) is float else value for value in values]
+    return plain if is_list else plain[0]
 
 
 def leaked_globals() -> set[bytes]:

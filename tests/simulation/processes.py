@@ -151,7 +151,6 @@ class JournalProcess(Process):
 
     async def main(self, directory: Directory) -> None:
         writer = await asyncio.to_thread(SimWriter, self)
-        self.writer = writer
         await journal_app._keep(directory, writer, NoMetrics(), self.name, 0, asyncio.Event())  # type: ignore[arg-type]
 
     def kill(self) -> None:
@@ -176,6 +175,7 @@ class SimWriter(JournalWriter):
         self._appended: list[Appended] = []
         self._groups: dict[int, list[Appended]] = {}
         super().__init__(process.directory, process.name)
+        process.writer = self  # at once: a kill must find it, to give its lock free
 
     def append(self, partition: int, payload: bytes, header: EntryHeader) -> None:
         super().append(partition, payload, header)

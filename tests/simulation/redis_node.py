@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import hiredis
-from simulation import known
 from simulation.lua_scripts import ScriptError, run_script, sha_of
 from simulation.network import Wire
 from simulation.world import Handle, World
@@ -204,8 +203,6 @@ class RedisNode:
         self.image: Store = {}
         self.image_chance = 0.0
         self.stalled_until_us = 0
-        #: Connections that were open when the memory was flushed (known.py, "late trim").
-        self.older_than_flush: set[_Session] = set()
         self.patch_script: Callable[[bytes], bytes] = lambda text: text
         #: Called after each script: name of the command's SHA, keys, arguments, reply.
         self.on_script: Callable[[RedisNode, bytes, list[bytes], list[bytes], list[Any]], None] | None = None
@@ -249,11 +246,6 @@ class RedisNode:
             self.scripts = {}
         self._bind()
 
-    def flush(self) -> None:
-        """FLUSHALL: the memory is gone; the process, its scripts and its connections stay."""
-        self.store.clear()
-        self.older_than_flush = set(self.sessions)
-
     def take_image(self) -> None:
         self.image = copy_store(self.store)
 
@@ -281,7 +273,7 @@ class RedisNode:
         self.scripts[sha] = self.patch_script(words[2])
         return sha
 
-    def _evalsha(self, words: list[bytes]) -> list[Any]:
+    def _evalsha(self, words: list[bytes]) -> Any:
         sha = words[1]
         text = self.scripts.get(sha)
         if text is None:
@@ -329,8 +321,7 @@ class _Session:
         replies = []
         while (words := self._reader.gets()) is not False:
             try:
-                late = words[0] == b"XTRIM" and known.MENDED and self in node.older_than_flush
-                reply: Any = 0 if late else node.execute(words)
+                reply: Any = node.execute(words)
             except CommandError as error:
                 reply = error
             replies.append(encode(reply))

@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from simulation import known
 from simulation.callers import Callers
 from simulation.cluster import Cluster
 from simulation.profile import Profile
@@ -39,21 +38,9 @@ def run_seed(
     seed: int, profile: Profile | None = None, plant: Plant | None = None, *, trace: bool = False
 ) -> Report:
     """Run one seed. Raises `Violation`; its text begins with the seed, `trace` prints how it came to it."""
-    profile = profile or Profile.draw(seed)
-    world = World(seed)
-    if trace:
-        world.trace = []
-    with _directory() as directory:
-        cluster = Cluster(world, profile, directory)
-        callers = Callers(cluster)
-        with surroundings(world, cluster.find_primary, cluster.check_settings), known.mended():
-            try:
-                with plant(cluster) if plant else nullcontext():
-                    faults = _run(cluster, callers)
-            finally:
-                world.close()
-                for at_ms, who, text in world.trace or ():
-                    print(f"{at_ms:10.3f} {who:>10} {text}")
+    with stage(seed, profile or Profile.draw(seed), plant, trace=trace) as (cluster, callers):
+        faults = _run(cluster, callers)
+    world = cluster.world
     auditor = cluster.auditor
     facts = (world.steps, world.now_us, auditor.scripts, [(s.seq, s.nonce) for s in auditor.state])
     digest = hashlib.sha256(repr((facts, sorted(auditor.given.items()))).encode()).hexdigest()[:16]
@@ -67,6 +54,26 @@ def run_seed(
         faults,
         digest,
     )
+
+
+@contextmanager
+def stage(
+    seed: int, profile: Profile, plant: Plant | None = None, *, trace: bool = False
+) -> Iterator[tuple[Cluster, Callers]]:
+    """A cluster that is not started yet, and its callers, in a world of their own."""
+    world = World(seed)
+    if trace:
+        world.trace = []
+    with _directory() as directory:
+        cluster = Cluster(world, profile, directory)
+        with surroundings(world, cluster.find_primary, cluster.check_settings):
+            try:
+                with plant(cluster) if plant else nullcontext():
+                    yield cluster, Callers(cluster)
+            finally:
+                world.close()
+                for at_ms, who, text in world.trace or ():
+                    print(f"{at_ms:10.3f} {who:>10} {text}")
 
 
 def _run(cluster: Cluster, callers: Callers) -> int:
