@@ -63,9 +63,13 @@ def default_id(kind: str) -> str:
 
 
 def check_listening(host: str, port: int) -> None:
-    """Raises `ConfigError` for a port that cannot be."""
+    """Raises `ConfigError` for an address that cannot be listened on, before anything else is begun."""
     if not 0 <= port <= 65535:
         raise ConfigError(f"{host}:{port} is not an address: --port is 0 to 65535")
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
 def check_nodes(directory: Directory) -> None:
