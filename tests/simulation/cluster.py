@@ -175,26 +175,28 @@ class Cluster:
 
     def failover(self) -> None:
         """The standby is promoted with what had been replicated; the old primary dies, or does not know yet."""
-        shard = self._any_shard()
-        old, new = shard.primary, shard.standby
-        rng = self.world.rng
-        if not old.alive:
-            return
+        shard, rng = self._any_shard(), self.world.rng
+        if shard.primary.alive:
+            old = shard.primary
+            self.promote(shard, copy_store(old.image if rng.random() < 0.7 else old.store))
+            if rng.random() < 0.5:
+                old.stop()
+                self.demote(old)
+            else:
+                self.world.after(int(self._seconds(0.01, 3.0) * 1e6), self.demote, old)
+
+    def promote(self, shard: SimShard, store: dict[bytes, Any]) -> None:
+        """Make the standby primary with this memory; the old one does not know it."""
+        old, new, rng = shard.primary, shard.standby, self.world.rng
         shard.primary, shard.standby = new, old
         new.config_epoch = old.config_epoch + 1
         new.primary = True
         new.stalled_until_us = 0
-        store = copy_store(old.image if rng.random() < 0.7 else old.store)
         if rng.random() < 0.3:
             new.scripts = dict(old.scripts)
         new.start(store, scripts=rng.random() < 0.5)
-        if rng.random() < 0.5:
-            old.stop()
-            self._demote(old)
-        else:
-            self.world.after(int(self._seconds(0.01, 3.0) * 1e6), self._demote, old)
 
-    def _demote(self, node: RedisNode) -> None:
+    def demote(self, node: RedisNode) -> None:
         """The old primary learns that it is one no more, and takes its successor's data."""
         if any(shard.primary is node for shard in self.shards):
             return
@@ -243,7 +245,7 @@ class Cluster:
             if not shard.primary.alive:
                 shard.primary.start({})
             shard.primary.stalled_until_us = 0
-            self._demote(shard.standby)
+            self.demote(shard.standby)
         for process in self.processes:
             if not process.alive:
                 process.start()

@@ -48,7 +48,7 @@ class Profile:
     def draw(seed: int) -> "Profile":
         rng = random.Random(f"profile {seed}")
         few = rng.sample(FAULTS, rng.randint(2, 5))
-        forgetful = rng.random() < 0.2
+        forgetful = rng.random() < 0.12
         return Profile(
             payments_per_caller=rng.randint(1, 2) if forgetful else rng.randint(2, 3),
             kinds=FAULTS if rng.random() < 0.5 else tuple(few),
