@@ -34,8 +34,13 @@ class Bug:
     #: Faults that let it show; empty: whatever each seed draws.
     kinds: tuple[str, ...] = ()
 
+    #: Whether it takes the rotation of a dedupe window to show it.
+    rotates: bool = False
+
     def profile(self, seed: int) -> Profile:
         drawn = Profile.draw(seed)
+        if self.rotates:
+            return replace(drawn, faults=1, rests_s=(15.0, 14.0, 15.0), payments_per_caller=3)
         if not self.kinds:
             return drawn
         return replace(drawn, kinds=self.kinds, faults=6, fault_gap_steps=150, rests_s=())
@@ -202,7 +207,10 @@ BUGS: Final = (
         _method(Transfer, "failed", _outcome_unknown_is_declined),
         50,
     ),
-    *(Bug(name, "G1 G2 G3 G4 G5 G6 G7", _script(*changes), 100) for name, changes in SCRIPT_CHANGES.items()),
+    *(
+        Bug(name, "G1 G2 G3 G4 G5 G6 G7", _script(*changes), 100, rotates="window" in name)
+        for name, changes in SCRIPT_CHANGES.items()
+    ),
 )
 
 

@@ -17,7 +17,7 @@ from simulation.run import Report, run_many, run_seed
 from simulation.substitutes import PERIODS, RETENTION_MS
 from simulation.world import Violation, World
 
-SEEDS = 100
+SEEDS = 80
 TESTS = Path(__file__).parent.parent
 
 
