@@ -5,7 +5,6 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
-from simulation import known
 from simulation.cluster import Cluster
 from simulation.processes import ServiceProcess
 from simulation.substitutes import RETENTION_MS
@@ -274,15 +273,8 @@ class Callers:
         await self.ask(lambda w: w.find_transfer(command.from_account, command.transaction), check_found)
 
     async def finish(self) -> None:
-        """Ask for everything that has no answer, until it has one; and every account must be readable again."""
+        """Ask for everything that has no answer, until it has one."""
         await asyncio.gather(*(self.insist(payment) for payment in self.payments))
-        if known.EXCUSED:
-            await asyncio.gather(*(self._must_answer(account) for account in self.accounts))
-
-    async def _must_answer(self, account: str) -> None:
-        """A partition that lost its memory while nobody asked for anything is noticed now."""
-        while type(await self.ask(lambda w: w.balance(account, "USD"), lambda _: None)) is str:
-            await asyncio.sleep(0.1)
 
     def _may_retry(self, payment: Payment) -> bool:
         if not payment.first_ms:

@@ -164,10 +164,7 @@ class Cluster:
 
     def redis_flushed(self) -> None:
         """Somebody types FLUSHALL; the process and its scripts stay."""
-        node = self._any_shard().primary
-        states = [node.store.get(keys.meta.encode(), {}).get(b"state") for keys in self.auditor.keys]
-        if not (known.EXCUSED and b"recovering" in states):
-            node.store.clear()
+        self._any_shard().primary.store.clear()
 
     def redis_stalled(self) -> None:
         node = self._any_shard().primary

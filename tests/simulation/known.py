@@ -5,10 +5,6 @@ change that closes the gap in the engine.
 
 too old           An entry that stays open for more than half the retention is never ended: the look into the
                   receiver's journal that design.md section 6 asks for is not there yet.
-flush in recovery FLUSHALL between recovery's comparison and its last HSET: the partition is certified `live` without a
-                  seq, and every script call fails until something else asks for recovery. Seeds 955, 1289, 2563.
-quiet flush       FLUSHALL on a node that nobody writes to is not noticed until the next operation; the sweeper
-                  finds nothing to end there. The callers look at every account after the healing.
 """
 
 import os

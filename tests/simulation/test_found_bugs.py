@@ -3,16 +3,12 @@
 import asyncio
 from typing import Any
 
-import pytest
 from simulation.callers import NO_REPLY
 from simulation.profile import Profile
 from simulation.redis_node import copy_store
 from simulation.run import stage
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a batch without effect in an empty partition waits for the receipt of entry 0"
-)
 def test_first_operation_of_a_partition_is_refused_at_once() -> None:
     """`set_flags` on an unknown account, before the partition has any entry: `account_not_found`, not silence."""
     with stage(1, Profile(reply_lost=0.0)) as (cluster, callers):
@@ -27,9 +23,6 @@ def test_first_operation_of_a_partition_is_refused_at_once() -> None:
         cluster.world.run(callers.run(main()), 20, "an answer")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Reader.account pairs a reply with currencies that were learnt after it was asked"
-)
 def test_reads_while_a_partition_gets_currencies() -> None:
     """Reads that wait for a receipt while other reads learn of a new currency: balances, not a ValueError."""
     with stage(1, Profile(reply_lost=0.0)) as (cluster, callers):

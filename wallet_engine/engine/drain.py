@@ -103,7 +103,6 @@ class ShardDrain:
         self._written: set[int] = set()
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._trimmed: dict[int, int] = {}
 
     def __repr__(self) -> str:
         return f"<ShardDrain partitions={len(self._keys)} written={len(self._written)}>"
@@ -152,13 +151,12 @@ class ShardDrain:
         )
 
     async def _trim(self, connection: Connection) -> None:
-        """Forget in Redis what is durable here, but nothing an open entry needs."""
+        """Forget in Redis what is durable here, but nothing an open entry needs; notice a node that lost writes."""
         while True:
             await asyncio.sleep(TRIM_S)
             for partition, keys in self._keys.items():
-                durable = self._writer.position(partition).seq
-                if durable == self._trimmed.get(partition, 0):
-                    continue
                 names = (keys.meta, keys.journal, keys.open)
-                await connection.call("EVAL", _TRIM, len(names), *names, durable)
-                self._trimmed[partition] = durable
+                durable = self._writer.position(partition)
+                words = (durable.seq, durable.nonce)
+                if not await connection.call("EVAL", _TRIM, len(names), *names, *words):
+                    raise OSError(f"partition {partition} does not stand where the journal does")

@@ -212,7 +212,10 @@ class Engine:
         self.metrics.script_operations.observe(len(batch.lines))
         if accumulator.held_since_ms is not None:
             self._release(accumulator)
-        if batch.durable:  # the receipt was faster than the reply
+        if (
+            batch.durable or batch.seq == 0
+        ):  # the receipt was faster than the reply, or there is no entry at all
+            self.tracker.forget(batch.nonce)
             self._answered(accumulator)
             batch.commit()
             return

@@ -55,8 +55,10 @@ class Reader:
 
     async def account(self, partition: int, account: str) -> AccountRead:
         accumulator = self._engine.cluster.accumulators[partition]
+        currencies: list[str] = []
 
         def command() -> tuple[Word, ...]:
+            nonlocal currencies
             keys, currencies = accumulator.keys, accumulator.currencies
             balances = [keys.balance(currency) for currency in currencies]
             head: tuple[Word, ...] = (
@@ -71,7 +73,7 @@ class Reader:
 
         reply = await self._run(accumulator, command)
         status, limits = parse_flags(reply[3].decode() if reply[3] is not None else None)
-        values = zip(accumulator.currencies, reply[4:], strict=True)
+        values = zip(currencies, reply[4:], strict=True)
         balances = {currency: int(value) for currency, value in values if value is not None}
         return AccountRead(partition, reply[1], status, limits, balances)
 

@@ -28,6 +28,7 @@ from wallet_engine.routing.slots import slot_range, tag_of
 from wallet_engine.telemetry.logging import get_logger
 
 STREAM_READ_MAX: Final = 256
+_CERTIFY: Final = load_script("certify").text
 KEYS_PER_DROP_MAX: Final = 100
 
 log = get_logger(__name__)
@@ -255,9 +256,10 @@ class ShardRecovery:
     ) -> None:
         raised = await asyncio.to_thread(self._directory.raise_epochs, list(partitions))
         for partition, keys in partitions.items():
-            epoch = raised.epoch_of(partition)
-            owner = primary.node_id
-            await connection.call("HSET", keys.meta, "epoch", epoch, "owner", owner, "state", "live")
+            position = self._writer.position(partition)
+            words = (position.seq, position.nonce or ZERO_NONCE, raised.epoch_of(partition), primary.node_id)
+            if not await connection.call("EVAL", _CERTIFY, 1, keys.meta, *words):
+                raise OSError(f"partition {partition} has changed while it was recovered")
         for script in service_scripts():
             await connection.call("SCRIPT", "LOAD", script.text)
 

@@ -1,0 +1,14 @@
+-- certify: let a recovered partition serve, if it still is what recovery compared with the journal.
+-- One step, because a node may lose its memory between the comparison and the certificate.
+--
+-- KEYS  1 meta
+-- ARGV  1 seq  2 nonce  3 epoch  4 owner
+-- Returns 1, or 0 when the partition is not at this seq and nonce any more
+
+local k_meta = KEYS[1]
+local seq, nonce, epoch, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+
+local meta = redis.call('HMGET', k_meta, 'seq', 'nonce')
+if meta[1] ~= seq or meta[2] ~= nonce then return 0 end
+redis.call('HSET', k_meta, 'epoch', epoch, 'owner', owner, 'state', 'live')
+return 1
