@@ -30,8 +30,5 @@ ISSUED_AGE_MS_MAX: Final = 5 * 60 * 1000
 #: How long the memory of a transaction id lasts at least (two windows are consulted).
 RETENTION_MS_MIN: Final = 24 * 3600 * 1000
 
-#: An entry open longer than this is never driven blindly: the receiver's journal is consulted first.
-OPEN_ENTRY_AGE_MS_MAX: Final = 3600 * 1000
-
 PARTITIONS_MAX: Final = 4096
 SLOTS: Final = 16384
