@@ -80,7 +80,7 @@ def test_it_asks_unless_told_not_to(redis_cluster: RedisClusterFactory, tmp_path
         assert result.exit_code == 1
         assert result.stdout == ""
         assert "0-16383" in result.stderr
-        assert "Write it down?" in result.stderr
+        assert "Do it?" in result.stderr
         assert not opened().initialised
     result = admin(*words, input="y\n")
     assert result.exit_code == 0

@@ -1,7 +1,8 @@
 """`wallet-admin`: what an operator asks of a cluster, and does to it, from a command line.
 
 cli           the list of verbs; each verb is one module that reads flags and prints
-session       flags that every verb takes, and how a verb answers: tables or one JSON document
+session       flags that every verb takes, how a verb answers (tables or one JSON document), how a change is agreed to
+waiting       until the result of a change is seen
 nodes         one Redis node, seen by a client that trusts nothing it did not ask
 journals      which journal directory to read, and what a journal process says is durable
 
@@ -12,6 +13,7 @@ verify        verb   verification  joins image, fold and comparison
                      fold          what the journal says, one pass over all partitions
                      comparison    the two against each other
 balance       verb   history       a balance at a past sequence number or instant
+audit         verb   auditing      who changed what, when and from where
 
 A verb prints and decides nothing; the modules beside it decide and print nothing.
 """

@@ -14,6 +14,7 @@ from wallet_engine.telemetry.flags import Verb, VerbGroup
         "status": Verb("wallet_engine.admin.status:status", "Show shards, partitions, journals, services."),
         "verify": Verb("wallet_engine.admin.verify:verify", "Prove that Redis holds what the journal says."),
         "balance": Verb("wallet_engine.admin.balance:balance", "Show a balance, now or in the past."),
+        "audit": Verb("wallet_engine.admin.audit:audit", "Show who changed what, when and from where."),
     },
 )
 @click.version_option(package_name="wallet-engine")

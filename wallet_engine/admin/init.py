@@ -8,7 +8,7 @@ from rich.table import Table
 
 from wallet_engine.admin.nodes import look_at_all, memory_text, slots_text
 from wallet_engine.admin.placement import PlannedShard, parse_shard, plan_shards
-from wallet_engine.admin.session import Session, admin_command, plain_console
+from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import check_settings
 from wallet_engine.routing.model import ClusterConfig, PartitionMap, by_name, spread
@@ -17,7 +17,7 @@ _HOUR_MS = 3600 * 1000
 
 
 @click.command()
-@admin_command
+@changing_command
 @click.option(
     "--shard",
     metavar="NAME=HOST:PORT[,HOST:PORT…]",
@@ -57,7 +57,7 @@ def init(
     elsewhere, the message names them.
 
     Every node must be in cluster mode and have maxmemory-policy noeviction. The plan is shown before anything
-    is written, and the question whether to go on is answered beforehand by --yes.
+    is written (and nothing more with --dry-run); the question whether to go on is answered beforehand by --yes.
 
     A cluster can be written down once. A second init fails and changes nothing.
 
@@ -80,18 +80,22 @@ def init(
         for address in addresses:
             check_settings(address)
         planned = plan_shards(shards, placement, look_at_all(addresses))
-        if not session.yes:
-            _show(plain_console(stderr=True), config, planned, "The cluster to be")
-            session.confirm("Write it down?")
-        directory.initialise(config, shards, placement)
+        plan = Plan(
+            f"initialise {partitions} partitions on {', '.join(shard.name for shard in shards)}",
+            _document(config, placement, planned),
+            lambda console: _show(console, config, planned, "The cluster to be"),
+        )
+        if not session.agreed(plan):
+            return
+        with session.change(directory, plan):
+            directory.initialise(config, shards, placement)
         stored = directory.config()
-        document = _document(stored, directory.partition_map(), planned)
+        document = {"initialised": True, **_document(stored, directory.partition_map(), planned)}
     session.answer(document, lambda console: _show(console, stored, planned, "The cluster is written down"))
 
 
 def _document(config: ClusterConfig, stored: PartitionMap, planned: list[PlannedShard]) -> dict[str, Any]:
     return {
-        "initialised": True,
         "partitions": config.partitions,
         "retention_hours": config.retention_ms // _HOUR_MS,
         "journal_quorum": config.journal_quorum,

@@ -1,8 +1,17 @@
-"""The flags that every verb takes, and the two ways in which a verb answers."""
+"""The flags that every verb takes, the two ways in which a verb answers, and what every changing verb does first.
+
+A changing verb makes a `Plan`, and goes on only if it is agreed to:
+
+    plan = Plan("freeze account alice", {"account_id": "alice"}, lambda console: console.print(…))
+    if session.agreed(plan):                  # shown and asked, or --yes; False under --dry-run
+        with session.change(directory, plan):  # the audit record
+            …                                  # do it, then wait until it is seen (`waiting`)
+        session.answer(…)
+"""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
@@ -12,6 +21,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from wallet_engine.admin.auditing import audited
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.routing.directory import Directory, open_directory
 
@@ -22,6 +32,19 @@ Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """What a changing verb is about to do.
+
+    `what` is one line for the question and the audit record: "move partition 12 from s1 to s2". `document` is what
+    `--dry-run --json` prints, `show` prints the same for people.
+    """
+
+    what: str
+    document: Document
+    show: Callable[[Console], object]
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """One run of one verb."""
 
@@ -29,6 +52,7 @@ class Session:
     map_file: Path | None
     json: bool
     yes: bool
+    dry_run: bool = False
 
     @contextmanager
     def directory(self) -> Iterator[Directory]:
@@ -50,6 +74,24 @@ class Session:
         """Ask, unless `--yes`; ends the command with status 1 when the answer is no, or cannot be given."""
         if not self.yes:
             click.confirm(question, abort=True, err=True)
+
+    def agreed(self, plan: Plan) -> bool:
+        """Show the plan and ask. With `--dry-run` the plan is the answer, and False is returned.
+
+        Ends the command with status 1 when the answer is no.
+        """
+        if self.dry_run:
+            self.answer({"dry_run": True, "plan": plan.document}, plan.show)
+            return False
+        if not self.yes:
+            plan.show(plain_console(stderr=True))
+            self.confirm("Do it?")
+        return True
+
+    def change(self, directory: Directory, plan: Plan) -> AbstractContextManager[None]:
+        """Record the change of the block; see `audited`."""
+        verb = click.get_current_context().command_path.partition(" ")[2]
+        return audited(directory, verb, plan.what)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -75,7 +117,17 @@ def admin_command(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
 
     With `--json` a failure is a document too: `{"error": "…"}`, beside the line on standard error.
     """
+    return _with_session(verb)
 
+
+def changing_command(verb: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
+    """`admin_command` for a verb that changes something: with `--dry-run`."""
+    return click.option("--dry-run", is_flag=True, help="Show the plan, and change nothing.")(
+        _with_session(verb)
+    )
+
+
+def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
     @click.option(
         "--zookeeper", metavar="HOST:PORT,…", help="ZooKeeper ensemble that holds the cluster's map."
     )
@@ -95,7 +147,8 @@ def admin_command(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
-        session = Session(zookeeper, map_file, json, yes)
+        dry_run = bool(kwargs.pop("dry_run", False))
+        session = Session(zookeeper, map_file, json, yes, dry_run)
         try:
             verb(session, *args, **kwargs)
         except WalletError as error:

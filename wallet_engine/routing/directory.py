@@ -8,6 +8,7 @@
     /wallet/journals/<id>     JournalInfo, ephemeral
     /wallet/copies/<id>       a journal copy that has entries on its disk; stays when the process ends
     /wallet/locks/<name>      held locks
+    /wallet/audit/<number>    who changed what, when and from where (written by `wallet-admin`)
 
 Every call is synchronous and bounded, and may raise `StoreUnavailable`; from an event loop, use a thread, and
 `on_loop` for callbacks.
@@ -67,6 +68,7 @@ SERVICES: Final = f"{ROOT}/services"
 JOURNALS: Final = f"{ROOT}/journals"
 COPIES: Final = f"{ROOT}/copies"
 LOCKS: Final = f"{ROOT}/locks"
+AUDIT: Final = f"{ROOT}/audit"
 
 #: How often a change is tried against competing changes.
 ATTEMPTS_MAX: Final = 50

@@ -11,6 +11,7 @@ VERBS = {
     "status": (),
     "verify": (),
     "balance": ("alice", "USD"),
+    "audit": (),
 }
 
 
@@ -41,7 +42,7 @@ def test_without_a_directory(verb: str, flags: tuple[str, ...], said: str) -> No
     assert said in refusal(admin(verb, *VERBS[verb], *flags))
 
 
-@pytest.mark.parametrize("verb", ["status", "verify", "balance"])
+@pytest.mark.parametrize("verb", ["status", "verify", "balance", "audit"])
 def test_before_init(verb: str, tmp_path: Path) -> None:
     said = refusal(admin(verb, *VERBS[verb], "--map-file", tmp_path / "map.json"))
     assert "run wallet-admin init" in said
