@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 
 from wallet_engine.admin.history import PastBalance, parse_at, past_balance, time_text
-from wallet_engine.admin.journals import durable_seqs, find_journal
+from wallet_engine.admin.journals import durable_seqs, find_journal, journal_option
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.domain.errors import ConfigError, InvalidInput
 from wallet_engine.domain.ids import check_account_id
@@ -19,12 +19,7 @@ from wallet_engine.domain.money import check_currency, format_amount
 @click.argument("account")
 @click.argument("currency")
 @click.option("--at", metavar="SEQ|TIME", help="The moment asked for.  [default: now]")
-@click.option(
-    "--journal",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Directory of a journal copy.  [default: that of a live copy on this host]",
-)
+@journal_option
 def balance(session: Session, account: str, currency: str, at: str | None, journal: Path | None) -> None:
     """Show the balance of ACCOUNT in CURRENCY, now or at any past moment.
 

@@ -14,7 +14,9 @@ from wallet_engine.telemetry.flags import Verb, VerbGroup
         "status": Verb("wallet_engine.admin.status:status", "Show shards, partitions, journals, services."),
         "verify": Verb("wallet_engine.admin.verify:verify", "Prove that Redis holds what the journal says."),
         "balance": Verb("wallet_engine.admin.balance:balance", "Show a balance, now or in the past."),
+        "journal": Verb("wallet_engine.admin.journal:journal", "Look at the journal on disk: info, cat."),
         "audit": Verb("wallet_engine.admin.audit:audit", "Show who changed what, when and from where."),
+        "completion": Verb("wallet_engine.admin.completion:completion", "Print a shell's completion script."),
     },
 )
 @click.version_option(package_name="wallet-engine")

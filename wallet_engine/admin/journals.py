@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import click
 import msgspec
 
 from wallet_engine.domain.errors import ConfigError
@@ -17,6 +18,15 @@ from wallet_engine.routing.model import JournalInfo
 #: How long a journal process may take to say what it holds.
 HELLO_WAIT_S_MAX: Final = 3.0
 _READ_BYTES: Final = 64 * 1024
+
+
+#: `--journal DIR` of a verb that reads a journal directory; the verb gives it to `find_journal`.
+journal_option = click.option(
+    "--journal",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Directory of a journal copy.  [default: that of a live copy on this host]",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from wallet_engine.admin.journals import JournalSource, check_journal, find_journal
+from wallet_engine.admin.journals import JournalSource, check_journal, find_journal, journal_option
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.admin.verification import Verdict, verify_offline, verify_online
 from wallet_engine.domain.money import format_amount
@@ -17,12 +17,7 @@ from wallet_engine.domain.money import format_amount
 
 @click.command()
 @admin_command
-@click.option(
-    "--journal",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Directory of a journal copy.  [default: that of a live copy on this host]",
-)
+@journal_option
 @click.option("--offline", is_flag=True, help="Check the journal alone, without Redis.")
 @click.pass_context
 def verify(ctx: click.Context, session: Session, journal: Path | None, offline: bool) -> None:

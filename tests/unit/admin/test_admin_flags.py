@@ -12,12 +12,14 @@ VERBS = {
     "verify": (),
     "balance": ("alice", "USD"),
     "audit": (),
+    "journal info": (),
+    "journal cat": (),
 }
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_names_every_flag_with_its_variable(verb: str) -> None:
-    result = admin(verb, "--help")
+    result = admin(*verb.split(), "--help")
     assert result.exit_code == 0
     for text in ("--zookeeper", "--map-file", "--json", "--yes", "EXAMPLES"):
         assert text in result.stdout
@@ -39,12 +41,12 @@ def test_help_names_every_flag_with_its_variable(verb: str) -> None:
     ],
 )
 def test_without_a_directory(verb: str, flags: tuple[str, ...], said: str) -> None:
-    assert said in refusal(admin(verb, *VERBS[verb], *flags))
+    assert said in refusal(admin(*verb.split(), *VERBS[verb], *flags))
 
 
-@pytest.mark.parametrize("verb", ["status", "verify", "balance", "audit"])
+@pytest.mark.parametrize("verb", ["status", "verify", "balance", "audit", "journal info", "journal cat"])
 def test_before_init(verb: str, tmp_path: Path) -> None:
-    said = refusal(admin(verb, *VERBS[verb], "--map-file", tmp_path / "map.json"))
+    said = refusal(admin(*verb.split(), *VERBS[verb], "--map-file", tmp_path / "map.json"))
     assert "run wallet-admin init" in said
     assert not (tmp_path / "map.json").exists()
 

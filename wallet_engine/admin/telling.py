@@ -1,0 +1,78 @@
+"""Operations and outcomes in words, for people who read a journal."""
+
+from typing import Any
+
+from wallet_engine.admin.history import time_text
+from wallet_engine.domain.entry import Entry, Operation
+from wallet_engine.domain.ids import unpack_transaction_id
+from wallet_engine.domain.money import format_amount
+from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
+
+
+def operation_text(operation: Operation) -> str:
+    """`debit 12.34 USD from alice for bob, id 6f1c…`."""
+    o = operation
+    match o.kind:
+        case "o":
+            limit = "" if o.b == "-" else f", overdraft limit {format_amount(int(o.b), o.currency)}"
+            return f"open {o.a} in {o.currency}{limit}"
+        case "t":
+            return f"transfer {_money(o)} from {o.a} to {o.b}, id {unpack_transaction_id(o.id)}"
+        case "d":
+            return f"debit {_money(o)} from {o.a} for {o.b}, id {unpack_transaction_id(o.id)}"
+        case "c":
+            p, _, seq = o.id.partition(".")
+            return f"credit {_money(o)} to {o.a}, for operation {o.b} of entry {seq} of partition {p}"
+        case "r":
+            seq, idx, outcome = o.b.split(".")
+            where = f"operation {idx} of entry {seq}: {outcome_text(outcome)}"
+            return f"refund {_money(o)} to {o.a}, id {unpack_transaction_id(o.id)}, {where}"
+        case "s":
+            return f"settle entry {o.id}"
+        case _:
+            return f"{o.b} {o.a}"
+
+
+def outcome_text(outcome: str) -> str:
+    """`applied`, `repeated`, or the code of the refusal."""
+    match outcome:
+        case Outcome.APPLIED:
+            return "applied"
+        case Outcome.REPEATED:
+            return "repeated"
+        case _:
+            return WIRE_CODES.get(outcome, f"outcome {outcome}")
+
+
+def operation_document(operation: Operation, outcome: str) -> dict[str, Any]:
+    """`text`, the outcome, and the six fields of the line as they are written."""
+    return {
+        "text": operation_text(operation),
+        "outcome": outcome_text(outcome),
+        "line": operation.line().rstrip("\n"),
+    }
+
+
+def entry_document(partition: int, entry: Entry) -> dict[str, Any]:
+    """An entry for `--json`."""
+    header = entry.header
+    return {
+        "partition": partition,
+        "seq": header.seq,
+        "time": time_text(header.time_ms),
+        "epoch": header.epoch,
+        "nonce": header.nonce,
+        "operations": [
+            operation_document(operation, outcome)
+            for operation, outcome in zip(entry.operations, header.outcomes, strict=True)
+        ],
+    }
+
+
+def concerns(operation: Operation, account: str) -> bool:
+    """Whether the operation names the account."""
+    return account == operation.a or (operation.kind in "td" and account == operation.b)
+
+
+def _money(operation: Operation) -> str:
+    return f"{format_amount(operation.amount_minor, operation.currency)} {operation.currency}"
