@@ -16,7 +16,7 @@ from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.recovery.keeper import ShardKeeper
 from wallet_engine.routing.directory import Directory, on_loop, open_directory
-from wallet_engine.routing.model import JournalInfo, PartitionMap
+from wallet_engine.routing.model import JournalInfo, PartitionMap, Shard
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -110,32 +110,48 @@ async def _keep(
     await asyncio.to_thread(tree.register_journal, info)
     log.info("journal open", journal=writer.journal_id, directory=str(writer.directory), receipts=address)
 
-    tasks: set[asyncio.Task[None]] = set()
+    tasks: dict[str, asyncio.Task[None]] = {}
+
+    latest_map: PartitionMap | None = None
+
+    def shards_changed(shards: dict[str, Shard]) -> None:
+        for shard in sorted(shards.keys() - keepers.keys()):
+            keepers[shard] = keeper = ShardKeeper(shard, tree, writer, commit)
+            if latest_map is not None:
+                keeper.map_changed(latest_map)
+            tasks[shard] = asyncio.create_task(keeper.run(), name=f"keeper-{shard}")
+        for shard in sorted(keepers.keys() - shards.keys()):
+            del keepers[shard]
+            tasks.pop(shard).cancel()
 
     def map_changed(partition_map: PartitionMap) -> None:
-        for shard in sorted({entry.shard for entry in partition_map.partitions} - keepers.keys()):
-            keepers[shard] = ShardKeeper(shard, tree, writer, commit)
-            tasks.add(asyncio.create_task(keepers[shard].run(), name=f"keeper-{shard}"))
+        nonlocal latest_map
+        latest_map = partition_map
+        for keeper in keepers.values():
+            keeper.map_changed(partition_map)
 
-    unwatch = await asyncio.to_thread(tree.watch_map, on_loop(asyncio.get_running_loop(), map_changed))
+    loop = asyncio.get_running_loop()
+    unwatch_map = await asyncio.to_thread(tree.watch_map, on_loop(loop, map_changed))
+    unwatch_shards = await asyncio.to_thread(tree.watch_shards, on_loop(loop, shards_changed))
     stopping = asyncio.create_task(stop.wait())
     noted = False
     try:
         while not stopping.done() and not commit.failed.done():
-            waiting: list[asyncio.Future[Any]] = [stopping, commit.failed, *tasks]
+            waiting: list[asyncio.Future[Any]] = [stopping, commit.failed, *tasks.values()]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=1.0)
             if not noted and writer.positions():
                 await asyncio.to_thread(tree.note_copy_in_use, writer.journal_id)
                 noted = True
-            for task in [task for task in tasks if task.done()]:
+            for task in [task for task in tasks.values() if task.done()]:
                 task.result()  # a keeper never returns: this raises its bug
         if commit.failed.done():
             commit.failed.result()
     finally:
-        unwatch()
+        unwatch_shards()
+        unwatch_map()
         stopping.cancel()
-        for task in tasks:
+        for task in tasks.values():
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
         await server.close()
         log.info("journal closed", journal=writer.journal_id)

@@ -10,7 +10,7 @@ from wallet_engine.journal.receipts_client import ReceiptClient
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.routing.directory import Directory, on_loop
-from wallet_engine.routing.model import ClusterConfig, JournalInfo, PartitionMap
+from wallet_engine.routing.model import ClusterConfig, JournalInfo, PartitionMap, Shard
 from wallet_engine.routing.slots import tag_of
 from wallet_engine.telemetry.logging import get_logger
 
@@ -58,6 +58,8 @@ class ClusterView:
             self._add_lane(shard.name, shard.nodes)
         watch_map = on_loop(self._loop, self._map_changed)
         watch_journals = on_loop(self._loop, self._journals_changed)
+        watch_shards = on_loop(self._loop, self._shards_changed)
+        self._unwatch.append(await asyncio.to_thread(directory.watch_shards, watch_shards))
         self._unwatch.append(await asyncio.to_thread(directory.watch_map, watch_map))
         self._unwatch.append(await asyncio.to_thread(directory.watch_journals, watch_journals))
 
@@ -88,6 +90,7 @@ class ClusterView:
         """An error reply of a shard's node may say that it is not the primary, or has restarted: act on it."""
         if error.startswith(("MOVED", "READONLY", "ASK")):
             self.refresh_shard(shard)
+            self.refresh_map()
         elif error.startswith("NOSCRIPT"):
             self.ask_recovery(shard, "script cache is empty")
 
@@ -126,16 +129,20 @@ class ClusterView:
         self.map = new
         for accumulator, entry in zip(self.accumulators, new.partitions, strict=True):
             accumulator.shard, accumulator.epoch = entry.shard, entry.epoch
-        if any(entry.shard not in self.lanes for entry in new.partitions):
-            self._once("shards", self._read_shards())
         self._on_change()
 
-    async def _read_shards(self) -> None:
-        for shard in (await asyncio.to_thread(self._directory.shards)).values():
+    def _shards_changed(self, shards: dict[str, Shard]) -> None:
+        """Follow shards that come, go or change their nodes; a lane is open before partitions move to its shard."""
+        for shard in shards.values():
             self._add_lane(shard.name, shard.nodes)
+        mapped = {entry.shard for entry in self.map.partitions}
+        for name in self.lanes.keys() - shards.keys() - mapped:
+            self._once(f"close lane {name}", self.lanes.pop(name).close())
 
     def _add_lane(self, name: str, nodes: tuple[str, ...]) -> None:
-        if name not in self.lanes:
+        if name in self.lanes:
+            self.lanes[name].nodes = nodes
+        else:
             lane = Lane(name, nodes, lambda _: self._on_change())
             self.lanes[name] = lane
             lane.start()

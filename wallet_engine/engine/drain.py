@@ -5,10 +5,13 @@ group costs one fdatasync, and only then are its receipts published.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import hiredis
+
 from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.errors import WalletError
 from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.writer import JournalWriter
@@ -25,11 +28,21 @@ LINGER_S: Final = 0.001
 #: Load is when the last group was durable less than this ago.
 BUSY_S: Final = 0.005
 TRIM_S: Final = 1.0
+#: A partition stays frozen for a move's last entries for well under a second; after this long nobody moves it.
+MOVING_S_MAX: Final = 10.0
 
 _TRIM: Final = load_script("trim").text
 
 #: One entry on its way to the disk.
 Taken = tuple[int, bytes]
+
+
+class Abandoned(WalletError):
+    """Whoever froze the partition to move it has not come back: it must be recovered."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(f"partition {partition} was frozen for a move that does not go on")
+        self.partition = partition
 
 
 class GroupCommit:
@@ -94,18 +107,45 @@ class ShardDrain:
 
     Services say which partitions they have just written to, so a fetch asks for those and no others; what a
     service that died could not say is found by asking for all of them every `POLL_S`.
+
+    Partitions come and go while it runs. One that the node does not have is dropped when `is_ours(partition)`
+    says that it has moved away; otherwise the drain fails.
     """
 
-    def __init__(self, commit: GroupCommit, writer: JournalWriter, keys: Mapping[int, PartitionKeys]) -> None:
+    def __init__(
+        self,
+        commit: GroupCommit,
+        writer: JournalWriter,
+        keys: Mapping[int, PartitionKeys],
+        is_ours: Callable[[int], Awaitable[bool]],
+    ) -> None:
         self._commit = commit
         self._writer = writer
         self._keys = dict(keys)
+        self._is_ours = is_ours
+        #: When each partition that is being moved was first seen frozen (loop time).
+        self._frozen_s: dict[int, float] = {}
         self._written: set[int] = set()
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     def __repr__(self) -> str:
         return f"<ShardDrain partitions={len(self._keys)} written={len(self._written)}>"
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """What is drained now."""
+        return frozenset(self._keys)
+
+    def add(self, partition: int, keys: PartitionKeys) -> None:
+        """A partition has moved here and is certified."""
+        self._keys[partition] = keys
+        self.written((partition,))
+
+    def drop(self, partition: int) -> None:
+        """A partition has moved away."""
+        self._keys.pop(partition, None)
+        self._frozen_s.pop(partition, None)
 
     def written(self, partitions: Iterable[int]) -> None:
         """These partitions may have new entries; others than this shard's are passed over."""
@@ -133,10 +173,14 @@ class ShardDrain:
             if self._loop.time() - committed_s < BUSY_S:
                 await asyncio.sleep(LINGER_S)
             self._wake.clear()
-            written, self._written = sorted(self._written), set()
-            fetched = await asyncio.gather(*(self._fetch(connection, partition) for partition in written))
+            written, self._written = sorted(self._written & self._keys.keys()), set()
+            fetching = [self._fetch(connection, partition) for partition in written]
+            fetched = await asyncio.gather(*fetching, return_exceptions=True)
             entries: list[Taken] = []
             for partition, found in zip(written, fetched, strict=True):
+                if isinstance(found, BaseException):
+                    await self._missed(partition, found)
+                    continue
                 entries += [(partition, fields[1]) for _, fields in found]
                 if len(found) == FETCH_ENTRIES_MAX:
                     self.written((partition,))
@@ -150,13 +194,32 @@ class ShardDrain:
             "XRANGE", self._keys[partition].journal, f"{first}-0", "+", "COUNT", FETCH_ENTRIES_MAX
         )
 
+    async def _missed(self, partition: int, error: BaseException) -> None:
+        """The node does not have the partition: let it go if it has moved away, else raise the error."""
+        if not isinstance(error, hiredis.ReplyError | OSError) or await self._is_ours(partition):
+            raise error
+        self.drop(partition)
+
     async def _trim(self, connection: Connection) -> None:
         """Forget in Redis what is durable here, but nothing an open entry needs; notice a node that lost writes."""
         while True:
             await asyncio.sleep(TRIM_S)
-            for partition, keys in self._keys.items():
+            for partition, keys in list(self._keys.items()):
                 names = (keys.meta, keys.journal, keys.open)
                 durable = self._writer.position(partition)
                 words = (durable.seq, durable.nonce)
-                if not await connection.call("EVAL", _TRIM, len(names), *names, *words):
-                    raise OSError(f"partition {partition} does not stand where the journal does")
+                try:
+                    trimmed = await connection.call("EVAL", _TRIM, len(names), *names, *words)
+                    if not trimmed and partition in self._keys:
+                        raise OSError(f"partition {partition} does not stand where the journal does")
+                except (hiredis.ReplyError, OSError) as error:
+                    await self._missed(partition, error)
+                else:
+                    self._note_frozen(partition, trimmed == 2)
+
+    def _note_frozen(self, partition: int, frozen: bool) -> None:
+        """Raises `Abandoned` for a partition that has been frozen for longer than any move takes."""
+        if not frozen:
+            self._frozen_s.pop(partition, None)
+        elif self._loop.time() - self._frozen_s.setdefault(partition, self._loop.time()) > MOVING_S_MAX:
+            raise Abandoned(partition)

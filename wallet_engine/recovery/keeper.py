@@ -2,21 +2,30 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import hiredis
 
 from wallet_engine.domain.errors import WalletError
-from wallet_engine.engine.drain import GroupCommit, ShardDrain
+from wallet_engine.engine.drain import Abandoned, GroupCommit, ShardDrain
 from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.writer import JournalWriter
-from wallet_engine.recovery.recover import ShardRecovery
+from wallet_engine.recovery.recover import Certified, ShardRecovery
 from wallet_engine.redis_store.connection import Connection
+from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import PartitionMap
+from wallet_engine.routing.slots import tag_of
 from wallet_engine.telemetry.logging import get_logger
 
 RETRY_S_MIN: Final = 0.1
 RETRY_S_MAX: Final = 1.0
+#: How often a shard without a partition is looked at: its scripts must be there when one moves to it.
+IDLE_S: Final = 2.0
+#: How long whoever moves a partition here may take from the change of the map to the partition's being live.
+ADOPTION_S_MAX: Final = 1.0
+_ADOPTION_POLL_S: Final = 0.005
 
 log = get_logger(__name__)
 
@@ -26,19 +35,27 @@ class ShardKeeper:
 
     def __init__(self, shard: str, directory: Directory, writer: JournalWriter, commit: GroupCommit) -> None:
         self.shard = shard
+        self._directory = directory
         self._recovery = ShardRecovery(shard, directory, writer, commit)
         self._writer = writer
         self._commit = commit
         self._again = asyncio.Event()
-        self._forked: set[int] = set()
+        self._suspects: set[int] = set()
         self._drain: ShardDrain | None = None
+        self._map: PartitionMap | None = None
+        self._map_news = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<ShardKeeper {self.shard} {self._drain or 'recovering'}>"
 
     def check(self) -> None:
-        """Somebody says the shard does not serve, or the map changed: compare it with the journal again."""
+        """Somebody says that the shard does not serve: compare it with the journal again."""
         self._again.set()
+
+    def map_changed(self, partition_map: PartitionMap) -> None:
+        """Partitions may have come or gone."""
+        self._map = partition_map
+        self._map_news.set()
 
     def written(self, partitions: list[int]) -> None:
         """A service has just appended to these partitions' streams."""
@@ -56,7 +73,9 @@ class ShardKeeper:
             except* (WalletError, hiredis.ReplyError, OSError, TimeoutError) as failures:
                 leaves = _leaves(failures)
                 reasons = [str(error) for error in leaves]
-                self._forked.update(error.partition for error in leaves if isinstance(error, Fork))
+                self._suspects.update(
+                    error.partition for error in leaves if isinstance(error, Fork | Abandoned)
+                )
             log.warning("shard not served", shard=self.shard, reasons=reasons, retry_s=delay_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay_s):
@@ -64,29 +83,67 @@ class ShardKeeper:
             delay_s = min(delay_s * 2, RETRY_S_MAX)
 
     async def _recover_and_drain(self) -> None:
-        """Returns when `check` was called; raises when the shard broke."""
-        primary, partitions = await self._recovery.run(self._forked)
-        self._forked.clear()
-        if not partitions:
-            await self._again.wait()
-            return
-        drain = ShardDrain(self._commit, self._writer, partitions)
-        reading = await Connection.open(primary.address, lambda _: None)
-        trimming = await Connection.open(primary.address, lambda _: None)
-        draining = asyncio.create_task(drain.run(reading, trimming), name=f"drain-{self.shard}")
-        asked = asyncio.create_task(self._again.wait())
+        """Returns when `check` was called or there is nothing to drain; raises when the shard broke."""
+        found = await self._recovery.run(self._suspects)
+        self._suspects.clear()
+        drain = ShardDrain(self._commit, self._writer, found.partitions, self._is_ours)
+        reading = await Connection.open(found.primary.address, lambda _: None)
+        trimming = await Connection.open(found.primary.address, lambda _: None)
+        tasks = [
+            asyncio.create_task(drain.run(reading, trimming), name=f"drain-{self.shard}"),
+            asyncio.create_task(self._follow_map(drain, found, trimming), name=f"map-{self.shard}"),
+            asyncio.create_task(self._again.wait()),
+        ]
         self._drain = drain
         try:
-            await asyncio.wait((draining, asked), return_when=asyncio.FIRST_COMPLETED)
-            if draining.done():
-                draining.result()
+            while not any(task.done() for task in tasks):
+                idle_s = None if drain.partitions else IDLE_S
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=idle_s)
+                if not done and not drain.partitions:
+                    return
+            for task in tasks:
+                if task.done():
+                    task.result()
         finally:
             self._drain = None
-            asked.cancel()
-            draining.cancel()
-            await asyncio.gather(draining, asked, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             reading.close()
             trimming.close()
+
+    async def _follow_map(self, drain: ShardDrain, found: Certified, connection: Connection) -> None:
+        """Take over partitions that move here and let go of those that move away. Returns when recovery must help."""
+        while True:
+            await self._map_news.wait()
+            self._map_news.clear()
+            if self._map is None or self._map.version <= found.map.version:
+                continue
+            found = replace(found, map=self._map)
+            mapped = frozenset(found.map.partitions_of(self.shard))
+            for partition in drain.partitions - mapped:
+                drain.drop(partition)
+                log.info("partition moved away", shard=self.shard, partition=partition)
+            for partition in sorted(mapped - drain.partitions):
+                if not await self._adopt(found, partition, connection):
+                    return
+                drain.add(partition, PartitionKeys(tag_of(partition, len(found.map.partitions))))
+                log.info("partition moved here", shard=self.shard, partition=partition)
+
+    async def _adopt(self, found: Certified, partition: int, connection: Connection) -> bool:
+        """Whether a partition that the map puts here is live within the time that a move takes for it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ADOPTION_S_MAX):
+                while True:
+                    with suppress(hiredis.ReplyError):  # MOVED, until the node has taken the slot
+                        if await self._recovery.certified(connection, found, partition):
+                            return True
+                    await asyncio.sleep(_ADOPTION_POLL_S)
+        return False
+
+    async def _is_ours(self, partition: int) -> bool:
+        partition_map = await asyncio.to_thread(self._directory.partition_map)
+        return partition_map.shard_of(partition) == self.shard
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -9,8 +9,11 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+from redis.exceptions import RedisError
 
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import Corruption
@@ -22,8 +25,10 @@ from wallet_engine.recovery.replay import Replayer
 from wallet_engine.redis_store.connection import Connection, Word
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script, service_scripts
+from wallet_engine.redis_store.slots_owner import give_slots
 from wallet_engine.redis_store.topology import NodeView, check_settings, find_primary
 from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import PartitionMap
 from wallet_engine.routing.slots import slot_range, tag_of
 from wallet_engine.telemetry.logging import get_logger
 
@@ -51,6 +56,18 @@ class Meta:
         return cls(int(seq or 0), nonce, int(epoch or 0), owner, state or None, currencies)
 
 
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """A shard's primary and the partitions it has by the map."""
+
+    primary: NodeView
+    map: PartitionMap
+    partitions: Mapping[int, PartitionKeys]
+
+    def slots(self, partition: int) -> range:
+        return slot_range(partition, len(self.map.partitions))
+
+
 class ShardRecovery:
     """One pass over one shard. Use `run`, then drain the partitions it returns."""
 
@@ -63,10 +80,10 @@ class ShardRecovery:
     def __repr__(self) -> str:
         return f"<ShardRecovery {self._shard}>"
 
-    async def run(self, forked: Set[int] = frozenset()) -> tuple[NodeView, dict[int, PartitionKeys]]:
-        """The certified primary and the partitions it serves, all `live`.
+    async def run(self, suspects: Set[int] = frozenset()) -> Certified:
+        """The certified primary and the partitions it serves, `live` or frozen for a move.
 
-        `forked` partitions are recovered whatever they look like.
+        `suspects` are recovered whatever they look like.
         Raises OSError when no primary answers, `ConfigError` when a node is unfit, `Corruption` when the journal
         cannot be reproduced.
         """
@@ -76,54 +93,95 @@ class ShardRecovery:
             raise OSError(f"shard {self._shard}: no primary answers")
         await asyncio.to_thread(check_settings, primary.address)
         async with _connected(primary.address) as connection:
-            partitions = await self._partitions(primary)
-            if not forked and not await self._uncertified(connection, primary, partitions):
-                return primary, partitions
+            found = await self._look(primary)
+            if (
+                not suspects
+                and await self._loaded(connection)
+                and not await self._uncertified(connection, found)
+            ):
+                return found
             async with self._locked():
-                partitions = await self._partitions(primary)
-                todo = {
-                    *await self._uncertified(connection, primary, partitions),
-                    *forked,
-                } & partitions.keys()
+                if await asyncio.to_thread(self._finish_switches, found):
+                    primary = await asyncio.to_thread(find_primary, shards[self._shard].nodes) or primary
+                found = await self._look(primary)
+                foreign = [p for p in found.partitions if not primary.owns(found.slots(p)[0])]
+                if foreign:
+                    slot = found.slots(foreign[0])[0]
+                    raise OSError(
+                        f"partition {foreign[0]}: {primary.address} does not own slot {slot} of {self._shard}"
+                    )
+                todo = set(found.partitions)
+                if await self._loaded(connection):
+                    todo &= {*await self._uncertified(connection, found), *suspects}
                 if todo:
-                    await self._recover(connection, primary, {p: partitions[p] for p in sorted(todo)})
-        return primary, partitions
+                    chosen = {p: found.partitions[p] for p in sorted(todo)}
+                    await self._recover(connection, primary, chosen)
+                    found = await self._look(primary)
+                elif not found.partitions:
+                    await self._load_scripts(connection)
+        return found
 
-    async def _partitions(self, primary: NodeView) -> dict[int, PartitionKeys]:
-        """The shard's partitions by the map. Raises when Redis does not agree that this node owns their slots."""
+    async def _look(self, primary: NodeView) -> Certified:
+        """The shard's partitions by the map."""
         config = await asyncio.to_thread(self._directory.config)
         partition_map = await asyncio.to_thread(self._directory.partition_map)
-        partitions = {}
-        for partition in partition_map.partitions_of(self._shard):
-            slot = slot_range(partition, config.partitions)[0]
-            if not primary.owns(slot):
-                raise OSError(
-                    f"partition {partition}: {primary.address} does not own slot {slot} of {self._shard}"
-                )
-            partitions[partition] = PartitionKeys(tag_of(partition, config.partitions))
-        return partitions
+        keys = {
+            partition: PartitionKeys(tag_of(partition, config.partitions))
+            for partition in partition_map.partitions_of(self._shard)
+        }
+        return Certified(primary, partition_map, keys)
 
-    async def _uncertified(
-        self, connection: Connection, primary: NodeView, partitions: Mapping[int, PartitionKeys]
-    ) -> list[int]:
-        """Partitions that may not serve as they are; all of them when the scripts are not there."""
-        loaded = await connection.call("SCRIPT", "EXISTS", *(script.sha for script in service_scripts()))
-        if not all(loaded):
-            return list(partitions)
-        partition_map = await asyncio.to_thread(self._directory.partition_map)
-        todo = []
-        for partition, keys in partitions.items():
-            meta = await _meta(connection, keys)
-            position = self._writer.position(partition)
-            if (
-                meta.state != "live"
-                or meta.owner != primary.node_id
-                or meta.epoch != partition_map.epoch_of(partition)
-                or meta.seq < position.seq
-                or (meta.seq == position.seq and meta.nonce != position.nonce)
-            ):
-                todo.append(partition)
-        return todo
+    def _finish_switches(self, found: Certified) -> bool:
+        """Take the slots of partitions that have moved here by the map, when their move ended between map and slots.
+
+        Only a move's record says that: any other disagreement between map and slots is for a person to look at.
+        """
+        taken = False
+        for partition in found.partitions:
+            slots = found.slots(partition)
+            if found.primary.owns(slots[0]):
+                continue
+            stored = self._directory.moves.get(partition)
+            entry = self._directory.partition_map().partitions[partition]
+            if stored is None or not self._shard == stored.move.target == entry.shard:
+                continue
+            others = [node for shard in self._directory.shards().values() for node in shard.nodes]
+            log.warning("finishing the switch of a move", partition=partition, shard=self._shard)
+            try:
+                give_slots(slots, found.primary, others)
+            except RedisError as error:
+                raise OSError(f"partition {partition}: {error}") from None
+            taken = True
+        return taken
+
+    async def _loaded(self, connection: Connection) -> bool:
+        return all(await connection.call("SCRIPT", "EXISTS", *(script.sha for script in service_scripts())))
+
+    async def _load_scripts(self, connection: Connection) -> None:
+        for script in service_scripts():
+            await connection.call("SCRIPT", "LOAD", script.text)
+
+    async def _uncertified(self, connection: Connection, found: Certified) -> list[int]:
+        """Partitions that may not serve as they are."""
+        return [
+            partition
+            for partition in found.partitions
+            if not found.primary.owns(found.slots(partition)[0])
+            or not await self.certified(connection, found, partition)
+        ]
+
+    async def certified(self, connection: Connection, found: Certified, partition: int) -> bool:
+        """Whether the partition may serve as it stands on the node. One that is frozen for a move may stay so."""
+        keys = PartitionKeys(tag_of(partition, len(found.map.partitions)))
+        meta = await _meta(connection, keys)
+        position = self._writer.position(partition)
+        return (
+            meta.state in ("live", "moving")
+            and meta.owner == found.primary.node_id
+            and meta.epoch == found.map.epoch_of(partition)
+            and meta.seq >= position.seq
+            and (meta.seq != position.seq or meta.nonce == position.nonce)
+        )
 
     async def _recover(
         self, connection: Connection, primary: NodeView, partitions: Mapping[int, PartitionKeys]
@@ -254,14 +312,15 @@ class ShardRecovery:
     async def _certify(
         self, connection: Connection, primary: NodeView, partitions: Mapping[int, PartitionKeys]
     ) -> None:
-        raised = await asyncio.to_thread(self._directory.raise_epochs, list(partitions))
+        raised = await asyncio.to_thread(
+            partial(self._directory.raise_epochs, list(partitions), on_shard=self._shard)
+        )
         for partition, keys in partitions.items():
             position = self._writer.position(partition)
             words = (position.seq, position.nonce or ZERO_NONCE, raised.epoch_of(partition), primary.node_id)
             if not await connection.call("EVAL", _CERTIFY, 1, keys.meta, *words):
                 raise OSError(f"partition {partition} has changed while it was recovered")
-        for script in service_scripts():
-            await connection.call("SCRIPT", "LOAD", script.text)
+        await self._load_scripts(connection)
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:

@@ -3,7 +3,7 @@
     /wallet/config            ClusterConfig; its existence means that the cluster is initialised
     /wallet/map               PartitionMap; the node's version is the map's
     /wallet/shards/<name>     Shard
-    /wallet/moves/<partition> a move in progress (its driver defines the content)
+    /wallet/moves/<partition> a move in progress (`routing/moves.py`)
     /wallet/services/<id>     ServiceInfo, ephemeral
     /wallet/journals/<id>     JournalInfo, ephemeral
     /wallet/copies/<id>       a journal copy that has entries on its disk; stays when the process ends
@@ -39,6 +39,7 @@ from wallet_engine.routing.model import (
     encode,
     encode_map,
 )
+from wallet_engine.routing.moves import Moves
 from wallet_engine.routing.processes import birth_of
 from wallet_engine.routing.roster import watch_roster
 from wallet_engine.routing.tree import (
@@ -63,7 +64,6 @@ ROOT: Final = "/wallet"
 CONFIG: Final = f"{ROOT}/config"
 MAP: Final = f"{ROOT}/map"
 SHARDS: Final = f"{ROOT}/shards"
-MOVES: Final = f"{ROOT}/moves"
 SERVICES: Final = f"{ROOT}/services"
 JOURNALS: Final = f"{ROOT}/journals"
 COPIES: Final = f"{ROOT}/copies"
@@ -78,10 +78,11 @@ _REGISTER_RETRY_S: Final = 0.2
 
 
 class Directory:
-    """See the module's text. `tree` is there for what has no method here (moves)."""
+    """See the module's text. `moves` are the moves in progress."""
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
+        self.moves = Moves(tree)
 
     def __repr__(self) -> str:
         return f"<Directory {self.tree!r}>"
@@ -148,14 +149,18 @@ class Directory:
             raise ValueError("the number of partitions never changes")
         return PartitionMap(self.tree.set(MAP, encode_map(new), old.version), new.partitions)
 
-    def raise_epochs(self, partitions: Iterable[int]) -> PartitionMap:
+    def raise_epochs(self, partitions: Iterable[int], *, on_shard: str | None = None) -> PartitionMap:
         """Add 1 to the epochs of these partitions; the map in which that was done.
 
-        Raises `VersionConflict` when others changed the map first, `ATTEMPTS_MAX` times in a row.
+        Raises `VersionConflict` when one of them is not on `on_shard` (any more), or when others changed the
+        map first, `ATTEMPTS_MAX` times in a row.
         """
         chosen = frozenset(partitions)
         for attempt in range(ATTEMPTS_MAX):
             old = self.partition_map()
+            moved = sorted(p for p in chosen if on_shard not in (None, old.shard_of(p)))
+            if moved:
+                raise VersionConflict(f"partitions {moved} are not on shard {on_shard} any more")
             new = old.with_epochs({p: old.epoch_of(p) + 1 for p in chosen})
             try:
                 return self.replace_map(old, new)
@@ -180,6 +185,10 @@ class Directory:
             callback(partition_map)
 
         return self.tree.watch(MAP, decoded)
+
+    def watch_shards(self, callback: Callable[[dict[str, Shard]], object]) -> Unsubscribe:
+        """Call back with `shards()` soon and whenever one comes, goes or changes its nodes."""
+        return watch_roster(self.tree, SHARDS, Shard, callback)
 
     # Who is alive
 

@@ -1,0 +1,23 @@
+-- turn: change a partition's meta if it still says what its changer believes.
+-- One key only: a node that is importing the slot refuses scripts of several keys, one of which is not there yet.
+--
+-- KEYS  1 meta
+-- ARGV  1 number n of expected fields; then n times field, value; then field, value to be set.
+--       An empty value stands for a field that is absent; set to it, the field is deleted.
+-- Returns {1, seq, nonce} after the change (false where absent), or {0} with nothing changed
+
+local k_meta = KEYS[1]
+local expected = 2 * tonumber(ARGV[1])
+
+for i = 2, expected, 2 do
+  if (redis.call('HGET', k_meta, ARGV[i]) or '') ~= ARGV[i + 1] then return {0} end
+end
+for i = expected + 2, #ARGV, 2 do
+  if ARGV[i + 1] == '' then
+    redis.call('HDEL', k_meta, ARGV[i])
+  else
+    redis.call('HSET', k_meta, ARGV[i], ARGV[i + 1])
+  end
+end
+local meta = redis.call('HMGET', k_meta, 'seq', 'nonce')
+return {1, meta[1], meta[2]}

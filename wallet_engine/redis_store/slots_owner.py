@@ -1,0 +1,46 @@
+"""Telling the nodes of a cluster who owns slots from now on, when the partition map has moved a partition.
+
+The new owner is told first and takes a higher configuration epoch, so that its claim wins wherever the old owner's is
+still believed; the others would learn it by gossip, and are told to spare them the wait.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from wallet_engine.redis_store.topology import NodeView, connect
+
+
+def give_slots(slots: range, owner: NodeView, others: Iterable[str]) -> list[str]:
+    """Make `owner` the owner of the slots and tell the primaries at the addresses of `others`.
+
+    Returns the addresses that could not be told; gossip tells them when they are back. Raises what redis-py
+    raises when the owner does not take the slots. Nodes that are replicas now are passed over.
+    """
+    _tell(owner.address, slots, owner.node_id, claim=True)
+    untold = []
+    for address in others:
+        if address == owner.address:
+            continue
+        try:
+            _tell(address, slots, owner.node_id, claim=False)
+        except (RedisError, OSError):
+            untold.append(address)
+    return untold
+
+
+def _tell(address: str, slots: Sequence[int], node_id: str, *, claim: bool) -> None:
+    client = connect(address)
+    try:
+        role: Any = client.execute_command("ROLE")  # type: ignore[no-untyped-call]
+        if role[0] not in ("master", b"master"):
+            return
+        if claim:
+            client.execute_command("CLUSTER", "BUMPEPOCH")  # type: ignore[no-untyped-call]
+        with client.pipeline(transaction=False) as pipe:
+            for slot in slots:
+                pipe.execute_command("CLUSTER", "SETSLOT", slot, "NODE", node_id)  # type: ignore[no-untyped-call]
+            pipe.execute()
+    finally:
+        client.close()
