@@ -79,6 +79,8 @@ class Cluster:
         self._say = say
         self._keep = keep
         self._port = _free_run(shape.apis)
+        #: `host:port` of the journal's metrics.
+        self.journal_metrics = f"127.0.0.1:{free_port()}"
         self._process: subprocess.Popen[bytes] | None = None
         self._files = StateFiles(self.data_dir)
 
@@ -121,8 +123,8 @@ class Cluster:
         return found
 
     def journal_bytes(self) -> int:
-        """Size of the journal folder."""
-        return sum(path.stat().st_size for path in (self.data_dir / "journal").rglob("*") if path.is_file())
+        """Size of the journal's segments."""
+        return sum(path.stat().st_size for path in (self.data_dir / "journal").rglob("*.wal"))
 
     def open_directory(self) -> Directory:
         """The cluster's map; the caller closes it."""
@@ -170,6 +172,9 @@ class Cluster:
             f"starting {shape.shards} shards, {shape.partitions} partitions, {shape.apis} API processes"
         )
         environ = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
+        environ["WALLET_METRICS_PORT"] = self.journal_metrics.rpartition(":")[
+            2
+        ]  # only the journal has this flag
         log = self.root / "dev.log"
         with log.open("wb") as stderr:
             # A session of its own: Ctrl-C is for this process, which then stops the cluster in order.

@@ -13,7 +13,6 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
 from wallet_engine.domain.outcomes import Outcome
-from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine, now_ms
 from wallet_engine.engine.reads import Reader
@@ -21,10 +20,13 @@ from wallet_engine.routing.slots import partition_of
 from wallet_engine.service.wallet import ClusterWallet
 from wallet_engine.telemetry.metrics import Metrics
 
-#: Operations out at once while accounts are opened and funded.
-WAVE: Final = 50_000
+#: Accounts that are opened and funded together: two operations each, fewer than a partition's queue takes.
+WAVE: Final = 20_000
+WAVE_PER_PARTITION: Final = 2_000
+#: Two: one is prepared while the other is on its way.
+WAVES_OUT_MAX: Final = 2
 WAVE_S_MAX: Final = 60.0
-_CALL: Final = 10_000
+SAY_S: Final = 5.0
 #: An account's money: enough for every run, and all accounts together within the limit of `@bank`.
 FUNDS_MINOR: Final = 1_000_000_000
 #: The first account is the hot one: it may pay for all the others.
@@ -66,7 +68,7 @@ async def engine_of(cluster: Cluster) -> AsyncIterator[tuple[Engine, ClusterWall
 
 
 class _Wave:
-    """Waits for many `open_account` operations."""
+    """Waits for many operations, each of which has to take effect or to have done so."""
 
     def __init__(self, size: int) -> None:
         self.remaining = size
@@ -75,11 +77,11 @@ class _Wave:
 
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
         if outcome not in (Outcome.APPLIED, Outcome.REPEATED):
-            self.trouble = f"an account could not be opened: {outcome}"
+            self.trouble = f"an account could not be opened and funded: {outcome}"
         self._one()
 
     def failed(self, outage: Outage) -> None:
-        self.trouble = f"an account could not be opened: {outage}"
+        self.trouble = f"an account could not be opened and funded: {outage}"
         self._one()
 
     def _one(self) -> None:
@@ -88,48 +90,65 @@ class _Wave:
             self.done.set_result(None)
 
 
-async def open_accounts(engine: Engine, accounts: int, say: Say) -> None:
-    """Open them all. Raises `SetupFailed`."""
+class _Ids:
+    """Transaction ids by the partition they belong to, which is the one that remembers what `@bank` pays.
+
+    Each account is paid under an id of its own partition, so that opening and funding it is one journal entry's.
+    """
+
+    def __init__(self, partitions: int) -> None:
+        self._by_partition: list[list[str]] = [[] for _ in range(partitions)]
+
+    def take(self, partition: int) -> str:
+        ids = self._by_partition
+        while not ids[partition]:
+            transaction = fresh_transaction()
+            ids[partition_of(transaction, len(ids))].append(transaction)
+        return ids[partition].pop()
+
+
+async def fund_accounts(engine: Engine, accounts: int, say: Say) -> None:
+    """Open all accounts and pay each its money from `@bank`, in the engine's own batches. Raises `SetupFailed`."""
     partitions = engine.cluster.config.partitions
-    for start in range(0, accounts, WAVE):
-        numbers = range(start, min(start + WAVE, accounts))
-        wave = _Wave(len(numbers))
-        issued_ms = now_ms()
-        for number in numbers:
-            account = account_name(number)
-            line = f"o - {account} - 0 {CURRENCY}\n"
-            engine.submit(partition_of(account, partitions), line, wave, issued_ms)
+    size = min(WAVE, WAVE_PER_PARTITION * partitions)
+    ids = _Ids(partitions)
+    said_s = time.monotonic()
+    waves: list[_Wave] = []
+    for start in range(0, accounts, size):
+        waves.append(_send(engine, range(start, min(start + size, accounts)), accounts, ids))
+        if len(waves) == WAVES_OUT_MAX:
+            await _finish(waves.pop(0))
+        if time.monotonic() - said_s > SAY_S:
+            said_s = time.monotonic()
+            say(f"opened and funded {start:,} of {accounts:,} accounts")
+    for wave in waves:
+        await _finish(wave)
+
+
+def _send(engine: Engine, numbers: range, accounts: int, ids: _Ids) -> _Wave:
+    wave = _Wave(2 * len(numbers))
+    issued_ms = now_ms()
+    for number in numbers:
+        account = account_name(number)
+        partition = partition_of(account, engine.cluster.config.partitions)
+        funds = funds_of(number, accounts)
         try:
-            async with asyncio.timeout(WAVE_S_MAX):
-                await wave.done
-        except TimeoutError:
-            raise SetupFailed(f"{wave.remaining} accounts were not opened in {WAVE_S_MAX:.0f} s") from None
-        if wave.trouble:
-            raise SetupFailed(wave.trouble)
-        say(f"opened {numbers.stop:,} of {accounts:,} accounts")
+            engine.submit(partition, f"o - {account} - 0 {CURRENCY}\n", wave, issued_ms)
+            line = f"t {ids.take(partition)} @bank {account} {funds} {CURRENCY}\n"
+            engine.submit(partition, line, wave, issued_ms)
+        except Outage as outage:
+            raise SetupFailed(f"an account could not be opened and funded: {outage}") from None
+    return wave
 
 
-async def fund_accounts(wallet: ClusterWallet, accounts: int, say: Say) -> None:
-    """Pay every account its money from `@bank`. Raises `SetupFailed`."""
-    for start in range(0, accounts, WAVE):
-        stop = min(start + WAVE, accounts)
-        calls = [range(first, min(first + _CALL, stop)) for first in range(start, stop, _CALL)]
-        results = await asyncio.gather(
-            *(wallet.transfer_many(_funding(numbers, accounts)) for numbers in calls)
-        )
-        refused = [result for call in results for result in call if result != Outcome.APPLIED]
-        if refused:
-            raise SetupFailed(f"{len(refused)} accounts could not be funded: {refused[0]}")
-        say(f"funded {stop:,} of {accounts:,} accounts")
-
-
-def _funding(numbers: range, accounts: int) -> list[TransferCommand]:
-    return [
-        TransferCommand(
-            "@bank", account_name(number), funds_of(number, accounts), CURRENCY, fresh_transaction()
-        )
-        for number in numbers
-    ]
+async def _finish(wave: _Wave) -> None:
+    try:
+        async with asyncio.timeout(WAVE_S_MAX):
+            await wave.done
+    except TimeoutError:
+        raise SetupFailed(f"{wave.remaining} operations did not end in {WAVE_S_MAX:.0f} s") from None
+    if wave.trouble:
+        raise SetupFailed(wave.trouble)
 
 
 def fresh_transaction() -> str:

@@ -57,7 +57,7 @@ class Caller(asyncio.Protocol):
         self._on_answer = on_answer
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
-        self._sent_s = 0.0
+        self._since_s = 0.0
         self._parts: list[bytes] = []
         self._received = 0
         self._status = 0
@@ -67,12 +67,12 @@ class Caller(asyncio.Protocol):
     def __repr__(self) -> str:
         return f"<Caller {self.number} waiting={self.waiting}>"
 
-    def send(self, request: bytes) -> None:
-        """Send the next request; the one before must have been answered."""
+    def send(self, request: bytes, since_s: float) -> None:
+        """Send the next request, its latency counted from `since_s`; the one before must have been answered."""
         if self.waiting or self._transport is None:
             raise RuntimeError(f"{self!r} cannot send now")
         self.waiting = True
-        self._sent_s = time.perf_counter()
+        self._since_s = since_s
         self._transport.write(request)
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class Caller(asyncio.Protocol):
             if len(data) < end:
                 self._parts, self._received, self._end = [data], len(data), end
                 return
-        latency_s = time.perf_counter() - self._sent_s
+        latency_s = time.perf_counter() - self._since_s
         self._parts, self._end = [], 0
         self.waiting = False
         self._on_answer(self, self._status, data[self._body_start :], latency_s)

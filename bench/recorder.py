@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from bench.histogram import Histogram
+from bench.latency import Latencies
 
 #: Unexpected answers kept to be shown.
 _SHOWN_MAX: Final = 5
@@ -21,7 +21,7 @@ class Recorder:
     """Counts answers. `reset` starts the measured part and `freeze` ends it; the totals go on."""
 
     def __init__(self) -> None:
-        self.latency = Histogram()
+        self.latency = Latencies()
         self.requests = 0
         self.transfers = 0
         self.declined = 0
@@ -38,7 +38,7 @@ class Recorder:
 
     def reset(self) -> None:
         """The measured part begins now."""
-        self.latency = Histogram()
+        self.latency = Latencies()
         self.requests = self.transfers = self.declined = self.repeated = 0
 
     def freeze(self) -> Counts:

@@ -15,19 +15,19 @@ from bench.doors.base import Door
 from bench.doors.engine import EngineDoor
 from bench.doors.http import HttpDoor
 from bench.doors.script import ScriptDoor
-from bench.funding import engine_of, fund_accounts, funds_total, open_accounts
+from bench.funding import engine_of, fund_accounts, funds_total
 from bench.machine import commit, file_system, machine
 from bench.measure import Moment, usage
+from bench.pacing import BacklogFull, ClosedLoop, OpenLoop, Pacing
 from bench.recorder import Counts, Recorder
-from bench.redis_figures import RedisFigures, read_figures, read_trimmed
-from bench.report import Figures, Plan, Result
+from bench.redis_figures import RedisFigures, key_memory, read_figures
+from bench.result import Figures, Plan, Result
 from bench.ring import ring_size
+from bench.scrape import scrape, sync_count
 from bench.workload import CURRENCY, draw
 
 DOORS: Final[Mapping[str, type[Door]]] = {"http": HttpDoor, "engine": EngineDoor, "script": ScriptDoor}
 PROGRESS_S: Final = 5.0
-#: The last settles leave an engine a tenth of a second after the last answer.
-SETTLES_S: Final = 0.3
 
 
 class Refused(Exception):
@@ -40,6 +40,7 @@ class Prepared:
 
     accounts: int
     bytes_per_account: float
+    funding_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +50,19 @@ class _Reading:
     moment: Moment
     redis: RedisFigures
     journal_bytes: int
+    journal_syncs: int
     door: dict[str, float]
 
 
 async def prepare(cluster: Cluster, accounts: int, say: Say) -> Prepared:
     """Open and fund the accounts of all runs on this cluster. Raises `SetupFailed`."""
-    before = await asyncio.to_thread(read_figures, cluster)
-    async with engine_of(cluster) as (engine, wallet):
-        await open_accounts(engine, accounts, say)
-        after = await asyncio.to_thread(read_trimmed, cluster)
-        await fund_accounts(wallet, accounts, say)
-        await asyncio.sleep(SETTLES_S)
-    return Prepared(accounts, (after.memory_bytes - before.memory_bytes) / accounts)
+    began_s = time.monotonic()
+    async with engine_of(cluster) as (engine, _):
+        await fund_accounts(engine, accounts, say)
+    funding_s = time.monotonic() - began_s
+    memory = await asyncio.to_thread(key_memory, cluster)
+    say(f"opened and funded {accounts:,} accounts in {funding_s:.1f} s")
+    return Prepared(accounts, memory["balance"] / accounts, funding_s)
 
 
 async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) -> Result:
@@ -70,7 +72,9 @@ async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) ->
     pairs = draw(plan.workload, count, prepared.accounts, cluster.shape.partitions, rng)
     recorder = Recorder()
     repeats = plan.workload == "repeats"
-    door = DOORS[plan.door].make(cluster, recorder, pairs, plan.batch, plan.callers, repeats)
+    door = DOORS[plan.door].make(
+        cluster, recorder, pairs, plan.batch, plan.callers, repeats, _pacing(plan, recorder)
+    )
     del pairs
     gc.collect()
     gc.freeze()  # what was prepared lives as long as the run
@@ -80,7 +84,7 @@ async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) ->
         roles["standby"] = roles["api"]  # the API processes idle while the engine runs here
         roles["api"] = []
     roles[door.own_role] = [os.getpid()]
-    begun = await asyncio.to_thread(read_trimmed, cluster)
+    begun = await asyncio.to_thread(key_memory, cluster)
     try:
         await door.start()
         await asyncio.sleep(plan.warmup_s)
@@ -91,7 +95,7 @@ async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) ->
         await door.stop()
         gc.unfreeze()
     await asyncio.to_thread(_check, cluster, recorder, prepared.accounts)
-    ended = await asyncio.to_thread(read_trimmed, cluster)
+    ended = await asyncio.to_thread(key_memory, cluster)
     spent = usage(before.moment, after.moment, roles)
     if not counts.transfers:
         raise Refused("nothing was answered in the measured time")
@@ -104,9 +108,11 @@ async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) ->
         redis_usec=after.redis.usec_since(before.redis),
         redis_version=after.redis.version,
         journal_bytes=after.journal_bytes - before.journal_bytes,
+        journal_syncs=after.journal_syncs - before.journal_syncs,
         door={name: value - before.door.get(name, 0.0) for name, value in after.door.items()},
         bytes_per_account=prepared.bytes_per_account,
-        bytes_per_remembered=(ended.memory_bytes - begun.memory_bytes) / new if new else 0.0,
+        bytes_per_remembered=(ended["seen"] - begun["seen"]) / new if new else 0.0,
+        funding_s=prepared.funding_s,
     )
     return Result(
         plan=plan,
@@ -123,16 +129,32 @@ async def _begin(cluster: Cluster, door: Door, recorder: Recorder) -> _Reading:
     """Redis is asked first: counts, clock and CPU are read in one moment."""
     redis = await asyncio.to_thread(read_figures, cluster)
     counted = await door.figures()
+    syncs = await _syncs(cluster)
     written, moment = cluster.journal_bytes(), Moment.now()
     recorder.reset()
-    return _Reading(moment, redis, written, counted)
+    return _Reading(moment, redis, written, syncs, counted)
 
 
 async def _end(cluster: Cluster, door: Door, recorder: Recorder) -> tuple[_Reading, Counts]:
     """Redis is asked last."""
     counts, moment = recorder.freeze(), Moment.now()
-    written, counted = cluster.journal_bytes(), await door.figures()
-    return _Reading(moment, await asyncio.to_thread(read_figures, cluster), written, counted), counts
+    written, syncs, counted = cluster.journal_bytes(), await _syncs(cluster), await door.figures()
+    redis = await asyncio.to_thread(read_figures, cluster)
+    return _Reading(moment, redis, written, syncs, counted), counts
+
+
+async def _syncs(cluster: Cluster) -> int:
+    return sync_count(await asyncio.to_thread(scrape, cluster.journal_metrics))
+
+
+def _pacing(plan: Plan, recorder: Recorder) -> Pacing:
+    if plan.rate is None:
+        return ClosedLoop()
+
+    def failed(error: BacklogFull) -> None:
+        recorder.surprised(str(error))
+
+    return OpenLoop(plan.rate, Random(plan.seed + 1), failed)
 
 
 async def _watch(recorder: Recorder, seconds: float, say: Say) -> None:
@@ -140,7 +162,7 @@ async def _watch(recorder: Recorder, seconds: float, say: Say) -> None:
     while (left := began + seconds - time.perf_counter()) > 0:
         await asyncio.sleep(min(left, PROGRESS_S))
         rate = recorder.transfers / (time.perf_counter() - began)
-        say(f"{rate:,.0f} transfers/s, p50 {recorder.latency.percentile_ms(50):.1f} ms")
+        say(f"{rate:,.0f} transfers/s")
         if recorder.unexpected:
             break
 

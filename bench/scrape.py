@@ -1,4 +1,4 @@
-"""Counters of an API process, read from its /metrics."""
+"""Counters of API processes and the journal, read from their /metrics."""
 
 import urllib.request
 from collections.abc import Iterable
@@ -7,6 +7,7 @@ from typing import Final
 _TIMEOUT_S: Final = 10.0
 _CALLS: Final = "wallet_script_operations_count"
 _OPERATIONS: Final = "wallet_script_operations_sum"
+_SYNCS: Final = "wallet_journal_sync_duration_seconds_count"
 
 
 def parse_metrics(text: str) -> dict[str, float]:
@@ -26,6 +27,11 @@ def script_counters(exposition: Iterable[str]) -> dict[str, float]:
         "script_calls": sum(samples.get(_CALLS, 0.0) for samples in found),
         "operations": sum(samples.get(_OPERATIONS, 0.0) for samples in found),
     }
+
+
+def sync_count(exposition: str) -> int:
+    """How many fdatasyncs the journal has made. Raises `KeyError` when it does not say."""
+    return int(parse_metrics(exposition)[_SYNCS])
 
 
 def scrape(address: str) -> str:

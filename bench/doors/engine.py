@@ -7,6 +7,7 @@ from typing import Final
 
 from bench.cluster import Cluster
 from bench.funding import engine_of, fresh_transaction
+from bench.pacing import Pacing
 from bench.recorder import Recorder
 from bench.ring import Request, Ring, chunks, declined_of
 from bench.scrape import script_counters
@@ -55,32 +56,47 @@ class EngineDoor:
 
     own_role = "api"
 
-    def __init__(self, cluster: Cluster, recorder: Recorder, ring: Ring[list[Row]], callers: int) -> None:
+    def __init__(
+        self, cluster: Cluster, recorder: Recorder, ring: Ring[list[Row]], callers: int, pacing: Pacing
+    ) -> None:
         self._cluster = cluster
+        self._pacing = pacing
         self._recorder = recorder
         self._ring = ring
         self._callers = callers
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._parked: set[asyncio.Future[float]] = set()
         self._stack = contextlib.AsyncExitStack()
         self._engine: Engine | None = None
 
     @classmethod
     def make(
-        cls, cluster: Cluster, recorder: Recorder, pairs: list[Pair], batch: int, callers: int, repeats: bool
+        cls,
+        cluster: Cluster,
+        recorder: Recorder,
+        pairs: list[Pair],
+        batch: int,
+        callers: int,
+        repeats: bool,
+        pacing: Pacing,
     ) -> "EngineDoor":
         requests = [
             Request(rows_of(list(part)), len(part), declined_of(part)) for part in chunks(pairs, batch)
         ]
-        return cls(cluster, recorder, Ring(requests, repeats=repeats), callers)
+        return cls(cluster, recorder, Ring(requests, repeats=repeats), callers, pacing)
 
     async def start(self) -> None:
         self._engine, wallet = await self._stack.enter_async_context(engine_of(self._cluster))
         self._tasks = [asyncio.create_task(self._call(wallet)) for _ in range(self._callers)]
+        self._pacing.start()
 
     async def stop(self) -> None:
         self._stopping = True
-        _, unfinished = await asyncio.wait(self._tasks, timeout=STOP_S_MAX)
+        self._pacing.stop()
+        for turn in list(self._parked):
+            turn.cancel()
+        _, unfinished = await asyncio.wait(self._tasks, timeout=STOP_S_MAX) if self._tasks else ((), ())
         for task in unfinished:
             self._recorder.surprised("a call did not end")
             task.cancel()
@@ -95,6 +111,14 @@ class EngineDoor:
             return {}
         return script_counters([self._engine.metrics.render().decode()])
 
+    async def _turn(self) -> float:
+        """Wait for the next arrival. Cancelled when there will be none."""
+        turn: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._parked.add(turn)
+        turn.add_done_callback(self._parked.discard)
+        self._pacing.park(turn.set_result)
+        return await turn
+
     async def _call(self, wallet: ClusterWallet) -> None:
         recorder = self._recorder
         request: Request[list[Row]] | None = None
@@ -106,7 +130,9 @@ class EngineDoor:
                 commands = commands_of(request.payload, number)
             elif request is None:
                 continue
-            began_s = time.perf_counter()
+            began_s = self._pacing.take()
+            if began_s is None:
+                began_s = await self._turn()
             try:
                 if len(commands) == 1:
                     outcomes = [(await wallet.transfer(commands[0])).outcome]

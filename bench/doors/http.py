@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+from functools import partial
 from typing import Final
 
 from bench.cluster import Cluster
 from bench.http_client import Caller, connect, request_bytes
+from bench.pacing import Pacing
 from bench.recorder import Recorder
 from bench.ring import Request, Ring, chunks, declined_of
 from bench.scrape import scrape, script_counters
@@ -52,12 +54,20 @@ class HttpDoor:
     own_role = "load"
 
     def __init__(
-        self, addresses: list[str], recorder: Recorder, ring: Ring[bytes], callers: int, *, single: bool
+        self,
+        addresses: list[str],
+        recorder: Recorder,
+        ring: Ring[bytes],
+        callers: int,
+        pacing: Pacing,
+        *,
+        single: bool,
     ):
         self._addresses = addresses
         self._recorder = recorder
         self._ring = ring
         self._callers_wanted = callers
+        self._pacing = pacing
         self._single = single
         self._callers: list[Caller] = []
         #: By caller: its last request, as sent, and whether that was a repeat.
@@ -68,14 +78,21 @@ class HttpDoor:
 
     @classmethod
     def make(
-        cls, cluster: Cluster, recorder: Recorder, pairs: list[Pair], batch: int, callers: int, repeats: bool
+        cls,
+        cluster: Cluster,
+        recorder: Recorder,
+        pairs: list[Pair],
+        batch: int,
+        callers: int,
+        repeats: bool,
+        pacing: Pacing,
     ) -> "HttpDoor":
         addresses, single = cluster.api_addresses, batch == 1
         requests = [
             Request(encode(list(part), addresses[0], single=single), len(part), declined_of(part))
             for part in chunks(pairs, batch)
         ]
-        return cls(addresses, recorder, Ring(requests, repeats=repeats), callers, single=single)
+        return cls(addresses, recorder, Ring(requests, repeats=repeats), callers, pacing, single=single)
 
     async def start(self) -> None:
         addresses = self._addresses
@@ -83,12 +100,13 @@ class HttpDoor:
             await connect(addresses[number % len(addresses)], number, self._answered, self._lost)
             for number in range(self._callers_wanted)
         ]
+        self._pacing.start()
         for caller in self._callers:
-            self._waiting += 1
-            self._send(caller)
+            self._next(caller)
 
     async def stop(self) -> None:
         self._stopping = True
+        self._pacing.stop()
         if self._waiting:
             try:
                 await asyncio.wait_for(self._idle.wait(), STOP_S_MAX)
@@ -101,7 +119,15 @@ class HttpDoor:
         """Asked of the API processes, which takes some milliseconds."""
         return await asyncio.to_thread(lambda: script_counters(map(scrape, self._addresses)))
 
-    def _send(self, caller: Caller) -> None:
+    def _next(self, caller: Caller) -> None:
+        """Send when the next request is due, which may be now."""
+        since_s = self._pacing.take()
+        if since_s is None:
+            self._pacing.park(partial(self._send, caller))
+        else:
+            self._send(caller, since_s)
+
+    def _send(self, caller: Caller, since_s: float) -> None:
         drawn = self._ring.next()
         last = self._last[caller.number]
         if drawn is None and last is None:
@@ -114,7 +140,8 @@ class HttpDoor:
             assert last is not None
             request, sent, _ = last
             self._last[caller.number] = request, sent, True
-        caller.send(sent)
+        self._waiting += 1
+        caller.send(sent, since_s)
 
     def _answered(self, caller: Caller, status: int, body: bytes, latency_s: float) -> None:
         last = self._last[caller.number]
@@ -125,10 +152,9 @@ class HttpDoor:
             self._recorder.answered(latency_s, request.transfers, request.declined, repeated=repeated)
         else:
             self._recorder.surprised(f"{status} {body[:250].decode(errors='replace')}")
-        if self._stopping:
-            self._ended()
-        else:
-            self._send(caller)
+        self._ended()
+        if not self._stopping:
+            self._next(caller)
 
     def _lost(self, caller: Caller) -> None:
         if caller.waiting:
@@ -137,5 +163,5 @@ class HttpDoor:
 
     def _ended(self) -> None:
         self._waiting -= 1
-        if self._waiting == 0:
+        if self._stopping and self._waiting == 0:
             self._idle.set()

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from bench.cluster import Cluster
 from bench.doors.engine import Row, number_text, rows_of
+from bench.pacing import ClosedLoop, Pacing
 from bench.recorder import Recorder
 from bench.ring import Request, Ring, chunks, declined_of
 from bench.workload import CURRENCY, Pair
@@ -81,8 +82,19 @@ class ScriptDoor:
 
     @classmethod
     def make(
-        cls, cluster: Cluster, recorder: Recorder, pairs: list[Pair], batch: int, callers: int, repeats: bool
+        cls,
+        cluster: Cluster,
+        recorder: Recorder,
+        pairs: list[Pair],
+        batch: int,
+        callers: int,
+        repeats: bool,
+        pacing: Pacing,
     ) -> "ScriptDoor":
+        if not isinstance(pacing, ClosedLoop):
+            raise ValueError("script calls are sent when they are full, not at a rate: choose another door")
+        if repeats:
+            raise ValueError("the script door sends nothing twice: choose another door for `repeats`")
         if batch > BATCH_MAX:
             raise ValueError(f"one script call takes at most {BATCH_MAX} operations")
         requests = [

@@ -37,7 +37,7 @@ def test_an_answer_may_come_in_pieces(size: int) -> None:
     answers: list[tuple[int, bytes]] = []
     made = caller(answers)
     for _ in range(3):
-        made.send(b"request")
+        made.send(b"request", 0.0)
         for start in range(0, len(ANSWER), size):
             made.data_received(ANSWER[start : start + size])
         assert not made.waiting
@@ -46,9 +46,9 @@ def test_an_answer_may_come_in_pieces(size: int) -> None:
 
 def test_one_request_at_a_time() -> None:
     made = caller([])
-    made.send(b"request")
+    made.send(b"request", 0.0)
     with pytest.raises(RuntimeError, match="waiting=True"):
-        made.send(b"another")
+        made.send(b"another", 0.0)
 
 
 def test_header_names_have_no_case_and_a_body_may_be_empty() -> None:

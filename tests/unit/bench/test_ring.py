@@ -43,5 +43,5 @@ def test_only_the_measured_part_is_counted_but_no_surprise_is_lost() -> None:
     recorder.answered(9.0, 10, 3)
     assert counts == (2, 15, 2, 5)
     assert (recorder.total_transfers, recorder.total_repeated) == (35, 5)
-    assert recorder.latency.count == 2
+    assert len(recorder.latency) == 2
     assert (recorder.unexpected, recorder.unexpected_shown) == (1, ["early"])

@@ -3,10 +3,13 @@
 import json
 from dataclasses import replace
 
+import pytest
+
 from bench.cluster import Shape
 from bench.measure import Usage
 from bench.recorder import Counts
-from bench.report import Figures, Plan, Result, results_table, table
+from bench.result import Figures, Plan, Result, results_table, spread_table
+from bench.runs import summarise
 
 RESULT = Result(
     plan=Plan("http", "uniform", 1000, 8, 10, 3, 42),
@@ -19,12 +22,14 @@ RESULT = Result(
         usage=Usage(
             10, {"redis": 5.0, "api": 4.5, "journal": 1.0, "load": 0.5}, 1.25, 2.5, 0.1, {"java (9)": 0.1}
         ),
-        redis_usec={"evalsha": 4_000_000, "xread": 0},
+        redis_usec={"evalsha": 4_000_000},
         redis_version="7.0.15",
         journal_bytes=75_000_000,
+        journal_syncs=2_000,
         door={"operations": 1_000_000, "script_calls": 10_000},
         bytes_per_account=80.04,
         bytes_per_remembered=99.0,
+        funding_s=2.04,
     ),
     machine={"cpu": "Some CPU", "cores": 2},
     journal_file_system="ext4",
@@ -43,6 +48,10 @@ def test_the_document_has_every_figure() -> None:
     assert document["journal_bytes_per_transfer"] == 150
     assert document["operations_per_script_call"] == 100
     assert document["redis_cpu_us_per_operation"] == 5
+    assert document["fsyncs_per_transfer"] == 0.004
+    assert (document["fsyncs_per_s"], document["funding_s"]) == (200, 2)
+    assert document["textbook"][-1] == ["measured", "200,000", "10"]
+    assert (document["loop"], document["arrivals_per_s"]) == ("closed", None)
     assert document["redis_command_us_per_transfer"] == {"evalsha": 8}
     assert document["machine"]["cores"] == 2
 
@@ -54,20 +63,25 @@ def test_a_door_without_an_api_has_none_of_its_cpu() -> None:
     assert result.per_node_tps == 0  # less than a tick of CPU says nothing
 
 
+@pytest.mark.parametrize(("rate", "kept_up"), [(51.0, True), (52.0, False)])
+def test_an_overloaded_open_loop_says_so(rate: float, kept_up: bool) -> None:
+    document = replace(RESULT, plan=replace(RESULT.plan, rate=rate)).document()
+    assert document["kept_up"] is kept_up  # 50 requests a second were answered
+    assert (document["loop"], document["arrivals_per_s"]) == ("open", rate)
+
+
 def test_rows_name_what_was_measured() -> None:
-    text = results_table([RESULT, RESULT], {"prototype/s": ["58,000", ""]})
+    document = summarise([RESULT.document()])
+    text = results_table([document, document], {"aim": ["58,000", ""]})
     lines = text.splitlines()
-    assert lines[0].split()[-1] == "prototype/s"
+    assert lines[0].split()[-1] == "aim"
     assert "50,000   100,000      10.0     9.0         2.0      1.0" in lines[2]
     assert lines[2].endswith("58,000")
     assert "3 shards, 64 partitions" in text
     assert "commit abc1234" in text
 
 
-def test_numbers_stand_right_and_words_left() -> None:
-    assert table(["name", "count"], [["a", "1"], ["long name", "1,000"]]).splitlines() == [
-        "name       count",
-        "---------  -----",
-        "a              1",
-        "long name  1,000",
-    ]
+def test_several_runs_show_their_spread() -> None:
+    faster = replace(RESULT, figures=replace(RESULT.figures, seconds=5.0)).document()
+    lines = spread_table(summarise([RESULT.document(), faster])).splitlines()
+    assert lines[2].split() == ["transfers/s", "50,000.00", "75,000.00", "100,000.00"]

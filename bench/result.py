@@ -8,6 +8,11 @@ from typing import Any, Final
 from bench.cluster import Shape
 from bench.measure import Usage
 from bench.recorder import Counts
+from bench.text import table
+from bench.textbook import textbook_rows
+
+#: An open loop that answers less than this part of what arrives is overloaded.
+KEPT_UP_MIN: Final = 0.97
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +26,14 @@ class Plan:
     seconds: float
     warmup_s: float
     seed: int
+    #: Requests that arrive per second (open loop); None: every caller sends when it was answered (closed loop).
+    rate: float | None = None
 
     @property
     def name(self) -> str:
         """`http uniform 1000 x 8`"""
-        return f"{self.door} {self.workload} {self.batch} x {self.callers}"
+        arriving = "" if self.rate is None else f" at {self.rate:,.0f}/s"
+        return f"{self.door} {self.workload} {self.batch} x {self.callers}{arriving}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +48,14 @@ class Figures:
     redis_usec: Mapping[str, int]
     redis_version: str
     journal_bytes: int
+    journal_syncs: int
     #: Counters that only this door has: `operations`, `script_calls`.
     door: Mapping[str, float]
     bytes_per_account: float
+    #: Dedupe memory of both sides.
     bytes_per_remembered: float
+    #: Seconds from an empty cluster to funded accounts.
+    funding_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +83,11 @@ class Result:
         """CPU microseconds of the role's processes per transfer."""
         return per(self.figures.usage.cpu_s.get(role, 0.0) * 1e6, self.figures.counts.transfers)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> "Document":
         """The document behind `--json`."""
         f, plan, transfers = self.figures, self.plan, self.figures.counts.transfers
         document = {
+            "name": plan.name,
             "transfers_per_s": round(self.transfers_per_s, 1),
             "per_node_tps": round(self.per_node_tps),
             "cpu_us_per_transfer": {
@@ -88,10 +101,12 @@ class Result:
             "repeated": f.counts.repeated,
             "conserved": True,
             "journal_bytes_per_transfer": round(per(f.journal_bytes, transfers), 1),
-            "fdatasyncs_per_transfer": None,  # the journal process does not publish its metrics yet
+            "fsyncs_per_transfer": round(per(f.journal_syncs, transfers), 5),
+            "fsyncs_per_s": round(f.journal_syncs / f.seconds, 1),
             "redis_command_us_per_transfer": {
                 name: round(per(usec, transfers), 2) for name, usec in f.redis_usec.items() if usec
             },
+            "textbook": textbook_rows(self.per_node_tps),
             "memory_bytes_per_account": round(f.bytes_per_account, 1),
             "memory_bytes_per_remembered_transfer": round(f.bytes_per_remembered, 1),
             "steal": f.usage.steal_percent,
@@ -102,10 +117,13 @@ class Result:
             "workload": plan.workload,
             "batch": plan.batch,
             "callers": plan.callers,
+            "loop": "closed" if plan.rate is None else "open",
+            "arrivals_per_s": plan.rate,
             "seconds": round(f.seconds, 3),
             "warmup_s": plan.warmup_s,
             "seed": plan.seed,
             "accounts": self.accounts,
+            "funding_s": round(f.funding_s, 1),
             "shards": self.shape.shards,
             "partitions": self.shape.partitions,
             "apis": self.shape.apis,
@@ -116,6 +134,9 @@ class Result:
             "commit": self.commit,
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        if plan.rate is not None:
+            answered = f.counts.requests / f.seconds
+            document["kept_up"] = answered >= KEPT_UP_MIN * plan.rate
         operations = f.door.get("operations", 0.0)
         if operations:
             document["operations_per_script_call"] = round(per(operations, f.door["script_calls"]), 1)
@@ -128,65 +149,64 @@ def per(amount: float, units: float) -> float:
     return amount / units if units else 0.0
 
 
-#: Heading and value of each column.
-_COLUMNS: Final = (
-    "door",
-    "workload",
-    "batch",
-    "callers",
-    "transfers/s",
-    "per node",
-    "redis µs",
-    "api µs",
-    "journal µs",
-    "load µs",
-    "p50 ms",
-    "p99 ms",
-    "p99.9 ms",
-    "B/transfer",
-    "steal %",
-    "other cores",
+Document = dict[str, Any]
+
+_HEADINGS: Final = (
+    *("door", "workload", "batch", "callers", "transfers/s", "per node", "redis µs", "api µs", "journal µs"),
+    *(
+        "load µs",
+        "p50 ms",
+        "p90 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "B/transfer",
+        "fsyncs/s",
+        "steal %",
+        "other cores",
+    ),
 )
 
 
-def row(result: Result) -> list[str]:
-    """The cells of a result."""
-    plan, figures = result.plan, result.figures
-    latency = figures.latency_ms
-    cpu = [f"{result.cpu_us(role):.1f}" for role in ("redis", "api", "journal", "load")]
+def row(document: Document) -> list[str]:
+    """The cells of a run's document."""
+    d, latency, cpu = document, document["latency_ms"], document["cpu_us_per_transfer"]
+    arriving = "" if d["arrivals_per_s"] is None else f" at {d['arrivals_per_s']:,.0f}/s"
     return [
-        *(plan.door, plan.workload, str(plan.batch), str(plan.callers)),
-        *(f"{result.transfers_per_s:,.0f}", f"{result.per_node_tps:,.0f}", *cpu),
-        *(f"{latency[name]:.1f}" for name in ("p50", "p99", "p999")),
-        f"{per(figures.journal_bytes, figures.counts.transfers):.0f}",
-        f"{figures.usage.steal_percent:.1f}",
-        f"{figures.usage.other_cores:.2f}",
+        *(d["door"], d["workload"], str(d["batch"]), f"{d['callers']}{arriving}"),
+        *(f"{d['transfers_per_s']:,.0f}", f"{d['per_node_tps']:,.0f}"),
+        *(f"{cpu[role]:.1f}" for role in ("redis", "api", "journal", "load")),
+        *(f"{latency[name]:.1f}" for name in ("p50", "p90", "p99", "p999")),
+        *(f"{d['journal_bytes_per_transfer']:.0f}", f"{d['fsyncs_per_s']:.0f}"),
+        *(f"{d['steal']:.1f}", f"{d['other_cores']:.2f}"),
     ]
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Text in columns; what looks like a number stands right."""
-    widths = [max(len(line[i]) for line in (headings, *rows)) for i in range(len(headings))]
-    numeric = [all(not cell or cell[0].isdigit() for cell in column) for column in zip(*rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        placed = zip(cells, widths, numeric or [False] * len(widths), strict=True)
-        return "  ".join(
-            cell.rjust(width) if right else cell.ljust(width) for cell, width, right in placed
-        ).rstrip()
-
-    return "\n".join([line(headings), line(["-" * width for width in widths]), *map(line, rows)])
-
-
-def results_table(results: Sequence[Result], extra: Mapping[str, Sequence[str]] | None = None) -> str:
-    """One row per result, `extra` columns (heading -> cells) behind, and what was measured on below."""
+def results_table(documents: Sequence[Document], extra: Mapping[str, Sequence[str]] | None = None) -> str:
+    """One row per document, `extra` columns (heading -> cells) behind, and what was measured on below."""
     extra = extra or {}
-    rows = [[*row(result), *(cells[i] for cells in extra.values())] for i, result in enumerate(results)]
-    last = results[-1]
+    rows = [[*row(each), *(cells[i] for cells in extra.values())] for i, each in enumerate(documents)]
+    last = documents[-1]
+    runs = f"medians of {last['runs']} runs, " if last.get("runs", 1) > 1 else ""
     facts = (
-        f"{last.shape.shards} shards, {last.shape.partitions} partitions, {last.shape.apis} API processes, "
-        f"{last.accounts:,} accounts, Redis {last.figures.redis_version}, journal on {last.journal_file_system}\n"
-        f"{last.machine['cpu']}, {last.machine['cores']} cores (load generator included), commit {last.commit}; "
-        f"memory {last.figures.bytes_per_account:.0f} B per account; books add up in every row"
+        f"{runs}{last['shards']} shards, {last['partitions']} partitions, {last['apis']} API processes, "
+        f"{last['accounts']:,} accounts (opened and funded in {last['funding_s']:.0f} s), "
+        f"Redis {last['redis_version']}, journal on {last['journal_file_system']}\n"
+        f"{last['machine']['cpu']}, {last['machine']['cores']} cores (load generator included), "
+        f"commit {last['commit']}; memory {last['memory_bytes_per_account']:.0f} B per account, "
+        f"{last['memory_bytes_per_remembered_transfer']:.0f} B per remembered transfer; books add up in every row"
     )
-    return f"{table([*_COLUMNS, *extra], rows)}\n{facts}"
+    return f"{table([*_HEADINGS, *extra], rows)}\n{facts}"
+
+
+def spread_table(document: Document) -> str:
+    """Lowest, median and highest of several runs."""
+    spread, latency = document["spread"], document["latency_ms"]
+    lines = [("transfers/s", spread["transfers_per_s"], document["transfers_per_s"])]
+    lines += [
+        (f"{role} µs", bounds, document["cpu_us_per_transfer"][role])
+        for role, bounds in spread["cpu_us_per_transfer"].items()
+    ]
+    lines += [(f"{name} ms", bounds, latency[name]) for name, bounds in spread["latency_ms"].items()]
+    lines.append(("steal %", spread["steal"], document["steal"]))
+    rows = [[name, *(f"{x:,.2f}" for x in (low, middle, high))] for name, (low, high), middle in lines]
+    return table(["of each run", "lowest", "median", "highest"], rows)

@@ -1,0 +1,89 @@
+"""`bench run`: one measurement with everything adjustable."""
+
+from pathlib import Path
+
+import click
+
+from bench.commands import session
+from bench.commands.session import Session, shape_of, write_json
+from bench.result import Plan, results_table, spread_table
+from bench.runner import DOORS
+from bench.text import table
+from bench.textbook import TEXTBOOK_HEADINGS
+from bench.workload import WORKLOADS
+
+
+@click.command()
+@click.option(
+    "--door",
+    type=click.Choice(list(DOORS)),
+    default="http",
+    show_default=True,
+    help="Where the load is put on: HTTP, the engine in this process, or the apply script alone.",
+)
+@click.option(
+    "--workload",
+    type=click.Choice(list(WORKLOADS)),
+    default="uniform",
+    show_default=True,
+    help="; ".join(f"{name}: {text}" for name, text in WORKLOADS.items()) + ".",
+)
+@click.option(
+    "--batch", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="Transfers in a request."
+)
+@click.option(
+    "--callers",
+    type=click.IntRange(1, 10_000),
+    default=8,
+    show_default=True,
+    help="Callers, with one request out at a time each.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Requests that arrive per second (open loop, latency counted from the arrival).  "
+    "[default: closed loop, a caller sends when it was answered]",
+)
+@session.seconds_option(10.0)
+@session.warmup_option(3.0)
+@session.runs_option(1)
+@session.accounts_option
+@click.option("--shards", type=click.IntRange(1, 64), default=3, show_default=True, help="Redis primaries.")
+@click.option("--partitions", type=click.IntRange(1), default=64, show_default=True, help="A power of two.")
+@session.apis_option
+@session.embedded_option
+@click.option("--seed", type=int, help="Of the transfers' sides and amounts.  [default: random]")
+@session.folder_option
+@click.option("--keep", is_flag=True, help="Leave the data and the logs of the cluster there.")
+@session.json_option
+def run(
+    door: str,
+    workload: str,
+    batch: int,
+    callers: int,
+    rate: float | None,
+    seconds: float,
+    warmup: float,
+    runs: int,
+    accounts: int,
+    shards: int,
+    partitions: int,
+    apis: int,
+    embedded: bool,
+    seed: int | None,
+    folder: Path | None,
+    keep: bool,
+    json_file: Path | None,
+) -> None:
+    """One measurement, ending in a table; --json FILE writes all its figures."""
+    bench = Session(folder, keep=keep)
+    plan = Plan(door, workload, batch, callers, seconds, warmup, bench.seed() if seed is None else seed, rate)
+    shape = shape_of(shards, partitions, apis, embedded=embedded)
+    [document] = bench.measure(shape, accounts, [plan], runs=runs)
+    write_json(json_file, document)
+    click.echo(results_table([document]))
+    if runs > 1:
+        click.echo("\n" + spread_table(document))
+    if not document.get("kept_up", True):
+        click.echo("\nOVERLOADED: more arrives than is answered, the latencies only tell for how long")
+    click.echo("\n" + table(TEXTBOOK_HEADINGS, document["textbook"]))

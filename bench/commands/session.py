@@ -1,0 +1,151 @@
+"""What the subcommands share: a cluster for their measurements, options, and what is said and written."""
+
+import json
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import uvloop
+
+from bench.cluster import Cluster, ClusterFailed, Say, Shape, system_is_there
+from bench.funding import SetupFailed
+from bench.latency import SECONDS_MAX
+from bench.measure import ProcessReplaced
+from bench.result import Document, Plan
+from bench.runner import Prepared, Refused, measure, prepare
+from bench.runs import summarise
+from wallet_engine.domain.errors import WalletError
+from wallet_engine.telemetry.logging import configure_logging
+
+#: A command's decorator.
+Option = Callable[[Callable[..., None]], Callable[..., None]]
+
+_option = click.option
+json_option = _option(
+    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures there."
+)
+accounts_option = _option(
+    "--accounts", type=click.IntRange(2, 10**8), default=100_000, show_default=True, help="Accounts."
+)
+apis_option = _option(
+    "--apis", type=click.IntRange(1, 16), default=1, show_default=True, help="API processes."
+)
+embedded_option = _option(
+    "--embedded", is_flag=True, help="Bundled Redis, no ZooKeeper.  [default: when none is installed]"
+)
+folder_option = _option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Where data is put while it runs.  [default: the system's temporary folder]",
+)
+
+
+def seconds_option(default: float) -> Option:
+    """`--seconds`"""
+    return _option(
+        "--seconds",
+        type=click.FloatRange(0.5, SECONDS_MAX),
+        default=default,
+        show_default=True,
+        help="Measured time of each run.",
+    )
+
+
+def warmup_option(default: float) -> Option:
+    """`--warmup`"""
+    return _option(
+        "--warmup",
+        type=click.FloatRange(min=0),
+        default=default,
+        show_default=True,
+        help="Seconds before each run.",
+    )
+
+
+def runs_option(default: int) -> Option:
+    """`--runs`"""
+    return _option(
+        "--runs",
+        type=click.IntRange(1, 100),
+        default=default,
+        show_default=True,
+        help="Runs of each row on one cluster, of which the medians are reported.",
+    )
+
+
+def shape_of(shards: int, partitions: int, apis: int, *, embedded: bool) -> Shape:
+    """A cluster, embedded when nothing else is installed."""
+    return Shape(shards, partitions, apis, embedded or not system_is_there())
+
+
+class Session:
+    """Measures on clusters of its own. Ends the program with 1 when there is nothing to report, 2 for wrong usage."""
+
+    def __init__(self, folder: Path | None = None, *, keep: bool = False) -> None:
+        began_s = time.monotonic()
+        self._folder = folder
+        self._keep = keep
+        self._seed = secrets.randbits(31)
+
+        def say(text: str) -> None:
+            print(f"bench {time.monotonic() - began_s:6.1f} s  {text}", file=sys.stderr, flush=True)
+
+        self.say: Say = say
+        signal.signal(signal.SIGTERM, _terminated)
+        configure_logging("error")
+
+    def seed(self) -> int:
+        """Another one each time."""
+        self._seed += 2
+        return self._seed
+
+    def measure(self, shape: Shape, accounts: int, plans: Sequence[Plan], *, runs: int = 1) -> list[Document]:
+        """All plans on one cluster: a document for each."""
+
+        async def work(cluster: Cluster, prepared: Prepared) -> list[Document]:
+            return [await self.measure_on(cluster, prepared, plan, runs) for plan in plans]
+
+        documents: list[Document] = self.on_cluster(shape, accounts, work)
+        return documents
+
+    async def measure_on(self, cluster: Cluster, prepared: Prepared, plan: Plan, runs: int = 1) -> Document:
+        """One plan, `runs` times: the medians."""
+        return summarise([(await measure(cluster, plan, prepared, self.say)).document() for _ in range(runs)])
+
+    def on_cluster(self, shape: Shape, accounts: int, work: Callable[[Cluster, Prepared], Any]) -> Any:
+        """Have `work` (a coroutine function) done on a cluster with funded accounts, and return what it returns."""
+
+        async def prepared_work(cluster: Cluster) -> Any:
+            return await work(cluster, await prepare(cluster, accounts, self.say))
+
+        def start() -> Any:
+            with Cluster(shape, self.say, folder=self._folder, keep=self._keep) as cluster:
+                return uvloop.run(prepared_work(cluster))
+
+        return guard(start)
+
+
+def guard(work: Callable[[], Any]) -> Any:
+    """Do the work; what means that there is nothing to report ends the program, with status 1 or (usage) 2."""
+    try:
+        return work()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    except (Refused, SetupFailed, ProcessReplaced, ClusterFailed, WalletError) as error:
+        raise click.ClickException(f"no report: {error}") from None
+
+
+def write_json(path: Path | None, document: object) -> None:
+    """Write it unless there is no path."""
+    if path is not None:
+        path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

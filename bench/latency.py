@@ -1,0 +1,51 @@
+"""Latencies of a run: kept one by one while the clock runs, told by an HdrHistogram afterwards.
+
+Putting a value into the histogram takes 1.3 µs from Python, keeping it 0.05 µs, and the load generator shares its
+cores with what it measures.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from hdrh.histogram import HdrHistogram
+
+#: The histogram tells values apart up to an hour, to three digits.
+MICROS_MAX: Final = 3600 * 10**6
+DIGITS: Final = 3
+PERCENTS: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9}
+#: A run's longest measured part, which bounds what is kept: 8 bytes per request.
+SECONDS_MAX: Final = 600.0
+
+
+class Latencies:
+    """What the callers waited; `record` takes seconds."""
+
+    __slots__ = ("_seconds", "record")
+
+    def __init__(self) -> None:
+        self._seconds = array("d")
+        #: Keeps one latency, in seconds.
+        self.record = self._seconds.append
+
+    def __repr__(self) -> str:
+        return f"<Latencies count={len(self._seconds)}>"
+
+    def __len__(self) -> int:
+        return len(self._seconds)
+
+    def summary_ms(self) -> dict[str, float]:
+        """`{"p50", "p90", "p99", "p999", "max"}` in milliseconds; zeros when nothing was recorded."""
+        return summary_ms(self._seconds)
+
+
+def summary_ms(seconds: Iterable[float]) -> dict[str, float]:
+    """Percentiles as `Latencies.summary_ms` gives them."""
+    histogram = HdrHistogram(1, MICROS_MAX, DIGITS)
+    for micros, count in Counter(min(max(round(s * 1e6), 1), MICROS_MAX) for s in seconds).items():
+        histogram.record_value(micros, count)
+    if not histogram.get_total_count():
+        return {**dict.fromkeys(PERCENTS, 0.0), "max": 0.0}
+    found = {name: histogram.get_value_at_percentile(percent) for name, percent in PERCENTS.items()}
+    return {name: round(micros / 1000, 3) for name, micros in (*found.items(), ("max", histogram.max_value))}

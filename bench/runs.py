@@ -1,0 +1,45 @@
+"""Several runs of one plan: medians of all figures, and how far they spread."""
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any, Final
+
+#: Figures whose lowest and highest value are stated beside the median.
+SPREAD_OF: Final = ("transfers_per_s", "per_node_tps", "cpu_us_per_transfer", "latency_ms", "steal")
+
+
+def medians(values: Sequence[Any]) -> Any:
+    """The median of each number in documents of one shape; of all else the first."""
+    first = values[0]
+    if isinstance(first, dict):
+        return {
+            key: medians([value[key] for value in values if isinstance(value, dict) and key in value])
+            for key in first
+        }
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) < len(values):
+        return first
+    middle = median(numbers)
+    return round(middle) if all(isinstance(number, int) for number in numbers) else round(middle, 3)
+
+
+def _spread(values: Sequence[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, dict):
+        return {key: _spread([value[key] for value in values]) for key in first}
+    return [min(values), max(values)]
+
+
+def summarise(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One document for all runs: medians, `spread` (lowest and highest), and the runs themselves under `runs`."""
+    if len(documents) == 1:
+        return {**documents[0], "runs": 1}
+    summary: dict[str, Any] = medians(documents)
+    summary["runs"] = len(documents)
+    summary["spread"] = {
+        name: _spread([document[name] for document in documents])
+        for name in SPREAD_OF
+        if name in documents[0]
+    }
+    summary["each_run"] = list(documents)
+    return summary

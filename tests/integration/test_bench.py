@@ -1,0 +1,91 @@
+"""Real, short runs of the benchmark at every door, and a run whose books do not add up."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import pytest
+import uvloop
+
+from bench import ring
+from bench.cluster import Cluster, Shape
+from bench.commands.session import guard
+from bench.result import Plan
+from bench.runner import Prepared, measure, prepare
+from bench.workload import CURRENCY, account_name
+
+ACCOUNTS = 2_000
+Running = tuple[Cluster, Prepared]
+
+
+def say(text: str) -> None:
+    print(text)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    """One cluster for all tests here: two shards, 8 partitions, and funded accounts."""
+    with Cluster(Shape(2, 8, 1, embedded=False), say) as cluster:
+        yield cluster, uvloop.run(prepare(cluster, ACCOUNTS, say))
+
+
+@pytest.fixture(autouse=True)
+def _few_prepared_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Preparing them takes longer than these runs last."""
+    monkeypatch.setattr(ring, "RING_TRANSFERS", 4_000)
+    monkeypatch.setattr(ring, "RING_REQUESTS_MAX", 2_000)
+
+
+def run(running: Running, door: str, workload: str, batch: int, rate: float | None = None) -> dict[str, Any]:
+    cluster, prepared = running
+    plan = Plan(door, workload, batch, callers=4, seconds=0.7, warmup_s=0.2, seed=7, rate=rate)
+    return uvloop.run(measure(cluster, plan, prepared, say)).document()
+
+
+@pytest.mark.parametrize(
+    ("door", "workload", "batch"),
+    [("http", "declines", 50), ("http", "repeats", 1), ("engine", "zipf", 100), ("script", "across", 20)],
+)
+def test_a_closed_loop_at_every_door(running: Running, door: str, workload: str, batch: int) -> None:
+    document = run(running, door, workload, batch)
+    assert document["conserved"] is True
+    assert document["transfers"] >= document["requests"] > 0
+    assert document["cpu_us_per_transfer"]["redis"] >= 0
+    assert document["latency_ms"]["p50"] <= document["latency_ms"]["p999"]
+    assert (document["declined"] > 0) is (workload == "declines")
+    assert (document["repeated"] > 0) is (workload == "repeats")
+    # Two accounts, an id and an amount on the debit's side alone; the journal may lag behind the script door.
+    assert document["journal_bytes_per_transfer"] > (50 if door != "script" else 0)
+    assert document["fsyncs_per_transfer"] > 0
+    assert document["memory_bytes_per_account"] > 30
+    assert document["memory_bytes_per_remembered_transfer"] > 20
+
+
+@pytest.mark.parametrize("door", ["http", "engine"])
+def test_an_open_loop_sends_what_arrives(running: Running, door: str) -> None:
+    document = run(running, door, "uniform", 1, rate=100.0)
+    assert document["loop"] == "open"
+    # 70 expected in the measured time; seven standard deviations are 59.
+    assert 11 <= document["transfers"] <= 129
+    assert document["latency_ms"]["p50"] > 0
+
+
+def test_an_open_loop_at_the_script_door_is_refused(running: Running) -> None:
+    with pytest.raises(ValueError, match="choose another door"):
+        run(running, "script", "uniform", 10, rate=10.0)
+
+
+def test_books_that_do_not_add_up_are_not_reported(running: Running) -> None:
+    account = account_name(5)
+    with running[0].places() as places:
+        place = next(p for p in places if p.client.hexists(p.keys.balance(CURRENCY), account))
+        place.client.hincrby(place.keys.balance(CURRENCY), account, 1)
+        try:
+            with pytest.raises(
+                click.ClickException, match=r"no report: partition \d sums to 1 USD"
+            ) as refused:
+                guard(lambda: run(running, "http", "uniform", 10))
+        finally:
+            place.client.hincrby(place.keys.balance(CURRENCY), account, -1)
+    assert refused.value.exit_code == 1
+    assert run(running, "http", "uniform", 10)["conserved"] is True
