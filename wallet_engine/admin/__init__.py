@@ -14,6 +14,7 @@ verify        verb   verification  joins image, fold and comparison
                      comparison    the two against each other
 balance       verb   history       a balance at a past sequence number or instant
 journal       verbs  journal_info, journal_cat; `telling` puts operations into words
+protect       verb   (routing.access) who may change the tree in ZooKeeper
 audit         verb   auditing      who changed what, when and from where
 
 A verb prints and decides nothing; the modules beside it decide and print nothing.

@@ -16,6 +16,9 @@ from wallet_engine.telemetry.flags import Verb, VerbGroup
         "balance": Verb("wallet_engine.admin.balance:balance", "Show a balance, now or in the past."),
         "journal": Verb("wallet_engine.admin.journal:journal", "Look at the journal on disk: info, cat."),
         "audit": Verb("wallet_engine.admin.audit:audit", "Show who changed what, when and from where."),
+        "protect": Verb(
+            "wallet_engine.admin.protect:protect", "Restrict who may change the tree in ZooKeeper."
+        ),
         "completion": Verb("wallet_engine.admin.completion:completion", "Print a shell's completion script."),
     },
 )

@@ -1,5 +1,6 @@
 """`wallet-admin init`: write down a new cluster, after looking at every node of it."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from wallet_engine.admin.nodes import look_at_all, memory_text, slots_text
 from wallet_engine.admin.placement import PlannedShard, parse_shard, plan_shards
+from wallet_engine.admin.protect import restrict, service_credentials, service_options
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import check_settings
@@ -42,12 +44,15 @@ _HOUR_MS = 3600 * 1000
     show_default=True,
     help="Journal copies that must have an entry on disk before it is answered.",
 )
+@service_options
 def init(
     session: Session,
     shard: tuple[str, ...],
     partitions: int,
     retention_hours: int,
     journal_quorum: int,
+    service_user: str | None,
+    service_password_file: Path | None,
 ) -> None:
     """Write down a new cluster: its shards, its partitions and where each of them is.
 
@@ -59,6 +64,8 @@ def init(
     Every node must be in cluster mode and have maxmemory-policy noeviction. The plan is shown before anything
     is written (and nothing more with --dry-run); the question whether to go on is answered beforehand by --yes.
 
+    With --zookeeper-user, access to the tree is restricted from the start: see wallet-admin protect --help.
+
     A cluster can be written down once. A second init fails and changes nothing.
 
     \b
@@ -68,6 +75,7 @@ def init(
     """
     if retention_hours < 24:
         raise ConfigError(f"--retention-hours must be at least 24: {retention_hours}")
+    service = service_credentials(session, service_user, service_password_file)
     config = ClusterConfig(partitions, retention_hours * _HOUR_MS, journal_quorum)
     shards = tuple(by_name(map(parse_shard, shard)).values())
     placement = spread(partitions, [shard.name for shard in shards])
@@ -89,6 +97,8 @@ def init(
             return
         with session.change(directory, plan):
             directory.initialise(config, shards, placement)
+            if session.credentials is not None and service is not None:
+                restrict(directory, session.credentials, service)
         stored = directory.config()
         document = {"initialised": True, **_document(stored, directory.partition_map(), planned)}
     session.answer(document, lambda console: _show(console, stored, planned, "The cluster is written down"))

@@ -23,7 +23,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from wallet_engine.admin.auditing import audited
 from wallet_engine.domain.errors import WalletError
+from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, open_directory
+from wallet_engine.routing.zookeeper import Credentials
+from wallet_engine.telemetry.flags import credentials_options
 
 P = ParamSpec("P")
 
@@ -52,12 +55,13 @@ class Session:
     map_file: Path | None
     json: bool
     yes: bool
+    credentials: Credentials | None = None
     dry_run: bool = False
 
     @contextmanager
     def directory(self) -> Iterator[Directory]:
         """The directory that the flags name. Raises `ConfigError` when none, or both, are given."""
-        directory = open_directory(self.zookeeper, self.map_file)
+        directory = open_directory(self.zookeeper, self.map_file, credentials=self.credentials)
         try:
             yield directory
         finally:
@@ -91,7 +95,8 @@ class Session:
     def change(self, directory: Directory, plan: Plan) -> AbstractContextManager[None]:
         """Record the change of the block; see `audited`."""
         verb = click.get_current_context().command_path.partition(" ")[2]
-        return audited(directory, verb, plan.what)
+        user = None if self.credentials is None else self.credentials.user
+        return audited(directory, verb, plan.what, zookeeper_user=user)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -136,20 +141,24 @@ def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
         type=click.Path(path_type=Path, dir_okay=False),
         help="Local file in ZooKeeper's place (embedded mode).",
     )
+    @credentials_options
     @click.option("--json", is_flag=True, help="Print exactly one JSON document.")
     @click.option("--yes", is_flag=True, help="Ask no question.")
     @functools.wraps(verb)
     def command(
         zookeeper: str | None,
         map_file: Path | None,
+        zookeeper_user: str | None,
+        zookeeper_password_file: Path | None,
         json: bool,
         yes: bool,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
         dry_run = bool(kwargs.pop("dry_run", False))
-        session = Session(zookeeper, map_file, json, yes, dry_run)
         try:
+            credentials = read_credentials(zookeeper_user, zookeeper_password_file)
+            session = Session(zookeeper, map_file, json, yes, credentials, dry_run)
             verb(session, *args, **kwargs)
         except WalletError as error:
             if json:

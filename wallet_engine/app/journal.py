@@ -15,6 +15,7 @@ from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.recovery.keeper import ShardKeeper
+from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, on_loop, open_directory
 from wallet_engine.routing.model import JournalInfo, PartitionMap, Shard
 from wallet_engine.telemetry.logging import get_logger
@@ -40,6 +41,8 @@ log = get_logger(__name__)
 def journal(
     zookeeper: str | None,
     map_file: Path | None,
+    zookeeper_user: str | None,
+    zookeeper_password_file: Path | None,
     log_level: str,
     directory: Path,
     journal_id: str,
@@ -49,9 +52,10 @@ def journal(
 ) -> None:
     """Run one journal copy: what it has on disk is what happened."""
     check_listening(host, port)
+    credentials = read_credentials(zookeeper_user, zookeeper_password_file)
 
     async def main(stop: asyncio.Event) -> None:
-        tree = await asyncio.to_thread(open_directory, zookeeper, map_file)
+        tree = await asyncio.to_thread(open_directory, zookeeper, map_file, credentials=credentials)
         try:
             await asyncio.to_thread(tree.config)
             await asyncio.to_thread(check_nodes, tree)

@@ -15,11 +15,13 @@ import uvloop
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import check_settings
 from wallet_engine.routing.directory import Directory
+from wallet_engine.telemetry.flags import credentials_options
 from wallet_engine.telemetry.logging import configure_logging
 
 
 def directory_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`--zookeeper`, `--map-file` and `--log-level`."""
+    """`--zookeeper`, `--map-file`, the credentials for ZooKeeper, and `--log-level`."""
+    command = credentials_options(command)
     for option in (
         click.option(
             "--zookeeper", metavar="HOST:PORT,…", help="ZooKeeper ensemble that holds the partition map."

@@ -11,6 +11,7 @@ from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
 from wallet_engine.http.application import create_app
 from wallet_engine.http.server import serve_http
+from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import open_directory
 from wallet_engine.routing.model import ServiceInfo
 from wallet_engine.saga.sweeper import Sweeper
@@ -27,14 +28,22 @@ log = get_logger(__name__)
 @click.option("--port", default=8080, show_default=True, help="Port to listen on; 0 takes a free one.")
 @click.option("--service-id", help="Name of this process in ZooKeeper.  [default: made from host and pid]")
 def serve(
-    zookeeper: str | None, map_file: Path | None, log_level: str, host: str, port: int, service_id: str | None
+    zookeeper: str | None,
+    map_file: Path | None,
+    zookeeper_user: str | None,
+    zookeeper_password_file: Path | None,
+    log_level: str,
+    host: str,
+    port: int,
+    service_id: str | None,
 ) -> None:
     """Run one API process: takes transfers by HTTP, answers when they are durable."""
     check_listening(host, port)
+    credentials = read_credentials(zookeeper_user, zookeeper_password_file)
     name = service_id or default_id("api")
 
     async def main(stop: asyncio.Event) -> None:
-        directory = await asyncio.to_thread(open_directory, zookeeper, map_file)
+        directory = await asyncio.to_thread(open_directory, zookeeper, map_file, credentials=credentials)
         await asyncio.to_thread(check_nodes, directory)
         metrics = Metrics()
         engine = Engine(directory, metrics)

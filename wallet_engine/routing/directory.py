@@ -8,6 +8,7 @@
     /wallet/journals/<id>     JournalInfo, ephemeral
     /wallet/copies/<id>       a journal copy that has entries on its disk; stays when the process ends
     /wallet/locks/<name>      held locks
+    /wallet/access            readable by those whose credentials are good (`routing/access.py`)
     /wallet/audit/<number>    who changed what, when and from where (written by `wallet-admin`)
 
 Every call is synchronous and bounded, and may raise `StoreUnavailable`; from an event loop, use a thread, and
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
 from wallet_engine.domain.errors import ConfigError, Corruption, WalletError
+from wallet_engine.routing.access import check_known
 from wallet_engine.routing.file_tree import FileTree
 from wallet_engine.routing.model import (
     ClusterConfig,
@@ -52,7 +54,7 @@ from wallet_engine.routing.tree import (
     Unsubscribe,
     VersionConflict,
 )
-from wallet_engine.routing.zookeeper import SESSION_TIMEOUT_S, ZooKeeperTree
+from wallet_engine.routing.zookeeper import SESSION_TIMEOUT_S, Credentials, ZooKeeperTree
 
 logger = logging.getLogger(__name__)
 
@@ -287,15 +289,29 @@ class Directory:
 
 
 def open_directory(
-    zookeeper: str | None, map_file: Path | None, *, timeout_s: float = SESSION_TIMEOUT_S
+    zookeeper: str | None,
+    map_file: Path | None,
+    *,
+    credentials: Credentials | None = None,
+    timeout_s: float = SESSION_TIMEOUT_S,
 ) -> Directory:
     """The directory in ZooKeeper or in a local file; exactly one is given, else `ConfigError`.
 
-    `timeout_s` is ZooKeeper's session timeout, and how long the connection may take.
+    `timeout_s` is ZooKeeper's session timeout, and how long the connection may take. `ConfigError` also when the
+    tree has access control and does not know the credentials.
     """
     if zookeeper and not map_file:
-        return Directory(ZooKeeperTree(zookeeper, timeout_s))
+        tree = ZooKeeperTree(zookeeper, timeout_s, credentials=credentials)
+        try:
+            if credentials is not None:
+                check_known(tree, credentials)
+        except BaseException:
+            tree.close()
+            raise
+        return Directory(tree)
     if map_file and not zookeeper:
+        if credentials is not None:
+            raise ConfigError("--zookeeper-user says nothing about a map file: the file's own permissions do")
         return Directory(FileTree(map_file))
     raise ConfigError("give either --zookeeper host:port,… or --map-file FILE")
 

@@ -36,6 +36,10 @@ class VersionConflict(TreeError):
     """Somebody else changed the node since this version was read: read again, decide again."""
 
 
+class NotAllowed(TreeError):
+    """The store knows who may change or read this node, and it is somebody else."""
+
+
 class LockTimeout(TreeError):
     """The lock stayed with another holder; the text names the holder."""
 

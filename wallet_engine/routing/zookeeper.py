@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kazoo import exceptions as kazoo_errors
@@ -18,6 +19,7 @@ from kazoo.client import KazooClient
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import KazooState
 from kazoo.retry import KazooRetry
+from kazoo.security import ACL, CREATOR_ALL_ACL, READ_ACL_UNSAFE
 
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.tree import (
@@ -28,6 +30,7 @@ from wallet_engine.routing.tree import (
     NodeExists,
     NodeMissing,
     NodeNotEmpty,
+    NotAllowed,
     StoreUnavailable,
     TreeError,
     VersionConflict,
@@ -49,6 +52,7 @@ _ANSWERS: Final[dict[type[Exception], type[TreeError]]] = {
     kazoo_errors.NodeExistsError: NodeExists,
     kazoo_errors.BadVersionError: VersionConflict,
     kazoo_errors.NotEmptyError: NodeNotEmpty,
+    kazoo_errors.NoAuthError: NotAllowed,
     kazoo_errors.NoChildrenForEphemeralsError: TreeError,
 }
 _MEANING: Final[dict[type[TreeError], str]] = {
@@ -56,18 +60,30 @@ _MEANING: Final[dict[type[TreeError], str]] = {
     NodeExists: "exists already",
     VersionConflict: "was changed by another",
     NodeNotEmpty: "has children",
+    NotAllowed: "may not be changed like this: give --zookeeper-user and --zookeeper-password-file of a role that may",
     TreeError: "would be below an ephemeral node",
 }
 _LOST: Final = (kazoo_errors.ConnectionLoss, kazoo_errors.SessionExpiredError)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A ZooKeeper digest user: a role, not a person."""
+
+    user: str
+    password: str = field(repr=False)
 
 
 class ZooKeeperTree(WatchingTree):
     """`Tree` in the ensemble at `hosts` (`host:port,host:port` and, if wanted, `/prefix` of all paths).
 
     `timeout_s` is the session timeout asked for. Raises `ConfigError` when ZooKeeper does not answer in it.
+    With `credentials`, what is created can be read by everybody and changed by that user alone.
     """
 
-    def __init__(self, hosts: str, timeout_s: float = SESSION_TIMEOUT_S) -> None:
+    def __init__(
+        self, hosts: str, timeout_s: float = SESSION_TIMEOUT_S, *, credentials: Credentials | None = None
+    ) -> None:
         super().__init__("zookeeper-watches")
         self._hosts = hosts
         self._wait_s = min(timeout_s, ANSWER_WAIT_S_MAX)
@@ -89,6 +105,7 @@ class ZooKeeperTree(WatchingTree):
                 timeout=timeout_s,
                 connection_retry=KazooRetry(max_tries=-1, delay=0.05, max_delay=_RECONNECT_S_MAX),
                 logger=noise,
+                **({} if credentials is None else _identity(credentials)),
             )
         except ValueError:
             raise ConfigError(f"--zookeeper {hosts!r} must be host:port,host:port,…") from None
@@ -143,6 +160,10 @@ class ZooKeeperTree(WatchingTree):
         with self._own:
             self._write(path, lambda: self._client.delete_async(path, -1 if version is None else version))
             self._ephemerals.pop(path, None)
+
+    def set_acl(self, path: str, acl: list[ACL]) -> None:
+        """Replace the access control list of a node. Raises `NodeMissing`, `NotAllowed`."""
+        self._write(path, lambda: self._client.set_acls_async(check_path(path), acl))
 
     @contextmanager
     def lock(self, path: str, holder: str, *, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[HeldLock]:
@@ -334,6 +355,13 @@ class ZooKeeperTree(WatchingTree):
             raise
         except kazoo_errors.KazooException as error:
             raise StoreUnavailable(f"ZooKeeper refuses {path}: {type(error).__name__}") from None
+
+
+def _identity(credentials: Credentials) -> dict[str, Any]:
+    return {
+        "auth_data": [("digest", f"{credentials.user}:{credentials.password}")],
+        "default_acl": [*CREATOR_ALL_ACL, *READ_ACL_UNSAFE],
+    }
 
 
 class _ZooKeeperLock:

@@ -8,8 +8,9 @@ A `VerbGroup` is a click group whose
 """
 
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import click
@@ -78,6 +79,19 @@ class VerbGroup(click.Group):
                 moved = [group for group in groups if group not in ahead]
                 return [*_flat(ahead), word, *_flat(moved), *args[position + 1 :]]
         return args
+
+
+def credentials_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--zookeeper-user` and `--zookeeper-password-file`, for `routing.access.read_credentials`."""
+    command = click.option(
+        "--zookeeper-password-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="File whose first line is that user's password.",
+    )(command)
+    return click.option(
+        "--zookeeper-user", metavar="NAME", help="ZooKeeper user, where access to the tree is restricted."
+    )(command)
 
 
 @contextmanager

@@ -1,0 +1,107 @@
+"""Who may change what in ZooKeeper: two roles, each a digest user, and the access control lists for them.
+
+    SRE       changes everything; only SREs change configuration, shards, moves and audit records
+    service   changes what API and journal processes must write: registrations, locks, the list of copies, and
+              the map, because a recovery raises epochs in it
+
+Everybody may read all but `ACCESS`: no money, no customer and no secret is in the tree. `ACCESS` is the proof that
+credentials are good, since ZooKeeper itself never says that a password was wrong: only the roles can read it.
+
+A process with credentials creates nodes that belong to its role (`ZooKeeperTree`). Lists are not inherited, so
+what others created before is given to the roles by `protect`.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from kazoo.security import ACL, READ_ACL_UNSAFE, make_digest_acl
+
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.routing.tree import NodeExists, NodeMissing, NotAllowed, Tree
+from wallet_engine.routing.zookeeper import Credentials, ZooKeeperTree
+
+ACCESS: Final = "/wallet/access"
+_ROOT: Final = "/wallet"
+_MAP: Final = f"{_ROOT}/map"
+#: Folders in which services create and delete nodes.
+_SERVICE_FOLDERS: Final = tuple(f"{_ROOT}/{name}" for name in ("services", "journals", "copies", "locks"))
+_BELOW_SERVICE_FOLDERS: Final = tuple(f"{folder}/" for folder in _SERVICE_FOLDERS)
+#: Folders in which only SREs do.
+_SRE_FOLDERS: Final = tuple(f"{_ROOT}/{name}" for name in ("shards", "moves", "audit"))
+
+
+def read_credentials(user: str | None, password_file: Path | None) -> Credentials | None:
+    """None when neither is given. Raises `ConfigError` when one is missing or the file has no password."""
+    if user is None and password_file is None:
+        return None
+    if user is None or password_file is None:
+        raise ConfigError("--zookeeper-user and --zookeeper-password-file are given together or not at all")
+    if not user or ":" in user:
+        raise ConfigError(f"--zookeeper-user {user!r} must be a name without a colon")
+    try:
+        password = password_file.read_text().partition("\n")[0]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the password in {password_file}: {error}") from None
+    if not password:
+        raise ConfigError(f"the first line of {password_file} is empty, and should be the password of {user}")
+    return Credentials(user, password)
+
+
+def check_known(tree: Tree, credentials: Credentials) -> None:
+    """Raises `ConfigError` when access to the tree is restricted and these credentials are none of its roles."""
+    try:
+        tree.get(ACCESS)
+    except NotAllowed:
+        raise ConfigError(
+            f"ZooKeeper knows no user {credentials.user} with this password: "
+            f"set --zookeeper-user and --zookeeper-password-file"
+        ) from None
+
+
+def protect(tree: ZooKeeperTree, sre: Credentials, service: Credentials) -> int:
+    """Give every node under `/wallet` to the roles; the number of nodes. May be repeated, and ends what was begun.
+
+    Raises `NotAllowed` when the tree of somebody else is protected already.
+    """
+    with suppress(NodeExists):
+        tree.create(ACCESS, b"")
+    for folder in (*_SERVICE_FOLDERS, *_SRE_FOLDERS):
+        with suppress(NodeExists):
+            tree.create(folder, b"")
+    count = 0
+    for path in _below(tree, _ROOT):
+        of_service = path.startswith(_BELOW_SERVICE_FOLDERS)
+        try:
+            tree.set_acl(path, access_list(path, sre, service))
+            count += 1
+        except (NodeMissing, NotAllowed):
+            if not of_service:
+                raise
+            # It went, or its process has credentials and owns it.
+    return count
+
+
+def access_list(path: str, sre: Credentials, service: Credentials) -> list[ACL]:
+    """The list of one node, as the table above says it."""
+    all_for_sre = make_digest_acl(sre.user, sre.password, all=True)
+
+    def for_service(**permissions: bool) -> ACL:
+        return make_digest_acl(service.user, service.password, **permissions)
+
+    if path == ACCESS:
+        return [all_for_sre, for_service(read=True)]
+    if path == _MAP:
+        return [all_for_sre, for_service(read=True, write=True), *READ_ACL_UNSAFE]
+    if path in _SERVICE_FOLDERS:
+        return [all_for_sre, for_service(read=True, create=True, delete=True), *READ_ACL_UNSAFE]
+    if path.startswith(_BELOW_SERVICE_FOLDERS):
+        return [all_for_sre, for_service(all=True), *READ_ACL_UNSAFE]
+    return [all_for_sre, *READ_ACL_UNSAFE]
+
+
+def _below(tree: Tree, path: str) -> Iterator[str]:
+    for name in tree.children(path):
+        yield from _below(tree, f"{path}/{name}")
+    yield path
