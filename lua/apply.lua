@@ -9,8 +9,9 @@
 --       9 stream_entries_max       10 issued_age_ms_max
 --       replay only: 11 previous nonce  12 recorded time_ms
 -- Returns {'OK', seq, nonce, time_ms, outcomes, detail…}: seq and nonce of the newest entry, whether or not this
---       batch wrote it; detail for each repeated operation: '<idx> <outcome> <seq>.<idx> <1 if still open>' for
---       transfers and debits, '<idx> <outcome>' for credits; idx counts from 0.
+--       batch wrote it; detail for each repeated operation: '<idx> <outcome> <seq>.<idx> <opened_ms>' for transfers
+--       and debits, '<idx> <outcome>' for credits; idx counts from 0; opened_ms is the time of that entry while it
+--       stands in `open` (1 if its text is not in the stream), 0 afterwards.
 -- Refusals, nothing written: {'STATE', state} {'EPOCH', epoch} {'OWNER', id} {'WINDOW', number} {'FULL', length}
 --       {'EXPIRED', now_ms} {'CURRENCIES', list} {'MALFORMED', text}
 --
@@ -388,6 +389,7 @@ else
 end
 
 local reply = {'OK', seq, nonce, now_ms, outcomes_text}
+local opened = {} -- open entry -> its time
 for n = 1, #details do
   local i = details[n]
   local field = ids[i]
@@ -397,8 +399,16 @@ for n = 1, #details do
     reply[5 + n] = (i - 1) .. ' ' .. outcome
   else
     local outcome, entry_seq, idx = match(seen[field] or seen_before[field], '^(.)(%d+)%.(%d+) ')
-    local open = kinds[i] == 'd' and call('ZSCORE', k_open, entry_seq) and '1' or '0'
-    reply[5 + n] = (i - 1) .. ' ' .. outcome .. ' ' .. entry_seq .. '.' .. idx .. ' ' .. open
+    local opened_ms = '0'
+    if kinds[i] == 'd' and call('ZSCORE', k_open, entry_seq) then
+      opened_ms = opened[entry_seq]
+      if not opened_ms then
+        local entry = call('XRANGE', k_journal, entry_seq .. '-0', entry_seq .. '-0')[1]
+        opened_ms = entry and match(entry[2][2], '^%S+ %S+ %S+ %S+ (%d+) ') or '1'
+        opened[entry_seq] = opened_ms
+      end
+    end
+    reply[5 + n] = (i - 1) .. ' ' .. outcome .. ' ' .. entry_seq .. '.' .. idx .. ' ' .. opened_ms
   end
 end
 return reply

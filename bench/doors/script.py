@@ -18,6 +18,7 @@ from bench.pacing import ClosedLoop, Pacing
 from bench.recorder import Recorder
 from bench.ring import Request, Ring, chunks, declined_of
 from bench.workload import CURRENCY, Pair
+from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.engine.batch import Batch
 from wallet_engine.redis_store.connection import Connection
@@ -187,7 +188,8 @@ class ScriptDoor:
         queue.settles = []
         batch = Batch(partition, lines, [], time.time_ns() // 1_000_000)
         entry = self._map.partitions[partition]
-        command = batch.command(self._keys[partition], entry.epoch, 1, self._config.retention_ms, [CURRENCY])
+        keys, retention_ms = self._keys[partition], self._config.retention_ms
+        command = batch.command(keys, entry.epoch, 1, retention_ms, [CURRENCY], ISSUED_AGE_MS_MAX)
         self._in_flight += 1
         answered = partial(self._answered, batch, items, time.perf_counter())
         self._connections[entry.shard].send(command, answered)

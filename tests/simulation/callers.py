@@ -188,10 +188,10 @@ class Callers:
         for _ in range(tries):
             if payment.answer is not None or not self._may_retry(payment):
                 return
-            if not await self._once(payment) and self.rng.random() < 0.5:
+            if not await self.once(payment) and self.rng.random() < 0.5:
                 await asyncio.sleep(self.rng.random() * 0.3)
 
-    async def _once(self, payment: Payment) -> bool:
+    async def once(self, payment: Payment) -> bool:
         """Ask for the payment once; whether it has its answer."""
         command = payment.command
         answer = await self.ask(
@@ -243,7 +243,7 @@ class Callers:
             payment for payment in self.payments if payment.answer is not None and self._may_retry(payment)
         ]
         if old:
-            await self._once(self.rng.choice(old))
+            await self.once(self.rng.choice(old))
 
     async def open_another(self) -> None:
         """An account gets a currency, perhaps the first of its partition in it."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simulation import known
 from simulation.auditor import Auditor
 from simulation.directory_tree import Keeper, SimTree
 from simulation.network import Network
@@ -43,8 +42,6 @@ class Cluster:
         self.network = Network(world)
         self.network.repeat_receipts = profile.repeat_receipts
         self.auditor = Auditor(world, profile.partitions, profile.quorum, RETENTION_MS)
-        #: Debits made before are not ended by themselves (known.py).
-        self.too_old_ms = 0
         self.shards = [self._make_shard(number) for number in range(1, profile.shards + 1)]
         self.placement = spread(profile.partitions, [shard.name for shard in self.shards])
         self.journals = [
@@ -232,7 +229,6 @@ class Cluster:
     def heal(self) -> None:
         """Everything that is down comes up; nothing fails from here on."""
         self.world.note("healed")
-        self.too_old_ms = self.world.now_ms - RETENTION_MS // 2 + 5_000
         self.world.disturb_at = -1
         self.world.latency_factor = 1.0
         self.keeper.come_back()
@@ -265,10 +261,9 @@ class Cluster:
                 if p == partition and b"%d" % seq in store.get(keys.open.encode(), {})
             ]
             for seq, debit in left:
-                if not known.EXCUSED or debit.time_ms > self.too_old_ms:
-                    return f"entry {seq} of partition {partition} is open: {debit}"
+                return f"entry {seq} of partition {partition} is open: {debit}"
         for reference, debit in self.auditor.debits.items():
-            if not debit.ended and (not known.EXCUSED or debit.time_ms > self.too_old_ms):
+            if not debit.ended:
                 return f"debit {reference} is open: {debit}"
         return ""
 

@@ -47,14 +47,17 @@ def sha_of(text: bytes) -> bytes:
 
 def table(values: Sequence[Any]) -> Any:
     """A Lua table; None becomes false, as Redis hands nil to a script."""
-    return _runtime.table_from([False if value is None else value for value in values])
+    return _runtime.table_from([_lua_value(value) for value in values])
+
+
+def _lua_value(value: Any) -> Any:
+    if type(value) is list:
+        return table(value)
+    return False if value is None else value
 
 
 def _call(*args: Any) -> Any:
-    reply = _current[-1](*args)
-    if type(reply) is list:
-        return table(reply)
-    return False if reply is None else reply
+    return _lua_value(_current[-1](*args))
 
 
 _install(_call)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from simulation.directory_tree import Keeper, SimTree
 from simulation.network import Network
-from simulation.substitutes import NoMetrics
+from simulation.substitutes import HORIZONS, NoMetrics
 from simulation.world import Killed, ProcessLoop, World
 
 from wallet_engine.app import journal as journal_app
@@ -95,7 +95,7 @@ class ServiceProcess(Process):
 
     async def main(self, directory: Directory) -> None:
         self.wallet = None
-        engine = Engine(directory, NoMetrics())  # type: ignore[arg-type]
+        engine = Engine(directory, NoMetrics(), HORIZONS)  # type: ignore[arg-type]
         reader = Reader(engine)
         await engine.start()
         Sweeper(engine, reader).start()

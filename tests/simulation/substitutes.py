@@ -22,14 +22,17 @@ import wallet_engine.engine.drain
 import wallet_engine.engine.engine
 import wallet_engine.engine.lane
 import wallet_engine.engine.reads
+import wallet_engine.journal.credits
 import wallet_engine.journal.receipts_client
 import wallet_engine.journal.receipts_server
+import wallet_engine.journal.receipts_tracker
 import wallet_engine.recovery.keeper
 import wallet_engine.recovery.recover
 import wallet_engine.redis_store.connection
 import wallet_engine.routing.model
 import wallet_engine.saga.sweeper
 import wallet_engine.service.wallet
+from wallet_engine.engine.horizons import Horizons
 from wallet_engine.redis_store.topology import NodeView
 
 #: module -> constant -> value in the simulation.
@@ -42,7 +45,7 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
     },
     "engine.accumulator": {"HOLD_MS_MAX": 600},
     "engine.reads": {"HOLD_MS_MAX": 600, "_RECEIPT_TIMEOUT_S": 1.5, "_SETTLED_TIMEOUT_S": 3.0},
-    "engine.batch": {"ISSUED_AGE_MS_MAX": 8_000},
+    "journal.credits": {"CLOCK_MARGIN_MS": 2_000},
     "engine.drain": {"POLL_S": 0.8, "TRIM_S": 0.7},
     "redis_store.connection": {"REPLY_TIMEOUT_S": 2.0},
     "service.wallet": {"ANSWER_TIMEOUT_S": 3.0},
@@ -51,6 +54,7 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
 }
 #: Retention of a simulated cluster: two windows pass in some virtual seconds.
 RETENTION_MS: Final = 40_000
+HORIZONS: Final = Horizons(issued_age_ms_max=8_000)
 
 Find = Callable[[Sequence[str]], NodeView | None]
 
@@ -117,6 +121,7 @@ def surroundings(world: World, find_primary: Find, check_settings: Callable[...,
         (_module("engine.batch"), "os", nonces),
         (_module("saga.sweeper"), "random", rng),
         (_module("journal.receipts_client"), "random", rng),
+        (_module("journal.receipts_tracker"), "random", rng),
         (_module("engine.lane"), "find_primary", find_primary),
         (_module("recovery.recover"), "find_primary", find_primary),
         (_module("recovery.recover"), "check_settings", check_settings),

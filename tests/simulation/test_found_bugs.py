@@ -2,11 +2,18 @@
 
 import asyncio
 from typing import Any
+from unittest.mock import patch
 
+import pytest
 from simulation.callers import NO_REPLY
 from simulation.profile import Profile
 from simulation.redis_node import copy_store
 from simulation.run import stage
+from simulation.substitutes import RETENTION_MS
+from simulation.world import Violation
+
+from wallet_engine.engine.horizons import Horizons
+from wallet_engine.saga.sweeper import Sweeper
 
 
 def test_first_operation_of_a_partition_is_refused_at_once() -> None:
@@ -88,3 +95,74 @@ def test_idle_partitions_find_the_new_primary() -> None:
         world.run(callers.run(callers.insist(payment)), 20, "an answer")
         assert payment.answer == "+"
     assert world.violation is None
+
+
+def outlive_the_receivers_memory(*, receiver_is_frozen: bool) -> None:
+    """A payment is credited (or declined) and its entry stays open, because the sender's shard dies, for so long
+    that the receiver's partition forgets. The caller comes back all the time.
+    """
+    with stage(1, Profile(reply_lost=0.0, services=1)) as (cluster, callers):
+        world, service = cluster.world, cluster.services[0]
+        payer, payee = callers.accounts[0], callers.accounts[-1]
+        sender = cluster.shards[0].primary
+
+        def ask(make: Any) -> Any:
+            return callers.ask(make, lambda _: None)
+
+        def pass_time(seconds: float) -> None:
+            until_us = world.now_us + int(seconds * 1e6)
+            world.run(lambda: world.now_us > until_us, 60, "some time")
+
+        async def flag(action: str) -> None:
+            await ask(lambda w: w.set_flags(payee, action))
+
+        async def retry() -> None:
+            for _ in range(20):
+                await callers.once(payment)
+                await asyncio.sleep(0.3)
+
+        cluster.start()
+        world.run(callers.run(callers.open_and_fund()), 60, "setting up")
+        if receiver_is_frozen:
+            world.run(callers.run(flag("freeze")), 20, "a flag")
+        payment = callers.new_payment(payer, payee, 7, "USD")
+        with patch.object(cluster.services[0].engine, "settle", lambda *_: None):
+            world.run(callers.run(callers.insist(payment)), 20, "an answer")
+        service.kill()
+        sender.stop()
+        service.start()
+        for _ in range(2):  # two windows end at the receiver; the sender's clock of entries stands still
+            pass_time(RETENTION_MS / 1000 + 1)
+            world.run(callers.run(flag("freeze")), 20, "a flag")
+            world.run(callers.run(flag("unfreeze")), 20, "a flag")
+        sender.start({})
+        retrying = callers.run(retry())
+        pass_time(15.0)
+        world.run(retrying, 60, "the same answer")
+        assert cluster.restless() == ""
+        callers.check_balances()
+    assert world.violation is None
+
+
+@pytest.mark.parametrize("receiver_is_frozen", [False, True])
+def test_old_entries_end_as_the_receivers_journal_says(receiver_is_frozen: bool) -> None:
+    """G1, G4, G9: neither the sweeper nor a retry credits again what the receiver has forgotten."""
+    outlive_the_receivers_memory(receiver_is_frozen=receiver_is_frozen)
+
+
+def test_without_the_look_into_the_journal_an_old_credit_is_paid_twice() -> None:
+    with patch.object(Sweeper, "_is_old", lambda *_: False), pytest.raises(Violation, match=r"G[14]"):
+        outlive_the_receivers_memory(receiver_is_frozen=False)
+
+
+def test_without_the_age_in_the_repeats_answer_a_retry_pays_an_old_credit_twice() -> None:
+    with (
+        patch.object(Sweeper, "_sweep", _nothing),
+        patch.object(Horizons, "look_up_age", lambda *_: 2**53),
+        pytest.raises(Violation, match=r"G[14]"),
+    ):
+        outlive_the_receivers_memory(receiver_is_frozen=False)
+
+
+async def _nothing(*_: Any) -> None:
+    pass

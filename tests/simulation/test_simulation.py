@@ -14,7 +14,7 @@ import pytest
 from simulation.auditor import Auditor
 from simulation.profile import FAULTS, Profile
 from simulation.run import Report, run_many, run_seed
-from simulation.substitutes import PERIODS, RETENTION_MS
+from simulation.substitutes import HORIZONS, PERIODS, RETENTION_MS
 from simulation.world import Violation, World
 
 SEEDS = 80
@@ -53,7 +53,7 @@ def test_a_seed_is_one_run() -> None:
 
 def test_periods_keep_their_order() -> None:
     """What the shortened periods must keep of the real ones."""
-    issued_age_ms = PERIODS["engine.batch"]["ISSUED_AGE_MS_MAX"]
+    issued_age_ms = HORIZONS.issued_age_ms_max
     assert issued_age_ms < RETENTION_MS / 2
     assert PERIODS["saga.sweeper"]["OPEN_AGE_MS_MIN"] < RETENTION_MS / 2
     assert PERIODS["saga.sweeper"]["DRIVE_TIMEOUT_S"] * 1000 < issued_age_ms

@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from wallet_engine.app.running import check_listening, check_nodes, default_id, directory_options, run
+from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.horizons import Horizons
 from wallet_engine.engine.reads import Reader
 from wallet_engine.http.application import create_app
 from wallet_engine.http.server import serve_http
@@ -27,6 +29,19 @@ log = get_logger(__name__)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, help="Port to listen on; 0 takes a free one.")
 @click.option("--service-id", help="Name of this process in ZooKeeper.  [default: made from host and pid]")
+@click.option(
+    "--issued-age-s",
+    type=click.FloatRange(min=1),
+    default=ISSUED_AGE_MS_MAX / 1000,
+    show_default=True,
+    help="Redis refuses an operation that a stopped process held for longer.",
+)
+@click.option(
+    "--look-up-age-s",
+    type=click.FloatRange(min=0),
+    help="An interrupted transfer older than this is looked up in the journal before it is ended.  "
+    "[default: half of the retention, which is also the most]",
+)
 def serve(
     zookeeper: str | None,
     map_file: Path | None,
@@ -36,17 +51,21 @@ def serve(
     host: str,
     port: int,
     service_id: str | None,
+    issued_age_s: float,
+    look_up_age_s: float | None,
 ) -> None:
     """Run one API process: takes transfers by HTTP, answers when they are durable."""
     check_listening(host, port)
     credentials = read_credentials(zookeeper_user, zookeeper_password_file)
     name = service_id or default_id("api")
+    look_up_age_ms = None if look_up_age_s is None else int(look_up_age_s * 1000)
+    horizons = Horizons(int(issued_age_s * 1000), look_up_age_ms)
 
     async def main(stop: asyncio.Event) -> None:
         directory = await asyncio.to_thread(open_directory, zookeeper, map_file, credentials=credentials)
         await asyncio.to_thread(check_nodes, directory)
         metrics = Metrics()
-        engine = Engine(directory, metrics)
+        engine = Engine(directory, metrics, horizons)
         reader = Reader(engine)
         sweeper = Sweeper(engine, reader)
         try:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from wallet_engine.domain.errors import Outage
-from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX, STREAM_ENTRIES_MAX
+from wallet_engine.domain.limits import STREAM_ENTRIES_MAX
 from wallet_engine.redis_store.connection import pack
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
@@ -85,7 +85,13 @@ class Batch:
         return f"<Batch p={self.partition} seq={self.seq} nonce={self.nonce} operations={len(self.lines)} {state}>"
 
     def command(
-        self, keys: PartitionKeys, epoch: int, window: int, window_ms: int, currencies: Sequence[str]
+        self,
+        keys: PartitionKeys,
+        epoch: int,
+        window: int,
+        window_ms: int,
+        currencies: Sequence[str],
+        issued_age_ms_max: int,
     ) -> bytes:
         """The packed EVALSHA; KEYS and ARGV are explained at the top of `lua/apply.lua`."""
         return pack(
@@ -110,7 +116,7 @@ class Batch:
                 len(self.lines),
                 "".join(self.lines),
                 STREAM_ENTRIES_MAX,
-                ISSUED_AGE_MS_MAX,
+                issued_age_ms_max,
             )
         )
 

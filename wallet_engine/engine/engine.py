@@ -16,6 +16,7 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.engine.cluster import ClusterView
+from wallet_engine.engine.horizons import Horizons
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent, pack
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.routing.directory import Directory
@@ -70,8 +71,11 @@ _SETTLE = _Settle()
 class Engine:
     """See the module. Create and use it on one event loop."""
 
-    def __init__(self, directory: Directory, metrics: Metrics) -> None:
+    def __init__(self, directory: Directory, metrics: Metrics, horizons: Horizons | None = None) -> None:
         self.metrics = metrics
+        self.horizons = horizons or Horizons()
+        #: See `Horizons`; known once the configuration is.
+        self.look_up_age_ms = 0
         self.cluster = ClusterView(directory, on_change=self._release_all)
         self.tracker = self.cluster.tracker
         self._loop = asyncio.get_running_loop()
@@ -96,6 +100,7 @@ class Engine:
     async def start(self) -> None:
         """Connect to ZooKeeper's (or the file's) view of the cluster. Raises `ConfigError`."""
         await self.cluster.start()
+        self.look_up_age_ms = self.horizons.look_up_age(self.cluster.config.retention_ms)
         for accumulator in self.cluster.accumulators:  # until a probe has found it live
             accumulator.hold("starting", now_ms())
             self._held.add(accumulator)
@@ -178,6 +183,7 @@ class Engine:
             accumulator.window,
             self.cluster.config.retention_ms,
             accumulator.currencies_of(batch),
+            self.horizons.issued_age_ms_max,
         )
         batch.epoch = accumulator.epoch
         batch.sent_s = self._loop.time()

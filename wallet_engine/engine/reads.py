@@ -53,7 +53,20 @@ class Reader:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    async def position(self, partition: int) -> tuple[int, str]:
+        """Seq and nonce of an entry that is durable and as new as any now; (0, "") before the first."""
+        reply, _ = await self._account(partition, "@transit")
+        return reply[1], reply[2].decode() if reply[1] else ""
+
     async def account(self, partition: int, account: str) -> AccountRead:
+        reply, currencies = await self._account(partition, account)
+        status, limits = parse_flags(reply[3].decode() if reply[3] is not None else None)
+        values = zip(currencies, reply[4:], strict=True)
+        balances = {currency: int(value) for currency, value in values if value is not None}
+        return AccountRead(partition, reply[1], status, limits, balances)
+
+    async def _account(self, partition: int, account: str) -> tuple[list[Any], list[str]]:
+        """The reply of `read_account`, and the currencies of its balances."""
         accumulator = self._engine.cluster.accumulators[partition]
         currencies: list[str] = []
 
@@ -71,11 +84,7 @@ class Reader:
             )
             return (*head, accumulator.epoch, account, ",".join(currencies))
 
-        reply = await self._run(accumulator, command)
-        status, limits = parse_flags(reply[3].decode() if reply[3] is not None else None)
-        values = zip(currencies, reply[4:], strict=True)
-        balances = {currency: int(value) for currency, value in values if value is not None}
-        return AccountRead(partition, reply[1], status, limits, balances)
+        return await self._run(accumulator, command), currencies
 
     async def transfer(self, partition: int, field: str) -> TransferRead:
         accumulator = self._engine.cluster.accumulators[partition]

@@ -13,6 +13,8 @@ from wallet_engine.journal.receipts_wire import (
     Ask,
     Asks,
     CopyHello,
+    CreditsFound,
+    FindCredits,
     FromService,
     MessageBuffer,
     MessageTooLong,
@@ -130,6 +132,8 @@ class _CopyConnection(asyncio.Protocol):
                 message = decode_from_journal(body)
                 if isinstance(message, CopyHello):
                     self._greet(message)
+                elif isinstance(message, CreditsFound):
+                    self._client.tracker.credits_found(message)
                 elif self.copy is not None:
                     self._client.tracker.receipts(self.copy, message.groups)
         except (MessageTooLong, msgspec.MsgspecError):
@@ -150,6 +154,9 @@ class _CopyConnection(asyncio.Protocol):
 
     def ask(self, asks: Sequence[Ask]) -> None:
         self._send(Asks(list(asks)))
+
+    def find(self, question: FindCredits) -> None:
+        self._send(question)
 
     def recover(self, shard: str, reason: str) -> None:
         self._send(Recover(shard, reason))

@@ -2,18 +2,21 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final, Protocol, cast
 
 import msgspec
 
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.journal.chains import Position
+from wallet_engine.journal.credits import CreditSearch
 from wallet_engine.journal.receipts_wire import (
     ASKS_PER_MESSAGE_MAX,
     RECEIPTS_PER_MESSAGE_MAX,
     Ask,
     Asks,
     CopyHello,
+    FindCredits,
     MessageBuffer,
     MessageTooLong,
     ReceiptGroup,
@@ -25,10 +28,13 @@ from wallet_engine.journal.receipts_wire import (
     encode,
     notice_dead_peers,
 )
+from wallet_engine.telemetry.logging import get_logger
 
 #: What a service may leave unread. Past it the connection is dropped: it reconnects and asks.
 UNREAD_BYTES_MAX: Final = 8 * 1024 * 1024
 CONNECTIONS_MAX: Final = 1000
+
+log = get_logger(__name__)
 
 
 class Durable(Protocol):
@@ -36,6 +42,9 @@ class Durable(Protocol):
 
     @property
     def journal_id(self) -> str: ...
+
+    @property
+    def directory(self) -> Path: ...
 
     def positions(self) -> Mapping[int, Position]: ...
 
@@ -59,6 +68,8 @@ class ReceiptServer:
         self.on_written = on_written
         self.connections: set[_ServiceConnection] = set()
         self.dropped = 0
+        self.search = CreditSearch(durable)
+        self._searches: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     def __repr__(self) -> str:
@@ -81,6 +92,22 @@ class ReceiptServer:
             for connection in tuple(self.connections):
                 connection.send(message)
 
+    def find(self, question: FindCredits, send: Callable[[bytes], None]) -> None:
+        """Look credits up in the segments; `send` gets the answer, if there is one."""
+
+        async def search() -> None:
+            try:
+                found = await self.search.find(question)
+            except (WalletError, OSError) as error:
+                log.error("credits were not looked up", partition=question.partition, error=str(error))
+                return
+            if found is not None:
+                send(encode(found))
+
+        task = asyncio.get_running_loop().create_task(search(), name="credit-search")
+        self._searches.add(task)
+        task.add_done_callback(self._searches.discard)
+
     async def close(self) -> None:
         """Stop listening and end every connection."""
         if self._server is not None:
@@ -88,6 +115,7 @@ class ReceiptServer:
             for connection in tuple(self.connections):
                 connection.abort()
             await self._server.wait_closed()
+            await asyncio.gather(*self._searches, return_exceptions=True)
             self._server = None
             await asyncio.sleep(0)
 
@@ -157,6 +185,8 @@ class _ServiceConnection(asyncio.Protocol):
                     self._server.on_written(message.partitions)
                 elif isinstance(message, Asks):
                     self._answer(message.asks)
+                elif isinstance(message, FindCredits):
+                    self._server.find(message, self.send)
                 elif isinstance(message, Recover):
                     self._server.on_recover(message.shard, message.reason)
                 elif isinstance(message, ServiceHello):

@@ -4,11 +4,18 @@ A receipt is matched by nonce, never by sequence number: after a failover the sa
 another entry. A copy counts once, however often it says the same.
 """
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from typing import Final, Protocol
 
-from wallet_engine.journal.receipts_wire import ASKS_PER_MESSAGE_MAX, Ask, ReceiptGroup
+from wallet_engine.journal.receipts_wire import (
+    ASKS_PER_MESSAGE_MAX,
+    Ask,
+    CreditsFound,
+    FindCredits,
+    ReceiptGroup,
+)
 
 Callback = Callable[[], None]
 
@@ -20,6 +27,8 @@ class CopyConnection(Protocol):
     """A live connection to one journal copy."""
 
     def ask(self, asks: Sequence[Ask]) -> None: ...
+
+    def find(self, question: FindCredits) -> None: ...
 
     def recover(self, shard: str, reason: str) -> None: ...
 
@@ -62,6 +71,7 @@ class ReceiptTracker:
         self._masks: dict[str, int] = {}
         self._connections: dict[str, CopyConnection] = {}
         self._connects = 0
+        self._questions: dict[int, Callable[[CreditsFound], None]] = {}
 
     def __repr__(self) -> str:
         copies = ",".join(sorted(self._connections)) or "none"
@@ -214,6 +224,20 @@ class ReceiptTracker:
         for journal_id, connection in self._connections.items():
             if not pending.copies & self._masks[journal_id]:
                 connection.ask([(pending.partition, pending.seq, nonce)])
+
+    def find(self, question: FindCredits, callback: Callable[[CreditsFound], None]) -> None:
+        """Ask any one connected copy; `callback` gets its answer, if one comes before `forget_question`."""
+        self._questions[question.request] = callback
+        if self._connections:
+            random.choice(list(self._connections.values())).find(question)
+
+    def forget_question(self, request: int) -> None:
+        self._questions.pop(request, None)
+
+    def credits_found(self, answer: CreditsFound) -> None:
+        callback = self._questions.pop(answer.request, None)
+        if callback is not None:
+            callback(answer)
 
     def request_recovery(self, shard: str, reason: str) -> int:
         """Tell every connected copy that the shard needs recovery. Returns how many were told."""

@@ -7,11 +7,16 @@ names the message.
         ["copy", journal_id, [[partition, seq, nonce], …]]        first: who it is, all its durable positions
         ["receipts", [[partition, [nonce, …], last_seq], …]]      now durable; nonces in the order of their
         seqs
+        ["credits", request, [[p, seq, idx, outcome], …]]         the answer to "find": those that were decided
     service -> journal
         ["service", service_id]                                   first: who it is
         ["ask", [[partition, seq, nonce], …]]                     answered by receipts for those that are
         durable;
                                                                   the others are broadcast once they are
+        ["find", request, partition, seq, nonce, since_ms, [[p, seq, idx], …]]
+                                                                  which of these credits were decided in the
+                                                                  partition, since that time? Only a copy that has
+                                                                  the entry (seq, nonce) answers
         ["recover", shard, reason]                                this shard needs recovery
         ["written", [partition, …]]                               a script has just appended to these streams: a
                                                                   hint that saves polling, never a promise
@@ -35,6 +40,8 @@ UNREACHABLE_S_MAX: Final = 10
 
 _PREFIX_BYTES: Final = 4
 
+#: (partition, seq, idx) of the debit that a credit answers.
+CreditReference = tuple[int, int, int]
 #: (partition, seq, nonce)
 Ask = tuple[int, int, str]
 #: (partition, nonces in the order of their seqs, seq of the last of them)
@@ -50,12 +57,26 @@ class Receipts(msgspec.Struct, tag="receipts", array_like=True):
     groups: list[ReceiptGroup]
 
 
+class CreditsFound(msgspec.Struct, tag="credits", array_like=True):
+    request: int
+    credits: list[tuple[int, int, int, str]]
+
+
 class ServiceHello(msgspec.Struct, tag="service", array_like=True):
     service_id: str
 
 
 class Asks(msgspec.Struct, tag="ask", array_like=True):
     asks: list[Ask]
+
+
+class FindCredits(msgspec.Struct, tag="find", array_like=True):
+    request: int
+    partition: int
+    seq: int
+    nonce: str
+    since_ms: int
+    credits: list[CreditReference]
 
 
 class Recover(msgspec.Struct, tag="recover", array_like=True):
@@ -67,8 +88,8 @@ class Written(msgspec.Struct, tag="written", array_like=True):
     partitions: list[int]
 
 
-FromJournal = CopyHello | Receipts
-FromService = ServiceHello | Asks | Recover | Written
+FromJournal = CopyHello | Receipts | CreditsFound
+FromService = ServiceHello | Asks | FindCredits | Recover | Written
 
 decode_from_journal = msgspec.msgpack.Decoder[FromJournal](FromJournal).decode
 decode_from_service = msgspec.msgpack.Decoder[FromService](FromService).decode

@@ -1,7 +1,8 @@
 """Ends what a crash left open (G9): debits whose credit nobody is driving any more.
 
 An entry stands in `open` from its debit until its settle. One that stays there longer than any healthy transfer
-takes is read from the stream and its credits are driven again; the receivers' memory makes that harmless.
+takes is read from the stream and its credits are driven again; the receivers' memory makes that harmless. Of one
+so old that a receiver may have forgotten its credits, those are first looked up in the journal (`_look_up`).
 Every service sweeps; jitter keeps them from doing the same work at the same time.
 """
 
@@ -11,13 +12,14 @@ from typing import Any, Final
 
 import hiredis
 
-from wallet_engine.domain.entry import Entry, parse_entry, parse_header
+from wallet_engine.domain.entry import Entry, Operation, parse_entry, parse_header
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
+from wallet_engine.journal.receipts_wire import CreditReference, CreditsFound, FindCredits
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 from wallet_engine.routing.slots import partition_of
 from wallet_engine.saga.transfer import Call, Transfer
@@ -29,6 +31,11 @@ OPEN_AGE_MS_MIN: Final = 5_000
 #: Entries of one partition driven in one sweep.
 ENTRIES_PER_SWEEP_MAX: Final = 32
 DRIVE_TIMEOUT_S: Final = 30.0
+#: How long a journal copy may take to look old credits up; it reads its part of the journal since the debit.
+LOOK_UP_TIMEOUT_S: Final = 60.0
+
+#: Credits (partition, seq, idx of the debit) -> outcome.
+Decided = dict[CreditReference, str]
 
 log = get_logger(__name__)
 
@@ -41,6 +48,7 @@ class Sweeper:
         self._reader = reader
         self._task: asyncio.Task[None] | None = None
         self.swept = 0
+        self._request = 0
 
     def __repr__(self) -> str:
         return f"<Sweeper swept={self.swept}>"
@@ -62,8 +70,14 @@ class Sweeper:
 
     async def _sweep(self, accumulator: Accumulator) -> None:
         try:
-            for entry, now_ms in await self._stale_entries(accumulator):
-                await self._end(accumulator.partition, entry, now_ms)
+            stale = await self._stale_entries(accumulator)
+            old = [(entry, now_ms) for entry, now_ms in stale if self._is_old(entry, now_ms)]
+            decided = await self._look_up(accumulator.partition, [entry for entry, _ in old])
+            for entry, now_ms in stale:
+                if (entry, now_ms) not in old:
+                    await self._end(accumulator.partition, entry, now_ms, {})
+                elif decided is not None:
+                    await self._end(accumulator.partition, entry, now_ms, decided)
         except hiredis.ReplyError as error:
             self._engine.cluster.heed(accumulator.shard, str(error))
         except (NotSent, ConnectionLost, Outage, TimeoutError, KeyError) as error:
@@ -90,33 +104,70 @@ class Sweeper:
             age_ms = now_ms - parse_header(payload)[0].time_ms
             if age_ms < OPEN_AGE_MS_MIN:
                 break
-            if age_ms > self._engine.cluster.config.retention_ms // 2:
-                # The receiver may have forgotten the credit: driving it blindly could pay twice.
-                self._engine.metrics.sweeper_transfers.labels("too_old").inc()
-                log.error(
-                    "open entry is too old to be driven",
-                    partition=accumulator.partition,
-                    seq=seq,
-                    age_ms=age_ms,
-                )
-                continue
             stale.append((parse_entry(payload), now_ms))
         return stale
 
-    async def _end(self, partition: int, entry: Entry, now_ms: int) -> None:
+    def _is_old(self, entry: Entry, now_ms: int) -> bool:
+        return now_ms - entry.header.time_ms > self._engine.look_up_age_ms
+
+    async def _look_up(self, partition: int, entries: list[Entry]) -> Decided | None:
+        """What the receivers' journals say of the entries' credits; None when a journal copy did not say.
+
+        Each receiving partition is asked of as it stands after its entry (seq, nonce) read here, so a credit that is
+        not found was not decided before the entries' `now_ms`, and one decided since is still remembered.
+        """
+        asked: dict[int, list[CreditReference]] = {}
+        for entry in entries:
+            for idx, debit in _debits(entry):
+                q = partition_of(debit.b, self._engine.cluster.config.partitions)
+                asked.setdefault(q, []).append((partition, entry.header.seq, idx))
+        since_ms = min((entry.header.time_ms for entry in entries), default=0)
+        decided: Decided = {}
+        try:
+            for q, references in asked.items():
+                seq, nonce = await self._reader.position(q)
+                if seq:
+                    self._request += 1
+                    decided |= await self._ask(
+                        FindCredits(self._request, q, seq, nonce, since_ms, references)
+                    )
+        except (Outage, TimeoutError) as error:
+            log.warning(
+                "old credits are not known", partition=partition, entries=len(entries), error=str(error)
+            )
+            return None
+        return decided
+
+    async def _ask(self, question: FindCredits) -> Decided:
+        """Raises TimeoutError."""
+        answer: asyncio.Future[CreditsFound] = asyncio.get_running_loop().create_future()
+        self._engine.tracker.find(question, answer.set_result)
+        try:
+            async with asyncio.timeout(LOOK_UP_TIMEOUT_S):
+                found = await answer
+        finally:
+            self._engine.tracker.forget_question(question.request)
+        return {(p, seq, idx): outcome for p, seq, idx, outcome in found.credits}
+
+    async def _end(self, partition: int, entry: Entry, now_ms: int, decided: Decided) -> None:
+        """Drive the entry's credits, but do only what follows from those that are known to be `decided`."""
         header = entry.header
         await self._reader.durable(partition, header.seq, header.nonce)
-        debits = [
-            (idx, operation)
-            for idx, operation in enumerate(entry.operations)
-            if operation.kind == "d" and header.outcomes[idx] == Outcome.APPLIED
-        ]
+        debits = _debits(entry)
         call = Call(len(debits))
         partitions = self._engine.cluster.config.partitions
         for position, (idx, debit) in enumerate(debits):
             command = TransferCommand(debit.a, debit.b, debit.amount_minor, debit.currency, debit.id)
             q = partition_of(debit.b, partitions)
-            Transfer(self._engine, command, partition, q, call, position).resume(header.seq, idx, now_ms)
+            transfer = Transfer(self._engine, command, partition, q, call, position)
+            credit = decided.get((partition, header.seq, idx))
+            if credit is None:
+                transfer.resume(header.seq, idx, now_ms)
+            else:
+                log.info(
+                    "credit was found in the journal", partition=q, debit=f"{partition}.{header.seq}.{idx}"
+                )
+                transfer.conclude(header.seq, idx, credit, now_ms)
         async with asyncio.timeout(DRIVE_TIMEOUT_S):
             await call.future
         if "outcome_unknown" not in call.results:
@@ -127,3 +178,12 @@ class Sweeper:
                     "paid" if result == Outcome.APPLIED else "refunded"
                 ).inc()
             log.info("open entry ended", partition=partition, seq=header.seq, transfers=len(debits))
+
+
+def _debits(entry: Entry) -> list[tuple[int, Operation]]:
+    """The debits of the entry that were made, with their positions."""
+    return [
+        (idx, operation)
+        for idx, operation in enumerate(entry.operations)
+        if operation.kind == "d" and entry.header.outcomes[idx] == Outcome.APPLIED
+    ]

@@ -104,20 +104,27 @@ class Transfer:
         self.reference = (seq, idx)
         self._credit(issued_ms)
 
+    def conclude(self, seq: int, idx: int, credit: str, issued_ms: int) -> None:
+        """Do what follows from a credit that was decided earlier, as the receiver's journal says."""
+        self.reference = (seq, idx)
+        self._credited(credit, issued_ms)
+
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
         stage = self.stage
         if stage == _CREDIT:
-            self._credited(outcome if outcome != REPEATED else batch.detail(idx)[0], batch)
+            self._credited(outcome if outcome != REPEATED else batch.detail(idx)[0], batch.time_ms)
         elif stage == _REFUND:
             self._refunded(outcome)
         elif outcome == REPEATED:
             self.replayed = True
-            remembered, reference, is_open = batch.detail(idx)
-            if is_open == "1" and remembered == APPLIED:
+            remembered, reference, opened_ms = batch.detail(idx)
+            if opened_ms == "0" or remembered != APPLIED:
+                self._finish(remembered)
+            elif batch.time_ms - int(opened_ms) > self.engine.look_up_age_ms:
+                self._finish("outcome_unknown")  # the sweeper looks the credit up first
+            else:
                 seq, _, position = reference.partition(".")
                 self.resume(int(seq), int(position), batch.time_ms)
-            else:
-                self._finish(remembered)
         elif outcome == APPLIED and stage == _DEBIT:
             batch.unsettled += 1
             self.debit_batch = batch
@@ -138,7 +145,7 @@ class Transfer:
         line = f"c {self.p}.{seq} {self.to_account} {idx} {self.amount} {self.currency}\n"
         self._submit(self.q, line, issued_ms)
 
-    def _credited(self, outcome: str, batch: Batch) -> None:
+    def _credited(self, outcome: str, issued_ms: int) -> None:
         if outcome == APPLIED:
             self._settled()
             self._finish(outcome)
@@ -149,7 +156,7 @@ class Transfer:
         line = (
             f"r {self.transaction} {self.from_account} {seq}.{idx}.{outcome} {self.amount} {self.currency}\n"
         )
-        self._submit(self.p, line, batch.time_ms)
+        self._submit(self.p, line, issued_ms)
 
     def _refunded(self, outcome: str) -> None:
         if outcome in (APPLIED, REPEATED):

@@ -1,0 +1,102 @@
+"""What became of a credit, looked up in the segments: for debits older than the receiving partition's memory."""
+
+import asyncio
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final, Protocol
+
+from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
+from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.journal.index import read_index
+from wallet_engine.journal.reader import read
+from wallet_engine.journal.receipts_wire import CreditReference, CreditsFound, FindCredits
+from wallet_engine.journal.segments import read_seal, segment_numbers, segment_path
+
+#: Searches waiting for the one that runs; each reads a partition's part of the journal since a debit.
+SEARCHES_WAITING_MAX: Final = 64
+#: The debit's time is another node's: what the receiver's clock may be behind it.
+CLOCK_MARGIN_MS: Final = ISSUED_AGE_MS_MAX
+
+
+class Searchable(Protocol):
+    """What a search needs of a `JournalWriter`."""
+
+    @property
+    def directory(self) -> Path: ...
+
+    def holds(self, partition: int, seq: int, nonce: str) -> bool: ...
+
+
+class CreditSearch:
+    """Answers the services' questions about old credits, one at a time."""
+
+    def __init__(self, journal: Searchable) -> None:
+        self._journal = journal
+        self._one = asyncio.Lock()
+        self._waiting = 0
+
+    def __repr__(self) -> str:
+        return f"<CreditSearch waiting={self._waiting}>"
+
+    async def find(self, question: FindCredits) -> CreditsFound | None:
+        """The credits that were decided. None when this copy cannot tell: it lacks the entry named, or is busy.
+
+        Raises `WalletError` when the journal cannot be read.
+        """
+        if self._waiting >= SEARCHES_WAITING_MAX:
+            return None
+        self._waiting += 1
+        try:
+            async with self._one:
+                if not self._journal.holds(question.partition, question.seq, question.nonce):
+                    return None
+                directory, since_ms = self._journal.directory, question.since_ms - CLOCK_MARGIN_MS
+                found = await asyncio.to_thread(
+                    find_credits, directory, question.partition, since_ms, question.credits
+                )
+                return CreditsFound(
+                    question.request, [(*reference, outcome) for reference, outcome in found.items()]
+                )
+        finally:
+            self._waiting -= 1
+
+
+def find_credits(
+    directory: Path, partition: int, since_ms: int, credits: Collection[CreditReference]
+) -> dict[CreditReference, str]:
+    """The first outcome of each of these credits that was decided in the partition after `since_ms`.
+
+    Raises `Damaged`.
+    """
+    wanted = {b"%d.%d" % (p, seq): (p, seq) for p, seq, _ in credits}
+    asked = set(credits)
+    found: dict[CreditReference, str] = {}
+    for record in read(
+        directory, partitions={partition}, after={partition: _seq_before(directory, partition, since_ms)}
+    ):
+        header, operations = parse_header(record.payload)
+        for outcome, line in zip(header.outcomes, operations.split(b"\n"), strict=False):
+            if line[:2] != b"c " or outcome == Outcome.REPEATED:
+                continue
+            _, id_, _, idx, _ = line.split(b" ", 4)
+            debit = wanted.get(id_)
+            if debit is not None:
+                reference = (*debit, int(idx))
+                if reference in asked:
+                    found.setdefault(reference, outcome)
+    return found
+
+
+def _seq_before(directory: Path, partition: int, since_ms: int) -> int:
+    """A seq of the partition before which every entry is older than `since_ms`, from the segments' indexes."""
+    seq = 0
+    for number in segment_numbers(directory)[:-1]:
+        path = segment_path(directory, number)
+        index = read_index(path, read_seal(path)[2])
+        span = None if index is None else index.partitions.get(partition)
+        if span is not None:
+            if span.last_time_ms >= since_ms:
+                break
+            seq = span.last_seq
+    return seq
