@@ -13,6 +13,10 @@ verify        verb   verification  joins image, fold and comparison
                      fold          what the journal says, one pass over all partitions
                      comparison    the two against each other
 balance       verb   history       a balance at a past sequence number or instant
+account       verb                 one account, from Redis and the journal
+transfer      verb   tracing       one transfer, from Redis and the journal
+pending       verb   open_entries  open transfers and what they wait for
+freeze        verbs  service_calls asks an API process, as payment services do
 journal       verbs  journal_info, journal_cat; `telling` puts operations into words
 protect       verb   (routing.access) who may change the tree in ZooKeeper
 audit         verb   auditing      who changed what, when and from where

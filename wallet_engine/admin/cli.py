@@ -14,6 +14,13 @@ from wallet_engine.telemetry.flags import Verb, VerbGroup
         "status": Verb("wallet_engine.admin.status:status", "Show shards, partitions, journals, services."),
         "verify": Verb("wallet_engine.admin.verify:verify", "Prove that Redis holds what the journal says."),
         "balance": Verb("wallet_engine.admin.balance:balance", "Show a balance, now or in the past."),
+        "account": Verb(
+            "wallet_engine.admin.account:account", "Show an account: balances, flags, last entries."
+        ),
+        "transfer": Verb("wallet_engine.admin.transfer:transfer", "Show all that is known of one transfer."),
+        "pending": Verb("wallet_engine.admin.pending:pending", "Show open transfers and what they wait for."),
+        "freeze": Verb("wallet_engine.admin.freeze:freeze", "Stop an account from paying and receiving."),
+        "unfreeze": Verb("wallet_engine.admin.freeze:unfreeze", "Let a frozen account go on."),
         "journal": Verb("wallet_engine.admin.journal:journal", "Look at the journal on disk: info, cat."),
         "audit": Verb("wallet_engine.admin.audit:audit", "Show who changed what, when and from where."),
         "protect": Verb(

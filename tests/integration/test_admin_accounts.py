@@ -1,0 +1,115 @@
+"""`account`, `transfer`, `freeze`, `unfreeze` on the shared cluster: what was done over HTTP is what they show."""
+
+from typing import Any
+
+import pytest
+from support.dev_process import DevCluster
+from support.wallet_api import WalletApi, new_id
+from unit.admin.made import admin, answer, refusal
+
+
+@pytest.fixture
+def flags(api_cluster: DevCluster) -> list[str]:
+    return api_cluster.coordination_flags()
+
+
+def kinds(document: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(step["text"].split(" ")[0], step["outcome"]) for step in document["steps"]]
+
+
+def test_a_transfer_across_partitions_is_a_timeline(api: WalletApi, flags: list[str]) -> None:
+    ann, bob = api.account(0, "5.00"), api.account(7)
+    paid = new_id()
+    api.paid(ann, bob, "1.23", transaction_id=paid)
+    document = answer("transfer", paid.upper(), "--from", ann, *flags)
+    assert document["status"] == "paid"
+    assert kinds(document)[:2] == [("debit", "applied"), ("credit", "applied")]
+    assert [step["partition"] for step in document["steps"]][:2] == [0, 7]
+    assert (document["redis"]["outcome"], document["redis"]["to_account"]) == ("applied", bob)
+    assert document["redis"]["credit"] == "applied"
+    shown = admin("transfer", paid, "--from", ann, *flags).stdout
+    assert f"debit 1.23 USD from {ann} for {bob}" in shown
+
+
+def test_a_refused_credit_is_shown_with_its_refund(api: WalletApi, flags: list[str]) -> None:
+    ann, bob = api.account(0, "5.00"), api.account(7)
+    api.flag(bob, "freeze")
+    refused = new_id()
+    assert api.pay(ann, bob, "1.00", transaction_id=refused).status == 422
+    document = answer("transfer", refused, "--from", ann, *flags)
+    assert document["status"] == "declined: account_frozen, and refunded"
+    steps = [("debit", "applied"), ("credit", "account_frozen"), ("refund", "applied")]
+    assert kinds(document)[:3] == steps
+
+
+def test_other_transfers(api: WalletApi, flags: list[str]) -> None:
+    ann, bob = api.account(3, "5.00"), api.account(3)
+    local, poor, bank = new_id(), new_id(), new_id()
+    api.paid(ann, bob, "1.00", transaction_id=local)
+    assert api.pay(ann, bob, "100.00", transaction_id=poor).status == 422
+    api.paid("@bank", bob, "7.00", transaction_id=bank)
+    for transaction_id, payer, status in (
+        (local, ann, "paid"),
+        (poor, ann, "declined: insufficient_funds"),
+        (bank, "@bank", "paid"),
+    ):
+        document = answer("transfer", transaction_id, "--from", payer, *flags)
+        assert document["status"] == status
+        assert document["steps"]
+    unknown = answer("transfer", local, "--from", bob, *flags, status=1)
+    assert unknown["status"] == "unknown: neither Redis nor the journal has it"
+
+
+def test_an_account_with_its_last_entries(api: WalletApi, flags: list[str]) -> None:
+    ann, bob = api.account(2, "5.00", overdraft="3.00"), api.account(2)
+    api.paid(ann, bob, "1.00")
+    document = answer("account", ann, *flags)
+    assert document["status"] == "active"
+    assert document["balances"] == [{"currency": "USD", "balance": "4.00", "overdraft_limit": "3.00"}]
+    done = [operation["text"].split(" ")[0] for operation in document["last_operations"]]
+    assert done[0] == "open"
+    assert done[1] in ("transfer", "credit"), "from @bank, whose home is that of the transaction id"
+    assert done[2] == "transfer"
+    assert len(answer("account", ann, *flags, "--entries", "1")["last_operations"]) == 1
+    assert answer("account", ann, *flags, "--entries", "0")["last_operations"] == []
+    shown = admin("account", ann, *flags).stdout
+    assert f"{ann}  active" in shown
+    assert "4.00 USD, overdraft limit 3.00" in shown
+
+
+def test_freeze_and_unfreeze_go_the_way_of_every_write(api: WalletApi, flags: list[str]) -> None:
+    ann, bob = api.account(0, "5.00"), api.account(7)
+    assert answer("freeze", ann, *flags, "--dry-run")["plan"]["status"] == "active"
+    assert api.pay(ann, bob, "1.00").status == 200
+    assert answer("freeze", ann, *flags, "--yes")["status"] == "frozen"
+    assert answer("freeze", ann, *flags, "--yes")["status"] == "frozen"
+    assert api.pay(ann, bob, "1.00").status == 422
+    done = [operation["text"] for operation in answer("account", ann, *flags)["last_operations"]]
+    assert done.count(f"freeze {ann}") == 1
+    assert answer("unfreeze", ann, *flags, "--yes")["status"] == "active"
+    assert api.pay(ann, bob, "1.00").status == 200
+    records = answer("audit", *flags)["records"]
+    mine = [(r["verb"], r["state"]) for r in records if r["what"].endswith(f"account {ann}")]
+    assert mine == [("freeze", "done"), ("freeze", "done"), ("unfreeze", "done")]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("account", "nobody"), "there is no account nobody in its partition"),
+        (("account", "@bank"), "ask wallet-admin balance @bank CURRENCY"),
+        (("account", "a b"), "ACCOUNT must be 1-64 characters"),
+        (("freeze", "nobody", "--yes"), "the API answers 404 account_not_found"),
+        (("freeze", "@bank", "--yes"), "a system account: it cannot be frozen"),
+        (("transfer", "no-uuid", "--from", "ann"), "transaction_id must be a UUID"),
+        (("transfer", "22222222-2222-4222-8222-222222222222", "--from", ""), "--from must be 1-64"),
+    ],
+)
+def test_what_is_refused(flags: list[str], words: tuple[str, ...], said: str) -> None:
+    assert said in refusal(admin(*words, *flags))
+
+
+def test_nothing_is_pending_on_a_quiet_cluster(flags: list[str]) -> None:
+    document = answer("pending", "--older-than", "60", *flags)
+    assert document == {"entries": [], "shards_not_asked": []}
+    assert "0 open entries" in admin("pending", "--older-than", "60", *flags).stdout

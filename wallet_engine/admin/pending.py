@@ -1,0 +1,75 @@
+"""`wallet-admin pending`: transfers under way, their age, and what they wait for."""
+
+from typing import Any, Final
+
+import click
+from rich.console import Console
+
+from wallet_engine.admin.open_entries import OpenEntry, find_open_entries
+from wallet_engine.admin.session import Session, admin_command
+from wallet_engine.admin.survey import survey
+
+#: An entry younger than this is most likely just being paid.
+YOUNG_MS: Final = 5_000
+
+
+@click.command()
+@admin_command
+@click.option("--older-than", type=float, default=0.0, metavar="SECONDS", help="Only entries of this age.")
+def pending(session: Session, older_than: float) -> None:
+    """Show transfers that left their payer and have not ended, the oldest first, and what each waits for.
+
+    A transfer across partitions is a debit, then a credit, or a refund where the credit was refused, then a
+    settle. A healthy one takes milliseconds. What stands for over 5 seconds was interrupted, and every API
+    process looks for such once a second and ends them. What is still there after a minute waits for something
+    that is broken: the last words of its line say what.
+
+    At most 200 entries of each partition are shown.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 pending
+      wallet-admin --zookeeper zk1:2181 pending --older-than 60 --json
+    """
+    with session.directory() as directory:
+        found = survey(directory)
+    entries = [
+        entry
+        for entry in find_open_entries(found)
+        if entry.age_ms is None or entry.age_ms >= older_than * 1000
+    ]
+    silent = sorted({p.shard for p in found.partitions if p.state == "unreachable"})
+    document = {"entries": [entry_document(entry) for entry in entries], "shards_not_asked": silent}
+    session.answer(document, lambda console: _show(console, entries, silent))
+
+
+def entry_document(entry: OpenEntry) -> dict[str, Any]:
+    """An open entry for `--json`."""
+    return {
+        "partition": entry.partition,
+        "seq": entry.seq,
+        "age_ms": entry.age_ms,
+        "transfers": [transfer.document() for transfer in entry.transfers],
+    }
+
+
+def _show(console: Console, entries: list[OpenEntry], silent: list[str]) -> None:
+    for entry in entries:
+        if entry.age_ms is None:
+            console.print(
+                f"partition {entry.partition} seq {entry.seq}: not in the stream; a recovery restores it",
+                soft_wrap=True,
+            )
+            continue
+        for transfer in entry.transfers:
+            o = transfer.document()
+            console.print(
+                f"{entry.age_ms / 1000:8.1f} s  {o['transaction_id']}  {o['amount']} {o['currency']} "
+                f"from {o['from_account']} to {o['to_account']}  (partition {entry.partition} seq {entry.seq})  "
+                f"waits for {transfer.waits_for}",
+                soft_wrap=True,
+            )
+    for shard in silent:
+        console.print(f"! shard {shard} was not asked: it does not answer", style="bold")
+    stuck = sum(entry.age_ms is None or entry.age_ms > YOUNG_MS for entry in entries)
+    console.print(f"{len(entries)} open entries, {stuck} of them older than {YOUNG_MS // 1000} s")

@@ -1,0 +1,180 @@
+"""Everything that is known of one transfer: what Redis remembers, and its entries in the journal as a timeline."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from wallet_engine.admin.history import time_text
+from wallet_engine.admin.open_entries import credit_outcome, remembered
+from wallet_engine.admin.survey import Survey
+from wallet_engine.admin.telling import operation_text, outcome_text
+from wallet_engine.domain.entry import Operation, parse_entry
+from wallet_engine.domain.ids import is_system, pack_transaction_id
+from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.journal.reader import read
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.topology import connect
+from wallet_engine.routing.slots import partition_of, tag_of
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operation of the transfer that is in the journal."""
+
+    time_ms: int
+    partition: int
+    seq: int
+    idx: int
+    operation: Operation
+    outcome: str
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "time": time_text(self.time_ms),
+            "partition": self.partition,
+            "seq": self.seq,
+            "text": operation_text(self.operation),
+            "outcome": outcome_text(self.outcome),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What Redis holds: `outcome` of the answer, where its entry is, and what the receiver remembers of the credit."""
+
+    outcome: str
+    seq: int
+    idx: int
+    to_account: str
+    open: bool
+    credit: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """`redis` is None when it does not remember the transfer, or `redis_trouble` says why it could not be asked."""
+
+    transaction_id: str
+    from_account: str
+    partition: int
+    redis: Remembered | None
+    redis_trouble: str
+    #: None without a journal to read.
+    steps: tuple[Step, ...] | None
+
+    @property
+    def status(self) -> str:
+        """One sentence: paid, declined and why, pending and for what, or unknown."""
+        steps = {step.operation.kind: step for step in self.steps or ()}
+        first = steps.get("t") or steps.get("d")
+        redis = self.redis
+        outcome = first.outcome if first is not None else None if redis is None else redis.outcome
+        if outcome is None:
+            return "unknown: neither Redis nor the journal has it"
+        if "r" in steps:
+            return f"declined: {outcome_text(steps['r'].operation.b.split('.')[2])}, and refunded"
+        if outcome != Outcome.APPLIED:
+            return f"declined: {outcome_text(outcome)}"
+        if "t" in steps or "s" in steps or (first is None and redis is not None and not redis.open):
+            return "paid"
+        credit = steps["c"].outcome if "c" in steps else None if redis is None else redis.credit
+        if credit is None:
+            return "pending: the money has left the payer, the credit is to come"
+        if credit == Outcome.APPLIED:
+            return "paid"
+        return f"pending: the credit was refused ({outcome_text(credit)}), the refund is to come"
+
+
+def trace(found: Survey, journal: Path | None, transaction_id: str, from_account: str) -> Trace:
+    """`transaction_id` is canonical. Raises `Damaged` when the journal is."""
+    count = found.config.partitions
+    packed = pack_transaction_id(transaction_id)
+    home = partition_of(packed if is_system(from_account) else from_account, count)
+    redis, trouble = _remembered(found, home, packed, from_account)
+    steps = None
+    if journal is not None:
+        seq = 0 if redis is None else redis.seq
+        steps = tuple(_steps_in_journal(journal, count, home, packed, from_account, seq))
+    return Trace(transaction_id, from_account, home, redis, trouble, steps)
+
+
+def _remembered(found: Survey, home: int, packed: str, from_account: str) -> tuple[Remembered | None, str]:
+    """What Redis holds, or why it could not be asked."""
+    count = found.config.partitions
+    try:
+        with _client(found, home) as client:
+            keys = PartitionKeys(tag_of(home, count))
+            records = remembered(client, keys, f"{from_account} {packed}")
+            if not records:
+                return None, ""
+            reference, to_account, *_ = records[0][1:].split(" ")
+            seq, _, idx = reference.partition(".")
+            is_open = client.zscore(keys.open, seq) is not None
+        to_partition = home if is_system(to_account) else partition_of(to_account, count)
+        credit = None
+        if to_partition != home:
+            with _client(found, to_partition) as client:
+                keys = PartitionKeys(tag_of(to_partition, count))
+                credit = credit_outcome("".join(remembered(client, keys, f"{home}.{seq}")), int(idx))
+    except (RedisError, OSError) as error:
+        return None, " ".join(str(error).split()) or type(error).__name__
+    return Remembered(records[0][0], int(seq), int(idx), to_account, is_open, credit), ""
+
+
+def _client(found: Survey, partition: int) -> Any:
+    shard = found.partitions[partition].shard
+    state = next((state for state in found.shards if state.shard.name == shard), None)
+    if state is None or state.primary is None:
+        raise OSError(f"shard {shard} has no primary that answers")
+    return connect(state.primary.address)
+
+
+def _steps_in_journal(
+    directory: Path, partitions: int, home: int, packed: str, payer: str, seq: int
+) -> list[Step]:
+    """In the order of their times. `seq` is that of the debit, 0 when it is not known.
+
+    Two passes: the payer's partition up to the settle, then the receiver's up to the credit.
+    """
+    found: list[Step] = []
+    debit: Step | None = None
+    for step in _read_steps(directory, home, seq - 1, packed):
+        mine = step.operation.id == packed and step.operation.a == payer and step.operation.kind in "tdr"
+        if mine and step.outcome not in (Outcome.REPEATED, Outcome.CONFLICT):
+            found.append(step)
+            if step.operation.kind == "d" and step.outcome == Outcome.APPLIED:
+                debit = step
+                break
+            if step.operation.kind in "td":
+                break
+    if debit is None:
+        return found
+    for step in _read_steps(directory, home, debit.seq, packed, f"\ns {debit.seq} "):
+        refund = step.operation.kind == "r" and step.operation.id == packed and step.operation.a == payer
+        settle = step.operation.kind == "s" and step.operation.id == str(debit.seq)
+        if (refund or settle) and step.outcome == Outcome.APPLIED:
+            found.append(step)
+        if settle:
+            break
+    reference = f"{home}.{debit.seq}"
+    for step in _read_steps(directory, partition_of(debit.operation.b, partitions), 0, f"c {reference} "):
+        operation = step.operation
+        decided = step.outcome != Outcome.REPEATED
+        if operation.kind == "c" and (operation.id, operation.b) == (reference, str(debit.idx)) and decided:
+            found.append(step)
+            break
+    return sorted(found, key=lambda step: step.time_ms)
+
+
+def _read_steps(directory: Path, partition: int, after: int, *texts: str) -> Iterator[Step]:
+    """The operations of the partition's entries that hold one of the texts."""
+    needles = [text.encode() for text in texts]
+    for record in read(directory, partitions={partition}, after={partition: max(0, after)}):
+        if any(needle in record.payload for needle in needles):
+            entry = parse_entry(record.payload)
+            header = entry.header
+            for idx, (operation, outcome) in enumerate(zip(entry.operations, header.outcomes, strict=True)):
+                yield Step(header.time_ms, partition, header.seq, idx, operation, outcome)
