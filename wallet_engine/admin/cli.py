@@ -22,6 +22,12 @@ from wallet_engine.telemetry.flags import Verb, VerbGroup
         "freeze": Verb("wallet_engine.admin.freeze:freeze", "Stop an account from paying and receiving."),
         "unfreeze": Verb("wallet_engine.admin.freeze:unfreeze", "Let a frozen account go on."),
         "journal": Verb("wallet_engine.admin.journal:journal", "Look at the journal on disk: info, cat."),
+        "move": Verb("wallet_engine.admin.moving.verbs:move", "Move a partition while payments go on."),
+        "drain": Verb("wallet_engine.admin.moving.verbs:drain", "Move every partition away from a shard."),
+        "rebalance": Verb("wallet_engine.admin.moving.verbs:rebalance", "Even the shards out."),
+        "moves": Verb("wallet_engine.admin.moving.verbs:moves", "List the moves in progress."),
+        "resume": Verb("wallet_engine.admin.moving.verbs:resume", "Go on with an interrupted move."),
+        "abort": Verb("wallet_engine.admin.moving.verbs:abort", "Undo a move that has not switched."),
         "audit": Verb("wallet_engine.admin.audit:audit", "Show who changed what, when and from where."),
         "protect": Verb(
             "wallet_engine.admin.protect:protect", "Restrict who may change the tree in ZooKeeper."

@@ -1,0 +1,248 @@
+"""The copy of one partition: while it serves, and what is left when it is frozen.
+
+Everything is read from the source in bounded pieces while it changes. What changes is told by the partition's own
+stream: each entry names the fields it may have touched (`touched.py`), and those are read again. So at any moment
+every field on the target is equal to the source's or is in `_dirty`, and a freeze has to bring over `_dirty` alone.
+
+That the two sides are equal is not concluded but compared, field by field: all of them while the partition serves
+(`verify`), those touched since then in the freeze (`finish`). Two digests are kept, of what was read from the source
+and of what was read back from the target: the sum of a hash of every field with its value. A sum, because a
+changed field then costs one subtraction and one addition, whatever the number of fields.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from wallet_engine.admin.moving.sides import Source, Target
+from wallet_engine.admin.moving.touched import Field, touched_fields
+from wallet_engine.admin.moving.wire import Command, Setback
+from wallet_engine.domain.entry import parse_entry
+from wallet_engine.domain.errors import Corruption
+
+#: Fields read or written by one command: half a millisecond of either node.
+FIELDS_PER_CALL: Final = 500
+#: Entries fetched from the stream at a time; one holds up to 400 operations.
+ENTRIES_PER_CALL: Final = 32
+#: Small enough for a freeze: one command for each hash.
+DIRTY_MAX: Final = 400
+#: Fields touched while the rest was compared; past it the copy cannot keep up.
+DIRTY_FIELDS_MAX: Final = 2_000_000
+CATCH_UP_ROUNDS_MAX: Final = 50
+
+_HASHES: Final = (b"balance:", b"seen:", b"flags")
+_MODULUS: Final = 1 << 128
+
+
+class Copy:
+    """One attempt at one partition. Any failure ends it; the next begins from nothing.
+
+    `progress(fields)` is called as fields are copied and compared.
+    """
+
+    def __init__(self, source: Source, target: Target, progress: Callable[[int], object]) -> None:
+        self._source = source
+        self._target = target
+        self._progress = progress
+        meta = source.meta()
+        if meta.get("state") != "live" or meta.get("epoch") != str(source.epoch):
+            raise Setback(f"the partition is not live under epoch {source.epoch}")
+        self._window = meta["window"]
+        #: The newest entry whose fields are copied or dirty. Those up to the first were there before any scan.
+        self.seq = self._begun_seq = int(meta["seq"])
+        self._stream_id = b"-"
+        self._dirty: set[Field] = set()
+        self._verified = False
+        #: Source values, hashed, of fields that differed when all were compared.
+        self._differing: dict[Field, int] = {}
+        self._digests = [0, 0]
+
+    def __repr__(self) -> str:
+        return f"<Copy {self._source!r} -> {self._target!r} seq={self.seq} dirty={len(self._dirty)}>"
+
+    @property
+    def digests(self) -> tuple[str, str]:
+        """Of every balance, flag and dedupe answer: as read from the source, as read back from the target."""
+        source, target = (digest % _MODULUS for digest in self._digests)
+        return f"{source:032x}", f"{target:032x}"
+
+    def copy(self) -> None:
+        """Bring everything over, while the source changes."""
+        for kind in self._hashes():
+            for pairs in self._scan(kind):
+                self._target.write([("HSET", self._target.key(kind), *pairs)])
+                self._progress(len(pairs) // 2)
+                self.follow()
+        self.catch_up()
+
+    def verify(self) -> None:
+        """Compare every field on both sides, while the source changes and the target does not."""
+        self._verified = True
+        for kind in self._hashes():
+            for pairs in self._scan(kind):
+                names, values = pairs[::2], pairs[1::2]
+                [found] = self._target.read(("HMGET", self._target.key(kind), *names))
+                for name, value, copied in zip(names, values, found, strict=True):
+                    hashed = _hash(kind, name, value)
+                    self._digests[0] += hashed
+                    self._digests[1] += hashed if copied == value else _hash(kind, name, copied)
+                    if copied != value:
+                        self._differing[kind, name] = hashed
+                self._progress(len(names))
+                self.follow()
+        self.follow()
+        self._explain(self._differing)
+        self.catch_up()
+
+    def follow(self) -> None:
+        """Read the stream on, and put what its entries touched on the list."""
+        while True:
+            start = b"-" if self._stream_id == b"-" else b"(" + self._stream_id
+            words = ("XRANGE", self._source.keys.journal, start, "+", "COUNT", ENTRIES_PER_CALL)
+            found = self._source.wire.call(*words)
+            for entry_id, fields in found:
+                self._take(int(entry_id.partition(b"-")[0]), fields[1])
+            if found:
+                key = self._target.keys.journal
+                self._target.write([("XADD", key, entry_id, *fields) for entry_id, fields in found])
+                self._stream_id = found[-1][0]
+            if len(self._dirty) > DIRTY_FIELDS_MAX:
+                raise Setback(
+                    "the partition changes faster than it is copied: move it when there is less load"
+                )
+            if len(found) < ENTRIES_PER_CALL:
+                return
+
+    def catch_up(self) -> None:
+        """Copy what was touched, until little is left."""
+        for _ in range(CATCH_UP_ROUNDS_MAX):
+            self.follow()
+            self._copy_dirty()
+            self.follow()
+            if len(self._dirty) <= DIRTY_MAX:
+                return
+        raise Setback("the partition changes faster than it is copied: move it when there is less load")
+
+    def finish(self, seq: int) -> None:
+        """The partition is frozen at `seq`: bring the last of it over, and compare.
+
+        Raises `Setback` when the copy has missed something, `Corruption` when the sides differ nevertheless.
+        """
+        self.follow()
+        if self.seq != seq:
+            raise Setback(f"the stream ends at {self.seq}, the partition at {seq}")
+        self._copy_dirty()
+        self._copy_open()
+        self._trim()
+        self._compare()
+
+    def _hashes(self) -> list[bytes]:
+        return sorted(kind for kind in self._source.kinds() if kind.startswith(_HASHES))
+
+    def _scan(self, kind: bytes) -> Iterator[list[bytes]]:
+        """Fields and values, alternating, in pieces."""
+        cursor = b"0"
+        while True:
+            cursor, pairs = self._source.wire.call(
+                "HSCAN", self._source.key(kind), cursor, "COUNT", FIELDS_PER_CALL
+            )
+            if pairs:
+                yield pairs
+            if cursor == b"0":
+                return
+
+    def _take(self, seq: int, payload: bytes) -> None:
+        if seq <= self._begun_seq:
+            return
+        if seq != self.seq + 1:
+            raise Setback(f"entry {self.seq + 1} has left the stream before it was read")
+        entry = parse_entry(payload)
+        if str(entry.header.window) != self._window:
+            raise Setback("the window of transaction ids has changed")
+        self._dirty |= touched_fields(entry)
+        self.seq = seq
+
+    def _copy_dirty(self) -> None:
+        dirty, self._dirty = self._dirty, set()
+        by_kind: dict[bytes, list[bytes]] = defaultdict(list)
+        for kind, name in dirty:
+            by_kind[kind].append(name)
+        for kind, names in by_kind.items():
+            for start in range(0, len(names), FIELDS_PER_CALL):
+                self._copy_fields(kind, names[start : start + FIELDS_PER_CALL])
+
+    def _copy_fields(self, kind: bytes, names: list[bytes]) -> None:
+        values = self._source.wire.call("HMGET", self._source.key(kind), *names)
+        present = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        if not present:
+            return
+        key = self._target.key(kind)
+        read: Command = ("HMGET", key, *present)
+        [before] = self._target.read(read) if self._verified else [[None] * len(present)]
+        pairs = [word for pair in present.items() for word in pair]
+        [after] = self._target.write([("HSET", key, *pairs)], after=[read])
+        for (name, value), old, new in zip(present.items(), before, after, strict=True):
+            if new != value:
+                raise Corruption(f"{key!r} {name!r} was written as {value!r} and read back as {new!r}")
+            if self._verified:
+                old_hash = _hash(kind, name, old)
+                self._digests[0] += _hash(kind, name, value) - self._differing.pop((kind, name), old_hash)
+                self._digests[1] += _hash(kind, name, new) - old_hash
+
+    def _copy_open(self) -> None:
+        key = self._source.keys.open
+        words: Command = ("ZRANGE", key, 0, -1, "WITHSCORES")
+        [theirs], [ours] = self._source.read(words), self._target.read(words)
+        there, here = _members(theirs), _members(ours)
+        removed = here.keys() - there.keys()
+        gone: list[Command] = [("ZREM", key, *removed)] if removed else []
+        new = [
+            word for member, score in there.items() if here.get(member) != score for word in (score, member)
+        ]
+        added: list[Command] = [("ZADD", key, *new)] if new else []
+        if gone or added:
+            [ours] = self._target.write([*gone, *added], after=[words])
+        if _members(ours) != there:
+            raise Corruption(f"{key} is {ours!r} on the target and {theirs!r} on the source")
+
+    def _trim(self) -> None:
+        """Forget in the target's stream what the source has forgotten meanwhile."""
+        key = self._source.keys.journal
+        [first] = self._source.read(("XRANGE", key, "-", "+", "COUNT", 1))
+        if first:
+            self._target.write([("XTRIM", key, "MINID", first[0][0])])
+
+    def _compare(self) -> None:
+        """In the freeze: what `verify` and the copying of single fields do not say already."""
+        self._explain(self._differing)
+        kinds, copied = self._source.kinds(), self._target.kinds()
+        if kinds != copied:
+            raise Corruption(f"keys differ: {sorted(kinds ^ copied)!r} are on one side only")
+        commands = [("HLEN", self._source.key(kind)) for kind in sorted(kinds) if kind.startswith(_HASHES)]
+        if b"journal" in kinds:
+            commands.append(("XLEN", self._source.keys.journal.encode()))
+        if commands and self._source.read(*commands) != self._target.read(*commands):
+            raise Corruption(f"the sizes of {sorted(kinds)!r} differ between the two sides")
+        source, target = self.digests
+        if source != target:
+            raise Corruption("the digests of the two sides differ")
+
+    def _explain(self, differing: Iterable[Field]) -> None:
+        """Fields may differ while they wait to be copied again, and for no other reason."""
+        unexplained = [field for field in differing if field not in self._dirty]
+        if unexplained:
+            raise Corruption(f"{len(unexplained)} fields differ that nobody has touched: {unexplained[:3]!r}")
+
+
+def _hash(kind: bytes, name: bytes, value: bytes | None) -> int:
+    """One field as a number; 0 for one that is absent."""
+    if value is None:
+        return 0
+    text = b"%s\0%s\0%s" % (kind, name, value)
+    return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "big")
+
+
+def _members(flat: list[Any]) -> dict[bytes, bytes]:
+    """ZRANGE … WITHSCORES as member -> score."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))

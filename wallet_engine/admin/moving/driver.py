@@ -1,0 +1,402 @@
+"""Drives one move through its states; can be killed after any step, and gone on with by anybody.
+
+    planned    the record is there
+    copying    the slot is IMPORTING on the target; the source serves and is never set MIGRATING
+    frozen     the source's meta says `moving`: it takes no operation, services hold the partition's queue
+    switched   the map says (target, epoch + 1)
+    done       slots given, source emptied, record deleted
+
+**The switch is one compare-and-set of the map**, from (source, epoch) to (target, epoch + 1). Before it, the target's
+copy is nobody's truth; after it, what the source still has is not.
+
+Between freeze and switch nobody may let the source serve again while the switch might yet happen. Three may do so:
+this run, before it has tried the switch, or once it knows that it failed; another run that has taken over, after it
+has made the freeze its own and the map newer (`take_freeze`); and recovery, which raises the epoch in the map. In
+the last two cases this run's compare-and-set fails: it looks at the map, then at its freeze, then sets that very map.
+
+A switch of which ZooKeeper does not say whether it was made leaves the source frozen, and the journal process ends
+that when ZooKeeper is back (`engine/drain.py`, MOVING_S_MAX).
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from wallet_engine.admin.moving.copying import Copy
+from wallet_engine.admin.moving.durable import wait_durable
+from wallet_engine.admin.moving.sides import Side, Source, TakenOver, Target
+from wallet_engine.admin.moving.wire import Setback
+from wallet_engine.admin.waiting import wait_until
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.slots_owner import give_slots
+from wallet_engine.redis_store.topology import NodeView, find_primary, view_node
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import PartitionMap
+from wallet_engine.routing.moves import Move, MoveState, StoredMove
+from wallet_engine.routing.slots import slot_range, tag_of
+from wallet_engine.routing.tree import LockTimeout, StoreUnavailable, VersionConflict
+
+#: From the freeze to the switch. Services hold a partition's operations for 2 s before they refuse them.
+FREEZE_S_MAX: Final = 0.7
+#: How long a move is begun again and again, while nodes are away or being recovered.
+SETBACKS_S_MAX: Final = 60.0
+SETBACK_PAUSE_S: Final = 0.5
+LOCK_WAIT_S: Final = 2.0
+#: Until the target serves and every node knows it.
+SEEN_S_MAX: Final = 30.0
+SWITCH_ATTEMPTS_MAX: Final = 10
+
+#: Told of every step; see `Driver`.
+OnStep = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a move ended. `digest` and `fields` are of this run's copy; empty when it only finished a switch."""
+
+    move: Move
+    epoch: int
+    seq: int
+    digest: str
+    freeze_s: float
+    seconds: float
+    attempts: int
+
+
+class Driver:
+    """Moves one partition. `on_step(name)` is called after each step, `progress(fields)` while copying.
+
+    Raises `ConfigError`, `StoreUnavailable`, `Setback` (too many of them), `TakenOver`, `Corruption`; whatever
+    is raised, the partition serves or the text says what ends its freeze, and `resume` goes on.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        partition: int,
+        token: str,
+        driver: str,
+        *,
+        on_step: OnStep = lambda step: None,
+        progress: Callable[[int], object] = lambda fields: None,
+    ) -> None:
+        self._directory = directory
+        self._moves = directory.moves
+        self._partition = partition
+        self._token = token
+        self._driver = driver
+        self._step = on_step
+        self._progress = progress
+        self._config = directory.config()
+        self._keys = PartitionKeys(tag_of(partition, self._config.partitions))
+
+    def __repr__(self) -> str:
+        return f"<Driver p={self._partition} {self._token}>"
+
+    # What a person asks for
+
+    def begin(self, source: str, target: str) -> Outcome:
+        """Move the partition. Raises `ConfigError` when it is on its way already, or not on `source` any more."""
+        with self._locked():
+            self._expect_shard(source)
+            started_ms = time.time_ns() // 1_000_000
+            planned = Move(
+                self._partition, source, target, MoveState.PLANNED, 0, self._token, self._driver, started_ms
+            )
+            stored = self._moves.create(planned)
+            self._step("planned")
+            return self._drive(stored)
+
+    def resume(self) -> Outcome:
+        """Go on with a move, whoever began it."""
+        with self._locked():
+            stored = self._take_over()
+            return self._drive(stored)
+
+    def abort(self) -> Move:
+        """Undo a move that has not switched. Raises `ConfigError` when it has."""
+        with self._locked():
+            stored = self._take_over()
+            move = stored.move
+            if move.committed(self._directory.partition_map()):
+                raise ConfigError(
+                    f"partition {move.partition} is on {move.target} already, and can only be finished: "
+                    f"wallet-admin resume {move.partition}"
+                )
+            source = self._primary(move.source)
+            with suppress(Setback), closing(self._target(move.target)) as target:
+                # A node that is away has lost what it had, or will be emptied when a move begins again.
+                target.claim(source.node_id)
+                target.drop()
+            with closing(Source(source, self._keys, self._map_epoch(move))) as side:
+                self._take_freeze(stored, side)
+            self._moves.forget(stored)
+            return move
+
+    # Steps
+
+    def _drive(self, stored: StoredMove) -> Outcome:
+        began_s = time.monotonic()
+        deadline_s, attempts = began_s + SETBACKS_S_MAX, 0
+        copy, freeze_s = None, 0.0
+        while not stored.move.committed(self._directory.partition_map()):
+            attempts += 1
+            try:
+                stored, copy, freeze_s = self._copy_and_switch(stored)
+            except Setback:
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(SETBACK_PAUSE_S)
+        epoch, seq = self._finish(stored)
+        digest = "" if copy is None else copy.digests[0]
+        seconds = time.monotonic() - began_s
+        return Outcome(stored.move, epoch, seq, digest, freeze_s, seconds, attempts)
+
+    def _copy_and_switch(self, stored: StoredMove) -> tuple[StoredMove, Copy, float]:
+        """One attempt. Raises `Setback` with the source serving (or gone)."""
+        stored = self._again(stored)
+        move = stored.move
+        source_node = self._primary(move.source)
+        with (
+            closing(Source(source_node, self._keys, self._map_epoch(move))) as source,
+            closing(self._target(move.target)) as target,
+        ):
+            stored = self._take_freeze(stored, source)
+            stored = self._moves.replace(stored, state=MoveState.COPYING, epoch=source.epoch)
+            target.claim(source_node.node_id)
+            self._step("copying")
+            copy = Copy(source, target, self._progress)
+            copy.copy()
+            self._step("copied")
+            copy.verify()
+            self._step("verified")
+            stored = self._moves.replace(stored, state=MoveState.FROZEN)
+            self._step("frozen recorded")
+            journals = list(self._directory.journals().values())
+            partition_map = self._directory.partition_map()
+            copy.catch_up()
+            frozen_s = time.monotonic()
+            with uninterrupted(), self._frozen(source) as (seq, nonce, give_up):
+                self._step("frozen")
+                copy.finish(seq)
+                remaining_s = frozen_s + FREEZE_S_MAX - time.monotonic()
+                quorum = self._config.journal_quorum
+                wait_durable(journals, quorum, self._partition, seq, nonce, remaining_s)
+                self._step("durable")
+                target.certify(source.meta(), source.epoch + 1, (seq, nonce))
+                self._step("certified")
+                if time.monotonic() > frozen_s + FREEZE_S_MAX:
+                    raise Setback(f"the freeze took over {FREEZE_S_MAX} s")
+                self._switch(move, source, partition_map, give_up)
+                self._step("switched")
+                with suppress(Setback):  # a source that is gone has nothing to release
+                    source.release()
+                self._step("released")
+                with suppress(Setback):  # a target that is gone is recovered by the journal process
+                    self._open(target, source.epoch + 1)
+                self._step("open")
+            return stored, copy, time.monotonic() - frozen_s
+
+    def _again(self, stored: StoredMove) -> StoredMove:
+        """Before each attempt: still the driver, still to be done, the nodes there and fit."""
+        current = self._moves.get(self._partition)
+        if current is None or current.move.token != self._token:
+            raise TakenOver(f"the move of partition {self._partition} was changed by another run")
+        self._expect_shard(stored.move.source)
+        return current
+
+    @contextmanager
+    def _frozen(self, source: Source) -> Iterator[tuple[int, str, list[bool]]]:
+        """Frozen inside. Thawed again by whatever is raised, unless `give_up` says that the switch may be made."""
+        give_up = [True]
+        try:
+            seq, nonce = source.freeze(self._token)
+            yield seq, nonce, give_up
+        except BaseException:
+            if give_up[0]:
+                with suppress(Setback), closing(Source(source.node, self._keys, source.epoch)) as again:
+                    again.thaw(
+                        self._token
+                    )  # on a new connection: the old one may be in the middle of a reply
+            raise
+
+    def _switch(self, move: Move, source: Source, partition_map: PartitionMap, give_up: list[bool]) -> None:
+        """The commit. `partition_map` was read before the freeze."""
+        for _ in range(SWITCH_ATTEMPTS_MAX):
+            entry = partition_map.partitions[self._partition]
+            if (entry.shard, entry.epoch) != (move.source, source.epoch):
+                raise Setback(f"partition {self._partition} was recovered meanwhile")
+            if not source.frozen_by(self._token):
+                raise Setback("the freeze has ended")
+            switched = partition_map.with_shard(self._partition, move.target)
+            switched = switched.with_epochs({self._partition: entry.epoch + 1})
+            give_up[0] = False
+            try:
+                self._directory.replace_map(partition_map, switched)
+                return
+            except VersionConflict:
+                give_up[0] = True
+                partition_map = self._directory.partition_map()
+            except StoreUnavailable as error:
+                if self._switched_after_all(move, give_up):
+                    return
+                raise StoreUnavailable(
+                    f"{error}; partition {self._partition} stays frozen until ZooKeeper is back and the journal "
+                    f"process has looked at it: then wallet-admin resume {self._partition}"
+                ) from None
+        raise Setback("the map was changed by others again and again")
+
+    def _switched_after_all(self, move: Move, give_up: list[bool]) -> bool:
+        """After a switch without an answer. Raises `Setback` when it is certain that it will never happen."""
+        with suppress(StoreUnavailable, VersionConflict):
+            found = self._directory.partition_map()
+            if move.committed(found):
+                return True
+            self._directory.replace_map(found, found)  # newer than what the switch would have replaced
+            give_up[0] = True
+            raise Setback("ZooKeeper went away during the switch")
+        return False
+
+    def _take_freeze(self, stored: StoredMove, source: Source) -> StoredMove:
+        """End a freeze that another run has left. Nothing that run still has under way can switch afterwards."""
+        if not source.seize(self._token):
+            return stored
+        for _ in range(SWITCH_ATTEMPTS_MAX):
+            partition_map = self._directory.partition_map()
+            if stored.move.committed(partition_map):
+                raise Setback("the move has switched meanwhile")
+            with suppress(VersionConflict):
+                self._directory.replace_map(partition_map, partition_map)  # the same, with a newer version
+                source.thaw(self._token)
+                return stored
+        raise Setback("the map was changed by others again and again")
+
+    def _open(self, target: Target, epoch: int) -> None:
+        """The target serves; its slot first, so that the first operation finds it."""
+        target.wire.batch([("CLUSTER", "SETSLOT", target.slot, "NODE", target.node.node_id)])
+        target.turn({"state": "copying", "epoch": epoch}, {"state": "live", "move": ""})
+
+    def _finish(self, stored: StoredMove) -> tuple[int, int]:
+        """After the switch: idempotent, and the same whoever does it. The epoch and seq that were seen live."""
+        move = stored.move
+        if move.state != MoveState.SWITCHED:
+            stored = self._moves.replace(stored, state=MoveState.SWITCHED)
+        self._step("switch recorded")
+        self._release_source(move)
+        target = self._primary(move.target, wait_s=SEEN_S_MAX)
+        shards = self._directory.shards()
+        others = [node for shard in shards.values() for node in shard.nodes]
+        slots = slot_range(self._partition, self._config.partitions)
+        try:
+            give_slots(slots, target, others)
+        except (RedisError, OSError) as error:
+            raise Setback(f"{target.address} does not take its slots: {error}") from None
+        self._step("slots given")
+        with suppress(Setback), closing(Target(target, self._keys, move.token)) as side:
+            self._open(side, move.epoch + 1)
+        seen: list[tuple[int, int]] = []
+        wait_until(
+            lambda: self._serves(move.target, seen),
+            f"partition {self._partition} on {move.target}",
+            SEEN_S_MAX,
+        )
+        wait_until(
+            lambda: self._all_know(slots, others),
+            f"slots {slots.start}-{slots.stop - 1} on {move.target}",
+            SEEN_S_MAX,
+        )
+        self._moves.forget(stored)
+        self._step("done")
+        return seen[-1]
+
+    def _release_source(self, move: Move) -> None:
+        node = find_primary(self._directory.shards()[move.source].nodes)
+        if node is not None:
+            with suppress(Setback), closing(Source(node, self._keys, move.epoch)) as source:
+                source.release()
+
+    def _serves(self, shard: str, seen: list[tuple[int, int]]) -> bool:
+        """Whether the partition is live there, under the epoch of the map."""
+        node = find_primary(self._directory.shards()[shard].nodes)
+        if node is None:
+            return False
+        with suppress(Setback), closing(Side(node, self._keys)) as side:
+            meta = side.meta()
+            epoch = self._directory.partition_map().epoch_of(self._partition)
+            if (meta.get("state"), meta.get("owner"), meta.get("epoch")) == (
+                "live",
+                node.node_id,
+                str(epoch),
+            ):
+                seen.append((epoch, int(meta["seq"])))
+                return True
+        return False
+
+    def _all_know(self, slots: range, addresses: list[str]) -> bool:
+        """Whether exactly one of the primaries that answer says that the slots are its own."""
+        views = [
+            view for address in addresses if (view := view_node(address)) is not None and view.is_primary
+        ]
+        return all(sum(view.owns(slot) for view in views) == 1 for slot in (slots.start, slots.stop - 1))
+
+    # Small parts
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            with self._directory.lock(f"move-{self._partition}", timeout_s=LOCK_WAIT_S):
+                yield
+        except LockTimeout as error:
+            raise ConfigError(
+                f"another run drives the move of partition {self._partition}: {error}"
+            ) from None
+
+    def _take_over(self) -> StoredMove:
+        stored = self._moves.get(self._partition)
+        if stored is None:
+            raise ConfigError(
+                f"partition {self._partition} is not on its way: wallet-admin moves lists those that are"
+            )
+        return self._moves.replace(stored, token=self._token, driver=self._driver)
+
+    def _expect_shard(self, source: str) -> None:
+        found = self._directory.partition_map().shard_of(self._partition)
+        if found != source:
+            raise ConfigError(f"partition {self._partition} is on {found}, no longer on {source}")
+
+    def _map_epoch(self, move: Move) -> int:
+        return self._directory.partition_map().epoch_of(move.partition)
+
+    def _primary(self, shard: str, *, wait_s: float = 0.0) -> NodeView:
+        deadline_s = time.monotonic() + wait_s
+        while (node := find_primary(self._directory.shards()[shard].nodes)) is None:
+            if time.monotonic() > deadline_s:
+                raise Setback(f"shard {shard} has no primary that answers")
+            time.sleep(SETBACK_PAUSE_S)
+        return node
+
+    def _target(self, shard: str) -> Target:
+        return Target(self._primary(shard), self._keys, self._token)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C inside is heeded behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt

@@ -1,0 +1,64 @@
+"""Waiting until the last entry of a frozen partition is on the disks of `journal_quorum` copies."""
+
+import socket
+import time
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from wallet_engine.admin.moving.wire import Setback
+from wallet_engine.journal.receipts_wire import (
+    CopyHello,
+    MessageBuffer,
+    MessageTooLong,
+    Written,
+    decode_from_journal,
+    encode,
+)
+from wallet_engine.routing.model import JournalInfo
+
+_ANSWER_S_MAX: Final = 1.0
+_POLL_S: Final = 0.001
+_READ_BYTES: Final = 64 * 1024
+
+
+def wait_durable(
+    journals: Iterable[JournalInfo], quorum: int, partition: int, seq: int, nonce: str, timeout_s: float
+) -> None:
+    """Return when `quorum` copies say that this entry is their newest of the partition. Raises `Setback`.
+
+    Each is asked by connecting: the first thing a copy says is where every partition stands on its disk.
+    """
+    deadline = time.monotonic() + timeout_s
+    waiting = list(journals)
+    durable = 0
+    while seq and durable < quorum:
+        if time.monotonic() > deadline:
+            raise Setback(f"entry {seq} is on {durable} journal copies, {quorum} are needed")
+        for info in list(waiting):
+            if _newest(info, partition) == (seq, nonce):
+                durable += 1
+                waiting.remove(info)
+        if durable < quorum:
+            time.sleep(_POLL_S)
+
+
+def _newest(info: JournalInfo, partition: int) -> tuple[int, str] | None:
+    """seq and nonce of the partition's newest durable entry; None when the copy does not say."""
+    host, _, port = info.address.rpartition(":")
+    messages = MessageBuffer()
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S_MAX) as connection:
+            connection.sendall(encode(Written([partition])))  # fetch it now, not at the next poll
+            while data := connection.recv(_READ_BYTES):
+                for body in messages.feed(data):
+                    message = decode_from_journal(body)
+                    if isinstance(message, CopyHello) and message.journal_id == info.journal_id:
+                        return next(
+                            ((seq, nonce) for p, seq, nonce in message.positions if p == partition), None
+                        )
+                    return None
+    except (OSError, MessageTooLong, msgspec.MsgspecError):
+        return None
+    return None

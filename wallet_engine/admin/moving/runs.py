@@ -1,0 +1,120 @@
+"""Running planned moves one after another, for a person who watches: progress, Ctrl-C, what to do next."""
+
+import getpass
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from wallet_engine.admin.moving.driver import Driver, Outcome
+from wallet_engine.admin.moving.planning import PlannedMove
+from wallet_engine.admin.moving.wire import Setback
+from wallet_engine.admin.nodes import memory_text
+from wallet_engine.admin.session import Plan, Session
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.tree import StoreUnavailable, TreeError
+
+
+def plan_of(what: str, moves: Sequence[PlannedMove]) -> Plan:
+    """The plan of some moves, to be shown and agreed upon."""
+    document = {"what": what, "moves": [move.document() for move in moves]}
+
+    def show(console: Console) -> None:
+        table = Table("partition", "from", "to", "accounts", "answers", "memory", "open", title=what)
+        for move in moves:
+            counts = (
+                f"{move.accounts:,}",
+                f"{move.answers:,}",
+                memory_text(move.bytes),
+                str(move.open_entries),
+            )
+            table.add_row(str(move.partition), move.source, move.target, *counts)
+        console.print(table)
+        console.print(
+            "Each partition serves while it is copied, and is paused for its last entries, well under a second: "
+            "its requests wait, none fails."
+        )
+
+    return Plan(what, document, show)
+
+
+def new_driver(directory: Directory, partition: int, **hooks: Any) -> Driver:
+    """A run of this person on this host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid {os.getuid()}"
+    who = f"{user} on {socket.gethostname()} pid {os.getpid()}"
+    return Driver(directory, partition, secrets.token_hex(8), who, **hooks)
+
+
+def run_moves(session: Session, directory: Directory, moves: Sequence[PlannedMove]) -> list[Outcome]:
+    """Move one after the other. Raises what `Driver` raises, with what to do next."""
+    outcomes = []
+    with session.progress() as progress:
+        for move in moves:
+            task = progress.add_task(f"partition {move.partition} to {move.target}", total=2 * move.fields)
+            driver = new_driver(
+                directory, move.partition, progress=lambda fields, task=task: progress.advance(task, fields)
+            )
+            with said_how_to_go_on(move.partition):
+                outcomes.append(driver.begin(move.source, move.target))
+            progress.remove_task(task)
+    return outcomes
+
+
+@contextmanager
+def said_how_to_go_on(partition: int) -> Iterator[None]:
+    """Whatever stops a move on its way, say that it can be finished or undone."""
+    advice = f"go on with wallet-admin resume {partition}, or undo it with wallet-admin abort {partition}"
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise ConfigError(f"{error}; {advice}") from None
+    except (Setback, TreeError) as error:
+        raise ConfigError(f"partition {partition} was not moved: {error}; {advice}") from None
+    except KeyboardInterrupt:
+        raise click.ClickException(f"interrupted: {advice}") from None
+
+
+def answer_outcomes(session: Session, what: str, outcomes: Sequence[Outcome]) -> None:
+    """The answer of a verb that has moved partitions."""
+    document = {"what": what, "moved": [outcome_document(outcome) for outcome in outcomes]}
+
+    def show(console: Console) -> None:
+        for outcome in outcomes:
+            move = outcome.move
+            console.print(
+                f"partition {move.partition} is on {move.target}, epoch {outcome.epoch}, seq {outcome.seq}: "
+                f"{outcome.seconds:.1f} s, frozen for {1000 * outcome.freeze_s:.0f} ms",
+                soft_wrap=True,
+            )
+            if outcome.digest:
+                console.print(
+                    f"  digest {move.source} {outcome.digest}\n         {move.target} {outcome.digest}  equal"
+                )
+        console.print(f"{what}: {len(outcomes)} moved" if outcomes else f"{what}: nothing to move")
+
+    session.answer(document, show)
+
+
+def outcome_document(outcome: Outcome) -> dict[str, Any]:
+    """For `--json`."""
+    return {
+        "partition": outcome.move.partition,
+        "from": outcome.move.source,
+        "to": outcome.move.target,
+        "epoch": outcome.epoch,
+        "seq": outcome.seq,
+        "digest": outcome.digest or None,
+        "freeze_ms": round(1000 * outcome.freeze_s, 1),
+        "seconds": round(outcome.seconds, 3),
+        "attempts": outcome.attempts,
+    }

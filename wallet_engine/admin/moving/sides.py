@@ -1,0 +1,184 @@
+"""The two nodes of a move, as the move sees them.
+
+A run that drives a move may be stopped for any time and wake up when another has taken over, finished, and the
+partition has come back. So nothing is written on either node but on a condition that the node itself checks:
+on the target, that its `meta` still carries this run's token (WATCH, then MULTI/EXEC: a script would have to declare
+keys that are not there yet, which an importing node refuses with TRYAGAIN); on the source, that `meta` says the epoch.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import hiredis
+
+from wallet_engine.admin.moving.wire import Command, Setback, Wire
+from wallet_engine.domain.errors import WalletError
+from wallet_engine.redis_store.connection import Word
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.scripts import load_script
+from wallet_engine.redis_store.topology import NodeView
+from wallet_engine.routing.slots import slot_of
+
+KEYS_MAX: Final = 1000
+
+_TURN: Final = load_script("turn").text
+_RELEASE: Final = load_script("release").text
+_ASKING: Final = ("ASKING",)
+
+#: meta's fields, as `redis_store/keys.py` lists them, without those that say who serves it.
+_CONTENT: Final = ("seq", "nonce", "clock", "window", "window_started", "currencies", "flagged")
+
+
+class TakenOver(WalletError):
+    """Somebody else drives the move now; this run has to stop."""
+
+
+class Side:
+    """What both nodes have in common."""
+
+    def __init__(self, node: NodeView, keys: PartitionKeys) -> None:
+        self.node = node
+        self.keys = keys
+        self.slot = slot_of(keys.tag)
+        self.wire = Wire(node.address)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.node.address} slot={self.slot}>"
+
+    def close(self) -> None:
+        self.wire.close()
+
+    def key(self, kind: bytes) -> bytes:
+        return b"%s{%s}" % (kind, self.keys.tag.encode())
+
+    def kinds(self) -> set[bytes]:
+        """The partition's keys that are on the node, without their tag."""
+        tail = b"{%s}" % self.keys.tag.encode()
+        names = self.wire.call("CLUSTER", "GETKEYSINSLOT", self.slot, KEYS_MAX)
+        return {name.removesuffix(tail) for name in names}
+
+    def read(self, *commands: Command) -> list[Any]:
+        """Replies of commands on one key each; ASKING makes no difference on the owner of the slot."""
+        replies = self.wire.batch([word for command in commands for word in (_ASKING, command)])
+        return [self.wire.checked(reply) for reply in replies[1::2]]
+
+    def meta(self) -> dict[str, str]:
+        flat = self.read(("HGETALL", self.keys.meta))[0]
+        return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+
+    def turn(self, expected: Mapping[str, Word], changes: Mapping[str, Word]) -> tuple[int, str] | None:
+        """Change meta if it says what is expected ("" for absent): its seq and nonce then. None: nothing changed."""
+        words = [word for pair in (*expected.items(), *changes.items()) for word in pair]
+        reply = self.read(("EVAL", _TURN, 1, self.keys.meta, len(expected), *words))[0]
+        if reply[0] != 1:
+            return None
+        return int(reply[1] or 0), (reply[2] or b"").decode()
+
+
+class Source(Side):
+    """Serves the partition under `epoch` until the switch."""
+
+    def __init__(self, node: NodeView, keys: PartitionKeys, epoch: int) -> None:
+        super().__init__(node, keys)
+        self.epoch = epoch
+
+    def freeze(self, token: str) -> tuple[int, str]:
+        """From now on the partition takes no operation; its last seq and nonce. Raises `Setback`."""
+        ours: dict[str, Word] = {"epoch": self.epoch, "owner": self.node.node_id, "state": "live"}
+        last = self.turn(ours, {"state": "moving", "move": token})
+        if last is None:
+            raise Setback("the partition was recovered meanwhile")
+        return last
+
+    def frozen_by(self, token: str) -> bool:
+        """Whether it still is, by this run."""
+        return self.turn({"epoch": self.epoch, "state": "moving", "move": token}, {}) is not None
+
+    def thaw(self, token: str) -> bool:
+        """Let it serve again. Only for a freeze of one's own, with no change of the map under way."""
+        return self.turn({"state": "moving", "move": token}, {"state": "live", "move": ""}) is not None
+
+    def seize(self, token: str) -> bool:
+        """Make a freeze one's own, whoever made it. False when the partition is not frozen."""
+        meta = self.meta()
+        if meta.get("state") != "moving":
+            return False
+        theirs: dict[str, Word] = {"epoch": self.epoch, "state": "moving", "move": meta.get("move", "")}
+        if self.turn(theirs, {"move": token}) is None:
+            raise Setback("the partition has changed while it was looked at")
+        return True
+
+    def release(self) -> bool:
+        """Forget the partition, which has moved. False when what is here is something else."""
+        others = sorted(self.key(kind) for kind in self.kinds() - {b"meta"})
+        names: list[Word] = [self.keys.meta, *others]
+        return bool(self.wire.call("EVAL", _RELEASE, len(names), *names, self.epoch))
+
+
+class Target(Side):
+    """Imports the slot and belongs to one run, named by `token`."""
+
+    def __init__(self, node: NodeView, keys: PartitionKeys, token: str) -> None:
+        super().__init__(node, keys)
+        self.token = token
+
+    def claim(self, source_id: str) -> None:
+        """Import the slot, take what is there from any earlier run, and empty it."""
+        self.wire.call("CLUSTER", "SETSLOT", self.slot, "IMPORTING", source_id)
+        meta = self.meta()
+        if meta.get("state", "copying") != "copying":
+            raise Setback(f"{self.node.address} holds the partition in state {meta['state']}")
+        before = {"state": meta.get("state", ""), "move": meta.get("move", "")}
+        after: dict[str, Word] = dict.fromkeys((*_CONTENT, "epoch", "owner"), "")
+        if self.turn(before, after | {"state": "copying", "move": self.token}) is None:
+            raise TakenOver("another run has begun to copy the partition")
+        self._watch()
+        for kind in self.kinds() - {b"meta"}:
+            self.write([("UNLINK", self.key(kind))])
+
+    def write(self, commands: Sequence[Command], *, after: Iterable[Command] = ()) -> list[Any]:
+        """Run commands, all on one key, if the node is still this run's; the replies of `after`, run behind them.
+
+        Raises `TakenOver` or `Setback`, with nothing written.
+        """
+        reads = [word for command in after for word in (_ASKING, command)]
+        watch = self._watching()
+        replies = self.wire.batch([_ASKING, ("MULTI",), *commands, ("EXEC",), *reads, *watch])
+        done = replies[len(commands) + 2]
+        self._check_watched(replies[-1], done)
+        for reply in self.wire.checked(done):
+            self.wire.checked(reply)
+        return [self.wire.checked(reply) for reply in replies[len(commands) + 4 : -len(watch) : 2]]
+
+    def certify(self, content: Mapping[str, str], epoch: int, last: tuple[int, str]) -> None:
+        """Write meta: all but its being live. From now on the keys here are the whole partition, up to `last`."""
+        changes: dict[str, Word] = {name: content.get(name, "") for name in _CONTENT}
+        changes |= {"epoch": epoch, "owner": self.node.node_id}
+        stands = self.turn({"state": "copying", "move": self.token}, changes)
+        if stands is None:
+            raise TakenOver("another run has begun to copy the partition")
+        if stands != last:
+            raise Setback(f"the source stands at {stands}, and was frozen at {last}")
+
+    def drop(self) -> None:
+        """Undo `claim`: nothing of the partition is left here."""
+        for kind in self.kinds() - {b"meta"}:
+            self.write([("UNLINK", self.key(kind))])
+        self.wire.batch([_ASKING, ("MULTI",), ("UNLINK", self.keys.meta), ("EXEC",)])
+        self.wire.call("CLUSTER", "SETSLOT", self.slot, "STABLE")
+
+    def _watching(self) -> list[Command]:
+        meta = self.keys.meta
+        return [_ASKING, ("WATCH", meta), _ASKING, ("HMGET", meta, "state", "move")]
+
+    def _watch(self) -> None:
+        self._check_watched(self.wire.batch(self._watching())[-1], [])
+
+    def _check_watched(self, mine: Any, executed: Any) -> None:
+        """`executed` is None when meta changed between the look before and the write."""
+        self.wire.checked(mine)
+        if mine == [b"copying", self.token.encode()] and executed is not None:
+            return
+        if mine[0] is None or isinstance(executed, hiredis.ReplyError):
+            raise Setback(f"{self.node.address} has lost what was copied to it")
+        raise TakenOver("another run drives this move now")

@@ -1,0 +1,263 @@
+"""`move`, `drain`, `rebalance`, `moves`, `resume`, `abort`."""
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from typing import Final
+
+import click
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.table import Table
+
+from wallet_engine.admin.moving.placing import Step, balance_steps, drain_steps
+from wallet_engine.admin.moving.planning import Cluster, check_target, measure, plan_move
+from wallet_engine.admin.moving.runs import (
+    answer_outcomes,
+    new_driver,
+    plan_of,
+    run_moves,
+    said_how_to_go_on,
+)
+from wallet_engine.admin.session import Plan, Session, admin_command, changing_command
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.topology import connect
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.moves import Move, StoredMove
+from wallet_engine.routing.slots import tag_of
+
+#: How long operations are counted for `rebalance --by load`.
+LOAD_S: Final = 5.0
+
+
+@click.command()
+@changing_command
+@click.argument("partition", type=int)
+@click.argument("shard")
+def move(session: Session, partition: int, shard: str) -> None:
+    """Move PARTITION to SHARD while payments go on.
+
+    The partition serves while it is copied. Then it is frozen for its last entries, its requests waiting in the
+    services; both sides are compared, the map is switched, and it serves on SHARD. No request fails.
+
+    The command may be interrupted or killed at any moment: `moves` then shows how far it came, and `resume` or
+    `abort` goes on from any machine.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 move 12 s3 --dry-run
+      wallet-admin --zookeeper zk1:2181 move 12 s3 --yes
+    """
+    with session.directory() as directory:
+        cluster = Cluster.look(directory)
+        cluster.check_partition(partition)
+        _refuse_on_its_way(directory, [partition])
+        _run(session, directory, cluster, f"move partition {partition} to {shard}", [(partition, shard)])
+
+
+@click.command()
+@changing_command
+@click.argument("shard")
+def drain(session: Session, shard: str) -> None:
+    """Move every partition away from SHARD, one after the other, to the shards that have fewest.
+
+    Afterwards the shard serves nothing and can be removed with `remove-shard`, or worked upon.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 drain s2 --dry-run
+      wallet-admin --zookeeper zk1:2181 drain s2 --yes
+    """
+    with session.directory() as directory:
+        cluster = Cluster.look(directory)
+        cluster.shard(shard)
+        steps = drain_steps(cluster.map, shard, cluster.primaries)
+        _refuse_on_its_way(directory, [partition for partition, _ in steps])
+        _run(session, directory, cluster, f"drain {shard}", steps)
+
+
+@click.command()
+@changing_command
+@click.option(
+    "--by",
+    type=click.Choice(["partitions", "accounts", "load"]),
+    default="partitions",
+    show_default=True,
+    help="What is to be even: the number of partitions, of accounts, or of entries written in 5 s.",
+)
+def rebalance(session: Session, by: str) -> None:
+    """Even the shards out, with few moves.
+
+    By partitions, the fewest moves after which no shard has two more than another. By accounts or by load, the
+    partition that evens most is moved from the fullest to the emptiest shard, as long as one helps noticeably.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 rebalance --dry-run
+      wallet-admin --zookeeper zk1:2181 rebalance --by load --yes
+    """
+    with session.directory() as directory:
+        cluster = Cluster.look(directory)
+        for name in cluster.shards:
+            cluster.primary(name)
+        weights = None if by == "partitions" else _accounts(cluster) if by == "accounts" else _load(cluster)
+        steps = balance_steps(cluster.map, list(cluster.shards), weights)
+        _refuse_on_its_way(directory, [partition for partition, _ in steps])
+        _run(session, directory, cluster, f"rebalance by {by}", steps)
+
+
+@click.command()
+@admin_command
+def moves(session: Session) -> None:
+    """List the moves in progress: how far each has come, and who drives it.
+
+    A move whose driver was killed stays in this list until `resume` or `abort`.
+    """
+    with session.directory() as directory:
+        directory.config()
+        found = directory.moves.all()
+        partition_map = directory.partition_map()
+    switched = {stored.move.partition for stored in found if stored.move.committed(partition_map)}
+
+    def show(console: Console) -> None:
+        table = Table(
+            "partition", "from", "to", "state", "since", "driver", "can be", title="Moves in progress"
+        )
+        for stored in found:
+            one = stored.move
+            age_s = time.time() - one.started_ms / 1000
+            can = "resumed" if one.partition in switched else "resumed or aborted"
+            table.add_row(
+                *(str(one.partition), one.source, one.target, one.state, f"{age_s:.0f} s", one.driver, can)
+            )
+        console.print(table if found else "no partition is on its way")
+
+    session.answer({"moves": [_move_document(s.move, s.move.partition in switched) for s in found]}, show)
+
+
+@click.command()
+@changing_command
+@click.argument("partition", type=int, required=False)
+def resume(session: Session, partition: int | None) -> None:
+    """Go on with the move of PARTITION, or with every move, whoever began it and wherever.
+
+    Before the switch the copy is made again; after it the rest is finished. A move that another run still drives is
+    refused.
+    """
+    with session.directory() as directory:
+        chosen = _chosen(directory, partition)
+        plan = _plan("resume", chosen)
+        if not session.agreed(plan):
+            return
+        outcomes = []
+        with session.change(directory, plan):
+            for stored in chosen:
+                with said_how_to_go_on(stored.move.partition):
+                    outcomes.append(new_driver(directory, stored.move.partition).resume())
+    answer_outcomes(session, plan.what, outcomes)
+
+
+@click.command()
+@changing_command
+@click.argument("partition", type=int)
+def abort(session: Session, partition: int) -> None:
+    """Undo the move of PARTITION: it serves where it was, and nothing is left on the other shard.
+
+    A move that has switched cannot be undone, only finished; move the partition back afterwards.
+    """
+    with session.directory() as directory:
+        chosen = _chosen(directory, partition)
+        plan = _plan("abort", chosen)
+        if not session.agreed(plan):
+            return
+        with session.change(directory, plan), said_how_to_go_on(partition):
+            undone = new_driver(directory, partition).abort()
+    document = {"aborted": _move_document(undone)}
+    session.answer(document, lambda console: console.print(f"partition {partition} stays on {undone.source}"))
+
+
+def _run(session: Session, directory: Directory, cluster: Cluster, what: str, steps: Sequence[Step]) -> None:
+    planned = [plan_move(cluster, partition, target) for partition, target in steps]
+    for target in {one.target for one in planned}:
+        check_target(cluster, target, [one for one in planned if one.target == target])
+    if not planned:
+        answer_outcomes(session, what, [])
+        return
+    plan = plan_of(what, planned)
+    if not session.agreed(plan):
+        return
+    with session.change(directory, plan):
+        outcomes = run_moves(session, directory, planned)
+    answer_outcomes(session, what, outcomes)
+
+
+def _refuse_on_its_way(directory: Directory, partitions: Iterable[int]) -> None:
+    for partition in partitions:
+        if directory.moves.get(partition) is not None:
+            raise ConfigError(
+                f"partition {partition} is on its way already: "
+                f"wallet-admin resume {partition}, or wallet-admin abort {partition}"
+            )
+
+
+def _chosen(directory: Directory, partition: int | None) -> list[StoredMove]:
+    directory.config()
+    if partition is None:
+        return directory.moves.all()
+    stored = directory.moves.get(partition)
+    if stored is None:
+        raise ConfigError(f"partition {partition} is not on its way: wallet-admin moves lists those that are")
+    return [stored]
+
+
+def _plan(verb: str, chosen: Sequence[StoredMove]) -> Plan:
+    parts = [f"{s.move.partition} ({s.move.source} to {s.move.target}, {s.move.state})" for s in chosen]
+    what = f"{verb} {', '.join(parts) or 'nothing'}"
+
+    def show(console: Console) -> None:
+        console.print(what, soft_wrap=True)
+        for stored in chosen:
+            console.print(f"  driven by {stored.move.driver}", soft_wrap=True)
+
+    return Plan(what, {"what": what, "moves": [_move_document(s.move) for s in chosen]}, show)
+
+
+def _move_document(one: Move, switched: bool | None = None) -> dict[str, object]:
+    document: dict[str, object] = {
+        "partition": one.partition,
+        "from": one.source,
+        "to": one.target,
+        "state": str(one.state),
+        "driver": one.driver,
+        "started_ms": one.started_ms,
+    }
+    return document if switched is None else {**document, "can_abort": not switched}
+
+
+def _accounts(cluster: Cluster) -> dict[int, int]:
+    return {
+        partition: measure(cluster, partition).accounts for partition in range(len(cluster.map.partitions))
+    }
+
+
+def _load(cluster: Cluster) -> dict[int, int]:
+    """Entries that each partition writes in `LOAD_S`."""
+    before = _seqs(cluster)
+    time.sleep(LOAD_S)
+    return {partition: seq - before[partition] for partition, seq in _seqs(cluster).items()}
+
+
+def _seqs(cluster: Cluster) -> dict[int, int]:
+    count = len(cluster.map.partitions)
+    seqs: dict[int, int] = {}
+    for shard, node in cluster.primaries.items():
+        with closing(connect(node.address)) as client:
+            try:
+                for partition in cluster.map.partitions_of(shard):
+                    seqs[partition] = int(
+                        client.hget(PartitionKeys(tag_of(partition, count)).meta, "seq") or 0
+                    )
+            except (RedisError, OSError) as error:
+                raise ConfigError(f"shard {shard} does not answer: {error}") from None
+    return seqs

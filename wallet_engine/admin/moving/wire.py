@@ -1,0 +1,72 @@
+"""One connection to one Redis node, for many commands in one round trip.
+
+redis-py's pipelines cannot mix ASKING, WATCH and MULTI with the rest; a move needs exactly that, at one round trip for
+each few hundred fields.
+"""
+
+import socket
+from collections.abc import Sequence
+from typing import Any, Final
+
+import hiredis
+
+from wallet_engine.domain.errors import WalletError
+from wallet_engine.redis_store.connection import Word, pack
+
+CONNECT_S_MAX: Final = 2.0
+REPLY_S_MAX: Final = 5.0
+_READ_BYTES: Final = 256 * 1024
+
+Command = Sequence[Word]
+
+
+class Setback(WalletError):
+    """The copy cannot go on as it was: a node went away or was recovered meanwhile. Begin it again."""
+
+
+class Wire:
+    """Commands in, replies out, in order. Never reconnects: a copy that lost its node begins again."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        host, _, port = address.rpartition(":")
+        self._reader = hiredis.Reader(replyError=hiredis.ReplyError)
+        try:
+            self._socket = socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S_MAX)
+        except OSError as error:
+            raise Setback(f"Redis at {address} does not answer: {error}") from None
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.settimeout(REPLY_S_MAX)
+
+    def __repr__(self) -> str:
+        return f"<Wire {self.address}>"
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def batch(self, commands: Sequence[Command]) -> list[Any]:
+        """All replies; an error reply stands in its place as `hiredis.ReplyError`. Raises `Setback`."""
+        try:
+            self._socket.sendall(b"".join(map(pack, commands)))
+            replies = []
+            for _ in commands:
+                while (reply := self._reader.gets()) is False:
+                    data = self._socket.recv(_READ_BYTES)
+                    if not data:
+                        raise Setback(f"Redis at {self.address} has closed the connection")
+                    self._reader.feed(data)
+                replies.append(reply)
+        except (OSError, hiredis.ProtocolError) as error:
+            raise Setback(f"Redis at {self.address} does not answer: {error}") from None
+        return replies
+
+    def call(self, *words: Word) -> Any:
+        """One reply. Raises `Setback`, also for an error reply."""
+        [reply] = self.batch([words])
+        return self.checked(reply)
+
+    def checked(self, reply: Any) -> Any:
+        """The reply, unless it is an error."""
+        if isinstance(reply, hiredis.ReplyError):
+            raise Setback(f"Redis at {self.address}: {reply}")
+        return reply
