@@ -3,22 +3,19 @@
 import asyncio
 import random
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any
 
 import pytest
 from support.dev_process import DevCluster
 from support.http_client import HttpClient
 from support.traffic import RETRYABLE, Books, balances_cents, callers, finish, open_and_fund
 from support.verification import verified
-from unit.admin.made import admin, answer, refusal
+from unit.admin.made import answer
 
-from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect, find_primary
 from wallet_engine.routing.directory import Directory, open_directory
-from wallet_engine.routing.slots import partition_of, slot_range, tag_of
+from wallet_engine.routing.slots import partition_of, slot_range
 
 PARTITIONS = 8
 ACCOUNTS = [f"acct-{number:03d}" for number in range(80)]
