@@ -22,6 +22,7 @@ from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.reader import read
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.recovery.replay import Replayer
+from wallet_engine.recovery.snapshot_load import SnapshotLoader, newest_snapshot
 from wallet_engine.redis_store.connection import Connection, Word
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script, service_scripts
@@ -232,6 +233,12 @@ class ShardRecovery:
         slot = await connection.call("CLUSTER", "KEYSLOT", keys.meta)
         while names := await connection.call("CLUSTER", "GETKEYSINSLOT", slot, KEYS_PER_DROP_MAX):
             await connection.call("UNLINK", *names)
+        snapshot = await newest_snapshot(self._writer.directory, partition, position.seq)
+        if snapshot is not None:
+            with snapshot:
+                await SnapshotLoader(connection, keys).load(snapshot)
+            log.info("snapshot loaded", partition=partition, seq=snapshot.head.seq, journal_seq=position.seq)
+            return await _meta(connection, keys)
         fresh: dict[str, Word] = {"seq": 0, "nonce": ZERO_NONCE, "epoch": 0, "owner": "", "clock": 0}
         fresh |= {"window": 1, "window_started": 0, "currencies": "", "state": "recovering"}
         await connection.call("HSET", keys.meta, *(word for pair in fresh.items() for word in pair))

@@ -1,0 +1,18 @@
+-- restored: let a partition stand where its snapshot does, if everything that was loaded is there.
+-- One step, because a node may lose its memory between the loading and the count.
+--
+-- KEYS  1 meta  2… every other key that was loaded
+-- ARGV  1 the nonce in meta while loading  2… number of fields of each of those keys, then fields and values of meta
+-- Returns 1, or 0 when meta holds another nonce or a key another number of fields
+
+local k_meta = KEYS[1]
+local loading = ARGV[1]
+
+if redis.call('HGET', k_meta, 'nonce') ~= loading then return 0 end
+for i = 2, #KEYS do
+  local key = KEYS[i]
+  local size = redis.call('TYPE', key).ok == 'zset' and redis.call('ZCARD', key) or redis.call('HLEN', key)
+  if size ~= tonumber(ARGV[i]) then return 0 end
+end
+redis.call('HSET', k_meta, unpack(ARGV, #KEYS + 1))
+return 1

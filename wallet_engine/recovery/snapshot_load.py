@@ -1,0 +1,99 @@
+"""Loads a snapshot into a dropped partition of a Redis node, in calls so small that no other partition waits.
+
+While it is loading, `meta` holds a nonce that no journal knows and that is this loading's own. So a recovery that
+finds a partition half loaded drops it, and a loading that was overtaken by another one writes nothing more. Only
+when every key has as many fields as were sent does `meta` become that of the snapshot.
+"""
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from wallet_engine.journal.snapshots import Part, Snapshot, list_snapshots, newest_usable, snapshot_path
+from wallet_engine.redis_store.connection import Connection, Word, pack
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.scripts import load_script
+from wallet_engine.telemetry.logging import get_logger
+
+#: Parts on their way, of up to `PART_FIELDS_MAX` fields each.
+PARTS_IN_FLIGHT_MAX: Final = 8
+
+_PART: Final = load_script("restore_part")
+_RESTORED: Final = load_script("restored").text
+
+log = get_logger(__name__)
+
+
+async def newest_snapshot(journal: Path, partition: int, seq_max: int) -> Snapshot | None:
+    """The newest up to `seq_max` that is whole and of this journal, open; what is wrong with others is logged."""
+    name_max = snapshot_path(journal, partition, seq_max).name
+    paths = [path for path in list_snapshots(journal).get(partition, []) if path.name <= name_max]
+    if not paths:
+        return None
+    snapshot, refused = await asyncio.to_thread(newest_usable, journal, paths)
+    for damage in refused:
+        log.error("snapshot not used", partition=partition, error=str(damage))
+    return snapshot
+
+
+class SnapshotLoader:
+    """One loading into one partition, whose keys are gone."""
+
+    def __init__(self, connection: Connection, keys: PartitionKeys) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._loading = f"loading-{secrets.token_hex(8)}"
+        self._failure: Exception | None = None
+
+    def __repr__(self) -> str:
+        return f"<SnapshotLoader {self._keys.tag} {self._failure or self._loading}>"
+
+    async def load(self, snapshot: Snapshot) -> None:
+        """Leaves the partition `recovering`, where the snapshot stands.
+
+        Raises `OSError` when somebody else wrote to the partition meanwhile, `Damaged`, and what the connection
+        raises.
+        """
+        connection, keys = self._connection, self._keys
+        if not await connection.call("HSETNX", keys.meta, "nonce", self._loading):
+            raise OSError(f"{snapshot!r}: the partition is not empty any more")
+        await connection.call("HSET", keys.meta, "state", "recovering")
+        await connection.call("SCRIPT", "LOAD", _PART.text)
+        sizes: Counter[str] = Counter()
+        meta: list[bytes] = []
+        for part in snapshot.parts():
+            if part.key == "meta":
+                meta += part.words
+                continue
+            name = f"{part.key}{{{keys.tag}}}"
+            sizes[name] += len(part.words) // 2
+            words = ("EVALSHA", _PART.sha, 2, keys.meta, name, self._loading, *_command(part))
+            connection.send(pack(words), self._check)
+            while connection.in_flight >= PARTS_IN_FLIGHT_MAX:
+                await asyncio.sleep(0)
+            self._raise_failure()
+        await connection.call("PING")
+        self._raise_failure()
+        meta += [b"state", b"recovering", b"epoch", b"0", b"owner", b""]
+        names, counts = (keys.meta, *sizes), sizes.values()
+        if not await connection.call("EVAL", _RESTORED, len(names), *names, self._loading, *counts, *meta):
+            raise OSError(f"{snapshot!r}: Redis does not hold what was loaded")
+
+    def _check(self, reply: Any) -> None:
+        if self._failure is None and reply != 1:
+            overtaken = OSError(f"the partition {self._keys.tag} was changed while a snapshot was loaded")
+            self._failure = reply if isinstance(reply, Exception) else overtaken
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+def _command(part: Part) -> Iterable[Word]:
+    if part.key == "open":  # a sorted set: score before member
+        names, scores = part.words[::2], part.words[1::2]
+        return ("ZADD", *(word for pair in zip(scores, names, strict=True) for word in pair))
+    return ("HSET", *part.words)

@@ -1,0 +1,186 @@
+"""Makes snapshots from the journal alone: the newest usable one and the entries since, folded by the oracle.
+
+Redis is not asked, so a fault there cannot get into a snapshot; and since the oracle decides every entry again,
+a journal that does not add up makes no snapshot. The cost is that of the entries since the last one, and of
+reading and writing the partitions that have any.
+
+    python -m wallet_engine.recovery.snapshotting DIRECTORY     what the journal process runs beside itself
+"""
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from wallet_engine.domain.errors import ConfigError, Corruption, WalletError
+from wallet_engine.domain.oracle import apply_payload
+from wallet_engine.domain.oracle_state import PartitionState, redis_image, state_of_image
+from wallet_engine.journal.reader import Record, read
+from wallet_engine.journal.segments import fsync_directory, read_segment_header
+from wallet_engine.journal.snapshots import (
+    Snapshot,
+    SnapshotHead,
+    hash_behind,
+    list_snapshots,
+    newest_usable,
+    prune_snapshots,
+    snapshots_directory,
+    write_snapshot,
+)
+from wallet_engine.telemetry.logging import configure_logging, get_logger
+
+#: The journal is read so many times, each time for a part of the partitions: the states of one part are in memory.
+PASSES: Final = 4
+_PARTITIONS_MAX: Final = 16384
+_NICENESS: Final = 19
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Made:
+    """`written`: the new snapshots. `unchanged`: partitions whose newest snapshot is at the journal's end.
+
+    `refused`: what is wrong with snapshots that were set aside as `<name>.damaged`; `broken`: partition -> why
+    its entries do not add up, with no snapshot made.
+    """
+
+    written: list[SnapshotHead] = field(default_factory=list)
+    unchanged: int = 0
+    entries: int = 0
+    refused: list[str] = field(default_factory=list)
+    broken: dict[int, str] = field(default_factory=dict)
+
+
+def make_snapshots(journal: Path) -> Made:
+    """Bring the snapshots of all partitions to where the journal ends at the moment. The journal may be written.
+
+    Raises `ConfigError` when another process is making them, or the directory cannot be written; `Damaged`.
+    """
+    made = Made()
+    try:
+        with _alone(journal):
+            for number in range(PASSES):
+                _make_some(journal, range(number, _PARTITIONS_MAX, PASSES), made)
+    except OSError as error:
+        where = snapshots_directory(journal)
+        raise ConfigError(f"snapshots cannot be written to {where}: {error.strerror}") from error
+    return made
+
+
+@contextmanager
+def _alone(journal: Path) -> Iterator[None]:
+    directory = snapshots_directory(journal)
+    if not directory.exists():
+        directory.mkdir(exist_ok=True)
+        fsync_directory(journal)
+    with open(directory / "lock", "wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"snapshots of {journal} are being made by another process: wait for it"
+            ) from None
+        for unfinished in directory.glob("*.tmp"):
+            unfinished.unlink()
+        yield
+
+
+def _make_some(journal: Path, partitions: range, made: Made) -> None:
+    bases: dict[int, Path] = {}
+    after: dict[int, int] = {}
+    for partition, paths in list_snapshots(journal).items():
+        if partition in partitions:
+            base = _base(journal, paths, made)
+            if base is not None:
+                bases[partition], after[partition] = base
+    states: dict[int, PartitionState] = {}
+    last: dict[int, Record] = {}
+    for record in read(journal, partitions=partitions, after=after):
+        partition = record.partition
+        if partition in made.broken:
+            continue
+        state = states.get(partition)
+        if state is None:
+            state = states[partition] = _state_of(bases.get(partition))
+        try:
+            apply_payload(state, record.payload)
+        except Corruption as error:
+            made.broken[partition] = str(error)
+            states.pop(partition)
+            continue
+        last[partition] = record
+        made.entries += 1
+    made.unchanged += len(bases.keys() - states.keys() - made.broken.keys())
+    for partition in sorted(states):
+        state = states.pop(partition)  # the image is a second copy: let the first one go
+        try:
+            state.check()
+        except Corruption as error:
+            made.broken[partition] = str(error)
+            continue
+        made.written.append(_write(journal, state, last[partition]))
+
+
+def _base(journal: Path, paths: list[Path], made: Made) -> tuple[Path, int] | None:
+    """The newest usable snapshot, and its seq. Others are set aside, so that they do not count among those kept."""
+    snapshot, refused = newest_usable(journal, paths)
+    for damage in refused:
+        made.refused.append(str(damage))
+        os.replace(damage.path, damage.path.with_name(damage.path.name + ".damaged"))
+    if snapshot is None:
+        return None
+    with snapshot:
+        return snapshot.path, snapshot.head.seq
+
+
+def _state_of(base: Path | None) -> PartitionState:
+    if base is None:
+        return PartitionState()
+    with Snapshot(base) as snapshot:
+        return state_of_image(snapshot.image(), snapshot.head.epoch)
+
+
+def _write(journal: Path, state: PartitionState, record: Record) -> SnapshotHead:
+    partition = record.partition
+    running_hash = hash_behind(journal, partition, record.segment, record.offset)
+    if running_hash is None:
+        raise ConfigError(f"the journal {journal} was changed while it was read: make the snapshots again")
+    head = SnapshotHead(
+        read_segment_header(journal, record.segment).journal_id,
+        partition,
+        state.seq,
+        state.nonce,
+        state.epoch,
+        record.segment,
+        record.offset,
+        running_hash,
+    )
+    write_snapshot(journal, head, redis_image(state))
+    prune_snapshots(list_snapshots(journal)[partition])
+    return head
+
+
+def main(journal: Path) -> int:
+    """Make snapshots once, out of everybody's way, and log what came of it. Returns the exit status."""
+    configure_logging("info")
+    os.nice(_NICENESS)
+    try:
+        made = make_snapshots(journal)
+    except WalletError as error:
+        log.error("snapshots not made", error=str(error))
+        return 1
+    for why in made.refused:
+        log.error("snapshot set aside", error=why)
+    for partition, why in made.broken.items():
+        log.error("no snapshot of a journal that does not add up", partition=partition, error=why)
+    log.info("snapshots made", partitions=len(made.written), unchanged=made.unchanged, entries=made.entries)
+    return 1 if made.broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
