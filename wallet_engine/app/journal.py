@@ -3,14 +3,19 @@
 import asyncio
 import os
 import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 from prometheus_client import start_http_server
 
+from wallet_engine.app.archiver import Archiver
 from wallet_engine.app.running import check_listening, check_nodes, directory_options, run
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.app.snapshots import SnapshotSchedule
+from wallet_engine.domain.errors import ConfigError, WalletError
 from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.writer import JournalWriter
@@ -18,6 +23,7 @@ from wallet_engine.recovery.keeper import ShardKeeper
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, on_loop, open_directory
 from wallet_engine.routing.model import JournalInfo, PartitionMap, Shard
+from wallet_engine.telemetry.flags import journal_disk_options
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -38,6 +44,7 @@ log = get_logger(__name__)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for receipts.")
 @click.option("--port", default=0, show_default=True, help="Port for receipts; 0 takes a free one.")
 @click.option("--metrics-port", type=int, help="Port for Prometheus metrics.  [default: none]")
+@journal_disk_options
 def journal(
     zookeeper: str | None,
     map_file: Path | None,
@@ -49,6 +56,9 @@ def journal(
     host: str,
     port: int,
     metrics_port: int | None,
+    archive_command: str | None,
+    segment_bytes: int,
+    snapshot_bytes: int,
 ) -> None:
     """Run one journal copy: what it has on disk is what happened."""
     check_listening(host, port)
@@ -59,19 +69,45 @@ def journal(
         try:
             await asyncio.to_thread(tree.config)
             await asyncio.to_thread(check_nodes, tree)
-            writer = await asyncio.to_thread(JournalWriter, directory, journal_id)
+            metrics = Metrics()
+            open_writer = partial(JournalWriter, directory, journal_id, segment_bytes_max=segment_bytes)
+            writer = await asyncio.to_thread(open_writer)
             try:
                 await asyncio.to_thread(_check_copy, tree, writer)
-                metrics = Metrics()
                 if metrics_port is not None:
                     start_http_server(metrics_port, host, metrics.registry)
-                await _keep(tree, writer, metrics, host, port, stop)
+                beside: list[Archiver | SnapshotSchedule] = []
+                if archive_command:
+                    beside.append(Archiver(directory, archive_command, metrics))
+                if snapshot_bytes:
+                    beside.append(SnapshotSchedule(directory, snapshot_bytes, metrics))
+                async with _beside(beside):
+                    await _keep(tree, writer, metrics, host, port, stop)
             finally:
                 writer.close()
         finally:
             await asyncio.to_thread(tree.close)
 
     run(main, log_level)
+
+
+@asynccontextmanager
+async def _beside(workers: Iterable[Archiver | SnapshotSchedule]) -> AsyncIterator[None]:
+    """Run what may fail without stopping payments; the log then says so."""
+
+    async def watched(worker: Archiver | SnapshotSchedule) -> None:
+        try:
+            await worker.run()
+        except (WalletError, OSError) as error:
+            log.error("stopped until the journal is started again", worker=repr(worker), error=str(error))
+
+    tasks = [asyncio.create_task(watched(worker)) for worker in workers]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _check_copy(tree: Directory, writer: JournalWriter) -> None:

@@ -6,6 +6,7 @@ import click
 
 from wallet_engine.dev.layout import PARTITIONS_DEFAULT, REPLICAS_DEFAULT, SHARDS_DEFAULT, Wishes
 from wallet_engine.dev.supervisor import DevOptions, Supervisor
+from wallet_engine.telemetry.flags import journal_disk_options
 
 
 @click.command()
@@ -34,6 +35,7 @@ from wallet_engine.dev.supervisor import DevOptions, Supervisor
     help=f"A power of two, fixed for ever at the first start. [default: {PARTITIONS_DEFAULT}]",
 )
 @click.option("--embedded", is_flag=True, help="Bundled Redis, and a local file in place of ZooKeeper.")
+@journal_disk_options
 def dev(
     data_dir: Path,
     port: int,
@@ -42,6 +44,9 @@ def dev(
     replicas: int | None,
     partitions: int | None,
     embedded: bool,
+    archive_command: str | None,
+    segment_bytes: int,
+    snapshot_bytes: int,
 ) -> None:
     """Start Redis Cluster, ZooKeeper, journal and API on this machine, for development and tests.
 
@@ -49,4 +54,7 @@ def dev(
     Without --embedded it takes the system's redis-server (6.2 or newer) and ZooKeeper.
     """
     wishes = Wishes(shards, replicas, partitions, embedded)
-    Supervisor(DevOptions(data_dir, port, wishes, apis)).run()
+    journal_flags = [f"--segment-bytes={segment_bytes}", f"--snapshot-bytes={snapshot_bytes}"]
+    if archive_command:
+        journal_flags.append(f"--archive-command={archive_command}")
+    Supervisor(DevOptions(data_dir, port, wishes, apis, tuple(journal_flags))).run()

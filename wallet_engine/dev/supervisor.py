@@ -50,6 +50,7 @@ START_DEATHS_MAX: Final = 3
 _DECIDED_HERE: Final = (
     *("DATA_DIR", "SHARDS", "REPLICAS", "PARTITIONS", "EMBEDDED", "APIS", "HOST", "PORT"),
     *("ZOOKEEPER", "MAP_FILE", "DIRECTORY", "JOURNAL_ID", "SERVICE_ID"),
+    *("ARCHIVE_COMMAND", "SEGMENT_BYTES", "SNAPSHOT_BYTES"),
 )
 
 
@@ -61,6 +62,8 @@ class DevOptions:
     port: int
     wishes: Wishes
     apis: int = 1
+    #: Further flags of the journal process.
+    journal_flags: tuple[str, ...] = ()
 
 
 class Stopped(Exception):
@@ -206,7 +209,7 @@ class Supervisor:
         port = _port_again(last.address_of("journal-j1") if last else None)
         self._say("starting the journal")
         flags = ("--directory", str(self._data_dir / "journal"), "--journal-id", "j1")
-        child = self._python("journal-j1", "journal", *flags, port=port)
+        child = self._python("journal-j1", "journal", *flags, *self._options.journal_flags, port=port)
         return self._keeper.start(Kept("journal", child, f"{HOST}:{port}"))
 
     def _start_api(self, index: int) -> Kept:

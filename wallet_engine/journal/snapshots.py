@@ -257,3 +257,19 @@ def newest_usable(journal: Path, paths: list[Path]) -> tuple[Snapshot | None, li
             raise
         return snapshot, refused
     return None, refused
+
+
+def bytes_since_newest(journal: Path) -> int:
+    """How many bytes were journaled behind the entry that the newest snapshot of any partition stands for."""
+    segment, offset = 1, 0
+    for paths in list_snapshots(journal).values():
+        try:
+            with Snapshot(paths[0]) as snapshot:
+                segment, offset = max((segment, offset), (snapshot.head.segment, snapshot.head.offset))
+        except (Damaged, FileNotFoundError):
+            continue
+    total = -offset
+    while (path := segment_path(journal, segment)).exists():
+        total += path.stat().st_size
+        segment += 1
+    return max(0, total)

@@ -19,6 +19,11 @@ from wallet_engine.domain.errors import WalletError
 
 ENVIRONMENT_PREFIX: Final = "WALLET"
 
+SEGMENT_BYTES_MIN: Final = 4096
+SEGMENT_BYTES_MAX: Final = 256 * 1024 * 1024
+#: A gibibyte is about 15 million operations, which are replayed in about two minutes.
+SNAPSHOT_BYTES_DEFAULT: Final = 1024 * 1024 * 1024
+
 
 class Verb(NamedTuple):
     """Where a command is, and what the list of commands says about it."""
@@ -92,6 +97,35 @@ def credentials_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--zookeeper-user", metavar="NAME", help="ZooKeeper user, where access to the tree is restricted."
     )(command)
+
+
+def journal_disk_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`--archive-command`, `--segment-bytes` and `--snapshot-bytes`: what a journal copy does with its directory."""
+    for option in (
+        click.option(
+            "--archive-command",
+            metavar="COMMAND",
+            help="Shell command that archives each sealed segment: %p is its path, %f its file name, %% a percent "
+            "sign. Exit status 0 means archived; else it is asked again, for ever. It must not overwrite an "
+            "archived file by another one.  [default: none]",
+        ),
+        click.option(
+            "--segment-bytes",
+            type=click.IntRange(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
+            default=SEGMENT_BYTES_MAX,
+            show_default=True,
+            help="Size at which a segment is sealed and the next one begun.",
+        ),
+        click.option(
+            "--snapshot-bytes",
+            type=click.IntRange(0),
+            default=SNAPSHOT_BYTES_DEFAULT,
+            show_default=True,
+            help="Make snapshots whenever so much was journaled since the last; 0 makes none.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @contextmanager

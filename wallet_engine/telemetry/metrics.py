@@ -113,6 +113,19 @@ class Metrics:
         self.journal_bytes = Counter(
             "wallet_journal_written_bytes_total", "Bytes this copy appended to segments.", registry=r
         )
+        self.journal_segments_to_archive = Gauge(
+            "wallet_journal_segments_to_archive",
+            "Sealed segments that the archive command has not yet taken.",
+            registry=r,
+        )
+        self.journal_archive_failures = Counter(
+            "wallet_journal_archive_failures_total", "Runs of the archive command that failed.", registry=r
+        )
+        self.journal_bytes_since_snapshot = Gauge(
+            "wallet_journal_bytes_since_snapshot",
+            "Bytes journaled since the newest snapshot: what a rebuild replays.",
+            registry=r,
+        )
         self.journal_sync_seconds = Histogram(
             "wallet_journal_sync_duration_seconds", "One fdatasync.", buckets=_SECONDS, registry=r
         )

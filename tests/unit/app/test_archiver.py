@@ -1,0 +1,128 @@
+"""Archiving of sealed segments with real commands: in order, retried, ended with the journal."""
+
+import asyncio
+import os
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from unit.journal.samples import append
+
+from wallet_engine.app import archiver
+from wallet_engine.app.archiver import Archiver, expand, read_archived, run_in_group
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.journal import JournalWriter
+from wallet_engine.journal.errors import Damaged
+from wallet_engine.telemetry.metrics import Metrics
+
+WAIT_S_MAX = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archiver, "POLL_S", 0.01)
+    monkeypatch.setattr(archiver, "RETRY_S_MIN", 0.01)
+    monkeypatch.setattr(archiver, "RETRY_S_MAX", 0.02)
+
+
+def sealed(directory: Path, count: int) -> None:
+    """Let the journal have `count` sealed segments more."""
+    writer = JournalWriter(directory, "sample", segment_bytes_max=2000)
+    for _ in range(count):
+        append(writer, 0, 20)
+        writer.sync()
+    writer.close()
+
+
+def archive_until(directory: Path, command: str, done: Callable[[], bool]) -> Metrics:
+    """Run an archiver until the condition holds."""
+
+    async def run() -> None:
+        task = asyncio.create_task(Archiver(directory, command, metrics).run())
+        deadline = time.monotonic() + WAIT_S_MAX
+        while not done() and not task.done():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    metrics = Metrics()
+    asyncio.run(run())
+    return metrics
+
+
+def test_the_placeholders_are_those_of_postgresql() -> None:
+    command = "cp %p /a/%f # 100%% of %x %"
+    assert expand(command, Path("/j/00000001.wal")) == "cp /j/00000001.wal /a/00000001.wal # 100% of %x %"
+
+
+def test_every_sealed_segment_is_archived_in_order_and_the_open_one_is_not(tmp_path: Path) -> None:
+    sealed(tmp_path / "j", 3)
+    log, archive = tmp_path / "log", tmp_path / "archive"
+    archive.mkdir()
+    command = f"echo %f >> {log} && test ! -e {archive}/%f && cp %p {archive}/%f"
+    archive_until(tmp_path / "j", command, lambda: read_archived(tmp_path / "j") == 3)
+    assert log.read_text().split() == ["00000001.wal", "00000002.wal", "00000003.wal"]
+    assert sorted(os.listdir(archive)) == ["00000001.wal", "00000002.wal", "00000003.wal"]
+    assert (archive / "00000002.wal").read_bytes() == (tmp_path / "j" / "00000002.wal").read_bytes()
+
+
+def test_a_restart_goes_on_with_what_was_not_archived(tmp_path: Path) -> None:
+    sealed(tmp_path / "j", 2)
+    log = tmp_path / "log"
+    archive_until(tmp_path / "j", f"echo %f >> {log}", lambda: read_archived(tmp_path / "j") == 2)
+    sealed(tmp_path / "j", 1)
+    archive_until(tmp_path / "j", f"echo %f >> {log}", lambda: read_archived(tmp_path / "j") == 3)
+    assert log.read_text().split() == ["00000001.wal", "00000002.wal", "00000003.wal"]
+
+
+def test_a_command_that_fails_is_asked_again_and_nothing_is_skipped(tmp_path: Path) -> None:
+    sealed(tmp_path / "j", 2)
+    log, repaired = tmp_path / "log", tmp_path / "repaired"
+    command = f"echo %f >> {log}; test -e {repaired}"
+
+    def done() -> bool:
+        if log.exists() and len(log.read_text().split()) >= 4:
+            repaired.touch()
+        return read_archived(tmp_path / "j") == 2
+
+    metrics = archive_until(tmp_path / "j", command, done)
+    asked = log.read_text().split()
+    assert asked[-1] == "00000002.wal"
+    assert set(asked[:-1]) == {"00000001.wal"}
+    text = metrics.render().decode()
+    assert f"wallet_journal_archive_failures_total {len(asked) - 2}.0" in text
+
+
+def test_what_waits_is_in_the_metrics(tmp_path: Path) -> None:
+    sealed(tmp_path / "j", 2)
+    tried = tmp_path / "tried"
+    metrics = archive_until(tmp_path / "j", f"touch {tried} # %f\nfalse", tried.exists)
+    assert "wallet_journal_segments_to_archive 2.0" in metrics.render().decode()
+    assert read_archived(tmp_path / "j") == 0
+
+
+def test_a_command_that_hangs_ends_with_the_journal_and_so_do_its_children(tmp_path: Path) -> None:
+    sealed(tmp_path / "j", 1)
+    pid = tmp_path / "pid"
+    command = f"sh -c 'echo $$ > {shlex.quote(str(pid))}; sleep 600' # %f\nwait"
+    archive_until(tmp_path / "j", command, lambda: pid.exists() and pid.read_text().endswith("\n"))
+    deadline = time.monotonic() + WAIT_S_MAX
+    while Path(f"/proc/{int(pid.read_text())}").exists():
+        assert time.monotonic() < deadline, "the command's child is still there"
+        time.sleep(0.02)
+    assert read_archived(tmp_path / "j") == 0
+
+
+def test_a_program_that_is_missing_is_a_failure_like_another(tmp_path: Path) -> None:
+    assert asyncio.run(run_in_group("/no/such/program")) == 127
+
+
+def test_bad_settings_and_a_damaged_note_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="%p"):
+        Archiver(tmp_path, "cp it", Metrics())
+    (tmp_path / "archived").write_bytes(b"0000000x\n")
+    with pytest.raises(Damaged, match="archived at offset 0"):
+        Archiver(tmp_path, "cp %p", Metrics())

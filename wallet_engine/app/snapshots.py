@@ -1,0 +1,40 @@
+"""Has snapshots made beside the journal, in a process of their own, whenever enough was journaled since the last."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Final
+
+from wallet_engine.app.archiver import run_in_group
+from wallet_engine.journal.snapshots import bytes_since_newest
+from wallet_engine.telemetry.logging import get_logger
+from wallet_engine.telemetry.metrics import Metrics
+
+POLL_S: Final = 5.0
+#: After a failure, which the log explains.
+RETRY_S: Final = 300.0
+
+log = get_logger(__name__)
+
+
+class SnapshotSchedule:
+    """`bytes_between`: how much is journaled from one snapshot to the next."""
+
+    def __init__(self, journal: Path, bytes_between: int, metrics: Metrics) -> None:
+        self._journal = journal
+        self._bytes_between = bytes_between
+        self._metrics = metrics
+
+    def __repr__(self) -> str:
+        return f"<SnapshotSchedule {self._journal} bytes_between={self._bytes_between}>"
+
+    async def run(self) -> None:
+        """Until cancelled; a snapshot that is being made then is given up."""
+        command = [sys.executable, "-m", "wallet_engine.recovery.snapshotting", str(self._journal)]
+        while True:
+            since = await asyncio.to_thread(bytes_since_newest, self._journal)
+            self._metrics.journal_bytes_since_snapshot.set(since)
+            if since >= self._bytes_between and await run_in_group(command):
+                log.warning("snapshots failed", retry_s=RETRY_S)
+                await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(POLL_S)
