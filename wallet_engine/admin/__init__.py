@@ -8,6 +8,9 @@ journals      which journal directory to read, and what a journal process says i
 
 init          verb   placement     decides whether the slots lie as the partitions need them
 status        verb   survey        asks everything once
+partitions    verb   contents      how much is in each partition
+shards        verb   contents      how busy each node is
+doctor        verb   examination   asks everything once; `findings` decides what is wrong, and what mends it
 verify        verb   verification  joins image, fold and comparison
                      image         what Redis holds, read in parts that each are true at one sequence number
                      fold          what the journal says, one pass over all partitions

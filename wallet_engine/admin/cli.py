@@ -12,6 +12,11 @@ from wallet_engine.telemetry.flags import Verb, VerbGroup
     verbs={
         "init": Verb("wallet_engine.admin.init:init", "Write down a new cluster."),
         "status": Verb("wallet_engine.admin.status:status", "Show shards, partitions, journals, services."),
+        "partitions": Verb(
+            "wallet_engine.admin.partitions:partitions", "Show partitions, how large, how far."
+        ),
+        "shards": Verb("wallet_engine.admin.shards:shards", "Show shards and nodes, their load and lag."),
+        "doctor": Verb("wallet_engine.admin.doctor:doctor", "Look at everything that can be wrong."),
         "verify": Verb("wallet_engine.admin.verify:verify", "Prove that Redis holds what the journal says."),
         "balance": Verb("wallet_engine.admin.balance:balance", "Show a balance, now or in the past."),
         "account": Verb(

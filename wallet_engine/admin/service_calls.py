@@ -24,8 +24,8 @@ def ask_service(services: Iterable[ServiceInfo], method: str, path: str) -> tupl
     troubles = []
     for info in services:
         try:
-            status, document = _ask(info, method, path)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            status, document = ask_one(info, method, path)
+        except (OSError, ValueError) as error:
             troubles.append(f"{info.address}: {' '.join(str(error).split()) or type(error).__name__}")
             continue
         if status != 503:
@@ -36,7 +36,8 @@ def ask_service(services: Iterable[ServiceInfo], method: str, path: str) -> tupl
     raise ConfigError(f"no API process could do it ({'; '.join(troubles)}): see wallet-admin doctor")
 
 
-def _ask(info: ServiceInfo, method: str, path: str) -> tuple[int, dict[str, Any]]:
+def ask_one(info: ServiceInfo, method: str, path: str) -> tuple[int, dict[str, Any]]:
+    """Status and document of this process's answer. Raises OSError or ValueError when it gives none."""
     host, _, port = info.address.rpartition(":")
     connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=ANSWER_S_MAX)
     try:
@@ -46,5 +47,7 @@ def _ask(info: ServiceInfo, method: str, path: str) -> tuple[int, dict[str, Any]
         if not isinstance(document, dict):
             raise ValueError("the answer is no JSON object")
         return answer.status, document
+    except http.client.HTTPException as error:
+        raise ValueError(f"no HTTP answer: {type(error).__name__}") from None
     finally:
         connection.close()

@@ -1,0 +1,230 @@
+"""`doctor` on a real cluster: healthy, and with every kind of fault that can be planted, each found by its check."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import redis
+from support.dev_process import DevCluster
+from support.wallet_api import WalletApi
+from unit.admin.made import admin, answer
+
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.topology import connect, find_primary
+from wallet_engine.routing.directory import Directory, open_directory
+from wallet_engine.routing.model import JournalInfo, ServiceInfo
+from wallet_engine.routing.slots import tag_of
+
+PARTITIONS = 16
+HEALTHY_S_MAX = 60.0
+
+
+@dataclass
+class Patient:
+    """A cluster of two shards with a replica each, and a client of every node."""
+
+    cluster: DevCluster
+    flags: list[str]
+    directory: Directory
+    primary: redis.Redis
+    replica: redis.Redis
+    addresses: dict[str, str]
+
+    def meta(self, partition: int) -> str:
+        return PartitionKeys(tag_of(partition, PARTITIONS)).meta
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
+    started = DevCluster(
+        tmp_path_factory.mktemp("doctor") / "dev", shards=2, replicas=1, partitions=PARTITIONS
+    )
+    with contextlib.ExitStack() as stack:
+        stack.callback(started.kill_all)
+        started.start()
+        directory = open_directory(started.state()["zookeeper"], None)
+        stack.callback(directory.close)
+        nodes = directory.shards()["s1"].nodes
+        view = find_primary(nodes)
+        assert view is not None
+        (replica,) = (node for node in nodes if node != view.address)
+        clients = [stack.enter_context(connect(address, timeout_s=5)) for address in (view.address, replica)]
+        addresses = {"primary": view.address, "replica": replica}
+        yield Patient(started, started.coordination_flags(), directory, clients[0], clients[1], addresses)
+
+
+def findings(document: dict[str, Any]) -> set[tuple[str, str]]:
+    return {(f["check"], f["severity"]) for f in document["findings"] if f["severity"] != "note"}
+
+
+def wait_healthy(patient: Patient) -> None:
+    deadline = time.monotonic() + HEALTHY_S_MAX
+    while True:
+        result = admin("doctor", *patient.flags)
+        if "HEALTHY: 0 errors, 0 warnings" in result.stdout and "NOT" not in result.stdout:
+            assert result.exit_code == 0
+            return
+        assert time.monotonic() < deadline, result.stdout
+        time.sleep(0.5)
+
+
+def test_a_healthy_cluster(patient: Patient) -> None:
+    wait_healthy(patient)
+    assert answer("doctor", *patient.flags)["healthy"] is True
+
+
+def test_every_planted_fault_is_found_and_its_command_named(patient: Patient) -> None:
+    """All at once, so that no finding hides another. The journal is stopped first, and mends nothing meanwhile."""
+    wait_healthy(patient)
+    (journal,) = patient.cluster.pids("journal")
+    primary, replica = patient.addresses["primary"], patient.addresses["replica"]
+    open_key = PartitionKeys(tag_of(2, PARTITIONS)).open
+    other_id = str(patient.replica.execute_command("CLUSTER", "MYID"))
+    epoch = patient.primary.hget(patient.meta(1), "epoch")
+    owner = patient.primary.hget(patient.meta(3), "owner")
+    with contextlib.ExitStack() as undo:
+        os.kill(journal, signal.SIGSTOP)
+        undo.callback(os.kill, journal, signal.SIGCONT)
+
+        patient.primary.config_set("maxmemory-policy", "allkeys-lru")
+        undo.callback(patient.primary.config_set, "maxmemory-policy", "noeviction")
+        patient.replica.config_set("cluster-require-full-coverage", "yes")
+        undo.callback(patient.replica.config_set, "cluster-require-full-coverage", "no")
+        used = int(patient.replica.info("memory")["used_memory"])
+        patient.replica.config_set("maxmemory", used * 10 // 9)
+        undo.callback(patient.replica.config_set, "maxmemory", 0)
+        patient.primary.set(f"intruder{{{tag_of(0, PARTITIONS)}}}", "1")
+        undo.callback(patient.primary.delete, f"intruder{{{tag_of(0, PARTITIONS)}}}")
+        patient.primary.hset(patient.meta(1), "epoch", "99")
+        undo.callback(patient.primary.hset, patient.meta(1), "epoch", epoch)
+        patient.primary.zadd(open_key, {"999999": 999999})
+        undo.callback(patient.primary.zrem, open_key, "999999")
+        patient.primary.hset(patient.meta(3), "owner", other_id)
+        undo.callback(patient.primary.hset, patient.meta(3), "owner", owner)
+        patient.primary.execute_command("CLUSTER", "SETSLOT", 5, "MIGRATING", _other_primary(patient))
+        undo.callback(patient.primary.execute_command, "CLUSTER", "SETSLOT", 5, "STABLE")
+        patient.primary.script_flush()
+        patient.directory.tree.create("/wallet/moves/4", b'{"state":"copying"}')
+        undo.callback(patient.directory.tree.delete, "/wallet/moves/4")
+        patient.directory.register_service(ServiceInfo("ghost", "127.0.0.1:1", 1))
+        undo.callback(patient.directory.tree.delete, "/wallet/services/ghost")
+        patient.directory.register_journal(JournalInfo("j9", "127.0.0.1:1", "/nowhere", 1, "elsewhere"))
+        undo.callback(patient.directory.tree.delete, "/wallet/journals/j9")
+
+        document = answer("doctor", *patient.flags, status=1)
+        assert document["healthy"] is False
+        assert findings(document) == {
+            ("settings", "error"),
+            ("settings", "warning"),
+            ("memory", "error"),
+            ("slots", "warning"),
+            ("scripts", "error"),
+            ("partitions", "error"),
+            ("keys", "warning"),
+            ("journal", "error"),
+            ("journal", "warning"),
+            ("open entries", "error"),
+            ("moves", "warning"),
+            ("services", "warning"),
+        }
+        said = "\n".join(f"{f['what']} | {f['mend']}" for f in document["findings"])
+        host, _, port = primary.rpartition(":")
+        for expected in (
+            f"{primary} has maxmemory-policy allkeys-lru",
+            f"redis-cli -h {host} -p {port} CONFIG SET maxmemory-policy noeviction",
+            f"{replica} has cluster-require-full-coverage yes",
+            f"{replica} uses",
+            f"{primary} has slot 5 half moved (migrating) | redis-cli -h {host} -p {port} CLUSTER SETSLOT 5 STABLE",
+            "partition 1 on s1 is at epoch 99, the map at",
+            f"partition 3 on s1 was certified for node {other_id}",
+            f"intruder{{{tag_of(0, PARTITIONS)}}} | redis-cli -h {host} -p {port} UNLINK",
+            "0 journal copies answer and 1 must",
+            "journal copy j1 at",
+            "journal copy j9 at 127.0.0.1:1 does not answer",
+            "open entry 999999 of partition 2 is not in the stream",
+            "wallet-admin resume 4, or wallet-admin abort 4",
+            "API process ghost at 127.0.0.1:1 is not ready",
+        ):
+            assert expected in said, said
+        assert "NOT HEALTHY" in admin("doctor", *patient.flags).stdout
+    with WalletApi(patient.cluster.url, PARTITIONS) as api:
+        api.account(0)  # what the finding about the scripts says
+    wait_healthy(patient)
+
+
+def _other_primary(patient: Patient) -> str:
+    view = find_primary(patient.directory.shards()["s2"].nodes)
+    assert view is not None
+    return view.node_id
+
+
+def test_pending_says_what_an_open_transfer_waits_for(patient: Patient) -> None:
+    """The journal hangs: the debit is made, its receipt does not come, so no credit leaves."""
+    (journal,) = patient.cluster.pids("journal")
+    with WalletApi(patient.cluster.url, PARTITIONS) as api, ThreadPoolExecutor(1) as payer:
+        ann, bob = api.account(0, "5.00"), api.account(12)
+        os.kill(journal, signal.SIGSTOP)
+        try:
+            paying = payer.submit(api.pay, ann, bob, "1.00")
+            entry = wait_pending(patient, ann)
+            (transfer,) = entry["transfers"]
+            assert (entry["partition"], transfer["from_account"], transfer["to_account"]) == (0, ann, bob)
+            assert (transfer["amount"], transfer["currency"]) == ("1.00", "USD")
+            assert transfer["waits_for"] == "the credit in partition 12 on s2"
+            assert 0 <= entry["age_ms"] < 60_000
+            paid = transfer["transaction_id"]
+            status = answer("transfer", paid, "--from", ann, *flags_with_journal(patient))["status"]
+            assert status == "pending: the money has left the payer, the credit is to come"
+            assert "waits for the credit in partition 12" in admin("pending", *patient.flags).stdout
+        finally:
+            os.kill(journal, signal.SIGCONT)
+        assert paying.result().status == 200
+        assert answer("transfer", paid, "--from", ann, *patient.flags)["status"] == "paid"
+
+
+def wait_pending(patient: Patient, payer: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 30
+    while True:
+        for entry in answer("pending", *patient.flags)["entries"]:
+            if payer in {transfer["from_account"] for transfer in entry["transfers"]}:
+                return dict(entry)
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def flags_with_journal(patient: Patient) -> list[str]:
+    return [*patient.flags, "--journal", str(patient.cluster.data_dir / "journal")]
+
+
+def test_partitions_and_shards(patient: Patient) -> None:
+    found = answer("partitions", *patient.flags)["partitions"]
+    assert [p["partition"] for p in found] == list(range(PARTITIONS))
+    assert {p["state"] for p in found} == {"live"}
+    assert found[0]["slots"] == [0, 1023]
+    assert sum(p["balances"] for p in found) >= 2
+    assert len(answer("partitions", "--shard", "s2", *patient.flags)["partitions"]) == PARTITIONS // 2
+    shards = answer("shards", *patient.flags)["shards"]
+    assert [(s["name"], len(s["nodes"]), s["partitions"]) for s in shards] == [("s1", 2, 8), ("s2", 2, 8)]
+    assert {node["role"] for shard in shards for node in shard["nodes"]} == {"primary", "replica"}
+    assert all(node["lag_bytes"] is not None for shard in shards for node in shard["nodes"])
+
+
+def test_a_dead_replica_is_named(patient: Patient) -> None:
+    """The supervisor would start it again at once, so it is stopped, not killed."""
+    pid = next(
+        p["pid"] for p in patient.cluster.processes("redis") if p["address"] == patient.addresses["replica"]
+    )
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        document = answer("doctor", *patient.flags)
+        (finding,) = (f for f in document["findings"] if f["check"] == "nodes")
+        assert finding["what"] == f"{patient.addresses['replica']} of shard s1 does not answer"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_healthy(patient)

@@ -1,0 +1,226 @@
+"""Everything that `doctor` looks at, asked once. What does not answer is a fact too: only the directory must."""
+
+import shutil
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+from redis.exceptions import RedisError
+
+from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX
+from wallet_engine.admin.open_entries import OpenEntry, find_open_entries
+from wallet_engine.admin.service_calls import ask_one
+from wallet_engine.admin.survey import ShardState, Survey, survey
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.scripts import service_scripts
+from wallet_engine.redis_store.topology import connect
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import PartitionMap
+from wallet_engine.routing.moves import MOVES
+from wallet_engine.routing.slots import slot_of, tag_of
+
+#: Settings of Redis that are looked at.
+SETTINGS: Final = ("maxmemory-policy", "cluster-require-full-coverage", "cluster-allow-replica-migration")
+#: Names asked of one slot.
+_KEYS_MAX: Final = 1000
+_SRVR_S_MAX: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ZooKeeperServer:
+    """`mode` is leader, follower, observer or standalone; "" when it does not serve."""
+
+    address: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFacts:
+    """What the primary of the map says of a partition beyond the survey."""
+
+    partition: int
+    owner: str
+    stream_entries: int
+    #: Keys in its slot that the engine does not know.
+    unknown_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What a Redis node that answers says beyond the survey."""
+
+    address: str
+    shard: str
+    settings: Mapping[str, str]
+    #: Its clock against the one of this machine, in milliseconds; positive when it is ahead.
+    clock_ahead_ms: int
+    #: `CLUSTER NODES` as this node tells it.
+    cluster_nodes: str
+    #: Of a primary.
+    scripts_loaded: bool
+    #: Of a primary: keys in slots of no partition of the map, at most a handful, and how many there are.
+    stray_keys: tuple[str, ...]
+    stray_keys_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """`zookeeper` is empty for a map file. `services` says why a service is not ready, "" when it is."""
+
+    survey: Survey
+    map: PartitionMap
+    zookeeper: tuple[ZooKeeperServer, ...]
+    nodes: Mapping[str, NodeFacts]
+    partitions: Mapping[int, PartitionFacts]
+    open_entries: tuple[OpenEntry, ...]
+    #: partition -> what its move's node holds
+    moves: Mapping[str, bytes]
+    copies: frozenset[str]
+    services: Mapping[str, str]
+    #: journal id -> free part of the disk, for directories on this host
+    disk_free: Mapping[str, float]
+
+
+def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
+    """Ask everything. Raises what the directory raises, and nothing else."""
+    found, partition_map = survey(directory), directory.partition_map()
+    moves = {}
+    for name in directory.tree.children(MOVES):
+        move = directory.tree.get(f"{MOVES}/{name}")
+        if move is not None:
+            moves[name] = move.data
+    nodes: dict[str, NodeFacts] = {}
+    partitions: dict[int, PartitionFacts] = {}
+    for state in found.shards:
+        mine = partition_map.partitions_of(state.shard.name)
+        for node in state.nodes:
+            if node.reachable:
+                facts, of_partitions = _node(state, node.address, mine, len(partition_map.partitions))
+                nodes.update({} if facts is None else {node.address: facts})
+                partitions.update(of_partitions)
+    with ThreadPoolExecutor(ASKED_AT_ONCE_MAX) as pool:
+        readiness = list(pool.map(_why_not_ready, found.services))
+        servers = tuple(pool.map(_server, _hosts(zookeeper_hosts)))
+    return Facts(
+        found,
+        partition_map,
+        servers,
+        nodes,
+        partitions,
+        tuple(find_open_entries(found)),
+        moves,
+        frozenset(directory.copies_in_use()),
+        {info.service_id: why for info, why in zip(found.services, readiness, strict=True)},
+        _disk_free(found),
+    )
+
+
+def _node(
+    state: ShardState, address: str, partitions: Iterable[int], count: int
+) -> tuple[NodeFacts | None, dict[int, PartitionFacts]]:
+    primary = state.primary is not None and state.primary.address == address
+    client = connect(address)
+    try:
+        settings = {name: str(client.config_get(name).get(name, "")) for name in SETTINGS}
+        before_ns = time.time_ns()
+        seconds, micros = client.time()
+        here_ms = (before_ns + time.time_ns()) // 2_000_000
+        text = str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
+        loaded, total = True, 0
+        of_partitions: dict[int, PartitionFacts] = {}
+        stray: tuple[str, ...] = ()
+        if primary:
+            loaded = all(client.script_exists(*(script.sha for script in service_scripts())))
+            of_partitions = {p: _partition(client, p, count) for p in partitions}
+            stray, total = _stray_keys(client, partitions, count)
+    except (RedisError, OSError, UnicodeDecodeError, ValueError):
+        return None, {}
+    finally:
+        client.close()
+    ahead_ms = seconds * 1000 + micros // 1000 - here_ms
+    return NodeFacts(address, state.shard.name, settings, ahead_ms, text, loaded, stray, total), of_partitions
+
+
+def _partition(client: redis.Redis, partition: int, count: int) -> PartitionFacts:
+    keys = PartitionKeys(tag_of(partition, count))
+    owner = str(client.hget(keys.meta, "owner") or "")
+    length = int(client.xlen(keys.journal))
+    names = _keys_in_slot(client, slot_of(keys.tag), _KEYS_MAX)
+    unknown = tuple(name for name in names if not _known(name, keys.tag))
+    return PartitionFacts(partition, owner, length, unknown)
+
+
+def _known(name: str, tag: str) -> bool:
+    kind = name.removesuffix(f"{{{tag}}}")
+    return kind != name and (
+        kind in ("meta", "journal", "open", "flags") or kind.startswith(("seen:", "balance:"))
+    )
+
+
+def _stray_keys(client: redis.Redis, partitions: Iterable[int], count: int) -> tuple[tuple[str, ...], int]:
+    """A few keys in other slots than those of the shard's partitions, and how many there are."""
+    own = {slot_of(tag_of(partition, count)) for partition in partitions}
+    total = int(client.dbsize()) - sum(_count(client, slot) for slot in own)
+    if total <= 0:
+        return (), 0
+    found: list[str] = []
+    for name in client.scan_iter(count=1000):
+        if slot_of(str(name)) not in own:
+            found.append(str(name))
+            if len(found) == 5:
+                break
+    return tuple(found), total
+
+
+def _count(client: redis.Redis, slot: int) -> int:
+    return int(client.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot))  # type: ignore[no-untyped-call]
+
+
+def _keys_in_slot(client: redis.Redis, slot: int, count: int) -> list[str]:
+    names: list[str] = client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, count)  # type: ignore[no-untyped-call]
+    return names
+
+
+def _why_not_ready(info: Any) -> str:
+    try:
+        status, document = ask_one(info, "GET", "/readyz")
+    except (OSError, ValueError) as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    return "" if status == 200 else str(document.get("reason", status))
+
+
+def _hosts(connect_string: str | None) -> list[str]:
+    """`zk1:2181,zk2:2181/root` -> each server."""
+    hosts = (connect_string or "").partition("/")[0]
+    return [host.strip() for host in hosts.split(",") if host.strip()]
+
+
+def _server(address: str) -> ZooKeeperServer:
+    """What the server answers to `srvr` (ZooKeeper administrator's guide, four letter words)."""
+    host, colon, port = address.rpartition(":")
+    try:
+        target = (host.strip("[]"), int(port)) if colon else (address, 2181)
+        with socket.create_connection(target, timeout=_SRVR_S_MAX) as link:
+            link.sendall(b"srvr")
+            answer = b""
+            while chunk := link.recv(4096):
+                answer += chunk
+    except (OSError, ValueError):
+        return ZooKeeperServer(address, "")
+    modes = [line[6:] for line in answer.decode(errors="replace").splitlines() if line.startswith("Mode: ")]
+    return ZooKeeperServer(address, modes[0] if modes else "")
+
+
+def _disk_free(found: Survey) -> dict[str, float]:
+    free = {}
+    for state in found.journals:
+        directory = Path(state.info.directory)
+        if state.info.host == socket.gethostname() and directory.is_dir():
+            usage = shutil.disk_usage(directory)
+            free[state.info.journal_id] = usage.free / usage.total
+    return free
