@@ -5,20 +5,24 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
+from support.clusters import redis_binary
 from support.dev_process import DevCluster
 from support.http_client import HttpClient
 from support.traffic import RETRYABLE, Books, balances_cents, callers, finish, open_and_fund
 from support.verification import verified
-from unit.admin.made import answer
+from unit.admin.made import admin, answer, refusal
 
+from wallet_engine.dev.ports import free_port
+from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.redis_store.topology import connect, find_primary
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.slots import partition_of, slot_range
 
 PARTITIONS = 8
-ACCOUNTS = [f"acct-{number:03d}" for number in range(80)]
+ACCOUNTS = 80
 FUNDED_CENTS = 100_000
 
 
@@ -69,7 +73,8 @@ class Traffic:
         seed = random.randrange(2**32)
         print(f"seed {seed}")
         self.cluster = cluster
-        self.books = Books(ACCOUNTS, FUNDED_CENTS, random.Random(seed))
+        self.accounts = [f"{seed:x}-{number:03d}" for number in range(ACCOUNTS)]
+        self.books = Books(self.accounts, FUNDED_CENTS, random.Random(seed))
 
     @contextmanager
     def running(self) -> Iterator[Books]:
@@ -85,7 +90,7 @@ class Traffic:
 
     async def _run(self, stopping: threading.Event, started: threading.Event) -> None:
         async with HttpClient() as http:
-            await open_and_fund(http, self.cluster.url, ACCOUNTS, FUNDED_CENTS)
+            await open_and_fund(http, self.cluster.url, self.accounts, FUNDED_CENTS)
             started.set()
             stop = asyncio.Event()
             paying = asyncio.create_task(callers(http, self.cluster.urls, self.books, count=16, stop=stop))
@@ -93,7 +98,7 @@ class Traffic:
             stop.set()
             await paying
             await finish(http, self.cluster.url, self.books)
-            self.balances = await balances_cents(http, self.cluster.url, ACCOUNTS)
+            self.balances = await balances_cents(http, self.cluster.url, self.accounts)
 
     def check(self) -> None:
         """No request failed (G11), and every balance is what was answered."""
@@ -105,9 +110,9 @@ class Traffic:
 
 def test_move_drain_and_rebalance_under_traffic(cluster: DevCluster, flags: list[str]) -> None:
     """G11: partitions move while callers pay, none of whose requests fails; then `verify` and every balance."""
-    partition = partition_of(ACCOUNTS[0], PARTITIONS)
-    source, target = shard_of(cluster, partition), other_shard(cluster, partition)
     traffic = Traffic(cluster)
+    partition = partition_of(traffic.accounts[0], PARTITIONS)
+    source, target = shard_of(cluster, partition), other_shard(cluster, partition)
     with traffic.running():
         document = answer("move", str(partition), target, *flags, "--yes")
         [moved] = document["moved"]
@@ -130,3 +135,74 @@ def test_move_drain_and_rebalance_under_traffic(cluster: DevCluster, flags: list
     assert answer("moves", *flags) == {"moves": []}
     traffic.check()
     verified(cluster)
+
+
+@pytest.fixture
+def new_nodes(tmp_path: Path) -> Iterator[list[RedisNode]]:
+    """Two nodes that belong to no cluster yet."""
+    nodes = []
+    try:
+        for name in ("s4-1", "s4-2"):
+            node = RedisNode(redis_binary(), "s4", name, tmp_path / name, free_port(redis=True))
+            nodes.append(node)
+            node.start_and_wait()
+        yield nodes
+    finally:
+        for node in nodes:
+            node.kill()
+
+
+def test_a_shard_comes_and_goes_under_traffic(
+    cluster: DevCluster, flags: list[str], new_nodes: list[RedisNode]
+) -> None:
+    """G11: add-shard, rebalance, drain, remove-shard; partitions move to a shard with a replica and back."""
+    addresses = [node.address for node in new_nodes]
+    new_nodes[1].command("CLUSTER", "ADDSLOTS", 0)
+    assert f"{addresses[1]} owns slots of a cluster" in refusal(
+        admin("add-shard", "s4", *addresses, *flags, "--yes")
+    )
+    new_nodes[1].command("CLUSTER", "DELSLOTS", 0)
+    taken = cluster.processes("redis")[0]["address"]
+    assert f"node {taken} stands in shard" in refusal(admin("add-shard", "s4", taken, *flags, "--yes"))
+    assert "does not answer" in refusal(admin("add-shard", "s4", "127.0.0.1:1", *flags, "--yes"))
+
+    traffic = Traffic(cluster)
+    with traffic.running():
+        answer("add-shard", "s4", *addresses, *flags, "--yes")
+        assert answer("rebalance", *flags, "--yes")["moved"]
+        with directory_of(cluster) as directory:
+            mine = directory.partition_map().partitions_of("s4")
+        assert len(mine) == 2
+        assert "still serves 2 partitions" in refusal(admin("remove-shard", "s4", *flags, "--yes"))
+        assert keys_on(cluster, "s4", mine[0]) != []
+        assert new_nodes[1].command("DBSIZE") == new_nodes[0].command("DBSIZE"), "the replica has what it has"
+        answer("drain", "s4", *flags, "--yes")
+        answer("remove-shard", "s4", *flags, "--yes")
+    traffic.check()
+    verified(cluster)
+    assert [shard["name"] for shard in answer("status", *flags)["shards"]] == ["s1", "s2", "s3"]
+    assert [len(node.cluster_nodes()) for node in new_nodes] == [1, 1]
+
+
+def test_what_is_refused_changes_nothing(cluster: DevCluster, flags: list[str]) -> None:
+    home, other = shard_of(cluster, 0), other_shard(cluster, 0)
+    with directory_of(cluster) as directory:
+        before = directory.partition_map()
+    for words, said in (
+        (("move", "8", other), "there is no partition 8: there are 0 to 7"),
+        (("move", "0", "s9"), "there is no shard s9: there are s1, s2, s3"),
+        (("move", "0", home), f"partition 0 is on {home} already"),
+        (("drain", "s9"), "there is no shard s9"),
+        (("remove-shard", "s9"), "there is no shard s9"),
+        (("remove-shard", home), "still serves"),
+        (("resume", "0"), "partition 0 is not on its way: wallet-admin moves lists those that are"),
+        (("abort", "0"), "partition 0 is not on its way"),
+    ):
+        assert said in refusal(admin(*words, *flags, "--yes"))
+    assert admin("move", "0", other, *flags, input="n\n").exit_code == 1
+    plan = answer("move", "0", other, *flags, "--dry-run")
+    assert plan["dry_run"]
+    assert [(one["partition"], one["from"], one["to"]) for one in plan["plan"]["moves"]] == [(0, home, other)]
+    with directory_of(cluster) as directory:
+        assert directory.partition_map() == before
+        assert directory.moves.all() == []

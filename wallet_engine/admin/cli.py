@@ -30,6 +30,8 @@ from wallet_engine.telemetry.flags import Verb, VerbGroup
         "move": Verb("wallet_engine.admin.moving.verbs:move", "Move a partition while payments go on."),
         "drain": Verb("wallet_engine.admin.moving.verbs:drain", "Move every partition away from a shard."),
         "rebalance": Verb("wallet_engine.admin.moving.verbs:rebalance", "Even the shards out."),
+        "add-shard": Verb("wallet_engine.admin.moving.shards:add_shard", "Add an empty shard."),
+        "remove-shard": Verb("wallet_engine.admin.moving.shards:remove_shard", "Remove a drained shard."),
         "moves": Verb("wallet_engine.admin.moving.verbs:moves", "List the moves in progress."),
         "resume": Verb("wallet_engine.admin.moving.verbs:resume", "Go on with an interrupted move."),
         "abort": Verb("wallet_engine.admin.moving.verbs:abort", "Undo a move that has not switched."),

@@ -180,7 +180,7 @@ class Driver:
             stored = self._moves.replace(stored, state=MoveState.FROZEN)
             self._step("frozen recorded")
             journals = list(self._directory.journals().values())
-            partition_map = self._directory.partition_map()
+            partition_map = self._map_with(move.target)
             copy.catch_up()
             frozen_s = time.monotonic()
             with uninterrupted(), self._frozen(source) as (seq, nonce, give_up):
@@ -243,7 +243,7 @@ class Driver:
                 return
             except VersionConflict:
                 give_up[0] = True
-                partition_map = self._directory.partition_map()
+                partition_map = self._map_with(move.target)
             except StoreUnavailable as error:
                 if self._switched_after_all(move, give_up):
                     return
@@ -317,14 +317,14 @@ class Driver:
         return seen[-1]
 
     def _release_source(self, move: Move) -> None:
-        node = find_primary(self._directory.shards()[move.source].nodes)
+        node = find_primary(self._nodes(move.source))
         if node is not None:
             with suppress(Setback), closing(Source(node, self._keys, move.epoch)) as source:
                 source.release()
 
     def _serves(self, shard: str, seen: list[tuple[int, int]]) -> bool:
         """Whether the partition is live there, under the epoch of the map."""
-        node = find_primary(self._directory.shards()[shard].nodes)
+        node = find_primary(self._nodes(shard))
         if node is None:
             return False
         with suppress(Setback), closing(Side(node, self._keys)) as side:
@@ -374,9 +374,21 @@ class Driver:
     def _map_epoch(self, move: Move) -> int:
         return self._directory.partition_map().epoch_of(move.partition)
 
+    def _map_with(self, shard: str) -> PartitionMap:
+        """The map, at a version at which the shard is there: one that is removed makes the map newer."""
+        partition_map = self._directory.partition_map()
+        self._nodes(shard)
+        return partition_map
+
+    def _nodes(self, shard: str) -> tuple[str, ...]:
+        shards = self._directory.shards()
+        if shard not in shards:
+            raise ConfigError(f"shard {shard} was removed")
+        return shards[shard].nodes
+
     def _primary(self, shard: str, *, wait_s: float = 0.0) -> NodeView:
         deadline_s = time.monotonic() + wait_s
-        while (node := find_primary(self._directory.shards()[shard].nodes)) is None:
+        while (node := find_primary(self._nodes(shard))) is None:
             if time.monotonic() > deadline_s:
                 raise Setback(f"shard {shard} has no primary that answers")
             time.sleep(SETBACK_PAUSE_S)

@@ -1,0 +1,214 @@
+"""`add-shard` and `remove-shard`: a shard comes empty and leaves empty; partitions are moved in between."""
+
+from contextlib import closing, suppress
+from typing import Any, Final
+
+import click
+from redis.exceptions import RedisError
+from rich.console import Console
+
+from wallet_engine.admin.moving.planning import Cluster
+from wallet_engine.admin.session import Plan, Session, changing_command
+from wallet_engine.admin.waiting import wait_until
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.membership import Membership, follow, forget, leave, meet, membership
+from wallet_engine.redis_store.scripts import service_scripts
+from wallet_engine.redis_store.topology import check_settings, connect
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import Shard, by_name
+from wallet_engine.routing.tree import VersionConflict
+
+MEET_S_MAX: Final = 30.0
+#: Until the journal process has found the shard and made it ready to serve.
+READY_S_MAX: Final = 30.0
+_ATTEMPTS_MAX: Final = 50
+
+
+@click.command("add-shard")
+@changing_command
+@click.argument("name")
+@click.argument("nodes", metavar="HOST:PORT…", nargs=-1, required=True)
+def add_shard(session: Session, name: str, nodes: tuple[str, ...]) -> None:
+    """Add the shard NAME: the first node as its primary, the others as replicas.
+
+    The nodes run in cluster mode with maxmemory-policy noeviction (see cluster_config/redis.conf), and are empty.
+    They are introduced to the Redis Cluster, the replicas are attached, and the journal process makes the shard
+    ready. It serves nothing until partitions move to it: `rebalance` or `move`.
+
+    Interrupted half-way it can be given again as it was.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 add-shard s4 10.0.0.8:6379 10.0.0.9:6379 --dry-run
+      wallet-admin --zookeeper zk1:2181 add-shard s4 10.0.0.8:6379 10.0.0.9:6379 --yes
+    """
+    with session.directory() as directory:
+        cluster = Cluster.look(directory)
+        shard = Shard(name, nodes)
+        if name in cluster.shards:
+            raise ConfigError(f"there is a shard {name} already: {', '.join(cluster.shards[name].nodes)}")
+        by_name([*cluster.shards.values(), shard])
+        members = [cluster.primary(other).address for other in cluster.shards]
+        known = {cluster.primary(other).node_id for other in cluster.shards}
+        for address in nodes:
+            check_settings(address)
+            _check_newcomer(address, known, {_asked(node).node_id for node in nodes})
+        document = {"shard": name, "primary": nodes[0], "replicas": list(nodes[1:])}
+        plan = Plan(f"add shard {name} at {', '.join(nodes)}", document, _show_plan(document))
+        if not session.agreed(plan):
+            return
+        with session.change(directory, plan):
+            _join(nodes, members)
+            with directory.lock("shards"):
+                if name in directory.shards():
+                    raise ConfigError(f"shard {name} was added by somebody else meanwhile")
+                directory.put_shard(shard)
+            wait_until(
+                lambda: _ready(nodes[0]), f"shard {name} is there, but not ready to serve", READY_S_MAX
+            )
+    session.answer(
+        {"added": document},
+        lambda console: console.print(f"shard {name} is ready: wallet-admin rebalance gives it partitions"),
+    )
+
+
+@click.command("remove-shard")
+@changing_command
+@click.argument("name")
+def remove_shard(session: Session, name: str) -> None:
+    """Remove the shard NAME, which serves no partition any more (`drain` it first).
+
+    It leaves the partition map and the Redis Cluster: its nodes are forgotten by the others, emptied, and each made
+    a cluster of its own. Nodes that do not answer are forgotten too.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 drain s2 --yes
+      wallet-admin --zookeeper zk1:2181 remove-shard s2 --yes
+    """
+    with session.directory() as directory:
+        cluster = Cluster.look(directory)
+        shard = cluster.shard(name)
+        owned = cluster.map.partitions_of(name)
+        if owned:
+            raise ConfigError(f"shard {name} still serves {len(owned)} partitions: wallet-admin drain {name}")
+        _check_no_move(directory, name)
+        document = {"shard": name, "nodes": list(shard.nodes)}
+        plan = Plan(f"remove shard {name}", document, _show_plan(document))
+        if not session.agreed(plan):
+            return
+        others = [node for other in cluster.shards.values() if other.name != name for node in other.nodes]
+        with session.change(directory, plan):
+            found = {address: _try_ask(address) for address in shard.nodes}
+            with directory.lock("shards"):
+                _remove(directory, shard)
+            ids = [known.node_id for known in found.values() if known is not None]
+            untold = forget(ids, others)
+            for address, known in found.items():
+                if known is not None:
+                    with suppress(RedisError, OSError):
+                        leave(address)
+    session.answer(
+        {"removed": document, "nodes_not_told": untold},
+        lambda console: console.print(f"shard {name} is removed; its nodes may be stopped"),
+    )
+
+
+def _check_newcomer(address: str, members: set[str], newcomers: set[str]) -> None:
+    known = _asked(address)
+    if known.keys:
+        raise ConfigError(f"Redis at {address} holds {known.keys} keys: give an empty node, or FLUSHALL it")
+    if known.slots:
+        raise ConfigError(f"Redis at {address} owns slots of a cluster: run CLUSTER RESET HARD on it")
+    strangers = known.known_ids - newcomers - {known.node_id}
+    if strangers and not strangers & members:
+        raise ConfigError(f"Redis at {address} belongs to another cluster: run CLUSTER RESET HARD on it")
+    if not known.lazy_drop:
+        raise ConfigError(
+            f"Redis at {address} would stop while it drops a partition that has moved away: "
+            f"run CONFIG SET lazyfree-lazy-server-del yes"
+        )
+
+
+def _join(nodes: tuple[str, ...], members: list[str]) -> None:
+    """Meet, attach replicas; returns when every node knows every other. Raises `ConfigError`."""
+    try:
+        for number, address in enumerate(nodes):
+            meet(address, [*members, *nodes[:number]])
+        ids = {_asked(address).node_id for address in (*members, *nodes)}
+        wait_until(
+            lambda: all(
+                ids <= (known := _asked(address)).known_ids and not known.handshaking
+                for address in (*members, *nodes)
+            ),
+            "the nodes do not find each other",
+            MEET_S_MAX,
+        )
+        primary_id = _asked(nodes[0]).node_id
+        for replica in nodes[1:]:
+            follow(replica, primary_id)
+        wait_until(
+            lambda: all(_asked(replica).in_sync for replica in nodes[1:]),
+            f"the replicas do not follow {nodes[0]}",
+            MEET_S_MAX,
+        )
+        wait_until(lambda: _cluster_ok(nodes[0]), f"{nodes[0]} does not say cluster_state:ok", MEET_S_MAX)
+    except (RedisError, OSError) as error:
+        raise ConfigError(f"the shard could not join the Redis Cluster: {error}") from None
+
+
+def _cluster_ok(address: str) -> bool:
+    with closing(connect(address)) as client:
+        return "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO"))  # type: ignore[no-untyped-call]
+
+
+def _ready(address: str) -> bool:
+    """Whether a journal process has made the node ready: the scripts are there."""
+    with suppress(RedisError, OSError), closing(connect(address)) as client:
+        return all(client.script_exists(*(script.sha for script in service_scripts())))
+    return False
+
+
+def _check_no_move(directory: Directory, name: str) -> None:
+    for stored in directory.moves.all():
+        if name in (stored.move.source, stored.move.target):
+            raise ConfigError(
+                f"partition {stored.move.partition} is on its way from {stored.move.source} to "
+                f"{stored.move.target}: finish or abort that first, see wallet-admin moves"
+            )
+
+
+def _remove(directory: Directory, shard: Shard) -> None:
+    """Take it out of the directory. A move that is about to switch to it finds another version of the map."""
+    directory.remove_shard(shard.name)
+    for _ in range(_ATTEMPTS_MAX):
+        partition_map = directory.partition_map()
+        if partition_map.partitions_of(shard.name):
+            directory.put_shard(shard)
+            raise ConfigError(f"a partition has moved to shard {shard.name} meanwhile: it stays")
+        with suppress(VersionConflict):
+            directory.replace_map(partition_map, partition_map)
+            return
+    directory.put_shard(shard)
+    raise ConfigError(f"the map was changed by others again and again: shard {shard.name} stays, try again")
+
+
+def _asked(address: str) -> Membership:
+    try:
+        return membership(address)
+    except (RedisError, OSError) as error:
+        raise ConfigError(f"Redis at {address} does not answer: {error}") from None
+
+
+def _try_ask(address: str) -> Membership | None:
+    with suppress(ConfigError):
+        return _asked(address)
+    return None
+
+
+def _show_plan(document: dict[str, Any]) -> Any:
+    def show(console: Console) -> None:
+        for name, value in document.items():
+            console.print(f"{name}: {', '.join(value) if isinstance(value, list) else value}", soft_wrap=True)
+
+    return show

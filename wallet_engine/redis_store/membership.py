@@ -1,0 +1,100 @@
+"""Nodes that join a Redis Cluster and nodes that leave it. Commands only; who may do so is decided elsewhere.
+
+All raise what redis-py raises. Addresses are `host:port`; a host name is resolved here, because CLUSTER MEET takes
+addresses only.
+"""
+
+import socket
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from wallet_engine.redis_store.topology import connect
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What one node knows of its cluster. `handshaking`: it has yet to meet some of them."""
+
+    node_id: str
+    known_ids: frozenset[str]
+    handshaking: bool
+    slots: int
+    keys: int
+    lazy_drop: bool
+    in_sync: bool
+
+
+def membership(address: str) -> Membership:
+    """Ask the node."""
+    with closing(connect(address)) as client:
+        lines = [line.split(" ") for line in _said(client, "CLUSTER", "NODES").splitlines()]
+        role: Any = client.execute_command("ROLE")  # type: ignore[no-untyped-call]
+        lazy = client.config_get("lazyfree-lazy-server-del").get("lazyfree-lazy-server-del")
+        keys = int(client.dbsize())
+    myself = next(words for words in lines if "myself" in words[2])
+    flags = [words[2] for words in lines]
+    return Membership(
+        myself[0],
+        frozenset(words[0] for words in lines),
+        any("handshake" in words or "noaddr" in words for words in flags),
+        sum(not word.startswith("[") for word in myself[8:]),
+        keys,
+        lazy == "yes",
+        str(role[0]) == "slave" and str(role[3]) == "connected",
+    )
+
+
+def meet(newcomer: str, members: Iterable[str]) -> None:
+    """Introduce a node to every member directly: gossip would take seconds."""
+    host, _, port = newcomer.rpartition(":")
+    ip = socket.gethostbyname(host.strip("[]"))
+    for address in members:
+        with closing(connect(address)) as client:
+            client.execute_command("CLUSTER", "MEET", ip, port)  # type: ignore[no-untyped-call]
+
+
+def follow(replica: str, primary_id: str) -> None:
+    """Make an empty node a replica."""
+    with closing(connect(replica)) as client:
+        client.execute_command("CLUSTER", "REPLICATE", primary_id)  # type: ignore[no-untyped-call]
+
+
+def forget(node_ids: Sequence[str], members: Iterable[str]) -> list[str]:
+    """Have every member forget the nodes; the members that could not be told."""
+    untold = []
+    for address in members:
+        try:
+            with closing(connect(address)) as client:
+                for node_id in node_ids:
+                    _forget(client, node_id)
+        except (RedisError, OSError):
+            untold.append(address)
+    return untold
+
+
+def leave(address: str) -> None:
+    """Empty the node and make it a cluster of its own."""
+    with closing(connect(address)) as client:
+        if _is_primary(client):
+            client.execute_command("FLUSHALL", "ASYNC")  # type: ignore[no-untyped-call]
+        client.execute_command("CLUSTER", "RESET", "HARD")  # type: ignore[no-untyped-call]
+
+
+def _forget(client: Any, node_id: str) -> None:
+    try:
+        client.execute_command("CLUSTER", "FORGET", node_id)
+    except RedisError as error:
+        if "Unknown node" not in str(error):
+            raise
+
+
+def _is_primary(client: Any) -> bool:
+    return str(client.execute_command("ROLE")[0]) == "master"
+
+
+def _said(client: Any, *words: str) -> str:
+    return str(client.execute_command(*words))
