@@ -4,11 +4,12 @@ from typing import Final
 
 import click
 
+from bench.commands.peers import peers
 from bench.commands.quick import quick
 from bench.commands.run import run
 
 #: Every subcommand is a module with a click command of its own.
-COMMANDS: Final[tuple[click.Command, ...]] = (run, quick)
+COMMANDS: Final[tuple[click.Command, ...]] = (run, quick, peers)
 
 
 @click.group()

@@ -37,16 +37,27 @@ def read_figures(cluster: Cluster) -> RedisFigures:
     return RedisFigures(version, memory, dict(usec))
 
 
-def key_memory(cluster: Cluster) -> dict[str, int]:
-    """Kind of key (its name up to the first `:` or `{`) -> bytes of all keys of the kind, every field counted.
+@dataclass(frozen=True, slots=True)
+class KeyMemory:
+    """What one kind of key takes, and how many fields its keys have together (0 for keys that are no hashes)."""
+
+    bytes: int
+    fields: int
+
+
+def key_memory(cluster: Cluster) -> dict[str, KeyMemory]:
+    """Kind of key (its name up to the first `:` or `{`) -> the memory of all its keys, every field counted.
 
     `MEMORY USAGE … SAMPLES 0`: field, value, table and allocator's rounding, but not the fragmentation of the heap.
     It stops Redis for some 0.1 µs per field, so it is asked outside of the measured part.
     """
-    kinds = Counter[str]()
+    found: dict[str, KeyMemory] = {}
     with cluster.primaries() as clients:
         for client in clients.values():
             for key in client.scan_iter(count=_SCAN_COUNT):
                 kind = str(key).partition("{")[0].partition(":")[0]
-                kinds[kind] += int(client.memory_usage(key, samples=0) or 0)
-    return dict(kinds)
+                known = found.get(kind, KeyMemory(0, 0))
+                size = int(client.memory_usage(key, samples=0) or 0)
+                fields = int(client.hlen(key)) if client.type(key) == "hash" else 0
+                found[kind] = KeyMemory(known.bytes + size, known.fields + fields)
+    return found

@@ -52,8 +52,8 @@ class Figures:
     #: Counters that only this door has: `operations`, `script_calls`.
     door: Mapping[str, float]
     bytes_per_account: float
-    #: Dedupe memory of both sides.
-    bytes_per_remembered: float
+    #: Dedupe memory of both sides; None when the run added too little to tell.
+    bytes_per_remembered: float | None
     #: Seconds from an empty cluster to funded accounts.
     funding_s: float
 
@@ -108,7 +108,9 @@ class Result:
             },
             "textbook": textbook_rows(self.per_node_tps),
             "memory_bytes_per_account": round(f.bytes_per_account, 1),
-            "memory_bytes_per_remembered_transfer": round(f.bytes_per_remembered, 1),
+            "memory_bytes_per_remembered_transfer": (
+                None if f.bytes_per_remembered is None else round(f.bytes_per_remembered, 1)
+            ),
             "steal": f.usage.steal_percent,
             "load_average": f.usage.load_average,
             "other_cores": f.usage.other_cores,
@@ -187,13 +189,16 @@ def results_table(documents: Sequence[Document], extra: Mapping[str, Sequence[st
     rows = [[*row(each), *(cells[i] for cells in extra.values())] for i, each in enumerate(documents)]
     last = documents[-1]
     runs = f"medians of {last['runs']} runs, " if last.get("runs", 1) > 1 else ""
+    known = [d["memory_bytes_per_remembered_transfer"] for d in documents]
+    largest = max((size for size in known if size is not None), default=None)
+    remembered = "" if largest is None else f", up to {largest:.0f} B per remembered transfer"
     facts = (
         f"{runs}{last['shards']} shards, {last['partitions']} partitions, {last['apis']} API processes, "
         f"{last['accounts']:,} accounts (opened and funded in {last['funding_s']:.0f} s), "
         f"Redis {last['redis_version']}, journal on {last['journal_file_system']}\n"
         f"{last['machine']['cpu']}, {last['machine']['cores']} cores (load generator included), "
-        f"commit {last['commit']}; memory {last['memory_bytes_per_account']:.0f} B per account, "
-        f"{last['memory_bytes_per_remembered_transfer']:.0f} B per remembered transfer; books add up in every row"
+        f"commit {last['commit']}; memory {last['memory_bytes_per_account']:.0f} B per account{remembered}; "
+        f"books add up in every row"
     )
     return f"{table([*_HEADINGS, *extra], rows)}\n{facts}"
 

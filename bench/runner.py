@@ -20,7 +20,7 @@ from bench.machine import commit, file_system, machine
 from bench.measure import Moment, usage
 from bench.pacing import BacklogFull, ClosedLoop, OpenLoop, Pacing
 from bench.recorder import Counts, Recorder
-from bench.redis_figures import RedisFigures, key_memory, read_figures
+from bench.redis_figures import KeyMemory, RedisFigures, key_memory, read_figures
 from bench.result import Figures, Plan, Result
 from bench.ring import ring_size
 from bench.scrape import scrape, sync_count
@@ -62,7 +62,7 @@ async def prepare(cluster: Cluster, accounts: int, say: Say) -> Prepared:
     funding_s = time.monotonic() - began_s
     memory = await asyncio.to_thread(key_memory, cluster)
     say(f"opened and funded {accounts:,} accounts in {funding_s:.1f} s")
-    return Prepared(accounts, memory["balance"] / accounts, funding_s)
+    return Prepared(accounts, memory["balance"].bytes / accounts, funding_s)
 
 
 async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) -> Result:
@@ -111,7 +111,7 @@ async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) ->
         journal_syncs=after.journal_syncs - before.journal_syncs,
         door={name: value - before.door.get(name, 0.0) for name, value in after.door.items()},
         bytes_per_account=prepared.bytes_per_account,
-        bytes_per_remembered=(ended["seen"] - begun["seen"]) / new if new else 0.0,
+        bytes_per_remembered=remembered_bytes(begun["seen"], ended["seen"], new),
         funding_s=prepared.funding_s,
     )
     return Result(
@@ -123,6 +123,16 @@ async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) ->
         journal_file_system=file_system(cluster.data_dir),
         commit=commit(),
     )
+
+
+def remembered_bytes(before: KeyMemory, after: KeyMemory, transfers: int) -> float | None:
+    """Bytes that remembering each of these transfers took, on both sides.
+
+    None when most of what is remembered is older: a hash grows in steps, which would hide what was added.
+    """
+    if not transfers or after.fields < 2 * before.fields:
+        return None
+    return (after.bytes - before.bytes) / transfers
 
 
 async def _begin(cluster: Cluster, door: Door, recorder: Recorder) -> _Reading:

@@ -1,0 +1,148 @@
+"""A peer's run: the same as the engine's, with its callers in a closed loop."""
+
+import asyncio
+import gc
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from bench.cluster import Say
+from bench.machine import commit, file_system, machine
+from bench.measure import Moment, usage
+from bench.peers.base import Peer, PeerFailed, PeerMissing, Send
+from bench.recorder import Recorder
+from bench.result import Document, per
+from bench.ring import Ring, ring_size
+from bench.runner import Refused
+from bench.workload import draw
+from wallet_engine.dev.process import StartFailed
+
+
+@dataclass(frozen=True, slots=True)
+class PeerPlan:
+    """What every row of every peer has in common; `batches` are asked for, a peer may have a largest one."""
+
+    accounts: int
+    batches: Sequence[int]
+    seconds: float
+    warmup_s: float
+    seed: int
+
+
+async def measure_peer(peer: Peer, plan: PeerPlan, folder: Path | None, say: Say) -> list[Document]:
+    """A document for each batch size, or one that says why there are none. Raises `Refused`, `ProcessReplaced`."""
+    with tempfile.TemporaryDirectory(prefix="wallet-bench-", dir=folder) as data:
+        try:
+            say(f"{peer.name}: starting")
+            await asyncio.to_thread(peer.start, Path(data))
+            await peer.fund(plan.accounts)
+            succeeded, documents = 0, []
+            for batch, callers in peer.callers.items():
+                if _asked_for(batch) not in plan.batches:
+                    continue
+                document, paid = await _row(peer, plan, batch, callers, Path(data), say)
+                succeeded += paid
+                faults = await peer.faults(plan.accounts, succeeded)
+                if faults:
+                    raise Refused(f"{peer.name}: {'; '.join(faults)}")
+                documents.append(document)
+            return documents
+        except PeerMissing as error:
+            say(f"{peer.name}: not run: {error}")
+            return [{"name": peer.name, "peer": peer.name, "not_run": str(error)}]
+        except (StartFailed, PeerFailed) as error:
+            raise Refused(f"{peer.name}: {error}") from None
+        finally:
+            await peer.disconnect()
+            await asyncio.to_thread(peer.stop)
+
+
+def _asked_for(batch: int) -> int:
+    """The round number that a peer's largest batch stands for."""
+    return 8000 if batch > 8000 else batch
+
+
+async def _row(
+    peer: Peer, plan: PeerPlan, batch: int, callers: int, data: Path, say: Say
+) -> tuple[Document, int]:
+    """One batch size: its document, and how many transfers succeeded from first to last."""
+    size = ring_size(batch) * batch
+    pairs = draw("uniform", size, plan.accounts, 1, Random(plan.seed + batch))
+    ring: Ring[Any] = Ring(peer.requests(pairs, batch), repeats=False)
+    del pairs
+    gc.collect()
+    recorder, stopping = Recorder(), asyncio.Event()
+    senders = [await peer.connect() for _ in range(callers)]
+    tasks = [asyncio.create_task(_call(send, ring, recorder, stopping)) for send in senders]
+    try:
+        await asyncio.sleep(plan.warmup_s)
+        disk, before = await asyncio.to_thread(peer.bytes_on_disk), Moment.now()
+        recorder.reset()
+        await asyncio.wait(tasks, timeout=plan.seconds, return_when=asyncio.FIRST_EXCEPTION)
+        counts, after = recorder.freeze(), Moment.now()
+        grown = await asyncio.to_thread(peer.bytes_on_disk) - disk
+        # What lived all the time: short-lived helpers of a server are counted with the other processes.
+        pids = [pid for pid in peer.pids() if pid in before.processes and pid in after.processes]
+    finally:
+        stopping.set()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        await peer.disconnect()
+    for error in ended:
+        if isinstance(error, BaseException):
+            raise error
+    if recorder.unexpected:
+        raise Refused(f"{peer.name}: {'; '.join(recorder.unexpected_shown)}")
+    if not counts.transfers:
+        raise Refused(f"{peer.name}: nothing was answered in the measured time")
+    spent = usage(before, after, {"server": pids, "load": [os.getpid()]})
+    rate = counts.transfers / spent.seconds
+    say(f"{peer.name} {batch} x {callers}: {rate:,.0f} transfers/s")
+    document: Document = {
+        "name": f"{peer.name} {batch} x {callers}",
+        "peer": peer.name,
+        "version": peer.version,
+        "durability": peer.durability,
+        "batch": batch,
+        "callers": callers,
+        "transfers_per_s": round(rate, 1),
+        "cpu_us_per_transfer": {
+            role: round(per(cpu_s * 1e6, counts.transfers), 2) for role, cpu_s in spent.cpu_s.items()
+        },
+        "cpu_cores": {role: round(cpu_s / spent.seconds, 3) for role, cpu_s in spent.cpu_s.items()},
+        "latency_ms": recorder.latency.summary_ms(),
+        "transfers": counts.transfers,
+        "declined": counts.declined,
+        "conserved": True,
+        "bytes_on_disk_per_transfer": round(per(grown, counts.transfers), 1),
+        "file_system": file_system(data),
+        "seconds": round(spent.seconds, 3),
+        "accounts": plan.accounts,
+        "steal": spent.steal_percent,
+        "load_average": spent.load_average,
+        "other_cores": spent.other_cores,
+        "other_processes_cores": dict(spent.others),
+        "machine": machine(),
+        "commit": commit(),
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return document, recorder.total_transfers
+
+
+async def _call(send: Send, ring: Ring[Any], recorder: Recorder, stopping: asyncio.Event) -> None:
+    while not stopping.is_set():
+        drawn = ring.next()
+        assert drawn is not None  # a ring without repeats always has a request
+        request, number = drawn
+        began_s = time.perf_counter()
+        counts = await send(request.payload, number)
+        if counts == (request.transfers - request.declined, request.declined):
+            recorder.answered(time.perf_counter() - began_s, request.transfers, request.declined)
+        else:
+            recorder.surprised(f"{counts} succeeded and declined of {request.transfers}")
+            return
