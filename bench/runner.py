@@ -125,6 +125,27 @@ async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) ->
     )
 
 
+async def send_transfers(cluster: Cluster, plan: Plan, prepared: Prepared, transfers: int, say: Say) -> int:
+    """Send at least so many transfers as the plan says, whatever time it takes: how many. Raises `Refused`."""
+    rng = Random(plan.seed)
+    pairs = draw(
+        plan.workload, ring_size(plan.batch) * plan.batch, prepared.accounts, cluster.shape.partitions, rng
+    )
+    recorder = Recorder()
+    door = DOORS[plan.door].make(
+        cluster, recorder, pairs, plan.batch, plan.callers, False, _pacing(plan, recorder)
+    )
+    try:
+        await door.start()
+        while recorder.total_transfers < transfers and not recorder.unexpected:
+            await asyncio.sleep(0.05)
+    finally:
+        await door.stop()
+    await asyncio.to_thread(_check, cluster, recorder, prepared.accounts)
+    say(f"{plan.name}: sent {recorder.total_transfers:,} transfers")
+    return recorder.total_transfers
+
+
 def remembered_bytes(before: KeyMemory, after: KeyMemory, transfers: int) -> float | None:
     """Bytes that remembering each of these transfers took, on both sides.
 
