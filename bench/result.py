@@ -153,7 +153,7 @@ def per(amount: float, units: float) -> float:
 
 Document = dict[str, Any]
 
-_HEADINGS: Final = (
+HEADINGS: Final = (
     *("door", "workload", "batch", "callers", "transfers/s", "per node", "redis µs", "api µs", "journal µs"),
     *(
         "load µs",
@@ -200,7 +200,7 @@ def results_table(documents: Sequence[Document], extra: Mapping[str, Sequence[st
         f"commit {last['commit']}; memory {last['memory_bytes_per_account']:.0f} B per account{remembered}; "
         f"books add up in every row"
     )
-    return f"{table([*_HEADINGS, *extra], rows)}\n{facts}"
+    return f"{table([*HEADINGS, *extra], rows)}\n{facts}"
 
 
 def spread_table(document: Document) -> str:

@@ -1,6 +1,9 @@
 """The figures that the engine is held to on a quiet two-core machine, load generator included."""
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
+
+from bench.result import Document
 
 
 class ThroughputTarget(NamedTuple):
@@ -19,3 +22,83 @@ THROUGHPUT: Final = (
     ThroughputTarget("http", 1000, 8, 55_000, 100_000),
     ThroughputTarget("engine", 1, 256, 12_000, 25_000),
 )
+
+
+class Target(NamedTuple):
+    """One line of the table: what was wanted, and what was measured."""
+
+    what: str
+    at_least: float
+    aim: float
+    measured: float
+    unit: str
+    #: Whether more is better.
+    more: bool
+
+    @property
+    def reached(self) -> str:
+        """`aim`, `at least` or `missed`."""
+        for bound, name in ((self.aim, "aim"), (self.at_least, "at least")):
+            if self.measured >= bound if self.more else self.measured <= bound:
+                return name
+        return "missed"
+
+    def cells(self) -> list[str]:
+        """A row of the table."""
+        return [self.what, *map(self._shown, (self.at_least, self.aim, self.measured)), self.reached]
+
+    def _shown(self, value: float) -> str:
+        return f"{value:,.0f}{self.unit}" if value >= 1000 else f"{value:.3g}{self.unit}"
+
+
+HEADINGS: Final = ("door, batch, callers", "at least", "aim", "measured", "reached")
+
+
+def cost_us(document: Document) -> float:
+    """CPU per transfer of all processes of the engine."""
+    cpu = document["cpu_us_per_transfer"]
+    return float(cpu["redis"] + cpu["api"] + cpu["journal"])
+
+
+def targets_of(
+    throughput: Sequence[Document],
+    across: Document,
+    half_load: Document,
+    memory: Sequence[Document],
+    many_accounts: Document,
+) -> list[Target]:
+    """The whole table. `throughput` is in the order of `THROUGHPUT`; `many_accounts` is as `across`, with more."""
+    large = throughput[2]["cpu_us_per_transfer"]
+    many, few = many_accounts["accounts"], across["accounts"]
+    account_bytes = max(row["memory_bytes_per_account"] for row in memory)
+    known = [row["memory_bytes_per_remembered_transfer"] for row in memory]
+    remembered_bytes = max((size for size in known if size is not None), default=0.0)
+    return [
+        *(
+            Target(
+                f"{wanted.door}, {wanted.batch:,}, {wanted.callers}",
+                *(wanted.at_least, wanted.aim, document["transfers_per_s"], "/s", True),
+            )
+            for wanted, document in zip(THROUGHPUT, throughput, strict=True)
+        ),
+        Target(
+            "Redis CPU per transfer across partitions, batch 1,000",
+            *(9.0, 6.0, across["cpu_us_per_transfer"]["redis"], " µs", False),
+        ),
+        Target("API CPU per transfer, HTTP batch 1,000", 12.0, 7.0, large["api"], " µs", False),
+        Target("journal CPU per transfer, batch 1,000", 2.0, 1.0, large["journal"], " µs", False),
+        Target(
+            f"p99 of a single HTTP transfer at half load ({half_load['arrivals_per_s']:,.0f}/s arriving)",
+            *(15.0, 6.0, half_load["latency_ms"]["p99"], " ms", False),
+        ),
+        Target(
+            "journal bytes per transfer across partitions, batch 1,000",
+            *(250.0, 150.0, across["journal_bytes_per_transfer"], " B", False),
+        ),
+        Target("memory per account", 110.0, 80.0, account_bytes, " B", False),
+        Target("memory per remembered transfer", 110.0, 50.0, remembered_bytes, " B", False),
+        Target(
+            f"cost per transfer with {many:,} accounts against {few:,}",
+            *(1.5, 1.2, cost_us(many_accounts) / cost_us(across), "×", False),
+        ),
+    ]

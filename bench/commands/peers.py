@@ -86,14 +86,21 @@ def measure_peers(
         Plan("http", "uniform", batch, ENGINE_CALLERS[batch], plan.seconds, plan.warmup_s, bench.seed())
         for batch in plan.batches
     ]
-    documents = [
-        {**document, "peer": ENGINE, "durability": ENGINE_DURABILITY}
-        for document in bench.measure(shape, plan.accounts, plans)
-    ]
-    others: tuple[Peer, ...] = (PostgreSql(), NaiveRedis(), BareRedis(), TigerBeetle(tigerbeetle))
-    for peer in others:
-        documents += guard(partial(_run, peer, plan, folder, bench.say))
-    return documents
+    documents = [engine_row(document) for document in bench.measure(shape, plan.accounts, plans)]
+    return documents + measure_others(bench, plan, folder, tigerbeetle)
+
+
+def engine_row(document: Document) -> Document:
+    """The document of the engine's own run as one beside the peers'."""
+    return {**document, "peer": ENGINE, "durability": ENGINE_DURABILITY}
+
+
+def measure_others(
+    bench: Session, plan: PeerPlan, folder: Path | None, tigerbeetle: Path | None
+) -> list[Document]:
+    """A row for each batch size of each peer that is there."""
+    peers: tuple[Peer, ...] = (PostgreSql(), NaiveRedis(), BareRedis(), TigerBeetle(tigerbeetle))
+    return [row for peer in peers for row in guard(partial(_run, peer, plan, folder, bench.say))]
 
 
 def _run(peer: Peer, plan: PeerPlan, folder: Path | None, say: Say) -> list[Document]:

@@ -1,0 +1,29 @@
+"""`bench compare`: do two runs of the same command give the same ratios?"""
+
+import json
+from pathlib import Path
+
+import click
+
+from bench.commands.session import guard, json_option, write_json
+from bench.compare import HEADINGS
+from bench.compare import compare as compare_documents
+from bench.text import table
+
+_file = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.command()
+@click.argument("first", type=_file)
+@click.argument("second", type=_file)
+@json_option
+def compare(first: Path, second: Path, json_file: Path | None) -> None:
+    """Compare two JSON files of this program row by row: FIRST is A, SECOND is B.
+
+    `drift` is B/A of a row over B/A of all rows together: 1.00 when the row kept its place in its run.
+    """
+    rows = guard(lambda: compare_documents(json.loads(first.read_text()), json.loads(second.read_text())))
+    drifts = sorted(row.drift for row in rows)
+    write_json(json_file, {row.name: row.drift for row in rows})
+    click.echo(table(HEADINGS, [row.cells() for row in rows]))
+    click.echo(f"ratios within a run repeat from {drifts[0]:.2f} to {drifts[-1]:.2f}")

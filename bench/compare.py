@@ -1,0 +1,74 @@
+"""Two reports, row by row: the machine's speed changes from day to day, ratios within one run should not."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+#: Not looked into: single runs behind the medians.
+_PASSED_OVER: Final = "each_run"
+
+
+def rows_of(document: Any) -> dict[str, dict[str, Any]]:
+    """Every measured row in a JSON document of any subcommand, by its name."""
+    rows: dict[str, dict[str, Any]] = {}
+    if isinstance(document, list):
+        for each in document:
+            rows.update(rows_of(each))
+    elif isinstance(document, dict):
+        if "name" in document and "transfers_per_s" in document:
+            if document.get("loop") != "open":  # how fast that one is was decided beforehand
+                rows[document["name"]] = document
+        else:
+            for key, value in document.items():
+                if key != _PASSED_OVER:
+                    rows.update(rows_of(value))
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A row of both: transfers per second, and CPU per transfer without that of the load generator."""
+
+    name: str
+    first_per_s: float
+    second_per_s: float
+    first_us: float
+    second_us: float
+    #: The second's share of its own run's typical row, over the first's share of its: 1 when ratios repeat.
+    drift: float
+
+    def cells(self) -> list[str]:
+        return [
+            *(self.name, f"{self.first_per_s:,.0f}", f"{self.second_per_s:,.0f}"),
+            f"{self.second_per_s / self.first_per_s:.2f}",
+            *(f"{self.first_us:.1f}", f"{self.second_us:.1f}"),
+            f"{self.second_us / self.first_us:.2f}" if self.first_us else "",
+            f"{self.drift:.2f}",
+        ]
+
+
+HEADINGS: Final = ("row", "A/s", "B/s", "B/A", "A µs", "B µs", "B/A µs", "drift")
+
+
+def compare(first: Any, second: Any) -> list[Compared]:
+    """The rows that both have. Raises `ValueError` when there are none."""
+    before, after = rows_of(first), rows_of(second)
+    names = [name for name in before if name in after]
+    if not names:
+        raise ValueError("the two have no row in common")
+    pairs = {name: (_rate(before[name]), _rate(after[name])) for name in names}
+    # The geometric mean of all ratios is how much faster the second run was as a whole.
+    overall = math.exp(sum(math.log(b / a) for a, b in pairs.values()) / len(pairs))
+    return [
+        Compared(name, a, b, _cost_us(before[name]), _cost_us(after[name]), b / a / overall)
+        for name, (a, b) in pairs.items()
+    ]
+
+
+def _rate(row: Mapping[str, Any]) -> float:
+    return float(row["transfers_per_s"])
+
+
+def _cost_us(row: Mapping[str, Any]) -> float:
+    return float(sum(us for role, us in row["cpu_us_per_transfer"].items() if role != "load"))
