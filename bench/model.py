@@ -73,6 +73,11 @@ def calibrate(documents: Sequence[Document]) -> Model:
     )
 
 
+def _whole(amount: float) -> int:
+    """Rounded up, without a float's dust."""
+    return math.ceil(round(amount, 6))
+
+
 @dataclass(frozen=True, slots=True)
 class Machines:
     """What the plan may assume of the machines it is for."""
@@ -100,7 +105,7 @@ def plan_for(
     A node here is a Redis primary with a core of its own. An id is remembered for one to two windows of 24 hours.
     """
     core_us = machines.utilisation * 1e6
-    by_role = {role: math.ceil(transfers_per_s * model.cost_us(role, like) / core_us) for role in ROLES}
+    by_role = {role: _whole(transfers_per_s * model.cost_us(role, like) / core_us) for role in ROLES}
     window = transfers_per_s * DAY_S * remembered_bytes
     accounts = machines.accounts * account_bytes
     per_second = transfers_per_s * float(like["journal_bytes_per_transfer"])
@@ -110,14 +115,14 @@ def plan_for(
         "api_processes": by_role["api"],
         "journal_processes": by_role["journal"],
         "journal_bytes_per_s": round(per_second),
-        "journal_disks_for_bytes": math.ceil(per_second / machines.disk_bytes_per_s),
+        "journal_disks_for_bytes": _whole(per_second / machines.disk_bytes_per_s),
         "journal_fsyncs_per_s_per_process": like["fsyncs_per_s"],
         "journal_bytes_per_day": round(per_second * DAY_S),
         "dedupe_bytes_24h": round(window),
         "dedupe_bytes_48h": round(2 * window),
         "accounts_bytes": round(accounts),
-        "redis_nodes_for_memory_24h": math.ceil((window + accounts) / machines.node_bytes),
-        "redis_nodes_for_memory_48h": math.ceil((2 * window + accounts) / machines.node_bytes),
+        "redis_nodes_for_memory_24h": _whole((window + accounts) / machines.node_bytes),
+        "redis_nodes_for_memory_48h": _whole((2 * window + accounts) / machines.node_bytes),
         "assumed": {
             "utilisation": machines.utilisation,
             "node_bytes": machines.node_bytes,

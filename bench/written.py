@@ -94,7 +94,7 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
     yield _measured(report["load"])
     yield (
         "Open loop: transfers arrive in a Poisson process and their latency counts from the arrival, also when all "
-        "callers were busy. The closed loop's latencies in the other tables say how long a queue of that many callers is."
+        "callers were busy. The closed loop's latencies in the other tables say how long a queue of so many callers is."
     )
     yield "## Workloads"
     yield _measured(report["workloads"])
