@@ -131,9 +131,15 @@ async def ask_batch(http: HttpClient, url: str, books: Books, payments: Sequence
 
 
 async def callers(
-    http: HttpClient, urls: Sequence[str], books: Books, *, count: int, stop: asyncio.Event
+    http: HttpClient,
+    urls: Sequence[str],
+    books: Books,
+    *,
+    count: int,
+    stop: asyncio.Event,
+    pause_s: float = 0.0,
 ) -> None:
-    """`count` callers that pay, some in batches, until `stop`; each attempt is made once."""
+    """`count` callers that pay, some in batches, until `stop`; each attempt is made once, with a pause after it."""
 
     async def caller(number: int) -> None:
         while not stop.is_set():
@@ -145,6 +151,8 @@ async def callers(
                 await ask(http, url, books, books.next_payment())
             if books.answers["no answer"] > before:
                 await asyncio.sleep(0.05)
+            elif pause_s:
+                await asyncio.sleep(pause_s)
 
     await asyncio.gather(*(caller(number) for number in range(count)))
 

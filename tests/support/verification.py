@@ -11,14 +11,14 @@ from support.dev_process import DevCluster
 VERIFY_S_MAX = 60.0
 
 
-def verified(cluster: DevCluster) -> dict[str, Any]:
+def verified(cluster: DevCluster, timeout_s: float = VERIFY_S_MAX) -> dict[str, Any]:
     """The document of `wallet-admin verify --json`, which must say ok and find no money on its way (G1, G2)."""
     command = str(Path(sys.executable).with_name("wallet-admin"))
     run = subprocess.run(
         [command, *cluster.coordination_flags(), "--json", "verify"],
         capture_output=True,
         text=True,
-        timeout=VERIFY_S_MAX,
+        timeout=timeout_s,
         check=False,
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]

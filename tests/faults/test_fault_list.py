@@ -1,0 +1,173 @@
+"""G1 to G9 under faults drawn from a seed: after each round every answer is accounted for, what was interrupted has
+ended by itself, and `verify` is ok.
+
+    SOAK_SECONDS=1800 SOAK_SEED=7 pytest -m soak tests/faults/test_fault_list.py -s
+"""
+
+import asyncio
+import os
+import random
+import secrets
+import time
+from collections import Counter
+from typing import Final
+
+import pytest
+from support.dev_process import DevCluster
+from support.fault_list import FaultList
+from support.http_client import HttpClient, NoReply
+from support.pulse import PulsedBooks, longest_gap_s
+from support.replicated import WAIT_S_MAX
+from support.traffic import ask_batch, balances_cents, callers, finish, open_and_fund
+from support.verification import verified
+
+PARTITIONS: Final = 16
+SHARDS: Final = 3
+FUNDED_CENTS: Final = 1_000_000
+CALLERS: Final = 12
+#: Answers asked for again after each round.
+AGAIN_MAX: Final = 2_000
+#: From the last fault of a round until everything serves again; a long journal is replayed in it.
+CALM_S_MAX: Final = 120.0
+
+
+class Soak:
+    """Rounds of faults under traffic, each followed by a reckoning."""
+
+    def __init__(self, cluster: DevCluster, seed: int, *, long: bool) -> None:
+        self.cluster = cluster
+        self.rng = random.Random(seed)
+        run = secrets.token_hex(3)
+        accounts = [f"{run}-{number:03d}" for number in range(90)]
+        self.books = PulsedBooks(accounts, FUNDED_CENTS, random.Random(seed + 1))
+        self.faults = FaultList(cluster, SHARDS, PARTITIONS, self.rng, long=long)
+        self.checked = 0
+
+    async def start(self) -> None:
+        async with HttpClient() as http:
+            await open_and_fund(http, self.cluster.url, self.books.accounts, FUNDED_CENTS)
+
+    async def round(self, faults: int, gap_s: tuple[float, float], pause_s: float) -> None:
+        """So many faults with pauses drawn from `gap_s` under traffic, then the reckoning."""
+        async with HttpClient() as http:
+            stop = asyncio.Event()
+            traffic = asyncio.create_task(
+                callers(http, self.cluster.urls, self.books, count=CALLERS, stop=stop, pause_s=pause_s)
+            )
+            try:
+                await asyncio.sleep(0.5)
+                for _ in range(faults):
+                    print(f"  {await asyncio.to_thread(self.faults.strike)}", flush=True)
+                    await asyncio.sleep(self.rng.uniform(*gap_s))
+                    assert not traffic.done() or traffic.result()
+                await asyncio.to_thread(self.faults.calm)
+                await self._serving(http)
+            finally:
+                stop.set()
+                await traffic
+        await self._reckon()
+
+    async def _serving(self, http: HttpClient) -> None:
+        """Return when both API processes take transfers of every partition."""
+        deadline = time.monotonic() + CALM_S_MAX
+        for url in self.cluster.urls:
+            while True:
+                said = "no answer"
+                try:
+                    reply = await http.get(f"{url}/readyz")
+                    if reply.status == 200:
+                        break
+                    said = str(reply.body)
+                except NoReply:
+                    pass
+                assert time.monotonic() < deadline, f"{url} does not serve: {said}"
+                await asyncio.sleep(0.1)
+
+    async def _reckon(self) -> None:
+        async with HttpClient(timeout_s=60.0) as http:
+            await self._ends_by_itself(http)
+            answered = [payment for payment in self.books.payments if payment.answer is not None]
+            again = self.rng.sample(answered, min(AGAIN_MAX, len(answered)))
+            for start in range(0, len(again), 200):
+                await ask_batch(http, self.cluster.url, self.books, again[start : start + 200])
+            await finish(http, self.cluster.url, self.books)
+            found = await balances_cents(http, self.cluster.url, self.books.accounts)
+            assert found == self.books.expected_cents()
+        document = await asyncio.to_thread(verified, self.cluster, 600.0)
+        self.checked = len(self.books.payments)
+        print(f"  sound: {self.checked} transfers, {document['entries']} entries", flush=True)
+
+    async def _ends_by_itself(self, http: HttpClient) -> None:
+        """G9: no caller comes back, and yet no money stays on its way."""
+        deadline = time.monotonic() + WAIT_S_MAX
+        while True:
+            reply = await http.get(f"{self.cluster.url}/v1/accounts/@transit")
+            if reply.status == 200:
+                balances = {one["currency"]: float(one["balance"]) for one in reply.json()["balances"]}
+                if not any(balances.values()):
+                    return
+            assert time.monotonic() < deadline, f"money is on its way: {reply}"
+            await asyncio.sleep(0.3)
+
+    def report(self) -> str:
+        """What was done and found, with the worst pause that followed each kind of fault."""
+        faults = self.faults.injected
+        kinds = Counter(fault.kind for fault in faults)
+        ends = [*(fault.at_s for fault in faults[1:]), time.monotonic()]
+        worst: dict[str, float] = {}
+        for fault, until_s in zip(faults, ends, strict=True):
+            times = [at for at in self.books.successes_s if fault.at_s <= at <= until_s]
+            gap_s = longest_gap_s(times, fault.at_s) if times else until_s - fault.at_s
+            worst[fault.kind] = max(worst.get(fault.kind, 0.0), gap_s)
+        lines = [f"{n:4}  {worst[kind]:5.1f} s  {kind}" for kind, n in sorted(kinds.items())]
+        return "\n".join(
+            [
+                f"{len(faults)} faults injected, {sum(self.faults.missed.values())} found nobody to strike; "
+                f"{self.checked} transfers checked; answers {dict(self.books.answers)}",
+                "times, longest gap between successes until the next fault, kind",
+                *lines,
+            ]
+        )
+
+
+@pytest.mark.timeout(240)
+def test_g9_a_few_faults_of_the_list(replicated: DevCluster) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed={seed}")
+    soak = Soak(replicated, seed, long=False)
+
+    async def run() -> None:
+        await soak.start()
+        await soak.round(6, (0.2, 0.8), pause_s=0.0)
+
+    asyncio.run(run())
+    print(soak.report())
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_soak(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """For SOAK_SECONDS from SOAK_SEED, in rounds of about a minute."""
+    seconds = float(os.environ.get("SOAK_SECONDS", "1800"))
+    seed = int(os.environ.get("SOAK_SEED", random.SystemRandom().randrange(1 << 32)))
+    print(f"\nSOAK_SEED={seed} SOAK_SECONDS={seconds:.0f}", flush=True)
+    path = tmp_path_factory.mktemp("soak") / "dev"
+    cluster = DevCluster(path, shards=SHARDS, replicas=1, partitions=PARTITIONS, apis=2)
+    try:
+        soak = Soak(cluster.start(), seed, long=True)
+        asyncio.run(_soak(soak, seconds))
+    finally:
+        cluster.kill_all()
+    print(soak.report())
+
+
+async def _soak(soak: Soak, seconds: float) -> None:
+    began = time.monotonic()
+    await soak.start()
+    while (passed := time.monotonic() - began) < seconds:
+        print(f"{passed:.0f} s, {soak.faults!r}", flush=True)
+        try:
+            await soak.round(10, (0.1, 7.0), pause_s=0.02)
+        except BaseException:
+            print(soak.report(), flush=True)
+            raise

@@ -1,0 +1,235 @@
+"""Faults drawn from a seed, one after the other and on top of each other, on a cluster with replicas."""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from redis.exceptions import RedisError
+from support.dev_process import DevCluster
+from support.replicated import Process, ReplicatedShard, command, kill
+
+#: Longer than a session in ZooKeeper, and than Redis Cluster takes to give a node up.
+LONG_STOP_S: Final = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """One fault, when it began (`time.monotonic`) and what it struck."""
+
+    kind: str
+    at_s: float
+    struck: str
+
+
+class FaultList:
+    """Every public method is a kind of fault; `strike` takes the next of the list.
+
+    Each kind comes once before any comes a second time, in an order that the seed decides. What is stopped is
+    continued by a thread of its own, so that further faults meet it stopped.
+    """
+
+    def __init__(
+        self, cluster: DevCluster, shards: int, partitions: int, rng: random.Random, *, long: bool
+    ) -> None:
+        """`long`: with those faults that last for more than some seconds."""
+        self.kinds = sorted(kind for kind in KINDS if long or kind not in LONG)
+        self._cluster = cluster
+        self._rng = rng
+        self._shards = [ReplicatedShard(cluster, f"s{n + 1}", partitions) for n in range(shards)]
+        self._stopped: list[threading.Thread] = []
+        self._deck: list[str] = []
+        self.injected: list[Injected] = []
+        #: Faults that found nobody to strike.
+        self.missed: Counter[str] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<FaultList injected={len(self.injected)}>"
+
+    def strike(self) -> str:
+        """Let the next fault happen; what it was, in words."""
+        if not self._deck:
+            self._deck = list(self.kinds)
+            self._rng.shuffle(self._deck)
+        kind = self._deck.pop()
+        at_s = time.monotonic()
+        try:
+            struck = KINDS[kind](self)
+        except (AssertionError, RedisError, OSError, StopIteration, IndexError) as error:
+            # An earlier fault is not over: there is no primary, no replica, no such process now.
+            self.missed[kind] += 1
+            return f"{kind}: nobody to strike ({type(error).__name__})"
+        self.injected.append(Injected(kind, at_s, struck))
+        return f"{kind}: {struck}"
+
+    def calm(self) -> None:
+        """Return when nothing is stopped any more and every shard has its replica."""
+        for thread in self._stopped:
+            thread.join()
+        self._stopped.clear()
+        for shard in self._shards:
+            for node in shard.nodes:
+                with contextlib.suppress(RedisError, OSError):
+                    shard.allow_replication(node)
+        for shard in self._shards:
+            shard.wait_in_sync()
+
+    # Whom --------------------------------------------------------------------------------------------------------
+
+    def _shard(self) -> ReplicatedShard:
+        return self._rng.choice(self._shards)
+
+    def _process(self, role: str) -> Process:
+        return self._rng.choice(self._cluster.processes(role))
+
+    def _stop_for(self, process: Process, seconds: float) -> str:
+        os.kill(process["pid"], signal.SIGSTOP)
+
+        def go_on() -> None:
+            time.sleep(seconds)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process["pid"], signal.SIGCONT)
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        self._stopped.append(thread)
+        return f"{process['name']} for {seconds:.1f} s"
+
+    @contextlib.contextmanager
+    def _held(self, process: Process) -> Iterator[None]:
+        """Stopped meanwhile."""
+        os.kill(process["pid"], signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process["pid"], signal.SIGCONT)
+
+    # Deaths ------------------------------------------------------------------------------------------------------
+
+    def _kill(self, process: Process) -> str:
+        kill(process)
+        return str(process["name"])
+
+    def kill_primary(self) -> str:
+        return self._kill(self._shard().primary())
+
+    def kill_replica(self) -> str:
+        return self._kill(self._shard().replica())
+
+    def kill_journal(self) -> str:
+        return self._kill(self._process("journal"))
+
+    def kill_api(self) -> str:
+        return self._kill(self._process("api"))
+
+    def kill_zookeeper(self) -> str:
+        return self._kill(self._process("zookeeper"))
+
+    def kill_shard(self) -> str:
+        return " ".join(self._kill(node) for node in self._shard().nodes)
+
+    def kill_everything(self) -> str:
+        """But for the supervisor, which starts it again."""
+        return f"{len([self._kill(process) for process in self._cluster.processes()])} processes"
+
+    # At named points ---------------------------------------------------------------------------------------------
+
+    def api_dies_between_debit_and_credit(self) -> str:
+        """The journal hangs, so debits are made and no credit leaves; then the API process dies."""
+        with self._held(self._process("journal")):
+            time.sleep(0.3)
+            return self._kill(self._process("api"))
+
+    def journal_dies_before_its_receipts(self) -> str:
+        """With entries in the streams that it has not read."""
+        journal = self._process("journal")
+        with self._held(journal):
+            time.sleep(0.3)
+            return self._kill(journal)
+
+    def primary_dies_with_entries_not_on_disk(self) -> str:
+        with self._held(self._process("journal")):
+            time.sleep(0.2)
+            return self._kill(self._shard().primary())
+
+    def primary_dies_while_its_replica_lags(self) -> str:
+        shard = self._shard()
+        primary = shard.primary()
+        shard.cut_replication(primary)
+        time.sleep(self._rng.uniform(0.1, 1.5))
+        return self._kill(primary)
+
+    def flush_entries_not_on_disk(self) -> str:
+        with self._held(self._process("journal")):
+            time.sleep(0.2)
+            return self.flush()
+
+    def journal_dies_while_it_recovers(self) -> str:
+        journal = self._process("journal")
+        struck = self.flush()
+        time.sleep(self._rng.uniform(0.05, 0.4))
+        return f"{struck}, {self._kill(journal)}"
+
+    # Others ------------------------------------------------------------------------------------------------------
+
+    def flush(self) -> str:
+        primary = self._shard().primary()
+        command(primary, "FLUSHALL")
+        return str(primary["name"])
+
+    def failover_planned(self) -> str:
+        replica = self._shard().replica()
+        command(replica, "CLUSTER", "FAILOVER")
+        return str(replica["name"])
+
+    def failover_takeover(self) -> str:
+        replica = self._shard().replica()
+        command(replica, "CLUSTER", "FAILOVER", "TAKEOVER")
+        return str(replica["name"])
+
+    def failover_to_a_replica_that_lags(self) -> str:
+        shard = self._shard()
+        primary, replica = shard.primary(), shard.replica()
+        shard.cut_replication(primary)
+        time.sleep(self._rng.uniform(0.1, 1.0))
+        command(replica, "CLUSTER", "FAILOVER", "TAKEOVER")
+        shard.allow_replication(primary)
+        return str(replica["name"])
+
+    def stop_primary(self) -> str:
+        return self._stop_for(self._shard().primary(), self._rng.uniform(0.1, 2.0))
+
+    def stop_primary_long(self) -> str:
+        """Until after its replica was promoted."""
+        return self._stop_for(self._shard().primary(), self._rng.uniform(5.0, LONG_STOP_S))
+
+    def stop_journal(self) -> str:
+        return self._stop_for(self._process("journal"), self._rng.uniform(0.1, 4.0))
+
+    def stop_journal_long(self) -> str:
+        return self._stop_for(self._process("journal"), LONG_STOP_S)
+
+    def stop_api(self) -> str:
+        return self._stop_for(self._process("api"), self._rng.uniform(0.1, 4.0))
+
+    def stop_api_long(self) -> str:
+        """Until after its session and everything that it had in hand."""
+        return self._stop_for(self._process("api"), LONG_STOP_S)
+
+    def stop_zookeeper(self) -> str:
+        return self._stop_for(self._process("zookeeper"), self._rng.uniform(0.5, LONG_STOP_S))
+
+
+KINDS: Final[dict[str, Callable[[FaultList], str]]] = {
+    name: method
+    for name, method in vars(FaultList).items()
+    if callable(method) and not name.startswith("_") and name not in ("strike", "calm")
+}
+LONG: Final = {"stop_primary_long", "stop_journal_long", "stop_api_long", "stop_zookeeper"}

@@ -1,0 +1,158 @@
+"""Shards with replicas as tests strike them: who is primary, lags made on purpose, nodes started again by hand."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import RedisError
+from support.dev_process import DevCluster
+
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.topology import connect, view_node
+from wallet_engine.routing.slots import tag_of
+
+Process = dict[str, Any]
+
+WAIT_S_MAX = 40.0
+
+
+def wait_until(true: Callable[[], object], what: str, timeout_s: float = WAIT_S_MAX) -> None:
+    """Return when `true()` is; fail with `what` when it is not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, f"not in {timeout_s:.0f} s: {what}"
+        time.sleep(0.03)
+
+
+def command(process: Process, *words: str | int) -> Any:
+    """One command on a node (as in `dev.json`)."""
+    client = connect(process["address"])
+    try:
+        return client.execute_command(*words)  # type: ignore[no-untyped-call]
+    finally:
+        client.close()
+
+
+class ReplicatedShard:
+    """One shard of a `DevCluster` with one replica each."""
+
+    def __init__(self, cluster: DevCluster, name: str, partitions: int) -> None:
+        self.cluster = cluster
+        self.name = name
+        self._tags = [tag_of(partition, partitions) for partition in range(partitions)]
+
+    def __repr__(self) -> str:
+        return f"<ReplicatedShard {self.name}>"
+
+    @property
+    def nodes(self) -> list[Process]:
+        return [process for process in self.cluster.processes("redis") if process["shard"] == self.name]
+
+    def primary(self) -> Process:
+        """Of the nodes that call themselves primary, the newest."""
+        views = [(view, node) for node in self.nodes if (view := view_node(node["address"])) is not None]
+        found = [(view.config_epoch, node["name"], node) for view, node in views if view.is_primary]
+        assert found, f"{self} has no primary: {views}"
+        return max(found)[2]
+
+    def replica(self) -> Process:
+        primary = self.primary()
+        return next(node for node in self.nodes if node["name"] != primary["name"])
+
+    def in_sync(self) -> bool:
+        """Whether there is a primary and a replica with all of its data."""
+        try:
+            primary, nodes = self.primary(), self.nodes
+            if len(nodes) < 2:
+                return False
+            info = {node["name"]: command(node, "INFO", "replication") for node in nodes}
+        except (AssertionError, RedisError, OSError):
+            return False
+        mine = info.pop(primary["name"])
+        return mine["connected_slaves"] == len(nodes) - 1 and all(
+            other["role"] == "slave" and other["master_link_status"] == "up" for other in info.values()
+        )
+
+    def wait_in_sync(self) -> None:
+        wait_until(self.in_sync, f"{self} has a replica in sync")
+
+    def seqs(self, node: Process) -> dict[str, int]:
+        """Tag -> seq of each partition that the node holds, as primary or replica."""
+        found = {}
+        client = connect(node["address"])
+        try:
+            client.execute_command("READONLY")  # type: ignore[no-untyped-call]
+            for tag in self._tags:
+                with contextlib.suppress(RedisError):  # MOVED: another shard's
+                    seq = client.hget(PartitionKeys(tag).meta, "seq")
+                    if seq is not None:
+                        found[tag] = int(seq)
+        finally:
+            client.close()
+        return found
+
+    def cut_replication(self, primary: Process) -> None:
+        """From now on no replica gets anything from this node."""
+        command(primary, "ACL", "SETUSER", "default", "-psync", "-sync")
+        command(primary, "CLIENT", "KILL", "TYPE", "replica")
+
+    def allow_replication(self, primary: Process) -> None:
+        command(primary, "ACL", "SETUSER", "default", "+psync", "+sync")
+
+    def promote(self, replica: Process, *how: str) -> None:
+        """`CLUSTER FAILOVER`, planned or with FORCE or TAKEOVER; returns when it is primary."""
+        command(replica, "CLUSTER", "FAILOVER", *how)
+        wait_until(lambda: self._is_primary(replica), f"{replica['name']} is promoted")
+
+    def _is_primary(self, node: Process) -> bool:
+        view = view_node(node["address"])
+        return view is not None and view.is_primary
+
+    def wait_promoted(self, replica: Process) -> None:
+        wait_until(lambda: self._is_primary(replica), f"{replica['name']} is promoted")
+
+
+def kill(process: Process) -> None:
+    """SIGKILL; that it is gone already is all right."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process["pid"], signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def supervisor_sleeps(cluster: DevCluster) -> Iterator[None]:
+    """Nothing that dies is started again meanwhile."""
+    assert cluster.process is not None
+    cluster.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        cluster.process.send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def restarted_by_hand(shard: ReplicatedShard, node: Process, *options: str) -> Iterator[None]:
+    """Kill the node and start it again at once, before anybody is promoted, with `options` added to its command line.
+
+    At the end it is handed back to the supervisor, as a replica.
+    """
+    argv = Path(f"/proc/{node['pid']}/cmdline").read_bytes().decode().split("\0")[:-1]
+    folder = Path(argv[argv.index("--dir") + 1])
+    with supervisor_sleeps(shard.cluster):
+        kill(node)
+        child = subprocess.Popen([*argv, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: view_node(node["address"]) is not None, f"{node['name']} answers again")
+            yield
+            shard.wait_in_sync()
+            shard.promote(next(other for other in shard.nodes if other["name"] != node["name"]))
+        finally:
+            child.kill()
+            child.wait()
+            (folder / "dump.rdb").unlink(missing_ok=True)
+    shard.cluster.wait_replaced(node["pid"])
+    shard.wait_in_sync()

@@ -1,0 +1,110 @@
+"""Traffic, a fault in the middle of it, and the reckoning afterwards."""
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Callable
+
+from support.dev_process import DevCluster
+from support.http_client import HttpClient
+from support.pulse import PulsedBooks, longest_gap_s
+from support.traffic import Payment, ask_batch, balances_cents, callers, finish, open_and_fund
+from support.verification import verified
+
+from wallet_engine.routing.slots import partition_of
+
+FUNDED_CENTS = 100_000
+#: The longest time without any success that a test accepts; on 2 shared cores.
+GAP_S_MAX = 30.0
+
+
+class UnderFault:
+    """Two groups of callers: `mixed` pay each other across all shards, `spared` only within the shards not struck.
+
+    Every answer is kept; `check` settles the accounts with everybody.
+    """
+
+    def __init__(self, cluster: DevCluster, partitions: int, struck: frozenset[int]) -> None:
+        """`struck` are the partitions that the fault concerns."""
+        self.cluster = cluster
+        seed, run = random.randrange(1 << 32), secrets.token_hex(3)
+        print(f"seed={seed}")
+
+        def concerned(payment: Payment) -> bool:
+            return any(
+                partition_of(side, partitions) in struck
+                for side in (payment.from_account, payment.to_account)
+            )
+
+        names = [f"{run}-{number:03d}" for number in range(120)]
+        away = [name for name in names if partition_of(name, partitions) not in struck]
+        self.mixed = PulsedBooks(names[:60], FUNDED_CENTS, random.Random(seed), concerned=concerned)
+        self.spared = PulsedBooks(
+            [name for name in away if name not in names[:60]], FUNDED_CENTS, random.Random(seed + 1)
+        )
+        self.struck_at = 0.0
+
+    def run(
+        self,
+        fault: Callable[[], None],
+        *,
+        mixed: int = 20,
+        spared: int = 6,
+        warm_s: float = 0.5,
+        after_s: float = 0.7,
+    ) -> None:
+        """`fault` runs in a thread while everybody pays; then until the struck shard pays again, and a little more."""
+        asyncio.run(self._run(fault, mixed, spared, warm_s, after_s))
+
+    async def _run(
+        self, fault: Callable[[], None], mixed: int, spared: int, warm_s: float, after_s: float
+    ) -> None:
+        urls = self.cluster.urls
+        async with HttpClient() as http:
+            for books in (self.mixed, self.spared):
+                await open_and_fund(http, urls[0], books.accounts, FUNDED_CENTS)
+            stop = asyncio.Event()
+            traffic = asyncio.gather(
+                callers(http, urls, self.mixed, count=mixed, stop=stop),
+                callers(http, urls, self.spared, count=spared, stop=stop),
+            )
+            await asyncio.sleep(warm_s)
+            answered = [payment for payment in self.mixed.payments if payment.answer is not None]
+            assert len(answered) > 50
+            self.struck_at = time.monotonic()
+            await asyncio.to_thread(fault)
+            deadline = time.monotonic() + GAP_S_MAX
+            ended_at = time.monotonic()
+            while not self.mixed.concerned_successes_s or self.mixed.concerned_successes_s[-1] < ended_at:
+                assert time.monotonic() < deadline, "no success since the fault"
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(after_s)
+            stop.set()
+            await traffic
+            # What was answered is answered again, the same: a different answer raises `Contradiction`.
+            await ask_batch(http, urls[0], self.mixed, answered[:2000])
+
+    def check(self, name: str) -> None:
+        """Every payment gets its answer, the books agree, nothing is in transit, `verify` is ok. Prints a line."""
+        asyncio.run(self._finish())
+        assert float(verified(self.cluster)["in_transit"].get("USD", "0")) == 0
+        print(self.mixed.report(name, self.struck_at))
+        print(f"  the other shards: longest gap {self.spared_gap_s:.1f} s, {dict(self.spared.answers)}")
+
+    async def _finish(self) -> None:
+        async with HttpClient() as http:
+            for books in (self.mixed, self.spared):
+                await finish(http, self.cluster.urls[0], books)
+                found = await balances_cents(http, self.cluster.urls[0], books.accounts)
+                assert found == books.expected_cents()
+
+    @property
+    def spared_gap_s(self) -> float:
+        """The longest time without a success among those who need no struck partition."""
+        return longest_gap_s(self.spared.successes_s, self.struck_at)
+
+    @property
+    def pause_s(self) -> float:
+        """The same among those who need one."""
+        return longest_gap_s(self.mixed.concerned_successes_s, self.struck_at)
