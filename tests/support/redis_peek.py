@@ -36,7 +36,12 @@ def balance_minor(cluster: DevCluster, account: str, partitions: int, currency: 
 
 def open_debits(cluster: DevCluster, partition: int, partitions: int) -> int:
     """Entries of the partition with outgoing money that is not settled."""
-    client = connect(node_of(cluster, partition, partitions)["address"])
+    return open_debits_of(node_of(cluster, partition, partitions)["address"], partition, partitions)
+
+
+def open_debits_of(address: str, partition: int, partitions: int) -> int:
+    """The same as this node says."""
+    client = connect(address)
     try:
         return int(client.zcard(PartitionKeys(tag_of(partition, partitions)).open))
     finally:

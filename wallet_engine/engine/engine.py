@@ -16,6 +16,7 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.engine.cluster import ClusterView
+from wallet_engine.engine.headroom import Headroom
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent, pack
 from wallet_engine.redis_store.scripts import load_script
@@ -78,6 +79,7 @@ class Engine:
         self.look_up_age_ms = 0
         self.cluster = ClusterView(directory, on_change=self._release_all)
         self.tracker = self.cluster.tracker
+        self.headroom = Headroom(self.cluster)
         self._loop = asyncio.get_running_loop()
         self._dirty: list[Accumulator] = []
         self._flushed_s = 0.0
@@ -105,6 +107,7 @@ class Engine:
             accumulator.hold("starting", now_ms())
             self._held.add(accumulator)
         self._house = asyncio.create_task(self._keep_house(), name="engine-house")
+        self.headroom.start()
 
     async def close(self) -> None:
         """Stop taking anything; what is in flight gets its answer or `outcome_unknown`."""
@@ -112,6 +115,7 @@ class Engine:
         if self._house is not None:
             self._house.cancel()
             await asyncio.gather(self._house, return_exceptions=True)
+        await self.headroom.close()
         await self.cluster.close()
         for batch in list(self._awaiting.values()):
             batch.fail(Outage("outcome_unknown", "the service is stopping"))
@@ -329,12 +333,15 @@ class Engine:
             self.cluster.heed(accumulator.shard, error)
             return
         self.tracker.forget(batch.nonce)
+        if "OOM" in error:  # Redis refuses before the first write of a script when memory is short
+            self.headroom.exhausted(accumulator.shard)
+            self._answered(accumulator)
+            batch.fail(Outage("overloaded", f"shard {accumulator.shard} is out of memory"))
+            return
         log.critical("Redis failed a script call", error=error, batch=repr(batch))
         self._hold(accumulator, error)
         self._answered(accumulator)
-        unknown = "OOM" not in error  # Redis refuses before the first write of a script when memory is short
-        code = "outcome_unknown" if unknown else "partition_unavailable"
-        batch.fail(Outage(code, f"Redis refused: {error[:120]}"))
+        batch.fail(Outage("outcome_unknown", f"Redis refused: {error[:120]}"))
 
     # Held partitions -------------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ class ClusterWallet:
         self, account_id: str, currency: str, overdraft_limit_minor: int | None
     ) -> tuple[str, AccountView | None]:
         limit = "-" if overdraft_limit_minor is None else overdraft_limit_minor
+        self._engine.headroom.check(self._partition(account_id))
         operation = await self._operate(account_id, f"o - {account_id} {limit} 0 {currency}\n")
         outcome = operation.future.result()
         return outcome, await self._view_unless_declined(account_id, outcome)
@@ -177,11 +178,14 @@ class ClusterWallet:
         self.in_flight += len(commands)
         call.on_end = self._release
         issued_ms = now_ms()
+        headroom = engine.headroom
         for index, command in enumerate(commands):
             from_account, to_account = command[0], command[1]
             p = partition_of(command[4] if from_account[0] == "@" else from_account, partitions)
             q = p if to_account[0] == "@" else partition_of(to_account, partitions)
             try:
+                if headroom.short:
+                    headroom.check(p, q)
                 Transfer(engine, command, p, q, call, index).start(issued_ms)
             except Outage as outage:
                 call.finish(index, outage.code)

@@ -1,0 +1,79 @@
+"""Memory headroom (G10): new work is refused before Redis would fail it; what settles begun work still passes.
+
+Redis refuses every growing write past `maxmemory`, credits and refunds of debits already made among them. So operations
+that begin something are refused from `MEMORY_SHARE_MAX` on, and the rest is kept for those that end something.
+"""
+
+import asyncio
+from typing import Final
+
+import hiredis
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.engine.cluster import ClusterView
+from wallet_engine.redis_store.connection import ConnectionLost, NotSent
+from wallet_engine.telemetry.logging import get_logger
+
+#: Of `maxmemory`.
+MEMORY_SHARE_MAX: Final = 0.85
+LOOK_S: Final = 1.0
+
+log = get_logger(__name__)
+
+
+class Headroom:
+    """Looks at the memory of every shard's primary once a second; `short` names the shards without room."""
+
+    def __init__(self, cluster: ClusterView) -> None:
+        self._cluster = cluster
+        self.short: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Headroom short={sorted(self.short)}>"
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="headroom")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def check(self, *partitions: int) -> None:
+        """Raises `Outage("overloaded")` when one of them is on a shard without room."""
+        for partition in partitions:
+            shard = self._cluster.accumulators[partition].shard
+            if shard in self.short:
+                raise Outage("overloaded", f"the memory of shard {shard} is nearly full")
+
+    def exhausted(self, shard: str) -> None:
+        """Redis itself has refused a write for want of memory."""
+        if shard not in self.short:
+            log.error("Redis is out of memory: raise maxmemory", shard=shard)
+            self.short.add(shard)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await asyncio.gather(*(self._look(shard) for shard in list(self._cluster.lanes)))
+
+    async def _look(self, shard: str) -> None:
+        try:
+            share = memory_share(await self._cluster.lanes[shard].call("INFO", "memory"))
+        except (NotSent, ConnectionLost, hiredis.ReplyError, KeyError):
+            return  # what was known of it stays
+        if share >= MEMORY_SHARE_MAX and shard not in self.short:
+            log.error("shard takes no new work: raise maxmemory", shard=shard, share=round(share, 3))
+            self.short.add(shard)
+        elif share < MEMORY_SHARE_MAX and shard in self.short:
+            log.info("shard takes new work again", shard=shard, share=round(share, 3))
+            self.short.discard(shard)
+
+
+def memory_share(info: bytes) -> float:
+    """Used memory as a share of `maxmemory`, counted as Redis counts it; 0 without a limit. `info`: INFO memory."""
+    values = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+    limit = int(values["maxmemory"])
+    used = int(values["used_memory"]) - int(values.get("mem_not_counted_for_evict", 0))
+    return used / limit if limit else 0.0
