@@ -22,6 +22,8 @@ pending       verb   open_entries  open transfers and what they wait for
 freeze        verbs  service_calls asks an API process, as payment services do
 journal       verbs  journal_info, journal_cat; `telling` puts operations into words
 protect       verb   (routing.access) who may change the tree in ZooKeeper
+config        verbs  settings      what may be changed, and when it is safe to
+backup        verb   backups       the tree in a file; `restore` puts it back under new epochs
 audit         verb   auditing      who changed what, when and from where
 
 A verb prints and decides nothing; the modules beside it decide and print nothing.

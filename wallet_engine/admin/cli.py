@@ -35,6 +35,9 @@ from wallet_engine.telemetry.flags import Verb, VerbGroup
         "moves": Verb("wallet_engine.admin.moving.verbs:moves", "List the moves in progress."),
         "resume": Verb("wallet_engine.admin.moving.verbs:resume", "Go on with an interrupted move."),
         "abort": Verb("wallet_engine.admin.moving.verbs:abort", "Undo a move that has not switched."),
+        "config": Verb(
+            "wallet_engine.admin.config:config", "Show and change the configuration: get, set, history."
+        ),
         "audit": Verb("wallet_engine.admin.audit:audit", "Show who changed what, when and from where."),
         "protect": Verb(
             "wallet_engine.admin.protect:protect", "Restrict who may change the tree in ZooKeeper."

@@ -1,0 +1,139 @@
+"""What may be changed of the cluster's configuration, when it is safe to, and changing it.
+
+Retention. A process that was started before goes on with the old one until it is restarted, so for a while two
+are in force. A credit is remembered for one retention at least, by the smaller one; a debit that is open is driven
+again without a look into the journal for half a retention, by the larger one. So the new retention may be twice
+the old at most, and nothing may be open for longer than half of the smaller.
+
+Quorum. A recovery fences n - quorum + 1 copies and takes the longest chain among them: that holds every answered
+entry only if each was answered by as many copies as the quorum says. So raising it is safe only when every copy
+has everything that was answered under the old one, and nobody answers under the old one any more: all copies there
+and level, no API process running, and no recovery under way while the new one is written.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+from wallet_engine.admin.open_entries import find_open_entries
+from wallet_engine.admin.survey import Survey, survey
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.routing.directory import CONFIG, Directory
+from wallet_engine.routing.model import ClusterConfig, encode
+from wallet_engine.routing.tree import VersionConflict
+
+HOUR_MS: Final = 3600 * 1000
+RETENTION_HOURS_MAX: Final = 24 * 365
+#: How long a recovery that is under way may keep us waiting.
+RECOVERY_WAIT_S_MAX: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """`fixed` says why it cannot be changed."""
+
+    name: str
+    value: int
+    meaning: str
+    fixed: str = ""
+
+
+def settings_of(config: ClusterConfig) -> list[Setting]:
+    """Every setting, as `wallet-admin config` names it."""
+    return [
+        Setting(
+            "retention-hours",
+            config.retention_ms // HOUR_MS,
+            "how long a transaction id is remembered at least",
+        ),
+        Setting(
+            "journal-quorum",
+            config.journal_quorum,
+            "journal copies that must have an entry before it is answered",
+        ),
+        Setting(
+            "partitions", config.partitions, "fixed by init", "it decides in which partition each account is"
+        ),
+    ]
+
+
+def changed(config: ClusterConfig, name: str, text: str) -> ClusterConfig:
+    """The configuration with one setting changed. Raises `ConfigError` for what is out of bounds by itself."""
+    setting = next((s for s in settings_of(config) if s.name == name), None)
+    if setting is None:
+        raise ConfigError(f"there is no setting {name}: {', '.join(s.name for s in settings_of(config))}")
+    if setting.fixed:
+        raise ConfigError(f"{name} cannot be changed: {setting.fixed}")
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise ConfigError(f"{name} must be a whole number: {text[:40]!r}")
+    value = int(text)
+    if name == "journal-quorum":
+        return replace(config, journal_quorum=value)
+    if not 24 <= value <= RETENTION_HOURS_MAX:
+        raise ConfigError(f"retention-hours must be 24 to {RETENTION_HOURS_MAX}: {value}")
+    if value * HOUR_MS > 2 * config.retention_ms:
+        raise ConfigError(
+            f"retention-hours may be doubled at most, to {2 * config.retention_ms // HOUR_MS}: "
+            f"do that, restart every API process, then go on"
+        )
+    return replace(config, retention_ms=value * HOUR_MS)
+
+
+def check_safe(directory: Directory, old: ClusterConfig, new: ClusterConfig) -> None:
+    """Raises `ConfigError` when the cluster is not in a state in which the change is safe."""
+    if new.retention_ms == old.retention_ms and new.journal_quorum == old.journal_quorum:
+        return
+    found = survey(directory)
+    if new.retention_ms != old.retention_ms:
+        _check_nothing_old_is_open(found, min(old.retention_ms, new.retention_ms) // 2)
+    if new.journal_quorum > old.journal_quorum:
+        _check_level(found, directory.copies_in_use(), new.journal_quorum)
+
+
+def write(directory: Directory, old: ClusterConfig, new: ClusterConfig) -> None:
+    """Write the new configuration, if the old one is still there and the change is still safe.
+
+    Raises `ConfigError`, `LockTimeout` while a recovery is under way, `VersionConflict`.
+    """
+    with _no_recovery(directory):
+        check_safe(directory, old, new)
+        node = directory.tree.get(CONFIG)
+        if node is None or directory.config() != old:
+            raise VersionConflict(
+                "somebody else has changed the configuration meanwhile: see wallet-admin config get"
+            )
+        directory.tree.set(CONFIG, encode(new), node.version)
+
+
+@contextmanager
+def _no_recovery(directory: Directory) -> Iterator[None]:
+    """Keep every shard from being recovered (`recovery/recover.py` takes the same locks)."""
+    with ExitStack() as stack:
+        for shard in directory.shards():
+            stack.enter_context(directory.lock(f"recovery-{shard}", timeout_s=RECOVERY_WAIT_S_MAX))
+        yield
+
+
+def _check_nothing_old_is_open(found: Survey, age_ms_max: int) -> None:
+    if any(p.state == "unreachable" for p in found.partitions):
+        raise ConfigError("not every shard answers, so what is open is not known: see wallet-admin doctor")
+    old = [e for e in find_open_entries(found) if e.age_ms is None or e.age_ms > age_ms_max]
+    if old:
+        raise ConfigError(f"{len(old)} entries are open for too long to change it: see wallet-admin pending")
+
+
+def _check_level(found: Survey, copies: set[str], quorum: int) -> None:
+    if found.services:
+        running = ", ".join(info.service_id for info in found.services)
+        raise ConfigError(f"stop every API process first, they answer under the old quorum: {running}")
+    here = {state.info.journal_id: state for state in found.journals if state.durable is not None}
+    if missing := copies - here.keys():
+        raise ConfigError(f"journal copy {', '.join(sorted(missing))} does not answer: every copy must")
+    if len(here) < quorum:
+        raise ConfigError(f"there are {len(here)} journal copies: start {quorum - len(here)} more first")
+    behind = [name for name, state in here.items() if state.lag_entries != 0]
+    if behind:
+        raise ConfigError(
+            f"journal copy {', '.join(sorted(behind))} is behind Redis: wait, and see journal info"
+        )
