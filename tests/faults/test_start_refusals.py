@@ -100,7 +100,7 @@ ROWS = {
     ),
     "journal-directory-not-writable": Row(
         "engine journal --map-file {dir}/down.json --directory {dir}/a-file/below",
-        "/a-file/below cannot be written: Not a directory",
+        "/a-file/below: Not a directory",
     ),
     "serve-port-in-use": Row(
         "engine serve --map-file {dir}/fit.json --host 127.0.0.1 --port {taken}", "{taken}"

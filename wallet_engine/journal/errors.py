@@ -1,7 +1,8 @@
 """What can be wrong with a journal: a file that is damaged, or an entry that does not continue its chain."""
 
+import errno
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from wallet_engine.domain.errors import Corruption
 
@@ -36,3 +37,23 @@ class Fork(Corruption):
         self.partition = partition
         self.expected = expected
         self.found = found
+
+
+_WHAT_TO_DO: Final = {
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "raise its quota or free space there",
+    errno.EFBIG: "raise the limit on the size of files",
+    errno.EROFS: "mount it writable",
+    errno.EACCES: "give this user the right to write there",
+    errno.EPERM: "give this user the right to write there",
+    errno.EIO: "the disk fails: look at the kernel's log and copy the directory to another one",
+}
+
+
+def disk_failure(directory: Path, error: OSError) -> str:
+    """One line: the journal directory, what the system says of it, and what to do.
+
+    Nothing that was answered is lost by it: what the failed write was to make durable was never receipted.
+    """
+    what = _WHAT_TO_DO.get(error.errno or 0, "mend that")
+    return f"journal directory {directory}: {error.strerror or error}: {what}, then start this journal again"

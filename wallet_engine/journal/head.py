@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.journal.errors import Damaged
+from wallet_engine.journal.errors import Damaged, disk_failure
 
 HEAD_NAME = "head"
 
@@ -22,7 +22,7 @@ class Head:
             directory.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(directory / HEAD_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise ConfigError(f"journal directory {directory} cannot be written: {error.strerror}") from error
+            raise ConfigError(disk_failure(directory, error)) from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

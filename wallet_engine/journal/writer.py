@@ -18,6 +18,7 @@ from pathlib import Path
 from wallet_engine.domain.entry import ZERO_NONCE, EntryHeader, parse_header
 from wallet_engine.domain.errors import ConfigError, Corruption, Outage
 from wallet_engine.journal.chains import RECENT_ENTRIES_PER_PARTITION, Chain, Chains, Position
+from wallet_engine.journal.errors import disk_failure
 from wallet_engine.journal.format import (
     FRAME_HEADER_BYTES,
     GROUP_BYTES_MAX,
@@ -96,7 +97,7 @@ class JournalWriter:
             self._open()
         except OSError as error:
             self.close()
-            raise ConfigError(f"journal directory {directory}: {error.strerror}") from error
+            raise ConfigError(disk_failure(directory, error)) from error
         except BaseException:
             self.close()
             raise
@@ -262,7 +263,7 @@ class JournalWriter:
             # After a failed fsync the kernel may have dropped the pages: nothing written since can be
             # trusted.
             self._stopped = f"stopped by {error.strerror or error}"
-            raise Outage("journal_unavailable", f"{self!r}") from error
+            raise Outage("journal_unavailable", disk_failure(self.directory, error)) from error
         for chain, header in group.last:
             chain.durable = header
         self._committed = group.ordinal

@@ -241,7 +241,7 @@ def test_journal_id_must_fit(tmp_path: Path, journal_id: str) -> None:
 
 def test_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be written: Not a directory"):
+    with pytest.raises(ConfigError, match="Not a directory: mend that"):
         JournalWriter(tmp_path / "file" / "journal", "sample")
     real_open = os.open
 
@@ -251,7 +251,7 @@ def test_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mo
         return real_open(path, flags, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "open", read_only)
-    with pytest.raises(ConfigError, match="cannot be written: Read-only file system"):
+    with pytest.raises(ConfigError, match="Read-only file system: mount it writable"):
         JournalWriter(tmp_path / "journal", "sample")
 
 
