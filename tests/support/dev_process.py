@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,10 @@ class DevCluster:
         apis: int = 1,
         embedded: bool = False,
         extra: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
     ) -> None:
+        """`environ` is added to the environment of this process."""
+        self._environ = {**os.environ, **(environ or {})}
         self.data_dir = data_dir
         self.port = _free_run(apis)
         self.argv = [
@@ -68,6 +71,7 @@ class DevCluster:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 start_new_session=True,
+                env=self._environ,
             )
         # A dev that hangs is killed, which ends the read below.
         timer = threading.Timer(timeout_s, self.process.kill)
