@@ -104,6 +104,7 @@ def test_g9_killed_primary_with_a_replica_in_sync(scene: Scene) -> None:
     assert traffic.spared_gap_s < SPARED_GAP_S_MAX
 
 
+@pytest.mark.soak
 def test_g5_g9_killed_primary_with_a_replica_that_lags(scene: Scene) -> None:
     """Entries that are on disk and answered are not on the promoted node."""
 
