@@ -188,7 +188,8 @@ def test_g5_g10_a_full_disk_refuses_payments_loses_none_and_service_resumes(
 def test_a_read_only_disk_is_refused_in_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    open_it = "from pathlib import Path; import sys, wallet_engine.journal as j; j.JournalWriter(Path(sys.argv[1]), 'j')"
+    imports = "from pathlib import Path; import sys, wallet_engine.journal as j"
+    open_it = f"{imports}; j.JournalWriter(Path(sys.argv[1]), 'j')"
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "wallet-test", disk], check=True)
     try:
         subprocess.run([sys.executable, "-c", open_it, disk], check=True)
