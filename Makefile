@@ -17,7 +17,7 @@ PORT ?= 8080
 DATA ?= data
 ARGS ?=
 
-.PHONY: help setup run cluster packages lint test soak bench clean
+.PHONY: help setup run cluster packages lint test soak bench report clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,8 +79,19 @@ test: $(DEV_STAMP) packages lint ## lint and every test (ARGS= goes to pytest)
 soak: $(DEV_STAMP) packages ## the long, seeded runs
 	$(PY) -m pytest -m soak $(ARGS)
 
-bench: $(DEV_STAMP) ## transfers per second and CPU per transfer (ARGS="run --help" for all it can do)
+bench: $(DEV_STAMP) ## transfers per second and CPU per transfer (ARGS="--help" lists all it can do)
 	$(PY) -m bench $(or $(ARGS),quick)
+
+.PHONY: postgresql
+postgresql: $(DEV_STAMP)
+	@$(PY) -m bench.peers.postgresql || $(MAKE) --no-print-directory postgresql-package
+
+.PHONY: postgresql-package
+postgresql-package:
+	$(call install_packages,postgresql)
+
+report: $(DEV_STAMP) packages postgresql ## all of bench/report, peers included, in 20 minutes (ARGS=--quick: 7)
+	$(PY) -m bench report $(ARGS)
 
 clean: ## remove the environment and all caches; data directories stay
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

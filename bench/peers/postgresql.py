@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -209,3 +210,17 @@ def _output(argv: list[str]) -> str:
         said = getattr(error, "stderr", "") or error
         raise StartFailed(f"{Path(argv[0]).name} failed: {said}") from None
     return done.stdout.strip()
+
+
+def main() -> int:
+    """Say which server would be measured; status 1 when there is none."""
+    try:
+        print(f"PostgreSQL in {find_postgresql()}")
+    except PeerMissing as error:
+        print(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,6 +1,7 @@
 """The hand-made HTTP client: answers in any pieces, and requests that the server's parser accepts."""
 
 import asyncio
+import time
 from typing import cast
 
 import pytest
@@ -42,6 +43,15 @@ def test_an_answer_may_come_in_pieces(size: int) -> None:
             made.data_received(ANSWER[start : start + size])
         assert not made.waiting
     assert answers == [(200, b'{"a"}')] * 3
+
+
+def test_latency_counts_from_the_moment_it_is_given_not_from_sending() -> None:
+    latencies: list[float] = []
+    made = Caller(0, lambda _, status, body, latency_s: latencies.append(latency_s), lambda _: None)
+    made.connection_made(cast(asyncio.BaseTransport, Wire()))
+    made.send(b"request", time.perf_counter() - 7.0)
+    made.data_received(ANSWER)
+    assert latencies[0] >= 7.0
 
 
 def test_one_request_at_a_time() -> None:

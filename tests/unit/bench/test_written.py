@@ -1,0 +1,117 @@
+"""The report made of figures: every section is there, its plots are SVG, and it can be compared with another."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bench.cluster import Shape
+from bench.compare import compare
+from bench.measure import Usage
+from bench.model import Machines, calibrate, plan_for
+from bench.recorder import Counts
+from bench.result import Figures, Plan, Result
+from bench.runs import summarise
+from bench.targets import targets_of
+from bench.written import LATENCY_FILE, RAW_FILE, THROUGHPUT_FILE, write_report
+
+MACHINE = {"cpu": "Some CPU", "cores": 2, "memory_gib": 4, "kernel": "6.1", "python": "3.11.2"}
+
+
+def measured(
+    door: str, batch: int, tps: int, *, rate: float | None = None, accounts: int = 100_000, runs: int = 1
+) -> dict[str, Any]:
+    """The document of a run in which everything took its CPU in proportion."""
+    figures = Figures(
+        seconds=10.0,
+        counts=Counts(tps * 10 // batch, tps * 10, 0, 0),
+        latency_ms={"p50": 1.0, "p90": 2.0, "p99": 3.0, "p999": 4.0, "max": 5.0},
+        usage=Usage(
+            10.0,
+            {"redis": tps * 1e-4, "api": tps * 9e-5, "journal": tps * 1e-5, "load": 0.1},
+            *(0.5, 2.5, 0.1, {"java (9)": 0.1}),
+        ),
+        redis_usec={"evalsha": tps * 80},
+        redis_version="7.0.15",
+        journal_bytes=tps * 1000,
+        journal_syncs=500,
+        door={"operations": tps * 20, "script_calls": tps * 20 / min(batch, 50)},
+        bytes_per_account=80.0,
+        bytes_per_remembered=50.0,
+        funding_s=2.0,
+    )
+    plan = Plan(door, "uniform", batch, 8, 10.0, 3.0, 42, rate)
+    made = Result(plan, Shape(3, 64, 1, False), accounts, figures, MACHINE, "ext4", "abc1234").document()
+    return summarise([made] * runs)
+
+
+def report() -> dict[str, Any]:
+    throughput = [
+        measured("http", 1, 6_000, runs=3),
+        measured("http", 100, 40_000, runs=3),
+        measured("http", 1000, 90_000, runs=3),
+        measured("engine", 1, 30_000, runs=3),
+    ]
+    across, many = measured("http", 1000, 80_000), measured("http", 1000, 70_000, accounts=10**7)
+    load = [{**measured("http", 1, 3_000, rate=3_000.0), "load": 0.5}]
+    memory = {
+        "accounts": 100_000,
+        "transfers": 300_000,
+        "memory_bytes_per_account": 75.0,
+        "memory_bytes_per_remembered_transfer": 160.0,
+        "used_memory_bytes_per_account_with_funding": 200.0,
+        "funding_s": 2.0,
+    }
+    rows = [measured("http", 1000, 90_000), measured("http", 10, 90_000)]
+    model = calibrate(rows)
+    plan = plan_for(10**6, model, rows[0], account_bytes=75.0, remembered_bytes=160.0, machines=Machines())
+    targets = targets_of(throughput, across, load[0], [memory], many)
+    return {
+        "measured_at": "2026-11-21T00:00:00+00:00",
+        "took_s": 1200,
+        "command": "python -m bench report",
+        "machine": MACHINE,
+        "commit": "abc1234",
+        "extent": {"accounts": 100_000, "runs": 3, "seconds": 5.0},
+        "targets": [
+            {**target._asdict(), "reached": target.reached, "cells": target.cells()} for target in targets
+        ],
+        "throughput": throughput,
+        "across": across,
+        "load": load,
+        "http_by_batch": throughput[:3],
+        "engine_by_batch": throughput[3:],
+        "workloads": [throughput[2]],
+        "script": measured("script", 300, 100_000),
+        "many_apis": throughput[:3],
+        "many_accounts": many,
+        "memory": [memory],
+        "peers": [{"name": "tigerbeetle", "peer": "tigerbeetle", "not_run": "no binary"}],
+        "scale": {
+            "rows": rows,
+            "held_out": rows[0],
+            "errors": {"redis": 0.03},
+            "flatness": {"1000": {"redis": 1.1}},
+            "model": {"redis": {"fixed_us": 6.0, "shared_us": 400.0}},
+            "plan": plan,
+        },
+    }
+
+
+def test_a_report_has_every_section_and_its_plots(tmp_path: Path) -> None:
+    write_report(report(), tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    for heading in (
+        *("Targets", "Nodes for a million transfers per second", "Throughput against batch size"),
+        *("Latency against load", "Workloads", "Peers", "Scale", "Memory"),
+    ):
+        assert f"\n## {heading}\n" in text
+    assert "| http, 1, 256 | 5,000/s | 8,000/s | 6,000/s | at least |" in text
+    assert "| memory per remembered transfer | 110 B | 50 B | 160 B | missed |" in text
+    assert "| cost per transfer with 10,000,000 accounts against 100,000 | 1.5× | 1.2× | 1× | aim |" in text
+    assert "`python -m bench report` in 20 minutes" in text
+    assert "tigerbeetle: not run: no binary" in text
+    assert "java (9) 0.1" in text
+    for name in (THROUGHPUT_FILE, LATENCY_FILE):
+        assert "<svg" in (tmp_path / name).read_text()
+    raw = json.loads((tmp_path / RAW_FILE).read_text())
+    assert all(round(row.drift, 6) == 1 for row in compare(raw, report()))
