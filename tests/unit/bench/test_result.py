@@ -8,7 +8,9 @@ import pytest
 from bench.cluster import Shape
 from bench.measure import Usage
 from bench.recorder import Counts
+from bench.redis_figures import KeyMemory
 from bench.result import Figures, Plan, Result, results_table, spread_table
+from bench.runner import remembered_bytes
 from bench.runs import summarise
 
 RESULT = Result(
@@ -85,3 +87,10 @@ def test_several_runs_show_their_spread() -> None:
     faster = replace(RESULT, figures=replace(RESULT.figures, seconds=5.0)).document()
     lines = spread_table(summarise([RESULT.document(), faster])).splitlines()
     assert lines[2].split() == ["transfers/s", "50,000.00", "75,000.00", "100,000.00"]
+
+
+def test_memory_of_a_transfer_is_told_only_when_the_run_added_most_of_it() -> None:
+    before = KeyMemory(1_000, 10)
+    assert remembered_bytes(before, KeyMemory(3_000, 30), 20) == 100
+    assert remembered_bytes(before, KeyMemory(1_500, 19), 9) is None
+    assert remembered_bytes(KeyMemory(0, 0), KeyMemory(0, 0), 0) is None
