@@ -173,6 +173,8 @@ def row(document: Document) -> list[str]:
     """The cells of a run's document."""
     d, latency, cpu = document, document["latency_ms"], document["cpu_us_per_transfer"]
     arriving = "" if d["arrivals_per_s"] is None else f" at {d['arrivals_per_s']:,.0f}/s"
+    if not d.get("kept_up", True):
+        arriving += " (overloaded)"
     return [
         *(d["door"], d["workload"], str(d["batch"]), f"{d['callers']}{arriving}"),
         *(f"{d['transfers_per_s']:,.0f}", f"{d['per_node_tps']:,.0f}"),

@@ -43,6 +43,10 @@ def _measured(documents: Sequence[Document]) -> str:
     return markdown(HEADINGS, [row(document) for document in documents])
 
 
+def _medians(runs: int) -> str:
+    return "one run" if runs == 1 else f"medians of {runs} runs"
+
+
 def _circumstances(report: dict[str, Any]) -> str:
     machine, extent = report["machine"], report["extent"]
     rows = list(rows_of(report).values())
@@ -57,7 +61,7 @@ def _circumstances(report: dict[str, Any]) -> str:
         f"- Engine: 3 shards (Redis {rows[0].get('redis_version', '')}), 64 partitions, one journal on "
         f"{rows[0].get('journal_file_system', '')}, ZooKeeper, {extent['accounts']:,} accounts; "
         f"each transfer answered after fdatasync.\n"
-        f"- Rows of the first table: medians of {extent['runs']} runs of {extent['seconds']:g} s; all others one run.\n"
+        f"- Rows of the targets: {_medians(extent['runs'])} of {extent['seconds']:g} s; all others one run.\n"
         f"- Steal: {min(steal):.1f} to {max(steal):.1f} % of all cores. What else ran took up to "
         f"{busiest['other_cores']:.2f} cores" + (f" ({others})." if others else ".") + "\n"
         "- The books were added up after every run: a run with a cent too many or too few has no row."
@@ -79,8 +83,10 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
         f"{report['many_accounts']['funding_s']:.0f} s. Columns in µs are CPU per transfer; *per node* is "
         "transfers per CPU-second of Redis; *load* is the load generator, which in the engine's rows is part of *api*."
     )
-    yield "Spread over the runs (lowest to highest):"
-    yield markdown(("row", "transfers/s", "redis µs", "api µs", "p99 ms"), list(_spreads(report)))
+    spreads = list(_spreads(report))
+    if spreads:
+        yield "Spread over the runs (lowest to highest):"
+        yield markdown(("row", "transfers/s", "redis µs", "api µs", "p99 ms"), spreads)
     yield "## Nodes for a million transfers per second"
     yield markdown(TEXTBOOK_HEADINGS, report["across"]["textbook"])
     yield "A transfer is two operations, one on each account; the measured node did whole transfers, dedupe included."

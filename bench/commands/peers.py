@@ -110,7 +110,7 @@ def _run(peer: Peer, plan: PeerPlan, folder: Path | None, say: Say) -> list[Docu
 def cells(document: Document) -> list[str]:
     """A row of the table of peers, of the engine or of another."""
     if "not_run" in document:
-        return [document["peer"], "", "", "not run", *[""] * (len(HEADINGS) - 4)]
+        return [f"{document['peer']}: not run", *[""] * (len(HEADINGS) - 1)]
     cpu = document["cpu_us_per_transfer"]
     server = cpu["server"] if "server" in cpu else cpu["redis"] + cpu["api"] + cpu["journal"]
     disk = document.get("bytes_on_disk_per_transfer", document.get("journal_bytes_per_transfer", 0.0))

@@ -69,6 +69,7 @@ def test_a_door_without_an_api_has_none_of_its_cpu() -> None:
 def test_an_overloaded_open_loop_says_so(rate: float, kept_up: bool) -> None:
     document = replace(RESULT, plan=replace(RESULT.plan, rate=rate)).document()
     assert document["kept_up"] is kept_up  # 50 requests a second were answered
+    assert ("(overloaded)" in results_table([document])) is not kept_up
     assert (document["loop"], document["arrivals_per_s"]) == ("open", rate)
 
 
