@@ -25,6 +25,7 @@ from bench.result import Figures, Plan, Result
 from bench.ring import ring_size
 from bench.scrape import scrape, sync_count
 from bench.workload import CURRENCY, draw
+from wallet_engine.app.running import collect_rarely
 
 DOORS: Final[Mapping[str, type[Door]]] = {"http": HttpDoor, "engine": EngineDoor, "script": ScriptDoor}
 PROGRESS_S: Final = 5.0
@@ -77,7 +78,7 @@ async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) ->
     )
     del pairs
     gc.collect()
-    gc.freeze()  # what was prepared lives as long as the run
+    collect_rarely()
     roles = cluster.pids()
     roles["load"] = []
     if door.own_role == "api":

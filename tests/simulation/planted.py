@@ -90,7 +90,7 @@ def _credit_before_receipt(original: Any) -> Any:
         original(self, accumulator, batch, reply)
         for idx, (line, item) in enumerate(zip(batch.lines, batch.items, strict=True)):
             if line[0] == "d" and batch.outcomes[idx] == "+" and isinstance(item, Transfer):
-                credit = f"c {item.p}.{batch.seq} {item.to_account} {idx} {item.amount} {item.currency}\n"
+                credit = f"c {item.p}.{batch.seq} {item.command.to_account} {idx} {item.command.amount_minor} {item.command.currency}\n"
                 self.submit(item.q, credit, _Nobody(), batch.time_ms)
 
     return on_applied
@@ -121,7 +121,7 @@ def _receipts_by_seq(original: Any) -> Any:
 
 def _settle_before_credit(original: Any) -> Any:
     def credit(self: Transfer, issued_ms: int) -> None:
-        self.engine.settle(self.p, self.reference[0])
+        self.engine.settle(self.p, self.seq)
         original(self, issued_ms)
 
     return credit

@@ -53,7 +53,8 @@ class Accumulator:
         self.window = 1
         self._lines: list[str] = []
         self._items: list[Pending] = []
-        self._issued_ms: list[int] = []
+        #: When the oldest of them was decided upon, or before.
+        self._issued_ms = 0
         self._currencies: set[str] = set()
         #: The batch that Redis has not answered yet.
         self.batch: Batch | None = None
@@ -95,29 +96,30 @@ class Accumulator:
             raise Outage(
                 "partition_unavailable", f"partition {self.partition} is not served now ({self.held_why})"
             )
-        if len(self._lines) >= QUEUE_OPERATIONS_MAX:
-            raise Outage(
-                "overloaded", f"partition {self.partition} has {len(self._lines)} operations waiting"
-            )
-        self._lines.append(line)
+        lines = self._lines
+        if len(lines) >= QUEUE_OPERATIONS_MAX:
+            raise Outage("overloaded", f"partition {self.partition} has {len(lines)} operations waiting")
+        if not lines or issued_ms < self._issued_ms:
+            self._issued_ms = issued_ms
+        lines.append(line)
         self._items.append(item)
-        self._issued_ms.append(issued_ms)
 
     def take(self) -> Batch | None:
         """The next batch to send, or None when there is nothing to send or one is out."""
         if not self.may_send:
             return None
-        lines, items, issued_ms = self._lines, self._items, self._issued_ms
-        most = SCRIPT_OPERATIONS_MAX
-        self._lines, self._items, self._issued_ms = lines[most:], items[most:], issued_ms[most:]
-        self.batch = Batch(self.partition, lines[:most], items[:most], min(issued_ms[:most]))
-        return self.batch
+        lines, items, most = self._lines, self._items, SCRIPT_OPERATIONS_MAX
+        self._lines, self._items = lines[most:], items[most:]
+        if self._lines:
+            lines, items = lines[:most], items[:most]
+        self.batch = batch = Batch(self.partition, lines, items, self._issued_ms)
+        return batch
 
     def put_back(self, batch: Batch) -> None:
         """A batch that certainly did not run: its operations go to the head of the queue."""
+        self._issued_ms = min(batch.issued_ms, self._issued_ms) if self._lines else batch.issued_ms
         self._lines = batch.lines + self._lines
         self._items = batch.items + self._items
-        self._issued_ms = [batch.issued_ms] * len(batch.lines) + self._issued_ms
         self.batch = None
 
     def hold(self, why: str, now_ms: int) -> None:
@@ -131,7 +133,7 @@ class Accumulator:
 
     def drop_all(self) -> list[Pending]:
         """Empty the queue; the caller tells the items why."""
-        items, self._lines, self._items, self._issued_ms = self._items, [], [], []
+        items, self._lines, self._items = self._items, [], []
         return items
 
     def currencies_of(self, batch: Batch) -> list[str]:

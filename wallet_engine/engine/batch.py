@@ -140,13 +140,21 @@ class Batch:
 
     def commit(self) -> None:
         """Tell every waiting item; the entry behind the outcomes is durable now."""
-        outcomes = self.outcomes
-        for idx, item in enumerate(self.items):
+        idx = 0
+        for item, outcome in zip(self._release_items(), self.outcomes, strict=True):
             try:
-                item.committed(outcomes[idx], idx, self)
+                item.committed(outcome, idx, self)
             except Exception:  # a bug in one item must not leave the others waiting
                 log.exception("an operation's outcome was not taken", batch=repr(self), idx=idx)
+            idx += 1
 
     def fail(self, outage: Outage) -> None:
-        for item in self.items:
+        """Tell every waiting item that its outcome is not known, or that nothing was done."""
+        for item in self._release_items():
             item.failed(outage)
+
+    def _release_items(self) -> list[Pending]:
+        """Batches, items and callbacks refer to each other only until here: nothing is left for a collector."""
+        items, self.items = self.items, []
+        self.on_durable = _nobody_waits
+        return items

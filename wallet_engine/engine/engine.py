@@ -127,7 +127,8 @@ class Engine:
         """Queue one operation (`line`, see `domain.entry`) decided upon at `issued_ms`. Raises `Outage`."""
         accumulator = self.cluster.accumulators[partition]
         accumulator.add(line, item, issued_ms)
-        self._schedule(accumulator)
+        if accumulator.batch is None:
+            self._schedule(accumulator)
 
     def settle(self, partition: int, seq: int) -> None:
         """Entry `seq` of `partition` has no outgoing money left: say so with the next batch that goes there."""

@@ -55,63 +55,76 @@ class Transfer:
     """One transfer on its way. `p` is the sender's partition, `q` the receiver's (equal when all is local)."""
 
     __slots__ = (
-        "amount",
         "call",
-        "currency",
+        "command",
         "debit_batch",
         "decline",
         "engine",
-        "from_account",
+        "idx",
         "index",
         "p",
         "q",
-        "reference",
         "replayed",
+        "seq",
         "stage",
-        "to_account",
-        "transaction",
     )
 
     def __init__(
         self, engine: Engine, command: TransferCommand, p: int, q: int, call: Call, index: int
     ) -> None:
         self.engine = engine
-        self.from_account, self.to_account, self.amount, self.currency, self.transaction = command
+        self.command = command
         self.p = p
         self.q = q
         self.call = call
         self.index = index
         self.stage = _LOCAL if p == q else _DEBIT
         self.debit_batch: Batch | None = None
-        self.reference = (0, 0)
+        #: Where the debit is: operation `idx` of entry `seq` of `p`.
+        self.seq = self.idx = 0
         self.decline = ""
         self.replayed = False
 
     def __repr__(self) -> str:
         stage = ("local", "debit", "credit", "refund")[self.stage]
-        return f"<Transfer {self.transaction} {self.p}->{self.q} {stage}>"
+        return f"<Transfer {self.command.transaction} {self.p}->{self.q} {stage}>"
 
     def start(self, issued_ms: int) -> None:
         """Submit the first operation. Raises `Outage`: nothing was done."""
         kind = "t" if self.stage == _LOCAL else "d"
-        line = (
-            f"{kind} {self.transaction} {self.from_account} {self.to_account} {self.amount} {self.currency}\n"
+        sender, receiver, amount, currency, transaction = self.command
+        self.engine.submit(
+            self.p, f"{kind} {transaction} {sender} {receiver} {amount} {currency}\n", self, issued_ms
         )
-        self.engine.submit(self.p, line, self, issued_ms)
 
     def resume(self, seq: int, idx: int, issued_ms: int) -> None:
         """Drive the credit of a durable debit (operation `idx` of entry `seq`) again."""
-        self.reference = (seq, idx)
+        self.seq = seq
+        self.idx = idx
         self._credit(issued_ms)
 
     def conclude(self, seq: int, idx: int, credit: str, issued_ms: int) -> None:
         """Do what follows from a credit that was decided earlier, as the receiver's journal says."""
-        self.reference = (seq, idx)
+        self.seq = seq
+        self.idx = idx
         self._credited(credit, issued_ms)
 
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
         stage = self.stage
-        if stage == _CREDIT:
+        if outcome == APPLIED:
+            if stage == _DEBIT:
+                batch.unsettled += 1
+                self.debit_batch = batch
+                self.seq = batch.seq
+                self.idx = idx
+                self._credit(batch.time_ms)
+            elif stage == _REFUND:
+                self._refunded(outcome)
+            else:
+                if stage == _CREDIT:
+                    self._settled()
+                self._finish(outcome)
+        elif stage == _CREDIT:
             self._credited(outcome if outcome != REPEATED else batch.detail(idx)[0], batch.time_ms)
         elif stage == _REFUND:
             self._refunded(outcome)
@@ -125,11 +138,6 @@ class Transfer:
             else:
                 seq, _, position = reference.partition(".")
                 self.resume(int(seq), int(position), batch.time_ms)
-        elif outcome == APPLIED and stage == _DEBIT:
-            batch.unsettled += 1
-            self.debit_batch = batch
-            self.reference = (batch.seq, idx)
-            self._credit(batch.time_ms)
         else:
             self._finish(outcome)
 
@@ -141,9 +149,10 @@ class Transfer:
 
     def _credit(self, issued_ms: int) -> None:
         self.stage = _CREDIT
-        seq, idx = self.reference
-        line = f"c {self.p}.{seq} {self.to_account} {idx} {self.amount} {self.currency}\n"
-        self._submit(self.q, line, issued_ms)
+        _, receiver, amount, currency, _ = self.command
+        self._submit(
+            self.q, f"c {self.p}.{self.seq} {receiver} {self.idx} {amount} {currency}\n", issued_ms
+        )
 
     def _credited(self, outcome: str, issued_ms: int) -> None:
         if outcome == APPLIED:
@@ -152,11 +161,9 @@ class Transfer:
             return
         self.stage = _REFUND
         self.decline = outcome
-        seq, idx = self.reference
-        line = (
-            f"r {self.transaction} {self.from_account} {seq}.{idx}.{outcome} {self.amount} {self.currency}\n"
-        )
-        self._submit(self.p, line, issued_ms)
+        sender, _, amount, currency, transaction = self.command
+        part = f"{self.seq}.{self.idx}.{outcome}"
+        self._submit(self.p, f"r {transaction} {sender} {part} {amount} {currency}\n", issued_ms)
 
     def _refunded(self, outcome: str) -> None:
         if outcome in (APPLIED, REPEATED):
