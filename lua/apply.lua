@@ -90,7 +90,7 @@ end
 
 -- Made with room, for a table that grows is copied at each power of two. accounts: of operation i at i; the other
 -- side of transfers, in their order, and @transit after the last. details: what an operation is compared or marked
--- with, the body of a debit or transfer, the fourth field of any other.
+-- with, the body of a debit or transfer, the mark of a credit, the fourth field of any other.
 local kinds, ids, accounts, amounts, details = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}
 local currencies = currency_count > 1 and {} -- of operation i; a batch of one currency needs no list
 local account_count = count_asked
@@ -110,8 +110,8 @@ for kind, id, a, body, b, amount, currency in gmatch(operations, '(%l) (%S+) (%S
       return {'MALFORMED', 'operation ' .. count}
     end
     amounts[count], remembering = amount, true
-    if kind == 'c' then
-      ids[count] = id
+    if kind == 'c' then -- remembered with the others of ten entries: the last digit of <p>.<seq> is in the mark
+      ids[count], details[count] = sub(id, 1, -2), ' ' .. sub(id, -1) .. ':' .. b
     else
       ids[count] = a .. ' ' .. id -- the field of its memory
       if kind == 'r' then
@@ -333,7 +333,7 @@ for i = 1, count do
       seen_count = seen_count + 2
     end
   elseif kind == 'c' then
-    local mark, here, before = ' ' .. details[i], remembered[field] or recalled[i], recalled_before[i]
+    local mark, here, before = details[i], remembered[field] or recalled[i], recalled_before[i]
     if here and find(here, mark .. '%D') or before and find(before, mark .. '%D') then
       outcome = REPEATED
       repeated = repeated or {}
@@ -443,7 +443,7 @@ for n = 1, repeated and #repeated or 0 do
   local i = repeated[n]
   local field = ids[i]
   if kinds[i] == 'c' then
-    local pattern = ' ' .. details[i] .. '(%D)'
+    local pattern = details[i] .. '(%D)'
     local outcome = match(remembered[field] or recalled[i] or '', pattern) or match(recalled_before[i] or '', pattern)
     reply[5 + n] = (i - 1) .. ' ' .. outcome
   else

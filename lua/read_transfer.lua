@@ -1,7 +1,7 @@
 -- read_transfer: what the dedupe memory holds under one field, with the entry it reflects.
 --
 -- KEYS  1 meta  2 open  3 seen of the window in force  4 seen of the window before
--- ARGV  1 epoch  2 window  3 field: '<from> <txid>' of a transfer, '<p>.<seq>' of received credits
+-- ARGV  1 epoch  2 window  3 field: '<from> <txid>' of a transfer, '<p>.<seq without its last digit>' of received credits
 -- Returns {'OK', seq, nonce, record or false, record of the window before or false, 1 if the transfer's entry is open}
 -- Refusals: as lib/guard.lua, and {'WINDOW', number}
 

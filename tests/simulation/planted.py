@@ -90,7 +90,8 @@ def _credit_before_receipt(original: Any) -> Any:
         original(self, accumulator, batch, reply)
         for idx, (line, item) in enumerate(zip(batch.lines, batch.items, strict=True)):
             if line[0] == "d" and batch.outcomes[idx] == "+" and isinstance(item, Transfer):
-                credit = f"c {item.p}.{batch.seq} {item.command.to_account} {idx} {item.command.amount_minor} {item.command.currency}\n"
+                _, to, amount, currency, _ = item.command
+                credit = f"c {item.p}.{batch.seq} {to} {idx} {amount} {currency}\n"
                 self.submit(item.q, credit, _Nobody(), batch.time_ms)
 
     return on_applied
@@ -155,11 +156,10 @@ def _outcome_unknown_is_declined(original: Any) -> Any:
     return failed
 
 
-_CREDIT_RECORD: Final = "(here or '') .. ' ' .. idx .. outcome"
-_REFUND_REWRITES: Final = "seen[field] = decline .. sub(seen[field], 2)"
+_CREDIT_RECORD: Final = "here and here .. mark .. outcome or mark .. outcome"
 
 SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
-    "refund does not rewrite the answer": ((_REFUND_REWRITES, "seen[field] = seen[field]"),),
+    "refund does not rewrite the answer": (("decline .. sub(record, 2)", "record"),),
     "refund can be repeated": (
         (
             "if not call('ZSCORE', k_open, entry_seq) or call('ZSCORE', k_open, part) then",
@@ -170,12 +170,15 @@ SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ("call('UNLINK', k_seen_dropped)", "call('UNLINK', k_seen_dropped, k_seen_before)"),
     ),
     "window before is not consulted": (
-        ("local old = seen[field] or seen_before[field]", "local old = seen[field]"),
+        (
+            "if not old then old = remembered_before and remembered_before[field] or recalled_before[i] end",
+            "",
+        ),
     ),
     "refused credit is not remembered": (
         (
             f"local record = {_CREDIT_RECORD}",
-            f"local record = outcome == APPLIED and {_CREDIT_RECORD} or here",
+            f"local record = outcome == APPLIED and ({_CREDIT_RECORD}) or here or ''",
         ),
     ),
     "frozen receiver is paid": (("if status_a == 'F' or status_b == 'F' then return FROZEN end", ""),),

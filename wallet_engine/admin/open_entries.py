@@ -1,10 +1,9 @@
 """Entries with outgoing money that is not settled, and what each transfer in them waits for; asked of Redis.
 
 A debit stands in `open` from its entry until its settle. What became of its credit is in the memory of the
-receiver's partition, under `<p>.<seq>`: ` <idx><outcome>` for each credit decided there.
+receiver's partition (`domain.entry.credit_memory`).
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from redis.exceptions import RedisError
 
 from wallet_engine.admin.survey import PartitionStatus, ShardState, Survey
 from wallet_engine.admin.telling import outcome_text
-from wallet_engine.domain.entry import Operation, parse_entry, parse_header
+from wallet_engine.domain.entry import Operation, credit_memory, credit_outcome, parse_entry, parse_header
 from wallet_engine.domain.ids import unpack_transaction_id
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.outcomes import Outcome
@@ -120,26 +119,30 @@ def _with_reasons(
     found: Survey, entries: list[OpenEntry], status: Mapping[int, PartitionStatus]
 ) -> Iterator[OpenEntry]:
     wanted = {
-        (t.to_partition, f"{e.partition}.{e.seq}") for e in entries for t in e.transfers if not t.waits_for
+        (t.to_partition, credit_memory(f"{e.partition}.{e.seq}", t.idx)[0])
+        for e in entries
+        for t in e.transfers
+        if not t.waits_for
     }
     records = received(found, wanted)
     for entry in entries:
         transfers = []
         for transfer in entry.transfers:
             if not transfer.waits_for:
-                record = records.get((transfer.to_partition, f"{entry.partition}.{entry.seq}"))
-                reason = _reason(transfer, record, status[transfer.to_partition])
+                field, mark = credit_memory(f"{entry.partition}.{entry.seq}", transfer.idx)
+                record = records.get((transfer.to_partition, field))
+                reason = _reason(mark, record, status[transfer.to_partition])
                 transfers.append(replace(transfer, waits_for=reason))
             else:
                 transfers.append(transfer)
         yield replace(entry, transfers=tuple(transfers))
 
 
-def _reason(transfer: OpenTransfer, record: str | None, to: PartitionStatus) -> str:
+def _reason(mark: str, record: str | None, to: PartitionStatus) -> str:
     where = f"partition {to.partition} on {to.shard}"
     if record is None:
         return f"the credit: {where} does not answer"
-    outcome = credit_outcome(record, transfer.idx)
+    outcome = credit_outcome(record, mark)
     if outcome is None:
         return f"the credit in {where}" + ("" if to.state == "live" else f", which is {to.state}")
     if outcome == Outcome.APPLIED:
@@ -147,14 +150,8 @@ def _reason(transfer: OpenTransfer, record: str | None, to: PartitionStatus) -> 
     return f"the refund ({outcome_text(outcome)})"
 
 
-def credit_outcome(record: str, idx: int) -> str | None:
-    """The outcome in a record of `received`, or None when the credit was not decided."""
-    match = re.search(rf" {idx}([^0-9 ])", record)
-    return None if match is None else match[1]
-
-
 def received(found: Survey, wanted: set[tuple[int, str]]) -> dict[tuple[int, str], str]:
-    """(partition, `<p>.<seq>`) -> what the partition remembers of these credits; missing when it does not answer."""
+    """(partition, field of `credit_memory`) -> what the partition remembers there; missing when it does not answer."""
     records: dict[tuple[int, str], str] = {}
     count = found.config.partitions
     for state in found.shards:

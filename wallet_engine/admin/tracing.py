@@ -8,10 +8,10 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from wallet_engine.admin.history import time_text
-from wallet_engine.admin.open_entries import credit_outcome, remembered
+from wallet_engine.admin.open_entries import remembered
 from wallet_engine.admin.survey import Survey
 from wallet_engine.admin.telling import operation_text, outcome_text
-from wallet_engine.domain.entry import Operation, parse_entry
+from wallet_engine.domain.entry import Operation, credit_memory, credit_outcome, parse_entry
 from wallet_engine.domain.ids import is_system, pack_transaction_id
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.journal.reader import read
@@ -118,7 +118,8 @@ def _remembered(found: Survey, home: int, packed: str, from_account: str) -> tup
         if to_partition != home:
             with _client(found, to_partition) as client:
                 keys = PartitionKeys(tag_of(to_partition, count))
-                credit = credit_outcome("".join(remembered(client, keys, f"{home}.{seq}")), int(idx))
+                field, mark = credit_memory(f"{home}.{seq}", idx)
+                credit = credit_outcome("".join(remembered(client, keys, field)), mark)
     except (RedisError, OSError) as error:
         return None, " ".join(str(error).split()) or type(error).__name__
     return Remembered(records[0][0], int(seq), int(idx), to_account, is_open, credit), ""

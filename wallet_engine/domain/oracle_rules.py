@@ -124,23 +124,23 @@ def _debit(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
 
 def _credit(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
     idx, amount, currency = body.split(" ")
-    if _credited(batch.current.get(id_), idx) or _credited(batch.previous.get(id_), idx):
+    field, mark = id_[:-1], f" {id_[-1]}:{idx}"
+    if _credited(batch.current.get(field), mark) or _credited(batch.previous.get(field), mark):
         return "="
     outcome = batch.post(TRANSIT, a, int(amount), currency)
-    batch.current[id_] = f"{batch.current.get(id_, '')} {idx}{outcome}"
+    batch.current[field] = f"{batch.current.get(field, '')}{mark}{outcome}"
     return outcome
 
 
-def _credited(record: str | None, idx: str) -> bool:
-    """Whether ` <idx><outcome>` is in the record; ` 12+` does not answer for idx 1."""
+def _credited(record: str | None, mark: str) -> bool:
+    """Whether `<mark><outcome>` is in the record; ` 7:12+` does not answer for ` 7:1`."""
     if record is None:
         return False
-    length = len(idx) + 1
-    at = record.find(f" {idx}")
+    at = record.find(mark)
     while at >= 0:
-        if not record[at + length].isdigit():
+        if not record[at + len(mark)].isdigit():
             return True
-        at = record.find(f" {idx}", at + length)
+        at = record.find(mark, at + len(mark))
     return False
 
 

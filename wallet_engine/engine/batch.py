@@ -140,13 +140,12 @@ class Batch:
 
     def commit(self) -> None:
         """Tell every waiting item; the entry behind the outcomes is durable now."""
-        idx = 0
-        for item, outcome in zip(self._release_items(), self.outcomes, strict=True):
+        outcomes = self.outcomes
+        for idx, item in enumerate(self._release_items()):
             try:
-                item.committed(outcome, idx, self)
+                item.committed(outcomes[idx], idx, self)
             except Exception:  # a bug in one item must not leave the others waiting
                 log.exception("an operation's outcome was not taken", batch=repr(self), idx=idx)
-            idx += 1
 
     def fail(self, outage: Outage) -> None:
         """Tell every waiting item that its outcome is not known, or that nothing was done."""

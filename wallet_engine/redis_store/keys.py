@@ -33,7 +33,8 @@ class PartitionKeys:
         return f"flags{{{self.tag}}}"
 
     def seen(self, window: int) -> str:
-        """Hash of one dedupe window: `<from> <txid>` -> answer of a transfer; `<p>.<seq>` -> credits received."""
+        """Hash of one dedupe window: `<from> <txid>` -> answer of a transfer; `<p>.<seq without
+        its last digit>` -> credits received."""
         return f"seen:{window}{{{self.tag}}}"
 
     def balance(self, currency: str) -> str:

@@ -150,9 +150,7 @@ class Transfer:
     def _credit(self, issued_ms: int) -> None:
         self.stage = _CREDIT
         _, receiver, amount, currency, _ = self.command
-        self._submit(
-            self.q, f"c {self.p}.{self.seq} {receiver} {self.idx} {amount} {currency}\n", issued_ms
-        )
+        self._submit(self.q, f"c {self.p}.{self.seq} {receiver} {self.idx} {amount} {currency}\n", issued_ms)
 
     def _credited(self, outcome: str, issued_ms: int) -> None:
         if outcome == APPLIED:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+from wallet_engine.domain.entry import credit_memory, credit_outcome
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.limits import IN_FLIGHT_TRANSFERS_MAX
@@ -117,9 +118,10 @@ class ClusterWallet:
         # The debit is made and not settled: paid if the receiver remembers the credit.
         reference = read.record[1:].split(" ")[0]
         seq, _, idx = reference.partition(".")
-        received = await self._reader.transfer(q, f"{p}.{seq}")
-        paid = f" {idx}{Outcome.APPLIED.value}" in (received.record or "")
-        return Outcome.APPLIED.value if paid else "~"
+        field, mark = credit_memory(f"{p}.{seq}", idx)
+        received = await self._reader.transfer(q, field)
+        credit = credit_outcome(received.record or "", mark)
+        return Outcome.APPLIED.value if credit == Outcome.APPLIED.value else "~"
 
     def readiness(self) -> Readiness:
         cluster = self._engine.cluster

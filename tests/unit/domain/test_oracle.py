@@ -92,10 +92,9 @@ def test_the_state_the_journal_adds_up_to() -> None:
             "bob T5": "+3.1 far 80 USD",
         },
         "seen:2": {
-            "7.1": " 0+ 1a",
             "alice T6": "f4.3 bob 1 USD",
             "bob T7": "+6.2 @fees 40 USD",
-            "7.2": " 0c",
+            "7.": " 1:0+ 1:1a 2:0c",
         },
     }
     assert state.epoch == 2

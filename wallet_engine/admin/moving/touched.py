@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from wallet_engine.domain.entry import Entry
+from wallet_engine.domain.entry import Entry, credit_memory
 
 TRANSIT: Final = b"@transit"
 
@@ -21,7 +21,10 @@ def touched_fields(entry: Entry) -> set[Field]:
         if kind in "tdcr":
             other = b if kind == "t" else TRANSIT
             fields |= {(book, a), (book, other)}
-            remembered = operation.id.encode() if kind == "c" else a + b" " + operation.id.encode()
+            if kind == "c":
+                remembered = credit_memory(operation.id, operation.b)[0].encode()
+            else:
+                remembered = a + b" " + operation.id.encode()
             fields.add((seen, remembered))
             if kind == "r":  # the answer it rewrites may be of the window before
                 fields.add((b"seen:%d" % (window - 1), remembered))
