@@ -97,7 +97,7 @@ def command(*words: str) -> Spoil:
             field("seen:1", "alice 3", "i3.0 bob 250 USD"),
             *("dedupe", "alice 3 (window 1)", "+3.0 bob 250 USD", "i3.0 bob 250 USD"),
         ),
-        (field("seen:1", "2.9", None), "dedupe", "2.9 (window 1)", " 0+", None),
+        (field("seen:1", "2.", None), "dedupe", "2. (window 1)", " 9:0+", None),
         (field("meta", "nonce", "f" * 16), "meta", "nonce", f"{4:016x}", "f" * 16),
         (field("meta", "seq", None), "meta", "seq", "4", None),
         (field("meta", "seq", "5"), "journal", "last seq", "4", "5"),
