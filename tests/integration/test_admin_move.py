@@ -1,29 +1,22 @@
 """`wallet-admin move`, `drain`, `rebalance`, `moves`, `resume`, `abort` on a running cluster under traffic (G11)."""
 
-import asyncio
-import random
-import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from support.clusters import redis_binary
 from support.dev_process import DevCluster
-from support.http_client import HttpClient
-from support.traffic import RETRYABLE, Books, balances_cents, callers, finish, open_and_fund
+from support.paying import Paying, cluster_directory
 from support.verification import verified
 from unit.admin.made import admin, answer, refusal
 
 from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.redis_store.topology import connect, find_primary
-from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.slots import partition_of, slot_range
 
 PARTITIONS = 8
-ACCOUNTS = 80
-FUNDED_CENTS = 100_000
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +34,8 @@ def flags(cluster: DevCluster) -> list[str]:
     return cluster.coordination_flags()
 
 
-@contextmanager
-def directory_of(cluster: DevCluster) -> Iterator[Directory]:
-    with closing(open_directory(cluster.state()["zookeeper"], None)) as directory:
-        yield directory
-
-
 def shard_of(cluster: DevCluster, partition: int) -> str:
-    with directory_of(cluster) as directory:
+    with cluster_directory(cluster) as directory:
         return directory.partition_map().shard_of(partition)
 
 
@@ -58,7 +45,7 @@ def other_shard(cluster: DevCluster, partition: int) -> str:
 
 def keys_on(cluster: DevCluster, shard: str, partition: int) -> list[str]:
     """Keys of the partition's slot that the shard's node holds, its own slot or not."""
-    with directory_of(cluster) as directory:
+    with cluster_directory(cluster) as directory:
         node = find_primary(directory.shards()[shard].nodes)
     assert node is not None
     slot = slot_range(partition, PARTITIONS)[0]
@@ -66,51 +53,9 @@ def keys_on(cluster: DevCluster, shard: str, partition: int) -> list[str]:
         return list(client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100))
 
 
-class Traffic:
-    """Callers in a thread; every one of their requests has to be answered, none with a 503."""
-
-    def __init__(self, cluster: DevCluster) -> None:
-        seed = random.randrange(2**32)
-        print(f"seed {seed}")
-        self.cluster = cluster
-        self.accounts = [f"{seed:x}-{number:03d}" for number in range(ACCOUNTS)]
-        self.books = Books(self.accounts, FUNDED_CENTS, random.Random(seed))
-
-    @contextmanager
-    def running(self) -> Iterator[Books]:
-        stopping, started = threading.Event(), threading.Event()
-        thread = threading.Thread(target=lambda: asyncio.run(self._run(stopping, started)))
-        thread.start()
-        try:
-            assert started.wait(60), "no account could be funded"
-            yield self.books
-        finally:
-            stopping.set()
-            thread.join()
-
-    async def _run(self, stopping: threading.Event, started: threading.Event) -> None:
-        async with HttpClient() as http:
-            await open_and_fund(http, self.cluster.url, self.accounts, FUNDED_CENTS)
-            started.set()
-            stop = asyncio.Event()
-            paying = asyncio.create_task(callers(http, self.cluster.urls, self.books, count=16, stop=stop))
-            await asyncio.to_thread(stopping.wait)
-            stop.set()
-            await paying
-            await finish(http, self.cluster.url, self.books)
-            self.balances = await balances_cents(http, self.cluster.url, self.accounts)
-
-    def check(self) -> None:
-        """No request failed (G11), and every balance is what was answered."""
-        answers = self.books.answers
-        assert answers["success"] > 100, answers
-        assert not {code: answers[code] for code in (*RETRYABLE, "no answer") if answers[code]}, answers
-        assert self.balances == self.books.expected_cents()
-
-
 def test_move_drain_and_rebalance_under_traffic(cluster: DevCluster, flags: list[str]) -> None:
     """G11: partitions move while callers pay, none of whose requests fails; then `verify` and every balance."""
-    traffic = Traffic(cluster)
+    traffic = Paying(cluster)
     partition = partition_of(traffic.accounts[0], PARTITIONS)
     source, target = shard_of(cluster, partition), other_shard(cluster, partition)
     with traffic.running():
@@ -124,16 +69,16 @@ def test_move_drain_and_rebalance_under_traffic(cluster: DevCluster, flags: list
         assert answer("verify", *flags)["ok"]
         drained = answer("drain", "s2", *flags, "--yes")["moved"]
         print(moved, [one["freeze_ms"] for one in drained])
-        with directory_of(cluster) as directory:
+        with cluster_directory(cluster) as directory:
             assert directory.partition_map().partitions_of("s2") == ()
         balanced = answer("rebalance", *flags, "--yes")["moved"]
-        with directory_of(cluster) as directory:
+        with cluster_directory(cluster) as directory:
             counts = [len(directory.partition_map().partitions_of(name)) for name in ("s1", "s2", "s3")]
         assert sorted(counts) == [2, 3, 3]
         assert len(balanced) == 2
         assert answer("rebalance", *flags, "--yes")["moved"] == []
     assert answer("moves", *flags) == {"moves": []}
-    traffic.check()
+    traffic.check(failed_max=0)
     verified(cluster)
 
 
@@ -166,11 +111,11 @@ def test_a_shard_comes_and_goes_under_traffic(
     assert f"node {taken} stands in shard" in refusal(admin("add-shard", "s4", taken, *flags, "--yes"))
     assert "does not answer" in refusal(admin("add-shard", "s4", "127.0.0.1:1", *flags, "--yes"))
 
-    traffic = Traffic(cluster)
+    traffic = Paying(cluster)
     with traffic.running():
         answer("add-shard", "s4", *addresses, *flags, "--yes")
         assert answer("rebalance", *flags, "--yes")["moved"]
-        with directory_of(cluster) as directory:
+        with cluster_directory(cluster) as directory:
             mine = directory.partition_map().partitions_of("s4")
         assert len(mine) == 2
         assert "still serves 2 partitions" in refusal(admin("remove-shard", "s4", *flags, "--yes"))
@@ -178,7 +123,7 @@ def test_a_shard_comes_and_goes_under_traffic(
         assert new_nodes[1].command("DBSIZE") == new_nodes[0].command("DBSIZE"), "the replica has what it has"
         answer("drain", "s4", *flags, "--yes")
         answer("remove-shard", "s4", *flags, "--yes")
-    traffic.check()
+    traffic.check(failed_max=0)
     verified(cluster)
     assert [shard["name"] for shard in answer("status", *flags)["shards"]] == ["s1", "s2", "s3"]
     assert [len(node.cluster_nodes()) for node in new_nodes] == [1, 1]
@@ -186,7 +131,7 @@ def test_a_shard_comes_and_goes_under_traffic(
 
 def test_what_is_refused_changes_nothing(cluster: DevCluster, flags: list[str]) -> None:
     home, other = shard_of(cluster, 0), other_shard(cluster, 0)
-    with directory_of(cluster) as directory:
+    with cluster_directory(cluster) as directory:
         before = directory.partition_map()
     for words, said in (
         (("move", "8", other), "there is no partition 8: there are 0 to 7"),
@@ -203,6 +148,6 @@ def test_what_is_refused_changes_nothing(cluster: DevCluster, flags: list[str]) 
     plan = answer("move", "0", other, *flags, "--dry-run")
     assert plan["dry_run"]
     assert [(one["partition"], one["from"], one["to"]) for one in plan["plan"]["moves"]] == [(0, home, other)]
-    with directory_of(cluster) as directory:
+    with cluster_directory(cluster) as directory:
         assert directory.partition_map() == before
         assert directory.moves.all() == []

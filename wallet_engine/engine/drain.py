@@ -29,7 +29,7 @@ LINGER_S: Final = 0.001
 BUSY_S: Final = 0.005
 TRIM_S: Final = 1.0
 #: A partition stays frozen for a move's last entries for well under a second; after this long nobody moves it.
-MOVING_S_MAX: Final = 10.0
+MOVING_S_MAX: Final = 5.0
 
 _TRIM: Final = load_script("trim").text
 

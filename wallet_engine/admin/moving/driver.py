@@ -19,6 +19,7 @@ that when ZooKeeper is back (`engine/drain.py`, MOVING_S_MAX).
 """
 
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,18 +38,21 @@ from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.slots_owner import give_slots
 from wallet_engine.redis_store.topology import NodeView, find_primary, view_node
-from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.directory import LOCKS, Directory
 from wallet_engine.routing.model import PartitionMap
 from wallet_engine.routing.moves import Move, MoveState, StoredMove
+from wallet_engine.routing.processes import birth_of
 from wallet_engine.routing.slots import slot_range, tag_of
-from wallet_engine.routing.tree import LockTimeout, StoreUnavailable, VersionConflict
+from wallet_engine.routing.tree import LockTimeout, NodeMissing, StoreUnavailable, VersionConflict
+from wallet_engine.routing.zookeeper import SESSION_TIMEOUT_S
 
 #: From the freeze to the switch. Services hold a partition's operations for 2 s before they refuse them.
 FREEZE_S_MAX: Final = 0.7
 #: How long a move is begun again and again, while nodes are away or being recovered.
 SETBACKS_S_MAX: Final = 60.0
 SETBACK_PAUSE_S: Final = 0.5
-LOCK_WAIT_S: Final = 2.0
+#: A run that was killed elsewhere holds its lock until its session ends.
+LOCK_WAIT_S: Final = SESSION_TIMEOUT_S + 2.0
 #: Until the target serves and every node knows it.
 SEEN_S_MAX: Final = 30.0
 SWITCH_ATTEMPTS_MAX: Final = 10
@@ -350,13 +354,26 @@ class Driver:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
+        name = f"move-{self._partition}"
+        self._drop_dead_lock(f"{LOCKS}/{name}")
         try:
-            with self._directory.lock(f"move-{self._partition}", timeout_s=LOCK_WAIT_S):
+            with self._directory.lock(name, timeout_s=LOCK_WAIT_S):
                 yield
         except LockTimeout as error:
             raise ConfigError(
                 f"another run drives the move of partition {self._partition}: {error}"
             ) from None
+
+    def _drop_dead_lock(self, path: str) -> None:
+        """A run that was killed on this host would hold its lock until its session ends: nobody need wait for that."""
+        node = self._directory.tree.get(path)
+        if node is None:
+            return
+        host, _, rest = node.data.decode(errors="replace").partition(" pid ")
+        pid = rest.partition(" ")[0]
+        if host == socket.gethostname() and pid.isdigit() and birth_of(int(pid)) is None:
+            with suppress(NodeMissing, VersionConflict):
+                self._directory.tree.delete(path, node.version)
 
     def _take_over(self) -> StoredMove:
         stored = self._moves.get(self._partition)
