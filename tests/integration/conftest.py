@@ -3,12 +3,17 @@
 Tests take new account names, so none sees what another did. When the session ends the whole cluster must verify.
 """
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 from support.dev_process import DevCluster
+from support.patient import Patient
 from support.verification import verified
 from support.wallet_api import WalletApi
+
+from wallet_engine.redis_store.topology import connect, find_primary
+from wallet_engine.routing.directory import open_directory
 
 PARTITIONS = 16
 
@@ -29,3 +34,23 @@ def api_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster
 def api(api_cluster: DevCluster) -> Iterator[WalletApi]:
     with WalletApi(api_cluster.url, PARTITIONS) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
+    """May be hurt, if it is healthy again afterwards (`wait_healthy`)."""
+    started = DevCluster(
+        tmp_path_factory.mktemp("doctor") / "dev", shards=2, replicas=1, partitions=PARTITIONS
+    )
+    with contextlib.ExitStack() as stack:
+        stack.callback(started.kill_all)
+        started.start()
+        directory = open_directory(started.state()["zookeeper"], None)
+        stack.callback(directory.close)
+        nodes = directory.shards()["s1"].nodes
+        view = find_primary(nodes)
+        assert view is not None
+        (replica,) = (node for node in nodes if node != view.address)
+        clients = [stack.enter_context(connect(address, timeout_s=5)) for address in (view.address, replica)]
+        addresses = {"primary": view.address, "replica": replica}
+        yield Patient(started, started.coordination_flags(), directory, clients[0], clients[1], addresses)

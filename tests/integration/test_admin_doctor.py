@@ -4,74 +4,21 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
-import pytest
-import redis
-from support.dev_process import DevCluster
+from support.patient import PARTITIONS, Patient, wait_healthy
 from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer
 
 from wallet_engine.redis_store.keys import PartitionKeys
-from wallet_engine.redis_store.topology import connect, find_primary
-from wallet_engine.routing.directory import Directory, open_directory
+from wallet_engine.redis_store.topology import find_primary
 from wallet_engine.routing.model import JournalInfo, ServiceInfo
 from wallet_engine.routing.slots import tag_of
-
-PARTITIONS = 16
-HEALTHY_S_MAX = 60.0
-
-
-@dataclass
-class Patient:
-    """A cluster of two shards with a replica each, and a client of every node."""
-
-    cluster: DevCluster
-    flags: list[str]
-    directory: Directory
-    primary: redis.Redis
-    replica: redis.Redis
-    addresses: dict[str, str]
-
-    def meta(self, partition: int) -> str:
-        return PartitionKeys(tag_of(partition, PARTITIONS)).meta
-
-
-@pytest.fixture(scope="module")
-def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
-    started = DevCluster(
-        tmp_path_factory.mktemp("doctor") / "dev", shards=2, replicas=1, partitions=PARTITIONS
-    )
-    with contextlib.ExitStack() as stack:
-        stack.callback(started.kill_all)
-        started.start()
-        directory = open_directory(started.state()["zookeeper"], None)
-        stack.callback(directory.close)
-        nodes = directory.shards()["s1"].nodes
-        view = find_primary(nodes)
-        assert view is not None
-        (replica,) = (node for node in nodes if node != view.address)
-        clients = [stack.enter_context(connect(address, timeout_s=5)) for address in (view.address, replica)]
-        addresses = {"primary": view.address, "replica": replica}
-        yield Patient(started, started.coordination_flags(), directory, clients[0], clients[1], addresses)
 
 
 def findings(document: dict[str, Any]) -> set[tuple[str, str]]:
     return {(f["check"], f["severity"]) for f in document["findings"] if f["severity"] != "note"}
-
-
-def wait_healthy(patient: Patient) -> None:
-    deadline = time.monotonic() + HEALTHY_S_MAX
-    while True:
-        result = admin("doctor", *patient.flags)
-        if "HEALTHY: 0 errors, 0 warnings" in result.stdout and "NOT" not in result.stdout:
-            assert result.exit_code == 0
-            return
-        assert time.monotonic() < deadline, result.stdout
-        time.sleep(0.5)
 
 
 def test_a_healthy_cluster(patient: Patient) -> None:

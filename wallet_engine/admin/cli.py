@@ -38,6 +38,10 @@ from wallet_engine.telemetry.flags import Verb, VerbGroup
         "config": Verb(
             "wallet_engine.admin.config:config", "Show and change the configuration: get, set, history."
         ),
+        "backup": Verb("wallet_engine.admin.backup:backup", "Write the tree in ZooKeeper into a file."),
+        "restore": Verb(
+            "wallet_engine.admin.backup:restore", "Make the tree in ZooKeeper again from a backup."
+        ),
         "audit": Verb("wallet_engine.admin.audit:audit", "Show who changed what, when and from where."),
         "protect": Verb(
             "wallet_engine.admin.protect:protect", "Restrict who may change the tree in ZooKeeper."

@@ -148,7 +148,7 @@ def _slots(facts: Facts) -> Iterator[Finding]:
     count = len(facts.map.partitions)
     reported: set[tuple[int, str]] = set()
     for node in facts.nodes.values():
-        owners, open_slots = _owners(node.cluster_nodes)
+        owners, open_slots = slot_owners(node.cluster_nodes)
         for slot, word in open_slots:
             if str(slot * count // 16384) not in facts.moves:
                 mend = _cli(node.address, f"CLUSTER SETSLOT {slot} STABLE")
@@ -202,7 +202,8 @@ def _partitions(facts: Facts) -> Iterator[Finding]:
             yield Finding("partitions", "error", f"{p} is {status.state} and takes no transfers", recovery)
         elif status.redis_epoch is not None and status.redis_epoch > status.epoch:
             what = f"{p} is at epoch {status.redis_epoch}, the map at {status.epoch}: the map is an old one"
-            yield Finding("partitions", "error", what, "wallet-admin raise-epochs")
+            mend = "wallet-admin backup NOW.json; wallet-admin restore NOW.json --replace"
+            yield Finding("partitions", "error", what, f"{mend} (it raises the epochs)")
         elif status.redis_epoch != status.epoch:
             what = f"{p} is at epoch {status.redis_epoch}, the map at {status.epoch}"
             yield Finding("partitions", "error", what, recovery)
@@ -359,7 +360,7 @@ def find(facts: Facts) -> list[Finding]:
     return [finding for check in CHECKS.values() for finding in check(facts)]
 
 
-def _owners(cluster_nodes: str) -> tuple[dict[int, str], list[tuple[int, str]]]:
+def slot_owners(cluster_nodes: str) -> tuple[dict[int, str], list[tuple[int, str]]]:
     """slot -> node id, and the half-moved slots of the node itself (redis.io/commands/cluster-nodes)."""
     owners: dict[int, str] = {}
     half: list[tuple[int, str]] = []

@@ -160,7 +160,8 @@ async def _keep(
             if latest_map is not None:
                 keeper.map_changed(latest_map)
             tasks[shard] = asyncio.create_task(keeper.run(), name=f"keeper-{shard}")
-        for shard in sorted(keepers.keys() - shards.keys()):
+        mapped = set() if latest_map is None else {entry.shard for entry in latest_map.partitions}
+        for shard in sorted(keepers.keys() - shards.keys() - mapped):
             del keepers[shard]
             tasks.pop(shard).cancel()
 

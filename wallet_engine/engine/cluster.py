@@ -124,7 +124,7 @@ class ClusterView:
         await asyncio.sleep(0.05)  # bounds how often a stale epoch can make us read
 
     def _map_changed(self, new: PartitionMap) -> None:
-        if new.version < self.map.version:
+        if not new.supersedes(self.map):
             return
         self.map = new
         for accumulator, entry in zip(self.accumulators, new.partitions, strict=True):

@@ -117,13 +117,18 @@ class ShardKeeper:
         while True:
             await self._map_news.wait()
             self._map_news.clear()
-            if self._map is None or self._map.version <= found.map.version:
+            known, new = found.map, self._map
+            if new is None or new.version == known.version or not new.supersedes(known):
                 continue
-            found = replace(found, map=self._map)
+            found = replace(found, map=new)
             mapped = frozenset(found.map.partitions_of(self.shard))
             for partition in drain.partitions - mapped:
                 drain.drop(partition)
                 log.info("partition moved away", shard=self.shard, partition=partition)
+            for partition in sorted(drain.partitions):
+                raised = new.epoch_of(partition) > known.epoch_of(partition)
+                if raised and not await self._recovery.certified(connection, found, partition):
+                    return  # the map was restored, or another process recovers it
             for partition in sorted(mapped - drain.partitions):
                 if not await self._adopt(found, partition, connection):
                     return

@@ -95,7 +95,7 @@ def access_list(path: str, sre: Credentials, service: Credentials) -> list[ACL]:
     if path == _MAP:
         return [all_for_sre, for_service(read=True, write=True), *READ_ACL_UNSAFE]
     if path in _SERVICE_FOLDERS:
-        return [all_for_sre, for_service(read=True, create=True, delete=True), *READ_ACL_UNSAFE]
+        return [all_for_sre, for_service(read=True, write=True, create=True, delete=True), *READ_ACL_UNSAFE]
     if path.startswith(_BELOW_SERVICE_FOLDERS):
         return [all_for_sre, for_service(all=True), *READ_ACL_UNSAFE]
     return [all_for_sre, *READ_ACL_UNSAFE]

@@ -109,7 +109,7 @@ class Directory:
                 self.tree.delete(f"{SHARDS}/{name}")
             for shard in named.values():
                 self.put_shard(shard)
-            self._put(MAP, encode_map(placement))
+            self.put(MAP, encode_map(placement))
             self.tree.create(CONFIG, encode(config))
 
     @property
@@ -126,7 +126,7 @@ class Directory:
 
     def put_shard(self, shard: Shard) -> None:
         """Add the shard, or replace what is known about it."""
-        self._put(f"{SHARDS}/{shard.name}", encode(shard))
+        self.put(f"{SHARDS}/{shard.name}", encode(shard))
 
     def remove_shard(self, name: str) -> None:
         """Forget a shard that serves no partition; `ConfigError` when it still does, or is not there."""
@@ -275,8 +275,8 @@ class Directory:
             raise ConfigError(f"there is no initialised cluster, run wallet-admin init: {self.tree!r}")
         return node
 
-    def _put(self, path: str, data: bytes) -> None:
-        """Create or replace, whoever else does so at the same time."""
+    def put(self, path: str, data: bytes) -> None:
+        """Create or replace a node, whoever else does so at the same time."""
         for _attempt in range(ATTEMPTS_MAX):
             node = self.tree.get(path)
             with suppress(NodeExists, NodeMissing, VersionConflict):

@@ -138,6 +138,15 @@ class PartitionMap:
         """The partitions on a shard, ascending; empty for a shard the map does not mention."""
         return tuple(p for p, entry in enumerate(self.partitions) if entry.shard == shard)
 
+    def supersedes(self, other: "PartitionMap") -> bool:
+        """Whether this map is as new as the other, or newer.
+
+        The store counts from 0 again when its data was lost and restored. Epochs never go back, so a map that
+        has a higher one anywhere is newer whatever its version.
+        """
+        pairs = zip(self.partitions, other.partitions, strict=True)
+        return self.version >= other.version or any(mine.epoch > theirs.epoch for mine, theirs in pairs)
+
     def with_epochs(self, epochs: Mapping[int, int]) -> "PartitionMap":
         """The map with other epochs. Raises `ValueError` for one below the present: that would unfence."""
         entries = list(self.partitions)

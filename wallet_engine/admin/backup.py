@@ -1,0 +1,148 @@
+"""`wallet-admin backup` and `restore`: the cluster's tree in ZooKeeper, in a file."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from wallet_engine.admin.backups import (
+    Restoration,
+    plan_restoration,
+    read_backup,
+    restore_audit,
+    take_backup,
+    write_backup,
+)
+from wallet_engine.admin.backups import restore as restore_tree
+from wallet_engine.admin.history import time_text
+from wallet_engine.admin.placement import parse_shard
+from wallet_engine.admin.protect import restrict, service_credentials, service_options
+from wallet_engine.admin.session import Plan, Session, admin_command, changing_command
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.routing.moves import MOVES
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@admin_command
+@click.argument("file", type=_FILE)
+def backup(session: Session, file: Path) -> None:
+    """Write the cluster's tree in ZooKeeper into FILE, which must not exist yet.
+
+    Configuration, map, shards, journal copies, moves in progress and audit records, with the version of each node
+    and a checksum. No money is in there: that is in the journal. Registrations and locks are left out.
+
+    Take one after every change of shards; wallet-admin restore says what an old one is good for.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 backup /backup/wallet-tree-$(date +%F).json
+    """
+    with session.directory() as directory:
+        taken = take_backup(directory)
+    write_backup(taken, file)
+    document = {"file": str(file), "nodes": len(taken.nodes), "sha256": taken.sha256}
+    session.answer(
+        document, lambda console: console.print(f"{len(taken.nodes)} nodes in {file}", soft_wrap=True)
+    )
+
+
+@click.command()
+@changing_command
+@click.argument("file", type=_FILE)
+@click.option("--replace", is_flag=True, help="Also over a cluster that is written down there already.")
+@click.option(
+    "--shard",
+    metavar="NAME=HOST:PORT[,HOST:PORT…]",
+    multiple=True,
+    help="A shard that was added after the backup; may be repeated.",
+)
+@service_options
+def restore(
+    session: Session,
+    file: Path,
+    replace: bool,
+    shard: tuple[str, ...],
+    service_user: str | None,
+    service_password_file: Path | None,
+) -> None:
+    """Make the cluster's tree in ZooKeeper again, from the FILE of a backup.
+
+    For a ZooKeeper that lost its data. Redis must run: where each partition is, is taken from Redis, not from the
+    file. The epochs of all partitions are raised far above any that were ever used, so every partition stops
+    for the moment that the journal processes take to compare and certify it anew: no old process can write by an old
+    map, and no epoch is used twice. Moves are not restored. Running processes follow by themselves.
+
+    Look at the plan: the journal copies and the quorum must be those that were in force last. A recovery counts
+    on them.
+
+    Refuses over a cluster that is there, unless --replace is given; then a newer list of journal copies stays.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 restore /backup/wallet-tree-2026-11-21.json --dry-run
+      wallet-admin --zookeeper zk1:2181 restore /backup/wallet-tree-2026-11-21.json
+    """
+    taken = read_backup(file)
+    service = service_credentials(session, service_user, service_password_file)
+    with session.directory() as directory:
+        present = directory.partition_map() if directory.initialised else None
+        if present is not None and not replace:
+            raise ConfigError(
+                "there is an initialised cluster already: --replace puts the backup in its place"
+            )
+        if directory.tree.children(MOVES):
+            raise ConfigError("a move is under way: finish it first, see wallet-admin moves")
+        plan_ = plan_restoration(taken, map(parse_shard, shard), present)
+        document = _document(plan_, taken.made_ms)
+        plan = Plan(
+            f"restore the tree of {time_text(taken.made_ms)}",
+            document,
+            lambda console: _show(console, document),
+        )
+        if not session.agreed(plan):
+            return
+        restore_audit(directory.tree, taken)
+        with session.change(directory, plan):
+            restore_tree(directory, plan_, present)
+            if session.credentials is not None and service is not None:
+                restrict(directory, session.credentials, service)
+        document["map_version"] = directory.partition_map().version
+
+    def show(console: Console) -> None:
+        _show(console, document)
+        console.print("restored; wallet-admin doctor says when every partition is certified again")
+
+    session.answer(document, show)
+
+
+def _document(plan: Restoration, made_ms: int) -> dict[str, Any]:
+    return {
+        "made": time_text(made_ms),
+        "partitions": len(plan.map.partitions),
+        "shards": [{"name": shard.name, "nodes": list(shard.nodes)} for shard in plan.shards],
+        "epoch": plan.map.epoch_of(0),
+        "moved_since": {
+            str(p): {"then": then, "now": plan.map.shard_of(p)} for p, then in plan.moved.items()
+        },
+        "journal_quorum": plan.config.journal_quorum,
+        "journal_copies": sorted(_copies(plan)),
+    }
+
+
+def _copies(plan: Restoration) -> list[str]:
+    prefix = "/wallet/copies/"
+    return [path.removeprefix(prefix) for path in plan.others if path.startswith(prefix)]
+
+
+def _show(console: Console, document: dict[str, Any]) -> None:
+    console.print(f"the tree of {document['made']}, {document['partitions']} partitions", style="bold")
+    for shard in document["shards"]:
+        console.print(f"  shard {shard['name']}: {', '.join(shard['nodes'])}", soft_wrap=True)
+    for partition, place in document["moved_since"].items():
+        console.print(f"  partition {partition} was on {place['then']} then, and is on {place['now']} now")
+    console.print(f"  all epochs become {document['epoch']}; every partition is certified anew")
+    copies = ", ".join(document["journal_copies"]) or "none noted"
+    console.print(f"  journal copies {copies}; an answer needs {document['journal_quorum']} of them")

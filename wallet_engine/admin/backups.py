@@ -1,0 +1,255 @@
+"""The tree of a cluster in a file, and a tree made of such a file.
+
+A map from a file is an old map, and an old map is dangerous in two ways. Its epochs were used since, so a chain could
+be written under an epoch that another chain has had: the restored epochs are far above whatever Redis, the journals
+and the file hold (`EPOCH_STEP`), so nothing that was certified is certified any more, and the journal processes compare
+and certify every partition anew. And partitions may have moved since: Redis itself says who owns their slots, and
+that goes into the map, not what the file says.
+
+Not in a file: registrations and locks, which belong to live processes. Not restored: moves; a partition that was frozen
+for one is recovered like any other.
+"""
+
+import hashlib
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from redis.exceptions import RedisError
+
+from wallet_engine.admin.findings import slot_owners
+from wallet_engine.domain.errors import ConfigError, Corruption
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.topology import connect
+from wallet_engine.routing.directory import (
+    AUDIT,
+    CONFIG,
+    JOURNALS,
+    LOCKS,
+    MAP,
+    ROOT,
+    SERVICES,
+    SHARDS,
+    Directory,
+)
+from wallet_engine.routing.model import (
+    ClusterConfig,
+    PartitionEntry,
+    PartitionMap,
+    Shard,
+    by_name,
+    decode,
+    decode_map,
+    encode_map,
+)
+from wallet_engine.routing.moves import MOVES
+from wallet_engine.routing.slots import slot_range, tag_of
+from wallet_engine.routing.tree import NodeExists, Tree
+
+FORMAT: Final = 1
+#: More recoveries than can have happened since any backup, each of which raises an epoch by one.
+EPOCH_STEP: Final = 2**32
+_ATTEMPTS_MAX: Final = 10
+_OF_LIVE_PROCESSES: Final = (SERVICES, JOURNALS, LOCKS)
+
+
+class BackupNode(msgspec.Struct, frozen=True):
+    """`data` is the node's bytes, base64 in JSON."""
+
+    path: str
+    version: int
+    data: bytes
+
+
+class Backup(msgspec.Struct, frozen=True):
+    """What a file holds; `sha256` is that of the JSON of `nodes`."""
+
+    format: int
+    made_ms: int
+    host: str
+    sha256: str
+    nodes: tuple[BackupNode, ...]
+
+    def data(self, path: str) -> bytes | None:
+        return next((node.data for node in self.nodes if node.path == path), None)
+
+    @property
+    def config(self) -> ClusterConfig:
+        return decode(self.data(CONFIG) or b"", ClusterConfig, CONFIG)
+
+    @property
+    def map(self) -> PartitionMap:
+        return decode_map(self.data(MAP) or b"", 0, MAP)
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        inside = [node for node in self.nodes if node.path.startswith(f"{SHARDS}/")]
+        return tuple(decode(node.data, Shard, node.path) for node in inside)
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """What a tree is to be: the file's nodes, with shards and a map as Redis says they are now."""
+
+    config: ClusterConfig
+    shards: tuple[Shard, ...]
+    map: PartitionMap
+    #: Partitions that were somewhere else when the backup was made: partition -> shard then.
+    moved: Mapping[int, str]
+    #: path -> data, of everything else.
+    others: Mapping[str, bytes]
+
+
+def take_backup(directory: Directory) -> Backup:
+    """Everything that outlives processes. Raises `ConfigError` when it is changed again and again meanwhile."""
+    directory.config()
+    for _attempt in range(_ATTEMPTS_MAX):
+        nodes = tuple(_nodes(directory.tree, ROOT))
+        if nodes == tuple(_nodes(directory.tree, ROOT)):
+            return Backup(FORMAT, time.time_ns() // 1_000_000, socket.gethostname(), _digest(nodes), nodes)
+    raise ConfigError("the tree changed while it was read, again and again: try again")
+
+
+def write_backup(backup: Backup, path: Path) -> None:
+    """Raises `ConfigError`, also when there is such a file already: backups are never overwritten."""
+    try:
+        with path.open("xb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(backup), indent=1) + b"\n")
+    except FileExistsError:
+        raise ConfigError(f"{path} exists already: give another name") from None
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+
+
+def read_backup(path: Path) -> Backup:
+    """Raises `ConfigError` when it cannot be read, `Corruption` when it is not a whole backup."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        backup = msgspec.json.decode(text, type=Backup)
+    except msgspec.MsgspecError as error:
+        raise Corruption(f"{path} is not a backup: {error}") from None
+    if backup.format != FORMAT:
+        raise ConfigError(f"{path} has format {backup.format}, this program knows {FORMAT}")
+    if backup.sha256 != _digest(backup.nodes):
+        raise Corruption(f"{path} is damaged: its checksum is another")
+    if backup.config.partitions != len(backup.map.partitions):
+        raise Corruption(f"{path}: configuration and map do not belong together")
+    return backup
+
+
+def plan_restoration(
+    backup: Backup, more_shards: Iterable[Shard], present: PartitionMap | None
+) -> Restoration:
+    """`more_shards` were added since the backup; `present` is the map that is there, if any.
+
+    Raises `ConfigError` when Redis does not say where every partition is.
+    """
+    shards = tuple(by_name((*backup.shards, *more_shards)).values())
+    of_address = {address: shard.name for shard in shards for address in shard.nodes}
+    owners = _owners(shards, of_address)
+    old = backup.map
+    count = len(old.partitions)
+    placed = [owners.get(slot_range(partition, count)[0], "") for partition in range(count)]
+    if lost := [str(partition) for partition, name in enumerate(placed) if not name]:
+        raise ConfigError(
+            f"no shard of the backup owns the slots of partitions {', '.join(lost)} in Redis: "
+            f"give shards that were added since with --shard NAME=HOST:PORT, or see redis-cli --cluster check"
+        )
+    maps = [old] if present is None or len(present.partitions) != count else [old, present]
+    highest = max(_redis_epochs(shards, count), *(entry.epoch for each in maps for entry in each.partitions))
+    epoch = highest + EPOCH_STEP
+    new = PartitionMap(0, tuple(PartitionEntry(name, epoch) for name in placed))
+    moved = {p: old.shard_of(p) for p, name in enumerate(placed) if name != old.shard_of(p)}
+    others = {
+        node.path: node.data
+        for node in backup.nodes
+        if node.path not in (CONFIG, MAP) and not node.path.startswith((SHARDS, MOVES, AUDIT))
+    }
+    return Restoration(backup.config, shards, new, moved, others)
+
+
+def restore_audit(tree: Tree, backup: Backup) -> None:
+    """Put the audit records back where there are none."""
+    for node in backup.nodes:
+        if node.path.startswith(f"{AUDIT}/"):
+            with suppress(NodeExists):
+                tree.create(node.path, node.data)
+
+
+def restore(directory: Directory, plan: Restoration, present: PartitionMap | None) -> None:
+    """Make the tree so. The configuration comes last: until then there is no initialised cluster.
+
+    Raises `VersionConflict` when the map is not `present` any more.
+    """
+    tree = directory.tree
+    with directory.lock("initialise"):
+        for shard in plan.shards:
+            directory.put_shard(shard)
+        for path, data in sorted(plan.others.items()):
+            with suppress(NodeExists):  # what is there is newer
+                tree.create(path, data)
+        if present is None:
+            directory.put(MAP, encode_map(plan.map))
+        else:
+            directory.replace_map(present, plan.map)
+        directory.put(CONFIG, msgspec.json.encode(plan.config))
+
+
+def _nodes(tree: Tree, path: str) -> Iterator[BackupNode]:
+    if path in _OF_LIVE_PROCESSES:
+        return
+    node = tree.get(path)
+    if node is not None:
+        yield BackupNode(path, node.version, node.data)
+    for name in tree.children(path):
+        yield from _nodes(tree, f"{path}/{name}")
+
+
+def _digest(nodes: tuple[BackupNode, ...]) -> str:
+    return hashlib.sha256(msgspec.json.encode(nodes)).hexdigest()
+
+
+def _owners(shards: Iterable[Shard], of_address: Mapping[str, str]) -> dict[int, str]:
+    """slot -> shard, as the first Redis node that answers sees the cluster. Raises `ConfigError`."""
+    for shard in shards:
+        for address in shard.nodes:
+            client = connect(address)
+            try:
+                text = str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
+            except (RedisError, OSError):
+                continue
+            finally:
+                client.close()
+            names = {}
+            for line in text.splitlines():
+                words = line.split(" ")
+                # A node that has not met the others yet does not know its own host.
+                seen = address if "myself" in words[2] else words[1].partition("@")[0]
+                names[words[0]] = of_address.get(seen, "")
+            return {slot: names.get(node_id, "") for slot, node_id in slot_owners(text)[0].items()}
+    raise ConfigError(
+        "no Redis node of the backup answers: start Redis first, it says where the partitions are"
+    )
+
+
+def _redis_epochs(shards: Iterable[Shard], count: int) -> int:
+    """The highest epoch in any `meta` on any node that answers."""
+    highest = 0
+    for shard in shards:
+        for address in shard.nodes:
+            client = connect(address)
+            with suppress(RedisError, OSError):
+                for partition in range(count):
+                    with suppress(RedisError):  # a slot of another node
+                        text: Any = client.hget(PartitionKeys(tag_of(partition, count)).meta, "epoch")
+                        highest = max(highest, int(text or 0))
+            client.close()
+    return highest
