@@ -114,11 +114,13 @@ def _local(accounts: int, partitions: int, rng: Random) -> Iterator[tuple[int, i
 
 
 def _across(accounts: int, partitions: int, rng: Random) -> Iterator[tuple[int, int]]:
-    homes = [partition_of(account_name(number), partitions) for number in range(accounts)]
-    if len(set(homes)) < 2:
+    def home(number: int) -> int:
+        return partition_of(account_name(number), partitions)
+
+    if all(home(number) == home(0) for number in range(1, accounts)):  # ends at the first that is not
         raise ValueError(f"all of {accounts} accounts are in one partition: use more accounts")
     for sender, receiver in _uniform(accounts, partitions, rng):
-        if homes[sender] != homes[receiver]:
+        if home(sender) != home(receiver):
             yield sender, receiver
 
 

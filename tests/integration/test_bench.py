@@ -39,7 +39,7 @@ def _few_prepared_requests(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(running: Running, door: str, workload: str, batch: int, rate: float | None = None) -> dict[str, Any]:
     cluster, prepared = running
     callers = 32 if batch == 1 else 4  # enough answers on a busy machine too
-    plan = Plan(door, workload, batch, callers, seconds=0.7, warmup_s=0.2, seed=7, rate=rate)
+    plan = Plan(door, workload, batch, callers, seconds=0.6, warmup_s=0.1, seed=7, rate=rate)
     return uvloop.run(measure(cluster, plan, prepared, say)).document()
 
 
@@ -67,8 +67,8 @@ def test_a_closed_loop_at_every_door(running: Running, door: str, workload: str,
 def test_an_open_loop_sends_what_arrives(running: Running, door: str) -> None:
     document = run(running, door, "uniform", 1, rate=100.0)
     assert document["loop"] == "open"
-    # 70 expected in the measured time; seven standard deviations are 59.
-    assert 11 <= document["transfers"] <= 129
+    # 60 expected in the measured time; seven standard deviations are 54.
+    assert 6 <= document["transfers"] <= 114
     assert document["latency_ms"]["p50"] > 0
 
 
@@ -90,4 +90,3 @@ def test_books_that_do_not_add_up_are_not_reported(running: Running) -> None:
         finally:
             place.client.hincrby(place.keys.balance(CURRENCY), account, -1)
     assert refused.value.exit_code == 1
-    assert run(running, "http", "uniform", 10)["conserved"] is True
