@@ -8,7 +8,14 @@ from pathlib import Path
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 #: What a change of makes other figures; the report does not change itself.
-_MEASURED = ("wallet_engine", "lua", "cluster_config", "bench", ":(exclude)bench/report", ":(exclude)bench/*.md")
+_MEASURED = (
+    "wallet_engine",
+    "lua",
+    "cluster_config",
+    "bench",
+    ":(exclude)bench/report",
+    ":(exclude)bench/*.md",
+)
 
 
 def machine() -> dict[str, object]:
