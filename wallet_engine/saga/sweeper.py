@@ -49,6 +49,7 @@ class Sweeper:
         self._task: asyncio.Task[None] | None = None
         self.swept = 0
         self._request = 0
+        self._sweeps: dict[int, asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
         return f"<Sweeper swept={self.swept}>"
@@ -57,16 +58,19 @@ class Sweeper:
         self._task = asyncio.create_task(self._run(), name="sweeper")
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [*self._sweeps.values(), *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S * random.uniform(0.5, 1.5))
-            await asyncio.gather(
-                *(self._sweep(accumulator) for accumulator in self._engine.cluster.accumulators)
-            )
+            for accumulator in self._engine.cluster.accumulators:
+                # One that takes long, because a receiver is down or has to be looked up, holds up no other.
+                running = self._sweeps.get(accumulator.partition)
+                if running is None or running.done():
+                    self._sweeps[accumulator.partition] = asyncio.create_task(self._sweep(accumulator))
 
     async def _sweep(self, accumulator: Accumulator) -> None:
         try:
