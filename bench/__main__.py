@@ -8,12 +8,13 @@ from bench.commands.compare import compare
 from bench.commands.memory import memory
 from bench.commands.peers import peers
 from bench.commands.quick import quick
+from bench.commands.rebuild import rebuild
 from bench.commands.report import report
 from bench.commands.run import run
 from bench.commands.scale import scale
 
 #: Every subcommand is a module with a click command of its own.
-COMMANDS: Final[tuple[click.Command, ...]] = (run, quick, peers, scale, memory, report, compare)
+COMMANDS: Final[tuple[click.Command, ...]] = (run, quick, peers, scale, memory, rebuild, report, compare)
 
 
 @click.group()

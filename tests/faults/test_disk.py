@@ -1,6 +1,7 @@
 """G5, G6, G10 on the disk itself: rebuilt from snapshots, archived, full, read-only. Real processes under payments."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -9,14 +10,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 from support.dev_process import DevCluster
 from support.http_client import HttpClient
 from support.traffic import RETRYABLE, Books, ask_batch, balances_cents, callers, finish, open_and_fund
 from support.verification import verified
 
 from wallet_engine.journal.snapshots import list_snapshots
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.routing.slots import partition_of, tag_of
 
 FUNDED_CENTS = 100_000
 SEGMENT_BYTES = 64 * 1024
@@ -151,6 +156,53 @@ def test_g6_memory_is_rebuilt_from_snapshots_and_a_damaged_one_is_passed_over(
     verified(cluster)
 
 
+def admin(cluster: DevCluster, *words: str) -> tuple[int, dict[str, Any]]:
+    """Exit status and document of a verb."""
+    command = [
+        str(Path(sys.executable).with_name("wallet-admin")),
+        *cluster.coordination_flags(),
+        "--json",
+        *words,
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S_MAX, check=False)
+    return run.returncode, json.loads(run.stdout)
+
+
+@pytest.mark.timeout(240)
+def test_g5_g6_a_partition_that_holds_what_never_happened_is_rebuilt_under_payments(
+    cluster: DevCluster, books: Books
+) -> None:
+    """Somebody wrote to Redis by hand; `snapshot` does not believe it, and `rebuild` brings the truth back."""
+    partition = partition_of(books.accounts[0], 4)
+    host, _, port = cluster.processes("redis")[0]["address"].rpartition(":")
+    keys = PartitionKeys(tag_of(partition, 4))
+    with redis.Redis(host=host, port=int(port), decode_responses=True) as client:
+        client.hincrby(keys.balance("USD"), books.accounts[0], 1_000_000)
+        epoch = int(client.hget(keys.meta, "epoch") or 0)
+        assert admin(cluster, "verify")[0] == 1
+        assert admin(cluster, "snapshot")[0] == 0
+        status, plan = admin(cluster, "rebuild", str(partition), "--dry-run")
+        assert (status, plan["dry_run"], plan["plan"]["epoch"]) == (0, True, str(epoch))
+        assert client.hget(keys.meta, "state") == "live"
+
+        stop = asyncio.Event()
+
+        async def rebuild_under_payments() -> tuple[int, dict[str, Any]]:
+            async with HttpClient() as http:
+                traffic = asyncio.create_task(callers(http, cluster.urls, books, count=4, stop=stop))
+                try:
+                    return await asyncio.to_thread(admin, cluster, "rebuild", str(partition), "--yes")
+                finally:
+                    stop.set()
+                    await traffic
+
+        status, document = asyncio.run(rebuild_under_payments())
+        assert status == 0, document
+        assert int(document["epoch"]) > epoch
+    asyncio.run(settled(cluster, books))
+    verified(cluster)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="filling a disk takes root: a small one is mounted")
 @pytest.mark.timeout(240)
 def test_g5_g10_a_full_disk_refuses_payments_loses_none_and_service_resumes(
@@ -165,15 +217,7 @@ def test_g5_g10_a_full_disk_refuses_payments_loses_none_and_service_resumes(
 
     asyncio.run(pay_until(cluster, books, lambda: stopped in log_of(cluster)[said:], "the disk is full"))
     assert books.answers["success"] > answered
-    refused = books.next_payment()
-
-    async def is_refused() -> None:
-        async with HttpClient() as http:
-            reply = await http.post(f"{cluster.url}/v1/wallet/balance_transfer", refused.body())
-        assert reply.status == 503, reply.body
-        assert reply.json()["code"] in RETRYABLE
-
-    asyncio.run(is_refused())
+    assert books.answers.keys() & RETRYABLE, "callers are told to ask again"
     # The journal is started again for as long as the disk is full, ever more rarely.
     full_s = time.monotonic() - full_from_s
     starts = log_of(cluster)[said:].count(stopped)

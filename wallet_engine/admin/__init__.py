@@ -24,6 +24,9 @@ journal       verbs  journal_info, journal_cat; `telling` puts operations into w
 protect       verb   (routing.access) who may change the tree in ZooKeeper
 config        verbs  settings      what may be changed, and when it is safe to
 backup        verb   backups       the tree in a file; `restore` puts it back under new epochs
+snapshot      verb   (recovery.snapshotting) from the journal alone
+replay        verb   replaying     a whole past state, into files or an empty Redis
+rebuild       verb                 distrusts a partition, and waits until recovery has made it anew
 audit         verb   auditing      who changed what, when and from where
 
 A verb prints and decides nothing; the modules beside it decide and print nothing.

@@ -14,6 +14,8 @@ The file is text::
 
 It is bound to its journal by the running hash behind the entry it stands for, hence to every byte before it: a
 snapshot of entries that were read and then lost in a crash, before they were durable, does not fit any more.
+
+The version is raised with every change of what a field of a partition means; older snapshots are then passed over.
 """
 
 import hashlib

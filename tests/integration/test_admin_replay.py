@@ -1,0 +1,135 @@
+"""`wallet-admin replay`, `snapshot` and what `rebuild` refuses, on a real Redis."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import redis
+from support.clusters import RedisClusterFactory
+from unit.admin.live import LiveCluster
+from unit.admin.made import admin, answer, refusal
+
+from wallet_engine.routing.slots import tag_of
+
+
+@pytest.fixture
+def cluster(redis_cluster: RedisClusterFactory, tmp_path: Path) -> Iterator[LiveCluster]:
+    """Two shards, four partitions; partition 3 has no entry."""
+    live = LiveCluster(redis_cluster(2), tmp_path, 4)
+    for partition in range(3):
+        live.apply(partition, "o - alice - 0 USD", "o - bob 500 0 USD", "o - alice - 0 JPY")
+        live.apply(partition, "t 1 @bank alice 1000 USD", "t 2 @bank alice 7 JPY")
+    live.apply(1, "t 3 alice bob 250 USD", "d 4 alice far 66 USD", "d 5 bob far 1 USD")
+    live.apply(1, "f - bob freeze 0 -", "c 2.9 alice 0 5 USD", "r 4 alice 3.1.a 66 USD")
+    yield live
+    live.close()
+
+
+def test_g6_the_files_are_what_redis_holds(cluster: LiveCluster, tmp_path: Path) -> None:
+    into = tmp_path / "state"
+    document = answer("replay", "--map-file", cluster.map_file, "--into", into)
+    assert sorted(path.name for path in into.iterdir()) == [
+        *(f"partition-0000{partition}.tsv" for partition in range(3)),
+        "totals.json",
+    ]
+    for partition in range(3):
+        text = (into / f"partition-0000{partition}.tsv").read_text()
+        fields = {tuple(line.split("\t")) for line in text.splitlines()}
+        held = {
+            (key, field, value)
+            for key, image in cluster.partitions[partition].image().items()
+            for field, value in image.items()
+        }
+        assert fields == held
+        assert document["partitions"][partition]["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+    totals = json.loads((into / "totals.json").read_text())
+    assert {key: document[key] for key in totals} == totals
+    assert totals["totals"]["USD"]["@transit"] == "-0.04"
+    for sums in totals["totals"].values():
+        assert sum(map(Decimal, sums.values())) == 0
+    again = admin("replay", "--map-file", str(cluster.map_file), "--into", str(into))
+    assert "is not empty" in refusal(again)
+
+
+def test_g6_an_empty_redis_gets_the_same_keys(
+    cluster: LiveCluster, redis_cluster: RedisClusterFactory
+) -> None:
+    address = redis_cluster(1).primary("s1").address
+    answer("replay", "--map-file", cluster.map_file, "--into", f"redis://{address}")
+    host, port = address.rsplit(":", 1)
+    with redis.Redis(host=host, port=int(port), decode_responses=True) as client:
+        for partition in range(3):
+            image = cluster.partitions[partition].image()
+            tag = "{" + tag_of(partition, 4) + "}"
+            assert {key.removesuffix(tag) for key in client.keys(f"*{tag}")} == image.keys()
+            members = client.zrange(f"open{tag}", 0, -1, withscores=True)
+            assert {member: f"{score:.0f}" for member, score in members} == image.pop("open", {})
+            # `meta` among them has no state: nothing that could serve.
+            assert {key: client.hgetall(key + tag) for key in image} == image
+    again = admin("replay", "--map-file", str(cluster.map_file), "--into", f"redis://{address}")
+    assert "is not empty" in refusal(again)
+
+
+def test_a_past_moment(cluster: LiveCluster, tmp_path: Path) -> None:
+    document = answer(
+        "replay", "--map-file", cluster.map_file, "--into", tmp_path / "p1", "--partition", "1", "--at", "2"
+    )
+    assert [(p["partition"], p["seq"]) for p in document["partitions"]] == [(1, 2)]
+    assert document["totals"]["USD"] == {"accounts": "10.00", "@bank": "-10.00"}
+    before = answer(
+        "replay", "--map-file", cluster.map_file, "--into", tmp_path / "old", "--at", "2001-01-01"
+    )
+    assert (before["entries"], before["partitions"], before["totals"]) == (0, [], {})
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--at", "2"), "give --partition"),
+        (("--partition", "9"), "there is no partition 9"),
+        (("--partition", "1", "--at", "99"), "partition 1 ends at seq 4"),
+        (("--at", "yesterday"), "neither a sequence number"),
+    ],
+)
+def test_bad_wishes_leave_nothing(
+    cluster: LiveCluster, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    into = tmp_path / "into"
+    result = admin("replay", "--map-file", str(cluster.map_file), "--into", str(into), *words)
+    assert said in refusal(result)
+    assert not into.exists()
+
+
+def test_the_clusters_own_redis_and_a_malformed_address_are_refused(cluster: LiveCluster) -> None:
+    (node, *_) = next(iter(cluster.directory.shards().values())).nodes
+    for into, said in (
+        (f"redis://{node}", "is a node of this cluster"),
+        ("redis://there", "is not redis://"),
+    ):
+        assert said in refusal(admin("replay", "--map-file", str(cluster.map_file), "--into", into))
+
+
+def test_snapshot_says_what_it_made_and_then_that_nothing_is_new(cluster: LiveCluster) -> None:
+    first = answer("snapshot", "--map-file", cluster.map_file)
+    assert first["written"] == [{"partition": p, "seq": seq} for p, seq in ((0, 2), (1, 4), (2, 2))]
+    assert first["entries_folded"] == 8
+    second = answer("snapshot", "--journal", cluster.writer.directory)
+    assert (second["written"], second["unchanged"], second["entries_folded"]) == ([], 3, 0)
+
+
+def test_rebuild_refuses_what_it_cannot_end(cluster: LiveCluster) -> None:
+    flags = ("--map-file", str(cluster.map_file), "--yes")
+    assert "there is no partition 4" in refusal(admin("rebuild", "4", *flags))
+    lua = cluster.partitions[2]
+    lua.meta(state="moving")
+    assert "partition 2 is moving" in refusal(admin("rebuild", "2", *flags))
+    assert lua.client.hget(lua.keys.meta, "state") == "moving"
+    dry = answer("rebuild", "1", *flags, "--dry-run")
+    assert dry["plan"]["seq"] == "4"
+    assert cluster.partitions[1].client.hget(cluster.partitions[1].keys.meta, "state") == "live"
+    # Nobody rebuilds here: it says so, and the partition is stopped until somebody does.
+    assert "not seen within" in refusal(admin("rebuild", "1", *flags, "--timeout", "0.3"))
+    assert cluster.partitions[1].client.hget(cluster.partitions[1].keys.meta, "state") == "recovering"

@@ -1,0 +1,136 @@
+"""`wallet-admin rebuild`: have a partition dropped from Redis and made anew from the journal."""
+
+import secrets
+from typing import Any, Final
+
+import click
+from redis.exceptions import RedisError
+from rich.console import Console
+
+from wallet_engine.admin.session import Plan, Session, changing_command
+from wallet_engine.admin.waiting import wait_until
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.scripts import load_script
+from wallet_engine.redis_store.topology import connect, find_primary
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.slots import tag_of
+
+REDIS_TIMEOUT_S: Final = 5.0
+_DISTRUST: Final = load_script("distrust").text
+
+
+@click.command()
+@changing_command
+@click.argument("partition", type=click.IntRange(0))
+@click.option(
+    "--timeout", default=600.0, show_default=True, help="Seconds to wait until the partition is seen live."
+)
+def rebuild(session: Session, partition: int, timeout: float) -> None:
+    """Drop PARTITION from Redis and make it anew from the journal.
+
+    For a partition in which verify finds differences. Nothing that was answered is lost: what Redis holds is
+    drained to disk first. The journal process does it, as after a crash: under the shard's recovery lock, from the
+    newest good snapshot and the entries after it, and with a higher epoch, so that nobody who knew the partition
+    before can write to it. Until it is live again its transfers are answered 503 and can be retried.
+
+    Once it was asked for it ends by itself, also when this command is interrupted.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 rebuild 12 --dry-run
+      wallet-admin --zookeeper zk1:2181 rebuild 12 --yes && wallet-admin --zookeeper zk1:2181 verify
+    """
+    with session.directory() as directory:
+        address, before = _look(directory, partition)
+        plan = Plan(
+            f"rebuild partition {partition} from the journal",
+            {"partition": partition, "node": address, **before},
+            lambda console: _show_plan(console, partition, address, before),
+        )
+        if not session.agreed(plan):
+            return
+        with session.change(directory, plan):
+            epoch = _distrust(directory, partition)
+
+            def rebuilt() -> bool:
+                meta = _meta(directory, partition)
+                return meta["state"] == "live" and int(meta["epoch"] or 0) > epoch
+
+            wait_until(rebuilt, f"partition {partition} is being rebuilt, see the journal's log", timeout)
+            after = _meta(directory, partition)
+    document = {"partition": partition, **after}
+    session.answer(
+        document,
+        lambda console: console.print(
+            f"partition {partition} is live at seq {after['seq']}, epoch {after['epoch']}; "
+            f"wallet-admin verify proves it",
+            style="bold",
+        ),
+    )
+
+
+def _look(directory: Directory, partition: int) -> tuple[str, dict[str, Any]]:
+    """Where the partition is, and its meta. Raises `ConfigError` when it cannot be rebuilt now."""
+    count = len(directory.partition_map().partitions)
+    if partition >= count:
+        raise ConfigError(f"there is no partition {partition}: they are 0 to {count - 1}")
+    if directory.moves.get(partition) is not None:
+        raise ConfigError(f"partition {partition} is being moved: wallet-admin resume or abort that first")
+    if not directory.journals():
+        raise ConfigError("no journal process is alive, and it is what rebuilds: start it")
+    meta = _meta(directory, partition)
+    if meta["state"] in (None, "moving"):
+        raise ConfigError(f"partition {partition} is {meta['state'] or 'absent'}: see wallet-admin doctor")
+    return _address(directory, partition), meta
+
+
+def _distrust(directory: Directory, partition: int) -> int:
+    """Stop the partition. Returns the epoch it had."""
+    keys = _keys(directory, partition)
+    client = connect(_address(directory, partition), timeout_s=REDIS_TIMEOUT_S)
+    try:
+        done, said = client.eval(_DISTRUST, 1, keys.meta, f"rebuild-{secrets.token_hex(8)}")
+    except (RedisError, OSError) as error:
+        raise ConfigError(f"partition {partition}: {' '.join(str(error).split())}") from None
+    finally:
+        client.close()
+    if not done:
+        raise ConfigError(f"partition {partition} is {said} now: nothing was changed")
+    return int(said or 0)
+
+
+def _meta(directory: Directory, partition: int) -> dict[str, Any]:
+    """State, seq and epoch; all None while its shard does not answer."""
+    fields = ("state", "seq", "epoch")
+    try:
+        client = connect(_address(directory, partition), timeout_s=REDIS_TIMEOUT_S)
+        try:
+            values: Any = client.hmget(_keys(directory, partition).meta, fields)
+        finally:
+            client.close()
+    except (ConfigError, RedisError, OSError):
+        values = (None, None, None)
+    return dict(zip(fields, values, strict=True))
+
+
+def _address(directory: Directory, partition: int) -> str:
+    shard = directory.partition_map().shard_of(partition)
+    primary = find_primary(directory.shards()[shard].nodes)
+    if primary is None:
+        raise ConfigError(f"shard {shard}: no primary answers; see wallet-admin doctor")
+    return primary.address
+
+
+def _keys(directory: Directory, partition: int) -> PartitionKeys:
+    return PartitionKeys(tag_of(partition, len(directory.partition_map().partitions)))
+
+
+def _show_plan(console: Console, partition: int, address: str, meta: dict[str, Any]) -> None:
+    console.print(
+        f"partition {partition} at {address}: {meta['state']}, seq {meta['seq']}, epoch {meta['epoch']}"
+    )
+    console.print(
+        "  stop it, drain it to disk, drop its keys, load the newest snapshot, replay what came later"
+    )
+    console.print("  its transfers are answered 503 meanwhile; other partitions go on")

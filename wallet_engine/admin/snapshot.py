@@ -1,0 +1,68 @@
+"""`wallet-admin snapshot`: make snapshots of every partition now, from the journal alone."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from wallet_engine.admin.journals import check_journal, find_journal, journal_option
+from wallet_engine.admin.session import Session, admin_command
+from wallet_engine.journal.snapshots import SNAPSHOTS_KEPT, snapshots_directory
+from wallet_engine.recovery.snapshotting import Made, make_snapshots
+
+
+@click.command()
+@admin_command
+@journal_option
+@click.pass_context
+def snapshot(ctx: click.Context, session: Session, journal: Path | None) -> None:
+    """Make a snapshot of every partition, so that a rebuild replays only what was journaled later.
+
+    Folds the newest snapshots and the entries since, with the rules of verify: a partition whose entries do not
+    add up gets none. Redis is not asked. May run while the journal is written, and needs the right to write to
+    its directory: run it as the user of the journal process. It is written whole or not at all, so it may be
+    interrupted. The journal process does the same by itself (--snapshot-bytes).
+
+    Two snapshots of each partition are kept. A damaged one is set aside under the name NAME.damaged.
+
+    \b
+    EXIT STATUS
+      0  every partition with entries has a snapshot at the end of the journal
+      1  one has not (the answer says which and why), or it failed
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 snapshot
+      wallet-admin snapshot --journal /var/lib/wallet/journal --json
+    """
+    if journal is not None:  # with no cluster to ask, that is enough
+        source = check_journal(journal)
+    else:
+        with session.directory() as directory:
+            source = find_journal(directory, None).directory
+    made = make_snapshots(source)
+    session.answer(_document(source, made), lambda console: _show(console, source, made))
+    ctx.exit(1 if made.broken else 0)
+
+
+def _document(source: Path, made: Made) -> dict[str, Any]:
+    return {
+        "directory": str(snapshots_directory(source)),
+        "written": [{"partition": head.partition, "seq": head.seq} for head in made.written],
+        "unchanged": made.unchanged,
+        "entries_folded": made.entries,
+        "set_aside": made.refused,
+        "broken": [{"partition": partition, "why": why} for partition, why in sorted(made.broken.items())],
+    }
+
+
+def _show(console: Console, source: Path, made: Made) -> None:
+    for why in made.refused:
+        console.print(f"set aside: {why}")
+    for partition, why in sorted(made.broken.items()):
+        console.print(f"partition {partition}: no snapshot: {why}")
+    console.print(
+        f"{len(made.written)} snapshots written to {snapshots_directory(source)} ({made.entries:,} entries folded), "
+        f"{made.unchanged} were up to date; the newest {SNAPSHOTS_KEPT} of each partition are kept"
+    )
