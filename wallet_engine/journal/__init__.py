@@ -12,6 +12,7 @@
     verify      everything, checked               verify_directory
     head        lock, and number of the newest segment
     segments    names, headers, creation
+    snapshots   what a partition's entries add up to      Snapshot
 
     receipts_wire      the messages between journal and service
     receipts_server    broadcasts receipts, answers asks       ReceiptServer

@@ -78,6 +78,8 @@ Other files of the directory::
                             exclusive flock on it.
     00000001.idx            index of a sealed segment; can be rebuilt (see `index`)
     00000001.wal.torn-4711  what was cut off a segment at that offset (see `torn`)
+    archived                8 digits and a newline: the last segment that the archive command took
+    snapshots/              see `snapshots`
 """
 
 import hashlib
