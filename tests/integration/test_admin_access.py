@@ -77,7 +77,7 @@ def test_each_role_changes_what_it_must_and_no_more(protected: str) -> None:
     for forbidden in (
         lambda: nobody.raise_epochs([0]),
         lambda: nobody.register_service(ServiceInfo("intruder", "127.0.0.1:2", 2)),
-        lambda: nobody.note_copy_in_use("j1"),
+        lambda: nobody.replace_members(nobody.members(), ("j1",)),
         lambda: nobody.lock("initialise").__enter__(),
     ):
         with pytest.raises(NotAllowed):
@@ -88,7 +88,7 @@ def test_each_role_changes_what_it_must_and_no_more(protected: str) -> None:
     assert service.raise_epochs([0]).epoch_of(0) == 2
     service.register_service(ServiceInfo("api", "127.0.0.1:2", 2))
     service.register_journal(JournalInfo("j1", "127.0.0.1:3", "/j", 3, "h"))
-    service.note_copy_in_use("j1")
+    service.replace_members(service.members(), ("j1",))
     with service.lock("recovery-s1") as lock:
         assert lock.held
     sre = opened(protected, SRE)

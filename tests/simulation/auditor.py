@@ -242,10 +242,12 @@ class Auditor:
                         f"G1: a credit ran and its debit is not on disk: {line} (durable: {debit})"
                     )
 
-    def went_live(self, node: RedisNode, meta_key: bytes) -> None:
+    def partition_of(self, meta_key: bytes) -> int:
+        return self._partition_of[meta_key]
+
+    def went_live(self, node: RedisNode, partition: int) -> None:
         """Recovery says that the partition stands where the journal stands (G6)."""
-        if self.quorum == 1:
-            self.compare(node, self._partition_of[meta_key], "after recovery")
+        self.compare(node, partition, "after recovery")
 
     def compare(self, node: RedisNode, partition: int, when: str) -> None:
         """Whether Redis holds exactly what the oracle's fold of the journal holds."""

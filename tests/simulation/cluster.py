@@ -69,11 +69,20 @@ class Cluster:
         for node in nodes:
             node.image_chance = self.profile.image_chance
             node.on_script = self.auditor.script_ran
-            node.on_live = self.auditor.went_live
+            node.on_live = self._went_live
             node.skew_us = self.world.rng.randint(-40_000, 40_000)
             self.network.hosts[node.address] = node.accept
         nodes[1].primary = False
         return SimShard(f"s{number}", (nodes[0], nodes[1]))
+
+    def _went_live(self, node: RedisNode, meta_key: bytes) -> None:
+        """An epoch of a partition is in force: the chain it began with, which a quorum has marked, counts."""
+        partition = self.auditor.partition_of(meta_key)
+        epoch = int(node.store[meta_key][b"epoch"])
+        for journal in self.journals:
+            if journal.writer is not None and journal.writer.view(partition) >= epoch:
+                journal.receipt_withheld(partition)
+        self.auditor.went_live(node, partition)
 
     def start(self) -> None:
         """Initialise the directory and start every process."""

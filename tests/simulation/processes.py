@@ -1,7 +1,7 @@
 """The two kinds of process of a cluster, composed of the engine's real parts on a simulated loop."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,12 +15,14 @@ from wallet_engine.domain.entry import EntryHeader
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
+from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.writer import Group, JournalWriter
 from wallet_engine.routing.directory import Directory
 from wallet_engine.saga.sweeper import Sweeper
 from wallet_engine.service.wallet import ClusterWallet
 
-Appended = tuple[int, bytes, EntryHeader]
+#: The last tells whether it came the ordinary way, from a stream.
+Appended = tuple[int, bytes, EntryHeader, bool]
 
 
 class DurableListener(Protocol):
@@ -146,6 +148,8 @@ class JournalProcess(Process):
         self.directory = directory
         self.listener = listener
         self.writer: SimWriter | None = None
+        #: What is on the disk and may not be receipted yet.
+        self.withheld: dict[int, list[Appended]] = {}
         #: The next commit kills the process: `before` the write, or `after` it and before any receipt.
         self.die_at_sync = ""
 
@@ -159,6 +163,16 @@ class JournalProcess(Process):
             self.writer.close()
             self.writer = None
 
+    def receipted(self, entry: Appended) -> None:
+        """The entry is on the disk, and may be receipted."""
+        partition, payload, header, _ = entry
+        if self.writer is not None and self.writer.nonce_at(partition, header.seq) == header.nonce:
+            self.listener.durable(self.name, partition, payload, header)
+
+    def receipt_withheld(self, partition: int) -> None:
+        for entry in self.withheld.pop(partition, ()):
+            self.receipted(entry)
+
     def at_sync(self, moment: str) -> None:
         if self.die_at_sync == moment:
             self.die_at_sync = ""
@@ -167,19 +181,38 @@ class JournalProcess(Process):
             raise Killed
 
 
+class SimCopy(JournalCopy):
+    """The real copy; tells what it may receipt from now on."""
+
+    def __init__(self, writer: JournalWriter) -> None:
+        super().__init__(writer)
+        assert isinstance(writer, SimWriter)
+        self._process = writer.process
+        writer.copy = self
+
+    def confirm(self, epochs: Iterable[tuple[int, int]]) -> list[tuple[int, str, int]]:
+        epochs = list(epochs)
+        receipts = super().confirm(epochs)
+        for partition, epoch in epochs:
+            if self.confirmed.get(partition) == epoch:
+                self._process.receipt_withheld(partition)
+        return receipts
+
+
 class SimWriter(JournalWriter):
     """The real writer; tells what became durable, and may die around a commit."""
 
     def __init__(self, process: JournalProcess) -> None:
-        self._process = process
+        self.process = process
+        self.copy: JournalCopy | None = None
         self._appended: list[Appended] = []
         self._groups: dict[int, list[Appended]] = {}
         super().__init__(process.directory, process.name)
         process.writer = self  # at once: a kill must find it, to give its lock free
 
-    def append(self, partition: int, payload: bytes, header: EntryHeader) -> None:
-        super().append(partition, payload, header)
-        self._appended.append((partition, payload, header))
+    def append(self, partition: int, payload: bytes, header: EntryHeader, *, bound: bool = True) -> None:
+        super().append(partition, payload, header, bound=bound)
+        self._appended.append((partition, payload, header, bound))
 
     def cut(self) -> Group | None:
         group = super().cut()
@@ -189,8 +222,13 @@ class SimWriter(JournalWriter):
         return group
 
     def commit(self, group: Group) -> None:
-        self._process.at_sync("before")
+        self.process.at_sync("before")
         super().commit(group)
-        for partition, payload, header in self._groups.pop(group.ordinal):
-            self._process.listener.durable(self.journal_id, partition, payload, header)
-        self._process.at_sync("after")
+        confirmed = self.copy.confirmed if self.copy else {}
+        for entry in self._groups.pop(group.ordinal):
+            partition, _, header, bound = entry
+            if bound and confirmed.get(partition, -1) >= header.epoch:
+                self.process.receipted(entry)
+            else:
+                self.process.withheld.setdefault(partition, []).append(entry)
+        self.process.at_sync("after")

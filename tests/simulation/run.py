@@ -12,6 +12,7 @@ from pathlib import Path
 
 from simulation.callers import Callers
 from simulation.cluster import Cluster
+from simulation.processes import SimCopy
 from simulation.profile import Profile
 from simulation.substitutes import surroundings
 from simulation.world import Violation, World
@@ -66,7 +67,7 @@ def stage(
         world.trace = []
     with _directory() as directory:
         cluster = Cluster(world, profile, directory)
-        with surroundings(world, cluster.find_primary, cluster.check_settings):
+        with surroundings(world, cluster.find_primary, cluster.check_settings, SimCopy):
             try:
                 with plant(cluster) if plant else nullcontext():
                     yield cluster, Callers(cluster)

@@ -26,7 +26,12 @@ import wallet_engine.journal.credits
 import wallet_engine.journal.receipts_client
 import wallet_engine.journal.receipts_server
 import wallet_engine.journal.receipts_tracker
+import wallet_engine.recovery.ballot
+import wallet_engine.recovery.catchup
+import wallet_engine.recovery.fellows
+import wallet_engine.recovery.join
 import wallet_engine.recovery.keeper
+import wallet_engine.recovery.peer_session
 import wallet_engine.recovery.recover
 import wallet_engine.redis_store.connection
 import wallet_engine.routing.model
@@ -46,6 +51,10 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
     "engine.accumulator": {"HOLD_MS_MAX": 600},
     "engine.reads": {"HOLD_MS_MAX": 600, "_RECEIPT_TIMEOUT_S": 1.5, "_SETTLED_TIMEOUT_S": 3.0},
     "journal.credits": {"CLOCK_MARGIN_MS": 2_000},
+    "recovery.fellows": {"POLL_S": 0.5},
+    "recovery.ballot": {"FOLLOW_S_MAX": 3.0},
+    "recovery.catchup": {"ENTRIES_S_MAX": 3.0},
+    "journal.peers": {"CONNECT_S_MAX": 0.7, "ANSWER_S_MAX": 1.5},
     "engine.drain": {"POLL_S": 0.8, "TRIM_S": 0.7},
     "redis_store.connection": {"REPLY_TIMEOUT_S": 2.0},
     "service.wallet": {"ANSWER_TIMEOUT_S": 3.0},
@@ -110,7 +119,9 @@ def _serial_hash() -> Callable[[Any], int]:
 
 
 @contextmanager
-def surroundings(world: World, find_primary: Find, check_settings: Callable[..., None]) -> Iterator[None]:
+def surroundings(
+    world: World, find_primary: Find, check_settings: Callable[..., None], journal_copy: type
+) -> Iterator[None]:
     """Everything that the engine must not get from the machine it runs on."""
     rng = world.rng
     clock = SimpleNamespace(time_ns=lambda: world.now_us * 1000)
@@ -124,6 +135,7 @@ def surroundings(world: World, find_primary: Find, check_settings: Callable[...,
         (_module("journal.receipts_tracker"), "random", rng),
         (_module("engine.lane"), "find_primary", find_primary),
         (_module("recovery.recover"), "find_primary", find_primary),
+        (_module("app.journal"), "JournalCopy", journal_copy),
         (_module("recovery.recover"), "check_settings", check_settings),
         (wallet_engine.engine.accumulator.Accumulator, "__hash__", _serial_hash()),
         (wallet_engine.journal.receipts_server._ServiceConnection, "__hash__", _serial_hash()),

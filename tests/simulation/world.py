@@ -275,6 +275,8 @@ class ProcessLoop(asyncio.AbstractEventLoop):
                     break
                 except RuntimeError:
                     continue
+                except ValueError:  # it is running: the process ends inside its call, with `Killed`
+                    break
 
     # asyncio.AbstractEventLoop ---------------------------------------------------------------------------
 

@@ -114,7 +114,7 @@ def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
         partitions,
         tuple(find_open_entries(found)),
         moves,
-        frozenset(directory.copies_in_use()),
+        frozenset(directory.members().copies),
         {info.service_id: why for info, why in zip(found.services, readiness, strict=True)},
         _disk_free(found),
     )

@@ -53,7 +53,7 @@ def info(session: Session, journal: Path | None) -> None:
     """
     with session.directory() as directory:
         found = survey(directory)
-        silent = sorted(directory.copies_in_use() - directory.journals().keys())
+        silent = sorted(set(directory.members().copies) - directory.journals().keys())
     copies = [(state, _files_of(state)) for state in found.journals]
     given = None if journal is None else files_in(check_journal(journal))
     document = {

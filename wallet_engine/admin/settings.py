@@ -88,7 +88,7 @@ def check_safe(directory: Directory, old: ClusterConfig, new: ClusterConfig) -> 
     if new.retention_ms != old.retention_ms:
         _check_nothing_old_is_open(found, min(old.retention_ms, new.retention_ms) // 2)
     if new.journal_quorum > old.journal_quorum:
-        _check_level(found, directory.copies_in_use(), new.journal_quorum)
+        _check_level(found, set(directory.members().copies), new.journal_quorum)
 
 
 def write(directory: Directory, old: ClusterConfig, new: ClusterConfig) -> None:

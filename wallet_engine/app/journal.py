@@ -15,14 +15,19 @@ from prometheus_client import start_http_server
 from wallet_engine.app.archiver import Archiver
 from wallet_engine.app.running import check_listening, check_nodes, directory_options, run
 from wallet_engine.app.snapshots import SnapshotSchedule
-from wallet_engine.domain.errors import ConfigError, WalletError
+from wallet_engine.domain.errors import WalletError
 from wallet_engine.engine.drain import GroupCommit
+from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.writer import JournalWriter
+from wallet_engine.recovery.fellows import Fellows
+from wallet_engine.recovery.join import check_may_join, join
 from wallet_engine.recovery.keeper import ShardKeeper
+from wallet_engine.recovery.peer_session import PeerSession
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, on_loop, open_directory
 from wallet_engine.routing.model import JournalInfo, PartitionMap, Shard
+from wallet_engine.routing.tree import Unsubscribe
 from wallet_engine.telemetry.flags import journal_disk_options
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
@@ -41,7 +46,12 @@ log = get_logger(__name__)
 @click.option(
     "--journal-id", default="j1", show_default=True, help="Name of this copy; stays with its folder."
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address for receipts.")
+@click.option(
+    "--replaces",
+    metavar="ID",
+    help="Take the place of this copy, whose disk is lost, after catching up from the others.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address for services and other copies.")
 @click.option("--port", default=0, show_default=True, help="Port for receipts; 0 takes a free one.")
 @click.option("--metrics-port", type=int, help="Port for Prometheus metrics.  [default: none]")
 @journal_disk_options
@@ -53,6 +63,7 @@ def journal(
     log_level: str,
     directory: Path,
     journal_id: str,
+    replaces: str | None,
     host: str,
     port: int,
     metrics_port: int | None,
@@ -60,7 +71,11 @@ def journal(
     segment_bytes: int,
     snapshot_bytes: int,
 ) -> None:
-    """Run one journal copy: what it has on disk is what happened."""
+    """Run one journal copy: what a quorum of the copies has on disk is what happened.
+
+    The first copy of a cluster begins with what its folder holds. Each further one, named by another
+    --journal-id, catches up from those that are there and counts from then on; a copy that returns does the same.
+    """
     check_listening(host, port)
     credentials = read_credentials(zookeeper_user, zookeeper_password_file)
 
@@ -73,7 +88,7 @@ def journal(
             open_writer = partial(JournalWriter, directory, journal_id, segment_bytes_max=segment_bytes)
             writer = await asyncio.to_thread(open_writer)
             try:
-                await asyncio.to_thread(_check_copy, tree, writer)
+                await asyncio.to_thread(check_may_join, tree, JournalCopy(writer), replaces)
                 if metrics_port is not None:
                     start_http_server(metrics_port, host, metrics.registry)
                 beside: list[Archiver | SnapshotSchedule] = []
@@ -82,7 +97,7 @@ def journal(
                 if snapshot_bytes:
                     beside.append(SnapshotSchedule(directory, snapshot_bytes, metrics))
                 async with _beside(beside):
-                    await _keep(tree, writer, metrics, host, port, stop)
+                    await _keep(tree, writer, metrics, host, port, stop, replaces)
             finally:
                 writer.close()
         finally:
@@ -110,24 +125,14 @@ async def _beside(workers: Iterable[Archiver | SnapshotSchedule]) -> AsyncIterat
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _check_copy(tree: Directory, writer: JournalWriter) -> None:
-    """Refuse to be the truth when another copy is, or when this one has lost what it had. Raises `ConfigError`."""
-    in_use = tree.copies_in_use() | tree.journals().keys()
-    others = ", ".join(sorted(in_use - {writer.journal_id}))
-    if others:
-        raise ConfigError(
-            f"journal copy {others} holds this cluster's entries, and a second copy is not supported yet: "
-            f"start it with --journal-id {others} and its own --directory"
-        )
-    if writer.journal_id in in_use and not writer.positions():
-        raise ConfigError(
-            f"journal copy {writer.journal_id} has had entries, but {writer.directory} holds none: "
-            f"give the --directory it was started with, or restore it; nothing was changed"
-        )
-
-
 async def _keep(
-    tree: Directory, writer: JournalWriter, metrics: Metrics, host: str, port: int, stop: asyncio.Event
+    tree: Directory,
+    writer: JournalWriter,
+    metrics: Metrics,
+    host: str,
+    port: int,
+    stop: asyncio.Event,
+    replaces: str | None = None,
 ) -> None:
     """Serve receipts and keep every shard of the map until `stop` or until the disk fails."""
     keepers: dict[str, ShardKeeper] = {}
@@ -141,8 +146,14 @@ async def _keep(
         for keeper in keepers.values():
             keeper.written(partitions)
 
-    server = ReceiptServer(writer, recover, written)
-    commit = GroupCommit(writer, server, metrics)
+    def promised(partitions: list[int]) -> None:
+        for keeper in keepers.values():
+            keeper.promised(partitions)
+
+    copy = JournalCopy(writer)
+    fellows = Fellows(tree, copy)
+    server = ReceiptServer(copy, recover, written, lambda _: PeerSession(copy, commit, promised))
+    commit = GroupCommit(copy, server, metrics)
     address = "{}:{}".format(*await server.start(host, port))
     info = JournalInfo(
         writer.journal_id, address, str(writer.directory.resolve()), os.getpid(), socket.gethostname()
@@ -156,7 +167,7 @@ async def _keep(
 
     def shards_changed(shards: dict[str, Shard]) -> None:
         for shard in sorted(shards.keys() - keepers.keys()):
-            keepers[shard] = keeper = ShardKeeper(shard, tree, writer, commit)
+            keepers[shard] = keeper = ShardKeeper(shard, tree, copy, commit, fellows)
             if latest_map is not None:
                 keeper.map_changed(latest_map)
             tasks[shard] = asyncio.create_task(keeper.run(), name=f"keeper-{shard}")
@@ -172,27 +183,32 @@ async def _keep(
             keeper.map_changed(partition_map)
 
     loop = asyncio.get_running_loop()
-    unwatch_map = await asyncio.to_thread(tree.watch_map, on_loop(loop, map_changed))
-    unwatch_shards = await asyncio.to_thread(tree.watch_shards, on_loop(loop, shards_changed))
+    unwatch: list[Unsubscribe] = []
+
+    async def count() -> None:
+        """Be one of the copies that count, for as long as that is so."""
+        await join(tree, copy, commit, fellows, replaces)
+        unwatch.append(await asyncio.to_thread(tree.watch_map, on_loop(loop, map_changed)))
+        unwatch.append(await asyncio.to_thread(tree.watch_shards, on_loop(loop, shards_changed)))
+        await fellows.run()
+
+    counting = asyncio.create_task(count(), name="member")
     stopping = asyncio.create_task(stop.wait())
-    noted = False
     try:
         while not stopping.done() and not commit.failed.done():
-            waiting: list[asyncio.Future[Any]] = [stopping, commit.failed, *tasks.values()]
+            waiting: list[asyncio.Future[Any]] = [stopping, commit.failed, counting, *tasks.values()]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=1.0)
-            if not noted and writer.positions():
-                await asyncio.to_thread(tree.note_copy_in_use, writer.journal_id)
-                noted = True
-            for task in [task for task in tasks.values() if task.done()]:
-                task.result()  # a keeper never returns: this raises its bug
+            for task in [task for task in (counting, *tasks.values()) if task.done()]:
+                task.result()  # none of them ever returns: this raises a bug, or that this copy was replaced
         if commit.failed.done():
             commit.failed.result()
     finally:
-        unwatch_shards()
-        unwatch_map()
+        for stop_watching in unwatch:
+            stop_watching()
         stopping.cancel()
-        for task in tasks.values():
+        for task in (counting, *tasks.values()):
             task.cancel()
-        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        await asyncio.gather(counting, *tasks.values(), return_exceptions=True)
+        fellows.close()
         await server.close()
         log.info("journal closed", journal=writer.journal_id)

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import click
 
-from wallet_engine.dev.layout import PARTITIONS_DEFAULT, REPLICAS_DEFAULT, SHARDS_DEFAULT, Wishes
+from wallet_engine.dev.layout import (
+    JOURNALS_DEFAULT,
+    PARTITIONS_DEFAULT,
+    REPLICAS_DEFAULT,
+    SHARDS_DEFAULT,
+    Wishes,
+)
 from wallet_engine.dev.supervisor import DevOptions, Supervisor
 from wallet_engine.telemetry.flags import journal_disk_options
 
@@ -34,6 +40,11 @@ from wallet_engine.telemetry.flags import journal_disk_options
     type=click.IntRange(1),
     help=f"A power of two, fixed for ever at the first start. [default: {PARTITIONS_DEFAULT}]",
 )
+@click.option(
+    "--journals",
+    type=click.IntRange(1, 9),
+    help=f"Journal copies; a majority must have an entry on disk. [default: {JOURNALS_DEFAULT}]",
+)
 @click.option("--embedded", is_flag=True, help="Bundled Redis, and a local file in place of ZooKeeper.")
 @journal_disk_options
 def dev(
@@ -43,6 +54,7 @@ def dev(
     shards: int | None,
     replicas: int | None,
     partitions: int | None,
+    journals: int | None,
     embedded: bool,
     archive_command: str | None,
     segment_bytes: int,
@@ -53,7 +65,7 @@ def dev(
     Prints `ready http://…` when it takes transfers and runs until Ctrl-C. DIR/dev.json lists the processes.
     Without --embedded it takes the system's redis-server (6.2 or newer) and ZooKeeper.
     """
-    wishes = Wishes(shards, replicas, partitions, embedded)
+    wishes = Wishes(shards, replicas, partitions, embedded, journals)
     journal_flags = [f"--segment-bytes={segment_bytes}", f"--snapshot-bytes={snapshot_bytes}"]
     if archive_command:
         journal_flags.append(f"--archive-command={archive_command}")

@@ -14,6 +14,7 @@ from wallet_engine.routing.slots import slot_range
 SHARDS_DEFAULT: Final = 1
 REPLICAS_DEFAULT: Final = 0
 PARTITIONS_DEFAULT: Final = 64
+JOURNALS_DEFAULT: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Wishes:
     replicas: int | None = None
     partitions: int | None = None
     embedded: bool = False
+    journals: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Layout:
     shards: int
     replicas: int
     partitions: int
+    journals: int = JOURNALS_DEFAULT
 
     @classmethod
     def load(cls, path: Path) -> "Layout | None":
@@ -51,7 +54,14 @@ class Layout:
 
     def __str__(self) -> str:
         counts = f"--shards {self.shards} --replicas {self.replicas} --partitions {self.partitions}"
+        if self.journals != JOURNALS_DEFAULT:
+            counts += f" --journals {self.journals}"
         return f"{counts} --embedded" if self.embedded else counts
+
+    @property
+    def journal_quorum(self) -> int:
+        """A majority of the journal copies."""
+        return self.journals // 2 + 1
 
     def save(self, path: Path) -> None:
         path.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
@@ -65,8 +75,9 @@ def settle(stored: Layout | None, wishes: Wishes, data_dir: Path) -> Layout:
             SHARDS_DEFAULT if wishes.shards is None else wishes.shards,
             REPLICAS_DEFAULT if wishes.replicas is None else wishes.replicas,
             PARTITIONS_DEFAULT if wishes.partitions is None else wishes.partitions,
+            JOURNALS_DEFAULT if wishes.journals is None else wishes.journals,
         )
-    for name in ("shards", "replicas", "partitions"):
+    for name in ("shards", "replicas", "partitions", "journals"):
         wish, kept = getattr(wishes, name), getattr(stored, name)
         if wish not in (None, kept):
             raise ConfigError(

@@ -48,8 +48,8 @@ START_DEATHS_MAX: Final = 3
 
 #: Flags that the supervisor decides for its children; the environment must not contradict it.
 _DECIDED_HERE: Final = (
-    *("DATA_DIR", "SHARDS", "REPLICAS", "PARTITIONS", "EMBEDDED", "APIS", "HOST", "PORT"),
-    *("ZOOKEEPER", "MAP_FILE", "DIRECTORY", "JOURNAL_ID", "SERVICE_ID"),
+    *("DATA_DIR", "SHARDS", "REPLICAS", "PARTITIONS", "EMBEDDED", "APIS", "JOURNALS", "HOST", "PORT"),
+    *("ZOOKEEPER", "MAP_FILE", "DIRECTORY", "JOURNAL_ID", "REPLACES", "SERVICE_ID"),
     *("ARCHIVE_COMMAND", "SEGMENT_BYTES", "SNAPSHOT_BYTES"),
 )
 
@@ -148,9 +148,9 @@ class Supervisor:
         with contextlib.closing(self._open_directory()) as directory:
             self._start_redis(layout, binary, directory)
         self._check_stopping()
-        journal = self._start_journal(last)
+        journals = [self._start_journal(number, last) for number in range(1, layout.journals + 1)]
         apis = [self._start_api(index) for index in range(self._options.apis)]
-        self._wait_ready([journal, *apis])
+        self._wait_ready([*journals, *apis])
 
     def _start_zookeeper(self, install: ZooKeeperInstall, last: DevState | None) -> None:
         port = _port_again(last.zookeeper if last else None)
@@ -185,7 +185,8 @@ class Supervisor:
         cluster.start(lambda node: self._keep_redis(cluster, node))
         shards = [Shard(name, tuple(nodes)) for name, nodes in cluster.addresses().items()]
         if not known:
-            directory.initialise(ClusterConfig(partitions=layout.partitions), shards, placement)
+            config = ClusterConfig(partitions=layout.partitions, journal_quorum=layout.journal_quorum)
+            directory.initialise(config, shards, placement)
         for shard in shards:
             if known and known[shard.name] != shard:
                 self._say(f"shard {shard.name} is at {', '.join(shard.nodes)} now: its ports were taken")
@@ -205,11 +206,13 @@ class Supervisor:
 
         self._keeper.keep(Kept("redis", node, node.address, node.shard, may_restart))
 
-    def _start_journal(self, last: DevState | None) -> Kept:
-        port = _port_again(last.address_of("journal-j1") if last else None)
-        self._say("starting the journal")
-        flags = ("--directory", str(self._data_dir / "journal"), "--journal-id", "j1")
-        child = self._python("journal-j1", "journal", *flags, *self._options.journal_flags, port=port)
+    def _start_journal(self, number: int, last: DevState | None) -> Kept:
+        name = f"journal-j{number}"
+        port = _port_again(last.address_of(name) if last else None)
+        self._say(f"starting journal copy {number}")
+        folder = "journal" if number == 1 else f"journal-{number}"
+        flags = ("--directory", str(self._data_dir / folder), "--journal-id", f"j{number}")
+        child = self._python(name, "journal", *flags, *self._options.journal_flags, port=port)
         return self._keeper.start(Kept("journal", child, f"{HOST}:{port}"))
 
     def _start_api(self, index: int) -> Kept:

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import hiredis
 
-from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.entry import EntryHeader, parse_header
 from wallet_engine.domain.errors import WalletError
+from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.receipts_server import ReceiptServer
-from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.redis_store.connection import Connection
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
@@ -45,11 +45,24 @@ class Abandoned(WalletError):
         self.partition = partition
 
 
+class Unconfirmed(WalletError):
+    """Entries of a new epoch came in: they are durable, and receipted once the keeper has confirmed the epoch."""
+
+
+class Gap(WalletError):
+    """The stream begins behind the entry that this copy needs next: other copies have what is between."""
+
+    def __init__(self, partition: int, seq: int) -> None:
+        super().__init__(f"partition {partition}: entry {seq} is not in the stream any more")
+        self.partition = partition
+
+
 class GroupCommit:
     """Appends what the shards bring, one fdatasync per group, then publishes the receipts."""
 
-    def __init__(self, writer: JournalWriter, server: ReceiptServer, metrics: Metrics) -> None:
-        self._writer = writer
+    def __init__(self, copy: JournalCopy, server: ReceiptServer, metrics: Metrics) -> None:
+        self._copy = copy
+        self._writer = copy.writer
         self._server = server
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
@@ -57,28 +70,75 @@ class GroupCommit:
         self.failed: asyncio.Future[None] = self._loop.create_future()
 
     async def write(self, entries: Sequence[Taken]) -> None:
-        """Returns when all entries are durable and receipted. Raises `Fork` with nothing of the fork written."""
+        """Returns when all entries are durable and receipted.
+
+        Raises `Fork` with nothing of the fork written, and `Unconfirmed` when some are durable and not receipted yet.
+        """
         done: asyncio.Future[None] = self._loop.create_future()
         if not self._group:
             self._loop.call_soon(self._commit)
         self._group.append((entries, done))
         await done
 
+    def install(self, entries: Sequence[Taken]) -> None:
+        """Make entries durable that were taken over from another copy, or from Redis by a recovery.
+
+        They may be of epochs that were promised to be refused, and are not receipted before the next confirmation.
+        Those that are here already are passed over. Raises `Fork`, and `Outage` when the disk fails.
+        """
+        headers = []
+        try:
+            for partition, payload in entries:
+                header, _ = parse_header(payload)
+                if not self._has(partition, header):
+                    self._writer.append(partition, payload, header, bound=False)
+                    headers.append((partition, header))
+        finally:
+            self.sync()
+        for partition, header in headers:
+            self._copy.withhold(partition, header)
+        self._metrics.journal_entries.inc(len(headers))
+
+    def sync(self) -> None:
+        """Make durable what was appended to the writer; a failure ends the process."""
+        try:
+            self._writer.sync()
+        except Exception as error:
+            if not self.failed.done():
+                self.failed.set_exception(error)
+            raise
+
+    def confirm(self, epochs: Iterable[tuple[int, int]]) -> None:
+        """These (partition, epoch) are in force and followed here: receipt what was withheld."""
+        self._server.confirmed(self._copy.confirm(epochs))
+
+    def _has(self, partition: int, header: EntryHeader) -> bool:
+        return self._writer.nonce_at(partition, header.seq) == header.nonce
+
     def _commit(self) -> None:
         group, self._group = self._group, []
         receipts: list[tuple[int, str, int]] = []
-        outcomes: list[tuple[asyncio.Future[None], Fork | None]] = []
+        written = 0
+        outcomes: list[tuple[asyncio.Future[None], WalletError | None]] = []
+        receiptable = self._copy.receiptable
         try:
             for entries, done in group:
-                refused: Fork | None = None
+                refused: WalletError | None = None
                 for partition, payload in entries:
                     header, _ = parse_header(payload)
                     try:
                         self._writer.append(partition, payload, header)
                     except Fork as fork:
-                        refused = refused or fork
+                        if not self._has(partition, header):  # it may have come from another copy meanwhile
+                            refused = refused or fork
                     else:
-                        receipts.append((partition, header.nonce, header.seq))
+                        written += 1
+                        if receiptable(partition, header):
+                            receipts.append((partition, header.nonce, header.seq))
+                        else:
+                            refused = refused or Unconfirmed(
+                                f"partition {partition}: epoch {header.epoch} is new"
+                            )
                 outcomes.append((done, refused))
             started_s = self._loop.time()
             self._writer.sync()
@@ -91,7 +151,7 @@ class GroupCommit:
                 self.failed.set_exception(error)
             return
         self._metrics.journal_sync_seconds.observe(self._loop.time() - started_s)
-        self._metrics.journal_entries.inc(len(receipts))
+        self._metrics.journal_entries.inc(written)
         self._server.publish(receipts)
         for done, refused in outcomes:
             if done.done():
@@ -115,12 +175,15 @@ class ShardDrain:
     def __init__(
         self,
         commit: GroupCommit,
-        writer: JournalWriter,
+        copy: JournalCopy,
         keys: Mapping[int, PartitionKeys],
         is_ours: Callable[[int], Awaitable[bool]],
+        quorum_seq: Callable[[int], int],
     ) -> None:
+        """`quorum_seq(partition)`: up to where a quorum of the copies has the entries."""
         self._commit = commit
-        self._writer = writer
+        self._writer = copy.writer
+        self._quorum_seq = quorum_seq
         self._keys = dict(keys)
         self._is_ours = is_ours
         #: When each partition that is being moved was first seen frozen (loop time).
@@ -155,7 +218,7 @@ class ShardDrain:
             self._wake.set()
 
     async def run(self, fetching: Connection, trimming: Connection) -> None:
-        """Drain until something fails: `ConnectionLost`, a Redis error, `Fork`, or the disk."""
+        """Drain until something fails: `ConnectionLost`, a Redis error, `Fork`, `Gap`, `Unconfirmed`, or the disk."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._drain(fetching))
             tasks.create_task(self._trim(trimming))
@@ -181,6 +244,8 @@ class ShardDrain:
                 if isinstance(found, BaseException):
                     await self._missed(partition, found)
                     continue
+                if found:
+                    self._check_no_gap(partition, found[0][0])
                 entries += [(partition, fields[1]) for _, fields in found]
                 if len(found) == FETCH_ENTRIES_MAX:
                     self.written((partition,))
@@ -200,14 +265,22 @@ class ShardDrain:
             raise error
         self.drop(partition)
 
+    def _check_no_gap(self, partition: int, entry_id: bytes) -> None:
+        seq = self._writer.position(partition).seq + 1
+        if int(entry_id.partition(b"-")[0]) > seq:
+            raise Gap(partition, seq)
+
     async def _trim(self, connection: Connection) -> None:
-        """Forget in Redis what is durable here, but nothing an open entry needs; notice a node that lost writes."""
+        """Forget in Redis what a quorum of copies has, but nothing an open entry needs.
+
+        Notices a node that lost writes, and that what comes next here is gone from the stream.
+        """
         while True:
             await asyncio.sleep(TRIM_S)
             for partition, keys in list(self._keys.items()):
                 names = (keys.meta, keys.journal, keys.open)
                 durable = self._writer.position(partition)
-                words = (durable.seq, durable.nonce)
+                words = (durable.seq, durable.nonce, min(durable.seq, self._quorum_seq(partition)))
                 try:
                     trimmed = await connection.call("EVAL", _TRIM, len(names), *names, *words)
                     if not trimmed and partition in self._keys:
@@ -215,7 +288,17 @@ class ShardDrain:
                 except (hiredis.ReplyError, OSError) as error:
                     await self._missed(partition, error)
                 else:
-                    self._note_frozen(partition, trimmed == 2)
+                    state, newest = trimmed
+                    self._note_frozen(partition, state == b"moving")
+                    if int(newest) > durable.seq:
+                        await self._look_for_gap(connection, partition, durable.seq)
+
+    async def _look_for_gap(self, connection: Connection, partition: int, seq: int) -> None:
+        keys = self._keys.get(partition)
+        if keys is not None:
+            found = await connection.call("XRANGE", keys.journal, f"{seq + 1}-0", "+", "COUNT", 1)
+            if not found and self._writer.position(partition).seq == seq:
+                raise Gap(partition, seq + 1)
 
     def _note_frozen(self, partition: int, frozen: bool) -> None:
         """Raises `Abandoned` for a partition that has been frozen for longer than any move takes."""

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from wallet_engine.domain.entry import ZERO_NONCE, EntryHeader
 from wallet_engine.domain.errors import Corruption
-from wallet_engine.journal.errors import Fork, Link
+from wallet_engine.journal.errors import Fenced, Fork, Link
 from wallet_engine.journal.index import PartitionSpan, SegmentIndex
 
 #: Nonces kept in memory per partition: 32 KiB each, so 2 MiB for 64 partitions and 128 MiB for 4096.
@@ -31,6 +31,7 @@ class Chain:
     __slots__ = (
         "_recent",
         "_recent_from",
+        "base",
         "durable",
         "epoch_min",
         "first_offset",
@@ -46,6 +47,8 @@ class Chain:
         self.durable = _NOTHING
         #: Older epochs are refused: that of the last entry, or of a fence.
         self.epoch_min = 0
+        #: The newest epoch of which a base mark says that the chain holds what it began with.
+        self.base = 0
         #: The segment in which `last` is, with the first entry of the partition there.
         self.segment = 0
         self.first_seq = 0
@@ -58,15 +61,24 @@ class Chain:
         seqs = f"seq={self.last.seq} durable={self.durable.seq}"
         return f"<Chain p={self.partition} {seqs} epoch_min={self.epoch_min}>"
 
-    def follow(self, header: EntryHeader, segment: int, offset: int) -> None:
-        """Take the next entry, to stand at `offset` of `segment`. Raises `Fork`; `Corruption` for a bad
-        nonce.
+    @property
+    def view(self) -> int:
+        """The newest epoch of which the chain holds at least what it began with."""
+        return max(self.last.epoch, self.base)
+
+    def follow(self, header: EntryHeader, segment: int, offset: int, *, bound: bool = True) -> None:
+        """Take the next entry, to stand at `offset` of `segment`.
+
+        `bound`: by the promise to refuse older epochs; what is taken over from another copy is not. Raises `Fork`,
+        `Fenced` when only the promise is against it; `Corruption` for a bad nonce.
         """
         last = self.last
-        if header.seq != last.seq + 1 or header.prev_nonce != last.nonce or header.epoch < self.epoch_min:
-            raise Fork(
+        epoch_min = self.epoch_min if bound else last.epoch
+        if header.seq != last.seq + 1 or header.prev_nonce != last.nonce or header.epoch < epoch_min:
+            continues = header.seq == last.seq + 1 and header.prev_nonce == last.nonce
+            raise (Fenced if continues and bound else Fork)(
                 self.partition,
-                Link(last.seq + 1, last.nonce, self.epoch_min),
+                Link(last.seq + 1, last.nonce, epoch_min),
                 Link(header.seq, header.prev_nonce, header.epoch),
             )
         try:
@@ -80,7 +92,8 @@ class Chain:
             self.first_seq = header.seq
             self.first_offset = offset
         self.last = header
-        self.epoch_min = header.epoch
+        if header.epoch > self.epoch_min:
+            self.epoch_min = header.epoch
 
     def adopt(self, span: PartitionSpan, segment: int) -> None:
         """Take a whole sealed segment from its index. Raises `Corruption` when it does not continue."""
@@ -101,6 +114,16 @@ class Chain:
         if seq > self.last.seq - RECENT_ENTRIES_PER_PARTITION:
             self._recent[seq & _RING_MASK] = int(nonce, 16)
             self._recent_from = min(self._recent_from, seq)
+
+    def recent_nonce(self, seq: int) -> str | None:
+        """The nonce at this seq; None when only the segments know."""
+        if seq == self.durable.seq:
+            return self.durable.nonce
+        if not self._recent_from <= seq < self.durable.seq:
+            return None
+        if seq <= self.last.seq - RECENT_ENTRIES_PER_PARTITION:
+            return None
+        return f"{self._recent[seq & _RING_MASK]:016x}"
 
     def holds(self, seq: int, nonce: str) -> bool | None:
         """Whether this nonce is durable at this seq; None when only the segments know."""
@@ -139,12 +162,18 @@ class Chains(dict[int, Chain]):
         chain = self[partition]
         chain.epoch_min = max(chain.epoch_min, epoch)
 
+    def mark_base(self, partition: int, epoch: int) -> None:
+        chain = self[partition]
+        chain.base = max(chain.base, epoch)
+
     def adopt(self, index: SegmentIndex) -> None:
         """Take a whole sealed segment from its index. Raises `Corruption`."""
         for partition, span in index.partitions.items():
             self[partition].adopt(span, index.segment)
         for partition, epoch in index.fences.items():
             self.fence(partition, epoch)
+        for partition, epoch in index.bases.items():
+            self.mark_base(partition, epoch)
 
     def in_segment(self, segment: int) -> Iterable[Chain]:
         return (chain for chain in self.values() if chain.segment == segment)

@@ -57,3 +57,7 @@ def disk_failure(directory: Path, error: OSError) -> str:
     """
     what = _WHAT_TO_DO.get(error.errno or 0, "mend that")
     return f"journal directory {directory}: {error.strerror or error}: {what}, then start this journal again"
+
+
+class Fenced(Fork):
+    """An entry continues the chain, but comes from an epoch that this copy has promised to refuse."""

@@ -30,6 +30,7 @@ Payload by kind::
     1 entry  the entry's text as in `wallet_engine.domain.entry`, verbatim
     2 seal   u64 number of frames before it in this segment, u64 its own offset; ends the segment
     3 fence  u64 epoch: this copy promised to refuse older epochs of the partition
+    4 base   u64 epoch: the partition's chain up to here is what that epoch began with
 
 Running hash. H(0) = the first 16 bytes of SHA-256("wallet journal " + journal id). After a frame,
 H(n) = the first 16 bytes of SHA-256(bytes 8 … end of frame n), which contain H(n-1). The chain runs through all
@@ -109,6 +110,7 @@ SEGMENT_BYTES_MAX: Final = 256 * 1024 * 1024
 KIND_ENTRY: Final = 1
 KIND_SEAL: Final = 2
 KIND_FENCE: Final = 3
+KIND_BASE: Final = 4
 
 _segment_header = struct.Struct("<8sII16s64s28x")
 _frame_start = struct.Struct("<II")
@@ -145,7 +147,8 @@ def seal_payload(frames: int, offset: int) -> bytes:
     return _seal.pack(frames, offset)
 
 
-def fence_payload(epoch: int) -> bytes:
+def epoch_payload(epoch: int) -> bytes:
+    """Of a fence and of a base."""
     return _fence.pack(epoch)
 
 
@@ -157,8 +160,8 @@ def parse_seal(payload: bytes) -> tuple[int, int] | None:
     return frames, offset
 
 
-def parse_fence(payload: bytes) -> int | None:
-    """The promised epoch, or None when it is not the payload of a fence."""
+def parse_epoch(payload: bytes) -> int | None:
+    """The epoch of a fence or base, or None when it is not the payload of one."""
     if len(payload) != _fence.size:
         return None
     epoch: int = _fence.unpack(payload)[0]

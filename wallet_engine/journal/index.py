@@ -52,6 +52,7 @@ class SegmentIndex(msgspec.Struct, frozen=True):
     partitions: dict[int, PartitionSpan]
     fences: dict[int, int]
     marks: list[Mark]
+    bases: dict[int, int] = {}
 
 
 _decode = msgspec.json.Decoder(SegmentIndex).decode

@@ -1,7 +1,7 @@
 """The journal's side: broadcasts what became durable, answers questions about what is."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol, cast
 
@@ -9,6 +9,7 @@ import msgspec
 
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.journal.chains import Position
+from wallet_engine.journal.copies_wire import Answer, PeerHello, Question, decode_at_copy
 from wallet_engine.journal.credits import CreditSearch
 from wallet_engine.journal.receipts_wire import (
     ASKS_PER_MESSAGE_MAX,
@@ -24,7 +25,6 @@ from wallet_engine.journal.receipts_wire import (
     Recover,
     ServiceHello,
     Written,
-    decode_from_service,
     encode,
     notice_dead_peers,
 )
@@ -33,6 +33,10 @@ from wallet_engine.telemetry.logging import get_logger
 #: What a service may leave unread. Past it the connection is dropped: it reconnects and asks.
 UNREAD_BYTES_MAX: Final = 8 * 1024 * 1024
 CONNECTIONS_MAX: Final = 1000
+#: Questions of one other copy that wait for their turn.
+QUESTIONS_MAX: Final = 64
+#: Questions of one service that wait until the partition is confirmed.
+WAITING_ASKS_MAX: Final = ASKS_PER_MESSAGE_MAX
 
 log = get_logger(__name__)
 
@@ -51,6 +55,14 @@ class Durable(Protocol):
     def holds(self, partition: int, seq: int, nonce: str) -> bool: ...
 
 
+class Session(Protocol):
+    """What answers one other copy, for as long as its connection lasts."""
+
+    def answer(self, question: Question) -> Awaitable[Answer]: ...
+
+    def close(self) -> None: ...
+
+
 class ReceiptServer:
     """Sends receipts to every connected service."""
 
@@ -59,13 +71,16 @@ class ReceiptServer:
         durable: Durable,
         on_recover: Callable[[str, str], None],
         on_written: Callable[[list[int]], None] = lambda partitions: None,
+        on_peer: Callable[[str], Session] | None = None,
     ) -> None:
         """`on_recover(shard, reason)` is called when a service asks for recovery, `on_written(partitions)` when
-        it has appended to their streams; neither may block.
+        it has appended to their streams; neither may block. `on_peer(journal_id)` is asked for what answers another
+        copy.
         """
         self.durable = durable
         self.on_recover = on_recover
         self.on_written = on_written
+        self.on_peer = on_peer
         self.connections: set[_ServiceConnection] = set()
         self.dropped = 0
         self.search = CreditSearch(durable)
@@ -108,6 +123,12 @@ class ReceiptServer:
         self._searches.add(task)
         task.add_done_callback(self._searches.discard)
 
+    def confirmed(self, receipts: Sequence[tuple[int, str, int]]) -> None:
+        """Partitions were confirmed: publish what was withheld, answer what was asked meanwhile."""
+        self.publish(receipts)
+        for connection in tuple(self.connections):
+            connection.answer_waiting()
+
     async def close(self) -> None:
         """Stop listening and end every connection."""
         if self._server is not None:
@@ -141,6 +162,9 @@ class _ServiceConnection(asyncio.Protocol):
         self._server = server
         self._transport: asyncio.Transport | None = None
         self._messages = MessageBuffer()
+        self._waiting: list[Ask] = []
+        self._questions: asyncio.Queue[Question] | None = None
+        self._answering: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
@@ -161,6 +185,8 @@ class _ServiceConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
+        if self._answering is not None:
+            self._answering.cancel()
 
     def abort(self) -> None:
         self._server.connections.discard(self)
@@ -180,7 +206,7 @@ class _ServiceConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for body in self._messages.feed(data):
-                message = decode_from_service(body)
+                message = decode_at_copy(body)
                 if isinstance(message, Written):
                     self._server.on_written(message.partitions)
                 elif isinstance(message, Asks):
@@ -191,7 +217,11 @@ class _ServiceConnection(asyncio.Protocol):
                     self._server.on_recover(message.shard, message.reason)
                 elif isinstance(message, ServiceHello):
                     self.service_id = message.service_id
-        except (MessageTooLong, msgspec.MsgspecError, WalletError):
+                elif isinstance(message, PeerHello):
+                    self._become_peer(message.journal_id)
+                elif self._questions is not None:
+                    self._questions.put_nowait(message)
+        except (MessageTooLong, msgspec.MsgspecError, WalletError, asyncio.QueueFull):
             self.abort()  # not a service of ours, or the writer has stopped: it will come again and ask
 
     def _answer(self, asks: list[Ask]) -> None:
@@ -200,3 +230,36 @@ class _ServiceConnection(asyncio.Protocol):
         held = [(partition, nonce, seq) for partition, seq, nonce in asks if holds(partition, seq, nonce)]
         if held:
             self.send(encode(Receipts(group_receipts(held))))
+        if len(held) < len(asks):
+            answered = {nonce for _, nonce, _ in held}
+            self._waiting += [ask for ask in asks if ask[2] not in answered]
+            del self._waiting[:-WAITING_ASKS_MAX]
+
+    def answer_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._answer(waiting)
+
+    # The other end is a copy -----------------------------------------------------------------------------
+
+    def _become_peer(self, journal_id: str) -> None:
+        """It wants answers, not receipts."""
+        self._server.connections.discard(self)
+        if self._server.on_peer is None or self._questions is not None:
+            self.abort()
+            return
+        self.service_id = journal_id
+        self._questions = asyncio.Queue(QUESTIONS_MAX)
+        session = self._server.on_peer(journal_id)
+        self._answering = asyncio.get_running_loop().create_task(
+            self._answer_questions(session, self._questions), name=f"peer {journal_id}"
+        )
+
+    async def _answer_questions(self, session: Session, questions: asyncio.Queue[Question]) -> None:
+        try:
+            while True:
+                self.send(encode(await session.answer(await questions.get())))
+        except (WalletError, OSError, TimeoutError):
+            self.abort()  # it will come again and ask
+        finally:
+            session.close()

@@ -188,10 +188,12 @@ class ReceiptTracker:
         return copies
 
     def latest_seq(self, partition: int) -> int:
-        """The newest entry of the partition that is known to be on some copy; 0 when none is."""
-        return max(
-            (latest[partition][0] for latest in self._latest.values() if partition in latest), default=0
-        )
+        """The newest entry of the partition that is known to be on a quorum of copies; 0 when none is."""
+        latest = self._latest.values()
+        if self.quorum == 1:
+            return max((at[partition][0] for at in latest if partition in at), default=0)
+        seqs = sorted((at[partition][0] for at in latest if partition in at), reverse=True)
+        return seqs[self.quorum - 1] if len(seqs) >= self.quorum else 0
 
     def connected(self, journal_id: str, connection: CopyConnection, positions: Iterable[Ask]) -> int:
         """A copy is connected and has these durable positions. Asks it for all that is pending.

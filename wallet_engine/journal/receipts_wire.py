@@ -92,11 +92,10 @@ FromJournal = CopyHello | Receipts | CreditsFound
 FromService = ServiceHello | Asks | FindCredits | Recover | Written
 
 decode_from_journal = msgspec.msgpack.Decoder[FromJournal](FromJournal).decode
-decode_from_service = msgspec.msgpack.Decoder[FromService](FromService).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def encode(message: FromJournal | FromService) -> bytes:
+def encode(message: msgspec.Struct) -> bytes:
     """The message with its length before it."""
     body = _encode(message)
     return len(body).to_bytes(_PREFIX_BYTES, "little") + body

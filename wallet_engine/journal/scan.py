@@ -11,6 +11,7 @@ from wallet_engine.journal.format import (
     FRAME_HEADER_BYTES,
     FRAME_START_BYTES,
     GROUP_BYTES_MAX,
+    KIND_BASE,
     KIND_ENTRY,
     KIND_FENCE,
     KIND_SEAL,
@@ -23,13 +24,13 @@ from wallet_engine.journal.torn import torn_reason
 
 CHUNK_BYTES: Final = 4 * 1024 * 1024
 
-_KINDS = frozenset((KIND_ENTRY, KIND_SEAL, KIND_FENCE))
+_KINDS = frozenset((KIND_ENTRY, KIND_SEAL, KIND_FENCE, KIND_BASE))
 
 
 class Scan:
     """A pass over the frames of one segment from `offset`, where the running hash is `running_hash`.
 
-    Iterating yields (offset, partition, kind, payload) of entries and fences. It ends at the seal
+    Iterating yields (offset, partition, kind, payload) of entries, fences and bases. It ends at the seal
     (`sealed`), at the end of the file, or at the first bytes that are not a good frame (`problem` says why).
     Then `offset` and `running_hash` are those behind the last good frame; in between, those behind the frame
     just yielded. Iterating again goes on from there. `verify=False` believes checksums and running hashes

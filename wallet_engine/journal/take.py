@@ -7,7 +7,7 @@ from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.journal.chains import Chains
 from wallet_engine.journal.errors import Damaged
-from wallet_engine.journal.format import KIND_ENTRY, SEGMENT_HEADER_BYTES, parse_fence
+from wallet_engine.journal.format import KIND_BASE, KIND_ENTRY, SEGMENT_HEADER_BYTES, parse_epoch
 from wallet_engine.journal.index import MARK_BYTES, Mark, SegmentIndex
 from wallet_engine.journal.scan import Scan
 
@@ -18,6 +18,7 @@ class Taken:
 
     marks: list[Mark] = field(default_factory=list)
     fences: dict[int, int] = field(default_factory=dict)
+    bases: dict[int, int] = field(default_factory=dict)
     entries: int = 0
 
 
@@ -33,10 +34,10 @@ def take_frames(scan: Scan, chains: Chains, segment: int, *, marks_at: Iterable[
         try:
             if kind == KIND_ENTRY:
                 header, _ = parse_header(payload)
-                chains[partition].follow(header, segment, offset)
+                chains[partition].follow(header, segment, offset, bound=False)
                 taken.entries += 1
             else:
-                _take_fence(chains, taken, partition, payload)
+                _take_epoch(chains, taken, partition, kind, payload)
         except Corruption as error:
             raise Damaged(scan.path, offset, str(error)) from error
         if place is not None and scan.offset >= place:
@@ -53,12 +54,16 @@ def _places() -> Iterator[int]:
         yield place
 
 
-def _take_fence(chains: Chains, taken: Taken, partition: int, payload: bytes) -> None:
-    epoch = parse_fence(payload)
+def _take_epoch(chains: Chains, taken: Taken, partition: int, kind: int, payload: bytes) -> None:
+    epoch = parse_epoch(payload)
     if epoch is None:
-        raise Corruption(f"partition {partition}: not a fence: {payload[:40]!r}")
-    chains.fence(partition, epoch)
-    taken.fences[partition] = max(epoch, taken.fences.get(partition, 0))
+        raise Corruption(f"partition {partition}: not a fence or base: {payload[:40]!r}")
+    if kind == KIND_BASE:
+        chains.mark_base(partition, epoch)
+        taken.bases[partition] = max(epoch, taken.bases.get(partition, 0))
+    else:
+        chains.fence(partition, epoch)
+        taken.fences[partition] = max(epoch, taken.fences.get(partition, 0))
 
 
 def index_of(
@@ -69,5 +74,12 @@ def index_of(
     """
     seal_offset, end_hash = seal
     return SegmentIndex(
-        journal_id, segment, seal_offset, end_hash.hex(), chains.spans(segment), taken.fences, taken.marks
+        journal_id,
+        segment,
+        seal_offset,
+        end_hash.hex(),
+        chains.spans(segment),
+        taken.fences,
+        taken.marks,
+        taken.bases,
     )

@@ -22,6 +22,7 @@ from wallet_engine.journal.errors import disk_failure
 from wallet_engine.journal.format import (
     FRAME_HEADER_BYTES,
     GROUP_BYTES_MAX,
+    KIND_BASE,
     KIND_ENTRY,
     KIND_FENCE,
     KIND_SEAL,
@@ -31,7 +32,7 @@ from wallet_engine.journal.format import (
     SEGMENT_HEADER_BYTES,
     body_start_pack,
     check_journal_id,
-    fence_payload,
+    epoch_payload,
     frame,
     frame_start_pack,
     hash_after,
@@ -42,6 +43,7 @@ from wallet_engine.journal.head import Head, read_head
 from wallet_engine.journal.index import MARK_BYTES, Mark, SegmentIndex, write_index
 from wallet_engine.journal.opening import LastSegment, open_segments
 from wallet_engine.journal.reader import read, read_segment
+from wallet_engine.journal.rewrite import finish_rewrite, set_aside
 from wallet_engine.journal.segments import create_segment, fsync_directory, segment_path
 
 _sha256 = hashlib.sha256
@@ -103,6 +105,7 @@ class JournalWriter:
             raise
 
     def _open(self) -> None:
+        finish_rewrite(self.directory)
         for unfinished in self.directory.glob("*.tmp"):
             unfinished.unlink()
         head = read_head(self.directory)
@@ -128,6 +131,7 @@ class JournalWriter:
         self._frames = last.frames
         self._marks = last.taken.marks
         self._fences = last.taken.fences
+        self._bases = last.taken.bases
         self.torn_copy = last.torn_copy
 
     def _create(self, number: int, running_hash: bytes) -> None:
@@ -142,6 +146,7 @@ class JournalWriter:
         self._frames = 0
         self._marks = []
         self._fences = {}
+        self._bases = {}
 
     def _open_segment(self) -> None:
         path = segment_path(self.directory, self._segment)
@@ -160,9 +165,10 @@ class JournalWriter:
         """Bytes appended and not yet cut; at most `GROUP_BYTES_MAX`."""
         return self._group_bytes
 
-    def append(self, partition: int, payload: bytes, header: EntryHeader) -> None:
+    def append(self, partition: int, payload: bytes, header: EntryHeader, *, bound: bool = True) -> None:
         """Take the next entry of a partition; `header` is the parsed first line of `payload`.
 
+        `bound`: by the promises made, see `fence`; what is taken over from another copy is not.
         Not durable before `sync`. A group that would grow past `GROUP_BYTES_MAX` is synced first. Raises
         `Fork` when it does not continue the partition's chain and `Corruption` when it is not an entry
         (nothing is written), `Outage` when the writer has stopped.
@@ -177,7 +183,7 @@ class JournalWriter:
         if self._group_bytes + size > _GROUP_FRAMES_BYTES_MAX:
             self._make_room()
         chain = self._chains[partition]
-        chain.follow(header, self._segment, self._offset)
+        chain.follow(header, self._segment, self._offset, bound=bound)
         body = body_start_pack(partition, KIND_ENTRY, self._hash) + payload
         self._pieces += (frame_start_pack(len(payload), _crc32(body)), body)
         self._hash = _sha256(body).digest()[:16]
@@ -194,7 +200,31 @@ class JournalWriter:
             self._make_room()
         self._chains.fence(partition, epoch)
         self._fences[partition] = max(epoch, self._fences.get(partition, 0))
-        self._add(*frame(partition, KIND_FENCE, self._hash, fence_payload(epoch)))
+        self._add(*frame(partition, KIND_FENCE, self._hash, epoch_payload(epoch)))
+
+    def mark_base(self, partition: int, epoch: int) -> None:
+        """Write down that the chain, as appended so far, is what the epoch began with; holds after `sync`."""
+        if self._stopped is not None:
+            self._refuse()
+        if self._group_bytes + _FRAME_BYTES_MAX > _GROUP_FRAMES_BYTES_MAX:
+            self._make_room()
+        self._chains.mark_base(partition, epoch)
+        self._bases[partition] = max(epoch, self._bases.get(partition, 0))
+        self._add(*frame(partition, KIND_BASE, self._hash, epoch_payload(epoch)))
+
+    def partitions(self) -> list[int]:
+        """Those with anything in this journal, ascending."""
+        return sorted(self._chains)
+
+    def view(self, partition: int) -> int:
+        """The newest epoch of which the chain holds at least what it began with; 0 when none is known."""
+        chain = self._chains.get(partition)
+        return 0 if chain is None else chain.view
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing at all was ever written here: neither an entry nor a promise."""
+        return not self._chains
 
     def epoch_min(self, partition: int) -> int:
         """The lowest epoch whose entries `append` accepts."""
@@ -240,11 +270,12 @@ class JournalWriter:
 
     def _seal(self) -> SegmentIndex:
         """End the segment with the present group; what is appended next belongs to the next segment."""
-        number, offset, marks, fences = self._segment, self._offset, self._marks, self._fences
+        number, offset, marks = self._segment, self._offset, self._marks
+        fences, bases = self._fences, self._bases
         self._add(*frame(0, KIND_SEAL, self._hash, seal_payload(self._frames, offset)))
         spans = self._chains.spans(number)
         self._begin_segment(number + 1)
-        return SegmentIndex(self.journal_id, number, offset, self._hash.hex(), spans, fences, marks)
+        return SegmentIndex(self.journal_id, number, offset, self._hash.hex(), spans, fences, marks, bases)
 
     def commit(self, group: Group) -> None:
         """Write the group and wait until it is on disk. Raises `Outage` on any failure, as `sync` does."""
@@ -309,6 +340,35 @@ class JournalWriter:
         if answer is None:
             return self._nonce_on_disk(partition, seq) == nonce
         return answer
+
+    def nonce_at(self, partition: int, seq: int) -> str | None:
+        """The nonce of a durable entry, `ZERO_NONCE` before the first; None when there is none."""
+        if self._stopped is not None:
+            self._refuse()
+        if seq == 0:
+            return ZERO_NONCE
+        chain = self._chains.get(partition)
+        if chain is None or not 0 < seq <= chain.durable.seq:
+            return None
+        return chain.recent_nonce(seq) or self._nonce_on_disk(partition, seq)
+
+    def set_aside(self, partition: int, after_seq: int) -> Path | None:
+        """Take the partition's entries behind `after_seq` out of the journal, into a file; see `rewrite`.
+
+        For entries that no epoch in force began with, hence that nobody was answered for. Blocks while the segments
+        from the first such entry on are written anew. Returns the file, None when there was nothing to take out.
+        """
+        self.sync()
+        os.close(self._fd)
+        self._fd = -1
+        try:
+            kept = set_aside(self.directory, self.journal_id, partition, after_seq)
+            self._chains = Chains()
+            self._open()
+        except OSError as error:
+            self._stopped = f"stopped by {error.strerror or error}"
+            raise Outage("journal_unavailable", f"{self!r}") from error
+        return kept
 
     def _recall(self) -> None:
         """Fill the memory of recent nonces from the segment before the one that was read at opening, once."""

@@ -1,6 +1,7 @@
 """Keeps one shard served: recover, drain, and again from the start whenever anything breaks."""
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -8,9 +9,10 @@ from typing import Final
 import hiredis
 
 from wallet_engine.domain.errors import WalletError
-from wallet_engine.engine.drain import Abandoned, GroupCommit, ShardDrain
-from wallet_engine.journal.errors import Fork
-from wallet_engine.journal.writer import JournalWriter
+from wallet_engine.engine.drain import Abandoned, Gap, GroupCommit, ShardDrain, Unconfirmed
+from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.errors import Fenced, Fork
+from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.recover import Certified, ShardRecovery
 from wallet_engine.redis_store.connection import Connection
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -33,14 +35,18 @@ log = get_logger(__name__)
 class ShardKeeper:
     """One per shard in every journal process."""
 
-    def __init__(self, shard: str, directory: Directory, writer: JournalWriter, commit: GroupCommit) -> None:
+    def __init__(
+        self, shard: str, directory: Directory, copy: JournalCopy, commit: GroupCommit, fellows: Fellows
+    ) -> None:
         self.shard = shard
         self._directory = directory
-        self._recovery = ShardRecovery(shard, directory, writer, commit)
-        self._writer = writer
+        self._recovery = ShardRecovery(shard, directory, copy, commit, fellows)
+        self._copy = copy
+        self._fellows = fellows
         self._commit = commit
         self._again = asyncio.Event()
         self._suspects: set[int] = set()
+        self._behind: set[int] = set()
         self._drain: ShardDrain | None = None
         self._map: PartitionMap | None = None
         self._map_news = asyncio.Event()
@@ -56,6 +62,11 @@ class ShardKeeper:
         """Partitions may have come or gone."""
         self._map = partition_map
         self._map_news.set()
+
+    def promised(self, partitions: Iterable[int]) -> None:
+        """Another copy recovers these partitions: look what comes of it."""
+        if self._drain is not None and self._drain.partitions.intersection(partitions):
+            self.check()
 
     def written(self, partitions: list[int]) -> None:
         """A service has just appended to these partitions' streams."""
@@ -73,9 +84,14 @@ class ShardKeeper:
             except* (WalletError, hiredis.ReplyError, OSError, TimeoutError) as failures:
                 leaves = _leaves(failures)
                 reasons = [str(error) for error in leaves]
-                self._suspects.update(
-                    error.partition for error in leaves if isinstance(error, Fork | Abandoned)
-                )
+                confirm_only = all(isinstance(error, Unconfirmed) for error in leaves)
+                for error in leaves:
+                    if isinstance(error, Gap | Fenced):
+                        self._behind.add(error.partition)
+                    elif isinstance(error, Fork | Abandoned):
+                        self._suspects.add(error.partition)
+            if confirm_only:
+                continue
             log.warning("shard not served", shard=self.shard, reasons=reasons, retry_s=delay_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay_s):
@@ -84,9 +100,12 @@ class ShardKeeper:
 
     async def _recover_and_drain(self) -> None:
         """Returns when `check` was called or there is nothing to drain; raises when the shard broke."""
-        found = await self._recovery.run(self._suspects)
+        found = await self._recovery.run(self._suspects, self._behind)
         self._suspects.clear()
-        drain = ShardDrain(self._commit, self._writer, found.partitions, self._is_ours)
+        self._behind.clear()
+        drain = ShardDrain(
+            self._commit, self._copy, found.partitions, self._is_ours, self._fellows.quorum_seq
+        )
         reading = await Connection.open(found.primary.address, lambda _: None)
         trimming = await Connection.open(found.primary.address, lambda _: None)
         tasks = [
@@ -142,6 +161,7 @@ class ShardKeeper:
                 while True:
                     with suppress(hiredis.ReplyError):  # MOVED, until the node has taken the slot
                         if await self._recovery.certified(connection, found, partition):
+                            await self._recovery.admit(connection, found, (partition,))
                             return True
                     await asyncio.sleep(_ADOPTION_POLL_S)
         return False

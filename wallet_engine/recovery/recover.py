@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +17,13 @@ from redis.exceptions import RedisError
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.engine.drain import GroupCommit, Taken
+from wallet_engine.journal.copies_wire import Standings, StateAsk, Target
+from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.reader import read
-from wallet_engine.journal.writer import JournalWriter
+from wallet_engine.recovery.ballot import Ballot
+from wallet_engine.recovery.catchup import catch_up
+from wallet_engine.recovery.fellows import Council, Fellows
 from wallet_engine.recovery.replay import Replayer
 from wallet_engine.recovery.snapshot_load import SnapshotLoader, newest_snapshot
 from wallet_engine.redis_store.connection import Connection, Word
@@ -64,6 +67,7 @@ class Certified:
     primary: NodeView
     map: PartitionMap
     partitions: Mapping[int, PartitionKeys]
+    council: Council
 
     def slots(self, partition: int) -> range:
         return slot_range(partition, len(self.map.partitions))
@@ -72,19 +76,24 @@ class Certified:
 class ShardRecovery:
     """One pass over one shard. Use `run`, then drain the partitions it returns."""
 
-    def __init__(self, shard: str, directory: Directory, writer: JournalWriter, commit: GroupCommit) -> None:
+    def __init__(
+        self, shard: str, directory: Directory, copy: JournalCopy, commit: GroupCommit, fellows: Fellows
+    ) -> None:
         self._shard = shard
         self._directory = directory
-        self._writer = writer
+        self._copy = copy
+        self._writer = copy.writer
         self._commit = commit
+        self._fellows = fellows
 
     def __repr__(self) -> str:
         return f"<ShardRecovery {self._shard}>"
 
-    async def run(self, suspects: Set[int] = frozenset()) -> Certified:
+    async def run(self, suspects: Set[int] = frozenset(), behind: Set[int] = frozenset()) -> Certified:
         """The certified primary and the partitions it serves, `live` or frozen for a move.
 
-        `suspects` are recovered whatever they look like.
+        `suspects` are recovered whatever they look like, unless this copy is the one that is not up to date;
+        for those `behind`, the stream has not what this copy needs next.
         Raises OSError when no primary answers, `ConfigError` when a node is unfit, `Corruption` when the journal
         cannot be reproduced.
         """
@@ -95,11 +104,14 @@ class ShardRecovery:
         await asyncio.to_thread(check_settings, primary.address)
         async with _connected(primary.address) as connection:
             found = await self._look(primary)
+            suspected = {p: found.map.epoch_of(p) for p in suspects if self._in_era(found, p)}
+            behind |= suspects - suspected.keys()
             if (
-                not suspects
+                not suspected
                 and await self._loaded(connection)
                 and not await self._uncertified(connection, found)
             ):
+                await self.admit(connection, found, found.partitions, behind)
                 return found
             async with self._locked():
                 if await asyncio.to_thread(self._finish_switches, found):
@@ -113,13 +125,16 @@ class ShardRecovery:
                     )
                 todo = set(found.partitions)
                 if await self._loaded(connection):
-                    todo &= {*await self._uncertified(connection, found), *suspects}
+                    # Another copy may have recovered them while this one waited.
+                    suspected = {p: e for p, e in suspected.items() if found.map.epoch_of(p) == e}
+                    todo &= {*await self._uncertified(connection, found), *suspected}
                 if todo:
                     chosen = {p: found.partitions[p] for p in sorted(todo)}
                     await self._recover(connection, primary, chosen)
                     found = await self._look(primary)
                 elif not found.partitions:
                     await self._load_scripts(connection)
+            await self.admit(connection, found, found.partitions, behind)
         return found
 
     async def _look(self, primary: NodeView) -> Certified:
@@ -130,7 +145,77 @@ class ShardRecovery:
             partition: PartitionKeys(tag_of(partition, config.partitions))
             for partition in partition_map.partitions_of(self._shard)
         }
-        return Certified(primary, partition_map, keys)
+        # Read after the epochs: a copy that was replaced must not count in an epoch after that.
+        return Certified(primary, partition_map, keys, await self._fellows.council())
+
+    def _in_era(self, found: Certified, partition: int) -> bool:
+        """Whether this copy's chain is known to be that of the epoch in force, as far as it goes."""
+        return found.council.sole or self._writer.view(partition) >= found.map.epoch_of(partition)
+
+    async def admit(
+        self,
+        connection: Connection,
+        found: Certified,
+        partitions: Iterable[int],
+        behind: Set[int] = frozenset(),
+    ) -> None:
+        """Give receipts for certified partitions from now on, where this copy follows their chains.
+
+        What another copy has to supply first is fetched. Raises OSError when none can.
+        """
+        follow, follows, fresh = [], [], []
+        for partition in sorted(partitions):
+            keys = PartitionKeys(tag_of(partition, len(found.map.partitions)))
+            if self._in_era(found, partition) and partition not in behind:
+                follows.append(partition)
+                continue
+            meta, position = await _meta(connection, keys), self._writer.position(partition)
+            equal = meta.seq == position.seq and (not meta.seq or meta.nonce == position.nonce)
+            if equal and meta.epoch == found.map.epoch_of(partition):
+                fresh.append(partition)
+            elif partition in behind or meta.seq <= position.seq:
+                follow.append(partition)
+            # else the stream may still have all that is missing: the drain will see
+        if follow:
+            await self._follow(found, follow)
+        marked = []
+        for partition in (*follows, *fresh, *follow):
+            epoch = found.map.epoch_of(partition)
+            if not self._copy.superseded(partition, epoch):
+                if self._writer.view(partition) < epoch:
+                    self._writer.mark_base(partition, epoch)
+                marked.append((partition, epoch))
+        self._commit.sync()
+        self._commit.confirm(marked)
+
+    async def _follow(self, found: Certified, partitions: list[int]) -> None:
+        """Take over from whichever copy is furthest in the epochs in force."""
+        if found.council.sole:
+            seq = self._writer.position(partitions[0]).seq + 1
+            raise Corruption(
+                f"partition {partitions[0]}: entry {seq} and later ones were on disk once and are not in "
+                f"{self._writer.directory}: this is not the whole journal, and Redis is left as it is"
+            )
+        peers = await self._fellows.reach(found.council.members.copies)
+        try:
+            best: dict[int, tuple[int, int, Target]] = {}
+            for number, peer in enumerate(peers):
+                for standing in (await peer.ask(StateAsk(partitions), Standings)).standings:
+                    epoch = found.map.epoch_of(standing.partition)
+                    known = best.get(standing.partition)
+                    if standing.view >= epoch and (known is None or standing.seq > known[0]):
+                        target = Target(standing.partition, epoch, standing.seq, standing.nonce)
+                        best[standing.partition] = standing.seq, number, target
+            missing = [partition for partition in partitions if partition not in best]
+            if missing:
+                raise OSError(f"partition {missing[0]}: no journal copy that answers has what this one needs")
+            for number, peer in enumerate(peers):
+                targets = [target for _, source, target in best.values() if source == number]
+                if targets:
+                    await catch_up(self._copy, self._commit, peer, targets)
+        finally:
+            for peer in peers:
+                peer.close()
 
     def _finish_switches(self, found: Certified) -> bool:
         """Take the slots of partitions that have moved here by the map, when their move ended between map and slots.
@@ -180,12 +265,29 @@ class ShardRecovery:
             meta.state in ("live", "moving")
             and meta.owner == found.primary.node_id
             and meta.epoch == found.map.epoch_of(partition)
-            and meta.seq >= position.seq
-            and (meta.seq != position.seq or meta.nonce == position.nonce)
+            and (
+                meta.seq > position.seq
+                or (meta.seq == position.seq and meta.nonce == position.nonce)
+                or not self._in_era(found, partition)  # then it is this copy that must follow
+            )
         )
 
     async def _recover(
         self, connection: Connection, primary: NodeView, partitions: Mapping[int, PartitionKeys]
+    ) -> None:
+        ballot = Ballot(self._directory, self._copy, self._commit, self._fellows, partitions)
+        try:
+            await ballot.begin()
+            await self._recover_by(ballot, connection, primary, partitions)
+        finally:
+            ballot.close()
+
+    async def _recover_by(
+        self,
+        ballot: Ballot,
+        connection: Connection,
+        primary: NodeView,
+        partitions: Mapping[int, PartitionKeys],
     ) -> None:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
@@ -193,11 +295,13 @@ class ShardRecovery:
         for keys in partitions.values():
             if (await _meta(connection, keys)).state is not None:
                 await connection.call("HSET", keys.meta, "state", "recovering")
+        await ballot.promised(self._shard)
         replayers: dict[int, Replayer] = {}
         after: dict[int, int] = {}
         await connection.call("SCRIPT", "LOAD", load_script("apply", replay=True).text)
         for partition, keys in partitions.items():
             meta = await self._prepare(connection, partition, keys)
+            await connection.call("HSET", keys.meta, "epoch", ballot.epochs[partition])
             if meta.seq != self._writer.position(partition).seq:
                 replayers[partition] = Replayer(connection, partition, keys, meta.currencies)
                 after[partition] = meta.seq
@@ -205,7 +309,8 @@ class ShardRecovery:
         for partition, keys in partitions.items():
             await self._restore_open_entries(connection, partition, keys)
             await self._compare(connection, partition, keys)
-        await self._certify(connection, primary, partitions)
+        await ballot.spread()
+        await self._certify(connection, primary, partitions, ballot.epochs)
         operations = sum(replayer.operations for replayer in replayers.values())
         log.info(
             "recovered",
@@ -258,7 +363,7 @@ class ShardRecovery:
                 return
             self._check_no_gap(partition, int(found[0][0].partition(b"-")[0]) - 1)
             entries: list[Taken] = [(partition, fields[1]) for _, fields in found]
-            await self._commit.write(entries)
+            self._commit.install(entries)
 
     def _check_no_gap(self, partition: int, seq: int) -> None:
         """Entries leave a stream only when they are on disk: if they are not on this one, this is not the journal."""
@@ -317,14 +422,18 @@ class ShardRecovery:
             )
 
     async def _certify(
-        self, connection: Connection, primary: NodeView, partitions: Mapping[int, PartitionKeys]
+        self,
+        connection: Connection,
+        primary: NodeView,
+        partitions: Mapping[int, PartitionKeys],
+        epochs: Mapping[int, int],
     ) -> None:
-        raised = await asyncio.to_thread(
-            partial(self._directory.raise_epochs, list(partitions), on_shard=self._shard)
-        )
+        now = await asyncio.to_thread(self._directory.partition_map)
         for partition, keys in partitions.items():
+            if now.shard_of(partition) != self._shard or now.epoch_of(partition) != epochs[partition]:
+                raise OSError(f"partition {partition}: its epoch {epochs[partition]} is over already")
             position = self._writer.position(partition)
-            words = (position.seq, position.nonce or ZERO_NONCE, raised.epoch_of(partition), primary.node_id)
+            words = (position.seq, position.nonce or ZERO_NONCE, epochs[partition], primary.node_id)
             if not await connection.call("EVAL", _CERTIFY, 1, keys.meta, *words):
                 raise OSError(f"partition {partition} has changed while it was recovered")
         await self._load_scripts(connection)

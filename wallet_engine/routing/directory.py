@@ -6,7 +6,7 @@
     /wallet/moves/<partition> a move in progress (`routing/moves.py`)
     /wallet/services/<id>     ServiceInfo, ephemeral
     /wallet/journals/<id>     JournalInfo, ephemeral
-    /wallet/copies/<id>       a journal copy that has entries on its disk; stays when the process ends
+    /wallet/copies/members    Members: the journal copies that count, alive or not
     /wallet/locks/<name>      held locks
     /wallet/access            readable by those whose credentials are good (`routing/access.py`)
     /wallet/audit/<number>    who changed what, when and from where (written by `wallet-admin`)
@@ -31,6 +31,8 @@ from wallet_engine.routing.file_tree import FileTree
 from wallet_engine.routing.model import (
     ClusterConfig,
     JournalInfo,
+    Members,
+    MembersText,
     PartitionMap,
     ServiceInfo,
     Shard,
@@ -68,7 +70,7 @@ MAP: Final = f"{ROOT}/map"
 SHARDS: Final = f"{ROOT}/shards"
 SERVICES: Final = f"{ROOT}/services"
 JOURNALS: Final = f"{ROOT}/journals"
-COPIES: Final = f"{ROOT}/copies"
+MEMBERS: Final = f"{ROOT}/copies/members"
 LOCKS: Final = f"{ROOT}/locks"
 AUDIT: Final = f"{ROOT}/audit"
 
@@ -217,14 +219,29 @@ class Directory:
         """The live journal processes by id."""
         return self._members(JOURNALS, JournalInfo)
 
-    def copies_in_use(self) -> set[str]:
-        """The ids of journal copies that have ever made an entry durable."""
-        return set(self.tree.children(COPIES))
+    def members(self) -> Members:
+        """The journal copies that count; none before the first has registered."""
+        node = self.tree.get(MEMBERS)
+        if node is None:
+            return Members(-1, ())
+        text = decode(node.data, MembersText, MEMBERS)
+        return Members(node.version, text.copies, text.replaced)
 
-    def note_copy_in_use(self, journal_id: str) -> None:
-        """Remember that this copy holds entries: from now on an empty folder under its id is a lost disk."""
-        with suppress(NodeExists):
-            self.tree.create(f"{COPIES}/{check_name(journal_id, 'journal id')}", b"")
+    def replace_members(self, old: Members, copies: Iterable[str], replaced: str | None = None) -> Members:
+        """Put these in place of `old`, and `replaced` among those that never count again.
+
+        Raises `VersionConflict` when `old` is outdated.
+        """
+        named = tuple(sorted({check_name(name, "journal id") for name in copies}))
+        gone = old.replaced if replaced is None else (*old.replaced, replaced)
+        data = encode(MembersText(named, gone))
+        if old.version >= 0:
+            return Members(self.tree.set(MEMBERS, data, old.version), named, gone)
+        try:
+            self.tree.create(MEMBERS, data)
+        except NodeExists:
+            raise VersionConflict(f"{MEMBERS} was created by another") from None
+        return Members(0, named, gone)
 
     def services(self) -> dict[str, ServiceInfo]:
         """The live API processes by id."""

@@ -94,6 +94,24 @@ class JournalInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Members:
+    """The journal copies that count, as of one version of the node; version -1 when there is none yet."""
+
+    version: int
+    copies: tuple[str, ...]
+    #: Those whose place another took: they hold what nobody knows to be true any more.
+    replaced: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MembersText:
+    """`Members` as stored."""
+
+    copies: tuple[str, ...]
+    replaced: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceInfo:
     """A live API process; `address` is `host:port` of its HTTP server."""
 
@@ -188,7 +206,7 @@ def spread(partitions: int, shard_names: Sequence[str]) -> PartitionMap:
     return PartitionMap(0, tuple(entries))
 
 
-def encode(value: ClusterConfig | Shard | JournalInfo | ServiceInfo) -> bytes:
+def encode(value: ClusterConfig | Shard | JournalInfo | ServiceInfo | MembersText) -> bytes:
     """JSON of one value."""
     return msgspec.json.encode(value)
 

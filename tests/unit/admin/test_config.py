@@ -124,8 +124,7 @@ def test_the_quorum_is_raised_only_when_every_copy_has_everything(
     directory: Directory, monkeypatch: pytest.MonkeyPatch, state: Survey, said: str
 ) -> None:
     """G5: a recovery under the new quorum fences fewer copies than an answer under the old one may need."""
-    directory.note_copy_in_use("j1")
-    directory.note_copy_in_use("j2")
+    directory.replace_members(directory.members(), ("j1", "j2"))
     monkeypatch.setattr(settings, "survey", lambda _: state)
     old, new = directory.config(), ClusterConfig(2, journal_quorum=2)
     if said:

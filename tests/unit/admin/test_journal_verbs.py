@@ -141,7 +141,7 @@ def test_info_says_how_large_and_since_when(made: MadeJournal, tmp_path: Path) -
 
 def test_info_names_a_copy_that_holds_entries_and_does_not_run(tmp_path: Path) -> None:
     directory = make_map(tmp_path / "map.json", 2)
-    directory.note_copy_in_use("j7")
+    directory.replace_members(directory.members(), ("j7",))
     directory.close()
     assert answer("journal", "info", *flags(tmp_path))["not_running"] == ["j7"]
 

@@ -1,0 +1,106 @@
+"""The messages between two journal copies: on the port of the receipts, framed alike (`receipts_wire`).
+
+A copy that connects says `peer` and is sent no receipts from then on; it asks, and each question is answered in
+its turn. A question that cannot be answered ends the connection.
+
+    ["peer", journal_id]                               first: who asks
+    ["state", [partition, …]]                          -> ["standing", …]; no partitions: all
+    ["promise", [[partition, epoch], …]]               -> ["standing", …]: from now on, durably, entries of older
+                                                       epochs are refused. `promised` above the epoch asked for: no
+    ["held", [[partition, seq, nonce], …]]             -> ["yes_no", [bool, …]]: is this nonce durable at this seq
+    ["entries", [[partition, after_seq, last_seq], …]] -> ["entry_texts", …], some of them; the rest by ["more"]
+    ["follow", journal_id, address, [[partition, epoch, seq, nonce], …]]
+                                                       -> ["followed", why_not]: fetch there what the chain up to
+                                                       this seq lacks here, and mark it as what the epoch begins with
+"""
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from wallet_engine.journal.receipts_wire import Ask, FromService
+
+#: Payload bytes of one `entry_texts`; one entry more may pass it.
+ENTRIES_BYTES_MAX: Final = 1024 * 1024
+
+
+class Standing(NamedTuple):
+    """Where a copy stands with one partition: its last durable entry, what it promised, what it has adopted.
+
+    `view` is the newest epoch of which the chain holds at least what it began with. Of two copies the one with
+    the higher (view, seq) has everything of the other that anybody was answered for.
+    """
+
+    partition: int
+    seq: int
+    nonce: str
+    view: int
+    promised: int
+
+
+class Target(NamedTuple):
+    """What a copy is to hold of a partition before the epoch begins."""
+
+    partition: int
+    epoch: int
+    seq: int
+    nonce: str
+
+
+class PeerHello(msgspec.Struct, tag="peer", array_like=True):
+    journal_id: str
+
+
+class StateAsk(msgspec.Struct, tag="state", array_like=True):
+    partitions: list[int]
+
+
+class Promise(msgspec.Struct, tag="promise", array_like=True):
+    ballots: list[tuple[int, int]]
+
+
+class HeldAsk(msgspec.Struct, tag="held", array_like=True):
+    asks: list[Ask]
+
+
+class EntriesAsk(msgspec.Struct, tag="entries", array_like=True):
+    wants: list[tuple[int, int, int]]
+
+
+class More(msgspec.Struct, tag="more", array_like=True):
+    pass
+
+
+class Follow(msgspec.Struct, tag="follow", array_like=True):
+    journal_id: str
+    address: str
+    targets: list[Target]
+
+
+class Standings(msgspec.Struct, tag="standing", array_like=True):
+    standings: list[Standing]
+
+
+class YesNo(msgspec.Struct, tag="yes_no", array_like=True):
+    answers: list[bool]
+
+
+class EntryTexts(msgspec.Struct, tag="entry_texts", array_like=True):
+    #: (partition, text), each partition in the order of its seqs; `done`: there is no more.
+    entries: list[tuple[int, bytes]]
+    done: bool
+
+
+class Followed(msgspec.Struct, tag="followed", array_like=True):
+    #: Empty when it was done.
+    why_not: str
+
+
+Question = StateAsk | Promise | HeldAsk | EntriesAsk | More | Follow
+Answer = Standings | YesNo | EntryTexts | Followed
+
+#: What a copy is sent, by services and by other copies.
+ToCopy = FromService | PeerHello | Question
+
+decode_at_copy = msgspec.msgpack.Decoder[ToCopy](ToCopy).decode
+decode_answer = msgspec.msgpack.Decoder[Answer](Answer).decode

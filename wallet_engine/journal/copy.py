@@ -1,0 +1,103 @@
+"""One journal copy as the others see it: what it has promised, and which of its entries it may receipt.
+
+An entry that is on this disk is receipted only while the copy stands in the epoch that is in force: from a promise
+until that epoch (or a newer one) is confirmed, nothing of the partition is. Otherwise a receipt given in one epoch
+and one given for the same entry while another is being prepared could add up to a quorum that no later recovery
+is bound to see.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from wallet_engine.domain.entry import EntryHeader
+from wallet_engine.journal.chains import Position
+from wallet_engine.journal.copies_wire import Standing
+from wallet_engine.journal.writer import JournalWriter
+
+#: (partition, nonce, seq)
+Receipt = tuple[int, str, int]
+
+
+class JournalCopy:
+    """The writer of a directory, and the epoch in which each partition of it is receipted."""
+
+    def __init__(self, writer: JournalWriter) -> None:
+        self.writer = writer
+        #: partition -> epoch whose chain this copy is known to follow.
+        self.confirmed: dict[int, int] = {}
+        self._withheld: defaultdict[int, list[Receipt]] = defaultdict(list)
+
+    def __repr__(self) -> str:
+        withheld = sum(map(len, self._withheld.values()))
+        return f"<JournalCopy {self.journal_id} confirmed={len(self.confirmed)} withheld={withheld}>"
+
+    @property
+    def journal_id(self) -> str:
+        return self.writer.journal_id
+
+    @property
+    def directory(self) -> Path:
+        return self.writer.directory
+
+    def positions(self) -> dict[int, Position]:
+        """partition -> last durable entry, of those that are receipted now."""
+        return {p: at for p, at in self.writer.positions().items() if p in self.confirmed}
+
+    def holds(self, partition: int, seq: int, nonce: str) -> bool:
+        """Whether exactly this nonce is durable at this seq, and receipted."""
+        return partition in self.confirmed and self.writer.holds(partition, seq, nonce)
+
+    def standings(self, partitions: Iterable[int]) -> list[Standing]:
+        """Where this copy stands; all partitions it knows of when none are named."""
+        return [self._standing(partition) for partition in partitions or self.writer.partitions()]
+
+    def _standing(self, partition: int) -> Standing:
+        writer = self.writer
+        at = writer.position(partition)
+        return Standing(partition, at.seq, at.nonce, writer.view(partition), writer.epoch_min(partition))
+
+    def promise(self, ballots: Sequence[tuple[int, int]]) -> list[Standing]:
+        """Refuse older epochs of these partitions from now on, durably; where the copy stands with them.
+
+        A partition of which as much or more was promised already keeps its promise: `promised` then says so.
+        """
+        taken = [
+            (partition, epoch) for partition, epoch in ballots if self.writer.epoch_min(partition) < epoch
+        ]
+        for partition, epoch in taken:
+            self.writer.fence(partition, epoch)
+            self.confirmed.pop(partition, None)
+        self.writer.sync()
+        mine = dict(taken)
+        return [
+            standing if partition in mine else standing._replace(promised=max(standing.promised, epoch + 1))
+            for (partition, epoch), standing in zip(
+                ballots, self.standings([p for p, _ in ballots]), strict=True
+            )
+        ]
+
+    def superseded(self, partition: int, epoch: int) -> bool:
+        """Whether a newer epoch than this was promised."""
+        return self.writer.epoch_min(partition) > epoch
+
+    def receiptable(self, partition: int, header: EntryHeader) -> bool:
+        """Whether an entry just made durable may be receipted now; if not, it is when its epoch is confirmed."""
+        if self.confirmed.get(partition, -1) >= header.epoch:
+            return True
+        self._withheld[partition].append((partition, header.nonce, header.seq))
+        return False
+
+    def withhold(self, partition: int, header: EntryHeader) -> None:
+        """An entry was taken over from elsewhere: it is receipted with the next epoch that is confirmed."""
+        self._withheld[partition].append((partition, header.nonce, header.seq))
+
+    def confirm(self, epochs: Iterable[tuple[int, int]]) -> list[Receipt]:
+        """These epochs are in force, and the chains here follow them. Returns what may be receipted now."""
+        receipts: list[Receipt] = []
+        for partition, epoch in epochs:
+            if self.confirmed.get(partition) == epoch or self.superseded(partition, epoch):
+                continue
+            self.confirmed[partition] = epoch
+            receipts += self._withheld.pop(partition, [])
+        return [receipt for receipt in receipts if self.writer.holds(receipt[0], receipt[2], receipt[1])]

@@ -1,0 +1,125 @@
+"""Ask another journal copy: one connection, one question at a time (`copies_wire`)."""
+
+import asyncio
+from typing import Final, TypeVar, cast
+
+import msgspec
+
+from wallet_engine.journal.copies_wire import Answer, PeerHello, Question, decode_answer
+from wallet_engine.journal.receipts_wire import (
+    CopyHello,
+    FromJournal,
+    MessageBuffer,
+    MessageTooLong,
+    decode_from_journal,
+    encode,
+    notice_dead_peers,
+)
+
+#: Time for the connection and the copy's first message.
+CONNECT_S_MAX: Final = 2.0
+#: Time for an answer that costs the copy no more than a sync.
+ANSWER_S_MAX: Final = 5.0
+
+A = TypeVar("A", bound=msgspec.Struct)
+
+
+class Peer:
+    """A connection to another copy; any failure is an `OSError` or a `TimeoutError`, and ends it."""
+
+    def __init__(self, journal_id: str, asker: str) -> None:
+        self.journal_id = journal_id
+        self._connection = _PeerConnection(asker)
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.journal_id}>"
+
+    @classmethod
+    async def connect(cls, journal_id: str, address: str, asker: str) -> "Peer":
+        """Connect to the copy of this id; `asker` is the own one."""
+        peer = cls(journal_id, asker)
+        connection = peer._connection
+        host, _, port = address.rpartition(":")
+        try:
+            async with asyncio.timeout(CONNECT_S_MAX):
+                loop = asyncio.get_running_loop()
+                await loop.create_connection(lambda: connection, host.strip("[]"), int(port))
+                found = await connection.hello
+        except BaseException:
+            peer.close()
+            raise
+        if found != journal_id:
+            peer.close()
+            raise OSError(f"{address} is journal {found}, not {journal_id}")
+        return peer
+
+    async def ask(self, question: Question, kind: type[A], timeout_s: float = ANSWER_S_MAX) -> A:
+        """The answer, which must be a `kind`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await self._connection.ask(question)
+        except BaseException:
+            self.close()  # a late answer must not be taken for that of the next question
+            raise
+        if not isinstance(answer, kind):
+            self.close()
+            raise OSError(f"journal {self.journal_id} answered {type(question).__name__} with {answer!r}")
+        return answer
+
+    def close(self) -> None:
+        self._connection.abort()
+
+
+class _PeerConnection(asyncio.Protocol):
+    def __init__(self, asker: str) -> None:
+        loop = asyncio.get_running_loop()
+        self.hello: asyncio.Future[str] = loop.create_future()
+        self._asker = asker
+        self._answer: asyncio.Future[Answer] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._messages = MessageBuffer()
+
+    async def ask(self, question: Question) -> Answer:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise OSError("the journal copy has closed the connection")
+        self._answer = asyncio.get_running_loop().create_future()
+        transport.write(encode(question))
+        return await self._answer
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
+        self._transport = transport
+        notice_dead_peers(transport.get_extra_info("socket"))
+        transport.write(encode(PeerHello(self._asker)))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for waiter in (self.hello, self._answer):
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(OSError("the journal copy is gone"))
+                waiter.exception()  # nobody may be waiting
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for body in self._messages.feed(data):
+                self._take(body)
+        except (MessageTooLong, msgspec.MsgspecError):
+            self.abort()
+
+    def _take(self, body: memoryview) -> None:
+        if not self.hello.done():
+            message: FromJournal = decode_from_journal(body)
+            if isinstance(message, CopyHello):
+                self.hello.set_result(message.journal_id)
+            return
+        try:
+            answer = decode_answer(body)
+        except msgspec.ValidationError:
+            decode_from_journal(body)  # a receipt that was on its way before the hello arrived there
+            return
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(answer)

@@ -1,0 +1,150 @@
+"""Take the orphaned end of one partition's chain out of a journal.
+
+An entry is orphaned when a recovery chose a chain without it: this copy alone had it, and was not there to say
+so. Nobody was answered for it, and what the partition did instead stands in its place on the other copies.
+
+Entries of all partitions share the segments and one running hash, so every segment from the first orphan on is
+written anew, under the same number, without the orphans:
+
+    orphaned-p3-105-107   the entries taken out, as text; evidence for a person, nothing reads it
+    00000002.wal.redo     the segments written anew
+    redo                  their numbers; once it is there the exchange is decided, and finished at any time
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.journal.format import (
+    KIND_BASE,
+    KIND_ENTRY,
+    KIND_SEAL,
+    SEGMENT_HEADER_BYTES,
+    epoch_payload,
+    frame,
+    hash_after,
+    seal_payload,
+    segment_header,
+)
+from wallet_engine.journal.index import index_path
+from wallet_engine.journal.reader import read
+from wallet_engine.journal.scan import Scan
+from wallet_engine.journal.segments import (
+    fsync_directory,
+    read_segment_header,
+    segment_numbers,
+    segment_path,
+)
+
+REDO_NAME: Final = "redo"
+
+
+def set_aside(directory: Path, journal_id: str, partition: int, after_seq: int) -> Path | None:
+    """Rewrite a journal that nobody writes without the partition's entries behind `after_seq`.
+
+    Returns the file with what was taken out, None when there was nothing. Raises `OSError`, and `Damaged`.
+    """
+    orphans = list(read(directory, partitions={partition}, after={partition: after_seq}))
+    if not orphans:
+        return None
+    first, last = (parse_header(record.payload)[0].seq for record in (orphans[0], orphans[-1]))
+    kept = _unused(directory / f"orphaned-p{partition}-{first}-{last}")
+    _write(kept, b"".join(record.payload for record in orphans))
+    numbers = [number for number in segment_numbers(directory) if number >= orphans[0].segment]
+    running_hash = read_segment_header(directory, numbers[0]).start_hash
+    for number in numbers:
+        beyond = number > numbers[0]
+        running_hash = _write_anew(
+            directory, number, running_hash, journal_id, partition, after_seq, beyond=beyond
+        )
+    fsync_directory(directory)
+    decided = directory / (REDO_NAME + ".tmp")
+    _write(decided, "".join(f"{number}\n" for number in numbers).encode())
+    os.rename(decided, directory / REDO_NAME)
+    fsync_directory(directory)
+    finish_rewrite(directory)
+    return kept
+
+
+def finish_rewrite(directory: Path) -> None:
+    """Make the exchange that was decided; what was not decided is dropped. Harmless to repeat."""
+    decision = directory / REDO_NAME
+    if decision.exists():
+        for word in decision.read_text().split():
+            path = segment_path(directory, int(word))
+            redone = _redone(path)
+            if redone.exists():
+                index_path(path).unlink(missing_ok=True)
+                os.rename(redone, path)
+        fsync_directory(directory)
+        decision.unlink()
+        fsync_directory(directory)
+    for undecided in directory.glob("*.redo"):
+        undecided.unlink()
+
+
+def _write_anew(
+    directory: Path,
+    number: int,
+    running_hash: bytes,
+    journal_id: str,
+    partition: int,
+    after_seq: int,
+    *,
+    beyond: bool,
+) -> bytes:
+    """Write the `.redo` of one segment, from the running hash before it; the one behind it.
+
+    `beyond`: the first orphan was in a segment before.
+    """
+    path = segment_path(directory, number)
+    scan = Scan(path, SEGMENT_HEADER_BYTES, read_segment_header(directory, number).start_hash)
+    frames, offset = 0, SEGMENT_HEADER_BYTES
+    with open(_redone(path), "wb") as file:
+        file.write(segment_header(number, running_hash, journal_id))
+
+        def add(of: int, kind: int, payload: bytes) -> None:
+            nonlocal running_hash, frames, offset
+            start, body = frame(of, kind, running_hash, payload)
+            file.write(start + body)
+            running_hash = hash_after(body)
+            frames += 1
+            offset += len(start) + len(body)
+
+        for _, of, kind, payload in scan:
+            if of == partition and kind == KIND_ENTRY and not beyond:
+                header = parse_header(payload)[0]
+                beyond = header.seq > after_seq
+                if beyond:  # what it was to follow is at least what its epoch began with
+                    add(partition, KIND_BASE, epoch_payload(header.epoch))
+            # A base mark behind an orphan speaks of a chain that holds the orphan.
+            if not (of == partition and beyond and kind in (KIND_ENTRY, KIND_BASE)):
+                add(of, kind, payload)
+        if scan.sealed:
+            add(0, KIND_SEAL, seal_payload(frames, offset))
+        elif scan.problem is not None:
+            raise scan.damaged()
+        file.flush()
+        os.fsync(file.fileno())
+    return running_hash
+
+
+def _redone(path: Path) -> Path:
+    return path.with_suffix(".wal.redo")
+
+
+def _unused(path: Path) -> Path:
+    for attempt in range(1, 1000):
+        candidate = path if attempt == 1 else path.with_name(f"{path.name}-{attempt}")
+        if not candidate.exists():
+            return candidate
+    raise Corruption(f"{path} and its like exist a thousand times")
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,168 @@
+"""Agree with the other copies on the chain with which a new epoch of some partitions begins.
+
+    1  the epoch is raised in the directory: it is this recovery's own, nobody else ever uses it
+    2  n - quorum + 1 copies, or more, promise on disk to refuse older epochs: no quorum can receipt in those any more
+    3  the best chain among them - highest view, then longest - holds every entry that was ever answered
+    4  this copy makes that chain its own, and completes it with what only Redis still has
+    5  a quorum of copies holds it whole and says so on disk (a base mark): whatever recovery comes next sees it
+
+Copies without promise or mark are harmless: the first entry of the new epoch does not continue their chain if
+they have something else, and then they follow (`keeper`).
+
+It is Paxos with the epoch as ballot, promises as fences and chains as values; step 5 is why a chain that was once
+served from is never passed over for a longer, older one (the trap of figure 8 of the Raft paper).
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Final
+
+from wallet_engine.engine.drain import GroupCommit
+from wallet_engine.journal.copies_wire import Follow, Followed, Promise, Standing, Standings, Target
+from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.peers import Peer
+from wallet_engine.recovery.catchup import Superseded, catch_up
+from wallet_engine.recovery.fellows import Council, Fellows
+from wallet_engine.routing.directory import Directory
+from wallet_engine.telemetry.logging import get_logger
+
+#: Time for another copy to fetch what it lacks of the chain.
+FOLLOW_S_MAX: Final = 120.0
+
+log = get_logger(__name__)
+
+
+class Ballot:
+    """One attempt, for some partitions of one shard. `begin`, `promised`, `spread`, in this order; then `close`."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        copy: JournalCopy,
+        commit: GroupCommit,
+        fellows: Fellows,
+        partitions: Iterable[int],
+    ) -> None:
+        self._directory = directory
+        self._copy = copy
+        self._commit = commit
+        self._fellows = fellows
+        self.partitions = sorted(partitions)
+        self.epochs: dict[int, int] = {}
+        self._council: Council | None = None
+        self._peers: list[Peer] = []
+
+    def __repr__(self) -> str:
+        return f"<Ballot partitions={len(self.partitions)} copies={1 + len(self._peers)}>"
+
+    async def begin(self) -> None:
+        """See that enough copies answer, before anything is touched. Raises OSError that names the missing ones."""
+        council = await self._fellows.council()
+        self._peers = await self._fellows.reach(council.members.copies)
+        self._require(council, "answer")
+
+    async def promised(self, on_shard: str | None = None) -> None:
+        """Steps 1 to 4, but for what Redis has. Raises OSError, and `VersionConflict` when the map forbids it."""
+        raised = await asyncio.to_thread(
+            partial(self._directory.raise_epochs, self.partitions, on_shard=on_shard)
+        )
+        self.epochs = {partition: raised.epoch_of(partition) for partition in self.partitions}
+        # Read after the epoch was taken: whoever joins later begins with a later epoch.
+        self._council = council = await self._fellows.council()
+        self._peers = [peer for peer in self._peers if peer.journal_id in council.members.copies]
+        ballots = [(partition, self.epochs[partition]) for partition in self.partitions]
+        own = self._copy.promise(ballots)
+        answers = await asyncio.gather(
+            *(peer.ask(Promise(ballots), Standings) for peer in self._peers), return_exceptions=True
+        )
+        promised: list[tuple[Peer | None, list[Standing]]] = [(None, own)]
+        for peer, answer in zip(self._peers, answers, strict=True):
+            if isinstance(answer, Standings):
+                promised.append((peer, answer.standings))
+        self._peers = [peer for peer, _ in promised if peer is not None]
+        self._require(council, "promised")
+        for _, standings in promised:
+            for standing in standings:
+                if standing.promised > self.epochs[standing.partition]:
+                    raise Superseded(f"partition {standing.partition}: a newer epoch was promised")
+        await self._take_best(promised)
+
+    async def _take_best(self, promised: Sequence[tuple[Peer | None, list[Standing]]]) -> None:
+        """Steps 3 and 4: from each peer what it has the best chain of; the own one is as good as an equal."""
+        best: dict[int, tuple[Peer | None, Standing]] = {}
+        for peer, standings in promised:
+            for standing in standings:
+                known = best.get(standing.partition)
+                if known is None or (standing.view, standing.seq) > (known[1].view, known[1].seq):
+                    best[standing.partition] = peer, standing
+        for source in self._peers:
+            targets = [
+                Target(partition, self.epochs[partition], standing.seq, standing.nonce)
+                for partition, (peer, standing) in best.items()
+                if peer is source
+            ]
+            if targets:
+                await catch_up(self._copy, self._commit, source, targets)
+
+    async def spread(self) -> None:
+        """Step 5: returns when a quorum holds the chains as they are on this copy now. Raises OSError."""
+        assert self._council is not None
+        targets = []
+        for partition in self.partitions:
+            epoch = self.epochs[partition]
+            if self._copy.superseded(partition, epoch):
+                raise Superseded(f"partition {partition}: epoch {epoch} is over")
+            self._copy.writer.mark_base(partition, epoch)
+            at = self._copy.writer.position(partition)
+            targets.append(Target(partition, epoch, at.seq, at.nonce))
+        self._commit.sync()
+        await self._spread_to_peers(targets, self._council.quorum - 1)
+
+    async def _spread_to_peers(self, targets: list[Target], peers_min: int) -> None:
+        if not self._peers:
+            return
+        infos = await asyncio.to_thread(self._directory.journals)
+        own = self._copy.journal_id
+        if own not in infos:
+            raise OSError(f"journal {own} is not registered: the others cannot fetch from it")
+        follow = Follow(own, infos[own].address, targets)
+        waiting = {
+            asyncio.create_task(
+                peer.ask(follow, Followed, FOLLOW_S_MAX), name=f"follow {peer.journal_id}"
+            ): peer
+            for peer in self._peers
+        }
+        done: list[str] = []
+        failures: list[str] = []
+        try:
+            while len(done) < peers_min and waiting:
+                finished, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in finished:
+                    peer = waiting.pop(task)
+                    why_not = str(task.exception()) if task.exception() else task.result().why_not
+                    if why_not:
+                        failures.append(f"{peer.journal_id}: {why_not}")
+                    else:
+                        done.append(peer.journal_id)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        if len(done) < peers_min:
+            raise OSError(f"{1 + len(done)} of {1 + peers_min} journal copies follow ({'; '.join(failures)})")
+
+    def _require(self, council: Council, what: str) -> None:
+        present = {self._copy.journal_id, *(peer.journal_id for peer in self._peers)}
+        if len(present) < council.needed:
+            missing = (
+                ", ".join(name for name in council.members.copies if name not in present) or "others to join"
+            )
+            raise OSError(
+                f"{len(present)} of {council.needed} journal copies {what}, missing: {missing}; "
+                f"nothing is recovered without them"
+            )
+
+    def close(self) -> None:
+        for peer in self._peers:
+            peer.close()

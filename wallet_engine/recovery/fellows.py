@@ -1,0 +1,122 @@
+"""The other journal copies, from this one: who counts, how to reach them, and how far a quorum of them is."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from wallet_engine.domain.errors import ConfigError, WalletError
+from wallet_engine.journal.copies_wire import Standing, Standings, StateAsk
+from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.peers import Peer
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import Members
+
+#: How often the copies tell each other how far they are; a stream keeps what was written meanwhile.
+POLL_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Council:
+    """The members and the quorum, as of one look."""
+
+    members: Members
+    quorum: int
+
+    @property
+    def sole(self) -> bool:
+        return len(self.members.copies) == 1
+
+    @property
+    def needed(self) -> int:
+        """How many copies a recovery needs: enough to see every receipted entry, and to hold what it begins with."""
+        return max(len(self.members.copies) - self.quorum + 1, self.quorum)
+
+
+class Fellows:
+    """Reaches the other copies of one cluster for this one."""
+
+    def __init__(self, directory: Directory, copy: JournalCopy) -> None:
+        self._directory = directory
+        self._copy = copy
+        self._standings: dict[str, dict[int, Standing]] = {}
+        self._council: Council | None = None
+        self._peers: dict[str, Peer] = {}
+
+    def __repr__(self) -> str:
+        return f"<Fellows of {self._copy.journal_id} {sorted(self._standings)}>"
+
+    async def council(self) -> Council:
+        """Raises `ConfigError` when this copy is not, or not any more, one of those that count."""
+        members = await asyncio.to_thread(self._directory.members)
+        if self._copy.journal_id not in members.copies:
+            raise ConfigError(
+                f"journal copy {self._copy.journal_id} is not one of {', '.join(members.copies) or 'none'}: "
+                f"it was replaced; start it with an empty --directory and another --journal-id"
+            )
+        config = await asyncio.to_thread(self._directory.config)
+        return Council(members, config.journal_quorum)
+
+    async def reach(self, copies: Sequence[str]) -> list[Peer]:
+        """Connections to those of these copies, other than this one, that answer."""
+        infos = await asyncio.to_thread(self._directory.journals)
+        own = self._copy.journal_id
+        found = await asyncio.gather(
+            *(
+                Peer.connect(name, infos[name].address, own)
+                for name in copies
+                if name != own and name in infos
+            ),
+            return_exceptions=True,
+        )
+        return [peer for peer in found if isinstance(peer, Peer)]
+
+    # How far a quorum is ---------------------------------------------------------------------------------
+
+    def quorum_seq(self, partition: int) -> int:
+        """Up to which entry a quorum of the copies has the partition, as far as is known here; 0 if nothing is."""
+        council = self._council
+        if council is None:
+            return 0
+        own = self._copy.standings((partition,))[0]
+        seqs = [own.seq]
+        for name, standings in self._standings.items():
+            standing = standings.get(partition)
+            if standing is not None and standing.view == own.view and name in council.members.copies:
+                seqs.append(standing.seq)
+        seqs.sort(reverse=True)
+        return seqs[council.quorum - 1] if len(seqs) >= council.quorum else 0
+
+    async def run(self) -> None:
+        """Keep asking the others how far they are. Raises `ConfigError` when this copy does not count any more."""
+        while True:
+            try:
+                self._council = await self.council()
+            except ConfigError:
+                raise
+            except WalletError:  # the directory is away: the members are still the same
+                pass
+            if self._council is not None and not self._council.sole:
+                with suppress(WalletError, OSError, TimeoutError):
+                    await self._poll(self._council)
+            await asyncio.sleep(POLL_S)
+
+    async def _poll(self, council: Council) -> None:
+        missing = [name for name in council.members.copies if name not in self._peers]
+        with suppress(WalletError):
+            self._peers |= {peer.journal_id: peer for peer in await self.reach(missing)}
+        names = list(self._peers)
+        answers = await asyncio.gather(
+            *(self._peers[name].ask(StateAsk([]), Standings) for name in names), return_exceptions=True
+        )
+        for name, answer in zip(names, answers, strict=True):
+            if isinstance(answer, Standings):
+                self._standings[name] = {standing.partition: standing for standing in answer.standings}
+            else:
+                self._peers.pop(name).close()
+                self._standings.pop(name, None)
+
+    def close(self) -> None:
+        for peer in self._peers.values():
+            peer.close()

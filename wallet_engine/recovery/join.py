@@ -1,0 +1,169 @@
+"""How a journal copy becomes one of those that count: it catches up first, and is registered then.
+
+Who counts decides how many copies a recovery must hear. So between the old and the new answer nothing may be
+receipted: under the locks of all shards the old copies are fenced, the new one takes over the best chain of every
+partition and marks it, and only then the members are exchanged, in one compare-and-set. The partitions are served
+again after the recovery that follows, the first to count the new copy. That takes well under a second of their time;
+what there was before is fetched beforehand, without stopping anybody.
+
+Taking the place of a copy whose disk is lost needs it all the more: of the entries that it had receipted together with
+one other, that other is the only witness left, and must have been heard.
+"""
+
+import asyncio
+from contextlib import ExitStack
+from typing import Final
+
+from wallet_engine.domain.errors import ConfigError, WalletError
+from wallet_engine.engine.drain import GroupCommit
+from wallet_engine.journal.copies_wire import Promise, Standing, Standings, StateAsk, Target
+from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.peers import Peer
+from wallet_engine.recovery.catchup import catch_up
+from wallet_engine.recovery.fellows import Fellows
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import Members, PartitionMap
+from wallet_engine.telemetry.logging import get_logger
+
+RETRY_S: Final = 0.5
+
+log = get_logger(__name__)
+
+
+def check_may_join(directory: Directory, copy: JournalCopy, replaces: str | None) -> None:
+    """Raises `ConfigError` when this directory cannot become or be the copy of its id; nothing is touched."""
+    members = directory.members()
+    own = copy.journal_id
+    if own in members.copies:
+        if copy.writer.empty:
+            raise ConfigError(
+                f"journal copy {own} has had entries, but {copy.directory} holds none: give the --directory "
+                f"it was started with, or restore it; if its disk is lost and another copy lives, start a new "
+                f"copy with --journal-id NEW --replaces {own}; nothing was changed"
+            )
+    elif own in members.replaced:
+        raise ConfigError(
+            f"journal copy {own} was replaced: start it with an empty --directory and another --journal-id"
+        )
+    elif replaces is not None and replaces not in members.copies:
+        raise ConfigError(
+            f"--replaces {replaces}: the journal copies are {', '.join(members.copies) or 'none'}"
+        )
+
+
+async def join(
+    directory: Directory, copy: JournalCopy, commit: GroupCommit, fellows: Fellows, replaces: str | None
+) -> None:
+    """Returns when this copy counts; waits for those that it needs. Raises `ConfigError`."""
+    while True:
+        try:
+            await asyncio.to_thread(check_may_join, directory, copy, replaces)
+            members = await asyncio.to_thread(directory.members)
+            if copy.journal_id in members.copies:
+                return
+            if replaces is not None and replaces in await asyncio.to_thread(directory.journals):
+                raise ConfigError(f"--replaces {replaces}: it is alive, stop it first")
+            partition_map = await asyncio.to_thread(directory.partition_map)
+            if not members.copies:
+                await _be_first(directory, copy, commit, members, partition_map)
+            else:
+                await _Joining(directory, copy, commit, fellows, replaces).run(members, partition_map)
+            log.info("joined", journal=copy.journal_id, copies=len(members.copies) + (replaces is None))
+            return
+        except ConfigError:
+            raise
+        except (WalletError, OSError, TimeoutError) as error:
+            log.warning("waits to join the journal copies", journal=copy.journal_id, reason=str(error))
+            await asyncio.sleep(RETRY_S)
+
+
+async def _be_first(
+    directory: Directory,
+    copy: JournalCopy,
+    commit: GroupCommit,
+    members: Members,
+    partition_map: PartitionMap,
+) -> None:
+    """There is no other: what is in this directory is what there is."""
+    for partition, entry in enumerate(partition_map.partitions):
+        copy.writer.mark_base(partition, entry.epoch)
+    commit.sync()
+    await asyncio.to_thread(directory.replace_members, members, (copy.journal_id,))
+
+
+class _Joining:
+    def __init__(
+        self,
+        directory: Directory,
+        copy: JournalCopy,
+        commit: GroupCommit,
+        fellows: Fellows,
+        replaces: str | None,
+    ) -> None:
+        self._directory = directory
+        self._copy = copy
+        self._commit = commit
+        self._fellows = fellows
+        self._replaces = replaces
+
+    async def run(self, members: Members, partition_map: PartitionMap) -> None:
+        """One attempt. Raises OSError, `WalletError`."""
+        quorum = (await asyncio.to_thread(self._directory.config)).journal_quorum
+        needed = max(1, len(members.copies) - quorum + 1)
+        peers = await self._fellows.reach(members.copies)
+        try:
+            if len(peers) < needed:
+                present = {peer.journal_id for peer in peers}
+                missing = ", ".join(name for name in members.copies if name not in present)
+                raise OSError(f"{len(peers)} of {needed} journal copies answer, missing: {missing}")
+            epochs = {p: entry.epoch for p, entry in enumerate(partition_map.partitions)}
+            states = [await peer.ask(StateAsk(list(epochs)), Standings) for peer in peers]
+            await self._take_best(peers, states, epochs)
+            with ExitStack() as locks:
+                for shard in sorted(await asyncio.to_thread(self._directory.shards)):
+                    await asyncio.to_thread(locks.enter_context, self._directory.lock(f"recovery-{shard}"))
+                await self._be_counted(members, peers, needed, list(epochs))
+        finally:
+            for peer in peers:
+                peer.close()
+
+    async def _be_counted(
+        self, members: Members, peers: list[Peer], needed: int, partitions: list[int]
+    ) -> None:
+        raised = await asyncio.to_thread(self._directory.raise_epochs, partitions)
+        epochs = {partition: raised.epoch_of(partition) for partition in partitions}
+        ballots = list(epochs.items())
+        promised, states = [], []
+        for peer in peers:
+            standings = await peer.ask(Promise(ballots), Standings)
+            if any(standing.promised > epochs[standing.partition] for standing in standings.standings):
+                raise OSError("a newer epoch was promised")
+            promised.append(peer)
+            states.append(standings)
+        if len(promised) < needed:
+            raise OSError(f"{len(promised)} of {needed} journal copies promised")
+        self._copy.promise(ballots)
+        await self._take_best(promised, states, epochs)
+        for partition, epoch in epochs.items():
+            self._copy.writer.mark_base(partition, epoch)
+        self._commit.sync()
+        kept = [name for name in members.copies if name != self._replaces]
+        await asyncio.to_thread(
+            self._directory.replace_members, members, (*kept, self._copy.journal_id), self._replaces
+        )
+
+    async def _take_best(self, peers: list[Peer], states: list[Standings], epochs: dict[int, int]) -> None:
+        best: dict[int, tuple[Peer, Standing]] = {}
+        for peer, state in zip(peers, states, strict=True):
+            for standing in state.standings:
+                known = best.get(standing.partition)
+                if known is None or (standing.view, standing.seq) > (known[1].view, known[1].seq):
+                    best[standing.partition] = peer, standing
+        for peer in peers:
+            targets = [
+                Target(partition, epochs[partition], standing.seq, standing.nonce)
+                for partition, (source, standing) in best.items()
+                if source is peer
+            ]
+            if targets:
+                await catch_up(self._copy, self._commit, peer, targets)

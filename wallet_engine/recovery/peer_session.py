@@ -1,0 +1,102 @@
+"""Answers another copy's questions (`journal.copies_wire`), in their order, on one connection."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final
+
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.engine.drain import GroupCommit
+from wallet_engine.journal.copies_wire import (
+    ENTRIES_BYTES_MAX,
+    Answer,
+    EntriesAsk,
+    EntryTexts,
+    Follow,
+    Followed,
+    HeldAsk,
+    More,
+    Promise,
+    Question,
+    Standings,
+    StateAsk,
+    YesNo,
+)
+from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.errors import Fork
+from wallet_engine.journal.peers import Peer
+from wallet_engine.journal.reader import Record, read
+from wallet_engine.recovery.catchup import Superseded, catch_up
+
+#: Entries read from the disk in one go.
+_READ_ENTRIES_MAX: Final = 2000
+
+
+class PeerSession:
+    """See the module. `on_promise(partitions)` is called after promises: what was in force is not any more."""
+
+    def __init__(
+        self, copy: JournalCopy, commit: GroupCommit, on_promise: Callable[[list[int]], None]
+    ) -> None:
+        self._copy = copy
+        self._commit = commit
+        self._on_promise = on_promise
+        self._records: Iterator[Record] = iter(())
+
+    async def answer(self, question: Question) -> Answer:
+        """Raises what ends the connection: `WalletError`, OSError."""
+        match question:
+            case StateAsk(partitions):
+                return Standings(self._copy.standings(partitions))
+            case Promise(ballots):
+                standings = self._copy.promise(ballots)
+                self._on_promise([partition for partition, _ in ballots])
+                return Standings(standings)
+            case HeldAsk(asks):
+                holds = self._copy.writer.holds
+                return YesNo([holds(partition, seq, nonce) for partition, seq, nonce in asks])
+            case EntriesAsk(wants):
+                self._records = read(
+                    self._copy.directory,
+                    after={partition: after for partition, after, _ in wants},
+                    end={
+                        partition: min(last, self._copy.writer.position(partition).seq)
+                        for partition, _, last in wants
+                    },
+                )
+                return await asyncio.to_thread(self._entries)
+            case More():
+                return await asyncio.to_thread(self._entries)
+            case Follow():
+                return Followed(await self._follow(question))
+
+    def _entries(self) -> EntryTexts:
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        for record in islice(self._records, _READ_ENTRIES_MAX):
+            found.append((record.partition, record.payload))
+            size += len(record.payload)
+            if size >= ENTRIES_BYTES_MAX:
+                return EntryTexts(found, False)
+        return EntryTexts(found, len(found) < _READ_ENTRIES_MAX)
+
+    async def _follow(self, question: Follow) -> str:
+        """Catch up and mark; why it could not be done, or nothing."""
+        try:
+            source = await Peer.connect(question.journal_id, question.address, self._copy.journal_id)
+            try:
+                await catch_up(self._copy, self._commit, source, question.targets)
+            finally:
+                source.close()
+            writer = self._copy.writer
+            for partition, epoch, _, _ in question.targets:
+                if self._copy.superseded(partition, epoch):
+                    raise Superseded(f"partition {partition}: epoch {epoch} is over")
+                writer.mark_base(partition, epoch)
+            self._commit.sync()
+        except (OSError, TimeoutError, Fork, Corruption) as error:
+            return str(error) or type(error).__name__
+        return ""
+
+    def close(self) -> None:
+        self._records = iter(())
