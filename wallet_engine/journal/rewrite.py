@@ -37,6 +37,7 @@ from wallet_engine.journal.segments import (
     segment_numbers,
     segment_path,
 )
+from wallet_engine.journal.snapshots import Snapshot, hash_behind, list_snapshots
 
 REDO_NAME: Final = "redo"
 
@@ -79,10 +80,20 @@ def finish_rewrite(directory: Path) -> None:
                 index_path(path).unlink(missing_ok=True)
                 os.rename(redone, path)
         fsync_directory(directory)
+        _drop_snapshots(directory)
         decision.unlink()
         fsync_directory(directory)
     for undecided in directory.glob("*.redo"):
         undecided.unlink()
+
+
+def _drop_snapshots(directory: Path) -> None:
+    """Those of entries in segments written anew are bound to bytes that are no more; others can be made."""
+    for path in (path for paths in list_snapshots(directory).values() for path in paths):
+        with Snapshot(path) as snapshot:
+            head = snapshot.head
+            if hash_behind(directory, head.partition, head.segment, head.offset) != head.running_hash:
+                path.unlink()
 
 
 def _write_anew(

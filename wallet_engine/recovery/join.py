@@ -62,7 +62,9 @@ async def join(
             if copy.journal_id in members.copies:
                 return
             if replaces is not None and replaces in await asyncio.to_thread(directory.journals):
-                raise ConfigError(f"--replaces {replaces}: it is alive, stop it first")
+                raise OSError(
+                    f"{replaces}, which is to be replaced, is alive: stop it (a dead one leaves soon)"
+                )
             partition_map = await asyncio.to_thread(directory.partition_map)
             if not members.copies:
                 await _be_first(directory, copy, commit, members, partition_map)

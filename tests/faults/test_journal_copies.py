@@ -1,0 +1,232 @@
+"""Three journal copies of which two must receipt (G5, G9): one dies, two die, one loses its disk and is replaced."""
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.http_client import HttpClient
+from support.pulse import PulsedBooks, longest_gap_s
+from support.traffic import balances_cents, callers, finish, open_and_fund
+from support.verification import verified
+
+from wallet_engine.journal import read
+from wallet_engine.journal.receipts_tracker import ReceiptTracker
+
+FUNDED_CENTS = 100_000
+BIN = Path(sys.executable).parent
+#: Waiting for something that takes a second or two when nothing else runs.
+WAIT_S_MAX = 60.0
+
+
+def wait_for(true: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + WAIT_S_MAX
+    while not true():
+        assert time.monotonic() < deadline, f"{what}: not within {WAIT_S_MAX:.0f} s"
+        time.sleep(0.1)
+
+
+@contextmanager
+def unattended(cluster: Any) -> Iterator[None]:
+    """Nobody starts what dies."""
+    os.kill(cluster.process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(cluster.process.pid, signal.SIGCONT)
+
+
+def journal_pid(cluster: Any, name: str) -> int:
+    pids = {process["name"]: process["pid"] for process in cluster.processes("journal")}
+    return int(pids[f"journal-{name}"])
+
+
+def folder(cluster: Any, number: int) -> Path:
+    return Path(cluster.data_dir) / ("journal" if number == 1 else f"journal-{number}")
+
+
+def admin(cluster: Any, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [str(BIN / "wallet-admin"), *cluster.coordination_flags(), "--json", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def lags(cluster: Any) -> dict[str, int | None]:
+    """Journal id -> how many entries it is behind Redis."""
+    answer = json.loads(admin(cluster, "journal", "info").stdout)
+    return {copy["journal_id"]: copy["lag_entries"] for copy in answer["copies"] if copy["reachable"]}
+
+
+def entries(directory: Path) -> dict[int, list[bytes]]:
+    found: dict[int, list[bytes]] = {}
+    for record in read(directory):
+        found.setdefault(record.partition, []).append(record.payload)
+    return found
+
+
+@asynccontextmanager
+async def traffic(cluster: Any, books: PulsedBooks) -> AsyncIterator[None]:
+    async with HttpClient() as http:
+        stop = asyncio.Event()
+        running = asyncio.create_task(callers(http, cluster.urls, books, count=16, stop=stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await running
+
+
+async def successes(books: PulsedBooks, count: int) -> None:
+    """Return after so many more transfers were answered with success."""
+    until = len(books.successes_s) + count
+    async with asyncio.timeout(WAIT_S_MAX):
+        while len(books.successes_s) < until:
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.timeout(300)
+def test_g5_g9_copies_die_return_and_are_replaced(dev_cluster: Any) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed={seed}")
+    cluster = dev_cluster(shards=2, partitions=4, extra=("--journals", "3"))
+    books = PulsedBooks([f"acct-{i:03d}" for i in range(40)], FUNDED_CENTS, random.Random(seed))
+
+    async def fund() -> None:
+        async with HttpClient() as http:
+            await open_and_fund(http, cluster.url, books.accounts, FUNDED_CENTS)
+
+    asyncio.run(fund())
+    asyncio.run(_one_dies(cluster, books))
+    wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j3": 0}, "the returned copy caught up")
+    asyncio.run(_two_die(cluster, books))
+    replacement = _disk_lost(cluster)
+    try:
+        asyncio.run(_without_the_first(cluster, books))
+        asyncio.run(_settle(cluster, books))
+        wait_for(lambda: set(lags(cluster).values()) == {0}, "all copies hold everything")
+        verified(cluster)
+        copies = [entries(folder(cluster, number)) for number in (1, 2, 4)]
+        assert copies[0] == copies[1] == copies[2]
+        print(f"{sum(map(len, copies[0].values()))} entries on each copy; {dict(books.answers)}")
+    finally:
+        replacement.kill()
+        replacement.communicate()
+
+
+async def _one_dies(cluster: Any, books: PulsedBooks) -> None:
+    """Payments go on; what it misses leaves the streams; it comes back and has everything."""
+    pid = journal_pid(cluster, "j1")
+    with unattended(cluster):
+        async with traffic(cluster, books):
+            await successes(books, 200)
+            killed_s = time.monotonic()
+            os.kill(pid, signal.SIGKILL)
+            await successes(books, 500)
+            while time.monotonic() - killed_s < 3:  # streams are trimmed once a second
+                await successes(books, 50)
+            gap_s = longest_gap_s(books.successes_s, killed_s)
+            failed = [at for at in books.outages_s if at > killed_s]
+    print(f"one of three killed: {len(failed)} calls failed, longest gap between successes {gap_s:.2f} s")
+    assert not failed
+    cluster.wait_replaced(pid)
+
+
+async def _two_die(cluster: Any, books: PulsedBooks) -> None:
+    """Nothing is answered that is on one disk only; afterwards everything goes on."""
+    pids = [journal_pid(cluster, name) for name in ("j2", "j3")]
+    with unattended(cluster):
+        async with traffic(cluster, books):
+            await successes(books, 100)
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.5)  # what was receipted before is answered
+            before = len(books.successes_s)
+            await asyncio.sleep(2.0)
+            answered = len(books.successes_s) - before
+            async with HttpClient() as http:
+                ready = await http.get(f"{cluster.url}/readyz")
+    assert answered == 0
+    assert ready.status == 503
+    for pid in pids:
+        cluster.wait_replaced(pid)
+    await _settle(cluster, books)
+
+
+def _disk_lost(cluster: Any) -> subprocess.Popen[str]:
+    """The third copy's folder is wiped: it is refused, and a fourth takes its place. Returns that process."""
+    flags = cluster.coordination_flags()
+    pid = journal_pid(cluster, "j3")
+    command = [str(BIN / "wallet-engine"), "journal", *flags, "--host", "127.0.0.1"]
+    os.kill(cluster.process.pid, signal.SIGSTOP)  # for good: nobody starts the third again
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: set(lags(cluster)) == {"j1", "j2"}, "the third is gone")
+    shutil.rmtree(folder(cluster, 3))
+    empty = subprocess.run(
+        [*command, "--directory", str(folder(cluster, 3)), "--journal-id", "j3"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert empty.returncode == 1
+    assert "--journal-id NEW --replaces j3" in empty.stderr.splitlines()[-1]
+    new = ["--directory", str(folder(cluster, 4)), "--journal-id", "j4", "--replaces", "j3"]
+    with (cluster.data_dir / "logs" / "journal-j4.log").open("w") as said:
+        process = subprocess.Popen([*command, *new], stderr=said, text=True)
+    wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j4": 0}, "the fourth caught up")
+    again = subprocess.run(
+        [*command, "--directory", str(folder(cluster, 3)), "--journal-id", "j3"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "j3 was replaced" in again.stderr.splitlines()[-1]
+    return process
+
+
+async def _without_the_first(cluster: Any, books: PulsedBooks) -> None:
+    """The replacement counts: with the first gone, it and the second are the quorum."""
+    pid = journal_pid(cluster, "j1")
+    async with traffic(cluster, books):
+        os.kill(pid, signal.SIGKILL)
+        await successes(books, 200)
+    os.kill(cluster.process.pid, signal.SIGCONT)
+    await asyncio.to_thread(wait_for, lambda: "j1" in lags(cluster), "the first is back")
+
+
+async def _settle(cluster: Any, books: PulsedBooks) -> None:
+    async with HttpClient() as http:
+        await finish(http, cluster.url, books)
+        assert await balances_cents(http, cluster.url, books.accounts) == books.expected_cents()
+
+
+def test_g7_another_entry_of_the_same_number_answers_nobody() -> None:
+    """The scenario of two entries with one sequence number: receipts of the one never count for the other.
+
+    Two copies have receipted entry 7 as another service wrote it after a failover; a third, which has not heard of
+    that, receipts the entry 7 that this service had written before.
+    """
+    tracker = ReceiptTracker(quorum=2)
+    answers: list[str] = []
+
+    class Silent:
+        def __getattr__(self, _: str) -> Any:
+            return lambda *_: None
+
+    copies = [tracker.connected(name, Silent(), []) for name in ("j1", "j2", "j3")]
+    tracker.expect(3, 7, "aaaaaaaaaaaaaaaa", lambda: answers.append("lost"))
+    tracker.receipts(copies[0], [(3, ["bbbbbbbbbbbbbbbb"], 7)])
+    tracker.receipts(copies[1], [(3, ["bbbbbbbbbbbbbbbb"], 7)])
+    tracker.receipts(copies[2], [(3, ["aaaaaaaaaaaaaaaa"], 7)])
+    tracker.receipts(copies[2], [(3, ["aaaaaaaaaaaaaaaa"], 7)])
+    assert answers == []
