@@ -59,7 +59,7 @@ def create_app(
 def make_endpoints(wallet: Wallet, metrics: Metrics) -> list[Endpoint]:
     """Every endpoint, one for each template. The first template that fits a path decides, so literal ones lead."""
     bodies, calls = BodyReader(), Uncancelled()
-    transfers = TransferHandlers(wallet, bodies, calls)
+    transfers = TransferHandlers(wallet, bodies)
     accounts = AccountHandlers(wallet, bodies, calls)
     probes = ProbeHandlers(wallet, metrics)
     return [

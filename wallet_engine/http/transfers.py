@@ -12,7 +12,6 @@ from wallet_engine.http import wire
 from wallet_engine.http.body import BodyReader
 from wallet_engine.http.fastparse import parse_batch, parse_transfer
 from wallet_engine.http.problems import OUTAGE_CODES, REPLAYED, Answer, Refused, declined, json_answer
-from wallet_engine.http.uncancelled import Uncancelled
 from wallet_engine.service.api import Wallet
 
 #: Where a handler leaves the transaction id, so that a problem raised by anything below can name it.
@@ -36,17 +35,16 @@ _RESULT_TAILS: Final[dict[str, str]] = {
 class TransferHandlers:
     """Single transfers, batches, and lookups."""
 
-    def __init__(self, wallet: Wallet, bodies: BodyReader, calls: Uncancelled) -> None:
+    def __init__(self, wallet: Wallet, bodies: BodyReader) -> None:
         self._wallet = wallet
         self._bodies = bodies
-        self._calls = calls
 
     async def transfer(self, scope: Scope, receive: Receive) -> Answer:
         """`POST /v1/wallet/balance_transfer`."""
         body = await self._bodies.read(scope, receive)
         command, transaction_id = parse_transfer(body, _idempotency_key(scope))
         scope[TRANSACTION_ID_KEY] = transaction_id
-        outcome, replayed = await self._calls.run(self._wallet.transfer(command))
+        outcome, replayed = await self._wallet.transfer(command)
         if outcome != _PAID:
             return declined(outcome, transaction_id=transaction_id, replayed=replayed)
         answer = json_answer(200, b'{"status":"success","transaction_id":"%b"}' % transaction_id.encode())
@@ -60,7 +58,7 @@ class TransferHandlers:
         commands, transaction_ids = parse_batch(body)
         if not commands:
             return json_answer(200, b'{"results":[]}')
-        outcomes = await self._calls.run(self._wallet.transfer_many(commands))
+        outcomes = await self._wallet.transfer_many(commands)
         tails = _RESULT_TAILS
         results = '{"transaction_id":"'.join(
             [

@@ -71,7 +71,9 @@ class Wallet(Protocol):
         """`action` is freeze, unfreeze or close. Outcome `+` or `=` with the account, else a decline."""
         ...
 
-    async def transfer(self, command: TransferCommand) -> TransferAnswer: ...
+    async def transfer(self, command: TransferCommand) -> TransferAnswer:
+        """What became of it. Cancelling this call, or that of many, cancels no transfer: only nobody waits any more."""
+        ...
 
     async def transfer_many(self, commands: Sequence[TransferCommand]) -> list[str]:
         """One string per command, in order: an `Outcome` character, or the code of an outage for this one.

@@ -16,7 +16,7 @@ from wallet_engine.http import body as body_module
 from wallet_engine.http.application import create_app
 from wallet_engine.http.body import BodyReader, ClientGone
 from wallet_engine.http.problems import Refused
-from wallet_engine.service.api import TransferAnswer, TransferCommand
+from wallet_engine.service.api import AccountView, TransferAnswer, TransferCommand
 from wallet_engine.telemetry.metrics import Metrics
 
 
@@ -59,12 +59,24 @@ class SlowWallet(WalletDouble):
         self.ended.set()
         return TransferAnswer("+", False)
 
+    async def open_account(
+        self, account_id: str, currency: str, overdraft_limit_minor: int | None
+    ) -> tuple[str, AccountView | None]:
+        self.begun.set()
+        await self.go.wait()
+        self.ended.set()
+        return await super().open_account(account_id, currency, overdraft_limit_minor)
 
-def test_cancelled_request_does_not_cancel_its_transfer() -> None:
+
+def test_cancelled_request_does_not_cancel_what_it_began() -> None:
+    """A transfer cannot be cancelled by whoever waits for it (`tests/unit/service`); opening an account has steps."""
+
     async def scenario() -> None:
         wallet = SlowWallet()
         client = client_of(create_app(wallet))
-        request = asyncio.create_task(client.post(SINGLE, json=GOOD))
+        request = asyncio.create_task(
+            client.post("/v1/accounts", json={"account_id": "a", "currency": "USD"})
+        )
         await wallet.begun.wait()
         request.cancel()
         await asyncio.gather(request, return_exceptions=True)
