@@ -6,6 +6,7 @@ import click
 
 from bench.commands.compare import compare
 from bench.commands.memory import memory
+from bench.commands.move import move
 from bench.commands.peers import peers
 from bench.commands.quick import quick
 from bench.commands.rebuild import rebuild
@@ -14,7 +15,9 @@ from bench.commands.run import run
 from bench.commands.scale import scale
 
 #: Every subcommand is a module with a click command of its own.
-COMMANDS: Final[tuple[click.Command, ...]] = (run, quick, peers, scale, memory, rebuild, report, compare)
+COMMANDS: Final[tuple[click.Command, ...]] = (
+    *(run, quick, peers, scale, memory, rebuild, move, report, compare),
+)
 
 
 @click.group()
