@@ -16,7 +16,7 @@ def give_slots(slots: range, owner: NodeView, others: Iterable[str]) -> list[str
     """Make `owner` the owner of the slots and tell the primaries at the addresses of `others`.
 
     Returns the addresses that were not told, or still hold keys of a slot: gossip tells those, and they drop the
-    keys. Raises what redis-py raises when the owner does not take the slots. Nodes that are replicas now are passed over.
+    keys. Raises what redis-py raises when the owner does not take the slots. Replicas are passed over.
     """
     _tell(owner.address, slots, owner.node_id, claim=True)
     untold = []
