@@ -62,9 +62,12 @@ class Auditor:
         self.retention_ms = retention_ms
         self.state = [PartitionState() for _ in range(partitions)]
         self.keys = [PartitionKeys(tag_of(p, partitions)) for p in range(partitions)]
+        self._partition_of_stream = {keys.journal.encode(): p for p, keys in enumerate(self.keys)}
         self._partition_of = {keys.meta.encode(): p for p, keys in enumerate(self.keys)}
         #: (partition, seq) -> nonce -> journal copies that have it, with the payload
         self._copies: dict[tuple[int, int], dict[str, tuple[set[str], bytes]]] = {}
+        #: (journal copy, partition) -> last seq on its disk, receipted or not
+        self._on_disk: dict[tuple[str, int], int] = {}
         self.debits: dict[Reference, Debit] = {}
         self.answers: dict[tuple[str, str], Answer] = {}
         #: Answers given: (from, transaction, body) -> outcome
@@ -80,6 +83,17 @@ class Auditor:
         return f"<Auditor scripts={self.scripts} entries={self.entries} answers={self.checked_answers}>"
 
     # The journal -----------------------------------------------------------------------------------------
+
+    def on_disk(self, journal_id: str, partition: int, seq: int) -> None:
+        """A copy has synced an entry, which it may not be allowed to receipt yet."""
+        self._on_disk[journal_id, partition] = seq
+
+    def trimmed(self, stream: bytes, seq: int) -> None:
+        """Redis has forgotten a stream up to this entry: a quorum of copies must have it."""
+        partition = self._partition_of_stream[stream]
+        holders = [who for (who, p), last in self._on_disk.items() if p == partition and last >= seq]
+        if len(holders) < self.quorum:
+            self.world.violate(f"G5: entry {seq} of partition {partition} is trimmed, only {holders} have it")
 
     def durable(self, journal_id: str, partition: int, payload: bytes, header: EntryHeader) -> None:
         """A journal copy has synced an entry."""

@@ -70,6 +70,7 @@ class Cluster:
             node.image_chance = self.profile.image_chance
             node.on_script = self.auditor.script_ran
             node.on_live = self._went_live
+            node.on_trim = self.auditor.trimmed
             node.skew_us = self.world.rng.randint(-40_000, 40_000)
             self.network.hosts[node.address] = node.accept
         nodes[1].primary = False

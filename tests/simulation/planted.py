@@ -19,7 +19,13 @@ from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
+from wallet_engine.journal.copies_wire import Standing, Target
+from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
+from wallet_engine.recovery import ballot
+from wallet_engine.recovery.ballot import Ballot
+from wallet_engine.recovery.fellows import Fellows
+from wallet_engine.recovery.peer_session import PeerSession
 from wallet_engine.saga.sweeper import Sweeper
 from wallet_engine.saga.transfer import Transfer
 
@@ -34,11 +40,13 @@ class Bug:
     #: Faults that let it show; empty: whatever each seed draws.
     kinds: tuple[str, ...] = ()
 
+    #: Journal copies, and how many of them must receipt.
+    copies: tuple[int, int] = (1, 1)
     #: Whether it takes the rotation of a dedupe window to show it.
     rotates: bool = False
 
     def profile(self, seed: int) -> Profile:
-        drawn = Profile.draw(seed)
+        drawn = replace(Profile.draw(seed), journals=self.copies[0], quorum=self.copies[1])
         if self.rotates:
             return replace(drawn, faults=1, rests_s=(15.0, 14.0, 15.0), payments_per_caller=3)
         if not self.kinds:
@@ -156,6 +164,45 @@ def _outcome_unknown_is_declined(original: Any) -> Any:
     return failed
 
 
+def _no_fencing(_original: Any) -> Any:
+    def promise(self: JournalCopy, ballots: Any) -> list[Standing]:
+        standings = self.standings([partition for partition, _ in ballots])
+        return [standing._replace(promised=0) for standing in standings]
+
+    return promise
+
+
+def _worst_chain(original: Any) -> Any:
+    async def take_best(self: Ballot, promised: Any) -> None:
+        turned = [
+            (peer, [each._replace(view=-each.view, seq=-each.seq) for each in standings])
+            for peer, standings in promised
+        ]
+        with patch.object(ballot, "Target", lambda p, epoch, seq, nonce: Target(p, epoch, -seq, nonce)):
+            await original(self, turned)
+
+    return take_best
+
+
+def _marks_without_following(_original: Any) -> Any:
+    async def follow(self: PeerSession, question: Any) -> str:
+        for partition, epoch, _, _ in question.targets:
+            self._copy.writer.mark_base(partition, epoch)
+        self._commit.sync()
+        return ""
+
+    return follow
+
+
+def _own_position(_original: Any) -> Any:
+    def quorum_seq(self: Fellows, partition: int) -> int:
+        return self._copy.writer.position(partition).seq
+
+    return quorum_seq
+
+
+_DEADLY: Final = ("journal_killed", "journal_killed_at_sync", "redis_empty", "failover", "process_paused")
+
 _CREDIT_RECORD: Final = "here and here .. mark .. outcome or mark .. outcome"
 
 SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
@@ -209,6 +256,38 @@ BUGS: Final = (
         "G4 G5",
         _method(Transfer, "failed", _outcome_unknown_is_declined),
         50,
+    ),
+    Bug(
+        "no fencing before a recovery",
+        "G1 G5 G6 G7",
+        _method(JournalCopy, "promise", _no_fencing),
+        150,
+        _DEADLY,
+        (3, 2),
+    ),
+    Bug(
+        "the shortest chain is chosen",
+        "G1 G2 G3 G4 G5 G6 G7",
+        _method(Ballot, "_take_best", _worst_chain),
+        50,
+        _DEADLY,
+        (3, 2),
+    ),
+    Bug(
+        "a copy counts before it has caught up",
+        "G1 G2 G3 G4 G5 G6 G7",
+        _method(PeerSession, "_follow", _marks_without_following),
+        100,
+        _DEADLY,
+        (3, 2),
+    ),
+    Bug(
+        "streams are trimmed behind the fastest copy",
+        "G5",
+        _method(Fellows, "quorum_seq", _own_position),
+        100,
+        ("process_paused", "journal_killed"),
+        (2, 2),
     ),
     *(
         Bug(name, "G1 G2 G3 G4 G5 G6 G7", _script(*changes), 100, rotates="window" in name)

@@ -30,6 +30,8 @@ class DurableListener(Protocol):
 
     def durable(self, journal_id: str, partition: int, payload: bytes, header: EntryHeader) -> None: ...
 
+    def on_disk(self, journal_id: str, partition: int, seq: int) -> None: ...
+
 
 class Process:
     """A process that can be killed and started again under the same name."""
@@ -227,6 +229,7 @@ class SimWriter(JournalWriter):
         confirmed = self.copy.confirmed if self.copy else {}
         for entry in self._groups.pop(group.ordinal):
             partition, _, header, bound = entry
+            self.process.listener.on_disk(self.journal_id, partition, header.seq)
             if bound and confirmed.get(partition, -1) >= header.epoch:
                 self.process.receipted(entry)
             else:

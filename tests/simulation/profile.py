@@ -1,7 +1,7 @@
 """What a seed decides before anything runs: how large the cluster is, what is asked of it, what goes wrong."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 FAULTS: Final = (
@@ -43,6 +43,12 @@ class Profile:
     repeat_receipts: float = 0.05
     image_chance: float = 0.2
     reply_lost: float = 0.03
+
+    @staticmethod
+    def draw_copies(seed: int) -> "Profile":
+        """The same with two or three journal copies."""
+        copies = random.Random(f"copies {seed}").choice(((2, 1), (2, 2), (3, 2), (3, 2), (3, 1)))
+        return replace(Profile.draw(seed), journals=copies[0], quorum=copies[1])
 
     @staticmethod
     def draw(seed: int) -> "Profile":

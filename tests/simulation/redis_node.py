@@ -63,6 +63,8 @@ class Commands:
         self.node_id = node_id
         #: How far `XTRIM ~` goes, 0 to 1: Redis trims whole blocks and may leave any number below one.
         self.trim_reach: Callable[[], float] = lambda: 1.0
+        #: Told the key and the newest entry that was trimmed.
+        self.on_trim: Callable[[bytes, int], None] = lambda key, seq: None
         self.table: dict[bytes, Callable[..., Any]] = {
             name[1:].upper().encode(): getattr(self, name) for name in dir(self) if name.startswith("c")
         }
@@ -159,6 +161,8 @@ class Commands:
             old = old[: round(len(old) * self.trim_reach())]
         for number in old:
             del entries[number]
+        if old:
+            self.on_trim(key, old[-1])
         return len(old)
 
     def cTIME(self) -> list[bytes]:
@@ -208,6 +212,8 @@ class RedisNode:
         self.on_script: Callable[[RedisNode, bytes, list[bytes], list[bytes], list[Any]], None] | None = None
         #: Called after recovery has set the state of a partition (its meta key) to `live`.
         self.on_live: Callable[[RedisNode, bytes], None] | None = None
+        #: Called with a stream's key and the newest entry trimmed from it.
+        self.on_trim: Callable[[bytes, int], None] = lambda key, seq: None
         self._bind()
 
     def __repr__(self) -> str:
@@ -217,6 +223,7 @@ class RedisNode:
     def _bind(self) -> None:
         self.commands = Commands(self.store, self._now_us, self.node_id.encode())
         self.commands.trim_reach = self.world.rng.random
+        self.commands.on_trim = lambda key, seq: self.on_trim(key, seq)
 
     def _now_us(self) -> int:
         return self.world.now_us + self.skew_us

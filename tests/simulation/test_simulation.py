@@ -18,6 +18,7 @@ from simulation.substitutes import HORIZONS, PERIODS, RETENTION_MS
 from simulation.world import Violation, World
 
 SEEDS = 80
+COPIES_SEEDS = 25
 TESTS = Path(__file__).parent.parent
 
 
@@ -30,6 +31,13 @@ def test_seeds_keep_every_guarantee() -> None:
     """G1, G2, G3, G4, G5, G6, G7, G8 and G9 on the first seeds."""
     failed = [str(result) for result in run_many(range(1, SEEDS + 1)) if isinstance(result, Violation)]
     assert not failed, f"{len(failed)} seeds failed; SIM_SEED=<n> shows one\n" + "\n".join(failed)
+
+
+def test_seeds_with_several_journal_copies() -> None:
+    """G1 to G9 with two or three copies of which one or two must receipt."""
+    results = run_many(range(1, COPIES_SEEDS + 1), profile=Profile.draw_copies)
+    failed = [str(result) for result in results if isinstance(result, Violation)]
+    assert not failed, f"{len(failed)} seeds failed\n" + "\n".join(failed)
 
 
 @pytest.mark.parametrize("kind", FAULTS)
@@ -79,7 +87,8 @@ def test_soak() -> None:
     started_s = time.monotonic()
     reports: list[Report] = []
     failed: list[str] = []
-    for result in run_many(iter(range(first, first + 10**9))):
+    profile = Profile.draw_copies if os.environ.get("SIM_COPIES") else Profile.draw
+    for result in run_many(iter(range(first, first + 10**9)), profile=profile):
         if isinstance(result, Violation):
             failed.append(str(result))
             print(result)
