@@ -116,6 +116,9 @@ def test_g5_g9_copies_die_return_and_are_replaced(dev_cluster: Any) -> None:
         verified(cluster)
         copies = [entries(folder(cluster, number)) for number in (1, 2, 4)]
         assert copies[0] == copies[1] == copies[2]
+        compared = json.loads(admin(cluster, "journal", "verify").stdout)
+        assert compared["same"], compared
+        assert {copy["copy"]: copy["behind"] for copy in compared["copies"]} == {"j1": 0, "j2": 0, "j4": 0}
         print(f"{sum(map(len, copies[0].values()))} entries on each copy; {dict(books.answers)}")
     finally:
         replacement.kill()

@@ -11,6 +11,7 @@ from wallet_engine.telemetry.flags import Verb, VerbGroup
         "info": Verb(
             "wallet_engine.admin.journal_info:info", "Show the copies: how far, how large, since when."
         ),
+        "verify": Verb("wallet_engine.admin.journal_verify:verify", "Compare the copies, entry by entry."),
         "cat": Verb("wallet_engine.admin.journal_cat:cat", "Print entries, in words or as JSON."),
     },
 )

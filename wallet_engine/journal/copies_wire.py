@@ -9,6 +9,7 @@ its turn. A question that cannot be answered ends the connection.
                                                        epochs are refused. `promised` above the epoch asked for: no
     ["held", [[partition, seq, nonce], …]]             -> ["yes_no", [bool, …]]: is this nonce durable at this seq
     ["entries", [[partition, after_seq, last_seq], …]] -> ["entry_texts", …], some of them; the rest by ["more"]
+    ["place", partition, seq]                          -> ["at", file, offset]
     ["follow", journal_id, address, [[partition, epoch, seq, nonce], …]]
                                                        -> ["followed", why_not]: fetch there what the chain up to
                                                        this seq lacks here, and mark it as what the epoch begins with
@@ -71,6 +72,11 @@ class More(msgspec.Struct, tag="more", array_like=True):
     pass
 
 
+class PlaceAsk(msgspec.Struct, tag="place", array_like=True):
+    partition: int
+    seq: int
+
+
 class Follow(msgspec.Struct, tag="follow", array_like=True):
     journal_id: str
     address: str
@@ -91,13 +97,19 @@ class EntryTexts(msgspec.Struct, tag="entry_texts", array_like=True):
     done: bool
 
 
+class Place(msgspec.Struct, tag="at", array_like=True):
+    #: The segment's name, and where in it the frame of the entry begins.
+    file: str
+    offset: int
+
+
 class Followed(msgspec.Struct, tag="followed", array_like=True):
     #: Empty when it was done.
     why_not: str
 
 
-Question = StateAsk | Promise | HeldAsk | EntriesAsk | More | Follow
-Answer = Standings | YesNo | EntryTexts | Followed
+Question = StateAsk | Promise | HeldAsk | EntriesAsk | More | PlaceAsk | Follow
+Answer = Standings | YesNo | EntryTexts | Place | Followed
 
 #: What a copy is sent, by services and by other copies.
 ToCopy = FromService | PeerHello | Question

@@ -16,6 +16,8 @@ from wallet_engine.journal.copies_wire import (
     Followed,
     HeldAsk,
     More,
+    Place,
+    PlaceAsk,
     Promise,
     Question,
     Standings,
@@ -26,6 +28,7 @@ from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.peers import Peer
 from wallet_engine.journal.reader import Record, read
+from wallet_engine.journal.segments import segment_path
 from wallet_engine.recovery.catchup import Superseded, catch_up
 
 #: Entries read from the disk in one go.
@@ -67,6 +70,10 @@ class PeerSession:
                 return await asyncio.to_thread(self._entries)
             case More():
                 return await asyncio.to_thread(self._entries)
+            case PlaceAsk(partition, seq):
+                records = read(self._copy.directory, after={partition: seq - 1}, end={partition: seq})
+                record = await asyncio.to_thread(next, records)
+                return Place(segment_path(self._copy.directory, record.segment).name, record.offset)
             case Follow():
                 return Followed(await self._follow(question))
 

@@ -1,0 +1,60 @@
+"""`wallet-admin journal verify` on directories: the same, behind, different."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from wallet_engine.domain.entry import ZERO_NONCE, parse_header
+from wallet_engine.journal import JournalWriter
+from wallet_engine.journal.reader import read
+
+
+def write(directory: Path, journal_id: str, entries: list[tuple[int, int, int]]) -> Path:
+    """A journal of (partition, seq, what): `what` makes entries of one seq differ."""
+    writer = JournalWriter(directory, journal_id)
+    last: dict[int, str] = {}
+    for partition, seq, what in entries:
+        nonce = f"{seq * 100 + what:016x}"
+        text = f"{seq} {last.get(partition, ZERO_NONCE)} {nonce} 1 1700000000000 1 +\ns 1 - - 0 -\n".encode()
+        writer.append(partition, text, parse_header(text)[0])
+        last[partition] = nonce
+    writer.sync()
+    writer.close()
+    return directory
+
+
+def verify(*directories: Path) -> tuple[int, dict[str, Any]]:
+    command = [str(Path(sys.executable).with_name("wallet-admin")), "--json", "journal", "verify"]
+    done = subprocess.run([*command, *map(str, directories)], capture_output=True, text=True, check=False)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_behind_is_not_different(tmp_path: Path) -> None:
+    """Partitions may lie in any order; fewer entries of a partition are told, and no fault."""
+    one = write(tmp_path / "1", "j1", [(0, 1, 0), (1, 1, 0), (0, 2, 0)])
+    other = write(tmp_path / "2", "j2", [(1, 1, 0), (0, 1, 0)])
+    status, said = verify(one, other)
+    assert (status, said["same"], said["differences"]) == (0, True, [])
+    assert [copy["behind"] for copy in said["copies"]] == [0, 1]
+
+
+def test_the_first_difference_is_named(tmp_path: Path) -> None:
+    """The copy in the minority, with partition, seq, file and offset."""
+    same = [(0, seq, 0) for seq in range(1, 9)] + [(3, seq, 0) for seq in range(1, 21)]
+    odd = same[:8] + [(3, seq, 7 if seq >= 13 else 0) for seq in range(1, 16)]
+    copies = [
+        write(tmp_path / name, name, entries) for name, entries in (("a", same), ("b", odd), ("c", same))
+    ]
+    status, said = verify(*copies)
+    assert status == 1
+    (difference,) = said["differences"]
+    record = next(read(copies[1], after={3: 12}, end={3: 13}))
+    assert difference == {
+        "copy": str(copies[1]),
+        "partition": 3,
+        "seq": 13,
+        "file": "00000001.wal",
+        "offset": record.offset,
+    }

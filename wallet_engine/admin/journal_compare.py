@@ -1,0 +1,169 @@
+"""Whether journal copies hold the same entries, partition by partition, byte for byte.
+
+Of every entry 16 bytes of SHA-256 are kept, so a comparison needs that much memory per entry and copy.
+"""
+
+import asyncio
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.journal.copies_wire import (
+    EntriesAsk,
+    EntryTexts,
+    More,
+    Place,
+    PlaceAsk,
+    Standings,
+    StateAsk,
+)
+from wallet_engine.journal.peers import Peer
+from wallet_engine.journal.reader import read
+from wallet_engine.routing.model import JournalInfo
+
+#: Time for the next entries of one copy.
+ENTRIES_S_MAX: Final = 60.0
+_DIGEST_BYTES: Final = 16
+
+#: partition -> digests of its entries, one after the other, from seq 1
+Digests = Mapping[int, bytearray]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first entry of a partition in which a copy does not hold what most of them hold."""
+
+    copy: str
+    partition: int
+    seq: int
+    file: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`entries`: of each copy; `behind`: copy -> entries that another copy has and it has not."""
+
+    entries: Mapping[str, int]
+    behind: Mapping[str, int]
+    differences: tuple[Difference, ...]
+
+    @property
+    def same(self) -> bool:
+        return not self.differences
+
+
+def compare_directories(directories: Iterable[Path]) -> Comparison:
+    """Compare journal directories on this machine. Raises `Damaged` where one is not whole."""
+    digests: dict[str, Digests] = {}
+    for directory in directories:
+        found: defaultdict[int, bytearray] = defaultdict(bytearray)
+        for record in read(directory):
+            found[record.partition] += _digest(record.payload)
+        digests[str(directory)] = found
+    return _result(
+        digests,
+        [
+            Difference(copy, p, seq, *_place(Path(copy), p, seq))
+            for copy, p, seq in _first_differences(digests)
+        ],
+    )
+
+
+def _place(directory: Path, partition: int, seq: int) -> tuple[str, int]:
+    record = next(read(directory, after={partition: seq - 1}, end={partition: seq}))
+    return f"{record.segment:08d}.wal", record.offset
+
+
+async def compare_live(copies: Iterable[JournalInfo]) -> Comparison:
+    """Compare live copies over the network. Raises `ConfigError` when one does not answer."""
+    peers: list[Peer] = []
+    try:
+        for info in copies:
+            try:
+                peers.append(await Peer.connect(info.journal_id, info.address, "wallet-admin"))
+            except (OSError, TimeoutError) as error:
+                raise ConfigError(f"journal copy {info.journal_id} at {info.address}: {error}") from None
+        digests = dict(
+            zip([p.journal_id for p in peers], await asyncio.gather(*map(_fetched, peers)), strict=True)
+        )
+        by_name = {peer.journal_id: peer for peer in peers}
+        differences = []
+        for copy, partition, seq in _first_differences(digests):
+            place = await by_name[copy].ask(PlaceAsk(partition, seq), Place, ENTRIES_S_MAX)
+            differences.append(Difference(copy, partition, seq, place.file, place.offset))
+        return _result(digests, differences)
+    finally:
+        for peer in peers:
+            peer.close()
+
+
+async def _fetched(peer: Peer) -> Digests:
+    found: defaultdict[int, bytearray] = defaultdict(bytearray)
+    try:
+        standings = (await peer.ask(StateAsk([]), Standings)).standings
+        wants = [(standing.partition, 0, standing.seq) for standing in standings if standing.seq]
+        answer = await peer.ask(EntriesAsk(wants), EntryTexts, ENTRIES_S_MAX)
+        while True:
+            for partition, payload in answer.entries:
+                found[partition] += _digest(payload)
+            if answer.done:
+                return found
+            answer = await peer.ask(More(), EntryTexts, ENTRIES_S_MAX)
+    except (OSError, TimeoutError) as error:
+        raise ConfigError(
+            f"journal copy {peer.journal_id} stopped answering ({error}): see its log"
+        ) from None
+
+
+def _digest(payload: bytes) -> bytes:
+    return hashlib.sha256(payload).digest()[:_DIGEST_BYTES]
+
+
+def _first_differences(digests: Mapping[str, Digests]) -> list[tuple[str, int, int]]:
+    """(copy, partition, seq) of each copy that is alone or in the minority; with a tie, of all."""
+    differences = []
+    for partition in sorted({partition for found in digests.values() for partition in found}):
+        chains = {copy: found[partition] for copy, found in digests.items() if partition in found}
+        index = _first_difference(list(chains.values()))
+        if index is None:
+            continue
+        at = {
+            copy: bytes(chain[index : index + _DIGEST_BYTES])
+            for copy, chain in chains.items()
+            if len(chain) > index
+        }
+        (most, count), *others = Counter(at.values()).most_common()
+        tied = any(other == count for _, other in others)
+        seq = index // _DIGEST_BYTES + 1
+        differences += [(copy, partition, seq) for copy, digest in at.items() if tied or digest != most]
+    return differences
+
+
+def _first_difference(chains: list[bytearray]) -> int | None:
+    """The least offset at which two of them have different entries."""
+    longest = max(chains, key=len)
+    found = []
+    for chain in chains:
+        if longest[: len(chain)] != chain:
+            low, high = 0, len(chain) // _DIGEST_BYTES  # the same before low; not before high
+            while high - low > 1:
+                middle = (low + high) // 2
+                same = longest[: middle * _DIGEST_BYTES] == chain[: middle * _DIGEST_BYTES]
+                low, high = (middle, high) if same else (low, middle)
+            found.append(low * _DIGEST_BYTES)
+    return min(found, default=None)
+
+
+def _result(digests: Mapping[str, Digests], differences: Iterable[Difference]) -> Comparison:
+    most = {p: max(len(found.get(p, b"")) for found in digests.values()) for f in digests.values() for p in f}
+    behind = {
+        copy: sum(length - len(found.get(p, b"")) for p, length in most.items()) // _DIGEST_BYTES
+        for copy, found in digests.items()
+    }
+    entries = {copy: sum(map(len, found.values())) // _DIGEST_BYTES for copy, found in digests.items()}
+    return Comparison(entries, behind, tuple(differences))
