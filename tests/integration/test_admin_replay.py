@@ -12,6 +12,7 @@ from support.clusters import RedisClusterFactory
 from unit.admin.live import LiveCluster
 from unit.admin.made import admin, answer, refusal
 
+from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.routing.slots import tag_of
 
 
@@ -126,6 +127,9 @@ def test_rebuild_refuses_what_it_cannot_end(cluster: LiveCluster) -> None:
     lua = cluster.partitions[2]
     lua.meta(state="moving")
     assert "partition 2 is moving" in refusal(admin("rebuild", "2", *flags))
+    assert lua.client.hget(lua.keys.meta, "state") == "moving"
+    # A move may begin after rebuild has looked: the script itself refuses.
+    assert lua.client.eval(load_script("distrust").text, 1, lua.keys.meta, "x") == [0, "moving"]
     assert lua.client.hget(lua.keys.meta, "state") == "moving"
     dry = answer("rebuild", "1", *flags, "--dry-run")
     assert dry["plan"]["seq"] == "4"
