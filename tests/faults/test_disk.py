@@ -25,7 +25,7 @@ from wallet_engine.routing.slots import partition_of, tag_of
 
 FUNDED_CENTS = 100_000
 SEGMENT_BYTES = 64 * 1024
-DISK_BYTES = 8 * 1024 * 1024
+DISK_BYTES = 256 * 1024 * 1024
 #: Left on the full disk: enough for some payments, and for less than a segment.
 ROOM_BYTES = 48 * 1024
 WAIT_S_MAX = 60.0
@@ -210,7 +210,8 @@ def test_g5_g10_a_full_disk_refuses_payments_loses_none_and_service_resumes(
 ) -> None:
     filler = small_disk / "somebody-elses"
     free = os.statvfs(small_disk)
-    filler.write_bytes(bytes(free.f_bavail * free.f_bsize - ROOM_BYTES))
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_bsize - ROOM_BYTES)
     said, answered = len(log_of(cluster)), books.answers["success"]
     full_from_s = time.monotonic()
     stopped = "No space left on device: free space there"
