@@ -21,9 +21,11 @@ from support.verification import verified
 from unit.admin.made import answer
 
 from wallet_engine.admin.moving.driver import Driver
-from wallet_engine.domain.errors import WalletError
+from wallet_engine.admin.moving.sides import TakenOver
+from wallet_engine.domain.errors import ConfigError, WalletError
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect, find_primary
+from wallet_engine.routing.model import PartitionMap
 from wallet_engine.routing.slots import slot_range, tag_of
 
 PARTITIONS = 8
@@ -213,6 +215,47 @@ def test_another_process_is_killed(cluster: DevCluster, role: str, step: str) ->
 @pytest.mark.parametrize(("role", "step"), ALL_STEPS)
 def test_another_process_is_killed_at_every_step(cluster: DevCluster, role: str, step: str) -> None:
     _kill_another(cluster, role, step)
+
+
+def _overtaken(cluster: DevCluster, partition: int, verb: str, moment: str) -> Scene:
+    """A run stops at the moment, loses its lock, another run ends the move by the verb, and the first goes on."""
+    scene = Scene(cluster, partition)
+    overtaken: list[object] = []
+
+    def overtake(at: str) -> None:
+        if at != moment or overtaken:
+            return
+        with cluster_directory(cluster) as elsewhere:
+            elsewhere.tree.delete(f"/wallet/locks/move-{partition}")
+            other = Driver(elsewhere, partition, "the other", "test")
+            overtaken.append(other.abort() if verb == "abort" else other.resume())
+
+    with cluster_directory(cluster) as directory:
+        replace_map = directory.replace_map
+
+        def stopped_before(old: PartitionMap, new: PartitionMap) -> PartitionMap:
+            overtake("before the switch")
+            return replace_map(old, new)
+
+        directory.replace_map = stopped_before  # type: ignore[method-assign]
+        driver = Driver(directory, partition, "the first", "test", on_step=overtake)
+        with pytest.raises((TakenOver, ConfigError)):
+            driver.begin(scene.source, scene.target)
+    assert overtaken
+    return scene
+
+
+@pytest.mark.parametrize("moment", ["copied", "frozen", "certified", "before the switch"])
+def test_a_run_that_was_overtaken_changes_nothing(cluster: DevCluster, moment: str) -> None:
+    """The other has aborted, and the source takes payments: the switch of the first must not happen any more."""
+    scene = _overtaken(cluster, 4, "abort", moment)
+    scene.check_whole(scene.source)
+
+
+def test_a_run_that_wakes_up_after_the_move_changes_nothing(cluster: DevCluster) -> None:
+    """The other has finished the move: the target takes payments, and the first has copies of old balances in hand."""
+    scene = _overtaken(cluster, 4, "resume", "copied")
+    scene.check_whole(scene.target)
 
 
 def test_a_recovery_during_the_copy_begins_it_again(cluster: DevCluster) -> None:

@@ -173,7 +173,7 @@ class Driver:
             closing(self._target(move.target)) as target,
         ):
             stored = self._take_freeze(stored, source)
-            stored = self._moves.replace(stored, state=MoveState.COPYING, epoch=source.epoch)
+            stored = self._record(stored, state=MoveState.COPYING, epoch=source.epoch)
             target.claim(source_node.node_id)
             self._step("copying")
             copy = Copy(source, target, self._progress)
@@ -181,7 +181,7 @@ class Driver:
             self._step("copied")
             copy.verify()
             self._step("verified")
-            stored = self._moves.replace(stored, state=MoveState.FROZEN)
+            stored = self._record(stored, state=MoveState.FROZEN)
             self._step("frozen recorded")
             journals = list(self._directory.journals().values())
             partition_map = self._map_with(move.target)
@@ -291,7 +291,7 @@ class Driver:
         """After the switch: idempotent, and the same whoever does it. The epoch and seq that were seen live."""
         move = stored.move
         if move.state != MoveState.SWITCHED:
-            stored = self._moves.replace(stored, state=MoveState.SWITCHED)
+            stored = self._record(stored, state=MoveState.SWITCHED)
         self._step("switch recorded")
         self._release_source(move)
         target = self._primary(move.target, wait_s=SEEN_S_MAX)
@@ -375,13 +375,20 @@ class Driver:
             with suppress(NodeMissing, VersionConflict):
                 self._directory.tree.delete(path, node.version)
 
+    def _record(self, stored: StoredMove, **changes: object) -> StoredMove:
+        """Change the record. Raises `TakenOver` when somebody else has."""
+        try:
+            return self._moves.replace(stored, **changes)
+        except (NodeMissing, VersionConflict):
+            raise TakenOver(f"the move of partition {self._partition} was changed by another run") from None
+
     def _take_over(self) -> StoredMove:
         stored = self._moves.get(self._partition)
         if stored is None:
             raise ConfigError(
                 f"partition {self._partition} is not on its way: wallet-admin moves lists those that are"
             )
-        return self._moves.replace(stored, token=self._token, driver=self._driver)
+        return self._record(stored, token=self._token, driver=self._driver)
 
     def _expect_shard(self, source: str) -> None:
         found = self._directory.partition_map().shard_of(self._partition)
