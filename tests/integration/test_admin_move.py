@@ -11,10 +11,13 @@ from support.paying import Paying, cluster_directory
 from support.verification import verified
 from unit.admin.made import admin, answer, refusal
 
+from wallet_engine.admin.moving.sides import Source, TakenOver, Target
+from wallet_engine.admin.moving.wire import Setback
 from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.redis_node import RedisNode
+from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect, find_primary
-from wallet_engine.routing.slots import partition_of, slot_range
+from wallet_engine.routing.slots import partition_of, slot_range, tag_of
 
 PARTITIONS = 8
 
@@ -151,3 +154,47 @@ def test_what_is_refused_changes_nothing(cluster: DevCluster, flags: list[str]) 
     with cluster_directory(cluster) as directory:
         assert directory.partition_map() == before
         assert directory.moves.all() == []
+
+
+def test_the_nodes_themselves_refuse_a_run_that_was_overtaken(cluster: DevCluster) -> None:
+    """Two runs hold connections to both nodes; whoever claimed last may write, and nobody releases what is not old."""
+    partition = 0
+    keys = PartitionKeys(tag_of(partition, PARTITIONS))
+    with cluster_directory(cluster) as directory:
+        partition_map, shards = directory.partition_map(), directory.shards()
+    home, other = shard_of(cluster, partition), other_shard(cluster, partition)
+    source_node, target_node = find_primary(shards[home].nodes), find_primary(shards[other].nodes)
+    assert source_node is not None
+    assert target_node is not None
+    epoch = partition_map.epoch_of(partition)
+    with (
+        closing(Source(source_node, keys, epoch)) as source,
+        closing(Source(source_node, keys, epoch - 1)) as outdated,
+        closing(Target(target_node, keys, "first")) as first,
+        closing(Target(target_node, keys, "second")) as second,
+    ):
+        command = ("HSET", keys.balance("USD"), "somebody", "1")
+        first.claim(source_node.node_id)
+        first.write([command])
+        second.claim(source_node.node_id)
+        assert second.kinds() == {b"meta"}, "what the first had copied is gone"
+        with pytest.raises(TakenOver):
+            first.write([command])
+        with pytest.raises(TakenOver):
+            first.certify({"seq": "1", "nonce": "0" * 16}, epoch + 1, (1, "0" * 16))
+        assert second.kinds() == {b"meta"}
+        second.write([command])
+
+        assert not outdated.release()
+        with pytest.raises(Setback):
+            outdated.freeze("first")
+        source.freeze("first")
+        assert source.seize("second")
+        assert not source.frozen_by("first")
+        assert not source.thaw("first")
+        assert source.thaw("second")
+        assert source.meta()["state"] == "live"
+        second.drop()
+    assert keys_on(cluster, other, partition) == []
+    with closing(Target(source_node, keys, "third")) as live, pytest.raises(Setback):
+        live.claim(target_node.node_id)
