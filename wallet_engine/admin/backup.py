@@ -20,6 +20,8 @@ from wallet_engine.admin.placement import parse_shard
 from wallet_engine.admin.protect import restrict, service_credentials, service_options
 from wallet_engine.admin.session import Plan, Session, admin_command, changing_command
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.routing.directory import MEMBERS
+from wallet_engine.routing.model import MembersText, decode
 from wallet_engine.routing.moves import MOVES
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -133,8 +135,8 @@ def _document(plan: Restoration, made_ms: int) -> dict[str, Any]:
 
 
 def _copies(plan: Restoration) -> list[str]:
-    prefix = "/wallet/copies/"
-    return [path.removeprefix(prefix) for path in plan.others if path.startswith(prefix)]
+    data = plan.others.get(MEMBERS)
+    return [] if data is None else list(decode(data, MembersText, MEMBERS).copies)
 
 
 def _show(console: Console, document: dict[str, Any]) -> None:
