@@ -22,7 +22,7 @@ from unit.admin.made import answer
 
 from wallet_engine.admin.moving.driver import Driver
 from wallet_engine.admin.moving.sides import TakenOver
-from wallet_engine.domain.errors import ConfigError, WalletError
+from wallet_engine.domain.errors import ConfigError, Corruption, WalletError
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect, find_primary
 from wallet_engine.routing.model import PartitionMap
@@ -215,6 +215,29 @@ def test_another_process_is_killed(cluster: DevCluster, role: str, step: str) ->
 @pytest.mark.parametrize(("role", "step"), ALL_STEPS)
 def test_another_process_is_killed_at_every_step(cluster: DevCluster, role: str, step: str) -> None:
     _kill_another(cluster, role, step)
+
+
+def test_a_copy_that_is_not_equal_is_refused(cluster: DevCluster) -> None:
+    """A balance on the target is changed behind the back of the move: it says so, and the source goes on serving."""
+    scene = Scene(cluster, 5)
+
+    def spoil(name: str) -> None:
+        if name == "copied":
+            with cluster_directory(cluster) as directory:
+                node = find_primary(directory.shards()[scene.target].nodes)
+            assert node is not None
+            with closing(connect(node.address)) as client, client.pipeline(transaction=False) as pipe:
+                pipe.execute_command("ASKING")
+                pipe.hincrby(
+                    PartitionKeys(tag_of(scene.partition, PARTITIONS)).balance("USD"), "an intruder's", 1
+                )
+                pipe.execute()
+
+    with cluster_directory(cluster) as directory, pytest.raises(Corruption, match="sizes"):
+        Driver(directory, scene.partition, "spoilt", "test", on_step=spoil).begin(scene.source, scene.target)
+    assert scene.serves()
+    _end(scene, "abort")
+    scene.check_whole(scene.source)
 
 
 def _overtaken(cluster: DevCluster, partition: int, verb: str, moment: str) -> Scene:

@@ -117,6 +117,16 @@ def test_the_map_is_replaced_only_by_who_knows_it(directory: Directory) -> None:
         directory.replace_map(new, PartitionMap(0, new.partitions[:2]))
 
 
+def test_epochs_are_not_raised_for_a_shard_that_has_lost_the_partition(directory: Directory) -> None:
+    """A recovery that was overtaken by a move must not win against it."""
+    before = directory.partition_map()
+    home = before.shard_of(0)
+    with pytest.raises(VersionConflict, match="not on shard elsewhere any more"):
+        directory.raise_epochs([0], on_shard="elsewhere")
+    assert directory.partition_map() == before
+    assert directory.raise_epochs([0], on_shard=home).epoch_of(0) == before.epoch_of(0) + 1
+
+
 def test_epochs_raised_at_the_same_time_all_count(
     open_one: Callable[[], Directory], directory: Directory
 ) -> None:
