@@ -5,12 +5,16 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+from support.clusters import redis_binary
 from support.patient import PARTITIONS, Patient, wait_healthy
 from support.wallet_api import WalletApi
-from unit.admin.made import admin, answer
+from unit.admin.made import admin, answer, refusal
 
+from wallet_engine.dev.ports import free_port
+from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import find_primary
 from wallet_engine.routing.model import JournalInfo, ServiceInfo
@@ -175,3 +179,40 @@ def test_a_dead_replica_is_named(patient: Patient) -> None:
     finally:
         os.kill(pid, signal.SIGCONT)
     wait_healthy(patient)
+
+
+def test_a_node_is_replaced_while_payments_go_on(patient: Patient, tmp_path: Path) -> None:
+    """The last test of the cluster: a replica is stopped for good, and a new node takes its place."""
+    wait_healthy(patient)
+    view = find_primary(patient.directory.shards()["s2"].nodes)
+    assert view is not None
+    (old,) = (node for node in patient.directory.shards()["s2"].nodes if node != view.address)
+    new_node = RedisNode(redis_binary(), "s2", "new", tmp_path / "new", free_port(redis=True))
+    new_node.start_and_wait()
+    new = new_node.address
+    pid = next(p["pid"] for p in patient.cluster.processes("redis") if p["address"] == old)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for words, said in (
+            (("127.0.0.1:1", new), "no shard has a node 127.0.0.1:1"),
+            ((view.address, new), f"{view.address} is the primary: CLUSTER FAILOVER on"),
+            ((old, "127.0.0.1:1"), "Redis at 127.0.0.1:1 does not answer"),
+            ((old, view.address), "stands in shard s2"),
+        ):
+            assert said in refusal(admin("replace-node", *words, *patient.flags, "--yes"))
+        answer("replace-node", old, new, *patient.flags, "--dry-run")
+        assert old in patient.directory.shards()["s2"].nodes
+        answer("replace-node", old, new, *patient.flags, "--yes")
+        assert set(patient.directory.shards()["s2"].nodes) == {view.address, new}
+        with WalletApi(patient.cluster.url, PARTITIONS) as api:
+            api.account(12, "5.00")
+        wait_healthy(patient)
+        (shard,) = (s for s in answer("shards", *patient.flags)["shards"] if s["name"] == "s2")
+        assert {node["address"]: node["role"] for node in shard["nodes"]} == {
+            view.address: "primary",
+            new: "replica",
+        }
+        assert answer("verify", *patient.flags)["ok"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        new_node.kill()

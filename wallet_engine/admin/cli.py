@@ -35,6 +35,9 @@ from wallet_engine.telemetry.flags import Verb, VerbGroup
         "rebalance": Verb("wallet_engine.admin.moving.verbs:rebalance", "Even the shards out."),
         "add-shard": Verb("wallet_engine.admin.moving.shards:add_shard", "Add an empty shard."),
         "remove-shard": Verb("wallet_engine.admin.moving.shards:remove_shard", "Remove a drained shard."),
+        "replace-node": Verb(
+            "wallet_engine.admin.replace_node:replace_node", "Put a new node in the place of a dead one."
+        ),
         "moves": Verb("wallet_engine.admin.moving.verbs:moves", "List the moves in progress."),
         "resume": Verb("wallet_engine.admin.moving.verbs:resume", "Go on with an interrupted move."),
         "abort": Verb("wallet_engine.admin.moving.verbs:abort", "Undo a move that has not switched."),

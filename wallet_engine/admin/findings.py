@@ -72,7 +72,7 @@ def _nodes(facts: Facts) -> Iterator[Finding]:
             )
         for node in state.nodes:
             if not node.reachable:
-                mend = f"start redis-server on {node.address} with the configuration it had"
+                mend = f"start redis-server on {node.address} again, or wallet-admin replace-node {node.address} NEW"
                 yield Finding("nodes", "warning", f"{node.address} of shard {name} does not answer", mend)
             elif node.role == "replica" and (not node.link_up or node.follows != state.primary.address):
                 what = f"replica {node.address} of shard {name} follows {node.follows}"

@@ -1,0 +1,154 @@
+"""`wallet-admin replace-node`: a new node in the place of one that is gone."""
+
+import re
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final
+
+import click
+from redis.exceptions import RedisError
+from rich.console import Console
+
+from wallet_engine.admin.nodes import NodeState, look_at_all, primary_of
+from wallet_engine.admin.session import Plan, Session, changing_command
+from wallet_engine.admin.waiting import wait_until
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.membership import Membership, follow, forget, leave, meet, membership
+from wallet_engine.redis_store.topology import NodeView, check_settings, connect
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import Shard, by_name
+
+#: Gossip, and the copy of the primary's whole memory.
+MEET_S_MAX: Final = 30.0
+SYNC_S_MAX: Final = 600.0
+
+
+@click.command("replace-node")
+@changing_command
+@click.argument("old", metavar="OLD")
+@click.argument("new", metavar="NEW")
+def replace_node(session: Session, old: str, new: str) -> None:
+    """Put the node NEW (HOST:PORT) into the shard of OLD, as a replica, and forget OLD.
+
+    OLD is gone, or is a replica: while it is the primary, fail it over first. NEW runs in cluster mode with
+    maxmemory-policy noeviction (see cluster_config/redis.conf), and is empty. Payments go on meanwhile; the primary
+    sends its memory to NEW once.
+
+    A shard that has lost its only node has no primary to copy from: start redis-server on that address again,
+    empty; the journal process fills it.
+
+    Interrupted half-way it can be given again as it was.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 replace-node 10.0.0.2:6379 10.0.0.8:6379 --dry-run
+      wallet-admin --zookeeper zk1:2181 replace-node 10.0.0.2:6379 10.0.0.8:6379 --yes
+    """
+    with session.directory() as directory:
+        shards = directory.shards()
+        shard = next((shard for shard in shards.values() if old in shard.nodes), None)
+        if shard is None:
+            raise ConfigError(f"no shard has a node {old}: see wallet-admin shards")
+        changed = replace(shard, nodes=tuple(new if node == old else node for node in shard.nodes))
+        by_name([changed, *(other for other in shards.values() if other.name != shard.name)])
+        seen = look_at_all(address for each in shards.values() for address in each.nodes)
+        primary = _primary(shard, seen)
+        _check(old, new, shard, seen, primary)
+        document = {"shard": shard.name, "old": old, "new": new, "primary": primary.address}
+        plan = Plan(
+            f"replace node {old} of shard {shard.name} by {new}",
+            document,
+            lambda console: _show(console, document),
+        )
+        if not session.agreed(plan):
+            return
+        members = [address for address, node in seen.items() if node.reachable and address != old]
+        with session.change(directory, plan):
+            _join(new, members, primary.node_id)
+            _write(directory, shard, changed)
+            if seen[old].reachable:
+                with suppress(RedisError, OSError):
+                    leave(old)
+            untold = forget(_ids_of(old, primary.address), [*members, new])
+    session.answer(
+        {"replaced": document, "nodes_not_told": untold},
+        lambda console: console.print(f"{new} is a replica of {primary.address}; {old} is forgotten"),
+    )
+
+
+def _primary(shard: Shard, seen: dict[str, NodeState]) -> NodeView:
+    """Raises `ConfigError` when none serves."""
+    primary = primary_of([seen[address] for address in shard.nodes])
+    if primary is None or primary.view is None or not primary.cluster_ok:
+        nodes = ", ".join(shard.nodes)
+        raise ConfigError(f"shard {shard.name} has no primary that serves: start one of {nodes} again")
+    return primary.view
+
+
+def _check(old: str, new: str, shard: Shard, seen: dict[str, NodeState], primary: NodeView) -> None:
+    """Raises `ConfigError` for everything that would not end well."""
+    if primary.address == old:
+        others = [address for address in shard.nodes if address != old and seen[address].reachable]
+        where = others[0] if others else "a replica (add one first)"
+        raise ConfigError(f"{old} is the primary: CLUSTER FAILOVER on {where} first")
+    check_settings(new)
+    known = _ask(new)
+    ids = {node.view.node_id for node in seen.values() if node.view is not None}
+    if known.keys and not known.in_sync:
+        raise ConfigError(f"Redis at {new} holds {known.keys} keys: give an empty node, or FLUSHALL it")
+    if known.slots:
+        raise ConfigError(f"Redis at {new} owns slots of a cluster: run CLUSTER RESET HARD on it")
+    strangers = known.known_ids - {known.node_id}
+    if strangers and not strangers & ids:
+        raise ConfigError(f"Redis at {new} belongs to another cluster: run CLUSTER RESET HARD on it")
+
+
+def _join(new: str, members: list[str], primary_id: str) -> None:
+    try:
+        meet(new, members)
+        ids = {_ask(address).node_id for address in members}
+        wait_until(lambda: _knows(new, ids), f"{new} does not find the other nodes", MEET_S_MAX)
+        follow(new, primary_id)
+        wait_until(lambda: _ask(new).in_sync, f"{new} does not get its primary's memory", SYNC_S_MAX)
+    except (RedisError, OSError) as error:
+        raise ConfigError(f"{new} could not join the Redis Cluster: {error}") from None
+
+
+def _knows(new: str, ids: set[str]) -> bool:
+    known = _ask(new)
+    return ids <= known.known_ids and not known.handshaking
+
+
+def _write(directory: Directory, shard: Shard, changed: Shard) -> None:
+    with directory.lock("shards"):
+        if directory.shards().get(shard.name) != shard:
+            raise ConfigError(
+                f"shard {shard.name} was changed by somebody else meanwhile: see wallet-admin shards"
+            )
+        directory.put_shard(changed)
+
+
+def _ids_of(address: str, member: str) -> list[str]:
+    """The ids under which a member knows the node at an address, alive or not."""
+    client = connect(member)
+    try:
+        text = str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
+    finally:
+        client.close()
+    host, _, port = address.rpartition(":")
+    pattern = re.compile(rf"^(\S+) {re.escape(host)}:{port}@", re.MULTILINE)
+    return pattern.findall(text)
+
+
+def _ask(address: str) -> Membership:
+    try:
+        return membership(address)
+    except (RedisError, OSError) as error:
+        raise ConfigError(f"Redis at {address} does not answer: {error}") from None
+
+
+def _show(console: Console, document: dict[str, Any]) -> None:
+    console.print(
+        f"shard {document['shard']}: {document['new']} in the place of {document['old']}", style="bold"
+    )
+    console.print(f"  {document['primary']}, its primary, sends its memory to {document['new']} once")
