@@ -3,7 +3,8 @@
 --
 -- KEYS  1 meta
 -- ARGV  1 number n of expected fields; then n times field, value; then field, value to be set.
---       An empty value stands for a field that is absent; set to it, the field is deleted.
+--       An empty value stands for a field that is absent; set to it, the field is deleted. Only the currencies
+--       of an empty partition are an empty text that must be there: apply.lua and the oracle's image have it.
 -- Returns {1, seq, nonce} after the change (false where absent), or {0} with nothing changed
 
 local k_meta = KEYS[1]
@@ -13,7 +14,7 @@ for i = 2, expected, 2 do
   if (redis.call('HGET', k_meta, ARGV[i]) or '') ~= ARGV[i + 1] then return {0} end
 end
 for i = expected + 2, #ARGV, 2 do
-  if ARGV[i + 1] == '' then
+  if ARGV[i + 1] == '' and ARGV[i] ~= 'currencies' then
     redis.call('HDEL', k_meta, ARGV[i])
   else
     redis.call('HSET', k_meta, ARGV[i], ARGV[i + 1])

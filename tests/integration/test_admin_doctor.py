@@ -181,6 +181,21 @@ def test_a_dead_replica_is_named(patient: Patient) -> None:
     wait_healthy(patient)
 
 
+def test_an_empty_partition_serves_where_it_was_moved(patient: Patient) -> None:
+    """Its meta says "no currencies", which is not the same as saying nothing: the script reads it."""
+    wait_healthy(patient)
+    partition = next(
+        p["partition"]
+        for p in answer("partitions", "--shard", "s2", *patient.flags)["partitions"]
+        if p["seq"] == 0
+    )
+    answer("move", str(partition), "s1", *patient.flags, "--yes")
+    with WalletApi(patient.cluster.url, PARTITIONS) as api:
+        assert api.flag(api.name(partition), "freeze").status == 404
+        api.account(partition)
+    assert answer("verify", *patient.flags)["ok"]
+
+
 def test_a_node_is_replaced_while_payments_go_on(patient: Patient, tmp_path: Path) -> None:
     """The last test of the cluster: a replica is stopped for good, and a new node takes its place."""
     wait_healthy(patient)

@@ -10,11 +10,12 @@ A changing verb makes a `Plan`, and goes on only if it is agreed to:
 """
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, Final, ParamSpec
 
 import click
 import msgspec
@@ -29,6 +30,9 @@ from wallet_engine.routing.zookeeper import Credentials
 from wallet_engine.telemetry.flags import credentials_options
 
 P = ParamSpec("P")
+
+#: Width of what is no terminal.
+PIPE_COLUMNS: Final = 160
 
 #: A verb's answer: what `--json` prints.
 Document = Mapping[str, Any]
@@ -113,8 +117,11 @@ class Session:
 
 
 def plain_console(*, stderr: bool = False) -> Console:
-    """Prints text as it is: account ids may look like markup or emoji codes."""
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    """Prints text as it is: account ids may look like markup or emoji codes. A pipe does not narrow tables."""
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPE_COLUMNS
+    return console
 
 
 def admin_command(verb: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
