@@ -170,11 +170,17 @@ def _stray_keys(client: redis.Redis, partitions: Iterable[int], count: int) -> t
         return (), 0
     found: list[str] = []
     for name in client.scan_iter(count=1000):
-        if slot_of(str(name)) not in own:
+        if slot_of(_hashed(str(name))) not in own:
             found.append(str(name))
             if len(found) == 5:
                 break
     return tuple(found), total
+
+
+def _hashed(name: str) -> str:
+    """The part of a key that decides its slot (redis.io/docs/reference/cluster-spec, hash tags)."""
+    tag, brace, _ = name.partition("{")[2].partition("}")
+    return tag if tag and brace else name
 
 
 def _count(client: redis.Redis, slot: int) -> int:
