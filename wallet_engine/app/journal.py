@@ -18,6 +18,7 @@ from wallet_engine.app.snapshots import SnapshotSchedule
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.credits import CreditSearch
 from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.recovery.fellows import Fellows
@@ -153,6 +154,7 @@ async def _keep(
     copy = JournalCopy(writer)
     fellows = Fellows(tree, copy)
     server = ReceiptServer(copy, recover, written, lambda _: PeerSession(copy, commit, promised))
+    server.search = CreditSearch(copy, fellows.quorum_seq)
     commit = GroupCommit(copy, server, metrics)
     address = "{}:{}".format(*await server.start(host, port))
     info = JournalInfo(

@@ -1,7 +1,7 @@
 """What became of a credit, looked up in the segments: for debits older than the receiving partition's memory."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -31,8 +31,13 @@ class Searchable(Protocol):
 class CreditSearch:
     """Answers the services' questions about old credits, one at a time."""
 
-    def __init__(self, journal: Searchable) -> None:
+    def __init__(self, journal: Searchable, quorum_seq: Callable[[int], int] | None = None) -> None:
+        """`quorum_seq(partition)`: up to which entry a quorum of copies has it; without one, this copy is the quorum.
+
+        What is only here may still come to nothing. A credit as young as that is remembered by its partition.
+        """
         self._journal = journal
+        self._quorum_seq = quorum_seq
         self._one = asyncio.Lock()
         self._waiting = 0
 
@@ -52,8 +57,13 @@ class CreditSearch:
                 if not self._journal.holds(question.partition, question.seq, question.nonce):
                     return None
                 directory, since_ms = self._journal.directory, question.since_ms - CLOCK_MARGIN_MS
+                end_seq = None
+                if self._quorum_seq is not None:
+                    end_seq = self._quorum_seq(question.partition)
+                    if end_seq < question.seq:
+                        return None
                 found = await asyncio.to_thread(
-                    find_credits, directory, question.partition, since_ms, question.credits
+                    find_credits, directory, question.partition, since_ms, question.credits, end_seq
                 )
                 return CreditsFound(
                     question.request, [(*reference, outcome) for reference, outcome in found.items()]
@@ -63,9 +73,15 @@ class CreditSearch:
 
 
 def find_credits(
-    directory: Path, partition: int, since_ms: int, credits: Collection[CreditReference]
+    directory: Path,
+    partition: int,
+    since_ms: int,
+    credits: Collection[CreditReference],
+    end_seq: int | None = None,
 ) -> dict[CreditReference, str]:
     """The first outcome of each of these credits that was decided in the partition after `since_ms`.
+
+    Nothing behind `end_seq` is looked at.
 
     Raises `Damaged`.
     """
@@ -73,7 +89,10 @@ def find_credits(
     asked = set(credits)
     found: dict[CreditReference, str] = {}
     for record in read(
-        directory, partitions={partition}, after={partition: _seq_before(directory, partition, since_ms)}
+        directory,
+        partitions={partition},
+        after={partition: _seq_before(directory, partition, since_ms)},
+        end=None if end_seq is None else {partition: end_seq},
     ):
         header, operations = parse_header(record.payload)
         for outcome, line in zip(header.outcomes, operations.split(b"\n"), strict=False):
