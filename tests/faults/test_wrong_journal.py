@@ -1,6 +1,7 @@
 """A journal process that is not the truth must not become it: an empty folder, or a stale copy of it."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -14,6 +15,8 @@ from typing import Any
 from support.http_client import HttpClient
 from support.traffic import Payment, balances_cents, open_and_fund
 from support.verification import verified
+
+from wallet_engine.routing.directory import MEMBERS, open_directory
 
 ACCOUNTS = [f"acct-{i:02d}" for i in range(20)]
 
@@ -51,6 +54,18 @@ def test_an_empty_folder_is_refused(dev_cluster: Any, tmp_path: Path) -> None:
     shutil.move(tmp_path / "lost", cluster.data_dir / "journal")
     cluster.start()
     asyncio.run(_check(cluster))
+
+
+def test_a_copy_does_not_take_itself_for_the_only_one(dev_cluster: Any) -> None:
+    """G5: with the list of copies lost, the first to start may be the one that is behind."""
+    cluster = dev_cluster(shards=1, partitions=1, embedded=True, extra=("--journals", "2"))
+    asyncio.run(_fund(cluster))
+    cluster.stop()
+    with contextlib.closing(open_directory(None, cluster.data_dir / "map.json")) as directory:
+        directory.tree.delete(MEMBERS)
+    alone = start_journal(cluster, cluster.data_dir / "journal-2", "j2")
+    assert alone.returncode == 1
+    assert "the list of journal copies that count is gone" in alone.stderr.splitlines()[-1]
 
 
 def test_a_stale_copy_of_the_folder_does_not_overwrite_redis(dev_cluster: Any, tmp_path: Path) -> None:

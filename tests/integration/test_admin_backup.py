@@ -10,7 +10,7 @@ from unit.admin.made import admin, answer, make_map, refusal
 
 from wallet_engine.admin.auditing import audit_records
 from wallet_engine.admin.backups import EPOCH_STEP
-from wallet_engine.routing.directory import AUDIT, CONFIG, COPIES, MAP, SHARDS, open_directory
+from wallet_engine.routing.directory import AUDIT, CONFIG, MAP, MEMBERS, SHARDS, open_directory
 from wallet_engine.routing.model import PartitionEntry, PartitionMap
 
 
@@ -35,7 +35,7 @@ def test_a_lost_tree_is_made_again_under_new_epochs(patient: Patient, tmp_path: 
         wait_healthy(patient)
         lost = patient.directory.partition_map()
 
-        for path in (CONFIG, MAP, SHARDS, COPIES, AUDIT):
+        for path in (CONFIG, MAP, SHARDS, MEMBERS, AUDIT):
             delete(patient, path)
         assert "run wallet-admin init" in refusal(admin("status", *patient.flags))
         api.paid(ann, bob, "1.00")  # payments go on with what is known

@@ -86,7 +86,16 @@ async def _be_first(
     members: Members,
     partition_map: PartitionMap,
 ) -> None:
-    """There is no other: what is in this directory is what there is."""
+    """There is no other: what is in this directory is what there is.
+
+    Where a quorum is more than one copy, none had an entry before it was registered: then the list was lost.
+    """
+    config = await asyncio.to_thread(directory.config)
+    if config.journal_quorum > 1 and copy.writer.positions():
+        raise ConfigError(
+            f"{copy.directory} holds entries, but the list of journal copies that count is gone: put it back with "
+            f"wallet-admin restore; nothing was changed"
+        )
     for partition, entry in enumerate(partition_map.partitions):
         copy.writer.mark_base(partition, entry.epoch)
     commit.sync()
