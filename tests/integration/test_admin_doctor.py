@@ -18,7 +18,7 @@ from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import find_primary
 from wallet_engine.routing.model import JournalInfo, ServiceInfo
-from wallet_engine.routing.slots import tag_of
+from wallet_engine.routing.slots import slot_of, tag_of
 
 
 def findings(document: dict[str, Any]) -> set[tuple[str, str]]:
@@ -113,6 +113,18 @@ def _other_primary(patient: Patient) -> str:
     view = find_primary(patient.directory.shards()["s2"].nodes)
     assert view is not None
     return view.node_id
+
+
+def test_a_key_outside_every_partition_is_named_and_no_key_of_a_partition(patient: Patient) -> None:
+    wait_healthy(patient)
+    stray = next(f"stray{n}" for n in range(1_000_000) if slot_of(f"stray{n}") == 6)
+    patient.primary.set(stray, "1")
+    try:
+        (found,) = (f for f in answer("doctor", *patient.flags)["findings"] if f["check"] == "keys")
+        assert found["what"] == f"1 keys on shard s1 belong to no partition of it: {stray}"
+        assert found["mend"].endswith(f"UNLINK '{stray}' (each)")
+    finally:
+        patient.primary.delete(stray)
 
 
 def test_pending_says_what_an_open_transfer_waits_for(patient: Patient) -> None:
