@@ -33,7 +33,7 @@ is in minor units, or `-` when none is asked for; the outcome in a refund is the
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from wallet_engine.domain.errors import Corruption
 
@@ -60,8 +60,7 @@ class Operation:
         return f"{self.kind} {self.id} {self.a} {self.b} {self.amount_minor} {self.currency}\n"
 
 
-@dataclass(frozen=True, slots=True)
-class EntryHeader:
+class EntryHeader(NamedTuple):
     """The first line of an entry: enough to check the chain."""
 
     seq: int
