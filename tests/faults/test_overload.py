@@ -26,6 +26,7 @@ from support.wallet_api import WalletApi, check_problem, check_success, new_id, 
 
 from wallet_engine.engine.headroom import MEMORY_SHARE_MAX, memory_share
 from wallet_engine.routing.model import spread
+from wallet_engine.routing.slots import tag_of
 
 PARTITIONS = 16
 FUNDED_CENTS = 1_000_000
@@ -39,6 +40,9 @@ GROWTH_BYTES_MAX = 500 * 1024 * 1024
 SHARDS = ["s1", "s2", "s3"]
 #: What transfers must add until new work is refused.
 FILL_BYTES = 300_000
+#: Makes the node large enough for its headroom to outlast the second until a service looks.
+BALLAST_BYTES = 40_000_000
+BACKLOG_BYTES = 1_000_000
 
 
 def rss_bytes(pid: int) -> int:
@@ -180,6 +184,12 @@ def memory_limit(shard: ReplicatedShard) -> Iterator[Callable[..., None]]:
     `more` bytes more. Lifted at the end, which returns when every API process has noticed.
     """
     primary = shard.primary()
+    partition = spread(PARTITIONS, SHARDS).partitions_of(shard.name)[0]
+    ballast = f"ballast{{{tag_of(partition, PARTITIONS)}}}"
+    command(primary, "SETRANGE", ballast, BALLAST_BYTES, "x")
+    # The backlog counts as used memory and fills faster than the data do.
+    backlog = command(primary, "CONFIG", "GET", "repl-backlog-size")[1]
+    command(primary, "CONFIG", "SET", "repl-backlog-size", BACKLOG_BYTES)
 
     def limit(share: float, more: int = 0) -> None:
         info = command(primary, "INFO", "memory")
@@ -190,7 +200,8 @@ def memory_limit(shard: ReplicatedShard) -> Iterator[Callable[..., None]]:
         yield limit
     finally:
         command(primary, "CONFIG", "SET", "maxmemory", 0)
-        partition = spread(PARTITIONS, SHARDS).partitions_of(shard.name)[0]
+        command(primary, "CONFIG", "SET", "repl-backlog-size", backlog)
+        command(primary, "DEL", ballast)
         for url in shard.cluster.urls:
             with WalletApi(url, PARTITIONS) as api:
                 wait_until(lambda api=api: api.open(api.name(partition)).status == 201, f"{url} takes work")
