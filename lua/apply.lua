@@ -78,20 +78,26 @@ end
 -- One string per field of an operation, in arrays by its number; hash tables only for what later operations of the
 -- batch may see changed. Building a table costs as much as deciding an operation.
 
+-- A table made with room for 32: one that grows is copied at each power of two.
+local function room()
+  return {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
+    nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}
+end
+
 -- A ledger is the part of one currency. known: account -> minor units; written: what HSET is to write, alternating;
 -- next: the ledger of the next currency.
 local ledgers, ledger_first, currency_count = {}, nil, 0
 for currency in gmatch(currencies_asked, '[^,]+') do
-  ledger_first = {currency = currency, key = KEYS[K_BALANCE_FIRST + currency_count], known = {}, written = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil},
+  ledger_first = {currency = currency, key = KEYS[K_BALANCE_FIRST + currency_count], known = {}, written = room(),
     written_count = 0, transit_changed = false, next = ledger_first or false}
   ledgers[currency] = ledger_first
   currency_count = currency_count + 1
 end
 
--- Made with room, for a table that grows is copied at each power of two. accounts: of operation i at i; the other
--- side of transfers, in their order, and @transit after the last. details: what an operation is compared or marked
--- with, the body of a debit or transfer, the mark of a credit, the fourth field of any other.
-local kinds, ids, accounts, amounts, details = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}, {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}
+-- accounts: of operation i at i; the other side of transfers, in their order, and @transit after the last. details:
+-- what an operation is compared or marked with: the body of a debit or transfer, the mark of a credit, the fourth
+-- field of any other.
+local kinds, ids, accounts, amounts, details = room(), room(), room(), room(), room()
 local currencies = currency_count > 1 and {} -- of operation i; a batch of one currency needs no list
 local account_count = count_asked
 local uncommon = 0 -- how many are neither transfer, debit, credit nor settle
@@ -177,7 +183,6 @@ local seq_text = format('%d', seq)
 local effect = false -- whether anything is to be written
 local debited = false -- whether money leaves this partition with this entry
 local remembered = {} -- what this batch itself remembers: field -> record
-local seen_written, seen_count = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}, 0 -- what HSET writes of it, alternating
 local settled, decide_other, remembered_before, flags_new, refunded -- made when they are needed
 
 -- A closure costs Redis as much as an operation, so the common kinds are decided in the loop below, and what the
@@ -227,8 +232,6 @@ if uncommon > 0 then
       if record then
         record = decline .. sub(record, 2)
         remembered[field] = record
-        seen_written[seen_count + 1], seen_written[seen_count + 2] = field, record
-        seen_count = seen_count + 2
       else
         record = remembered_before[field] or recalled_before[i]
         if record then remembered_before[field] = decline .. sub(record, 2) end
@@ -272,7 +275,7 @@ if uncommon > 0 then
   end
 end
 
-local outcomes = {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}
+local outcomes = room()
 local repeated -- positions of repeated operations that have something remembered
 local outcome, known, written
 local other = count_asked -- position in accounts of a transfer's other side
@@ -329,8 +332,6 @@ for i = 1, count do
       end
       local record = outcome .. seq_text .. '.' .. format('%d', i - 1) .. ' ' .. body
       remembered[field] = record
-      seen_written[seen_count + 1], seen_written[seen_count + 2] = field, record
-      seen_count = seen_count + 2
     end
   elseif kind == 'c' then
     local mark, here, before = details[i], remembered[field] or recalled[i], recalled_before[i]
@@ -355,8 +356,6 @@ for i = 1, count do
       end
       local record = here and here .. mark .. outcome or mark .. outcome
       remembered[field] = record
-      seen_written[seen_count + 1], seen_written[seen_count + 2] = field, record
-      seen_count = seen_count + 2
     end
   elseif kind == 's' then
     settled = settled or {}
@@ -376,15 +375,15 @@ local outcomes_text = concat(outcomes)
 -- Write -----------------------------------------------------------------------------------------------------------
 
 local function write_pairs(key, values)
-  local flat, n = {}, 0
+  local flat, n = room(), 0
   for name, value in pairs(values) do
     flat[n + 1], flat[n + 2] = name, value
     n = n + 2
   end
-  if n > 0 then call('HSET', key, unpack(flat)) end
+  if n > 0 then call('HSET', key, unpack(flat, 1, n)) end
 end
 
-if effect or seen_count > 0 then
+if effect or next(remembered) then
   local currencies_new
   ledger = ledger_first
   while ledger do
@@ -402,7 +401,7 @@ if effect or seen_count > 0 then
     end
     ledger = ledger.next
   end
-  if seen_count > 0 then call('HSET', k_seen, unpack(seen_written, 1, seen_count)) end
+  write_pairs(k_seen, remembered) -- a field once, however many credits of this batch it holds
   if decide_other then
     if next(flags_new) then
       write_pairs(k_flags, flags_new)

@@ -122,6 +122,7 @@ def books(cluster: DevCluster) -> Books:
     return made
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(240)
 def test_g6_memory_is_rebuilt_from_snapshots_and_a_damaged_one_is_passed_over(
     cluster: DevCluster, books: Books, archive: Path

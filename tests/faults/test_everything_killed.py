@@ -38,7 +38,10 @@ def verify(cluster: Any) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("embedded", [False, True], ids=["zookeeper", "embedded"])
+@pytest.mark.parametrize(
+    "embedded",
+    [pytest.param(False, id="zookeeper"), pytest.param(True, id="embedded", marks=pytest.mark.soak)],
+)
 def test_kill_9_of_every_process_at_once(dev_cluster: Any, embedded: bool) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed={seed}")

@@ -36,9 +36,12 @@ def api(api_cluster: DevCluster) -> Iterator[WalletApi]:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
-    """May be hurt, if it is healthy again afterwards (`wait_healthy`)."""
+    """May be hurt, if it is healthy again afterwards (`wait_healthy`).
+
+    It ends with its module: kazoo's threads draw random numbers, and Hypothesis takes that for a flaky test.
+    """
     started = DevCluster(
         tmp_path_factory.mktemp("doctor") / "dev", shards=2, replicas=1, partitions=PARTITIONS
     )

@@ -14,7 +14,9 @@ from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.domain.limits import SLOTS
 from wallet_engine.routing.slots import slot_of
 
-both = pytest.mark.parametrize("bundled", [False, True], ids=["system", "bundled"])
+both = pytest.mark.parametrize(
+    "bundled", [pytest.param(False, id="system"), pytest.param(True, id="bundled", marks=pytest.mark.soak)]
+)
 
 
 def slots_of(words: list[str]) -> set[int]:

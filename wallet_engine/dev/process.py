@@ -56,10 +56,12 @@ def stop_identified(identity: Identity, grace_s: float = STOP_S_MAX) -> bool:
         # Looked at after the handle was taken: from here on the handle cannot mean another process.
         if identify(identity.pid) != identity:
             return False
+        ended = select.poll()  # select() knows no handle above 1023
+        ended.register(handle, select.POLLIN)
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, number)
-            if select.select([handle], [], [], grace_s)[0]:
+            if ended.poll(grace_s * 1000):
                 break
         return True
     finally:

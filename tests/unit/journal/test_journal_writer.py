@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,7 +141,7 @@ def test_nonce_must_be_hex(tmp_path: Path, change: Callable[[object], dict[str, 
     writer = JournalWriter(tmp_path, "sample")
     payload, header = entry(1, 1)
     with pytest.raises(Corruption, match=text):
-        writer.append(1, payload, replace(header, **change(header)))  # type: ignore[arg-type]
+        writer.append(1, payload, header._replace(**change(header)))  # type: ignore[arg-type]
     writer.append(1, payload, header)
     writer.sync()
     assert writer.position(1).seq == 1
