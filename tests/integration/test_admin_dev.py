@@ -66,7 +66,10 @@ def wait_settled(flags: list[str]) -> dict[str, Any]:
     return document
 
 
-@pytest.mark.parametrize("embedded", [False, True], ids=["zookeeper", "embedded"])
+@pytest.mark.parametrize(
+    "embedded",
+    [pytest.param(False, id="zookeeper"), pytest.param(True, id="embedded", marks=pytest.mark.soak)],
+)
 def test_under_traffic(dev_cluster: Any, embedded: bool) -> None:
     """G2, G6: every look during traffic is ok, and afterwards every balance is what was answered."""
     cluster = dev_cluster(shards=3, partitions=16, apis=1, embedded=embedded)
@@ -125,7 +128,7 @@ def test_a_balance_of_the_past_is_what_was_read_then(dev_cluster: Any) -> None:
         assert later["seq"] >= then["seq"]
 
 
-@pytest.mark.parametrize("role", ["redis", "journal"])
+@pytest.mark.parametrize("role", ["redis", pytest.param("journal", marks=pytest.mark.soak)])
 def test_a_killed_process_is_no_mismatch(dev_cluster: Any, role: str) -> None:
     """G5, G9: while a shard is restored, verify waits or says who does not answer; it never cries wolf."""
     cluster = dev_cluster(shards=2)

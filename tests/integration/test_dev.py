@@ -121,6 +121,7 @@ def test_g9_a_killed_child_is_started_again_and_nothing_is_lost(dev_cluster: Any
     assert [balance(cluster.url, account) for account in ("ann", "bob")] == ["98.00", "102.00"]
 
 
+@pytest.mark.soak  # `tests/faults/test_failover.py` has its like
 def test_g9_a_dead_primary_leaves_its_shard_to_the_replica(dev_cluster: Any) -> None:
     """G9: with a replica, the dead primary comes back as the replica of the one that took over."""
     cluster: DevCluster = dev_cluster(shards=3, replicas=1)

@@ -73,6 +73,9 @@ def stage(
                     yield cluster, Callers(cluster)
             finally:
                 world.close()
+                for journal in cluster.journals:
+                    if journal.writer is not None:
+                        journal.writer.close()
                 for at_ms, who, text in world.trace or ():
                     print(f"{at_ms:10.3f} {who:>10} {text}")
 
