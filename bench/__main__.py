@@ -1,18 +1,25 @@
 """`python -m bench`: see `--help`."""
 
+import sys
 from typing import Final
 
 import click
 
-from bench.commands.compare import compare
-from bench.commands.memory import memory
-from bench.commands.move import move
-from bench.commands.peers import peers
-from bench.commands.quick import quick
-from bench.commands.rebuild import rebuild
-from bench.commands.report import report
-from bench.commands.run import run
-from bench.commands.scale import scale
+try:
+    from bench.commands.compare import compare
+    from bench.commands.memory import memory
+    from bench.commands.move import move
+    from bench.commands.peers import peers
+    from bench.commands.quick import quick
+    from bench.commands.rebuild import rebuild
+    from bench.commands.report import report
+    from bench.commands.run import run
+    from bench.commands.scale import scale
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"the benchmark needs the Python package that has {error.name}: "
+        f"{sys.executable} -m pip install --editable '.[bench]' (`make bench` does it)"
+    )
 
 #: Every subcommand is a module with a click command of its own.
 COMMANDS: Final[tuple[click.Command, ...]] = (

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-import asyncpg
-
 from bench.funding import funds_of, funds_total
 from bench.peers.base import PeerFailed, PeerMissing, Send
 from bench.ring import Request, chunks, declined_of
@@ -47,6 +45,15 @@ def find_postgresql() -> Path:
     return max(versions, key=lambda path: int(path.parent.name.partition(".")[0]))
 
 
+def load_client() -> Any:
+    """The module `asyncpg`, which nothing but this peer needs. Raises `PeerMissing`."""
+    try:
+        import asyncpg
+    except ModuleNotFoundError:
+        raise PeerMissing("no Python client of PostgreSQL here: pip install asyncpg") from None
+    return asyncpg
+
+
 class PostgreSql:
     """Implements `Peer`: a server of its own on a free port, deleted afterwards."""
 
@@ -59,14 +66,16 @@ class PostgreSql:
         self._version = ""
         self._folder = Path()
         self._port = 0
-        self._connections: list[asyncpg.Connection] = []
+        #: The module `asyncpg`, from `start` on.
+        self._client: Any = None
+        self._connections: list[Any] = []
 
     @property
     def version(self) -> str:
         return self._version
 
     def start(self, folder: Path) -> None:
-        binaries = find_postgresql()
+        binaries, self._client = find_postgresql(), load_client()
         self._folder, self._port = folder / "pg", free_port()
         self._folder.mkdir()
         self._version = _output([str(binaries / "postgres"), "--version"])
@@ -144,7 +153,7 @@ class PostgreSql:
             head = f"{number:08x}"
             try:
                 outcomes = await prepared.fetchval([head + tail for tail in tails], froms, tos, amounts)
-            except asyncpg.PostgresError as error:
+            except self._client.PostgresError as error:
                 raise PeerFailed(f"PostgreSQL refused: {error}") from None
             return outcomes.count(b"+"), outcomes.count(b"i")
 
@@ -182,8 +191,8 @@ class PostgreSql:
             faults.append(f"{wrong} balances are not what their transfers make")
         return faults
 
-    async def _connect(self) -> asyncpg.Connection:
-        return await asyncpg.connect(
+    async def _connect(self) -> Any:
+        return await self._client.connect(
             host="127.0.0.1",
             port=self._port,
             user="bench",

@@ -1,5 +1,8 @@
 """The command line says what it takes, and refuses what it does not."""
 
+import subprocess
+import sys
+
 import pytest
 from click.testing import CliRunner
 
@@ -18,3 +21,29 @@ def test_help_names_the_options(words: list[str]) -> None:
 )
 def test_wrong_usage_exits_2(words: list[str]) -> None:
     assert CliRunner().invoke(main, ["run", *words]).exit_code == 2
+
+
+def without(module: str, code: str) -> subprocess.CompletedProcess[str]:
+    """The code in an interpreter that lacks the module."""
+    return subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.modules[{module!r}] = None; {code}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_peer_whose_client_is_not_installed_is_not_run_and_all_else_is() -> None:
+    ask = "import bench.__main__; from bench.peers.postgresql import load_client; load_client()"
+    said = without("asyncpg", ask)
+    assert said.stderr.splitlines()[-1].endswith(
+        "PeerMissing: no Python client of PostgreSQL here: pip install asyncpg"
+    )
+
+
+def test_what_every_measurement_needs_is_named() -> None:
+    said = without("hdrh", "import bench.__main__")
+    assert said.returncode == 1
+    assert said.stderr.count("\n") == 1
+    assert "pip install --editable '.[bench]'" in said.stderr
