@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.http_client import HttpClient
+from support.http_client import HttpClient, Reply
 from support.pulse import PulsedBooks, longest_gap_s
 from support.traffic import balances_cents, callers, finish, open_and_fund
 from support.verification import verified
@@ -104,6 +104,7 @@ def test_g5_g9_copies_die_return_and_are_replaced(dev_cluster: Any) -> None:
         async with HttpClient() as http:
             await open_and_fund(http, cluster.url, books.accounts, FUNDED_CENTS)
 
+    wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j3": 0}, "all three count")  # joining raises epochs
     asyncio.run(fund())
     asyncio.run(_one_dies(cluster, books))
     wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j3": 0}, "the returned copy caught up")
@@ -143,22 +144,32 @@ async def _one_dies(cluster: Any, books: PulsedBooks) -> None:
     cluster.wait_replaced(pid)
 
 
+def refused_503(reply: Reply, code: str) -> None:
+    assert (reply.status, reply.json()["code"], reply.json()["retryable"]) == (503, code, True), reply
+    assert int(reply.headers["retry-after"]) >= 1
+
+
 async def _two_die(cluster: Any, books: PulsedBooks) -> None:
-    """Nothing is answered that is on one disk only; afterwards everything goes on."""
+    """Nothing is answered that is on one disk only, everybody is told to come back; afterwards everything goes on."""
     pids = [journal_pid(cluster, name) for name in ("j2", "j3")]
     with unattended(cluster):
-        async with traffic(cluster, books):
-            await successes(books, 100)
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
-            await asyncio.sleep(0.5)  # what was receipted before is answered
-            before = len(books.successes_s)
-            await asyncio.sleep(2.0)
-            answered = len(books.successes_s) - before
-            async with HttpClient() as http:
-                ready = await http.get(f"{cluster.url}/readyz")
-    assert answered == 0
-    assert ready.status == 503
+        async with HttpClient() as http:
+            async with traffic(cluster, books):
+                await successes(books, 100)
+                for pid in pids:
+                    os.kill(pid, signal.SIGKILL)
+                payment = books.next_payment()
+                paying = asyncio.create_task(
+                    http.post(f"{cluster.url}/v1/wallet/balance_transfer", payment.body())
+                )
+                await asyncio.sleep(0.5)  # what was receipted before is answered
+                before = len(books.successes_s)
+                await asyncio.sleep(2.0)
+                assert len(books.successes_s) == before
+                assert (await http.get(f"{cluster.url}/readyz")).status == 503
+                account = f"{cluster.url}/v1/accounts/{payment.from_account}"
+                refused_503(await http.get(f"{account}/balance?currency=USD"), "journal_unavailable")
+            refused_503(await paying, "outcome_unknown")
     for pid in pids:
         cluster.wait_replaced(pid)
     await _settle(cluster, books)
