@@ -27,6 +27,8 @@ FUNDED_CENTS: Final = 1_000_000
 CALLERS: Final = 12
 #: Answers asked for again after each round.
 AGAIN_MAX: Final = 2_000
+#: A reckoning takes longer the longer the journal is.
+FAULTS_PER_ROUND: Final = 16
 #: From the last fault of a round until everything serves again; a long journal is replayed in it.
 CALM_S_MAX: Final = 120.0
 
@@ -170,7 +172,7 @@ async def _soak(soak: Soak, seconds: float) -> None:
     while (passed := time.monotonic() - began) < seconds:
         print(f"{passed:.0f} s, {soak.faults!r}", flush=True)
         try:
-            await soak.round(10, (0.1, 7.0), pause_s=0.02)
+            await soak.round(FAULTS_PER_ROUND, (0.1, 7.0), pause_s=0.02)
         except BaseException:
             print(soak.report(), flush=True)
             raise
