@@ -1,24 +1,31 @@
 """Hands every sealed segment to `--archive-command`, in order, with PostgreSQL's conventions.
 
-In the command %p is the segment's path, %f its file name, %% a percent sign. Exit status 0 means that the segment
-is archived; anything else, and it is asked again, for ever. The command runs in a shell and a process group of its
-own. It may be given the same segment twice (a crash can come between its success and the note of it), so it must
+In the command %p is the segment's path, %f the file name it is to have, %% a percent sign. Exit status 0 means that
+the segment is archived; anything else, and it is asked again, for ever. The command runs in a shell and a process group
+of its own. It may be given the same segment twice (a crash can come between its success and the note of it), so it must
 refuse to overwrite an archived file by another one, and say 0 when the very same file is there already.
 
-The file `archived` in the journal's directory holds the number of the last archived segment, 8 digits and a newline.
+A segment's file name is the one it has here, until a rewrite took orphaned entries out of it or of one before it
+(`journal.rewrite`): then they are archived again, as `00000005-r1.wal` after the first rewrite, `-r2` after the second;
+what is sealed later is named alike. Of each number the highest -r counts. It is PostgreSQL's idea of timelines.
+
+The file `archived` in the journal's directory holds the number of the last archived segment in 8 digits, a space, how
+many rewrites of the journal its text and those before it reflect, and a newline.
 """
 
 import asyncio
 import os
 import re
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.head import read_head
+from wallet_engine.journal.rewrite import read_rewrites
 from wallet_engine.journal.segments import fsync_directory, segment_path
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
@@ -35,29 +42,50 @@ _STANDARD_ERROR: Final = 2
 log = get_logger(__name__)
 
 
-def expand(command: str, path: Path) -> str:
+_note_match = re.compile(rb"([0-9]{8}) ([0-9]+)\n\Z").match
+
+
+class Archived(NamedTuple):
+    """How far the archive is: the last segment, and how many rewrites are in the archived texts up to it."""
+
+    number: int
+    rewrites: int
+
+    def next(self, rewrites: Sequence[int]) -> int:
+        """The segment to archive next; further back when some were rewritten since."""
+        return min((self.number + 1, *rewrites[self.rewrites :]))
+
+
+def archive_name(path: Path, number: int, rewrites: Sequence[int]) -> str:
+    """What the segment is called in the archive after these rewrites, given by their first segments."""
+    last = max((count for count, first in enumerate(rewrites, 1) if first <= number), default=0)
+    return f"{path.stem}-r{last}{path.suffix}" if last else path.name
+
+
+def expand(command: str, path: Path, name: str) -> str:
     """The command for one segment; a % before any other character stands as it is."""
-    words = {"%p": str(path), "%f": path.name, "%%": "%"}
+    words = {"%p": str(path), "%f": name, "%%": "%"}
     return re.sub("%[pf%]", lambda found: words[found[0]], command)
 
 
-def read_archived(journal: Path) -> int:
-    """The number of the last archived segment; 0 before the first. Raises `Damaged`."""
+def read_archived(journal: Path) -> Archived:
+    """What was noted last; (0, 0) before the first segment. Raises `Damaged`."""
     path = journal / ARCHIVED_NAME
     try:
         text = path.read_bytes()
     except FileNotFoundError:
-        return 0
-    if len(text) != 9 or text[8:] != b"\n" or not text[:8].isdigit():
-        raise Damaged(path, 0, f"not a segment number: {text[:32]!r}")
-    return int(text)
+        return Archived(0, 0)
+    found = _note_match(text)
+    if found is None:
+        raise Damaged(path, 0, f"not a segment number and a count of rewrites: {text[:32]!r}")
+    return Archived(int(found[1]), int(found[2]))
 
 
-def note_archived(journal: Path, number: int) -> None:
-    """Remember, durably, that segments up to `number` are archived. Raises `OSError`."""
+def note_archived(journal: Path, archived: Archived) -> None:
+    """Remember it durably. Raises `OSError`."""
     unfinished = journal / f"{ARCHIVED_NAME}.tmp"
     with open(unfinished, "wb") as file:
-        file.write(b"%08d\n" % number)
+        file.write(b"%08d %d\n" % archived)
         file.flush()
         os.fsync(file.fileno())
     os.rename(unfinished, journal / ARCHIVED_NAME)
@@ -79,44 +107,49 @@ class Archiver:
         self._archived = read_archived(journal)
 
     def __repr__(self) -> str:
-        return f"<Archiver archived={self._archived} waiting={self.waiting()}>"
+        return f"<Archiver archived={self._archived.number} waiting={self.waiting()}>"
 
     def waiting(self) -> int:
-        """How many sealed segments are not archived. The newest segment of all is not sealed."""
-        return max(0, read_head(self._journal) - 1 - self._archived)
+        """How many sealed segments are not archived as they are now. The newest segment of all is not sealed."""
+        return max(0, read_head(self._journal) - self._archived.next(read_rewrites(self._journal)))
 
     async def run(self) -> None:
         """Archive until cancelled; the command that runs then is ended."""
+        delay_s = RETRY_S_MIN
         while True:
             waiting = self.waiting()
             self._metrics.journal_segments_to_archive.set(waiting)
-            if waiting:
-                await self._archive(self._archived + 1, waiting)
-            else:
+            if not waiting:
                 await asyncio.sleep(POLL_S)
-
-    async def _archive(self, number: int, waiting: int) -> None:
-        path = segment_path(self._journal, number)
-        delay_s = RETRY_S_MIN
-        while (failure := await self._try(number, path)) is not None:
+                continue
+            failure = await self._archive_next()
+            if failure is None:
+                delay_s = RETRY_S_MIN
+                continue
             self._metrics.journal_archive_failures.inc()
-            waiting = self.waiting()
-            self._metrics.journal_segments_to_archive.set(waiting)
-            log.warning("segment not archived", path=str(path), why=failure, waiting=waiting, retry_s=delay_s)
+            log.warning("segment not archived", why=failure, waiting=waiting, retry_s=delay_s)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, RETRY_S_MAX)
-        self._archived = number
-        log.info("segment archived", path=str(path), waiting=waiting - 1)
 
-    async def _try(self, number: int, path: Path) -> str | None:
-        """Why it did not work; None when the segment is archived and that is noted."""
+    async def _archive_next(self) -> str | None:
+        """Why it did not work; None when the segment is archived and that is noted.
+
+        A rewrite that is made meanwhile is not in the note, so the segment's turn comes again.
+        """
+        rewrites = read_rewrites(self._journal)
+        number = self._archived.next(rewrites)
+        path = segment_path(self._journal, number)
+        name = archive_name(path, number, rewrites)
         try:
-            status = await run_in_group(expand(self._command, path))
+            status = await run_in_group(expand(self._command, path, name))
             if status:
-                return f"--archive-command ended with status {status}"
-            await asyncio.to_thread(note_archived, self._journal, number)
+                return f"{name}: --archive-command ended with status {status}"
+            archived = Archived(number, len(rewrites))
+            await asyncio.to_thread(note_archived, self._journal, archived)
         except OSError as error:
-            return str(error)
+            return f"{name}: {error}"
+        self._archived = archived
+        log.info("segment archived", path=str(path), name=name)
         return None
 
 

@@ -9,6 +9,8 @@ written anew, under the same number, without the orphans:
     orphaned-p3-105-107   the entries taken out, as text; evidence for a person, nothing reads it
     00000002.wal.redo     the segments written anew
     redo                  their numbers; once it is there the exchange is decided, and finished at any time
+    rewrites              the first segment of each exchange that was made, a line each: an archive may hold
+                          older texts of the segments from there on, and tells the new ones apart by their names
 """
 
 import os
@@ -17,6 +19,7 @@ from typing import Final
 
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.errors import Corruption
+from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.format import (
     KIND_BASE,
     KIND_ENTRY,
@@ -40,6 +43,7 @@ from wallet_engine.journal.segments import (
 from wallet_engine.journal.snapshots import Snapshot, hash_behind, list_snapshots
 
 REDO_NAME: Final = "redo"
+REWRITES_NAME: Final = "rewrites"
 
 
 def set_aside(directory: Path, journal_id: str, partition: int, after_seq: int) -> Path | None:
@@ -69,22 +73,49 @@ def set_aside(directory: Path, journal_id: str, partition: int, after_seq: int) 
     return kept
 
 
+def read_rewrites(directory: Path) -> list[int]:
+    """The first segment of each rewrite, in their order: it and all later ones have been other bytes before.
+
+    Raises `Damaged`.
+    """
+    path = directory / REWRITES_NAME
+    try:
+        words = path.read_text("latin-1").split()
+    except FileNotFoundError:
+        return []
+    if not all(word.isdecimal() for word in words):
+        raise Damaged(path, 0, "not a list of segment numbers")
+    return [int(word) for word in words]
+
+
 def finish_rewrite(directory: Path) -> None:
     """Make the exchange that was decided; what was not decided is dropped. Harmless to repeat."""
     decision = directory / REDO_NAME
     if decision.exists():
-        for word in decision.read_text().split():
-            path = segment_path(directory, int(word))
+        numbers = [int(word) for word in decision.read_text().split()]
+        for number in numbers:
+            path = segment_path(directory, number)
             redone = _redone(path)
             if redone.exists():
                 index_path(path).unlink(missing_ok=True)
                 os.rename(redone, path)
         fsync_directory(directory)
         _drop_snapshots(directory)
+        # Behind the exchange: a name that says "rewritten" must never be given to the text of before. A crash between
+        # this and the next step notes the rewrite twice, which archives the same text under two names.
+        _note_rewrite(directory, numbers[0])
         decision.unlink()
         fsync_directory(directory)
     for undecided in directory.glob("*.redo"):
         undecided.unlink()
+
+
+def _note_rewrite(directory: Path, first: int) -> None:
+    noted = "".join(f"{number:08d}\n" for number in (*read_rewrites(directory), first))
+    unfinished = directory / f"{REWRITES_NAME}.tmp"
+    _write(unfinished, noted.encode())
+    os.rename(unfinished, directory / REWRITES_NAME)
+    fsync_directory(directory)
 
 
 def _drop_snapshots(directory: Path) -> None:

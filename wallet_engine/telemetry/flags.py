@@ -105,8 +105,8 @@ def journal_disk_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--archive-command",
             metavar="COMMAND",
-            help="Shell command that archives each sealed segment: %p is its path, %f its file name, %% a percent "
-            "sign. Exit status 0 means archived; else it is asked again, for ever. It must not overwrite an "
+            help="Shell command that archives each sealed segment: %p is its path, %f its name in the archive, %% a "
+            "percent sign. Exit status 0 means archived; else it is asked again, for ever. It must not overwrite an "
             "archived file by another one.  [default: none]",
         ),
         click.option(

@@ -3,18 +3,27 @@
 import asyncio
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from unit.journal.samples import append
+from unit.journal.samples import append, entry
 
 from wallet_engine.app import archiver
-from wallet_engine.app.archiver import Archiver, expand, read_archived, run_in_group
+from wallet_engine.app.archiver import (
+    Archived,
+    Archiver,
+    archive_name,
+    expand,
+    read_archived,
+    run_in_group,
+)
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.journal import JournalWriter
+from wallet_engine.journal import JournalWriter, verify_directory
 from wallet_engine.journal.errors import Damaged
+from wallet_engine.journal.rewrite import read_rewrites
 from wallet_engine.telemetry.metrics import Metrics
 
 WAIT_S_MAX = 30.0
@@ -55,7 +64,8 @@ def archive_until(directory: Path, command: str, done: Callable[[], bool]) -> Me
 
 def test_the_placeholders_are_those_of_postgresql() -> None:
     command = "cp %p /a/%f # 100%% of %x %"
-    assert expand(command, Path("/j/00000001.wal")) == "cp /j/00000001.wal /a/00000001.wal # 100% of %x %"
+    expanded = expand(command, Path("/j/00000001.wal"), "00000001-r2.wal")
+    assert expanded == "cp /j/00000001.wal /a/00000001-r2.wal # 100% of %x %"
 
 
 def test_every_sealed_segment_is_archived_in_order_and_the_open_one_is_not(tmp_path: Path) -> None:
@@ -63,7 +73,7 @@ def test_every_sealed_segment_is_archived_in_order_and_the_open_one_is_not(tmp_p
     log, archive = tmp_path / "log", tmp_path / "archive"
     archive.mkdir()
     command = f"echo %f >> {log} && test ! -e {archive}/%f && cp %p {archive}/%f"
-    archive_until(tmp_path / "j", command, lambda: read_archived(tmp_path / "j") == 3)
+    archive_until(tmp_path / "j", command, lambda: read_archived(tmp_path / "j").number == 3)
     assert log.read_text().split() == ["00000001.wal", "00000002.wal", "00000003.wal"]
     assert sorted(os.listdir(archive)) == ["00000001.wal", "00000002.wal", "00000003.wal"]
     assert (archive / "00000002.wal").read_bytes() == (tmp_path / "j" / "00000002.wal").read_bytes()
@@ -72,10 +82,59 @@ def test_every_sealed_segment_is_archived_in_order_and_the_open_one_is_not(tmp_p
 def test_a_restart_goes_on_with_what_was_not_archived(tmp_path: Path) -> None:
     sealed(tmp_path / "j", 2)
     log = tmp_path / "log"
-    archive_until(tmp_path / "j", f"echo %f >> {log}", lambda: read_archived(tmp_path / "j") == 2)
+    archive_until(tmp_path / "j", f"echo %f >> {log}", lambda: read_archived(tmp_path / "j").number == 2)
     sealed(tmp_path / "j", 1)
-    archive_until(tmp_path / "j", f"echo %f >> {log}", lambda: read_archived(tmp_path / "j") == 3)
+    archive_until(tmp_path / "j", f"echo %f >> {log}", lambda: read_archived(tmp_path / "j").number == 3)
     assert log.read_text().split() == ["00000001.wal", "00000002.wal", "00000003.wal"]
+
+
+def test_rewritten_segments_are_archived_again_under_names_that_tell(tmp_path: Path) -> None:
+    """Also those that were archived before; what the archive holds of each number last is the journal as it is."""
+    journal, archive, restored = tmp_path / "j", tmp_path / "archive", tmp_path / "restored"
+    archive.mkdir()
+    command = f"test ! -e {archive}/%f && cp %p {archive}/%f"
+
+    def all_archived() -> bool:
+        return Archiver(journal, command, Metrics()).waiting() == 0
+
+    for branch in ("", "b", "c"):
+        writer = JournalWriter(journal, "sample", segment_bytes_max=2000)
+        if (
+            branch
+        ):  # what was archived last was of a chain that was not chosen; 35 stands in the second segment
+            cut = writer.set_aside(0, 35 if branch == "b" else 55)
+            assert cut is not None
+        for seq in range(writer.position(0).seq + 1, 81):
+            writer.append(0, *entry(0, seq, branch=branch, prev=writer.nonce_at(0, seq - 1)))
+            writer.sync()
+        writer.close()
+        archive_until(journal, command, all_archived)
+    first = read_rewrites(journal)
+    assert len(first) == 2
+    assert 1 < first[0] < first[1]
+    names = sorted(os.listdir(archive))
+    assert {name[8:] for name in names} == {".wal", "-r1.wal", "-r2.wal"}
+    restored.mkdir()
+    for name in sorted(names, key=lambda name: (name[:8], name[8:] != ".wal", name)):
+        shutil.copy(archive / name, restored / f"{name[:8]}.wal")  # the later takes the place of the earlier
+    for path in restored.iterdir():
+        assert path.read_bytes() == (journal / path.name).read_bytes(), path.name
+    assert len(list(restored.iterdir())) == read_archived(journal).number
+    verify_directory(restored)
+
+
+def test_a_rewrite_while_a_segment_is_archived_brings_it_again() -> None:
+    """The note says of how many rewrites the archive knows: segments from the first of the others on follow."""
+    assert Archived(7, 0).next([]) == 8
+    assert Archived(7, 0).next([9]) == 8
+    assert Archived(7, 0).next([5]) == 5
+    assert Archived(7, 1).next([5]) == 8
+    assert Archived(5, 1).next([5, 6, 3]) == 3
+    assert [archive_name(Path("0000000n.wal"), n, [5, 7, 6]) for n in (4, 5, 6)] == [
+        "0000000n.wal",
+        "0000000n-r1.wal",
+        "0000000n-r3.wal",
+    ]
 
 
 def test_a_command_that_fails_is_asked_again_and_nothing_is_skipped(tmp_path: Path) -> None:
@@ -86,7 +145,7 @@ def test_a_command_that_fails_is_asked_again_and_nothing_is_skipped(tmp_path: Pa
     def done() -> bool:
         if log.exists() and len(log.read_text().split()) >= 4:
             repaired.touch()
-        return read_archived(tmp_path / "j") == 2
+        return read_archived(tmp_path / "j").number == 2
 
     metrics = archive_until(tmp_path / "j", command, done)
     asked = log.read_text().split()
@@ -101,7 +160,7 @@ def test_what_waits_is_in_the_metrics(tmp_path: Path) -> None:
     tried = tmp_path / "tried"
     metrics = archive_until(tmp_path / "j", f"touch {tried} # %f\nfalse", tried.exists)
     assert "wallet_journal_segments_to_archive 2.0" in metrics.render().decode()
-    assert read_archived(tmp_path / "j") == 0
+    assert read_archived(tmp_path / "j").number == 0
 
 
 def test_a_command_that_hangs_ends_with_the_journal_and_so_do_its_children(tmp_path: Path) -> None:
@@ -113,7 +172,7 @@ def test_a_command_that_hangs_ends_with_the_journal_and_so_do_its_children(tmp_p
     while Path(f"/proc/{int(pid.read_text())}").exists():
         assert time.monotonic() < deadline, "the command's child is still there"
         time.sleep(0.02)
-    assert read_archived(tmp_path / "j") == 0
+    assert read_archived(tmp_path / "j").number == 0
 
 
 def test_a_program_that_is_missing_is_a_failure_like_another(tmp_path: Path) -> None:

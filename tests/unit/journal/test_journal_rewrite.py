@@ -8,7 +8,8 @@ import pytest
 
 from wallet_engine.domain.entry import ZERO_NONCE, parse_header
 from wallet_engine.journal import JournalWriter, read, verify_directory
-from wallet_engine.journal.rewrite import set_aside
+from wallet_engine.journal.rewrite import read_rewrites, set_aside
+from wallet_engine.journal.segments import segment_numbers, segment_path
 
 
 def append(writer: JournalWriter, partition: int, seq: int, *, epoch: int = 1, fork: int = 0) -> None:
@@ -60,6 +61,15 @@ def test_nothing_to_set_aside_changes_nothing(tmp_path: Path) -> None:
     writer.close()
 
 
+def exchanged(before: Path, now: Path) -> list[int]:
+    """Numbers of the segments that are not the beginning of what they are now."""
+    return [
+        number
+        for number in segment_numbers(before)
+        if not segment_path(now, number).read_bytes().startswith(segment_path(before, number).read_bytes())
+    ]
+
+
 class Crash(BaseException):
     pass
 
@@ -97,6 +107,8 @@ def test_a_crash_at_any_rename_leaves_a_whole_journal(
         verify_directory(directory)
         assert len(texts(directory, 1)) == 30
         assert not list(directory.glob("*.redo"))
+        # The archive learns of it whenever texts were exchanged (twice at the worst), and only then.
+        assert set(read_rewrites(directory)) == set(exchanged(tmp_path / "made", directory)[:1])
     assert found[0] == 30
     assert set(found[1:]) == {20}
     assert len(found) > 4
