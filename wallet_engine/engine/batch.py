@@ -1,7 +1,7 @@
 """One call of the apply script: the operations that go together and what came back."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from wallet_engine.domain.errors import Outage
@@ -13,11 +13,33 @@ from wallet_engine.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 
+#: Nonces drawn at a time.
+NONCES_DRAWN: Final = 512
+
 _APPLY_SHA: Final = load_script("apply").sha
 
 
 def _nobody_waits() -> None:
     pass
+
+
+def _nonces() -> Iterator[str]:
+    """64 random bits each, in hex. The system is asked for many at a time: it takes its time."""
+    while True:
+        text = os.urandom(8 * NONCES_DRAWN).hex()
+        yield from (text[start : start + 16] for start in range(0, len(text), 16))
+
+
+_nonce = _nonces()
+
+
+def _draw_anew() -> None:
+    """Two processes must not give out the same."""
+    global _nonce
+    _nonce = _nonces()
+
+
+os.register_at_fork(after_in_child=_draw_anew)
 
 
 class Pending(Protocol):
@@ -46,6 +68,7 @@ class Batch:
         "lines",
         "nonce",
         "on_durable",
+        "on_end",
         "outcomes",
         "partition",
         "sent_s",
@@ -60,7 +83,7 @@ class Batch:
         self.lines = lines
         self.items = items
         self.issued_ms = issued_ms
-        self.nonce = os.urandom(8).hex()
+        self.nonce = next(_nonce)
         self.epoch = 0
         self.sent_s = 0.0
         #: When to stop waiting for receipts (loop time).
@@ -79,6 +102,8 @@ class Batch:
         self.unsettled = 0
         #: The script needs every balance hash of the partition to decide (closing an account).
         self.wants_all_currencies = False
+        #: Told of the nonce when the batch is not out any more; once for each time it was sent.
+        self.on_end: Callable[[str], None] | None = None
 
     def __repr__(self) -> str:
         state = "durable" if self.durable else "applied" if self.applied else "sent"
@@ -152,8 +177,15 @@ class Batch:
         for item in self._release_items():
             item.failed(outage)
 
+    def end(self) -> None:
+        """It is durable, or failed, or goes back into the queue."""
+        on_end, self.on_end = self.on_end, None
+        if on_end is not None:
+            on_end(self.nonce)
+
     def _release_items(self) -> list[Pending]:
         """Batches, items and callbacks refer to each other only until here: nothing is left for a collector."""
         items, self.items = self.items, []
         self.on_durable = _nobody_waits
+        self.end()
         return items

@@ -6,6 +6,7 @@ A commit is: one script call for everything a partition has waiting, then the re
 
 import asyncio
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -13,11 +14,12 @@ import hiredis
 from prometheus_client import Histogram
 
 from wallet_engine.domain.errors import Outage
-from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
+from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.engine.cluster import ClusterView
 from wallet_engine.engine.headroom import Headroom
 from wallet_engine.engine.horizons import Horizons
+from wallet_engine.engine.wave import Wave
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent, pack
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.routing.directory import Directory
@@ -28,8 +30,6 @@ from wallet_engine.telemetry.metrics import Metrics
 RECEIPT_TIMEOUT_S: Final = 20.0
 #: The same once the partition was recovered: the receipt comes now, or the entry was lost with Redis' memory.
 RECEIPT_TIMEOUT_AFTER_RECOVERY_S: Final = 1.0
-#: Batches leave at most so often, all together: fuller batches and fewer wake-ups for every process.
-FLUSH_S_MIN: Final = 0.002
 #: How often held partitions are tried again.
 HOLD_RETRY_S: Final = 0.05
 #: How long a settle may wait for other operations of its partition to go with.
@@ -53,6 +53,17 @@ class ScriptSeconds(dict[str, Histogram]):
 
     def __missing__(self, shard: str) -> Histogram:
         self[shard] = self._metrics.script_seconds.labels(shard)
+        return self[shard]
+
+
+class Waves(dict[str, Wave]):
+    """Shard -> its wave."""
+
+    def __init__(self, send: Callable[[Wave, list[Accumulator]], None]) -> None:
+        self._send = send
+
+    def __missing__(self, shard: str) -> Wave:
+        self[shard] = Wave(self._send)
         return self[shard]
 
 
@@ -81,8 +92,7 @@ class Engine:
         self.tracker = self.cluster.tracker
         self.headroom = Headroom(self.cluster)
         self._loop = asyncio.get_running_loop()
-        self._dirty: list[Accumulator] = []
-        self._flushed_s = 0.0
+        self._waves = Waves(self._send)
         self._held: set[Accumulator] = set()
         self._written: list[int] = []
         self._closed = False
@@ -159,26 +169,19 @@ class Engine:
         return True
 
     def _schedule(self, accumulator: Accumulator) -> None:
-        if accumulator.scheduled or not accumulator.may_send:
-            return
-        accumulator.scheduled = True
-        if not self._dirty:
-            wait_s = self._flushed_s + FLUSH_S_MIN - self._loop.time()
-            if wait_s > 0:
-                self._loop.call_later(wait_s, self._flush)
-            else:
-                self._loop.call_soon(self._flush)
-        self._dirty.append(accumulator)
+        if accumulator.may_send and (
+            not accumulator.scheduled or accumulator.pending == EARLY_OPERATIONS_MIN
+        ):
+            self._waves[accumulator.shard].join(accumulator)
 
-    def _flush(self) -> None:
-        dirty, self._dirty = self._dirty, []
-        self._flushed_s = self._loop.time()
-        for accumulator in dirty:
-            accumulator.scheduled = False
+    def _send(self, wave: Wave, accumulators: list[Accumulator]) -> None:
+        for accumulator in accumulators:
             if accumulator.partition in self._settles:
                 self._add_settles(accumulator)
             batch = accumulator.take()
             if batch is not None:
+                batch.on_end = wave.back
+                wave.left(batch.nonce)
                 self._transmit(accumulator, batch)
 
     def _transmit(self, accumulator: Accumulator, batch: Batch) -> None:
@@ -349,6 +352,7 @@ class Engine:
     def _put_back(self, accumulator: Accumulator, batch: Batch, why: str) -> None:
         self.tracker.forget(batch.nonce)
         accumulator.put_back(batch)
+        batch.end()
         self._hold(accumulator, why)
 
     def _hold(self, accumulator: Accumulator, why: str) -> None:

@@ -158,7 +158,7 @@ class Sweeper:
         header = entry.header
         await self._reader.durable(partition, header.seq, header.nonce)
         debits = _debits(entry)
-        call = Call(len(debits))
+        call = Call(len(debits), asyncio.get_running_loop().create_future())
         partitions = self._engine.cluster.config.partitions
         for position, (idx, debit) in enumerate(debits):
             command = TransferCommand(debit.a, debit.b, debit.amount_minor, debit.currency, debit.id)

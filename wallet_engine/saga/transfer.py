@@ -26,11 +26,11 @@ class Call:
 
     __slots__ = ("future", "on_end", "remaining", "replayed", "results")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, future: asyncio.Future[None]) -> None:
         self.results: list[str] = [""] * size
         self.remaining = size
         self.replayed = False
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.future = future
         #: Called when the last transfer has ended, whether or not anybody still waits.
         self.on_end: Callable[[Call], None] | None = None
 

@@ -14,6 +14,7 @@ from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine, now_ms
 from wallet_engine.engine.reads import AccountRead, Reader
 from wallet_engine.routing.slots import partition_of
+from wallet_engine.saga.deadlines import Deadlines
 from wallet_engine.saga.transfer import Call, Transfer
 from wallet_engine.service.api import AccountView, BalanceView, CurrencyBalance, Readiness, TransferAnswer
 
@@ -47,6 +48,8 @@ class ClusterWallet:
     def __init__(self, engine: Engine, reader: Reader) -> None:
         self._engine = engine
         self._reader = reader
+        self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines(ANSWER_TIMEOUT_S)
         self.in_flight = 0
 
     def __repr__(self) -> str:
@@ -176,7 +179,7 @@ class ClusterWallet:
         if self.in_flight + len(commands) > IN_FLIGHT_TRANSFERS_MAX:
             raise Outage("overloaded", f"{self.in_flight} transfers are in flight")
         engine, partitions = self._engine, self._engine.cluster.config.partitions
-        call = Call(len(commands))
+        call = Call(len(commands), self._loop.create_future())
         self.in_flight += len(commands)
         call.on_end = self._release
         issued_ms = now_ms()
@@ -198,11 +201,11 @@ class ClusterWallet:
 
     async def _finished(self, call: Call) -> None:
         """Wait for the call; past the time limit its missing results stay unknown. Cancellation cancels nothing."""
-        timer = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_S, call.give_up)
+        self._deadlines.add(call)
         try:
             await call.future
         finally:
-            timer.cancel()
+            self._deadlines.discard(call)
 
     async def _operate(self, account_id: str, line: str) -> _AccountOperation:
         """Have one account operation decided and made durable; its future holds the outcome."""

@@ -1,0 +1,127 @@
+"""Batches of a shard leave together, and nothing waits for longer than it may."""
+
+import asyncio
+
+from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, Accumulator
+from wallet_engine.engine.wave import OUT_MAX, WAIT_S_MAX, WAIT_S_MIN, Wave
+from wallet_engine.redis_store.keys import PartitionKeys
+
+
+class _Item:
+    def committed(self, outcome, idx, batch): ...
+    def failed(self, outage): ...
+
+
+def accumulator(partition: int, operations: int = 1) -> Accumulator:
+    made = Accumulator(partition, PartitionKeys(str(partition)), "s1", 1)
+    for _ in range(operations):
+        made.add("s 1 - - 0 -\n", _Item(), 0)
+    return made
+
+
+class Shore:
+    """Sees waves leave."""
+
+    def __init__(self) -> None:
+        self.waves: list[list[int]] = []
+        self.left = asyncio.Event()
+        self.wave = Wave(self.send)
+
+    def send(self, wave: Wave, accumulators: list[Accumulator]) -> None:
+        assert wave is self.wave
+        self.waves.append([each.partition for each in accumulators])
+        self.left.set()
+
+    async def next_s(self) -> float:
+        """How long until the next wave."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        self.left.clear()
+        await asyncio.wait_for(self.left.wait(), 10)
+        return loop.time() - began_s
+
+
+def run(scene) -> None:
+    async def main() -> None:
+        await scene(Shore())
+
+    asyncio.run(main())
+
+
+def test_what_joins_in_one_turn_leaves_together_in_the_next():
+    async def scene(shore: Shore) -> None:
+        for partition in (3, 1, 2):
+            shore.wave.join(accumulator(partition))
+        assert shore.waves == []
+        await asyncio.sleep(0)
+        assert shore.waves == [[3, 1, 2]]
+
+    run(scene)
+
+
+def test_a_partition_joins_once():
+    async def scene(shore: Shore) -> None:
+        one = accumulator(1)
+        shore.wave.join(one)
+        shore.wave.join(one)
+        await asyncio.sleep(0)
+        assert shore.waves == [[1]]
+        assert not one.scheduled
+        shore.wave.join(one)
+        await asyncio.sleep(0)
+        assert shore.waves == [[1], [1]]
+
+    run(scene)
+
+
+def test_it_leaves_when_enough_of_those_before_are_back(monkeypatch):
+    monkeypatch.setattr("wallet_engine.engine.wave.WAIT_S_MAX", 3600)
+
+    async def scene(shore: Shore) -> None:
+        shore.wave.join(accumulator(9))
+        await asyncio.sleep(0)
+        shore.waves.clear()
+        nonces = [f"{n:016x}" for n in range(OUT_MAX + 2)]
+        for nonce in nonces:
+            shore.wave.left(nonce)
+        shore.wave.join(accumulator(1))
+        shore.wave.back(nonces[0])
+        shore.wave.back(nonces[0])  # told twice
+        await asyncio.sleep(0)
+        assert shore.waves == []
+        shore.wave.back(nonces[1])
+        shore.wave.join(accumulator(2))
+        await asyncio.sleep(0)
+        assert shore.waves == [[1, 2]]
+
+    run(scene)
+
+
+def test_it_waits_for_what_is_out_only_so_long():
+    async def scene(shore: Shore) -> None:
+        for n in range(OUT_MAX + 1):
+            shore.wave.left(f"{n:016x}")
+        shore.wave.join(accumulator(1))
+        await shore.next_s()
+        shore.wave.join(accumulator(2))
+        assert await shore.next_s() >= WAIT_S_MAX * 0.9
+        assert shore.waves == [[1], [2]]
+
+    run(scene)
+
+
+def test_a_good_batch_waits_for_nothing_that_is_out_and_takes_the_others_along():
+    async def scene(shore: Shore) -> None:
+        for n in range(OUT_MAX + 1):
+            shore.wave.left(f"{n:016x}")
+        shore.wave.join(accumulator(1))
+        await shore.next_s()
+        few, many = accumulator(2), accumulator(3, EARLY_OPERATIONS_MIN - 1)
+        shore.wave.join(few)
+        shore.wave.join(many)
+        many.add("s 1 - - 0 -\n", _Item(), 0)
+        shore.wave.join(many)
+        assert await shore.next_s() >= WAIT_S_MIN * 0.9
+        assert shore.waves == [[1], [2, 3]]
+
+    run(scene)

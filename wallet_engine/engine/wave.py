@@ -1,0 +1,81 @@
+"""When the batches of one shard leave: together, once those before them are durable.
+
+A call of the script, an entry of the journal and a receipt cost much more than one operation in them. Partitions
+that leave one by one, each as soon as it may, divide the operations of many small callers into the most calls.
+Partitions that leave together come back together, with one fdatasync; what their callers do next leaves together too.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, Accumulator
+
+#: A wave leaves once no more batches than this are still out: a few slow ones do not hold up everything.
+OUT_MAX: Final = 2
+#: It leaves anyhow when it has waited so long since the last one.
+WAIT_S_MAX: Final = 0.02
+#: A partition with a good batch waits for nothing that is out, but waves leave at most so often.
+WAIT_S_MIN: Final = 0.002
+
+
+class Wave:
+    """The partitions of one shard that wait for their turn."""
+
+    __slots__ = ("_handle", "_left_s", "_loop", "_out", "_send", "_waiting", "_when_s")
+
+    def __init__(self, send: Callable[["Wave", list[Accumulator]], None]) -> None:
+        """`send(wave, accumulators)` takes a batch from each and tells `left` of it."""
+        self._loop = asyncio.get_running_loop()
+        self._send = send
+        self._waiting: list[Accumulator] = []
+        self._out: set[str] = set()
+        self._left_s = 0.0
+        #: The turn that is planned, and when it is (loop time).
+        self._handle: asyncio.Handle | None = None
+        self._when_s = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Wave waiting={len(self._waiting)} out={len(self._out)}>"
+
+    def join(self, accumulator: Accumulator) -> None:
+        """A partition that may send wants to, or has now enough for a good batch."""
+        if not accumulator.scheduled:
+            accumulator.scheduled = True
+            self._waiting.append(accumulator)
+        if len(self._out) <= OUT_MAX:
+            self._plan(0.0)
+        elif accumulator.pending >= EARLY_OPERATIONS_MIN:
+            self._plan(self._left_s + WAIT_S_MIN)
+        else:
+            self._plan(self._left_s + WAIT_S_MAX)
+
+    def left(self, nonce: str) -> None:
+        """A batch is on its way."""
+        self._out.add(nonce)
+
+    def back(self, nonce: str) -> None:
+        """A batch is durable, or failed, or was put back. May be told more than once."""
+        self._out.discard(nonce)
+        if self._waiting and len(self._out) <= OUT_MAX:
+            self._plan(0.0)
+
+    def _plan(self, when_s: float) -> None:
+        """Leave at that time, in the next turn of the loop when it is past, or as planned when that is earlier."""
+        if self._handle is not None:
+            if self._when_s <= when_s:
+                return
+            self._handle.cancel()
+        self._when_s = when_s
+        wait_s = when_s - self._loop.time() if when_s else 0.0
+        self._handle = (
+            self._loop.call_later(wait_s, self._leave) if wait_s > 0 else self._loop.call_soon(self._leave)
+        )
+
+    def _leave(self) -> None:
+        self._handle = None
+        self._left_s = self._loop.time()
+        waiting, self._waiting = self._waiting, []
+        for accumulator in waiting:
+            accumulator.scheduled = False
+        self._send(self, waiting)
