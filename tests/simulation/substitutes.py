@@ -125,11 +125,11 @@ def surroundings(
     """Everything that the engine must not get from the machine it runs on."""
     rng = world.rng
     clock = SimpleNamespace(time_ns=lambda: world.now_us * 1000)
-    nonces = SimpleNamespace(urandom=rng.randbytes)
+    nonces = (f"{rng.getrandbits(64):016x}" for _ in itertools.count())
     log = SimLog(world)
     replaced: list[tuple[Any, str, Any]] = [
         (_module("engine.engine"), "time", clock),
-        (_module("engine.batch"), "os", nonces),
+        (_module("engine.batch"), "_nonce", nonces),
         (_module("saga.sweeper"), "random", rng),
         (_module("journal.receipts_client"), "random", rng),
         (_module("journal.receipts_tracker"), "random", rng),
