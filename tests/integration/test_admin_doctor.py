@@ -8,13 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.clusters import redis_binary
 from support.patient import PARTITIONS, Patient, wait_healthy
 from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer, refusal
 
+from wallet_engine.admin.replace_node import join_as_replica
+from wallet_engine.dev.binaries import bundled_redis
 from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.redis_node import RedisNode
+from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import find_primary
 from wallet_engine.routing.model import JournalInfo, ServiceInfo
@@ -217,6 +221,10 @@ def test_a_node_is_replaced_while_payments_go_on(patient: Patient, tmp_path: Pat
     new_node = RedisNode(redis_binary(), "s2", "new", tmp_path / "new", free_port(redis=True))
     new_node.start_and_wait()
     new = new_node.address
+    # Older than the others: it would ask its primary for its memory, which it cannot load, for ever.
+    older_node = RedisNode(bundled_redis(), "s2", "older", tmp_path / "older", free_port(redis=True))
+    older_node.start_and_wait()
+    older = older_node.address
     pid = next(p["pid"] for p in patient.cluster.processes("redis") if p["address"] == old)
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -225,10 +233,13 @@ def test_a_node_is_replaced_while_payments_go_on(patient: Patient, tmp_path: Pat
             ((view.address, new), f"{view.address} is the primary: CLUSTER FAILOVER on"),
             ((old, "127.0.0.1:1"), "Redis at 127.0.0.1:1 does not answer"),
             ((old, view.address), "stands in shard s2"),
+            ((old, older), f"Redis at {older} is version 6.2"),
         ):
             assert said in refusal(admin("replace-node", *words, *patient.flags, "--yes"))
         answer("replace-node", old, new, *patient.flags, "--dry-run")
         assert old in patient.directory.shards()["s2"].nodes
+        with pytest.raises(ConfigError, match=f"{older} could not load it: the log of redis-server"):
+            join_as_replica(older, [view.address], view)
         answer("replace-node", old, new, *patient.flags, "--yes")
         assert set(patient.directory.shards()["s2"].nodes) == {view.address, new}
         with WalletApi(patient.cluster.url, PARTITIONS) as api:
@@ -243,3 +254,4 @@ def test_a_node_is_replaced_while_payments_go_on(patient: Patient, tmp_path: Pat
     finally:
         os.kill(pid, signal.SIGCONT)
         new_node.kill()
+        older_node.kill()

@@ -13,7 +13,15 @@ from wallet_engine.admin.nodes import NodeState, look_at_all, primary_of
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.admin.waiting import wait_until
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.redis_store.membership import Membership, follow, forget, leave, meet, membership
+from wallet_engine.redis_store.membership import (
+    Membership,
+    check_can_follow,
+    follow,
+    forget,
+    leave,
+    meet,
+    membership,
+)
 from wallet_engine.redis_store.topology import NodeView, check_settings, connect
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import Shard, by_name
@@ -21,6 +29,8 @@ from wallet_engine.routing.model import Shard, by_name
 #: Gossip, and the copy of the primary's whole memory.
 MEET_S_MAX: Final = 30.0
 SYNC_S_MAX: Final = 600.0
+#: A replica that cannot load what it is sent asks for it again at once, for ever.
+SYNC_ATTEMPTS_MAX: Final = 5
 
 
 @click.command("replace-node")
@@ -31,8 +41,10 @@ def replace_node(session: Session, old: str, new: str) -> None:
     """Put the node NEW (HOST:PORT) into the shard of OLD, as a replica, and forget OLD.
 
     OLD is gone, or is a replica: while it is the primary, fail it over first. NEW runs in cluster mode with
-    maxmemory-policy noeviction (see cluster_config/redis.conf), and is empty. Payments go on meanwhile; the primary
-    sends its memory to NEW once.
+    maxmemory-policy noeviction (see cluster_config/redis.conf), is empty, and no older version of Redis than the
+    primary. Payments go on meanwhile; the primary sends its memory to NEW once.
+
+    OLD need not be dead: a process that hangs is forgotten too. End it before the machine is used again.
 
     A shard that has lost its only node has no primary to copy from: start redis-server on that address again,
     empty; the journal process fills it.
@@ -64,7 +76,7 @@ def replace_node(session: Session, old: str, new: str) -> None:
             return
         members = [address for address, node in seen.items() if node.reachable and address != old]
         with session.change(directory, plan):
-            _join(new, members, primary.node_id)
+            join_as_replica(new, members, primary)
             _write(directory, shard, changed)
             if seen[old].reachable:
                 with suppress(RedisError, OSError):
@@ -93,6 +105,7 @@ def _check(old: str, new: str, shard: Shard, seen: dict[str, NodeState], primary
         raise ConfigError(f"{old} is the primary: CLUSTER FAILOVER on {where} first")
     check_settings(new)
     known = _ask(new)
+    check_can_follow(new, primary.address)
     ids = {node.view.node_id for node in seen.values() if node.view is not None}
     if known.keys and not known.in_sync:
         raise ConfigError(f"Redis at {new} holds {known.keys} keys: give an empty node, or FLUSHALL it")
@@ -103,13 +116,19 @@ def _check(old: str, new: str, shard: Shard, seen: dict[str, NodeState], primary
         raise ConfigError(f"Redis at {new} belongs to another cluster: run CLUSTER RESET HARD on it")
 
 
-def _join(new: str, members: list[str], primary_id: str) -> None:
+def join_as_replica(new: str, members: list[str], primary: NodeView) -> None:
+    """NEW knows all members and has its primary's memory. Raises `ConfigError`."""
     try:
         meet(new, members)
         ids = {_ask(address).node_id for address in members}
         wait_until(lambda: _knows(new, ids), f"{new} does not find the other nodes", MEET_S_MAX)
-        follow(new, primary_id)
-        wait_until(lambda: _ask(new).in_sync, f"{new} does not get its primary's memory", SYNC_S_MAX)
+        begun = _ask(primary.address).full_syncs
+        follow(new, primary.node_id)
+        wait_until(
+            lambda: _in_sync(new, primary.address, begun),
+            f"{new} does not get its primary's memory",
+            SYNC_S_MAX,
+        )
     except (RedisError, OSError) as error:
         raise ConfigError(f"{new} could not join the Redis Cluster: {error}") from None
 
@@ -117,6 +136,19 @@ def _join(new: str, members: list[str], primary_id: str) -> None:
 def _knows(new: str, ids: set[str]) -> bool:
     known = _ask(new)
     return ids <= known.known_ids and not known.handshaking
+
+
+def _in_sync(new: str, primary: str, begun: int) -> bool:
+    """Raises `ConfigError` when it was sent the memory again and again."""
+    if _ask(new).in_sync:
+        return True
+    attempts = _ask(primary).full_syncs - begun
+    if attempts >= SYNC_ATTEMPTS_MAX:
+        raise ConfigError(
+            f"{primary} has sent its memory {attempts} times and {new} could not load it: the log of redis-server "
+            f"at {new} says why; mend that and give the command again"
+        )
+    return False
 
 
 def _write(directory: Directory, shard: Shard, changed: Shard) -> None:

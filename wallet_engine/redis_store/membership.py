@@ -1,4 +1,4 @@
-"""Nodes that join a Redis Cluster and nodes that leave it. Commands only; who may do so is decided elsewhere.
+"""Nodes that join a Redis Cluster and nodes that leave it. Who may do so is decided elsewhere.
 
 All raise what redis-py raises. Addresses are `host:port`; a host name is resolved here, because CLUSTER MEET takes
 addresses only.
@@ -12,6 +12,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import connect
 
 
@@ -26,6 +27,10 @@ class Membership:
     keys: int
     lazy_drop: bool
     in_sync: bool
+    #: `7.0.15`.
+    version: str
+    #: How often it has sent its whole memory to a replica since it was started.
+    full_syncs: int
 
 
 def membership(address: str) -> Membership:
@@ -35,6 +40,8 @@ def membership(address: str) -> Membership:
         role: Any = client.execute_command("ROLE")  # type: ignore[no-untyped-call]
         lazy = client.config_get("lazyfree-lazy-server-del").get("lazyfree-lazy-server-del")
         keys = int(client.dbsize())
+        server: dict[str, Any] = client.info("server")
+        stats: dict[str, Any] = client.info("stats")
     myself = next(words for words in lines if "myself" in words[2])
     flags = [words[2] for words in lines]
     return Membership(
@@ -45,6 +52,8 @@ def membership(address: str) -> Membership:
         keys,
         lazy == "yes",
         str(role[0]) == "slave" and str(role[3]) == "connected",
+        str(server["redis_version"]),
+        int(stats["sync_full"]),
     )
 
 
@@ -55,6 +64,16 @@ def meet(newcomer: str, members: Iterable[str]) -> None:
     for address in members:
         with closing(connect(address)) as client:
             client.execute_command("CLUSTER", "MEET", ip, port)  # type: ignore[no-untyped-call]
+
+
+def check_can_follow(replica: str, primary: str) -> None:
+    """Raises `ConfigError` for a replica that is older than its primary: Redis loads what older versions wrote only."""
+    mine, theirs = membership(replica).version, membership(primary).version
+    if _release(mine) < _release(theirs):
+        raise ConfigError(
+            f"Redis at {replica} is version {mine} and cannot load the memory of {primary}, which is {theirs}: "
+            f"start it with redis-server {theirs} or newer"
+        )
 
 
 def follow(replica: str, primary_id: str) -> None:
@@ -82,6 +101,10 @@ def leave(address: str) -> None:
         if _is_primary(client):
             client.execute_command("FLUSHALL", "ASYNC")  # type: ignore[no-untyped-call]
         client.execute_command("CLUSTER", "RESET", "HARD")  # type: ignore[no-untyped-call]
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split(".")[:2])
 
 
 def _forget(client: Any, node_id: str) -> None:

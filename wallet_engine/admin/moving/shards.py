@@ -11,7 +11,15 @@ from wallet_engine.admin.moving.planning import Cluster
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.admin.waiting import wait_until
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.redis_store.membership import Membership, follow, forget, leave, meet, membership
+from wallet_engine.redis_store.membership import (
+    Membership,
+    check_can_follow,
+    follow,
+    forget,
+    leave,
+    meet,
+    membership,
+)
 from wallet_engine.redis_store.scripts import service_scripts
 from wallet_engine.redis_store.topology import check_settings, connect
 from wallet_engine.routing.directory import Directory
@@ -53,6 +61,7 @@ def add_shard(session: Session, name: str, nodes: tuple[str, ...]) -> None:
         for address in nodes:
             check_settings(address)
             _check_newcomer(address, known, {_asked(node).node_id for node in nodes})
+            check_can_follow(address, nodes[0])
         document = {"shard": name, "primary": nodes[0], "replicas": list(nodes[1:])}
         plan = Plan(f"add shard {name} at {', '.join(nodes)}", document, _show_plan(document))
         if not session.agreed(plan):
