@@ -1,8 +1,7 @@
 """What the report measures: every row of the table of targets, and what its plots and sections show."""
 
 import dataclasses
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any, Final
 from bench.cluster import Cluster
 from bench.commands.memory import measure_memory
 from bench.commands.peers import ENGINE_CALLERS, engine_row, measure_others
-from bench.commands.scale import measure_scale
+from bench.commands.scale import SHARDS, SIZES, measure_scale
 from bench.commands.session import Session, shape_of
 from bench.machine import commit, machine
 from bench.model import Machines
+from bench.parts import Parts
 from bench.peers.measure import PeerPlan
 from bench.result import Document, Plan
 from bench.runner import Prepared
@@ -29,6 +29,10 @@ ENGINE_DOOR_CALLERS: Final = {1: 256, 10: 64, 100: 32, 1000: 8, 8000: 2}
 MANY_APIS: Final = 2
 _LARGE: Final = (1000, 8)
 _SCRIPT: Final = (300, 6)
+#: For saying how long is left, on two quiet cores: a cluster's start, a run beyond its measured time, accounts.
+_CLUSTER_S: Final = 8.0
+_ROW_S: Final = 2.0
+_FUNDED_PER_S: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,29 @@ class Extent:
     #: Runs of each row of the table of targets; all others run once.
     runs: int = 3
 
+    def section_s(self, rows: float, accounts: int, clusters: int = 1) -> float:
+        """About how long so many runs take, on clusters with so many accounts."""
+        begun_s = _CLUSTER_S + accounts / _FUNDED_PER_S
+        return rows * (self.seconds + self.warmup_s + _ROW_S) + clusters * begun_s
+
+    @property
+    def main_s(self) -> float:
+        several, single = len(THROUGHPUT) + 2, len(LOADS) + len(WORKLOADS) + 5
+        return self.section_s(several * self.runs + single, self.accounts)
+
+    @property
+    def memory_s(self) -> float:
+        # Each account is opened and funded, and three transfers for each are remembered.
+        return sum(self.section_s(0, 4 * count) for count in self.memory_accounts)
+
+    @property
+    def peers_s(self) -> float:
+        return self.section_s(3 * len(ENGINE_CALLERS), 0, clusters=3)
+
+    @property
+    def scale_s(self) -> float:
+        return self.section_s(len(SHARDS) * len(SIZES) + 1, self.accounts, clusters=len(SHARDS))
+
     def quick(self) -> "Extent":
         """The same rows in a fraction of the time, each less certain."""
         return dataclasses.replace(
@@ -53,47 +80,52 @@ class Extent:
 class Matrix:
     """Measures everything, section by section."""
 
-    def __init__(self, bench: Session, extent: Extent, folder: Path | None, tigerbeetle: Path | None) -> None:
+    def __init__(
+        self,
+        bench: Session,
+        extent: Extent,
+        parts: Parts,
+        folder: Path | None,
+        tigerbeetle: Path | None,
+        many_accounts: Document | None = None,
+    ) -> None:
+        """`many_accounts` is a run of its own that is taken in place of a measurement (`check_many_accounts`)."""
         self._bench = bench
+        self._parts = parts
+        self._many_accounts = many_accounts
         self._extent = extent
         self._folder = folder
         self._tigerbeetle = tigerbeetle
 
     def measure(self) -> dict[str, Any]:
-        """The report's document. Ends the program when a run may not be reported."""
-        began_s, extent = time.monotonic(), self._extent
-        main = self._main()
-        many_apis = self._bench.measure(
-            shape_of(3, 64, MANY_APIS, embedded=False),
-            extent.accounts,
-            [self._plan(row.door, "uniform", row.batch, row.callers) for row in THROUGHPUT[:3]],
-        )
-        [many_accounts] = self._bench.measure(
-            shape_of(3, 64, 1, embedded=False),
-            extent.accounts_many,
-            [self._plan("http", "across", *_LARGE)],
-            runs=extent.runs,
-        )
-        _rename(many_apis, f"{MANY_APIS} API processes")
-        _rename([many_accounts], f"{extent.accounts_many:,} accounts")
-        memory = [
-            measure_memory(self._bench, count, None, embedded=False) for count in extent.memory_accounts
-        ]
-        plan = PeerPlan(
-            extent.accounts, tuple(ENGINE_CALLERS), extent.seconds, extent.warmup_s, self._bench.seed()
-        )
-        peers = [
-            *map(engine_row, main["http_by_batch"]),
-            *measure_others(self._bench, plan, self._folder, self._tigerbeetle),
-        ]
-        scale = measure_scale(
-            self._bench, extent.accounts, extent.seconds, extent.warmup_s, 1, 1, Machines(), embedded=False
-        )
+        """The report's document. Ends the program when a run may not be reported; what was found till then is kept."""
+        extent = self._extent
+        sections: dict[str, tuple[float, Callable[[], Any]]] = {
+            "main": (extent.main_s, self._main),
+            "many_apis": (extent.section_s(3, extent.accounts), self._on_many_apis),
+            "many_accounts": (
+                0.0 if self._many_accounts else extent.section_s(extent.runs, extent.accounts_many),
+                self._on_many_accounts,
+            ),
+            "memory": (extent.memory_s, self._memory),
+            "other_peers": (extent.peers_s, self._others),
+            "scale": (extent.scale_s, self._scale),
+        }
+        found: dict[str, Any] = {}
+        for number, (name, (_, work)) in enumerate(sections.items(), 1):
+            left_s = sum(seconds for later, (seconds, _) in sections.items() if later not in self._parts)
+            self._bench.say(
+                f"section {number} of {len(sections)}, {name}: about {left_s / 60:.0f} minutes to go"
+            )
+            found[name] = self._parts.get(name, work)
+        main, many_accounts, memory = found.pop("main"), found["many_accounts"], found["memory"]
+        peers = [*map(engine_row, main["http_by_batch"]), *found.pop("other_peers")]
         half_load = next(row for row in main["load"] if row["load"] == HALF)
         targets = targets_of(main["throughput"], main["across"], half_load, memory, many_accounts)
         return {
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "took_s": round(time.monotonic() - began_s),
+            "took_s": round(self._parts.spent_s),
+            "resumed": self._parts.resumed > 0,
             "machine": machine(),
             "commit": commit(),
             "extent": dataclasses.asdict(extent),
@@ -101,12 +133,48 @@ class Matrix:
                 {**target._asdict(), "reached": target.reached, "cells": target.cells()} for target in targets
             ],
             **main,
-            "many_apis": many_apis,
-            "many_accounts": many_accounts,
-            "memory": memory,
+            **found,
             "peers": peers,
-            "scale": scale,
         }
+
+    def _on_many_apis(self) -> list[Document]:
+        plans = [self._plan(row.door, "uniform", row.batch, row.callers) for row in THROUGHPUT[:3]]
+        shape = shape_of(3, 64, MANY_APIS, embedded=False)
+        return _renamed(
+            self._bench.measure(shape, self._extent.accounts, plans), f"{MANY_APIS} API processes"
+        )
+
+    def _on_many_accounts(self) -> Document:
+        extent = self._extent
+        documents = (
+            [self._many_accounts]
+            if self._many_accounts
+            else self._bench.measure(
+                shape_of(3, 64, 1, embedded=False),
+                extent.accounts_many,
+                [self._plan("http", "across", *_LARGE)],
+                runs=extent.runs,
+            )
+        )
+        [document] = _renamed(documents, f"{documents[0]['accounts']:,} accounts")
+        return document
+
+    def _memory(self) -> list[Document]:
+        return [
+            measure_memory(self._bench, count, None, embedded=False) for count in self._extent.memory_accounts
+        ]
+
+    def _others(self) -> list[Document]:
+        extent = self._extent
+        batches, seed = tuple(ENGINE_CALLERS), self._bench.seed()
+        plan = PeerPlan(extent.accounts, batches, extent.seconds, extent.warmup_s, seed)
+        return measure_others(self._bench, plan, self._folder, self._tigerbeetle)
+
+    def _scale(self) -> dict[str, Any]:
+        extent = self._extent
+        return measure_scale(
+            self._bench, extent.accounts, extent.seconds, extent.warmup_s, 1, 1, Machines(), embedded=False
+        )
 
     def _plan(self, door: str, workload: str, batch: int, callers: int, rate: float | None = None) -> Plan:
         extent = self._extent
@@ -125,7 +193,10 @@ class Matrix:
             door: str, workload: str, batch: int, callers: int, rate: float | None = None, runs: int = 1
         ) -> Document:
             plan = self._plan(door, workload, batch, callers, rate)
-            return await self._bench.measure_on(cluster, prepared, plan, runs)
+            name = f"main: {plan.name}, {runs} runs"
+            if name not in self._parts:
+                self._parts.put(name, await self._bench.measure_on(cluster, prepared, plan, runs))
+            return dict(self._parts[name])
 
         runs = self._extent.runs
         throughput = [
@@ -162,6 +233,19 @@ class Matrix:
         }
 
 
-def _rename(documents: Sequence[Document], prefix: str) -> None:
-    for document in documents:
-        document["name"] = f"{prefix}, {document['name']}"
+def check_many_accounts(document: Any, accounts: int) -> Document:
+    """The document of `bench run` when it may stand in the row of many accounts. Raises `ValueError`."""
+    wanted = {"door": "http", "workload": "across", "batch": _LARGE[0], "callers": _LARGE[1], "shards": 3}
+    wanted |= {"partitions": 64, "apis": 1, "loop": "closed", "commit": commit(), "machine": machine()}
+    if not isinstance(document, dict):
+        raise ValueError("not the JSON file of one `bench run`")
+    differ = [f"{name} {value}" for name, value in wanted.items() if document.get(name) != value]
+    if differ:
+        raise ValueError(f"the row of many accounts takes a run with {', '.join(differ)}")
+    if document["accounts"] <= accounts:
+        raise ValueError(f"{document['accounts']:,} accounts are not more than the report's {accounts:,}")
+    return document
+
+
+def _renamed(documents: Sequence[Document], prefix: str) -> list[Document]:
+    return [{**document, "name": f"{prefix}, {document['name']}"} for document in documents]

@@ -55,7 +55,9 @@ def _circumstances(report: dict[str, Any]) -> str:
     steal = [each["steal"] for each in rows]
     return (
         f"Measured {report['measured_at']} with commit `{report['commit']}` by `{report['command']}` in "
-        f"{report['took_s'] / 60:.0f} minutes.\n\n"
+        f"{report['took_s'] / 60:.0f} minutes"
+        + (", interrupted and resumed" if report["resumed"] else "")
+        + ".\n\n"
         f"- Machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
         f"kernel {machine['kernel']}, Python {machine['python']}; everything on it, the load generator included.\n"
         f"- Engine: 3 shards (Redis {rows[0].get('redis_version', '')}), 64 partitions, one journal on "
@@ -80,7 +82,8 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
     yield _measured([*report["throughput"], report["across"], report["many_accounts"]])
     yield (
         f"The last row has {report['many_accounts']['accounts']:,} accounts, opened and funded in "
-        f"{report['many_accounts']['funding_s']:.0f} s. Columns in µs are CPU per transfer; *per node* is "
+        f"{report['many_accounts']['funding_s']:.0f} s, "
+        f"measured {report['many_accounts']['measured_at']}. Columns in µs are CPU per transfer; *per node* is "
         "transfers per CPU-second of Redis; *load* is the load generator, which in the engine's rows is part of *api*."
     )
     spreads = list(_spreads(report))

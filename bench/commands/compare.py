@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -10,6 +11,7 @@ from bench.compare import HEADINGS
 from bench.compare import compare as compare_documents
 from bench.text import table
 
+NEAR: Final = 1.1
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -26,4 +28,8 @@ def compare(first: Path, second: Path, json_file: Path | None) -> None:
     drifts = sorted(row.drift for row in rows)
     write_json(json_file, {row.name: row.drift for row in rows})
     click.echo(table(HEADINGS, [row.cells() for row in rows]))
-    click.echo(f"ratios within a run repeat from {drifts[0]:.2f} to {drifts[-1]:.2f}")
+    near = sum(1 / NEAR <= drift <= NEAR for drift in drifts)
+    click.echo(
+        f"ratios within a run repeat from {drifts[0]:.2f} to {drifts[-1]:.2f}, "
+        f"those of {near} of {len(drifts)} rows within 10 %"
+    )

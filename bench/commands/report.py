@@ -1,5 +1,7 @@
 """`bench report`: everything, written to a folder with plots."""
 
+import dataclasses
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -8,8 +10,11 @@ from typing import Final
 import click
 
 from bench.commands import session
-from bench.commands.session import Session
-from bench.matrix import Extent, Matrix
+from bench.commands.session import Session, guard
+from bench.machine import commit, machine
+from bench.matrix import Extent, Matrix, check_many_accounts
+from bench.parts import PARTIAL_FILE, Parts
+from bench.result import Document
 from bench.targets import HEADINGS
 from bench.text import table
 
@@ -40,6 +45,16 @@ FOLDER: Final = Path(__file__).resolve().parent.parent / "report"
     default=FOLDER,
     help="Folder of the report.  [default: bench/report]",
 )
+@click.option(
+    "--many-accounts-from",
+    "many_accounts_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Take the row of many accounts from this JSON file in place of measuring it: `bench run --workload across "
+    "--accounts 10000000 --runs 3 --json FILE`.",
+)
+@click.option(
+    "--resume", is_flag=True, help="Go on with an interrupted report of the same commit and options."
+)
 @session.folder_option
 def report(
     quick: bool,
@@ -49,14 +64,28 @@ def report(
     many_accounts: int,
     tigerbeetle: Path | None,
     out: Path,
+    many_accounts_file: Path | None,
+    resume: bool,
     folder: Path | None,
 ) -> None:
-    """The table of targets, plots, workloads, peers, scale and memory, in about 20 minutes (--quick: 6)."""
+    """The table of targets, plots, workloads, peers, scale and memory, in about 20 minutes (--quick: 6).
+
+    What is finished is kept in OUT/partial.json until the report is written.
+    """
     from bench.written import write_report  # which loads matplotlib
 
     extent = Extent(accounts=accounts, accounts_many=many_accounts, seconds=seconds, runs=runs)
-    measured = Matrix(Session(folder), extent.quick() if quick else extent, folder, tigerbeetle).measure()
+    extent = extent.quick() if quick else extent
+    many: Document | None = None
+    if many_accounts_file is not None:
+        document = json.loads(many_accounts_file.read_text())
+        many = guard(lambda: check_many_accounts(document, extent.accounts))
+        extent = dataclasses.replace(extent, accounts_many=document["accounts"])
+    same = {"commit": commit(), "machine": machine(), "extent": dataclasses.asdict(extent)}
+    parts = guard(lambda: Parts(out / PARTIAL_FILE, same, resume=resume))
+    measured = Matrix(Session(folder), extent, parts, folder, tigerbeetle, many).measure()
     measured["command"] = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
     write_report(measured, out)
+    parts.done()
     click.echo(table(HEADINGS, [target["cells"] for target in measured["targets"]]))
     click.echo(f"written to {out}")

@@ -68,6 +68,7 @@ def report() -> dict[str, Any]:
     return {
         "measured_at": "2026-11-21T00:00:00+00:00",
         "took_s": 1200,
+        "resumed": False,
         "command": "python -m bench report",
         "machine": MACHINE,
         "commit": "abc1234",
