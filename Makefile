@@ -73,6 +73,9 @@ lint: $(DEV_STAMP) ## ruff, mypy and the import contract
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
+# Programs that tests start compile the package anew each time unless they may keep what they compiled.
+test soak: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(DEV_STAMP) packages lint ## lint and every test (ARGS= goes to pytest)
 	$(PY) -m pytest $(ARGS)
 

@@ -12,7 +12,6 @@ import pytest
 from support.http_client import HttpClient
 from support.traffic import Books, ask_batch, balances_cents, callers, finish, open_and_fund
 
-ROUNDS = 3
 TRAFFIC_S = 1.5
 FUNDED_CENTS = 100_000
 
@@ -39,24 +38,29 @@ def verify(cluster: Any) -> dict[str, Any]:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
-    "embedded",
-    [pytest.param(False, id="zookeeper"), pytest.param(True, id="embedded", marks=pytest.mark.soak)],
+    ("embedded", "rounds"),
+    [
+        pytest.param(False, 2, id="zookeeper"),
+        pytest.param(False, 5, id="zookeeper-often", marks=pytest.mark.soak),
+        pytest.param(True, 5, id="embedded-often", marks=pytest.mark.soak),
+    ],
 )
-def test_kill_9_of_every_process_at_once(dev_cluster: Any, embedded: bool) -> None:
+def test_kill_9_of_every_process_at_once(dev_cluster: Any, embedded: bool, rounds: int) -> None:
+    """The second round kills what the first has recovered."""
     seed = random.randrange(1 << 32)
     print(f"seed={seed}")
     cluster = dev_cluster(shards=3, partitions=16, apis=2, embedded=embedded)
     books = Books([f"acct-{i:03d}" for i in range(60)], FUNDED_CENTS, random.Random(seed))
-    asyncio.run(_run(cluster, books))
+    asyncio.run(_run(cluster, books, rounds))
     document = verify(cluster)
     assert document["in_transit"] == {"USD": "0.00"}
     print(f"transfers={len(books.payments)} answers={dict(books.answers)} entries={document['entries']}")
 
 
-async def _run(cluster: Any, books: Books) -> None:
+async def _run(cluster: Any, books: Books, rounds: int) -> None:
     async with HttpClient() as http:
         await open_and_fund(http, cluster.url, books.accounts, FUNDED_CENTS)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         async with HttpClient() as http:
             stop = asyncio.Event()
             traffic = asyncio.create_task(callers(http, cluster.urls, books, count=64, stop=stop))

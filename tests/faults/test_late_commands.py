@@ -82,7 +82,7 @@ def test_g4_g9_a_credit_is_not_made_again_by_who_comes_late(cluster: DevCluster)
             assert open_debits(cluster, HERE, PARTITIONS) == 1
             assert forget_credits(cluster, THERE) > 0
         cluster.wait_replaced(doomed)
-        wait_until(lambda: _ready(cluster.urls[0]), "the service is there again")
+        cluster.wait_ready()
         wait_until(lambda: open_debits(cluster, HERE, PARTITIONS) == 0, "the sweeper ends the first payment")
         assert (api.balance(receiver), api.balance("@transit")) == ("1.00", "0.00")
 
@@ -110,14 +110,6 @@ def test_g4_g9_a_credit_is_not_made_again_by_who_comes_late(cluster: DevCluster)
                 check_success(reply, transaction_id, replayed=True)
             assert other.balance(receiver) == "2.00"
     assert verified(cluster)["in_transit"]["USD"] == "0.00"
-
-
-def _ready(url: str) -> bool:
-    try:
-        with WalletApi(url, PARTITIONS) as api:
-            return api.get("/readyz").status == 200
-    except OSError:
-        return False
 
 
 async def _stand_still(cluster: DevCluster, journal: int, sender: str, receiver: str) -> str:

@@ -1,13 +1,13 @@
 """Wrong configuration stops a process at its start: status 1, and one line that says what to change.
 
-All commands of the table are started together, because one that looks for ZooKeeper takes its time.
+All commands of the table run together, and those that look for ZooKeeper, which takes its time, begin first.
 """
 
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,6 +119,8 @@ class Ended(NamedTuple):
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ended]]:
     """What became of every row; those that still run when the others have ended are killed: status None."""
     folder = tmp_path_factory.mktemp("start")
+    early = {name for name, row in ROWS.items() if NO_ZOOKEEPER in row.argv}
+    running = start(early, {"dir": str(folder)})
     (folder / "a-file").touch()
     JournalWriter(folder / "others", "j1").close()
     in_use = JournalWriter(folder / "used", "j1")
@@ -138,22 +140,30 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, End
                 directory.initialise(ClusterConfig(16), [Shard("s1", (address,))], spread(16, ["s1"]))
                 directory.close()
             words = {"dir": str(folder), "taken": str(plain_port), **addresses}
-            yield run_all(words)
+            running |= start(ROWS.keys() - early, words)
+            yield ends(running, words)
     finally:
+        for process in running.values():
+            process.kill()
+            process.communicate()
         in_use.close()
         plain.kill()
         plain.wait()
 
 
-def run_all(words: dict[str, str]) -> dict[str, Ended]:
+def start(names: Iterable[str], words: dict[str, str]) -> dict[str, subprocess.Popen[str]]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
     running = {}
-    for name, row in ROWS.items():
-        command, *argv = row.argv.format(**words).split()
+    for name in names:
+        command, *argv = ROWS[name].argv.format(**words).split()
         path = str(Path(sys.executable).with_name(f"wallet-{command}"))
         running[name] = subprocess.Popen(
             [path, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
         )
+    return running
+
+
+def ends(running: dict[str, subprocess.Popen[str]], words: dict[str, str]) -> dict[str, Ended]:
     deadline = time.monotonic() + START_S_MAX
     while any(process.poll() is None for process in running.values()) and time.monotonic() < deadline:
         time.sleep(0.1)

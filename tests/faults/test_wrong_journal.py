@@ -7,18 +7,36 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+from support.dev_process import DevCluster
 from support.http_client import HttpClient
+from support.replicated import command, supervisor_sleeps, wait_until
 from support.traffic import Payment, balances_cents, open_and_fund
 from support.verification import verified
 
+from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.routing.directory import MEMBERS, open_directory
+from wallet_engine.routing.slots import tag_of
+
+pytestmark = pytest.mark.timeout(180)
 
 ACCOUNTS = [f"acct-{i:02d}" for i in range(20)]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    """One partition; each test leaves it with its own journal and every balance."""
+    path = tmp_path_factory.mktemp("wrong") / "dev"
+    started = DevCluster(path, shards=1, partitions=1, embedded=True)
+    try:
+        yield started.start()
+    finally:
+        started.kill_all()
 
 
 def start_journal(cluster: Any, directory: Path, journal_id: str) -> subprocess.CompletedProcess[str]:
@@ -40,9 +58,8 @@ def start_journal(cluster: Any, directory: Path, journal_id: str) -> subprocess.
     )
 
 
-def test_an_empty_folder_is_refused(dev_cluster: Any, tmp_path: Path) -> None:
+def test_an_empty_folder_is_refused(cluster: DevCluster, tmp_path: Path) -> None:
     """G5, G6: were it accepted, recovery would take an empty journal for the truth and drop all balances."""
-    cluster = dev_cluster(shards=1, partitions=4, embedded=True)
     asyncio.run(_fund(cluster))
     cluster.stop()
     shutil.move(cluster.data_dir / "journal", tmp_path / "lost")
@@ -54,6 +71,24 @@ def test_an_empty_folder_is_refused(dev_cluster: Any, tmp_path: Path) -> None:
     shutil.move(tmp_path / "lost", cluster.data_dir / "journal")
     cluster.start()
     asyncio.run(_check(cluster))
+
+
+def test_a_stale_copy_of_the_folder_does_not_overwrite_redis(cluster: DevCluster, tmp_path: Path) -> None:
+    """G5, G6: entries trimmed from the stream were durable; a journal without them must not recover anything."""
+    asyncio.run(_fund(cluster))
+    shutil.copytree(cluster.data_dir / "journal", tmp_path / "stale")
+    asyncio.run(_pay(cluster, 400))
+    (node,) = cluster.processes("redis")
+    stream = PartitionKeys(tag_of(0, 1)).journal
+    wait_until(lambda: command(node, "XLEN", stream) < 400, "the stream is trimmed")
+
+    (journal,) = cluster.pids("journal")
+    with supervisor_sleeps(cluster):
+        os.kill(journal, signal.SIGKILL)
+        journal_says("were on disk once and are not in", cluster, tmp_path / "stale")
+    cluster.wait_replaced(journal)
+    asyncio.run(_check(cluster, paid=400))
+    verified(cluster)
 
 
 def test_a_copy_does_not_take_itself_for_the_only_one(dev_cluster: Any) -> None:
@@ -68,35 +103,16 @@ def test_a_copy_does_not_take_itself_for_the_only_one(dev_cluster: Any) -> None:
     assert "the list of journal copies that count is gone" in alone.stderr.splitlines()[-1]
 
 
-def test_a_stale_copy_of_the_folder_does_not_overwrite_redis(dev_cluster: Any, tmp_path: Path) -> None:
-    """G5, G6: entries trimmed from the stream were durable; a journal without them must not recover anything."""
-    cluster = dev_cluster(shards=1, partitions=1, embedded=True)
-    asyncio.run(_fund(cluster))
-    shutil.copytree(cluster.data_dir / "journal", tmp_path / "stale")
-    asyncio.run(_pay(cluster, 400))
-    time.sleep(2.5)  # streams are trimmed once a second
-
-    supervisor, (journal,) = cluster.process.pid, cluster.pids("journal")
-    os.kill(supervisor, signal.SIGSTOP)
-    try:
-        os.kill(journal, signal.SIGKILL)
-        stale = run_journal_for(4.0, cluster, tmp_path / "stale")
-    finally:
-        os.kill(supervisor, signal.SIGCONT)
-    assert "were on disk once and are not in" in stale
-    cluster.wait_replaced(journal)
-    asyncio.run(_check(cluster, paid=400))
-    verified(cluster)
-
-
-def run_journal_for(seconds: float, cluster: Any, directory: Path) -> str:
-    """What the journal process logs in that time on this folder."""
+def journal_says(line: str, cluster: DevCluster, directory: Path) -> None:
+    """Return when a journal process on this folder has logged that, and end it."""
     path = str(Path(sys.executable).with_name("wallet-engine"))
     command = [path, "journal", *cluster.coordination_flags(), "--directory", str(directory)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    time.sleep(seconds)
-    process.kill()
-    return process.communicate()[1]
+    said = directory.with_suffix(".log")
+    with said.open("w") as log, subprocess.Popen(command, stderr=log) as process:
+        try:
+            wait_until(lambda: line in said.read_text(), f"the journal says {line!r}")
+        finally:
+            process.kill()
 
 
 async def _fund(cluster: Any) -> None:

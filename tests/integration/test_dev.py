@@ -1,4 +1,7 @@
-"""`wallet-engine dev`, as a person uses it: start, dev.json, restart of what dies, stop, start again (G9)."""
+"""`wallet-engine dev`, as a person uses it: start, dev.json, restart of what dies, stop, start again (G9).
+
+One data directory in each mode for all tests that leave it serving; each has accounts of its own.
+"""
 
 import http.client
 import json
@@ -8,6 +11,7 @@ import subprocess
 import sys
 import urllib.request
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,22 +68,46 @@ def balance(url: str, account: str) -> str:
     return str(answer["balance"])
 
 
-def open_funded(url: str, *accounts: str) -> None:
+def open_funded(url: str, *names: str) -> list[str]:
+    """New accounts with 100.00 each, called by these names and something more."""
+    run = uuid.uuid4().hex[:8]
+    accounts = [f"{name}-{run}" for name in names]
     for account in accounts:
         assert call(url, "/v1/accounts", {"account_id": account, "currency": "USD"})[0] == 201
         assert pay(url, "@bank", account, "100.00", str(uuid.uuid4()))[0] == 200
+    return accounts
 
 
 def none_left(pids: list[int]) -> bool:
     return wait_until(lambda: not any(identify(pid) for pid in pids), 5)
 
 
-MODES = pytest.mark.parametrize("embedded", [True, False], ids=["embedded", "zookeeper"])
+@pytest.fixture(scope="module")
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    started = DevCluster(tmp_path_factory.mktemp("dev") / "dev", shards=2, apis=2, embedded=request.param)
+    try:
+        yield started.start()
+    finally:
+        started.kill_all()
+
+
+@pytest.fixture
+def cluster(shared: DevCluster) -> DevCluster:
+    """Two shards and two API processes that serve; the test may stop and kill what it likes, if it starts it again."""
+    shared.wait_ready()
+    return shared
+
+
+EMBEDDED = pytest.mark.parametrize("shared", [True], ids=["embedded"], indirect=True)
+ZOOKEEPER = pytest.mark.parametrize("shared", [False], ids=["zookeeper"], indirect=True)
+MODES = pytest.mark.parametrize("shared", [True, False], ids=["embedded", "zookeeper"], indirect=True)
 
 
 @MODES
-def test_a_cluster_takes_transfers_stops_and_continues(dev_cluster: Any, embedded: bool) -> None:
-    cluster: DevCluster = dev_cluster(shards=2, embedded=embedded, apis=2)
+def test_a_cluster_takes_transfers_stops_and_continues(
+    cluster: DevCluster, request: pytest.FixtureRequest
+) -> None:
+    embedded = "embedded" in request.node.name
     state = cluster.state()
     assert state["api"] == cluster.url
     assert (state["zookeeper"] is None) == embedded
@@ -89,9 +117,9 @@ def test_a_cluster_takes_transfers_stops_and_continues(dev_cluster: Any, embedde
     assert [process["address"] for process in cluster.processes("api")] == [u[7:] for u in cluster.urls]
     assert all(identify(pid) for pid in cluster.pids())
 
-    open_funded(cluster.url, "ann", "bob", "eve")
-    for receiver in ("bob", "eve"):
-        assert pay(cluster.urls[1], "ann", receiver, "1.50", str(uuid.uuid4()))[0] == 200
+    ann, bob, eve = open_funded(cluster.url, "ann", "bob", "eve")
+    for receiver in (bob, eve):
+        assert pay(cluster.urls[1], ann, receiver, "1.50", str(uuid.uuid4()))[0] == 200
     pids = cluster.pids()
     assert cluster.stop() == 0
     assert none_left(pids)
@@ -99,55 +127,52 @@ def test_a_cluster_takes_transfers_stops_and_continues(dev_cluster: Any, embedde
 
     cluster.start()
     assert not set(cluster.pids()) & set(pids)
-    assert [balance(cluster.url, account) for account in ("ann", "bob", "eve")] == [
-        "97.00",
-        "101.50",
-        "101.50",
-    ]
+    assert [balance(cluster.url, account) for account in (ann, bob, eve)] == ["97.00", "101.50", "101.50"]
 
 
+@ZOOKEEPER
 @pytest.mark.parametrize("role", ["redis", "zookeeper", "journal", "api"])
-def test_g9_a_killed_child_is_started_again_and_nothing_is_lost(dev_cluster: Any, role: str) -> None:
+def test_g9_a_killed_child_is_started_again_and_nothing_is_lost(cluster: DevCluster, role: str) -> None:
     """G9: kill -9 of any one process loses no answered transfer."""
-    cluster: DevCluster = dev_cluster(shards=2)
-    open_funded(cluster.url, "ann", "bob")
+    ann, bob = open_funded(cluster.url, "ann", "bob")
     victim = cluster.processes(role)[0]
     os.kill(victim["pid"], signal.SIGKILL)
-    pay_until_answered(cluster.url, "ann", "bob", "1.00")
+    pay_until_answered(cluster.url, ann, bob, "1.00")
     cluster.wait_replaced(victim["pid"])
     successor = cluster.processes(role)[0]
     assert {**successor, "pid": 0} == {**victim, "pid": 0}
-    pay_until_answered(cluster.url, "ann", "bob", "1.00")
-    assert [balance(cluster.url, account) for account in ("ann", "bob")] == ["98.00", "102.00"]
+    pay_until_answered(cluster.url, ann, bob, "1.00")
+    cluster.wait_ready()
+    assert [balance(cluster.url, account) for account in (ann, bob)] == ["98.00", "102.00"]
 
 
 @pytest.mark.soak  # `tests/faults/test_failover.py` has its like
 def test_g9_a_dead_primary_leaves_its_shard_to_the_replica(dev_cluster: Any) -> None:
     """G9: with a replica, the dead primary comes back as the replica of the one that took over."""
     cluster: DevCluster = dev_cluster(shards=3, replicas=1)
-    open_funded(cluster.url, "ann", "bob")
+    ann, bob = open_funded(cluster.url, "ann", "bob")
     victim = next(process for process in cluster.processes("redis") if process["name"] == "s1-1")
     os.kill(victim["pid"], signal.SIGKILL)
     cluster.wait_replaced(victim["pid"])
-    pay_until_answered(cluster.url, "ann", "bob", "1.00")
-    assert [balance(cluster.url, account) for account in ("ann", "bob")] == ["99.00", "101.00"]
+    pay_until_answered(cluster.url, ann, bob, "1.00")
+    assert [balance(cluster.url, account) for account in (ann, bob)] == ["99.00", "101.00"]
 
 
-def test_g5_after_everything_was_killed_the_next_start_has_every_balance(dev_cluster: Any) -> None:
+@ZOOKEEPER
+def test_g5_after_everything_was_killed_the_next_start_has_every_balance(cluster: DevCluster) -> None:
     """G5: all Redis nodes, and everything else, lose their memory at once: no answer given is lost."""
-    cluster: DevCluster = dev_cluster(shards=2)
-    open_funded(cluster.url, "ann", "bob")
+    ann, bob = open_funded(cluster.url, "ann", "bob")
     transaction_id = str(uuid.uuid4())
-    assert pay(cluster.url, "ann", "bob", "10.00", transaction_id)[0] == 200
+    assert pay(cluster.url, ann, bob, "10.00", transaction_id)[0] == 200
     cluster.kill_all()
     cluster.start()
-    assert pay(cluster.url, "ann", "bob", "10.00", transaction_id)[0] == 200
-    assert [balance(cluster.url, account) for account in ("ann", "bob")] == ["90.00", "110.00"]
+    assert pay(cluster.url, ann, bob, "10.00", transaction_id)[0] == 200
+    assert [balance(cluster.url, account) for account in (ann, bob)] == ["90.00", "110.00"]
 
 
-def test_orphans_of_a_killed_supervisor_do_not_block_the_next_start(dev_cluster: Any) -> None:
-    cluster: DevCluster = dev_cluster()
-    open_funded(cluster.url, "ann")
+@ZOOKEEPER
+def test_orphans_of_a_killed_supervisor_do_not_block_the_next_start(cluster: DevCluster) -> None:
+    (ann,) = open_funded(cluster.url, "ann")
     orphans = cluster.pids()
     cluster.kill_supervisor()
     assert all(identify(pid) for pid in orphans)
@@ -155,12 +180,11 @@ def test_orphans_of_a_killed_supervisor_do_not_block_the_next_start(dev_cluster:
     cluster.start()
     assert none_left(orphans)
     assert "left over from a killed dev" in cluster.stderr_path.read_text()
-    assert balance(cluster.url, "ann") == "100.00"
+    assert balance(cluster.url, ann) == "100.00"
 
 
-def test_a_directory_in_use_and_other_wrong_wishes_are_one_line(dev_cluster: Any) -> None:
-    cluster: DevCluster = dev_cluster(embedded=True, shards=1)
-
+@EMBEDDED
+def test_a_directory_in_use_and_other_wrong_wishes_are_one_line(cluster: DevCluster) -> None:
     def refused(*changed: str) -> str:
         argv = [sys.executable, "-m", "wallet_engine", "dev", "--data-dir", str(cluster.data_dir), *changed]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
@@ -169,7 +193,7 @@ def test_a_directory_in_use_and_other_wrong_wishes_are_one_line(dev_cluster: Any
         return done.stderr
 
     assert "is in use by a running wallet-engine dev" in refused()
-    assert "was made with --shards 1, not 2" in refused("--shards", "2")
+    assert "was made with --shards 2, not 3" in refused("--shards", "3")
     assert f"port {cluster.port} is in use" in refused_elsewhere(cluster.port, cluster.data_dir.parent)
 
 

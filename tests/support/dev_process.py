@@ -1,6 +1,7 @@
 """`wallet-engine dev` as a subprocess, as a person would start it."""
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -8,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,6 +109,24 @@ class DevCluster:
         if zookeeper:
             return ["--zookeeper", zookeeper]
         return ["--map-file", str(self.data_dir / "map.json")]
+
+    def ready(self, url: str) -> bool:
+        """Whether the API process there takes transfers of every partition."""
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=10) as answer:
+                return bool(answer.status == 200)
+        except urllib.error.HTTPError as error:
+            error.close()
+        except (OSError, http.client.HTTPException):
+            pass
+        return False
+
+    def wait_ready(self, timeout_s: float = 60.0) -> None:
+        """Return when every API process takes transfers."""
+        deadline = time.monotonic() + timeout_s
+        while not all(self.ready(url) for url in self.urls):
+            assert time.monotonic() < deadline, f"{self} is not ready"
+            time.sleep(0.05)
 
     def wait_replaced(self, pid: int, timeout_s: float = 30.0) -> None:
         """Return when `dev.json` no longer names this process and names as many as before."""
