@@ -1,0 +1,100 @@
+"""What a copy receipts, and when: only entries that are here, and only in the epoch that is in force."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from unit.journal.samples import entry, nonce
+
+from wallet_engine.journal import JournalWriter
+from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.errors import Fenced
+
+P = 3
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Iterator[JournalCopy]:
+    """Epoch 1 of the partition is in force, its entry 1 is receipted."""
+    writer = JournalWriter(tmp_path / "j", "j1")
+    found = JournalCopy(writer)
+    assert found.confirm([(P, 1)]) == []
+    assert taken(found, 1)
+    yield found
+    writer.close()
+
+
+def taken(copy: JournalCopy, seq: int, epoch: int = 1) -> bool:
+    """Take an entry from the stream, as the drain does; whether it may be receipted now."""
+    payload, header = entry(P, seq, epoch=epoch)
+    copy.writer.append(P, payload, header)
+    copy.writer.sync()
+    return copy.receiptable(P, header)
+
+
+def fetched(copy: JournalCopy, seq: int, epoch: int = 1) -> None:
+    """Take an entry over from another copy."""
+    payload, header = entry(P, seq, epoch=epoch)
+    copy.writer.append(P, payload, header, bound=False)
+    copy.writer.sync()
+    copy.withhold(P, header)
+
+
+def said(copy: JournalCopy) -> set[int]:
+    """Which entries a service learns of: from the greeting, and when it asks."""
+    asked = {seq for seq in range(1, 10) if copy.holds(P, seq, nonce(P, seq))}
+    assert {at.seq for at in copy.positions().values()} <= asked
+    return asked
+
+
+def test_g5_nothing_is_receipted_between_a_promise_and_the_epoch_that_comes_of_it(copy: JournalCopy) -> None:
+    """Else a receipt of the old epoch and one given while the new one is prepared could add up to a quorum."""
+    assert said(copy) == {1}
+    (standing,) = copy.promise([(P, 2)])
+    assert (standing.seq, standing.promised) == (1, 2)
+    with pytest.raises(Fenced):
+        taken(copy, 2)
+    fetched(copy, 2)
+    assert (said(copy), copy.positions()) == (set(), {})
+    assert copy.confirm([(P, 2)]) == [(P, nonce(P, 2), 2)]
+    assert said(copy) == {1, 2}
+    assert taken(copy, 3, epoch=2)
+
+
+def test_g5_entries_of_a_new_epoch_wait_until_it_is_confirmed(copy: JournalCopy) -> None:
+    """They come through the stream to a copy that was not asked: it does not know yet what the epoch began with."""
+    assert not taken(copy, 2, epoch=2)
+    assert not taken(copy, 3, epoch=2)
+    assert copy.confirm([(P, 1)]) == []
+    assert copy.confirm([(P, 2)]) == [(P, nonce(P, 2), 2), (P, nonce(P, 3), 3)]
+    assert copy.confirm([(P, 2)]) == []
+
+
+def test_g5_an_epoch_that_was_overtaken_is_not_confirmed(copy: JournalCopy) -> None:
+    """Its certificate may be seen after a newer promise was made."""
+    fetched(copy, 2)
+    copy.promise([(P, 3)])
+    assert copy.confirm([(P, 2)]) == []
+    assert said(copy) == set()
+    assert copy.confirm([(P, 3)]) == [(P, nonce(P, 2), 2)]
+
+
+def test_g7_orphans_are_never_receipted(copy: JournalCopy) -> None:
+    """Entries that waited for an epoch, and were taken out because it began without them."""
+    assert not taken(copy, 2, epoch=2)
+    copy.promise([(P, 3)])
+    assert copy.writer.set_aside(P, 1) is not None
+    assert copy.confirm([(P, 3)]) == []
+    assert said(copy) == {1}
+
+
+def test_a_promise_holds_after_a_restart(copy: JournalCopy, tmp_path: Path) -> None:
+    copy.promise([(P, 4)])
+    copy.writer.close()
+    writer = JournalWriter(tmp_path / "j", "j1")
+    again = JournalCopy(writer)
+    assert again.confirm([(P, 3)]) == []
+    assert said(again) == set()
+    (standing,) = again.promise([(P, 4)])
+    assert standing.promised > 4  # to somebody else
+    writer.close()
