@@ -29,6 +29,10 @@ CALLERS: Final = 12
 AGAIN_MAX: Final = 2_000
 #: A reckoning takes longer the longer the journal is.
 FAULTS_PER_ROUND: Final = 16
+#: For asking again, 200 in a call, whatever was refused while shards were away: some 100,000 transfers in a long round.
+FINISH_S_MAX: Final = 300.0
+#: Journaled between snapshots, so that most rebuilds of a long run begin with one.
+SNAPSHOT_BYTES: Final = 16 << 20
 #: From the last fault of a round until everything serves again; a long journal is replayed in it.
 CALM_S_MAX: Final = 120.0
 
@@ -94,7 +98,7 @@ class Soak:
             again = self.rng.sample(answered, min(AGAIN_MAX, len(answered)))
             for start in range(0, len(again), 200):
                 await ask_batch(http, self.cluster.url, self.books, again[start : start + 200])
-            await finish(http, self.cluster.url, self.books)
+            await finish(http, self.cluster.url, self.books, timeout_s=FINISH_S_MAX)
             found = await balances_cents(http, self.cluster.url, self.books.accounts)
             assert found == self.books.expected_cents()
         document = await asyncio.to_thread(verified, self.cluster, 600.0)
@@ -157,7 +161,8 @@ def test_soak(tmp_path_factory: pytest.TempPathFactory) -> None:
     seed = int(os.environ.get("SOAK_SEED", random.SystemRandom().randrange(1 << 32)))
     print(f"\nSOAK_SEED={seed} SOAK_SECONDS={seconds:.0f}", flush=True)
     path = tmp_path_factory.mktemp("soak") / "dev"
-    cluster = DevCluster(path, shards=SHARDS, replicas=1, partitions=PARTITIONS, apis=2)
+    flags = ("--snapshot-bytes", str(SNAPSHOT_BYTES))
+    cluster = DevCluster(path, shards=SHARDS, replicas=1, partitions=PARTITIONS, apis=2, extra=flags)
     try:
         soak = Soak(cluster.start(), seed, long=True)
         asyncio.run(_soak(soak, seconds))
