@@ -37,7 +37,7 @@ local K_BALANCE_FIRST = 8
 -- `x + 0` makes a number of a string in half the time of tonumber(), and fails on anything else.
 local epoch, nonce, issued_ms, window_asked = ARGV[1], ARGV[2], ARGV[3] + 0, ARGV[4] + 0
 local window_ms, currencies_asked, count_asked = ARGV[5] + 0, ARGV[6], ARGV[7] + 0
-local operations, stream_entries_max, issued_age_ms_max = ARGV[8], ARGV[9] + 0, ARGV[10] + 0
+local operations, issued_age_ms_max = ARGV[8], ARGV[10] + 0
 
 -- Guards ----------------------------------------------------------------------------------------------------------
 
@@ -69,7 +69,7 @@ else
   if window_asked ~= window_due then return {'WINDOW', window_due} end
   if seq_last % STREAM_CHECK_ENTRIES == 0 then
     local length = call('XLEN', k_journal)
-    if length >= stream_entries_max then return {'FULL', length} end
+    if length >= ARGV[9] + 0 then return {'FULL', length} end
   end
 end
 
@@ -78,8 +78,10 @@ end
 -- One string per field of an operation, in arrays by its number; hash tables only for what later operations of the
 -- batch may see changed. Building a table costs as much as deciding an operation.
 
--- A table made with room for 32: one that grows is copied at each power of two.
+-- A table made with room: one that grows is copied at each power of two, and one with room for 32 costs as much
+-- as half a redis.call.
 local function room()
+  if count_asked <= 6 then return {nil, nil, nil, nil, nil, nil, nil, nil} end
   return {nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil,
     nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}
 end
@@ -415,11 +417,12 @@ if effect or next(remembered) then
   end
   if debited then call('ZADD', k_open, seq_text, seq_text) end
 
+  local clock_text = format('%d', now_ms)
   if not REPLAY then
     call('XADD', k_journal, seq_text .. '-0', 'e', seq_text .. ' ' .. nonce_last .. ' ' .. nonce .. ' ' .. epoch .. ' '
-      .. format('%d', now_ms) .. ' ' .. window_asked .. ' ' .. outcomes_text .. '\n' .. operations)
+      .. clock_text .. ' ' .. ARGV[4] .. ' ' .. outcomes_text .. '\n' .. operations)
   end
-  call('HSET', k_meta, 'seq', seq_text, 'nonce', nonce, 'clock', now_ms)
+  call('HSET', k_meta, 'seq', seq_text, 'nonce', nonce, 'clock', clock_text)
   if currencies_new then
     local list = {}
     for currency in gmatch(currencies_known, '[^,]+') do list[#list + 1] = currency end
