@@ -10,15 +10,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.dev_process import DevCluster
 from support.paying import Paying, cluster_directory
 from support.verification import verified
-from unit.admin.made import answer
+from unit.admin.made import admin, answer, refusal
 
 from wallet_engine.admin.moving.driver import Driver
 from wallet_engine.admin.moving.sides import TakenOver
@@ -35,6 +36,8 @@ STEPS_BEFORE = (
 )
 STEPS_BEHIND = ("switched", "released", "open", "switch recorded", "slots given")
 SERVES_S_MAX = 60.0
+#: (who was killed, how it ended) -> step -> seconds from the kill until the partition served and the move was over.
+ENDED: dict[tuple[str, str], dict[str, float]] = {}
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +51,40 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
             yield cluster
         paying.check()
         verified(cluster)
-        print(dict(paying.books.answers))
+        print(dict(paying.books.answers), table(), sep="\n")
     finally:
         cluster.kill_all()
+
+
+def table() -> str:
+    """A line for each victim and ending: seconds for each step, "-" where it was not run."""
+    steps = (*STEPS_BEFORE, *STEPS_BEHIND)
+    rows = [("killed", "ending", *steps)]
+    for (victim, ending), took in ENDED.items():
+        rows.append((victim, ending, *(f"{took[step]:.1f}" if step in took else "-" for step in steps)))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def cases(every: Sequence[tuple[str, ...]], among: Sequence[tuple[str, ...]]) -> list[Any]:
+    """Those `among` them are in `make test`, the others are left to the soak."""
+    assert set(among) <= set(every)
+    return [pytest.param(*case, marks=() if case in among else pytest.mark.soak) for case in every]
+
+
+def signalled(
+    cluster: DevCluster, name: str, number: int, step: str, *verb: str, others: Sequence[int] = ()
+) -> subprocess.CompletedProcess[str]:
+    """A changing verb of `wallet-admin` that gets the signal at a step of its number-th move."""
+    pids = ",".join(map(str, others))
+    words = (name, str(number), step, pids, *verb, *cluster.coordination_flags(), "--yes")
+    return subprocess.run(
+        [sys.executable, "-m", "support.move_run", *words],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=SERVES_S_MAX,
+        check=False,
+    )
 
 
 class Scene:
@@ -59,6 +93,8 @@ class Scene:
     def __init__(self, cluster: DevCluster, partition: int) -> None:
         self.cluster = cluster
         self.partition = partition
+        #: `time.monotonic()` of the kill, and 0 before it.
+        self.killed_s = 0.0
         with cluster_directory(cluster) as directory:
             self.source = directory.partition_map().shard_of(partition)
             self.target = next(name for name in directory.shards() if name != self.source)
@@ -68,18 +104,35 @@ class Scene:
         with cluster_directory(self.cluster) as directory:
             return directory.partition_map().shard_of(self.partition)
 
-    def start_and_kill(self, step: str) -> None:
-        """The driver dies by SIGKILL at the step."""
-        argv = (self.cluster.state()["zookeeper"], str(self.partition), self.source, self.target, step)
-        run = subprocess.run(
-            [sys.executable, "-m", "support.move_run", *argv],
-            cwd=Path(__file__).parent.parent,
-            capture_output=True,
-            text=True,
-            timeout=SERVES_S_MAX,
-            check=False,
+    def pid_of(self, role: str) -> int:
+        """Of the source's or target's Redis, of ZooKeeper or of the journal; it may still be starting."""
+        shard = {"source": self.source, "target": self.target}.get(role)
+        deadline_s = time.monotonic() + SERVES_S_MAX
+        while True:
+            processes = self.cluster.processes("redis" if shard else role)
+            for process in processes:
+                if shard in (None, process.get("shard")):
+                    return int(process["pid"])
+            assert time.monotonic() < deadline_s, f"there is no {role}"
+            time.sleep(0.05)
+
+    def start_and_kill(self, step: str, *others: int) -> None:
+        """The driver dies by SIGKILL at the step, and right before it these other processes."""
+        run = signalled(
+            self.cluster, "SIGKILL", 1, step, "move", str(self.partition), self.target, others=others
         )
+        self.killed_s = time.monotonic()
         assert run.returncode == -signal.SIGKILL, run.stderr
+
+    def end(self, verb: str) -> None:
+        """By the command, as often as it says in one line that it cannot yet."""
+        words = (verb, str(self.partition), *self.cluster.coordination_flags(), "--yes")
+        while (result := admin(*words)).exit_code:
+            print(refusal(result))
+            assert time.monotonic() - self.killed_s < SERVES_S_MAX
+
+    def over(self, victim: str, ending: str, step: str) -> None:
+        ENDED.setdefault((victim, ending), {})[step] = time.monotonic() - self.killed_s
 
     def serves(self) -> bool:
         with cluster_directory(self.cluster) as directory:
@@ -119,44 +172,131 @@ class Scene:
                 assert (bool(names), node.owns(slot), importing) == ((shard.name == home,) * 2 + (False,))
 
 
-def _end(scene: Scene, verb: str) -> None:
-    answer(verb, str(scene.partition), *scene.cluster.coordination_flags(), "--yes")
-
-
-def _kill_driver(cluster: DevCluster, step: str, verb: str) -> None:
-    scene = Scene(cluster, 1)
-    scene.start_and_kill(step)
-    if verb == "resume" and step in STEPS_BEHIND:
-        scene.wait_serving()  # by itself
-        assert scene.home == scene.target
-    [moving] = answer("moves", *cluster.coordination_flags())["moves"]
-    assert moving["can_abort"] == (step in STEPS_BEFORE)
-    _end(scene, verb)
-    scene.check_whole(scene.source if verb == "abort" else scene.target)
-
-
-#: In `make test`; the soak kills the driver at every step, and ends each move in both ways.
-DRIVER_KILLED = [
-    *(("copying", "abort"), ("verified", "resume"), ("frozen", "abort"), ("durable", "resume")),
-    *(("certified", "abort"), ("switched", "resume"), ("open", "resume"), ("slots given", "resume")),
-]
-DRIVER_KILLED_SOAK = [
+#: A move that has switched can only be finished, and mostly does so by itself.
+ENDINGS = [
     (step, verb)
     for step in (*STEPS_BEFORE, *STEPS_BEHIND)
     for verb in ("resume", "abort")
-    if (step, verb) not in DRIVER_KILLED and (step, verb) not in ((step, "abort") for step in STEPS_BEHIND)
+    if (step, verb) not in ((behind, "abort") for behind in STEPS_BEHIND)
+]
+AMONG_ENDINGS = [
+    *(("copying", "abort"), ("verified", "resume"), ("frozen", "abort"), ("durable", "resume")),
+    *(("certified", "abort"), ("switched", "resume"), ("open", "resume"), ("slots given", "resume")),
 ]
 
 
-@pytest.mark.parametrize(("step", "verb"), DRIVER_KILLED)
+@pytest.mark.parametrize(("step", "verb"), cases(ENDINGS, AMONG_ENDINGS))
 def test_the_driver_is_killed(cluster: DevCluster, step: str, verb: str) -> None:
-    _kill_driver(cluster, step, verb)
+    scene = Scene(cluster, 1)
+    scene.start_and_kill(step)
+    if step in STEPS_BEHIND:
+        scene.wait_serving()  # by itself
+        assert scene.home == scene.target
+        said = refusal(admin("abort", "1", *cluster.coordination_flags(), "--yes"))
+        assert (
+            said
+            == f"partition 1 is on {scene.target} already, and can only be finished: wallet-admin resume 1"
+        )
+    [moving] = answer("moves", *cluster.coordination_flags())["moves"]
+    assert moving["can_abort"] == (step in STEPS_BEFORE)
+    scene.end(verb)
+    scene.check_whole(scene.source if verb == "abort" else scene.target)
+    scene.over("driver", verb, step)
+
+
+ROLES = ("source", "target", "zookeeper", "journal")
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("step", "verb"), DRIVER_KILLED_SOAK)
-def test_the_driver_is_killed_at_every_step(cluster: DevCluster, step: str, verb: str) -> None:
-    _kill_driver(cluster, step, verb)
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(("step", "verb"), ENDINGS)
+def test_the_driver_and_another_are_killed(cluster: DevCluster, role: str, step: str, verb: str) -> None:
+    """At once; somebody ends the move by the command while the other process comes back."""
+    scene = Scene(cluster, 6)
+    pid = scene.pid_of(role)
+    scene.start_and_kill(step, pid)
+    scene.end(verb)
+    cluster.wait_replaced(pid)
+    scene.check_whole(scene.source if verb == "abort" else scene.target)
+    scene.over(f"driver and {role}", verb, step)
+
+
+def interrupted(cluster: DevCluster, number: int, step: str, *verb: str) -> str:
+    """What a verb says that gets Ctrl-C at a step of its number-th move."""
+    run = signalled(cluster, "SIGINT", number, step, *verb)
+    assert (run.returncode, run.stdout) == (1, ""), run.stderr
+    [said] = run.stderr.splitlines()
+    return said
+
+
+@pytest.mark.parametrize("step", ["copied", "frozen"])
+def test_ctrl_c_leaves_a_partition_that_serves(cluster: DevCluster, step: str) -> None:
+    """During the copy it is obeyed at once; during the freeze, behind it: nobody is left frozen."""
+    scene = Scene(cluster, 7)
+    said = interrupted(cluster, 1, step, "move", "7", scene.target)
+    assert scene.serves()
+    if step == "frozen":
+        assert scene.home == scene.target
+        finish = "finish its move with wallet-admin resume 7"
+        assert said == f"Error: interrupted: partition 7 serves on {scene.target} already, {finish}"
+    else:
+        assert scene.home == scene.source
+        undo = "or undo it with wallet-admin abort 7"
+        assert said == f"Error: interrupted: go on with wallet-admin resume 7, {undo}"
+    answer("resume", *cluster.coordination_flags(), "--yes")
+    scene.check_whole(scene.target)
+
+
+def test_ctrl_c_is_not_lost_when_the_freeze_fails(
+    monkeypatch: pytest.MonkeyPatch, cluster: DevCluster
+) -> None:
+    """The attempt is undone, and there is no other."""
+    scene = Scene(cluster, 0)
+    monkeypatch.setattr("wallet_engine.admin.moving.driver.FREEZE_S_MAX", 0.0)
+
+    def press(step: str) -> None:
+        if step == "frozen":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with cluster_directory(cluster) as directory:
+        driver = Driver(directory, scene.partition, "pressed", "test", on_step=press)
+        with pytest.raises(KeyboardInterrupt):
+            driver.begin(scene.source, scene.target)
+    assert scene.serves()
+    scene.killed_s = time.monotonic()
+    scene.end("abort")
+    scene.check_whole(scene.source)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("step", "verb"), [("verified", "abort"), ("frozen", "resume")])
+def test_drain_and_rebalance_are_interrupted_and_gone_on_with(
+    cluster: DevCluster, step: str, verb: str
+) -> None:
+    """Half way by Ctrl-C, then by SIGKILL; each time another process ends the move and gives the command again."""
+    flags = cluster.coordination_flags()
+    with cluster_directory(cluster) as directory:
+        before = directory.partition_map()
+        shard = max(directory.shards(), key=lambda name: len(before.partitions_of(name)))
+        leaving = before.partitions_of(shard)
+    said = interrupted(cluster, 2, step, "drain", shard)
+    assert f"then give this command again for the other {len(leaving) - 2}" in said
+    [moving] = answer("moves", *flags)["moves"]
+    assert moving["partition"] == leaving[1]
+    answer(verb, str(leaving[1]), *flags, "--yes")
+    left = [one["partition"] for one in answer("drain", shard, *flags, "--yes")["moved"]]
+    assert left == [p for p in leaving if p != leaving[0] and (p != leaving[1] or verb == "abort")]
+
+    killed = signalled(cluster, "SIGKILL", 2, step, "rebalance")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    [moving] = answer("moves", *flags)["moves"]
+    refused = refusal(admin("move", str(moving["partition"]), shard, *flags, "--yes"))
+    assert "is on its way already: wallet-admin resume" in refused
+    answer(verb, str(moving["partition"]), *flags, "--yes")
+    answer("rebalance", *flags, "--yes")
+    with cluster_directory(cluster) as directory:
+        counts = [len(directory.partition_map().partitions_of(name)) for name in directory.shards()]
+    assert sorted(counts) == [2, 3, 3]
 
 
 def test_a_freeze_that_nobody_ends_is_ended(cluster: DevCluster) -> None:
@@ -165,21 +305,24 @@ def test_a_freeze_that_nobody_ends_is_ended(cluster: DevCluster) -> None:
     scene.start_and_kill("frozen")
     assert scene.wait_serving() > 1.0, "it was frozen"
     assert scene.home == scene.source
-    _end(scene, "resume")
+    scene.end("resume")
     scene.check_whole(scene.target)
 
 
-def _kill_another(cluster: DevCluster, role: str, step: str) -> None:
+AMONG_KILLED = [("source", "frozen"), ("target", "certified"), ("zookeeper", "frozen")]
+KILLED = [(role, step) for role in ROLES for step in (*STEPS_BEFORE, *STEPS_BEHIND)]
+
+
+@pytest.mark.parametrize(("role", "step"), cases(KILLED, AMONG_KILLED))
+def test_another_process_is_killed(cluster: DevCluster, role: str, step: str) -> None:
+    """The driver lives and goes on, or fails and is begun again."""
     scene = Scene(cluster, 2)
-    killed: list[int] = []
+    pid = scene.pid_of(role)
 
     def on_step(name: str) -> None:
-        if name == step and not killed:
-            shard = {"source": scene.source, "target": scene.target}.get(role)
-            processes = cluster.processes("redis" if shard else role)
-            [process] = [p for p in processes if shard in (None, p.get("shard"))]
-            killed.append(process["pid"])
-            os.kill(process["pid"], signal.SIGKILL)
+        if name == step and scene.killed_s == 0.0:
+            scene.killed_s = time.monotonic()
+            os.kill(pid, signal.SIGKILL)
 
     deadline_s = time.monotonic() + SERVES_S_MAX
     for attempt in itertools.count(1):
@@ -191,30 +334,10 @@ def _kill_another(cluster: DevCluster, role: str, step: str) -> None:
                 driver.begin(scene.source, scene.target)
             break
         assert time.monotonic() < deadline_s, f"partition {scene.partition} could not be moved"
-    assert killed
-    cluster.wait_replaced(killed[0])
+    assert scene.killed_s
+    cluster.wait_replaced(pid)
     scene.check_whole(scene.target)
-
-
-#: In `make test`; the soak kills each of the three at every step.
-AMONG_STEPS = [("source", "frozen"), ("target", "certified"), ("zookeeper", "frozen")]
-ALL_STEPS = [
-    (role, step)
-    for role in ("source", "target", "zookeeper", "journal")
-    for step in (*STEPS_BEFORE, *STEPS_BEHIND)
-    if (role, step) not in AMONG_STEPS
-]
-
-
-@pytest.mark.parametrize(("role", "step"), AMONG_STEPS)
-def test_another_process_is_killed(cluster: DevCluster, role: str, step: str) -> None:
-    _kill_another(cluster, role, step)
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize(("role", "step"), ALL_STEPS)
-def test_another_process_is_killed_at_every_step(cluster: DevCluster, role: str, step: str) -> None:
-    _kill_another(cluster, role, step)
+    scene.over(role, "goes on", step)
 
 
 def test_a_copy_that_is_not_equal_is_refused(cluster: DevCluster) -> None:
@@ -236,7 +359,7 @@ def test_a_copy_that_is_not_equal_is_refused(cluster: DevCluster) -> None:
     with cluster_directory(cluster) as directory, pytest.raises(Corruption, match="sizes"):
         Driver(directory, scene.partition, "spoilt", "test", on_step=spoil).begin(scene.source, scene.target)
     assert scene.serves()
-    _end(scene, "abort")
+    scene.end("abort")
     scene.check_whole(scene.source)
 
 

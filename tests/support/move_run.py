@@ -1,24 +1,38 @@
-"""A run that drives a move and is killed at one step, as its own process.
+"""`wallet-admin` as its own process, which sends itself a signal when a move that it drives comes to a step.
 
-python -m support.move_run ZOOKEEPER PARTITION SOURCE TARGET STEP
+python -m support.move_run SIGNAL NUMBER STEP PIDS VERB…
+
+NUMBER counts the moves of the run, from 1. The processes of PIDS, joined by commas, are killed right before.
 """
 
+import itertools
 import os
 import signal
 import sys
+from typing import Any
 
+from wallet_engine.admin.cli import main
+from wallet_engine.admin.moving import runs
 from wallet_engine.admin.moving.driver import Driver
-from wallet_engine.routing.directory import open_directory
 
 
-def main(zookeeper: str, partition: str, source: str, target: str, last_step: str) -> None:
-    def on_step(step: str) -> None:
-        if step == last_step:
-            os.kill(os.getpid(), signal.SIGKILL)
+def run(signal_name: str, number: str, last_step: str, others: str, *argv: str) -> None:
+    new_driver, numbers = runs.new_driver, itertools.count(1)
 
-    directory = open_directory(zookeeper, None)
-    Driver(directory, int(partition), f"killed-{os.getpid()}", "test", on_step=on_step).begin(source, target)
+    def signalled(*words: Any, **hooks: Any) -> Driver:
+        mine = str(next(numbers))
+
+        def on_step(step: str) -> None:
+            if (mine, step) == (number, last_step):
+                for pid in filter(None, others.split(",")):
+                    os.kill(int(pid), signal.SIGKILL)
+                os.kill(os.getpid(), signal.Signals[signal_name])
+
+        return new_driver(*words, on_step=on_step, **hooks)
+
+    runs.new_driver = signalled
+    main(list(argv))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run(*sys.argv[1:])

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from redis.exceptions import RedisError
 
@@ -51,11 +51,15 @@ FREEZE_S_MAX: Final = 0.7
 #: How long a move is begun again and again, while nodes are away or being recovered.
 SETBACKS_S_MAX: Final = 60.0
 SETBACK_PAUSE_S: Final = 0.5
+#: How long `abort` waits for each of the two nodes.
+UNDO_S_MAX: Final = 20.0
 #: A run that was killed elsewhere holds its lock until its session ends.
 LOCK_WAIT_S: Final = SESSION_TIMEOUT_S + 2.0
 #: Until the target serves and every node knows it.
 SEEN_S_MAX: Final = 30.0
 SWITCH_ATTEMPTS_MAX: Final = 10
+
+T = TypeVar("T")
 
 #: Told of every step; see `Driver`.
 OnStep = Callable[[str], object]
@@ -72,6 +76,14 @@ class Outcome:
     freeze_s: float
     seconds: float
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """`left` says that the target did not answer: what was copied there is still to be forgotten."""
+
+    move: Move
+    left: bool
 
 
 class Driver:
@@ -124,25 +136,50 @@ class Driver:
             stored = self._take_over()
             return self._drive(stored)
 
-    def abort(self) -> Move:
-        """Undo a move that has not switched. Raises `ConfigError` when it has."""
+    def abort(self) -> Undone:
+        """Undo a move that has not switched: the source serves, then the target forgets it.
+
+        Raises `ConfigError` when it has switched, `Setback` when the source stays away.
+        """
         with self._locked():
             stored = self._take_over()
-            move = stored.move
-            if move.committed(self._directory.partition_map()):
-                raise ConfigError(
-                    f"partition {move.partition} is on {move.target} already, and can only be finished: "
-                    f"wallet-admin resume {move.partition}"
-                )
-            source = self._primary(move.source)
-            with suppress(Setback), closing(self._target(move.target)) as target:
-                # A node that is away has lost what it had, or will be emptied when a move begins again.
-                target.claim(source.node_id)
-                target.drop()
-            with closing(Source(source, self._keys, self._map_epoch(move))) as side:
-                self._take_freeze(stored, side)
+            source_id = self._patiently(lambda: self._back_to_source(stored))
+            try:
+                self._patiently(lambda: self._empty(stored.move.target, source_id))
+                left = False
+            except Setback:  # it may never come back, and what it has is nobody's truth
+                left = True
             self._moves.forget(stored)
-            return move
+            return Undone(stored.move, left)
+
+    def _back_to_source(self, stored: StoredMove) -> str:
+        """End the freeze, if there is one; the source's node id."""
+        move = stored.move
+        if move.committed(self._directory.partition_map()):
+            raise ConfigError(
+                f"partition {move.partition} is on {move.target} already, and can only be finished: "
+                f"wallet-admin resume {move.partition}"
+            )
+        node = self._primary(move.source)
+        with closing(Source(node, self._keys, self._map_epoch(move))) as source:
+            self._take_freeze(stored, source)
+        return node.node_id
+
+    def _empty(self, shard: str, source_id: str) -> None:
+        with closing(self._target(shard)) as target:
+            target.claim(source_id)
+            target.drop()
+
+    def _patiently(self, undo: Callable[[], T]) -> T:
+        """Again, while a node that was killed starts. Raises its last `Setback`."""
+        deadline_s = time.monotonic() + UNDO_S_MAX
+        while True:
+            try:
+                return undo()
+            except Setback:
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(SETBACK_PAUSE_S)
 
     # Steps
 
@@ -432,6 +469,10 @@ def uninterrupted() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
     try:
         yield
+    except Setback:
+        if pressed:  # the freeze has ended, and nobody wants the next one
+            raise KeyboardInterrupt from None
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
     if pressed:

@@ -57,31 +57,45 @@ def new_driver(directory: Directory, partition: int, **hooks: Any) -> Driver:
 
 def run_moves(session: Session, directory: Directory, moves: Sequence[PlannedMove]) -> list[Outcome]:
     """Move one after the other. Raises what `Driver` raises, with what to do next."""
-    outcomes = []
+    outcomes: list[Outcome] = []
     with session.progress() as progress:
         for move in moves:
             task = progress.add_task(f"partition {move.partition} to {move.target}", total=2 * move.fields)
             driver = new_driver(
                 directory, move.partition, progress=lambda fields, task=task: progress.advance(task, fields)
             )
-            with said_how_to_go_on(move.partition):
+            with said_how_to_go_on(directory, move.partition, len(moves) - len(outcomes) - 1):
                 outcomes.append(driver.begin(move.source, move.target))
             progress.remove_task(task)
     return outcomes
 
 
 @contextmanager
-def said_how_to_go_on(partition: int) -> Iterator[None]:
-    """Whatever stops a move on its way, say that it can be finished or undone."""
-    advice = f"go on with wallet-admin resume {partition}, or undo it with wallet-admin abort {partition}"
+def said_how_to_go_on(directory: Directory, partition: int, left: int = 0) -> Iterator[None]:
+    """Whatever stops a move on its way, say how it is ended; `left` partitions were to be moved after it."""
     try:
         yield
     except StoreUnavailable as error:
-        raise ConfigError(f"{error}; {advice}") from None
+        raise ConfigError(f"{error}; {_advice(directory, partition, left)}") from None
     except (Setback, TreeError) as error:
-        raise ConfigError(f"partition {partition} was not moved: {error}; {advice}") from None
+        said = f"partition {partition} was not moved: {error}; {_advice(directory, partition, left)}"
+        raise ConfigError(said) from None
     except KeyboardInterrupt:
-        raise click.ClickException(f"interrupted: {advice}") from None
+        raise click.ClickException(f"interrupted: {_advice(directory, partition, left)}") from None
+
+
+def _advice(directory: Directory, partition: int, left: int) -> str:
+    rest = f"; then give this command again for the other {left}" if left else ""
+    try:
+        stored, partition_map = directory.moves.get(partition), directory.partition_map()
+    except TreeError:
+        return f"see wallet-admin moves, then wallet-admin resume {partition}{rest}"
+    home = f"partition {partition} serves on {partition_map.shard_of(partition)}"
+    if stored is None:
+        return f"{home}, and nothing of it is on its way{rest}"
+    if stored.move.committed(partition_map):
+        return f"{home} already, finish its move with wallet-admin resume {partition}{rest}"
+    return f"go on with wallet-admin resume {partition}, or undo it with wallet-admin abort {partition}{rest}"
 
 
 def answer_outcomes(session: Session, what: str, outcomes: Sequence[Outcome]) -> None:

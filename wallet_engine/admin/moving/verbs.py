@@ -153,7 +153,7 @@ def resume(session: Session, partition: int | None) -> None:
         outcomes = []
         with session.change(directory, plan):
             for stored in chosen:
-                with said_how_to_go_on(stored.move.partition):
+                with said_how_to_go_on(directory, stored.move.partition):
                     outcomes.append(new_driver(directory, stored.move.partition).resume())
     answer_outcomes(session, plan.what, outcomes)
 
@@ -171,10 +171,19 @@ def abort(session: Session, partition: int) -> None:
         plan = _plan("abort", chosen)
         if not session.agreed(plan):
             return
-        with session.change(directory, plan), said_how_to_go_on(partition):
+        with session.change(directory, plan), said_how_to_go_on(directory, partition):
             undone = new_driver(directory, partition).abort()
-    document = {"aborted": _move_document(undone)}
-    session.answer(document, lambda console: console.print(f"partition {partition} stays on {undone.source}"))
+    document = {"aborted": _move_document(undone.move), "left_on_target": undone.left}
+
+    def show(console: Console) -> None:
+        console.print(f"partition {partition} stays on {undone.move.source}")
+        if undone.left:
+            console.print(
+                f"{undone.move.target} does not answer: when it does, wallet-admin doctor names what is left there",
+                soft_wrap=True,
+            )
+
+    session.answer(document, show)
 
 
 def _run(session: Session, directory: Directory, cluster: Cluster, what: str, steps: Sequence[Step]) -> None:
