@@ -3,12 +3,14 @@
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from support.clusters import redis_binary
 from support.patient import PARTITIONS, Patient, wait_healthy
 from support.wallet_api import WalletApi
@@ -20,7 +22,7 @@ from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.keys import PartitionKeys
-from wallet_engine.redis_store.topology import find_primary
+from wallet_engine.redis_store.topology import connect, find_primary, view_node
 from wallet_engine.routing.model import JournalInfo, ServiceInfo
 from wallet_engine.routing.slots import slot_of, tag_of
 
@@ -210,6 +212,78 @@ def test_an_empty_partition_serves_where_it_was_moved(patient: Patient) -> None:
         assert api.flag(api.name(partition), "freeze").status == 404
         api.account(partition)
     assert answer("verify", *patient.flags)["ok"]
+
+
+def test_an_epoch_that_is_not_the_maps_is_recovered(patient: Patient) -> None:
+    """Nobody could write, and nobody would ask for help. The new epoch is above both."""
+    wait_healthy(patient)
+    before = patient.directory.partition_map()
+    patient.primary.hset(patient.meta(1), "epoch", before.epoch_of(1) - 1)
+    patient.primary.hset(patient.meta(2), "epoch", before.epoch_of(2) + 70)
+    deadline = time.monotonic() + 30
+    for partition, epoch in ((1, before.epoch_of(1) + 1), (2, before.epoch_of(2) + 71)):
+        live = ["live", str(epoch)]
+        while patient.primary.hmget(patient.meta(partition), ["state", "epoch"]) != live:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    after = patient.directory.partition_map()
+    raised = {p for p in range(PARTITIONS) if after.epoch_of(p) != before.epoch_of(p)}
+    assert raised == {1, 2}, "the others of the shard went on"
+    with WalletApi(patient.cluster.url, PARTITIONS) as api:
+        api.account(1)
+        api.account(2)
+
+
+def test_slots_moved_behind_the_maps_back_stop_their_partitions_only(patient: Patient) -> None:
+    """As `redis-cli --cluster reshard` does it. What comes back is made anew: it may be no more than half of it."""
+    wait_healthy(patient)
+    other = find_primary(patient.directory.shards()["s2"].nodes)
+    assert other is not None
+    with WalletApi(patient.cluster.url, PARTITIONS) as api, connect(other.address) as s2:
+        ann, bob, cid = (api.account(partition, "5.00") for partition in (4, 5, 6))
+        for account in (ann, bob, cid):
+            assert api.pay(account, api.account(9), "1.00").status == 200
+        before = patient.directory.partition_map()
+        for partition in (4, 5):
+            reshard(patient.primary, s2, slot_of(tag_of(partition, PARTITIONS)))
+        deadline = time.monotonic() + 30
+        while any(patient.directory.partition_map().epoch_of(p) == before.epoch_of(p) for p in (4, 5)):
+            assert time.monotonic() < deadline, "the journal process has not seen it"
+            time.sleep(0.02)
+        assert api.pay(cid, api.account(10), "1.00").status == 200
+        assert api.pay(ann, cid, "1.00").status == 503
+
+        found = [f for f in answer("doctor", *patient.flags, status=1)["findings"] if f["check"] == "slots"]
+        assert [(f["severity"], f["what"].partition(" (as")[0]) for f in found] == [
+            ("error", f"slots {slot}-{slot} of partition {partition} belong to shard s2, the map says s1")
+            for partition, slot in ((4, 4096), (5, 5120))
+        ]
+        subprocess.run(found[0]["mend"], shell=True, check=True, capture_output=True)
+        while other.owns(4096):
+            assert time.monotonic() < deadline, "the mending command does not mend"
+            time.sleep(0.1)
+            other = view_node(other.address)
+            assert other is not None
+        # The other comes back with `meta` as it was, and without its balances.
+        reshard(s2, patient.primary, 5120, keys=[patient.meta(5)])
+        wait_healthy(patient)
+        assert [api.balance(account) for account in (ann, bob, cid)] == ["4.00", "4.00", "3.00"]
+        assert api.pay(ann, bob, "1.00").status == 200
+    assert answer("verify", *patient.flags)["ok"]
+
+
+def reshard(source: redis.Redis, target: redis.Redis, slot: int, keys: list[str] | None = None) -> None:
+    """Move a slot with all its keys, or only some, and tell no other node."""
+    ids = [str(client.execute_command("CLUSTER", "MYID")) for client in (source, target)]
+    target.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+    source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+    present = source.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1000)
+    where = target.connection_pool.connection_kwargs
+    source.migrate(where["host"], where["port"], keys or present, 0, 5000)
+    for lost in set(present) - set(keys or present):
+        source.unlink(lost)
+    for client in (target, source):
+        client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[1])
 
 
 def test_a_node_is_replaced_while_payments_go_on(patient: Patient, tmp_path: Path) -> None:

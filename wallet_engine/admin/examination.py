@@ -5,12 +5,13 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX
 from wallet_engine.admin.open_entries import OpenEntry, find_open_entries
@@ -136,7 +137,9 @@ def _node(
         stray: tuple[str, ...] = ()
         if primary:
             loaded = all(client.script_exists(*(script.sha for script in service_scripts())))
-            of_partitions = {p: _partition(client, p, count) for p in partitions}
+            for partition in partitions:
+                with suppress(ResponseError):  # its slot is elsewhere, or half moved
+                    of_partitions[partition] = _partition(client, partition, count)
             stray, total = _stray_keys(client, partitions, count)
     except (RedisError, OSError, UnicodeDecodeError, ValueError):
         return None, {}

@@ -168,14 +168,14 @@ def _slots(facts: Facts) -> Iterator[Finding]:
             live = wrong[0] == slot_range(partition, count)[0]
             span = f"{wrong[0]}-{wrong[-1]}"
             what = f"slots {span} of partition {partition} belong to {where}, the map says {entry.shard}"
+            address = _address(primaries[wanted])
+            in_a_row = wrong[-1] - wrong[0] == len(wrong) - 1
+            slots = f"$(seq {wrong[0]} {wrong[-1]})" if in_a_row else " ".join(map(str, wrong))
             if owner is None:
-                slots = " ".join(map(str, wrong)) if len(wrong) < 10 else f"{wrong[0]} … {wrong[-1]}"
-                mend = _cli(_address(primaries[wanted]), f"CLUSTER ADDSLOTS {slots}")
-            else:
-                command = f"CLUSTER SETSLOT {wrong[0]} NODE {wanted}"
-                mend = (
-                    f"for each of these slots, on every primary: {_cli(_address(primaries[wanted]), command)}"
-                )
+                mend = _cli(address, f"CLUSTER ADDSLOTS {slots}")
+            else:  # no need to tell the others: they believe the highest epoch, and could not obey while they hold keys
+                take = _cli(address, f"CLUSTER SETSLOT $slot NODE {wanted}")
+                mend = f"for slot in {slots}; do {take}; done; {_cli(address, 'CLUSTER BUMPEPOCH')}"
             yield Finding(
                 "slots", "error" if live else "warning", f"{what} (as {node.address} sees it)", mend
             )

@@ -177,6 +177,7 @@ class ShardDrain:
         commit: GroupCommit,
         copy: JournalCopy,
         keys: Mapping[int, PartitionKeys],
+        epochs: Mapping[int, int],
         is_ours: Callable[[int], Awaitable[bool]],
         quorum_seq: Callable[[int], int],
     ) -> None:
@@ -185,6 +186,9 @@ class ShardDrain:
         self._writer = copy.writer
         self._quorum_seq = quorum_seq
         self._keys = dict(keys)
+        self._epochs = dict(epochs)
+        #: Partitions that were last seen at another epoch.
+        self._doubted: set[int] = set()
         self._is_ours = is_ours
         #: When each partition that is being moved was first seen frozen (loop time).
         self._frozen_s: dict[int, float] = {}
@@ -200,14 +204,20 @@ class ShardDrain:
         """What is drained now."""
         return frozenset(self._keys)
 
-    def add(self, partition: int, keys: PartitionKeys) -> None:
-        """A partition has moved here and is certified."""
+    def add(self, partition: int, keys: PartitionKeys, epoch: int) -> None:
+        """A partition has moved here and is certified, under this epoch of the map."""
         self._keys[partition] = keys
+        self._epochs[partition] = epoch
         self.written((partition,))
+
+    def raised(self, partition: int, epoch: int) -> None:
+        """Another copy has recovered a partition."""
+        self._epochs[partition] = epoch
 
     def drop(self, partition: int) -> None:
         """A partition has moved away."""
         self._keys.pop(partition, None)
+        self._epochs.pop(partition, None)
         self._frozen_s.pop(partition, None)
 
     def written(self, partitions: Iterable[int]) -> None:
@@ -273,7 +283,8 @@ class ShardDrain:
     async def _trim(self, connection: Connection) -> None:
         """Forget in Redis what a quorum of copies has, but nothing an open entry needs.
 
-        Notices a node that lost writes, and that what comes next here is gone from the stream.
+        Notices a node that lost writes, an epoch that is not the map's (no service may write then), and that what
+        comes next here is gone from the stream.
         """
         while True:
             await asyncio.sleep(TRIM_S)
@@ -283,12 +294,15 @@ class ShardDrain:
                 words = (durable.seq, durable.nonce, min(durable.seq, self._quorum_seq(partition)))
                 try:
                     trimmed = await connection.call("EVAL", _TRIM, len(names), *names, *words)
-                    if not trimmed and partition in self._keys:
+                    if partition not in self._keys:
+                        continue  # it has moved away meanwhile
+                    if not trimmed:
                         raise OSError(f"partition {partition} does not stand where the journal does")
+                    state, newest, epoch = trimmed
+                    self._note_epoch(partition, int(epoch or 0))
                 except (hiredis.ReplyError, OSError) as error:
                     await self._missed(partition, error)
                 else:
-                    state, newest = trimmed
                     self._note_frozen(partition, state == b"moving")
                     if int(newest) > durable.seq:
                         await self._look_for_gap(connection, partition, durable.seq)
@@ -299,6 +313,15 @@ class ShardDrain:
             found = await connection.call("XRANGE", keys.journal, f"{seq + 1}-0", "+", "COUNT", 1)
             if not found and self._writer.position(partition).seq == seq:
                 raise Gap(partition, seq + 1)
+
+    def _note_epoch(self, partition: int, epoch: int) -> None:
+        """Raises OSError when it is not the map's for the second time: the news of a new map may be under way."""
+        if epoch == self._epochs[partition]:
+            self._doubted.discard(partition)
+        elif partition in self._doubted:
+            raise OSError(f"partition {partition} is at epoch {epoch}, and the map is not")
+        else:
+            self._doubted.add(partition)
 
     def _note_frozen(self, partition: int, frozen: bool) -> None:
         """Raises `Abandoned` for a partition that has been frozen for longer than any move takes."""

@@ -14,7 +14,7 @@ served from is never passed over for a longer, older one (the trap of figure 8 o
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -62,10 +62,14 @@ class Ballot:
         self._peers = await self._fellows.reach(council.members.copies)
         self._require(council, "answer")
 
-    async def promised(self, on_shard: str | None = None) -> None:
-        """Steps 1 to 4, but for what Redis has. Raises OSError, and `VersionConflict` when the map forbids it."""
+    async def promised(self, seen: Mapping[int, int], on_shard: str | None = None) -> None:
+        """Steps 1 to 4, but for what Redis has. Raises OSError, and `VersionConflict` when the map forbids it.
+
+        `seen` are epochs that were met elsewhere: a map whose newest state was lost knows less than they do.
+        """
+        used = {p: max(seen.get(p, 0), self._copy.writer.epoch_min(p)) for p in self.partitions}
         raised = await asyncio.to_thread(
-            partial(self._directory.raise_epochs, self.partitions, on_shard=on_shard)
+            partial(self._directory.raise_epochs, self.partitions, above=used, on_shard=on_shard)
         )
         self.epochs = {partition: raised.epoch_of(partition) for partition in self.partitions}
         # Read after the epoch was taken: whoever joins later begins with a later epoch.

@@ -25,6 +25,8 @@ RETRY_S_MIN: Final = 0.1
 RETRY_S_MAX: Final = 1.0
 #: How often a shard without a partition is looked at: its scripts must be there when one moves to it.
 IDLE_S: Final = 2.0
+#: How often a node is asked whether it has a slot back that was taken from it by hand.
+AWAY_S: Final = 1.0
 #: How long whoever moves a partition here may take from the change of the map to the partition's being live.
 ADOPTION_S_MAX: Final = 1.0
 _ADOPTION_POLL_S: Final = 0.005
@@ -103,8 +105,9 @@ class ShardKeeper:
         found = await self._recovery.run(self._suspects, self._behind)
         self._suspects.clear()
         self._behind.clear()
+        epochs = {partition: found.map.epoch_of(partition) for partition in found.partitions}
         drain = ShardDrain(
-            self._commit, self._copy, found.partitions, self._is_ours, self._fellows.quorum_seq
+            self._commit, self._copy, found.partitions, epochs, self._is_ours, self._fellows.quorum_seq
         )
         reading = await Connection.open(found.primary.address, lambda _: None)
         trimming = await Connection.open(found.primary.address, lambda _: None)
@@ -113,6 +116,8 @@ class ShardKeeper:
             asyncio.create_task(self._follow_map(drain, found, trimming), name=f"map-{self.shard}"),
             asyncio.create_task(self._again.wait()),
         ]
+        if found.away:
+            tasks.append(asyncio.create_task(self._come_back(found), name=f"away-{self.shard}"))
         self._drain = drain
         try:
             while not any(task.done() for task in tasks):
@@ -139,20 +144,27 @@ class ShardKeeper:
             known, new = found.map, self._map
             if new is None or new.version == known.version or not new.supersedes(known):
                 continue
-            found = replace(found, map=new)
-            mapped = frozenset(found.map.partitions_of(self.shard))
+            mapped = frozenset(new.partitions_of(self.shard))
+            found = replace(found, map=new, away=found.away & mapped)
             for partition in drain.partitions - mapped:
                 drain.drop(partition)
                 log.info("partition moved away", shard=self.shard, partition=partition)
             for partition in sorted(drain.partitions):
-                raised = new.epoch_of(partition) > known.epoch_of(partition)
-                if raised and not await self._recovery.certified(connection, found, partition):
-                    return  # the map was restored, or another process recovers it
-            for partition in sorted(mapped - drain.partitions):
+                if new.epoch_of(partition) > known.epoch_of(partition):
+                    if not await self._recovery.certified(connection, found, partition):
+                        return  # the map was restored, or another process recovers it
+                    drain.raised(partition, new.epoch_of(partition))
+            for partition in sorted(mapped - drain.partitions - found.away):
                 if not await self._adopt(found, partition, connection):
                     return
-                drain.add(partition, PartitionKeys(tag_of(partition, len(found.map.partitions))))
+                keys = PartitionKeys(tag_of(partition, len(new.partitions)))
+                drain.add(partition, keys, new.epoch_of(partition))
                 log.info("partition moved here", shard=self.shard, partition=partition)
+
+    async def _come_back(self, found: Certified) -> None:
+        """Returns when the slot of a partition that is not served is where the map says."""
+        while not await self._recovery.came_back(found):
+            await asyncio.sleep(AWAY_S)
 
     async def _adopt(self, found: Certified, partition: int, connection: Connection) -> bool:
         """Whether a partition that the map puts here is live within the time that a move takes for it."""

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ from wallet_engine.redis_store.connection import Connection, Word
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script, service_scripts
 from wallet_engine.redis_store.slots_owner import give_slots
-from wallet_engine.redis_store.topology import NodeView, check_settings, find_primary
+from wallet_engine.redis_store.topology import NodeView, check_settings, find_primary, view_node
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import PartitionMap
 from wallet_engine.routing.slots import slot_range, tag_of
@@ -62,11 +63,12 @@ class Meta:
 
 @dataclass(frozen=True, slots=True)
 class Certified:
-    """A shard's primary and the partitions it has by the map."""
+    """A shard's primary and the partitions it has by the map; `away` are those whose slot is not on the node."""
 
     primary: NodeView
     map: PartitionMap
     partitions: Mapping[int, PartitionKeys]
+    away: frozenset[int]
     council: Council
 
     def slots(self, partition: int) -> range:
@@ -85,6 +87,8 @@ class ShardRecovery:
         self._writer = copy.writer
         self._commit = commit
         self._fellows = fellows
+        #: Partitions whose slot was seen away, until they have been made anew.
+        self._fenced: set[int] = set()
 
     def __repr__(self) -> str:
         return f"<ShardRecovery {self._shard}>"
@@ -108,21 +112,18 @@ class ShardRecovery:
             behind |= suspects - suspected.keys()
             if (
                 not suspected
+                and self._fenced.issuperset(found.away)
                 and await self._loaded(connection)
                 and not await self._uncertified(connection, found)
             ):
                 await self.admit(connection, found, found.partitions, behind)
+                self._fenced &= found.away
                 return found
             async with self._locked():
-                if await asyncio.to_thread(self._finish_switches, found):
-                    primary = await asyncio.to_thread(find_primary, shards[self._shard].nodes) or primary
+                await asyncio.to_thread(self._finish_switches, found)
                 found = await self._look(primary)
-                foreign = [p for p in found.partitions if not primary.owns(found.slots(p)[0])]
-                if foreign:
-                    slot = found.slots(foreign[0])[0]
-                    raise OSError(
-                        f"partition {foreign[0]}: {primary.address} does not own slot {slot} of {self._shard}"
-                    )
+                if found.away:
+                    found = await self._fence_away(found)
                 todo = set(found.partitions)
                 if await self._loaded(connection):
                     # Another copy may have recovered them while this one waited.
@@ -130,10 +131,11 @@ class ShardRecovery:
                     todo &= {*await self._uncertified(connection, found), *suspected}
                 if todo:
                     chosen = {p: found.partitions[p] for p in sorted(todo)}
-                    await self._recover(connection, primary, chosen)
-                    found = await self._look(primary)
+                    await self._recover(connection, found.primary, chosen)
+                    found = await self._look(found.primary)
                 elif not found.partitions:
                     await self._load_scripts(connection)
+                self._fenced &= found.away
             await self.admit(connection, found, found.partitions, behind)
         return found
 
@@ -141,12 +143,51 @@ class ShardRecovery:
         """The shard's partitions by the map."""
         config = await asyncio.to_thread(self._directory.config)
         partition_map = await asyncio.to_thread(self._directory.partition_map)
-        keys = {
-            partition: PartitionKeys(tag_of(partition, config.partitions))
-            for partition in partition_map.partitions_of(self._shard)
-        }
+        mine = partition_map.partitions_of(self._shard)
+        kept = [p for p in mine if primary.keeps(slot_range(p, config.partitions)[0])]
+        keys = {partition: PartitionKeys(tag_of(partition, config.partitions)) for partition in kept}
         # Read after the epochs: a copy that was replaced must not count in an epoch after that.
-        return Certified(primary, partition_map, keys, await self._fellows.council())
+        return Certified(
+            primary, partition_map, keys, frozenset(mine) - keys.keys(), await self._fellows.council()
+        )
+
+    async def _fence_away(self, found: Certified) -> Certified:
+        """See that nobody writes to partitions whose slot was taken away by hand, until they are made anew.
+
+        With the slot went keys, to wherever and perhaps not all of them, and when it comes back `meta` may say
+        that everything is as it was. So their epoch is raised now: `meta` never says that one.
+        """
+        self._fenced.intersection_update(found.map.partitions_of(self._shard))
+        for partition in sorted(found.away):
+            stored = await asyncio.to_thread(self._directory.moves.get, partition)
+            if stored is not None and stored.move.target == self._shard:
+                raise OSError(f"partition {partition}: its move to {self._shard} is not finished")
+        # Looked at last: a partition that the map puts here has its slot here by the time its move has no record.
+        primary = await self._look_again(found.primary)
+        for partition in sorted(found.away - self._fenced):
+            slot = found.slots(partition)[0]
+            if not primary.keeps(slot):
+                log.error(
+                    "slot is not where the map says: the partition is not served, see wallet-admin doctor",
+                    **{"partition": partition, "slot": slot, "shard": self._shard, "node": primary.address},
+                )
+                raising = partial(self._directory.raise_epochs, [partition], on_shard=self._shard)
+                await asyncio.to_thread(raising)
+                self._fenced.add(partition)
+        return await self._look(primary)
+
+    async def _look_again(self, known: NodeView) -> NodeView:
+        """The primary with its slots as they are now. Raises OSError when it is another."""
+        shards = await asyncio.to_thread(self._directory.shards)
+        primary = await asyncio.to_thread(find_primary, shards[self._shard].nodes)
+        if primary is None or primary.node_id != known.node_id:
+            raise OSError(f"shard {self._shard}: its primary has changed")
+        return primary
+
+    async def came_back(self, found: Certified) -> bool:
+        """Whether the node keeps the slot of a partition by now that it did not."""
+        view = await asyncio.to_thread(view_node, found.primary.address)
+        return view is not None and any(view.keeps(found.slots(partition)[0]) for partition in found.away)
 
     def _in_era(self, found: Certified, partition: int) -> bool:
         """Whether this copy's chain is known to be that of the epoch in force, as far as it goes."""
@@ -217,16 +258,13 @@ class ShardRecovery:
             for peer in peers:
                 peer.close()
 
-    def _finish_switches(self, found: Certified) -> bool:
+    def _finish_switches(self, found: Certified) -> None:
         """Take the slots of partitions that have moved here by the map, when their move ended between map and slots.
 
         Only a move's record says that: any other disagreement between map and slots is for a person to look at.
         """
-        taken = False
-        for partition in found.partitions:
+        for partition in sorted(found.away):
             slots = found.slots(partition)
-            if found.primary.owns(slots[0]):
-                continue
             stored = self._directory.moves.get(partition)
             entry = self._directory.partition_map().partitions[partition]
             if stored is None or not self._shard == stored.move.target == entry.shard:
@@ -237,8 +275,6 @@ class ShardRecovery:
                 give_slots(slots, found.primary, others)
             except RedisError as error:
                 raise OSError(f"partition {partition}: {error}") from None
-            taken = True
-        return taken
 
     async def _loaded(self, connection: Connection) -> bool:
         return all(await connection.call("SCRIPT", "EXISTS", *(script.sha for script in service_scripts())))
@@ -252,8 +288,7 @@ class ShardRecovery:
         return [
             partition
             for partition in found.partitions
-            if not found.primary.owns(found.slots(partition)[0])
-            or not await self.certified(connection, found, partition)
+            if not await self.certified(connection, found, partition)
         ]
 
     async def certified(self, connection: Connection, found: Certified, partition: int) -> bool:
@@ -292,10 +327,13 @@ class ShardRecovery:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         log.info("recovering", shard=self._shard, node=primary.address, partitions=len(partitions))
-        for keys in partitions.values():
-            if (await _meta(connection, keys)).state is not None:
+        epochs: dict[int, int] = {}
+        for partition, keys in partitions.items():
+            meta = await _meta(connection, keys)
+            epochs[partition] = meta.epoch
+            if meta.state is not None:
                 await connection.call("HSET", keys.meta, "state", "recovering")
-        await ballot.promised(self._shard)
+        await ballot.promised(epochs, self._shard)
         replayers: dict[int, Replayer] = {}
         after: dict[int, int] = {}
         await connection.call("SCRIPT", "LOAD", load_script("apply", replay=True).text)
@@ -324,14 +362,17 @@ class ShardRecovery:
         """Leave the partition at a state the journal knows, with everything that only Redis knew drained."""
         meta = await _meta(connection, keys)
         position = self._writer.position(partition)
+        distrusted = partition in self._fenced
         if meta.state is not None and meta.seq > position.seq:
             try:
-                await self._drain(connection, partition, keys)
+                if distrusted:
+                    await self._check_stream(connection, partition, keys, meta.seq)
+                else:
+                    await self._drain(connection, partition, keys)
+                    self._check_no_gap(partition, meta.seq)
             except Fork as fork:
                 log.error("fork dropped", partition=partition, error=str(fork))
-            else:
-                self._check_no_gap(partition, meta.seq)
-        if meta.state is not None and self._knows(partition, meta):
+        if meta.state is not None and not distrusted and self._knows(partition, meta):
             return meta
         if meta.state is not None:
             log.warning("partition dropped", partition=partition, seq=meta.seq, journal_seq=position.seq)
@@ -364,6 +405,14 @@ class ShardRecovery:
             self._check_no_gap(partition, int(found[0][0].partition(b"-")[0]) - 1)
             entries: list[Taken] = [(partition, fields[1]) for _, fields in found]
             self._commit.install(entries)
+
+    async def _check_stream(
+        self, connection: Connection, partition: int, keys: PartitionKeys, seq: int
+    ) -> None:
+        """That what this copy lacks up to `seq` was never on disk. It is not taken over: nobody was answered for it."""
+        start = f"{self._writer.position(partition).seq + 1}-0"
+        found = await connection.call("XRANGE", keys.journal, start, "+", "COUNT", 1)
+        self._check_no_gap(partition, int(found[0][0].partition(b"-")[0]) - 1 if found else seq)
 
     def _check_no_gap(self, partition: int, seq: int) -> None:
         """Entries leave a stream only when they are on disk: if they are not on this one, this is not the journal."""

@@ -26,9 +26,15 @@ class NodeView:
     is_primary: bool
     config_epoch: int
     slots: tuple[range, ...]
+    #: Slots of its own that somebody has set MIGRATING.
+    leaving: frozenset[int] = frozenset()
 
     def owns(self, slot: int) -> bool:
         return any(slot in slots for slots in self.slots)
+
+    def keeps(self, slot: int) -> bool:
+        """Whether it owns the slot, and none of its keys can be elsewhere. No move of ours sets a slot MIGRATING."""
+        return self.owns(slot) and slot not in self.leaving
 
 
 def connect(address: str, *, timeout_s: float = _TIMEOUT_S) -> redis.Redis:
@@ -51,12 +57,16 @@ def parse_myself(address: str, cluster_nodes: str) -> NodeView:
         words = line.split(" ")
         flags = words[2].split(",")
         if "myself" in flags:
-            slots = []
+            slots, leaving = [], set()
             for word in words[8:]:
                 if not word.startswith("["):
                     first, _, last = word.partition("-")
                     slots.append(range(int(first), int(last or first) + 1))
-            return NodeView(address, words[0], "master" in flags, int(words[6]), tuple(slots))
+                elif "->-" in word:
+                    leaving.add(int(word[1:].partition("-")[0]))
+            return NodeView(
+                address, words[0], "master" in flags, int(words[6]), tuple(slots), frozenset(leaving)
+            )
     raise ConfigError(f"Redis at {address} does not name itself in CLUSTER NODES")
 
 

@@ -20,7 +20,7 @@ import os
 import socket
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
@@ -153,8 +153,14 @@ class Directory:
             raise ValueError("the number of partitions never changes")
         return PartitionMap(self.tree.set(MAP, encode_map(new), old.version), new.partitions)
 
-    def raise_epochs(self, partitions: Iterable[int], *, on_shard: str | None = None) -> PartitionMap:
-        """Add 1 to the epochs of these partitions; the map in which that was done.
+    def raise_epochs(
+        self,
+        partitions: Iterable[int],
+        *,
+        above: Mapping[int, int] | None = None,
+        on_shard: str | None = None,
+    ) -> PartitionMap:
+        """Add 1 to the epochs of these partitions, or more so that they are `above` those; the map that says so.
 
         Raises `VersionConflict` when one of them is not on `on_shard` (any more), or when others changed the
         map first, `ATTEMPTS_MAX` times in a row.
@@ -165,7 +171,7 @@ class Directory:
             moved = sorted(p for p in chosen if on_shard not in (None, old.shard_of(p)))
             if moved:
                 raise VersionConflict(f"partitions {moved} are not on shard {on_shard} any more")
-            new = old.with_epochs({p: old.epoch_of(p) + 1 for p in chosen})
+            new = old.with_epochs({p: max(old.epoch_of(p), (above or {}).get(p, 0)) + 1 for p in chosen})
             try:
                 return self.replace_map(old, new)
             except VersionConflict:
