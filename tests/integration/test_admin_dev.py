@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 import signal
 import threading
 import time
@@ -13,49 +12,10 @@ from typing import Any
 import pytest
 from support.dev_process import DevCluster
 from support.http_client import HttpClient
-from support.traffic import Books, callers, finish, open_and_fund
+from support.paying import FUNDED_CENTS, Paying
 from unit.admin.made import admin, answer
 
 from wallet_engine.redis_store.topology import connect
-
-ACCOUNTS = [f"acct-{number:03d}" for number in range(60)]
-FUNDED_CENTS = 100_000
-
-
-class Traffic:
-    """Callers in a thread of their own; `pause` ends them when every payment has its answer."""
-
-    def __init__(self, cluster: Any) -> None:
-        seed = random.randrange(2**32)
-        print(f"seed {seed}")
-        self.cluster = cluster
-        self.books = Books(ACCOUNTS, FUNDED_CENTS, random.Random(seed))
-        self._funded = False
-
-    @contextmanager
-    def running(self) -> Iterator[Books]:
-        stopping, started = threading.Event(), threading.Event()
-        thread = threading.Thread(target=lambda: asyncio.run(self._run(stopping, started)))
-        thread.start()
-        try:
-            assert started.wait(30), "no account could be funded"
-            yield self.books
-        finally:
-            stopping.set()
-            thread.join()
-
-    async def _run(self, stopping: threading.Event, started: threading.Event) -> None:
-        async with HttpClient() as http:
-            if not self._funded:
-                await open_and_fund(http, self.cluster.url, ACCOUNTS, FUNDED_CENTS)
-                self._funded = True
-            started.set()
-            stop = asyncio.Event()
-            paying = asyncio.create_task(callers(http, self.cluster.urls, self.books, count=16, stop=stop))
-            await asyncio.to_thread(stopping.wait)
-            stop.set()
-            await paying
-            await finish(http, self.cluster.url, self.books)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +45,7 @@ def test_under_traffic(dev_cluster: Any, embedded: bool) -> None:
     """G2, G6: every look during traffic is ok, and afterwards every balance is what was answered."""
     cluster = dev_cluster(shards=3, partitions=16, apis=1, embedded=embedded)
     flags = cluster.coordination_flags()
-    traffic = Traffic(cluster)
+    traffic = Paying(cluster)
     with traffic.running() as books:
         entries = []
         for _ in range(3):
@@ -98,7 +58,7 @@ def test_under_traffic(dev_cluster: Any, embedded: bool) -> None:
         assert status["warnings"] == []
         assert status["journals"][0]["lag_entries"] is not None
     document = wait_settled(flags)
-    assert (document["partitions"], document["accounts"]) == (16, len(ACCOUNTS))
+    assert (document["partitions"], document["accounts"]) == (16, len(traffic.accounts))
 
     status = answer("status", *flags)
     assert sum(partition["seq"] for partition in status["partitions"]) >= document["entries"]
@@ -110,22 +70,22 @@ def test_under_traffic(dev_cluster: Any, embedded: bool) -> None:
     }
 
     expected = books.expected_cents()
-    for account in ACCOUNTS[:5]:
+    for account in traffic.accounts[:5]:
         cents = expected[account]
         assert answer("balance", account, "USD", *flags)["balance"] == f"{cents // 100}.{cents % 100:02d}"
     bank = answer("balance", "@bank", "USD", *flags)["balance"]
-    assert bank == f"-{len(ACCOUNTS) * FUNDED_CENTS // 100}.00"
+    assert bank == f"-{len(traffic.accounts) * FUNDED_CENTS // 100}.00"
 
 
 def test_a_balance_of_the_past_is_what_was_read_then(hurt: DevCluster) -> None:
     """G6, G8: the seq that HTTP answers leads back to the same balance."""
     flags = hurt.coordination_flags()
-    traffic = Traffic(hurt)
+    traffic = Paying(hurt)
     read = []
 
     async def look() -> None:
         async with HttpClient() as http:
-            for account in ACCOUNTS[:20]:
+            for account in traffic.accounts[:20]:
                 reply = await http.get(f"{hurt.url}/v1/accounts/{account}/balance?currency=USD")
                 read.append(reply.json())
 
@@ -142,7 +102,7 @@ def test_a_balance_of_the_past_is_what_was_read_then(hurt: DevCluster) -> None:
 def test_a_killed_process_is_no_mismatch(hurt: DevCluster, role: str) -> None:
     """G5, G9: while a shard is restored, verify waits or says who does not answer; it never cries wolf."""
     flags = hurt.coordination_flags()
-    with Traffic(hurt).running():
+    with Paying(hurt).running():
         pid = hurt.pids(role)[0]
         killer = threading.Timer(0.05, os.kill, (pid, signal.SIGKILL))
         killer.start()
@@ -157,17 +117,19 @@ def test_a_killed_process_is_no_mismatch(hurt: DevCluster, role: str) -> None:
 
 def test_a_changed_balance_is_found(hurt: DevCluster) -> None:
     flags = hurt.coordination_flags()
-    with Traffic(hurt).running():
+    traffic = Paying(hurt)
+    with traffic.running():
         pass
     wait_settled(flags)
-    partition = answer("balance", "acct-000", "USD", *flags)["partition"]
-    with spoiled(hurt, "acct-000"):
+    account = traffic.accounts[0]
+    partition = answer("balance", account, "USD", *flags)["partition"]
+    with spoiled(hurt, account):
         document = answer("verify", *flags, status=1)
     (mismatch,) = document["mismatches"]
     assert (mismatch["partition"], mismatch["what"], mismatch["key"]) == (
         partition,
         "balance",
-        "acct-000 USD",
+        f"{account} USD",
     )
 
 

@@ -1,6 +1,8 @@
 """`wallet-admin move`, `drain`, `rebalance`, `moves`, `resume`, `abort` on a running cluster under traffic (G11)."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -9,8 +11,10 @@ from support.clusters import redis_binary
 from support.dev_process import DevCluster
 from support.paying import Paying, cluster_directory
 from support.verification import verified
+from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer, refusal
 
+from wallet_engine.admin.moving import verbs
 from wallet_engine.admin.moving.sides import Source, TakenOver, Target
 from wallet_engine.admin.moving.wire import Setback
 from wallet_engine.dev.ports import free_port
@@ -82,6 +86,53 @@ def test_move_drain_and_rebalance_under_traffic(cluster: DevCluster, flags: list
         assert answer("rebalance", *flags, "--yes")["moved"] == []
     assert answer("moves", *flags) == {"moves": []}
     traffic.check(failed_max=0)
+    verified(cluster)
+
+
+def test_rebalance_by_accounts_and_by_load(
+    cluster: DevCluster, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many accounts in one partition of a shard; then payments between two partitions of one shard, and no others."""
+    monkeypatch.setattr(verbs, "LOAD_S", 1.0)
+    with cluster_directory(cluster) as directory:
+        [crowded, other, *_] = directory.partition_map().partitions_of("s1")
+
+    def accounts(shard: str) -> int:
+        found = answer("partitions", "--shard", shard, *flags)["partitions"]
+        return sum(one["balances"] for one in found)
+
+    with WalletApi(cluster.url, PARTITIONS) as api:
+        for _ in range(40):
+            api.account(crowded)
+            api.account(other)
+        before = {shard: accounts(shard) for shard in ("s1", "s2", "s3")}
+        assert max(before, key=lambda shard: before[shard]) == "s1"
+        moved = answer("rebalance", "--by", "accounts", *flags, "--yes")["moved"]
+        assert moved[0]["partition"] in (crowded, other)
+        after = {shard: accounts(shard) for shard in before}
+        print(before, after)
+        assert sum(after.values()) == sum(before.values())
+        assert max(after.values()) - min(after.values()) < (max(before.values()) - min(before.values())) / 2
+
+        if shard_of(cluster, crowded) != shard_of(cluster, other):
+            answer("move", str(crowded), shard_of(cluster, other), *flags, "--yes")
+        ann, bob = api.account(crowded, "100.00"), api.account(other, "100.00")
+        paying = threading.Event()
+        paying.set()
+
+        def pay() -> None:
+            while paying.is_set():
+                api.paid(ann, bob, "0.01")
+
+        with ThreadPoolExecutor(1) as pool:
+            payments = pool.submit(pay)
+            try:
+                [moved_one] = answer("rebalance", "--by", "load", *flags, "--yes")["moved"]
+            finally:
+                paying.clear()
+            payments.result()
+    assert moved_one["partition"] in (crowded, other)
+    assert shard_of(cluster, crowded) != shard_of(cluster, other)
     verified(cluster)
 
 

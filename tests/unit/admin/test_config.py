@@ -56,6 +56,7 @@ def test_get_shows_every_setting(directory: Directory, tmp_path: Path) -> None:
         ("colour", "1", "there is no setting colour: retention-hours, journal-quorum, partitions"),
         ("partitions", "4", "partitions cannot be changed"),
         ("retention-hours", "23", "must be 24 to 8760: 23"),
+        ("retention-hours", "8761", "must be 24 to 8760: 8761"),
         ("retention-hours", "49", "may be doubled at most, to 48"),
         ("retention-hours", "-24", "No such option"),
         ("retention-hours", "1e2", "must be a whole number"),

@@ -1,0 +1,412 @@
+"""Each thing that `doctor` checks: a healthy cluster on paper, and one fault in it at a time."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from wallet_engine.admin.examination import Facts, NodeFacts, PartitionFacts, ZooKeeperServer
+from wallet_engine.admin.findings import CHECKS, find
+from wallet_engine.admin.nodes import NodeState
+from wallet_engine.admin.open_entries import OpenEntry
+from wallet_engine.admin.survey import JournalState, PartitionStatus, ShardState, Survey
+from wallet_engine.redis_store.topology import NodeView
+from wallet_engine.routing.model import (
+    ClusterConfig,
+    JournalInfo,
+    PartitionEntry,
+    PartitionMap,
+    ServiceInfo,
+    Shard,
+)
+
+ONE, TWO, COPY = "h1:1", "h2:2", "h3:3"
+KNOWN = ("one master 0-8191", "two master 8192-16383", "copy slave")
+SETTINGS = {
+    "maxmemory-policy": "noeviction",
+    "cluster-require-full-coverage": "no",
+    "cluster-allow-replica-migration": "no",
+}
+
+
+def nodes_text(*lines: str) -> str:
+    """`CLUSTER NODES` with lines "id role slots"."""
+    places = {"one": ONE, "two": TWO, "copy": COPY}
+    words = (line.split(" ", 2) for line in lines)
+    return "\n".join(
+        f"{w[0]} {places.get(w[0], 'h9:9')}@1 {w[1]} - 0 0 1 connected {w[2] if len(w) > 2 else ''}".rstrip()
+        for w in words
+    )
+
+
+def primary(address: str, node_id: str, slots: range) -> NodeState:
+    return NodeState(address, "", NodeView(address, node_id, True, 1, (slots,)), True, None, True, 50, 100)
+
+
+def healthy() -> Facts:
+    """Two shards, one of them with a replica; two partitions, a journal copy, an API process."""
+    one, two = primary(ONE, "one", range(8192)), primary(TWO, "two", range(8192, 16384))
+    copy = NodeState(COPY, "", NodeView(COPY, "copy", False, 1, ()), True, ONE, True, 50, 100)
+    shards = (
+        ShardState(Shard("s1", (ONE, COPY)), one, (one, copy)),
+        ShardState(Shard("s2", (TWO,)), two, (two,)),
+    )
+    journal = JournalState(JournalInfo("j1", "h4:4", "/j", 1, "h4"), {0: 5, 1: 5}, 0, ())
+    service = ServiceInfo("api", "h5:5", 1)
+    statuses = tuple(PartitionStatus(p, f"s{p + 1}", 3, 5, "live", 3, 0) for p in (0, 1))
+    return Facts(
+        Survey(ClusterConfig(2), 0, shards, statuses, (journal,), (service,)),
+        PartitionMap(0, (PartitionEntry("s1", 3), PartitionEntry("s2", 3))),
+        (
+            ZooKeeperServer("z1:1", "leader"),
+            ZooKeeperServer("z2:1", "follower"),
+            ZooKeeperServer("z3:1", "follower"),
+        ),
+        {
+            address: NodeFacts(address, shard, SETTINGS, 0, nodes_text(*KNOWN), True, (), 0)
+            for address, shard in ((ONE, "s1"), (COPY, "s1"), (TWO, "s2"))
+        },
+        {p: PartitionFacts(p, node_id, 10, ()) for p, node_id in ((0, "one"), (1, "two"))},
+        (),
+        {},
+        frozenset({"j1"}),
+        {"api": ""},
+        {"j1": 0.5},
+    )
+
+
+def surveyed(**changes: Any) -> Callable[[Facts], Facts]:
+    return lambda facts: replace(facts, survey=replace(facts.survey, **changes))
+
+
+def node(address: str, **changes: Any) -> Callable[[Facts], Facts]:
+    return lambda facts: replace(
+        facts, nodes={**facts.nodes, address: replace(facts.nodes[address], **changes)}
+    )
+
+
+def every_view(*lines: str) -> Callable[[Facts], Facts]:
+    """All nodes see the cluster like this."""
+    text = nodes_text(*lines)
+    return lambda facts: replace(
+        facts, nodes={name: replace(one, cluster_nodes=text) for name, one in facts.nodes.items()}
+    )
+
+
+def state(address: str, **changes: Any) -> Callable[[Facts], Facts]:
+    """A node in the survey; as primary too if it is one."""
+
+    def change(facts: Facts) -> Facts:
+        shards = []
+        for shard in facts.survey.shards:
+            nodes = tuple(replace(n, **changes) if n.address == address else n for n in shard.nodes)
+            first = nodes[0] if nodes[0].reachable else None
+            shards.append(ShardState(shard.shard, first, nodes))
+        return replace(facts, survey=replace(facts.survey, shards=tuple(shards)))
+
+    return change
+
+
+def status(**changes: Any) -> Callable[[Facts], Facts]:
+    """Of partition 1."""
+    return lambda facts: surveyed(
+        partitions=(facts.survey.partitions[0], replace(facts.survey.partitions[1], **changes))
+    )(facts)
+
+
+def journal(**changes: Any) -> Callable[[Facts], Facts]:
+    return lambda facts: surveyed(journals=(replace(facts.survey.journals[0], **changes),))(facts)
+
+
+def partition(**changes: Any) -> Callable[[Facts], Facts]:
+    """What is known of partition 1 beyond the survey."""
+    return lambda facts: replace(
+        facts, partitions={**facts.partitions, 1: replace(facts.partitions[1], **changes)}
+    )
+
+
+def others(**changes: Any) -> Callable[[Facts], Facts]:
+    return lambda facts: replace(facts, **changes)
+
+
+def setting(name: str, value: str) -> Callable[[Facts], Facts]:
+    return node(TWO, settings={**SETTINGS, name: value})
+
+
+def view(address: str, node_id: str, *, is_primary: bool) -> NodeView:
+    return NodeView(address, node_id, is_primary, 0, ())
+
+
+def servers(*modes: str) -> Callable[[Facts], Facts]:
+    return others(zookeeper=tuple(ZooKeeperServer(f"z{i}:1", mode) for i, mode in enumerate(modes, 1)))
+
+
+GONE_MAP = PartitionMap(0, (PartitionEntry("s1", 3), PartitionEntry("s9", 3)))
+TAKE = "for slot in $(seq 0 4); do redis-cli -h h1 -p 1 CLUSTER SETSLOT $slot NODE one; done; "
+
+#: name of the fault, what it changes, then what must be found: (check, severity, in the text, in the command).
+CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
+    (
+        "one of three servers",
+        servers("", "leader", "follower"),
+        ("zookeeper", "error", "z1:1 does not serve; 2 of 3", "on z1"),
+    ),
+    (
+        "one of five servers",
+        servers("", *["follower"] * 4),
+        ("zookeeper", "warning", "4 of 5 do", "zkServer.sh start"),
+    ),
+    (
+        "map without shard",
+        others(map=GONE_MAP),
+        ("map", "error", "on shard s9, which nobody", "wallet-admin restore"),
+    ),
+    (
+        "no primary",
+        state(TWO, trouble="away"),
+        ("nodes", "error", "shard s2 has no primary", "start redis-server"),
+    ),
+    ("cluster down", state(TWO, cluster_ok=False), ("nodes", "error", f"{TWO} says that", "CLUSTER INFO")),
+    (
+        "dead replica",
+        state(COPY, trouble="away", view=None),
+        ("nodes", "warning", f"{COPY} of shard s1 does not", "wallet-admin replace-node"),
+    ),
+    (
+        "link down",
+        state(COPY, link_up=False),
+        ("nodes", "warning", "the link is down", "-h h3 -p 3 CLUSTER REPLICATE one"),
+    ),
+    (
+        "follows another",
+        state(COPY, follows=TWO),
+        ("nodes", "warning", f"follows {TWO}", "CLUSTER REPLICATE one"),
+    ),
+    (
+        "two primaries",
+        state(COPY, view=view(COPY, "copy", is_primary=True)),
+        ("nodes", "warning", "is a primary beside", "CLUSTER REPLICATE one"),
+    ),
+    (
+        "stranger",
+        every_view(*KNOWN, "new master 16384"),
+        ("strangers", "warning", "h9:9 owns slots 16384", "add-shard NAME h9:9"),
+    ),
+    (
+        "eviction",
+        setting("maxmemory-policy", "allkeys-lru"),
+        ("settings", "error", "may evict balances", "CONFIG SET maxmemory-policy noeviction"),
+    ),
+    (
+        "coverage",
+        setting("cluster-require-full-coverage", "yes"),
+        ("settings", "warning", "stops every shard", "cluster-require-full-coverage no"),
+    ),
+    (
+        "migration",
+        setting("cluster-allow-replica-migration", "yes"),
+        ("settings", "warning", "leave its shard", "replica-migration no"),
+    ),
+    (
+        "memory",
+        state(TWO, used_memory_bytes=71),
+        ("memory", "warning", "71% of its maxmemory", "CONFIG SET maxmemory 200b"),
+    ),
+    (
+        "much memory",
+        state(TWO, used_memory_bytes=86),
+        ("memory", "error", "86% of its maxmemory", "wallet-admin rebalance"),
+    ),
+    (
+        "no limit",
+        state(TWO, maxmemory_bytes=0),
+        ("memory", "note", "has no maxmemory", "CONFIG SET maxmemory"),
+    ),
+    ("clock ahead", node(TWO, clock_ahead_ms=2001), ("clocks", "warning", "2.0 s ahead of this", "makestep")),
+    (
+        "clock behind",
+        node(TWO, clock_ahead_ms=-60001),
+        ("clocks", "error", "60.0 s behind this", "on h2 or here"),
+    ),
+    (
+        "half moved",
+        node(TWO, cluster_nodes=nodes_text(*KNOWN[:1], "two master 8192-16383 [9000->-one]")),
+        ("slots", "warning", "slot 9000 half moved (migrating)", "-h h2 -p 2 CLUSTER SETSLOT 9000 STABLE"),
+    ),
+    (
+        "live slot elsewhere",
+        every_view("one master 5-8191", "two master 0-4 8192-16383"),
+        (
+            "slots",
+            "error",
+            "slots 0-4 of partition 0 belong to shard s2, the map says s1",
+            TAKE + "redis-cli -h h1 -p 1 CLUSTER BUMPEPOCH",
+        ),
+    ),
+    (
+        "other slot elsewhere",
+        every_view("one master 0-8190", "two master 8191-16383"),
+        ("slots", "warning", "slots 8191-8191 of", "$(seq 8191 8191)"),
+    ),
+    (
+        "slots of a stranger",
+        every_view("one master 0-99 102-8191", "two master 8192-16383", "who master 100 101"),
+        ("slots", "warning", "belong to node who", "$(seq 100 101)"),
+    ),
+    (
+        "slots of nobody",
+        every_view("one master 1-8191", "two master 8192-16383"),
+        ("slots", "error", "belong to nobody", "-h h1 -p 1 CLUSTER ADDSLOTS $(seq 0 0)"),
+    ),
+    (
+        "scripts",
+        node(TWO, scripts_loaded=False),
+        ("scripts", "error", f"{TWO} lacks the engine's scripts", "send any request"),
+    ),
+    (
+        "recovering",
+        status(state="recovering"),
+        ("partitions", "error", "is recovering and takes no", "the log of wallet-engine journal on h4"),
+    ),
+    (
+        "frozen by nobody",
+        status(state="moving"),
+        ("partitions", "error", "a move that is not there", "wallet-admin rebuild 1"),
+    ),
+    (
+        "old map",
+        status(redis_epoch=4),
+        (
+            "partitions",
+            "error",
+            "at epoch 4, the map at 3: the map is an old one",
+            "restore NOW.json --replace",
+        ),
+    ),
+    (
+        "old meta",
+        status(redis_epoch=2),
+        ("partitions", "error", "is at epoch 2, the map at 3", "it recovers by itself"),
+    ),
+    (
+        "other owner",
+        partition(owner="one"),
+        ("partitions", "error", "certified for node one", "it recovers by itself"),
+    ),
+    (
+        "unknown key",
+        partition(unknown_keys=("intruder",)),
+        ("keys", "warning", "1 keys on shard s2 belong", "-h h2 -p 2 UNLINK 'intruder'"),
+    ),
+    (
+        "stray key",
+        node(TWO, stray_keys=("x",), stray_keys_total=7),
+        ("keys", "warning", "7 keys on shard s2", "UNLINK 'x'"),
+    ),
+    (
+        "silent journal",
+        journal(durable=None),
+        ("journal", "error", "0 journal copies answer and 1 must", "start wallet-engine journal"),
+    ),
+    (
+        "copy without a process",
+        others(copies=frozenset({"j1", "j2"})),
+        ("journal", "warning", "journal copy j2 does not answer", "--journal-id j2"),
+    ),
+    ("lag", journal(lag_entries=1001), ("journal", "warning", "1,001 entries behind", "h4: iostat")),
+    ("disk", others(disk_free={"j1": 0.19}), ("journal", "warning", "has 19% free", "give it more room")),
+    ("full disk", others(disk_free={"j1": 0.04}), ("journal", "error", "has 4% free", "stops every payment")),
+    (
+        "stream",
+        partition(stream_entries=10_001),
+        ("journal", "warning", "holds 10,001 entries of 100,000", "wallet-admin pending"),
+    ),
+    (
+        "full stream",
+        partition(stream_entries=50_001),
+        ("journal", "error", "holds 50,001", "wallet-admin journal info"),
+    ),
+    (
+        "open",
+        others(open_entries=(OpenEntry(1, 5, 60_001, ()),)),
+        ("open entries", "warning", "1 entries are open for up to 60 s", "pending --older-than 60"),
+    ),
+    (
+        "open for long",
+        others(open_entries=(OpenEntry(1, 5, 600_001, ()),)),
+        ("open entries", "error", "up to 600 s; the oldest waits for its settle", "pending"),
+    ),
+    (
+        "open and not in the stream",
+        others(open_entries=(OpenEntry(1, 5, None, ()),)),
+        ("open entries", "error", "open entry 5 of partition 1 is not in", "wallet-admin rebuild 1"),
+    ),
+    (
+        "half a move",
+        others(moves={"1": b'{"state": "copying"}'}),
+        (
+            "moves",
+            "warning",
+            'partition 1 is not finished: {"state": "copying"}',
+            "wallet-admin resume 1, or wallet-admin abort 1",
+        ),
+    ),
+    ("no service", surveyed(services=()), ("services", "error", "nobody can pay", "wallet-engine serve")),
+    (
+        "unready service",
+        others(services={"api": "no journal"}),
+        ("services", "warning", "api at h5:5 is not ready: no journal", "curl -s http://h5:5/readyz"),
+    ),
+]
+
+
+def test_a_healthy_cluster_has_no_finding() -> None:
+    assert find(healthy()) == []
+
+
+@pytest.mark.parametrize(("fault", "found"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_a_fault_is_found_with_its_command(
+    fault: Callable[[Facts], Facts], found: tuple[str, str, str, str]
+) -> None:
+    check, severity, said, mend = found
+    facts = fault(healthy())
+    mine = [one for one in find(facts) if one.check == check]
+    assert any(one.severity == severity and said in one.what and mend in one.mend for one in mine), mine
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(journal(lag_entries=1000), id="lag"),
+        pytest.param(others(disk_free={"j1": 0.2}), id="disk"),
+        pytest.param(partition(stream_entries=10_000), id="stream"),
+        pytest.param(node(TWO, clock_ahead_ms=-2000), id="clock"),
+        pytest.param(state(TWO, used_memory_bytes=70), id="memory"),
+        pytest.param(others(open_entries=(OpenEntry(1, 5, 60_000, ()),)), id="open"),
+        pytest.param(
+            setting("cluster-allow-replica-migration", ""), id="a setting that Redis 6 does not know"
+        ),
+        pytest.param(status(state="unreachable", redis_epoch=None), id="said by another check"),
+    ],
+)
+def test_what_is_within_bounds_is_no_finding(fault: Callable[[Facts], Facts]) -> None:
+    assert find(fault(healthy())) == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(status(state="moving"), id="frozen"),
+        pytest.param(every_view("one master 0-8191 8192", "two master 8193-16383"), id="its slot"),
+        pytest.param(node(TWO, stray_keys=("x",), stray_keys_total=7), id="its copy"),
+    ],
+)
+def test_what_a_move_does_is_no_fault(fault: Callable[[Facts], Facts]) -> None:
+    """But that it is under way."""
+    moving = replace(fault(healthy()), moves={"1": b"{}"})
+    assert {one.check for one in find(moving)} == {"moves"}
+
+
+def test_every_check_has_a_case() -> None:
+    assert {found[0] for _, _, found in CASES} == CHECKS.keys()
