@@ -1,0 +1,99 @@
+"""G5, G7: an old primary that has heard nothing, and a service that has heard nothing and goes on writing to it.
+
+Both are real and at odds with the rest: the node is cut from the cluster's bus and still calls itself primary, owner
+and `live`; the service has the map of before. What they write has the sequence numbers that others get elsewhere.
+"""
+
+import contextlib
+
+import pytest
+from support.dev_process import DevCluster
+from support.isolated_service import IsolatedService
+from support.replicated import Process, ReplicatedShard, command, wait_until
+from support.verification import verified
+from support.wallet_api import WalletApi, check_success, new_id
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.routing.slots import tag_of
+
+PARTITIONS = 16
+#: Of the second of three shards.
+PARTITION = 7
+META = PartitionKeys(tag_of(PARTITION, PARTITIONS)).meta
+
+
+@pytest.mark.timeout(150)
+def test_g5_g7_what_an_isolated_service_writes_to_an_isolated_primary_is_never_answered(
+    replicated: DevCluster,
+) -> None:
+    shard = ReplicatedShard(replicated, "s2", PARTITIONS)
+    shard.wait_in_sync()
+    old, new = shard.primary(), shard.replica()
+    with contextlib.ExitStack() as later:
+        api = later.enter_context(WalletApi(replicated.url, PARTITIONS))
+        sender, receiver = api.account(PARTITION, "10.00"), api.account(PARTITION)
+        zookeeper = replicated.state()["zookeeper"]
+        service = later.enter_context(IsolatedService(zookeeper, "s2", old["address"]))
+        assert service.pay(sender, receiver, 100, new_id()).result(30).outcome == "+"
+
+        cut_from_bus(replicated, old)
+        later.callback(join_bus, replicated, old)
+        shard.promote(new, "TAKEOVER")
+        command(
+            old, "CLIENT", "KILL", "TYPE", "normal"
+        )  # journal and API processes look again who is primary
+        wait_until(lambda: serves(new), "the promoted node is recovered")
+        assert serves(old)  # by its own account: the journal alone knows better
+
+        # It decides, and appends entry n + 1; nobody takes that from it.
+        n, _ = place(old)
+        lost = new_id()
+        paying = service.pay(sender, receiver, 300, lost)
+        wait_until(lambda: place(old)[0] == n + 1, "the isolated primary has decided")
+        # The promoted node has another entry n + 1. Its receipt comes to the isolated service too.
+        api.paid(sender, receiver, "0.50")
+        assert place(new)[0] == place(old)[0] == n + 1
+        assert place(new) != place(old)
+        api.paid(sender, receiver, "0.50")
+        wait_until(lambda: service.receipted_seq(PARTITION) == n + 2, "it hears the receipts of the others")
+        assert not paying.done()
+        service.stop_waiting()
+        with pytest.raises(Outage) as caught:
+            paying.result(30)
+        assert caught.value.code == "outcome_unknown"
+
+        # Healed: that entry is gone, and of the caller's retry nobody has heard before.
+        join_bus(replicated, old)
+        shard.wait_in_sync()
+        assert shard.primary()["name"] == new["name"]
+        assert shard.seqs(old) == shard.seqs(new)
+        check_success(api.pay(sender, receiver, "3.00", transaction_id=lost), lost)
+        assert [api.balance(account) for account in (sender, receiver)] == ["5.00", "5.00"]
+    verified(replicated)
+
+
+def cut_from_bus(cluster: DevCluster, node: Process) -> None:
+    """The node takes no news from any other; to itself it is what it was. Nobody in it is asked."""
+    own = command(node, "CLUSTER", "MYID")
+    for other in cluster.processes("redis"):
+        if (node_id := command(other, "CLUSTER", "MYID")) != own:
+            command(node, "CLUSTER", "FORGET", node_id)
+
+
+def join_bus(cluster: DevCluster, node: Process) -> None:
+    for other in cluster.processes("redis"):
+        if other["name"] != node["name"]:
+            host, _, port = other["address"].rpartition(":")
+            command(node, "CLUSTER", "MEET", host, port)
+
+
+def serves(node: Process) -> bool:
+    """Whether the partition is live there and the node its owner."""
+    return bool(command(node, "HMGET", META, "owner", "state") == [command(node, "CLUSTER", "MYID"), "live"])
+
+
+def place(node: Process) -> tuple[int, str]:
+    """Number and nonce of the partition's last entry."""
+    seq, nonce = command(node, "HMGET", META, "seq", "nonce")
+    return int(seq), str(nonce)
