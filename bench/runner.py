@@ -11,7 +11,7 @@ from typing import Final
 
 from bench.books import read_books
 from bench.cluster import Cluster, Say
-from bench.doors.base import Door
+from bench.doors.base import Door, Load
 from bench.doors.engine import EngineDoor
 from bench.doors.http import HttpDoor
 from bench.doors.script import ScriptDoor
@@ -73,9 +73,8 @@ async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) ->
     pairs = draw(plan.workload, count, prepared.accounts, cluster.shape.partitions, rng)
     recorder = Recorder()
     repeats = plan.workload == "repeats"
-    door = DOORS[plan.door].make(
-        cluster, recorder, pairs, plan.batch, plan.callers, repeats, _pacing(plan, recorder)
-    )
+    pacing = _pacing(plan, recorder)
+    door = DOORS[plan.door].make(Load(cluster, recorder, pairs, plan.batch, plan.callers, repeats, pacing))
     del pairs
     gc.collect()
     collect_rarely()
@@ -133,9 +132,8 @@ async def send_transfers(cluster: Cluster, plan: Plan, prepared: Prepared, trans
         plan.workload, ring_size(plan.batch) * plan.batch, prepared.accounts, cluster.shape.partitions, rng
     )
     recorder = Recorder()
-    door = DOORS[plan.door].make(
-        cluster, recorder, pairs, plan.batch, plan.callers, False, _pacing(plan, recorder)
-    )
+    pacing = _pacing(plan, recorder)
+    door = DOORS[plan.door].make(Load(cluster, recorder, pairs, plan.batch, plan.callers, False, pacing))
     try:
         await door.start()
         while recorder.total_transfers < transfers and not recorder.unexpected:

@@ -1,11 +1,27 @@
 """What a run asks of a door."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from bench.cluster import Cluster
 from bench.pacing import Pacing
 from bench.recorder import Recorder
 from bench.workload import Pair
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The same for every door: transfers that are sent over and over in requests of `batch`, and who notes it."""
+
+    cluster: Cluster
+    recorder: Recorder
+    pairs: Sequence[Pair]
+    batch: int
+    callers: int
+    #: Whether some requests are sent again with the ids they had.
+    repeats: bool
+    pacing: Pacing
 
 
 class Door(Protocol):
@@ -15,17 +31,8 @@ class Door(Protocol):
     own_role: str
 
     @classmethod
-    def make(
-        cls,
-        cluster: Cluster,
-        recorder: Recorder,
-        pairs: list[Pair],
-        batch: int,
-        callers: int,
-        repeats: bool,
-        pacing: Pacing,
-    ) -> "Door":
-        """A door that sends these transfers over and over in requests of `batch`. Raises `ValueError`."""
+    def make(cls, load: Load) -> "Door":
+        """A door with its requests ready. Raises `ValueError`."""
 
     async def start(self) -> None:
         """Connect, start the pacing, and set all callers going."""

@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 from bench.cluster import Cluster
+from bench.doors.base import Load
 from bench.funding import engine_of, fresh_transaction
 from bench.pacing import Pacing
 from bench.recorder import Recorder
@@ -71,20 +72,14 @@ class EngineDoor:
         self._engine: Engine | None = None
 
     @classmethod
-    def make(
-        cls,
-        cluster: Cluster,
-        recorder: Recorder,
-        pairs: list[Pair],
-        batch: int,
-        callers: int,
-        repeats: bool,
-        pacing: Pacing,
-    ) -> "EngineDoor":
+    def make(cls, load: Load) -> "EngineDoor":
         requests = [
-            Request(rows_of(list(part)), len(part), declined_of(part)) for part in chunks(pairs, batch)
+            Request(rows_of(list(part)), len(part), declined_of(part))
+            for part in chunks(load.pairs, load.batch)
         ]
-        return cls(cluster, recorder, Ring(requests, repeats=repeats), callers, pacing)
+        return cls(
+            load.cluster, load.recorder, Ring(requests, repeats=load.repeats), load.callers, load.pacing
+        )
 
     async def start(self) -> None:
         self._engine, wallet = await self._stack.enter_async_context(engine_of(self._cluster))

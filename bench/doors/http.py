@@ -5,7 +5,7 @@ import os
 from functools import partial
 from typing import Final
 
-from bench.cluster import Cluster
+from bench.doors.base import Load
 from bench.http_client import Caller, connect, request_bytes
 from bench.pacing import Pacing
 from bench.recorder import Recorder
@@ -77,22 +77,20 @@ class HttpDoor:
         self._waiting = 0
 
     @classmethod
-    def make(
-        cls,
-        cluster: Cluster,
-        recorder: Recorder,
-        pairs: list[Pair],
-        batch: int,
-        callers: int,
-        repeats: bool,
-        pacing: Pacing,
-    ) -> "HttpDoor":
-        addresses, single = cluster.api_addresses, batch == 1
+    def make(cls, load: Load) -> "HttpDoor":
+        addresses, single = load.cluster.api_addresses, load.batch == 1
         requests = [
             Request(encode(list(part), addresses[0], single=single), len(part), declined_of(part))
-            for part in chunks(pairs, batch)
+            for part in chunks(load.pairs, load.batch)
         ]
-        return cls(addresses, recorder, Ring(requests, repeats=repeats), callers, pacing, single=single)
+        return cls(
+            addresses,
+            load.recorder,
+            Ring(requests, repeats=load.repeats),
+            load.callers,
+            load.pacing,
+            single=single,
+        )
 
     async def start(self) -> None:
         addresses = self._addresses

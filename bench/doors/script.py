@@ -13,11 +13,12 @@ from functools import partial
 from typing import Any, Final
 
 from bench.cluster import Cluster
+from bench.doors.base import Load
 from bench.doors.engine import Row, number_text, rows_of
-from bench.pacing import ClosedLoop, Pacing
+from bench.pacing import ClosedLoop
 from bench.recorder import Recorder
 from bench.ring import Request, Ring, chunks, declined_of
-from bench.workload import CURRENCY, Pair
+from bench.workload import CURRENCY
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.engine.batch import Batch
@@ -82,26 +83,17 @@ class ScriptDoor:
         self._calls = 0
 
     @classmethod
-    def make(
-        cls,
-        cluster: Cluster,
-        recorder: Recorder,
-        pairs: list[Pair],
-        batch: int,
-        callers: int,
-        repeats: bool,
-        pacing: Pacing,
-    ) -> "ScriptDoor":
-        if not isinstance(pacing, ClosedLoop):
+    def make(cls, load: Load) -> "ScriptDoor":
+        if not isinstance(load.pacing, ClosedLoop):
             raise ValueError("script calls are sent when they are full, not at a rate: choose another door")
-        if repeats:
+        if load.repeats:
             raise ValueError("the script door sends nothing twice: choose another door for `repeats`")
-        if batch > BATCH_MAX:
+        if load.batch > BATCH_MAX:
             raise ValueError(f"one script call takes at most {BATCH_MAX} operations")
         requests = [
-            Request(rows_of(list(part)), len(part), declined_of(part)) for part in chunks(pairs, _FEED)
+            Request(rows_of(list(part)), len(part), declined_of(part)) for part in chunks(load.pairs, _FEED)
         ]
-        return cls(cluster, recorder, Ring(requests, repeats=False), batch, callers)
+        return cls(load.cluster, load.recorder, Ring(requests, repeats=False), load.batch, load.callers)
 
     async def start(self) -> None:
         directory = await asyncio.to_thread(self._cluster.open_directory)

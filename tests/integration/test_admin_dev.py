@@ -20,7 +20,7 @@ from wallet_engine.redis_store.topology import connect
 
 @pytest.fixture(scope="module")
 def hurt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
-    """For the tests that need nobody else's balances; each leaves it sound."""
+    """Each test has accounts of its own, and leaves it sound."""
     started = DevCluster(tmp_path_factory.mktemp("hurt") / "dev", shards=2)
     try:
         yield started.start()

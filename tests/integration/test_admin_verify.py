@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from lua.random_batches import RandomBatches
 from support.clusters import RedisClusterFactory
-from unit.admin.live import LiveCluster
+from unit.admin.live import LiveCluster, some_of_everything
 from unit.admin.made import admin, answer, refusal
 
 from wallet_engine.domain.entry import parse_header
@@ -21,15 +21,9 @@ Spoil = Callable[[LiveCluster, PartitionKeys], object]
 
 @pytest.fixture
 def cluster(redis_cluster: RedisClusterFactory, tmp_path: Path) -> Iterator[LiveCluster]:
-    """Two shards, four partitions; partition 1 has some of everything, partition 3 has no entry."""
-    live = LiveCluster(redis_cluster(2), tmp_path, 4)
-    for partition in range(3):
-        live.apply(partition, "o - alice - 0 USD", "o - bob 500 0 USD", "o - alice - 0 JPY")
-        live.apply(partition, "t 1 @bank alice 1000 USD", "t 2 @bank alice 7 JPY")
-    live.apply(1, "t 3 alice bob 250 USD", "d 4 alice far 66 USD", "d 5 bob far 1 USD")
-    live.apply(1, "f - bob freeze 0 -", "c 2.9 alice 0 5 USD", "r 4 alice 3.1.a 66 USD")
-    yield live
-    live.close()
+    """Two shards."""
+    with some_of_everything(redis_cluster(2), tmp_path) as live:
+        yield live
 
 
 def test_everything_agrees(cluster: LiveCluster) -> None:

@@ -2,6 +2,8 @@
 
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import redis
@@ -15,6 +17,21 @@ from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.model import Shard
 from wallet_engine.routing.slots import tag_of
+
+
+@contextmanager
+def some_of_everything(cluster: RedisCluster, directory: Path) -> Iterator["LiveCluster"]:
+    """Four partitions; 1 has operations of every kind, 0 and 2 some, 3 has no entry."""
+    live = LiveCluster(cluster, directory, 4)
+    try:
+        for partition in range(3):
+            live.apply(partition, "o - alice - 0 USD", "o - bob 500 0 USD", "o - alice - 0 JPY")
+            live.apply(partition, "t 1 @bank alice 1000 USD", "t 2 @bank alice 7 JPY")
+        live.apply(1, "t 3 alice bob 250 USD", "d 4 alice far 66 USD", "d 5 bob far 1 USD")
+        live.apply(1, "f - bob freeze 0 -", "c 2.9 alice 0 5 USD", "r 4 alice 3.1.a 66 USD")
+        yield live
+    finally:
+        live.close()
 
 
 class LiveCluster:
