@@ -1,6 +1,7 @@
 """The supervisor behind `wallet-engine dev`: starts everything in order, keeps it running, stops it in order.
 
     start   ZooKeeper -> partition map -> Redis Cluster with the slots of the map -> journal -> API -> `ready`
+            (the Redis Cluster of a first start is formed beside ZooKeeper)
     stop    API -> journal -> Redis -> ZooKeeper
 
 Redis is only the present: at each start the cluster is made anew, empty, and the recovery of the engine fills
@@ -36,7 +37,7 @@ from wallet_engine.dev.state import DevState, StateFiles
 from wallet_engine.dev.zookeeper import ZooKeeperProcess
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.directory import Directory, open_directory
-from wallet_engine.routing.model import ClusterConfig, Shard, spread
+from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, spread
 
 HOST: Final = "127.0.0.1"
 TEND_S: Final = 0.05
@@ -83,6 +84,7 @@ class Supervisor:
         self._stopping = False
         self._zookeeper: ZooKeeperProcess | None = None
         self._map_file = self._data_dir / "map.json"
+        self._zookeeper_folder = self._data_dir / "zookeeper"
         self._environ = {
             name: value
             for name, value in os.environ.items()
@@ -142,11 +144,20 @@ class Supervisor:
 
     def _start(self, layout: Layout, binary: RedisBinary, install: ZooKeeperInstall | None) -> None:
         last = self._files.read()
+        never_ran = not (self._map_file.exists() or self._zookeeper_folder.exists())
         if install is not None:
             self._start_zookeeper(install, last)
+        # The cluster of a first start is known already: what its nodes wait for passes while ZooKeeper starts.
+        cluster = self._start_redis(layout, binary, {}, _first_map(layout)) if never_ran else None
+        if self._zookeeper is not None:
+            self._zookeeper.wait_serving()
         self._check_stopping()
         with contextlib.closing(self._open_directory()) as directory:
-            self._start_redis(layout, binary, directory)
+            known = directory.shards() if directory.initialised else {}
+            placement = directory.partition_map() if known else _first_map(layout)
+            if cluster is None:
+                cluster = self._start_redis(layout, binary, known, placement)
+            self._enter(cluster, layout, directory, known, placement)
         self._check_stopping()
         journals = [self._start_journal(number, last) for number in range(1, layout.journals + 1)]
         apis = [self._start_api(index) for index in range(self._options.apis)]
@@ -154,25 +165,21 @@ class Supervisor:
 
     def _start_zookeeper(self, install: ZooKeeperInstall, last: DevState | None) -> None:
         port = _port_again(last.zookeeper if last else None)
-        folder, log = self._data_dir / "zookeeper", self._logs / "zookeeper.log"
+        log = self._logs / "zookeeper.log"
         self._say("starting ZooKeeper")
-        self._zookeeper = ZooKeeperProcess(install, folder, port, log=log)
+        self._zookeeper = ZooKeeperProcess(install, self._zookeeper_folder, port, log=log)
         self._keeper.start(Kept("zookeeper", self._zookeeper, self._zookeeper.address))
-        self._zookeeper.wait_serving()
 
     def _open_directory(self) -> Directory:
         if self._zookeeper is None:
             return open_directory(None, self._map_file)
         return open_directory(self._zookeeper.address, None)
 
-    def _start_redis(self, layout: Layout, binary: RedisBinary, directory: Directory) -> None:
-        """Form the cluster as the directory says, or initialise the directory with a new one."""
-        known = directory.shards() if directory.initialised else {}
-        if known:
-            placement, names = directory.partition_map(), list(known)
-        else:
-            names = [f"s{number}" for number in range(1, layout.shards + 1)]
-            placement = spread(layout.partitions, names)
+    def _start_redis(
+        self, layout: Layout, binary: RedisBinary, known: Mapping[str, Shard], placement: PartitionMap
+    ) -> RedisCluster:
+        """Form a cluster of the shards known, or of the layout's when none is."""
+        names = list(known) or _first_names(layout)
         cluster = RedisCluster(
             binary,
             self._data_dir / "redis",
@@ -183,6 +190,17 @@ class Supervisor:
         )
         self._say(f"forming a Redis Cluster of {len(names)} shards, {cluster.size} nodes")
         cluster.start(lambda node: self._keep_redis(cluster, node))
+        return cluster
+
+    def _enter(
+        self,
+        cluster: RedisCluster,
+        layout: Layout,
+        directory: Directory,
+        known: Mapping[str, Shard],
+        placement: PartitionMap,
+    ) -> None:
+        """Initialise the directory with a new cluster, or correct the addresses of one it knows."""
         shards = [Shard(name, tuple(nodes)) for name, nodes in cluster.addresses().items()]
         if not known:
             config = ClusterConfig(partitions=layout.partitions, journal_quorum=layout.journal_quorum)
@@ -288,6 +306,15 @@ def probe(address: str) -> tuple[int, str]:
         return 0, f"no answer ({error})"
     finally:
         connection.close()
+
+
+def _first_names(layout: Layout) -> list[str]:
+    return [f"s{number}" for number in range(1, layout.shards + 1)]
+
+
+def _first_map(layout: Layout) -> PartitionMap:
+    """Where the partitions are until somebody moves one."""
+    return spread(layout.partitions, _first_names(layout))
 
 
 def _port_again(address: str | None) -> int:
