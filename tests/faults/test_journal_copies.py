@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from support.verification import verified
 
 from wallet_engine.journal import read
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
+from wallet_engine.recovery.fellows import POLL_S
+from wallet_engine.routing.directory import CONFIG, MAP, MEMBERS, SHARDS, open_directory
 
 FUNDED_CENTS = 100_000
 BIN = Path(sys.executable).parent
@@ -109,9 +111,12 @@ def test_g5_g9_copies_die_return_and_are_replaced(dev_cluster: Any) -> None:
     asyncio.run(_one_dies(cluster, books))
     wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j3": 0}, "the returned copy caught up")
     asyncio.run(_two_die(cluster, books))
+    old_tree = cluster.data_dir / "tree.json"
+    assert admin(cluster, "backup", str(old_tree)).returncode == 0
     replacement = _disk_lost(cluster)
     try:
         asyncio.run(_without_the_first(cluster, books))
+        asyncio.run(_tree_lost(cluster, books, old_tree))
         asyncio.run(_settle(cluster, books))
         wait_for(lambda: set(lags(cluster).values()) == {0}, "all copies hold everything")
         verified(cluster)
@@ -216,6 +221,36 @@ async def _without_the_first(cluster: Any, books: PulsedBooks) -> None:
         await successes(books, 200)
     os.kill(cluster.process.pid, signal.SIGCONT)
     await asyncio.to_thread(wait_for, lambda: "j1" in lags(cluster), "the first is back")
+
+
+async def _tree_lost(cluster: Any, books: PulsedBooks, old_tree: Path) -> None:
+    """ZooKeeper forgets everything: payments go on, and a backup from before j4 counted does not decide who counts."""
+    with closing(open_directory(cluster.state()["zookeeper"], None)) as directory:
+        async with traffic(cluster, books):
+            await successes(books, 50)
+            for path in (CONFIG, MAP, MEMBERS, *(f"{SHARDS}/{name}" for name in directory.shards())):
+                directory.tree.delete(path)
+            lost_s = time.monotonic()
+            while time.monotonic() - lost_s < 3 * POLL_S:  # every copy has looked for the list
+                await successes(books, 50)
+        assert directory.journals().keys() == {"j1", "j2", "j4"}, "no copy took it for having been replaced"
+        for words, said in (
+            ((), "counts the journal copies j1, j2, j3, and those that run are j1, j2, j4"),
+            (("--journal-copies", "j1,j2,j3"), "journal copy j4 runs: name it"),
+        ):
+            refused = await asyncio.to_thread(admin, cluster, "restore", str(old_tree), "--yes", *words)
+            assert refused.returncode == 1, refused
+            assert said in refused.stderr, refused
+        assert not directory.initialised
+        assert directory.members().version == -1
+        copies = ("--journal-copies", "j1,j2,j4")
+        restored = await asyncio.to_thread(admin, cluster, "restore", str(old_tree), "--yes", *copies)
+        assert restored.returncode == 0, restored
+        members = directory.members()
+        assert (members.copies, members.replaced) == (("j1", "j2", "j4"), ("j3",))
+    await _settle(cluster, books)
+    async with traffic(cluster, books):
+        await successes(books, 50)
 
 
 async def _settle(cluster: Any, books: PulsedBooks) -> None:

@@ -20,8 +20,7 @@ from wallet_engine.admin.placement import parse_shard
 from wallet_engine.admin.protect import restrict, service_credentials, service_options
 from wallet_engine.admin.session import Plan, Session, admin_command, changing_command
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.routing.directory import MEMBERS
-from wallet_engine.routing.model import MembersText, decode
+from wallet_engine.routing.model import check_name
 from wallet_engine.routing.moves import MOVES
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -61,12 +60,18 @@ def backup(session: Session, file: Path) -> None:
     multiple=True,
     help="A shard that was added after the backup; may be repeated.",
 )
+@click.option(
+    "--journal-copies",
+    metavar="NAME[,NAME…]",
+    help="The journal copies that counted last, where they are not those of the backup or not all of them run.",
+)
 @service_options
 def restore(
     session: Session,
     file: Path,
     replace: bool,
     shard: tuple[str, ...],
+    journal_copies: str | None,
     service_user: str | None,
     service_password_file: Path | None,
 ) -> None:
@@ -77,15 +82,18 @@ def restore(
     for the moment that the journal processes take to compare and certify it anew: no old process can write by an old
     map, and no epoch is used twice. Moves are not restored. Running processes follow by themselves.
 
-    Look at the plan: the journal copies and the quorum must be those that were in force last. A recovery counts
-    on them.
+    The journal copies and the quorum must be those that were in force last: a recovery counts on them. The list
+    of the backup is taken when just these copies run; where one is dead, was replaced, or joined since, name those that
+    counted last with --journal-copies. Look at the plan for the quorum.
 
-    Refuses over a cluster that is there, unless --replace is given; then a newer list of journal copies stays.
+    Refuses over a cluster that is there, unless --replace is given; then its list of journal copies and its quorum
+    stay.
 
     \b
     EXAMPLES
       wallet-admin --zookeeper zk1:2181 restore /backup/wallet-tree-2026-11-21.json --dry-run
       wallet-admin --zookeeper zk1:2181 restore /backup/wallet-tree-2026-11-21.json
+      wallet-admin --zookeeper zk1:2181 restore /backup/wallet-tree-2026-11-21.json --journal-copies j1,j2,j4
     """
     taken = read_backup(file)
     service = service_credentials(session, service_user, service_password_file)
@@ -97,7 +105,9 @@ def restore(
             )
         if directory.tree.children(MOVES):
             raise ConfigError("a move is under way: finish it first, see wallet-admin moves")
-        plan_ = plan_restoration(taken, map(parse_shard, shard), present)
+        names = None if journal_copies is None else journal_copies.split(",")
+        stated = None if names is None else tuple(check_name(name, "journal id") for name in names)
+        plan_ = plan_restoration(directory, taken, map(parse_shard, shard), present, stated)
         document = _document(plan_, taken.made_ms)
         plan = Plan(
             f"restore the tree of {time_text(taken.made_ms)}",
@@ -130,13 +140,9 @@ def _document(plan: Restoration, made_ms: int) -> dict[str, Any]:
             str(p): {"then": then, "now": plan.map.shard_of(p)} for p, then in plan.moved.items()
         },
         "journal_quorum": plan.config.journal_quorum,
-        "journal_copies": sorted(_copies(plan)),
+        "journal_copies": list(plan.copies.copies),
+        "never_again": list(plan.copies.replaced),
     }
-
-
-def _copies(plan: Restoration) -> list[str]:
-    data = plan.others.get(MEMBERS)
-    return [] if data is None else list(decode(data, MembersText, MEMBERS).copies)
 
 
 def _show(console: Console, document: dict[str, Any]) -> None:
@@ -148,3 +154,5 @@ def _show(console: Console, document: dict[str, Any]) -> None:
     console.print(f"  all epochs become {document['epoch']}; every partition is certified anew")
     copies = ", ".join(document["journal_copies"]) or "none noted"
     console.print(f"  journal copies {copies}; an answer needs {document['journal_quorum']} of them")
+    if document["never_again"]:
+        console.print(f"  replaced, and never counted again: {', '.join(document['never_again'])}")

@@ -8,14 +8,19 @@ that goes into the map, not what the file says.
 
 Not in a file: registrations and locks, which belong to live processes. Not restored: moves; a partition that was frozen
 for one is recovered like any other.
+
+Which journal copies count is dangerous for a third reason. A recovery hears n - quorum + 1 of them: a copy that was
+replaced since and is counted again, or one that joined since and is not, could make it miss what was answered. So a
+list and a quorum that are there stay, and a list from a file is taken only when it names exactly the copies that run;
+otherwise the one who restores says which counted last.
 """
 
 import hashlib
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +37,7 @@ from wallet_engine.routing.directory import (
     JOURNALS,
     LOCKS,
     MAP,
+    MEMBERS,
     ROOT,
     SERVICES,
     SHARDS,
@@ -39,6 +45,8 @@ from wallet_engine.routing.directory import (
 )
 from wallet_engine.routing.model import (
     ClusterConfig,
+    Members,
+    MembersText,
     PartitionEntry,
     PartitionMap,
     Shard,
@@ -87,6 +95,11 @@ class Backup(msgspec.Struct, frozen=True):
         return decode_map(self.data(MAP) or b"", 0, MAP)
 
     @property
+    def copies(self) -> MembersText:
+        data = self.data(MEMBERS)
+        return MembersText(()) if data is None else decode(data, MembersText, MEMBERS)
+
+    @property
     def shards(self) -> tuple[Shard, ...]:
         inside = [node for node in self.nodes if node.path.startswith(f"{SHARDS}/")]
         return tuple(decode(node.data, Shard, node.path) for node in inside)
@@ -101,6 +114,8 @@ class Restoration:
     map: PartitionMap
     #: Partitions that were somewhere else when the backup was made: partition -> shard then.
     moved: Mapping[int, str]
+    #: The journal copies that count from now on, and those that never do again.
+    copies: MembersText
     #: path -> data, of everything else.
     others: Mapping[str, bytes]
 
@@ -146,12 +161,20 @@ def read_backup(path: Path) -> Backup:
 
 
 def plan_restoration(
-    backup: Backup, more_shards: Iterable[Shard], present: PartitionMap | None
+    directory: Directory,
+    backup: Backup,
+    more_shards: Iterable[Shard],
+    present: PartitionMap | None,
+    stated_copies: tuple[str, ...] | None,
 ) -> Restoration:
     """`more_shards` were added since the backup; `present` is the map that is there, if any.
 
-    Raises `ConfigError` when Redis does not say where every partition is.
+    Raises `ConfigError` when Redis does not say where every partition is, and as `copies_in_force` does.
     """
+    copies = copies_in_force(backup.copies, directory.members(), directory.journals(), stated_copies)
+    config = backup.config
+    if present is not None:
+        config = replace(config, journal_quorum=directory.config().journal_quorum)
     shards = tuple(by_name((*backup.shards, *more_shards)).values())
     of_address = {address: shard.name for shard in shards for address in shard.nodes}
     owners = _owners(shards, of_address)
@@ -171,9 +194,42 @@ def plan_restoration(
     others = {
         node.path: node.data
         for node in backup.nodes
-        if node.path not in (CONFIG, MAP) and not node.path.startswith((SHARDS, MOVES, AUDIT))
+        if node.path not in (CONFIG, MAP) and not node.path.startswith((SHARDS, MOVES, AUDIT, MEMBERS))
     }
-    return Restoration(backup.config, shards, new, moved, others)
+    return Restoration(config, shards, new, moved, copies, others)
+
+
+def copies_in_force(
+    old: MembersText, present: Members, running: Collection[str], stated: tuple[str, ...] | None
+) -> MembersText:
+    """The list of journal copies to restore: `old` is that of the file, `stated` what the command line says.
+
+    Raises `ConfigError` when it cannot be known which copies counted last, or `stated` contradicts what is known.
+    """
+    if present.version >= 0:
+        if stated is not None and set(stated) != set(present.copies):
+            raise ConfigError(
+                f"the list of journal copies is there, {_named(present.copies)}: leave --journal-copies out"
+            )
+        return MembersText(present.copies, present.replaced)
+    if stated is None:
+        if set(running) != set(old.copies):
+            raise ConfigError(
+                f"the backup counts the journal copies {_named(old.copies)}, and those that run are "
+                f"{_named(running)}: start all of them, or give those that counted last, and only those, "
+                f"with --journal-copies NAME[,NAME…]"
+            )
+        return old
+    if again := set(stated) & set(old.replaced):
+        raise ConfigError(f"journal copy {_named(again)} was replaced: it never counts again")
+    if unnamed := set(running) - set(stated):
+        raise ConfigError(f"journal copy {_named(unnamed)} runs: name it, or stop it if it did not count")
+    gone = tuple(name for name in old.copies if name not in stated)
+    return MembersText(tuple(sorted(set(stated))), (*old.replaced, *gone))
+
+
+def _named(copies: Iterable[str]) -> str:
+    return ", ".join(sorted(copies)) or "none"
 
 
 def restore_audit(tree: Tree, backup: Backup) -> None:
@@ -196,6 +252,12 @@ def restore(directory: Directory, plan: Restoration, present: PartitionMap | Non
         for path, data in sorted(plan.others.items()):
             with suppress(NodeExists):  # what is there is newer
                 tree.create(path, data)
+        members = directory.members()
+        if (members.copies, members.replaced) != (plan.copies.copies, plan.copies.replaced):
+            if members.version >= 0:
+                raise ConfigError("the list of journal copies was changed meanwhile: look at the plan again")
+            if plan.copies.copies:
+                tree.create(MEMBERS, msgspec.json.encode(plan.copies))
         if present is None:
             directory.put(MAP, encode_map(plan.map))
         else:

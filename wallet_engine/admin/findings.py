@@ -95,6 +95,8 @@ def _strangers(facts: Facts) -> Iterator[Finding]:
         for line in node.cluster_nodes.splitlines():
             words = line.split(" ")
             address = words[1].partition("@")[0].partition(",")[0]
+            if "myself" in words[2]:
+                continue  # asked because the directory knows it; one that has met nobody does not know its host
             if "master" in words[2] and "fail" not in words[2] and len(words) > 8 and address not in known:
                 seen[address] = (words[0], " ".join(words[8:12]))
     for address, (_, slots) in sorted(seen.items()):
@@ -260,6 +262,7 @@ def _journals(facts: Facts) -> Iterator[Finding]:
         what = f"journal copy {name}{where} does not answer"
         on = "" if info is None else f" on {info.host}, --directory {info.directory}"
         mend = f"start wallet-engine journal --journal-id {name}{on}"
+        mend += f"; if its disk is lost and others live: --journal-id NEW --replaces {name}"
         yield Finding("journal", "warning", what, mend)
     for state in found.journals:
         if state.lag_entries is not None and state.lag_entries > LAG_ENTRIES_WARN:

@@ -102,7 +102,7 @@ class GroupCommit:
     def sync(self) -> None:
         """Make durable what was appended to the writer; a failure ends the process."""
         try:
-            self._writer.sync()
+            self._sync()
         except Exception as error:
             if not self.failed.done():
                 self.failed.set_exception(error)
@@ -114,6 +114,11 @@ class GroupCommit:
 
     def _has(self, partition: int, header: EntryHeader) -> bool:
         return self._writer.nonce_at(partition, header.seq) == header.nonce
+
+    def _sync(self) -> None:
+        before = self._writer.committed_bytes
+        self._writer.sync()
+        self._metrics.journal_bytes.inc(self._writer.committed_bytes - before)
 
     def _commit(self) -> None:
         group, self._group = self._group, []
@@ -141,7 +146,7 @@ class GroupCommit:
                             )
                 outcomes.append((done, refused))
             started_s = self._loop.time()
-            self._writer.sync()
+            self._sync()
         except Exception as error:
             # The disk failed: nothing of the group may be receipted, and the process must not go on writing.
             for _, done in group:

@@ -92,6 +92,8 @@ class JournalWriter:
         self._group_bytes = 0
         self._touched: set[Chain] = set()
         self._cut = self._committed = 0
+        #: Since this writer was opened.
+        self.committed_bytes = 0
         self._stopped: str | None = None
         self._fd = -1
         self._head = Head(directory)
@@ -298,6 +300,7 @@ class JournalWriter:
         for chain, header in group.last:
             chain.durable = header
         self._committed = group.ordinal
+        self.committed_bytes += len(group.data)
         if group.sealed is not None and self._on_sealed is not None:
             self._on_sealed(segment_path(self.directory, group.sealed.segment))
 

@@ -12,6 +12,7 @@ from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.peers import Peer
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import Members
+from wallet_engine.routing.tree import StoreUnavailable
 
 #: How often the copies tell each other how far they are; a stream keeps what was written meanwhile.
 POLL_S: Final = 0.5
@@ -48,14 +49,22 @@ class Fellows:
         return f"<Fellows of {self._copy.journal_id} {sorted(self._standings)}>"
 
     async def council(self) -> Council:
-        """Raises `ConfigError` when this copy is not, or not any more, one of those that count."""
+        """Raises `ConfigError` when this copy is not, or not any more, one of those that count.
+
+        A tree that is gone says nothing of the kind: `StoreUnavailable`, until it is restored.
+        """
+        try:
+            config = await asyncio.to_thread(self._directory.config)
+        except ConfigError as error:
+            raise StoreUnavailable(str(error)) from None
         members = await asyncio.to_thread(self._directory.members)
+        if members.version < 0:
+            raise StoreUnavailable("the list of journal copies is gone: wallet-admin restore")
         if self._copy.journal_id not in members.copies:
             raise ConfigError(
                 f"journal copy {self._copy.journal_id} is not one of {', '.join(members.copies) or 'none'}: "
                 f"it was replaced; start it with an empty --directory and another --journal-id"
             )
-        config = await asyncio.to_thread(self._directory.config)
         return Council(members, config.journal_quorum)
 
     async def reach(self, copies: Sequence[str]) -> list[Peer]:
