@@ -229,7 +229,10 @@ class Supervisor:
         port = _port_again(last.address_of(name) if last else None)
         self._say(f"starting journal copy {number}")
         folder = "journal" if number == 1 else f"journal-{number}"
-        flags = ("--directory", str(self._data_dir / folder), "--journal-id", f"j{number}")
+        flags = ["--directory", str(self._data_dir / folder), "--journal-id", f"j{number}"]
+        metrics_port = self._environ.get("WALLET_METRICS_PORT", "")
+        if metrics_port.isdecimal():  # that of the first copy; the others take the next ports
+            flags += ["--metrics-port", str(int(metrics_port) + number - 1)]
         child = self._python(name, "journal", *flags, *self._options.journal_flags, port=port)
         return self._keeper.start(Kept("journal", child, f"{HOST}:{port}"))
 
