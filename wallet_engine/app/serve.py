@@ -79,7 +79,9 @@ def serve(
                 registrations.add(asyncio.create_task(asyncio.to_thread(directory.register_service, info)))
                 log.info("serving", url=url, service=name)
 
-            app = create_app(ClusterWallet(engine, reader), metrics=metrics)
+            wallet = ClusterWallet(engine, reader)
+            metrics.transfers_in_flight.set_function(lambda: wallet.in_flight)
+            app = create_app(wallet, metrics=metrics)
             await serve_http(app, host, port, stop=stop, on_listening=listening)
             log.info("stopped serving", service=name)
         finally:

@@ -108,6 +108,14 @@ class GroupCommit:
                 self.failed.set_exception(error)
             raise
 
+    def lags(self, partition: int, entries: int) -> None:
+        """So many entries of the partition are in Redis and not on this disk."""
+        self._metrics.journal_lag_entries.labels(str(partition)).set(entries)
+
+    def recovered(self, shard: str, result: str) -> None:
+        """A shard was `certified`, or its recovery `failed`."""
+        self._metrics.shard_recoveries.labels(shard, result).inc()
+
     def confirm(self, epochs: Iterable[tuple[int, int]]) -> None:
         """These (partition, epoch) are in force and followed here: receipt what was withheld."""
         self._server.confirmed(self._copy.confirm(epochs))
@@ -309,6 +317,7 @@ class ShardDrain:
                     await self._missed(partition, error)
                 else:
                     self._note_frozen(partition, state == b"moving")
+                    self._commit.lags(partition, max(0, int(newest) - durable.seq))
                     if int(newest) > durable.seq:
                         await self._look_for_gap(connection, partition, durable.seq)
 

@@ -24,7 +24,7 @@ from wallet_engine.redis_store.connection import ConnectionLost, NotSent, pack
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.logging import get_logger
-from wallet_engine.telemetry.metrics import Metrics
+from wallet_engine.telemetry.metrics import PARTITION_STATES, Metrics
 
 #: How long a batch waits for its receipts before its callers are told that the outcome is not known.
 RECEIPT_TIMEOUT_S: Final = 20.0
@@ -116,6 +116,7 @@ class Engine:
         for accumulator in self.cluster.accumulators:  # until a probe has found it live
             accumulator.hold("starting", now_ms())
             self._held.add(accumulator)
+            self._show(accumulator)
         self._house = asyncio.create_task(self._keep_house(), name="engine-house")
         self.headroom.start()
 
@@ -360,11 +361,20 @@ class Engine:
             log.warning("partition held", partition=accumulator.partition, why=why)
             self._held.add(accumulator)
         accumulator.hold(why, now_ms())
+        self._show(accumulator)
+
+    def _show(self, accumulator: Accumulator) -> None:
+        """Tell the metrics what a partition's state is."""
+        held = accumulator.held_since_ms is not None
+        state = accumulator.held_why.removeprefix("state ") if held else "live"
+        shown = PARTITION_STATES.get(state, PARTITION_STATES["unavailable"])
+        self.metrics.partition_state.labels(str(accumulator.partition)).set(shown)
 
     def _release(self, accumulator: Accumulator) -> None:
         self._held.discard(accumulator)
         log.info("partition served again", partition=accumulator.partition)
         accumulator.release()
+        self._show(accumulator)
 
     def _release_all(self) -> None:
         """The map or a connection changed: try everything that is held, and do not wait for what was lost."""

@@ -94,6 +94,7 @@ class ShardKeeper:
                         self._suspects.add(error.partition)
             if confirm_only:
                 continue
+            self._commit.recovered(self.shard, "failed")
             log.warning("shard not served", shard=self.shard, reasons=reasons, retry_s=delay_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay_s):
@@ -103,6 +104,7 @@ class ShardKeeper:
     async def _recover_and_drain(self) -> None:
         """Returns when `check` was called or there is nothing to drain; raises when the shard broke."""
         found = await self._recovery.run(self._suspects, self._behind)
+        self._commit.recovered(self.shard, "certified")
         self._suspects.clear()
         self._behind.clear()
         epochs = {partition: found.map.epoch_of(partition) for partition in found.partitions}

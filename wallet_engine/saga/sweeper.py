@@ -50,6 +50,8 @@ class Sweeper:
         self.swept = 0
         self._request = 0
         self._sweeps: dict[int, asyncio.Task[None]] = {}
+        #: Open entries of each partition at the last look.
+        self._open: dict[int, int] = {}
 
     def __repr__(self) -> str:
         return f"<Sweeper swept={self.swept}>"
@@ -94,6 +96,8 @@ class Sweeper:
         keys = accumulator.keys
         lane = self._engine.cluster.lanes[accumulator.shard]
         members: list[bytes] = await lane.call("ZRANGE", keys.open, 0, ENTRIES_PER_SWEEP_MAX)
+        self._open[accumulator.partition] = sum(b"." not in member for member in members)
+        self._engine.metrics.sweeper_open_entries.set(sum(self._open.values()))
         stale: list[tuple[Entry, int]] = []
         for seq in (member.decode() for member in members if b"." not in member):
             seconds, micros = await lane.call("TIME")

@@ -76,20 +76,17 @@ class Metrics:
         self.transfers_in_flight = Gauge(
             "wallet_transfers_in_flight", "Transfers accepted and not yet answered.", registry=r
         )
-        self.transfers_refused = Counter(
-            "wallet_transfers_refused_total",
-            "Transfers refused because a bound was reached.",
-            ("bound",),
-            registry=r,
-        )
         self.partition_state = Gauge(
             "wallet_partition_state",
             "State of a partition as this process sees it: " + _legend(PARTITION_STATES),
             ("partition",),
             registry=r,
         )
-        self.recoveries = Counter(
-            "wallet_recoveries_total", "Recoveries of a partition, by result.", ("result",), registry=r
+        self.shard_recoveries = Counter(
+            "wallet_shard_recoveries_total",
+            "Times a shard was compared with the journal and what it lacked replayed: certified or failed.",
+            ("shard", "result"),
+            registry=r,
         )
         self.sweeper_transfers = Counter(
             "wallet_sweeper_transfers_total",
@@ -98,12 +95,14 @@ class Metrics:
             registry=r,
         )
         self.sweeper_open_entries = Gauge(
-            "wallet_sweeper_open_entries", "Entries with outgoing money not yet settled.", registry=r
+            "wallet_sweeper_open_entries",
+            "Entries with outgoing money not yet settled, at the sweeper's last look at each partition.",
+            registry=r,
         )
 
         self.journal_lag_entries = Gauge(
             "wallet_journal_lag_entries",
-            "Entries in a partition's stream that this copy has not yet written.",
+            "Entries of a partition that this copy has not yet on disk, at its last look (once a second).",
             ("partition",),
             registry=r,
         )

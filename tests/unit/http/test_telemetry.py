@@ -3,10 +3,12 @@
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
+from wallet_engine.telemetry import metrics
 from wallet_engine.telemetry.logging import configure_logging, get_logger
 from wallet_engine.telemetry.metrics import PARTITION_STATES, Metrics
 
@@ -64,3 +66,11 @@ def test_metric_names_carry_their_unit() -> None:
         assert ("duration" in name or "wait" in name) == name.endswith("_seconds"), name
         assert type_ in ("counter", "gauge", "histogram")
     assert Metrics().partition_state.labels("3").set(PARTITION_STATES["moving"]) is None
+
+
+def test_every_metric_is_fed_somewhere() -> None:
+    package = Path(metrics.__file__).parents[1]
+    texts = [path.read_text() for path in package.rglob("*.py") if path != Path(metrics.__file__)]
+    names = [name for name in vars(Metrics()) if name not in ("registry", "http_requests_in_flight")]
+    assert len(names) > 15
+    assert [name for name in names if not any(f".{name}" in text for text in texts)] == []
