@@ -44,8 +44,9 @@ logger = logging.getLogger(__name__)
 SESSION_TIMEOUT_S: Final = 10.0
 #: The longest that a call waits for an answer; not at all once the store was away for as long.
 ANSWER_WAIT_S_MAX: Final = 3.0
-#: The longest that opening waits for a first answer: an ensemble that elects its leader takes a second or two, and
-#: whoever gave a wrong address should not wait for a whole session timeout to be told.
+#: The longest that opening waits for a first answer of one server: an ensemble that elects its leader takes a second or
+#: two, and whoever gave a wrong address should not wait for a whole session timeout to be told. Of several servers
+#: the one that is tried first may have vanished from the network, which takes that timeout to find out.
 OPEN_WAIT_S_MAX: Final = 5.0
 _RECONNECT_S_MAX: Final = 1.0
 _RETRY_S: Final = 1.0
@@ -80,8 +81,8 @@ class Credentials:
 class ZooKeeperTree(WatchingTree):
     """`Tree` in the ensemble at `hosts` (`host:port,host:port` and, if wanted, `/prefix` of all paths).
 
-    `timeout_s` is the session timeout asked for. Raises `ConfigError` when ZooKeeper answers neither in it nor in
-    `OPEN_WAIT_S_MAX`.
+    `timeout_s` is the session timeout asked for. Raises `ConfigError` when ZooKeeper does not answer in it, nor in
+    `OPEN_WAIT_S_MAX` if that is shorter; with several servers, in both together.
     With `credentials`, what is created can be read by everybody and changed by that user alone.
     """
 
@@ -115,7 +116,8 @@ class ZooKeeperTree(WatchingTree):
             raise ConfigError(f"--zookeeper {hosts!r} must be host:port,host:port,…") from None
         self._client.add_listener(self._on_state)
         self._client.start_async()
-        if not self._up.wait(min(timeout_s, OPEN_WAIT_S_MAX)):
+        first_s = timeout_s if "," in hosts else 0.0
+        if not self._up.wait(first_s + min(timeout_s, OPEN_WAIT_S_MAX)):
             self.close()
             raise ConfigError(f"ZooKeeper at {hosts} does not answer: start it or set --zookeeper")
         self._start_watching()
