@@ -40,9 +40,7 @@ def test_g5_g7_what_an_isolated_service_writes_to_an_isolated_primary_is_never_a
         cut_from_bus(replicated, old)
         later.callback(join_bus, replicated, old)
         shard.promote(new, "TAKEOVER")
-        command(
-            old, "CLIENT", "KILL", "TYPE", "normal"
-        )  # journal and API processes look again who is primary
+        lose_journal(old)  # it looks again who is primary; the API keeps its connection
         wait_until(lambda: serves(new), "the promoted node is recovered")
         assert serves(old)  # by its own account: the journal alone knows better
 
@@ -86,6 +84,14 @@ def join_bus(cluster: DevCluster, node: Process) -> None:
         if other["name"] != node["name"]:
             host, _, port = other["address"].rpartition(":")
             command(node, "CLUSTER", "MEET", host, port)
+
+
+def lose_journal(node: Process) -> None:
+    """Break every connection to the node but those that decide operations."""
+    for line in str(command(node, "CLIENT", "LIST", "TYPE", "normal")).splitlines():
+        client = dict(word.partition("=")[::2] for word in line.split())
+        if client["cmd"] not in ("evalsha", "client|list", "client"):
+            command(node, "CLIENT", "KILL", "ID", client["id"])
 
 
 def serves(node: Process) -> bool:

@@ -16,6 +16,8 @@ from wallet_engine.telemetry.logging import get_logger
 
 #: A shard is reported to the journals for recovery at most this often.
 ASK_RECOVERY_S_MIN: Final = 0.5
+#: A shard's nodes are asked who is primary at most so often.
+LOOK_S_MIN: Final = 0.1
 
 log = get_logger(__name__)
 
@@ -80,11 +82,20 @@ class ClusterView:
         """The map in hand is behind: read it now instead of waiting for the watch."""
         self._once("map", self._read_map())
 
+    def heed_epoch(self, shard: str) -> None:
+        """A node refuses the epoch of the map in hand: a newer map is out, or the node was passed over unawares."""
+        self.refresh_map()
+        self.refresh_shard(shard)
+
     def refresh_shard(self, shard: str) -> None:
-        """A node of the shard says it is not the primary of a slot: look who is."""
+        """A node of the shard may not be its primary any more: look who is."""
         lane = self.lanes.get(shard)
         if lane is not None:
-            self._once(shard, lane.refresh())
+            self._once(shard, self._look_again(lane))
+
+    async def _look_again(self, lane: Lane) -> None:
+        await lane.refresh()
+        await asyncio.sleep(LOOK_S_MIN)
 
     def heed(self, shard: str, error: str) -> None:
         """An error reply of a shard's node may say that it is not the primary, or has restarted: act on it."""

@@ -296,7 +296,7 @@ class Engine:
             shown = value.decode() if isinstance(value, bytes) else value
             self._put_back(accumulator, batch, f"{code.lower()} {shown}")
             if code == "EPOCH":
-                self.cluster.refresh_map()
+                self.cluster.heed_epoch(accumulator.shard)
             if code == "OWNER" or shown == "absent":
                 self.cluster.ask_recovery(
                     accumulator.shard, f"partition {batch.partition}: {code.lower()} {shown}"
@@ -399,7 +399,7 @@ class Engine:
             if type(reply) is list and reply[0] in (b"OK", b"CURRENCIES"):
                 self._release(accumulator)
             elif type(reply) is list and reply[0] == b"EPOCH":
-                self.cluster.refresh_map()
+                self.cluster.heed_epoch(accumulator.shard)
             elif isinstance(reply, hiredis.ReplyError):
                 self.cluster.heed(accumulator.shard, str(reply))
             self._schedule(accumulator)
