@@ -261,7 +261,7 @@ BUGS: Final = (
         "no fencing before a recovery",
         "G1 G5 G6 G7",
         _method(JournalCopy, "promise", _no_fencing),
-        150,
+        300,
         _DEADLY,
         (3, 2),
     ),
