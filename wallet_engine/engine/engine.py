@@ -28,8 +28,9 @@ from wallet_engine.telemetry.metrics import PARTITION_STATES, Metrics
 
 #: How long a batch waits for its receipts before its callers are told that the outcome is not known.
 RECEIPT_TIMEOUT_S: Final = 20.0
-#: The same once the partition was recovered: the receipt comes now, or the entry was lost with Redis' memory.
-RECEIPT_TIMEOUT_AFTER_RECOVERY_S: Final = 1.0
+#: The same once the partition serves again after a recovery: the receipt comes now, or the entry was lost with Redis'
+#: memory.
+RECEIPT_TIMEOUT_AFTER_RECOVERY_S: Final = 0.5
 #: How often held partitions are tried again.
 HOLD_RETRY_S: Final = 0.05
 #: How long a settle may wait for other operations of its partition to go with.
@@ -375,18 +376,22 @@ class Engine:
         log.info("partition served again", partition=accumulator.partition)
         accumulator.release()
         self._show(accumulator)
-
-    def _release_all(self) -> None:
-        """The map or a connection changed: try everything that is held, and do not wait for what was lost."""
         soon_s = self._loop.time() + RECEIPT_TIMEOUT_AFTER_RECOVERY_S
         for batch in self._awaiting.values():
-            if batch.epoch != self.cluster.accumulators[batch.partition].epoch:
+            if batch.partition == accumulator.partition and batch.epoch != accumulator.epoch:
                 batch.deadline_s = min(batch.deadline_s, soon_s)
+
+    def _release_all(self) -> None:
+        """The map or a connection changed: try everything that is held, and what was sent under an older epoch."""
+        for batch in self._awaiting.values():
+            accumulator = self.cluster.accumulators[batch.partition]
+            if batch.epoch != accumulator.epoch:
+                self._hold(accumulator, f"epoch {accumulator.epoch}")
         for accumulator in list(self._held):
             self._retry(accumulator)
 
     def _retry(self, accumulator: Accumulator) -> None:
-        if accumulator.pending:
+        if accumulator.may_send:
             self._schedule(accumulator)
         elif accumulator.batch is None and not accumulator.probing:
             self._probe(accumulator)
