@@ -101,8 +101,7 @@ class ShardRecovery:
         Raises OSError when no primary answers, `ConfigError` when a node is unfit, `Corruption` when the journal
         cannot be reproduced.
         """
-        shards = await asyncio.to_thread(self._directory.shards)
-        primary = await asyncio.to_thread(find_primary, shards[self._shard].nodes)
+        primary = await self._find_primary()
         if primary is None:
             raise OSError(f"shard {self._shard}: no primary answers")
         await asyncio.to_thread(check_settings, primary.address)
@@ -176,10 +175,16 @@ class ShardRecovery:
                 self._fenced.add(partition)
         return await self._look(primary)
 
+    async def _find_primary(self) -> NodeView | None:
+        """Raises OSError when the shard is not written down: it was removed, or the whole tree is lost."""
+        shard = (await asyncio.to_thread(self._directory.shards)).get(self._shard)
+        if shard is None:
+            raise OSError(f"shard {self._shard} is not in the directory")
+        return await asyncio.to_thread(find_primary, shard.nodes)
+
     async def _look_again(self, known: NodeView) -> NodeView:
         """The primary with its slots as they are now. Raises OSError when it is another."""
-        shards = await asyncio.to_thread(self._directory.shards)
-        primary = await asyncio.to_thread(find_primary, shards[self._shard].nodes)
+        primary = await self._find_primary()
         if primary is None or primary.node_id != known.node_id:
             raise OSError(f"shard {self._shard}: its primary has changed")
         return primary
