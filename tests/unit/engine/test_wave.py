@@ -32,6 +32,13 @@ class Shore:
         self.waves.append([each.partition for each in accumulators])
         self.left.set()
 
+    async def crowded(self) -> None:
+        """Partition 1 has just left, and more batches are out than a wave goes without waiting for."""
+        for n in range(OUT_MAX + 1):
+            self.wave.left(f"{n:016x}")
+        self.wave.join(accumulator(1))
+        await self.next_s()
+
     async def next_s(self) -> float:
         """How long until the next wave."""
         loop = asyncio.get_running_loop()
@@ -99,10 +106,7 @@ def test_it_leaves_when_enough_of_those_before_are_back(monkeypatch):
 
 def test_it_waits_for_what_is_out_only_so_long():
     async def scene(shore: Shore) -> None:
-        for n in range(OUT_MAX + 1):
-            shore.wave.left(f"{n:016x}")
-        shore.wave.join(accumulator(1))
-        await shore.next_s()
+        await shore.crowded()
         shore.wave.join(accumulator(2))
         assert await shore.next_s() >= WAIT_S_MAX * 0.9
         assert shore.waves == [[1], [2]]
@@ -110,12 +114,11 @@ def test_it_waits_for_what_is_out_only_so_long():
     run(scene)
 
 
-def test_a_good_batch_waits_for_nothing_that_is_out_and_takes_the_others_along():
+def test_a_good_batch_waits_for_nothing_that_is_out_and_takes_the_others_along(monkeypatch):
+    monkeypatch.setattr("wallet_engine.engine.wave.WAIT_S_MAX", 3600)
+
     async def scene(shore: Shore) -> None:
-        for n in range(OUT_MAX + 1):
-            shore.wave.left(f"{n:016x}")
-        shore.wave.join(accumulator(1))
-        await shore.next_s()
+        await shore.crowded()
         few, many = accumulator(2), accumulator(3, EARLY_OPERATIONS_MIN - 1)
         shore.wave.join(few)
         shore.wave.join(many)
