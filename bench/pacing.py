@@ -14,7 +14,9 @@ from typing import Final, Protocol
 
 #: Arrived requests that no caller has taken. More of them: the rate is beyond what is measured.
 BACKLOG_MAX: Final = 50_000
-#: Longest sleep between two looks at the clock.
+#: Bounds of the sleep between two looks at the clock. uvloop's timers count whole milliseconds, and one of less than
+#: half of one comes in the next turn of the loop: waiting for each arrival by itself takes all of a core.
+TICK_S_MIN: Final = 0.001
 TICK_S_MAX: Final = 0.05
 
 
@@ -123,5 +125,5 @@ class OpenLoop:
             self.stop()
             self._on_failure(BacklogFull(f"{BACKLOG_MAX} requests wait at {self.rate:g} arrivals a second"))
             return
-        wait_s = min(max(arrivals.next_s - time.perf_counter(), 0.0), TICK_S_MAX)
+        wait_s = min(max(arrivals.next_s - time.perf_counter(), TICK_S_MIN), TICK_S_MAX)
         self._timer = asyncio.get_running_loop().call_later(wait_s, self._tick)

@@ -7,6 +7,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+import uvloop
 
 from bench import pacing
 from bench.pacing import Arrivals, BacklogFull, ClosedLoop, OpenLoop
@@ -78,6 +79,29 @@ def test_who_is_parked_first_gets_the_first_arrival(rng: Random) -> None:
     (first, early_s), (second, late_s) = asyncio.run(parked())
     assert (first, second) == ("first", "second")
     assert early_s < late_s
+
+
+def test_looking_for_arrivals_takes_no_core_of_its_own(rng: Random, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    due = Arrivals.due
+
+    def counted(arrivals: Arrivals, now_s: float) -> list[float]:
+        nonlocal looks
+        looks += 1
+        return due(arrivals, now_s)
+
+    monkeypatch.setattr(Arrivals, "due", counted)
+
+    async def idle() -> float:
+        began_s = time.perf_counter()
+        loop = OpenLoop(5000.0, rng, lambda error: None)
+        loop.start()
+        await asyncio.sleep(0.1)
+        loop.stop()
+        return time.perf_counter() - began_s
+
+    lasted_s = uvloop.run(idle())  # its timers are what the benchmark runs on
+    assert looks <= 2 * lasted_s / pacing.TICK_S_MIN
 
 
 def test_more_arrivals_than_answers_end_the_run(rng: Random, monkeypatch: pytest.MonkeyPatch) -> None:
