@@ -9,24 +9,23 @@ from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from starlette.routing import Match, Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from wallet_engine.domain.errors import Outage
 from wallet_engine.http.accounts import AccountHandlers
 from wallet_engine.http.body import BodyReader, ClientGone
+from wallet_engine.http.direct import OVERLOADED, Admission, DirectTransfers
+from wallet_engine.http.heads import TRANSFER_PATH
 from wallet_engine.http.observed import ROUTE_KEY, ObservedApp, ObservedWallet
 from wallet_engine.http.probes import ProbeHandlers
-from wallet_engine.http.problems import Answer, Refused, outage, problem
+from wallet_engine.http.problems import Answer, Refused, failure
+from wallet_engine.http.request_metrics import RequestMetrics
 from wallet_engine.http.transfers import TRANSACTION_ID_KEY, TransferHandlers
 from wallet_engine.http.uncancelled import Uncancelled
 from wallet_engine.service.api import Wallet
-from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
 #: Requests under `/v1/` that one process has begun and not yet answered.
 REQUESTS_IN_FLIGHT_MAX: Final = 20_000
-
-_log = get_logger(__name__)
 
 #: Answers a server's start-up and shutdown messages, and closes websockets.
 _no_other_protocol: Final = Router()
@@ -44,16 +43,18 @@ class Endpoint(NamedTuple):
 
 def create_app(
     wallet: Wallet, *, metrics: Metrics | None = None, requests_in_flight_max: int = REQUESTS_IN_FLIGHT_MAX
-) -> ASGIApp:
-    """The ASGI application that offers `wallet` by HTTP.
+) -> ObservedApp:
+    """The ASGI application that offers `wallet` by HTTP, with `direct` for those who need no ASGI.
 
     Counts into `metrics` (its own, if none is given). Above `requests_in_flight_max` it answers 503
     `overloaded`; probes are always answered. It has no start-up or shutdown of its own.
     """
     if metrics is None:
         metrics = Metrics()
-    endpoints = make_endpoints(ObservedWallet(wallet, metrics), metrics)
-    return ObservedApp(Application(endpoints, requests_in_flight_max), metrics)
+    wallet = ObservedWallet(wallet, metrics)
+    admission, requests = Admission(requests_in_flight_max), RequestMetrics(metrics)
+    direct = DirectTransfers(wallet, admission, requests)
+    return ObservedApp(Application(make_endpoints(wallet, metrics), admission), requests, direct)
 
 
 def make_endpoints(wallet: Wallet, metrics: Metrics) -> list[Endpoint]:
@@ -63,7 +64,7 @@ def make_endpoints(wallet: Wallet, metrics: Metrics) -> list[Endpoint]:
     accounts = AccountHandlers(wallet, bodies, calls)
     probes = ProbeHandlers(wallet, metrics)
     return [
-        Endpoint("POST", "/v1/wallet/balance_transfer", transfers.transfer),
+        Endpoint("POST", TRANSFER_PATH, transfers.transfer),
         Endpoint("POST", "/v1/transfers/batch", transfers.batch),
         Endpoint("GET", "/v1/transfers/{transaction_id}", transfers.find),
         Endpoint("POST", "/v1/accounts", accounts.open),
@@ -82,9 +83,8 @@ def make_endpoints(wallet: Wallet, metrics: Metrics) -> list[Endpoint]:
 class Application:
     """Dispatches, bounds, and maps every failure to a problem."""
 
-    def __init__(self, endpoints: list[Endpoint], requests_in_flight_max: int) -> None:
-        self._requests_in_flight_max = requests_in_flight_max
-        self._requests_in_flight = 0
+    def __init__(self, endpoints: list[Endpoint], admission: Admission) -> None:
+        self._admission = admission
         self._direct = {
             (e.method, e.template): e.handler
             for e in endpoints
@@ -93,23 +93,23 @@ class Application:
         self._routes = [Route(e.template, e.handler, methods=[e.method]) for e in endpoints]
 
     def __repr__(self) -> str:
-        return f"<Application requests_in_flight={self._requests_in_flight}>"
+        return f"<Application {self._admission!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await _no_other_protocol(scope, receive, send)
             return
         bounded = scope["path"].startswith("/v1/")
-        if bounded and self._requests_in_flight >= self._requests_in_flight_max:
-            await _send(problem("overloaded", "too many requests are in flight"), send)
+        if bounded and self._admission.is_full:
+            await _send(OVERLOADED, send)
             return
-        self._requests_in_flight += bounded
+        self._admission.in_flight += bounded
         try:
             answer = await self._answer(scope, receive)
         except ClientGone:
             return
         finally:
-            self._requests_in_flight -= bounded
+            self._admission.in_flight -= bounded
         await _send(answer, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
@@ -120,22 +120,10 @@ class Application:
                 return await self._routed(scope, receive)
             scope[ROUTE_KEY] = path
             return await handler(scope, receive)
-        except Refused as refused:
-            transaction_id = refused.transaction_id or scope.get(TRANSACTION_ID_KEY)
-            return problem(
-                refused.code, refused.detail, transaction_id=transaction_id, headers=refused.headers
-            )
-        except Outage as error:
-            return outage(error, transaction_id=scope.get(TRANSACTION_ID_KEY))
         except ClientGone:
             raise
-        except Exception:
-            _log.exception("request failed", method=scope["method"], path=scope["path"])
-            return problem(
-                "internal_error",
-                "the request failed in a way that was not foreseen; the log has more",
-                transaction_id=scope.get(TRANSACTION_ID_KEY),
-            )
+        except Exception as error:
+            return failure(error, scope["path"], scope.get(TRANSACTION_ID_KEY))
 
     async def _routed(self, scope: Scope, receive: Receive) -> Answer:
         # Matched on the path as sent and decoded by the handler: an id may hold an encoded slash, and is then

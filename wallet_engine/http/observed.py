@@ -2,14 +2,15 @@
 
 import time
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
+from wallet_engine.http.direct import DirectTransfers
+from wallet_engine.http.request_metrics import RequestMetrics
 from wallet_engine.service.api import (
     AccountView,
     BalanceView,
@@ -28,14 +29,12 @@ _STATUS_CLIENT_GONE: Final = 499
 
 
 class ObservedApp:
-    """Counts and times every request by route template and status."""
+    """Observes the requests to an ASGI application; those to `direct` are observed by itself."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics, direct: DirectTransfers) -> None:
         self._app = app
         self._metrics = metrics
-        self._in_flight = 0
-        self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
-        metrics.observe_in_flight(lambda: self._in_flight)
+        self.direct = direct
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,24 +49,12 @@ class ObservedApp:
             await send(message)
 
         started = time.perf_counter()
-        self._in_flight += 1
+        self._metrics.in_flight += 1
         try:
             await self._app(scope, receive, observing_send)
         finally:
-            self._in_flight -= 1
-            count, seconds = self._metric(scope.get(ROUTE_KEY, "unmatched"), status)
-            count.inc()
-            seconds.observe(time.perf_counter() - started)
-
-    def _metric(self, route: str, status: int) -> tuple[Counter, Histogram]:
-        # Looking a labelled child up takes longer than counting; routes and statuses are few.
-        found = self._children.get((route, status))
-        if found is None:
-            found = self._children[route, status] = (
-                self._metrics.http_requests.labels(route, str(status)),
-                self._metrics.http_request_seconds.labels(route),
-            )
-        return found
+            seconds = time.perf_counter() - started
+            self._metrics.ended(scope.get(ROUTE_KEY, "unmatched"), status, seconds)
 
 
 class ObservedWallet:
@@ -94,6 +81,15 @@ class ObservedWallet:
             raise
         self._count(answer.outcome, 1)
         return answer
+
+    def begin_transfer(
+        self, command: TransferCommand, answer: Callable[[TransferAnswer | Outage], None]
+    ) -> None:
+        def counted(decision: TransferAnswer | Outage) -> None:
+            self._count(decision.code if isinstance(decision, Outage) else decision.outcome, 1)
+            answer(decision)
+
+        self._wallet.begin_transfer(command, counted)
 
     async def transfer_many(self, commands: Sequence[TransferCommand]) -> list[str]:
         self._call_transfers.observe(len(commands))

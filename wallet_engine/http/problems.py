@@ -7,6 +7,9 @@ from msgspec import UNSET
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.http import wire
+from wallet_engine.telemetry.logging import get_logger
+
+_log = get_logger(__name__)
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -126,4 +129,19 @@ def outage(error: Outage, *, transaction_id: str | None = None) -> Answer:
         error.detail,
         transaction_id=transaction_id,
         headers=[(b"retry-after", b"%d" % max(1, error.retry_after_s))],
+    )
+
+
+def failure(error: Exception, path: str, transaction_id: str | None = None) -> Answer:
+    """What a request to `path` that ended in `error` is answered with; what was not foreseen is logged."""
+    if isinstance(error, Refused):
+        known = error.transaction_id or transaction_id
+        return problem(error.code, error.detail, transaction_id=known, headers=error.headers)
+    if isinstance(error, Outage):
+        return outage(error, transaction_id=transaction_id)
+    _log.error("request failed", exc_info=error, path=path, transaction_id=transaction_id)
+    return problem(
+        "internal_error",
+        "the request failed in a way that was not foreseen; the log has more",
+        transaction_id=transaction_id,
     )

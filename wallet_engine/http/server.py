@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.http.protocol import JoiningHttpProtocol
+from wallet_engine.http.protocol import WalletHttpProtocol
 
 #: How long an idle connection is kept; longer than the pools of common clients keep theirs, so that a client
 #: rarely sends into a connection that is just being closed.
@@ -44,7 +44,7 @@ async def serve_http(
     config = uvicorn.Config(
         app,
         loop="none",
-        http=JoiningHttpProtocol,
+        http=WalletHttpProtocol,
         ws="none",
         lifespan="off",
         access_log=False,

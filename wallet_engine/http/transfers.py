@@ -12,7 +12,7 @@ from wallet_engine.http import wire
 from wallet_engine.http.body import BodyReader
 from wallet_engine.http.fastparse import parse_batch, parse_transfer
 from wallet_engine.http.problems import OUTAGE_CODES, REPLAYED, Answer, Refused, declined, json_answer
-from wallet_engine.service.api import Wallet
+from wallet_engine.service.api import TransferAnswer, Wallet
 
 #: Where a handler leaves the transaction id, so that a problem raised by anything below can name it.
 TRANSACTION_ID_KEY: Final = "wallet.transaction_id"
@@ -44,13 +44,7 @@ class TransferHandlers:
         body = await self._bodies.read(scope, receive)
         command, transaction_id = parse_transfer(body, _idempotency_key(scope))
         scope[TRANSACTION_ID_KEY] = transaction_id
-        outcome, replayed = await self._wallet.transfer(command)
-        if outcome != _PAID:
-            return declined(outcome, transaction_id=transaction_id, replayed=replayed)
-        answer = json_answer(200, b'{"status":"success","transaction_id":"%b"}' % transaction_id.encode())
-        if replayed:
-            answer.headers.append(REPLAYED)
-        return answer
+        return transfer_answer(await self._wallet.transfer(command), transaction_id)
 
     async def batch(self, scope: Scope, receive: Receive) -> Answer:
         """`POST /v1/transfers/batch`."""
@@ -89,6 +83,17 @@ class TransferHandlers:
         elif outcome != _PAID:
             status.status, status.code = "declined", WIRE_CODES[outcome]
         return json_answer(200, wire.encode(status))
+
+
+def transfer_answer(decision: TransferAnswer, transaction_id: str) -> Answer:
+    """What a single transfer is answered with."""
+    outcome, replayed = decision
+    if outcome != _PAID:
+        return declined(outcome, transaction_id=transaction_id, replayed=replayed)
+    answer = json_answer(200, b'{"status":"success","transaction_id":"%b"}' % transaction_id.encode())
+    if replayed:
+        answer.headers.append(REPLAYED)
+    return answer
 
 
 def query_parameter(scope: Scope, name: str) -> str:

@@ -162,7 +162,7 @@ class Sweeper:
         header = entry.header
         await self._reader.durable(partition, header.seq, header.nonce)
         debits = _debits(entry)
-        call = Call(len(debits), asyncio.get_running_loop().create_future())
+        call, ended = Call.awaited(len(debits))
         partitions = self._engine.cluster.config.partitions
         for position, (idx, debit) in enumerate(debits):
             command = TransferCommand(debit.a, debit.b, debit.amount_minor, debit.currency, debit.id)
@@ -177,7 +177,7 @@ class Sweeper:
                 )
                 transfer.conclude(header.seq, idx, credit, now_ms)
         async with asyncio.timeout(DRIVE_TIMEOUT_S):
-            await call.future
+            await ended
         if "outcome_unknown" not in call.results:
             self._engine.settle(partition, header.seq)
             self.swept += 1

@@ -7,6 +7,7 @@ is called only then. Every step may be repeated by anyone (a retry, the sweeper)
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from wallet_engine.domain.errors import Outage
@@ -22,17 +23,24 @@ _LOCAL, _DEBIT, _CREDIT, _REFUND = range(4)
 
 
 class Call:
-    """The caller of one or many transfers: collects results by position, wakes the caller after the last."""
+    """The caller of one or many transfers: collects results by position, tells the caller after the last."""
 
-    __slots__ = ("future", "on_end", "remaining", "replayed", "results")
+    __slots__ = ("_answer", "on_end", "remaining", "replayed", "results")
 
-    def __init__(self, size: int, future: asyncio.Future[None]) -> None:
+    def __init__(self, size: int, answer: Callable[["Call"], None]) -> None:
+        """`answer` is called once: after the last transfer, or when the caller waits no longer."""
         self.results: list[str] = [""] * size
         self.remaining = size
         self.replayed = False
-        self.future = future
+        self._answer: Callable[[Call], None] | None = answer
         #: Called when the last transfer has ended, whether or not anybody still waits.
         self.on_end: Callable[[Call], None] | None = None
+
+    @classmethod
+    def awaited(cls, size: int) -> tuple["Call", asyncio.Future["Call"]]:
+        """A call, and the future that gets it as its answer; cancelling the future cancels nothing."""
+        future: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
+        return cls(size, partial(_resolve, future)), future
 
     def __repr__(self) -> str:
         return f"<Call transfers={len(self.results)} remaining={self.remaining}>"
@@ -46,9 +54,15 @@ class Call:
                 self.on_end(self)
 
     def give_up(self) -> None:
-        """Wake the caller, with the results there are."""
-        if not self.future.done():
-            self.future.set_result(None)
+        """Answer the caller, unless it has been, with the results there are."""
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer(self)
+
+
+def _resolve(future: asyncio.Future[Call], call: Call) -> None:
+    if not future.done():
+        future.set_result(call)
 
 
 class Transfer:

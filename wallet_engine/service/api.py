@@ -4,9 +4,10 @@ Ids and amounts in here are already validated; amounts are minor units. A refusa
 `domain.errors.Outage`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.transfer import TransferCommand
 
 __all__ = [
@@ -73,6 +74,12 @@ class Wallet(Protocol):
 
     async def transfer(self, command: TransferCommand) -> TransferAnswer:
         """What became of it. Cancelling this call, or that of many, cancels no transfer: only nobody waits any more."""
+        ...
+
+    def begin_transfer(
+        self, command: TransferCommand, answer: Callable[[TransferAnswer | Outage], None]
+    ) -> None:
+        """`transfer` without a task: `answer` is called once, maybe at once, with what `transfer` returns or raises."""
         ...
 
     async def transfer_many(self, commands: Sequence[TransferCommand]) -> list[str]:

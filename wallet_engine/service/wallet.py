@@ -1,7 +1,7 @@
 """The wallet on a real cluster: accounts, transfers and reads, each answered only when durable."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from wallet_engine.domain.entry import credit_memory, credit_outcome
@@ -48,7 +48,6 @@ class ClusterWallet:
     def __init__(self, engine: Engine, reader: Reader) -> None:
         self._engine = engine
         self._reader = reader
-        self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines(ANSWER_TIMEOUT_S)
         self.in_flight = 0
 
@@ -93,20 +92,28 @@ class ClusterWallet:
     # Transfers -------------------------------------------------------------------------------------------
 
     async def transfer(self, command: TransferCommand) -> TransferAnswer:
-        call = self._start((command,))
-        await self._finished(call)
-        result = call.results[0]
-        if len(result) != 1:
-            raise Outage(
-                result or "outcome_unknown", "the transfer is not confirmed: retry it with the same id"
-            )
-        return TransferAnswer(result, call.replayed)
+        call, answered = Call.awaited(1)
+        self._start((command,), call)
+        await answered
+        answer = _single_answer(call)
+        if isinstance(answer, Outage):
+            raise answer
+        return answer
+
+    def begin_transfer(
+        self, command: TransferCommand, answer: Callable[[TransferAnswer | Outage], None]
+    ) -> None:
+        try:
+            self._start((command,), Call(1, lambda call: answer(_single_answer(call))))
+        except Outage as outage:
+            answer(outage)
 
     async def transfer_many(self, commands: Sequence[TransferCommand]) -> list[str]:
         if not commands:
             return []
-        call = self._start(commands)
-        await self._finished(call)
+        call, answered = Call.awaited(len(commands))
+        self._start(commands, call)
+        await answered
         return [result or "outcome_unknown" for result in call.results]
 
     async def find_transfer(self, from_account: str, transaction: str) -> str | None:
@@ -175,13 +182,14 @@ class ClusterWallet:
         """The partition that remembers the transaction id. A system account is everywhere, so its id decides."""
         return self._partition(transaction if from_account[0] == "@" else from_account)
 
-    def _start(self, commands: Sequence[TransferCommand]) -> Call:
+    def _start(self, commands: Sequence[TransferCommand], call: Call) -> None:
+        """Past the time limit the call is answered with the results there are; its transfers go on."""
         if self.in_flight + len(commands) > IN_FLIGHT_TRANSFERS_MAX:
             raise Outage("overloaded", f"{self.in_flight} transfers are in flight")
         engine, partitions = self._engine, self._engine.cluster.config.partitions
-        call = Call(len(commands), self._loop.create_future())
         self.in_flight += len(commands)
         call.on_end = self._release
+        self._deadlines.add(call)
         issued_ms = now_ms()
         headroom = engine.headroom
         for index, command in enumerate(commands):
@@ -194,18 +202,10 @@ class ClusterWallet:
                 Transfer(engine, command, p, q, call, index).start(issued_ms)
             except Outage as outage:
                 call.finish(index, outage.code)
-        return call
 
     def _release(self, call: Call) -> None:
         self.in_flight -= len(call.results)
-
-    async def _finished(self, call: Call) -> None:
-        """Wait for the call; past the time limit its missing results stay unknown. Cancellation cancels nothing."""
-        self._deadlines.add(call)
-        try:
-            await call.future
-        finally:
-            self._deadlines.discard(call)
+        self._deadlines.discard(call)
 
     async def _operate(self, account_id: str, line: str) -> _AccountOperation:
         """Have one account operation decided and made durable; its future holds the outcome."""
@@ -234,3 +234,10 @@ class ClusterWallet:
                 totals[currency] = totals.get(currency, 0) + minor
         balances = tuple(CurrencyBalance(currency, minor, 0) for currency, minor in sorted(totals.items()))
         return AccountView(account_id, "active", balances)
+
+
+def _single_answer(call: Call) -> TransferAnswer | Outage:
+    result = call.results[0]
+    if len(result) == 1:
+        return TransferAnswer(result, call.replayed)
+    return Outage(result or "outcome_unknown", "the transfer is not confirmed: retry it with the same id")

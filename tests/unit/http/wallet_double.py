@@ -1,12 +1,13 @@
 """A wallet that answers as told and remembers what it was asked; for the mapping of HTTP alone."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
 from starlette.types import ASGIApp
 
+from wallet_engine.domain.errors import Outage
 from wallet_engine.service.api import (
     AccountView,
     BalanceView,
@@ -58,6 +59,14 @@ class WalletDouble:
 
     async def transfer(self, command: TransferCommand) -> TransferAnswer:
         return self._answer("transfer", command)
+
+    def begin_transfer(
+        self, command: TransferCommand, answer: Callable[[TransferAnswer | Outage], None]
+    ) -> None:
+        try:
+            answer(self._answer("transfer", command))
+        except Outage as outage:
+            answer(outage)
 
     async def transfer_many(self, commands: Sequence[TransferCommand]) -> list[str]:
         answer = self._answer("transfer_many", list(commands))

@@ -10,14 +10,14 @@ def test_a_call_is_given_up_when_its_time_is_over():
     async def scene() -> None:
         deadlines = Deadlines(0.05)
         loop = asyncio.get_running_loop()
-        calls = [Call(1, loop.create_future()) for _ in range(3)]
+        calls, answers = zip(*(Call.awaited(1) for _ in range(3)), strict=True)
         began_s = loop.time()
         for call in calls:
             deadlines.add(call)
         deadlines.discard(calls[1])
-        await asyncio.wait_for(asyncio.gather(calls[0].future, calls[2].future), 10)
+        await asyncio.wait_for(asyncio.gather(answers[0], answers[2]), 10)
         assert loop.time() - began_s >= 0.05
-        assert not calls[1].future.done()
+        assert not answers[1].done()
         assert repr(deadlines).endswith("calls=0>")
 
     asyncio.run(scene())
@@ -27,9 +27,9 @@ def test_it_goes_on_after_a_time_without_calls():
     async def scene() -> None:
         deadlines = Deadlines(0.01)
         for _ in range(2):
-            call = Call(1, asyncio.get_running_loop().create_future())
+            call, answered = Call.awaited(1)
             deadlines.add(call)
-            await asyncio.wait_for(call.future, 10)
+            await asyncio.wait_for(answered, 10)
 
     asyncio.run(scene())
 
@@ -38,13 +38,13 @@ def test_one_that_is_not_due_stays_when_an_older_one_is_given_up():
     async def scene() -> None:
         deadlines = Deadlines(0.3)
         loop = asyncio.get_running_loop()
-        old, young = Call(1, loop.create_future()), Call(1, loop.create_future())
+        (old, old_answered), (young, young_answered) = Call.awaited(1), Call.awaited(1)
         deadlines.add(old)
         await asyncio.sleep(0.2)
         deadlines.add(young)
         began_s = loop.time()
-        await asyncio.wait_for(old.future, 10)
-        assert not young.future.done() or loop.time() - began_s >= 0.29
-        await asyncio.wait_for(young.future, 10)
+        await asyncio.wait_for(old_answered, 10)
+        assert not young_answered.done() or loop.time() - began_s >= 0.29
+        await asyncio.wait_for(young_answered, 10)
 
     asyncio.run(scene())

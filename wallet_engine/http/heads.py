@@ -1,0 +1,88 @@
+"""Which requests need no more than a look at their head: one transfer, whole, with a body of known length."""
+
+from typing import Final, NamedTuple
+
+import httptools
+
+TRANSFER_PATH: Final = "/v1/wallet/balance_transfer"
+
+#: Heads that are remembered, and the longest of them: clients send the same ones over and over.
+HEADS_MAX: Final = 1_000
+HEAD_BYTES_MAX: Final = 2_000
+
+_REQUEST_LINE: Final = f"POST {TRANSFER_PATH} HTTP/1.1\r\n".encode()
+_HEAD_END: Final = b"\r\n\r\n"
+#: Headers that ask for more than an answer.
+_SPECIAL: Final = frozenset((b"expect", b"transfer-encoding", b"upgrade"))
+
+
+class Head(NamedTuple):
+    """What there is to know of such a head."""
+
+    body_bytes: int
+    idempotency_key: str | None
+
+
+class Heads:
+    """Reads heads with the parser that reads all other requests, and remembers them."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Head | None] = {}
+
+    def __repr__(self) -> str:
+        return f"<Heads known={len(self._known)}>"
+
+    def split(self, data: bytes) -> tuple[bytes, str | None] | None:
+        """Body and `Idempotency-Key` when `data` is one such request; None when it is anything else."""
+        if not data.startswith(_REQUEST_LINE):
+            return None
+        start = data.find(_HEAD_END) + len(_HEAD_END)
+        text = data[:start]
+        head = self._known[text] if text in self._known else self._read(text)
+        if head is None or head.body_bytes != len(data) - start:
+            return None
+        return data[start:], head.idempotency_key
+
+    def _read(self, text: bytes) -> Head | None:
+        head = read_head(text)
+        if len(text) <= HEAD_BYTES_MAX and (head is None or head.idempotency_key is None):
+            if len(self._known) >= HEADS_MAX:
+                self._known.clear()
+            self._known[text] = head
+        return head
+
+
+def read_head(text: bytes) -> Head | None:
+    """The head of a request; None when it is not complete, not valid, or asks for more than an answer."""
+    reader = _Reader()
+    parser = httptools.HttpRequestParser(reader)
+    try:
+        parser.feed_data(text)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        return None
+    lengths = [value for name, value in reader.headers if name == b"content-length"]
+    keys = [value for name, value in reader.headers if name == b"idempotency-key"]
+    if (
+        not reader.complete
+        or not parser.should_keep_alive()
+        or any(name in _SPECIAL for name, _ in reader.headers)
+        or len(lengths) != 1
+        or not lengths[0].isdigit()
+        or len(keys) > 1
+    ):
+        return None
+    return Head(int(lengths[0]), keys[0].decode("latin-1").strip() if keys else None)
+
+
+class _Reader:
+    """What the parser calls."""
+
+    def __init__(self) -> None:
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True

@@ -1,0 +1,29 @@
+"""What is measured of every request, whichever way it came."""
+
+from prometheus_client import Counter, Histogram
+
+from wallet_engine.telemetry.metrics import Metrics
+
+
+class RequestMetrics:
+    """Counts and times requests by route template and status."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.in_flight = 0
+        self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        metrics.observe_in_flight(lambda: self.in_flight)
+
+    def ended(self, route: str, status: int, seconds: float) -> None:
+        """One that `in_flight` counted."""
+        self.in_flight -= 1
+        # Looking a labelled child up takes longer than counting; routes and statuses are few.
+        found = self._children.get((route, status))
+        if found is None:
+            found = self._children[route, status] = (
+                self._metrics.http_requests.labels(route, str(status)),
+                self._metrics.http_request_seconds.labels(route),
+            )
+        count, histogram = found
+        count.inc()
+        histogram.observe(seconds)
