@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Final
 
 import hiredis
-from prometheus_client import Histogram
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, HOLD_MS_MAX, Accumulator
@@ -25,6 +24,7 @@ from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import PARTITION_STATES, Metrics
+from wallet_engine.telemetry.tallies import Spread
 
 #: How long a batch waits for its receipts before its callers are told that the outcome is not known.
 RECEIPT_TIMEOUT_S: Final = 20.0
@@ -46,13 +46,13 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class ScriptSeconds(dict[str, Histogram]):
-    """Shard -> its histogram; looking a label up costs more than observing."""
+class ScriptSeconds(dict[str, Spread]):
+    """Shard -> its histogram."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def __missing__(self, shard: str) -> Histogram:
+    def __missing__(self, shard: str) -> Spread:
         self[shard] = self._metrics.script_seconds.labels(shard)
         return self[shard]
 
@@ -98,6 +98,8 @@ class Engine:
         self._written: list[int] = []
         self._closed = False
         self._script_seconds = ScriptSeconds(metrics)
+        self._script_operations = metrics.script_operations.labels()
+        self._receipt_wait_seconds = metrics.receipt_wait_seconds.labels()
         self._settles: dict[int, list[int]] = {}
         self._awaiting: dict[str, Batch] = {}
         self._house: asyncio.Task[None] | None = None
@@ -225,7 +227,7 @@ class Engine:
         accumulator.behind = 0
         batch.answered_s = self._loop.time()
         self._script_seconds[accumulator.shard].observe(batch.answered_s - batch.sent_s)
-        self.metrics.script_operations.observe(len(batch.lines))
+        self._script_operations.observe(len(batch.lines))
         if accumulator.held_since_ms is not None:
             self._release(accumulator)
         if (
@@ -272,7 +274,7 @@ class Engine:
 
     def _commit(self, accumulator: Accumulator, batch: Batch) -> None:
         del self._awaiting[batch.nonce]
-        self.metrics.receipt_wait_seconds.observe(self._loop.time() - batch.answered_s)
+        self._receipt_wait_seconds.observe(self._loop.time() - batch.answered_s)
         accumulator.undurable -= 1
         self._schedule(accumulator)
         batch.commit()

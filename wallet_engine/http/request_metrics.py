@@ -1,8 +1,7 @@
 """What is measured of every request, whichever way it came."""
 
-from prometheus_client import Counter, Histogram
-
 from wallet_engine.telemetry.metrics import Metrics
+from wallet_engine.telemetry.tallies import Count, Spread
 
 
 class RequestMetrics:
@@ -11,7 +10,7 @@ class RequestMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self.in_flight = 0
-        self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._children: dict[tuple[str, int], tuple[Count, Spread]] = {}
         metrics.observe_in_flight(lambda: self.in_flight)
 
     def ended(self, route: str, status: int, seconds: float) -> None:

@@ -13,6 +13,8 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from wallet_engine.telemetry.tallies import TallyCounter, TallyHistogram
+
 #: Content type of `Metrics.render`.
 EXPOSITION_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -34,15 +36,15 @@ class Metrics:
         PlatformCollector(registry=r)
         GCCollector(registry=r)
 
-        self.http_requests = Counter(
-            "wallet_http_requests_total", "Requests answered.", ("route", "status"), registry=r
+        self.http_requests = TallyCounter(
+            "wallet_http_requests", "Requests answered.", ("route", "status"), r
         )
-        self.http_request_seconds = Histogram(
+        self.http_request_seconds = TallyHistogram(
             "wallet_http_request_duration_seconds",
             "From the first byte of a request to the last of its answer.",
             ("route",),
-            buckets=_SECONDS,
-            registry=r,
+            r,
+            _SECONDS,
         )
         self.http_requests_in_flight = Gauge(
             "wallet_http_requests_in_flight", "Requests not yet answered.", registry=r
@@ -50,28 +52,29 @@ class Metrics:
         self.http_call_transfers = Histogram(
             "wallet_http_call_transfers", "Transfers in one batch call.", buckets=_CALL, registry=r
         )
-        self.transfers = Counter(
-            "wallet_transfers_total",
+        self.transfers = TallyCounter(
+            "wallet_transfers",
             "Transfers answered: success, the code of a decline or of an outage.",
             ("outcome",),
-            registry=r,
+            r,
         )
 
-        self.script_operations = Histogram(
-            "wallet_script_operations", "Operations in one script call.", buckets=_BATCH, registry=r
+        self.script_operations = TallyHistogram(
+            "wallet_script_operations", "Operations in one script call.", (), r, _BATCH
         )
-        self.script_seconds = Histogram(
+        self.script_seconds = TallyHistogram(
             "wallet_script_duration_seconds",
             "From sending a script call to Redis to its answer.",
             ("shard",),
-            buckets=_SCRIPT_SECONDS,
-            registry=r,
+            r,
+            _SCRIPT_SECONDS,
         )
-        self.receipt_wait_seconds = Histogram(
+        self.receipt_wait_seconds = TallyHistogram(
             "wallet_receipt_wait_seconds",
             "From the answer of a script to the quorum's receipts.",
-            buckets=_SECONDS,
-            registry=r,
+            (),
+            r,
+            _SECONDS,
         )
         self.transfers_in_flight = Gauge(
             "wallet_transfers_in_flight", "Transfers accepted and not yet answered.", registry=r

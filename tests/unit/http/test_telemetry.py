@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from wallet_engine.telemetry import metrics
 from wallet_engine.telemetry.logging import configure_logging, get_logger
 from wallet_engine.telemetry.metrics import PARTITION_STATES, Metrics
+from wallet_engine.telemetry.tallies import TallyCounter, TallyHistogram
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +68,30 @@ def test_metric_names_carry_their_unit() -> None:
         assert ("duration" in name or "wait" in name) == name.endswith("_seconds"), name
         assert type_ in ("counter", "gauge", "histogram")
     assert Metrics().partition_state.labels("3").set(PARTITION_STATES["moving"]) is None
+
+
+def test_tallies_are_exposed_as_the_library_exposes_its_own() -> None:
+    values = [0.0, 0.001, 0.0010001, 0.7, 1, 2, 2.5, 100]
+    bounds = (0.001, 1, 2.5)
+    theirs, ours = CollectorRegistry(), CollectorRegistry()
+    counter = Counter("c_total", "Counted.", ("a", "b"), registry=theirs)
+    tally = TallyCounter("c", "Counted.", ("a", "b"), ours)
+    plain = Histogram("plain_seconds", "Plain.", buckets=bounds, registry=theirs)
+    spread = TallyHistogram("plain_seconds", "Plain.", (), ours, bounds)
+    Histogram("labelled", "Labelled.", ("a",), buckets=bounds, registry=theirs).labels("x").observe(3)
+    TallyHistogram("labelled", "Labelled.", ("a",), ours, bounds).labels("x").observe(3)
+    for value in values:
+        plain.observe(value)
+        spread.labels().observe(value)
+        counter.labels("x", str(value > 1)).inc(2)
+        tally.labels("x", str(value > 1)).inc(2)
+    with pytest.raises(ValueError, match="labels"):
+        tally.labels("x")
+
+    def exposed(registry: CollectorRegistry) -> list[str]:
+        return [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]
+
+    assert exposed(ours) == exposed(theirs)
 
 
 def test_every_metric_is_fed_somewhere() -> None:
