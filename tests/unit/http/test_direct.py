@@ -18,7 +18,7 @@ from wallet_engine.http.application import create_app
 from wallet_engine.http.heads import Head, Heads, read_head
 from wallet_engine.http.observed import ObservedApp
 from wallet_engine.http.protocol import WalletHttpProtocol
-from wallet_engine.http.server import serve_http
+from wallet_engine.http.server import KEEP_ALIVE_SECONDS, serve_http
 from wallet_engine.service.api import TransferAnswer, TransferCommand
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -77,12 +77,10 @@ class Service:
 
 
 @asynccontextmanager
-async def service(wallet: WalletDouble, **settings: float) -> AsyncIterator[Service]:
+async def service(wallet: WalletDouble) -> AsyncIterator[Service]:
     app, stop = create_app(wallet, metrics=Metrics()), asyncio.Event()
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(
-        serve_http(app, "127.0.0.1", 0, stop=stop, on_listening=url.set_result, **settings)  # type: ignore[arg-type]
-    )
+    task = asyncio.create_task(serve_http(app, "127.0.0.1", 0, stop=stop, on_listening=url.set_result))
     try:
         address = await asyncio.wait_for(url, ANSWER_S_MAX)
         running = Service(app, int(address.rpartition(":")[2]), stop, task)
@@ -105,6 +103,20 @@ class SlowWallet(WalletDouble):
         self, command: TransferCommand, answer: Callable[[TransferAnswer | Outage], None]
     ) -> None:
         self.begun.put_nowait(answer)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[WalletHttpProtocol]:
+    """The protocols of all connections, in order."""
+    protocols: list[WalletHttpProtocol] = []
+    connection_made = WalletHttpProtocol.connection_made
+
+    def noted(self: WalletHttpProtocol, transport: asyncio.Transport) -> None:
+        protocols.append(self)
+        connection_made(self, transport)
+
+    monkeypatch.setattr(WalletHttpProtocol, "connection_made", noted)
+    return protocols
 
 
 PAID = TransferAnswer("+", False)
@@ -228,18 +240,8 @@ def test_a_request_behind_one_that_goes_the_general_way_waits_too() -> None:
     uvloop.run(scenario())
 
 
-def test_a_client_that_does_not_read_its_answers_gets_no_more_of_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_client_that_does_not_read_its_answers_gets_no_more_of_them(made: list[WalletHttpProtocol]) -> None:
     async def scenario() -> None:
-        made: list[WalletHttpProtocol] = []
-        connection_made = WalletHttpProtocol.connection_made
-
-        def noted(self: WalletHttpProtocol, transport: asyncio.Transport) -> None:
-            made.append(self)
-            connection_made(self, transport)
-
-        monkeypatch.setattr(WalletHttpProtocol, "connection_made", noted)
         async with service(WalletDouble()) as running:
             client = await running.connect()
             await client.ask(request_bytes(GOOD_BODY))
@@ -291,21 +293,26 @@ def test_a_client_that_hangs_up_leaves_nothing_behind() -> None:
     uvloop.run(scenario())
 
 
-def test_a_connection_is_closed_when_it_was_idle_for_long_enough() -> None:
+def test_a_connection_is_closed_when_it_was_idle_for_long_enough(made: list[WalletHttpProtocol]) -> None:
     async def scenario() -> None:
-        wallet, keep_s = SlowWallet(), 0.2
-        async with service(wallet, keep_alive_seconds=keep_s) as running:
-            client, loop = await running.connect(), asyncio.get_running_loop()
-            for pause_s in (0.0, keep_s / 2):
-                await asyncio.sleep(pause_s)
+        wallet = SlowWallet()
+        async with service(wallet) as running:
+            client = await running.connect()
+            for _ in range(2):
                 client.writer.write(request_bytes(GOOD_BODY))
-                decide = await asyncio.wait_for(wallet.begun.get(), ANSWER_S_MAX)
-                await asyncio.sleep(2 * keep_s if pause_s else 0)  # in flight is not idle
+                decide = await wallet.begun.get()
+                made[0]._answered_s -= 2 * KEEP_ALIVE_SECONDS
+                made[0].timeout_keep_alive_handler()  # in flight is not idle
+                assert not made[0].transport.is_closing()
                 decide(PAID)
-                answered_s = loop.time()
-                await client.answer()
+                assert b'"success"' in await client.answer()
+                made[0].timeout_keep_alive_handler()
+                timer = made[0].timeout_keep_alive_task
+                assert timer is not None
+                assert 0 < timer.when() - asyncio.get_running_loop().time() <= KEEP_ALIVE_SECONDS
+            made[0]._answered_s -= 2 * KEEP_ALIVE_SECONDS
+            made[0].timeout_keep_alive_handler()
             assert await asyncio.wait_for(client.reader.read(), ANSWER_S_MAX) == b""
-            assert loop.time() - answered_s >= keep_s
 
     uvloop.run(scenario())
 
