@@ -1,33 +1,34 @@
 """From the streams of Redis to the disk: group commit and trimming of one journal copy.
 
-Each shard is read by its own connection; what all of them bring while the disk is busy becomes the next group. A
-group costs one fdatasync, and only then are its receipts published.
+Each shard is read by its own connection; what shards fetch at the same time becomes one group. A group costs one
+fdatasync, and only then are its receipts published.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
 
 import hiredis
 
 from wallet_engine.domain.entry import EntryHeader, parse_header
 from wallet_engine.domain.errors import WalletError
+from wallet_engine.journal.chains import Position
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.receipts_server import ReceiptServer
-from wallet_engine.redis_store.connection import Connection
+from wallet_engine.redis_store.connection import Connection, Reply, pack
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.telemetry.metrics import Metrics
 
 #: Entries fetched from one stream at a time.
 FETCH_ENTRIES_MAX: Final = 64
-POLL_S: Final = 0.1
-#: Under load a fetch waits so long for more partitions to fetch from: fewer and larger groups.
-LINGER_S: Final = 0.001
-#: Load is when the last group was durable less than this ago.
-BUSY_S: Final = 0.005
+#: A group waits no longer than this for what other shards are fetching.
+GATHER_S_MAX: Final = 0.003
 TRIM_S: Final = 1.0
+#: Partitions looked at in one go: each keeps its node busy for some 50 us.
+TRIM_PARTITIONS: Final = 16
 #: A partition stays frozen for a move's last entries for well under a second; after this long nobody moves it.
 MOVING_S_MAX: Final = 5.0
 
@@ -67,18 +68,32 @@ class GroupCommit:
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._group: list[tuple[Sequence[Taken], asyncio.Future[None]]] = []
+        #: Shards that are fetching, and when the group goes without what they bring.
+        self._gathering = 0
+        self._latest: asyncio.TimerHandle | None = None
         self.failed: asyncio.Future[None] = self._loop.create_future()
 
-    async def write(self, entries: Sequence[Taken]) -> None:
-        """Returns when all entries are durable and receipted.
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """For as long as a shard fetches: a group waits a little while for what it will `add`."""
+        self._gathering += 1
+        try:
+            yield
+        finally:
+            self._gathering -= 1
+            if self._group and not self._gathering:
+                self._commit()
 
-        Raises `Fork` with nothing of the fork written, and `Unconfirmed` when some are durable and not receipted yet.
+    def add(self, entries: Sequence[Taken]) -> asyncio.Future[None]:
+        """Put entries into the next group, while `gathering`. The future is done when they are durable and receipted.
+
+        It raises `Fork` with nothing of the fork written, `Unconfirmed` when some are durable and not receipted yet.
         """
         done: asyncio.Future[None] = self._loop.create_future()
         if not self._group:
-            self._loop.call_soon(self._commit)
+            self._latest = self._loop.call_later(GATHER_S_MAX, self._commit)
         self._group.append((entries, done))
-        await done
+        return done
 
     def install(self, entries: Sequence[Taken]) -> None:
         """Make entries durable that were taken over from another copy, or from Redis by a recovery.
@@ -129,6 +144,8 @@ class GroupCommit:
         self._metrics.journal_bytes.inc(self._writer.committed_bytes - before)
 
     def _commit(self) -> None:
+        if self._latest is not None:
+            self._latest.cancel()
         group, self._group = self._group, []
         receipts: list[tuple[int, str, int]] = []
         written = 0
@@ -179,7 +196,7 @@ class ShardDrain:
     """Fetches new entries of one shard's partitions from its certified primary.
 
     Services say which partitions they have just written to, so a fetch asks for those and no others; what a
-    service that died could not say is found by asking for all of them every `POLL_S`.
+    service that died could not say is found when the streams are trimmed.
 
     Partitions come and go while it runs. One that the node does not have is dropped when `is_ours(partition)`
     says that it has moved away; otherwise the drain fails.
@@ -206,6 +223,8 @@ class ShardDrain:
         #: When each partition that is being moved was first seen frozen (loop time).
         self._frozen_s: dict[int, float] = {}
         self._written: set[int] = set()
+        #: The newest entry of each partition that was seen to be ahead of this disk, until the next fetch.
+        self._newest: dict[int, int] = {}
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
@@ -242,91 +261,96 @@ class ShardDrain:
 
     async def run(self, fetching: Connection, trimming: Connection) -> None:
         """Drain until something fails: `ConnectionLost`, a Redis error, `Fork`, `Gap`, `Unconfirmed`, or the disk."""
+        self.written(self._keys)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._drain(fetching))
             tasks.create_task(self._trim(trimming))
-            tasks.create_task(self._poll())
-
-    async def _poll(self) -> None:
-        while True:
-            self.written(self._keys)
-            await asyncio.sleep(POLL_S)
 
     async def _drain(self, connection: Connection) -> None:
-        committed_s = 0.0
         while True:
             await self._wake.wait()
-            if self._loop.time() - committed_s < BUSY_S:
-                await asyncio.sleep(LINGER_S)
             self._wake.clear()
-            written, self._written = sorted(self._written & self._keys.keys()), set()
-            fetching = [self._fetch(connection, partition) for partition in written]
-            fetched = await asyncio.gather(*fetching, return_exceptions=True)
-            entries: list[Taken] = []
-            for partition, found in zip(written, fetched, strict=True):
-                if isinstance(found, BaseException):
-                    await self._missed(partition, found)
-                    continue
-                if found:
-                    self._check_no_gap(partition, found[0][0])
-                entries += [(partition, fields[1]) for _, fields in found]
-                if len(found) == FETCH_ENTRIES_MAX:
-                    self.written((partition,))
-            if entries:
-                await self._commit.write(entries)
-                committed_s = self._loop.time()
+            with self._commit.gathering():
+                entries = await self._fetch(connection)
+                durable = self._commit.add(entries) if entries else None
+            if durable is not None:
+                await durable
 
-    def _fetch(self, connection: Connection, partition: int) -> asyncio.Future[Any]:
-        first = self._writer.position(partition).seq + 1
-        return connection.request(
-            "XRANGE", self._keys[partition].journal, f"{first}-0", "+", "COUNT", FETCH_ENTRIES_MAX
-        )
+    async def _fetch(self, connection: Connection) -> list[Taken]:
+        """What the partitions have that were written to."""
+        written, self._written = sorted(self._written & self._keys.keys()), set()
+        newest, self._newest = self._newest, {}
+        starts = [b"%d-0" % (self._writer.position(partition).seq + 1) for partition in written]
+        commands = [
+            pack(("XRANGE", self._keys[partition].journal, start, "+", "COUNT", FETCH_ENTRIES_MAX))
+            for partition, start in zip(written, starts, strict=True)
+        ]
+        entries: list[Taken] = []
+        for partition, start, found in zip(written, starts, await connection.call_all(commands), strict=True):
+            if isinstance(found, Exception):
+                await self._missed(partition, found)
+                continue
+            if not found or found[0][0] != start:
+                self._check_no_gap(partition, found, newest.get(partition, 0))
+            entries += [(partition, fields[1]) for _, fields in found]
+            if len(found) == FETCH_ENTRIES_MAX:
+                self.written((partition,))
+        return entries
 
-    async def _missed(self, partition: int, error: BaseException) -> None:
+    async def _missed(self, partition: int, error: Exception) -> None:
         """The node does not have the partition: let it go if it has moved away, else raise the error."""
         if not isinstance(error, hiredis.ReplyError | OSError) or await self._is_ours(partition):
             raise error
         self.drop(partition)
 
-    def _check_no_gap(self, partition: int, entry_id: bytes) -> None:
+    def _check_no_gap(self, partition: int, found: Reply, newest: int) -> None:
+        """What was fetched, of a stream that had reached `newest` before, begins with what comes next here."""
         seq = self._writer.position(partition).seq + 1
-        if int(entry_id.partition(b"-")[0]) > seq:
+        if int(found[0][0].partition(b"-")[0]) > seq if found else newest >= seq:
             raise Gap(partition, seq)
 
     async def _trim(self, connection: Connection) -> None:
         """Forget in Redis what a quorum of copies has, but nothing an open entry needs.
 
-        Notices a node that lost writes, an epoch that is not the map's (no service may write then), and that what
-        comes next here is gone from the stream.
+        Notices a node that lost writes, an epoch that is not the map's (no service may write then), and entries
+        that no service has told of.
         """
         while True:
             await asyncio.sleep(TRIM_S)
-            for partition, keys in list(self._keys.items()):
-                names = (keys.meta, keys.journal, keys.open)
-                durable = self._writer.position(partition)
-                words = (durable.seq, durable.nonce, min(durable.seq, self._quorum_seq(partition)))
-                try:
-                    trimmed = await connection.call("EVAL", _TRIM, len(names), *names, *words)
-                    if partition not in self._keys:
-                        continue  # it has moved away meanwhile
-                    if not trimmed:
-                        raise OSError(f"partition {partition} does not stand where the journal does")
-                    state, newest, epoch = trimmed
-                    self._note_epoch(partition, int(epoch or 0))
-                except (hiredis.ReplyError, OSError) as error:
-                    await self._missed(partition, error)
-                else:
-                    self._note_frozen(partition, state == b"moving")
-                    self._commit.lags(partition, max(0, int(newest) - durable.seq))
-                    if int(newest) > durable.seq:
-                        await self._look_for_gap(connection, partition, durable.seq)
+            partitions = list(self._keys)
+            for some in range(0, len(partitions), TRIM_PARTITIONS):
+                await self._trim_some(connection, partitions[some : some + TRIM_PARTITIONS])
 
-    async def _look_for_gap(self, connection: Connection, partition: int, seq: int) -> None:
-        keys = self._keys.get(partition)
-        if keys is not None:
-            found = await connection.call("XRANGE", keys.journal, f"{seq + 1}-0", "+", "COUNT", 1)
-            if not found and self._writer.position(partition).seq == seq:
-                raise Gap(partition, seq + 1)
+    async def _trim_some(self, connection: Connection, partitions: Sequence[int]) -> None:
+        durable = {p: self._writer.position(p) for p in partitions if p in self._keys}
+        replies = await connection.call_all([self._trim_to(*at) for at in durable.items()])
+        for (partition, at), trimmed in zip(durable.items(), replies, strict=True):
+            if partition not in self._keys:
+                continue  # it has moved away meanwhile
+            try:
+                if isinstance(trimmed, Exception):
+                    raise trimmed
+                if not trimmed:
+                    raise OSError(f"partition {partition} does not stand where the journal does")
+                state, newest, epoch = trimmed
+                self._note_epoch(partition, int(epoch or 0))
+            except (hiredis.ReplyError, OSError) as error:
+                await self._missed(partition, error)
+            else:
+                self._note_frozen(partition, state == b"moving")
+                self._note_newest(partition, int(newest), at.seq)
+
+    def _trim_to(self, partition: int, durable: Position) -> bytes:
+        keys = self._keys[partition]
+        names = (keys.meta, keys.journal, keys.open)
+        quorum_seq = min(durable.seq, self._quorum_seq(partition))
+        return pack(("EVAL", _TRIM, len(names), *names, durable.seq, durable.nonce, quorum_seq))
+
+    def _note_newest(self, partition: int, newest: int, durable_seq: int) -> None:
+        self._commit.lags(partition, max(0, newest - durable_seq))
+        if newest > self._writer.position(partition).seq:
+            self._newest[partition] = newest
+            self.written((partition,))
 
     def _note_epoch(self, partition: int, epoch: int) -> None:
         """Raises OSError when it is not the map's for the second time: the news of a new map may be under way."""

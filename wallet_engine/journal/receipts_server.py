@@ -232,7 +232,9 @@ class _ServiceConnection(asyncio.Protocol):
             self.send(encode(Receipts(group_receipts(held))))
         if len(held) < len(asks):
             answered = {nonce for _, nonce, _ in held}
-            self._waiting += [ask for ask in asks if ask[2] not in answered]
+            missing = [ask for ask in asks if ask[2] not in answered]
+            self._server.on_written([partition for partition, _, _ in missing])
+            self._waiting += missing
             del self._waiting[:-WAITING_ASKS_MAX]
 
     def answer_waiting(self) -> None:

@@ -12,7 +12,8 @@ names the message.
         ["service", service_id]                                   first: who it is
         ["ask", [[partition, seq, nonce], …]]                     answered by receipts for those that are
         durable;
-                                                                  the others are broadcast once they are
+                                                                  the others are fetched, as after "written", and
+                                                                  broadcast once they are
         ["find", request, partition, seq, nonce, since_ms, [[p, seq, idx], …]]
                                                                   which of these credits were decided in the
                                                                   partition, since that time? Only a copy that has

@@ -6,7 +6,7 @@ Nothing is ever retried here. A command was either never sent (`NotSent`), answe
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
 import hiredis
@@ -92,10 +92,6 @@ class Connection(asyncio.Protocol):
 
     async def call(self, *words: Word) -> Reply:
         """Send one command and wait for its reply. Raises what `send` and the reply say."""
-        return await self.request(*words)
-
-    def request(self, *words: Word) -> asyncio.Future[Reply]:
-        """Send one command now; the future gets its reply."""
         future: asyncio.Future[Reply] = self._loop.create_future()
 
         def resolve(reply: Reply) -> None:
@@ -107,7 +103,23 @@ class Connection(asyncio.Protocol):
                 future.set_result(reply)
 
         self.send(pack(words), resolve)
-        return future
+        return await future
+
+    async def call_all(self, commands: Sequence[bytes]) -> list[Reply]:
+        """Send packed commands together; their replies in order, errors among them as values. Raises `NotSent`."""
+        replies: list[Reply] = []
+        answered: asyncio.Future[None] = self._loop.create_future()
+
+        def collect(reply: Reply) -> None:
+            replies.append(reply)
+            if len(replies) == len(commands) and not answered.done():
+                answered.set_result(None)
+
+        for command in commands:
+            self.send(command, collect)
+        if commands:
+            await answered
+        return replies
 
     def close(self) -> None:
         if self._transport is not None:

@@ -69,10 +69,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def served(
-    memory: Memory, recoveries: list[tuple[str, str]] | None = None, port: int = 0
+    memory: Memory,
+    recoveries: list[tuple[str, str]] | None = None,
+    port: int = 0,
+    told: Callable[[list[int]], None] = lambda partitions: None,
 ) -> AsyncIterator[tuple[ReceiptServer, tuple[str, int]]]:
     noted = [] if recoveries is None else recoveries
-    server = ReceiptServer(memory, lambda shard, reason: noted.append((shard, reason)))
+    server = ReceiptServer(memory, lambda shard, reason: noted.append((shard, reason)), told)
     address = await server.start("127.0.0.1", port)
     try:
         yield server, address
@@ -98,9 +101,10 @@ def test_broadcast_ask_and_recovery(loop: str) -> None:
     async def test() -> None:
         memory, tracker, done = Memory(), ReceiptTracker(1), []
         recoveries: list[tuple[str, str]] = []
+        to_fetch: list[int] = []
         memory.write((1, "old", 6), (1, "latest", 7))
         async with (
-            served(memory, recoveries) as (server, address),
+            served(memory, recoveries, told=to_fetch.extend) as (server, address),
             connected(memory, address, tracker) as client,
         ):
             await until(lambda: "s1" in repr(server))
@@ -112,6 +116,7 @@ def test_broadcast_ask_and_recovery(loop: str) -> None:
             tracker.ask_needed(1, 6, "old", lambda: done.append("old"))
             tracker.ask_needed(1, 6, "fork", lambda: done.append("fork"))
             await until(lambda: "old" in done)
+            await until(lambda: to_fetch == [1])  # what is asked for and not there may be in the stream
             server.publish(memory.write((2, "other", 1), (1, "eight", 8), (2, "new", 2)))
             await until(lambda: "new" in done)
             assert tracker.request_recovery("shard-2", "fork") == 1

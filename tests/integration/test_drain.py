@@ -1,0 +1,134 @@
+"""The drain of one journal copy, between a real Redis and a real directory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from lua.partition import LuaPartition
+from support.clusters import RedisClusterFactory
+
+from wallet_engine.engine import drain as module
+from wallet_engine.engine.drain import Gap, GroupCommit, ShardDrain
+from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.receipts_server import ReceiptServer
+from wallet_engine.journal.writer import JournalWriter
+from wallet_engine.redis_store.connection import Connection
+from wallet_engine.telemetry.metrics import Metrics
+
+PARTITION = 3
+
+
+@pytest.fixture
+def partition(redis_cluster: RedisClusterFactory) -> Iterator[LuaPartition]:
+    host, port = redis_cluster().primary("s1").address.rsplit(":", 1)
+    client = redis.Redis(host=host, port=int(port), decode_responses=True)
+    try:
+        yield LuaPartition(client, str(PARTITION))
+    finally:
+        client.close()
+
+
+@pytest.fixture
+def writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JournalWriter]:
+    monkeypatch.setattr(module, "TRIM_S", 0.05)
+    writer = JournalWriter(tmp_path / "journal", "j1")
+    yield writer
+    writer.close()
+
+
+def opening(partition: LuaPartition, count: int) -> None:
+    """So many entries, each of which opens an account."""
+    for _ in range(count):
+        assert partition.apply([f"o - account{partition.nonces} - 0 USD"])[0] == "OK"
+
+
+def journaling(writer: JournalWriter) -> tuple[JournalCopy, GroupCommit]:
+    copy = JournalCopy(writer)
+    copy.confirm([(PARTITION, 1)])
+    return copy, GroupCommit(copy, ReceiptServer(copy, lambda shard, reason: None), Metrics())
+
+
+@asynccontextmanager
+async def drained(partition: LuaPartition, writer: JournalWriter) -> AsyncIterator[asyncio.Task[None]]:
+    """The partition's shard is drained, by this task."""
+
+    async def ours(_: int) -> bool:
+        return True
+
+    copy, commit = journaling(writer)
+    drain = ShardDrain(
+        commit, copy, {PARTITION: partition.keys}, {PARTITION: 1}, ours, lambda p: writer.position(p).seq
+    )
+    host = partition.client.connection_pool.connection_kwargs
+    connections = [await Connection.open(f"{host['host']}:{host['port']}", lambda _: None) for _ in range(2)]
+    running = asyncio.create_task(drain.run(*connections))
+    try:
+        yield running
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        for connection in connections:
+            connection.close()
+
+
+async def reached(writer: JournalWriter, seq: int) -> None:
+    async with asyncio.timeout(20):
+        while writer.position(PARTITION).seq < seq:
+            await asyncio.sleep(0.002)
+
+
+def test_entries_that_no_service_told_of_are_fetched(partition: LuaPartition, writer: JournalWriter) -> None:
+    async def main() -> None:
+        opening(partition, 2)
+        async with drained(partition, writer):
+            await reached(writer, 2)
+            opening(partition, 150)  # more than one fetch
+            await reached(writer, 152)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("lost", [(3,), (3, 4)])
+def test_a_gap_is_noticed(partition: LuaPartition, writer: JournalWriter, lost: tuple[int, ...]) -> None:
+    """Whether or not anything is behind it in the stream."""
+
+    async def main() -> None:
+        opening(partition, 2)
+        async with drained(partition, writer):
+            await reached(writer, 2)
+        opening(partition, 2)
+        partition.client.xdel(partition.keys.journal, *(f"{seq}-0" for seq in lost))
+        async with drained(partition, writer) as running:
+            with pytest.raises(ExceptionGroup) as raised:
+                await asyncio.wait_for(running, 20)
+        (gap,) = raised.value.exceptions
+        assert isinstance(gap, Gap)
+        assert gap.partition == PARTITION
+        assert writer.position(PARTITION).seq == 2
+
+    asyncio.run(main())
+
+
+def test_a_group_waits_for_a_shard_that_fetches_but_not_for_one_that_is_stuck(
+    partition: LuaPartition, writer: JournalWriter
+) -> None:
+    async def main() -> None:
+        opening(partition, 2)
+        first, second = ((PARTITION, payload) for payload in partition.payloads())
+        _, commit = journaling(writer)
+        with commit.gathering():
+            with commit.gathering():
+                one = commit.add([first])
+            assert not one.done()
+            async with asyncio.timeout(20):
+                await one
+            assert writer.position(PARTITION).seq == 1
+            with commit.gathering():
+                two = commit.add([second])
+        assert two.done()
+        assert writer.position(PARTITION).seq == 2
+
+    asyncio.run(main())
