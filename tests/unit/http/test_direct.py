@@ -307,6 +307,7 @@ def test_a_connection_is_closed_when_it_was_idle_for_long_enough(made: list[Wall
                 decide(PAID)
                 assert b'"success"' in await client.answer()
                 made[0].timeout_keep_alive_handler()
+                assert not made[0].transport.is_closing()
                 timer = made[0].timeout_keep_alive_task
                 assert timer is not None
                 assert 0 < timer.when() - asyncio.get_running_loop().time() <= KEEP_ALIVE_SECONDS
