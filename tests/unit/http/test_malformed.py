@@ -289,6 +289,41 @@ def test_batch_over_the_limit_is_refused(app: ASGIApp, wallet: WalletDouble) -> 
 ids = st.sampled_from(
     ["alice", "bob", "@bank", TRANSIT, "a" * 64, "a" * 65, "@" + "a" * 64, "", "a b", 7, None]
 )
+NEARLY_SIDES = [
+    "@bank",
+    TRANSIT,
+    f"{TRANSIT}s",
+    "a" * 64,
+    "a" * 65,
+    "",
+    "a b",
+    "a\n",
+    "é",
+    "a@",
+    f"a {TRANSIT}",
+    "bob",
+]
+NEARLY_AMOUNTS = [
+    *(
+        "12.34",
+        "0.00",
+        "9" * 16 + ".99",
+        "9" * 17 + ".00",
+        "1.23\n",
+        "\n1.23",
+        "1.00\n2.00",
+        "1.2 ",
+        "1_0.00",
+        "١.23",
+    ),
+    *("1", "1.5", "1.234", "1.23.45", "-1.23", "90071992547409.91", "90071992547409.92"),
+]
+#: As long as an id, or with as many dashes, or none.
+NEARLY_IDS = [
+    *(TXID[:-1], TXID + TXID, TXID[:-2] + " 1", TXID[:-2] + "\t\n", TXID[:-1] + "g", TXID[:-1] + "١"),
+    *(TXID[:7] + "-" + TXID[7] + TXID[9:], TXID[:-1] + "-", TXID[:8] + "0" + TXID[9:], TXID.upper(), TXID_2),
+    *(TXID.replace("-", " "), TXID.replace("-", ""), ""),
+]
 transfers_near_validity = st.fixed_dictionaries(
     {
         "from_account": ids,
@@ -320,6 +355,35 @@ def test_fast_and_exact_path_agree(transfers: list[dict[str, Any]], escaped: boo
         fast = fastparse._batch_without_fault(b'{"transfers":[' + one + b"]}")
         exact = outcome(parse.parse_transfer, one, None)
         assert (fast is None) == (exact[0] == "refused")
+
+
+@pytest.mark.parametrize("currency", ["USD", "JPY", "KWD", "XXX"])
+@pytest.mark.parametrize("position", [0, 2])
+def test_fast_and_exact_path_agree_on_what_is_nearly_valid(currency: str, position: int) -> None:
+    good = changed({"currency": currency, "amount": "5" if currency == "JPY" else "5.00"})
+    for field, values in (
+        ("from_account", NEARLY_SIDES),
+        ("to_account", NEARLY_SIDES),
+        ("amount", NEARLY_AMOUNTS),
+        ("transaction_id", NEARLY_IDS),
+        ("currency", ["USD", "JPY"]),
+    ):
+        for value in values:
+            transfers = [dict(good), dict(good), dict(good)]
+            transfers[position][field] = value
+            body = json.dumps({"transfers": transfers}).encode()
+            exact = outcome(parse.parse_batch, body)
+            assert outcome(fastparse.parse_batch, body) == exact
+            assert (fastparse._batch_without_fault(body) is None) == (exact[0] == "refused"), transfers
+            one = json.dumps(transfers[position]).encode()
+            exact = outcome(parse.parse_transfer, one, None)
+            assert outcome(fastparse.parse_transfer, one, None) == exact
+            assert (fastparse._transfer_without_fault(one) is None) == (exact[0] == "refused"), one
+
+
+def test_transaction_ids_are_not_taken_for_valid_because_they_are_together() -> None:
+    shifted = [changed({"transaction_id": TXID + TXID_2[:1]}), changed({"transaction_id": TXID_2[1:]})]
+    assert fastparse._batch_without_fault(json.dumps({"transfers": shifted}).encode()) is None
 
 
 def outcome(parser: Any, *arguments: Any) -> tuple[Any, ...]:
