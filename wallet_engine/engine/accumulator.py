@@ -90,19 +90,21 @@ class Accumulator:
     def pending(self) -> int:
         return len(self._lines)
 
-    def add(self, line: str, item: Pending, issued_ms: int) -> None:
-        """Queue one operation. Raises `Outage`, and then the operation is nowhere."""
+    def add(self, line: str, item: Pending, issued_ms: int) -> bool:
+        """Queue one operation; whether that calls for a turn. Raises `Outage`, and then the operation is nowhere."""
         if self.held_since_ms is not None and issued_ms - self.held_since_ms > HOLD_MS_MAX:
             raise Outage(
                 "partition_unavailable", f"partition {self.partition} is not served now ({self.held_why})"
             )
         lines = self._lines
-        if len(lines) >= QUEUE_OPERATIONS_MAX:
-            raise Outage("overloaded", f"partition {self.partition} has {len(lines)} operations waiting")
-        if not lines or issued_ms < self._issued_ms:
+        pending = len(lines)
+        if pending >= QUEUE_OPERATIONS_MAX:
+            raise Outage("overloaded", f"partition {self.partition} has {pending} operations waiting")
+        if not pending or issued_ms < self._issued_ms:
             self._issued_ms = issued_ms
         lines.append(line)
         self._items.append(item)
+        return (not self.scheduled or pending + 1 == EARLY_OPERATIONS_MIN) and self.may_send
 
     def take(self) -> Batch | None:
         """The next batch to send, or None when there is nothing to send or one is out."""

@@ -165,10 +165,9 @@ class Batch:
 
     def commit(self) -> None:
         """Tell every waiting item; the entry behind the outcomes is durable now."""
-        outcomes = self.outcomes
-        for idx, item in enumerate(self._release_items()):
+        for idx, (item, outcome) in enumerate(zip(self._release_items(), self.outcomes, strict=True)):
             try:
-                item.committed(outcomes[idx], idx, self)
+                item.committed(outcome, idx, self)
             except Exception:  # a bug in one item must not leave the others waiting
                 log.exception("an operation's outcome was not taken", batch=repr(self), idx=idx)
 

@@ -140,9 +140,8 @@ class Engine:
     def submit(self, partition: int, line: str, item: Pending, issued_ms: int) -> None:
         """Queue one operation (`line`, see `domain.entry`) decided upon at `issued_ms`. Raises `Outage`."""
         accumulator = self.cluster.accumulators[partition]
-        accumulator.add(line, item, issued_ms)
-        if accumulator.batch is None:
-            self._schedule(accumulator)
+        if accumulator.add(line, item, issued_ms):
+            self._waves[accumulator.shard].join(accumulator)
 
     def settle(self, partition: int, seq: int) -> None:
         """Entry `seq` of `partition` has no outgoing money left: say so with the next batch that goes there."""
@@ -201,7 +200,7 @@ class Engine:
         batch.sent_s = self._loop.time()
         batch.deadline_s = batch.sent_s + RECEIPT_TIMEOUT_S
         batch.on_durable = partial(self._on_durable, accumulator, batch)
-        self.tracker.expect(batch.partition, None, batch.nonce, batch.on_durable)
+        self.tracker.expect_new(batch.partition, batch.nonce, batch.on_durable)
         try:
             self.cluster.lanes[accumulator.shard].send(command, partial(self._on_reply, accumulator, batch))
         except (NotSent, KeyError):

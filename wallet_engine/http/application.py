@@ -138,7 +138,9 @@ class Application:
             if match is Match.PARTIAL:
                 methods = ", ".join(sorted(route.methods or ()))
                 raise Refused(
-                    "method_not_allowed", f"this path takes {methods}", headers=[(b"allow", methods.encode())]
+                    "method_not_allowed",
+                    f"this path takes {methods}",
+                    headers=((b"allow", methods.encode()),),
                 )
             scope["path_params"] = found["path_params"]
             handler: Handler = found["endpoint"]

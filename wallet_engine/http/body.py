@@ -68,7 +68,7 @@ class BodyReader:
             raise Refused(
                 "invalid_request",
                 f"the body did not arrive within {BODY_SECONDS_MAX:.0f} s",
-                headers=[(b"connection", b"close")],
+                headers=((b"connection", b"close"),),
             ) from None
         finally:
             self._bytes_reserved -= bytes_expected

@@ -24,12 +24,8 @@ class ProbeHandlers:
     async def readyz(self, scope: Scope, receive: Receive) -> Answer:
         """`GET /readyz`: 200 when transfers are taken, else 503 and why."""
         ready, reason = self._wallet.readiness()
-        answer = json_answer(
-            200 if ready else 503, wire.encode(wire.ReadinessReport(ready=ready, reason=reason))
-        )
-        if not ready:
-            answer.headers.append((b"retry-after", b"1"))
-        return answer
+        body = wire.encode(wire.ReadinessReport(ready=ready, reason=reason))
+        return json_answer(200, body) if ready else json_answer(503, body, ((b"retry-after", b"1"),))
 
     async def metrics(self, scope: Scope, receive: Receive) -> Answer:
         """`GET /metrics`: the Prometheus exposition text."""
@@ -37,10 +33,10 @@ class ProbeHandlers:
         return Answer(
             200,
             body,
-            [
+            (
                 (b"content-type", EXPOSITION_CONTENT_TYPE.encode()),
                 (b"content-length", b"%d" % len(body)),
-            ],
+            ),
         )
 
     async def openapi(self, scope: Scope, receive: Receive) -> Answer:

@@ -11,7 +11,7 @@ from wallet_engine.telemetry.logging import get_logger
 
 _log = get_logger(__name__)
 
-Headers = list[tuple[bytes, bytes]]
+Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Answer(NamedTuple):
@@ -76,23 +76,21 @@ class Refused(Exception):
     """Ends a request with a problem; raised by whatever finds the request wrong."""
 
     def __init__(
-        self, code: str, detail: str, *, transaction_id: str | None = None, headers: Headers | None = None
+        self, code: str, detail: str, *, transaction_id: str | None = None, headers: Headers = ()
     ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.transaction_id = transaction_id
-        self.headers = headers or []
+        self.headers = headers
 
 
-def json_answer(status: int, body: bytes) -> Answer:
-    """A JSON answer without further headers."""
-    return Answer(status, body, [_JSON, (b"content-length", b"%d" % len(body))])
+def json_answer(status: int, body: bytes, headers: Headers = ()) -> Answer:
+    """A JSON answer."""
+    return Answer(status, body, (_JSON, (b"content-length", b"%d" % len(body)), *headers))
 
 
-def problem(
-    code: str, detail: str, *, transaction_id: str | None = None, headers: Headers | None = None
-) -> Answer:
+def problem(code: str, detail: str, *, transaction_id: str | None = None, headers: Headers = ()) -> Answer:
     """The problem+json answer of a stable code. Every 503 tells when to come back."""
     kind = KINDS[code]
     body = wire.encode(
@@ -106,10 +104,9 @@ def problem(
             transaction_id=UNSET if transaction_id is None else transaction_id,
         )
     )
-    all_headers = [_PROBLEM_JSON, (b"content-length", b"%d" % len(body)), *(headers or ())]
-    if kind.status == 503 and not any(name == b"retry-after" for name, _ in all_headers):
-        all_headers.append((b"retry-after", b"1"))
-    return Answer(kind.status, body, all_headers)
+    if kind.status == 503 and not any(name == b"retry-after" for name, _ in headers):
+        headers = (*headers, (b"retry-after", b"1"))
+    return Answer(kind.status, body, (_PROBLEM_JSON, (b"content-length", b"%d" % len(body)), *headers))
 
 
 def declined(outcome: str, *, transaction_id: str | None = None, replayed: bool = False) -> Answer:
@@ -118,7 +115,7 @@ def declined(outcome: str, *, transaction_id: str | None = None, replayed: bool 
         WIRE_CODES[outcome],
         _DECLINE_DETAILS[outcome],
         transaction_id=transaction_id,
-        headers=[REPLAYED] if replayed else None,
+        headers=(REPLAYED,) if replayed else (),
     )
 
 
@@ -128,7 +125,7 @@ def outage(error: Outage, *, transaction_id: str | None = None) -> Answer:
         error.code if error.code in OUTAGE_CODES else "outcome_unknown",
         error.detail,
         transaction_id=transaction_id,
-        headers=[(b"retry-after", b"%d" % max(1, error.retry_after_s))],
+        headers=((b"retry-after", b"%d" % max(1, error.retry_after_s)),),
     )
 
 

@@ -5,12 +5,12 @@ once: two system calls and often two wake-ups of the client, which for a single 
 """
 
 import asyncio
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from wallet_engine.http.observed import ObservedApp
-from wallet_engine.http.problems import Answer
+from wallet_engine.http.problems import Answer, Headers
 
 
 class JoiningTransport:
@@ -53,6 +53,31 @@ class JoiningTransport:
             self._transport.write(b"".join(unsent))
 
 
+class EncodedHeads:
+    """Heads of answers as bytes: the same few are sent until their date changes, a second later."""
+
+    def __init__(self) -> None:
+        self._default_headers: list[tuple[bytes, bytes]] = []
+        self._heads: dict[tuple[int, Headers], bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"<EncodedHeads {len(self._heads)}>"
+
+    def head(self, status: int, headers: Headers, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The head of an answer with these headers, written as uvicorn writes it."""
+        if default_headers is not self._default_headers:
+            self._default_headers = default_headers
+            self._heads.clear()
+        head = self._heads.get((status, headers))
+        if head is None:
+            lines = [b"%b: %b\r\n" % header for header in (*default_headers, *headers)]
+            head = self._heads[status, headers] = b"".join((STATUS_LINE[status], *lines, b"\r\n"))
+        return head
+
+
+_encoded: Final = EncodedHeads()
+
+
 class WalletHttpProtocol(HttpToolsProtocol):
     """For `uvicorn.Config(http=…)`; the short way is the `direct` of an `ObservedApp`."""
 
@@ -92,12 +117,10 @@ class WalletHttpProtocol(HttpToolsProtocol):
         self._on_direct = False
         if self.transport.is_closing():
             return
-        head = [STATUS_LINE[answer.status]]
-        for name, value in (*self.server_state.default_headers, *answer.headers):
-            head += name, b": ", value, b"\r\n"
+        status, body, headers = answer
         if self._closing:
-            head.append(b"connection: close\r\n")
-        self._joining.write_now(b"".join((*head, b"\r\n", answer.body)))
+            headers = (*headers, (b"connection", b"close"))
+        self._joining.write_now(_encoded.head(status, headers, self.server_state.default_headers) + body)
         if self._closing:
             self.transport.close()
             return

@@ -90,10 +90,8 @@ def transfer_answer(decision: TransferAnswer, transaction_id: str) -> Answer:
     outcome, replayed = decision
     if outcome != _PAID:
         return declined(outcome, transaction_id=transaction_id, replayed=replayed)
-    answer = json_answer(200, b'{"status":"success","transaction_id":"%b"}' % transaction_id.encode())
-    if replayed:
-        answer.headers.append(REPLAYED)
-    return answer
+    body = b'{"status":"success","transaction_id":"%b"}' % transaction_id.encode()
+    return json_answer(200, body, (REPLAYED,) if replayed else ())
 
 
 def query_parameter(scope: Scope, name: str) -> str:

@@ -103,6 +103,10 @@ class ReceiptTracker:
             return
         self._pending[nonce] = _Pending(partition, seq, callback, copies, self._connects)
 
+    def expect_new(self, partition: int, nonce: str, callback: Callback) -> None:
+        """`expect` for a nonce that nobody has seen yet: no copy can have it."""
+        self._pending[nonce] = _Pending(partition, None, callback, 0, self._connects)
+
     def ask_needed(self, partition: int, seq: int, nonce: str, callback: Callback) -> None:
         """`expect` for an entry that somebody else wrote, of which the receipt may have come and gone: asks
         now.

@@ -5,6 +5,7 @@ computes in C. Partition p of P (a power of two) owns the slots [p*16384/P, (p+1
 """
 
 from binascii import crc_hqx
+from collections.abc import Iterable
 from functools import cache
 from itertools import count
 from typing import Final
@@ -28,6 +29,14 @@ def partition_of_slot(slot: int, partitions: int) -> int:
 def partition_of(account_id: str, partitions: int) -> int:
     """The partition of an account; `partitions` is a power of two."""
     return (crc_hqx(account_id.encode(), 0) & _SLOT_MASK) * partitions >> _SLOT_BITS
+
+
+def partitions_of(account_ids: Iterable[str], partitions: int) -> list[int]:
+    """`partition_of` each."""
+    return [
+        (crc_hqx(account_id.encode(), 0) & _SLOT_MASK) * partitions >> _SLOT_BITS
+        for account_id in account_ids
+    ]
 
 
 def slot_range(partition: int, partitions: int) -> range:

@@ -13,7 +13,7 @@ from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine, now_ms
 from wallet_engine.engine.reads import AccountRead, Reader
-from wallet_engine.routing.slots import partition_of
+from wallet_engine.routing.slots import partition_of, partitions_of
 from wallet_engine.saga.deadlines import Deadlines
 from wallet_engine.saga.transfer import Call, Transfer
 from wallet_engine.service.api import AccountView, BalanceView, CurrencyBalance, Readiness, TransferAnswer
@@ -93,7 +93,7 @@ class ClusterWallet:
 
     async def transfer(self, command: TransferCommand) -> TransferAnswer:
         call, answered = Call.awaited(1)
-        self._start((command,), call)
+        self._start_single(command, call)
         await answered
         answer = _single_answer(call)
         if isinstance(answer, Outage):
@@ -104,7 +104,7 @@ class ClusterWallet:
         self, command: TransferCommand, answer: Callable[[TransferAnswer | Outage], None]
     ) -> None:
         try:
-            self._start((command,), Call(1, lambda call: answer(_single_answer(call))))
+            self._start_single(command, Call(1, lambda call: answer(_single_answer(call))))
         except Outage as outage:
             answer(outage)
 
@@ -112,7 +112,9 @@ class ClusterWallet:
         if not commands:
             return []
         call, answered = Call.awaited(len(commands))
-        self._start(commands, call)
+        # Of a sender that is a system account, and so everywhere, the transaction ids decide.
+        homes = self._partitions([c[4] if c[0][0] == "@" else c[0] for c in commands])
+        self._start(commands, homes, self._partitions([c[1] for c in commands]), call)
         await answered
         return [result or "outcome_unknown" for result in call.results]
 
@@ -182,20 +184,31 @@ class ClusterWallet:
         """The partition that remembers the transaction id. A system account is everywhere, so its id decides."""
         return self._partition(transaction if from_account[0] == "@" else from_account)
 
-    def _start(self, commands: Sequence[TransferCommand], call: Call) -> None:
-        """Past the time limit the call is answered with the results there are; its transfers go on."""
+    def _partitions(self, keys: list[str]) -> list[int]:
+        return partitions_of(keys, self._engine.cluster.config.partitions)
+
+    def _start_single(self, command: TransferCommand, call: Call) -> None:
+        home = self._home(command[0], command[4])
+        self._start((command,), (home,), (self._partition(command[1]),), call)
+
+    def _start(
+        self, commands: Sequence[TransferCommand], homes: Sequence[int], targets: Sequence[int], call: Call
+    ) -> None:
+        """`homes` and `targets` are the partitions of senders and receivers; a system account receives in any.
+
+        Past the time limit the call is answered with the results there are; its transfers go on.
+        """
         if self.in_flight + len(commands) > IN_FLIGHT_TRANSFERS_MAX:
             raise Outage("overloaded", f"{self.in_flight} transfers are in flight")
-        engine, partitions = self._engine, self._engine.cluster.config.partitions
+        engine = self._engine
         self.in_flight += len(commands)
         call.on_end = self._release
         self._deadlines.add(call)
         issued_ms = now_ms()
         headroom = engine.headroom
-        for index, command in enumerate(commands):
-            from_account, to_account = command[0], command[1]
-            p = partition_of(command[4] if from_account[0] == "@" else from_account, partitions)
-            q = p if to_account[0] == "@" else partition_of(to_account, partitions)
+        for index, (command, p, q) in enumerate(zip(commands, homes, targets, strict=True)):
+            if command[1][0] == "@":
+                q = p
             try:
                 if headroom.short:
                     headroom.check(p, q)
