@@ -140,7 +140,7 @@ def test_an_older_redis(cluster: LiveCluster) -> None:
     lua.empty("recovering")
     assert lua.replay(first)[0] == "OK"
     lua.meta(state="live")
-    time.sleep(max(0.0, parse_header(second)[0].time_ms / 1000 + 0.2 - time.time()))
+    time.sleep(max(0.0, parse_header(second).time_ms / 1000 + 0.2 - time.time()))
     (mismatch,) = answer("verify", "--map-file", cluster.map_file, status=1)["mismatches"]
     assert mismatch == {"partition": 0, "what": "meta", "key": "seq", "journal": "2 or more", "redis": "1"}
 

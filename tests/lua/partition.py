@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import redis
 
-from wallet_engine.domain.entry import ZERO_NONCE, parse_header
+from wallet_engine.domain.entry import ZERO_NONCE, operations_of, parse_header
 from wallet_engine.domain.oracle_state import RedisImage
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
@@ -82,7 +82,7 @@ class LuaPartition:
 
     def replay(self, payload: bytes, currencies: tuple[str, ...] = CURRENCIES) -> list[Any]:
         """One call of the replay variant with a recorded entry."""
-        header, operations = parse_header(payload)
+        header, operations = parse_header(payload), operations_of(payload)
         arguments = (
             header.epoch,
             header.nonce,

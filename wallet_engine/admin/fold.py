@@ -93,9 +93,9 @@ class JournalFold:
                 try:
                     if end is not None and state.seq >= end[partition]:
                         if on_next is not None:
-                            on_next(partition, parse_header(record.payload)[0])
+                            on_next(partition, parse_header(record.payload))
                         continue
-                    if until_ms is not None and parse_header(record.payload)[0].time_ms > until_ms:
+                    if until_ms is not None and parse_header(record.payload).time_ms > until_ms:
                         over.add(partition)  # time never goes back within a partition
                         if partitions is not None and over >= set(partitions):
                             return

@@ -97,7 +97,7 @@ def _entries(
     needle = None if account is None else f" {account} ".encode()
     while True:
         for record in read(directory, partitions=set(partitions), after=after):
-            header = parse_header(record.payload)[0]
+            header = parse_header(record.payload)
             after[record.partition] = header.seq
             if isinstance(since, AtTime) and header.time_ms < since.time_ms:
                 continue

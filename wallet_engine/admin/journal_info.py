@@ -78,7 +78,7 @@ def files_in(directory: Path) -> Files:
     size = sum(segment_path(directory, number).stat().st_size for number in numbers)
     first = next(read(directory, verify=False), None)
     return Files(
-        directory, len(numbers), size, None if first is None else parse_header(first.payload)[0].time_ms
+        directory, len(numbers), size, None if first is None else parse_header(first.payload).time_ms
     )
 
 

@@ -112,7 +112,7 @@ def _entry(
         for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True))
         if operation.kind == "d" and outcome == Outcome.APPLIED
     )
-    return OpenEntry(partition, seq, now_ms - parse_header(payload)[0].time_ms, transfers)
+    return OpenEntry(partition, seq, now_ms - parse_header(payload).time_ms, transfers)
 
 
 def _with_reasons(

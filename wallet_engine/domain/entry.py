@@ -72,6 +72,10 @@ class EntryHeader(NamedTuple):
     outcomes: str
 
 
+#: What the class's own constructor does, without its call in Python: every entry passes here.
+_new_header = tuple.__new__
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A whole entry: `header` and as many operations as it has outcomes."""
@@ -99,22 +103,29 @@ def credit_outcome(record: str, mark: str) -> str | None:
     return None
 
 
-def parse_header(payload: bytes) -> tuple[EntryHeader, bytes]:
-    """The header and the operations as received. Raises `Corruption` when it is not an entry."""
+def parse_header(payload: bytes) -> EntryHeader:
+    """The first line. Raises `Corruption` when it is not an entry."""
     match = _header_match(payload)
     if match is None:
         raise Corruption(f"not a journal entry: {payload[:120]!r}")
     seq, prev_nonce, nonce, epoch, time_ms, window, outcomes = match.groups()
-    header = EntryHeader(
-        int(seq),
-        prev_nonce.decode(),
-        nonce.decode(),
-        int(epoch),
-        int(time_ms),
-        int(window),
-        outcomes.decode(),
+    return _new_header(
+        EntryHeader,
+        (
+            int(seq),
+            prev_nonce.decode(),
+            nonce.decode(),
+            int(epoch),
+            int(time_ms),
+            int(window),
+            outcomes.decode(),
+        ),
     )
-    return header, payload[match.end() :]
+
+
+def operations_of(payload: bytes) -> bytes:
+    """What stands behind the first line: the operations as received."""
+    return payload[payload.index(b"\n") + 1 :]
 
 
 def parse_operation(line: str) -> Operation:
@@ -128,8 +139,8 @@ def parse_operation(line: str) -> Operation:
 
 def parse_entry(payload: bytes) -> Entry:
     """The whole entry. Raises `Corruption` when lines and outcomes do not match in number."""
-    header, blob = parse_header(payload)
-    lines = blob.decode("ascii", "replace").split("\n")
+    header = parse_header(payload)
+    lines = operations_of(payload).decode("ascii", "replace").split("\n")
     if lines.pop() != "" or len(lines) != len(header.outcomes):
         raise Corruption(f"entry {header.seq}: {len(lines)} operations, {len(header.outcomes)} outcomes")
     return Entry(header, tuple(parse_operation(line) for line in lines))

@@ -7,7 +7,7 @@ the Lua scripts all hold their result against it.
 
 from collections.abc import Iterable, Sequence
 
-from wallet_engine.domain.entry import Entry, EntryHeader, Operation, parse_header
+from wallet_engine.domain.entry import Entry, EntryHeader, Operation, operations_of, parse_header
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.oracle_rules import decide_lines
 from wallet_engine.domain.oracle_state import PartitionState
@@ -19,7 +19,7 @@ def apply_payload(state: PartitionState, payload: bytes) -> EntryHeader:
     Raises `Corruption` when the entry is malformed, breaks the chain, or does not come out as recorded; the
     state must then not be used any more.
     """
-    header, blob = parse_header(payload)
+    header, blob = parse_header(payload), operations_of(payload)
     try:
         lines = blob.decode("ascii").split("\n")
     except UnicodeDecodeError:

@@ -104,7 +104,7 @@ class GroupCommit:
         headers = []
         try:
             for partition, payload in entries:
-                header, _ = parse_header(payload)
+                header = parse_header(payload)
                 if not self._has(partition, header):
                     self._writer.append(partition, payload, header, bound=False)
                     headers.append((partition, header))
@@ -155,7 +155,7 @@ class GroupCommit:
             for entries, done in group:
                 refused: WalletError | None = None
                 for partition, payload in entries:
-                    header, _ = parse_header(payload)
+                    header = parse_header(payload)
                     try:
                         self._writer.append(partition, payload, header)
                     except Fork as fork:

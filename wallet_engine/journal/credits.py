@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, Protocol
 
-from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.entry import operations_of, parse_header
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.journal.index import read_index
@@ -94,7 +94,7 @@ def find_credits(
         after={partition: _seq_before(directory, partition, since_ms)},
         end=None if end_seq is None else {partition: end_seq},
     ):
-        header, operations = parse_header(record.payload)
+        header, operations = parse_header(record.payload), operations_of(record.payload)
         for outcome, line in zip(header.outcomes, operations.split(b"\n"), strict=False):
             if line[:2] != b"c " or outcome == Outcome.REPEATED:
                 continue

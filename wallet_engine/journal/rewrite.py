@@ -54,7 +54,7 @@ def set_aside(directory: Path, journal_id: str, partition: int, after_seq: int) 
     orphans = list(read(directory, partitions={partition}, after={partition: after_seq}))
     if not orphans:
         return None
-    first, last = (parse_header(record.payload)[0].seq for record in (orphans[0], orphans[-1]))
+    first, last = (parse_header(record.payload).seq for record in (orphans[0], orphans[-1]))
     kept = _unused(directory / f"orphaned-p{partition}-{first}-{last}")
     _write(kept, b"".join(record.payload for record in orphans))
     numbers = [number for number in segment_numbers(directory) if number >= orphans[0].segment]
@@ -157,7 +157,7 @@ def _write_anew(
 
         for _, of, kind, payload in scan:
             if of == partition and kind == KIND_ENTRY and not beyond:
-                header = parse_header(payload)[0]
+                header = parse_header(payload)
                 beyond = header.seq > after_seq
                 if beyond:  # what it was to follow is at least what its epoch began with
                     add(partition, KIND_BASE, epoch_payload(header.epoch))

@@ -33,7 +33,7 @@ def take_frames(scan: Scan, chains: Chains, segment: int, *, marks_at: Iterable[
     for offset, partition, kind, payload in scan:
         try:
             if kind == KIND_ENTRY:
-                header, _ = parse_header(payload)
+                header = parse_header(payload)
                 chains[partition].follow(header, segment, offset, bound=False)
                 taken.entries += 1
             else:

@@ -380,12 +380,12 @@ class JournalWriter:
             p: max(0, chain.last.seq - RECENT_ENTRIES_PER_PARTITION) for p, chain in self._chains.items()
         }
         for record in read_segment(self.directory, number, after):
-            header, _ = parse_header(record.payload)
+            header = parse_header(record.payload)
             self._chains[record.partition].recall(header.seq, header.nonce)
 
     def _nonce_on_disk(self, partition: int, seq: int) -> str | None:
         for record in read(self.directory, after={partition: seq - 1}, end={partition: seq}):
-            return parse_header(record.payload)[0].nonce
+            return parse_header(record.payload).nonce
         return None
 
     def _refuse(self) -> None:

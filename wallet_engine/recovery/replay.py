@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 from typing import Any, Final
 
-from wallet_engine.domain.entry import EntryHeader, parse_header
+from wallet_engine.domain.entry import EntryHeader, operations_of, parse_header
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.redis_store.connection import Connection, pack
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -36,7 +36,7 @@ class Replayer:
     async def replay(self, payload: bytes) -> None:
         """Send one entry on its way. Raises what went wrong with an earlier one."""
         self._raise_failure()
-        header, operations = parse_header(payload)
+        header, operations = parse_header(payload), operations_of(payload)
         self._connection.send(self._command(header, operations), partial(self._check, header))
         self.entries += 1
         self.operations += len(header.outcomes)

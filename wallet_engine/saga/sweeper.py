@@ -109,7 +109,7 @@ class Sweeper:
                 log.error("open entry is not in the stream", partition=accumulator.partition, seq=seq)
                 continue
             payload = found[0][1][1]
-            age_ms = now_ms - parse_header(payload)[0].time_ms
+            age_ms = now_ms - parse_header(payload).time_ms
             if age_ms < OPEN_AGE_MS_MIN:
                 break
             stale.append((parse_entry(payload), now_ms))

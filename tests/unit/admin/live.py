@@ -69,7 +69,7 @@ class LiveCluster:
         entries = lua.client.xrange(lua.keys.journal, f"({seq}-0", "+")
         for _, fields in entries:
             payload = fields["e"].encode()
-            self.writer.append(partition, payload, parse_header(payload)[0])
+            self.writer.append(partition, payload, parse_header(payload))
         self.writer.sync()
 
     def close(self) -> None:

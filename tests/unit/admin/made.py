@@ -68,7 +68,7 @@ class MadeJournal:
 
     def append_anything(self, partition: int, payload: bytes) -> None:
         """Append an entry whatever the oracle says of it."""
-        self.writer.append(partition, payload, parse_header(payload)[0])
+        self.writer.append(partition, payload, parse_header(payload))
         self.writer.sync()
         self.entries += 1
 

@@ -151,7 +151,7 @@ def test_redis_behind_the_journal(entry_age_ms: int, behind: bool) -> None:
     comparison = Comparison(image_of(redis_image(state), time_ms=START_MS + 5000))
     comparison.at(state)
     payload = payload_of(state, f"{9:016x}", START_MS + 5000 - entry_age_ms, 2, "+", "s 3 - - 0 -\n")
-    comparison.next_entry(parse_header(payload)[0])
+    comparison.next_entry(parse_header(payload))
     comparison.close(3, damaged=False)
     assert [(m.what, m.journal, m.redis) for m in comparison.mismatches] == (
         [("meta", "4 or more", "3")] if behind else []

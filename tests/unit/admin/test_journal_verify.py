@@ -18,7 +18,7 @@ def write(directory: Path, journal_id: str, entries: list[tuple[int, int, int]])
     for partition, seq, what in entries:
         nonce = f"{seq * 100 + what:016x}"
         text = f"{seq} {last.get(partition, ZERO_NONCE)} {nonce} 1 1700000000000 1 +\ns 1 - - 0 -\n".encode()
-        writer.append(partition, text, parse_header(text)[0])
+        writer.append(partition, text, parse_header(text))
         last[partition] = nonce
     writer.sync()
     writer.close()

@@ -109,7 +109,7 @@ def test_an_entry_with_right_hashes_that_did_not_happen(
     state = journal.states[2]
     payload = payload_of(state, "f" * 16, START_MS + 10**6, state.window, outcomes, line.format(txid(5000)))
     journal.append_anything(2, payload)
-    header, _ = parse_header(payload)
+    header = parse_header(payload)
     journal.states[2].seq, journal.states[2].nonce = header.seq, header.nonce
     journal.add(0, f"t {txid(6000)} @bank alice 1 USD")
     journal.close()

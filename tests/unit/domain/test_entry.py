@@ -7,6 +7,7 @@ from wallet_engine.domain.entry import (
     Entry,
     EntryHeader,
     Operation,
+    operations_of,
     parse_entry,
     parse_header,
     parse_operation,
@@ -74,7 +75,8 @@ def test_entry_round_trips() -> None:
     payload = text_of(f"42 {ZERO_NONCE} {NONCE} 3 1700000000000 2 {outcomes}", *lines)
     header = EntryHeader(42, ZERO_NONCE, NONCE, 3, 1700000000000, 2, outcomes)
     assert parse_entry(payload) == Entry(header, tuple(operation for _, operation in OPERATIONS))
-    assert parse_header(payload) == (header, text_of(*lines))
+    assert parse_header(payload) == header
+    assert operations_of(payload) == text_of(*lines)
 
 
 GOOD = f"1 {ZERO_NONCE} {NONCE} 1 1700000000000 1 +"

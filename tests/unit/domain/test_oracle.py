@@ -2,7 +2,7 @@
 
 import pytest
 
-from wallet_engine.domain.entry import ZERO_NONCE, parse_entry, parse_header
+from wallet_engine.domain.entry import ZERO_NONCE, operations_of, parse_entry, parse_header
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.oracle import apply_entry, apply_payload
 from wallet_engine.domain.oracle_rules import Batch
@@ -159,7 +159,7 @@ def test_any_other_outcome_is_corruption() -> None:
     """G6: one character changed anywhere in the recorded outcomes, and replay says where."""
     payloads = journal()
     for at, payload in enumerate(payloads):
-        header, operations = parse_header(payload)
+        header, operations = parse_header(payload), operations_of(payload)
         for index, recorded in enumerate(header.outcomes):
             for other in sorted({outcome.value for outcome in Outcome} - {recorded}):
                 outcomes = header.outcomes[:index] + other + header.outcomes[index + 1 :]
@@ -225,7 +225,7 @@ def test_swapped_lines() -> None:
     for at, payload in enumerate(payloads):
         header, *lines, end = payload.split(b"\n")
         for i in range(len(lines) - 1):
-            outcomes = parse_header(payload)[0].outcomes
+            outcomes = parse_header(payload).outcomes
             if outcomes[i] == outcomes[i + 1]:
                 continue
             other = [*lines[:i], lines[i + 1], lines[i], *lines[i + 2 :]]
@@ -260,7 +260,8 @@ def test_an_entry_that_breaks_the_chain(at: int, header: tuple[int, str, int, in
     state = fold(payloads[: at - 1])
     before = redis_image(state)
     seq, prev_nonce, epoch, time_ms, window = header
-    recorded, operations = parse_header(payloads[at - 1])
+    payload = payloads[at - 1]
+    recorded, operations = parse_header(payload), operations_of(payload)
     first = f"{seq} {prev_nonce} {recorded.nonce} {epoch} {time_ms} {window} {recorded.outcomes}\n"
     with pytest.raises(Corruption, match=words):
         apply_payload(state, first.encode() + operations)

@@ -24,7 +24,7 @@ def entry(
         f"{seq} {prev_nonce} {nonce(partition, seq, branch)} {epoch} {1700000000000 + seq} 1 +\n"
         f"t {txid} alice{'x' * filling} bob {seq} USD\n"
     ).encode()
-    return payload, parse_header(payload)[0]
+    return payload, parse_header(payload)
 
 
 def append(writer: JournalWriter, partition: int, count: int, *, filling: int = 0, first: int = 0) -> None:
@@ -52,5 +52,5 @@ def seqs_read(directory: Path, **options: object) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     record: Record
     for record in read(directory, **options):  # type: ignore[arg-type]
-        found.setdefault(record.partition, []).append(parse_header(record.payload)[0].seq)
+        found.setdefault(record.partition, []).append(parse_header(record.payload).seq)
     return found

@@ -32,7 +32,7 @@ def journal(tmp_path: Path, request: pytest.FixtureRequest) -> JournalWriter:
         for partition in (3, 4):  # the other one's entries must not count
             text = f"{seq} {before} {nonce(seq)} 1 {time_ms} 1 {outcomes}\n{operations}".encode()
             payload = text if partition == 3 else text.replace(b"c 2.8", b"c 9.9")
-            writer.append(partition, payload, parse_header(payload)[0])
+            writer.append(partition, payload, parse_header(payload))
         writer.sync()
     return writer
 

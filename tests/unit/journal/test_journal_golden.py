@@ -40,7 +40,7 @@ def test_golden_segment_is_written_again_byte_for_byte(tmp_path: Path) -> None:
     writer = JournalWriter(tmp_path, "golden", segment_bytes_max=1)
     for partition, text in ENTRIES:
         payload = text.encode()
-        writer.append(partition, payload, parse_header(payload)[0])
+        writer.append(partition, payload, parse_header(payload))
     writer.fence(7, 2)
     writer.sync()
     writer.close()
@@ -51,7 +51,7 @@ def test_golden_journal_is_continued(tmp_path: Path) -> None:
     shutil.copy(SEGMENT, tmp_path)
     writer = JournalWriter(tmp_path, "golden")
     payload = b"2 00000000000000b1 00000000000000b2 2 1700000000003 1 +\ns 1 - - 0 -\n"
-    writer.append(7, payload, parse_header(payload)[0])
+    writer.append(7, payload, parse_header(payload))
     writer.sync()
     writer.close()
     assert verify_directory(tmp_path).positions[7].seq == 2

@@ -15,7 +15,7 @@ from wallet_engine.journal.segments import segment_numbers, segment_path
 def append(writer: JournalWriter, partition: int, seq: int, *, epoch: int = 1, fork: int = 0) -> None:
     last = writer.nonce_at(partition, seq - 1) or ZERO_NONCE
     text = f"{seq} {last} {seq * 16 + fork:016x} {epoch} 1700000000000 1 +\ns 1 - - 0 -\n".encode()
-    writer.append(partition, text, parse_header(text)[0], bound=False)
+    writer.append(partition, text, parse_header(text), bound=False)
     writer.sync()
 
 

@@ -332,7 +332,7 @@ try:
         seq += 1
         payload = f"{seq} {prev} {seq:016x} 1 1 1 +\\ns 1 - - 0 -\\n".encode()
         prev = f"{seq:016x}"
-        writer.append(1, payload, parse_header(payload)[0])
+        writer.append(1, payload, parse_header(payload))
         if seq % 7 == 0:
             writer.sync()
             print(seq, flush=True)

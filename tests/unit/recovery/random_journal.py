@@ -35,7 +35,7 @@ class RandomJournal:
             partition = self.random.randrange(len(self.batches))
             payload = self._entry(self.batches[partition])
             if payload is not None:
-                writer.append(partition, payload, parse_header(payload)[0])
+                writer.append(partition, payload, parse_header(payload))
                 self.entries += 1
                 if self.random.random() < 0.4:
                     writer.sync()

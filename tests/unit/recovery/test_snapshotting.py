@@ -158,7 +158,7 @@ def test_an_entry_that_does_not_add_up_makes_no_snapshot(tmp_path: Path) -> None
     writer = JournalWriter(tmp_path, "random")
     state = journal.batches[0].state
     text = f"{state.seq + 1} {state.nonce} {'a' * 16} 9 {state.clock} {state.window} +\nt T99999 nobody alice 5 USD\n"
-    writer.append(0, text.encode(), parse_header(text.encode())[0])
+    writer.append(0, text.encode(), parse_header(text.encode()))
     writer.sync()
     writer.close()
     made = make_snapshots(tmp_path)
