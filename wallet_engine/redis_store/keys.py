@@ -3,40 +3,32 @@
 All keys of one partition carry the partition's hash tag, so a partition is one live slot of the cluster.
 """
 
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
 class PartitionKeys:
     """Key names of one partition; `tag` is `routing.slots.tag_of(partition, partitions)`."""
 
-    tag: str
+    __slots__ = ("_braced", "flags", "journal", "meta", "open", "tag")
 
-    @property
-    def meta(self) -> str:
-        """Hash: seq, nonce, epoch, owner, state, clock, window, window_started, currencies, flagged (flags exist)."""
-        return f"meta{{{self.tag}}}"
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        self._braced = f"{{{tag}}}"
+        #: Hash: seq, nonce, epoch, owner, state, clock, window, window_started, currencies, flagged (flags exist).
+        self.meta = f"meta{self._braced}"
+        #: Stream: entry id `<seq>-0`, one field `e` with the entry's text.
+        self.journal = f"journal{self._braced}"
+        #: Sorted set: seq of own entries with outgoing money not settled; `<seq>.<idx>` for each refund made.
+        self.open = f"open{self._braced}"
+        #: Hash, sparse: account -> `<status A|F|C>` then ` CCY=<overdraft minor units>` for each limit set.
+        self.flags = f"flags{self._braced}"
 
-    @property
-    def journal(self) -> str:
-        """Stream: entry id `<seq>-0`, one field `e` with the entry's text."""
-        return f"journal{{{self.tag}}}"
-
-    @property
-    def open(self) -> str:
-        """Sorted set: seq of own entries with outgoing money not settled; `<seq>.<idx>` for each refund made."""
-        return f"open{{{self.tag}}}"
-
-    @property
-    def flags(self) -> str:
-        """Hash, sparse: account -> `<status A|F|C>` then ` CCY=<overdraft minor units>` for each limit set."""
-        return f"flags{{{self.tag}}}"
+    def __repr__(self) -> str:
+        return f"<PartitionKeys {self.tag}>"
 
     def seen(self, window: int) -> str:
         """Hash of one dedupe window: `<from> <txid>` -> answer of a transfer; `<p>.<seq without
         its last digit>` -> credits received."""
-        return f"seen:{window}{{{self.tag}}}"
+        return f"seen:{window}{self._braced}"
 
     def balance(self, currency: str) -> str:
         """Hash: account -> minor units."""
-        return f"balance:{currency}{{{self.tag}}}"
+        return f"balance:{currency}{self._braced}"
