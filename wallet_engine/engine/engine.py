@@ -6,7 +6,6 @@ A commit is: one script call for everything a partition has waiting, then the re
 
 import asyncio
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -57,17 +56,6 @@ class ScriptSeconds(dict[str, Spread]):
         return self[shard]
 
 
-class Waves(dict[str, Wave]):
-    """Shard -> its wave."""
-
-    def __init__(self, send: Callable[[Wave, list[Accumulator]], None]) -> None:
-        self._send = send
-
-    def __missing__(self, shard: str) -> Wave:
-        self[shard] = Wave(self._send)
-        return self[shard]
-
-
 class _Settle:
     """Nobody waits for a settle: one that fails is found by the sweeper."""
 
@@ -93,7 +81,7 @@ class Engine:
         self.tracker = self.cluster.tracker
         self.headroom = Headroom(self.cluster)
         self._loop = asyncio.get_running_loop()
-        self._waves = Waves(self._send)
+        self._wave = Wave(self._send)
         self._held: set[Accumulator] = set()
         self._written: list[int] = []
         self._closed = False
@@ -141,7 +129,7 @@ class Engine:
         """Queue one operation (`line`, see `domain.entry`) decided upon at `issued_ms`. Raises `Outage`."""
         accumulator = self.cluster.accumulators[partition]
         if accumulator.add(line, item, issued_ms):
-            self._waves[accumulator.shard].join(accumulator)
+            self._wave.join(accumulator)
 
     def settle(self, partition: int, seq: int) -> None:
         """Entry `seq` of `partition` has no outgoing money left: say so with the next batch that goes there."""
@@ -175,16 +163,16 @@ class Engine:
         if accumulator.may_send and (
             not accumulator.scheduled or accumulator.pending == EARLY_OPERATIONS_MIN
         ):
-            self._waves[accumulator.shard].join(accumulator)
+            self._wave.join(accumulator)
 
-    def _send(self, wave: Wave, accumulators: list[Accumulator]) -> None:
+    def _send(self, accumulators: list[Accumulator]) -> None:
         for accumulator in accumulators:
             if accumulator.partition in self._settles:
                 self._add_settles(accumulator)
             batch = accumulator.take()
             if batch is not None:
-                batch.on_end = wave.back
-                wave.left(batch.nonce)
+                batch.on_end = self._wave.back
+                self._wave.left(batch.nonce)
                 self._transmit(accumulator, batch)
 
     def _transmit(self, accumulator: Accumulator, batch: Batch) -> None:

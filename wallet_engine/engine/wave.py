@@ -1,8 +1,9 @@
-"""When the batches of one shard leave: together, once those before them are durable.
+"""When batches leave: those of all partitions together, once the ones before them are durable.
 
 A call of the script, an entry of the journal and a receipt cost much more than one operation in them. Partitions
 that leave one by one, each as soon as it may, divide the operations of many small callers into the most calls.
-Partitions that leave together come back together, with one fdatasync; what their callers do next leaves together too.
+Partitions that leave together come back together, with one fdatasync; what their callers do next, and the credits of
+their debits, leave together too.
 """
 
 import asyncio
@@ -13,19 +14,20 @@ from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, Accumulator
 
 #: A wave leaves once no more batches than this are still out: a few slow ones do not hold up everything.
 OUT_MAX: Final = 2
-#: It leaves anyhow when it has waited so long since the last one.
+#: It leaves anyhow when it has waited so long since the last one, and what is out by then is not waited for any more: a
+#: shard that hangs costs the others one such wait.
 WAIT_S_MAX: Final = 0.02
 #: A partition with a good batch waits for nothing that is out, but waves leave at most so often.
 WAIT_S_MIN: Final = 0.002
 
 
 class Wave:
-    """The partitions of one shard that wait for their turn."""
+    """The partitions that wait for their turn."""
 
     __slots__ = ("_handle", "_left_s", "_loop", "_out", "_send", "_waiting", "_when_s")
 
-    def __init__(self, send: Callable[["Wave", list[Accumulator]], None]) -> None:
-        """`send(wave, accumulators)` takes a batch from each and tells `left` of it."""
+    def __init__(self, send: Callable[[list[Accumulator]], None]) -> None:
+        """`send(accumulators)` takes a batch from each and tells `left` of it."""
         self._loop = asyncio.get_running_loop()
         self._send = send
         self._waiting: list[Accumulator] = []
@@ -74,8 +76,11 @@ class Wave:
 
     def _leave(self) -> None:
         self._handle = None
-        self._left_s = self._loop.time()
+        now_s = self._loop.time()
+        if now_s - self._left_s >= WAIT_S_MAX:
+            self._out.clear()
+        self._left_s = now_s
         waiting, self._waiting = self._waiting, []
         for accumulator in waiting:
             accumulator.scheduled = False
-        self._send(self, waiting)
+        self._send(waiting)

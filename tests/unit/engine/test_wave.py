@@ -1,4 +1,4 @@
-"""Batches of a shard leave together, and nothing waits for longer than it may."""
+"""Batches leave together, and nothing waits for longer than it may."""
 
 import asyncio
 
@@ -27,17 +27,16 @@ class Shore:
         self.left = asyncio.Event()
         self.wave = Wave(self.send)
 
-    def send(self, wave: Wave, accumulators: list[Accumulator]) -> None:
-        assert wave is self.wave
+    def send(self, accumulators: list[Accumulator]) -> None:
         self.waves.append([each.partition for each in accumulators])
         self.left.set()
 
     async def crowded(self) -> None:
         """Partition 1 has just left, and more batches are out than a wave goes without waiting for."""
-        for n in range(OUT_MAX + 1):
-            self.wave.left(f"{n:016x}")
         self.wave.join(accumulator(1))
         await self.next_s()
+        for n in range(OUT_MAX + 1):
+            self.wave.left(f"{n:016x}")
 
     async def next_s(self) -> float:
         """How long until the next wave."""
@@ -114,6 +113,19 @@ def test_it_waits_for_what_is_out_only_so_long():
     run(scene)
 
 
+def test_what_was_waited_for_in_vain_is_not_waited_for_again(monkeypatch):
+    async def scene(shore: Shore) -> None:
+        await shore.crowded()
+        shore.wave.join(accumulator(2))
+        await shore.next_s()  # as long as it waits at most
+        monkeypatch.setattr("wallet_engine.engine.wave.WAIT_S_MAX", 3600)
+        shore.wave.join(accumulator(3))
+        await asyncio.sleep(0)
+        assert shore.waves == [[1], [2], [3]]
+
+    run(scene)
+
+
 def test_a_good_batch_waits_for_nothing_that_is_out_and_takes_the_others_along(monkeypatch):
     monkeypatch.setattr("wallet_engine.engine.wave.WAIT_S_MAX", 3600)
 
@@ -125,6 +137,9 @@ def test_a_good_batch_waits_for_nothing_that_is_out_and_takes_the_others_along(m
         many.add("s 1 - - 0 -\n", _Item(), 0)
         shore.wave.join(many)
         assert await shore.next_s() >= WAIT_S_MIN * 0.9
+        assert shore.waves == [[1], [2, 3]]
+        shore.wave.join(accumulator(4))  # a few wait for what is out as before
+        await asyncio.sleep(2 * WAIT_S_MIN)
         assert shore.waves == [[1], [2, 3]]
 
     run(scene)
