@@ -190,7 +190,7 @@ class ScriptDoor:
 
     def _answered(self, batch: Batch, items: list[Item], sent_s: float, reply: Any) -> None:
         self._in_flight -= 1
-        if not isinstance(reply, list) or reply[0] != b"OK":
+        if not isinstance(reply, bytes):
             self._recorder.surprised(f"partition {batch.partition}: {reply!r}")
             self._stopping = True
         else:

@@ -14,6 +14,7 @@ from unit.admin.made import admin, answer, refusal
 
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.oracle import apply_payload
+from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
 
 Spoil = Callable[[LiveCluster, PartitionKeys], object]
@@ -215,7 +216,7 @@ def test_while_traffic_is_running(cluster: LiveCluster, monkeypatch: pytest.Monk
             assert reply[0] == "OK"
             cluster.drain(2)
             for payload in [
-                entry[1]["e"].encode()
+                from_stream(*map(str.encode, entry[1].values()))
                 for entry in lua.client.xrange(lua.keys.journal, f"{batches.state.seq + 1}-0")
             ]:
                 header = apply_payload(batches.state, payload)

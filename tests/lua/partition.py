@@ -6,6 +6,7 @@ import redis
 
 from wallet_engine.domain.entry import ZERO_NONCE, operations_of, parse_header
 from wallet_engine.domain.oracle_state import RedisImage
+from wallet_engine.redis_store.apply_call import apply_words, from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
 
@@ -54,8 +55,7 @@ class LuaPartition:
         lines: list[str],
         *,
         rotate: bool = False,
-        text: str | None = None,
-        count: int | None = None,
+        operations: str | None = None,
         epoch: int = 1,
         issued_ms: int | None = None,
         window: int | None = None,
@@ -64,58 +64,55 @@ class LuaPartition:
         stream_entries_max: int = 100_000,
         issued_age_ms_max: int = 300_000,
     ) -> list[Any]:
-        """One call of the apply script; the reply as it is. `rotate` opens the next window."""
+        """One call of the apply script; `operations` is sent as it is, in place of `lines`. `rotate` opens a window.
+
+        Returns a refusal, or OK, seq, nonce, time_ms, outcomes and the details of repeats.
+        """
         self.nonces += 1
-        arguments = (
-            epoch,
-            f"{self.nonces:016x}",
-            self.now_ms() if issued_ms is None else issued_ms,
-            self.window + rotate if window is None else window,
-            0 if rotate else window_ms,
-            ",".join(currencies),
-            len(lines) if count is None else count,
-            "".join(f"{line}\n" for line in lines) if text is None else text,
-            stream_entries_max,
-            issued_age_ms_max,
+        text = "".join(f"{line}\n" for line in lines)
+        words = apply_words(
+            self.apply_script.sha,
+            self.keys,
+            currencies,
+            text,
+            epoch=epoch,
+            nonce=f"{self.nonces:016x}",
+            issued_ms=self.now_ms() if issued_ms is None else issued_ms,
+            window=self.window + rotate if window is None else window,
+            window_ms=0 if rotate else window_ms,
+            stream_entries_max=stream_entries_max,
+            issued_age_ms_max=issued_age_ms_max,
         )
-        return self._call(self.apply_script.sha, int(arguments[3]), currencies, arguments)
+        if operations is not None:
+            words = (*words[:-1], operations)
+        return _answer(self.client.execute_command(*words))
 
     def replay(self, payload: bytes, currencies: tuple[str, ...] = CURRENCIES) -> list[Any]:
         """One call of the replay variant with a recorded entry."""
         header, operations = parse_header(payload), operations_of(payload)
-        arguments = (
-            header.epoch,
-            header.nonce,
-            0,
-            header.window,
-            NEVER_MS,
-            ",".join(currencies),
-            len(header.outcomes),
-            operations,
-            0,
-            0,
-            header.prev_nonce,
-            header.time_ms,
+        words = apply_words(
+            self.replay_script.sha,
+            self.keys,
+            currencies,
+            operations.decode(),
+            epoch=header.epoch,
+            nonce=header.nonce,
+            issued_ms=0,
+            window=header.window,
+            window_ms=NEVER_MS,
+            stream_entries_max=0,
+            issued_age_ms_max=0,
+            replay=(header.prev_nonce, header.time_ms),
         )
-        return self._call(self.replay_script.sha, header.window, currencies, arguments)
-
-    def _call(
-        self, sha: str, window: int, currencies: tuple[str, ...], arguments: tuple[Any, ...]
-    ) -> list[Any]:
-        keys = self.keys
-        names = [keys.meta, keys.journal, keys.open, keys.flags]
-        names += [keys.seen(number) for number in (window, window - 1, window - 2)]
-        names += [keys.balance(currency) for currency in currencies]
-        reply: list[Any] = self.client.evalsha(sha, len(names), *names, *arguments)
-        return reply
+        return _answer(self.client.execute_command(*words))
 
     def payloads(self) -> list[bytes]:
         """The entries in the stream, oldest first."""
         entries = self.client.xrange(self.keys.journal)
         for number, (entry_id, fields) in enumerate(entries, 1):
             assert entry_id == f"{number}-0"
-            assert list(fields) == ["e"]
-        return [fields["e"].encode() for _, fields in entries]
+            assert list(fields) == ["header", "operations"]
+        return [from_stream(*map(str.encode, fields.values())) for _, fields in entries]
 
     def image(self) -> RedisImage:
         """Everything Redis holds for the partition but the stream, in the form of `redis_image`."""
@@ -134,3 +131,11 @@ class LuaPartition:
         for name in _META_OF_THE_CLUSTER:
             del image["meta"][name]
         return image
+
+
+def _answer(reply: Any) -> list[Any]:
+    if isinstance(reply, list):
+        return reply
+    answer, *details = str(reply).split("\n")
+    seq, nonce, time_ms, outcomes = answer.split(" ")
+    return ["OK", int(seq), nonce, int(time_ms), outcomes, *details]

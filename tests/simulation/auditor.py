@@ -18,6 +18,7 @@ from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_state import PartitionState, RedisImage, redis_image
 from wallet_engine.domain.transfer import TransferCommand
+from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.routing.slots import tag_of
@@ -212,10 +213,10 @@ class Auditor:
     # Redis -----------------------------------------------------------------------------------------------
 
     def script_ran(
-        self, node: RedisNode, sha: bytes, keys: list[bytes], argv: list[bytes], reply: list[Any]
+        self, node: RedisNode, sha: bytes, keys: list[bytes], argv: list[bytes], reply: Any
     ) -> None:
         """A script ran on a node: look at the partition it left behind."""
-        if sha != _APPLY or reply[0] != b"OK":
+        if sha != _APPLY or not isinstance(reply, bytes):
             return
         self.scripts += 1
         store = node.store
@@ -233,9 +234,9 @@ class Auditor:
                         self.world.violate(f"G3: {account.decode()} stands at {minor} in {key.decode()}")
             if total:
                 self.world.violate(f"G2: {key.decode()} sums to {total}")
-        lines = argv[7]
-        if lines.startswith(b"c ") or b"\nc " in lines:
-            self._credits_ran(lines.decode(), reply[4].decode())
+        if b'"c",' in argv[1]:
+            answer = reply.partition(b"\n")[0].decode()
+            self._credits_ran(from_stream(b"", argv[1])[1:].decode(), answer.split(" ")[3])
 
     def _limit(self, store: dict[bytes, Any], flags_key: bytes, account: bytes, balance_key: bytes) -> int:
         currency = balance_key.partition(b":")[2].partition(b"{")[0]

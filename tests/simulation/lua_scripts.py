@@ -5,6 +5,7 @@ simulated second. The scripts keep nothing in it (a test proves that no global i
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,13 +15,13 @@ _runtime = lupa.lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True)
 _prelude = _runtime.execute(
     b"""
     local unpack, type, error = unpack, type, error
-    KEYS, ARGV, redis = {}, {}, {}
+    KEYS, ARGV, redis, cjson = {}, {}, {}, {}
     local function load(text)
       local chunk, problem = loadstring(text)
       if not chunk then error(problem) end
       return chunk
     end
-    local function install(call) redis.call = call end
+    local function install(call, decode) redis.call, cjson.decode = call, decode end
     local function run(chunk, keys, argv)
       KEYS, ARGV = keys, argv
       local reply = chunk()
@@ -56,11 +57,16 @@ def _lua_value(value: Any) -> Any:
     return False if value is None else value
 
 
+def _decode(text: bytes) -> Any:
+    """`cjson.decode` of a flat array of strings."""
+    return _runtime.table_from([word.encode() for word in json.loads(text)])
+
+
 def _call(*args: Any) -> Any:
     return _lua_value(_current[-1](*args))
 
 
-_install(_call)
+_install(_call, _decode)
 
 
 def run_script(text: bytes, keys: Sequence[bytes], argv: Sequence[bytes], call: Callable[..., Any]) -> Any:

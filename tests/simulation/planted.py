@@ -94,7 +94,7 @@ def changed_places(plant_text: str, script_text: str) -> int:
 
 
 def _credit_before_receipt(original: Any) -> Any:
-    def on_applied(self: Engine, accumulator: Accumulator, batch: Batch, reply: list[Any]) -> None:
+    def on_applied(self: Engine, accumulator: Accumulator, batch: Batch, reply: bytes) -> None:
         original(self, accumulator, batch, reply)
         for idx, (line, item) in enumerate(zip(batch.lines, batch.items, strict=True)):
             if line[0] == "d" and batch.outcomes[idx] == "+" and isinstance(item, Transfer):
@@ -106,7 +106,7 @@ def _credit_before_receipt(original: Any) -> Any:
 
 
 def _answer_before_receipt(original: Any) -> Any:
-    def on_applied(self: Engine, accumulator: Accumulator, batch: Batch, reply: list[Any]) -> None:
+    def on_applied(self: Engine, accumulator: Accumulator, batch: Batch, reply: bytes) -> None:
         batch.durable = True
         self.tracker.forget(batch.nonce)
         original(self, accumulator, batch, reply)

@@ -18,6 +18,7 @@ from wallet_engine.domain.entry import Operation, credit_memory, credit_outcome,
 from wallet_engine.domain.ids import unpack_transaction_id
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.slots import partition_of, tag_of
@@ -100,7 +101,7 @@ def _entry(
 ) -> OpenEntry:
     if not stream:
         return OpenEntry(partition, seq, None, ())
-    payload = stream[0][1]["e"].encode()
+    payload = from_stream(*(value.encode() for value in stream[0][1].values()))
     entry = parse_entry(payload)
     transfers = tuple(
         OpenTransfer(

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.limits import STREAM_ENTRIES_MAX
+from wallet_engine.redis_store.apply_call import apply_words
 from wallet_engine.redis_store.connection import pack
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
@@ -118,45 +119,32 @@ class Batch:
         currencies: Sequence[str],
         issued_age_ms_max: int,
     ) -> bytes:
-        """The packed EVALSHA; KEYS and ARGV are explained at the top of `lua/apply.lua`."""
+        """The packed call of the script."""
         return pack(
-            (
-                "EVALSHA",
+            apply_words(
                 _APPLY_SHA,
-                7 + len(currencies),
-                keys.meta,
-                keys.journal,
-                keys.open,
-                keys.flags,
-                keys.seen(window),
-                keys.seen(window - 1),
-                keys.seen(window - 2),
-                *[keys.balance(currency) for currency in currencies],
-                epoch,
-                self.nonce,
-                self.issued_ms,
-                window,
-                window_ms,
-                ",".join(currencies),
-                len(self.lines),
+                keys,
+                currencies,
                 "".join(self.lines),
-                STREAM_ENTRIES_MAX,
-                issued_age_ms_max,
+                epoch=epoch,
+                nonce=self.nonce,
+                issued_ms=self.issued_ms,
+                window=window,
+                window_ms=window_ms,
+                stream_entries_max=STREAM_ENTRIES_MAX,
+                issued_age_ms_max=issued_age_ms_max,
             )
         )
 
-    def accept(self, reply: list[Any]) -> None:
-        """Take over an `OK` reply."""
-        self.seq = reply[1]
-        self.effective_nonce = reply[2].decode()
-        self.time_ms = reply[3]
-        self.outcomes = reply[4].decode()
-        if len(reply) > 5:
-            details = {}
-            for detail in reply[5:]:
-                idx, *words = detail.decode().split(" ")
-                details[int(idx)] = words
-            self.details = details
+    def accept(self, reply: bytes) -> None:
+        """Take over a reply that is no refusal."""
+        answer, *details = reply.decode().split("\n")
+        seq, self.effective_nonce, time_ms, self.outcomes = answer.split(" ")
+        self.seq = int(seq)
+        self.time_ms = int(time_ms)
+        if details:
+            explained = (detail.split(" ") for detail in details)
+            self.details = {int(idx): words for idx, *words in explained}
         self.applied = True
 
     def detail(self, idx: int) -> list[str]:

@@ -17,6 +17,7 @@ from wallet_engine.journal.chains import Position
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.receipts_server import ReceiptServer
+from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.connection import Connection, Reply, pack
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
@@ -292,7 +293,7 @@ class ShardDrain:
                 continue
             if not found or found[0][0] != start:
                 self._check_no_gap(partition, found, newest.get(partition, 0))
-            entries += [(partition, fields[1]) for _, fields in found]
+            entries += [(partition, from_stream(fields[1], fields[3])) for _, fields in found]
             if len(found) == FETCH_ENTRIES_MAX:
                 self.written((partition,))
         return entries

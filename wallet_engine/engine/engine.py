@@ -195,7 +195,7 @@ class Engine:
             self._put_back(accumulator, batch, f"shard {accumulator.shard} is not reachable")
 
     def _on_reply(self, accumulator: Accumulator, batch: Batch, reply: Any) -> None:
-        if type(reply) is list and reply[0] == b"OK":
+        if type(reply) is bytes:
             self._on_applied(accumulator, batch, reply)
         elif isinstance(reply, ConnectionLost):
             self.tracker.forget(batch.nonce)
@@ -207,7 +207,7 @@ class Engine:
         else:
             self._on_refusal(accumulator, batch, reply[0].decode(), reply[1])
 
-    def _on_applied(self, accumulator: Accumulator, batch: Batch, reply: list[Any]) -> None:
+    def _on_applied(self, accumulator: Accumulator, batch: Batch, reply: bytes) -> None:
         batch.accept(reply)
         if batch.effective_nonce != batch.nonce and self._behind(accumulator, batch):
             return

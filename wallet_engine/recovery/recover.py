@@ -27,6 +27,7 @@ from wallet_engine.recovery.catchup import catch_up
 from wallet_engine.recovery.fellows import Council, Fellows
 from wallet_engine.recovery.replay import Replayer
 from wallet_engine.recovery.snapshot_load import SnapshotLoader, newest_snapshot
+from wallet_engine.redis_store.apply_call import from_stream, to_stream
 from wallet_engine.redis_store.connection import Connection, Word
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script, service_scripts
@@ -408,7 +409,7 @@ class ShardRecovery:
             if not found:
                 return
             self._check_no_gap(partition, int(found[0][0].partition(b"-")[0]) - 1)
-            entries: list[Taken] = [(partition, fields[1]) for _, fields in found]
+            entries: list[Taken] = [(partition, from_stream(fields[1], fields[3])) for _, fields in found]
             self._commit.install(entries)
 
     async def _check_stream(
@@ -464,7 +465,7 @@ class ShardRecovery:
         for record in self._records({partition}, {partition: seqs[0] - 1}):
             seq = int(record.payload.partition(b" ")[0])
             if seq in seqs:
-                await connection.call("XADD", keys.journal, f"{seq}-0", "e", record.payload)
+                await connection.call("XADD", keys.journal, f"{seq}-0", *to_stream(record.payload))
 
     async def _compare(self, connection: Connection, partition: int, keys: PartitionKeys) -> None:
         meta = await _meta(connection, keys)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from wallet_engine.domain.entry import EntryHeader, operations_of, parse_header
 from wallet_engine.domain.errors import Corruption
+from wallet_engine.redis_store.apply_call import apply_words
 from wallet_engine.redis_store.connection import Connection, pack
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
@@ -54,33 +55,23 @@ class Replayer:
 
     def _command(self, header: EntryHeader, operations: bytes) -> bytes:
         keys, window = self._keys, header.window
-        self._currencies.update({line[-3:] for line in operations.decode().split("\n")} - {"", _NO_CURRENCY})
+        text = operations.decode()
+        self._currencies.update({line[-3:] for line in text.split("\n")} - {"", _NO_CURRENCY})
         names = sorted(self._currencies)
         return pack(
-            (
-                "EVALSHA",
+            apply_words(
                 _SHA,
-                7 + len(names),
-                keys.meta,
-                keys.journal,
-                keys.open,
-                keys.flags,
-                keys.seen(window),
-                keys.seen(window - 1),
-                keys.seen(window - 2),
-                *[keys.balance(currency) for currency in names],
-                header.epoch,
-                header.nonce,
-                0,
-                window,
-                0,
-                ",".join(names),
-                len(header.outcomes),
-                operations,
-                0,
-                0,
-                header.prev_nonce,
-                header.time_ms,
+                keys,
+                names,
+                text,
+                epoch=header.epoch,
+                nonce=header.nonce,
+                issued_ms=0,
+                window=window,
+                window_ms=0,
+                stream_entries_max=0,
+                issued_age_ms_max=0,
+                replay=(header.prev_nonce, header.time_ms),
             )
         )
 
@@ -90,8 +81,8 @@ class Replayer:
         if isinstance(reply, Exception):
             self._failure = reply
             return
-        expected = [b"OK", header.seq, header.nonce.encode(), header.time_ms, header.outcomes.encode()]
-        if reply[:5] != expected:
+        expected = f"{header.seq} {header.nonce} {header.time_ms} {header.outcomes}".encode()
+        if type(reply) is not bytes or reply.partition(b"\n")[0] != expected:
             self._failure = Corruption(
-                f"partition {self._partition}: replay of entry {header.seq} gave {reply[:5]!r}, recorded {expected!r}"
+                f"partition {self._partition}: replay of entry {header.seq} gave {reply!r}, recorded {expected!r}"
             )

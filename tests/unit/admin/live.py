@@ -14,6 +14,7 @@ from wallet_engine.dev.redis_cluster import RedisCluster
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.journal.receipts_wire import CopyHello, encode
 from wallet_engine.journal.writer import JournalWriter
+from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.model import Shard
 from wallet_engine.routing.slots import tag_of
@@ -68,7 +69,7 @@ class LiveCluster:
         seq = self.writer.position(partition).seq
         entries = lua.client.xrange(lua.keys.journal, f"({seq}-0", "+")
         for _, fields in entries:
-            payload = fields["e"].encode()
+            payload = from_stream(*map(str.encode, fields.values()))
             self.writer.append(partition, payload, parse_header(payload))
         self.writer.sync()
 

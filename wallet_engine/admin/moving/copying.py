@@ -20,6 +20,7 @@ from wallet_engine.admin.moving.touched import Field, touched_fields
 from wallet_engine.admin.moving.wire import Command, Setback
 from wallet_engine.domain.entry import parse_entry
 from wallet_engine.domain.errors import Corruption
+from wallet_engine.redis_store.apply_call import from_stream
 
 #: Fields read or written by one command: half a millisecond of either node.
 FIELDS_PER_CALL: Final = 500
@@ -102,7 +103,7 @@ class Copy:
             words = ("XRANGE", self._source.keys.journal, start, "+", "COUNT", ENTRIES_PER_CALL)
             found = self._source.wire.call(*words)
             for entry_id, fields in found:
-                self._take(int(entry_id.partition(b"-")[0]), fields[1])
+                self._take(int(entry_id.partition(b"-")[0]), from_stream(fields[1], fields[3]))
             if found:
                 key = self._target.keys.journal
                 self._target.write([("XADD", key, entry_id, *fields) for entry_id, fields in found])
