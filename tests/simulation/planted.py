@@ -218,8 +218,8 @@ SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     ),
     "window before is not consulted": (
         (
-            "if not old then old = remembered_before and remembered_before[field] or recalled_before[i] end",
-            "",
+            "local old = remembered[field] or recalled[i] or recalled_before[i]",
+            "local old = remembered[field] or recalled[i]",
         ),
     ),
     "refused credit is not remembered": (
