@@ -113,22 +113,26 @@ def test_a_gap_is_noticed(partition: LuaPartition, writer: JournalWriter, lost: 
 
 
 def test_a_group_waits_for_a_shard_that_fetches_but_not_for_one_that_is_stuck(
-    partition: LuaPartition, writer: JournalWriter
+    partition: LuaPartition, writer: JournalWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
         opening(partition, 2)
         first, second = ((PARTITION, payload) for payload in partition.payloads())
         _, commit = journaling(writer)
+        monkeypatch.setattr(module, "GATHER_S_MAX", 60)
         with commit.gathering():
             with commit.gathering():
                 one = commit.add([first])
+            await asyncio.sleep(0.01)
             assert not one.done()
-            async with asyncio.timeout(20):
-                await one
-            assert writer.position(PARTITION).seq == 1
+        await asyncio.wait_for(one, 20)
+        assert writer.position(PARTITION).seq == 1
+
+        monkeypatch.setattr(module, "GATHER_S_MAX", 0.01)
+        with commit.gathering():
             with commit.gathering():
                 two = commit.add([second])
-        assert two.done()
+            await asyncio.wait_for(two, 20)
         assert writer.position(PARTITION).seq == 2
 
     asyncio.run(main())

@@ -69,9 +69,10 @@ class GroupCommit:
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._group: list[tuple[Sequence[Taken], asyncio.Future[None]]] = []
-        #: Shards that are fetching, and when the group goes without what they bring.
+        #: Shards that are fetching.
         self._gathering = 0
-        self._latest: asyncio.TimerHandle | None = None
+        #: When the group goes: once these have brought what they found, or without it.
+        self._turn: asyncio.Handle | None = None
         self.failed: asyncio.Future[None] = self._loop.create_future()
 
     @contextmanager
@@ -82,8 +83,9 @@ class GroupCommit:
             yield
         finally:
             self._gathering -= 1
-            if self._group and not self._gathering:
-                self._commit()
+            if self._turn is not None and not self._gathering:
+                self._turn.cancel()
+                self._turn = self._loop.call_soon(self._commit)
 
     def add(self, entries: Sequence[Taken]) -> asyncio.Future[None]:
         """Put entries into the next group, while `gathering`. The future is done when they are durable and receipted.
@@ -92,7 +94,7 @@ class GroupCommit:
         """
         done: asyncio.Future[None] = self._loop.create_future()
         if not self._group:
-            self._latest = self._loop.call_later(GATHER_S_MAX, self._commit)
+            self._turn = self._loop.call_later(GATHER_S_MAX, self._commit)
         self._group.append((entries, done))
         return done
 
@@ -145,8 +147,7 @@ class GroupCommit:
         self._metrics.journal_bytes.inc(self._writer.committed_bytes - before)
 
     def _commit(self) -> None:
-        if self._latest is not None:
-            self._latest.cancel()
+        self._turn = None
         group, self._group = self._group, []
         receipts: list[tuple[int, str, int]] = []
         written = 0
