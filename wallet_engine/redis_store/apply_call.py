@@ -4,16 +4,19 @@ The text of an entry (`domain/entry.py`) is a header and lines of words. Redis g
 array instead, which Lua reads in C, faster than it cuts lines into words. As it got them the script puts them into the
 stream, beside the header::
 
-    t AAAAAAAAAAAAAAAAAAAAAA alice bob 5 USD\\n      ->      ["t","AAAAAAAAAAAAAAAAAAAAAA","alice","bob","5","USD"]
+    t AAAAAAAAAAAAAAAAAAAAAA alice bob 5 USD\\n    ->    ["t","AAAAAAAAAAAAAAAAAAAAAA","alice","bob","5","USD"]
 
-No word of an entry holds a quote or a backslash, so one form becomes the other by replacing what separates words.
+No word of an entry holds a quote, a comma or a backslash: one form becomes the other by replacing what is between words.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.redis_store.connection import Word
 from wallet_engine.redis_store.keys import PartitionKeys
+
+_COMMA_TO_SPACE: Final = bytes.maketrans(b",", b" ")
 
 
 def json_words(operations: str) -> str:
@@ -31,7 +34,7 @@ def from_stream(header: bytes, operations: bytes) -> bytes:
     """An entry of the stream as it is written to the journal. Raises `Corruption` for what no script has put there."""
     if not (operations.startswith(b'["') and operations.endswith(b'"]')):
         raise Corruption(f"not an entry of a stream: {header[:80]!r} {operations[:80]!r}")
-    return b"%b\n%b\n" % (header, operations[2:-2].replace(b'",\n"', b"\n").replace(b'","', b" "))
+    return b"%b\n%b\n" % (header, operations[1:-1].replace(b",\n", b"\n").translate(_COMMA_TO_SPACE, b'"'))
 
 
 def apply_words(
