@@ -6,7 +6,7 @@ stream, beside the header::
 
     t AAAAAAAAAAAAAAAAAAAAAA alice bob 5 USD\\n    ->    ["t","AAAAAAAAAAAAAAAAAAAAAA","alice","bob","5","USD"]
 
-No word of an entry holds a quote, a comma or a backslash: one form becomes the other by replacing what is between words.
+No word of an entry holds a quote, a comma or a backslash: to change the form is to replace what is between words.
 """
 
 from collections.abc import Sequence
