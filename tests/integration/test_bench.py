@@ -58,7 +58,7 @@ def test_a_closed_loop_at_every_door(running: Running, door: str, workload: str,
     # Two accounts, an id and an amount on the debit's side alone; the journal may lag behind the script door.
     if door != "script":  # which waits for no journal
         assert document["journal_bytes_per_transfer"] > 50
-    assert document["fsyncs_per_transfer"] > 0
+        assert document["fsyncs_per_transfer"] > 0
     assert document["memory_bytes_per_account"] > 30
     remembered = document["memory_bytes_per_remembered_transfer"]
     assert remembered is None or remembered > 20  # None: earlier tests left more than this one added
