@@ -108,6 +108,10 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("zookeeper"))
     server.start()
+    first = KazooClient(server.hosts)
+    first.start(timeout=60)  # a young JVM takes its time for its first session, longer than the trees wait
+    first.stop()
+    first.close()
     yield server
     server.kill()
 
