@@ -87,6 +87,11 @@ class Accumulator:
         )
 
     @property
+    def wants_turn(self) -> bool:
+        """Whether it may send and has no turn yet, or may have an earlier one now: it has just become a good batch."""
+        return (not self.scheduled or len(self._lines) == EARLY_OPERATIONS_MIN) and self.may_send
+
+    @property
     def pending(self) -> int:
         return len(self._lines)
 
@@ -97,14 +102,13 @@ class Accumulator:
                 "partition_unavailable", f"partition {self.partition} is not served now ({self.held_why})"
             )
         lines = self._lines
-        pending = len(lines)
-        if pending >= QUEUE_OPERATIONS_MAX:
-            raise Outage("overloaded", f"partition {self.partition} has {pending} operations waiting")
-        if not pending or issued_ms < self._issued_ms:
+        if len(lines) >= QUEUE_OPERATIONS_MAX:
+            raise Outage("overloaded", f"partition {self.partition} has {len(lines)} operations waiting")
+        if not lines or issued_ms < self._issued_ms:
             self._issued_ms = issued_ms
         lines.append(line)
         self._items.append(item)
-        return (not self.scheduled or pending + 1 == EARLY_OPERATIONS_MIN) and self.may_send
+        return self.wants_turn
 
     def take(self) -> Batch | None:
         """The next batch to send, or None when there is nothing to send or one is out."""

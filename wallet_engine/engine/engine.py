@@ -12,7 +12,7 @@ from typing import Any, Final
 import hiredis
 
 from wallet_engine.domain.errors import Outage
-from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, HOLD_MS_MAX, Accumulator
+from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.engine.cluster import ClusterView
 from wallet_engine.engine.headroom import Headroom
@@ -23,7 +23,6 @@ from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import PARTITION_STATES, Metrics
-from wallet_engine.telemetry.tallies import Spread
 
 #: How long a batch waits for its receipts before its callers are told that the outcome is not known.
 RECEIPT_TIMEOUT_S: Final = 20.0
@@ -43,17 +42,6 @@ log = get_logger(__name__)
 def now_ms() -> int:
     """Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
-
-
-class ScriptSeconds(dict[str, Spread]):
-    """Shard -> its histogram."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def __missing__(self, shard: str) -> Spread:
-        self[shard] = self._metrics.script_seconds.labels(shard)
-        return self[shard]
 
 
 class _Settle:
@@ -85,7 +73,6 @@ class Engine:
         self._held: set[Accumulator] = set()
         self._written: list[int] = []
         self._closed = False
-        self._script_seconds = ScriptSeconds(metrics)
         self._script_operations = metrics.script_operations.labels()
         self._receipt_wait_seconds = metrics.receipt_wait_seconds.labels()
         self._settles: dict[int, list[int]] = {}
@@ -160,9 +147,7 @@ class Engine:
         return True
 
     def _schedule(self, accumulator: Accumulator) -> None:
-        if accumulator.may_send and (
-            not accumulator.scheduled or accumulator.pending == EARLY_OPERATIONS_MIN
-        ):
+        if accumulator.wants_turn:
             self._wave.join(accumulator)
 
     def _send(self, accumulators: list[Accumulator]) -> None:
@@ -213,7 +198,7 @@ class Engine:
             return
         accumulator.behind = 0
         batch.answered_s = self._loop.time()
-        self._script_seconds[accumulator.shard].observe(batch.answered_s - batch.sent_s)
+        self.metrics.script_seconds.labels(accumulator.shard).observe(batch.answered_s - batch.sent_s)
         self._script_operations.observe(len(batch.lines))
         if accumulator.held_since_ms is not None:
             self._release(accumulator)
