@@ -15,7 +15,7 @@ from wallet_engine.redis_store.keys import PartitionKeys
 #: Operations of one partition waiting to be sent.
 QUEUE_OPERATIONS_MAX: Final = 20_000
 #: So many operations are a good batch: they go while batches before them wait for the journal.
-EARLY_OPERATIONS_MIN: Final = 80
+EARLY_OPERATIONS_MIN: Final = 60
 #: Batches of one partition waiting for the journal.
 UNDURABLE_BATCHES_MAX: Final = 8
 #: How long operations wait for a partition that cannot take them now before they are refused.
@@ -108,7 +108,7 @@ class Accumulator:
             self._issued_ms = issued_ms
         lines.append(line)
         self._items.append(item)
-        return self.wants_turn
+        return self.batch is None and self.wants_turn
 
     def take(self) -> Batch | None:
         """The next batch to send, or None when there is nothing to send or one is out."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 import hiredis
 
 from wallet_engine.domain.errors import Outage
-from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
+from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.engine.cluster import ClusterView
 from wallet_engine.engine.headroom import Headroom
@@ -175,7 +175,10 @@ class Engine:
         batch.on_durable = partial(self._on_durable, accumulator, batch)
         self.tracker.expect_new(batch.partition, batch.nonce, batch.on_durable)
         try:
-            self.cluster.lanes[accumulator.shard].send(command, partial(self._on_reply, accumulator, batch))
+            lane = self.cluster.lanes[accumulator.shard]
+            lane.send(command, partial(self._on_reply, accumulator, batch))
+            if len(batch.lines) >= EARLY_OPERATIONS_MIN:  # the next ones take their time to be packed
+                lane.flush()
         except (NotSent, KeyError):
             self._put_back(accumulator, batch, f"shard {accumulator.shard} is not reachable")
 

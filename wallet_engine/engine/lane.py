@@ -52,6 +52,11 @@ class Lane:
             raise NotSent(f"shard {self.shard} is not connected")
         self._connection.send(command, callback)
 
+    def flush(self) -> None:
+        """Let the shard begin with what was sent, before this turn of the loop is over."""
+        if self._connection is not None:
+            self._connection.flush()
+
     async def call(self, *words: Word) -> Reply:
         """One plain command and its reply. Raises `NotSent`, `ConnectionLost` or `hiredis.ReplyError`."""
         if self._connection is None:

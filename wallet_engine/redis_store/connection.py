@@ -81,13 +81,13 @@ class Connection(asyncio.Protocol):
             self._answered_s = self._loop.time()
         self._waiting.append(callback)
         if not self._unsent:
-            self._loop.call_soon(self._write)
+            self._loop.call_soon(self.flush)
         self._unsent.append(command)
 
-    def _write(self) -> None:
-        """One system call for everything that was sent in this turn of the loop."""
+    def flush(self) -> None:
+        """One system call for everything that was sent in this turn of the loop; comes by itself at its end."""
         unsent, self._unsent = self._unsent, []
-        if self._transport is not None:
+        if unsent and self._transport is not None:
             self._transport.write(b"".join(unsent) if len(unsent) > 1 else unsent[0])
 
     async def call(self, *words: Word) -> Reply:

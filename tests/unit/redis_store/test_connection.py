@@ -9,7 +9,7 @@ import hiredis
 import pytest
 
 from wallet_engine.redis_store import connection as module
-from wallet_engine.redis_store.connection import Connection, ConnectionLost, NotSent
+from wallet_engine.redis_store.connection import Connection, ConnectionLost, NotSent, pack
 
 Answer = Callable[[int, asyncio.StreamWriter], None]
 
@@ -55,6 +55,38 @@ def test_replies_come_in_the_order_of_the_commands() -> None:
             replies = await asyncio.gather(*(connection.call("PING") for _ in range(500)))
             assert [int(reply) for reply in replies] == list(range(1, 501))
             assert connection.in_flight == 0
+
+    asyncio.run(run())
+
+
+def test_what_is_flushed_is_written_at_once_in_order_and_only_once() -> None:
+    async def run() -> None:
+        async with connected(ok) as (node, connection, _lost):
+            written: list[bytes] = []
+            transport = connection._transport
+            assert transport is not None
+            real_write = transport.write
+
+            class Spy:
+                def write(self, data: bytes) -> None:
+                    written.append(data)
+                    real_write(data)
+
+                def __getattr__(self, name: str) -> Any:
+                    return getattr(transport, name)
+
+            connection._transport = Spy()  # type: ignore[assignment]
+            replied: list[Any] = []
+            connection.send(pack(("ECHO", "a")), replied.append)
+            connection.flush()
+            assert written == [pack(("ECHO", "a"))]
+            connection.send(pack(("ECHO", "b")), replied.append)
+            connection.send(pack(("ECHO", "c")), replied.append)
+            assert len(written) == 1, "these wait for the end of the turn"
+            await connection.call("ECHO", "d")
+            assert len(written) == 2
+            assert [command[1] for command in node.commands] == [b"a", b"b", b"c", b"d"]
+            assert len(replied) == 3
 
     asyncio.run(run())
 
