@@ -17,9 +17,12 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.engine import Engine
+from wallet_engine.service.api import TransferAnswer
 from wallet_engine.service.wallet import ClusterWallet
 
 STOP_S_MAX: Final = 30.0
+#: How long a caller that was refused waits.
+REFUSED_PAUSE_S: Final = 0.01
 #: Characters of a packed id (base64, 6 bits each) that the number of a sending replaces.
 _NUMBER_CHARACTERS: Final = 5
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -52,8 +55,90 @@ def commands_of(rows: list[Row], number: int) -> list[TransferCommand]:
     return [TransferCommand(sender, to, minor, CURRENCY, head + tail) for sender, to, minor, tail in rows]
 
 
+class _Caller:
+    """One caller, in callbacks: a task for each would cost more than a single transfer's way through the engine."""
+
+    def __init__(
+        self, wallet: ClusterWallet, ring: Ring[list[Row]], pacing: Pacing, recorder: Recorder
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._wallet = wallet
+        self._ring = ring
+        self._pacing = pacing
+        self._recorder = recorder
+        self._request: Request[list[Row]] | None = None
+        self._commands: list[TransferCommand] = []
+        self._repeated = False
+        self._began_s = 0.0
+        self._stopping = False
+        #: Whether a request of this caller is under way.
+        self.busy = False
+
+    def next(self) -> None:
+        """Take the next request, and send it when it arrives."""
+        if self._stopping:
+            return
+        drawn = self._ring.next()
+        while drawn is None and self._request is None:  # there is nothing yet that could be repeated
+            drawn = self._ring.next()
+        self._repeated = drawn is None
+        if drawn is not None:
+            self._request, number = drawn
+            self._commands = commands_of(self._request.payload, number)
+        began_s = self._pacing.take()
+        if began_s is None:
+            self._pacing.park(self._send)
+        else:
+            self._send(began_s)
+
+    def stop(self) -> None:
+        """Send nothing more; `busy` tells whether the last answer is still to come."""
+        self._stopping = True
+
+    def _send(self, began_s: float) -> None:
+        self._began_s = began_s
+        self.busy = True
+        if len(self._commands) == 1:
+            self._wallet.begin_transfer(self._commands[0], self._answered_one)
+        else:
+            self._loop.create_task(self._wallet.transfer_many(self._commands)).add_done_callback(
+                self._answered_many
+            )
+
+    def _answered_one(self, decision: TransferAnswer | Outage) -> None:
+        if isinstance(decision, Outage):
+            self._refused(f"{decision.code}: {decision}")
+        else:
+            self._answered([decision.outcome])
+
+    def _answered_many(self, task: asyncio.Task[list[str]]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None or task.cancelled():
+            self._refused(repr(error))
+        else:
+            self._answered(task.result())
+
+    def _refused(self, why: str) -> None:
+        self.busy = False
+        self._recorder.surprised(why)
+        self._loop.call_later(REFUSED_PAUSE_S, self.next)
+
+    def _answered(self, outcomes: list[str]) -> None:
+        latency_s = time.perf_counter() - self._began_s
+        self.busy = False
+        request = self._request
+        assert request is not None, "an answer to nothing"
+        declined = outcomes.count(Outcome.INSUFFICIENT_FUNDS.value)
+        succeeded = outcomes.count(Outcome.APPLIED.value)
+        if (succeeded, declined) == (request.transfers - request.declined, request.declined):
+            self._recorder.answered(latency_s, request.transfers, declined, repeated=self._repeated)
+        else:
+            self._recorder.surprised(f"outcomes {sorted(set(outcomes))}")
+        self.next()
+
+
 class EngineDoor:
-    """Implements `Door`: one task per caller."""
+    """Implements `Door`."""
 
     own_role = "api"
 
@@ -64,10 +149,8 @@ class EngineDoor:
         self._pacing = pacing
         self._recorder = recorder
         self._ring = ring
-        self._callers = callers
-        self._stopping = False
-        self._tasks: list[asyncio.Task[None]] = []
-        self._parked: set[asyncio.Future[float]] = set()
+        self._count = callers
+        self._callers: list[_Caller] = []
         self._stack = contextlib.AsyncExitStack()
         self._engine: Engine | None = None
 
@@ -83,21 +166,23 @@ class EngineDoor:
 
     async def start(self) -> None:
         self._engine, wallet = await self._stack.enter_async_context(engine_of(self._cluster))
-        self._tasks = [asyncio.create_task(self._call(wallet)) for _ in range(self._callers)]
+        self._callers = [
+            _Caller(wallet, self._ring, self._pacing, self._recorder) for _ in range(self._count)
+        ]
+        for caller in self._callers:
+            caller.next()
         self._pacing.start()
 
     async def stop(self) -> None:
-        self._stopping = True
         self._pacing.stop()
-        for turn in list(self._parked):
-            turn.cancel()
-        _, unfinished = await asyncio.wait(self._tasks, timeout=STOP_S_MAX) if self._tasks else ((), ())
-        for task in unfinished:
+        for caller in self._callers:
+            caller.stop()
+        try:
+            async with asyncio.timeout(STOP_S_MAX):
+                while any(caller.busy for caller in self._callers):
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
             self._recorder.surprised("a call did not end")
-            task.cancel()
-        for task in self._tasks:
-            if task.done() and not task.cancelled() and task.exception() is not None:
-                self._recorder.surprised(repr(task.exception()))
         await asyncio.sleep(0.3)  # the last settles leave after a tenth of a second
         await self._stack.aclose()
 
@@ -105,42 +190,3 @@ class EngineDoor:
         if self._engine is None:
             return {}
         return script_counters([self._engine.metrics.render().decode()])
-
-    async def _turn(self) -> float:
-        """Wait for the next arrival. Cancelled when there will be none."""
-        turn: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._parked.add(turn)
-        turn.add_done_callback(self._parked.discard)
-        self._pacing.park(turn.set_result)
-        return await turn
-
-    async def _call(self, wallet: ClusterWallet) -> None:
-        recorder = self._recorder
-        request: Request[list[Row]] | None = None
-        commands: list[TransferCommand] = []
-        while not self._stopping:
-            drawn = self._ring.next()
-            if drawn is not None:
-                request, number = drawn
-                commands = commands_of(request.payload, number)
-            elif request is None:
-                continue
-            began_s = self._pacing.take()
-            if began_s is None:
-                began_s = await self._turn()
-            try:
-                if len(commands) == 1:
-                    outcomes = [(await wallet.transfer(commands[0])).outcome]
-                else:
-                    outcomes = await wallet.transfer_many(commands)
-            except Outage as outage:
-                recorder.surprised(f"{outage.code}: {outage}")
-                await asyncio.sleep(0.01)
-                continue
-            latency_s = time.perf_counter() - began_s
-            declined = outcomes.count(Outcome.INSUFFICIENT_FUNDS.value)
-            succeeded = outcomes.count(Outcome.APPLIED.value)
-            if (succeeded, declined) == (request.transfers - request.declined, request.declined):
-                recorder.answered(latency_s, request.transfers, declined, repeated=drawn is None)
-            else:
-                recorder.surprised(f"outcomes {sorted(set(outcomes))}")
