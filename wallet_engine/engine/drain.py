@@ -25,6 +25,7 @@ from wallet_engine.telemetry.metrics import Metrics
 
 #: Entries fetched from one stream at a time.
 FETCH_ENTRIES_MAX: Final = 64
+_COUNT: Final = str(FETCH_ENTRIES_MAX)
 #: A group waits no longer than this for what other shards are fetching.
 GATHER_S_MAX: Final = 0.003
 TRIM_S: Final = 1.0
@@ -67,6 +68,9 @@ class GroupCommit:
         self._writer = copy.writer
         self._server = server
         self._metrics = metrics
+        self._entries = metrics.journal_entries.labels()
+        self._bytes = metrics.journal_bytes.labels()
+        self._sync_seconds = metrics.journal_sync_seconds.labels()
         self._loop = asyncio.get_running_loop()
         self._group: list[tuple[Sequence[Taken], asyncio.Future[None]]] = []
         #: Shards that are fetching.
@@ -115,7 +119,7 @@ class GroupCommit:
             self.sync()
         for partition, header in headers:
             self._copy.withhold(partition, header)
-        self._metrics.journal_entries.inc(len(headers))
+        self._entries.inc(len(headers))
 
     def sync(self) -> None:
         """Make durable what was appended to the writer; a failure ends the process."""
@@ -144,7 +148,7 @@ class GroupCommit:
     def _sync(self) -> None:
         before = self._writer.committed_bytes
         self._writer.sync()
-        self._metrics.journal_bytes.inc(self._writer.committed_bytes - before)
+        self._bytes.inc(self._writer.committed_bytes - before)
 
     def _commit(self) -> None:
         self._turn = None
@@ -182,8 +186,8 @@ class GroupCommit:
             if not self.failed.done():
                 self.failed.set_exception(error)
             return
-        self._metrics.journal_sync_seconds.observe(self._loop.time() - started_s)
-        self._metrics.journal_entries.inc(written)
+        self._sync_seconds.observe(self._loop.time() - started_s)
+        self._entries.inc(written)
         self._server.publish(receipts)
         for done, refused in outcomes:
             if done.done():
@@ -282,9 +286,10 @@ class ShardDrain:
         """What the partitions have that were written to."""
         written, self._written = sorted(self._written & self._keys.keys()), set()
         newest, self._newest = self._newest, {}
-        starts = [b"%d-0" % (self._writer.position(partition).seq + 1) for partition in written]
+        durable_seq = self._writer.durable_seq
+        starts = [f"{durable_seq(partition) + 1}-0".encode() for partition in written]
         commands = [
-            pack(("XRANGE", self._keys[partition].journal, start, "+", "COUNT", FETCH_ENTRIES_MAX))
+            pack(("XRANGE", self._keys[partition].journal, start, "+", "COUNT", _COUNT))
             for partition, start in zip(written, starts, strict=True)
         ]
         entries: list[Taken] = []
@@ -307,7 +312,7 @@ class ShardDrain:
 
     def _check_no_gap(self, partition: int, found: Reply, newest: int) -> None:
         """What was fetched, of a stream that had reached `newest` before, begins with what comes next here."""
-        seq = self._writer.position(partition).seq + 1
+        seq = self._writer.durable_seq(partition) + 1
         if int(found[0][0].partition(b"-")[0]) > seq if found else newest >= seq:
             raise Gap(partition, seq)
 
@@ -350,7 +355,7 @@ class ShardDrain:
 
     def _note_newest(self, partition: int, newest: int, durable_seq: int) -> None:
         self._commit.lags(partition, max(0, newest - durable_seq))
-        if newest > self._writer.position(partition).seq:
+        if newest > self._writer.durable_seq(partition):
             self._newest[partition] = newest
             self.written((partition,))
 

@@ -319,6 +319,13 @@ class JournalWriter:
         chain = self._chains.get(partition)
         return Position(0, ZERO_NONCE, 0, 0) if chain is None else chain.position()
 
+    def durable_seq(self, partition: int) -> int:
+        """The seq of `position`, for whoever asks thousands of times a second."""
+        if self._stopped is not None:
+            self._refuse()
+        chain = self._chains.get(partition)
+        return 0 if chain is None else chain.durable.seq
+
     def positions(self) -> dict[int, Position]:
         """partition -> last durable entry, of every partition that has one."""
         if self._stopped is not None:

@@ -34,7 +34,9 @@ def from_stream(header: bytes, operations: bytes) -> bytes:
     """An entry of the stream as it is written to the journal. Raises `Corruption` for what no script has put there."""
     if not (operations.startswith(b'["') and operations.endswith(b'"]')):
         raise Corruption(f"not an entry of a stream: {header[:80]!r} {operations[:80]!r}")
-    return b"%b\n%b\n" % (header, operations[1:-1].replace(b",\n", b"\n").translate(_COMMA_TO_SPACE, b'"'))
+    # A comma before a newline becomes a quote, which goes with the others: what keeps its length is replaced in place.
+    words = operations[1:-1].replace(b",\n", b'"\n').translate(_COMMA_TO_SPACE, b'"')
+    return b"%b\n%b\n" % (header, words)
 
 
 def apply_words(

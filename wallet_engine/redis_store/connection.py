@@ -108,17 +108,19 @@ class Connection(asyncio.Protocol):
     async def call_all(self, commands: Sequence[bytes]) -> list[Reply]:
         """Send packed commands together; their replies in order, errors among them as values. Raises `NotSent`."""
         replies: list[Reply] = []
+        if not commands:
+            return replies
         answered: asyncio.Future[None] = self._loop.create_future()
 
-        def collect(reply: Reply) -> None:
+        def collect_last(reply: Reply) -> None:
             replies.append(reply)
-            if len(replies) == len(commands) and not answered.done():
+            if not answered.done():
                 answered.set_result(None)
 
-        for command in commands:
-            self.send(command, collect)
-        if commands:
-            await answered
+        for command in commands[:-1]:
+            self.send(command, replies.append)
+        self.send(commands[-1], collect_last)
+        await answered
         return replies
 
     def close(self) -> None:

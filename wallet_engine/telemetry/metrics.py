@@ -109,11 +109,11 @@ class Metrics:
             ("partition",),
             registry=r,
         )
-        self.journal_entries = Counter(
-            "wallet_journal_entries_total", "Entries this copy made durable.", registry=r
+        self.journal_entries = TallyCounter(
+            "wallet_journal_entries", "Entries this copy made durable.", (), r
         )
-        self.journal_bytes = Counter(
-            "wallet_journal_written_bytes_total", "Bytes this copy appended to segments.", registry=r
+        self.journal_bytes = TallyCounter(
+            "wallet_journal_written_bytes", "Bytes this copy appended to segments.", (), r
         )
         self.journal_segments_to_archive = Gauge(
             "wallet_journal_segments_to_archive",
@@ -128,8 +128,8 @@ class Metrics:
             "Bytes journaled since the newest snapshot: what a rebuild replays.",
             registry=r,
         )
-        self.journal_sync_seconds = Histogram(
-            "wallet_journal_sync_duration_seconds", "One fdatasync.", buckets=_SECONDS, registry=r
+        self.journal_sync_seconds = TallyHistogram(
+            "wallet_journal_sync_duration_seconds", "One fdatasync.", (), r, _SECONDS
         )
 
     def observe_in_flight(self, requests: Callable[[], float]) -> None:
