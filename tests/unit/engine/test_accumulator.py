@@ -30,13 +30,11 @@ def accumulator() -> Accumulator:
     return Accumulator(3, PartitionKeys("7"), "s1", 1)
 
 
-def add(accumulator: Accumulator, count: int, *, issued_ms: int = 1000, currency: str = "USD") -> None:
-    for number in range(count):
-        accumulator.add(
-            f"d T{number} a b 1 {currency}\n",
-            Waiting(),
-            issued_ms,
-        )
+def add(accumulator: Accumulator, count: int, *, issued_ms: int = 1000, currency: str = "USD") -> list[bool]:
+    """For each operation, whether the accumulator called for a turn."""
+    return [
+        accumulator.add(f"d T{number} a b 1 {currency}\n", Waiting(), issued_ms) for number in range(count)
+    ]
 
 
 def answered(accumulator: Accumulator, *, durable: bool) -> None:
@@ -66,6 +64,22 @@ def test_few_operations_wait_for_the_journal_and_many_do_not(accumulator: Accumu
     assert accumulator.take() is None
     add(accumulator, 1)
     assert accumulator.take() is not None
+
+
+def test_a_turn_is_called_for_once_and_again_when_the_batch_has_become_good(accumulator: Accumulator) -> None:
+    assert add(accumulator, 1) == [True]
+    accumulator.scheduled = True
+    assert add(accumulator, EARLY_OPERATIONS_MIN) == [False] * (EARLY_OPERATIONS_MIN - 2) + [True, False]
+    accumulator.take()
+    accumulator.scheduled = False
+    assert add(accumulator, EARLY_OPERATIONS_MIN) == [False] * EARLY_OPERATIONS_MIN, "a batch is out"
+
+
+def test_few_operations_call_for_no_turn_until_the_ones_before_are_durable(accumulator: Accumulator) -> None:
+    add(accumulator, 1)
+    accumulator.take()
+    answered(accumulator, durable=False)
+    assert add(accumulator, EARLY_OPERATIONS_MIN) == [False] * (EARLY_OPERATIONS_MIN - 1) + [True]
 
 
 def test_g10_batches_waiting_for_the_journal_are_bounded(accumulator: Accumulator) -> None:

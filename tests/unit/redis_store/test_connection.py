@@ -63,6 +63,8 @@ def test_what_is_flushed_is_written_at_once_in_order_and_only_once() -> None:
     async def run() -> None:
         async with connected(ok) as (node, connection, _lost):
             written: list[bytes] = []
+            troubles: list[dict[str, Any]] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _, trouble: troubles.append(trouble))
             transport = connection._transport
             assert transport is not None
             real_write = transport.write
@@ -87,6 +89,7 @@ def test_what_is_flushed_is_written_at_once_in_order_and_only_once() -> None:
             assert len(written) == 2
             assert [command[1] for command in node.commands] == [b"a", b"b", b"c", b"d"]
             assert len(replied) == 3
+            assert troubles == []
 
     asyncio.run(run())
 
