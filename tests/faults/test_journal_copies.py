@@ -22,7 +22,7 @@ from support.verification import verified
 
 from wallet_engine.journal import read
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
-from wallet_engine.recovery.fellows import POLL_S
+from wallet_engine.recovery.fellows import COUNCIL_S
 from wallet_engine.routing.directory import CONFIG, MAP, MEMBERS, SHARDS, open_directory
 
 FUNDED_CENTS = 100_000
@@ -231,7 +231,7 @@ async def _tree_lost(cluster: Any, books: PulsedBooks, old_tree: Path) -> None:
             for path in (CONFIG, MAP, MEMBERS, *(f"{SHARDS}/{name}" for name in directory.shards())):
                 directory.tree.delete(path)
             lost_s = time.monotonic()
-            while time.monotonic() - lost_s < 3 * POLL_S:  # every copy has looked for the list
+            while time.monotonic() - lost_s < 1.5 * COUNCIL_S:  # every copy has looked for the list
                 await successes(books, 50)
         assert directory.journals().keys() == {"j1", "j2", "j4"}, "no copy took it for having been replaced"
         for words, said in (

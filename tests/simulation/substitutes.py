@@ -51,7 +51,7 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
     "engine.accumulator": {"HOLD_MS_MAX": 600},
     "engine.reads": {"HOLD_MS_MAX": 600, "_RECEIPT_TIMEOUT_S": 1.5, "_SETTLED_TIMEOUT_S": 3.0},
     "journal.credits": {"CLOCK_MARGIN_MS": 2_000},
-    "recovery.fellows": {"POLL_S": 0.5},
+    "recovery.fellows": {"POLL_S": 0.5, "COUNCIL_S": 0.5},
     "recovery.ballot": {"FOLLOW_S_MAX": 3.0},
     "recovery.catchup": {"ENTRIES_S_MAX": 3.0},
     "journal.peers": {"CONNECT_S_MAX": 0.7, "ANSWER_S_MAX": 1.5},
