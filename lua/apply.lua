@@ -7,11 +7,14 @@
 -- ARGV  1 a JSON array of strings: epoch, nonce, issued_ms (oldest operation), window, currencies (comma-joined),
 --         window_ms, stream_entries_max, issued_age_ms_max
 --       2 a JSON array of strings: the six words of each operation (domain/entry.py); goes into the stream as it is
---       replay only: 3 previous nonce  4 recorded time_ms
+--       3 a JSON array of strings: the fingerprints of all transfers, debits and refunds in one, 8 characters each of which
+--         6 count; then the field of `seen` of each (wallet_engine/domain/memory.py). A refund has no use for the first
+--       replay only: 4 previous nonce  5 recorded time_ms
 -- Returns '<seq> <nonce> <time_ms> <outcomes>' and, for each repeated operation, '\n<detail>': seq and nonce of the
 --       newest entry, whether or not this batch wrote it; a detail is '<idx> <outcome> <seq>.<idx> <opened_ms>' for
 --       transfers and debits, '<idx> <outcome>' for credits; idx counts from 0; opened_ms is the time of that entry
---       while it stands in `open` (1 if its text is not in the stream), 0 afterwards.
+--       while it stands in `open` (1 if its text is not in the stream), 0 afterwards. While it does, a debit's words are
+--       compared with those of the entry: the outcome is '!' if they differ and only their fingerprints are equal.
 -- Refusals, nothing written: {'STATE', state} {'EPOCH', epoch} {'OWNER', id} {'WINDOW', number} {'FULL', length}
 --       {'EXPIRED', now_ms} {'CURRENCIES', list} {'MALFORMED', text}
 --
@@ -23,15 +26,19 @@
 
 --@include lib/outcomes.lua
 --@include lib/guard.lua
+--@include lib/memory.lua
 
 local AMOUNT_MAX = 9007199254740991
 local OPERATIONS_MAX = 1500 -- unpack() fails near 8,000 values; an operation writes two accounts at most
 local STREAM_CHECK_ENTRIES = 16 -- the stream's length is looked at every so many entries
 local WORDS_EACH = 6
+local FINGERPRINT_EACH, FINGERPRINT_LENGTH = 8, 6
+local OPENED_ENTRIES_MAX = 16 -- entries of the stream held at a time; each may be 150 kB
 local TRANSIT = '@transit'
 local SYSTEM = 64 -- '@'
 
-local byte, find, match, sub, gmatch = string.byte, string.find, string.match, string.sub, string.gmatch
+local byte, char, find, match, sub, gmatch =
+  string.byte, string.char, string.find, string.match, string.sub, string.gmatch
 local format, concat, floor = string.format, table.concat, math.floor
 local call, unpack = redis.call, unpack
 
@@ -41,6 +48,7 @@ local K_BALANCE_FIRST = 8
 -- One table of strings, made in C: cutting a text into its words by a pattern costs three times as much.
 local readable, words = pcall(cjson.decode, ARGV[2])
 if not readable then return {'MALFORMED', words} end
+local memory = cjson.decode(ARGV[3])
 local head = cjson.decode(ARGV[1])
 local epoch, nonce, window_text, currencies_asked = head[1], head[2], head[4], head[5]
 -- `x + 0` makes a number of a string in half the time of tonumber(), and fails on anything else.
@@ -62,8 +70,8 @@ local flags_exist = meta[10] == '1'
 
 local now_ms
 if REPLAY then
-  if nonce_last ~= ARGV[3] then return {'MALFORMED', 'entry does not continue ' .. nonce_last} end
-  now_ms = ARGV[4] + 0
+  if nonce_last ~= ARGV[4] then return {'MALFORMED', 'entry does not continue ' .. nonce_last} end
+  now_ms = ARGV[5] + 0
   if window_asked ~= window and window_asked ~= window + 1 then return {'WINDOW', window} end
 else
   local time = call('TIME')
@@ -91,13 +99,15 @@ if count < 1 or count > OPERATIONS_MAX or count % 1 ~= 0 then return {'MALFORMED
 local accounts, fields = {unpack(words, 1, count + 1)}, {unpack(words, 1, count)}
 local account_count = count
 local remembering = false -- whether the memory of transactions and credits is needed
+local memory_count = 0 -- operations so far that are in ARGV[3]
 local uncommon, flagging = false, false -- whether one is none of transfer, debit, credit, settle; one is set_flags
 local at = 0
 for i = 1, count do
   local kind, id, account = words[at + 1], words[at + 2], words[at + 3]
   accounts[i] = account
   if kind == 'd' or kind == 't' or kind == 'r' then
-    fields[i], remembering = account .. ' ' .. id, true
+    memory_count = memory_count + 1
+    fields[i], remembering = memory[memory_count + 1] or '', true
     if kind == 't' then
       account_count = account_count + 1
       accounts[account_count] = words[at + 4]
@@ -111,6 +121,9 @@ for i = 1, count do
     if kind ~= 's' then uncommon, flagging = true, flagging or kind == 'f' end
   end
   at = at + WORDS_EACH
+end
+if #memory ~= memory_count + 1 or #memory[1] ~= memory_count * FINGERPRINT_EACH then
+  return {'MALFORMED', 'fields ' .. #memory}
 end
 accounts[account_count + 1] = TRANSIT
 if flagging then
@@ -267,8 +280,9 @@ end
 local outcomes = {unpack(words, 1, count)}
 local repeated -- positions of repeated operations that have something remembered
 local other = count -- position in accounts of a transfer's other side
--- idx in decimal, by its last digit and what is before that: format() for each would cost a twentieth of an operation.
-local digits, tens, before_digit = nil, -1, ''
+-- What the records of operations place_first and its followers say of their place, but for the last digit.
+local place_first, place, place_seq = -1, nil, nil
+local fingerprints, fingerprint_at = memory[1], 1
 local ledger, currency_now = nil, nil
 local known, values, written, n, transit, transit_changed = nothing, nothing, nothing, 0, 0, false
 at = 0
@@ -285,14 +299,15 @@ for i = 1, count do
   end
   if kind == 'd' or kind == 't' then
     -- The debit of a transfer whose receiver is elsewhere, or a transfer whose two sides are here.
-    local field, receiver, amount = fields[i], words[at + 4], words[at + 5]
+    local field, fingerprint = fields[i], sub(fingerprints, fingerprint_at, fingerprint_at + FINGERPRINT_LENGTH - 1)
+    fingerprint_at = fingerprint_at + FINGERPRINT_EACH
     local to = nil
     if kind == 't' then
-      other, to = other + 1, receiver
+      other, to = other + 1, words[at + 4]
     end
     local old = remembered[field] or recalled[i] or recalled_before[i]
     if old then
-      if sub(old, find(old, ' ', 1, true) + 1) ~= receiver .. ' ' .. amount .. ' ' .. currency then
+      if sub(old, 2, FINGERPRINT_LENGTH + 1) ~= fingerprint then
         outcome = CONFLICT
       else
         outcome = REPEATED
@@ -300,7 +315,7 @@ for i = 1, count do
         repeated[#repeated + 1] = i
       end
     else
-      local from, minor = accounts[i], amount + 0
+      local from, minor = accounts[i], words[at + 5] + 0
       if not ledger or minor > AMOUNT_MAX or minor < 1 or minor % 1 ~= 0 or from == TRANSIT
         or to and (to == TRANSIT or to == from) then
         return {'MALFORMED', 'operation ' .. i}
@@ -329,13 +344,17 @@ for i = 1, count do
           end
         end
       end
-      local unit = (i - 1) % 10
-      if i - unit ~= tens then
-        tens = i - unit
-        before_digit = seq_text .. '.' .. (tens > 10 and format('%d', (tens - 1) / 10) or '')
-        digits = digits or {[0] = '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'}
+      local digit = (i - 1) % DIGITS
+      if i - digit ~= place_first then
+        if not place_seq then
+          place_seq = ''
+          local rest = seq_last + 1
+          while rest > 0 do place_seq, rest = char(DIGIT_ZERO + rest % DIGITS) .. place_seq, floor(rest / DIGITS) end
+        end
+        place_first = i - digit
+        place = place_seq .. char(DIGIT_ZERO + (place_first - 1) / DIGITS)
       end
-      local record = outcome .. before_digit .. digits[unit] .. ' ' .. receiver .. ' ' .. amount .. ' ' .. currency
+      local record = outcome .. fingerprint .. place .. char(DIGIT_ZERO + digit)
       remembered[field] = record
       records[record_count + 1], records[record_count + 2], record_count = field, record, record_count + 2
     end
@@ -381,6 +400,7 @@ for i = 1, count do
     end
   else
     if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
+    if kind == 'r' then fingerprint_at = fingerprint_at + FINGERPRINT_EACH end
     outcome = decide_other(i, kind, ledger, accounts[i], words[at + 4], words[at + 5])
     if ledger then n, transit, transit_changed = ledger.written_count, ledger.transit, ledger.transit_changed end
     if not outcome then return {'MALFORMED', 'operation ' .. i} end
@@ -448,7 +468,10 @@ end
 local reply = seq_text .. ' ' .. nonce .. ' ' .. clock_text .. ' ' .. outcomes_text
 if not repeated then return reply end
 
-local details, opened = {reply}, {} -- opened: open entry -> its time
+--@include lib/places.lua
+
+local details = {reply}
+local opened, opened_count = {}, 0 -- open entry -> its header, operations, where these begin; false if not in the stream
 for n = 1, #repeated do
   local i = repeated[n]
   local field, at = fields[i], WORDS_EACH * (i - 1)
@@ -459,14 +482,22 @@ for n = 1, #repeated do
     details[n + 1] = (i - 1) .. ' ' .. outcome
   else
     local record = remembered[field] or recalled[i] or recalled_before[i]
-    local outcome, entry_seq, idx = match(record, '^(.)(%d+)%.(%d+) ')
-    local opened_ms = '0'
+    local outcome, opened_ms = sub(record, 1, 1), '0'
+    local entry_seq, idx = place_of(record)
     if kind == 'd' and call('ZSCORE', k_open, entry_seq) then
-      opened_ms = opened[entry_seq]
-      if not opened_ms then
-        local entry = call('XRANGE', k_journal, entry_seq .. '-0', entry_seq .. '-0')[1]
-        opened_ms = entry and match(entry[2][2], '^%S+ %S+ %S+ %S+ (%d+) ') or '1'
-        opened[entry_seq] = opened_ms
+      local entry = opened[entry_seq]
+      if entry == nil then
+        if opened_count == OPENED_ENTRIES_MAX then opened, opened_count = {}, 0 end
+        entry = call('XRANGE', k_journal, entry_seq .. '-0', entry_seq .. '-0')[1]
+        entry = entry and {header = entry[2][2], operations = entry[2][4], starts = {2}} or false
+        opened[entry_seq], opened_count = entry, opened_count + 1
+      end
+      if not entry then
+        opened_ms = '1'
+      elseif operation_of(entry.operations, entry.starts, idx) == '"' .. concat(words, '","', at + 1, at + WORDS_EACH) .. '"' then
+        opened_ms = match(entry.header, '^%S+ %S+ %S+ %S+ (%d+) ')
+      else
+        outcome = CONFLICT
       end
     end
     details[n + 1] = (i - 1) .. ' ' .. outcome .. ' ' .. entry_seq .. '.' .. idx .. ' ' .. opened_ms

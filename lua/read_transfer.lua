@@ -1,13 +1,17 @@
 -- read_transfer: what the dedupe memory holds under one field, with the entry it reflects.
 --
--- KEYS  1 meta  2 open  3 seen of the window in force  4 seen of the window before
--- ARGV  1 epoch  2 window  3 field: '<from> <txid>' of a transfer, '<p>.<seq without its last digit>' of received credits
--- Returns {'OK', seq, nonce, record or false, record of the window before or false, 1 if the transfer's entry is open}
+-- KEYS  1 meta  2 journal  3 open  4 seen of the window in force  5 seen of the window before
+-- ARGV  1 epoch  2 window  3 field (wallet_engine/domain/memory.py)
+-- Returns {'OK', seq, nonce, record or false, record of the window before or false, operation}. While the entry of a
+--       transfer is in `open`, operation is its text there as in the stream, '"d","<id>",…,"USD"'; '' if the stream lacks
+--       the entry; false otherwise.
 -- Refusals: as lib/guard.lua, and {'WINDOW', number}
 
 --@include lib/guard.lua
+--@include lib/memory.lua
+--@include lib/places.lua
 
-local k_meta, k_open, k_seen, k_seen_before = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local k_meta, k_journal, k_open, k_seen, k_seen_before = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local epoch, window, field = ARGV[1], ARGV[2], ARGV[3]
 
 local meta = redis.call('HMGET', k_meta, 'seq', 'nonce', 'epoch', 'owner', 'state', 'window')
@@ -16,7 +20,13 @@ if refused then return refused end
 if meta[6] ~= window then return {'WINDOW', tonumber(meta[6])} end
 
 local record, before = redis.call('HGET', k_seen, field), redis.call('HGET', k_seen_before, field)
-local open = 0
-local entry_seq = string.match(record or before or '', '^.(%d+)%.%d+ ')
-if entry_seq and redis.call('ZSCORE', k_open, entry_seq) then open = 1 end
-return {'OK', tonumber(meta[1]), meta[2], record, before, open}
+local operation = false
+local transfer = record or before
+if transfer and string.sub(transfer, 1, 1) ~= ' ' then -- credits begin with a space
+  local entry_seq, idx = place_of(transfer)
+  if redis.call('ZSCORE', k_open, entry_seq) then
+    local entry = redis.call('XRANGE', k_journal, entry_seq .. '-0', entry_seq .. '-0')[1]
+    operation = entry and operation_of(entry[2][4], {2}, idx) or ''
+  end
+end
+return {'OK', tonumber(meta[1]), meta[2], record, before, operation}

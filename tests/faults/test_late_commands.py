@@ -53,7 +53,7 @@ def forget_credits(cluster: DevCluster, partition: int) -> int:
     """Delete from the partition's memory every credit it received; how many entries' credits there were."""
     node = node_of(cluster, partition, PARTITIONS)
     keys = PartitionKeys(tag_of(partition, PARTITIONS))
-    fields = [field for field in command(node, "HKEYS", keys.seen(1)) if " " not in field]
+    fields = [field for field in command(node, "HKEYS", keys.seen(1)) if "." in field]
     return int(command(node, "HDEL", keys.seen(1), *fields)) if fields else 0
 
 

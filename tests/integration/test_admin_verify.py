@@ -13,6 +13,7 @@ from unit.admin.live import LiveCluster, some_of_everything
 from unit.admin.made import admin, answer, refusal
 
 from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.memory import transfer_field, transfer_fingerprint
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -73,6 +74,10 @@ def field(kind: str, name: str, value: str | None) -> Spoil:
     return spoil
 
 
+ANSWER = transfer_field("alice", "3")
+FINGERPRINT = transfer_fingerprint("alice", "bob 250 USD")
+
+
 def command(*words: str) -> Spoil:
     return lambda cluster, keys: cluster.clients[1].execute_command(
         *(word.format(tag=f"{{{keys.tag}}}") for word in words)
@@ -89,8 +94,8 @@ def command(*words: str) -> Spoil:
         (field("flags", "bob", "A USD=500"), "flags", "bob", "F USD=500", "A USD=500"),
         (field("flags", "alice", "C"), "flags", "alice", None, "C"),
         (
-            field("seen:1", "alice 3", "i3.0 bob 250 USD"),
-            *("dedupe", "alice 3 (window 1)", "+3.0 bob 250 USD", "i3.0 bob 250 USD"),
+            field("seen:1", ANSWER, f"i{FINGERPRINT}300"),
+            *("dedupe", f"{ANSWER} (window 1)", f"+{FINGERPRINT}300", f"i{FINGERPRINT}300"),
         ),
         (field("seen:1", "2.", None), "dedupe", "2. (window 1)", " 9:0+", None),
         (field("meta", "nonce", "f" * 16), "meta", "nonce", f"{4:016x}", "f" * 16),

@@ -56,6 +56,7 @@ class LuaPartition:
         *,
         rotate: bool = False,
         operations: str | None = None,
+        memory: str | None = None,
         epoch: int = 1,
         issued_ms: int | None = None,
         window: int | None = None,
@@ -64,17 +65,18 @@ class LuaPartition:
         stream_entries_max: int = 100_000,
         issued_age_ms_max: int = 300_000,
     ) -> list[Any]:
-        """One call of the apply script; `operations` is sent as it is, in place of `lines`. `rotate` opens a window.
+        """One call of the apply script; `rotate` opens a window.
+
+        `operations` and `memory` are sent as they are, in place of what `lines` make.
 
         Returns a refusal, or OK, seq, nonce, time_ms, outcomes and the details of repeats.
         """
         self.nonces += 1
-        text = "".join(f"{line}\n" for line in lines)
-        words = apply_words(
+        *words, made_operations, made_memory = apply_words(
             self.apply_script.sha,
             self.keys,
             currencies,
-            text,
+            [f"{line}\n" for line in lines],
             epoch=epoch,
             nonce=f"{self.nonces:016x}",
             issued_ms=self.now_ms() if issued_ms is None else issued_ms,
@@ -83,8 +85,8 @@ class LuaPartition:
             stream_entries_max=stream_entries_max,
             issued_age_ms_max=issued_age_ms_max,
         )
-        if operations is not None:
-            words = (*words[:-1], operations)
+        words.append(made_operations if operations is None else operations)
+        words.append(made_memory if memory is None else memory)
         return _answer(self.client.execute_command(*words))
 
     def replay(self, payload: bytes, currencies: tuple[str, ...] = CURRENCIES) -> list[Any]:
@@ -94,7 +96,7 @@ class LuaPartition:
             self.replay_script.sha,
             self.keys,
             currencies,
-            operations.decode(),
+            operations.decode().splitlines(keepends=True),
             epoch=header.epoch,
             nonce=header.nonce,
             issued_ms=0,

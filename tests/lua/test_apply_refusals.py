@@ -185,7 +185,7 @@ PAID = '"t","T1","alice","bob","1","USD"'
     ],
 )
 def test_words_that_are_not_operations(prepared: LuaPartition, operations: str) -> None:
-    assert_refused(prepared, ["MALFORMED"], [], operations=operations)
+    assert_refused(prepared, ["MALFORMED"], PAY, operations=operations)
 
 
 def test_too_many_operations(prepared: LuaPartition) -> None:

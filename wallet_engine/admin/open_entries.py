@@ -1,7 +1,7 @@
 """Entries with outgoing money that is not settled, and what each transfer in them waits for; asked of Redis.
 
 A debit stands in `open` from its entry until its settle. What became of its credit is in the memory of the
-receiver's partition (`domain.entry.credit_memory`).
+receiver's partition (`domain.memory.credit_memory`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +14,9 @@ from redis.exceptions import RedisError
 
 from wallet_engine.admin.survey import PartitionStatus, ShardState, Survey
 from wallet_engine.admin.telling import outcome_text
-from wallet_engine.domain.entry import Operation, credit_memory, credit_outcome, parse_entry, parse_header
+from wallet_engine.domain.entry import Operation, parse_entry, parse_header
 from wallet_engine.domain.ids import unpack_transaction_id
+from wallet_engine.domain.memory import credit_memory, credit_outcome
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.redis_store.apply_call import from_stream

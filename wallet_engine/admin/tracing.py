@@ -11,10 +11,12 @@ from wallet_engine.admin.history import time_text
 from wallet_engine.admin.open_entries import remembered
 from wallet_engine.admin.survey import Survey
 from wallet_engine.admin.telling import operation_text, outcome_text
-from wallet_engine.domain.entry import Operation, credit_memory, credit_outcome, parse_entry
+from wallet_engine.domain.entry import Operation, parse_entry
 from wallet_engine.domain.ids import is_system, pack_transaction_id
+from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_outcome, transfer_field
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.journal.reader import read
+from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.slots import partition_of, tag_of
@@ -43,13 +45,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What Redis holds: `outcome` of the answer, where its entry is, and what the receiver remembers of the credit."""
+    """What Redis holds: `outcome` of the answer, and where its entry is.
+
+    While that is open, also who is to receive, and what the receiver's partition remembers of the credit.
+    """
 
     outcome: str
     seq: int
     idx: int
-    to_account: str
     open: bool
+    to_account: str | None
     credit: str | None
 
 
@@ -78,7 +83,8 @@ class Trace:
             return f"declined: {outcome_text(steps['r'].operation.b.split('.')[2])}, and refunded"
         if outcome != Outcome.APPLIED:
             return f"declined: {outcome_text(outcome)}"
-        if "t" in steps or "s" in steps or (first is None and redis is not None and not redis.open):
+        settled = redis is not None and redis.outcome == outcome and not redis.open
+        if "t" in steps or "s" in steps or settled:
             return "paid"
         credit = steps["c"].outcome if "c" in steps else None if redis is None else redis.credit
         if credit is None:
@@ -107,22 +113,25 @@ def _remembered(found: Survey, home: int, packed: str, from_account: str) -> tup
     try:
         with _client(found, home) as client:
             keys = PartitionKeys(tag_of(home, count))
-            records = remembered(client, keys, f"{from_account} {packed}")
+            records = remembered(client, keys, transfer_field(from_account, packed))
             if not records:
                 return None, ""
-            reference, to_account, *_ = records[0][1:].split(" ")
-            seq, _, idx = reference.partition(".")
+            outcome, _, seq, idx = TransferRecord.parse(records[0])
             is_open = client.zscore(keys.open, seq) is not None
-        to_partition = home if is_system(to_account) else partition_of(to_account, count)
-        credit = None
-        if to_partition != home:
-            with _client(found, to_partition) as client:
-                keys = PartitionKeys(tag_of(to_partition, count))
-                field, mark = credit_memory(f"{home}.{seq}", idx)
-                credit = credit_outcome("".join(remembered(client, keys, field)), mark)
+            stream = client.xrange(keys.journal, f"{seq}-0", f"{seq}-0") if is_open else []
+        to_account = credit = None
+        if stream:
+            entry = parse_entry(from_stream(*(value.encode() for value in stream[0][1].values())))
+            to_account = entry.operations[idx].b
+            if entry.operations[idx].kind == "d":
+                to_partition = partition_of(to_account, count)
+                with _client(found, to_partition) as client:
+                    keys = PartitionKeys(tag_of(to_partition, count))
+                    field, mark = credit_memory(f"{home}.{seq}", idx)
+                    credit = credit_outcome("".join(remembered(client, keys, field)), mark)
     except (RedisError, OSError) as error:
         return None, " ".join(str(error).split()) or type(error).__name__
-    return Remembered(records[0][0], int(seq), int(idx), to_account, is_open, credit), ""
+    return Remembered(outcome, seq, idx, is_open, to_account, credit), ""
 
 
 def _client(found: Survey, partition: int) -> Any:

@@ -84,25 +84,6 @@ class Entry:
     operations: tuple[Operation, ...]
 
 
-def credit_memory(entry: str, idx: int | str) -> tuple[str, str]:
-    """Where a receiver remembers a credit, that of operation `idx` of entry `p.seq`: field of `seen`, mark in it.
-
-    A field serves ten entries: `12.345` is the mark ` 5:<idx>` in field `12.34`; the outcome follows the mark.
-    """
-    return entry[:-1], f" {entry[-1]}:{idx}"
-
-
-def credit_outcome(record: str, mark: str) -> str | None:
-    """The outcome behind the mark in what `credit_memory`'s field holds; None when the credit was not decided."""
-    at = record.find(mark)
-    while at >= 0:
-        outcome = record[at + len(mark)]
-        if not outcome.isdigit():
-            return outcome
-        at = record.find(mark, at + len(mark))
-    return None
-
-
 def parse_header(payload: bytes) -> EntryHeader:
     """The first line. Raises `Corruption` when it is not an entry."""
     match = _header_match(payload)

@@ -13,6 +13,7 @@ from typing import Final
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
+from wallet_engine.domain.memory import TransferRecord, transfer_field, transfer_fingerprint
 from wallet_engine.domain.oracle_state import ACTIVE, CLOSED, FROZEN, Flags, PartitionState
 
 _STATUS_AFTER: Final = {"freeze": FROZEN, "unfreeze": ACTIVE, "close": CLOSED}
@@ -88,35 +89,35 @@ class Batch:
         self.move(payer, paid, payee, got, amount, currency)
         return "+"
 
-    def answered(self, key: str, body: str) -> str | None:
+    def answered(self, field: str, fingerprint: str) -> str | None:
         """`=` or `!` when the transfer was answered before, None when it is new."""
-        answer = self.current.get(key)
+        answer = self.current.get(field)
         if answer is None:
-            answer = self.previous.get(key)
+            answer = self.previous.get(field)
             if answer is None:
                 return None
-        return "=" if answer.partition(" ")[2] == body else "!"
+        return "=" if TransferRecord.parse(answer).fingerprint == fingerprint else "!"
 
 
 def _transfer(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
-    key = f"{a} {id_}"
-    repeated = batch.answered(key, body)
+    field, fingerprint = transfer_field(a, id_), transfer_fingerprint(a, body)
+    repeated = batch.answered(field, fingerprint)
     if repeated is not None:
         return repeated
     receiver, amount, currency = body.split(" ")
     outcome = batch.post(a, receiver, int(amount), currency)
-    batch.current[key] = f"{outcome}{batch.seq}.{index} {body}"
+    batch.current[field] = TransferRecord(outcome, fingerprint, batch.seq, index).text()
     return outcome
 
 
 def _debit(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
-    key = f"{a} {id_}"
-    repeated = batch.answered(key, body)
+    field, fingerprint = transfer_field(a, id_), transfer_fingerprint(a, body)
+    repeated = batch.answered(field, fingerprint)
     if repeated is not None:
         return repeated
     _, amount, currency = body.split(" ")
     outcome = batch.post(a, TRANSIT, int(amount), currency)
-    batch.current[key] = f"{outcome}{batch.seq}.{index} {body}"
+    batch.current[field] = TransferRecord(outcome, fingerprint, batch.seq, index).text()
     if outcome == "+":
         batch.debited = True
     return outcome
@@ -159,11 +160,11 @@ def _refund(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
         return "l"
     batch.move(TRANSIT, transit, a, balance, amount, currency)
     refunded.add(idx)
-    key = f"{a} {id_}"
+    field = transfer_field(a, id_)
     for window in (batch.current, batch.previous):
-        answer = window.get(key)
+        answer = window.get(field)
         if answer is not None:
-            window[key] = decline + answer[1:]
+            window[field] = decline + answer[1:]
             break
     return "+"
 

@@ -125,7 +125,7 @@ class Batch:
                 _APPLY_SHA,
                 keys,
                 currencies,
-                "".join(self.lines),
+                self.lines,
                 epoch=epoch,
                 nonce=self.nonce,
                 issued_ms=self.issued_ms,

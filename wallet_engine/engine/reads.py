@@ -7,9 +7,11 @@ from typing import Any, Final
 
 import hiredis
 
+from wallet_engine.domain.entry import Operation
 from wallet_engine.domain.errors import Outage
 from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.engine import Engine
+from wallet_engine.redis_store.apply_call import operation_of_stream
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent, Word
 from wallet_engine.redis_store.scripts import load_script
 
@@ -35,10 +37,12 @@ class AccountRead:
 
 @dataclass(frozen=True, slots=True)
 class TransferRead:
-    """The dedupe memory under one field; `open` tells whether the transfer's entry still has money on its way."""
+    """The dedupe memory under one field, and of a transfer whose entry still has money on its way the operation."""
 
     record: str | None
     open: bool
+    #: None also when the entry is not in the stream.
+    operation: Operation | None
 
 
 def parse_flags(text: str | None) -> tuple[str, dict[str, int]]:
@@ -91,12 +95,13 @@ class Reader:
 
         def command() -> tuple[Word, ...]:
             keys, window = accumulator.keys, accumulator.window
-            names = (keys.meta, keys.open, keys.seen(window), keys.seen(window - 1))
-            return ("EVALSHA", _TRANSFER_SHA, 4, *names, accumulator.epoch, window, field)
+            names = (keys.meta, keys.journal, keys.open, keys.seen(window), keys.seen(window - 1))
+            return ("EVALSHA", _TRANSFER_SHA, len(names), *names, accumulator.epoch, window, field)
 
         reply = await self._run(accumulator, command)
         found = [record.decode() for record in reply[3:5] if record is not None]
-        return TransferRead("".join(found) if found else None, reply[5] == 1)
+        operation = operation_of_stream(reply[5]) if reply[5] else None
+        return TransferRead("".join(found) if found else None, reply[5] is not None, operation)
 
     async def durable(self, partition: int, seq: int, nonce: str) -> None:
         """Wait until the entry is on `journal_quorum` disks. Raises `Outage("journal_unavailable")`."""

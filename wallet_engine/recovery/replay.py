@@ -55,15 +55,15 @@ class Replayer:
 
     def _command(self, header: EntryHeader, operations: bytes) -> bytes:
         keys, window = self._keys, header.window
-        text = operations.decode()
-        self._currencies.update({line[-3:] for line in text.split("\n")} - {"", _NO_CURRENCY})
+        lines = operations.decode().splitlines(keepends=True)
+        self._currencies.update({line[-4:-1] for line in lines} - {_NO_CURRENCY})
         names = sorted(self._currencies)
         return pack(
             apply_words(
                 _SHA,
                 keys,
                 names,
-                text,
+                lines,
                 epoch=header.epoch,
                 nonce=header.nonce,
                 issued_ms=0,

@@ -12,7 +12,9 @@ No word of an entry holds a quote, a comma or a backslash: to change the form is
 from collections.abc import Sequence
 from typing import Final
 
+from wallet_engine.domain.entry import Operation, parse_operation
 from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.memory import transfers_memory
 from wallet_engine.redis_store.connection import Word
 from wallet_engine.redis_store.keys import PartitionKeys
 
@@ -39,11 +41,16 @@ def from_stream(header: bytes, operations: bytes) -> bytes:
     return b"%b\n%b\n" % (header, words)
 
 
+def operation_of_stream(text: bytes) -> Operation:
+    """One operation of an entry of the stream. Raises `Corruption`."""
+    return parse_operation(text.decode().replace('","', " ").strip('"'))
+
+
 def apply_words(
     sha: str,
     keys: PartitionKeys,
     currencies: Sequence[str],
-    operations: str,
+    lines: Sequence[str],
     *,
     epoch: int,
     nonce: str,
@@ -54,7 +61,10 @@ def apply_words(
     issued_age_ms_max: int,
     replay: tuple[Word, ...] = (),
 ) -> tuple[Word, ...]:
-    """The EVALSHA; KEYS and ARGV are explained at the top of `lua/apply.lua`, and so is `replay`."""
+    """The EVALSHA for operations, given as their lines with newlines, at least one.
+
+    KEYS and ARGV are explained at the top of `lua/apply.lua`, and so is `replay`.
+    """
     return (
         "EVALSHA",
         sha,
@@ -69,6 +79,7 @@ def apply_words(
         *[keys.balance(currency) for currency in currencies],
         f'["{epoch}","{nonce}","{issued_ms}","{window}","{",".join(currencies)}","{window_ms}",'
         f'"{stream_entries_max}","{issued_age_ms_max}"]',
-        json_words(operations),
+        json_words("".join(lines)),
+        '["' + '","'.join(transfers_memory(lines)) + '"]',
         *replay,
     )

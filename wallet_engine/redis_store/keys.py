@@ -25,8 +25,7 @@ class PartitionKeys:
         return f"<PartitionKeys {self.tag}>"
 
     def seen(self, window: int) -> str:
-        """Hash of one dedupe window: `<from> <txid>` -> answer of a transfer; `<p>.<seq without
-        its last digit>` -> credits received."""
+        """Hash of one dedupe window: answers of transfers, credits received (`domain/memory.py`)."""
         return f"seen:{window}{self._braced}"
 
     def balance(self, currency: str) -> str:

@@ -18,6 +18,7 @@ from wallet_engine.engine.engine import Engine
 
 APPLIED: Final = Outcome.APPLIED.value
 REPEATED: Final = Outcome.REPEATED.value
+CONFLICT: Final = Outcome.CONFLICT.value
 
 _LOCAL, _DEBIT, _CREDIT, _REFUND = range(4)
 
@@ -143,8 +144,8 @@ class Transfer:
         elif stage == _REFUND:
             self._refunded(outcome)
         elif outcome == REPEATED:
-            self.replayed = True
             remembered, reference, opened_ms = batch.detail(idx)
+            self.replayed = remembered != CONFLICT
             if opened_ms == "0" or remembered != APPLIED:
                 self._finish(remembered)
             elif batch.time_ms - int(opened_ms) > self.engine.look_up_age_ms:

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from wallet_engine.domain.entry import credit_memory, credit_outcome
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.limits import IN_FLIGHT_TRANSFERS_MAX
+from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_outcome, transfer_field
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
@@ -120,18 +120,21 @@ class ClusterWallet:
 
     async def find_transfer(self, from_account: str, transaction: str) -> str | None:
         p = self._home(from_account, transaction)
-        read = await self._reader.transfer(p, f"{from_account} {transaction}")
+        read = await self._reader.transfer(p, transfer_field(from_account, transaction))
         if read.record is None:
             return None
-        outcome, to_account = read.record[0], read.record.split(" ")[1]
-        q = p if is_system(to_account) else self._partition(to_account)
-        if outcome != Outcome.APPLIED or q == p or not read.open:
-            return outcome
+        record, operation = TransferRecord.parse(read.record), read.operation
+        if operation is not None and operation.a != from_account:
+            return None  # another payer's, with the same field
+        if record.outcome != Outcome.APPLIED or not read.open:
+            return record.outcome
+        if operation is None:
+            return "~"
+        if operation.kind == "t":
+            return record.outcome
         # The debit is made and not settled: paid if the receiver remembers the credit.
-        reference = read.record[1:].split(" ")[0]
-        seq, _, idx = reference.partition(".")
-        field, mark = credit_memory(f"{p}.{seq}", idx)
-        received = await self._reader.transfer(q, field)
+        field, mark = credit_memory(f"{p}.{record.seq}", record.idx)
+        received = await self._reader.transfer(self._partition(operation.b), field)
         credit = credit_outcome(received.record or "", mark)
         return Outcome.APPLIED.value if credit == Outcome.APPLIED.value else "~"
 

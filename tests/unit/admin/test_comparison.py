@@ -8,6 +8,7 @@ from unit.admin.made import START_MS, payload_of, txid
 from wallet_engine.admin.comparison import MISMATCHES_MAX, Comparison
 from wallet_engine.admin.image import Part, PartitionImage
 from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.memory import transfer_field, transfer_fingerprint
 from wallet_engine.domain.oracle_rules import decide_lines
 from wallet_engine.domain.oracle_state import PartitionState, RedisImage, redis_image
 
@@ -65,7 +66,9 @@ def drop(kind: str, name: str | None = None) -> Callable[[RedisImage], object]:
     return lambda redis: redis.pop(kind) if name is None else redis[kind].pop(name)
 
 
-ANSWER = f"alice {txid(2)}"
+ANSWER = transfer_field("alice", txid(2))
+FINGERPRINT = transfer_fingerprint("alice", "bob 250 USD")
+FUNDING = transfer_field("@bank", txid(1)), "+" + transfer_fingerprint("@bank", "alice 1000 USD") + "200"
 
 
 @pytest.mark.parametrize(
@@ -81,12 +84,12 @@ ANSWER = f"alice {txid(2)}"
         (drop("flags", "bob"), ("flags", "bob", "F", None)),
         (put("flags", "alice", "F"), ("flags", "alice", None, "F")),
         (
-            put("seen:2", ANSWER, "i3.0 bob 250 USD"),
-            ("dedupe", f"{ANSWER} (window 2)", "+3.0 bob 250 USD", "i3.0 bob 250 USD"),
+            put("seen:2", ANSWER, f"i{FINGERPRINT}300"),
+            ("dedupe", f"{ANSWER} (window 2)", f"+{FINGERPRINT}300", f"i{FINGERPRINT}300"),
         ),
-        (drop("seen:2", ANSWER), ("dedupe", f"{ANSWER} (window 2)", "+3.0 bob 250 USD", None)),
+        (drop("seen:2", ANSWER), ("dedupe", f"{ANSWER} (window 2)", f"+{FINGERPRINT}300", None)),
         (put("seen:2", "x", "+"), ("dedupe", "x (window 2)", None, "+")),
-        (drop("seen:1"), ("dedupe", f"@bank {txid(1)} (window 1)", "+2.0 alice 1000 USD", None)),
+        (drop("seen:1"), ("dedupe", f"{FUNDING[0]} (window 1)", FUNDING[1], None)),
         (drop("open", "3"), ("open", "3", "3", None)),
         (put("open", "2", "2"), ("open", "2", None, "2")),
         (put("meta", "nonce", "f" * 16), ("meta", "nonce", f"{3:016x}", "f" * 16)),

@@ -4,6 +4,7 @@ import pytest
 
 from wallet_engine.domain.entry import ZERO_NONCE, operations_of, parse_entry, parse_header
 from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.memory import TransferRecord, transfer_field, transfer_fingerprint
 from wallet_engine.domain.oracle import apply_entry, apply_payload
 from wallet_engine.domain.oracle_rules import Batch
 from wallet_engine.domain.oracle_state import (
@@ -70,6 +71,15 @@ def fold(payloads: list[bytes]) -> PartitionState:
     return state
 
 
+def remembered(transfer: str, answer: str) -> dict[str, str]:
+    """Payer and id; outcome with seq and idx, and the body: as a field of `seen`."""
+    payer, transaction = transfer.split(" ")
+    place, body = answer[1:].split(" ", 1)
+    seq, idx = map(int, place.split("."))
+    record = TransferRecord(answer[0], transfer_fingerprint(payer, body), seq, idx)
+    return {transfer_field(payer, transaction): record.text()}
+
+
 def test_the_state_the_journal_adds_up_to() -> None:
     state = fold(journal())
     assert redis_image(state) == {
@@ -85,15 +95,15 @@ def test_the_state_the_journal_adds_up_to() -> None:
         "flags": {"alice": "F", "bob": "C USD=50"},
         "balance:USD": {"alice": "70", "bob": "0", "@mint": "-100", "@transit": "-10", "@fees": "40"},
         "seen:1": {
-            "@mint T1": "+2.0 alice 100 USD",
-            "alice T2": "+2.1 bob 30 USD",
-            "alice T3": "i2.2 bob 171 USD",
-            "alice T4": "c3.0 far 20 USD",
-            "bob T5": "+3.1 far 80 USD",
+            **remembered("@mint T1", "+2.0 alice 100 USD"),
+            **remembered("alice T2", "+2.1 bob 30 USD"),
+            **remembered("alice T3", "i2.2 bob 171 USD"),
+            **remembered("alice T4", "c3.0 far 20 USD"),
+            **remembered("bob T5", "+3.1 far 80 USD"),
         },
         "seen:2": {
-            "alice T6": "f4.3 bob 1 USD",
-            "bob T7": "+6.2 @fees 40 USD",
+            **remembered("alice T6", "f4.3 bob 1 USD"),
+            **remembered("bob T7", "+6.2 @fees 40 USD"),
             "7.": " 1:0+ 1:1a 2:0c",
         },
     }

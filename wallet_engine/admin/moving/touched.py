@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from wallet_engine.domain.entry import Entry, credit_memory
+from wallet_engine.domain.entry import Entry
+from wallet_engine.domain.memory import credit_memory, transfer_field
 
 TRANSIT: Final = b"@transit"
 
@@ -24,7 +25,7 @@ def touched_fields(entry: Entry) -> set[Field]:
             if kind == "c":
                 remembered = credit_memory(operation.id, operation.b)[0].encode()
             else:
-                remembered = a + b" " + operation.id.encode()
+                remembered = transfer_field(operation.a, operation.id).encode()
             fields.add((seen, remembered))
             if kind == "r":  # the answer it rewrites may be of the window before
                 fields.add((b"seen:%d" % (window - 1), remembered))
