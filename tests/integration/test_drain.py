@@ -116,8 +116,8 @@ def test_a_group_waits_for_a_shard_that_fetches_but_not_for_one_that_is_stuck(
     partition: LuaPartition, writer: JournalWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
-        opening(partition, 2)
-        first, second = ((PARTITION, payload) for payload in partition.payloads())
+        opening(partition, 3)
+        first, second, third = ((PARTITION, payload) for payload in partition.payloads())
         _, commit = journaling(writer)
         monkeypatch.setattr(module, "GATHER_S_MAX", 60)
         with commit.gathering():
@@ -133,6 +133,10 @@ def test_a_group_waits_for_a_shard_that_fetches_but_not_for_one_that_is_stuck(
             with commit.gathering():
                 two = commit.add([second])
             await asyncio.wait_for(two, 20)
-        assert writer.position(PARTITION).seq == 2
+            monkeypatch.setattr(module, "GATHER_S_MAX", 60)
+            with commit.gathering():
+                three = commit.add([third])
+            await asyncio.wait_for(three, 20)  # the stuck one has had its wait
+        assert writer.position(PARTITION).seq == 3
 
     asyncio.run(main())

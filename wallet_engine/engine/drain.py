@@ -26,8 +26,9 @@ from wallet_engine.telemetry.metrics import Metrics
 #: Entries fetched from one stream at a time.
 FETCH_ENTRIES_MAX: Final = 64
 _COUNT: Final = str(FETCH_ENTRIES_MAX)
-#: A group waits no longer than this for what other shards are fetching.
-GATHER_S_MAX: Final = 0.003
+#: A group waits no longer than this for what other shards are fetching: a few milliseconds behind script calls, under
+#: load. A shard that takes longer is not waited for until it fetches again: one that hangs costs the others one wait.
+GATHER_S_MAX: Final = 0.008
 TRIM_S: Final = 1.0
 #: Partitions looked at in one go: each keeps its node busy for some 50 us.
 TRIM_PARTITIONS: Final = 16
@@ -73,8 +74,8 @@ class GroupCommit:
         self._sync_seconds = metrics.journal_sync_seconds.labels()
         self._loop = asyncio.get_running_loop()
         self._group: list[tuple[Sequence[Taken], asyncio.Future[None]]] = []
-        #: Shards that are fetching.
-        self._gathering = 0
+        #: What is being fetched, and waited for.
+        self._gathering: set[object] = set()
         #: When the group goes: once these have brought what they found, or without it.
         self._turn: asyncio.Handle | None = None
         self.failed: asyncio.Future[None] = self._loop.create_future()
@@ -82,11 +83,12 @@ class GroupCommit:
     @contextmanager
     def gathering(self) -> Iterator[None]:
         """For as long as a shard fetches: a group waits a little while for what it will `add`."""
-        self._gathering += 1
+        fetch = object()
+        self._gathering.add(fetch)
         try:
             yield
         finally:
-            self._gathering -= 1
+            self._gathering.discard(fetch)
             if self._turn is not None and not self._gathering:
                 self._turn.cancel()
                 self._turn = self._loop.call_soon(self._commit)
@@ -98,7 +100,7 @@ class GroupCommit:
         """
         done: asyncio.Future[None] = self._loop.create_future()
         if not self._group:
-            self._turn = self._loop.call_later(GATHER_S_MAX, self._commit)
+            self._turn = self._loop.call_later(GATHER_S_MAX, self._commit_without)
         self._group.append((entries, done))
         return done
 
@@ -149,6 +151,11 @@ class GroupCommit:
         before = self._writer.committed_bytes
         self._writer.sync()
         self._bytes.inc(self._writer.committed_bytes - before)
+
+    def _commit_without(self) -> None:
+        """Whoever is still fetching is late."""
+        self._gathering.clear()
+        self._commit()
 
     def _commit(self) -> None:
         self._turn = None
