@@ -12,6 +12,7 @@ from simulation.run import stage
 from simulation.substitutes import RETENTION_MS
 from simulation.world import Violation
 
+from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.saga.sweeper import Sweeper
 
@@ -94,6 +95,26 @@ def test_idle_partitions_find_the_new_primary() -> None:
         payment = callers.new_payment(callers.accounts[0], "@fees", 1, "USD")
         world.run(callers.run(callers.insist(payment)), 20, "an answer")
         assert payment.answer == "+"
+    assert world.violation is None
+
+
+def test_a_meta_made_new_under_a_partition_that_is_not() -> None:
+    """What a recovery sent on a connection that it lost arrives when the partition serves: it is made anew by itself.
+
+    Once, entry 1 was replayed into what was left, for ever.
+    """
+    with stage(1, Profile(reply_lost=0.0, services=1)) as (cluster, callers):
+        world, node = cluster.world, cluster.shards[0].primary
+        cluster.start()
+        world.run(callers.run(callers.open_and_fund()), 60, "setting up")
+        meta = next(name for name in sorted(node.store) if name.startswith(b"meta{"))
+        fresh = {"seq": 0, "nonce": ZERO_NONCE, "epoch": 0, "owner": "", "clock": 0, "window": 1}
+        fresh |= {"window_started": 0, "currencies": "", "state": "recovering"}
+        node.execute([b"HSET", meta, *(str(word).encode() for pair in fresh.items() for word in pair)])
+        payment = callers.new_payment(callers.accounts[0], "@fees", 1, "USD")
+        world.run(callers.run(callers.insist(payment)), 20, "an answer")
+        assert payment.answer == "+"
+        assert node.store[meta][b"state"] == b"live"
     assert world.violation is None
 
 

@@ -378,11 +378,11 @@ class ShardRecovery:
                     self._check_no_gap(partition, meta.seq)
             except Fork as fork:
                 log.error("fork dropped", partition=partition, error=str(fork))
-        if meta.state is not None and not distrusted and self._knows(partition, meta):
+        slot = await connection.call("CLUSTER", "KEYSLOT", keys.meta)
+        if meta.state is not None and not distrusted and await self._knows(connection, partition, slot, meta):
             return meta
         if meta.state is not None:
             log.warning("partition dropped", partition=partition, seq=meta.seq, journal_seq=position.seq)
-        slot = await connection.call("CLUSTER", "KEYSLOT", keys.meta)
         while names := await connection.call("CLUSTER", "GETKEYSINSLOT", slot, KEYS_PER_DROP_MAX):
             await connection.call("UNLINK", *names)
         snapshot = await newest_snapshot(self._writer.directory, partition, position.seq)
@@ -396,9 +396,12 @@ class ShardRecovery:
         await connection.call("HSET", keys.meta, *(word for pair in fresh.items() for word in pair))
         return Meta(0, ZERO_NONCE, 0, "", "recovering", "")
 
-    def _knows(self, partition: int, meta: Meta) -> bool:
+    async def _knows(self, connection: Connection, partition: int, slot: int, meta: Meta) -> bool:
         if meta.seq == 0:
-            return meta.nonce == ZERO_NONCE
+            # Alone: what an earlier recovery sent on a connection that it lost may have come late, and made `meta` new
+            # under everything else.
+            names = await connection.call("CLUSTER", "GETKEYSINSLOT", slot, 2)
+            return meta.nonce == ZERO_NONCE and len(names) == 1
         return self._writer.holds(partition, meta.seq, meta.nonce)
 
     async def _drain(self, connection: Connection, partition: int, keys: PartitionKeys) -> None:
