@@ -79,10 +79,11 @@ def transfers_memory(lines: Sequence[str]) -> list[str]:
     too few words.
     """
     memory, checksums = [""], []
-    for _, transaction, payer, body in [line.split(" ", 3) for line in lines if line[0] in "dtr"]:
-        name = payer.encode()
-        memory.append(f"{transaction}{crc32(name):08x}")
-        checksums.append(crc32(body.encode(), adler32(name)))
+    for line in lines:
+        if line[0] in "dtr":
+            _, transaction, payer, body = line.encode().split(b" ", 3)
+            memory.append(f"{transaction.decode()}{crc32(payer):08x}")
+            checksums.append(crc32(body, adler32(payer)))
     # Two bytes of nothing make whole characters of each.
     padded = struct.pack(">" + "I2x" * len(checksums), *checksums)
     memory[0] = b2a_base64(padded, newline=False).decode()
