@@ -10,6 +10,7 @@ import pytest
 from support.clusters import redis_binary
 from support.dev_process import DevCluster
 from support.paying import Paying, cluster_directory
+from support.replicated import wait_until
 from support.verification import verified
 from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer, refusal
@@ -174,7 +175,10 @@ def test_a_shard_comes_and_goes_under_traffic(
         assert len(mine) == 2
         assert "still serves 2 partitions" in refusal(admin("remove-shard", "s4", *flags, "--yes"))
         assert keys_on(cluster, "s4", mine[0]) != []
-        assert new_nodes[1].command("DBSIZE") == new_nodes[0].command("DBSIZE"), "the replica has what it has"
+        wait_until(
+            lambda: new_nodes[1].command("DBSIZE") == new_nodes[0].command("DBSIZE"),
+            "the replica has what it has",
+        )
         answer("drain", "s4", *flags, "--yes")
         answer("remove-shard", "s4", *flags, "--yes")
     traffic.check(failed_max=0)
