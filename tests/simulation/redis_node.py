@@ -176,8 +176,6 @@ class Commands:
         what = what.upper()
         if what == b"MYID":
             return self.node_id
-        if what == b"KEYSLOT":
-            return _slot(args[0])
         if what == b"GETKEYSINSLOT":
             slot = int(args[0])
             return [key for key in self.store if _slot(key) == slot][: int(args[1])]

@@ -35,7 +35,7 @@ from wallet_engine.redis_store.slots_owner import give_slots
 from wallet_engine.redis_store.topology import NodeView, check_settings, find_primary, view_node
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import PartitionMap
-from wallet_engine.routing.slots import slot_range, tag_of
+from wallet_engine.routing.slots import slot_of, slot_range, tag_of
 from wallet_engine.telemetry.logging import get_logger
 
 STREAM_READ_MAX: Final = 256
@@ -378,7 +378,7 @@ class ShardRecovery:
                     self._check_no_gap(partition, meta.seq)
             except Fork as fork:
                 log.error("fork dropped", partition=partition, error=str(fork))
-        slot = await connection.call("CLUSTER", "KEYSLOT", keys.meta)
+        slot = slot_of(keys.tag)
         if meta.state is not None and not distrusted and await self._knows(connection, partition, slot, meta):
             return meta
         if meta.state is not None:
