@@ -24,7 +24,7 @@ ALIKE = ("5q6fbln2umfx", "u8riu4u83rsp")
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 120])
-def test_by_columns_it_is_the_same(count: int) -> None:
+def test_of_many_operations_it_is_the_same(count: int) -> None:
     draw = random.Random(count)
     lines, expected = ["s 17 - - 0 -\n", "c 3.41 bob 7 5 USD\n", "o - dora - 0 USD\n"], []
     for number in range(count):
