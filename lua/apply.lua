@@ -114,8 +114,9 @@ for i = 1, count do
     elseif kind == 'r' then
       uncommon = true
     end
-  elseif kind == 'c' then -- remembered with the others of ten entries: the last digit of <p>.<seq> is in the mark
-    fields[i], remembering = sub(id, 1, -2), true
+  elseif kind == 'c' then -- remembered with the others of twenty entries, of which the mark says one
+    local tens = byte(id, -2)
+    fields[i], remembering = tens % 2 == 0 and sub(id, 1, -2) or sub(id, 1, -3) .. char(tens - 1), true
   else
     fields[i] = id
     if kind ~= 's' then uncommon, flagging = true, flagging or kind == 'f' end
@@ -278,7 +279,7 @@ if flags_exist or uncommon then
 end
 
 local outcomes = {unpack(words, 1, count)}
-local repeated -- positions of repeated operations that have something remembered
+local repeated, credited -- positions of repeated operations that have something remembered; outcomes of the credits there
 local other = count -- position in accounts of a transfer's other side
 -- What the records of operations place_first and its followers say of their place, but for the last digit.
 local place_first, place, place_seq = -1, nil, nil
@@ -359,16 +360,20 @@ for i = 1, count do
       records[record_count + 1], records[record_count + 2], record_count = field, record, record_count + 2
     end
   elseif kind == 'c' then
-    local id, field, idx = words[at + 2], fields[i], words[at + 4]
+    local field, idx = fields[i], words[at + 4] + 0
     local here, before = remembered[field] or recalled[i], recalled_before[i]
-    local mark = ' ' .. sub(id, -1) .. ':' .. idx
-    if here and find(here, mark .. '%D') or before and find(before, mark .. '%D') then
+    local tens, ones = byte(words[at + 2], -2, -1)
+    local digit = idx % DIGITS
+    local mark = char(CREDIT_ZERO + tens % 2 * 10 + ones - 48, DIGIT_ZERO + (idx - digit) / DIGITS, DIGIT_ZERO + digit)
+    local marked, found = here, here and find(here, mark, 1, true)
+    if not found and before then marked, found = before, find(before, mark, 1, true) end
+    if found then
       outcome = REPEATED
-      repeated = repeated or {}
-      repeated[#repeated + 1] = i
+      repeated, credited = repeated or {}, credited or {}
+      repeated[#repeated + 1], credited[i] = i, sub(marked, found + MARK_LENGTH, found + MARK_LENGTH)
     else
       local to, minor = accounts[i], words[at + 5] + 0
-      if not ledger or minor > AMOUNT_MAX or minor < 1 or minor % 1 ~= 0 or to == TRANSIT then
+      if not ledger or minor > AMOUNT_MAX or minor < 1 or minor % 1 ~= 0 or to == TRANSIT or idx >= OPERATIONS_MAX then
         return {'MALFORMED', 'operation ' .. i}
       end
       local have = known[to] or values[i]
@@ -475,11 +480,9 @@ local opened, opened_count = {}, 0 -- open entry -> its header, operations, wher
 for n = 1, #repeated do
   local i = repeated[n]
   local field, at = fields[i], WORDS_EACH * (i - 1)
-  local kind, id = words[at + 1], words[at + 2]
+  local kind = words[at + 1]
   if kind == 'c' then
-    local pattern = ' ' .. sub(id, -1) .. ':' .. words[at + 4] .. '(%D)'
-    local outcome = match(remembered[field] or recalled[i] or '', pattern) or match(recalled_before[i] or '', pattern)
-    details[n + 1] = (i - 1) .. ' ' .. outcome
+    details[n + 1] = (i - 1) .. ' ' .. credited[i]
   else
     local record = remembered[field] or recalled[i] or recalled_before[i]
     local outcome, opened_ms = sub(record, 1, 1), '0'

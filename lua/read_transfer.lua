@@ -22,7 +22,7 @@ if meta[6] ~= window then return {'WINDOW', tonumber(meta[6])} end
 local record, before = redis.call('HGET', k_seen, field), redis.call('HGET', k_seen_before, field)
 local operation = false
 local transfer = record or before
-if transfer and string.sub(transfer, 1, 1) ~= ' ' then -- credits begin with a space
+if transfer and not string.find(field, '.', 1, true) then -- a field of credits has a dot
   local entry_seq, idx = place_of(transfer)
   if redis.call('ZSCORE', k_open, entry_seq) then
     local entry = redis.call('XRANGE', k_journal, entry_seq .. '-0', entry_seq .. '-0')[1]

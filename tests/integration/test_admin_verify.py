@@ -97,7 +97,7 @@ def command(*words: str) -> Spoil:
             field("seen:1", ANSWER, f"i{FINGERPRINT}300"),
             *("dedupe", f"{ANSWER} (window 1)", f"+{FINGERPRINT}300", f"i{FINGERPRINT}300"),
         ),
-        (field("seen:1", "2.", None), "dedupe", "2. (window 1)", " 9:0+", None),
+        (field("seen:1", "2.", None), "dedupe", "2. (window 1)", "j00+", None),
         (field("meta", "nonce", "f" * 16), "meta", "nonce", f"{4:016x}", "f" * 16),
         (field("meta", "seq", None), "meta", "seq", "4", None),
         (field("meta", "seq", "5"), "journal", "last seq", "4", "5"),

@@ -17,7 +17,13 @@ fingerprint: a repeat of a debit that is still open is driven on only if its ent
 (`lua/apply.lua`). Neither is made against a caller who searches for such requests: one who chooses an id and two bodies
 for it can deceive himself.
 
-Credits are remembered ten entries to a field: there is one for every transfer that comes in.
+There is a credit for every transfer that comes in, so twenty entries of a payer's partition share a field::
+
+    field   <p>.<seq>       without the last digit, and the last but one made even: `3.24` for 3.240 to 3.259
+    record  <mark><outcome> for each credit decided, 3 and 1 characters
+
+    mark    which of the twenty entries, `a` to `t`, and the operation's idx as above: below 1536, so that its first
+            digit is none of the letters that a mark or an outcome can be, and a mark is found only where one is
 """
 
 import struct
@@ -30,6 +36,7 @@ from zlib import adler32, crc32
 _DIGIT_ZERO: Final = ord("0")
 _DIGITS: Final = 64
 _FINGERPRINT_END: Final = 7
+_CREDIT_ZERO: Final = ord("a")
 
 
 class TransferRecord(NamedTuple):
@@ -93,17 +100,15 @@ def transfers_memory(lines: Sequence[str]) -> list[str]:
 def credit_memory(entry: str, idx: int | str) -> tuple[str, str]:
     """Where a receiver remembers a credit, that of operation `idx` of entry `p.seq`: field of `seen`, mark in it.
 
-    A field serves ten entries: `12.345` is the mark ` 5:<idx>` in field `12.34`; the outcome follows the mark.
+    An entry below 10 has a dot for its last digit but one, which is left as it is and counts as even.
     """
-    return entry[:-1], f" {entry[-1]}:{idx}"
+    tens, ones = entry[-2], int(entry[-1])
+    odd = tens in "13579"
+    mark = f"{chr(_CREDIT_ZERO + 10 * odd + ones)}{_number(int(idx)).zfill(2)}"
+    return entry[:-2] + (chr(ord(tens) - 1) if odd else tens), mark
 
 
 def credit_outcome(record: str, mark: str) -> str | None:
     """The outcome behind the mark in what `credit_memory`'s field holds; None when the credit was not decided."""
     at = record.find(mark)
-    while at >= 0:
-        outcome = record[at + len(mark)]
-        if not outcome.isdigit():
-            return outcome
-        at = record.find(mark, at + len(mark))
-    return None
+    return record[at + len(mark)] if at >= 0 else None

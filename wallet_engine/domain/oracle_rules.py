@@ -13,7 +13,13 @@ from typing import Final
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
-from wallet_engine.domain.memory import TransferRecord, transfer_field, transfer_fingerprint
+from wallet_engine.domain.memory import (
+    TransferRecord,
+    credit_memory,
+    credit_outcome,
+    transfer_field,
+    transfer_fingerprint,
+)
 from wallet_engine.domain.oracle_state import ACTIVE, CLOSED, FROZEN, Flags, PartitionState
 
 _STATUS_AFTER: Final = {"freeze": FROZEN, "unfreeze": ACTIVE, "close": CLOSED}
@@ -125,24 +131,13 @@ def _debit(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
 
 def _credit(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
     idx, amount, currency = body.split(" ")
-    field, mark = id_[:-1], f" {id_[-1]}:{idx}"
-    if _credited(batch.current.get(field), mark) or _credited(batch.previous.get(field), mark):
+    field, mark = credit_memory(id_, idx)
+    received = batch.current.get(field, "")
+    if credit_outcome(received, mark) or credit_outcome(batch.previous.get(field, ""), mark):
         return "="
     outcome = batch.post(TRANSIT, a, int(amount), currency)
-    batch.current[field] = f"{batch.current.get(field, '')}{mark}{outcome}"
+    batch.current[field] = f"{received}{mark}{outcome}"
     return outcome
-
-
-def _credited(record: str | None, mark: str) -> bool:
-    """Whether `<mark><outcome>` is in the record; ` 7:12+` does not answer for ` 7:1`."""
-    if record is None:
-        return False
-    at = record.find(mark)
-    while at >= 0:
-        if not record[at + len(mark)].isdigit():
-            return True
-        at = record.find(mark, at + len(mark))
-    return False
 
 
 def _refund(batch: Batch, index: int, id_: str, a: str, body: str) -> str:

@@ -70,20 +70,36 @@ def test_after_many_entries_a_record_is_longer() -> None:
 
 
 def test_no_two_credits_share_a_place() -> None:
-    places = {
-        credit_memory(f"{p}.{seq}", idx)
-        for p in (1, 10, 11, 111)
-        for seq in (1, 9, 10, 11, 101, 110, 1000)
-        for idx in (0, 1, 10)
-    }
-    assert len(places) == 4 * 7 * 3
+    entries = [f"{p}.{seq}" for p in (1, 10, 11, 111) for seq in (*range(1, 130), 1000, 1010, 9_999_999)]
+    places = {credit_memory(entry, idx) for entry in entries for idx in (0, 1, 10, 63, 64, 1499)}
+    assert len(places) == len(entries) * 6
 
 
 @pytest.mark.parametrize(
-    ("entry", "idx", "outcome"),
-    [("3.41", 7, "+"), ("3.41", 70, "c"), ("3.42", 7, "a"), ("3.42", 70, None), ("3.43", 7, None)],
+    ("entry", "field"),
+    [
+        ("3.9", "3."),
+        ("3.10", "3.0"),
+        ("3.19", "3.0"),
+        ("3.20", "3.2"),
+        ("63.12345", "63.1234"),
+        ("63.12359", "63.1234"),
+    ],
 )
-def test_an_outcome_is_found_by_the_whole_mark(entry: str, idx: int, outcome: str | None) -> None:
-    field, mark = credit_memory(entry, idx)
-    assert field == "3.4"
-    assert credit_outcome(" 1:70c 1:7+ 2:7a", mark) == outcome
+def test_twenty_entries_share_a_field(entry: str, field: str) -> None:
+    assert credit_memory(entry, 0)[0] == field
+
+
+def test_an_outcome_is_found_by_the_whole_mark_and_nowhere_else() -> None:
+    """Every credit that a record can hold, in an order that puts any two of them side by side sooner or later."""
+    idxs = [0, 1, 33, 49, 57, 60, 63, 64, 1105, 1471, 1499]
+    credits = [(f"3.{seq}", idx, outcome) for seq in range(40, 60) for idx in idxs for outcome in "+acfl"]
+    for seed in range(20):
+        chosen = random.Random(seed).sample(credits, 300)
+        decided = {(entry, idx): outcome for entry, idx, outcome in chosen}
+        record = "".join(
+            f"{credit_memory(entry, idx)[1]}{outcome}" for (entry, idx), outcome in decided.items()
+        )
+        for entry, idx, _ in credits:
+            found = credit_outcome(record, credit_memory(entry, idx)[1])
+            assert found == decided.get((entry, idx)), (seed, entry, idx)

@@ -104,7 +104,7 @@ def test_the_state_the_journal_adds_up_to() -> None:
         "seen:2": {
             **remembered("alice T6", "f4.3 bob 1 USD"),
             **remembered("bob T7", "+6.2 @fees 40 USD"),
-            "7.": " 1:0+ 1:1a 2:0c",
+            "7.": "b00+b01ac00c",
         },
     }
     assert state.epoch == 2
