@@ -119,6 +119,7 @@ MALFORMED = [
     "d T1 alice far 0 USD",
     f"c 9.1 alice 0 {MAX + 1} USD",
     "c 9.1 alice 0 0 USD",
+    "c 9.1 alice 1500 1 USD",
     "r T1 alice 4.0 1 USD",
     "r T1 alice 4.0.+ 1 USD",
     "r T1 alice 4.0.a 0 USD",

@@ -4,7 +4,7 @@ import pytest
 from lua.cases import MAX
 from lua.partition import LuaPartition
 
-from wallet_engine.domain.memory import TransferRecord, transfer_field, transfer_fingerprint
+from wallet_engine.domain.memory import TransferRecord, credit_memory, transfer_field, transfer_fingerprint
 
 TXID = "AAAAAAAAAAAAAAAAAAAAAQ"
 #: Two payers who share a field where they use the same id.
@@ -101,6 +101,24 @@ def test_every_place_is_written_as_the_oracle_writes_it(partition: LuaPartition,
         assert records[transfer_field("alice", f"{idx:022}")] == record.text()
     details = partition.apply([lines[129], lines[64]])[5:]
     assert [detail.split(" ")[2] for detail in details] == [f"{seq + 1}.129", f"{seq + 1}.64"]
+
+
+def test_every_credit_is_remembered_as_the_oracle_remembers_it(partition: LuaPartition) -> None:
+    funded(partition, "alice")
+    before = seen(partition)
+    credits = [
+        (f"9.{seq}", idx) for seq in (1, 9, 10, 19, 20, 29, 30, 99_999, 10**15) for idx in (0, 63, 64, 1499)
+    ]
+    lines = [f"c {entry} {'alice' if idx else 'nobody'} {idx} 1 USD" for entry, idx in credits]
+    assert partition.apply(lines)[4] == "a+++" * 9
+    expected: dict[str, str] = {}
+    for entry, idx in credits:
+        field, mark = credit_memory(entry, idx)
+        expected[field] = expected.get(field, "") + mark + ("+" if idx else "a")
+    assert seen(partition) == {**before, **expected}
+    details = partition.apply([*lines[::-1], "c 9.100000 alice 63 1 USD"])[4:]
+    outcomes = ["+", "+", "+", "a"] * 9
+    assert details == ["=" * 36 + "+", *(f"{n} {outcome}" for n, outcome in enumerate(outcomes))]
 
 
 def test_a_refund_rewrites_the_answer_and_nothing_else(partition: LuaPartition) -> None:
