@@ -2,8 +2,12 @@
 
 A Redis node listens on two ports: its own and, for the cluster bus, its own + 10000 (6.2 knows no other bus
 port). Both stay below 32768, where Linux begins to hand out ports for outgoing connections.
+
+`WALLET_DEV_PORTS=11000-15999` narrows them: those who start clusters at the same time, each in a range of its own,
+never take each other's port while its process is being started again.
 """
 
+import os
 import random
 import socket
 from typing import Final
@@ -34,12 +38,27 @@ def redis_port_is_free(port: int) -> bool:
     return 0 < port <= 65_535 - BUS_OFFSET and port_is_free(port) and port_is_free(port + BUS_OFFSET)
 
 
+def reserve(port: int) -> None:
+    """Somebody will listen there later: `free_port` does not give it out."""
+    _given.add(port)
+
+
 def free_port(*, redis: bool = False) -> int:
-    """A port that is free now and was not given out here before. `redis`: with its bus port."""
-    candidates = list(range(PORT_MIN, PORT_MAX + 1))
+    """A port that is free now and was neither given out here before nor reserved. `redis`: with its bus port."""
+    first, last = _bounds()
+    candidates = list(range(first, last + 1))
     random.shuffle(candidates)
     for port in candidates:
         if port not in _given and (redis_port_is_free(port) if redis else port_is_free(port)):
             _given.add(port)
             return port
-    raise ConfigError(f"no free port between {PORT_MIN} and {PORT_MAX} on 127.0.0.1")
+    raise ConfigError(f"no free port between {first} and {last} on 127.0.0.1")
+
+
+def _bounds() -> tuple[int, int]:
+    text = os.environ.get("WALLET_DEV_PORTS") or f"{PORT_MIN}-{PORT_MAX}"
+    try:
+        first, last = map(int, text.split("-"))
+    except ValueError:
+        raise ConfigError(f"WALLET_DEV_PORTS must be FIRST-LAST: {text}") from None
+    return first, last

@@ -141,6 +141,7 @@ class Supervisor:
         for port in range(self._options.port, self._options.port + self._options.apis):
             if not ports.port_is_free(port, HOST):
                 raise ConfigError(f"port {port} is in use by another program: give another --port")
+            ports.reserve(port)
 
     def _start(self, layout: Layout, binary: RedisBinary, install: ZooKeeperInstall | None) -> None:
         last = self._files.read()

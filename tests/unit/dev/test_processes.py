@@ -60,6 +60,20 @@ class TestPorts:
         assert len(set(given)) == 20
         assert all(port >= ports.PORT_MIN and port + ports.BUS_OFFSET < 32_768 for port in given)
 
+    def test_only_ports_of_the_range_that_was_set_and_none_reserved(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ports, "_given", set())
+        monkeypatch.setattr(ports, "port_is_free", lambda port: True)
+        monkeypatch.setenv("WALLET_DEV_PORTS", "15000-15003")
+        ports.reserve(15_002)
+        assert {ports.free_port() for _ in range(3)} == {15_000, 15_001, 15_003}
+        with pytest.raises(ConfigError, match="no free port between 15000 and 15003"):
+            ports.free_port()
+        monkeypatch.setenv("WALLET_DEV_PORTS", "15000")
+        with pytest.raises(ConfigError, match="must be FIRST-LAST: 15000"):
+            ports.free_port()
+
 
 class TestChild:
     def test_it_runs_in_a_session_of_its_own_and_stops(self, child: Child) -> None:
