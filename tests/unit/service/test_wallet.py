@@ -1,4 +1,4 @@
-"""`ClusterWallet` without a cluster: what becomes of a transfer that nobody waits for any more (G9)."""
+"""`ClusterWallet` without a cluster: a transfer that nobody waits for any more (G9), and what a look for one finds."""
 
 import asyncio
 from types import SimpleNamespace
@@ -6,16 +6,23 @@ from typing import Any, cast
 
 import pytest
 
+from wallet_engine.domain.entry import Operation
+from wallet_engine.domain.memory import TransferRecord, credit_memory, transfer_field
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch, Pending
+from wallet_engine.engine.reads import TransferRead
+from wallet_engine.routing.slots import partition_of
 from wallet_engine.service.wallet import ClusterWallet
+
+PARTITIONS = 64
+TXID = "A" * 22
 
 
 class EngineDouble:
     """Keeps what is submitted."""
 
     def __init__(self) -> None:
-        self.cluster = SimpleNamespace(config=SimpleNamespace(partitions=64))
+        self.cluster = SimpleNamespace(config=SimpleNamespace(partitions=PARTITIONS))
         self.headroom = SimpleNamespace(short=frozenset())
         self.submitted: list[tuple[int, str, Pending]] = []
         self.settled: list[tuple[int, int]] = []
@@ -39,7 +46,7 @@ def test_cancelled_call_does_not_cancel_its_transfer(many: bool) -> None:
     async def scenario() -> None:
         engine = EngineDouble()
         wallet = ClusterWallet(cast(Any, engine), cast(Any, None))
-        command = TransferCommand("alice", "bob", 5, "USD", "A" * 22)
+        command = TransferCommand("alice", "bob", 5, "USD", TXID)
         waiting: Any = wallet.transfer_many([command]) if many else wallet.transfer(command)
         call = asyncio.create_task(waiting)
         await asyncio.sleep(0)
@@ -55,3 +62,59 @@ def test_cancelled_call_does_not_cancel_its_transfer(many: bool) -> None:
         assert len(engine.settled) == 1
 
     asyncio.run(scenario())
+
+
+class ReaderDouble:
+    """Memory of the partitions: (partition, field) -> what is read there."""
+
+    def __init__(self) -> None:
+        self.memory: dict[tuple[int, str], TransferRead] = {}
+
+    async def transfer(self, partition: int, field: str) -> TransferRead:
+        return self.memory.get((partition, field), TransferRead(None, False, None))
+
+
+#: Where the debit of the cases is in its partition. Its payer and another one have the same CRC-32.
+SEQ, IDX = 7, 3
+DEBIT, TRANSFER = (Operation(kind, TXID, "plumless", "bob", 5, "USD") for kind in "dt")
+NAMESAKES = Operation("d", TXID, "buckeroo", "bob", 5, "USD")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_open", "operation", "credit", "found"),
+    [
+        (None, False, None, None, None),
+        ("i", False, None, None, "i"),
+        ("+", False, None, None, "+"),
+        ("i", True, DEBIT, None, "i"),  # the entry is open for the sake of others
+        ("+", True, TRANSFER, None, "+"),  # so here
+        ("+", True, DEBIT, None, "~"),
+        ("+", True, DEBIT, "a", "~"),  # the refund is to come
+        ("+", True, DEBIT, "+", "+"),
+        ("+", True, None, "+", "~"),  # the entry is not in the stream: whose debit it is cannot be seen
+        ("+", True, NAMESAKES, "+", None),
+        ("i", True, NAMESAKES, None, None),
+    ],
+)
+def test_what_the_memories_say_of_a_transfer(
+    outcome: str | None, is_open: bool, operation: Operation | None, credit: str | None, found: str | None
+) -> None:
+    p, q = partition_of("plumless", PARTITIONS), partition_of("bob", PARTITIONS)
+    reader = ReaderDouble()
+    if outcome is not None:
+        record = TransferRecord(outcome, "AAAAAA", SEQ, IDX).text()
+        reader.memory[p, transfer_field("plumless", TXID)] = TransferRead(record, is_open, operation)
+    # Another credit of the same entry was paid, whatever became of this one.
+    field, paid = credit_memory(f"{p}.{SEQ}", IDX + 1)
+    mark = credit_memory(f"{p}.{SEQ}", IDX)[1]
+    reader.memory[q, field] = TransferRead(f"{paid}+" + (f"{mark}{credit}" if credit else ""), False, None)
+
+    async def look() -> str | None:
+        wallet = ClusterWallet(cast(Any, EngineDouble()), cast(Any, reader))
+        return await wallet.find_transfer("plumless", TXID)
+
+    assert asyncio.run(look()) == found
+
+
+def test_the_namesakes_of_the_cases_share_a_field() -> None:
+    assert transfer_field("plumless", TXID) == transfer_field("buckeroo", TXID)
