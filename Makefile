@@ -76,8 +76,8 @@ lint: $(DEV_STAMP) ## ruff, mypy and the import contract
 # Programs that tests start compile the package anew each time unless they may keep what they compiled.
 test soak: export PYTHONDONTWRITEBYTECODE :=
 
-test: $(DEV_STAMP) packages lint ## lint and every test (ARGS= goes to pytest)
-	$(PY) -m pytest $(ARGS)
+test: $(DEV_STAMP) packages lint ## lint and every test, on two cores (ARGS= goes to pytest; -s needs -n0)
+	$(PY) -m pytest -n2 $(ARGS)
 
 soak: $(DEV_STAMP) packages ## the long, seeded runs
 	$(PY) -m pytest -m soak $(ARGS)

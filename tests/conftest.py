@@ -23,6 +23,8 @@ from wallet_engine.dev.binaries import find_zookeeper
 from wallet_engine.dev.redis_cluster import Ownership, RedisCluster
 from wallet_engine.dev.zookeeper import ZooKeeperProcess
 
+pytest_plugins = ["support.workers"]
+
 _roots = itertools.count(1)
 
 

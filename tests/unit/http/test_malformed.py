@@ -25,7 +25,8 @@ GOOD = {
     "currency": "USD",
     "transaction_id": TXID,
 }
-ABSENT = object()
+#: Names a test: its `repr` must be the same in every process.
+ABSENT = ...
 
 MALFORMED_TRANSFERS: list[tuple[dict[str, Any], str]] = [
     *[({field: ABSENT}, "invalid_request") for field in GOOD],

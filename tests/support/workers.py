@@ -1,0 +1,74 @@
+"""`pytest -n2`: who runs what, on which ports, and that nothing which was started stays. A plugin of the root conftest.
+
+Tests on real processes wait more than they compute, but those that kill must not disturb each other: one worker runs
+all of a folder, a test after the other, while the other one runs the rest.
+"""
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+from wallet_engine.dev.ports import PORT_MIN
+
+#: Folders whose tests share what they start, or kill it. Of the others each file is a piece of its own.
+TOGETHER = ("tests/faults", "tests/integration", "tests/lua")
+LEFT_S_MAX = 10.0
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # gw0, gw1 …
+if WORKER:
+    # Ports of its own: no other worker takes the port of a process that is just being started again.
+    first_port = PORT_MIN + 1000 * (int(WORKER.removeprefix("gw")) % 10)
+    os.environ["WALLET_DEV_PORTS"] = f"{first_port}-{first_port + 999}"
+else:
+    # Stands in the environment of all that this run starts, and of whatever that starts.
+    os.environ["WALLET_TEST_RUN"] = uuid.uuid4().hex
+
+
+class InPieces(LoadScopeScheduling):
+    """Whoever has nothing left takes the next piece."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path, _, _ = nodeid.partition("::")
+        return next((folder for folder in TOGETHER if path.startswith(f"{folder}/")), path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> InPieces:
+    config.option.loadscopereorder = False  # as collected: the longest pieces come first
+    return InPieces(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """After Ctrl-C pytest-xdist kills a worker that takes long to end; what that one started is killed here.
+
+    A run that was not interrupted fails when it leaves anything.
+    """
+    yield
+    if WORKER:
+        return
+    deadline = time.monotonic() + LEFT_S_MAX
+    while (left := _left_over()) and session.exitstatus == 0 and time.monotonic() < deadline:
+        time.sleep(0.1)  # what was killed last is still ending
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    if left and session.exitstatus == 0:
+        print(f"\nstill running when all tests had ended: {left}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _left_over() -> list[psutil.Process]:
+    """Supervisors first: they start again what is killed before them."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("WALLET_TEST_RUN") == os.environ["WALLET_TEST_RUN"]:
+                found.append(process)
+    return sorted(found, key=psutil.Process.create_time)
