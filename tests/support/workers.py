@@ -56,12 +56,12 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     deadline = time.monotonic() + LEFT_S_MAX
     while (left := _left_over()) and session.exitstatus == 0 and time.monotonic() < deadline:
         time.sleep(0.1)  # what was killed last is still ending
-    for process in left:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
     if left and session.exitstatus == 0:
         print(f"\nstill running when all tests had ended: {left}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 def _left_over() -> list[psutil.Process]:
