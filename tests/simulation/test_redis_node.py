@@ -55,7 +55,7 @@ class Both:
             stream_entries_max=100_000,
             issued_age_ms_max=300_000,
         )
-        mine = self.node.execute([str(word).encode() for word in words])
+        mine = self.node.execute([word if isinstance(word, bytes) else str(word).encode() for word in words])
         theirs = self.fake.execute_command("EVALSHA", self.fake_sha, *words[2:], now_s)
         assert mine == theirs
         return mine

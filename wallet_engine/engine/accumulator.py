@@ -142,13 +142,13 @@ class Accumulator:
         items, self._lines, self._items = self._items, [], []
         return items
 
-    def currencies_of(self, batch: Batch) -> list[str]:
+    def currencies_of(self, batch: Batch) -> tuple[str, ...]:
         """The balance hashes a batch needs: its own, and all once the script has asked for them."""
         needed = {line[-4:-1] for line in batch.lines}
         needed.discard("0 -")  # the end of a line without a currency
         if batch.wants_all_currencies:
             needed |= self._currencies
-        return sorted(needed)
+        return tuple(sorted(needed))
 
     def learn_currencies(self, listed: str) -> None:
         """The partition's currencies, as a script names them."""

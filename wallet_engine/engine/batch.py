@@ -1,13 +1,12 @@
 """One call of the apply script: the operations that go together and what came back."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.limits import STREAM_ENTRIES_MAX
-from wallet_engine.redis_store.apply_call import apply_words
-from wallet_engine.redis_store.connection import pack
+from wallet_engine.redis_store.apply_call import pack_apply
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.telemetry.logging import get_logger
@@ -116,24 +115,22 @@ class Batch:
         epoch: int,
         window: int,
         window_ms: int,
-        currencies: Sequence[str],
+        currencies: tuple[str, ...],
         issued_age_ms_max: int,
     ) -> bytes:
         """The packed call of the script."""
-        return pack(
-            apply_words(
-                _APPLY_SHA,
-                keys,
-                currencies,
-                self.lines,
-                epoch=epoch,
-                nonce=self.nonce,
-                issued_ms=self.issued_ms,
-                window=window,
-                window_ms=window_ms,
-                stream_entries_max=STREAM_ENTRIES_MAX,
-                issued_age_ms_max=issued_age_ms_max,
-            )
+        return pack_apply(
+            _APPLY_SHA,
+            keys,
+            currencies,
+            self.lines,
+            epoch=epoch,
+            nonce=self.nonce,
+            issued_ms=self.issued_ms,
+            window=window,
+            window_ms=window_ms,
+            stream_entries_max=STREAM_ENTRIES_MAX,
+            issued_age_ms_max=issued_age_ms_max,
         )
 
     def accept(self, reply: bytes) -> None:

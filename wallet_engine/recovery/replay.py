@@ -57,7 +57,7 @@ class Replayer:
         keys, window = self._keys, header.window
         lines = operations.decode().splitlines(keepends=True)
         self._currencies.update({line[-4:-1] for line in lines} - {_NO_CURRENCY})
-        names = sorted(self._currencies)
+        names = tuple(sorted(self._currencies))
         return pack(
             apply_words(
                 _SHA,

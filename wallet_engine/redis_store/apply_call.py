@@ -10,26 +10,30 @@ No word of an entry holds a quote, a comma or a backslash: to change the form is
 """
 
 from collections.abc import Sequence
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from wallet_engine.domain.entry import Operation, parse_operation
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.memory import transfers_memory
-from wallet_engine.redis_store.connection import Word
+from wallet_engine.redis_store.connection import Word, pack
 from wallet_engine.redis_store.keys import PartitionKeys
+
+#: Partitions times sets of currencies, of which the common part of a call is kept: some 600 bytes each.
+COMMON_KEPT: Final = 8192
 
 _COMMA_TO_SPACE: Final = bytes.maketrans(b",", b" ")
 
 
-def json_words(operations: str) -> str:
+def json_words(operations: bytes) -> bytes:
     """Lines of operations, at least one, as the script takes them."""
-    return '["' + operations[:-1].replace(" ", '","').replace("\n", '",\n"') + '"]'
+    return b'["%b"]' % operations[:-1].replace(b" ", b'","').replace(b"\n", b'",\n"')
 
 
 def to_stream(payload: bytes) -> tuple[Word, ...]:
     """Fields and values of an entry as the script would have put it into the stream."""
     header, _, operations = payload.partition(b"\n")
-    return ("header", header, "operations", json_words(operations.decode()))
+    return ("header", header, "operations", json_words(operations))
 
 
 def from_stream(header: bytes, operations: bytes) -> bytes:
@@ -46,10 +50,56 @@ def operation_of_stream(text: bytes) -> Operation:
     return parse_operation(text.decode().replace('","', " ").strip('"'))
 
 
+class _Common(NamedTuple):
+    """What the calls on one partition have in common."""
+
+    #: `EVALSHA`, the script, and KEYS.
+    words: tuple[Word, ...]
+    #: The same as Redis gets it, of a call with three arguments.
+    packed: bytes
+    #: The end of the first argument.
+    settings: str
+
+
+@lru_cache(maxsize=COMMON_KEPT)
+def _common(
+    sha: str,
+    keys: PartitionKeys,
+    currencies: tuple[str, ...],
+    window: int,
+    window_ms: int,
+    stream_entries_max: int,
+    issued_age_ms_max: int,
+) -> _Common:
+    names = (
+        *(keys.meta, keys.journal, keys.open, keys.flags),
+        *(keys.seen(window), keys.seen(window - 1), keys.seen(window - 2)),
+        *(keys.balance(currency) for currency in currencies),
+    )
+    words: tuple[Word, ...] = ("EVALSHA", sha, len(names), *names)
+    _, _, packed = pack(words).partition(b"\r\n")
+    listed = ",".join(currencies)
+    return _Common(
+        words,
+        b"*%d\r\n%b" % (len(words) + 3, packed),
+        f'"{window}","{listed}","{window_ms}","{stream_entries_max}","{issued_age_ms_max}"]',
+    )
+
+
+def _arguments(
+    lines: Sequence[str], epoch: int, nonce: str, issued_ms: int, settings: str
+) -> tuple[bytes, bytes, bytes]:
+    return (
+        f'["{epoch}","{nonce}","{issued_ms}",{settings}'.encode(),
+        json_words("".join(lines).encode()),
+        b'["%b"]' % b'","'.join(transfers_memory(lines)),
+    )
+
+
 def apply_words(
     sha: str,
     keys: PartitionKeys,
-    currencies: Sequence[str],
+    currencies: tuple[str, ...],
     lines: Sequence[str],
     *,
     epoch: int,
@@ -65,21 +115,32 @@ def apply_words(
 
     KEYS and ARGV are explained at the top of `lua/apply.lua`, and so is `replay`.
     """
-    return (
-        "EVALSHA",
-        sha,
-        7 + len(currencies),
-        keys.meta,
-        keys.journal,
-        keys.open,
-        keys.flags,
-        keys.seen(window),
-        keys.seen(window - 1),
-        keys.seen(window - 2),
-        *[keys.balance(currency) for currency in currencies],
-        f'["{epoch}","{nonce}","{issued_ms}","{window}","{",".join(currencies)}","{window_ms}",'
-        f'"{stream_entries_max}","{issued_age_ms_max}"]',
-        json_words("".join(lines)),
-        '["' + '","'.join(transfers_memory(lines)) + '"]',
-        *replay,
+    common = _common(sha, keys, currencies, window, window_ms, stream_entries_max, issued_age_ms_max)
+    return (*common.words, *_arguments(lines, epoch, nonce, issued_ms, common.settings), *replay)
+
+
+def pack_apply(
+    sha: str,
+    keys: PartitionKeys,
+    currencies: tuple[str, ...],
+    lines: Sequence[str],
+    *,
+    epoch: int,
+    nonce: str,
+    issued_ms: int,
+    window: int,
+    window_ms: int,
+    stream_entries_max: int,
+    issued_age_ms_max: int,
+) -> bytes:
+    """`apply_words` in the protocol's form. Of a call of few operations, naming the keys would be most of the work."""
+    _, packed, settings = _common(
+        sha, keys, currencies, window, window_ms, stream_entries_max, issued_age_ms_max
+    )
+    head, operations, memory = _arguments(lines, epoch, nonce, issued_ms, settings)
+    return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        packed,
+        *(len(head), head),
+        *(len(operations), operations),
+        *(len(memory), memory),
     )

@@ -35,7 +35,8 @@ def test_of_many_operations_it_is_the_same(count: int) -> None:
         expected.append((transfer_field(payer, transaction), transfer_fingerprint(payer, body)))
     fingerprints, *fields = transfers_memory(lines)
     assert len(fingerprints) == 8 * count
-    assert [(name, fingerprints[8 * n : 8 * n + 6]) for n, name in enumerate(fields)] == expected
+    made = [(name.decode(), fingerprints[8 * n : 8 * n + 6].decode()) for n, name in enumerate(fields)]
+    assert made == expected
 
 
 @pytest.mark.parametrize("payer", ["a", "@bank", "alice", "z" * 64])

@@ -156,9 +156,9 @@ def test_a_batch_declares_the_balance_hashes_it_needs(accumulator: Accumulator) 
     accumulator.learn_currencies("EUR,USD")
     batch = accumulator.take()
     assert batch is not None
-    assert accumulator.currencies_of(batch) == ["JPY", "USD"]
+    assert accumulator.currencies_of(batch) == ("JPY", "USD")
     batch.wants_all_currencies = True
-    assert accumulator.currencies_of(batch) == ["EUR", "JPY", "USD"]
+    assert accumulator.currencies_of(batch) == ("EUR", "JPY", "USD")
 
 
 def test_its_state_shows(accumulator: Accumulator) -> None:
