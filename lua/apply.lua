@@ -3,13 +3,12 @@
 --
 -- KEYS  1 meta  2 journal  3 open  4 flags  5 seen of the window in force  6 seen of the window before
 --       7 seen of the window before that, dropped when the window rotates
---       8… balance hash of each of the currencies, in that order
--- ARGV  1 a JSON array of strings: epoch, nonce, issued_ms (oldest operation), window, currencies (comma-joined),
---         window_ms, stream_entries_max, issued_age_ms_max
---       2 a JSON array of strings: the six words of each operation (domain/entry.py); goes into the stream as it is
---       3 a JSON array of strings: the fingerprints of all transfers, debits and refunds in one, 8 characters each of which
+--       8… balance hash of each of the currencies
+-- ARGV  1 a JSON array of strings: epoch, nonce, issued_ms (oldest operation), window, window_ms, stream_entries_max,
+--         issued_age_ms_max; the fingerprints of all transfers, debits and refunds in one, 8 characters each of which
 --         6 count; then the field of `seen` of each (wallet_engine/domain/memory.py). A refund has no use for the first
---       replay only: 4 previous nonce  5 recorded time_ms
+--       2 a JSON array of strings: the six words of each operation (domain/entry.py); goes into the stream as it is
+--       replay only: 3 previous nonce  4 recorded time_ms
 -- Returns '<seq> <nonce> <time_ms> <outcomes>' and, for each repeated operation, '\n<detail>': seq and nonce of the
 --       newest entry, whether or not this batch wrote it; a detail is '<idx> <outcome> <seq>.<idx> <opened_ms>' for
 --       transfers and debits, '<idx> <outcome>' for credits; idx counts from 0; opened_ms is the time of that entry
@@ -21,7 +20,7 @@
 -- REPLAY (a constant put in front by the loader) re-executes a recorded entry while the partition is `recovering`:
 -- recorded time and nonce, no owner, no stream. It is another text with another digest, so a service can never call it.
 --
--- What costs here, in instructions of the machine: an argument of the call 1,500, a field read from a hash 2,300, a
+-- What costs here, in instructions of the machine: a key or argument of the call 2,000, a field read from a hash 2,300, a
 -- string made 700 and 11 for each of its bytes (Redis 7 hashes all of them), a number made text 1,500, a closure 1,500.
 
 --@include lib/outcomes.lua
@@ -32,6 +31,7 @@ local AMOUNT_MAX = 9007199254740991
 local OPERATIONS_MAX = 1500 -- unpack() fails near 8,000 values; an operation writes two accounts at most
 local STREAM_CHECK_ENTRIES = 16 -- the stream's length is looked at every so many entries
 local WORDS_EACH = 6
+local SETTINGS = 7 -- strings of ARGV[1] before the memory of transactions
 local FINGERPRINT_EACH, FINGERPRINT_LENGTH = 8, 6
 local OPENED_ENTRIES_MAX = 16 -- entries of the stream held at a time; each may be 150 kB
 local TRANSIT = '@transit'
@@ -44,15 +44,14 @@ local call, unpack = redis.call, unpack
 
 local k_meta, k_journal, k_open, k_flags = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local k_seen, k_seen_before, k_seen_dropped = KEYS[5], KEYS[6], KEYS[7]
-local K_BALANCE_FIRST = 8
+local K_BALANCE_FIRST, CURRENCY_AT, CURRENCY_LENGTH = 8, 9, 3 -- balance:USD{tag}
 -- One table of strings, made in C: cutting a text into its words by a pattern costs three times as much.
 local readable, words = pcall(cjson.decode, ARGV[2])
 if not readable then return {'MALFORMED', words} end
-local memory = cjson.decode(ARGV[3])
 local head = cjson.decode(ARGV[1])
-local epoch, nonce, window_text, currencies_asked = head[1], head[2], head[4], head[5]
+local epoch, nonce, window_text = head[1], head[2], head[4]
 -- `x + 0` makes a number of a string in half the time of tonumber(), and fails on anything else.
-local issued_ms, window_asked, issued_age_ms_max = head[3] + 0, window_text + 0, head[8] + 0
+local issued_ms, window_asked, issued_age_ms_max = head[3] + 0, window_text + 0, head[7] + 0
 
 -- Guards ----------------------------------------------------------------------------------------------------------
 
@@ -70,8 +69,8 @@ local flags_exist = meta[10] == '1'
 
 local now_ms
 if REPLAY then
-  if nonce_last ~= ARGV[4] then return {'MALFORMED', 'entry does not continue ' .. nonce_last} end
-  now_ms = ARGV[5] + 0
+  if nonce_last ~= ARGV[3] then return {'MALFORMED', 'entry does not continue ' .. nonce_last} end
+  now_ms = ARGV[4] + 0
   if window_asked ~= window and window_asked ~= window + 1 then return {'WINDOW', window} end
 else
   local time = call('TIME')
@@ -80,11 +79,11 @@ else
   if age_ms > issued_age_ms_max or age_ms < -issued_age_ms_max then return {'EXPIRED', now_ms} end
   if now_ms < clock then now_ms = clock end
   local window_due = window
-  if window_started > 0 and now_ms - window_started >= head[6] + 0 then window_due = window + 1 end
+  if window_started > 0 and now_ms - window_started >= head[5] + 0 then window_due = window + 1 end
   if window_asked ~= window_due then return {'WINDOW', window_due} end
   if seq_last % STREAM_CHECK_ENTRIES == 0 then
     local length = call('XLEN', k_journal)
-    if length >= head[7] + 0 then return {'FULL', length} end
+    if length >= head[6] + 0 then return {'FULL', length} end
   end
 end
 
@@ -99,7 +98,7 @@ if count < 1 or count > OPERATIONS_MAX or count % 1 ~= 0 then return {'MALFORMED
 local accounts, fields = {unpack(words, 1, count + 1)}, {unpack(words, 1, count)}
 local account_count = count
 local remembering = false -- whether the memory of transactions and credits is needed
-local memory_count = 0 -- operations so far that are in ARGV[3]
+local memory_count = 0 -- operations so far that ARGV[1] has a fingerprint and a field of
 local uncommon, flagging = false, false -- whether one is none of transfer, debit, credit, settle; one is set_flags
 local at = 0
 for i = 1, count do
@@ -107,7 +106,7 @@ for i = 1, count do
   accounts[i] = account
   if kind == 'd' or kind == 't' or kind == 'r' then
     memory_count = memory_count + 1
-    fields[i], remembering = memory[memory_count + 1] or '', true
+    fields[i], remembering = head[SETTINGS + 1 + memory_count] or '', true
     if kind == 't' then
       account_count = account_count + 1
       accounts[account_count] = words[at + 4]
@@ -123,28 +122,27 @@ for i = 1, count do
   end
   at = at + WORDS_EACH
 end
-if #memory ~= memory_count + 1 or #memory[1] ~= memory_count * FINGERPRINT_EACH then
-  return {'MALFORMED', 'fields ' .. #memory}
+local fingerprints, fingerprint_at = head[SETTINGS + 1], 1
+if #head ~= SETTINGS + 1 + memory_count or #fingerprints ~= memory_count * FINGERPRINT_EACH then
+  return {'MALFORMED', 'fields ' .. #head}
 end
 accounts[account_count + 1] = TRANSIT
-if flagging then
-  for listed in gmatch(currencies_known, '[^,]+') do
-    if not find(',' .. currencies_asked .. ',', ',' .. listed .. ',', 1, true) then
-      return {'CURRENCIES', currencies_known}
-    end
-  end
-end
 
 -- A ledger is the part of one currency. values: what was read, by position in `accounts`; known: account -> minor units
 -- where this batch has changed them; written: what HSET is to write, alternating; next: the ledger of the next currency.
-local ledgers, ledger_first, currency_count = {}, nil, 0
-for currency in gmatch(currencies_asked, '[^,]+') do
-  local key = KEYS[K_BALANCE_FIRST + currency_count]
+local ledgers, ledger_first = {}, nil
+for n = K_BALANCE_FIRST, #KEYS do
+  local key = KEYS[n]
+  local currency = sub(key, CURRENCY_AT, CURRENCY_AT + CURRENCY_LENGTH - 1)
   local values = call('HMGET', key, unpack(accounts, 1, account_count + 1))
   ledger_first = {currency = currency, key = key, values = values, known = {}, written = {}, written_count = 0,
     transit = (values[account_count + 1] or 0) + 0, transit_changed = false, next = ledger_first or false}
   ledgers[currency] = ledger_first
-  currency_count = currency_count + 1
+end
+if flagging then
+  for listed in gmatch(currencies_known, '[^,]+') do
+    if not ledgers[listed] then return {'CURRENCIES', currencies_known} end
+  end
 end
 
 local nothing = {}
@@ -283,7 +281,6 @@ local repeated, credited -- positions of repeated operations that have something
 local other = count -- position in accounts of a transfer's other side
 -- What the records of operations place_first and its followers say of their place, but for the last digit.
 local place_first, place, place_seq = -1, nil, nil
-local fingerprints, fingerprint_at = memory[1], 1
 local ledger, currency_now = nil, nil
 local known, values, written, n, transit, transit_changed = nothing, nothing, nothing, 0, 0, false
 at = 0

@@ -1,5 +1,6 @@
 """One partition on a real Redis, driven through the scripts alone, as the engine does."""
 
+import json
 from typing import Any, Final
 
 import redis
@@ -9,6 +10,9 @@ from wallet_engine.domain.oracle_state import RedisImage
 from wallet_engine.redis_store.apply_call import apply_words, from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
+
+#: Strings of the script's first argument before the memory.
+SETTINGS: Final = 7
 
 CURRENCIES: Final = ("CHF", "EUR", "JPY", "USD")
 NEVER_MS: Final = 10**15
@@ -56,7 +60,7 @@ class LuaPartition:
         *,
         rotate: bool = False,
         operations: str | None = None,
-        memory: str | None = None,
+        memory: list[str] | None = None,
         epoch: int = 1,
         issued_ms: int | None = None,
         window: int | None = None,
@@ -67,12 +71,12 @@ class LuaPartition:
     ) -> list[Any]:
         """One call of the apply script; `rotate` opens a window.
 
-        `operations` and `memory` are sent as they are, in place of what `lines` make.
+        `operations` and `memory` (fingerprints, fields) are sent as they are, in place of what `lines` make.
 
         Returns a refusal, or OK, seq, nonce, time_ms, outcomes and the details of repeats.
         """
         self.nonces += 1
-        *words, made_operations, made_memory = apply_words(
+        *words, head, made_operations = apply_words(
             self.apply_script.sha,
             self.keys,
             currencies,
@@ -85,8 +89,9 @@ class LuaPartition:
             stream_entries_max=stream_entries_max,
             issued_age_ms_max=issued_age_ms_max,
         )
-        words.append(made_operations if operations is None else operations)
-        words.append(made_memory if memory is None else memory)
+        if memory is not None:
+            head = json.dumps([*json.loads(head)[:SETTINGS], *memory])
+        words += [head, made_operations if operations is None else operations]
         return _answer(self.client.execute_command(*words))
 
     def replay(self, payload: bytes, currencies: tuple[str, ...] = CURRENCIES) -> list[Any]:

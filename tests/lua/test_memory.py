@@ -136,8 +136,12 @@ def test_a_refund_rewrites_the_answer_and_nothing_else(partition: LuaPartition) 
     assert after == {**before, transfer_field("alice", TXID): paid}
 
 
-@pytest.mark.parametrize("memory", ['[""]', '["AAAAAAAA"]', '["AAAAAAA","x"]', '["AAAAAAAA","x","y"]'])
-def test_a_memory_that_does_not_fit_the_operations_is_refused(partition: LuaPartition, memory: str) -> None:
+@pytest.mark.parametrize(
+    "memory", [[], [""], ["AAAAAAAA"], ["AAAAAAA", "x"], ["AAAAAAAAA", "x"], ["AAAAAAAA", "x", "y"]]
+)
+def test_a_memory_that_does_not_fit_the_operations_is_refused(
+    partition: LuaPartition, memory: list[str]
+) -> None:
     funded(partition, "alice")
     before = partition.image()
     assert partition.apply([f"d {TXID} alice far 5 USD"], memory=memory)[0] == "MALFORMED"

@@ -28,8 +28,8 @@ class Both:
         self.fake = fakeredis.FakeRedis(server=fakeredis.FakeServer())
         script = load_script("apply")
         text = script.text.replace("redis.call('CLUSTER', 'MYID')", "'the-id'")
-        text = text.replace("call('TIME')", "{ARGV[4], '0'}")
-        assert text.count("'the-id'") == text.count("{ARGV[4], '0'}") == 1
+        text = text.replace("call('TIME')", "{ARGV[3], '0'}")
+        assert text.count("'the-id'") == text.count("{ARGV[3], '0'}") == 1
         self.fake_sha: Any = self.fake.script_load(text)
         self.sha: Any = self.node.execute([b"SCRIPT", b"LOAD", script.text.encode()])
 

@@ -55,9 +55,9 @@ class _Common(NamedTuple):
 
     #: `EVALSHA`, the script, and KEYS.
     words: tuple[Word, ...]
-    #: The same as Redis gets it, of a call with three arguments.
+    #: The same as Redis gets it, of a call with two arguments.
     packed: bytes
-    #: The end of the first argument.
+    #: What of the first argument stands before the memory, from the window on.
     settings: str
 
 
@@ -78,22 +78,18 @@ def _common(
     )
     words: tuple[Word, ...] = ("EVALSHA", sha, len(names), *names)
     _, _, packed = pack(words).partition(b"\r\n")
-    listed = ",".join(currencies)
     return _Common(
         words,
-        b"*%d\r\n%b" % (len(words) + 3, packed),
-        f'"{window}","{listed}","{window_ms}","{stream_entries_max}","{issued_age_ms_max}"]',
+        b"*%d\r\n%b" % (len(words) + 2, packed),
+        f'"{window}","{window_ms}","{stream_entries_max}","{issued_age_ms_max}"',
     )
 
 
 def _arguments(
     lines: Sequence[str], epoch: int, nonce: str, issued_ms: int, settings: str
-) -> tuple[bytes, bytes, bytes]:
-    return (
-        f'["{epoch}","{nonce}","{issued_ms}",{settings}'.encode(),
-        json_words("".join(lines).encode()),
-        b'["%b"]' % b'","'.join(transfers_memory(lines)),
-    )
+) -> tuple[bytes, bytes]:
+    head = f'["{epoch}","{nonce}","{issued_ms}",{settings},"'.encode()
+    return b'%b%b"]' % (head, b'","'.join(transfers_memory(lines))), json_words("".join(lines).encode())
 
 
 def apply_words(
@@ -137,10 +133,5 @@ def pack_apply(
     _, packed, settings = _common(
         sha, keys, currencies, window, window_ms, stream_entries_max, issued_age_ms_max
     )
-    head, operations, memory = _arguments(lines, epoch, nonce, issued_ms, settings)
-    return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
-        packed,
-        *(len(head), head),
-        *(len(operations), operations),
-        *(len(memory), memory),
-    )
+    head, operations = _arguments(lines, epoch, nonce, issued_ms, settings)
+    return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (packed, len(head), head, len(operations), operations)
