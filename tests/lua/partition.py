@@ -4,10 +4,11 @@ import json
 from typing import Any, Final
 
 import redis
+from support.commands import words_of
 
 from wallet_engine.domain.entry import ZERO_NONCE, operations_of, parse_header
 from wallet_engine.domain.oracle_state import RedisImage
-from wallet_engine.redis_store.apply_call import apply_words, from_stream
+from wallet_engine.redis_store.apply_call import apply_command, from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
 
@@ -76,7 +77,7 @@ class LuaPartition:
         Returns a refusal, or OK, seq, nonce, time_ms, outcomes and the details of repeats.
         """
         self.nonces += 1
-        *words, head, made_operations = apply_words(
+        command = apply_command(
             self.apply_script.sha,
             self.keys,
             currencies,
@@ -89,15 +90,16 @@ class LuaPartition:
             stream_entries_max=stream_entries_max,
             issued_age_ms_max=issued_age_ms_max,
         )
+        *words, head, made_operations = words_of(command)
         if memory is not None:
-            head = json.dumps([*json.loads(head)[:SETTINGS], *memory])
-        words += [head, made_operations if operations is None else operations]
+            head = json.dumps([*json.loads(head)[:SETTINGS], *memory]).encode()
+        words += [head, made_operations if operations is None else operations.encode()]
         return _answer(self.client.execute_command(*words))
 
     def replay(self, payload: bytes, currencies: tuple[str, ...] = CURRENCIES) -> list[Any]:
         """One call of the replay variant with a recorded entry."""
         header, operations = parse_header(payload), operations_of(payload)
-        words = apply_words(
+        command = apply_command(
             self.replay_script.sha,
             self.keys,
             currencies,
@@ -109,9 +111,9 @@ class LuaPartition:
             window_ms=NEVER_MS,
             stream_entries_max=0,
             issued_age_ms_max=0,
-            replay=(header.prev_nonce, header.time_ms),
+            replay=(header.prev_nonce.encode(), b"%d" % header.time_ms),
         )
-        return _answer(self.client.execute_command(*words))
+        return _answer(self.client.execute_command(*words_of(command)))
 
     def payloads(self) -> list[bytes]:
         """The entries in the stream, oldest first."""

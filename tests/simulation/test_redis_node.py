@@ -8,10 +8,11 @@ from lua.random_batches import RandomBatches
 from simulation.lua_scripts import leaked_globals
 from simulation.redis_node import CommandError, RedisNode, Stream, encode
 from simulation.world import World
+from support.commands import words_of
 
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.oracle import apply_payload
-from wallet_engine.redis_store.apply_call import apply_words, from_stream
+from wallet_engine.redis_store.apply_call import apply_command, from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
 
@@ -42,7 +43,7 @@ class Both:
 
     def apply(self, nonce: int, window: int, window_ms: int, lines: list[str]) -> Any:
         now_s = self.world.now_us // 1_000_000
-        words = apply_words(
+        command = apply_command(
             self.sha.decode(),
             KEYS,
             CURRENCIES,
@@ -55,7 +56,8 @@ class Both:
             stream_entries_max=100_000,
             issued_age_ms_max=300_000,
         )
-        mine = self.node.execute([word if isinstance(word, bytes) else str(word).encode() for word in words])
+        words = words_of(command)
+        mine = self.node.execute(words)
         theirs = self.fake.execute_command("EVALSHA", self.fake_sha, *words[2:], now_s)
         assert mine == theirs
         return mine

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.limits import STREAM_ENTRIES_MAX
-from wallet_engine.redis_store.apply_call import pack_apply
+from wallet_engine.redis_store.apply_call import apply_command
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.telemetry.logging import get_logger
@@ -119,7 +119,7 @@ class Batch:
         issued_age_ms_max: int,
     ) -> bytes:
         """The packed call of the script."""
-        return pack_apply(
+        return apply_command(
             _APPLY_SHA,
             keys,
             currencies,

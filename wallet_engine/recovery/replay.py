@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from wallet_engine.domain.entry import EntryHeader, operations_of, parse_header
 from wallet_engine.domain.errors import Corruption
-from wallet_engine.redis_store.apply_call import apply_words
-from wallet_engine.redis_store.connection import Connection, pack
+from wallet_engine.redis_store.apply_call import apply_command
+from wallet_engine.redis_store.connection import Connection
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
 
@@ -58,21 +58,19 @@ class Replayer:
         lines = operations.decode().splitlines(keepends=True)
         self._currencies.update({line[-4:-1] for line in lines} - {_NO_CURRENCY})
         names = tuple(sorted(self._currencies))
-        return pack(
-            apply_words(
-                _SHA,
-                keys,
-                names,
-                lines,
-                epoch=header.epoch,
-                nonce=header.nonce,
-                issued_ms=0,
-                window=window,
-                window_ms=0,
-                stream_entries_max=0,
-                issued_age_ms_max=0,
-                replay=(header.prev_nonce, header.time_ms),
-            )
+        return apply_command(
+            _SHA,
+            keys,
+            names,
+            lines,
+            epoch=header.epoch,
+            nonce=header.nonce,
+            issued_ms=0,
+            window=window,
+            window_ms=0,
+            stream_entries_max=0,
+            issued_age_ms_max=0,
+            replay=(header.prev_nonce.encode(), b"%d" % header.time_ms),
         )
 
     def _check(self, header: EntryHeader, reply: Any) -> None:

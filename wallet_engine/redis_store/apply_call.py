@@ -11,7 +11,7 @@ No word of an entry holds a quote, a comma or a backslash: to change the form is
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from wallet_engine.domain.entry import Operation, parse_operation
 from wallet_engine.domain.errors import Corruption
@@ -50,17 +50,6 @@ def operation_of_stream(text: bytes) -> Operation:
     return parse_operation(text.decode().replace('","', " ").strip('"'))
 
 
-class _Common(NamedTuple):
-    """What the calls on one partition have in common."""
-
-    #: `EVALSHA`, the script, and KEYS.
-    words: tuple[Word, ...]
-    #: The same as Redis gets it, of a call with two arguments.
-    packed: bytes
-    #: What of the first argument stands before the memory, from the window on.
-    settings: str
-
-
 @lru_cache(maxsize=COMMON_KEPT)
 def _common(
     sha: str,
@@ -70,7 +59,11 @@ def _common(
     window_ms: int,
     stream_entries_max: int,
     issued_age_ms_max: int,
-) -> _Common:
+    arguments: int,
+) -> tuple[bytes, str]:
+    """What calls on one partition have in common: the command packed up to where its arguments begin, so many of them;
+    and what the first one has from the window on, before the memory.
+    """
     names = (
         *(keys.meta, keys.journal, keys.open, keys.flags),
         *(keys.seen(window), keys.seen(window - 1), keys.seen(window - 2)),
@@ -78,21 +71,13 @@ def _common(
     )
     words: tuple[Word, ...] = ("EVALSHA", sha, len(names), *names)
     _, _, packed = pack(words).partition(b"\r\n")
-    return _Common(
-        words,
-        b"*%d\r\n%b" % (len(words) + 2, packed),
+    return (
+        b"*%d\r\n%b" % (len(words) + arguments, packed),
         f'"{window}","{window_ms}","{stream_entries_max}","{issued_age_ms_max}"',
     )
 
 
-def _arguments(
-    lines: Sequence[str], epoch: int, nonce: str, issued_ms: int, settings: str
-) -> tuple[bytes, bytes]:
-    head = f'["{epoch}","{nonce}","{issued_ms}",{settings},"'.encode()
-    return b'%b%b"]' % (head, b'","'.join(transfers_memory(lines))), json_words("".join(lines).encode())
-
-
-def apply_words(
+def apply_command(
     sha: str,
     keys: PartitionKeys,
     currencies: tuple[str, ...],
@@ -105,33 +90,20 @@ def apply_words(
     window_ms: int,
     stream_entries_max: int,
     issued_age_ms_max: int,
-    replay: tuple[Word, ...] = (),
-) -> tuple[Word, ...]:
-    """The EVALSHA for operations, given as their lines with newlines, at least one.
-
-    KEYS and ARGV are explained at the top of `lua/apply.lua`, and so is `replay`.
-    """
-    common = _common(sha, keys, currencies, window, window_ms, stream_entries_max, issued_age_ms_max)
-    return (*common.words, *_arguments(lines, epoch, nonce, issued_ms, common.settings), *replay)
-
-
-def pack_apply(
-    sha: str,
-    keys: PartitionKeys,
-    currencies: tuple[str, ...],
-    lines: Sequence[str],
-    *,
-    epoch: int,
-    nonce: str,
-    issued_ms: int,
-    window: int,
-    window_ms: int,
-    stream_entries_max: int,
-    issued_age_ms_max: int,
+    replay: tuple[bytes, ...] = (),
 ) -> bytes:
-    """`apply_words` in the protocol's form. Of a call of few operations, naming the keys would be most of the work."""
-    _, packed, settings = _common(
-        sha, keys, currencies, window, window_ms, stream_entries_max, issued_age_ms_max
+    """The EVALSHA for operations, given as their lines with newlines, at least one, in the protocol's form.
+
+    KEYS and ARGV are explained at the top of `lua/apply.lua`, and so is `replay`. Of a call of few operations, naming
+    the keys would be most of the work: it is done once.
+    """
+    packed, settings = _common(
+        sha, keys, currencies, window, window_ms, stream_entries_max, issued_age_ms_max, 2 + len(replay)
     )
-    head, operations = _arguments(lines, epoch, nonce, issued_ms, settings)
-    return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (packed, len(head), head, len(operations), operations)
+    head = f'["{epoch}","{nonce}","{issued_ms}",{settings},"'.encode()
+    head = b'%b%b"]' % (head, b'","'.join(transfers_memory(lines)))
+    operations = json_words("".join(lines).encode())
+    command = b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (packed, len(head), head, len(operations), operations)
+    for argument in replay:
+        command += b"$%d\r\n%b\r\n" % (len(argument), argument)
+    return command

@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from support.commands import words_of
 
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import Corruption
-from wallet_engine.redis_store.apply_call import apply_words, from_stream, json_words, pack_apply, to_stream
+from wallet_engine.domain.memory import transfers_memory
+from wallet_engine.redis_store.apply_call import apply_command, from_stream, json_words, to_stream
 from wallet_engine.redis_store.connection import pack
 from wallet_engine.redis_store.keys import PartitionKeys
 
@@ -28,31 +30,45 @@ def test_an_entry_comes_out_of_the_stream_as_it_went_in(lines: list[str]) -> Non
     assert json.loads(json_words(text.encode())) == text.split()
 
 
+@pytest.mark.parametrize("replay", [(), (b"00000000000000a1", b"17")])
 @pytest.mark.parametrize("currencies", [("USD",), ("EUR", "JPY", "USD")])
 @pytest.mark.parametrize("window", [1, 2, 17])
 @pytest.mark.parametrize("tag", ["3", "11"])
-def test_a_packed_call_is_that_of_its_words(tag: str, currencies: tuple[str, ...], window: int) -> None:
-    """Each with what others leave behind of theirs."""
+def test_each_call_has_the_words_of_its_own(
+    tag: str, currencies: tuple[str, ...], window: int, replay: tuple[bytes, ...]
+) -> None:
+    """Whatever is kept of others."""
     keys = PartitionKeys(tag)
-    for epoch, lines, window_ms, age_ms in (
+    names = [f"{name}{{{tag}}}" for name in ("meta", "journal", "open", "flags")]
+    names += [f"seen:{window - n}{{{tag}}}" for n in (0, 1, 2)]
+    names += [f"balance:{currency}{{{tag}}}" for currency in currencies]
+    for epoch, chosen, window_ms, age_ms in (
         (1, LINES, 60_000, 1),
         (2, LINES[:1], 60_000, 2),
         (3, LINES, 1, 1),
     ):
-        packed, words = (
-            make(
-                *("a" * 40, keys, currencies, [f"{line}\n" for line in lines]),
-                epoch=epoch,
-                nonce=f"{epoch:016x}",
-                issued_ms=1_700_000_000_000 + epoch,
-                window=window,
-                window_ms=window_ms,
-                stream_entries_max=1_000,
-                issued_age_ms_max=age_ms,
-            )
-            for make in (pack_apply, apply_words)
+        lines, nonce, issued_ms = [f"{line}\n" for line in chosen], f"{epoch:016x}", 1_700_000_000_000 + epoch
+        command = apply_command(
+            *("a" * 40, keys, currencies, lines),
+            epoch=epoch,
+            nonce=nonce,
+            issued_ms=issued_ms,
+            window=window,
+            window_ms=window_ms,
+            stream_entries_max=1_000,
+            issued_age_ms_max=age_ms,
+            replay=replay,
         )
-        assert packed == pack(words)
+        settings = [str(epoch), nonce, str(issued_ms), str(window), str(window_ms), "1000", str(age_ms)]
+        head, operations, *rest = (words := words_of(command))[3 + len(names) :]
+        assert [word.decode() for word in words[: 3 + len(names)]] == [
+            *("EVALSHA", "a" * 40, str(len(names))),
+            *names,
+        ]
+        assert json.loads(head) == settings + [word.decode() for word in transfers_memory(lines)]
+        assert operations == json_words("".join(lines).encode())
+        assert rest == list(replay)
+        assert command == pack(words)
 
 
 @pytest.mark.parametrize("operations", [b"", b"[]", b'"t"', b'["t"', b"s 17 - - 0 -\n"])
