@@ -1,4 +1,4 @@
-"""CPU of processes, steal and foreign load, from /proc (proc(5))."""
+"""CPU of processes, steal and foreign load, from /proc (proc(5)), and how fast the cores were."""
 
 import os
 import time
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from bench.core_speed import Loops, core_speed, probe
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 #: A foreign process is named when it takes more than this part of one core.
@@ -70,11 +72,12 @@ class Moment:
     at_s: float
     processes: Mapping[int, ProcessTimes]
     machine: MachineTimes
+    loops: Loops
 
     @classmethod
     def now(cls) -> "Moment":
-        machine = parse_machine(Path("/proc/stat").read_text())
-        return cls(time.perf_counter(), process_times(), machine)
+        loops, machine = probe().read(), parse_machine(Path("/proc/stat").read_text())
+        return cls(time.perf_counter(), process_times(), machine, loops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,8 @@ class Usage:
     cpu_s: Mapping[str, float]
     #: percent of the time of all cores that the hypervisor gave to others
     steal_percent: float
+    #: how fast the cores were, as a part of the best that this program has seen
+    core_speed: float
     load_average: float
     #: cores that all else took, the kernel and processes that have ended included
     other_cores: float
@@ -127,6 +132,7 @@ def usage(before: Moment, after: Moment, roles: Mapping[str, Iterable[int]]) -> 
         seconds=seconds,
         cpu_s=cpu_s,
         steal_percent=round(steal, 2),
+        core_speed=round(core_speed(before.loops, after.loops), 2),
         load_average=round(os.getloadavg()[0], 2),
         other_cores=round(max(0.0, busy_s - sum(cpu_s.values())) / seconds, 2),
         others=dict(busiest),

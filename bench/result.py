@@ -112,6 +112,7 @@ class Result:
                 None if f.bytes_per_remembered is None else round(f.bytes_per_remembered, 1)
             ),
             "steal": f.usage.steal_percent,
+            "core_speed": f.usage.core_speed,
             "load_average": f.usage.load_average,
             "other_cores": f.usage.other_cores,
             "other_processes_cores": dict(f.usage.others),
@@ -164,6 +165,7 @@ HEADINGS: Final = (
         "B/transfer",
         "fsyncs/s",
         "steal %",
+        "core speed",
         "other cores",
     ),
 )
@@ -181,7 +183,7 @@ def row(document: Document) -> list[str]:
         *(f"{cpu[role]:.1f}" for role in ("redis", "api", "journal", "load")),
         *(f"{latency[name]:.1f}" for name in ("p50", "p90", "p99", "p999")),
         *(f"{d['journal_bytes_per_transfer']:.0f}", f"{d['fsyncs_per_s']:.0f}"),
-        *(f"{d['steal']:.1f}", f"{d['other_cores']:.2f}"),
+        *(f"{d['steal']:.1f}", f"{d['core_speed']:.2f}", f"{d['other_cores']:.2f}"),
     ]
 
 
@@ -214,6 +216,9 @@ def spread_table(document: Document) -> str:
         for role, bounds in spread["cpu_us_per_transfer"].items()
     ]
     lines += [(f"{name} ms", bounds, latency[name]) for name, bounds in spread["latency_ms"].items()]
-    lines.append(("steal %", spread["steal"], document["steal"]))
+    lines += [
+        (shown, spread[name], document[name])
+        for name, shown in (("steal", "steal %"), ("core_speed", "core speed"))
+    ]
     rows = [[name, *(f"{x:,.2f}" for x in (low, middle, high))] for name, (low, high), middle in lines]
     return table(["of each run", "lowest", "median", "highest"], rows)

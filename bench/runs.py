@@ -5,7 +5,10 @@ from statistics import median
 from typing import Any, Final
 
 #: Figures whose lowest and highest value are stated beside the median.
-SPREAD_OF: Final = ("transfers_per_s", "per_node_tps", "cpu_us_per_transfer", "latency_ms", "steal")
+SPREAD_OF: Final = (
+    *("transfers_per_s", "per_node_tps", "cpu_us_per_transfer", "latency_ms"),
+    *("steal", "core_speed"),
+)
 
 
 def medians(values: Sequence[Any]) -> Any:

@@ -52,7 +52,7 @@ def _circumstances(report: dict[str, Any]) -> str:
     rows = list(rows_of(report).values())
     busiest = max(rows, key=lambda each: each["other_cores"])
     others = ", ".join(f"{name} {cores}" for name, cores in busiest["other_processes_cores"].items())
-    steal = [each["steal"] for each in rows]
+    steal, speed = [each["steal"] for each in rows], [each["core_speed"] for each in rows]
     return (
         f"Measured {report['measured_at']} with commit `{report['commit']}` by `{report['command']}` in "
         f"{report['took_s'] / 60:.0f} minutes"
@@ -66,6 +66,8 @@ def _circumstances(report: dict[str, Any]) -> str:
         f"- Rows of the targets: {_medians(extent['runs'])} of {extent['seconds']:g} s; all others one run.\n"
         f"- Steal: {min(steal):.1f} to {max(steal):.1f} % of all cores. What else ran took up to "
         f"{busiest['other_cores']:.2f} cores" + (f" ({others})." if others else ".") + "\n"
+        f"- Core speed: {min(speed):.2f} to {max(speed):.2f}; 1 is the best that was seen. A core that shares its "
+        "execution units with somebody else's is slower, which steal does not tell.\n"
         "- The books were added up after every run: a run with a cent too many or too few has no row."
     )
 

@@ -29,6 +29,7 @@ HEADINGS: Final = (
     "operations",
     "seconds until serving",
     "steal %",
+    "core speed",
     "journal CPU s",
     "load",
 )
@@ -81,7 +82,10 @@ def rebuild(accounts: int, embedded: bool, folder: Path | None, json_file: Path 
     )
 
 
-_COLUMNS: Final = ("from", "accounts", "operations", "serving_s", "steal", "journal_cpu_s", "load_average")
+_COLUMNS: Final = (
+    *("from", "accounts", "operations", "serving_s"),
+    *("steal", "core_speed", "journal_cpu_s", "load_average"),
+)
 
 
 def _lose_and_wait(bench: Session, cluster: Cluster, prepared: Prepared, source: str) -> Document:
@@ -105,6 +109,7 @@ def _lose_and_wait(bench: Session, cluster: Cluster, prepared: Prepared, source:
         "serving_s": round(seconds, 1),
         "steal": spent.steal_percent,
         "journal_cpu_s": round(spent.cpu_s["journal"], 1),
+        "core_speed": spent.core_speed,
         "load_average": spent.load_average,
         "machine": machine(),
         "commit": commit(),

@@ -124,6 +124,7 @@ async def _row(
         "seconds": round(spent.seconds, 3),
         "accounts": plan.accounts,
         "steal": spent.steal_percent,
+        "core_speed": spent.core_speed,
         "load_average": spent.load_average,
         "other_cores": spent.other_cores,
         "other_processes_cores": dict(spent.others),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.core_speed import Loops, Probe, core_speed
 from bench.machine import cpu_model, file_system
 from bench.measure import (
     MachineTimes,
@@ -41,7 +42,8 @@ def test_this_process_is_found() -> None:
 
 def moment(at_s: float, total: int, idle: int, steal: int, *processes: tuple[int, str, float, int]) -> Moment:
     known = {pid: ProcessTimes(name, cpu_s, started) for pid, name, cpu_s, started in processes}
-    return Moment(at_s, known, MachineTimes(total * TICKS, idle * TICKS, steal * TICKS))
+    loops = Loops(int(at_s) * 10, at_s * 0.004, 0.0002)  # 0.4 ms each, the best of them half of that
+    return Moment(at_s, known, MachineTimes(total * TICKS, idle * TICKS, steal * TICKS), loops)
 
 
 BEFORE = moment(
@@ -64,8 +66,26 @@ def test_cpu_is_told_apart_by_role_and_others_are_named() -> None:
     assert found.seconds == 10
     assert found.cpu_s == {"redis": 4, "api": 3}
     assert found.steal_percent == 10
+    assert found.core_speed == 0.5
     assert found.others == {"java (9)": 0.5, "new (10)": 0.1}
     assert found.other_cores == pytest.approx((20 - 3 - 2 - 7) / 10)
+
+
+def test_cores_are_as_fast_as_the_mean_loop_against_the_best_one() -> None:
+    before, after = Loops(100, 1.0, 0.002), Loops(110, 1.04, 0.001)
+    assert core_speed(before, after) == pytest.approx(0.25)  # ten loops of 4 ms, one of 1 ms at some time
+    assert core_speed(after, after) == 0
+
+
+def test_the_probe_goes_on_between_readings_and_ends_when_closed() -> None:
+    probe = Probe()
+    first = last = probe.read()
+    while last.done < first.done + 3:
+        last = probe.read()
+    assert 0 < last.best_s <= (last.cpu_s - first.cpu_s) / (last.done - first.done)
+    assert 0 < core_speed(first, last) <= 1
+    probe.close()
+    assert probe.ended
 
 
 @pytest.mark.parametrize("last", [[], [(3, "api", 4, 99)]], ids=["died", "its number is another's"])

@@ -22,7 +22,13 @@ RESULT = Result(
         counts=Counts(requests=500, transfers=500_000, declined=3, repeated=0),
         latency_ms={"p50": 1.0, "p90": 2.0, "p99": 3.0, "p999": 4.0, "max": 5.0},
         usage=Usage(
-            10, {"redis": 5.0, "api": 4.5, "journal": 1.0, "load": 0.5}, 1.25, 2.5, 0.1, {"java (9)": 0.1}
+            10,
+            {"redis": 5.0, "api": 4.5, "journal": 1.0, "load": 0.5},
+            1.25,
+            0.8,
+            2.5,
+            0.1,
+            {"java (9)": 0.1},
         ),
         redis_usec={"evalsha": 4_000_000},
         redis_version="7.0.15",
@@ -46,7 +52,8 @@ def test_the_document_has_every_figure() -> None:
     assert document["cpu_us_per_transfer"] == {"redis": 10, "api": 9, "journal": 2, "load": 1}
     assert document["latency_ms"]["p999"] == 4
     assert document["conserved"] is True
-    assert (document["declined"], document["steal"], document["seed"]) == (3, 1.25, 42)
+    assert (document["declined"], document["steal"], document["core_speed"]) == (3, 1.25, 0.8)
+    assert document["seed"] == 42
     assert document["journal_bytes_per_transfer"] == 150
     assert document["operations_per_script_call"] == 100
     assert document["redis_cpu_us_per_operation"] == 5
@@ -88,6 +95,7 @@ def test_several_runs_show_their_spread() -> None:
     faster = replace(RESULT, figures=replace(RESULT.figures, seconds=5.0)).document()
     lines = spread_table(summarise([RESULT.document(), faster])).splitlines()
     assert lines[2].split() == ["transfers/s", "50,000.00", "75,000.00", "100,000.00"]
+    assert lines[-1].split() == ["core", "speed", "0.80", "0.80", "0.80"]
 
 
 def test_memory_of_a_transfer_is_told_only_when_the_run_added_most_of_it() -> None:

@@ -28,7 +28,7 @@ def measured(
         usage=Usage(
             10.0,
             {"redis": tps * 1e-4, "api": tps * 9e-5, "journal": tps * 1e-5, "load": 0.1},
-            *(0.5, 2.5, 0.1, {"java (9)": 0.1}),
+            *(0.5, 0.7, 2.5, 0.1, {"java (9)": 0.1}),
         ),
         redis_usec={"evalsha": tps * 80},
         redis_version="7.0.15",
@@ -112,6 +112,7 @@ def test_a_report_has_every_section_and_its_plots(tmp_path: Path) -> None:
     assert "`python -m bench report` in 20 minutes" in text
     assert "tigerbeetle: not run: no binary" in text
     assert "java (9) 0.1" in text
+    assert "Core speed: 0.70 to 0.70" in text
     for name in (THROUGHPUT_FILE, LATENCY_FILE):
         assert "<svg" in (tmp_path / name).read_text()
     raw = json.loads((tmp_path / RAW_FILE).read_text())
