@@ -58,7 +58,7 @@ class _Reading:
 
 async def prepare(cluster: Cluster, accounts: int, say: Say) -> Prepared:
     """Open and fund the accounts of all runs on this cluster. Raises `SetupFailed`."""
-    probe()
+    probe()  # begins to learn how fast the cores can be
     began_s = time.monotonic()
     async with engine_of(cluster) as (engine, _):
         await fund_accounts(engine, accounts, say)
