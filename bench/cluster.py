@@ -171,10 +171,14 @@ class Cluster:
         self._say(
             f"starting {shape.shards} shards, {shape.partitions} partitions, {shape.apis} API processes"
         )
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
-        environ["WALLET_METRICS_PORT"] = self.journal_metrics.rpartition(":")[
-            2
-        ]  # only the journal has this flag
+        # No settings from outside but which ports are ours.
+        environ = {
+            name: value
+            for name, value in os.environ.items()
+            if name == "WALLET_DEV_PORTS" or not name.startswith("WALLET_")
+        }
+        # Only the journal has this flag.
+        environ["WALLET_METRICS_PORT"] = self.journal_metrics.rpartition(":")[2]
         log = self.root / "dev.log"
         with log.open("wb") as stderr:
             # A session of its own: Ctrl-C is for this process, which then stops the cluster in order.

@@ -27,8 +27,9 @@ if WORKER:
     first_port = PORT_MIN + 1000 * (int(WORKER.removeprefix("gw")) % 10)
     os.environ["WALLET_DEV_PORTS"] = f"{first_port}-{first_port + 999}"
 else:
-    # Stands in the environment of all that this run starts, and of whatever that starts.
-    os.environ["WALLET_TEST_RUN"] = uuid.uuid4().hex
+    # Stands in the environment of all that this run starts, and of whatever that starts. Without WALLET_ in front it
+    # stays where settings are taken away.
+    os.environ["TEST_RUN_ID"] = uuid.uuid4().hex
 
 
 class InPieces(LoadScopeScheduling):
@@ -69,6 +70,6 @@ def _left_over() -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get("WALLET_TEST_RUN") == os.environ["WALLET_TEST_RUN"]:
+            if process.environ().get("TEST_RUN_ID") == os.environ["TEST_RUN_ID"]:
                 found.append(process)
     return sorted(found, key=psutil.Process.create_time)
