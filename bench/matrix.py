@@ -18,6 +18,7 @@ from bench.parts import Parts
 from bench.peers.measure import PeerPlan
 from bench.result import Document, Plan
 from bench.runner import Prepared
+from bench.runs import summarise
 from bench.targets import THROUGHPUT, targets_of
 from bench.workload import WORKLOADS
 
@@ -189,26 +190,33 @@ class Matrix:
         return found
 
     async def _on_main(self, cluster: Cluster, prepared: Prepared) -> dict[str, Any]:
-        async def row(
-            door: str, workload: str, batch: int, callers: int, rate: float | None = None, runs: int = 1
+        async def once(
+            door: str, workload: str, batch: int, callers: int, rate: float | None = None, turn: int = 1
         ) -> Document:
             plan = self._plan(door, workload, batch, callers, rate)
-            name = f"main: {plan.name}, {runs} runs"
+            name = f"main: {plan.name}, run {turn}"
             if name not in self._parts:
-                self._parts.put(name, await self._bench.measure_on(cluster, prepared, plan, runs))
+                self._parts.put(name, await self._bench.measure_on(cluster, prepared, plan))
             return dict(self._parts[name])
 
-        runs = self._extent.runs
-        throughput = [
-            await row(wanted.door, "uniform", wanted.batch, wanted.callers, runs=runs)
-            for wanted in THROUGHPUT
+        async def row(door: str, workload: str, batch: int, callers: int) -> Document:
+            return summarise([await once(door, workload, batch, callers)])
+
+        # In turns, some minutes in all: a slow minute of the machine strikes all rows of the targets.
+        turns = range(1, self._extent.runs + 1)
+        wanted = [
+            *((target.door, "uniform", target.batch, target.callers) for target in THROUGHPUT),
+            ("http", "across", *_LARGE),
         ]
-        single, across = throughput[0], await row("http", "across", *_LARGE, runs=runs)
+        measured = [[await once(*what, turn=turn) for what in wanted] for turn in turns]
+        *throughput, across = map(summarise, zip(*measured, strict=True))
+        single = throughput[0]
         load = []
         for part in LOADS:
             rate = round(part * single["transfers_per_s"])
-            document = await row("http", "uniform", 1, 256, rate, runs if part == HALF else 1)
-            load.append({**document, "load": part})
+            several = turns if part == HALF else [1]
+            runs = [await once("http", "uniform", 1, 256, rate, turn) for turn in several]
+            load.append({**summarise(runs), "load": part})
         known = {(each["door"], each["batch"]): each for each in throughput}
         by_batch = {
             door: [

@@ -109,17 +109,14 @@ class Session:
         """All plans on one cluster, in turns: a document for each. So a slow minute of the machine strikes all rows."""
 
         async def work(cluster: Cluster, prepared: Prepared) -> list[Document]:
-            turns = [[await self._once(cluster, prepared, plan) for plan in plans] for _ in range(runs)]
+            turns = [[await self.measure_on(cluster, prepared, plan) for plan in plans] for _ in range(runs)]
             return [summarise(row) for row in zip(*turns, strict=True)]
 
         documents: list[Document] = self.on_cluster(shape, accounts, work)
         return documents
 
-    async def measure_on(self, cluster: Cluster, prepared: Prepared, plan: Plan, runs: int = 1) -> Document:
-        """One plan, `runs` times: the medians."""
-        return summarise([await self._once(cluster, prepared, plan) for _ in range(runs)])
-
-    async def _once(self, cluster: Cluster, prepared: Prepared, plan: Plan) -> Document:
+    async def measure_on(self, cluster: Cluster, prepared: Prepared, plan: Plan) -> Document:
+        """One run of one plan."""
         return (await measure(cluster, plan, prepared, self.say)).document()
 
     def on_cluster(self, shape: Shape, accounts: int, work: Callable[[Cluster, Prepared], Any]) -> Any:
