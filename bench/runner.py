@@ -191,7 +191,7 @@ def _pacing(plan: Plan, recorder: Recorder) -> Pacing:
 
 async def _watch(recorder: Recorder, seconds: float, say: Say) -> None:
     began = time.perf_counter()
-    while (left := began + seconds - time.perf_counter()) > 0:
+    while (left := began + seconds - time.perf_counter()) > 0.001:  # timers come so much early
         await asyncio.sleep(min(left, PROGRESS_S))
         rate = recorder.transfers / (time.perf_counter() - began)
         say(f"{rate:,.0f} transfers/s")

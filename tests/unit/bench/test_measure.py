@@ -82,8 +82,8 @@ def test_the_probe_goes_on_between_readings_and_ends_when_closed() -> None:
     first = last = probe.read()
     while last.done < first.done + 3:
         last = probe.read()
-    assert 0 < last.best_s <= (last.cpu_s - first.cpu_s) / (last.done - first.done)
-    assert 0 < core_speed(first, last) <= 1
+    assert 0 < last.best_s <= last.cpu_s / last.done
+    assert core_speed(first, last) > 0
     probe.close()
     assert probe.ended
 
