@@ -1,0 +1,77 @@
+"""In which order a report measures, and what it makes of an interruption."""
+
+import asyncio
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from bench.commands.session import Session
+from bench.matrix import Extent, Matrix
+from bench.parts import Parts
+from bench.result import Plan
+
+TARGETS = [
+    *("http uniform 1 x 256", "http uniform 100 x 32", "http uniform 1000 x 8", "engine uniform 1 x 256"),
+    "http across 1000 x 8",
+]
+
+
+class Interrupted(Exception):
+    """After so many runs."""
+
+
+class Bench:
+    """Stands for a session: a run of it takes no time, and transfers as many a second as there were runs before."""
+
+    def __init__(self, runs_max: int, before: int = 0) -> None:
+        self.names: list[str] = []
+        self._runs_max = runs_max
+        self._before = before
+        self.seed = count().__next__
+
+    def say(self, text: str) -> None:
+        pass
+
+    def on_cluster(self, shape: object, accounts: int, work: Callable[[Any, Any], Any]) -> Any:
+        return asyncio.run(work(None, None))
+
+    async def measure_on(self, cluster: object, prepared: object, plan: Plan) -> dict[str, Any]:
+        if len(self.names) == self._runs_max:
+            raise Interrupted
+        self.names.append(plan.name)
+        return {
+            "door": plan.door,
+            "batch": plan.batch,
+            "transfers_per_s": 100 * (self._before + len(self.names)),
+        }
+
+    def measure(self, *_: object, **__: object) -> list[dict[str, Any]]:
+        raise Interrupted
+
+
+def measured(bench: Bench, parts: Parts) -> list[str]:
+    """The names of the runs that were done until an interruption."""
+    with pytest.raises(Interrupted):
+        Matrix(cast(Session, bench), Extent(runs=3), parts, None, None).measure()
+    return bench.names
+
+
+def test_the_rows_of_the_targets_take_turns(tmp_path: Path) -> None:
+    parts = Parts(tmp_path / "partial.json", {}, resume=False)
+    names = measured(Bench(1000), parts)
+    assert names[:15] == 3 * TARGETS
+    # Runs 1, 6 and 11 were of single transfers: half of their median arrives, three times, too.
+    assert [name for name in names if name.endswith("at 300/s")] == 3 * ["http uniform 1 x 256 at 300/s"]
+    main = parts["main"]
+    assert [row["runs"] for row in (*main["throughput"], main["across"])] == [3, 3, 3, 3, 3]
+    assert [row["transfers_per_s"] for row in main["throughput"]] == [600, 700, 800, 900]
+
+
+def test_an_interruption_costs_one_run(tmp_path: Path) -> None:
+    path = tmp_path / "partial.json"
+    first = measured(Bench(7), Parts(path, {}, resume=False))
+    second = measured(Bench(1000, before=7), Parts(path, {}, resume=True))
+    assert first + second == measured(Bench(1000), Parts(tmp_path / "whole.json", {}, resume=False))
