@@ -18,7 +18,7 @@ from bench.parts import Parts
 from bench.peers.measure import PeerPlan
 from bench.result import Document, Plan
 from bench.runner import Prepared
-from bench.runs import summarise
+from bench.runs import in_turns
 from bench.targets import THROUGHPUT, targets_of
 from bench.workload import WORKLOADS
 
@@ -190,43 +190,35 @@ class Matrix:
         return found
 
     async def _on_main(self, cluster: Cluster, prepared: Prepared) -> dict[str, Any]:
-        async def once(
-            door: str, workload: str, batch: int, callers: int, rate: float | None = None, turn: int = 1
-        ) -> Document:
-            plan = self._plan(door, workload, batch, callers, rate)
+        async def once(plan: Plan, turn: int) -> Document:
             name = f"main: {plan.name}, run {turn}"
             if name not in self._parts:
                 self._parts.put(name, await self._bench.measure_on(cluster, prepared, plan))
             return dict(self._parts[name])
 
-        async def row(door: str, workload: str, batch: int, callers: int) -> Document:
-            return summarise([await once(door, workload, batch, callers)])
+        async def row(plan: Plan, runs: int = 1) -> Document:
+            [document] = await in_turns(once, [plan], runs)
+            return document
 
-        # In turns, some minutes in all: a slow minute of the machine strikes all rows of the targets.
-        turns = range(1, self._extent.runs + 1)
-        wanted = [
-            *((target.door, "uniform", target.batch, target.callers) for target in THROUGHPUT),
-            ("http", "across", *_LARGE),
-        ]
-        measured = [[await once(*what, turn=turn) for what in wanted] for turn in turns]
-        *throughput, across = map(summarise, zip(*measured, strict=True))
+        runs = self._extent.runs
+        wanted = [self._plan(each.door, "uniform", each.batch, each.callers) for each in THROUGHPUT]
+        wanted.append(self._plan("http", "across", *_LARGE))
+        *throughput, across = await in_turns(once, wanted, runs)
         single = throughput[0]
         load = []
         for part in LOADS:
-            rate = round(part * single["transfers_per_s"])
-            several = turns if part == HALF else [1]
-            runs = [await once("http", "uniform", 1, 256, rate, turn) for turn in several]
-            load.append({**summarise(runs), "load": part})
+            plan = self._plan("http", "uniform", 1, 256, round(part * single["transfers_per_s"]))
+            load.append({**await row(plan, runs if part == HALF else 1), "load": part})
         known = {(each["door"], each["batch"]): each for each in throughput}
         by_batch = {
             door: [
-                known.get((door, batch)) or await row(door, "uniform", batch, count)
+                known.get((door, batch)) or await row(self._plan(door, "uniform", batch, count))
                 for batch, count in callers.items()
             ]
             for door, callers in (("http", ENGINE_CALLERS), ("engine", ENGINE_DOOR_CALLERS))
         }
         workloads = [
-            await row("http", workload, *_LARGE)
+            await row(self._plan("http", workload, *_LARGE))
             for workload in WORKLOADS
             if workload not in ("uniform", "across")
         ]
@@ -237,7 +229,7 @@ class Matrix:
             "http_by_batch": by_batch["http"],
             "engine_by_batch": by_batch["engine"],
             "workloads": [throughput[2], across, *workloads],
-            "script": await row("script", "across", *_SCRIPT),
+            "script": await row(self._plan("script", "across", *_SCRIPT)),
         }
 
 

@@ -1,8 +1,10 @@
 """Several runs of one plan: medians of all figures, and how far they spread."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+Row = TypeVar("Row")
 
 #: Figures whose lowest and highest value are stated beside the median.
 SPREAD_OF: Final = (
@@ -46,3 +48,14 @@ def summarise(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     summary["each_run"] = list(documents)
     return summary
+
+
+async def in_turns(
+    measure: Callable[[Row, int], Awaitable[dict[str, Any]]], rows: Sequence[Row], runs: int
+) -> list[dict[str, Any]]:
+    """A document for each row, of so many runs; `measure` is given the row and the turn, from 1.
+
+    Every row is measured once before any is again: a slow minute of the machine strikes all of them.
+    """
+    turns = [[await measure(row, turn) for row in rows] for turn in range(1, runs + 1)]
+    return [summarise(documents) for documents in zip(*turns, strict=True)]

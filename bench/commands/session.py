@@ -19,7 +19,7 @@ from bench.latency import SECONDS_MAX
 from bench.measure import ProcessReplaced
 from bench.result import Document, Plan
 from bench.runner import Prepared, Refused, measure, prepare
-from bench.runs import summarise
+from bench.runs import in_turns
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.telemetry.logging import configure_logging
 
@@ -106,11 +106,10 @@ class Session:
         return self._seed
 
     def measure(self, shape: Shape, accounts: int, plans: Sequence[Plan], *, runs: int = 1) -> list[Document]:
-        """All plans on one cluster, in turns: a document for each. So a slow minute of the machine strikes all rows."""
+        """All plans on one cluster, in turns: a document for each."""
 
         async def work(cluster: Cluster, prepared: Prepared) -> list[Document]:
-            turns = [[await self.measure_on(cluster, prepared, plan) for plan in plans] for _ in range(runs)]
-            return [summarise(row) for row in zip(*turns, strict=True)]
+            return await in_turns(lambda plan, _: self.measure_on(cluster, prepared, plan), plans, runs)
 
         documents: list[Document] = self.on_cluster(shape, accounts, work)
         return documents
