@@ -97,6 +97,16 @@ class Usage:
     #: other processes that were busy and still live: `"name (pid)"` -> cores
     others: Mapping[str, float]
 
+    def circumstances(self) -> dict[str, object]:
+        """What a row's document says of the machine, whatever was measured on it."""
+        return {
+            "steal": self.steal_percent,
+            "core_speed": self.core_speed,
+            "load_average": self.load_average,
+            "other_cores": self.other_cores,
+            "other_processes_cores": dict(self.others),
+        }
+
 
 class ProcessReplaced(Exception):
     """A process of the cluster died during the measured part: its CPU time cannot be told."""

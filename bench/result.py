@@ -111,11 +111,7 @@ class Result:
             "memory_bytes_per_remembered_transfer": (
                 None if f.bytes_per_remembered is None else round(f.bytes_per_remembered, 1)
             ),
-            "steal": f.usage.steal_percent,
-            "core_speed": f.usage.core_speed,
-            "load_average": f.usage.load_average,
-            "other_cores": f.usage.other_cores,
-            "other_processes_cores": dict(f.usage.others),
+            **f.usage.circumstances(),
             "door": plan.door,
             "workload": plan.workload,
             "batch": plan.batch,
@@ -154,21 +150,18 @@ def per(amount: float, units: float) -> float:
 
 Document = dict[str, Any]
 
+#: The last columns of every table of rows, see `circumstance_cells`.
+CIRCUMSTANCES: Final = ("steal %", "core speed", "other cores")
 HEADINGS: Final = (
     *("door", "workload", "batch", "callers", "transfers/s", "per node", "redis µs", "api µs", "journal µs"),
-    *(
-        "load µs",
-        "p50 ms",
-        "p90 ms",
-        "p99 ms",
-        "p99.9 ms",
-        "B/transfer",
-        "fsyncs/s",
-        "steal %",
-        "core speed",
-        "other cores",
-    ),
+    *("load µs", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "B/transfer", "fsyncs/s"),
+    *CIRCUMSTANCES,
 )
+
+
+def circumstance_cells(document: Document) -> list[str]:
+    """The cells below `CIRCUMSTANCES`, of a row of any door or peer."""
+    return [f"{document['steal']:.1f}", f"{document['core_speed']:.2f}", f"{document['other_cores']:.2f}"]
 
 
 def row(document: Document) -> list[str]:
@@ -183,7 +176,7 @@ def row(document: Document) -> list[str]:
         *(f"{cpu[role]:.1f}" for role in ("redis", "api", "journal", "load")),
         *(f"{latency[name]:.1f}" for name in ("p50", "p90", "p99", "p999")),
         *(f"{d['journal_bytes_per_transfer']:.0f}", f"{d['fsyncs_per_s']:.0f}"),
-        *(f"{d['steal']:.1f}", f"{d['core_speed']:.2f}", f"{d['other_cores']:.2f}"),
+        *circumstance_cells(d),
     ]
 
 
@@ -217,8 +210,8 @@ def spread_table(document: Document) -> str:
     ]
     lines += [(f"{name} ms", bounds, latency[name]) for name, bounds in spread["latency_ms"].items()]
     lines += [
-        (shown, spread[name], document[name])
-        for name, shown in (("steal", "steal %"), ("core_speed", "core speed"))
+        ("steal %", spread["steal"], document["steal"]),
+        ("core speed", spread["core_speed"], document["core_speed"]),
     ]
     rows = [[name, *(f"{x:,.2f}" for x in (low, middle, high))] for name, (low, high), middle in lines]
     return table(["of each run", "lowest", "median", "highest"], rows)

@@ -15,7 +15,7 @@ from bench.peers.measure import PeerPlan, measure_peer
 from bench.peers.postgresql import PostgreSql
 from bench.peers.redis_server import BareRedis, NaiveRedis
 from bench.peers.tigerbeetle import TigerBeetle
-from bench.result import Document, Plan
+from bench.result import CIRCUMSTANCES, Document, Plan, circumstance_cells
 from bench.text import table
 
 BATCHES: Final = (1, 10, 100, 1000, 8000)
@@ -25,7 +25,7 @@ ENGINE_DURABILITY: Final = "answered after fdatasync of the journal; Redis itsel
 ENGINE_CALLERS: Final = {1: 256, 10: 64, 100: 32, 1000: 8, 8000: 2}
 HEADINGS: Final = (
     *("peer", "batch", "callers", "transfers/s", "server µs", "load µs", "p50 ms", "p99 ms", "B on disk"),
-    *("steal %", "core speed", "other cores"),
+    *CIRCUMSTANCES,
 )
 
 
@@ -119,7 +119,7 @@ def cells(document: Document) -> list[str]:
         *(document["peer"], f"{document['batch']:,}", f"{document['callers']}"),
         *(f"{document['transfers_per_s']:,.0f}", f"{server:.1f}", f"{cpu['load']:.1f}"),
         *(f"{latency['p50']:.1f}", f"{latency['p99']:.1f}", f"{disk:.0f}"),
-        *(f"{document['steal']:.1f}", f"{document['core_speed']:.2f}", f"{document['other_cores']:.2f}"),
+        *circumstance_cells(document),
     ]
 
 

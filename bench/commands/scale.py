@@ -8,7 +8,7 @@ import click
 from bench.commands import session
 from bench.commands.session import Session, guard, shape_of, write_json
 from bench.model import ROLES, Machines, calibrate, plan_for, plan_rows
-from bench.result import Document, Plan
+from bench.result import CIRCUMSTANCES, Document, Plan, circumstance_cells
 from bench.text import table
 from bench.textbook import TARGET_TRANSFERS_PER_S
 
@@ -20,7 +20,7 @@ HELD_OUT: Final = (300, 16)
 HELD_OUT_SHARDS: Final = 6
 HEADINGS: Final = (
     *("shards", "batch", "callers", "transfers/s", "redis µs", "api µs", "journal µs", "ops/call", "p99 ms"),
-    *("steal %", "core speed", "other cores"),
+    *CIRCUMSTANCES,
 )
 
 
@@ -152,7 +152,7 @@ def cells(document: Document) -> list[str]:
         *(f"{document['shards']}", f"{document['batch']:,}", f"{document['callers']}"),
         *(f"{document['transfers_per_s']:,.0f}", *(f"{cpu[role]:.1f}" for role in ROLES)),
         *(f"{document['operations_per_script_call']:.0f}", f"{document['latency_ms']['p99']:.0f}"),
-        *(f"{document['steal']:.1f}", f"{document['core_speed']:.2f}", f"{document['other_cores']:.2f}"),
+        *circumstance_cells(document),
     ]
 
 
