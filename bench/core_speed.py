@@ -3,8 +3,7 @@
 A core of a virtual machine is often one of two threads of a real one. While a stranger uses the other thread it does
 little more than half of its work, and neither steal nor the load average tells. So a process of its own times the same
 short loop again and again (in CPU time, so that waiting for a turn does not count) and tells how it went.
-
-    python -m bench.core_speed   that process: a line in, `<loops> <seconds in all> <seconds of the best>` out
+That process is this file: for each line in it writes `<loops> <seconds in all> <seconds of the best>`.
 """
 
 import atexit
@@ -13,14 +12,13 @@ import subprocess
 import sys
 import time
 from bisect import insort
+from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Final, NamedTuple
 
 #: Some 0.2 ms, of which there are few enough to cost under a hundredth of a core.
 _TURNS: Final = 5_000
 _EVERY_S: Final = 0.04
-_REPOSITORY: Final = Path(__file__).resolve().parent.parent
 
 
 class Loops(NamedTuple):
@@ -46,30 +44,29 @@ class Probe:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.core_speed"],
-            cwd=_REPOSITORY,
+            [sys.executable, "-I", __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # an interrupt from the keyboard is not for it
         )
 
     def read(self) -> Loops:
-        """What it has done until now; takes less than a millisecond."""
+        """What it has done until now; takes less than a millisecond. Raises `ChildProcessError` when it has ended."""
         asked, told = self._process.stdin, self._process.stdout
         assert asked is not None
         assert told is not None
-        asked.write(b"\n")
-        asked.flush()
-        done, cpu_s, best_s = told.readline().split()
-        return Loops(int(done), float(cpu_s), float(best_s))
+        with suppress(BrokenPipeError):
+            asked.write(b"\n")
+            asked.flush()
+        answer = told.readline().split()
+        if not answer:
+            raise ChildProcessError("the process that times the cores has ended")
+        return Loops(int(answer[0]), float(answer[1]), float(answer[2]))
 
-    def close(self) -> None:
-        """End it."""
+    def close(self) -> int:
+        """End it: its exit status."""
         self._process.communicate()
-
-    @property
-    def ended(self) -> bool:
-        return self._process.poll() is not None
+        return self._process.returncode
 
 
 @cache

@@ -11,7 +11,6 @@ from typing import Final
 
 from bench.books import read_books
 from bench.cluster import Cluster, Say
-from bench.core_speed import probe
 from bench.doors.base import Door, Load
 from bench.doors.engine import EngineDoor
 from bench.doors.http import HttpDoor
@@ -58,7 +57,6 @@ class _Reading:
 
 async def prepare(cluster: Cluster, accounts: int, say: Say) -> Prepared:
     """Open and fund the accounts of all runs on this cluster. Raises `SetupFailed`."""
-    probe()  # begins to learn how fast the cores can be
     began_s = time.monotonic()
     async with engine_of(cluster) as (engine, _):
         await fund_accounts(engine, accounts, say)

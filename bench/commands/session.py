@@ -14,6 +14,7 @@ import click
 import uvloop
 
 from bench.cluster import Cluster, ClusterFailed, Say, Shape, system_is_there
+from bench.core_speed import probe
 from bench.funding import SetupFailed
 from bench.latency import SECONDS_MAX
 from bench.measure import ProcessReplaced
@@ -92,6 +93,7 @@ class Session:
         self._folder = folder
         self._keep = keep
         self._seed = secrets.randbits(31)
+        probe()  # begins to learn how fast the cores can be
 
         def say(text: str) -> None:
             print(f"bench {time.monotonic() - began_s:6.1f} s  {text}", file=sys.stderr, flush=True)
@@ -137,7 +139,7 @@ def guard(work: Callable[[], Any]) -> Any:
         return work()
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    except (Refused, SetupFailed, ProcessReplaced, ClusterFailed, WalletError) as error:
+    except (Refused, SetupFailed, ProcessReplaced, ChildProcessError, ClusterFailed, WalletError) as error:
         raise click.ClickException(f"no report: {error}") from None
 
 

@@ -1,8 +1,11 @@
 """What is read from /proc, on the lines that proc(5) describes."""
 
 import os
+import signal
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench.core_speed import Loops, Probe, core_speed
@@ -84,8 +87,19 @@ def test_the_probe_goes_on_between_readings_and_ends_when_closed() -> None:
         last = probe.read()
     assert 0 < last.best_s <= last.cpu_s / last.done
     assert core_speed(first, last) > 0
-    probe.close()
-    assert probe.ended
+    assert probe.close() == 0
+
+
+def test_a_probe_that_was_killed_says_so() -> None:
+    probe = Probe()
+    probe.read()
+    process = max(psutil.Process().children(), key=psutil.Process.create_time)
+    process.kill()
+    while process.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    with pytest.raises(ChildProcessError, match="times the cores has ended"):
+        probe.read()
+    assert probe.close() == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("last", [[], [(3, "api", 4, 99)]], ids=["died", "its number is another's"])
