@@ -12,6 +12,7 @@ from bench.workload import CURRENCY, account_name
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine, now_ms
@@ -133,9 +134,9 @@ def _send(engine: Engine, numbers: range, accounts: int, ids: _Ids) -> _Wave:
         partition = partition_of(account, engine.cluster.config.partitions)
         funds = funds_of(number, accounts)
         try:
-            engine.submit(partition, f"o - {account} - 0 {CURRENCY}\n", wave, issued_ms)
-            line = f"t {ids.take(partition)} @bank {account} {funds} {CURRENCY}\n"
-            engine.submit(partition, line, wave, issued_ms)
+            engine.submit(partition, Operation("o", "-", account, "-", 0, CURRENCY), wave, issued_ms)
+            funding = Operation("t", ids.take(partition), "@bank", account, funds, CURRENCY)
+            engine.submit(partition, funding, wave, issued_ms)
         except Outage as outage:
             raise SetupFailed(f"an account could not be opened and funded: {outage}") from None
     return wave

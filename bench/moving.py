@@ -22,6 +22,7 @@ from bench.http_client import Caller, connect, request_bytes
 from bench.latency import summary_ms
 from bench.workload import CURRENCY, account_name
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.operation import Operation
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine, now_ms
 from wallet_engine.redis_store.topology import connect as connect_redis
@@ -97,7 +98,8 @@ async def open_accounts(engine: Engine, names: Sequence[str]) -> None:
         part = names[start : start + _OPEN_AT_ONCE]
         opening = _Opening(len(part))
         for name in part:
-            engine.submit(partition_of(name, partitions), f"o - {name} - 0 {CURRENCY}\n", opening, now_ms())
+            operation = Operation("o", "-", name, "-", 0, CURRENCY)
+            engine.submit(partition_of(name, partitions), operation, opening, now_ms())
         await asyncio.wait_for(opening.done, 60)
 
 

@@ -4,10 +4,10 @@
 -- KEYS  1 meta  2 journal  3 open  4 flags  5 seen of the window in force  6 seen of the window before
 --       7 seen of the window before that, dropped when the window rotates
 --       8… balance hash of each of the currencies
--- ARGV  1 a JSON array of strings: epoch, nonce, issued_ms (oldest operation), window, window_ms, stream_entries_max,
---         issued_age_ms_max; the fingerprints of all transfers, debits and refunds in one, 8 characters each of which
---         6 count; then the field of `seen` of each (wallet_engine/domain/memory.py). A refund has no use for the first
---       2 a JSON array of strings: the six words of each operation (domain/entry.py); goes into the stream as it is
+-- ARGV  1 '<epoch> <nonce> <issued_ms> <window> <window_ms> <stream_entries_max> <issued_age_ms_max> <record ends>':
+--         issued_ms is that of the oldest operation; the record of a transfer or debit ends in 8 characters that are given
+--         here, fingerprint and idx (wallet_engine/domain/memory.py)
+--       2 the operations in columns (wallet_engine/domain/columns.py); goes into the stream as it is
 --       replay only: 3 previous nonce  4 recorded time_ms
 -- Returns '<seq> <nonce> <time_ms> <outcomes>' and, for each repeated operation, '\n<detail>': seq and nonce of the
 --       newest entry, whether or not this batch wrote it; a detail is '<idx> <outcome> <seq>.<idx> <opened_ms>' for
@@ -30,28 +30,26 @@
 local AMOUNT_MAX = 9007199254740991
 local OPERATIONS_MAX = 1500 -- unpack() fails near 8,000 values; an operation writes two accounts at most
 local STREAM_CHECK_ENTRIES = 16 -- the stream's length is looked at every so many entries
-local WORDS_EACH = 6
-local SETTINGS = 7 -- strings of ARGV[1] before the memory of transactions
-local FINGERPRINT_EACH, FINGERPRINT_LENGTH = 8, 6
+local DEBIT, TRANSFER, CREDIT, REFUND, SETTLE, OPEN_ACCOUNT, SET_FLAGS = string.byte('dtcrsof', 1, 7)
 local OPENED_ENTRIES_MAX = 16 -- entries of the stream held at a time; each may be 150 kB
 local TRANSIT = '@transit'
 local SYSTEM = 64 -- '@'
 
-local byte, char, find, match, sub, gmatch =
-  string.byte, string.char, string.find, string.match, string.sub, string.gmatch
+local byte, find, match, sub, gmatch = string.byte, string.find, string.match, string.sub, string.gmatch
 local format, concat, floor = string.format, table.concat, math.floor
 local call, unpack = redis.call, unpack
 
 local k_meta, k_journal, k_open, k_flags = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local k_seen, k_seen_before, k_seen_dropped = KEYS[5], KEYS[6], KEYS[7]
 local K_BALANCE_FIRST, CURRENCY_AT, CURRENCY_LENGTH = 8, 9, 3 -- balance:USD{tag}
--- One table of strings, made in C: cutting a text into its words by a pattern costs three times as much.
-local readable, words = pcall(cjson.decode, ARGV[2])
-if not readable then return {'MALFORMED', words} end
-local head = cjson.decode(ARGV[1])
-local epoch, nonce, window_text = head[1], head[2], head[4]
+local readable, columns = pcall(cjson.decode, ARGV[2])
+if not readable then return {'MALFORMED', columns} end
+local head = ARGV[1]
+local epoch, nonce, issued_text, window_text, window_ms_text, entries_max_text, age_ms_max_text, record_end_at =
+  match(head, '^(%d+) (%x+) (%d+) (%d+) (%d+) (%d+) (%d+) ()')
+if not epoch then return {'MALFORMED', head} end
 -- `x + 0` makes a number of a string in half the time of tonumber(), and fails on anything else.
-local issued_ms, window_asked, issued_age_ms_max = head[3] + 0, window_text + 0, head[7] + 0
+local issued_ms, window_asked, issued_age_ms_max = issued_text + 0, window_text + 0, age_ms_max_text + 0
 
 -- Guards ----------------------------------------------------------------------------------------------------------
 
@@ -79,62 +77,38 @@ else
   if age_ms > issued_age_ms_max or age_ms < -issued_age_ms_max then return {'EXPIRED', now_ms} end
   if now_ms < clock then now_ms = clock end
   local window_due = window
-  if window_started > 0 and now_ms - window_started >= head[5] + 0 then window_due = window + 1 end
+  if window_started > 0 and now_ms - window_started >= window_ms_text + 0 then window_due = window + 1 end
   if window_asked ~= window_due then return {'WINDOW', window_due} end
   if seq_last % STREAM_CHECK_ENTRIES == 0 then
     local length = call('XLEN', k_journal)
-    if length >= head[6] + 0 then return {'FULL', length} end
+    if length >= entries_max_text + 0 then return {'FULL', length} end
   end
 end
 
 -- Read ------------------------------------------------------------------------------------------------------------
 
-local count = #words / WORDS_EACH
-if count < 1 or count > OPERATIONS_MAX or count % 1 ~= 0 then return {'MALFORMED', 'words ' .. #words} end
-
--- accounts: of operation i at i; the other side of transfers, in their order, and @transit after the last.
--- fields: what remembers operation i.
--- Both begin as long as they will be: a table that grows is copied at each power of two.
-local accounts, fields = {unpack(words, 1, count + 1)}, {unpack(words, 1, count)}
-local account_count = count
-local remembering = false -- whether the memory of transactions and credits is needed
-local memory_count = 0 -- operations so far that ARGV[1] has a fingerprint and a field of
-local uncommon, flagging = false, false -- whether one is none of transfer, debit, credit, settle; one is set_flags
-local at = 0
-for i = 1, count do
-  local kind, id, account = words[at + 1], words[at + 2], words[at + 3]
-  accounts[i] = account
-  if kind == 'd' or kind == 't' or kind == 'r' then
-    memory_count = memory_count + 1
-    fields[i], remembering = head[SETTINGS + 1 + memory_count] or '', true
-    if kind == 't' then
-      account_count = account_count + 1
-      accounts[account_count] = words[at + 4]
-    elseif kind == 'r' then
-      uncommon = true
-    end
-  elseif kind == 'c' then -- remembered with the others of twenty entries, of which the mark says one
-    local tens = byte(id, -2)
-    fields[i], remembering = tens % 2 == 0 and sub(id, 1, -2) or sub(id, 1, -3) .. char(tens - 1), true
-  else
-    fields[i] = id
-    if kind ~= 's' then uncommon, flagging = true, flagging or kind == 'f' end
-  end
-  at = at + WORDS_EACH
+-- Operation i is kinds[i], columns[FIELD + i], columns[ACCOUNT + i] and columns[AMOUNT + i]; behind the accounts stand the
+-- receivers of transfers and @transit, behind the amounts the details. Tables of their own would cost more than this adding.
+local kinds_text, currencies, account_count = columns[1], columns[2], columns[4] - 1
+local count = #kinds_text
+local FIELD, ACCOUNT, AMOUNT = 4, 4 + count, 5 + count + account_count
+if count < 1 or count > OPERATIONS_MAX or account_count < count or columns[AMOUNT] ~= TRANSIT
+  or #columns < AMOUNT + count then
+  return {'MALFORMED', 'columns of ' .. count}
 end
-local fingerprints, fingerprint_at = head[SETTINGS + 1], 1
-if #head ~= SETTINGS + 1 + memory_count or #fingerprints ~= memory_count * FINGERPRINT_EACH then
-  return {'MALFORMED', 'fields ' .. #head}
-end
-accounts[account_count + 1] = TRANSIT
+local kinds = {byte(kinds_text, 1, count)}
+local currency_each = type(currencies) == 'table' and currencies
+local remembering = find(kinds_text, '[dtcr]') -- whether the memory of transactions and credits is needed
+local uncommon = find(kinds_text, '[^dtcs]')
+local flagging = uncommon and find(kinds_text, 'f', 1, true)
 
--- A ledger is the part of one currency. values: what was read, by position in `accounts`; known: account -> minor units
+-- A ledger is the part of one currency. values: what was read, by position among the accounts; known: account -> minor units
 -- where this batch has changed them; written: what HSET is to write, alternating; next: the ledger of the next currency.
 local ledgers, ledger_first = {}, nil
 for n = K_BALANCE_FIRST, #KEYS do
   local key = KEYS[n]
   local currency = sub(key, CURRENCY_AT, CURRENCY_AT + CURRENCY_LENGTH - 1)
-  local values = call('HMGET', key, unpack(accounts, 1, account_count + 1))
+  local values = call('HMGET', key, unpack(columns, ACCOUNT + 1, AMOUNT))
   ledger_first = {currency = currency, key = key, values = values, known = {}, written = {}, written_count = 0,
     transit = (values[account_count + 1] or 0) + 0, transit_changed = false, next = ledger_first or false}
   ledgers[currency] = ledger_first
@@ -149,14 +123,14 @@ local nothing = {}
 local flags = nothing
 if flags_exist then
   flags = {}
-  local values = call('HMGET', k_flags, unpack(accounts, 1, account_count))
-  for i = 1, account_count do flags[accounts[i]] = values[i] or nil end
+  local values = call('HMGET', k_flags, unpack(columns, ACCOUNT + 1, AMOUNT - 1))
+  for i = 1, account_count do flags[columns[ACCOUNT + i]] = values[i] or nil end
 end
 
 local recalled, recalled_before = nothing, nothing -- by operation: what is remembered of it
 if remembering then
-  recalled = call('HMGET', k_seen, unpack(fields, 1, count))
-  if window_asked > 1 then recalled_before = call('HMGET', k_seen_before, unpack(fields, 1, count)) end
+  recalled = call('HMGET', k_seen, unpack(columns, FIELD + 1, ACCOUNT))
+  if window_asked > 1 then recalled_before = call('HMGET', k_seen_before, unpack(columns, FIELD + 1, ACCOUNT)) end
 end
 
 -- Decide ----------------------------------------------------------------------------------------------------------
@@ -203,9 +177,9 @@ if flags_exist or uncommon then
 
   -- Refund, open_account, set_flags. Returns nil for what is none of them.
   function decide_other(i, kind, ledger, account, detail, amount)
-    if kind == 'r' then
+    if kind == REFUND then
       local entry_seq, idx, decline = match(detail, '^(%d+)%.(%d+)%.(%l)$')
-      local minor = amount + 0
+      local minor = amount
       if not entry_seq or not ledger or account == TRANSIT or minor < 1 or minor > AMOUNT_MAX or minor % 1 ~= 0 then
         return nil
       end
@@ -219,7 +193,7 @@ if flags_exist or uncommon then
       written[n + 1], written[n + 2] = account, format('%d', full)
       ledger.written_count, ledger.transit_changed, effect = n + 2, true, true
       refunded[part] = entry_seq
-      local field = fields[i]
+      local field = columns[FIELD + i]
       local record = remembered[field] or recalled[i]
       if record then
         record = decline .. sub(record, 2)
@@ -231,13 +205,13 @@ if flags_exist or uncommon then
           record = decline .. sub(record, 2)
           remembered_before[field] = record
           for other = i, count do -- what later operations are to see of it
-            if fields[other] == field then recalled_before[other] = record end
+            if columns[FIELD + other] == field then recalled_before[other] = record end
           end
         end
       end
       return APPLIED
 
-    elseif kind == 'o' then
+    elseif kind == OPEN_ACCOUNT then
       local limit_ok = detail == '-' or (find(detail, '^%d+$') and tonumber(detail) <= AMOUNT_MAX)
       if not ledger or not limit_ok then return nil end
       local written, n = ledger.written, ledger.written_count
@@ -255,7 +229,7 @@ if flags_exist or uncommon then
       return APPLIED
     end
 
-    local status = kind == 'f' and ({freeze = 'F', unfreeze = 'A', close = 'C'})[detail]
+    local status = kind == SET_FLAGS and ({freeze = 'F', unfreeze = 'A', close = 'C'})[detail]
     if not status then return nil end
     local held, empty = false, true
     for _, each in pairs(ledgers) do
@@ -276,36 +250,37 @@ if flags_exist or uncommon then
   end
 end
 
-local outcomes = {unpack(words, 1, count)}
+local outcomes = {unpack(columns, FIELD + 1, ACCOUNT)}
 local repeated, credited -- positions of repeated operations that have something remembered; outcomes of the credits there
-local other = count -- position in accounts of a transfer's other side
--- What the records of operations place_first and its followers say of their place, but for the last digit.
-local place_first, place, place_seq = -1, nil, nil
-local ledger, currency_now = nil, nil
+local other = count -- position among the accounts of a transfer's other side
+local seq_digits, record_begin -- of an operation that is applied, as all records of this entry begin
+local detail_at = AMOUNT + count -- where the last operation that has a detail has it
+local ledger, currency = nil, nil
 local known, values, written, n, transit, transit_changed = nothing, nothing, nothing, 0, 0, false
-at = 0
 for i = 1, count do
-  local kind, currency = words[at + 1], words[at + 6]
+  local kind = kinds[i]
   local outcome
-  if currency ~= currency_now then
+  if i == 1 or currency_each and currency_each[i] ~= currency then
     if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
-    currency_now, ledger = currency, ledgers[currency]
+    currency = currency_each and currency_each[i] or currencies
+    ledger = ledgers[currency]
     if ledger then
       known, values, written, n = ledger.known, ledger.values, ledger.written, ledger.written_count
       transit, transit_changed = ledger.transit, ledger.transit_changed
     end
   end
-  if kind == 'd' or kind == 't' then
+  if kind == DEBIT or kind == TRANSFER then
     -- The debit of a transfer whose receiver is elsewhere, or a transfer whose two sides are here.
-    local field, fingerprint = fields[i], sub(fingerprints, fingerprint_at, fingerprint_at + FINGERPRINT_LENGTH - 1)
-    fingerprint_at = fingerprint_at + FINGERPRINT_EACH
+    local field, record_end = columns[FIELD + i], sub(head, record_end_at, record_end_at + RECORD_END_LENGTH - 1)
+    record_end_at = record_end_at + RECORD_END_LENGTH
     local to = nil
-    if kind == 't' then
-      other, to = other + 1, words[at + 4]
+    if kind == TRANSFER then
+      other = other + 1
+      to = columns[ACCOUNT + other]
     end
     local old = remembered[field] or recalled[i] or recalled_before[i]
     if old then
-      if sub(old, 2, FINGERPRINT_LENGTH + 1) ~= fingerprint then
+      if sub(old, -RECORD_END_LENGTH, -3) ~= sub(record_end, 1, FINGERPRINT_LENGTH) then
         outcome = CONFLICT
       else
         outcome = REPEATED
@@ -313,7 +288,7 @@ for i = 1, count do
         repeated[#repeated + 1] = i
       end
     else
-      local from, minor = accounts[i], words[at + 5] + 0
+      local from, minor = columns[ACCOUNT + i], columns[AMOUNT + i]
       if not ledger or minor > AMOUNT_MAX or minor < 1 or minor % 1 ~= 0 or from == TRANSIT
         or to and (to == TRANSIT or to == from) then
         return {'MALFORMED', 'operation ' .. i}
@@ -342,26 +317,23 @@ for i = 1, count do
           end
         end
       end
-      local digit = (i - 1) % DIGITS
-      if i - digit ~= place_first then
-        if not place_seq then
-          place_seq = ''
-          local rest = seq_last + 1
-          while rest > 0 do place_seq, rest = char(DIGIT_ZERO + rest % DIGITS) .. place_seq, floor(rest / DIGITS) end
+      if not seq_digits then
+        seq_digits = ''
+        local rest = seq_last + 1
+        while rest > 0 do
+          local digit = rest % 64
+          seq_digits, rest = sub(DIGITS, digit + 1, digit + 1) .. seq_digits, (rest - digit) / 64
         end
-        place_first = i - digit
-        place = place_seq .. char(DIGIT_ZERO + (place_first - 1) / DIGITS)
+        record_begin = APPLIED .. seq_digits
       end
-      local record = outcome .. fingerprint .. place .. char(DIGIT_ZERO + digit)
+      local record = outcome == APPLIED and record_begin .. record_end or outcome .. seq_digits .. record_end
       remembered[field] = record
       records[record_count + 1], records[record_count + 2], record_count = field, record, record_count + 2
     end
-  elseif kind == 'c' then
-    local field, idx = fields[i], words[at + 4] + 0
+  elseif kind == CREDIT then
+    detail_at = detail_at + 1
+    local field, mark = columns[FIELD + i], columns[detail_at]
     local here, before = remembered[field] or recalled[i], recalled_before[i]
-    local tens, ones = byte(words[at + 2], -2, -1)
-    local digit = idx % DIGITS
-    local mark = char(CREDIT_ZERO + tens % 2 * 10 + ones - 48, DIGIT_ZERO + (idx - digit) / DIGITS, DIGIT_ZERO + digit)
     local marked, found = here, here and find(here, mark, 1, true)
     if not found and before then marked, found = before, find(before, mark, 1, true) end
     if found then
@@ -369,8 +341,8 @@ for i = 1, count do
       repeated, credited = repeated or {}, credited or {}
       repeated[#repeated + 1], credited[i] = i, sub(marked, found + MARK_LENGTH, found + MARK_LENGTH)
     else
-      local to, minor = accounts[i], words[at + 5] + 0
-      if not ledger or minor > AMOUNT_MAX or minor < 1 or minor % 1 ~= 0 or to == TRANSIT or idx >= OPERATIONS_MAX then
+      local to, minor = columns[ACCOUNT + i], columns[AMOUNT + i]
+      if not mark or not ledger or minor > AMOUNT_MAX or minor < 1 or minor % 1 ~= 0 or to == TRANSIT then
         return {'MALFORMED', 'operation ' .. i}
       end
       local have = known[to] or values[i]
@@ -392,8 +364,8 @@ for i = 1, count do
       remembered[field] = record
       records[record_count + 1], records[record_count + 2], record_count = field, record, record_count + 2
     end
-  elseif kind == 's' then
-    local field = fields[i]
+  elseif kind == SETTLE then
+    local field = columns[FIELD + i]
     settled = settled or {}
     if settled[field] or not call('ZSCORE', k_open, field) then
       outcome = REPEATED
@@ -402,13 +374,15 @@ for i = 1, count do
     end
   else
     if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
-    if kind == 'r' then fingerprint_at = fingerprint_at + FINGERPRINT_EACH end
-    outcome = decide_other(i, kind, ledger, accounts[i], words[at + 4], words[at + 5])
+    detail_at = detail_at + 1
+    outcome = decide_other(i, kind, ledger, columns[ACCOUNT + i], columns[detail_at], columns[AMOUNT + i])
     if ledger then n, transit, transit_changed = ledger.written_count, ledger.transit, ledger.transit_changed end
     if not outcome then return {'MALFORMED', 'operation ' .. i} end
   end
   outcomes[i] = outcome
-  at = at + WORDS_EACH
+end
+if record_end_at ~= #head + 1 or other ~= account_count or detail_at ~= #columns then
+  return {'MALFORMED', 'columns of other lengths'}
 end
 if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
 local outcomes_text = concat(outcomes)
@@ -472,35 +446,34 @@ if not repeated then return reply end
 
 --@include lib/places.lua
 
-local details = {reply}
-local opened, opened_count = {}, 0 -- open entry -> its header, operations, where these begin; false if not in the stream
+local reply_lines = {reply}
+local opened, opened_count = {}, 0 -- open entry -> its header and columns; false if not in the stream
 for n = 1, #repeated do
   local i = repeated[n]
-  local field, at = fields[i], WORDS_EACH * (i - 1)
-  local kind = words[at + 1]
-  if kind == 'c' then
-    details[n + 1] = (i - 1) .. ' ' .. credited[i]
+  local field = columns[FIELD + i]
+  if kinds[i] == CREDIT then
+    reply_lines[n + 1] = (i - 1) .. ' ' .. credited[i]
   else
     local record = remembered[field] or recalled[i] or recalled_before[i]
     local outcome, opened_ms = sub(record, 1, 1), '0'
     local entry_seq, idx = place_of(record)
-    if kind == 'd' and call('ZSCORE', k_open, entry_seq) then
+    if kinds[i] == DEBIT and call('ZSCORE', k_open, entry_seq) then
       local entry = opened[entry_seq]
       if entry == nil then
         if opened_count == OPENED_ENTRIES_MAX then opened, opened_count = {}, 0 end
         entry = call('XRANGE', k_journal, entry_seq .. '-0', entry_seq .. '-0')[1]
-        entry = entry and {header = entry[2][2], operations = entry[2][4], starts = {2}} or false
+        entry = entry and {header = entry[2][2], columns = cjson.decode(entry[2][4])} or false
         opened[entry_seq], opened_count = entry, opened_count + 1
       end
       if not entry then
         opened_ms = '1'
-      elseif operation_of(entry.operations, entry.starts, idx) == '"' .. concat(words, '","', at + 1, at + WORDS_EACH) .. '"' then
+      elseif transfer_of(entry.columns, idx + 1) == transfer_of(columns, i) then
         opened_ms = match(entry.header, '^%S+ %S+ %S+ %S+ (%d+) ')
       else
         outcome = CONFLICT
       end
     end
-    details[n + 1] = (i - 1) .. ' ' .. outcome .. ' ' .. entry_seq .. '.' .. idx .. ' ' .. opened_ms
+    reply_lines[n + 1] = (i - 1) .. ' ' .. outcome .. ' ' .. entry_seq .. '.' .. idx .. ' ' .. opened_ms
   end
 end
-return concat(details, '\n')
+return concat(reply_lines, '\n')

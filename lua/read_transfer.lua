@@ -3,8 +3,8 @@
 -- KEYS  1 meta  2 journal  3 open  4 seen of the window in force  5 seen of the window before
 -- ARGV  1 epoch  2 window  3 field (wallet_engine/domain/memory.py)
 -- Returns {'OK', seq, nonce, record or false, record of the window before or false, operation}. While the entry of a
---       transfer is in `open`, operation is its text there as in the stream, '"d","<id>",…,"USD"'; '' if the stream lacks
---       the entry; false otherwise.
+--       transfer is in `open`, operation is its line, 'd <id> alice bob 5 USD'; '' if the stream lacks the entry; false
+--       otherwise.
 -- Refusals: as lib/guard.lua, and {'WINDOW', number}
 
 --@include lib/guard.lua
@@ -26,7 +26,7 @@ if transfer and not string.find(field, '.', 1, true) then -- a field of credits 
   local entry_seq, idx = place_of(transfer)
   if redis.call('ZSCORE', k_open, entry_seq) then
     local entry = redis.call('XRANGE', k_journal, entry_seq .. '-0', entry_seq .. '-0')[1]
-    operation = entry and operation_of(entry[2][4], {2}, idx) or ''
+    operation = entry and transfer_of(cjson.decode(entry[2][4]), idx + 1) or ''
   end
 end
 return {'OK', tonumber(meta[1]), meta[2], record, before, operation}

@@ -20,6 +20,7 @@ from bench.recorder import Recorder
 from bench.ring import Request, Ring, chunks, declined_of
 from bench.workload import CURRENCY
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
+from wallet_engine.domain.operation import Operation, Words
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.engine.batch import Batch
 from wallet_engine.redis_store.connection import Connection
@@ -51,10 +52,10 @@ Item = tuple[str, Row | None, _Entry | None]
 class _Queue:
     """Operations of one partition that wait for a call."""
 
-    __slots__ = ("items", "lines", "settles")
+    __slots__ = ("items", "operations", "settles")
 
     def __init__(self) -> None:
-        self.lines: list[str] = []
+        self.operations: list[Words] = []
         self.items: list[Item] = []
         self.settles: list[int] = []
 
@@ -144,7 +145,7 @@ class ScriptDoor:
             if self._full:
                 self._send(self._full.popleft())
             elif self._stopping:
-                left = [p for p, queue in enumerate(self._queues) if queue.lines or queue.settles]
+                left = [p for p, queue in enumerate(self._queues) if queue.operations or queue.settles]
                 if not left:
                     break
                 self._send(left[0])
@@ -160,25 +161,25 @@ class ScriptDoor:
         partitions = self._config.partitions
         p = partition_of(sender, partitions)
         kind = "t" if p == partition_of(receiver, partitions) else "d"
-        line = f"{kind} {head}{tail} {sender} {receiver} {minor} {CURRENCY}\n"
-        self._queue(p, line, (kind, row, None))
+        operation = Operation(kind, f"{head}{tail}", sender, receiver, int(minor), CURRENCY)
+        self._queue(p, operation, (kind, row, None))
 
-    def _queue(self, partition: int, line: str, item: Item) -> None:
+    def _queue(self, partition: int, operation: Words, item: Item) -> None:
         queue = self._queues[partition]
-        queue.lines.append(line)
+        queue.operations.append(operation)
         queue.items.append(item)
-        if len(queue.lines) == self._batch:
+        if len(queue.operations) == self._batch:
             self._full.append(partition)
 
     def _send(self, partition: int) -> None:
         queue, size = self._queues[partition], self._batch
-        lines, queue.lines = queue.lines[:size], queue.lines[size:]
+        operations, queue.operations = queue.operations[:size], queue.operations[size:]
         items, queue.items = queue.items[:size], queue.items[size:]
         for seq in queue.settles:
-            lines.append(f"s {seq} - - 0 -\n")
+            operations.append(Operation("s", str(seq), "-", "-", 0, "-"))
             items.append(("s", None, None))
         queue.settles = []
-        batch = Batch(partition, lines, [], time.time_ns() // 1_000_000)
+        batch = Batch(partition, operations, [], time.time_ns() // 1_000_000)
         entry = self._map.partitions[partition]
         keys, retention_ms = self._keys[partition], self._config.retention_ms
         command = batch.command(keys, entry.epoch, 1, retention_ms, (CURRENCY,), ISSUED_AGE_MS_MAX)
@@ -216,8 +217,8 @@ class ScriptDoor:
                 ended += 1
             elif kind == "d" and row is not None:
                 entry.remaining += 1
-                line = f"c {batch.partition}.{batch.seq} {row[1]} {idx} {row[2]} {CURRENCY}\n"
-                self._queue(partition_of(row[1], partitions), line, ("c", None, entry))
+                credit = ("c", batch.entry, row[1], str(idx), int(row[2]), CURRENCY)
+                self._queue(partition_of(row[1], partitions), Operation(*credit), ("c", None, entry))
             elif kind == "c" and credited is not None:
                 ended += 1
                 credited.remaining -= 1

@@ -1,4 +1,5 @@
 -- The form of the records of transfers and credits, as in wallet_engine/domain/memory.py.
-local RECORD_PLACE = 8 -- where the place of the operation begins
-local DIGIT_ZERO, DIGITS = 48, 64
-local CREDIT_ZERO, MARK_LENGTH = 97, 3
+local DIGITS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'
+local FINGERPRINT_LENGTH, RECORD_END_LENGTH = 6, 8 -- a record ends in its fingerprint and two digits
+local PAYER_LENGTH = 8 -- with which the field of a transfer ends
+local MARK_LENGTH = 3

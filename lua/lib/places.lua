@@ -2,17 +2,35 @@
 
 -- The entry, as text, and the operation in it, from 0, that a record is of.
 local function place_of(record)
-  local codes = {string.byte(record, RECORD_PLACE, -1)}
-  local seq = 0
-  for n = 1, #codes - 2 do seq = seq * DIGITS + (codes[n] - DIGIT_ZERO) end
-  return string.format('%.0f', seq), (codes[#codes - 1] - DIGIT_ZERO) * DIGITS + codes[#codes] - DIGIT_ZERO
+  local function number(digits)
+    local value = 0
+    for digit in string.gmatch(digits, '.') do value = value * 64 + string.find(DIGITS, digit, 1, true) - 1 end
+    return value
+  end
+  return string.format('%.0f', number(string.sub(record, 2, -1 - RECORD_END_LENGTH))), number(string.sub(record, -2))
 end
 
--- Operation idx of an entry's operations as they are in the stream: '"d","<id>",…,"USD"'. `starts`, in the beginning {2},
--- keeps where the operations begin, so that many questions about an entry cost one pass.
-local function operation_of(operations, starts, idx)
-  for n = #starts, idx + 1 do
-    starts[n + 1] = (string.find(operations, '\n', starts[n], true) or #operations + 1) + 1
+-- To whom the transfers and debits of an entry's columns pay, by operation.
+local function receivers_of(columns)
+  local kinds, of_debits = columns[1], string.gmatch(columns[3], '%S+')
+  local receivers, of_transfers = {}, 4 + 2 * #kinds
+  for i = 1, #kinds do
+    local kind = string.sub(kinds, i, i)
+    if kind == 'd' then
+      receivers[i] = of_debits()
+    elseif kind == 't' then
+      of_transfers = of_transfers + 1
+      receivers[i] = columns[of_transfers]
+    end
   end
-  return string.sub(operations, starts[idx + 1], starts[idx + 2] - 3)
+  return receivers
+end
+
+-- Operation i, from 1, of an entry's columns, a transfer or debit, as a line of words: 'd <id> alice bob 5 USD'.
+local function transfer_of(columns, i)
+  columns.receivers = columns.receivers or receivers_of(columns)
+  local kinds, currency, count = columns[1], columns[2], #columns[1]
+  return table.concat({string.sub(kinds, i, i), string.sub(columns[4 + i], 1, -1 - PAYER_LENGTH), columns[4 + count + i],
+    columns.receivers[i], string.format('%.0f', columns[4 + count + columns[4] + i]),
+    type(currency) == 'table' and currency[i] or currency}, ' ')
 end

@@ -94,10 +94,10 @@ def command(*words: str) -> Spoil:
         (field("flags", "bob", "A USD=500"), "flags", "bob", "F USD=500", "A USD=500"),
         (field("flags", "alice", "C"), "flags", "alice", None, "C"),
         (
-            field("seen:1", ANSWER, f"i{FINGERPRINT}300"),
-            *("dedupe", f"{ANSWER} (window 1)", f"+{FINGERPRINT}300", f"i{FINGERPRINT}300"),
+            field("seen:1", ANSWER, f"iD{FINGERPRINT}AA"),
+            *("dedupe", f"{ANSWER} (window 1)", f"+D{FINGERPRINT}AA", f"iD{FINGERPRINT}AA"),
         ),
-        (field("seen:1", "2.", None), "dedupe", "2. (window 1)", "j00+", None),
+        (field("seen:1", "2.", None), "dedupe", "2. (window 1)", "jAA+", None),
         (field("meta", "nonce", "f" * 16), "meta", "nonce", f"{4:016x}", "f" * 16),
         (field("meta", "seq", None), "meta", "seq", "4", None),
         (field("meta", "seq", "5"), "journal", "last seq", "4", "5"),
@@ -154,7 +154,7 @@ def test_an_older_redis(cluster: LiveCluster) -> None:
 def test_an_edited_journal(cluster: LiveCluster) -> None:
     path = cluster.writer.directory / "00000001.wal"
     data = path.read_bytes()
-    path.write_bytes(data.replace(b"@bank alice 1000 USD", b"@bank alice 9000 USD", 1))
+    path.write_bytes(data.replace(b'"@transit",1000', b'"@transit",9000', 1))
     (mismatch,) = answer("verify", "--map-file", cluster.map_file, status=1)["mismatches"]
     assert (mismatch["partition"], mismatch["what"]) == (None, "journal")
     assert f"{path} at offset" in mismatch["journal"]

@@ -1,19 +1,17 @@
 """One partition on a real Redis, driven through the scripts alone, as the engine does."""
 
-import json
 from typing import Any, Final
 
 import redis
 from support.commands import words_of
 
+from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import ZERO_NONCE, operations_of, parse_header
+from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle_state import RedisImage
 from wallet_engine.redis_store.apply_call import apply_command, from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
-
-#: Strings of the script's first argument before the memory.
-SETTINGS: Final = 7
 
 CURRENCIES: Final = ("CHF", "EUR", "JPY", "USD")
 NEVER_MS: Final = 10**15
@@ -61,7 +59,7 @@ class LuaPartition:
         *,
         rotate: bool = False,
         operations: str | None = None,
-        memory: list[str] | None = None,
+        record_ends: str | None = None,
         epoch: int = 1,
         issued_ms: int | None = None,
         window: int | None = None,
@@ -72,7 +70,7 @@ class LuaPartition:
     ) -> list[Any]:
         """One call of the apply script; `rotate` opens a window.
 
-        `operations` and `memory` (fingerprints, fields) are sent as they are, in place of what `lines` make.
+        `operations` (columns) and `record_ends` are sent as they are, in place of what `lines` make.
 
         Returns a refusal, or OK, seq, nonce, time_ms, outcomes and the details of repeats.
         """
@@ -81,7 +79,7 @@ class LuaPartition:
             self.apply_script.sha,
             self.keys,
             currencies,
-            [f"{line}\n" for line in lines],
+            pack([parse_operation(line) for line in lines]),
             epoch=epoch,
             nonce=f"{self.nonces:016x}",
             issued_ms=self.now_ms() if issued_ms is None else issued_ms,
@@ -91,19 +89,19 @@ class LuaPartition:
             issued_age_ms_max=issued_age_ms_max,
         )
         *words, head, made_operations = words_of(command)
-        if memory is not None:
-            head = json.dumps([*json.loads(head)[:SETTINGS], *memory]).encode()
+        if record_ends is not None:
+            head = head[: head.rindex(b" ") + 1] + record_ends.encode()
         words += [head, made_operations if operations is None else operations.encode()]
         return _answer(self.client.execute_command(*words))
 
     def replay(self, payload: bytes, currencies: tuple[str, ...] = CURRENCIES) -> list[Any]:
         """One call of the replay variant with a recorded entry."""
-        header, operations = parse_header(payload), operations_of(payload)
+        header = parse_header(payload)
         command = apply_command(
             self.replay_script.sha,
             self.keys,
             currencies,
-            operations.decode().splitlines(keepends=True),
+            pack(operations_of(payload)),
             epoch=header.epoch,
             nonce=header.nonce,
             issued_ms=0,

@@ -7,7 +7,7 @@ import pytest
 from lua.partition import LuaPartition
 from lua.random_batches import RandomBatches
 
-from wallet_engine.domain.entry import parse_operation
+from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import apply_payload, decide
 from wallet_engine.domain.oracle_state import PartitionState, redis_image
 

@@ -5,6 +5,7 @@ from lua.cases import MAX
 from lua.partition import LuaPartition
 
 from wallet_engine.domain.memory import TransferRecord, credit_memory, transfer_field, transfer_fingerprint
+from wallet_engine.redis_store.scripts import load_script
 
 TXID = "AAAAAAAAAAAAAAAAAAAAAQ"
 #: Two payers who share a field where they use the same id.
@@ -79,6 +80,39 @@ def test_an_open_debit_that_the_stream_lacks_is_not_said_to_be_young(partition: 
     assert partition.apply([debit])[4:] == ["=", "0 + 3.0 1"]
 
 
+def test_a_transfer_of_an_open_entry_is_read_as_its_line(partition: LuaPartition) -> None:
+    """By read_transfer, in one currency and in two, whatever stands before it in the entry."""
+    funded(partition, "alice", "bob")
+    assert partition.apply(["o - alice - 0 EUR", "o - carol - 0 USD"])[4] == "++"
+    lines = [
+        f"d {0:022} alice far 5 USD",
+        f"t {1:022} alice bob 6 USD",
+        "c 9.7 bob 3 2 USD",
+        f"d {2:022} bob farther 7 USD",
+        f"t {3:022} bob carol 8 USD",
+        f"t {4:022} bob @fees 9 USD",
+        f"d {5:022} @bank farthest {MAX} USD",
+    ]
+    script = load_script("read_transfer")
+    partition.client.script_load(script.text)
+    keys = partition.keys
+    for number, last in enumerate(("USD", "EUR")):
+        # The second time under other ids, and the last one in another currency.
+        entry = [
+            line.replace(" 0000", f" {number}000").replace(f"{MAX} USD", f"{MAX - number} {last}")
+            for line in lines
+        ]
+        partition.apply(entry)
+        for line in entry:
+            kind, transaction, payer, *_ = line.split(" ")
+            if kind in "dt":
+                found = partition.client.evalsha(
+                    *(script.sha, 5, keys.meta, keys.journal, keys.open, keys.seen(1), keys.seen(0)),
+                    *(1, 1, transfer_field(payer, transaction)),
+                )
+                assert found[5] == line
+
+
 def test_a_settled_debit_gives_its_answer(partition: LuaPartition) -> None:
     funded(partition, "alice")
     debit = f"d {TXID} alice {HERE} 5 USD"
@@ -136,13 +170,11 @@ def test_a_refund_rewrites_the_answer_and_nothing_else(partition: LuaPartition) 
     assert after == {**before, transfer_field("alice", TXID): paid}
 
 
-@pytest.mark.parametrize(
-    "memory", [[], [""], ["AAAAAAAA"], ["AAAAAAA", "x"], ["AAAAAAAAA", "x"], ["AAAAAAAA", "x", "y"]]
-)
-def test_a_memory_that_does_not_fit_the_operations_is_refused(
-    partition: LuaPartition, memory: list[str]
+@pytest.mark.parametrize("record_ends", ["", "AAAAAAA", "AAAAAAAAA", "AAAAAAAAAAAAAAAA"])
+def test_ends_of_records_that_do_not_fit_the_operations_are_refused(
+    partition: LuaPartition, record_ends: str
 ) -> None:
     funded(partition, "alice")
     before = partition.image()
-    assert partition.apply([f"d {TXID} alice far 5 USD"], memory=memory)[0] == "MALFORMED"
+    assert partition.apply([f"d {TXID} alice far 5 USD"], record_ends=record_ends)[0] == "MALFORMED"
     assert partition.image() == before

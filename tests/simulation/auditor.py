@@ -6,19 +6,21 @@ It never raises; it tells the world, which ends the run after the step.
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from simulation.redis_node import RedisNode, Stream
 from simulation.world import World
 
+from wallet_engine.domain.columns import unpack
 from wallet_engine.domain.entry import EntryHeader, parse_entry
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_state import PartitionState, RedisImage, redis_image
 from wallet_engine.domain.transfer import TransferCommand
-from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.routing.slots import tag_of
@@ -234,9 +236,8 @@ class Auditor:
                         self.world.violate(f"G3: {account.decode()} stands at {minor} in {key.decode()}")
             if total:
                 self.world.violate(f"G2: {key.decode()} sums to {total}")
-        if b'"c",' in argv[1]:
-            answer = reply.partition(b"\n")[0].decode()
-            self._credits_ran(from_stream(b"", argv[1])[1:].decode(), answer.split(" ")[3])
+        answer = reply.partition(b"\n")[0].decode()
+        self._credits_ran(unpack(argv[1]), answer.split(" ")[3])
 
     def _limit(self, store: dict[bytes, Any], flags_key: bytes, account: bytes, balance_key: bytes) -> int:
         currency = balance_key.partition(b":")[2].partition(b"{")[0]
@@ -246,15 +247,15 @@ class Auditor:
                 return int(limit)
         return 0
 
-    def _credits_ran(self, lines: str, outcomes: str) -> None:
-        for line, outcome in zip(lines.splitlines(), outcomes, strict=True):
-            if line[0] == "c" and outcome != "=":
-                _, entry, to, idx, amount, _ = line.split(" ")
+    def _credits_ran(self, operations: Sequence[Operation], outcomes: str) -> None:
+        for operation, outcome in zip(operations, outcomes, strict=True):
+            kind, entry, to, idx, amount, _ = operation
+            if kind == "c" and outcome != "=":
                 p, _, seq = entry.partition(".")
                 debit = self.debits.get((int(p), int(seq), int(idx)))
-                if debit is None or (debit.to, debit.amount) != (to, int(amount)):
+                if debit is None or (debit.to, debit.amount) != (to, amount):
                     self.world.violate(
-                        f"G1: a credit ran and its debit is not on disk: {line} (durable: {debit})"
+                        f"G1: a credit ran and its debit is not on disk: {operation.line()} (durable: {debit})"
                     )
 
     def partition_of(self, meta_key: bytes) -> int:

@@ -58,8 +58,21 @@ def _lua_value(value: Any) -> Any:
 
 
 def _decode(text: bytes) -> Any:
-    """`cjson.decode` of a flat array of strings."""
-    return _runtime.table_from([word.encode() for word in json.loads(text)])
+    """`cjson.decode` of an array of strings, integers and arrays."""
+    return _lua_array(json.loads(text))
+
+
+def _lua_array(values: list[Any]) -> Any:
+    return _runtime.table_from(
+        [
+            value.encode()
+            if isinstance(value, str)
+            else _lua_array(value)
+            if isinstance(value, list)
+            else value
+            for value in values
+        ]
+    )
 
 
 def _call(*args: Any) -> Any:

@@ -96,10 +96,10 @@ def changed_places(plant_text: str, script_text: str) -> int:
 def _credit_before_receipt(original: Any) -> Any:
     def on_applied(self: Engine, accumulator: Accumulator, batch: Batch, reply: bytes) -> None:
         original(self, accumulator, batch, reply)
-        for idx, (line, item) in enumerate(zip(batch.lines, batch.items, strict=True)):
-            if line[0] == "d" and batch.outcomes[idx] == "+" and isinstance(item, Transfer):
+        for idx, (operation, item) in enumerate(zip(batch.operations, batch.items, strict=True)):
+            if operation[0] == "d" and batch.outcomes[idx] == "+" and isinstance(item, Transfer):
                 _, to, amount, currency, _ = item.command
-                credit = f"c {item.p}.{batch.seq} {to} {idx} {amount} {currency}\n"
+                credit = ("c", batch.entry, to, str(idx), amount, currency)
                 self.submit(item.q, credit, _Nobody(), batch.time_ms)
 
     return on_applied
@@ -129,9 +129,9 @@ def _receipts_by_seq(original: Any) -> Any:
 
 
 def _settle_before_credit(original: Any) -> Any:
-    def credit(self: Transfer, issued_ms: int) -> None:
+    def credit(self: Transfer, *args: Any) -> None:
         self.engine.settle(self.p, self.seq)
-        original(self, issued_ms)
+        original(self, *args)
 
     return credit
 

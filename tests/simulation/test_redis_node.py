@@ -10,7 +10,9 @@ from simulation.redis_node import CommandError, RedisNode, Stream, encode
 from simulation.world import World
 from support.commands import words_of
 
+from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import ZERO_NONCE
+from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.redis_store.apply_call import apply_command, from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -47,7 +49,7 @@ class Both:
             self.sha.decode(),
             KEYS,
             CURRENCIES,
-            [f"{line}\n" for line in lines],
+            pack([parse_operation(line) for line in lines]),
             epoch=1,
             nonce=f"{nonce:016x}",
             issued_ms=now_s * 1000,

@@ -13,8 +13,14 @@ from rich.console import Console
 from wallet_engine.admin.history import time_text
 from wallet_engine.admin.journals import find_journal, journal_option
 from wallet_engine.admin.session import Session, admin_command
-from wallet_engine.admin.telling import concerns, operation_document, operation_text, outcome_text
-from wallet_engine.domain.entry import Entry, operations_of, parse_entry
+from wallet_engine.admin.telling import (
+    concerns,
+    entry_about,
+    operation_document,
+    operation_text,
+    outcome_text,
+)
+from wallet_engine.domain.entry import Entry
 from wallet_engine.domain.errors import ConfigError, InvalidInput
 from wallet_engine.domain.ids import check_account_id, is_system
 from wallet_engine.domain.money import format_amount
@@ -152,11 +158,11 @@ def _read(
 def _last(directory: Path, now: AccountNow, count: int) -> list[Entry]:
     """The newest entries that concern the account, oldest first."""
     found: deque[Entry] = deque(maxlen=count)
-    needle = f" {now.account} ".encode()
     after = {now.partition: max(0, now.seq - LOOK_BACK_ENTRIES)}
     for record in read(directory, partitions={now.partition}, after=after):
-        if needle in operations_of(record.payload):
-            found.append(parse_entry(record.payload))
+        entry = entry_about(record.payload, now.account)
+        if entry is not None:
+            found.append(entry)
     return list(found)
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from wallet_engine.admin.history import AtSeq, AtTime, parse_at, time_text
 from wallet_engine.admin.journals import find_journal, journal_option
 from wallet_engine.admin.session import Session, admin_command, plain_console
-from wallet_engine.admin.telling import concerns, entry_document, operation_text, outcome_text
+from wallet_engine.admin.telling import concerns, entry_about, entry_document, operation_text, outcome_text
 from wallet_engine.domain.entry import Entry, parse_entry, parse_header
 from wallet_engine.domain.errors import ConfigError, InvalidInput, WalletError
 from wallet_engine.domain.ids import check_account_id, is_system
@@ -94,15 +94,15 @@ def _entries(
 ) -> Iterator[tuple[int, Entry]]:
     """Partition and entry of everything asked for. Raises `Damaged`."""
     after = dict.fromkeys(partitions, since.seq - 1) if isinstance(since, AtSeq) else {}
-    needle = None if account is None else f" {account} ".encode()
     while True:
         for record in read(directory, partitions=set(partitions), after=after):
             header = parse_header(record.payload)
             after[record.partition] = header.seq
             if isinstance(since, AtTime) and header.time_ms < since.time_ms:
                 continue
-            if needle is None or needle in record.payload:
-                yield record.partition, parse_entry(record.payload)
+            entry = parse_entry(record.payload) if account is None else entry_about(record.payload, account)
+            if entry is not None:
+                yield record.partition, entry
         if not follow:
             return
         time.sleep(_FOLLOW_S)

@@ -14,10 +14,11 @@ from redis.exceptions import RedisError
 
 from wallet_engine.admin.survey import PartitionStatus, ShardState, Survey
 from wallet_engine.admin.telling import outcome_text
-from wallet_engine.domain.entry import Operation, parse_entry, parse_header
+from wallet_engine.domain.entry import parse_entry, parse_header
 from wallet_engine.domain.ids import unpack_transaction_id
 from wallet_engine.domain.memory import credit_memory, credit_outcome
 from wallet_engine.domain.money import format_amount
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.keys import PartitionKeys

@@ -3,9 +3,10 @@
 from typing import Any
 
 from wallet_engine.admin.history import time_text
-from wallet_engine.domain.entry import Entry, Operation
+from wallet_engine.domain.entry import Entry, parse_entry
 from wallet_engine.domain.ids import unpack_transaction_id
 from wallet_engine.domain.money import format_amount
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 
 
@@ -49,7 +50,7 @@ def operation_document(operation: Operation, outcome: str) -> dict[str, Any]:
     return {
         "text": operation_text(operation),
         "outcome": outcome_text(outcome),
-        "line": operation.line().rstrip("\n"),
+        "line": operation.line(),
     }
 
 
@@ -72,6 +73,14 @@ def entry_document(partition: int, entry: Entry) -> dict[str, Any]:
 def concerns(operation: Operation, account: str) -> bool:
     """Whether the operation names the account."""
     return account == operation.a or (operation.kind in "td" and account == operation.b)
+
+
+def entry_about(payload: bytes, account: str) -> Entry | None:
+    """The entry if one of its operations names the account. Raises `Corruption`. Most others are not parsed."""
+    if account.encode() not in payload:
+        return None
+    entry = parse_entry(payload)
+    return entry if any(concerns(operation, account) for operation in entry.operations) else None
 
 
 def _money(operation: Operation) -> str:

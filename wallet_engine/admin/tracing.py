@@ -11,9 +11,10 @@ from wallet_engine.admin.history import time_text
 from wallet_engine.admin.open_entries import remembered
 from wallet_engine.admin.survey import Survey
 from wallet_engine.admin.telling import operation_text, outcome_text
-from wallet_engine.domain.entry import Operation, parse_entry
+from wallet_engine.domain.entry import parse_entry
 from wallet_engine.domain.ids import is_system, pack_transaction_id
 from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_outcome, transfer_field
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.journal.reader import read
 from wallet_engine.redis_store.apply_call import from_stream
@@ -162,15 +163,15 @@ def _steps_in_journal(
                 break
     if debit is None:
         return found
-    for step in _read_steps(directory, home, debit.seq, packed, f"\ns {debit.seq} "):
+    for step in _read_steps(directory, home, debit.seq, packed, str(debit.seq)):
         refund = step.operation.kind == "r" and step.operation.id == packed and step.operation.a == payer
         settle = step.operation.kind == "s" and step.operation.id == str(debit.seq)
         if (refund or settle) and step.outcome == Outcome.APPLIED:
             found.append(step)
         if settle:
             break
-    reference = f"{home}.{debit.seq}"
-    for step in _read_steps(directory, partition_of(debit.operation.b, partitions), 0, f"c {reference} "):
+    reference = f"{home}.{debit.seq}"  # whose beginning is in lines and columns
+    for step in _read_steps(directory, partition_of(debit.operation.b, partitions), 0, reference[:-2]):
         operation = step.operation
         decided = step.outcome != Outcome.REPEATED
         if operation.kind == "c" and (operation.id, operation.b) == (reference, str(debit.idx)) and decided:

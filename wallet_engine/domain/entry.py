@@ -3,7 +3,7 @@
 An entry is what one call of the apply script did to one partition::
 
     <seq> <prev_nonce> <nonce> <epoch> <time_ms> <window> <outcomes>\\n
-    <operation>\\n ... one line for each character of outcomes, in order
+    <columns> of one operation for each character of outcomes (`domain/columns.py`; lines, in entries of before)
 
     seq         1, 2, 3 ... in this partition, without gaps
     prev_nonce  nonce of entry seq-1 (16 hex digits; ZERO_NONCE before the first): the partition's chain
@@ -12,52 +12,20 @@ An entry is what one call of the apply script did to one partition::
     time_ms     Redis TIME, made monotonic within the partition; Unix milliseconds
     window      number of the dedupe window in force (1, 2, 3 ...)
     outcomes    one `Outcome` character per operation
-
-An operation is six fields separated by one space, whatever its kind::
-
-    kind id a b n ccy
-
-    kind  id          a         b                   n          ccy
-    o     -           account   limit, or "-"       0          CCY   open_account; overdraft limit
-    t     txid        from      to                  minor      CCY   transfer, both sides in this partition
-    d     txid        from      to                  minor      CCY   debit: from -> @transit
-    c     p.seq       to        idx                 minor      CCY   credit: @transit -> to, for operation
-                                                                     idx of entry seq of partition p
-    r     txid        from      seq.idx.outcome     minor      CCY   refund: @transit -> from, declined
-    s     seq         -         -                   0          -     settle: no money of seq is under way
-    f     -           account   freeze|unfreeze|close  0       -     set_flags
-
-`txid` is `pack_transaction_id` of the UUID; idx counts the operations of an entry from 0; an overdraft limit
-is in minor units, or `-` when none is asked for; the outcome in a refund is the decline it makes the answer.
 """
 
 import re
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from wallet_engine.domain.columns import pack, unpack
 from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.operation import Operation, parse_operation
 
 ZERO_NONCE: Final = "0" * 16
 
 _header_match = re.compile(
     rb"([0-9]{1,16}) ([0-9a-f]{16}) ([0-9a-f]{16}) ([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16}) ([!-~]+)\n"
 ).match
-_operation_match = re.compile(r"([a-z]) ([!-~]+) ([!-~]+) ([!-~]+) ([0-9]{1,16}) ([!-~]+)\Z").match
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One line of an entry; `fields` are named as in the table above."""
-
-    kind: str
-    id: str
-    a: str
-    b: str
-    amount_minor: int
-    currency: str
-
-    def line(self) -> str:
-        return f"{self.kind} {self.id} {self.a} {self.b} {self.amount_minor} {self.currency}\n"
 
 
 class EntryHeader(NamedTuple):
@@ -76,8 +44,7 @@ class EntryHeader(NamedTuple):
 _new_header = tuple.__new__
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A whole entry: `header` and as many operations as it has outcomes."""
 
     header: EntryHeader
@@ -104,24 +71,35 @@ def parse_header(payload: bytes) -> EntryHeader:
     )
 
 
-def operations_of(payload: bytes) -> bytes:
-    """What stands behind the first line: the operations as received."""
+def body_of(payload: bytes) -> bytes:
+    """What stands behind the first line."""
     return payload[payload.index(b"\n") + 1 :]
 
 
-def parse_operation(line: str) -> Operation:
-    """One operation from its line without the newline. Raises `Corruption`."""
-    match = _operation_match(line)
-    if match is None:
-        raise Corruption(f"not an operation: {line[:200]!r}")
-    kind, id_, a, b, n, currency = match.groups()
-    return Operation(kind, id_, a, b, int(n), currency)
+def operations_of(payload: bytes) -> tuple[Operation, ...]:
+    """The operations. Raises `Corruption`. Entries written before there were columns have them as lines."""
+    text = body_of(payload)
+    if text.startswith(b"["):
+        return unpack(text)
+    *lines, end = text.decode("ascii", "replace").split("\n")
+    if end:
+        raise Corruption(f"operations without an end: {end[:200]!r}")
+    return tuple(map(parse_operation, lines))
+
+
+def columns_of(payload: bytes) -> bytes:
+    """The operations in columns, also those of an older entry. Raises `Corruption`."""
+    text = body_of(payload)
+    return text if text.startswith(b"[") else pack(operations_of(payload)).columns
 
 
 def parse_entry(payload: bytes) -> Entry:
     """The whole entry. Raises `Corruption` when lines and outcomes do not match in number."""
     header = parse_header(payload)
-    lines = operations_of(payload).decode("ascii", "replace").split("\n")
-    if lines.pop() != "" or len(lines) != len(header.outcomes):
-        raise Corruption(f"entry {header.seq}: {len(lines)} operations, {len(header.outcomes)} outcomes")
-    return Entry(header, tuple(parse_operation(line) for line in lines))
+    try:
+        operations = operations_of(payload)
+    except Corruption as error:
+        raise Corruption(f"entry {header.seq}: {error}") from None
+    if len(operations) != len(header.outcomes):
+        raise Corruption(f"entry {header.seq}: {len(operations)} operations, {len(header.outcomes)} outcomes")
+    return Entry(header, operations)

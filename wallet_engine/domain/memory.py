@@ -4,11 +4,11 @@ A transfer (operation `t` or `d`) has a field of its own. Field and record both 
 smaller class takes, 30 and 14 characters::
 
     field   <txid><payer>                       22 and 8 characters
-    record  <outcome><fingerprint><seq><idx>    1, 6, 1 to 5 and 2 characters up to 2^30 entries of a partition
+    record  <outcome><seq><fingerprint><idx>    1, 1 to 5, 6 and 2 characters up to 2^30 entries of a partition
 
     payer        CRC-32 of the account's name, in hex
-    fingerprint  CRC-32 of the rest of the operation's line, begun with the Adler-32 of the payer; base64
-    seq, idx     where the operation is, in base 64 with the digits `0` to `o`, idx always two of them
+    fingerprint  CRC-32 of `<to> <minor> <CCY>\\n`, begun with the Adler-32 of the payer; base64
+    seq, idx     where the operation is, numbers in the digits of base64, idx always two of them
 
 Two payers of one CRC-32 share a field where they use the same id. The fingerprint tells them apart, by the Adler-32
 because a second CRC-32 would be as blind: the later one is a conflict, which changes nothing. Where the fingerprints of
@@ -26,16 +26,22 @@ There is a credit for every transfer that comes in, so twenty entries of a payer
             digit is none of the letters that a mark or an outcome can be, and a mark is found only where one is
 """
 
-import struct
 from binascii import b2a_base64
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 from zlib import adler32, crc32
 
-_DIGIT_ZERO: Final = ord("0")
-_DIGITS: Final = 64
-_FINGERPRINT_END: Final = 7
+_DIGITS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_VALUES: Final = {digit: value for value, digit in enumerate(_DIGITS)}
+#: The two digits of every idx.
+INDEXES: Final = tuple(high + low for high in _DIGITS for low in _DIGITS)
+#: Those of which a mark can be, and the same as decimal text.
+CREDIT_INDEXES: Final = INDEXES[:1536]
+IDX_TEXTS: Final = tuple(map(str, range(1536)))
+_IDX_OF: Final = dict(zip(CREDIT_INDEXES, IDX_TEXTS, strict=True))
+#: Characters of the payer, with which the field of a transfer ends.
+PAYER_LENGTH: Final = 8
+_FINGERPRINT: Final = slice(-8, -2)
 _CREDIT_ZERO: Final = ord("a")
 
 
@@ -50,21 +56,25 @@ class TransferRecord(NamedTuple):
     def text(self) -> str:
         """The record as `seen` holds it."""
         outcome, fingerprint, seq, idx = self
-        return f"{outcome}{fingerprint}{_number(seq)}{_number(idx).zfill(2)}"
+        return f"{outcome}{_number(seq)}{fingerprint}{INDEXES[idx]}"
 
     @classmethod
     def parse(cls, text: str) -> "TransferRecord":
-        place = 0
-        for character in text[_FINGERPRINT_END:]:
-            place = place * _DIGITS + ord(character) - _DIGIT_ZERO
-        return cls(text[0], text[1:_FINGERPRINT_END], *divmod(place, _DIGITS**2))
+        return cls(text[0], text[_FINGERPRINT], _value(text[1 : _FINGERPRINT.start]), _value(text[-2:]))
 
 
 @lru_cache(maxsize=2048)
 def _number(n: int) -> str:
-    """In base 64; an entry needs its seq and its indexes again and again."""
-    digits = chr(_DIGIT_ZERO + n % _DIGITS)
-    return digits if n < _DIGITS else _number(n // _DIGITS) + digits
+    """An entry needs its seq again and again."""
+    digit = _DIGITS[n % 64]
+    return digit if n < 64 else _number(n // 64) + digit
+
+
+def _value(digits: str) -> int:
+    value = 0
+    for digit in digits:
+        value = value * 64 + _VALUES[digit]
+    return value
 
 
 def transfer_field(payer: str, transaction: str) -> str:
@@ -73,39 +83,34 @@ def transfer_field(payer: str, transaction: str) -> str:
 
 
 def transfer_fingerprint(payer: str, body: str) -> str:
-    """The fingerprint; `body` is what follows the payer in the operation: `<to> <minor> <CCY>`."""
+    """The fingerprint; `body` is `<to> <minor> <CCY>`."""
     checksum = crc32(f"{body}\n".encode(), adler32(payer.encode()))
     return b2a_base64(checksum.to_bytes(4, "big"), newline=False)[:6].decode()
 
 
-def transfers_memory(lines: Sequence[str]) -> list[bytes]:
-    """What the apply script is to know of operations, given with their newlines: of each transfer, debit and refund
-    among them the fingerprint, all in one string, 8 characters each of which two say nothing; then their fields.
-
-    The same as `transfer_fingerprint` and `transfer_field`, in a fraction of the time. Raises ValueError for a line of
-    too few words.
-    """
-    memory, checksums = [b""], []
-    for line in lines:
-        if line[0] in "dtr":
-            _, transaction, payer, body = line.encode().split(b" ", 3)
-            memory.append(b"%b%08x" % (transaction, crc32(payer)))
-            checksums.append(crc32(body, adler32(payer)))
-    # Two bytes of nothing make whole characters of each.
-    padded = struct.pack(">" + "I2x" * len(checksums), *checksums)
-    memory[0] = b2a_base64(padded, newline=False)
-    return memory
-
-
-def credit_memory(entry: str, idx: int | str) -> tuple[str, str]:
-    """Where a receiver remembers a credit, that of operation `idx` of entry `p.seq`: field of `seen`, mark in it.
+def credit_field(entry: str) -> tuple[str, str]:
+    """Where a receiver remembers credits for entry `p.seq`: field of `seen`, and the letter of the entry's marks in it.
 
     An entry below 10 has a dot for its last digit but one, which is left as it is and counts as even.
     """
     tens, ones = entry[-2], int(entry[-1])
     odd = tens in "13579"
-    mark = f"{chr(_CREDIT_ZERO + 10 * odd + ones)}{_number(int(idx)).zfill(2)}"
-    return entry[:-2] + (chr(ord(tens) - 1) if odd else tens), mark
+    return entry[:-2] + (chr(ord(tens) - 1) if odd else tens), chr(_CREDIT_ZERO + 10 * odd + ones)
+
+
+def credit_memory(entry: str, idx: int | str) -> tuple[str, str]:
+    """Field and mark of one credit, that of operation `idx` of entry `p.seq`."""
+    field, letter = credit_field(entry)
+    return field, letter + INDEXES[int(idx)]
+
+
+def credit_of(field: str, mark: str) -> tuple[str, str]:
+    """The inverse of `credit_memory`, idx as text. Raises ValueError for what it has not made."""
+    odd, ones = divmod(ord(mark[0]) - _CREDIT_ZERO, 10)
+    tens, idx = field[-1], _IDX_OF.get(mark[1:])
+    if idx is None or odd not in (0, 1) or tens not in ("02468" if odd else "02468."):
+        raise ValueError(f"no mark of a credit: {mark!r} in {field!r}")
+    return f"{field[:-1]}{chr(ord(tens) + odd)}{ones}", idx
 
 
 def credit_outcome(record: str, mark: str) -> str | None:

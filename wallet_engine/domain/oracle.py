@@ -5,11 +5,12 @@ differ, or that does not continue the partition's chain. Replay, `verify`, the a
 the Lua scripts all hold their result against it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from wallet_engine.domain.entry import Entry, EntryHeader, Operation, operations_of, parse_header
+from wallet_engine.domain.entry import Entry, EntryHeader, parse_entry
 from wallet_engine.domain.errors import Corruption
-from wallet_engine.domain.oracle_rules import decide_lines
+from wallet_engine.domain.operation import Operation
+from wallet_engine.domain.oracle_rules import decide_operations
 from wallet_engine.domain.oracle_state import PartitionState
 
 
@@ -19,25 +20,24 @@ def apply_payload(state: PartitionState, payload: bytes) -> EntryHeader:
     Raises `Corruption` when the entry is malformed, breaks the chain, or does not come out as recorded; the
     state must then not be used any more.
     """
-    header, blob = parse_header(payload), operations_of(payload)
-    try:
-        lines = blob.decode("ascii").split("\n")
-    except UnicodeDecodeError:
-        raise Corruption(f"entry {header.seq}: operations are not ASCII") from None
-    if lines.pop() != "" or len(lines) != len(header.outcomes):
-        raise Corruption(f"entry {header.seq}: {len(lines)} operations, {len(header.outcomes)} outcomes")
-    _apply_lines(state, header, lines)
-    return header
+    entry = parse_entry(payload)
+    apply_entry(state, entry)
+    return entry.header
 
 
 def apply_entry(state: PartitionState, entry: Entry) -> None:
     """As `apply_payload`, for an entry already parsed."""
-    if len(entry.operations) != len(entry.header.outcomes):
-        raise Corruption(
-            f"entry {entry.header.seq}: {len(entry.operations)} operations, "
-            f"{len(entry.header.outcomes)} outcomes"
-        )
-    _apply_lines(state, entry.header, _lines(entry.operations))
+    header, operations = entry
+    if len(operations) != len(header.outcomes):
+        raise Corruption(f"entry {header.seq}: {len(operations)} operations, {len(header.outcomes)} outcomes")
+    check_chain(state, header)
+    outcomes = decide_operations(state, operations, header.time_ms, header.window)
+    if outcomes != header.outcomes:
+        raise Corruption(_difference(header, outcomes, operations))
+    if state.seq != header.seq:
+        raise Corruption(f"entry {header.seq}: no operation has an effect, outcomes {outcomes!r}")
+    state.nonce = header.nonce
+    state.epoch = header.epoch
 
 
 def decide(
@@ -53,7 +53,7 @@ def decide(
     When no operation has an effect the state stays as it was, seq and `nonce` included.
     """
     seq = state.seq
-    outcomes = decide_lines(state, _lines(operations), time_ms, window)
+    outcomes = decide_operations(state, operations, time_ms, window)
     if nonce is not None and state.seq != seq:
         state.nonce = nonce
     return outcomes
@@ -74,25 +74,10 @@ def check_chain(state: PartitionState, header: EntryHeader) -> None:
         raise Corruption(f"entry {seq}: window {header.window} follows window {state.window}")
 
 
-def _lines(operations: Iterable[Operation]) -> list[str]:
-    return [operation.line()[:-1] for operation in operations]
-
-
-def _apply_lines(state: PartitionState, header: EntryHeader, lines: Sequence[str]) -> None:
-    check_chain(state, header)
-    outcomes = decide_lines(state, lines, header.time_ms, header.window)
-    if outcomes != header.outcomes:
-        raise Corruption(_difference(header, outcomes, lines))
-    if state.seq != header.seq:
-        raise Corruption(f"entry {header.seq}: no operation has an effect, outcomes {outcomes!r}")
-    state.nonce = header.nonce
-    state.epoch = header.epoch
-
-
-def _difference(header: EntryHeader, outcomes: str, lines: Sequence[str]) -> str:
+def _difference(header: EntryHeader, outcomes: str, operations: Sequence[Operation]) -> str:
     pairs = zip(outcomes, header.outcomes, strict=True)
     index, expected, recorded = next((i, e, r) for i, (e, r) in enumerate(pairs) if e != r)
     return (
         f"entry {header.seq}: operation {index} must come out as {expected!r}, recorded is {recorded!r}: "
-        f"{lines[index]}"
+        f"{operations[index].line()}"
     )

@@ -20,6 +20,7 @@ from wallet_engine.domain.memory import (
     transfer_field,
     transfer_fingerprint,
 )
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.oracle_state import ACTIVE, CLOSED, FROZEN, Flags, PartitionState
 
 _STATUS_AFTER: Final = {"freeze": FROZEN, "unfreeze": ACTIVE, "close": CLOSED}
@@ -105,45 +106,41 @@ class Batch:
         return "=" if TransferRecord.parse(answer).fingerprint == fingerprint else "!"
 
 
-def _transfer(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
-    field, fingerprint = transfer_field(a, id_), transfer_fingerprint(a, body)
+def _transfer(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
+    field, fingerprint = transfer_field(a, id_), transfer_fingerprint(a, f"{b} {amount} {currency}")
     repeated = batch.answered(field, fingerprint)
     if repeated is not None:
         return repeated
-    receiver, amount, currency = body.split(" ")
-    outcome = batch.post(a, receiver, int(amount), currency)
+    outcome = batch.post(a, b, amount, currency)
     batch.current[field] = TransferRecord(outcome, fingerprint, batch.seq, index).text()
     return outcome
 
 
-def _debit(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
-    field, fingerprint = transfer_field(a, id_), transfer_fingerprint(a, body)
+def _debit(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
+    field, fingerprint = transfer_field(a, id_), transfer_fingerprint(a, f"{b} {amount} {currency}")
     repeated = batch.answered(field, fingerprint)
     if repeated is not None:
         return repeated
-    _, amount, currency = body.split(" ")
-    outcome = batch.post(a, TRANSIT, int(amount), currency)
+    outcome = batch.post(a, TRANSIT, amount, currency)
     batch.current[field] = TransferRecord(outcome, fingerprint, batch.seq, index).text()
     if outcome == "+":
         batch.debited = True
     return outcome
 
 
-def _credit(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
-    idx, amount, currency = body.split(" ")
-    field, mark = credit_memory(id_, idx)
+def _credit(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
+    field, mark = credit_memory(id_, b)
     received = batch.current.get(field, "")
     if credit_outcome(received, mark) or credit_outcome(batch.previous.get(field, ""), mark):
         return "="
-    outcome = batch.post(TRANSIT, a, int(amount), currency)
+    outcome = batch.post(TRANSIT, a, amount, currency)
     batch.current[field] = f"{received}{mark}{outcome}"
     return outcome
 
 
-def _refund(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
-    reference, n, currency = body.split(" ")
-    seq_text, idx_text, decline = reference.split(".")
-    idx, amount = int(idx_text), int(n)
+def _refund(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
+    seq_text, idx_text, decline = b.split(".")
+    idx = int(idx_text)
     if not 0 < amount <= AMOUNT_MINOR_MAX or a == TRANSIT:
         raise ValueError(f"{amount} back to {a}")
     refunded = batch.open.get(int(seq_text))
@@ -164,13 +161,12 @@ def _refund(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
     return "+"
 
 
-def _settle(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
+def _settle(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
     return "=" if batch.open.pop(int(id_), None) is None else "+"
 
 
-def _open_account(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
-    limit_text, _, currency = body.split(" ")
-    limit = None if limit_text == "-" else int(limit_text)
+def _open_account(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
+    limit = None if b == "-" else int(b)
     if limit is not None and not 0 <= limit <= AMOUNT_MINOR_MAX:
         raise ValueError(f"limit {limit}")
     flags = batch.flags.get(a)
@@ -187,8 +183,8 @@ def _open_account(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
     return "+"
 
 
-def _set_flags(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
-    wanted = _STATUS_AFTER[body.split(" ")[0]]
+def _set_flags(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
+    wanted = _STATUS_AFTER[b]
     balances = [book[a] for book in batch.balances.values() if a in book]
     if not balances:
         return "a"
@@ -207,7 +203,7 @@ def _set_flags(batch: Batch, index: int, id_: str, a: str, body: str) -> str:
     return "+"
 
 
-_RULES: Final[dict[str, Callable[[Batch, int, str, str, str], str]]] = {
+_RULES: Final[dict[str, Callable[[Batch, int, str, str, str, int, str], str]]] = {
     "o": _open_account,
     "t": _transfer,
     "d": _debit,
@@ -218,11 +214,13 @@ _RULES: Final[dict[str, Callable[[Batch, int, str, str, str], str]]] = {
 }
 
 
-def decide_lines(state: PartitionState, lines: Sequence[str], time_ms: int, window: int) -> str:
-    """Decide operations (lines of an entry, without their newline) in order; returns their outcomes.
+def decide_operations(
+    state: PartitionState, operations: Sequence[Operation], time_ms: int, window: int
+) -> str:
+    """Decide operations in order; returns their outcomes.
 
     The state moves on by one entry when one of them has an effect and is untouched when none has. Nonce and
-    epoch are the caller's. Raises `Corruption` for a line that is not an operation, and when the balances
+    epoch are the caller's. Raises `Corruption` for one that makes no sense, and when the balances
     written break G2, G3 or G12; the state is then in pieces and must be thrown away.
     """
     if window != state.window and (window != state.window + 1 or state.seq == 0):
@@ -230,26 +228,27 @@ def decide_lines(state: PartitionState, lines: Sequence[str], time_ms: int, wind
     batch = Batch(state, window)
     rules = _RULES
     outcomes = ""
-    for index, line in enumerate(lines):
+    for index, operation in enumerate(operations):
+        kind, id_, a, b, amount, currency = operation
         try:
-            kind, id_, a, body = line.split(" ", 3)
-            outcomes += rules[kind](batch, index, id_, a, body)
-        except (ValueError, KeyError) as error:
-            text = f"entry {batch.seq}: operation {index} is malformed: {line[:200]!r} ({error})"
+            outcomes += rules[kind](batch, index, id_, a, b, amount, currency)
+        except (ValueError, LookupError) as error:
+            text = f"entry {batch.seq}: operation {index} is malformed: {operation.line()[:200]!r} ({error})"
             raise Corruption(text) from None
-    if has_effect(lines, outcomes):
+    if has_effect(operations, outcomes):
         _audit(state, batch)
         _advance(state, batch, time_ms, window)
     return outcomes
 
 
-def has_effect(lines: Sequence[str], outcomes: str) -> bool:
+def has_effect(operations: Sequence[Operation], outcomes: str) -> bool:
     """Whether the outcomes change anything: the batch becomes an entry only then.
 
     A decline counts where it is remembered: of a transfer, debit or credit.
     """
     return "+" in outcomes or any(
-        outcome not in "=!" and line[0] in "tdc" for line, outcome in zip(lines, outcomes, strict=True)
+        outcome not in "=!" and operation.kind in "tdc"
+        for operation, outcome in zip(operations, outcomes, strict=True)
     )
 
 

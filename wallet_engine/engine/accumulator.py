@@ -9,6 +9,7 @@ from typing import Final
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
+from wallet_engine.domain.operation import Words
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.redis_store.keys import PartitionKeys
 
@@ -29,7 +30,7 @@ class Accumulator:
         "_currencies",
         "_issued_ms",
         "_items",
-        "_lines",
+        "_operations",
         "batch",
         "behind",
         "epoch",
@@ -51,7 +52,7 @@ class Accumulator:
         self.epoch = epoch
         #: Dedupe window in force, learnt from the script.
         self.window = 1
-        self._lines: list[str] = []
+        self._operations: list[Words] = []
         self._items: list[Pending] = []
         #: When the oldest of them was decided upon, or before.
         self._issued_ms = 0
@@ -72,14 +73,14 @@ class Accumulator:
         held = f" held={self.held_why}" if self.held_since_ms is not None else ""
         in_flight = int(self.batch is not None)
         return (
-            f"<Accumulator p={self.partition} pending={len(self._lines)} in_flight={in_flight} "
+            f"<Accumulator p={self.partition} pending={len(self._operations)} in_flight={in_flight} "
             f"undurable={self.undurable}{held}>"
         )
 
     @property
     def may_send(self) -> bool:
         """Whether the next batch may go now."""
-        pending = len(self._lines)
+        pending = len(self._operations)
         if not pending or self.batch is not None or self.probing:
             return False
         return not self.undurable or (
@@ -89,24 +90,24 @@ class Accumulator:
     @property
     def wants_turn(self) -> bool:
         """Whether it may send and has no turn yet, or may have an earlier one now: it has just become a good batch."""
-        return (not self.scheduled or len(self._lines) == EARLY_OPERATIONS_MIN) and self.may_send
+        return (not self.scheduled or len(self._operations) == EARLY_OPERATIONS_MIN) and self.may_send
 
     @property
     def pending(self) -> int:
-        return len(self._lines)
+        return len(self._operations)
 
-    def add(self, line: str, item: Pending, issued_ms: int) -> bool:
+    def add(self, operation: Words, item: Pending, issued_ms: int) -> bool:
         """Queue one operation; whether that calls for a turn. Raises `Outage`, and then the operation is nowhere."""
         if self.held_since_ms is not None and issued_ms - self.held_since_ms > HOLD_MS_MAX:
             raise Outage(
                 "partition_unavailable", f"partition {self.partition} is not served now ({self.held_why})"
             )
-        lines = self._lines
-        if len(lines) >= QUEUE_OPERATIONS_MAX:
-            raise Outage("overloaded", f"partition {self.partition} has {len(lines)} operations waiting")
-        if not lines or issued_ms < self._issued_ms:
+        operations = self._operations
+        if len(operations) >= QUEUE_OPERATIONS_MAX:
+            raise Outage("overloaded", f"partition {self.partition} has {len(operations)} operations waiting")
+        if not operations or issued_ms < self._issued_ms:
             self._issued_ms = issued_ms
-        lines.append(line)
+        operations.append(operation)
         self._items.append(item)
         return self.batch is None and self.wants_turn
 
@@ -114,17 +115,17 @@ class Accumulator:
         """The next batch to send, or None when there is nothing to send or one is out."""
         if not self.may_send:
             return None
-        lines, items, most = self._lines, self._items, SCRIPT_OPERATIONS_MAX
-        self._lines, self._items = lines[most:], items[most:]
-        if self._lines:
-            lines, items = lines[:most], items[:most]
-        self.batch = batch = Batch(self.partition, lines, items, self._issued_ms)
+        operations, items, most = self._operations, self._items, SCRIPT_OPERATIONS_MAX
+        self._operations, self._items = operations[most:], items[most:]
+        if self._operations:
+            operations, items = operations[:most], items[:most]
+        self.batch = batch = Batch(self.partition, operations, items, self._issued_ms)
         return batch
 
     def put_back(self, batch: Batch) -> None:
         """A batch that certainly did not run: its operations go to the head of the queue."""
-        self._issued_ms = min(batch.issued_ms, self._issued_ms) if self._lines else batch.issued_ms
-        self._lines = batch.lines + self._lines
+        self._issued_ms = min(batch.issued_ms, self._issued_ms) if self._operations else batch.issued_ms
+        self._operations = batch.operations + self._operations
         self._items = batch.items + self._items
         self.batch = None
 
@@ -139,16 +140,8 @@ class Accumulator:
 
     def drop_all(self) -> list[Pending]:
         """Empty the queue; the caller tells the items why."""
-        items, self._lines, self._items = self._items, [], []
+        items, self._operations, self._items = self._items, [], []
         return items
-
-    def currencies_of(self, batch: Batch) -> tuple[str, ...]:
-        """The balance hashes a batch needs: its own, and all once the script has asked for them."""
-        needed = {line[-4:-1] for line in batch.lines}
-        needed.discard("0 -")  # the end of a line without a currency
-        if batch.wants_all_currencies:
-            needed |= self._currencies
-        return tuple(sorted(needed))
 
     def learn_currencies(self, listed: str) -> None:
         """The partition's currencies, as a script names them."""

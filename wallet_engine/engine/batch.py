@@ -1,11 +1,13 @@
 """One call of the apply script: the operations that go together and what came back."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
+from wallet_engine.domain.columns import pack
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.limits import STREAM_ENTRIES_MAX
+from wallet_engine.domain.operation import Words
 from wallet_engine.redis_store.apply_call import apply_command
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
@@ -53,7 +55,7 @@ class Pending(Protocol):
 
 
 class Batch:
-    """Operations of one partition in one script call. `items[i]` waits for `lines[i]`."""
+    """Operations of one partition in one script call. `items[i]` waits for `operations[i]`."""
 
     __slots__ = (
         "answered_s",
@@ -62,13 +64,14 @@ class Batch:
         "details",
         "durable",
         "effective_nonce",
+        "entry",
         "epoch",
         "issued_ms",
         "items",
-        "lines",
         "nonce",
         "on_durable",
         "on_end",
+        "operations",
         "outcomes",
         "partition",
         "sent_s",
@@ -78,9 +81,9 @@ class Batch:
         "wants_all_currencies",
     )
 
-    def __init__(self, partition: int, lines: list[str], items: list[Pending], issued_ms: int) -> None:
+    def __init__(self, partition: int, operations: list[Words], items: list[Pending], issued_ms: int) -> None:
         self.partition = partition
-        self.lines = lines
+        self.operations = operations
         self.items = items
         self.issued_ms = issued_ms
         self.nonce = next(_nonce)
@@ -92,6 +95,8 @@ class Batch:
         #: What the receipt tracker calls.
         self.on_durable: Callable[[], None] = _nobody_waits
         self.seq = 0
+        #: How others name the entry: `<partition>.<seq>`.
+        self.entry = ""
         self.effective_nonce = self.nonce
         self.time_ms = 0
         self.outcomes = ""
@@ -107,7 +112,7 @@ class Batch:
 
     def __repr__(self) -> str:
         state = "durable" if self.durable else "applied" if self.applied else "sent"
-        return f"<Batch p={self.partition} seq={self.seq} nonce={self.nonce} operations={len(self.lines)} {state}>"
+        return f"<Batch p={self.partition} seq={self.seq} nonce={self.nonce} operations={len(self.operations)} {state}>"
 
     def command(
         self,
@@ -115,15 +120,15 @@ class Batch:
         epoch: int,
         window: int,
         window_ms: int,
-        currencies: tuple[str, ...],
+        currencies: Iterable[str],
         issued_age_ms_max: int,
     ) -> bytes:
-        """The packed call of the script."""
+        """The packed call of the script; it may read the `currencies` besides those of its operations."""
         return apply_command(
             _APPLY_SHA,
             keys,
             currencies,
-            self.lines,
+            pack(self.operations),
             epoch=epoch,
             nonce=self.nonce,
             issued_ms=self.issued_ms,
@@ -138,6 +143,7 @@ class Batch:
         answer, *details = reply.decode().split("\n")
         seq, self.effective_nonce, time_ms, self.outcomes = answer.split(" ")
         self.seq = int(seq)
+        self.entry = f"{self.partition}.{seq}"
         self.time_ms = int(time_ms)
         if details:
             explained = (detail.split(" ") for detail in details)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import hiredis
 
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.operation import Words
 from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.engine.cluster import ClusterView
@@ -112,10 +113,10 @@ class Engine:
 
     # In --------------------------------------------------------------------------------------------------
 
-    def submit(self, partition: int, line: str, item: Pending, issued_ms: int) -> None:
-        """Queue one operation (`line`, see `domain.entry`) decided upon at `issued_ms`. Raises `Outage`."""
+    def submit(self, partition: int, operation: Words, item: Pending, issued_ms: int) -> None:
+        """Queue one operation decided upon at `issued_ms`. Raises `Outage`."""
         accumulator = self.cluster.accumulators[partition]
-        if accumulator.add(line, item, issued_ms):
+        if accumulator.add(operation, item, issued_ms):
             self._wave.join(accumulator)
 
     def settle(self, partition: int, seq: int) -> None:
@@ -141,7 +142,7 @@ class Engine:
         now = now_ms()
         try:
             for seq in seqs:
-                accumulator.add(f"s {seq} - - 0 -\n", _SETTLE, now)
+                accumulator.add(("s", str(seq), "-", "-", 0, "-"), _SETTLE, now)
         except Outage:
             return False
         return True
@@ -166,7 +167,7 @@ class Engine:
             accumulator.epoch,
             accumulator.window,
             self.cluster.config.retention_ms,
-            accumulator.currencies_of(batch),
+            accumulator.currencies if batch.wants_all_currencies else (),
             self.horizons.issued_age_ms_max,
         )
         batch.epoch = accumulator.epoch
@@ -177,7 +178,7 @@ class Engine:
         try:
             lane = self.cluster.lanes[accumulator.shard]
             lane.send(command, partial(self._on_reply, accumulator, batch))
-            if len(batch.lines) >= EARLY_OPERATIONS_MIN:  # the next ones take their time to be packed
+            if len(batch.operations) >= EARLY_OPERATIONS_MIN:  # the next ones take their time to be packed
                 lane.flush()
         except (NotSent, KeyError):
             self._put_back(accumulator, batch, f"shard {accumulator.shard} is not reachable")
@@ -202,7 +203,7 @@ class Engine:
         accumulator.behind = 0
         batch.answered_s = self._loop.time()
         self.metrics.script_seconds.labels(accumulator.shard).observe(batch.answered_s - batch.sent_s)
-        self._script_operations.observe(len(batch.lines))
+        self._script_operations.observe(len(batch.operations))
         if accumulator.held_since_ms is not None:
             self._release(accumulator)
         if (

@@ -7,11 +7,10 @@ from typing import Any, Final
 
 import hiredis
 
-from wallet_engine.domain.entry import Operation
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.operation import Operation, parse_operation
 from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.engine import Engine
-from wallet_engine.redis_store.apply_call import operation_of_stream
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent, Word
 from wallet_engine.redis_store.scripts import load_script
 
@@ -100,7 +99,7 @@ class Reader:
 
         reply = await self._run(accumulator, command)
         found = [record.decode() for record in reply[3:5] if record is not None]
-        operation = operation_of_stream(reply[5]) if reply[5] else None
+        operation = parse_operation(reply[5].decode()) if reply[5] else None
         return TransferRead("".join(found) if found else None, reply[5] is not None, operation)
 
     async def durable(self, partition: int, seq: int, nonce: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, Protocol
 
-from wallet_engine.domain.entry import operations_of, parse_header
+from wallet_engine.domain.entry import parse_entry
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.journal.index import read_index
@@ -83,10 +83,9 @@ def find_credits(
 
     Nothing behind `end_seq` is looked at.
 
-    Raises `Damaged`.
+    Raises `Damaged`, and `Corruption` for an entry that cannot be read.
     """
-    wanted = {b"%d.%d" % (p, seq): (p, seq) for p, seq, _ in credits}
-    asked = set(credits)
+    wanted = {(f"{p}.{seq}", str(idx)): (p, seq, idx) for p, seq, idx in credits}
     found: dict[CreditReference, str] = {}
     for record in read(
         directory,
@@ -94,15 +93,11 @@ def find_credits(
         after={partition: _seq_before(directory, partition, since_ms)},
         end=None if end_seq is None else {partition: end_seq},
     ):
-        header, operations = parse_header(record.payload), operations_of(record.payload)
-        for outcome, line in zip(header.outcomes, operations.split(b"\n"), strict=False):
-            if line[:2] != b"c " or outcome == Outcome.REPEATED:
-                continue
-            _, id_, _, idx, _ = line.split(b" ", 4)
-            debit = wanted.get(id_)
-            if debit is not None:
-                reference = (*debit, int(idx))
-                if reference in asked:
+        entry = parse_entry(record.payload)
+        for outcome, operation in zip(entry.header.outcomes, entry.operations, strict=True):
+            if operation.kind == "c" and outcome != Outcome.REPEATED:
+                reference = wanted.get((operation.id, operation.b))
+                if reference is not None:
                     found.setdefault(reference, outcome)
     return found
 

@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 from typing import Any, Final
 
+from wallet_engine.domain.columns import Packed, pack
 from wallet_engine.domain.entry import EntryHeader, operations_of, parse_header
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.redis_store.apply_call import apply_command
@@ -15,7 +16,6 @@ from wallet_engine.redis_store.scripts import load_script
 CALLS_IN_FLIGHT_MAX: Final = 256
 
 _SHA: Final = load_script("apply", replay=True).sha
-_NO_CURRENCY: Final = "0 -"
 
 
 class Replayer:
@@ -37,8 +37,10 @@ class Replayer:
     async def replay(self, payload: bytes) -> None:
         """Send one entry on its way. Raises what went wrong with an earlier one."""
         self._raise_failure()
-        header, operations = parse_header(payload), operations_of(payload)
-        self._connection.send(self._command(header, operations), partial(self._check, header))
+        header = parse_header(payload)
+        self._connection.send(
+            self._command(header, pack(operations_of(payload))), partial(self._check, header)
+        )
         self.entries += 1
         self.operations += len(header.outcomes)
         while self._connection.in_flight >= CALLS_IN_FLIGHT_MAX:
@@ -53,20 +55,17 @@ class Replayer:
         if self._failure is not None:
             raise self._failure
 
-    def _command(self, header: EntryHeader, operations: bytes) -> bytes:
-        keys, window = self._keys, header.window
-        lines = operations.decode().splitlines(keepends=True)
-        self._currencies.update({line[-4:-1] for line in lines} - {_NO_CURRENCY})
-        names = tuple(sorted(self._currencies))
+    def _command(self, header: EntryHeader, packed: Packed) -> bytes:
+        self._currencies |= packed.currencies
         return apply_command(
             _SHA,
-            keys,
-            names,
-            lines,
+            self._keys,
+            self._currencies,
+            packed,
             epoch=header.epoch,
             nonce=header.nonce,
             issued_ms=0,
-            window=window,
+            window=header.window,
             window_ms=0,
             stream_entries_max=0,
             issued_age_ms_max=0,

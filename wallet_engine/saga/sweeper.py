@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import hiredis
 
-from wallet_engine.domain.entry import Entry, Operation, parse_entry, parse_header
+from wallet_engine.domain.entry import Entry, parse_entry, parse_header
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.accumulator import Accumulator

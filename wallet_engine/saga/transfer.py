@@ -11,6 +11,8 @@ from functools import partial
 from typing import Final
 
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.memory import IDX_TEXTS
+from wallet_engine.domain.operation import Words
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
@@ -108,15 +110,13 @@ class Transfer:
         """Submit the first operation. Raises `Outage`: nothing was done."""
         kind = "t" if self.stage == _LOCAL else "d"
         sender, receiver, amount, currency, transaction = self.command
-        self.engine.submit(
-            self.p, f"{kind} {transaction} {sender} {receiver} {amount} {currency}\n", self, issued_ms
-        )
+        self.engine.submit(self.p, (kind, transaction, sender, receiver, amount, currency), self, issued_ms)
 
     def resume(self, seq: int, idx: int, issued_ms: int) -> None:
         """Drive the credit of a durable debit (operation `idx` of entry `seq`) again."""
         self.seq = seq
         self.idx = idx
-        self._credit(issued_ms)
+        self._credit(f"{self.p}.{seq}", issued_ms)
 
     def conclude(self, seq: int, idx: int, credit: str, issued_ms: int) -> None:
         """Do what follows from a credit that was decided earlier, as the receiver's journal says."""
@@ -132,7 +132,7 @@ class Transfer:
                 self.debit_batch = batch
                 self.seq = batch.seq
                 self.idx = idx
-                self._credit(batch.time_ms)
+                self._credit(batch.entry, batch.time_ms)
             elif stage == _REFUND:
                 self._refunded(outcome)
             else:
@@ -162,10 +162,10 @@ class Transfer:
             outage.code if self.stage in (_LOCAL, _DEBIT) and not self.replayed else "outcome_unknown"
         )
 
-    def _credit(self, issued_ms: int) -> None:
+    def _credit(self, entry: str, issued_ms: int) -> None:
         self.stage = _CREDIT
         _, receiver, amount, currency, _ = self.command
-        self._submit(self.q, f"c {self.p}.{self.seq} {receiver} {self.idx} {amount} {currency}\n", issued_ms)
+        self._submit(self.q, ("c", entry, receiver, IDX_TEXTS[self.idx], amount, currency), issued_ms)
 
     def _credited(self, outcome: str, issued_ms: int) -> None:
         if outcome == APPLIED:
@@ -176,7 +176,7 @@ class Transfer:
         self.decline = outcome
         sender, _, amount, currency, transaction = self.command
         part = f"{self.seq}.{self.idx}.{outcome}"
-        self._submit(self.p, f"r {transaction} {sender} {part} {amount} {currency}\n", issued_ms)
+        self._submit(self.p, ("r", transaction, sender, part, amount, currency), issued_ms)
 
     def _refunded(self, outcome: str) -> None:
         if outcome in (APPLIED, REPEATED):
@@ -192,9 +192,9 @@ class Transfer:
             if batch.unsettled == 0:
                 self.engine.settle(self.p, batch.seq)
 
-    def _submit(self, partition: int, line: str, issued_ms: int) -> None:
+    def _submit(self, partition: int, operation: Words, issued_ms: int) -> None:
         try:
-            self.engine.submit(partition, line, self, issued_ms)
+            self.engine.submit(partition, operation, self, issued_ms)
         except Outage as outage:
             self.failed(outage)
 

@@ -8,6 +8,7 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.limits import IN_FLIGHT_TRANSFERS_MAX
 from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_outcome, transfer_field
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
@@ -59,9 +60,9 @@ class ClusterWallet:
     async def open_account(
         self, account_id: str, currency: str, overdraft_limit_minor: int | None
     ) -> tuple[str, AccountView | None]:
-        limit = "-" if overdraft_limit_minor is None else overdraft_limit_minor
+        limit = "-" if overdraft_limit_minor is None else str(overdraft_limit_minor)
         self._engine.headroom.check(self._partition(account_id))
-        operation = await self._operate(account_id, f"o - {account_id} {limit} 0 {currency}\n")
+        operation = await self._operate(Operation("o", "-", account_id, limit, 0, currency))
         outcome = operation.future.result()
         return outcome, await self._view_unless_declined(account_id, outcome)
 
@@ -152,7 +153,7 @@ class ClusterWallet:
         return Readiness(True, "ok")
 
     async def _flag(self, account_id: str, action: str) -> str:
-        operation = await self._operate(account_id, f"f - {account_id} {action} 0 -\n")
+        operation = await self._operate(Operation("f", "-", account_id, action, 0, "-"))
         return operation.future.result()
 
     async def _close(self, account_id: str) -> str:
@@ -167,7 +168,7 @@ class ClusterWallet:
             return Outcome.UNKNOWN_ACCOUNT
         if any(read.balances.values()):
             return Outcome.REPEATED if read.status == "C" else Outcome.BALANCE_NOT_ZERO
-        freezing = await self._operate(account_id, f"f - {account_id} freeze 0 -\n")
+        freezing = await self._operate(Operation("f", "-", account_id, "freeze", 0, "-"))
         frozen_here = freezing.future.result() == Outcome.APPLIED
         outcome: str | None = None
         try:
@@ -223,16 +224,16 @@ class ClusterWallet:
         self.in_flight -= len(call.results)
         self._deadlines.discard(call)
 
-    async def _operate(self, account_id: str, line: str) -> _AccountOperation:
-        """Have one account operation decided and made durable; its future holds the outcome."""
-        operation = _AccountOperation()
-        self._engine.submit(self._partition(account_id), line, operation, now_ms())
+    async def _operate(self, operation: Operation) -> _AccountOperation:
+        """Have one account operation decided and made durable; the future of what comes back holds the outcome."""
+        waiting = _AccountOperation()
+        self._engine.submit(self._partition(operation.a), operation, waiting, now_ms())
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                await asyncio.shield(operation.future)
+                await asyncio.shield(waiting.future)
         except TimeoutError:
             raise Outage("outcome_unknown", "not confirmed in time: repeat the request") from None
-        return operation
+        return waiting
 
     async def _view_unless_declined(self, account_id: str, outcome: str) -> AccountView | None:
         return await self.account(account_id) if outcome in (Outcome.APPLIED, Outcome.REPEATED) else None

@@ -10,9 +10,11 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from wallet_engine.admin.cli import main
+from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import apply_payload
-from wallet_engine.domain.oracle_rules import decide_lines
+from wallet_engine.domain.oracle_rules import decide_operations
 from wallet_engine.domain.oracle_state import PartitionState, redis_image, state_of_image
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.routing.directory import Directory, open_directory
@@ -55,9 +57,10 @@ class MadeJournal:
         state = self.states.setdefault(partition, PartitionState())
         trial = PartitionState() if not state.seq else state_of_image(redis_image(state))
         time_ms = START_MS + self.entries * 1000 if time_ms is None else time_ms
-        outcomes = decide_lines(trial, lines, time_ms, state.window)
+        operations = [parse_operation(line) for line in lines]
+        outcomes = decide_operations(trial, operations, time_ms, state.window)
         nonce = f"{self.entries + 1:016x}"
-        text = "".join(f"{line}\n" for line in lines)
+        text = pack(operations).columns.decode()
         self.append(partition, payload_of(state, nonce, time_ms, state.window, outcomes, text))
         return outcomes
 

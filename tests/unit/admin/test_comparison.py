@@ -9,7 +9,8 @@ from wallet_engine.admin.comparison import MISMATCHES_MAX, Comparison
 from wallet_engine.admin.image import Part, PartitionImage
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.memory import transfer_field, transfer_fingerprint
-from wallet_engine.domain.oracle_rules import decide_lines
+from wallet_engine.domain.operation import parse_operation
+from wallet_engine.domain.oracle_rules import decide_operations
 from wallet_engine.domain.oracle_state import PartitionState, RedisImage, redis_image
 
 
@@ -18,7 +19,7 @@ def state_of(*batches: list[str]) -> PartitionState:
     state = PartitionState()
     for number, lines in enumerate(batches, 1):
         window = state.window + (lines[0] == "")
-        decide_lines(state, [line for line in lines if line], START_MS, window)
+        decide_operations(state, [parse_operation(line) for line in lines if line], START_MS, window)
         state.nonce = f"{number:016x}"
     return state
 
@@ -68,7 +69,10 @@ def drop(kind: str, name: str | None = None) -> Callable[[RedisImage], object]:
 
 ANSWER = transfer_field("alice", txid(2))
 FINGERPRINT = transfer_fingerprint("alice", "bob 250 USD")
-FUNDING = transfer_field("@bank", txid(1)), "+" + transfer_fingerprint("@bank", "alice 1000 USD") + "200"
+FUNDING = (
+    transfer_field("@bank", txid(1)),
+    "+C" + transfer_fingerprint("@bank", "alice 1000 USD") + "AA",
+)
 
 
 @pytest.mark.parametrize(
@@ -84,10 +88,10 @@ FUNDING = transfer_field("@bank", txid(1)), "+" + transfer_fingerprint("@bank", 
         (drop("flags", "bob"), ("flags", "bob", "F", None)),
         (put("flags", "alice", "F"), ("flags", "alice", None, "F")),
         (
-            put("seen:2", ANSWER, f"i{FINGERPRINT}300"),
-            ("dedupe", f"{ANSWER} (window 2)", f"+{FINGERPRINT}300", f"i{FINGERPRINT}300"),
+            put("seen:2", ANSWER, f"iD{FINGERPRINT}AA"),
+            ("dedupe", f"{ANSWER} (window 2)", f"+D{FINGERPRINT}AA", f"iD{FINGERPRINT}AA"),
         ),
-        (drop("seen:2", ANSWER), ("dedupe", f"{ANSWER} (window 2)", f"+{FINGERPRINT}300", None)),
+        (drop("seen:2", ANSWER), ("dedupe", f"{ANSWER} (window 2)", f"+D{FINGERPRINT}AA", None)),
         (put("seen:2", "x", "+"), ("dedupe", "x (window 2)", None, "+")),
         (drop("seen:1"), ("dedupe", f"{FUNDING[0]} (window 1)", FUNDING[1], None)),
         (drop("open", "3"), ("open", "3", "3", None)),

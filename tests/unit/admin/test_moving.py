@@ -7,8 +7,9 @@ from lua.random_batches import RandomBatches
 
 from wallet_engine.admin.moving.placing import balance_steps, drain_steps
 from wallet_engine.admin.moving.touched import touched_fields
-from wallet_engine.domain.entry import parse_entry, parse_operation
+from wallet_engine.domain.entry import parse_entry
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import decide
 from wallet_engine.domain.oracle_state import redis_image
 from wallet_engine.routing.model import PartitionEntry, PartitionMap, spread

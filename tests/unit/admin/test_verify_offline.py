@@ -99,7 +99,7 @@ def test_a_lost_segment(journal: MadeJournal) -> None:
         ("t {} alice bob 99999999 USD\n", "+", "must come out as 'i', recorded is '+'"),
         ("t {} @bank alice 1 USD\n", "i", "must come out as '+', recorded is 'i'"),
         ("o - alice - 0 USD\n", "=", "no operation has an effect"),
-        ("x y z\n", "+", "malformed"),
+        ("x y z\n", "+", "not an operation"),
     ],
 )
 def test_an_entry_with_right_hashes_that_did_not_happen(

@@ -2,17 +2,18 @@
 
 import pytest
 
+from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import (
     ZERO_NONCE,
     Entry,
     EntryHeader,
-    Operation,
+    columns_of,
     operations_of,
     parse_entry,
     parse_header,
-    parse_operation,
 )
 from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.operation import Operation, parse_operation
 
 NONCE = "0123456789abcdef"
 TXID = "bxwaPg9LTFOaUw1vL06LEQ"
@@ -32,7 +33,7 @@ OPERATIONS = [
 @pytest.mark.parametrize(("line", "operation"), OPERATIONS)
 def test_operation_round_trips(line: str, operation: Operation) -> None:
     assert parse_operation(line) == operation
-    assert operation.line() == line + "\n"
+    assert operation.line() == line
 
 
 @pytest.mark.parametrize(
@@ -69,14 +70,18 @@ def text_of(header: str, *lines: str) -> bytes:
     return "".join(f"{line}\n" for line in (header, *lines)).encode()
 
 
-def test_entry_round_trips() -> None:
-    lines = [line for line, _ in OPERATIONS]
+@pytest.mark.parametrize("old", [False, True])
+def test_entry_round_trips(old: bool) -> None:
+    """In columns, and in lines as before there were any."""
+    lines, operations = zip(*OPERATIONS, strict=True)
     outcomes = "+=!acfil"
-    payload = text_of(f"42 {ZERO_NONCE} {NONCE} 3 1700000000000 2 {outcomes}", *lines)
+    head = f"42 {ZERO_NONCE} {NONCE} 3 1700000000000 2 {outcomes}"
+    payload = text_of(head, *lines) if old else text_of(head) + pack(operations).columns
     header = EntryHeader(42, ZERO_NONCE, NONCE, 3, 1700000000000, 2, outcomes)
     assert parse_entry(payload) == Entry(header, tuple(operation for _, operation in OPERATIONS))
     assert parse_header(payload) == header
-    assert operations_of(payload) == text_of(*lines)
+    assert operations_of(payload) == operations
+    assert columns_of(payload) == pack(operations).columns
 
 
 GOOD = f"1 {ZERO_NONCE} {NONCE} 1 1700000000000 1 +"

@@ -8,10 +8,10 @@ from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
 from wallet_engine.domain.memory import (
     TransferRecord,
     credit_memory,
+    credit_of,
     credit_outcome,
     transfer_field,
     transfer_fingerprint,
-    transfers_memory,
 )
 
 #: What fits into the allocator's classes of 32 and 16 bytes.
@@ -21,22 +21,6 @@ RECORD_MAX = 14
 TXID = "AAAAAAAAAAAAAAAAAAAAAQ"
 #: Two names of one CRC-32: they share a field.
 ALIKE = ("5q6fbln2umfx", "u8riu4u83rsp")
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 7, 120])
-def test_of_many_operations_it_is_the_same(count: int) -> None:
-    draw = random.Random(count)
-    lines, expected = ["s 17 - - 0 -\n", "c 3.41 bob 7 5 USD\n", "o - dora - 0 USD\n"], []
-    for number in range(count):
-        payer = draw.choice(("a", "@bank", "alice", "z" * 64))
-        body = f"bob {draw.randint(1, 2**53 - 1)} USD"
-        transaction = f"{number:022}"
-        lines.append(f"{draw.choice('dtr')} {transaction} {payer} {body}\n")
-        expected.append((transfer_field(payer, transaction), transfer_fingerprint(payer, body)))
-    fingerprints, *fields = transfers_memory(lines)
-    assert len(fingerprints) == 8 * count
-    made = [(name.decode(), fingerprints[8 * n : 8 * n + 6].decode()) for n, name in enumerate(fields)]
-    assert made == expected
 
 
 @pytest.mark.parametrize("payer", ["a", "@bank", "alice", "z" * 64])
@@ -72,8 +56,28 @@ def test_after_many_entries_a_record_is_longer() -> None:
 
 def test_no_two_credits_share_a_place() -> None:
     entries = [f"{p}.{seq}" for p in (1, 10, 11, 111) for seq in (*range(1, 130), 1000, 1010, 9_999_999)]
-    places = {credit_memory(entry, idx) for entry in entries for idx in (0, 1, 10, 63, 64, 1499)}
-    assert len(places) == len(entries) * 6
+    places = {
+        credit_memory(entry, idx): (entry, idx) for entry in entries for idx in (0, 1, 10, 63, 64, 1499, 1535)
+    }
+    assert len(places) == len(entries) * 7
+    assert all(credit_of(*place) == (entry, str(idx)) for place, (entry, idx) in places.items())
+
+
+@pytest.mark.parametrize(
+    ("field", "mark"),
+    [
+        ("3.", "kAA"),
+        ("3.1", "aAA"),
+        ("3.2", "uAA"),
+        ("3.2", "`AA"),
+        ("3.2", "aA"),
+        ("3.2", "aAAA"),
+        ("3.2", "a-A"),
+    ],
+)
+def test_what_is_no_mark(field: str, mark: str) -> None:
+    with pytest.raises((ValueError, LookupError)):
+        credit_of(field, mark)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 from lua.cases import CASES, SETUP, Case, rows
 
-from wallet_engine.domain.entry import parse_operation
+from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import decide
 from wallet_engine.domain.oracle_state import PartitionState, redis_image, state_of_image
 

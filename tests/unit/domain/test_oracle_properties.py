@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lua.random_batches import RandomBatches
 
-from wallet_engine.domain.entry import Operation, parse_operation
+from wallet_engine.domain.operation import Operation, parse_operation
 from wallet_engine.domain.oracle import apply_payload, decide
 from wallet_engine.domain.oracle_state import PartitionState, redis_image, state_of_image
 

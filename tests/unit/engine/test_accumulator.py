@@ -4,6 +4,7 @@ import pytest
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
+from wallet_engine.domain.operation import Operation
 from wallet_engine.engine.accumulator import (
     EARLY_OPERATIONS_MIN,
     HOLD_MS_MAX,
@@ -33,7 +34,8 @@ def accumulator() -> Accumulator:
 def add(accumulator: Accumulator, count: int, *, issued_ms: int = 1000, currency: str = "USD") -> list[bool]:
     """For each operation, whether the accumulator called for a turn."""
     return [
-        accumulator.add(f"d T{number} a b 1 {currency}\n", Waiting(), issued_ms) for number in range(count)
+        accumulator.add(Operation("d", f"T{number}", "a", "b", 1, currency), Waiting(), issued_ms)
+        for number in range(count)
     ]
 
 
@@ -47,13 +49,13 @@ def test_what_arrives_while_a_batch_is_out_goes_together(accumulator: Accumulato
     add(accumulator, 1)
     first = accumulator.take()
     assert first is not None
-    assert len(first.lines) == 1
+    assert len(first.operations) == 1
     add(accumulator, 5)
     assert accumulator.take() is None
     answered(accumulator, durable=True)
     second = accumulator.take()
     assert second is not None
-    assert len(second.lines) == 5
+    assert len(second.operations) == 5
 
 
 def test_few_operations_wait_for_the_journal_and_many_do_not(accumulator: Accumulator) -> None:
@@ -98,8 +100,8 @@ def test_g10_a_batch_is_bounded_and_keeps_the_order(accumulator: Accumulator) ->
     answered(accumulator, durable=True)
     second = accumulator.take()
     assert second is not None
-    assert [len(first.lines), len(second.lines)] == [SCRIPT_OPERATIONS_MAX, 7]
-    assert second.lines[0].startswith(f"d T{SCRIPT_OPERATIONS_MAX} ")
+    assert [len(first.operations), len(second.operations)] == [SCRIPT_OPERATIONS_MAX, 7]
+    assert second.operations[0][1] == f"T{SCRIPT_OPERATIONS_MAX}"
 
 
 def test_g10_the_queue_is_bounded(accumulator: Accumulator) -> None:
@@ -119,7 +121,7 @@ def test_a_batch_that_did_not_run_goes_back_to_the_head(accumulator: Accumulator
     accumulator.put_back(batch)
     again = accumulator.take()
     assert again is not None
-    assert (len(again.lines), again.issued_ms, again.nonce != batch.nonce) == (3, 500, True)
+    assert (len(again.operations), again.issued_ms, again.nonce != batch.nonce) == (3, 500, True)
 
 
 def test_the_age_of_a_batch_is_at_least_that_of_its_oldest_operation(accumulator: Accumulator) -> None:
@@ -149,16 +151,11 @@ def test_a_held_partition_queues_for_a_while_and_then_refuses(accumulator: Accum
     add(accumulator, 1, issued_ms=1001 + HOLD_MS_MAX)
 
 
-def test_a_batch_declares_the_balance_hashes_it_needs(accumulator: Accumulator) -> None:
-    add(accumulator, 1, currency="USD")
-    add(accumulator, 1, currency="JPY")
-    accumulator.add("s 4 - - 0 -\n", Waiting(), 1000)
-    accumulator.learn_currencies("EUR,USD")
-    batch = accumulator.take()
-    assert batch is not None
-    assert accumulator.currencies_of(batch) == ("JPY", "USD")
-    batch.wants_all_currencies = True
-    assert accumulator.currencies_of(batch) == ("EUR", "JPY", "USD")
+def test_it_learns_the_currencies_of_its_partition(accumulator: Accumulator) -> None:
+    assert accumulator.currencies == []
+    for listed in ("", "USD", "EUR,USD"):
+        accumulator.learn_currencies(listed)
+    assert accumulator.currencies == ["EUR", "USD"]
 
 
 def test_its_state_shows(accumulator: Accumulator) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from wallet_engine.domain.operation import Operation
 from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, Accumulator
 from wallet_engine.engine.wave import OUT_MAX, WAIT_S_MAX, WAIT_S_MIN, Wave
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -15,7 +16,7 @@ class _Item:
 def accumulator(partition: int, operations: int = 1) -> Accumulator:
     made = Accumulator(partition, PartitionKeys(str(partition)), "s1", 1)
     for _ in range(operations):
-        made.add("s 1 - - 0 -\n", _Item(), 0)
+        made.add(Operation("s", "1", "-", "-", 0, "-"), _Item(), 0)
     return made
 
 
@@ -135,7 +136,7 @@ def test_a_good_batch_waits_for_nothing_that_is_out_and_takes_the_others_along(m
         few, many = accumulator(2), accumulator(3, EARLY_OPERATIONS_MIN - 1)
         shore.wave.join(few)
         shore.wave.join(many)
-        many.add("s 1 - - 0 -\n", _Item(), 0)
+        many.add(Operation("s", "1", "-", "-", 0, "-"), _Item(), 0)
         shore.wave.join(many)
         assert await shore.next() >= WAIT_S_MIN
         assert shore.waves == [[1], [2, 3]]

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from lua.random_batches import RandomBatches
 
+from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import apply_payload
-from wallet_engine.domain.oracle_rules import decide_lines, has_effect
+from wallet_engine.domain.oracle_rules import decide_operations, has_effect
 from wallet_engine.domain.oracle_state import PartitionState, RedisImage, redis_image, state_of_image
 from wallet_engine.journal.reader import read
 from wallet_engine.journal.writer import JournalWriter
@@ -47,12 +49,15 @@ class RandomJournal:
         window = state.window + batches.rotates()
         time_ms = max(state.clock, START_MS) + self.random.randrange(3000)
         trial = state_of_image(redis_image(state), state.epoch)
-        outcomes = decide_lines(trial, lines, time_ms, window)
-        if not has_effect(lines, outcomes):
+        operations = [parse_operation(line) for line in lines]
+        outcomes = decide_operations(trial, operations, time_ms, window)
+        if not has_effect(operations, outcomes):
             return None
         nonce = f"{self.random.getrandbits(64):016x}"
         epoch = max(state.epoch, 1) + (self.random.random() < 0.05)
-        text = "".join(f"{line}\n" for line in lines)
+        # Some are in lines, as a program before the columns left them.
+        old = self.random.random() < 0.1
+        text = "".join(f"{line}\n" for line in lines) if old else pack(operations).columns.decode()
         payload = (
             f"{state.seq + 1} {state.nonce} {nonce} {epoch} {time_ms} {window} {outcomes}\n{text}".encode()
         )

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from wallet_engine.domain.entry import Operation
 from wallet_engine.domain.memory import TransferRecord, credit_memory, transfer_field
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.engine.reads import TransferRead
