@@ -17,7 +17,7 @@ from support.dev_process import DevCluster
 from support.http_client import HttpClient
 from support.pulse import PulsedBooks
 from support.redis_peek import node_of
-from support.traffic import Payment, ask_batch, balances_cents, callers, finish, open_and_fund
+from support.traffic import Payment, answered, ask_batch, balances_cents, callers, finish, open_and_fund
 from support.verification import verified
 
 from wallet_engine.redis_store.topology import connect
@@ -147,18 +147,18 @@ async def _run(cluster: DevCluster, books: PulsedBooks, fault: Fault) -> float:
         flagged = await flagged_accounts(http, cluster.url)
         stop = asyncio.Event()
         traffic = asyncio.create_task(callers(http, cluster.urls, books, count=CALLERS, stop=stop))
-        await asyncio.sleep(WARM_S)
-        answered_before = [payment for payment in books.payments if payment.answer is not None]
-        assert len(answered_before) > 100
-        struck_at = time.monotonic()
-        await fault(cluster)
-        deadline = struck_at + GAP_S_MAX
-        while not books.concerned_successes_s or books.concerned_successes_s[-1] < time.monotonic() - 0.2:
-            assert time.monotonic() < deadline, "no success since the fault"
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(AFTER_S)
-        stop.set()
-        await traffic
+        try:
+            answered_before = await answered(books, count=100, after_s=WARM_S)
+            struck_at = time.monotonic()
+            await fault(cluster)
+            deadline = struck_at + GAP_S_MAX
+            while not books.concerned_successes_s or books.concerned_successes_s[-1] < time.monotonic() - 0.2:
+                assert time.monotonic() < deadline, "no success since the fault"
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(AFTER_S)
+        finally:
+            stop.set()
+            await traffic
     async with HttpClient() as http:
         # What was answered is answered again, the same: a different answer raises `Contradiction`.
         for start in range(0, len(answered_before), 200):

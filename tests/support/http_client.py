@@ -59,19 +59,22 @@ class HttpClient:
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-        writer: asyncio.StreamWriter | None = None
+        broken: asyncio.StreamWriter | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
                 idle = self._idle.setdefault(address, [])
                 reader, writer = idle.pop() if idle else await asyncio.open_connection(*address)
+                broken = writer
                 writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
                 reply = await _read(reader)
+                broken = None
             idle.append((reader, writer))
             return reply
         except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError) as error:
-            if writer is not None:
-                writer.close()
             raise NoReply(f"{method} {url}: {error!r}") from None
+        finally:  # also of a request that is cancelled
+            if broken is not None:
+                broken.close()
 
 
 async def _read(reader: asyncio.StreamReader) -> Reply:

@@ -6,6 +6,7 @@ balances must therefore be once every transfer has an answer.
 
 import asyncio
 import random
+import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from typing import Any
 
 from support.http_client import HttpClient, NoReply
 
+#: The longest wait until callers have got going.
+WARM_S_MAX = 30.0
 #: Answers that leave open what happened: the caller must ask again with the same id.
 RETRYABLE = frozenset({"overloaded", "partition_unavailable", "journal_unavailable", "outcome_unknown"})
 
@@ -155,6 +158,16 @@ async def callers(
                 await asyncio.sleep(pause_s)
 
     await asyncio.gather(*(caller(number) for number in range(count)))
+
+
+async def answered(books: Books, *, count: int, after_s: float) -> list[Payment]:
+    """The payments with an answer, after some time and once there are so many: the machine may be busy."""
+    await asyncio.sleep(after_s)
+    deadline = time.monotonic() + WARM_S_MAX
+    while len(found := [payment for payment in books.payments if payment.answer is not None]) < count:
+        assert time.monotonic() < deadline, f"no {count} answers: {dict(books.answers)}"
+        await asyncio.sleep(0.05)
+    return found
 
 
 async def finish(http: HttpClient, url: str, books: Books, *, timeout_s: float = 60.0) -> None:

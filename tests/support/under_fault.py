@@ -9,7 +9,7 @@ from collections.abc import Callable
 from support.dev_process import DevCluster
 from support.http_client import HttpClient
 from support.pulse import PulsedBooks, longest_gap_s
-from support.traffic import Payment, ask_batch, balances_cents, callers, finish, open_and_fund
+from support.traffic import Payment, answered, ask_batch, balances_cents, callers, finish, open_and_fund
 from support.verification import verified
 
 from wallet_engine.routing.slots import partition_of
@@ -69,21 +69,24 @@ class UnderFault:
                 callers(http, urls, self.mixed, count=mixed, stop=stop),
                 callers(http, urls, self.spared, count=spared, stop=stop),
             )
-            await asyncio.sleep(warm_s)
-            answered = [payment for payment in self.mixed.payments if payment.answer is not None]
-            assert len(answered) > 50
-            self.struck_at = time.monotonic()
-            await asyncio.to_thread(fault)
-            deadline = time.monotonic() + GAP_S_MAX
-            ended_at = time.monotonic()
-            while not self.mixed.concerned_successes_s or self.mixed.concerned_successes_s[-1] < ended_at:
-                assert time.monotonic() < deadline, "no success since the fault"
-                await asyncio.sleep(0.05)
-            await asyncio.sleep(after_s)
-            stop.set()
-            await traffic
+            try:
+                before = await answered(self.mixed, count=50, after_s=warm_s)
+                self.struck_at = time.monotonic()
+                await asyncio.to_thread(fault)
+                await self._paid_since(time.monotonic())
+                await asyncio.sleep(after_s)
+            finally:
+                stop.set()
+                await traffic
             # What was answered is answered again, the same: a different answer raises `Contradiction`.
-            await ask_batch(http, urls[0], self.mixed, answered[:2000])
+            await ask_batch(http, urls[0], self.mixed, before[:2000])
+
+    async def _paid_since(self, moment_s: float) -> None:
+        """Return when the struck shard has paid after that moment."""
+        deadline = time.monotonic() + GAP_S_MAX
+        while not self.mixed.concerned_successes_s or self.mixed.concerned_successes_s[-1] < moment_s:
+            assert time.monotonic() < deadline, "no success since the fault"
+            await asyncio.sleep(0.05)
 
     def check(self, name: str) -> None:
         """Every payment gets its answer, the books agree, nothing is in transit, `verify` is ok. Prints a line."""
