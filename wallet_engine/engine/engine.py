@@ -7,6 +7,8 @@ A commit is: one script call for everything a partition has waiting, then the re
 import asyncio
 import time
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 import hiredis
@@ -14,11 +16,13 @@ import hiredis
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, HOLD_MS_MAX, Accumulator
+from wallet_engine.engine.answers import Answers
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.engine.cluster import ClusterView
 from wallet_engine.engine.headroom import Headroom
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.engine.wave import Wave
+from wallet_engine.engine.written import Written
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent, pack
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.routing.directory import Directory
@@ -34,6 +38,8 @@ RECEIPT_TIMEOUT_AFTER_RECOVERY_S: Final = 0.5
 HOLD_RETRY_S: Final = 0.05
 #: How long a settle may wait for other operations of its partition to go with.
 SETTLE_LINGER_S: Final = 0.1
+
+_by_shard: Final = attrgetter("shard")
 
 _PROBE_SHA: Final = load_script("read_account").sha
 
@@ -72,7 +78,9 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._wave = Wave(self._send)
         self._held: set[Accumulator] = set()
-        self._written: list[int] = []
+        self._written = Written(self.tracker.written)
+        #: What callers are told of their transfers.
+        self.answers = Answers()
         self._closed = False
         self._script_operations = metrics.script_operations.labels()
         self._receipt_wait_seconds = metrics.receipt_wait_seconds.labels()
@@ -110,6 +118,7 @@ class Engine:
         for batch in list(self._awaiting.values()):
             batch.fail(Outage("outcome_unknown", "the service is stopping"))
         self._awaiting.clear()
+        self.answers.give()
 
     # In --------------------------------------------------------------------------------------------------
 
@@ -152,14 +161,19 @@ class Engine:
             self._wave.join(accumulator)
 
     def _send(self, accumulators: list[Accumulator]) -> None:
-        for accumulator in accumulators:
-            if accumulator.partition in self._settles:
-                self._add_settles(accumulator)
-            batch = accumulator.take()
-            if batch is not None:
-                batch.on_end = self._wave.back
-                self._wave.left(batch.nonce)
-                self._transmit(accumulator, batch)
+        """A shard begins with its part of the wave while the next one's is packed."""
+        for shard, waiting in groupby(sorted(accumulators, key=_by_shard), _by_shard):
+            for accumulator in waiting:
+                if accumulator.partition in self._settles:
+                    self._add_settles(accumulator)
+                batch = accumulator.take()
+                if batch is not None:
+                    batch.on_end = self._wave.back
+                    self._wave.left(batch.nonce)
+                    self._transmit(accumulator, batch)
+            lane = self.cluster.lanes.get(shard)
+            if lane is not None:
+                lane.flush()
 
     def _transmit(self, accumulator: Accumulator, batch: Batch) -> None:
         command = batch.command(
@@ -178,23 +192,27 @@ class Engine:
         try:
             lane = self.cluster.lanes[accumulator.shard]
             lane.send(command, partial(self._on_reply, accumulator, batch))
+            self._written.sent()
             if len(batch.operations) >= EARLY_OPERATIONS_MIN:  # the next ones take their time to be packed
                 lane.flush()
         except (NotSent, KeyError):
             self._put_back(accumulator, batch, f"shard {accumulator.shard} is not reachable")
 
     def _on_reply(self, accumulator: Accumulator, batch: Batch, reply: Any) -> None:
-        if type(reply) is bytes:
-            self._on_applied(accumulator, batch, reply)
-        elif isinstance(reply, ConnectionLost):
-            self.tracker.forget(batch.nonce)
-            self._hold(accumulator, str(reply))
-            self._answered(accumulator)
-            batch.fail(Outage("outcome_unknown", "the Redis node went away before it answered"))
-        elif isinstance(reply, hiredis.ReplyError):
-            self._on_error(accumulator, batch, str(reply))
-        else:
-            self._on_refusal(accumulator, batch, reply[0].decode(), reply[1])
+        try:
+            if type(reply) is bytes:
+                self._on_applied(accumulator, batch, reply)
+            elif isinstance(reply, ConnectionLost):
+                self.tracker.forget(batch.nonce)
+                self._hold(accumulator, str(reply))
+                self._answered(accumulator)
+                batch.fail(Outage("outcome_unknown", "the Redis node went away before it answered"))
+            elif isinstance(reply, hiredis.ReplyError):
+                self._on_error(accumulator, batch, str(reply))
+            else:
+                self._on_refusal(accumulator, batch, reply[0].decode(), reply[1])
+        finally:
+            self._written.answered()
 
     def _on_applied(self, accumulator: Accumulator, batch: Batch, reply: bytes) -> None:
         batch.accept(reply)
@@ -218,9 +236,7 @@ class Engine:
         self._awaiting[batch.nonce] = batch
         if batch.effective_nonce == batch.nonce:
             self.tracker.placed(batch.nonce, batch.seq)
-            if not self._written:
-                self._loop.call_soon(self._tell_written)
-            self._written.append(batch.partition)
+            self._written.add(batch.partition)
         else:  # nothing was written: wait for the entry that is the newest
             self.tracker.forget(batch.nonce)
             self.tracker.ask_needed(batch.partition, batch.seq, batch.effective_nonce, batch.on_durable)
@@ -238,10 +254,6 @@ class Engine:
             self.cluster.ask_recovery(accumulator.shard, f"partition {batch.partition} is behind the journal")
         self._put_back(accumulator, batch, "behind the journal")
         return True
-
-    def _tell_written(self) -> None:
-        written, self._written = self._written, []
-        self.tracker.written(written)
 
     def _on_durable(self, accumulator: Accumulator, batch: Batch) -> None:
         batch.durable = True

@@ -48,13 +48,15 @@ class Call:
     def __repr__(self) -> str:
         return f"<Call transfers={len(self.results)} remaining={self.remaining}>"
 
-    def finish(self, index: int, result: str) -> None:
+    def finish(self, index: int, result: str) -> bool:
+        """One transfer has ended; whether it was the last, and `give_up` is due."""
         self.results[index] = result
         self.remaining -= 1
-        if self.remaining == 0:
-            self.give_up()
-            if self.on_end is not None:
-                self.on_end(self)
+        if self.remaining:
+            return False
+        if self.on_end is not None:
+            self.on_end(self)
+        return True
 
     def give_up(self) -> None:
         """Answer the caller, unless it has been, with the results there are."""
@@ -201,4 +203,5 @@ class Transfer:
     def _finish(self, result: str) -> None:
         if self.replayed:
             self.call.replayed = True
-        self.call.finish(self.index, result)
+        if self.call.finish(self.index, result):
+            self.engine.answers.add(self.call.give_up)

@@ -218,7 +218,8 @@ class ClusterWallet:
                     headroom.check(p, q)
                 Transfer(engine, command, p, q, call, index).start(issued_ms)
             except Outage as outage:
-                call.finish(index, outage.code)
+                if call.finish(index, outage.code):
+                    engine.answers.add(call.give_up)
 
     def _release(self, call: Call) -> None:
         self.in_flight -= len(call.results)
