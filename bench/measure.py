@@ -65,6 +65,16 @@ def process_times(proc: Path = Path("/proc")) -> dict[int, ProcessTimes]:
     return found
 
 
+def shown(pid: int, name: str, proc: Path = Path("/proc")) -> str:
+    """`"name (pid)"`, and of a Python program the module that it runs in place of the interpreter's name."""
+    try:
+        words = (proc / str(pid) / "cmdline").read_text("utf-8", "replace").split("\0")
+    except OSError:
+        words = []
+    module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
+    return f"{module or name} ({pid})"
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """All that is read at both ends of the measured part."""
@@ -94,7 +104,7 @@ class Usage:
     load_average: float
     #: cores that all else took, the kernel and processes that have ended included
     other_cores: float
-    #: other processes that were busy and still live: `"name (pid)"` -> cores
+    #: other processes that were busy and still live: as `shown` -> cores. The journal's snapshots are among them.
     others: Mapping[str, float]
 
     def circumstances(self) -> dict[str, object]:
@@ -133,7 +143,7 @@ def usage(before: Moment, after: Moment, roles: Mapping[str, Iterable[int]]) -> 
         same = first is not None and first.started == last.started
         cores = (last.cpu_s - (first.cpu_s if first is not None and same else 0.0)) / seconds
         if cores >= BUSY_CORES_MIN:
-            others[f"{last.name} ({pid})"] = round(cores, 2)
+            others[shown(pid, last.name)] = round(cores, 2)
     busiest = sorted(others.items(), key=lambda item: -item[1])[:BUSY_SHOWN_MAX]
     ticks = after.machine.total - before.machine.total
     steal = 100 * (after.machine.steal - before.machine.steal) / ticks if ticks else 0.0

@@ -18,6 +18,7 @@ from bench.measure import (
     parse_machine,
     parse_process,
     process_times,
+    shown,
     usage,
 )
 
@@ -72,6 +73,24 @@ def test_cpu_is_told_apart_by_role_and_others_are_named() -> None:
     assert found.core_speed == 0.5
     assert found.others == {"java (9)": 0.5, "new (10)": 0.1}
     assert found.other_cores == pytest.approx((20 - 3 - 2 - 7) / 10)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (
+            ["python", "-m", "wallet_engine.recovery.snapshotting", "x"],
+            "wallet_engine.recovery.snapshotting (7)",
+        ),
+        (["java", "-m"], "java (7)"),
+        ([], "java (7)"),
+    ],
+)
+def test_a_program_in_python_is_called_by_its_module(tmp_path: Path, words: list[str], name: str) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "cmdline").write_text("".join(f"{word}\0" for word in words))
+    assert shown(7, "java", tmp_path) == name
+    assert shown(8, "gone", tmp_path) == "gone (8)"
 
 
 def test_cores_are_as_fast_as_the_mean_loop_against_the_best_one() -> None:
