@@ -16,7 +16,7 @@ from wallet_engine.redis_store.keys import PartitionKeys
 #: Operations of one partition waiting to be sent.
 QUEUE_OPERATIONS_MAX: Final = 20_000
 #: So many operations are a good batch: they go while batches before them wait for the journal.
-EARLY_OPERATIONS_MIN: Final = 60
+EARLY_OPERATIONS_MIN: Final = 90
 #: Batches of one partition waiting for the journal.
 UNDURABLE_BATCHES_MAX: Final = 8
 #: How long operations wait for a partition that cannot take them now before they are refused.
