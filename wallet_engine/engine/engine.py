@@ -16,7 +16,6 @@ import hiredis
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, HOLD_MS_MAX, Accumulator
-from wallet_engine.engine.answers import Answers
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.engine.cluster import ClusterView
 from wallet_engine.engine.headroom import Headroom
@@ -79,8 +78,6 @@ class Engine:
         self._wave = Wave(self._send)
         self._held: set[Accumulator] = set()
         self._written = Written(self.tracker.written)
-        #: What callers are told of their transfers.
-        self.answers = Answers()
         self._closed = False
         self._script_operations = metrics.script_operations.labels()
         self._receipt_wait_seconds = metrics.receipt_wait_seconds.labels()
@@ -118,7 +115,6 @@ class Engine:
         for batch in list(self._awaiting.values()):
             batch.fail(Outage("outcome_unknown", "the service is stopping"))
         self._awaiting.clear()
-        self.answers.give()
 
     # In --------------------------------------------------------------------------------------------------
 

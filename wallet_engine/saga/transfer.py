@@ -48,15 +48,13 @@ class Call:
     def __repr__(self) -> str:
         return f"<Call transfers={len(self.results)} remaining={self.remaining}>"
 
-    def finish(self, index: int, result: str) -> bool:
-        """One transfer has ended; whether it was the last, and `give_up` is due."""
+    def finish(self, index: int, result: str) -> None:
         self.results[index] = result
         self.remaining -= 1
-        if self.remaining:
-            return False
-        if self.on_end is not None:
-            self.on_end(self)
-        return True
+        if self.remaining == 0:
+            self.give_up()
+            if self.on_end is not None:
+                self.on_end(self)
 
     def give_up(self) -> None:
         """Answer the caller, unless it has been, with the results there are."""
@@ -203,5 +201,4 @@ class Transfer:
     def _finish(self, result: str) -> None:
         if self.replayed:
             self.call.replayed = True
-        if self.call.finish(self.index, result):
-            self.engine.answers.add(self.call.give_up)
+        self.call.finish(self.index, result)

@@ -218,8 +218,7 @@ class ClusterWallet:
                     headroom.check(p, q)
                 Transfer(engine, command, p, q, call, index).start(issued_ms)
             except Outage as outage:
-                if call.finish(index, outage.code):
-                    engine.answers.add(call.give_up)
+                call.finish(index, outage.code)
 
     def _release(self, call: Call) -> None:
         self.in_flight -= len(call.results)
