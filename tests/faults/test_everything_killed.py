@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.http_client import HttpClient
-from support.traffic import Books, answered, ask_batch, balances_cents, callers, finish, open_and_fund
+from support.traffic import Books, ask_batch, balances_cents, callers, finish, open_and_fund, until_answered
 
 TRAFFIC_S = 1.5
 FUNDED_CENTS = 100_000
@@ -64,15 +64,14 @@ async def _run(cluster: Any, books: Books, rounds: int) -> None:
         async with HttpClient() as http:
             stop = asyncio.Event()
             traffic = asyncio.create_task(callers(http, cluster.urls, books, count=64, stop=stop))
-            known = len(books.payments) - len(books.unanswered)
-            await answered(books, count=known + 100, after_s=TRAFFIC_S)
+            await until_answered(books, count=len(books.answered) + 100, after_s=TRAFFIC_S)
             await asyncio.to_thread(cluster.kill_all)
             stop.set()
             await traffic
         await asyncio.to_thread(cluster.start)
         async with HttpClient() as http:
             # What was answered is answered again, the same: a different answer raises `Contradiction`.
-            before = [payment for payment in books.payments if payment.answer is not None]
+            before = books.answered
             for start in range(0, len(before), 200):
                 await ask_batch(http, cluster.url, books, before[start : start + 200])
             await finish(http, cluster.url, books)

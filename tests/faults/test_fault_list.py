@@ -94,7 +94,7 @@ class Soak:
     async def _reckon(self) -> None:
         async with HttpClient(timeout_s=60.0) as http:
             await self._ends_by_itself(http)
-            answered = [payment for payment in self.books.payments if payment.answer is not None]
+            answered = self.books.answered
             again = self.rng.sample(answered, min(AGAIN_MAX, len(answered)))
             for start in range(0, len(again), 200):
                 await ask_batch(http, self.cluster.url, self.books, again[start : start + 200])

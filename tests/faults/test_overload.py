@@ -95,7 +95,7 @@ class Pressed:
         async with HttpClient(timeout_s=60.0) as http:
             await open_and_fund(http, url, books.accounts, FUNDED_CENTS)
             before = await self._speed(http)
-            answered = [payment for payment in books.payments if payment.answer is not None]
+            answered = books.answered
             await press(http)
             await finish(http, url, books)
             after = await self._speed(http)

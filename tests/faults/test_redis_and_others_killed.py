@@ -17,7 +17,7 @@ from support.dev_process import DevCluster
 from support.http_client import HttpClient
 from support.pulse import PulsedBooks
 from support.redis_peek import node_of
-from support.traffic import Payment, answered, ask_batch, balances_cents, callers, finish, open_and_fund
+from support.traffic import Payment, ask_batch, balances_cents, callers, finish, open_and_fund, until_answered
 from support.verification import verified
 
 from wallet_engine.redis_store.topology import connect
@@ -148,7 +148,7 @@ async def _run(cluster: DevCluster, books: PulsedBooks, fault: Fault) -> float:
         stop = asyncio.Event()
         traffic = asyncio.create_task(callers(http, cluster.urls, books, count=CALLERS, stop=stop))
         try:
-            answered_before = await answered(books, count=100, after_s=WARM_S)
+            answered_before = await until_answered(books, count=100, after_s=WARM_S)
             struck_at = time.monotonic()
             await fault(cluster)
             deadline = struck_at + GAP_S_MAX

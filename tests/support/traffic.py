@@ -75,6 +75,10 @@ class Books:
         payment.answer = answer
 
     @property
+    def answered(self) -> list[Payment]:
+        return [payment for payment in self.payments if payment.answer is not None]
+
+    @property
     def unanswered(self) -> list[Payment]:
         return [payment for payment in self.payments if payment.answer is None]
 
@@ -160,11 +164,11 @@ async def callers(
     await asyncio.gather(*(caller(number) for number in range(count)))
 
 
-async def answered(books: Books, *, count: int, after_s: float) -> list[Payment]:
+async def until_answered(books: Books, *, count: int, after_s: float) -> list[Payment]:
     """The payments with an answer, after some time and once there are so many: the machine may be busy."""
     await asyncio.sleep(after_s)
     deadline = time.monotonic() + WARM_S_MAX
-    while len(found := [payment for payment in books.payments if payment.answer is not None]) < count:
+    while len(found := books.answered) < count:
         assert time.monotonic() < deadline, f"no {count} answers: {dict(books.answers)}"
         await asyncio.sleep(0.05)
     return found

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from support.dev_process import DevCluster
 from support.http_client import HttpClient
 from support.pulse import PulsedBooks, longest_gap_s
-from support.traffic import Payment, answered, ask_batch, balances_cents, callers, finish, open_and_fund
+from support.traffic import Payment, ask_batch, balances_cents, callers, finish, open_and_fund, until_answered
 from support.verification import verified
 
 from wallet_engine.routing.slots import partition_of
@@ -70,7 +70,7 @@ class UnderFault:
                 callers(http, urls, self.spared, count=spared, stop=stop),
             )
             try:
-                before = await answered(self.mixed, count=50, after_s=warm_s)
+                before = await until_answered(self.mixed, count=50, after_s=warm_s)
                 self.struck_at = time.monotonic()
                 await asyncio.to_thread(fault)
                 await self._paid_since(time.monotonic())

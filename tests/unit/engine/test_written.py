@@ -27,7 +27,8 @@ class Journal:
 
 def run(scene) -> None:
     async def main() -> None:
-        await scene(Journal())
+        async with asyncio.timeout(10):
+            await scene(Journal())
 
     asyncio.run(main())
 
