@@ -9,8 +9,9 @@
 --         here, fingerprint and idx (wallet_engine/domain/memory.py)
 --       2 the operations in columns (wallet_engine/domain/columns.py); goes into the stream as it is
 --       replay only: 3 previous nonce  4 recorded time_ms
--- Returns '<seq> <nonce> <time_ms> <outcomes>' and, for each repeated operation, '\n<detail>': seq and nonce of the
---       newest entry, whether or not this batch wrote it; a detail is '<idx> <outcome> <seq>.<idx> <opened_ms>' for
+-- Returns the header of the entry as it stands in the stream, '<seq> <previous nonce> <nonce> <epoch> <time_ms> <window>
+--       <outcomes>' (wallet_engine/domain/entry.py), and, for each repeated operation, '\n<detail>'. A batch that wrote
+--       nothing has seq and nonce of the newest entry there; a detail is '<idx> <outcome> <seq>.<idx> <opened_ms>' for
 --       transfers and debits, '<idx> <outcome>' for credits; idx counts from 0; opened_ms is the time of that entry
 --       while it stands in `open` (1 if its text is not in the stream), 0 afterwards. While it does, a debit's words are
 --       compared with those of the entry: the outcome is '!' if they differ and only their fingerprints are equal.
@@ -390,6 +391,7 @@ local outcomes_text = concat(outcomes)
 -- Write -----------------------------------------------------------------------------------------------------------
 
 local clock_text = format('%d', now_ms)
+local header
 if effect or record_count > 0 then
   local currencies_new
   ledger = ledger_first
@@ -420,10 +422,9 @@ if effect or record_count > 0 then
   end
   if debited then call('ZADD', k_open, seq_text, seq_text) end
 
-  if not REPLAY then
-    call('XADD', k_journal, seq_text .. '-0', 'header', seq_text .. ' ' .. nonce_last .. ' ' .. nonce .. ' ' .. epoch
-      .. ' ' .. clock_text .. ' ' .. window_text .. ' ' .. outcomes_text, 'operations', ARGV[2])
-  end
+  header = seq_text .. ' ' .. nonce_last .. ' ' .. nonce .. ' ' .. epoch .. ' ' .. clock_text .. ' ' .. window_text .. ' '
+    .. outcomes_text
+  if not REPLAY then call('XADD', k_journal, seq_text .. '-0', 'header', header, 'operations', ARGV[2]) end
   call('HSET', k_meta, 'seq', seq_text, 'nonce', nonce, 'clock', clock_text)
   if currencies_new then
     local list = {}
@@ -438,15 +439,15 @@ if effect or record_count > 0 then
     call('HSET', k_meta, 'window_started', now_ms)
   end
 else
-  seq_text, nonce = meta[1], nonce_last
+  header = meta[1] .. ' ' .. nonce_last .. ' ' .. nonce_last .. ' ' .. epoch .. ' ' .. clock_text .. ' ' .. window_text
+    .. ' ' .. outcomes_text
 end
 
-local reply = seq_text .. ' ' .. nonce .. ' ' .. clock_text .. ' ' .. outcomes_text
-if not repeated then return reply end
+if not repeated then return header end
 
 --@include lib/places.lua
 
-local reply_lines = {reply}
+local reply_lines = {header}
 local opened, opened_count = {}, 0 -- open entry -> its header and columns; false if not in the stream
 for n = 1, #repeated do
   local i = repeated[n]

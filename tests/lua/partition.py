@@ -144,5 +144,5 @@ def _answer(reply: Any) -> list[Any]:
     if isinstance(reply, list):
         return reply
     answer, *details = str(reply).split("\n")
-    seq, nonce, time_ms, outcomes = answer.split(" ")
+    seq, _, nonce, _, time_ms, _, outcomes = answer.split(" ")
     return ["OK", int(seq), nonce, int(time_ms), outcomes, *details]

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.credits import CreditSearch
 from wallet_engine.journal.receipts_server import ReceiptServer
+from wallet_engine.journal.receipts_wire import NewEntry
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.join import check_may_join, join
@@ -143,9 +144,13 @@ async def _keep(
         if shard in keepers:
             keepers[shard].check()
 
-    def written(partitions: list[int]) -> None:
+    def written(partitions: Sequence[int]) -> None:
         for keeper in keepers.values():
             keeper.written(partitions)
+
+    def new(entries: Sequence[NewEntry]) -> None:
+        for keeper in keepers.values():
+            keeper.new(entries)
 
     def promised(partitions: list[int]) -> None:
         for keeper in keepers.values():
@@ -153,7 +158,7 @@ async def _keep(
 
     copy = JournalCopy(writer)
     fellows = Fellows(tree, copy)
-    server = ReceiptServer(copy, recover, written, lambda _: PeerSession(copy, commit, promised))
+    server = ReceiptServer(copy, recover, written, new, lambda _: PeerSession(copy, commit, promised))
     server.search = CreditSearch(copy, fellows.quorum_seq)
     commit = GroupCommit(copy, server, metrics)
     address = "{}:{}".format(*await server.start(host, port))

@@ -8,6 +8,7 @@ from wallet_engine.domain.columns import pack
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.limits import STREAM_ENTRIES_MAX
 from wallet_engine.domain.operation import Words
+from wallet_engine.journal.receipts_wire import NewEntry
 from wallet_engine.redis_store.apply_call import apply_command
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
@@ -60,12 +61,14 @@ class Batch:
     __slots__ = (
         "answered_s",
         "applied",
+        "columns",
         "deadline_s",
         "details",
         "durable",
         "effective_nonce",
         "entry",
         "epoch",
+        "header",
         "issued_ms",
         "items",
         "nonce",
@@ -94,6 +97,8 @@ class Batch:
         self.answered_s = 0.0
         #: What the receipt tracker calls.
         self.on_durable: Callable[[], None] = _nobody_waits
+        #: The two parts of the entry, once it is made: with `columns` Redis was called, `header` it has answered.
+        self.columns = self.header = b""
         self.seq = 0
         #: How others name the entry: `<partition>.<seq>`.
         self.entry = ""
@@ -124,11 +129,13 @@ class Batch:
         issued_age_ms_max: int,
     ) -> bytes:
         """The packed call of the script; it may read the `currencies` besides those of its operations."""
+        packed = pack(self.operations)
+        self.columns = packed.columns
         return apply_command(
             _APPLY_SHA,
             keys,
             currencies,
-            pack(self.operations),
+            packed,
             epoch=epoch,
             nonce=self.nonce,
             issued_ms=self.issued_ms,
@@ -140,15 +147,21 @@ class Batch:
 
     def accept(self, reply: bytes) -> None:
         """Take over a reply that is no refusal."""
-        answer, *details = reply.decode().split("\n")
-        seq, self.effective_nonce, time_ms, self.outcomes = answer.split(" ")
+        self.header, _, explained = reply.partition(b"\n")
+        seq, _, self.effective_nonce, _, time_ms, _, self.outcomes = self.header.decode().split(" ")
         self.seq = int(seq)
         self.entry = f"{self.partition}.{seq}"
         self.time_ms = int(time_ms)
-        if details:
-            explained = (detail.split(" ") for detail in details)
-            self.details = {int(idx): words for idx, *words in explained}
+        if explained:
+            details = (detail.split(" ") for detail in explained.decode().split("\n"))
+            self.details = {int(idx): words for idx, *words in details}
         self.applied = True
+
+    def new_entry(self) -> NewEntry:
+        """The entry that the call has made, for the journal; it is not kept here any longer."""
+        entry = (self.partition, self.header, self.columns)
+        self.header = self.columns = b""
+        return entry
 
     def detail(self, idx: int) -> list[str]:
         """What is remembered of a repeated operation: `[outcome, "<seq>.<idx>", open]`, for a credit `[outcome]`."""

@@ -1,7 +1,8 @@
 """From the streams of Redis to the disk: group commit and trimming of one journal copy.
 
-Each shard is read by its own connection; what shards fetch at the same time becomes one group. A group costs one
-fdatasync, and only then are its receipts published.
+Services bring the entries that they have made. What does not continue a partition's chain, and what nobody has brought,
+is fetched from the streams: each shard is read by its own connection. What comes in at the same time becomes one group.
+A group costs one fdatasync, and only then are its receipts published.
 """
 
 import asyncio
@@ -14,9 +15,10 @@ import hiredis
 from wallet_engine.domain.entry import EntryHeader, parse_header
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.journal.chains import Position
-from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.copy import JournalCopy, Receipt
 from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.receipts_server import ReceiptServer
+from wallet_engine.journal.receipts_wire import NewEntry
 from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.connection import Connection, Reply, pack
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -39,6 +41,7 @@ _TRIM: Final = load_script("trim").text
 
 #: One entry on its way to the disk.
 Taken = tuple[int, bytes]
+Brought = tuple[int, bytes, EntryHeader]
 
 
 class Abandoned(WalletError):
@@ -72,8 +75,11 @@ class GroupCommit:
         self._entries = metrics.journal_entries.labels()
         self._bytes = metrics.journal_bytes.labels()
         self._sync_seconds = metrics.journal_sync_seconds.labels()
+        self._written = 0
         self._loop = asyncio.get_running_loop()
         self._group: list[tuple[Sequence[Taken], asyncio.Future[None]]] = []
+        #: What services have brought: entries with their headers, and who is told of partitions to be fetched instead.
+        self._brought: list[tuple[Sequence[Brought], Callable[[Iterable[int]], None]]] = []
         #: What is being fetched, and waited for.
         self._gathering: set[object] = set()
         #: When the group goes: once these have brought what they found, or without it.
@@ -99,10 +105,26 @@ class GroupCommit:
         It raises `Fork` with nothing of the fork written, `Unconfirmed` when some are durable and not receipted yet.
         """
         done: asyncio.Future[None] = self._loop.create_future()
-        if not self._group:
-            self._turn = self._loop.call_later(GATHER_S_MAX, self._commit_without)
+        self._plan()
         self._group.append((entries, done))
         return done
+
+    def bring(self, entries: Sequence[Brought], fetch: Callable[[Iterable[int]], None]) -> None:
+        """Put entries into the next group that nobody has fetched from a stream. Never a `Fork`.
+
+        Those that do not continue what this copy has, in the epoch that it has confirmed, are passed over, and their
+        partitions given to `fetch`: the stream of the certified node decides.
+        """
+        self._plan()
+        self._brought.append((entries, fetch))
+
+    def _plan(self) -> None:
+        if self._turn is None:
+            self._turn = (
+                self._loop.call_later(GATHER_S_MAX, self._commit_without)
+                if self._gathering
+                else self._loop.call_soon(self._commit)
+            )
 
     def install(self, entries: Sequence[Taken]) -> None:
         """Make entries durable that were taken over from another copy, or from Redis by a recovery.
@@ -145,7 +167,8 @@ class GroupCommit:
         self._server.confirmed(self._copy.confirm(epochs))
 
     def _has(self, partition: int, header: EntryHeader) -> bool:
-        return self._writer.nonce_at(partition, header.seq) == header.nonce
+        """Whether it is here already, though it may not be on the disk yet."""
+        return self._writer.nonce_appended(partition, header.seq) == header.nonce
 
     def _sync(self) -> None:
         before = self._writer.committed_bytes
@@ -160,29 +183,13 @@ class GroupCommit:
     def _commit(self) -> None:
         self._turn = None
         group, self._group = self._group, []
+        brought, self._brought = self._brought, []
         receipts: list[tuple[int, str, int]] = []
-        written = 0
         outcomes: list[tuple[asyncio.Future[None], WalletError | None]] = []
-        receiptable = self._copy.receiptable
+        written = self._written
         try:
-            for entries, done in group:
-                refused: WalletError | None = None
-                for partition, payload in entries:
-                    header = parse_header(payload)
-                    try:
-                        self._writer.append(partition, payload, header)
-                    except Fork as fork:
-                        if not self._has(partition, header):  # it may have come from another copy meanwhile
-                            refused = refused or fork
-                    else:
-                        written += 1
-                        if receiptable(partition, header):
-                            receipts.append((partition, header.nonce, header.seq))
-                        else:
-                            refused = refused or Unconfirmed(
-                                f"partition {partition}: epoch {header.epoch} is new"
-                            )
-                outcomes.append((done, refused))
+            outcomes = [(done, self._take_fetched(entries, receipts)) for entries, done in group]
+            to_fetch = [(fetch, self._take_brought(entries, receipts)) for entries, fetch in brought]
             started_s = self._loop.time()
             self._sync()
         except Exception as error:
@@ -194,8 +201,11 @@ class GroupCommit:
                 self.failed.set_exception(error)
             return
         self._sync_seconds.observe(self._loop.time() - started_s)
-        self._entries.inc(written)
+        self._entries.inc(self._written - written)
         self._server.publish(receipts)
+        for fetch, partitions in to_fetch:
+            if partitions:
+                fetch(partitions)
         for done, refused in outcomes:
             if done.done():
                 continue
@@ -204,11 +214,46 @@ class GroupCommit:
             else:
                 done.set_exception(refused)
 
+    def _take_fetched(self, entries: Sequence[Taken], receipts: list[Receipt]) -> WalletError | None:
+        """Append entries of streams and note those that may be receipted; the first thing that is wrong with them."""
+        refused: WalletError | None = None
+        for partition, payload in entries:
+            header = parse_header(payload)
+            try:
+                self._writer.append(partition, payload, header)
+            except Fork as fork:
+                if not self._has(partition, header):  # a service or another copy may have brought it meanwhile
+                    refused = refused or fork
+            else:
+                self._written += 1
+                if self._copy.receiptable(partition, header):
+                    receipts.append((partition, header.nonce, header.seq))
+                else:
+                    refused = refused or Unconfirmed(f"partition {partition}: epoch {header.epoch} is new")
+        return refused
+
+    def _take_brought(self, entries: Sequence[Brought], receipts: list[Receipt]) -> set[int]:
+        """Append what continues a chain in its confirmed epoch; the partitions of all else."""
+        missing: set[int] = set()
+        for partition, payload, header in entries:
+            if self._copy.confirmed.get(partition) == header.epoch:
+                try:
+                    self._writer.append(partition, payload, header)
+                except Fork:
+                    if self._has(partition, header):
+                        continue
+                else:
+                    self._written += 1
+                    receipts.append((partition, header.nonce, header.seq))
+                    continue
+            missing.add(partition)
+        return missing
+
 
 class ShardDrain:
-    """Fetches new entries of one shard's partitions from its certified primary.
+    """Fetches those new entries of one shard's partitions from its certified primary that no service brings.
 
-    Services say which partitions they have just written to, so a fetch asks for those and no others; what a
+    Services bring what they have just written, or name the partitions, so a fetch asks for those and no others; what a
     service that died could not say is found when the streams are trimmed.
 
     Partitions come and go while it runs. One that the node does not have is dropped when `is_ours(partition)`
@@ -271,6 +316,20 @@ class ShardDrain:
         if mine:
             self._written |= mine
             self._wake.set()
+
+    def new(self, entries: Iterable[NewEntry]) -> None:
+        """A service brings entries that it has just made; others than this shard's are passed over.
+
+        Raises `Corruption` for what cannot be one.
+        """
+        keys = self._keys
+        mine = []
+        for partition, header, columns in entries:
+            if partition in keys:
+                payload = from_stream(header, columns)
+                mine.append((partition, payload, parse_header(payload)))
+        if mine:
+            self._commit.bring(mine, self.written)
 
     async def run(self, fetching: Connection, trimming: Connection) -> None:
         """Drain until something fails: `ConnectionLost`, a Redis error, `Fork`, `Gap`, `Unconfirmed`, or the disk."""

@@ -232,7 +232,7 @@ class Engine:
         self._awaiting[batch.nonce] = batch
         if batch.effective_nonce == batch.nonce:
             self.tracker.placed(batch.nonce, batch.seq)
-            self._written.add(batch.partition)
+            self._written.add(batch.new_entry())
         else:  # nothing was written: wait for the entry that is the newest
             self.tracker.forget(batch.nonce)
             self.tracker.ask_needed(batch.partition, batch.seq, batch.effective_nonce, batch.on_durable)

@@ -1,8 +1,10 @@
-"""When the journal is told what to fetch: once Redis has answered all that was sent, which then costs one fdatasync."""
+"""When the journal is told of new entries: once Redis has answered all that was sent, which then costs one fdatasync."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Final
+
+from wallet_engine.journal.receipts_wire import NewEntry
 
 #: It is told anyhow so long after the first of the new entries: a node that is slow delays the others' no longer, and
 #: under large batches, when something is always out, the journal need not be told more often.
@@ -10,41 +12,41 @@ WAIT_S_MAX: Final = 0.001
 
 
 class Written:
-    """Partitions with entries that the journal has not been told of. Create and use it on one event loop."""
+    """Entries that the journal has not been told of. Create and use it on one event loop."""
 
-    __slots__ = ("_loop", "_out", "_partitions", "_tell", "_timer")
+    __slots__ = ("_entries", "_loop", "_out", "_tell", "_timer")
 
-    def __init__(self, tell: Callable[[list[int]], None]) -> None:
-        """`tell(partitions)` tells the journal."""
+    def __init__(self, tell: Callable[[list[NewEntry]], None]) -> None:
+        """`tell(entries)` tells the journal."""
         self._loop = asyncio.get_running_loop()
         self._tell = tell
-        self._partitions: list[int] = []
+        self._entries: list[NewEntry] = []
         #: Batches that were sent and not answered.
         self._out = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return f"<Written partitions={len(self._partitions)} out={self._out}>"
+        return f"<Written entries={len(self._entries)} out={self._out}>"
 
     def sent(self) -> None:
         """A batch is on its way to Redis; `answered` follows, whatever becomes of it."""
         self._out += 1
 
-    def add(self, partition: int) -> None:
-        """A batch that is being answered has made an entry."""
-        if not self._partitions:
+    def add(self, entry: NewEntry) -> None:
+        """A batch that is being answered has made this entry."""
+        if not self._entries:
             self._timer = self._loop.call_later(WAIT_S_MAX, self._tell_now)
-        self._partitions.append(partition)
+        self._entries.append(entry)
 
     def answered(self) -> None:
         """A batch was answered, and if it has made an entry, that was added; or its connection is lost."""
         self._out -= 1
-        if self._partitions and not self._out:
+        if self._entries and not self._out:
             self._tell_now()
 
     def _tell_now(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        partitions, self._partitions = self._partitions, []
-        self._tell(partitions)
+        entries, self._entries = self._entries, []
+        self._tell(entries)

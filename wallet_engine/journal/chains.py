@@ -115,6 +115,10 @@ class Chain:
             self._recent[seq & _RING_MASK] = int(nonce, 16)
             self._recent_from = min(self._recent_from, seq)
 
+    def appended_nonce(self, seq: int) -> str:
+        """The nonce at this seq, between `durable` and `last`: a group is shorter than the ring."""
+        return f"{self._recent[seq & _RING_MASK]:016x}"
+
     def recent_nonce(self, seq: int) -> str | None:
         """The nonce at this seq; None when only the segments know."""
         if seq == self.durable.seq:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final, cast
 
@@ -18,6 +18,8 @@ from wallet_engine.journal.receipts_wire import (
     FromService,
     MessageBuffer,
     MessageTooLong,
+    NewEntries,
+    NewEntry,
     Recover,
     ServiceHello,
     Written,
@@ -32,6 +34,22 @@ BACKOFF_S_MAX: Final = 1.0
 HELLO_S_MAX: Final = 5.0
 #: What a copy may leave unread of our questions.
 UNREAD_BYTES_MAX: Final = 8 * 1024 * 1024
+#: The same of entries: a copy that is so far behind fetches them when it can.
+UNREAD_ENTRIES_BYTES_MAX: Final = 1024 * 1024
+#: Bytes of entries in one message, and one entry more.
+ENTRIES_BYTES_MAX: Final = 1024 * 1024
+
+
+def _portions(entries: Sequence[NewEntry]) -> Iterator[Sequence[NewEntry]]:
+    """As many at a time as a message may hold."""
+    size = start = 0
+    for end, (_, header, columns) in enumerate(entries, 1):
+        size += len(header) + len(columns)
+        if size > ENTRIES_BYTES_MAX:
+            yield entries[start:end]
+            size, start = 0, end
+    if start < len(entries):
+        yield entries[start:]
 
 
 class ReceiptClient:
@@ -161,8 +179,14 @@ class _CopyConnection(asyncio.Protocol):
     def recover(self, shard: str, reason: str) -> None:
         self._send(Recover(shard, reason))
 
-    def written(self, partitions: list[int]) -> None:
-        self._send(Written(partitions))
+    def written(self, entries: Sequence[NewEntry]) -> None:
+        """Give the copy what it would fetch otherwise, as long as it takes in what it is given."""
+        transport = self._transport
+        if transport is None or transport.get_write_buffer_size() > UNREAD_ENTRIES_BYTES_MAX:
+            self._send(Written([partition for partition, _, _ in entries]))
+            return
+        for some in _portions(entries):
+            self._send(NewEntries(some))
 
     def _send(self, message: FromService) -> None:
         transport = self._transport

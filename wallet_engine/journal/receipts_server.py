@@ -20,6 +20,8 @@ from wallet_engine.journal.receipts_wire import (
     FindCredits,
     MessageBuffer,
     MessageTooLong,
+    NewEntries,
+    NewEntry,
     ReceiptGroup,
     Receipts,
     Recover,
@@ -70,16 +72,18 @@ class ReceiptServer:
         self,
         durable: Durable,
         on_recover: Callable[[str, str], None],
-        on_written: Callable[[list[int]], None] = lambda partitions: None,
+        on_written: Callable[[Sequence[int]], None] = lambda partitions: None,
+        on_new: Callable[[Sequence[NewEntry]], None] = lambda entries: None,
         on_peer: Callable[[str], Session] | None = None,
     ) -> None:
         """`on_recover(shard, reason)` is called when a service asks for recovery, `on_written(partitions)` when
-        it has appended to their streams; neither may block. `on_peer(journal_id)` is asked for what answers another
-        copy.
+        it has appended to their streams, `on_new(entries)` when it brings what it has appended; none may block.
+        `on_peer(journal_id)` is asked for what answers another copy.
         """
         self.durable = durable
         self.on_recover = on_recover
         self.on_written = on_written
+        self.on_new = on_new
         self.on_peer = on_peer
         self.connections: set[_ServiceConnection] = set()
         self.dropped = 0
@@ -207,7 +211,9 @@ class _ServiceConnection(asyncio.Protocol):
         try:
             for body in self._messages.feed(data):
                 message = decode_at_copy(body)
-                if isinstance(message, Written):
+                if isinstance(message, NewEntries):
+                    self._server.on_new(message.entries)
+                elif isinstance(message, Written):
                     self._server.on_written(message.partitions)
                 elif isinstance(message, Asks):
                     self._answer(message.asks)

@@ -14,6 +14,7 @@ from wallet_engine.journal.receipts_wire import (
     Ask,
     CreditsFound,
     FindCredits,
+    NewEntry,
     ReceiptGroup,
 )
 
@@ -32,7 +33,7 @@ class CopyConnection(Protocol):
 
     def recover(self, shard: str, reason: str) -> None: ...
 
-    def written(self, partitions: list[int]) -> None: ...
+    def written(self, entries: Sequence[NewEntry]) -> None: ...
 
 
 class _Pending:
@@ -251,7 +252,7 @@ class ReceiptTracker:
             connection.recover(shard, reason)
         return len(self._connections)
 
-    def written(self, partitions: list[int]) -> None:
-        """Tell every connected copy that these partitions have new entries to fetch."""
+    def written(self, entries: Sequence[NewEntry]) -> None:
+        """Tell every connected copy of new entries."""
         for connection in self._connections.values():
-            connection.written(partitions)
+            connection.written(entries)

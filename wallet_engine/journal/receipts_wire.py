@@ -19,14 +19,18 @@ names the message.
                                                                   partition, since that time? Only a copy that has
                                                                   the entry (seq, nonce) answers
         ["recover", shard, reason]                                this shard needs recovery
-        ["written", [partition, …]]                               a script has just appended to these streams: a
-                                                                  hint that saves polling, never a promise
+        ["new", [[partition, header, columns], …]]                what scripts have just appended to these streams, each
+                                                                  partition in the order of its seqs. The copy takes an
+                                                                  entry that continues what it has; of a partition
+                                                                  where one does not it fetches
+        ["written", [partition, …]]                               the same without the entries: it fetches. Both save
+                                                                  polling and promise nothing
 
 Receipts go to every service alike, unasked; the service picks out its own.
 """
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -45,6 +49,8 @@ _PREFIX_BYTES: Final = 4
 CreditReference = tuple[int, int, int]
 #: (partition, seq, nonce)
 Ask = tuple[int, int, str]
+#: (partition, header, columns) of an entry, as the stream has it
+NewEntry = tuple[int, bytes, bytes]
 #: (partition, nonces in the order of their seqs, seq of the last of them)
 ReceiptGroup = tuple[int, list[str], int]
 
@@ -85,12 +91,16 @@ class Recover(msgspec.Struct, tag="recover", array_like=True):
     reason: str
 
 
+class NewEntries(msgspec.Struct, tag="new", array_like=True):
+    entries: Sequence[NewEntry]
+
+
 class Written(msgspec.Struct, tag="written", array_like=True):
     partitions: list[int]
 
 
 FromJournal = CopyHello | Receipts | CreditsFound
-FromService = ServiceHello | Asks | FindCredits | Recover | Written
+FromService = ServiceHello | Asks | FindCredits | Recover | NewEntries | Written
 
 decode_from_journal = msgspec.msgpack.Decoder[FromJournal](FromJournal).decode
 _encode = msgspec.msgpack.Encoder().encode

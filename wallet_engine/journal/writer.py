@@ -351,6 +351,13 @@ class JournalWriter:
             return self._nonce_on_disk(partition, seq) == nonce
         return answer
 
+    def nonce_appended(self, partition: int, seq: int) -> str | None:
+        """The nonce of an entry that was appended, durable or not; None when there is none."""
+        chain = self._chains.get(partition)
+        if chain is not None and chain.durable.seq < seq <= chain.last.seq:
+            return chain.appended_nonce(seq)
+        return self.nonce_at(partition, seq)
+
     def nonce_at(self, partition: int, seq: int) -> str | None:
         """The nonce of a durable entry, `ZERO_NONCE` before the first; None when there is none."""
         if self._stopped is not None:

@@ -1,7 +1,7 @@
 """Keeps one shard served: recover, drain, and again from the start whenever anything breaks."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -12,6 +12,7 @@ from wallet_engine.domain.errors import WalletError
 from wallet_engine.engine.drain import Abandoned, Gap, GroupCommit, ShardDrain, Unconfirmed
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fenced, Fork
+from wallet_engine.journal.receipts_wire import NewEntry
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.recover import Certified, ShardRecovery
 from wallet_engine.redis_store.connection import Connection
@@ -70,10 +71,15 @@ class ShardKeeper:
         if self._drain is not None and self._drain.partitions.intersection(partitions):
             self.check()
 
-    def written(self, partitions: list[int]) -> None:
+    def written(self, partitions: Iterable[int]) -> None:
         """A service has just appended to these partitions' streams."""
         if self._drain is not None:
             self._drain.written(partitions)
+
+    def new(self, entries: Sequence[NewEntry]) -> None:
+        """A service brings what it has just appended to the streams, this shard's among others'."""
+        if self._drain is not None:
+            self._drain.new(entries)
 
     async def run(self) -> None:
         delay_s = RETRY_S_MIN

@@ -78,7 +78,7 @@ class Replayer:
         if isinstance(reply, Exception):
             self._failure = reply
             return
-        expected = f"{header.seq} {header.nonce} {header.time_ms} {header.outcomes}".encode()
+        expected = " ".join(map(str, header)).encode()
         if type(reply) is not bytes or reply.partition(b"\n")[0] != expected:
             self._failure = Corruption(
                 f"partition {self._partition}: replay of entry {header.seq} gave {reply!r}, recorded {expected!r}"
