@@ -33,10 +33,9 @@ RECEIPT_TIMEOUT_S: Final = 20.0
 #: The same once the partition serves again after a recovery: the receipt comes now, or the entry was lost with Redis'
 #: memory.
 RECEIPT_TIMEOUT_AFTER_RECOVERY_S: Final = 0.5
-#: How often held partitions are tried again.
+#: How often held partitions are tried again, and how long a settle waits at least for other operations of its partition
+#: to go with; at most twice as long.
 HOLD_RETRY_S: Final = 0.05
-#: How long a settle may wait for other operations of its partition to go with.
-SETTLE_LINGER_S: Final = 0.1
 
 _by_shard: Final = attrgetter("shard")
 
@@ -82,6 +81,8 @@ class Engine:
         self._script_operations = metrics.script_operations.labels()
         self._receipt_wait_seconds = metrics.receipt_wait_seconds.labels()
         self._settles: dict[int, list[int]] = {}
+        #: Partitions of which some have waited since before the last round.
+        self._settles_due: set[int] = set()
         self._awaiting: dict[str, Batch] = {}
         self._house: asyncio.Task[None] | None = None
 
@@ -129,16 +130,18 @@ class Engine:
         waiting = self._settles.get(partition)
         if waiting is None:
             self._settles[partition] = [seq]
-            self._loop.call_later(SETTLE_LINGER_S, self._send_settles, partition)
         else:
             waiting.append(seq)
 
     # Out -------------------------------------------------------------------------------------------------
 
-    def _send_settles(self, partition: int) -> None:
-        accumulator = self.cluster.accumulators[partition]
-        if self._add_settles(accumulator):
-            self._schedule(accumulator)
+    def _send_settles(self) -> None:
+        """Those that no other operation has taken along since the last round."""
+        for partition in self._settles_due & self._settles.keys():
+            accumulator = self.cluster.accumulators[partition]
+            if self._add_settles(accumulator):
+                self._schedule(accumulator)
+        self._settles_due = set(self._settles)
 
     def _add_settles(self, accumulator: Accumulator) -> bool:
         seqs = self._settles.pop(accumulator.partition, None)
@@ -412,7 +415,8 @@ class Engine:
                 log.exception("tidying failed")
 
     def _tidy(self, now: int, now_s: float) -> None:
-        """Refuse what waited too long, try held partitions again, give up on receipts that do not come."""
+        """Send settles, refuse what waited too long, try held partitions again, give up on receipts that do not come."""
+        self._send_settles()
         for accumulator in list(self._held):
             since = accumulator.held_since_ms
             if since is not None and now - since > HOLD_MS_MAX:

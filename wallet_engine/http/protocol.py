@@ -1,8 +1,4 @@
-"""uvicorn's HTTP protocol with a short way for single transfers, and one system call per answer.
-
-uvicorn writes the head and the body of an answer one after the other, and uvloop hands each write to the kernel at
-once: two system calls and often two wake-ups of the client, which for a single transfer is a fifth of the API's CPU.
-"""
+"""uvicorn's HTTP protocol with a short way for single transfers, and one system call per answer."""
 
 import asyncio
 from typing import Any, Final, cast
@@ -10,47 +6,8 @@ from typing import Any, Final, cast
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from wallet_engine.http.observed import ObservedApp
+from wallet_engine.http.outbox import JoiningTransport, Outbox
 from wallet_engine.http.problems import Answer, Headers
-
-
-class JoiningTransport:
-    """What is written to it within one turn of the event loop goes to the socket together, in order."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._unsent: list[bytes] = []
-        self.is_closing = transport.is_closing
-
-    def __repr__(self) -> str:
-        return f"<JoiningTransport unsent={len(self._unsent)} {self._transport!r}>"
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write_now(self, data: bytes) -> None:
-        """Send it, after what waits for the end of the turn."""
-        if self._unsent:
-            self._unsent.append(data)
-            self._flush()
-        else:
-            self._transport.write(data)
-
-    def write(self, data: bytes) -> None:
-        """Keep it until the turn ends. As with any transport, it is lost if the connection is."""
-        if not self._unsent:
-            self._loop.call_soon(self._flush)
-        self._unsent.append(data)
-
-    def close(self) -> None:
-        """Send what was written, then close."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        unsent, self._unsent = self._unsent, []
-        if unsent and not self.is_closing():
-            self._transport.write(b"".join(unsent))
 
 
 class EncodedHeads:
@@ -79,10 +36,11 @@ _encoded: Final = EncodedHeads()
 
 
 class WalletHttpProtocol(HttpToolsProtocol):
-    """For `uvicorn.Config(http=…)`; the short way is the `direct` of an `ObservedApp`."""
+    """For `uvicorn.Config(http=…)`, with an outbox for all; the short way is the `direct` of an `ObservedApp`."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
+    def __init__(self, outbox: Outbox, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
+        self._outbox = outbox
         self._direct = self.app.direct if isinstance(self.app, ObservedApp) else None
         #: A request is on the short way, and what the client sent behind it waits.
         self._on_direct = False
@@ -93,8 +51,8 @@ class WalletHttpProtocol(HttpToolsProtocol):
         self._answered_s = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._joining = JoiningTransport(transport, self.loop)
-        super().connection_made(cast(asyncio.Transport, self._joining))
+        joining = JoiningTransport(transport, self._outbox)
+        super().connection_made(cast(asyncio.Transport, joining))
 
     def data_received(self, data: bytes) -> None:
         if self._on_direct:
@@ -120,7 +78,7 @@ class WalletHttpProtocol(HttpToolsProtocol):
         status, body, headers = answer
         if self._closing:
             headers = (*headers, (b"connection", b"close"))
-        self._joining.write_now(_encoded.head(status, headers, self.server_state.default_headers) + body)
+        self.transport.write(_encoded.head(status, headers, self.server_state.default_headers) + body)
         if self._closing:
             self.transport.close()
             return

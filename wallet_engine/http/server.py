@@ -5,12 +5,14 @@ import contextlib
 import math
 import socket
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.http.outbox import Outbox
 from wallet_engine.http.protocol import WalletHttpProtocol
 
 #: How long an idle connection is kept; longer than the pools of common clients keep theirs, so that a client
@@ -44,7 +46,7 @@ async def serve_http(
     config = uvicorn.Config(
         app,
         loop="none",
-        http=WalletHttpProtocol,
+        http=partial(WalletHttpProtocol, Outbox()),  # type: ignore[arg-type]  # called like the class
         ws="none",
         lifespan="off",
         access_log=False,

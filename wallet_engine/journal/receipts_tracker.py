@@ -21,7 +21,7 @@ from wallet_engine.journal.receipts_wire import (
 Callback = Callable[[], None]
 
 #: Durable nonces remembered per generation; two generations are kept (about 100 bytes each).
-RECENT_NONCES_MAX: Final = 65_536
+RECENT_NONCES_MAX: Final = 8_192
 
 
 class CopyConnection(Protocol):
