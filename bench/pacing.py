@@ -72,6 +72,12 @@ class Arrivals:
     def _step(self) -> None:
         self.next_s += self._rng.expovariate(self._rate)
 
+    def next(self) -> float:
+        """The next moment, handed out."""
+        moment_s = self.next_s
+        self._step()
+        return moment_s
+
     def due(self, now_s: float) -> list[float]:
         """All moments up to `now_s` that were not handed out yet, oldest first."""
         moments = []
@@ -97,7 +103,13 @@ class OpenLoop:
         return f"<OpenLoop rate={self.rate:g} backlog={len(self._backlog)} parked={len(self._parked)}>"
 
     def take(self) -> float | None:
-        return self._backlog.popleft() if self._backlog else None
+        """Answers come more often than the clock is looked at: what has arrived meanwhile goes at once."""
+        if self._backlog:
+            return self._backlog.popleft()
+        arrivals = self._arrivals
+        if arrivals is not None and arrivals.next_s <= time.perf_counter():
+            return arrivals.next()
+        return None
 
     def park(self, wake: Callable[[float], object]) -> None:
         self._parked.append(wake)

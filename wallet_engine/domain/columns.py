@@ -23,7 +23,7 @@ import re
 import struct
 from binascii import b2a_base64
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 from zlib import adler32, crc32
 
@@ -58,6 +58,10 @@ class Packed(NamedTuple):
     currencies: set[str]
 
 
+#: As `Packed`, without the function around it: every call of the script passes here.
+_packed: Final = partial(tuple.__new__, Packed)
+
+
 def pack(operations: Sequence[Words]) -> Packed:
     """The columns of operations, at least one. Raises KeyError for a credit of an idx that no entry has."""
     kinds, ids, accounts, bs, amounts, each = zip(*operations, strict=True)
@@ -86,10 +90,10 @@ def pack(operations: Sequence[Words]) -> Packed:
     common = each if len(currencies) > 1 else next(iter(currencies), _NO_CURRENCY)
     named = len(accounts) + len(others) + 1
     head = ("".join(kinds), common, " ".join(receivers), named)
-    columns = _encode([*head, *fields, *accounts, *others, TRANSIT, *amounts, *details])
+    columns = _encode((*head, *fields, *accounts, *others, TRANSIT, *amounts, *details))
     # In base64 the two bytes of an idx, below 4096, leave the last two characters of eight to it alone.
     record_ends = b2a_base64(struct.pack(">" + len(ends) // 2 * "IH", *ends), newline=False) if ends else b""
-    return Packed(columns, record_ends, currencies)
+    return _packed((columns, record_ends, currencies))
 
 
 def unpack(columns: bytes) -> tuple[Operation, ...]:
