@@ -7,6 +7,7 @@ gets the same answers.
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from wallet_engine.domain.errors import Outage
@@ -20,6 +21,8 @@ from wallet_engine.service.api import TransferAnswer, Wallet
 OVERLOADED: Final = problem("overloaded", "too many requests are in flight")
 
 Send = Callable[[Answer], None]
+#: Takes what is to be done when there is nothing more urgent.
+Later = Callable[[Callable[[], None]], None]
 
 
 class Admission:
@@ -51,20 +54,24 @@ class DirectTransfers:
     def __repr__(self) -> str:
         return f"<DirectTransfers {self.admission!r}>"
 
-    def begin(self, body: bytes, idempotency_key: str | None, send: Send) -> None:
-        """Make the transfer that the body asks for. `send` is called once, maybe at once, with the answer."""
-        _Request(self, send).begin(body, idempotency_key)
+    def begin(self, body: bytes, idempotency_key: str | None, send: Send, later: Later) -> None:
+        """Make the transfer that the body asks for; `send` is called once with the answer.
+
+        Of a request that is refused, at once; of a transfer that was decided, when `later` does what it was given.
+        """
+        _Request(self, send, later).begin(body, idempotency_key)
 
 
 class _Request:
     """One request until it is answered."""
 
-    __slots__ = ("_app", "_began_s", "_send", "_transaction_id")
+    __slots__ = ("_app", "_began_s", "_later", "_send", "_transaction_id")
 
-    def __init__(self, app: DirectTransfers, send: Send) -> None:
+    def __init__(self, app: DirectTransfers, send: Send, later: Later) -> None:
         self._app = app
         self._began_s = time.perf_counter()
         self._send: Send | None = send
+        self._later = later
         self._transaction_id: str | None = None
 
     def begin(self, body: bytes, idempotency_key: str | None) -> None:
@@ -82,6 +89,9 @@ class _Request:
             self._answer(failure(error, TRANSFER_PATH, self._transaction_id))
 
     def _decided(self, decision: TransferAnswer | Outage) -> None:
+        self._later(partial(self._tell, decision))
+
+    def _tell(self, decision: TransferAnswer | Outage) -> None:
         try:
             if isinstance(decision, Outage):
                 raise decision

@@ -1,33 +1,41 @@
-"""When answers go to their sockets: together, and behind the wave that the same receipts have called for.
+"""When answers are made and sent: together, and behind the wave that the same receipts have called for.
 
-A receipt ends some transfers and lets the next operations of others leave. Sending an answer costs as much as packing a
-call of the script, so those that are packed first give Redis something to do while the answers are sent.
+A receipt ends some transfers and lets the next operations of others leave. To make and send an answer costs as much as
+to pack a call of the script, so the calls come first: Redis has something to do while callers are answered.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
+
+from wallet_engine.telemetry.logging import get_logger
+
+log = get_logger(__name__)
 
 
 class Outbox:
-    """Transports with something to send. Create and use it on one event loop."""
+    """What is to be done for callers. Create and use it on one event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[JoiningTransport] = []
+        self._waiting: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
         return f"<Outbox waiting={len(self._waiting)}>"
 
-    def add(self, transport: "JoiningTransport") -> None:
-        """Have it flushed after all that this turn of the loop leaves to the next one."""
+    def add(self, work: Callable[[], None]) -> None:
+        """Have it done behind all that this turn of the loop leaves to the next one, in the order of adding."""
         if not self._waiting:
-            self._loop.call_soon(self._loop.call_soon, self._flush)
-        self._waiting.append(transport)
+            self._loop.call_soon(self._loop.call_soon, self._empty)
+        self._waiting.append(work)
 
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for transport in waiting:
-            transport.flush()
+    def _empty(self) -> None:
+        for work in self._waiting:  # it may add more: an answer that is made is then to be sent
+            try:
+                work()
+            except Exception:
+                log.exception("an answer was not made or sent")
+        self._waiting = []
 
 
 class JoiningTransport:
@@ -52,16 +60,15 @@ class JoiningTransport:
     def write(self, data: bytes) -> None:
         """Keep it until the outbox is emptied. As with any transport, it is lost if the connection is."""
         if not self._unsent:
-            self._outbox.add(self)
+            self._outbox.add(self._flush)
         self._unsent.append(data)
 
     def close(self) -> None:
         """Send what was written, then close."""
-        self.flush()
+        self._flush()
         self._transport.close()
 
-    def flush(self) -> None:
-        """Send what was written."""
+    def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
         if unsent and not self.is_closing():
             self._transport.write(b"".join(unsent) if len(unsent) > 1 else unsent[0])

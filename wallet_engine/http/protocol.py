@@ -66,7 +66,7 @@ class WalletHttpProtocol(HttpToolsProtocol):
             and (request := self._direct.heads.split(data)) is not None
         ):
             self._on_direct = True
-            self._direct.begin(*request, self._answer)
+            self._direct.begin(*request, self._answer, self._outbox.add)
         else:
             super().data_received(data)
 

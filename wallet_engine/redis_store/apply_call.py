@@ -28,7 +28,7 @@ def to_stream(payload: bytes) -> tuple[Word, ...]:
 
 def from_stream(header: bytes, operations: bytes) -> bytes:
     """An entry of the stream as it is written to the journal. Raises `Corruption` for what no script has put there."""
-    if not (_columns_begin(operations) and operations.endswith(b"]")):
+    if not (_columns_begin(operations) and operations.endswith(b"]")) or b"\n" in header:
         raise Corruption(f"not an entry of a stream: {header[:80]!r} {operations[:80]!r}")
     return b"%b\n%b" % (header, operations)
 

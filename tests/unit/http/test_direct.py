@@ -288,7 +288,9 @@ def test_a_client_that_hangs_up_leaves_nothing_behind() -> None:
             client.writer.transport.abort()
             await asyncio.sleep(0.05)
             decide(PAID)
-            assert running.app.direct.admission.in_flight == 0
+            async with asyncio.timeout(ANSWER_S_MAX):
+                while running.app.direct.admission.in_flight:  # answers come behind what is more urgent
+                    await asyncio.sleep(0)
 
     uvloop.run(scenario())
 

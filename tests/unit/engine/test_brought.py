@@ -1,0 +1,225 @@
+"""Entries that services bring: what continues a chain is taken, everything else is left to the stream."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from wallet_engine.domain.columns import pack
+from wallet_engine.domain.entry import ZERO_NONCE
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.engine.drain import GroupCommit, ShardDrain
+from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.receipts_server import ReceiptServer
+from wallet_engine.journal.receipts_wire import NewEntry
+from wallet_engine.journal.writer import JournalWriter
+from wallet_engine.redis_store.apply_call import from_stream
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.telemetry.metrics import Metrics
+
+PARTITION, EPOCH = 3, 2
+COLUMNS = pack([("o", "-", "alice", "0", 0, "USD")]).columns
+
+
+def nonce(seq: int) -> str:
+    return f"{seq:016x}" if seq else ZERO_NONCE
+
+
+def entry(seq: int, prev: str | None = None, epoch: int = EPOCH, partition: int = PARTITION) -> NewEntry:
+    """Entry `seq` of a chain whose nonces are its seqs, unless `prev` is another."""
+    header = f"{seq} {prev or nonce(seq - 1)} {nonce(seq)} {epoch} 1700000000000 1 +"
+    return partition, header.encode(), COLUMNS
+
+
+class Server(ReceiptServer):
+    """Keeps what it should publish."""
+
+    def __init__(self, copy: JournalCopy) -> None:
+        super().__init__(copy, lambda shard, reason: None)
+        self.published: list[tuple[int, str, int]] = []
+
+    def publish(self, receipts: object) -> None:
+        self.published += receipts
+
+
+class Scene:
+    """A copy that has confirmed the epoch, and the drain of a shard with one partition."""
+
+    def __init__(self, writer: JournalWriter) -> None:
+        async def ours(_: int) -> bool:
+            return True
+
+        self.writer = writer
+        self.copy = JournalCopy(writer)
+        self.copy.confirm([(PARTITION, EPOCH)])
+        self.server = Server(self.copy)
+        self.commit = GroupCommit(self.copy, self.server, Metrics())
+        self.drain = ShardDrain(
+            self.commit, self.copy, {PARTITION: PartitionKeys("t")}, {PARTITION: EPOCH}, ours, lambda p: 0
+        )
+
+    @property
+    def to_fetch(self) -> set[int]:
+        return self.drain._written
+
+    async def bring(self, *entries: NewEntry) -> None:
+        self.drain.new(entries)
+        await self.committed()
+
+    async def committed(self) -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    def seqs(self) -> list[int]:
+        """What was receipted, in order."""
+        assert all(text == nonce(seq) for _, text, seq in self.server.published)
+        return [seq for _, _, seq in self.server.published]
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[JournalWriter]:
+    writer = JournalWriter(tmp_path / "j", "j1")
+    yield writer
+    writer.close()
+
+
+def run(writer: JournalWriter, scene: Callable[[Scene], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(20):
+            await scene(Scene(writer))
+
+    asyncio.run(main())
+
+
+def test_what_continues_the_chain_is_durable_and_receipted_without_a_fetch(writer: JournalWriter) -> None:
+    async def scene(s: Scene) -> None:
+        await s.bring(entry(1), entry(2))
+        await s.bring(entry(3))
+        assert s.seqs() == [1, 2, 3]
+        assert writer.position(PARTITION).seq == 3
+        assert not s.to_fetch
+
+    run(writer, scene)
+
+
+def test_g5_nothing_is_receipted_before_it_is_on_disk(
+    writer: JournalWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(s: Scene) -> None:
+        seen: list[list[int]] = []
+        commit = writer.commit
+
+        def noted(group: object) -> None:
+            seen.append(s.seqs())
+            commit(group)
+
+        monkeypatch.setattr(writer, "commit", noted)
+        await s.bring(entry(1), entry(2))
+        assert seen == [[]], "one write for both, and no receipt before it"
+        assert s.seqs() == [1, 2]
+
+    run(writer, scene)
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        pytest.param(entry(4), id="a gap"),
+        pytest.param(entry(3, prev="f" * 16), id="a fork"),
+        pytest.param((PARTITION, f"2 {nonce(1)} {'e' * 16} {EPOCH} 1 1 +".encode(), COLUMNS), id="another"),
+        pytest.param(entry(3, epoch=EPOCH - 1), id="an older epoch"),
+        pytest.param(entry(3, epoch=EPOCH + 1), id="an epoch that is not confirmed"),
+    ],
+)
+def test_g7_all_else_is_left_to_the_stream(writer: JournalWriter, strange: NewEntry) -> None:
+    """Nothing of it is written or receipted, and it is no `Fork` that would stop the shard."""
+
+    async def scene(s: Scene) -> None:
+        await s.bring(entry(1), entry(2))
+        await s.bring(strange)
+        assert s.seqs() == [1, 2]
+        assert writer.position(PARTITION).seq == 2
+        assert s.to_fetch == {PARTITION}
+        assert not s.commit.failed.done()
+        await s.bring(entry(3))
+        assert s.seqs() == [1, 2, 3]
+
+    run(writer, scene)
+
+
+def test_g7_an_epoch_that_was_promised_to_be_refused_is(writer: JournalWriter) -> None:
+    async def scene(s: Scene) -> None:
+        await s.bring(entry(1))
+        s.copy.promise([(PARTITION, EPOCH + 1)])
+        await s.bring(entry(2))
+        assert s.seqs() == [1]
+        assert writer.position(PARTITION).seq == 1
+        assert s.to_fetch == {PARTITION}
+
+    run(writer, scene)
+
+
+def test_what_is_there_already_is_passed_over(writer: JournalWriter) -> None:
+    """Brought twice, or fetched before it was brought: even within one group."""
+
+    async def scene(s: Scene) -> None:
+        await s.bring(entry(1), entry(1), entry(2))
+        await s.bring(entry(1), entry(2))
+        assert s.seqs() == [1, 2]
+        fetched = [(PARTITION, from_stream(*entry(seq)[1:])) for seq in (2, 3)]
+        with s.commit.gathering():
+            done = s.commit.add(fetched)
+            s.drain.new([entry(3), entry(4)])
+        await done
+        assert s.seqs() == [1, 2, 3, 4]
+        assert not s.to_fetch
+
+    run(writer, scene)
+
+
+def test_what_is_fetched_after_it_was_brought_is_no_fork(writer: JournalWriter) -> None:
+    async def scene(s: Scene) -> None:
+        await s.bring(entry(1), entry(2))
+        with s.commit.gathering():
+            done = s.commit.add([(PARTITION, from_stream(*entry(seq)[1:])) for seq in (1, 2, 3)])
+        await done  # raises a Fork
+        assert s.seqs() == [1, 2, 3]
+
+    run(writer, scene)
+
+
+def test_a_group_waits_for_what_is_being_fetched(writer: JournalWriter) -> None:
+    async def scene(s: Scene) -> None:
+        with s.commit.gathering():
+            await s.bring(entry(1))
+            assert s.seqs() == []
+        await s.committed()
+        assert s.seqs() == [1]
+
+    run(writer, scene)
+
+
+def test_partitions_that_are_not_drained_here_are_passed_over(writer: JournalWriter) -> None:
+    async def scene(s: Scene) -> None:
+        await s.bring(entry(1, partition=PARTITION + 1))
+        s.drain.drop(PARTITION)
+        await s.bring(entry(1))
+        assert s.seqs() == []
+        assert not s.to_fetch
+        assert writer.empty
+
+    run(writer, scene)
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"), [(b"1 2 3", COLUMNS), (entry(1)[1], b"oops"), (entry(1)[1] + b"\n", COLUMNS)]
+)
+def test_what_is_no_entry_is_refused(writer: JournalWriter, header: bytes, columns: bytes) -> None:
+    async def scene(s: Scene) -> None:
+        with pytest.raises(Corruption):
+            s.drain.new([(PARTITION, header, columns)])
+        await s.committed()
+        assert writer.empty
+
+    run(writer, scene)
