@@ -30,6 +30,8 @@ class LuaPartition:
         for script in (self.apply_script, self.replay_script):
             assert client.script_load(script.text) == script.sha
         self.nonces = 0
+        #: What the script has answered to each call that has made an entry, by the entry's seq.
+        self.answered: dict[int, str] = {}
         self.empty("live")
 
     def empty(self, state: str) -> None:
@@ -92,7 +94,11 @@ class LuaPartition:
         if record_ends is not None:
             head = head[: head.rindex(b" ") + 1] + record_ends.encode()
         words += [head, made_operations if operations is None else operations.encode()]
-        return _answer(self.client.execute_command(*words))
+        reply = self.client.execute_command(*words)
+        answer = _answer(reply)
+        if answer[2:3] == [f"{self.nonces:016x}"]:
+            self.answered[answer[1]] = reply.partition("\n")[0]
+        return answer
 
     def replay(self, payload: bytes, currencies: tuple[str, ...] = CURRENCIES) -> list[Any]:
         """One call of the replay variant with a recorded entry."""
@@ -114,11 +120,12 @@ class LuaPartition:
         return _answer(self.client.execute_command(*words_of(command)))
 
     def payloads(self) -> list[bytes]:
-        """The entries in the stream, oldest first."""
+        """The entries in the stream, oldest first; each header is the one that the call has answered."""
         entries = self.client.xrange(self.keys.journal)
         for number, (entry_id, fields) in enumerate(entries, 1):
             assert entry_id == f"{number}-0"
             assert list(fields) == ["header", "operations"]
+            assert fields["header"] == self.answered[number]
         return [from_stream(*map(str.encode, fields.values())) for _, fields in entries]
 
     def image(self) -> RedisImage:

@@ -236,8 +236,8 @@ class Auditor:
                         self.world.violate(f"G3: {account.decode()} stands at {minor} in {key.decode()}")
             if total:
                 self.world.violate(f"G2: {key.decode()} sums to {total}")
-        header = parse_header(reply.partition(b"\n")[0] + b"\n")
-        self._credits_ran(unpack(argv[1]), header.outcomes)
+        outcomes = reply.partition(b"\n")[0].decode().split(" ")[-1]
+        self._credits_ran(unpack(argv[1]), outcomes)
 
     def _limit(self, store: dict[bytes, Any], flags_key: bytes, account: bytes, balance_key: bytes) -> int:
         currency = balance_key.partition(b":")[2].partition(b"{")[0]

@@ -17,10 +17,12 @@ from simulation.world import Violation
 
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
 from wallet_engine.journal.copies_wire import Standing, Target
 from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.recovery import ballot
 from wallet_engine.recovery.ballot import Ballot
@@ -172,6 +174,21 @@ def _no_fencing(_original: Any) -> Any:
     return promise
 
 
+def _brought_of_any_epoch(_original: Any) -> Any:
+    def take_brought(self: GroupCommit, entries: Any, receipts: Any) -> set[int]:
+        missing = set()
+        for partition, payload, header in entries:
+            try:
+                self._writer.append(partition, payload, header, bound=False)
+            except Fork:
+                missing.add(partition)
+            else:
+                receipts.append((partition, header.nonce, header.seq))
+        return missing
+
+    return take_brought
+
+
 def _worst_chain(original: Any) -> Any:
     async def take_best(self: Ballot, promised: Any) -> None:
         turned = [
@@ -261,6 +278,14 @@ BUGS: Final = (
         "no fencing before a recovery",
         "G1 G5 G6 G7",
         _method(JournalCopy, "promise", _no_fencing),
+        300,
+        _DEADLY,
+        (3, 2),
+    ),
+    Bug(
+        "services' entries are receipted whatever their epoch",
+        "G1 G5 G6 G7",
+        _method(GroupCommit, "_take_brought", _brought_of_any_epoch),
         300,
         _DEADLY,
         (3, 2),

@@ -92,9 +92,11 @@ def test_random_batches_come_out_alike(seed: int) -> None:
         rotates = batches.rotates()
         lines = batches.batch()
         reply = both.apply(number, batches.state.window + rotates, 0 if rotates else 10**15, lines)
-        seq, _, _, outcomes = reply.decode().partition("\n")[0].split(" ")
+        header = reply.partition(b"\n")[0]
+        seq, *_, outcomes = header.decode().split(" ")
         if int(seq) > batches.state.seq:
             found = both.call("XRANGE", KEYS.journal, f"{seq}-0", "+", "COUNT", 1)
+            assert found[0][1][1] == header
             apply_payload(batches.state, from_stream(found[0][1][1], found[0][1][3]))
             batches.note(lines, outcomes)
     assert batches.state.seq > 40

@@ -3,6 +3,7 @@
 import asyncio
 
 from wallet_engine.engine.written import WAIT_S_MAX, Written
+from wallet_engine.journal.receipts_wire import NewEntry
 
 
 class Journal:
@@ -15,13 +16,13 @@ class Journal:
         self.told_s: list[float] = []
         self.written = Written(self.tell)
 
-    def tell(self, partitions: list[int]) -> None:
-        self.told.append(partitions)
+    def tell(self, entries: list[NewEntry]) -> None:
+        self.told.append([partition for partition, _, _ in entries])
         self.told_s.append(self._loop.time() - self.began_s)
 
     def answered(self, *partitions: int) -> None:
         for partition in partitions:
-            self.written.add(partition)
+            self.written.add((partition, b"header", b"columns"))
             self.written.answered()
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 import uvloop
 from unit.journal.samples import append, entry, nonce
 
-from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.errors import Corruption, Outage
 from wallet_engine.journal import (
     JournalWriter,
     ReceiptClient,
@@ -28,6 +28,8 @@ from wallet_engine.journal.receipts_wire import (
     CopyHello,
     MessageBuffer,
     MessageTooLong,
+    NewEntries,
+    NewEntry,
     Receipts,
     ServiceHello,
     decode_from_journal,
@@ -72,10 +74,11 @@ async def served(
     memory: Memory,
     recoveries: list[tuple[str, str]] | None = None,
     port: int = 0,
-    told: Callable[[list[int]], None] = lambda partitions: None,
+    told: Callable[[Sequence[int]], None] = lambda partitions: None,
+    brought: Callable[[Sequence[NewEntry]], None] = lambda entries: None,
 ) -> AsyncIterator[tuple[ReceiptServer, tuple[str, int]]]:
     noted = [] if recoveries is None else recoveries
-    server = ReceiptServer(memory, lambda shard, reason: noted.append((shard, reason)), told)
+    server = ReceiptServer(memory, lambda shard, reason: noted.append((shard, reason)), told, brought)
     address = await server.start("127.0.0.1", port)
     try:
         yield server, address
@@ -214,6 +217,69 @@ def test_client_goes_to_the_new_address() -> None:
             client.address = address
             await until(lambda: client.connected)
             await client.close()
+
+    run(test)
+
+
+def test_entries_are_brought_in_their_order_in_messages_of_a_bounded_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(receipts_client, "ENTRIES_BYTES_MAX", 1000)
+
+    async def test() -> None:
+        memory, tracker = Memory(), ReceiptTracker(1)
+        messages: list[Sequence[NewEntry]] = []
+        async with served(memory, brought=messages.append) as (_, address), connected(memory, address, tracker):
+            entries = [(seq % 3, b"header %d" % seq, b"c" * 90) for seq in range(100)]
+            tracker.written(entries)
+            await until(lambda: sum(map(len, messages)) == 100)
+            assert [entry for message in messages for entry in message] == entries
+            assert len(messages) == 10
+
+    run(test)
+
+
+def test_g10_a_copy_that_does_not_read_is_only_told_of_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """G10: what waits for a copy is bounded; it fetches what it was not given."""
+    monkeypatch.setattr(receipts_client, "UNREAD_ENTRIES_BYTES_MAX", 100_000)
+
+    async def test() -> None:
+        memory, tracker = Memory(), ReceiptTracker(1)
+        brought: list[NewEntry] = []
+        told: list[int] = []
+        async with (
+            served(memory, told=told.extend, brought=brought.extend) as (server, address),
+            connected(memory, address, tracker),
+        ):
+            await until(lambda: "s1" in repr(server))
+            (service,) = server.connections
+            service._transport.pause_reading()
+            number = 150
+            for partition in range(number):
+                tracker.written([(partition, b"header", b"c" * 100_000)])
+            service._transport.resume_reading()
+            await until(lambda: len(brought) + len(told) == number)
+            tracker.written([(number, b"header", b"c")])  # it reads again, and is given them again
+            await until(lambda: len(brought) + len(told) > number)
+            assert brought[-1][0] == number
+            assert sorted([partition for partition, _, _ in brought] + told) == list(range(number + 1))
+            assert len(told) > 50, "most were not given to it"
+
+    run(test)
+
+
+def test_what_cannot_be_an_entry_ends_the_connection() -> None:
+    async def test() -> None:
+        def refuse(entries: Sequence[NewEntry]) -> None:
+            raise Corruption("not an entry")
+
+        async with served(Memory(), brought=refuse) as (server, address):
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(encode(NewEntries([(1, b"oops", b"")])))
+            with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+                await reader.readexactly(1 << 20)
+            assert not server.connections
+            writer.close()
 
     run(test)
 
