@@ -222,7 +222,9 @@ class GroupCommit:
             try:
                 self._writer.append(partition, payload, header)
             except Fork as fork:
-                if not self._has(partition, header):  # a service or another copy may have brought it meanwhile
+                if not self._has(
+                    partition, header
+                ):  # a service or another copy may have brought it meanwhile
                     refused = refused or fork
             else:
                 self._written += 1

@@ -415,7 +415,7 @@ class Engine:
                 log.exception("tidying failed")
 
     def _tidy(self, now: int, now_s: float) -> None:
-        """Send settles, refuse what waited too long, try held partitions again, give up on receipts that do not come."""
+        """Send settles, refuse what waited too long, try held partitions, give up on receipts that do not come."""
         self._send_settles()
         for accumulator in list(self._held):
             since = accumulator.held_since_ms

@@ -1,4 +1,4 @@
-"""When the journal is told of new entries: once Redis has answered all that was sent, which then costs one fdatasync."""
+"""When the journal is told of new entries: once Redis has answered all that was sent, so they cost one fdatasync."""
 
 import asyncio
 from collections.abc import Callable

@@ -41,8 +41,8 @@ class Outbox:
 class JoiningTransport:
     """What is written to it until its outbox is emptied goes to the socket together, in order.
 
-    uvicorn writes the head and the body of an answer one after the other, and uvloop hands each write to the kernel at
-    once: two system calls and often two wake-ups of the client, which for a single transfer is a fifth of the API's CPU.
+    uvicorn writes the head and the body of an answer one after the other, and uvloop hands each write to the kernel
+    at once: two system calls and often two wake-ups of the client, a fifth of the API's CPU for a single transfer.
     """
 
     def __init__(self, transport: asyncio.Transport, outbox: Outbox) -> None:

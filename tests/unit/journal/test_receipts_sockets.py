@@ -229,7 +229,10 @@ def test_entries_are_brought_in_their_order_in_messages_of_a_bounded_size(
     async def test() -> None:
         memory, tracker = Memory(), ReceiptTracker(1)
         messages: list[Sequence[NewEntry]] = []
-        async with served(memory, brought=messages.append) as (_, address), connected(memory, address, tracker):
+        async with (
+            served(memory, brought=messages.append) as (_, address),
+            connected(memory, address, tracker),
+        ):
             entries = [(seq % 3, b"header %d" % seq, b"c" * 90) for seq in range(100)]
             tracker.written(entries)
             await until(lambda: sum(map(len, messages)) == 100)
