@@ -30,7 +30,14 @@ class SnapshotSchedule:
 
     async def run(self) -> None:
         """Until cancelled; a snapshot that is being made then is given up."""
-        command = [sys.executable, "-m", "wallet_engine.recovery.snapshotting", str(self._journal)]
+        at_leisure = str(self._bytes_between // 2)
+        command = [
+            sys.executable,
+            "-m",
+            "wallet_engine.recovery.snapshotting",
+            str(self._journal),
+            at_leisure,
+        ]
         while True:
             since = await asyncio.to_thread(bytes_since_newest, self._journal)
             self._metrics.journal_bytes_since_snapshot.set(since)

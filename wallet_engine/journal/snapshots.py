@@ -274,6 +274,11 @@ def bytes_since_newest(journal: Path) -> int:
                 segment, offset = max((segment, offset), (snapshot.head.segment, snapshot.head.offset))
         except (Damaged, FileNotFoundError):
             continue
+    return bytes_behind(journal, segment, offset)
+
+
+def bytes_behind(journal: Path, segment: int, offset: int) -> int:
+    """How many bytes were journaled behind this place."""
     total = -offset
     while (path := segment_path(journal, segment)).exists():
         total += path.stat().st_size

@@ -4,12 +4,16 @@ Redis is not asked, so a fault there cannot get into a snapshot; and since the o
 a journal that does not add up makes no snapshot. The cost is that of the entries since the last one, and of
 reading and writing the partitions that have any.
 
-    python -m wallet_engine.recovery.snapshotting DIRECTORY     what the journal process runs beside itself
+What the journal process runs beside itself, at leisure until BYTES more were journaled:
+
+    python -m wallet_engine.recovery.snapshotting DIRECTORY BYTES
 """
 
 import fcntl
 import os
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,10 +24,11 @@ from wallet_engine.domain.errors import ConfigError, Corruption, WalletError
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_state import PartitionState, redis_image, state_of_image
 from wallet_engine.journal.reader import Record, read
-from wallet_engine.journal.segments import fsync_directory, read_segment_header
+from wallet_engine.journal.segments import fsync_directory, read_segment_header, segment_numbers
 from wallet_engine.journal.snapshots import (
     Snapshot,
     SnapshotHead,
+    bytes_behind,
     hash_behind,
     list_snapshots,
     newest_usable,
@@ -37,6 +42,9 @@ from wallet_engine.telemetry.logging import configure_logging, get_logger
 PASSES: Final = 4
 _PARTITIONS_MAX: Final = 16384
 _NICENESS: Final = 19
+#: At leisure, a rest follows each so much of CPU time: at most a fifth of a core.
+WORK_S: Final = 0.004
+REST_S: Final = 0.016
 
 log = get_logger(__name__)
 
@@ -165,12 +173,38 @@ def _write(journal: Path, state: PartitionState, record: Record) -> SnapshotHead
     return head
 
 
-def main(journal: Path) -> int:
+@contextmanager
+def at_leisure(journal: Path, bytes_most: int) -> Iterator[None]:
+    """Rest most of the time, whatever is being done, until so many more bytes were journaled: then it is urgent.
+
+    A niceness is not enough on a machine without an idle core: who shares the caches and the units of a core with
+    a process that never rests has half a core. Main thread only.
+    """
+    segment = segment_numbers(journal)[-1]
+    begun = bytes_behind(journal, segment, 0)
+
+    def rest(*_: object) -> None:
+        if bytes_behind(journal, segment, 0) - begun > bytes_most:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        else:
+            time.sleep(REST_S)
+
+    before = signal.signal(signal.SIGPROF, rest)
+    signal.setitimer(signal.ITIMER_PROF, WORK_S, WORK_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def main(journal: Path, bytes_most: int) -> int:
     """Make snapshots once, out of everybody's way, and log what came of it. Returns the exit status."""
     configure_logging("info")
     os.nice(_NICENESS)
     try:
-        made = make_snapshots(journal)
+        with at_leisure(journal, bytes_most):
+            made = make_snapshots(journal)
     except WalletError as error:
         log.error("snapshots not made", error=str(error))
         return 1
@@ -183,4 +217,4 @@ def main(journal: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -121,7 +121,8 @@ def journal_disk_options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.IntRange(0),
             default=SNAPSHOT_BYTES_DEFAULT,
             show_default=True,
-            help="Make snapshots whenever so much was journaled since the last; 0 makes none.",
+            help="Make snapshots whenever so much was journaled since the last, at leisure until half as much was "
+            "journaled meanwhile; 0 makes none.",
         ),
     ):
         command = option(command)

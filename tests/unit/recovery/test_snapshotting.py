@@ -3,8 +3,11 @@
 import fcntl
 import os
 import random
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.reader import read
 from wallet_engine.journal.segments import segment_numbers, segment_path
 from wallet_engine.journal.snapshots import Snapshot, list_snapshots, newest_usable, snapshots_directory
+from wallet_engine.recovery import snapshotting
 from wallet_engine.recovery.snapshotting import make_snapshots
 
 
@@ -180,12 +184,45 @@ def test_the_command_of_the_journal_process_makes_them_while_the_journal_is_open
     journal = RandomJournal(tmp_path, 8)
     journal.grow(40)
     writer = JournalWriter(tmp_path, "random")
-    command = [sys.executable, "-m", "wallet_engine.recovery.snapshotting", str(tmp_path)]
+    command = [sys.executable, "-m", "wallet_engine.recovery.snapshotting", str(tmp_path), "1000000"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     writer.close()
     assert done.returncode == 0, done.stderr
     assert '"snapshots made"' in done.stderr
     assert rebuilt(tmp_path) == journal.images()
+
+
+def test_the_journal_process_has_them_made_at_leisure_until_that_is_urgent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a process that never rests beside it, a machine without an idle core answers twice as late."""
+    RandomJournal(tmp_path, 10).grow(5)
+    rests: list[float] = []
+    monkeypatch.setattr(time, "sleep", rests.append)
+
+    def work_until(done: Callable[[], bool]) -> None:
+        deadline_s = time.monotonic() + 20
+        while not done() and time.monotonic() < deadline_s:
+            sum(range(1000))
+        assert done()
+
+    def resting() -> bool:
+        return signal.getitimer(signal.ITIMER_PROF) != (0.0, 0.0)
+
+    before = signal.getsignal(signal.SIGPROF)
+    with snapshotting.at_leisure(tmp_path, 1000):
+        work_until(lambda: len(rests) >= 3)
+        assert set(rests) == {snapshotting.REST_S}
+        newest = segment_path(tmp_path, segment_numbers(tmp_path)[-1])
+        with open(newest, "ab") as grown:
+            grown.write(bytes(1000))
+        assert resting()
+        segment_path(tmp_path, segment_numbers(tmp_path)[-1] + 1).write_bytes(b"x")
+        work_until(lambda: not resting())
+    with snapshotting.at_leisure(tmp_path, 1000):
+        assert resting()
+    assert not resting()
+    assert signal.getsignal(signal.SIGPROF) == before
 
 
 def test_parts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
