@@ -22,13 +22,15 @@ from bench.runs import in_turns
 from bench.targets import THROUGHPUT, targets_of
 from bench.workload import WORKLOADS
 
-#: Arrival rates of the plot of latencies, as parts of what single transfers reached.
-LOADS: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
+#: Arrival rates of the plot of latencies, as parts of what single transfers reached. At half of it each turn has a row
+#: of its own, behind the one that says what the whole is in that minute.
 HALF: Final = 0.5
+LOADS: Final = (0.1, 0.25, HALF, 0.75, 0.9)
 #: Batch sizes of the engine's door, with their callers.
 ENGINE_DOOR_CALLERS: Final = {1: 256, 10: 64, 100: 32, 1000: 8, 8000: 2}
 MANY_APIS: Final = 2
 _LARGE: Final = (1000, 8)
+_SINGLE: Final = ("http", "uniform", 1, 256)
 _SCRIPT: Final = (300, 6)
 #: For saying how long is left, on two quiet cores: a cluster's start, a run beyond its measured time, accounts.
 _CLUSTER_S: Final = 8.0
@@ -55,7 +57,7 @@ class Extent:
 
     @property
     def main_s(self) -> float:
-        several, single = len(THROUGHPUT) + 2, len(LOADS) + len(WORKLOADS) + 5
+        several, single = len(THROUGHPUT) + 2, len(LOADS) + len(WORKLOADS) + 4
         return self.section_s(several * self.runs + single, self.accounts)
 
     @property
@@ -196,19 +198,31 @@ class Matrix:
                 self._parts.put(name, await self._bench.measure_on(cluster, prepared, plan))
             return dict(self._parts[name])
 
-        async def row(plan: Plan, runs: int = 1) -> Document:
-            [document] = await in_turns(once, [plan], runs)
+        async def row(plan: Plan) -> Document:
+            [document] = await in_turns(once, [plan], 1)
             return document
 
-        runs = self._extent.runs
-        wanted = [self._plan(each.door, "uniform", each.batch, each.callers) for each in THROUGHPUT]
-        wanted.append(self._plan("http", "across", *_LARGE))
-        *throughput, across = await in_turns(once, wanted, runs)
-        single = throughput[0]
+        plans = [self._plan(each.door, "uniform", each.batch, each.callers) for each in THROUGHPUT]
+        single_plan, half_plan = plans[0], self._plan(*_SINGLE, rate=0.0)
+        reached: dict[int, float] = {}  # transfers/s of single requests, by turn
+
+        async def in_turn(plan: Plan, turn: int) -> Document:
+            if plan is half_plan:
+                plan = dataclasses.replace(plan, rate=round(HALF * reached[turn]))
+            document = await once(plan, turn)
+            if plan is single_plan:
+                reached[turn] = document["transfers_per_s"]
+            return document
+
+        wanted = [single_plan, half_plan, *plans[1:], self._plan("http", "across", *_LARGE)]
+        single, half, *others, across = await in_turns(in_turn, wanted, self._extent.runs)
+        throughput = [single, *others]
+        half["name"] = dataclasses.replace(half_plan, rate=half["arrivals_per_s"]).name
         load = []
         for part in LOADS:
-            plan = self._plan("http", "uniform", 1, 256, round(part * single["transfers_per_s"]))
-            load.append({**await row(plan, runs if part == HALF else 1), "load": part})
+            rate = round(part * single["transfers_per_s"])
+            found = half if part == HALF else await row(self._plan(*_SINGLE, rate=rate))
+            load.append({**found, "load": part})
         known = {(each["door"], each["batch"]): each for each in throughput}
         by_batch = {
             door: [

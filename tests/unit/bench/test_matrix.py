@@ -9,14 +9,12 @@ from typing import Any, cast
 import pytest
 
 from bench.commands.session import Session
-from bench.matrix import Extent, Matrix
+from bench.matrix import LOADS, Extent, Matrix
 from bench.parts import Parts
 from bench.result import Plan
 
-TARGETS = [
-    *("http uniform 1 x 256", "http uniform 100 x 32", "http uniform 1000 x 8", "engine uniform 1 x 256"),
-    "http across 1000 x 8",
-]
+SINGLE = "http uniform 1 x 256"
+OTHERS = ["http uniform 100 x 32", "http uniform 1000 x 8", "engine uniform 1 x 256", "http across 1000 x 8"]
 
 
 class Interrupted(Exception):
@@ -43,8 +41,10 @@ class Bench:
             raise Interrupted
         self.names.append(plan.name)
         return {
+            "name": plan.name,
             "door": plan.door,
             "batch": plan.batch,
+            "arrivals_per_s": plan.rate,
             "transfers_per_s": 100 * (self._before + len(self.names)),
         }
 
@@ -62,12 +62,16 @@ def measured(bench: Bench, parts: Parts) -> list[str]:
 def test_the_rows_of_the_targets_take_turns(tmp_path: Path) -> None:
     parts = Parts(tmp_path / "partial.json", {}, resume=False)
     names = measured(Bench(1000), parts)
-    assert names[:15] == 3 * TARGETS
-    # Runs 1, 6 and 11 were of single transfers: half of their median arrives, three times, too.
-    assert [name for name in names if name.endswith("at 300/s")] == 3 * ["http uniform 1 x 256 at 300/s"]
+    # Runs 1, 7 and 13 are of single transfers: half of what each has reached arrives in the next one.
+    turns = [[SINGLE, f"{SINGLE} at {half}/s", *OTHERS] for half in (50, 350, 650)]
+    assert names[:18] == [name for turn in turns for name in turn]
     main = parts["main"]
     assert [row["runs"] for row in (*main["throughput"], main["across"])] == [3, 3, 3, 3, 3]
-    assert [row["transfers_per_s"] for row in main["throughput"]] == [600, 700, 800, 900]
+    assert [row["transfers_per_s"] for row in main["throughput"]] == [700, 900, 1000, 1100]
+    assert [(row["load"], row["name"]) for row in main["load"]] == [
+        (part, f"{SINGLE} at {700 * part:.0f}/s") for part in LOADS
+    ]
+    assert [row["runs"] for row in main["load"]] == [1, 1, 3, 1, 1]
 
 
 def test_an_interruption_costs_one_run(tmp_path: Path) -> None:
