@@ -87,7 +87,7 @@ class _Wave:
 
     def _one(self) -> None:
         self.remaining -= 1
-        if self.remaining == 0:
+        if self.remaining == 0 and not self.done.done():  # nobody waits any more when the bench is stopped
             self.done.set_result(None)
 
 

@@ -150,4 +150,6 @@ def write_json(path: Path | None, document: object) -> None:
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
+    """Stop in order. A second one (`timeout` passes on its own) must not interrupt that: the cluster would stay."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(128 + number)
