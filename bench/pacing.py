@@ -82,8 +82,7 @@ class Arrivals:
         """All moments up to `now_s` that were not handed out yet, oldest first."""
         moments = []
         while self.next_s <= now_s:
-            moments.append(self.next_s)
-            self._step()
+            moments.append(self.next())
         return moments
 
 

@@ -391,8 +391,11 @@ local outcomes_text = concat(outcomes)
 -- Write -----------------------------------------------------------------------------------------------------------
 
 local clock_text = format('%d', now_ms)
-local header
-if effect or record_count > 0 then
+local writes = effect or record_count > 0
+if not writes then seq_text, nonce = meta[1], nonce_last end
+local header = seq_text .. ' ' .. nonce_last .. ' ' .. nonce .. ' ' .. epoch .. ' ' .. clock_text .. ' ' .. window_text .. ' '
+  .. outcomes_text
+if writes then
   local currencies_new
   ledger = ledger_first
   while ledger do
@@ -422,8 +425,6 @@ if effect or record_count > 0 then
   end
   if debited then call('ZADD', k_open, seq_text, seq_text) end
 
-  header = seq_text .. ' ' .. nonce_last .. ' ' .. nonce .. ' ' .. epoch .. ' ' .. clock_text .. ' ' .. window_text .. ' '
-    .. outcomes_text
   if not REPLAY then call('XADD', k_journal, seq_text .. '-0', 'header', header, 'operations', ARGV[2]) end
   call('HSET', k_meta, 'seq', seq_text, 'nonce', nonce, 'clock', clock_text)
   if currencies_new then
@@ -438,9 +439,6 @@ if effect or record_count > 0 then
   elseif seq_last == 0 then
     call('HSET', k_meta, 'window_started', now_ms)
   end
-else
-  header = meta[1] .. ' ' .. nonce_last .. ' ' .. nonce_last .. ' ' .. epoch .. ' ' .. clock_text .. ' ' .. window_text
-    .. ' ' .. outcomes_text
 end
 
 if not repeated then return header end

@@ -24,7 +24,7 @@ from wallet_engine.domain.errors import ConfigError, Corruption, WalletError
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_state import PartitionState, redis_image, state_of_image
 from wallet_engine.journal.reader import Record, read
-from wallet_engine.journal.segments import fsync_directory, read_segment_header, segment_numbers
+from wallet_engine.journal.segments import fsync_directory, read_segment_header, segment_numbers, segment_path
 from wallet_engine.journal.snapshots import (
     Snapshot,
     SnapshotHead,
@@ -181,10 +181,10 @@ def at_leisure(journal: Path, bytes_most: int) -> Iterator[None]:
     a process that never rests has half a core. Main thread only.
     """
     segment = segment_numbers(journal)[-1]
-    begun = bytes_behind(journal, segment, 0)
+    begun = segment_path(journal, segment).stat().st_size
 
     def rest(*_: object) -> None:
-        if bytes_behind(journal, segment, 0) - begun > bytes_most:
+        if bytes_behind(journal, segment, begun) > bytes_most:
             signal.setitimer(signal.ITIMER_PROF, 0)
         else:
             time.sleep(REST_S)
