@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import RedisError
 
@@ -21,6 +21,9 @@ from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.slots import partition_of, tag_of
+
+#: Kinds of operations in the order in which one makes the next.
+_CAUSES: Final = "tdcrs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ def _client(found: Survey, partition: int) -> Any:
 def _steps_in_journal(
     directory: Path, partitions: int, home: int, packed: str, payer: str, seq: int
 ) -> list[Step]:
-    """In the order of their times. `seq` is that of the debit, 0 when it is not known.
+    """In the order of their times, within a millisecond in that of their causes. `seq` is that of the debit, 0 when it is not known.
 
     Two passes: the payer's partition up to the settle, then the receiver's up to the credit.
     """
@@ -177,7 +180,7 @@ def _steps_in_journal(
         if operation.kind == "c" and (operation.id, operation.b) == (reference, str(debit.idx)) and decided:
             found.append(step)
             break
-    return sorted(found, key=lambda step: step.time_ms)
+    return sorted(found, key=lambda step: (step.time_ms, _CAUSES.index(step.operation.kind)))
 
 
 def _read_steps(directory: Path, partition: int, after: int, *texts: str) -> Iterator[Step]:
