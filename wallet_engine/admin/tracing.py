@@ -149,7 +149,9 @@ def _client(found: Survey, partition: int) -> Any:
 def _steps_in_journal(
     directory: Path, partitions: int, home: int, packed: str, payer: str, seq: int
 ) -> list[Step]:
-    """In the order of their times, within a millisecond in that of their causes. `seq` is that of the debit, 0 when it is not known.
+    """In the order of their times, within a millisecond in that of their causes.
+
+    `seq` is that of the debit, 0 when it is not known.
 
     Two passes: the payer's partition up to the settle, then the receiver's up to the credit.
     """
