@@ -18,14 +18,14 @@ from bench.parts import Parts
 from bench.peers.measure import PeerPlan
 from bench.result import Document, Plan
 from bench.runner import Prepared
-from bench.runs import in_turns
+from bench.runs import summarise
 from bench.targets import THROUGHPUT, targets_of
 from bench.workload import WORKLOADS
 
-#: Arrival rates of the plot of latencies, as parts of what single transfers reached. At half of it each turn has a row
-#: of its own, behind the one that says what the whole is in that minute.
+#: Arrival rates of the plot of latencies, as parts of what single transfers reached.
+LOADS: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
+#: That of the row of the targets, as part of what the run before it reached: that says what the whole is in that minute.
 HALF: Final = 0.5
-LOADS: Final = (0.1, 0.25, HALF, 0.75, 0.9)
 #: Batch sizes of the engine's door, with their callers.
 ENGINE_DOOR_CALLERS: Final = {1: 256, 10: 64, 100: 32, 1000: 8, 8000: 2}
 MANY_APIS: Final = 2
@@ -56,9 +56,13 @@ class Extent:
         return rows * (self.seconds + self.warmup_s + _ROW_S) + clusters * begun_s
 
     @property
+    def targets_s(self) -> float:
+        rows = (len(THROUGHPUT) + 2) * self.runs
+        return self.section_s(rows, self.accounts, clusters=rows)
+
+    @property
     def main_s(self) -> float:
-        several, single = len(THROUGHPUT) + 2, len(LOADS) + len(WORKLOADS) + 4
-        return self.section_s(several * self.runs + single, self.accounts)
+        return self.section_s(len(LOADS) + len(WORKLOADS) + 4, self.accounts)
 
     @property
     def memory_s(self) -> float:
@@ -104,6 +108,7 @@ class Matrix:
         """The report's document. Ends the program when a run may not be reported; what was found till then is kept."""
         extent = self._extent
         sections: dict[str, tuple[float, Callable[[], Any]]] = {
+            "targets": (extent.targets_s, self._on_new_clusters),
             "main": (extent.main_s, self._main),
             "many_apis": (extent.section_s(3, extent.accounts), self._on_many_apis),
             "many_accounts": (
@@ -121,10 +126,9 @@ class Matrix:
                 f"section {number} of {len(sections)}, {name}: about {left_s / 60:.0f} minutes to go"
             )
             found[name] = self._parts.get(name, work)
-        main, many_accounts, memory = found.pop("main"), found["many_accounts"], found["memory"]
+        rows, main = found.pop("targets"), found.pop("main")
         peers = [*map(engine_row, main["http_by_batch"]), *found.pop("other_peers")]
-        half_load = next(row for row in main["load"] if row["load"] == HALF)
-        targets = targets_of(main["throughput"], main["across"], half_load, memory, many_accounts)
+        targets = targets_of(**rows, memory=found["memory"], many_accounts=found["many_accounts"])
         return {
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "took_s": round(self._parts.spent_s),
@@ -135,6 +139,7 @@ class Matrix:
             "targets": [
                 {**target._asdict(), "reached": target.reached, "cells": target.cells()} for target in targets
             ],
+            **rows,
             **main,
             **found,
             "peers": peers,
@@ -184,45 +189,50 @@ class Matrix:
         seed = self._bench.seed()
         return Plan(door, workload, batch, callers, extent.seconds, extent.warmup_s, seed, rate)
 
+    def _on_new_clusters(self) -> dict[str, Any]:
+        """The rows of the targets in turns, each run as `bench run` does it: on a new cluster.
+
+        Behind each other on one, a row would be measured again and again while the tables of what is remembered double.
+        """
+        plans = [self._plan(each.door, "uniform", each.batch, each.callers) for each in THROUGHPUT]
+        plans += [self._plan("http", "across", *_LARGE)]
+        half_plan = self._plan(*_SINGLE, rate=0.0)
+
+        def once(plan: Plan, turn: int) -> Document:
+            [document] = self._parts.get(
+                f"targets: {plan.name}, run {turn}",
+                lambda: self._bench.measure(shape_of(3, 64, 1, embedded=False), self._extent.accounts, [plan]),
+            )
+            return dict(document)
+
+        turns = []
+        for turn in range(1, self._extent.runs + 1):
+            single = once(plans[0], turn)
+            half = once(dataclasses.replace(half_plan, rate=round(HALF * single["transfers_per_s"])), turn)
+            turns.append([half, single, *(once(plan, turn) for plan in plans[1:])])
+        half, *throughput, across = (summarise(documents) for documents in zip(*turns, strict=True))
+        half["name"] = dataclasses.replace(half_plan, rate=half["arrivals_per_s"]).name
+        return {"throughput": throughput, "half_load": half, "across": across}
+
     def _main(self) -> dict[str, Any]:
-        """All that runs on one cluster of 3 shards with one API process."""
+        """All others of 3 shards with one API process, one after the other on one cluster."""
         found: dict[str, Any] = self._bench.on_cluster(
             shape_of(3, 64, 1, embedded=False), self._extent.accounts, self._on_main
         )
         return found
 
     async def _on_main(self, cluster: Cluster, prepared: Prepared) -> dict[str, Any]:
-        async def once(plan: Plan, turn: int) -> Document:
-            name = f"main: {plan.name}, run {turn}"
+        async def row(plan: Plan) -> Document:
+            name = f"main: {plan.name}"
             if name not in self._parts:
                 self._parts.put(name, await self._bench.measure_on(cluster, prepared, plan))
-            return dict(self._parts[name])
+            return summarise([self._parts[name]])
 
-        async def row(plan: Plan) -> Document:
-            [document] = await in_turns(once, [plan], 1)
-            return document
-
-        plans = [self._plan(each.door, "uniform", each.batch, each.callers) for each in THROUGHPUT]
-        single_plan, half_plan = plans[0], self._plan(*_SINGLE, rate=0.0)
-        reached: dict[int, float] = {}  # transfers/s of single requests, by turn
-
-        async def in_turn(plan: Plan, turn: int) -> Document:
-            if plan is half_plan:
-                plan = dataclasses.replace(plan, rate=round(HALF * reached[turn]))
-            document = await once(plan, turn)
-            if plan is single_plan:
-                reached[turn] = document["transfers_per_s"]
-            return document
-
-        wanted = [single_plan, half_plan, *plans[1:], self._plan("http", "across", *_LARGE)]
-        single, half, *others, across = await in_turns(in_turn, wanted, self._extent.runs)
-        throughput = [single, *others]
-        half["name"] = dataclasses.replace(half_plan, rate=half["arrivals_per_s"]).name
+        throughput, across = self._parts["targets"]["throughput"], self._parts["targets"]["across"]
         load = []
         for part in LOADS:
-            rate = round(part * single["transfers_per_s"])
-            found = half if part == HALF else await row(self._plan(*_SINGLE, rate=rate))
-            load.append({**found, "load": part})
+            rate = round(part * throughput[0]["transfers_per_s"])
+            load.append({**await row(self._plan(*_SINGLE, rate=rate)), "load": part})
         known = {(each["door"], each["batch"]): each for each in throughput}
         by_batch = {
             door: [
@@ -237,8 +247,6 @@ class Matrix:
             if workload not in ("uniform", "across")
         ]
         return {
-            "throughput": throughput,
-            "across": across,
             "load": load,
             "http_by_batch": by_batch["http"],
             "engine_by_batch": by_batch["engine"],

@@ -62,8 +62,8 @@ def cost_us(document: Document) -> float:
 
 def targets_of(
     throughput: Sequence[Document],
-    across: Document,
     half_load: Document,
+    across: Document,
     memory: Sequence[Document],
     many_accounts: Document,
 ) -> list[Target]:

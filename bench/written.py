@@ -63,7 +63,8 @@ def _circumstances(report: dict[str, Any]) -> str:
         f"- Engine: 3 shards (Redis {rows[0].get('redis_version', '')}), 64 partitions, one journal on "
         f"{rows[0].get('journal_file_system', '')}, ZooKeeper, {extent['accounts']:,} accounts; "
         f"each transfer answered after fdatasync.\n"
-        f"- Rows of the targets: {_medians(extent['runs'])} of {extent['seconds']:g} s; all others one run.\n"
+        f"- Rows of the targets: {_medians(extent['runs'])} of {extent['seconds']:g} s, each on a new cluster; all others "
+        "one run, one after the other on a cluster that has done all before.\n"
         f"- Steal: {min(steal):.1f} to {max(steal):.1f} % of all cores. What else ran took up to "
         f"{busiest['other_cores']:.2f} cores" + (f" ({others})." if others else ".") + "\n"
         f"- Core speed: {min(speed):.2f} to {max(speed):.2f}; 1 is the best that was seen. A core that shares its "
@@ -81,7 +82,7 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
     )
     yield "## Targets"
     yield markdown(TARGET_HEADINGS, [target["cells"] for target in report["targets"]])
-    yield _measured([*report["throughput"], report["across"], report["many_accounts"]])
+    yield _measured(_target_rows(report))
     yield (
         f"The last row has {report['many_accounts']['accounts']:,} accounts, opened and funded in "
         f"{report['many_accounts']['funding_s']:.0f} s, "
@@ -122,9 +123,12 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
     yield markdown(memory.HEADINGS, [memory.cells(each) for each in report["memory"]])
 
 
+def _target_rows(report: dict[str, Any]) -> list[Document]:
+    return [*report["throughput"], report["half_load"], report["across"], report["many_accounts"]]
+
+
 def _spreads(report: dict[str, Any]) -> Iterator[list[str]]:
-    half = [each for each in report["load"] if each.get("runs", 1) > 1]
-    for document in [*report["throughput"], report["across"], *half, report["many_accounts"]]:
+    for document in _target_rows(report):
         if "spread" not in document:
             continue
         spread = document["spread"]

@@ -26,6 +26,7 @@ class Bench:
 
     def __init__(self, runs_max: int, before: int = 0) -> None:
         self.names: list[str] = []
+        self.clusters = 0
         self._runs_max = runs_max
         self._before = before
         self.seed = count().__next__
@@ -34,9 +35,17 @@ class Bench:
         pass
 
     def on_cluster(self, shape: object, accounts: int, work: Callable[[Any, Any], Any]) -> Any:
+        self.clusters += 1
         return asyncio.run(work(None, None))
 
     async def measure_on(self, cluster: object, prepared: object, plan: Plan) -> dict[str, Any]:
+        return self._measured(plan)
+
+    def measure(self, shape: object, accounts: int, plans: list[Plan], runs: int = 1) -> list[dict[str, Any]]:
+        self.clusters += 1
+        return [self._measured(plan) for plan in plans]
+
+    def _measured(self, plan: Plan) -> dict[str, Any]:
         if len(self.names) == self._runs_max:
             raise Interrupted
         self.names.append(plan.name)
@@ -48,9 +57,6 @@ class Bench:
             "transfers_per_s": 100 * (self._before + len(self.names)),
         }
 
-    def measure(self, *_: object, **__: object) -> list[dict[str, Any]]:
-        raise Interrupted
-
 
 def measured(bench: Bench, parts: Parts) -> list[str]:
     """The names of the runs that were done until an interruption."""
@@ -59,23 +65,35 @@ def measured(bench: Bench, parts: Parts) -> list[str]:
     return bench.names
 
 
-def test_the_rows_of_the_targets_take_turns(tmp_path: Path) -> None:
+def test_the_rows_of_the_targets_take_turns_on_new_clusters(tmp_path: Path) -> None:
     parts = Parts(tmp_path / "partial.json", {}, resume=False)
-    names = measured(Bench(1000), parts)
+    bench = Bench(18)
+    names = measured(bench, parts)
     # Runs 1, 7 and 13 are of single transfers: half of what each has reached arrives in the next one.
     turns = [[SINGLE, f"{SINGLE} at {half}/s", *OTHERS] for half in (50, 350, 650)]
-    assert names[:18] == [name for turn in turns for name in turn]
+    assert names == [name for turn in turns for name in turn]
+    assert bench.clusters == 18 + 1
+    rows = parts["targets"]
+    assert [row["runs"] for row in (*rows["throughput"], rows["half_load"], rows["across"])] == [3] * 6
+    assert [row["transfers_per_s"] for row in rows["throughput"]] == [700, 900, 1000, 1100]
+    assert rows["half_load"]["name"] == f"{SINGLE} at 350/s"
+
+
+def test_all_others_run_once_on_one_cluster(tmp_path: Path) -> None:
+    parts = Parts(tmp_path / "partial.json", {}, resume=False)
+    bench = Bench(18 + 20)
+    names = measured(bench, parts)[18:]
+    assert bench.clusters == 18 + 1 + 1
     main = parts["main"]
-    assert [row["runs"] for row in (*main["throughput"], main["across"])] == [3, 3, 3, 3, 3]
-    assert [row["transfers_per_s"] for row in main["throughput"]] == [700, 900, 1000, 1100]
     assert [(row["load"], row["name"]) for row in main["load"]] == [
         (part, f"{SINGLE} at {700 * part:.0f}/s") for part in LOADS
     ]
-    assert [row["runs"] for row in main["load"]] == [1, 1, 3, 1, 1]
+    assert len(names) == len(set(names)) == 20
+    assert {row["runs"] for row in main["load"]} == {1}
 
 
 def test_an_interruption_costs_one_run(tmp_path: Path) -> None:
     path = tmp_path / "partial.json"
     first = measured(Bench(7), Parts(path, {}, resume=False))
-    second = measured(Bench(1000, before=7), Parts(path, {}, resume=True))
-    assert first + second == measured(Bench(1000), Parts(tmp_path / "whole.json", {}, resume=False))
+    second = measured(Bench(30, before=7), Parts(path, {}, resume=True))
+    assert first + second == measured(Bench(37), Parts(tmp_path / "whole.json", {}, resume=False))
