@@ -24,7 +24,7 @@ from bench.workload import WORKLOADS
 
 #: Arrival rates of the plot of latencies, as parts of what single transfers reached.
 LOADS: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
-#: That of the row of the targets, as part of what the run before it reached: that says what the whole is in that minute.
+#: That of the row of the targets, as part of what the run before it reached: it says what the whole is in that minute.
 HALF: Final = 0.5
 #: Batch sizes of the engine's door, with their callers.
 ENGINE_DOOR_CALLERS: Final = {1: 256, 10: 64, 100: 32, 1000: 8, 8000: 2}
@@ -201,7 +201,9 @@ class Matrix:
         def once(plan: Plan, turn: int) -> Document:
             [document] = self._parts.get(
                 f"targets: {plan.name}, run {turn}",
-                lambda: self._bench.measure(shape_of(3, 64, 1, embedded=False), self._extent.accounts, [plan]),
+                lambda: self._bench.measure(
+                    shape_of(3, 64, 1, embedded=False), self._extent.accounts, [plan]
+                ),
             )
             return dict(document)
 
