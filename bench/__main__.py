@@ -15,6 +15,7 @@ try:
     from bench.commands.report import report
     from bench.commands.run import run
     from bench.commands.scale import scale
+    from wallet_engine.dev.process import share_cores
 except ModuleNotFoundError as error:
     sys.exit(
         f"the benchmark needs the Python package that has {error.name}: "
@@ -34,6 +35,7 @@ def main() -> None:
     All figures include the load generator's share of the machine. A run whose books do not add up, or that got
     an answer which is neither success nor a decline that had to come, reports nothing and exits 1.
     """
+    share_cores()
 
 
 for command in COMMANDS:

@@ -130,6 +130,11 @@ def test_a_cluster_takes_transfers_stops_and_continues(
     assert [balance(cluster.url, account) for account in (ann, bob, eve)] == ["97.00", "101.50", "101.50"]
 
 
+@MODES
+def test_processes_of_one_machine_do_not_preempt_each_other(cluster: DevCluster) -> None:
+    assert {os.sched_getscheduler(pid) for pid in cluster.pids()} == {os.SCHED_BATCH}
+
+
 @ZOOKEEPER
 @pytest.mark.parametrize("role", ["redis", "zookeeper", "journal", "api"])
 def test_g9_a_killed_child_is_started_again_and_nothing_is_lost(cluster: DevCluster, role: str) -> None:

@@ -11,6 +11,7 @@ from wallet_engine.dev.layout import (
     SHARDS_DEFAULT,
     Wishes,
 )
+from wallet_engine.dev.process import share_cores
 from wallet_engine.dev.supervisor import DevOptions, Supervisor
 from wallet_engine.telemetry.flags import journal_disk_options
 
@@ -65,6 +66,7 @@ def dev(
     Prints `ready http://…` when it takes transfers and runs until Ctrl-C. DIR/dev.json lists the processes.
     Without --embedded it takes the system's redis-server (6.2 or newer) and ZooKeeper.
     """
+    share_cores()
     wishes = Wishes(shards, replicas, partitions, embedded, journals)
     journal_flags = [f"--segment-bytes={segment_bytes}", f"--snapshot-bytes={snapshot_bytes}"]
     if archive_command:

@@ -1,7 +1,6 @@
 """One Redis node in cluster mode: an address to talk to, and a process of this machine behind it."""
 
 import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -101,14 +100,6 @@ class RedisEndpoint:
         return f" ({self.address})"
 
 
-#: Asks for huge pages (see redis.conf) of jemalloc, plain or built into Redis, and of the glibc of the bundled binary.
-HUGE_PAGES: Final = {
-    "MALLOC_CONF": "thp:always",
-    "JE_MALLOC_CONF": "thp:always",
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
-
-
 class RedisNode(Child, RedisEndpoint):
     """A node of a Redis Cluster on 127.0.0.1, in a directory of its own.
 
@@ -132,7 +123,7 @@ class RedisNode(Child, RedisEndpoint):
             *(str(binary.path), str(config_path("redis.conf")), "--port", str(port)),
             *("--bind", "127.0.0.1", "--dir", str(directory)),
         ]
-        Child.__init__(self, name, argv, log or directory / "redis.log", environ=HUGE_PAGES | os.environ)
+        Child.__init__(self, name, argv, log or directory / "redis.log")
         RedisEndpoint.__init__(self, name, "127.0.0.1", port)
 
     def start(self) -> None:
