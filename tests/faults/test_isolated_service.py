@@ -18,8 +18,8 @@ from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.routing.slots import tag_of
 
 PARTITIONS = 16
-#: Of the second of three shards.
-PARTITION = 7
+#: Both of the second of three shards.
+PARTITION, NEIGHBOUR = 7, 8
 META = PartitionKeys(tag_of(PARTITION, PARTITIONS)).meta
 
 
@@ -33,6 +33,7 @@ def test_g5_g7_what_an_isolated_service_writes_to_an_isolated_primary_is_never_a
     with contextlib.ExitStack() as later:
         api = later.enter_context(WalletApi(replicated.url, PARTITIONS))
         sender, receiver = api.account(PARTITION, "10.00"), api.account(PARTITION)
+        neighbours = api.account(NEIGHBOUR, "10.00"), api.account(NEIGHBOUR)
         zookeeper = replicated.state()["zookeeper"]
         service = later.enter_context(IsolatedService(zookeeper, "s2", old["address"]))
         assert service.pay(sender, receiver, 100, new_id()).result(30).outcome == "+"
@@ -43,6 +44,11 @@ def test_g5_g7_what_an_isolated_service_writes_to_an_isolated_primary_is_never_a
         lose_journal(old)  # it looks again who is primary; the API keeps its connection
         wait_until(lambda: serves(new), "the promoted node is recovered")
         assert serves(old)  # by its own account: the journal alone knows better
+        moved = new_id()
+        wait_until(
+            lambda: api.pay(*neighbours, "1.00", transaction_id=moved).status == 200,
+            "the API has moved to the promoted node",
+        )
 
         # It decides, and appends entry n + 1; nobody takes that from it.
         n, _ = place(old)
