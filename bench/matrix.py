@@ -24,8 +24,10 @@ from bench.workload import WORKLOADS
 
 #: Arrival rates of the plot of latencies, as parts of what single transfers reached.
 LOADS: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
-#: That of the row of the targets, as part of what the run before it reached: it says what the whole is in that minute.
+#: That of a row of the targets, as part of what the run before it reached: it says what the whole is in that minute.
 HALF: Final = 0.5
+#: That of the other one, the same on every machine: half of the single transfers that are aimed at.
+HALF_OF_AIM: Final = THROUGHPUT[0].aim // 2
 #: Batch sizes of the engine's door, with their callers.
 ENGINE_DOOR_CALLERS: Final = {1: 256, 10: 64, 100: 32, 1000: 8, 8000: 2}
 MANY_APIS: Final = 2
@@ -57,7 +59,7 @@ class Extent:
 
     @property
     def targets_s(self) -> float:
-        rows = (len(THROUGHPUT) + 2) * self.runs
+        rows = (len(THROUGHPUT) + 3) * self.runs
         return self.section_s(rows, self.accounts, clusters=rows)
 
     @property
@@ -195,7 +197,7 @@ class Matrix:
         Behind each other on one, a row would be measured again and again while the tables of what is remembered double.
         """
         plans = [self._plan(each.door, "uniform", each.batch, each.callers) for each in THROUGHPUT]
-        plans += [self._plan("http", "across", *_LARGE)]
+        plans += [self._plan("http", "across", *_LARGE), self._plan(*_SINGLE, rate=HALF_OF_AIM)]
         half_plan = self._plan(*_SINGLE, rate=0.0)
 
         def once(plan: Plan, turn: int) -> Document:
@@ -212,9 +214,11 @@ class Matrix:
             single = once(plans[0], turn)
             half = once(dataclasses.replace(half_plan, rate=round(HALF * single["transfers_per_s"])), turn)
             turns.append([half, single, *(once(plan, turn) for plan in plans[1:])])
-        half, *throughput, across = (summarise(documents) for documents in zip(*turns, strict=True))
+        half, *throughput, across, half_of_aim = (
+            summarise(documents) for documents in zip(*turns, strict=True)
+        )
         half["name"] = dataclasses.replace(half_plan, rate=half["arrivals_per_s"]).name
-        return {"throughput": throughput, "half_load": half, "across": across}
+        return {"throughput": throughput, "half_loads": [half, half_of_aim], "across": across}
 
     def _main(self) -> dict[str, Any]:
         """All others of 3 shards with one API process, one after the other on one cluster."""

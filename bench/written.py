@@ -125,7 +125,7 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _target_rows(report: dict[str, Any]) -> list[Document]:
-    return [*report["throughput"], report["half_load"], report["across"], report["many_accounts"]]
+    return [*report["throughput"], *report["half_loads"], report["across"], report["many_accounts"]]
 
 
 def _spreads(report: dict[str, Any]) -> Iterator[list[str]]:

@@ -14,7 +14,10 @@ from bench.parts import Parts
 from bench.result import Plan
 
 SINGLE = "http uniform 1 x 256"
-OTHERS = ["http uniform 100 x 32", "http uniform 1000 x 8", "engine uniform 1 x 256", "http across 1000 x 8"]
+OTHERS = [
+    *("http uniform 100 x 32", "http uniform 1000 x 8", "engine uniform 1 x 256", "http across 1000 x 8"),
+    f"{SINGLE} at 4,000/s",
+]
 
 
 class Interrupted(Exception):
@@ -67,26 +70,26 @@ def measured(bench: Bench, parts: Parts) -> list[str]:
 
 def test_the_rows_of_the_targets_take_turns_on_new_clusters(tmp_path: Path) -> None:
     parts = Parts(tmp_path / "partial.json", {}, resume=False)
-    bench = Bench(18)
+    bench = Bench(21)
     names = measured(bench, parts)
-    # Runs 1, 7 and 13 are of single transfers: half of what each has reached arrives in the next one.
-    turns = [[SINGLE, f"{SINGLE} at {half}/s", *OTHERS] for half in (50, 350, 650)]
+    # Runs 1, 8 and 15 are of single transfers: half of what each has reached arrives in the next one.
+    turns = [[SINGLE, f"{SINGLE} at {half}/s", *OTHERS] for half in (50, 400, 750)]
     assert names == [name for turn in turns for name in turn]
-    assert bench.clusters == 18 + 1
+    assert bench.clusters == 21 + 1
     rows = parts["targets"]
-    assert [row["runs"] for row in (*rows["throughput"], rows["half_load"], rows["across"])] == [3] * 6
-    assert [row["transfers_per_s"] for row in rows["throughput"]] == [700, 900, 1000, 1100]
-    assert rows["half_load"]["name"] == f"{SINGLE} at 350/s"
+    assert [row["runs"] for row in (*rows["throughput"], *rows["half_loads"], rows["across"])] == [3] * 7
+    assert [row["transfers_per_s"] for row in rows["throughput"]] == [800, 1000, 1100, 1200]
+    assert [row["name"] for row in rows["half_loads"]] == [f"{SINGLE} at 400/s", f"{SINGLE} at 4,000/s"]
 
 
 def test_all_others_run_once_on_one_cluster(tmp_path: Path) -> None:
     parts = Parts(tmp_path / "partial.json", {}, resume=False)
-    bench = Bench(18 + 20)
-    names = measured(bench, parts)[18:]
-    assert bench.clusters == 18 + 1 + 1
+    bench = Bench(21 + 20)
+    names = measured(bench, parts)[21:]
+    assert bench.clusters == 21 + 1 + 1
     main = parts["main"]
     assert [(row["load"], row["name"]) for row in main["load"]] == [
-        (part, f"{SINGLE} at {700 * part:.0f}/s") for part in LOADS
+        (part, f"{SINGLE} at {800 * part:.0f}/s") for part in LOADS
     ]
     assert len(names) == len(set(names)) == 20
     assert {row["runs"] for row in main["load"]} == {1}
@@ -95,5 +98,5 @@ def test_all_others_run_once_on_one_cluster(tmp_path: Path) -> None:
 def test_an_interruption_costs_one_run(tmp_path: Path) -> None:
     path = tmp_path / "partial.json"
     first = measured(Bench(7), Parts(path, {}, resume=False))
-    second = measured(Bench(30, before=7), Parts(path, {}, resume=True))
-    assert first + second == measured(Bench(37), Parts(tmp_path / "whole.json", {}, resume=False))
+    second = measured(Bench(33, before=7), Parts(path, {}, resume=True))
+    assert first + second == measured(Bench(40), Parts(tmp_path / "whole.json", {}, resume=False))
