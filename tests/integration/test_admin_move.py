@@ -128,7 +128,8 @@ def test_rebalance_by_accounts_and_by_load(
         with ThreadPoolExecutor(1) as pool:
             payments = pool.submit(pay)
             try:
-                [moved_one] = answer("rebalance", "--by", "load", *flags, "--yes")["moved"]
+                # The last settles of the fundings may count too, and then further partitions move, later.
+                moved_one = answer("rebalance", "--by", "load", *flags, "--yes")["moved"][0]
             finally:
                 paying.clear()
             payments.result()
