@@ -64,7 +64,7 @@ class Extent:
 
     @property
     def main_s(self) -> float:
-        return self.section_s(len(LOADS) + len(WORKLOADS) + 4, self.accounts)
+        return self.section_s(len(LOADS) + len(WORKLOADS) + 5, self.accounts)
 
     @property
     def memory_s(self) -> float:

@@ -76,7 +76,7 @@ def runs_option(default: int) -> Option:
         type=click.IntRange(1, 100),
         default=default,
         show_default=True,
-        help="Runs of each row on one cluster, of which the medians are reported.",
+        help="Runs of each row, of which the medians are reported.",
     )
 
 
