@@ -58,7 +58,7 @@ async def engine_of(cluster: Cluster) -> AsyncIterator[tuple[Engine, ClusterWall
     try:
         await engine.start()
         deadline = time.monotonic() + CONNECT_S_MAX
-        while not (readiness := wallet.readiness()).ready:
+        while (readiness := wallet.readiness()).status != "ready":
             if time.monotonic() > deadline:
                 raise SetupFailed(f"the engine is not ready after {CONNECT_S_MAX:.0f} s: {readiness.reason}")
             await asyncio.sleep(0.02)

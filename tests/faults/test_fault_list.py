@@ -83,7 +83,7 @@ class Soak:
                 said = "no answer"
                 try:
                     reply = await http.get(f"{url}/readyz")
-                    if reply.status == 200:
+                    if reply.json()["status"] == "ready":
                         break
                     said = str(reply.body)
                 except NoReply:

@@ -133,6 +133,6 @@ async def _check(cluster: Any, paid: int = 0) -> None:
     expected = {**dict.fromkeys(ACCOUNTS, 1000), ACCOUNTS[0]: 1000 - paid, ACCOUNTS[1]: 1000 + paid}
     async with HttpClient() as http:
         async with asyncio.timeout(30):
-            while (await http.get(f"{cluster.url}/readyz")).status != 200:
+            while (await http.get(f"{cluster.url}/readyz")).json()["status"] != "ready":
                 await asyncio.sleep(0.1)
         assert await balances_cents(http, cluster.url, ACCOUNTS) == expected

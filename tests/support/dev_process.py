@@ -114,7 +114,7 @@ class DevCluster:
         """Whether the API process there takes transfers of every partition."""
         try:
             with urllib.request.urlopen(f"{url}/readyz", timeout=10) as answer:
-                return bool(answer.status == 200)
+                return bool(json.loads(answer.read())["status"] == "ready")
         except urllib.error.HTTPError as error:
             error.close()
         except (OSError, http.client.HTTPException):

@@ -200,7 +200,7 @@ def _why_not_ready(info: Any) -> str:
         status, document = ask_one(info, "GET", "/readyz")
     except (OSError, ValueError) as error:
         return " ".join(str(error).split()) or type(error).__name__
-    return "" if status == 200 else str(document.get("reason", status))
+    return "" if document.get("status") == "ready" else str(document.get("reason", status))
 
 
 def _hosts(connect_string: str | None) -> list[str]:

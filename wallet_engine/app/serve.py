@@ -81,6 +81,7 @@ def serve(
 
             wallet = ClusterWallet(engine, reader)
             metrics.transfers_in_flight.set_function(lambda: wallet.in_flight)
+            metrics.observe_readiness(wallet.readings)
             app = create_app(wallet, metrics=metrics)
             await serve_http(app, host, port, stop=stop, on_listening=listening)
             log.info("stopped serving", service=name)

@@ -10,6 +10,7 @@ it from the journal.
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import sys
@@ -254,7 +255,7 @@ class Supervisor:
         return Child(name, [*argv, "--port", str(port), *flags], log, environ=self._environ)
 
     def _wait_ready(self, engine: list[Kept]) -> None:
-        """Return when every API says 200 to /readyz. Raises `StartFailed` and `Stopped`."""
+        """Return when every API takes transfers of every partition. Raises `StartFailed` and `Stopped`."""
         began = said = time.monotonic()
         waiting = [kept for kept in engine if kept.role == "api"]
         while waiting:
@@ -262,7 +263,7 @@ class Supervisor:
             self._keeper.tend()
             self._keeper.check_deaths(engine, START_DEATHS_MAX)
             answers = {kept.child.name: probe(kept.address) for kept in waiting}
-            waiting = [kept for kept in waiting if answers[kept.child.name][0] != 200]
+            waiting = [kept for kept in waiting if not answers[kept.child.name][0]]
             now = time.monotonic()
             if now - began > READY_S_MAX:
                 raise StartFailed(f"not ready after {READY_S_MAX:.0f} s: {answers}")
@@ -299,15 +300,16 @@ class Supervisor:
         print(f"dev {time.monotonic() - self._began:5.1f} s  {text}", file=sys.stderr, flush=True)
 
 
-def probe(address: str) -> tuple[int, str]:
-    """Status and the beginning of the body of `GET /readyz`; 0 when there is no answer."""
+def probe(address: str) -> tuple[bool, str]:
+    """Whether an API process takes transfers of every partition, and the beginning of what its `/readyz` says."""
     connection = http.client.HTTPConnection(address, timeout=PROBE_S_MAX)
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
-        return answer.status, answer.read(300).decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        return 0, f"no answer ({error})"
+        body = answer.read()
+        return json.loads(body)["status"] == "ready", body[:300].decode(errors="replace")
+    except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
+        return False, f"no answer ({error})"
     finally:
         connection.close()
 

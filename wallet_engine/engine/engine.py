@@ -18,15 +18,17 @@ from wallet_engine.domain.operation import Words
 from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.engine.cluster import ClusterView
+from wallet_engine.engine.conditions import Condition, condition_of
 from wallet_engine.engine.headroom import Headroom
 from wallet_engine.engine.horizons import Horizons
+from wallet_engine.engine.lookout import Lookout, clocks_text
 from wallet_engine.engine.wave import Wave
 from wallet_engine.engine.written import Written
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent, pack
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.logging import get_logger
-from wallet_engine.telemetry.metrics import PARTITION_STATES, Metrics
+from wallet_engine.telemetry.metrics import Metrics
 
 #: How long a batch waits for its receipts before its callers are told that the outcome is not known.
 RECEIPT_TIMEOUT_S: Final = 20.0
@@ -36,6 +38,8 @@ RECEIPT_TIMEOUT_AFTER_RECOVERY_S: Final = 0.5
 #: How often held partitions are tried again, and how long a settle waits at least for other operations of its partition
 #: to go with; at most twice as long.
 HOLD_RETRY_S: Final = 0.05
+#: Clocks that are further apart are the reason when Redis calls a new operation too old or too new.
+CLOCK_MS_MAX: Final = 60_000
 
 _by_shard: Final = attrgetter("shard")
 
@@ -73,6 +77,7 @@ class Engine:
         self.cluster = ClusterView(directory, on_change=self._release_all)
         self.tracker = self.cluster.tracker
         self.headroom = Headroom(self.cluster)
+        self.lookout = Lookout(self.cluster, self.headroom, metrics)
         self._loop = asyncio.get_running_loop()
         self._wave = Wave(self._send)
         self._held: set[Accumulator] = set()
@@ -89,11 +94,6 @@ class Engine:
     def __repr__(self) -> str:
         return f"<Engine {self.cluster!r} awaiting={len(self._awaiting)} held={len(self._held)}>"
 
-    @property
-    def held_partitions(self) -> int:
-        """Partitions that take no operations now."""
-        return len(self._held)
-
     async def start(self) -> None:
         """Connect to ZooKeeper's (or the file's) view of the cluster. Raises `ConfigError`."""
         await self.cluster.start()
@@ -101,7 +101,8 @@ class Engine:
         for accumulator in self.cluster.accumulators:  # until a probe has found it live
             accumulator.hold("starting", now_ms())
             self._held.add(accumulator)
-            self._show(accumulator)
+            self.lookout.note(accumulator, Condition.STARTING, "not yet heard of")
+        self.lookout.started()
         self._house = asyncio.create_task(self._keep_house(), name="engine-house")
         self.headroom.start()
 
@@ -195,7 +196,9 @@ class Engine:
             if len(batch.operations) >= EARLY_OPERATIONS_MIN:  # the next ones take their time to be packed
                 lane.flush()
         except (NotSent, KeyError):
-            self._put_back(accumulator, batch, f"shard {accumulator.shard} is not reachable")
+            self._put_back(
+                accumulator, batch, Condition.UNREACHABLE, f"shard {accumulator.shard} is not reachable"
+            )
 
     def _on_reply(self, accumulator: Accumulator, batch: Batch, reply: Any) -> None:
         try:
@@ -203,7 +206,7 @@ class Engine:
                 self._on_applied(accumulator, batch, reply)
             elif isinstance(reply, ConnectionLost):
                 self.tracker.forget(batch.nonce)
-                self._hold(accumulator, str(reply))
+                self._hold(accumulator, Condition.UNREACHABLE, str(reply))
                 self._answered(accumulator)
                 batch.fail(Outage("outcome_unknown", "the Redis node went away before it answered"))
             elif isinstance(reply, hiredis.ReplyError):
@@ -223,6 +226,8 @@ class Engine:
         self._script_operations.observe(len(batch.operations))
         if accumulator.held_since_ms is not None:
             self._release(accumulator)
+        elif self.lookout.troubles:
+            self.lookout.passed(accumulator)
         if (
             batch.durable or batch.seq == 0
         ):  # the receipt was faster than the reply, or there is no entry at all
@@ -251,7 +256,7 @@ class Engine:
         accumulator.behind += 1
         if accumulator.behind > 1:
             self.cluster.ask_recovery(accumulator.shard, f"partition {batch.partition} is behind the journal")
-        self._put_back(accumulator, batch, "behind the journal")
+        self._put_back(accumulator, batch, Condition.RECOVERING, "behind the journal")
         return True
 
     def _on_durable(self, accumulator: Accumulator, batch: Batch) -> None:
@@ -284,7 +289,7 @@ class Engine:
             self._transmit(accumulator, batch)
         elif code in ("EPOCH", "STATE", "OWNER"):
             shown = value.decode() if isinstance(value, bytes) else value
-            self._put_back(accumulator, batch, f"{code.lower()} {shown}")
+            self._put_back(accumulator, batch, condition_of(code, shown), f"{code.lower()} {shown}")
             if code == "EPOCH":
                 self.cluster.heed_epoch(accumulator.shard)
             if code == "OWNER" or shown == "absent":
@@ -298,11 +303,14 @@ class Engine:
         self.tracker.forget(batch.nonce)
         self._answered(accumulator)
         if code == "FULL":
-            outage = Outage(
-                "journal_unavailable", f"partition {batch.partition}: {value} entries are not on disk yet"
-            )
+            detail = f"partition {batch.partition}: {value} entries are not on disk yet"
+            self.lookout.note(accumulator, Condition.FULL, detail)
+            outage = Outage("journal_unavailable", detail)
         elif code == "EXPIRED":
             outage = Outage("overloaded", "the operation waited too long, or this service's clock is wrong")
+            apart_ms = now_ms() - int(value)
+            if abs(apart_ms) > CLOCK_MS_MAX:
+                self.lookout.note(accumulator, Condition.SKEWED, clocks_text(accumulator.shard, apart_ms))
         else:
             log.critical(
                 "the script refused a batch that must not exist", code=code, value=value, batch=repr(batch)
@@ -324,7 +332,7 @@ class Engine:
             "MASTERDOWN",
             "BUSY",
         ):
-            self._put_back(accumulator, batch, code)
+            self._put_back(accumulator, batch, condition_of(code), code)
             self.cluster.heed(accumulator.shard, error)
             return
         self.tracker.forget(batch.nonce)
@@ -334,37 +342,30 @@ class Engine:
             batch.fail(Outage("overloaded", f"shard {accumulator.shard} is out of memory"))
             return
         log.critical("Redis failed a script call", error=error, batch=repr(batch))
-        self._hold(accumulator, error)
+        self._hold(accumulator, Condition.REFUSED, error)
         self._answered(accumulator)
         batch.fail(Outage("outcome_unknown", f"Redis refused: {error[:120]}"))
 
     # Held partitions -------------------------------------------------------------------------------------
 
-    def _put_back(self, accumulator: Accumulator, batch: Batch, why: str) -> None:
+    def _put_back(self, accumulator: Accumulator, batch: Batch, condition: Condition, why: str) -> None:
         self.tracker.forget(batch.nonce)
         accumulator.put_back(batch)
         batch.end()
-        self._hold(accumulator, why)
+        self._hold(accumulator, condition, why)
 
-    def _hold(self, accumulator: Accumulator, why: str) -> None:
+    def _hold(self, accumulator: Accumulator, condition: Condition, why: str) -> None:
         if accumulator not in self._held:
-            log.warning("partition held", partition=accumulator.partition, why=why)
+            log.warning("partition held", partition=accumulator.partition, condition=condition, why=why)
             self._held.add(accumulator)
         accumulator.hold(why, now_ms())
-        self._show(accumulator)
-
-    def _show(self, accumulator: Accumulator) -> None:
-        """Tell the metrics what a partition's state is."""
-        held = accumulator.held_since_ms is not None
-        state = accumulator.held_why.removeprefix("state ") if held else "live"
-        shown = PARTITION_STATES.get(state, PARTITION_STATES["unavailable"])
-        self.metrics.partition_state.labels(str(accumulator.partition)).set(shown)
+        self.lookout.note(accumulator, condition, why)
 
     def _release(self, accumulator: Accumulator) -> None:
         self._held.discard(accumulator)
         log.info("partition served again", partition=accumulator.partition)
         accumulator.release()
-        self._show(accumulator)
+        self.lookout.well(accumulator)
         soon_s = self._loop.time() + RECEIPT_TIMEOUT_AFTER_RECOVERY_S
         for batch in self._awaiting.values():
             if batch.partition == accumulator.partition and batch.epoch != accumulator.epoch:
@@ -375,7 +376,7 @@ class Engine:
         for batch in self._awaiting.values():
             accumulator = self.cluster.accumulators[batch.partition]
             if batch.epoch != accumulator.epoch:
-                self._hold(accumulator, f"epoch {accumulator.epoch}")
+                self._hold(accumulator, Condition.FENCED, f"epoch {accumulator.epoch}")
         for accumulator in list(self._held):
             self._retry(accumulator)
 
@@ -392,9 +393,13 @@ class Engine:
             accumulator.probing = False
             if type(reply) is list and reply[0] in (b"OK", b"CURRENCIES"):
                 self._release(accumulator)
-            elif type(reply) is list and reply[0] == b"EPOCH":
-                self.cluster.heed_epoch(accumulator.shard)
+            elif type(reply) is list:
+                code, shown = reply[0].decode(), reply[1].decode()
+                self._hold(accumulator, condition_of(code, shown), f"{code.lower()} {shown}")
+                if code == "EPOCH":
+                    self.cluster.heed_epoch(accumulator.shard)
             elif isinstance(reply, hiredis.ReplyError):
+                self._hold(accumulator, condition_of(str(reply).partition(" ")[0]), str(reply))
                 self.cluster.heed(accumulator.shard, str(reply))
             self._schedule(accumulator)
 
@@ -417,6 +422,7 @@ class Engine:
     def _tidy(self, now: int, now_s: float) -> None:
         """Send settles, refuse what waited too long, try held partitions, give up on receipts that do not come."""
         self._send_settles()
+        self.lookout.look(self._awaiting.values(), now_s)
         for accumulator in list(self._held):
             since = accumulator.held_since_ms
             if since is not None and now - since > HOLD_MS_MAX:

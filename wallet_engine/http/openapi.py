@@ -127,7 +127,7 @@ OPERATIONS: Final = (
     Operation(
         "GET",
         "/readyz",
-        "Whether transfers are taken.",
+        "Whether transfers are taken, and what keeps those of some partitions from it.",
         {200: wire.ReadinessReport, 503: wire.ReadinessReport},
     ),
     Operation("GET", "/metrics", "Prometheus exposition text.", {200: None}),

@@ -22,10 +22,16 @@ class ProbeHandlers:
         return json_answer(200, wire.encode(wire.Health(status="ok")))
 
     async def readyz(self, scope: Scope, receive: Receive) -> Answer:
-        """`GET /readyz`: 200 when transfers are taken, else 503 and why."""
-        ready, reason = self._wallet.readiness()
-        body = wire.encode(wire.ReadinessReport(ready=ready, reason=reason))
-        return json_answer(200, body) if ready else json_answer(503, body, ((b"retry-after", b"1"),))
+        """`GET /readyz`: 200 when transfers of at least some partitions are taken, else 503; and what is wrong."""
+        found = self._wallet.readiness()
+        conditions = [
+            wire.ReadinessCondition(
+                c.condition, None if c.partitions is None else list(c.partitions), c.detail
+            )
+            for c in found.conditions
+        ]
+        body = wire.encode(wire.ReadinessReport(found.ready, found.status, found.reason, conditions))
+        return json_answer(200, body) if found.ready else json_answer(503, body, ((b"retry-after", b"1"),))
 
     async def metrics(self, scope: Scope, receive: Receive) -> Answer:
         """`GET /metrics`: the Prometheus exposition text."""

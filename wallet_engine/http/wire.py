@@ -118,9 +118,20 @@ class Health(Struct):
     status: Literal["ok"]
 
 
+class ReadinessCondition(Struct):
+    condition: str
+    #: Null when it stops every partition.
+    partitions: list[int] | None
+    detail: str
+
+
 class ReadinessReport(Struct):
+    """`ready` is true while some partition takes transfers; `status` is `ready` only when all do."""
+
     ready: bool
+    status: Literal["ready", "degraded", "unready"]
     reason: str
+    conditions: list[ReadinessCondition]
 
 
 class Problem(Struct, omit_defaults=True):

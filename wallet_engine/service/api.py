@@ -5,7 +5,7 @@ Ids and amounts in here are already validated; amounts are minor units. A refusa
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.transfer import TransferCommand
@@ -13,12 +13,15 @@ from wallet_engine.domain.transfer import TransferCommand
 __all__ = [
     "AccountView",
     "BalanceView",
+    "ConditionView",
     "CurrencyBalance",
     "Readiness",
     "TransferAnswer",
     "TransferCommand",
     "Wallet",
 ]
+
+ReadyStatus = Literal["ready", "degraded", "unready"]
 
 
 class TransferAnswer(NamedTuple):
@@ -50,9 +53,25 @@ class BalanceView(NamedTuple):
     seq: int | None
 
 
+class ConditionView(NamedTuple):
+    """Something that keeps transfers from being taken. `partitions` is None when it is all of them."""
+
+    condition: str
+    partitions: tuple[int, ...] | None
+    detail: str
+
+
 class Readiness(NamedTuple):
-    ready: bool
+    """`status` is `ready`, `degraded` when only some partitions take transfers, or `unready` when none does."""
+
+    status: ReadyStatus
     reason: str
+    conditions: tuple[ConditionView, ...] = ()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a caller may be sent here."""
+        return self.status != "unready"
 
 
 class Wallet(Protocol):
@@ -93,4 +112,6 @@ class Wallet(Protocol):
         """`+`, a decline's character, `~` while pending, None when not known."""
         ...
 
-    def readiness(self) -> Readiness: ...
+    def readiness(self) -> Readiness:
+        """What keeps transfers from being taken, here or in some partitions. Waits for nothing."""
+        ...

@@ -12,12 +12,15 @@ from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.conditions import Condition
 from wallet_engine.engine.engine import Engine, now_ms
 from wallet_engine.engine.reads import AccountRead, Reader
 from wallet_engine.routing.slots import partition_of, partitions_of
 from wallet_engine.saga.deadlines import Deadlines
 from wallet_engine.saga.transfer import Call, Transfer
 from wallet_engine.service.api import AccountView, BalanceView, CurrencyBalance, Readiness, TransferAnswer
+from wallet_engine.service.readiness import readiness_of
+from wallet_engine.telemetry.metrics import READY_VALUES
 
 #: How long a caller waits at most; the transfer itself goes on, and a retry with the same id learns its end.
 ANSWER_TIMEOUT_S: Final = 15.0
@@ -140,17 +143,17 @@ class ClusterWallet:
         return Outcome.APPLIED.value if credit == Outcome.APPLIED.value else "~"
 
     def readiness(self) -> Readiness:
-        cluster = self._engine.cluster
-        needed = cluster.config.journal_quorum
-        if cluster.journals_connected < needed:
-            return Readiness(False, f"{cluster.journals_connected} of {needed} journal copies reachable")
-        closed = sorted(name for name, lane in cluster.lanes.items() if not lane.is_open)
-        if closed:
-            return Readiness(False, f"shards not reachable: {', '.join(closed)}")
-        held = self._engine.held_partitions
-        if held:
-            return Readiness(False, f"{held} partitions are recovering or moving")
-        return Readiness(True, "ok")
+        """See `service.readiness`."""
+        return readiness_of(len(self._engine.cluster.accumulators), *self._engine.lookout.report())
+
+    def readings(self) -> tuple[int, dict[str, int]]:
+        """Readiness as numbers: see `Metrics.observe_readiness`."""
+        found, count = self.readiness(), len(self._engine.cluster.accumulators)
+        stopped = dict.fromkeys(map(str, Condition), 0)
+        stopped |= {
+            c.condition: count if c.partitions is None else len(c.partitions) for c in found.conditions
+        }
+        return READY_VALUES[found.status], stopped
 
     async def _flag(self, account_id: str, action: str) -> str:
         operation = await self._operate(Operation("f", "-", account_id, action, 0, "-"))

@@ -5,13 +5,15 @@ last. A process makes one `Metrics` and hands it to whoever measures; nothing he
 share state. Labels are bounded: a partition, a shard, a route template, an outcome; never an account.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from wallet_engine.telemetry.tallies import TallyCounter, TallyHistogram
 
@@ -25,6 +27,11 @@ _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _SCRIPT_SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1)
 _BATCH = (1, 2, 5, 10, 20, 50, 100, 200, 400)
 _CALL = (1, 10, 100, 500, 1000, 2000, 5000, 10_000)
+
+#: A value of `READY_VALUES`, and how many partitions each condition stops.
+Readings = Callable[[], tuple[int, Mapping[str, int]]]
+#: Value of `wallet_ready` for each status of `readyz`.
+READY_VALUES: Final = {"unready": 0, "degraded": 1, "ready": 2}
 
 
 class Metrics:
@@ -136,9 +143,35 @@ class Metrics:
         """Have `http_requests_in_flight` read by `requests` when it is scraped."""
         self.http_requests_in_flight.set_function(requests)
 
+    def observe_readiness(self, look: "Readings") -> None:
+        """Have `wallet_ready` and `wallet_conditions` read by `look` when they are scraped."""
+        self.registry.register(_ReadinessCollector(look))
+
     def render(self) -> bytes:
         """The exposition text of every metric."""
         return generate_latest(self.registry)
+
+
+class _ReadinessCollector(Collector):
+    """What `readyz` says, in numbers."""
+
+    def __init__(self, look: Readings) -> None:
+        self._look = look
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        ready, stopped = self._look()
+        yield GaugeMetricFamily("wallet_ready", "What readyz says: " + _legend(READY_VALUES), ready)
+        conditions = GaugeMetricFamily(
+            "wallet_conditions",
+            "Partitions that take no transfers, by what keeps them from it.",
+            labels=("condition",),
+        )
+        for condition, partitions in stopped.items():
+            conditions.add_metric((condition,), partitions)
+        yield conditions
 
 
 def _legend(states: dict[str, int]) -> str:

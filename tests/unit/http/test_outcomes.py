@@ -12,7 +12,14 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.http.problems import KINDS, OUTAGE_CODES
-from wallet_engine.service.api import AccountView, BalanceView, Readiness, TransferAnswer, TransferCommand
+from wallet_engine.service.api import (
+    AccountView,
+    BalanceView,
+    ConditionView,
+    Readiness,
+    TransferAnswer,
+    TransferCommand,
+)
 
 COMMAND = TransferCommand("alice", "bob", 1234, "USD", pack_transaction_id(TXID))
 DECLINES = [
@@ -280,9 +287,20 @@ def test_set_flags_is_declined(
 
 def test_readiness(app: ASGIApp, wallet: WalletDouble) -> None:
     response = call(app, "GET", "/readyz")
-    assert (response.status_code, response.json()) == (200, {"ready": True, "reason": "ready"})
-    wallet.ready = Readiness(False, "no map yet")
+    well = {"ready": True, "status": "ready", "reason": "ok", "conditions": []}
+    assert (response.status_code, response.json()) == (200, well)
+    full = ConditionView("full", (3, 4), "100 entries")
+    wallet.ready = Readiness("degraded", "2 of 16", (full,))
     response = call(app, "GET", "/readyz")
-    assert (response.status_code, response.json()) == (503, {"ready": False, "reason": "no map yet"})
+    said = [{"condition": "full", "partitions": [3, 4], "detail": "100 entries"}]
+    document = {"ready": True, "status": "degraded", "reason": "2 of 16", "conditions": said}
+    assert (response.status_code, response.json()) == (200, document)
+    wallet.ready = Readiness(
+        "unready", "too few copies", (ConditionView("no_quorum", None, "too few copies"),)
+    )
+    response = call(app, "GET", "/readyz")
+    said = [{"condition": "no_quorum", "partitions": None, "detail": "too few copies"}]
+    document = {"ready": False, "status": "unready", "reason": "too few copies", "conditions": said}
+    assert (response.status_code, response.json()) == (503, document)
     assert response.headers["retry-after"] == "1"
     assert call(app, "GET", "/healthz").json() == {"status": "ok"}

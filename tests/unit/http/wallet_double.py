@@ -34,7 +34,7 @@ class WalletDouble:
             "transfer_many": None,
             "find_transfer": "+",
         }
-        self.ready = Readiness(True, "ready")
+        self.ready = Readiness("ready", "ok")
 
     def _answer(self, method: str, *arguments: Any) -> Any:
         self.calls.append((method, arguments))

@@ -1,0 +1,132 @@
+"""Why this service cannot pay, or a part of it: named conditions, noted by whoever meets one, summed up in one place.
+
+A condition holds for the service, for a shard or for one partition. Of a partition only the newest counts: it is the
+reason of the last refusal. Nothing here costs a batch that is applied anything while no partition has a condition.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Condition(StrEnum):
+    """The names are part of what `readyz` and `wallet_conditions` say: add, do not rename.
+
+    Declared in the order in which they are reported.
+    """
+
+    #: The service has just started and has not heard from every partition.
+    STARTING = "starting"
+    #: Fewer journal copies are connected than an answer needs.
+    NO_QUORUM = "no_quorum"
+    #: The journal has not confirmed entries for longer than it ever takes.
+    NO_RECEIPT = "no_receipt"
+    #: The clock of this service and that of a Redis node are too far apart for operations to be taken.
+    SKEWED = "skewed"
+    #: No primary of the shard answers, or it is not known which node is.
+    UNREACHABLE = "unreachable"
+    #: Redis refuses every write (MISCONF, NOREPLICAS and the like).
+    REFUSED = "refused"
+    #: The memory of the shard is nearly full: new work is refused, begun work ends.
+    MEMORY = "memory"
+    #: Another epoch or another node is certified for the partition.
+    FENCED = "fenced"
+    #: The partition's stream is at its limit: the journal is too far behind.
+    FULL = "full"
+    #: Redis is being compared with the journal, or waits for it.
+    RECOVERING = "recovering"
+    #: The partition is frozen by a move, or has just left.
+    MOVING = "moving"
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A condition and what exactly was met."""
+
+    condition: Condition
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A condition that holds, for every partition it stops. `partitions` is None when it stops all."""
+
+    condition: Condition
+    partitions: tuple[int, ...] | None
+    detail: str
+
+
+class Conditions:
+    """What holds now. One per engine."""
+
+    def __init__(self) -> None:
+        self.of_partition: dict[int, Trouble] = {}
+        self.of_shard: dict[str, dict[Condition, str]] = {}
+        self.of_service: dict[Condition, str] = {}
+
+    def __repr__(self) -> str:
+        shards = {shard: [*conditions] for shard, conditions in self.of_shard.items()}
+        return (
+            f"<Conditions service={[*self.of_service]} shards={shards} partitions={len(self.of_partition)}>"
+        )
+
+    def note(self, partition: int, condition: Condition, detail: str) -> None:
+        """The partition takes no transfers now, and this is why."""
+        self.of_partition[partition] = Trouble(condition, detail)
+
+    def clear(self, partition: int) -> None:
+        """The partition has just taken operations."""
+        self.of_partition.pop(partition, None)
+
+    def note_shard(self, shard: str, condition: Condition, detail: str) -> None:
+        """No partition of the shard takes transfers now."""
+        self.of_shard.setdefault(shard, {})[condition] = detail
+
+    def clear_shard(self, shard: str, condition: Condition) -> None:
+        """Nothing happens if it did not hold."""
+        conditions = self.of_shard.get(shard)
+        if conditions is not None and conditions.pop(condition, None) is not None and not conditions:
+            del self.of_shard[shard]
+
+    def note_service(self, condition: Condition, detail: str) -> None:
+        """This service takes no transfers now."""
+        self.of_service[condition] = detail
+
+    def clear_service(self, condition: Condition) -> None:
+        """Nothing happens if it did not hold."""
+        self.of_service.pop(condition, None)
+
+    def stopped(self, shards: Mapping[int, str]) -> set[int]:
+        """The partitions that take no transfers now; `shards` is partition -> shard, of all."""
+        if self.of_service:
+            return set(shards)
+        return {p for p, shard in shards.items() if shard in self.of_shard} | self.of_partition.keys()
+
+    def reports(self, shards: Mapping[int, str]) -> Iterator[Report]:
+        """Every condition that holds, in the order of `Condition`; the detail is that of its first partition."""
+        for condition in Condition:
+            if condition in self.of_service:
+                yield Report(condition, None, self.of_service[condition])
+                continue
+            found = {
+                p: self.of_shard[shard][condition]
+                for p, shard in shards.items()
+                if condition in self.of_shard.get(shard, ())
+            }
+            for p, trouble in self.of_partition.items():
+                if trouble.condition == condition:
+                    found.setdefault(p, trouble.detail)
+            if found:
+                partitions = tuple(sorted(found))
+                yield Report(condition, partitions, found[partitions[0]])
+
+
+def condition_of(code: str, shown: str = "") -> Condition:
+    """What a script's refusal (`shown` is what it adds), or the code of Redis' error reply, says of a partition."""
+    if code in ("EPOCH", "OWNER"):
+        return Condition.FENCED
+    if code == "STATE":
+        return Condition.MOVING if shown in ("moving", "moved", "copying") else Condition.RECOVERING
+    if code in ("NOSCRIPT", "LOADING"):
+        return Condition.RECOVERING
+    return Condition.UNREACHABLE

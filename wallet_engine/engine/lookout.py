@@ -1,0 +1,114 @@
+"""Keeps the conditions of one engine: what its parts meet, and what is seen by looking."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from wallet_engine.engine.accumulator import Accumulator
+from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.cluster import ClusterView
+from wallet_engine.engine.conditions import Condition, Conditions, Report, Trouble
+from wallet_engine.engine.headroom import Headroom
+from wallet_engine.telemetry.metrics import PARTITION_STATES, Metrics
+
+#: A service that has not heard from every partition by then serves those that it has heard from.
+START_S_MAX: Final = 10.0
+#: An entry that waits longer for its receipts says that the journal does not keep up.
+RECEIPT_S_WARN: Final = 5.0
+
+
+class Lookout:
+    """`troubles` is empty while every partition takes operations: all that a batch that passes needs to look at."""
+
+    def __init__(self, cluster: ClusterView, headroom: Headroom, metrics: Metrics) -> None:
+        self.conditions = Conditions()
+        self.troubles: dict[int, Trouble] = self.conditions.of_partition
+        self._cluster = cluster
+        self._headroom = headroom
+        self._partition_state = metrics.partition_state
+        self._loop = asyncio.get_running_loop()
+        #: partition -> seq of its newest entry whose receipts are late
+        self._late: dict[int, int] = {}
+        self._start_until_s = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Lookout {self.conditions!r} late={len(self._late)}>"
+
+    def started(self) -> None:
+        """The partitions are known, and each is noted as `starting`."""
+        self._start_until_s = self._loop.time() + START_S_MAX
+
+    def note(self, accumulator: Accumulator, condition: Condition, why: str) -> None:
+        """The partition takes no operations now."""
+        self.conditions.note(accumulator.partition, condition, why)
+        self._show(accumulator.partition, condition.value)
+
+    def passed(self, accumulator: Accumulator) -> None:
+        """The partition has taken operations, which says nothing of the journal."""
+        trouble = self.troubles.get(accumulator.partition)
+        if trouble is not None and trouble.condition is not Condition.NO_RECEIPT:
+            self.well(accumulator)
+
+    def well(self, accumulator: Accumulator) -> None:
+        """Nothing is wrong with the partition any more."""
+        self.conditions.clear(accumulator.partition)
+        self._late.pop(accumulator.partition, None)
+        self._show(accumulator.partition, "live")
+
+    def look(self, awaiting: Iterable[Batch], now_s: float) -> None:
+        """`awaiting`: the batches that wait for their receipts, the one that Redis answered first before the others."""
+        starting = sum(trouble.condition is Condition.STARTING for trouble in self.troubles.values())
+        if starting and now_s < self._start_until_s:
+            self.conditions.note_service(Condition.STARTING, f"{starting} partitions were not yet heard of")
+        else:
+            self.conditions.clear_service(Condition.STARTING)
+        self._look_for_receipts(awaiting, now_s)
+
+    def _look_for_receipts(self, awaiting: Iterable[Batch], now_s: float) -> None:
+        """Late receipts are a condition until that entry, or a newer one, is known to be on disk."""
+        tracker, accumulators = self._cluster.tracker, self._cluster.accumulators
+        for partition, seq in list(self._late.items()):
+            if tracker.latest_seq(partition) >= seq:
+                self.well(accumulators[partition])
+        for batch in awaiting:
+            if now_s - batch.answered_s < RECEIPT_S_WARN:
+                break
+            accumulator = accumulators[batch.partition]
+            if accumulator.held_since_ms is None:
+                self._late[batch.partition] = max(batch.seq, self._late.get(batch.partition, 0))
+                what = f"entry {batch.seq} of partition {batch.partition}"
+                self.note(
+                    accumulator, Condition.NO_RECEIPT, f"{what} is not on {tracker.quorum} journal copies"
+                )
+
+    def report(self) -> tuple[int, list[Report]]:
+        """How many partitions take transfers now, and each condition that keeps one from it."""
+        conditions, cluster = self.conditions, self._cluster
+        connected, needed = cluster.journals_connected, cluster.tracker.quorum
+        if connected < needed:
+            what = f"{connected} of {needed} journal copies reachable"
+            conditions.note_service(Condition.NO_QUORUM, what)
+        else:
+            conditions.clear_service(Condition.NO_QUORUM)
+        for shard, lane in cluster.lanes.items():
+            short, closed = shard in self._headroom.short, not lane.is_open
+            self._set_shard(shard, Condition.UNREACHABLE, closed, f"shard {shard} is not reachable")
+            self._set_shard(shard, Condition.MEMORY, short, f"the memory of shard {shard} is nearly full")
+        shards = {accumulator.partition: accumulator.shard for accumulator in cluster.accumulators}
+        return len(shards) - len(conditions.stopped(shards)), list(conditions.reports(shards))
+
+    def _set_shard(self, shard: str, condition: Condition, holds: bool, detail: str) -> None:
+        if holds:
+            self.conditions.note_shard(shard, condition, detail)
+        else:
+            self.conditions.clear_shard(shard, condition)
+
+    def _show(self, partition: int, state: str) -> None:
+        shown = PARTITION_STATES.get(state, PARTITION_STATES["unavailable"])
+        self._partition_state.labels(str(partition)).set(shown)
+
+
+def clocks_text(shard: str, apart_ms: int) -> str:
+    """How far this service's clock is from that of a shard."""
+    side = "ahead of" if apart_ms > 0 else "behind"
+    return f"the clock of this service is {abs(apart_ms) / 1000:.1f} s {side} that of shard {shard}"
