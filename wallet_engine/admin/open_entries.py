@@ -23,7 +23,8 @@ from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect
-from wallet_engine.routing.slots import partition_of, tag_of
+from wallet_engine.routing.homes import Homes
+from wallet_engine.routing.slots import tag_of
 
 #: Open entries looked at in one partition; the oldest first.
 ENTRIES_PER_PARTITION_MAX: Final = 200
@@ -109,7 +110,7 @@ def _entry(
         OpenTransfer(
             idx,
             operation,
-            partition_of(operation.b, count),
+            Homes(count).of_receiver(operation.b, partition),
             "the settle (refunded)" if f"{seq}.{idx}" in refunded else "",
         )
         for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True))

@@ -12,7 +12,7 @@ from wallet_engine.admin.open_entries import remembered
 from wallet_engine.admin.survey import Survey
 from wallet_engine.admin.telling import operation_text, outcome_text
 from wallet_engine.domain.entry import parse_entry
-from wallet_engine.domain.ids import is_system, pack_transaction_id
+from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_outcome, transfer_field
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
@@ -20,7 +20,8 @@ from wallet_engine.journal.reader import read
 from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect
-from wallet_engine.routing.slots import partition_of, tag_of
+from wallet_engine.routing.homes import Homes
+from wallet_engine.routing.slots import tag_of
 
 #: Kinds of operations in the order in which one makes the next.
 _CAUSES: Final = "tdcrs"
@@ -100,14 +101,14 @@ class Trace:
 
 def trace(found: Survey, journal: Path | None, transaction_id: str, from_account: str) -> Trace:
     """`transaction_id` is canonical. Raises `Damaged` when the journal is."""
-    count = found.config.partitions
     packed = pack_transaction_id(transaction_id)
-    home = partition_of(packed if is_system(from_account) else from_account, count)
+    homes = Homes(found.config.partitions)
+    home = homes.of_payer(from_account, packed)
     redis, trouble = _remembered(found, home, packed, from_account)
     steps = None
     if journal is not None:
         seq = 0 if redis is None else redis.seq
-        steps = tuple(_steps_in_journal(journal, count, home, packed, from_account, seq))
+        steps = tuple(_steps_in_journal(journal, homes, home, packed, from_account, seq))
     return Trace(transaction_id, from_account, home, redis, trouble, steps)
 
 
@@ -128,7 +129,7 @@ def _remembered(found: Survey, home: int, packed: str, from_account: str) -> tup
             entry = parse_entry(from_stream(*(value.encode() for value in stream[0][1].values())))
             to_account = entry.operations[idx].b
             if entry.operations[idx].kind == "d":
-                to_partition = partition_of(to_account, count)
+                to_partition = Homes(count).of_receiver(to_account, home)
                 with _client(found, to_partition) as client:
                     keys = PartitionKeys(tag_of(to_partition, count))
                     field, mark = credit_memory(f"{home}.{seq}", idx)
@@ -147,7 +148,7 @@ def _client(found: Survey, partition: int) -> Any:
 
 
 def _steps_in_journal(
-    directory: Path, partitions: int, home: int, packed: str, payer: str, seq: int
+    directory: Path, homes: Homes, home: int, packed: str, payer: str, seq: int
 ) -> list[Step]:
     """In the order of their times, within a millisecond in that of their causes.
 
@@ -176,7 +177,7 @@ def _steps_in_journal(
         if settle:
             break
     reference = f"{home}.{debit.seq}"  # whose beginning is in lines and columns
-    for step in _read_steps(directory, partition_of(debit.operation.b, partitions), 0, reference[:-2]):
+    for step in _read_steps(directory, homes.of_receiver(debit.operation.b, home), 0, reference[:-2]):
         operation = step.operation
         decided = step.outcome != Outcome.REPEATED
         if operation.kind == "c" and (operation.id, operation.b) == (reference, str(debit.idx)) and decided:

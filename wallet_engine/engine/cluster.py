@@ -10,6 +10,7 @@ from wallet_engine.journal.receipts_client import ReceiptClient
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.routing.directory import Directory, on_loop
+from wallet_engine.routing.homes import Homes
 from wallet_engine.routing.model import ClusterConfig, JournalInfo, PartitionMap, Shard
 from wallet_engine.routing.slots import tag_of
 from wallet_engine.telemetry.logging import get_logger
@@ -26,6 +27,7 @@ class ClusterView:
     """Kept true by watches; `on_change` is called after anything changed that held operations may wait for."""
 
     config: ClusterConfig
+    homes: Homes
     map: PartitionMap
 
     def __init__(self, directory: Directory, on_change: Callable[[], None]) -> None:
@@ -50,6 +52,7 @@ class ClusterView:
         """Read everything once, then follow changes. Raises `ConfigError` when the cluster is not initialised."""
         directory = self._directory
         self.config = await asyncio.to_thread(directory.config)
+        self.homes = Homes(self.config.partitions)
         self.tracker.quorum = self.config.journal_quorum
         self.map = await asyncio.to_thread(directory.partition_map)
         shards = await asyncio.to_thread(directory.shards)

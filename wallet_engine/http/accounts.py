@@ -1,96 +1,89 @@
-"""The handlers of accounts and balances."""
+"""Opening, reading and flagging accounts."""
 
-from urllib.parse import unquote
-
-from starlette.types import Receive, Scope
+from typing import Final
 
 from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.domain.ids import check_account_id
 from wallet_engine.domain.money import check_currency, format_amount
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.http import wire
-from wallet_engine.http.body import BodyReader
+from wallet_engine.http.endpoint import Endpoint, Request
 from wallet_engine.http.parse import check_ordinary_account, parse_open_account
-from wallet_engine.http.problems import Answer, Refused, declined, json_answer
-from wallet_engine.http.transfers import query_parameter
-from wallet_engine.http.uncancelled import Uncancelled
-from wallet_engine.service.api import AccountView, Wallet
+from wallet_engine.http.problems import MALFORMED, OUTAGE_CODES, Answer, Refused, declined, json_answer
+from wallet_engine.service.api import AccountView
 
 
-class AccountHandlers:
-    """Opening, reading and flagging accounts."""
+async def open_account(request: Request) -> Answer:
+    """201, or 200 when it was open."""
+    asked = parse_open_account(await request.body())
+    services = request.services
+    outcome, view = await services.calls.run(services.wallet.open_account(*asked))
+    if view is None or outcome == Outcome.CONFLICT:
+        return declined(outcome)
+    balance = next(b for b in view.balances if b.currency == asked.currency)
+    body = wire.OpenedAccount(
+        account_id=view.account_id,
+        currency=balance.currency,
+        balance=format_amount(balance.balance_minor, balance.currency),
+        status=view.status,
+    )
+    return json_answer(201 if outcome == Outcome.APPLIED else 200, wire.encode(body))
 
-    def __init__(self, wallet: Wallet, bodies: BodyReader, calls: Uncancelled) -> None:
-        self._wallet = wallet
-        self._bodies = bodies
-        self._calls = calls
 
-    async def open(self, scope: Scope, receive: Receive) -> Answer:
-        """`POST /v1/accounts`."""
-        request = parse_open_account(await self._bodies.read(scope, receive))
-        outcome, view = await self._calls.run(self._wallet.open_account(*request))
-        if view is None or outcome == Outcome.CONFLICT:
-            return declined(outcome)
-        balance = next(b for b in view.balances if b.currency == request.currency)
-        body = wire.OpenedAccount(
-            account_id=view.account_id,
-            currency=balance.currency,
-            balance=format_amount(balance.balance_minor, balance.currency),
-            status=view.status,
-        )
-        return json_answer(201 if outcome == Outcome.APPLIED else 200, wire.encode(body))
+async def show(request: Request) -> Answer:
+    """The account with all its balances."""
+    view = await request.services.wallet.account(_account_of_path(request))
+    if view is None:
+        raise _unknown_account()
+    return _account_answer(view)
 
-    async def show(self, scope: Scope, receive: Receive) -> Answer:
-        """`GET /v1/accounts/{account_id}`."""
-        view = await self._wallet.account(_account_of_path(scope))
-        if view is None:
-            raise _unknown_account()
-        return _account_answer(view)
 
-    async def balance(self, scope: Scope, receive: Receive) -> Answer:
-        """`GET /v1/accounts/{account_id}/balance?currency=USD`."""
-        account_id = _account_of_path(scope)
-        try:
-            currency = check_currency(query_parameter(scope, "currency"))
-        except InvalidInput as error:
-            raise Refused(error.code, error.detail) from None
-        view = await self._wallet.balance(account_id, currency)
-        if view is None:
-            raise _unknown_account()
-        body = wire.DurableBalance(
-            account_id=account_id,
-            currency=currency,
-            balance=format_amount(view.balance_minor, currency),
-            partition=view.partition,
-            seq=view.seq,
-        )
-        return json_answer(200, wire.encode(body))
+async def balance(request: Request) -> Answer:
+    """One balance, durable."""
+    account_id = _account_of_path(request)
+    try:
+        currency = check_currency(request.query("currency"))
+    except InvalidInput as error:
+        raise Refused(error.code, error.detail) from None
+    view = await request.services.wallet.balance(account_id, currency)
+    if view is None:
+        raise _unknown_account()
+    body = wire.DurableBalance(
+        account_id=account_id,
+        currency=currency,
+        balance=format_amount(view.balance_minor, currency),
+        partition=view.partition,
+        seq=view.seq,
+    )
+    return json_answer(200, wire.encode(body))
 
-    async def freeze(self, scope: Scope, receive: Receive) -> Answer:
-        """`POST /v1/accounts/{account_id}/freeze`."""
-        return await self._set_flags(scope, "freeze")
 
-    async def unfreeze(self, scope: Scope, receive: Receive) -> Answer:
-        """`POST /v1/accounts/{account_id}/unfreeze`."""
-        return await self._set_flags(scope, "unfreeze")
+def _flagging(action: str, *codes: str) -> Endpoint:
+    """The endpoint that does `action` to an account."""
 
-    async def close(self, scope: Scope, receive: Receive) -> Answer:
-        """`POST /v1/accounts/{account_id}/close`."""
-        return await self._set_flags(scope, "close")
-
-    async def _set_flags(self, scope: Scope, action: str) -> Answer:
-        account_id = _account_of_path(scope)
+    async def set_flags(request: Request) -> Answer:
+        account_id = _account_of_path(request)
         try:
             check_ordinary_account(account_id)
         except InvalidInput as error:
             raise Refused(error.code, error.detail) from None
-        outcome, view = await self._calls.run(self._wallet.set_flags(account_id, action))
+        services = request.services
+        outcome, view = await services.calls.run(services.wallet.set_flags(account_id, action))
         return declined(outcome) if view is None else _account_answer(view)
 
+    return Endpoint(
+        "POST",
+        f"/v1/accounts/{{account_id}}/{action}",
+        set_flags,
+        f"{action.capitalize()} an account.",
+        {200: wire.Account},
+        (*MALFORMED, "account_not_found", *codes, *OUTAGE_CODES),
+    )
 
-def _account_of_path(scope: Scope) -> str:
+
+def _account_of_path(request: Request) -> str:
     try:
-        return check_account_id(unquote(scope["path_params"]["account_id"]))
+        return check_account_id(request.path("account_id"))
     except InvalidInput as error:
         raise Refused(error.code, error.detail) from None
 
@@ -113,3 +106,44 @@ def _account_answer(view: AccountView) -> Answer:
         ],
     )
     return json_answer(200, wire.encode(body))
+
+
+ENDPOINTS: Final = (
+    Endpoint(
+        "POST",
+        "/v1/accounts",
+        open_account,
+        "Open an account in a currency; 200 when it is open already.",
+        {201: wire.OpenedAccount, 200: wire.OpenedAccount},
+        (
+            *MALFORMED,
+            "invalid_amount",
+            "invalid_currency",
+            "request_too_large",
+            "idempotency_conflict",
+            "account_closed",
+            *OUTAGE_CODES,
+        ),
+        wire.OpenAccountRequest,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/accounts/{account_id}",
+        show,
+        "An account with all its balances.",
+        {200: wire.Account},
+        (*MALFORMED, "account_not_found", *OUTAGE_CODES),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/accounts/{account_id}/balance",
+        balance,
+        "A durable balance and the journal entry it stands at.",
+        {200: wire.DurableBalance},
+        (*MALFORMED, "invalid_currency", "account_not_found", *OUTAGE_CODES),
+        query=("currency",),
+    ),
+    _flagging("freeze", "account_closed"),
+    _flagging("unfreeze", "account_closed"),
+    _flagging("close", "balance_not_zero"),
+)

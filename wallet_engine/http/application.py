@@ -1,153 +1,147 @@
-"""The application: which handler a request gets, and what becomes of everything that goes wrong in it.
+"""The application: which endpoint a request is for, and what becomes of everything that goes wrong in it.
 
-The calls that carry the load are found by one dictionary lookup; all others are matched by Starlette's
-routes. Handlers return an `Answer` or raise, and are the only code that knows a body; only this file sends.
+Calls that carry the load are found by one dictionary lookup; all others by the patterns of their paths. Handlers
+return an `Answer` or raise; only this file sends.
 """
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from starlette.routing import Match, Route, Router
+from starlette.routing import Router, compile_path
 from starlette.types import Receive, Scope, Send
 
-from wallet_engine.http.accounts import AccountHandlers
 from wallet_engine.http.body import BodyReader, ClientGone
-from wallet_engine.http.direct import OVERLOADED, Admission, DirectTransfers
-from wallet_engine.http.heads import TRANSFER_PATH
-from wallet_engine.http.observed import ROUTE_KEY, ObservedApp, ObservedWallet
-from wallet_engine.http.probes import ProbeHandlers
+from wallet_engine.http.direct import DirectTransfers
+from wallet_engine.http.endpoint import Endpoint, Request, Services
+from wallet_engine.http.endpoints import ENDPOINTS
+from wallet_engine.http.gate import Gate
+from wallet_engine.http.observed import ObservedWallet
+from wallet_engine.http.openapi import openapi_document
 from wallet_engine.http.problems import Answer, Refused, failure
-from wallet_engine.http.request_metrics import RequestMetrics
-from wallet_engine.http.transfers import TRANSACTION_ID_KEY, TransferHandlers
 from wallet_engine.http.uncancelled import Uncancelled
 from wallet_engine.service.api import Wallet
 from wallet_engine.telemetry.metrics import Metrics
 
-#: Requests under `/v1/` that one process has begun and not yet answered.
-REQUESTS_IN_FLIGHT_MAX: Final = 20_000
+#: Status counted for a client that hung up before it could be answered.
+_STATUS_CLIENT_GONE: Final = 499
 
 #: Answers a server's start-up and shutdown messages, and closes websockets.
 _no_other_protocol: Final = Router()
 
-Handler = Callable[[Scope, Receive], Awaitable[Answer]]
+
+class Found(NamedTuple):
+    """What a request is for. With a `refusal` it goes no further than that, once it is let in."""
+
+    endpoint: Endpoint
+    path_params: dict[str, str]
+    refusal: Refused | None = None
 
 
-class Endpoint(NamedTuple):
-    """One row of the table in design.md section 11."""
+class Routes:
+    """Method and path -> endpoint. The first template that fits a path decides, so literal ones lead."""
 
-    method: str
-    template: str
-    handler: Handler
-
-
-def create_app(
-    wallet: Wallet, *, metrics: Metrics | None = None, requests_in_flight_max: int = REQUESTS_IN_FLIGHT_MAX
-) -> ObservedApp:
-    """The ASGI application that offers `wallet` by HTTP, with `direct` for those who need no ASGI.
-
-    Counts into `metrics` (its own, if none is given). Above `requests_in_flight_max` it answers 503
-    `overloaded`; probes are always answered. It has no start-up or shutdown of its own.
-    """
-    if metrics is None:
-        metrics = Metrics()
-    wallet = ObservedWallet(wallet, metrics)
-    admission, requests = Admission(requests_in_flight_max), RequestMetrics(metrics)
-    direct = DirectTransfers(wallet, admission, requests)
-    return ObservedApp(Application(make_endpoints(wallet, metrics), admission), requests, direct)
-
-
-def make_endpoints(wallet: Wallet, metrics: Metrics) -> list[Endpoint]:
-    """Every endpoint, one for each template. The first template that fits a path decides, so literal ones lead."""
-    bodies, calls = BodyReader(), Uncancelled()
-    transfers = TransferHandlers(wallet, bodies)
-    accounts = AccountHandlers(wallet, bodies, calls)
-    probes = ProbeHandlers(wallet, metrics)
-    return [
-        Endpoint("POST", TRANSFER_PATH, transfers.transfer),
-        Endpoint("POST", "/v1/transfers/batch", transfers.batch),
-        Endpoint("GET", "/v1/transfers/{transaction_id}", transfers.find),
-        Endpoint("POST", "/v1/accounts", accounts.open),
-        Endpoint("GET", "/v1/accounts/{account_id}", accounts.show),
-        Endpoint("GET", "/v1/accounts/{account_id}/balance", accounts.balance),
-        Endpoint("POST", "/v1/accounts/{account_id}/freeze", accounts.freeze),
-        Endpoint("POST", "/v1/accounts/{account_id}/unfreeze", accounts.unfreeze),
-        Endpoint("POST", "/v1/accounts/{account_id}/close", accounts.close),
-        Endpoint("GET", "/healthz", probes.healthz),
-        Endpoint("GET", "/readyz", probes.readyz),
-        Endpoint("GET", "/metrics", probes.metrics),
-        Endpoint("GET", "/openapi.json", probes.openapi),
-    ]
-
-
-class Application:
-    """Dispatches, bounds, and maps every failure to a problem."""
-
-    def __init__(self, endpoints: list[Endpoint], admission: Admission) -> None:
-        self._admission = admission
-        self._direct = {
-            (e.method, e.template): e.handler
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._literal = {
+            (e.method, e.template): Found(e, {})
             for e in endpoints
             if e.method == "POST" and "{" not in e.template
         }
-        self._routes = [Route(e.template, e.handler, methods=[e.method]) for e in endpoints]
+        self._by_template: dict[str, dict[str, Endpoint]] = {}
+        for endpoint in endpoints:
+            methods = self._by_template.setdefault(endpoint.template, {})
+            methods[endpoint.method] = endpoint
+            if endpoint.method == "GET":
+                methods["HEAD"] = endpoint
+        self._patterns: list[tuple[re.Pattern[str], dict[str, Endpoint]]] = [
+            (compile_path(template)[0], methods) for template, methods in self._by_template.items()
+        ]
 
     def __repr__(self) -> str:
-        return f"<Application {self._admission!r}>"
+        return f"<Routes {len(self._patterns)}>"
+
+    def find(self, scope: Scope) -> Found:
+        method: str = scope["method"]
+        found = self._literal.get((method, scope["path"]))
+        return found or self._match(method, scope)
+
+    def _match(self, method: str, scope: Scope) -> Found:
+        # Matched on the path as sent and decoded by the handler: an id may hold an encoded slash, and is then
+        # a malformed id rather than another path.
+        raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+        path = raw_path.decode("latin-1")
+        for pattern, methods in self._patterns:
+            match = pattern.match(path)
+            if match is None:
+                continue
+            if method in methods:
+                return Found(methods[method], match.groupdict())
+            allowed = ", ".join(sorted(methods))
+            allow = ((b"allow", allowed.encode()),)
+            refusal = Refused("method_not_allowed", f"this path takes {allowed}", headers=allow)
+            return Found(next(iter(methods.values())), {}, refusal)
+        return Found(_NOWHERE, {}, Refused("not_found", "this interface has no such path; see /openapi.json"))
+
+
+async def _nothing(request: Request) -> Answer:
+    raise NotImplementedError
+
+
+_NOWHERE: Final = Endpoint("", "unmatched", _nothing, "", {}, bounded=False)
+
+
+class Application:
+    """The ASGI application, and `direct` for single transfers that need no ASGI. The gate stands before both."""
+
+    def __init__(self, services: Services, gate: Gate, endpoints: Sequence[Endpoint]) -> None:
+        self.gate = gate
+        self.direct = DirectTransfers(services.wallet, gate)
+        self._services = services
+        self._routes = Routes(endpoints)
+
+    def __repr__(self) -> str:
+        return f"<Application {self.gate!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await _no_other_protocol(scope, receive, send)
             return
-        bounded = scope["path"].startswith("/v1/")
-        if bounded and self._admission.is_full:
-            await _send(OVERLOADED, send)
-            return
-        self._admission.in_flight += bounded
         try:
             answer = await self._answer(scope, receive)
         except ClientGone:
             return
-        finally:
-            self._admission.in_flight -= bounded
-        await _send(answer, send)
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        """Raises `ClientGone`."""
+        found = self._routes.find(scope)
         try:
-            path = scope["path"]
-            handler = self._direct.get((scope["method"], path))
-            if handler is None:
-                return await self._routed(scope, receive)
-            scope[ROUTE_KEY] = path
-            return await handler(scope, receive)
+            visit = self.gate.enter(found.endpoint)
+        except Refused as refused:
+            return failure(refused, scope["path"])
+        request = Request(visit, self._services, scope, receive, found.path_params)
+        status = _STATUS_CLIENT_GONE
+        try:
+            if found.refusal is not None:
+                raise found.refusal
+            answer = await found.endpoint.handler(request)
+            status = answer.status
         except ClientGone:
             raise
         except Exception as error:
-            return failure(error, scope["path"], scope.get(TRANSACTION_ID_KEY))
-
-    async def _routed(self, scope: Scope, receive: Receive) -> Answer:
-        # Matched on the path as sent and decoded by the handler: an id may hold an encoded slash, and is then
-        # a malformed id rather than another path.
-        raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
-        sought = {"type": "http", "method": scope["method"], "path": raw_path.decode("latin-1")}
-        for route in self._routes:
-            match, found = route.matches(sought)
-            if match is Match.NONE:
-                continue
-            scope[ROUTE_KEY] = route.path
-            if match is Match.PARTIAL:
-                methods = ", ".join(sorted(route.methods or ()))
-                raise Refused(
-                    "method_not_allowed",
-                    f"this path takes {methods}",
-                    headers=((b"allow", methods.encode()),),
-                )
-            scope["path_params"] = found["path_params"]
-            handler: Handler = found["endpoint"]
-            return await handler(scope, receive)
-        raise Refused("not_found", "this interface has no such path; see /openapi.json")
+            answer = failure(error, scope["path"], request.transaction_id)
+            status = answer.status
+        finally:
+            visit.leave(status)
+        return answer
 
 
-async def _send(answer: Answer, send: Send) -> None:
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-    await send({"type": "http.response.body", "body": answer.body})
+def create_app(wallet: Wallet, *, metrics: Metrics | None = None, gate: Gate | None = None) -> Application:
+    """Offers `wallet` by HTTP, through `gate`; counts into `metrics`. It has no start-up or shutdown of its own."""
+    metrics = Metrics() if metrics is None else metrics
+    services = Services(
+        ObservedWallet(wallet, metrics), BodyReader(), Uncancelled(), metrics, openapi_document(ENDPOINTS)
+    )
+    return Application(services, gate or Gate(metrics), ENDPOINTS)

@@ -1,16 +1,11 @@
-"""Measuring from outside: an ASGI layer around the application and a decorator of the wallet below it."""
+"""Counting transfers from outside: a decorator of the wallet below the handlers."""
 
-import time
 from collections import Counter as Tally
 from collections.abc import Callable, Sequence
-from typing import Any, Final
-
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing import Any
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
-from wallet_engine.http.direct import DirectTransfers
-from wallet_engine.http.request_metrics import RequestMetrics
 from wallet_engine.service.api import (
     AccountView,
     BalanceView,
@@ -20,41 +15,6 @@ from wallet_engine.service.api import (
     Wallet,
 )
 from wallet_engine.telemetry.metrics import Metrics
-
-#: Where the application leaves the template of the route that it took.
-ROUTE_KEY: Final = "wallet.route"
-
-#: Status counted for a client that hung up before it could be answered.
-_STATUS_CLIENT_GONE: Final = 499
-
-
-class ObservedApp:
-    """Observes the requests to an ASGI application; those to `direct` are observed by itself."""
-
-    def __init__(self, app: ASGIApp, metrics: RequestMetrics, direct: DirectTransfers) -> None:
-        self._app = app
-        self._metrics = metrics
-        self.direct = direct
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status = _STATUS_CLIENT_GONE
-
-        async def observing_send(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        started = time.perf_counter()
-        self._metrics.in_flight += 1
-        try:
-            await self._app(scope, receive, observing_send)
-        finally:
-            seconds = time.perf_counter() - started
-            self._metrics.ended(scope.get(ROUTE_KEY, "unmatched"), status, seconds)
 
 
 class ObservedWallet:

@@ -1,149 +1,27 @@
-"""The OpenAPI 3.1 document, made from the types that decode and encode the bodies.
+"""The OpenAPI 3.1 document, made from the endpoints and the types that decode and encode their bodies."""
 
-`OPERATIONS` says what `application.make_endpoints` serves, and a test compares the two.
-"""
-
-from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from wallet_engine.http import wire
-from wallet_engine.http.problems import KINDS, OUTAGE_CODES
+from wallet_engine.http.endpoint import Endpoint
+from wallet_engine.http.problems import KINDS
 
 _REF: Final = "#/components/schemas/{name}"
-_MALFORMED: Final = ("invalid_request",)
-_DECLINES_OF_TRANSFER: Final = (
-    "account_not_found",
-    "idempotency_conflict",
-    "insufficient_funds",
-    "account_frozen",
-    "account_closed",
-    "balance_limit",
-)
 
 
-class Operation(NamedTuple):
-    """One endpoint. `codes` are the problems it can answer besides 405, 500 and `overloaded`."""
-
-    method: str
-    template: str
-    summary: str
-    #: Status -> type of the body; None is text.
-    answers: dict[int, type[Struct] | None]
-    codes: tuple[str, ...] = ()
-    request: type[Struct] | None = None
-    query: tuple[str, ...] = ()
-    replayable: bool = False
-
-
-def _flag(action: str, *codes: str) -> Operation:
-    return Operation(
-        "POST",
-        f"/v1/accounts/{{account_id}}/{action}",
-        f"{action.capitalize()} an account.",
-        {200: wire.Account},
-        (*_MALFORMED, "account_not_found", *codes, *OUTAGE_CODES),
-    )
-
-
-OPERATIONS: Final = (
-    Operation(
-        "POST",
-        "/v1/wallet/balance_transfer",
-        "Move money once. The transaction id may come as Idempotency-Key header instead.",
-        {200: wire.TransferSucceeded},
-        (
-            *_MALFORMED,
-            "invalid_amount",
-            "invalid_currency",
-            "same_account",
-            "request_too_large",
-            *_DECLINES_OF_TRANSFER,
-            *OUTAGE_CODES,
-        ),
-        wire.TransferRequest,
-        replayable=True,
-    ),
-    Operation(
-        "POST",
-        "/v1/transfers/batch",
-        "Move money many times; each transfer is decided on its own.",
-        {200: wire.BatchResponse},
-        (
-            *_MALFORMED,
-            "invalid_amount",
-            "invalid_currency",
-            "same_account",
-            "request_too_large",
-            *OUTAGE_CODES,
-        ),
-        wire.BatchRequest,
-    ),
-    Operation(
-        "GET",
-        "/v1/transfers/{transaction_id}",
-        "What became of a transfer.",
-        {200: wire.TransferStatus},
-        (*_MALFORMED, "transfer_not_found", *OUTAGE_CODES),
-        query=("from_account",),
-    ),
-    Operation(
-        "POST",
-        "/v1/accounts",
-        "Open an account in a currency; 200 when it is open already.",
-        {201: wire.OpenedAccount, 200: wire.OpenedAccount},
-        (
-            *_MALFORMED,
-            "invalid_amount",
-            "invalid_currency",
-            "request_too_large",
-            "idempotency_conflict",
-            "account_closed",
-            *OUTAGE_CODES,
-        ),
-        wire.OpenAccountRequest,
-    ),
-    Operation(
-        "GET",
-        "/v1/accounts/{account_id}",
-        "An account with all its balances.",
-        {200: wire.Account},
-        (*_MALFORMED, "account_not_found", *OUTAGE_CODES),
-    ),
-    Operation(
-        "GET",
-        "/v1/accounts/{account_id}/balance",
-        "A durable balance and the journal entry it stands at.",
-        {200: wire.DurableBalance},
-        (*_MALFORMED, "invalid_currency", "account_not_found", *OUTAGE_CODES),
-        query=("currency",),
-    ),
-    _flag("freeze", "account_closed"),
-    _flag("unfreeze", "account_closed"),
-    _flag("close", "balance_not_zero"),
-    Operation("GET", "/healthz", "Whether the process lives.", {200: wire.Health}),
-    Operation(
-        "GET",
-        "/readyz",
-        "Whether transfers are taken, and what keeps those of some partitions from it.",
-        {200: wire.ReadinessReport, 503: wire.ReadinessReport},
-    ),
-    Operation("GET", "/metrics", "Prometheus exposition text.", {200: None}),
-    Operation("GET", "/openapi.json", "This document.", {200: None}),
-)
-
-
-def openapi_document() -> bytes:
+def openapi_document(endpoints: Sequence[Endpoint]) -> bytes:
     """The document as JSON."""
     types: set[type[Struct]] = {wire.Problem}
-    for operation in OPERATIONS:
-        types.update(t for t in (*operation.answers.values(), operation.request) if t is not None)
+    for endpoint in endpoints:
+        types.update(t for t in (*endpoint.answers.values(), endpoint.request) if t is not None)
     _, schemas = msgspec.json.schema_components(sorted(types, key=lambda t: t.__name__), ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
-    for operation in OPERATIONS:
-        paths.setdefault(operation.template, {})[operation.method.lower()] = _operation(operation)
+    for endpoint in endpoints:
+        paths.setdefault(endpoint.template, {})[endpoint.method.lower()] = _operation(endpoint)
     document = {
         "openapi": "3.1.0",
         "info": {
@@ -158,35 +36,35 @@ def openapi_document() -> bytes:
     return msgspec.json.encode(document)
 
 
-def _operation(operation: Operation) -> dict[str, Any]:
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
     described: dict[str, Any] = {
-        "operationId": _operation_id(operation),
-        "summary": operation.summary,
-        "responses": _responses(operation),
+        "operationId": _operation_id(endpoint),
+        "summary": endpoint.summary,
+        "responses": _responses(endpoint),
     }
-    parameters = _parameters(operation)
+    parameters = _parameters(endpoint)
     if parameters:
         described["parameters"] = parameters
-    if operation.request is not None:
-        described["requestBody"] = {"required": True, "content": _content(operation.request)}
+    if endpoint.request is not None:
+        described["requestBody"] = {"required": True, "content": _content(endpoint.request)}
     return described
 
 
-def _operation_id(operation: Operation) -> str:
+def _operation_id(endpoint: Endpoint) -> str:
     words = [
-        part.strip("{}").replace(".", "_") for part in operation.template.split("/") if part not in ("", "v1")
+        part.strip("{}").replace(".", "_") for part in endpoint.template.split("/") if part not in ("", "v1")
     ]
-    return "_".join([operation.method.lower(), *words])
+    return "_".join([endpoint.method.lower(), *words])
 
 
-def _parameters(operation: Operation) -> list[dict[str, Any]]:
-    in_path = [part[1:-1] for part in operation.template.split("/") if part.startswith("{")]
+def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    in_path = [part[1:-1] for part in endpoint.template.split("/") if part.startswith("{")]
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": where, "required": True, "schema": _field_schema(name)}
-        for where, names in (("path", in_path), ("query", operation.query))
+        for where, names in (("path", in_path), ("query", endpoint.query))
         for name in names
     ]
-    if operation.replayable:
+    if endpoint.replayable:
         parameters.append(
             {
                 "name": "Idempotency-Key",
@@ -204,20 +82,20 @@ def _field_schema(name: str) -> dict[str, Any]:
     return msgspec.json.schema(types.get(name, wire.AccountId))
 
 
-def _responses(operation: Operation) -> dict[str, Any]:
+def _responses(endpoint: Endpoint) -> dict[str, Any]:
     responses: dict[str, Any] = {}
-    for status, type_ in operation.answers.items():
+    for status, type_ in endpoint.answers.items():
         content = {"text/plain": {"schema": {"type": "string"}}} if type_ is None else _content(type_)
         responses[str(status)] = {
             "description": "Success" if status < 300 else "Not ready",
             "content": content,
         }
-    if operation.template == "/openapi.json":
+    if endpoint.template == "/openapi.json":
         responses["200"]["content"] = {"application/json": {"schema": {"type": "object"}}}
-    if operation.replayable:
+    if endpoint.replayable:
         responses["200"]["headers"] = _header("Idempotent-Replayed", "true when this answer was given before")
-    bounded = ("overloaded",) if operation.template.startswith("/v1/") else ()
-    codes = dict.fromkeys((*operation.codes, "method_not_allowed", "internal_error", *bounded))
+    bounded = ("overloaded",) if endpoint.bounded else ()
+    codes = dict.fromkeys((*endpoint.codes, "method_not_allowed", "internal_error", *bounded))
     for code in codes:
         problem_status = str(KINDS[code].status)
         if problem_status not in responses:

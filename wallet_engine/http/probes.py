@@ -1,50 +1,56 @@
-"""The handlers that machines watch: is it alive, is it ready, what does it count, what does it offer."""
+"""The handlers that machines watch: is it alive, is it ready, what does it count, what does it offer.
 
-from starlette.types import Receive, Scope
+None of them waits for anything, so they answer while the engine is overloaded.
+"""
+
+from typing import Final
 
 from wallet_engine.http import wire
-from wallet_engine.http.openapi import openapi_document
+from wallet_engine.http.endpoint import Endpoint, Request
 from wallet_engine.http.problems import Answer, json_answer
-from wallet_engine.service.api import Wallet
-from wallet_engine.telemetry.metrics import EXPOSITION_CONTENT_TYPE, Metrics
+from wallet_engine.telemetry.metrics import EXPOSITION_CONTENT_TYPE
 
 
-class ProbeHandlers:
-    """None of them waits for anything, so they answer while the engine is overloaded."""
+async def healthz(request: Request) -> Answer:
+    """The process runs and its event loop turns."""
+    return json_answer(200, wire.encode(wire.Health(status="ok")))
 
-    def __init__(self, wallet: Wallet, metrics: Metrics) -> None:
-        self._wallet = wallet
-        self._metrics = metrics
-        self._openapi = openapi_document()
 
-    async def healthz(self, scope: Scope, receive: Receive) -> Answer:
-        """`GET /healthz`: the process runs and its event loop turns."""
-        return json_answer(200, wire.encode(wire.Health(status="ok")))
+async def readyz(request: Request) -> Answer:
+    """200 when transfers of at least some partitions are taken, else 503; and what is wrong."""
+    found = request.services.wallet.readiness()
+    conditions = [
+        wire.ReadinessCondition(c.condition, None if c.partitions is None else list(c.partitions), c.detail)
+        for c in found.conditions
+    ]
+    body = wire.encode(wire.ReadinessReport(found.ready, found.status, found.reason, conditions))
+    return json_answer(200, body) if found.ready else json_answer(503, body, ((b"retry-after", b"1"),))
 
-    async def readyz(self, scope: Scope, receive: Receive) -> Answer:
-        """`GET /readyz`: 200 when transfers of at least some partitions are taken, else 503; and what is wrong."""
-        found = self._wallet.readiness()
-        conditions = [
-            wire.ReadinessCondition(
-                c.condition, None if c.partitions is None else list(c.partitions), c.detail
-            )
-            for c in found.conditions
-        ]
-        body = wire.encode(wire.ReadinessReport(found.ready, found.status, found.reason, conditions))
-        return json_answer(200, body) if found.ready else json_answer(503, body, ((b"retry-after", b"1"),))
 
-    async def metrics(self, scope: Scope, receive: Receive) -> Answer:
-        """`GET /metrics`: the Prometheus exposition text."""
-        body = self._metrics.render()
-        return Answer(
-            200,
-            body,
-            (
-                (b"content-type", EXPOSITION_CONTENT_TYPE.encode()),
-                (b"content-length", b"%d" % len(body)),
-            ),
-        )
+async def metrics(request: Request) -> Answer:
+    """The Prometheus exposition text."""
+    body = request.services.metrics.render()
+    headers = (
+        (b"content-type", EXPOSITION_CONTENT_TYPE.encode()),
+        (b"content-length", b"%d" % len(body)),
+    )
+    return Answer(200, body, headers)
 
-    async def openapi(self, scope: Scope, receive: Receive) -> Answer:
-        """`GET /openapi.json`."""
-        return json_answer(200, self._openapi)
+
+async def openapi(request: Request) -> Answer:
+    return json_answer(200, request.services.document)
+
+
+ENDPOINTS: Final = (
+    Endpoint("GET", "/healthz", healthz, "Whether the process lives.", {200: wire.Health}, bounded=False),
+    Endpoint(
+        "GET",
+        "/readyz",
+        readyz,
+        "Whether transfers are taken, and what keeps those of some partitions from it.",
+        {200: wire.ReadinessReport, 503: wire.ReadinessReport},
+        bounded=False,
+    ),
+    Endpoint("GET", "/metrics", metrics, "Prometheus exposition text.", {200: None}, bounded=False),
+    Endpoint("GET", "/openapi.json", openapi, "This document.", {200: None}, bounded=False),
+)

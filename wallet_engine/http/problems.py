@@ -54,6 +54,9 @@ KINDS: Final[dict[str, Kind]] = {
     "outcome_unknown": Kind(503, "Outcome unknown", retryable=True),
 }
 
+#: Codes of what is wrong with a request itself.
+MALFORMED: Final = ("invalid_request",)
+
 #: The codes of `Outage`.
 OUTAGE_CODES: Final = tuple(code for code, kind in KINDS.items() if kind.status == 503)
 

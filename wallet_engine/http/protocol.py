@@ -5,7 +5,7 @@ from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from wallet_engine.http.observed import ObservedApp
+from wallet_engine.http.direct import DirectTransfers
 from wallet_engine.http.outbox import JoiningTransport, Outbox
 from wallet_engine.http.problems import Answer, Headers
 
@@ -36,12 +36,12 @@ _encoded: Final = EncodedHeads()
 
 
 class WalletHttpProtocol(HttpToolsProtocol):
-    """For `uvicorn.Config(http=…)`, with an outbox for all; the short way is the `direct` of an `ObservedApp`."""
+    """For `uvicorn.Config(http=…)`, with the short way and an outbox for all."""
 
-    def __init__(self, outbox: Outbox, *args: Any, **settings: Any) -> None:
+    def __init__(self, direct: DirectTransfers, outbox: Outbox, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
+        self._direct = direct
         self._outbox = outbox
-        self._direct = self.app.direct if isinstance(self.app, ObservedApp) else None
         #: A request is on the short way, and what the client sent behind it waits.
         self._on_direct = False
         self._held: list[bytes] = []
@@ -59,8 +59,7 @@ class WalletHttpProtocol(HttpToolsProtocol):
             self._held.append(data)
             self.flow.pause_reading()
         elif (
-            self._direct is not None
-            and not self._parsing
+            not self._parsing
             and (self.cycle is None or self.cycle.response_complete)
             and not self.flow.write_paused
             and (request := self._direct.heads.split(data)) is not None

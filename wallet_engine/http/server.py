@@ -9,9 +9,9 @@ from functools import partial
 from typing import Final
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.http.application import Application
 from wallet_engine.http.outbox import Outbox
 from wallet_engine.http.protocol import WalletHttpProtocol
 
@@ -26,7 +26,7 @@ _BACKLOG_CONNECTIONS: Final = 2048
 
 
 async def serve_http(
-    app: ASGIApp,
+    app: Application,
     host: str,
     port: int,
     *,
@@ -46,7 +46,7 @@ async def serve_http(
     config = uvicorn.Config(
         app,
         loop="none",
-        http=partial(WalletHttpProtocol, Outbox()),  # type: ignore[arg-type]  # called like the class
+        http=partial(WalletHttpProtocol, app.direct, Outbox()),  # type: ignore[arg-type]  # called like the class
         ws="none",
         lifespan="off",
         access_log=False,

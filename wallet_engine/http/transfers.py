@@ -1,21 +1,24 @@
 """The handlers that move money, and the one that looks a transfer up."""
 
 from typing import Final
-from urllib.parse import parse_qs, unquote
-
-from starlette.types import Receive, Scope
 
 from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.domain.ids import check_account_id, check_transaction_id, pack_transaction_id
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.http import wire
-from wallet_engine.http.body import BodyReader
+from wallet_engine.http.endpoint import Endpoint, Request
 from wallet_engine.http.fastparse import parse_batch, parse_transfer
-from wallet_engine.http.problems import OUTAGE_CODES, REPLAYED, Answer, Refused, declined, json_answer
-from wallet_engine.service.api import TransferAnswer, Wallet
-
-#: Where a handler leaves the transaction id, so that a problem raised by anything below can name it.
-TRANSACTION_ID_KEY: Final = "wallet.transaction_id"
+from wallet_engine.http.heads import TRANSFER_PATH
+from wallet_engine.http.problems import (
+    MALFORMED,
+    OUTAGE_CODES,
+    REPLAYED,
+    Answer,
+    Refused,
+    declined,
+    json_answer,
+)
+from wallet_engine.service.api import TransferAnswer
 
 _PAID: Final = Outcome.APPLIED.value
 _PENDING: Final = "~"
@@ -32,57 +35,52 @@ _RESULT_TAILS: Final[dict[str, str]] = {
 }
 
 
-class TransferHandlers:
-    """Single transfers, batches, and lookups."""
+async def transfer(request: Request) -> Answer:
+    """One transfer; those that come whole go the short way (`direct.py`)."""
+    body = await request.body()
+    command, transaction_id = parse_transfer(body, request.header(b"idempotency-key"))
+    request.transaction_id = transaction_id
+    return transfer_answer(await request.services.wallet.transfer(command), transaction_id)
 
-    def __init__(self, wallet: Wallet, bodies: BodyReader) -> None:
-        self._wallet = wallet
-        self._bodies = bodies
 
-    async def transfer(self, scope: Scope, receive: Receive) -> Answer:
-        """`POST /v1/wallet/balance_transfer`."""
-        body = await self._bodies.read(scope, receive)
-        command, transaction_id = parse_transfer(body, _idempotency_key(scope))
-        scope[TRANSACTION_ID_KEY] = transaction_id
-        return transfer_answer(await self._wallet.transfer(command), transaction_id)
+async def batch(request: Request) -> Answer:
+    """Many transfers, each on its own."""
+    commands, transaction_ids = parse_batch(await request.body())
+    if not commands:
+        return json_answer(200, b'{"results":[]}')
+    outcomes = await request.services.wallet.transfer_many(commands)
+    tails = _RESULT_TAILS
+    results = '{"transaction_id":"'.join(
+        [
+            transaction_id + tails[outcome] + ","
+            for transaction_id, outcome in zip(transaction_ids, outcomes, strict=True)
+        ]
+    )
+    return json_answer(200, b'{"results":[{"transaction_id":"%b]}' % results[:-1].encode())
 
-    async def batch(self, scope: Scope, receive: Receive) -> Answer:
-        """`POST /v1/transfers/batch`."""
-        body = await self._bodies.read(scope, receive)
-        commands, transaction_ids = parse_batch(body)
-        if not commands:
-            return json_answer(200, b'{"results":[]}')
-        outcomes = await self._wallet.transfer_many(commands)
-        tails = _RESULT_TAILS
-        results = '{"transaction_id":"'.join(
-            [
-                transaction_id + tails[outcome] + ","
-                for transaction_id, outcome in zip(transaction_ids, outcomes, strict=True)
-            ]
+
+async def find(request: Request) -> Answer:
+    """What became of a transfer that is still remembered."""
+    try:
+        transaction_id = check_transaction_id(request.path("transaction_id"))
+        from_account = check_account_id(request.query("from_account"), "from_account")
+    except InvalidInput as error:
+        raise Refused(error.code, error.detail) from None
+    request.transaction_id = transaction_id
+    packed = pack_transaction_id(transaction_id)
+    outcome = await request.services.wallet.find_transfer(from_account, packed)
+    if outcome is None:
+        raise Refused(
+            "transfer_not_found",
+            "this account sent no transfer of this id that is still remembered",
+            transaction_id=transaction_id,
         )
-        return json_answer(200, b'{"results":[{"transaction_id":"%b]}' % results[:-1].encode())
-
-    async def find(self, scope: Scope, receive: Receive) -> Answer:
-        """`GET /v1/transfers/{transaction_id}?from_account=…`."""
-        try:
-            transaction_id = check_transaction_id(unquote(scope["path_params"]["transaction_id"]))
-            from_account = check_account_id(query_parameter(scope, "from_account"), "from_account")
-        except InvalidInput as error:
-            raise Refused(error.code, error.detail) from None
-        scope[TRANSACTION_ID_KEY] = transaction_id
-        outcome = await self._wallet.find_transfer(from_account, pack_transaction_id(transaction_id))
-        if outcome is None:
-            raise Refused(
-                "transfer_not_found",
-                "this account sent no transfer of this id that is still remembered",
-                transaction_id=transaction_id,
-            )
-        status = wire.TransferStatus(transaction_id=transaction_id, status="success")
-        if outcome == _PENDING:
-            status.status = "pending"
-        elif outcome != _PAID:
-            status.status, status.code = "declined", WIRE_CODES[outcome]
-        return json_answer(200, wire.encode(status))
+    status = wire.TransferStatus(transaction_id=transaction_id, status="success")
+    if outcome == _PENDING:
+        status.status = "pending"
+    elif outcome != _PAID:
+        status.status, status.code = "declined", WIRE_CODES[outcome]
+    return json_answer(200, wire.encode(status))
 
 
 def transfer_answer(decision: TransferAnswer, transaction_id: str) -> Answer:
@@ -94,19 +92,52 @@ def transfer_answer(decision: TransferAnswer, transaction_id: str) -> Answer:
     return json_answer(200, body, (REPLAYED,) if replayed else ())
 
 
-def query_parameter(scope: Scope, name: str) -> str:
-    """A query parameter that must be there once. Raises `Refused`."""
-    values: list[str] = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get(
-        name, []
-    )
-    if len(values) != 1:
-        given = "is missing" if not values else "is given twice"
-        raise Refused("invalid_request", f"query parameter {name} {given}")
-    return values[0]
+_FAULTS_OF_TRANSFER: Final = (
+    *MALFORMED,
+    "invalid_amount",
+    "invalid_currency",
+    "same_account",
+    "request_too_large",
+)
 
+TRANSFER: Final = Endpoint(
+    "POST",
+    TRANSFER_PATH,
+    transfer,
+    "Move money once. The transaction id may come as Idempotency-Key header instead.",
+    {200: wire.TransferSucceeded},
+    (
+        *_FAULTS_OF_TRANSFER,
+        "account_not_found",
+        "idempotency_conflict",
+        "insufficient_funds",
+        "account_frozen",
+        "account_closed",
+        "balance_limit",
+        *OUTAGE_CODES,
+    ),
+    wire.TransferRequest,
+    replayable=True,
+)
 
-def _idempotency_key(scope: Scope) -> str | None:
-    keys = {value for name, value in scope["headers"] if name == b"idempotency-key"}
-    if len(keys) > 1:
-        raise Refused("invalid_request", "Idempotency-Key is given twice")
-    return keys.pop().decode("latin-1").strip() if keys else None
+ENDPOINTS: Final = (
+    TRANSFER,
+    Endpoint(
+        "POST",
+        "/v1/transfers/batch",
+        batch,
+        "Move money many times; each transfer is decided on its own.",
+        {200: wire.BatchResponse},
+        (*_FAULTS_OF_TRANSFER, *OUTAGE_CODES),
+        wire.BatchRequest,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/transfers/{transaction_id}",
+        find,
+        "What became of a transfer.",
+        {200: wire.TransferStatus},
+        (*MALFORMED, "transfer_not_found", *OUTAGE_CODES),
+        query=("from_account",),
+    ),
+)

@@ -23,7 +23,6 @@ from wallet_engine.engine.reads import Reader
 from wallet_engine.journal.receipts_wire import CreditReference, CreditsFound, FindCredits
 from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent
-from wallet_engine.routing.slots import partition_of
 from wallet_engine.saga.transfer import Call, Transfer
 from wallet_engine.telemetry.logging import get_logger
 
@@ -130,7 +129,7 @@ class Sweeper:
         asked: dict[int, list[CreditReference]] = {}
         for entry in entries:
             for idx, debit in _debits(entry):
-                q = partition_of(debit.b, self._engine.cluster.config.partitions)
+                q = self._engine.cluster.homes.of(debit.b)
                 asked.setdefault(q, []).append((partition, entry.header.seq, idx))
         since_ms = min((entry.header.time_ms for entry in entries), default=0)
         decided: Decided = {}
@@ -166,10 +165,10 @@ class Sweeper:
         await self._reader.durable(partition, header.seq, header.nonce)
         debits = _debits(entry)
         call, ended = Call.awaited(len(debits))
-        partitions = self._engine.cluster.config.partitions
+        homes = self._engine.cluster.homes
         for position, (idx, debit) in enumerate(debits):
             command = TransferCommand(debit.a, debit.b, debit.amount_minor, debit.currency, debit.id)
-            q = partition_of(debit.b, partitions)
+            q = homes.of(debit.b)
             transfer = Transfer(self._engine, command, partition, q, call, position)
             credit = decided.get((partition, header.seq, idx))
             if credit is None:

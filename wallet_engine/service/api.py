@@ -5,12 +5,13 @@ Ids and amounts in here are already validated; amounts are minor units. A refusa
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.transfer import TransferCommand
 
 __all__ = [
+    "ANSWER_TIMEOUT_S",
     "AccountView",
     "BalanceView",
     "ConditionView",
@@ -22,6 +23,9 @@ __all__ = [
 ]
 
 ReadyStatus = Literal["ready", "degraded", "unready"]
+
+#: How long a caller waits at most; what he asked for goes on, and a retry with the same id learns its end.
+ANSWER_TIMEOUT_S: Final = 15.0
 
 
 class TransferAnswer(NamedTuple):

@@ -15,6 +15,7 @@ from wallet_engine.domain.limits import BODY_BYTES_MAX
 from wallet_engine.http import body as body_module
 from wallet_engine.http.application import create_app
 from wallet_engine.http.body import BodyReader, ClientGone
+from wallet_engine.http.gate import Gate
 from wallet_engine.http.problems import Refused
 from wallet_engine.service.api import AccountView, TransferAnswer, TransferCommand
 from wallet_engine.telemetry.metrics import Metrics
@@ -90,7 +91,7 @@ def test_cancelled_request_does_not_cancel_what_it_began() -> None:
 def test_requests_in_flight_are_bounded() -> None:
     async def scenario() -> None:
         wallet = SlowWallet()
-        client = client_of(create_app(wallet, requests_in_flight_max=1))
+        client = client_of(create_app(wallet, gate=Gate(Metrics(), in_flight_max=1)))
         first = asyncio.create_task(client.post(SINGLE, json=GOOD))
         await wallet.begun.wait()
         assert_problem(await client.post(SINGLE, json=GOOD), 503, "overloaded")

@@ -14,9 +14,8 @@ from unit.http.wallet_double import WalletDouble
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.limits import BODY_BYTES_MAX
 from wallet_engine.http import heads
-from wallet_engine.http.application import create_app
+from wallet_engine.http.application import Application, create_app
 from wallet_engine.http.heads import Head, Heads, read_head
-from wallet_engine.http.observed import ObservedApp
 from wallet_engine.http.protocol import WalletHttpProtocol
 from wallet_engine.http.server import KEEP_ALIVE_SECONDS, serve_http
 from wallet_engine.service.api import TransferAnswer, TransferCommand
@@ -59,7 +58,7 @@ class Client:
 class Service:
     """A server, its application, and how often a request went the short way."""
 
-    def __init__(self, app: ObservedApp, port: int, stop: asyncio.Event, task: asyncio.Task[None]) -> None:
+    def __init__(self, app: Application, port: int, stop: asyncio.Event, task: asyncio.Task[None]) -> None:
         self.app, self.port, self.stop, self.task = app, port, stop, task
         self.direct = 0
         self.clients: list[Client] = []
@@ -155,22 +154,22 @@ def test_every_request_is_measured_and_counted_as_in_flight() -> None:
     async def scenario() -> None:
         wallet = SlowWallet()
         async with service(wallet) as running:
-            direct, client = running.app.direct, await running.connect()
+            gate, client = running.app.gate, await running.connect()
             client.writer.write(request_bytes(GOOD_BODY))
             decide = await wallet.begun.get()
-            assert (direct.admission.in_flight, direct.metrics.in_flight) == (1, 1)
-            direct.admission.in_flight_max = 1
+            assert (gate.in_flight, gate.metrics.in_flight) == (1, 1)
+            gate.in_flight_max = 1
             other = await running.connect()
             for ask in (other.ask, other.ask_in_pieces):
                 assert b'"code":"overloaded"' in await ask(request_bytes(GOOD_BODY))
             decide(TransferAnswer("i", False))
             assert b" 422 " in await client.answer()
-            assert (direct.admission.in_flight, direct.metrics.in_flight) == (0, 0)
+            assert (gate.in_flight, gate.metrics.in_flight) == (0, 0)
             other.writer.write(b"GET /metrics HTTP/1.1\r\nhost: w\r\n\r\n")
             text = (await other.answer()).decode()
             assert f'wallet_http_requests_total{{route="{SINGLE}",status="422"}} 1.0' in text
-            assert f'wallet_http_requests_total{{route="{SINGLE}",status="503"}} 1.0' in text
-            assert f'wallet_http_request_duration_seconds_count{{route="{SINGLE}"}} 2.0' in text
+            assert f'wallet_http_requests_total{{route="{SINGLE}",status="503"}} 2.0' in text
+            assert f'wallet_http_request_duration_seconds_count{{route="{SINGLE}"}} 3.0' in text
             assert 'wallet_transfers_total{outcome="insufficient_funds"} 1.0' in text
 
     uvloop.run(scenario())
@@ -289,7 +288,7 @@ def test_a_client_that_hangs_up_leaves_nothing_behind() -> None:
             await asyncio.sleep(0.05)
             decide(PAID)
             async with asyncio.timeout(ANSWER_S_MAX):
-                while running.app.direct.admission.in_flight:  # answers come behind what is more urgent
+                while running.app.gate.in_flight:  # answers come behind what is more urgent
                     await asyncio.sleep(0)
 
     uvloop.run(scenario())

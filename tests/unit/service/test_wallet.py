@@ -11,6 +11,7 @@ from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.engine.reads import TransferRead
+from wallet_engine.routing.homes import Homes
 from wallet_engine.routing.slots import partition_of
 from wallet_engine.service.wallet import ClusterWallet
 
@@ -22,7 +23,7 @@ class EngineDouble:
     """Keeps what is submitted."""
 
     def __init__(self) -> None:
-        self.cluster = SimpleNamespace(config=SimpleNamespace(partitions=PARTITIONS))
+        self.cluster = SimpleNamespace(homes=Homes(PARTITIONS))
         self.headroom = SimpleNamespace(short=frozenset())
         self.submitted: list[tuple[int, str, Pending]] = []
         self.settled: list[tuple[int, int]] = []

@@ -1,0 +1,8 @@
+"""The interface: every endpoint, a row each, beside its handler. The first template that fits a path decides."""
+
+from typing import Final
+
+from wallet_engine.http import accounts, probes, transfers
+from wallet_engine.http.endpoint import Endpoint
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (*transfers.ENDPOINTS, *accounts.ENDPOINTS, *probes.ENDPOINTS)

@@ -1,0 +1,73 @@
+"""The gate that every request passes, whichever way it comes: whether there is room, and what is measured.
+
+Handlers take a `Request`, the short way a transfer; both are made of the `Visit` that `enter` gives, so there is no
+way around it.
+"""
+
+import time
+from typing import Final, Protocol
+
+from wallet_engine.http.problems import KINDS, Refused
+from wallet_engine.http.request_metrics import RequestMetrics
+from wallet_engine.telemetry.metrics import Metrics
+
+#: Requests to bounded endpoints that one process has begun and not yet answered.
+REQUESTS_IN_FLIGHT_MAX: Final = 20_000
+
+
+class Entrance(Protocol):
+    """What the gate looks at of an endpoint."""
+
+    @property
+    def template(self) -> str: ...
+
+    @property
+    def bounded(self) -> bool: ...
+
+
+class Gate:
+    """Lets requests in. Use it on one event loop."""
+
+    def __init__(self, metrics: Metrics, in_flight_max: int = REQUESTS_IN_FLIGHT_MAX) -> None:
+        self.metrics = RequestMetrics(metrics)
+        #: Of bounded endpoints (G10).
+        self.in_flight = 0
+        self.in_flight_max = in_flight_max
+
+    def __repr__(self) -> str:
+        return f"<Gate in_flight={self.in_flight}>"
+
+    def enter(self, entrance: Entrance) -> "Visit":
+        """A request begins; `leave` of the visit ends it. Raises `Refused`, and then it has ended."""
+        full = self.in_flight >= self.in_flight_max
+        visit = Visit(self, entrance)
+        if full and entrance.bounded:
+            raise visit.refuse(Refused("overloaded", "too many requests are in flight"))
+        return visit
+
+
+class Visit:
+    """One request from the gate until its answer."""
+
+    __slots__ = ("_began_s", "_entrance", "_gate")
+
+    def __init__(self, gate: Gate, entrance: Entrance) -> None:
+        self._gate = gate
+        self._began_s = time.perf_counter()
+        self._entrance = entrance
+        gate.in_flight += entrance.bounded
+        gate.metrics.in_flight += 1
+
+    def __repr__(self) -> str:
+        return f"<Visit {self._entrance.template}>"
+
+    def refuse(self, refused: Refused) -> Refused:
+        """It ends here."""
+        self.leave(KINDS[refused.code].status)
+        return refused
+
+    def leave(self, status: int) -> None:
+        """It is answered with that status."""
+        gate, entrance = self._gate, self._entrance
+        gate.in_flight -= entrance.bounded
+        gate.metrics.ended(entrance.template, status, time.perf_counter() - self._began_s)

@@ -1,0 +1,47 @@
+"""Where the two sides of a transfer are: the one place that knows what a system account changes about it.
+
+An account is in the partition of its name. A system account is in every partition. When one pays, the partition is that
+of the transaction id, which must be found without knowing the receiver; when one is paid, it is that of the payer.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from wallet_engine.domain.transfer import TransferCommand
+from wallet_engine.routing.slots import partition_of, partitions_of
+
+_SYSTEM: Final = "@"
+
+
+class Homes:
+    """The partitions of a cluster that has so many of them."""
+
+    __slots__ = ("partitions",)
+
+    def __init__(self, partitions: int) -> None:
+        self.partitions = partitions
+
+    def __repr__(self) -> str:
+        return f"<Homes partitions={self.partitions}>"
+
+    def of(self, account_id: str) -> int:
+        """The partition of an ordinary account."""
+        return partition_of(account_id, self.partitions)
+
+    def of_payer(self, account_id: str, transaction: str) -> int:
+        """The partition that pays and remembers the transaction id, which is packed."""
+        return partition_of(transaction if account_id[0] == _SYSTEM else account_id, self.partitions)
+
+    def of_receiver(self, account_id: str, payers: int) -> int:
+        """The partition that is paid by `payers`."""
+        return payers if account_id[0] == _SYSTEM else partition_of(account_id, self.partitions)
+
+    def of_sides(self, commands: Sequence[TransferCommand]) -> tuple[list[int], list[int]]:
+        """The partitions of payers and receivers, in the order of the commands."""
+        receivers = [c[1] for c in commands]
+        payers_at = partitions_of([c[4] if c[0][0] == _SYSTEM else c[0] for c in commands], self.partitions)
+        receivers_at = partitions_of(receivers, self.partitions)
+        if _SYSTEM in "".join(receivers):
+            sides = zip(receivers, payers_at, receivers_at, strict=True)
+            receivers_at = [p if receiver[0] == _SYSTEM else q for receiver, p, q in sides]
+        return payers_at, receivers_at

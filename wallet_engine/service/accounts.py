@@ -1,0 +1,135 @@
+"""Accounts on a real cluster: opening, reading, flagging."""
+
+import asyncio
+from typing import Final
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.ids import is_system
+from wallet_engine.domain.operation import Operation
+from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.engine import Engine, now_ms
+from wallet_engine.engine.reads import AccountRead, Reader
+from wallet_engine.service.api import ANSWER_TIMEOUT_S, AccountView, BalanceView, CurrencyBalance
+
+_STATUS: Final = {"A": "active", "F": "frozen", "C": "closed"}
+
+
+class _AccountOperation:
+    """Waits for one `open_account` or `set_flags`."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        #: The newest entry of the partition when the operation was decided.
+        self.seq = 0
+
+    def committed(self, outcome: str, idx: int, batch: Batch) -> None:
+        self.seq = batch.seq
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+    def failed(self, outage: Outage) -> None:
+        if not self.future.done():
+            self.future.set_exception(outage)
+
+
+class Accounts:
+    """The part of `service.api.Wallet` that is about accounts."""
+
+    def __init__(self, engine: Engine, reader: Reader) -> None:
+        self._engine = engine
+        self._reader = reader
+
+    def __repr__(self) -> str:
+        return f"<Accounts {self._engine!r}>"
+
+    async def open_account(
+        self, account_id: str, currency: str, overdraft_limit_minor: int | None
+    ) -> tuple[str, AccountView | None]:
+        limit = "-" if overdraft_limit_minor is None else str(overdraft_limit_minor)
+        self._engine.headroom.check(self._partition(account_id))
+        operation = await self._operate(Operation("o", "-", account_id, limit, 0, currency))
+        outcome = operation.future.result()
+        return outcome, await self._view_unless_declined(account_id, outcome)
+
+    async def set_flags(self, account_id: str, action: str) -> tuple[str, AccountView | None]:
+        outcome = await (self._close(account_id) if action == "close" else self._flag(account_id, action))
+        return outcome, await self._view_unless_declined(account_id, outcome)
+
+    async def account(self, account_id: str) -> AccountView | None:
+        if is_system(account_id):
+            return await self._system_account(account_id)
+        read = await self._reader.account(self._partition(account_id), account_id)
+        if not read.balances:
+            return None
+        balances = tuple(
+            CurrencyBalance(currency, minor, read.limits.get(currency, 0))
+            for currency, minor in sorted(read.balances.items())
+        )
+        return AccountView(account_id, _STATUS[read.status], balances)
+
+    async def balance(self, account_id: str, currency: str) -> BalanceView | None:
+        if is_system(account_id):
+            reads = await self._stripes(account_id)
+            return BalanceView(sum(read.balances.get(currency, 0) for read in reads), None, None)
+        read = await self._reader.account(self._partition(account_id), account_id)
+        minor = read.balances.get(currency)
+        return None if minor is None else BalanceView(minor, read.partition, read.seq)
+
+    async def _flag(self, account_id: str, action: str) -> str:
+        operation = await self._operate(Operation("f", "-", account_id, action, 0, "-"))
+        return operation.future.result()
+
+    async def _close(self, account_id: str) -> str:
+        """Close an account that owns nothing, nor anything that is still on its way out and may come back.
+
+        It is frozen first, so that nothing more leaves; then its partition's open entries up to that moment must
+        end; only then a zero balance means that nothing is owed to it. What does not lead to a closed account
+        leaves it as it was.
+        """
+        read = await self._reader.account(self._partition(account_id), account_id)
+        if not read.balances:
+            return Outcome.UNKNOWN_ACCOUNT
+        if any(read.balances.values()):
+            return Outcome.REPEATED if read.status == "C" else Outcome.BALANCE_NOT_ZERO
+        freezing = await self._operate(Operation("f", "-", account_id, "freeze", 0, "-"))
+        frozen_here = freezing.future.result() == Outcome.APPLIED
+        outcome: str | None = None
+        try:
+            await self._reader.settled(read.partition, freezing.seq)
+            outcome = await self._flag(account_id, "close")
+        finally:
+            if frozen_here and outcome not in (Outcome.APPLIED, Outcome.REPEATED):
+                await self._flag(account_id, "unfreeze")
+        return outcome
+
+    def _partition(self, account_id: str) -> int:
+        return self._engine.cluster.homes.of(account_id)
+
+    async def _operate(self, operation: Operation) -> _AccountOperation:
+        """Have one account operation decided and made durable; the future of what comes back holds the outcome."""
+        waiting = _AccountOperation()
+        self._engine.submit(self._partition(operation.a), operation, waiting, now_ms())
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                await asyncio.shield(waiting.future)
+        except TimeoutError:
+            raise Outage("outcome_unknown", "not confirmed in time: repeat the request") from None
+        return waiting
+
+    async def _view_unless_declined(self, account_id: str, outcome: str) -> AccountView | None:
+        return await self.account(account_id) if outcome in (Outcome.APPLIED, Outcome.REPEATED) else None
+
+    async def _stripes(self, account_id: str) -> list[AccountRead]:
+        partitions = range(self._engine.cluster.config.partitions)
+        return await asyncio.gather(
+            *(self._reader.account(partition, account_id) for partition in partitions)
+        )
+
+    async def _system_account(self, account_id: str) -> AccountView:
+        totals: dict[str, int] = {}
+        for read in await self._stripes(account_id):
+            for currency, minor in read.balances.items():
+                totals[currency] = totals.get(currency, 0) + minor
+        balances = tuple(CurrencyBalance(currency, minor, 0) for currency, minor in sorted(totals.items()))
+        return AccountView(account_id, "active", balances)

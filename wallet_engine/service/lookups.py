@@ -1,0 +1,38 @@
+"""What became of a transfer, as the memories of its partitions say."""
+
+from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_outcome, transfer_field
+from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.reads import Reader
+
+
+class LookUps:
+    """The part of `service.api.Wallet` that finds what was done."""
+
+    def __init__(self, engine: Engine, reader: Reader) -> None:
+        self._engine = engine
+        self._reader = reader
+
+    def __repr__(self) -> str:
+        return f"<LookUps {self._engine!r}>"
+
+    async def find_transfer(self, from_account: str, transaction: str) -> str | None:
+        homes = self._engine.cluster.homes
+        p = homes.of_payer(from_account, transaction)
+        read = await self._reader.transfer(p, transfer_field(from_account, transaction))
+        if read.record is None:
+            return None
+        record, operation = TransferRecord.parse(read.record), read.operation
+        if operation is not None and operation.a != from_account:
+            return None  # another payer's, with the same field
+        if record.outcome != Outcome.APPLIED or not read.open:
+            return record.outcome
+        if operation is None:
+            return "~"
+        if operation.kind == "t":
+            return record.outcome
+        # The debit is made and not settled: paid if the receiver remembers the credit.
+        field, mark = credit_memory(f"{p}.{record.seq}", record.idx)
+        received = await self._reader.transfer(homes.of_receiver(operation.b, p), field)
+        credit = credit_outcome(received.record or "", mark)
+        return Outcome.APPLIED.value if credit == Outcome.APPLIED.value else "~"
