@@ -57,7 +57,8 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
     "journal.peers": {"CONNECT_S_MAX": 0.7, "ANSWER_S_MAX": 1.5},
     "engine.drain": {"TRIM_S": 0.7},
     "redis_store.connection": {"REPLY_TIMEOUT_S": 2.0},
-    "service.wallet": {"ANSWER_TIMEOUT_S": 3.0},
+    "service.accounts": {"ANSWER_TIMEOUT_S": 3.0},
+    "service.transfers": {"ANSWER_TIMEOUT_S": 3.0},
     "saga.sweeper": {"SWEEP_S": 0.7, "OPEN_AGE_MS_MIN": 1_000, "DRIVE_TIMEOUT_S": 6.0},
     "routing.model": {"RETENTION_MS_MIN": 1_000},
 }

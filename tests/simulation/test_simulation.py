@@ -65,8 +65,8 @@ def test_periods_keep_their_order() -> None:
     assert issued_age_ms < RETENTION_MS / 2
     assert PERIODS["saga.sweeper"]["OPEN_AGE_MS_MIN"] < RETENTION_MS / 2
     assert PERIODS["saga.sweeper"]["DRIVE_TIMEOUT_S"] * 1000 < issued_age_ms
-    assert PERIODS["engine.engine"]["HOLD_MS_MAX"] < PERIODS["service.wallet"]["ANSWER_TIMEOUT_S"] * 1000
-    assert PERIODS["service.wallet"]["ANSWER_TIMEOUT_S"] < PERIODS["engine.engine"]["RECEIPT_TIMEOUT_S"]
+    assert PERIODS["engine.engine"]["HOLD_MS_MAX"] < PERIODS["service.transfers"]["ANSWER_TIMEOUT_S"] * 1000
+    assert PERIODS["service.transfers"]["ANSWER_TIMEOUT_S"] < PERIODS["engine.engine"]["RECEIPT_TIMEOUT_S"]
 
 
 def test_a_violation_names_its_seed() -> None:
