@@ -15,8 +15,8 @@ from unit.admin.made import admin, answer, refusal
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.memory import transfer_field, transfer_fingerprint
 from wallet_engine.domain.oracle import apply_payload
-from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.stream import from_stream
 
 Spoil = Callable[[LiveCluster, PartitionKeys], object]
 

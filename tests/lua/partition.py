@@ -9,9 +9,10 @@ from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import ZERO_NONCE, operations_of, parse_header
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle_state import RedisImage
-from wallet_engine.redis_store.apply_call import apply_command, from_stream
+from wallet_engine.redis_store.apply_call import apply_command
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
+from wallet_engine.redis_store.stream import from_stream
 
 CURRENCIES: Final = ("CHF", "EUR", "JPY", "USD")
 NEVER_MS: Final = 10**15

@@ -1,15 +1,15 @@
 """The image of a partition against the fold of its journal. Plain values in, plain values out."""
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from wallet_engine.admin.image import Part, PartitionImage
 from wallet_engine.domain.entry import EntryHeader
 from wallet_engine.domain.errors import InvalidInput
+from wallet_engine.domain.key_names import BALANCE, JOURNAL, META, META_FOLDED, OPEN, SEEN
 from wallet_engine.domain.money import check_currency, format_amount
-from wallet_engine.domain.oracle_state import PartitionState
+from wallet_engine.domain.oracle_state import PartitionState, View, meta_fields, views
 
 #: Mismatches kept in words, of one partition; the others are only counted.
 MISMATCHES_MAX: Final = 100
@@ -17,8 +17,7 @@ MISMATCHES_MAX: Final = 100
 #: the same Redis, whose clock may be corrected a little; what is younger is found by the next run.
 BEHIND_MS_MIN: Final = 100
 
-#: Fields of `meta` that the journal determines.
-_META_FIELDS: Final = ("seq", "nonce", "clock", "window", "window_started", "currencies", "flagged")
+_NOTHING: Final = View({}, str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +65,12 @@ class Comparison:
     def at(self, state: PartitionState) -> None:
         while self._waiting and self._waiting[0].seq == state.seq:
             part = self._waiting.popleft()
+            expected = views(state)
             if part is self.image.first:
-                self._compare_names(state)
+                self._compare_names(expected)
             self._compare_meta(state, part)
-            if part.kind == "open":
-                self._compare_open(state, part)
-            elif part.kind not in self._stray:
-                self._compare_hash(state, part)
+            if part.kind not in self._stray:
+                self._compare_fields(part, expected.get(part.kind, _NOTHING))
 
     def next_entry(self, header: EntryHeader) -> None:
         """Redis is behind when the journal has an entry which is older than the image and not in it."""
@@ -91,50 +89,33 @@ class Comparison:
         elif self._behind is not None:
             self._note("meta", "seq", f"{self._behind} or more", str(self.image.last.seq))
 
-    def _compare_names(self, state: PartitionState) -> None:
-        """At the first part: which hashes and which fields there must be."""
-        hashes = _hashes(state)
-        self._stray = self.image.kinds - hashes.keys() - {"meta", "journal", "open"}
+    def _compare_names(self, expected: dict[str, View]) -> None:
+        """At the first part: which keys and which fields there must be."""
+        self._stray = self.image.kinds - expected.keys() - {META, JOURNAL, OPEN}
         for kind in sorted(self._stray):
             self._note("key", kind, None, "present")
-        for kind, fields in hashes.items():
+        for kind, (fields, text) in expected.items():
             for name in fields.keys() - self.image.fields_of(kind):
-                self._difference(kind, name, _value(state, kind, name), None)
+                self._difference(kind, name, text(fields[name]), None)
 
     def _compare_meta(self, state: PartitionState, part: Part) -> None:
-        expected = {
-            "seq": str(state.seq),
-            "nonce": state.nonce,
-            "clock": str(state.clock),
-            "window": str(state.window),
-            "window_started": str(state.window_started),
-            "currencies": ",".join(state.currencies),
-            "flagged": "1" if state.flags else None,
-        }
-        for name in _META_FIELDS:
-            if part.meta.get(name) != expected[name]:
-                self._note("meta", name, expected[name], part.meta.get(name))
+        expected = meta_fields(state)
+        for name in META_FOLDED:
+            if part.meta.get(name) != expected.get(name):
+                self._note(META, name, expected.get(name), part.meta.get(name))
 
-    def _compare_open(self, state: PartitionState, part: Part) -> None:
-        expected = {}
-        for seq, refunded in state.open.items():
-            expected[str(seq)] = str(seq)
-            expected.update((f"{seq}.{idx}", str(seq)) for idx in refunded)
-        for member in expected.keys() | part.fields.keys():
-            if expected.get(member) != part.fields.get(member):
-                self._note("open", member, expected.get(member), part.fields.get(member))
-
-    def _compare_hash(self, state: PartitionState, part: Part) -> None:
+    def _compare_fields(self, part: Part, expected: View) -> None:
+        fields, text = expected
         for name, found in part.fields.items():
-            expected = _value(state, part.kind, name)
-            if expected != found:
-                self._difference(part.kind, name, expected, found)
+            value = text(fields[name]) if name in fields else None
+            if value != found:
+                self._difference(part.kind, name, value, found)
 
     def _difference(self, kind: str, name: str, journal: str | None, found: str | None) -> None:
         what, _, detail = kind.partition(":")
-        if what == "balance":
+        if what == BALANCE:
             self._note(what, f"{name} {detail}", _amount(journal, detail), _amount(found, detail))
-        elif what == "seen":
+        elif what == SEEN:
             self._note("dedupe", f"{name} (window {detail})", journal, found)
         else:
             self._note(what, name, journal, found)
@@ -143,26 +124,6 @@ class Comparison:
         self.mismatches_total += 1
         if len(self.mismatches) < MISMATCHES_MAX:
             self.mismatches.append(Mismatch(self.image.partition, what, key, journal, found))
-
-
-def _hashes(state: PartitionState) -> dict[str, Mapping[str, Any]]:
-    """kind -> fields by name, of every hash that Redis must hold; Redis keeps no empty hash."""
-    hashes: dict[str, Mapping[str, Any]] = {"flags": state.flags}
-    hashes |= {f"seen:{window}": records for window, records in state.seen.items()}
-    hashes |= {f"balance:{currency}": book for currency, book in state.balances.items()}
-    return {kind: fields for kind, fields in hashes.items() if fields}
-
-
-def _value(state: PartitionState, kind: str, name: str) -> str | None:
-    """What Redis must hold in one field."""
-    what, _, detail = kind.partition(":")
-    if what == "balance":
-        minor = state.balances.get(detail, {}).get(name)
-        return None if minor is None else str(minor)
-    if what == "seen":
-        return state.seen.get(int(detail), {}).get(name) if detail.isdigit() else None
-    flags = state.flags.get(name)
-    return None if flags is None else flags.text()
 
 
 def _amount(text: str | None, currency: str) -> str | None:

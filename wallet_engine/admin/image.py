@@ -8,7 +8,8 @@ be folded to that number and compared with it. The price is that the parts are t
 
 Nothing is missed that way: fields of these hashes are never deleted, and HSCAN returns every field that was
 there from its beginning to its end. So every field that existed at the first part must be in some part.
-`open`, from which members are removed, and the names of the keys are read whole, with the first part.
+`open`, from which members are removed, and the names of the keys are read whole, with the first part. Which key is
+read how: `redis_store/layout.py`. A key that is not in there is named, and not read.
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import redis
 
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.layout import Reading, is_known, key_of
 from wallet_engine.routing.slots import slot_of
 
 #: Fields asked of one HSCAN: half a millisecond of Redis time (1000 of a hash of 500,000 were measured at 0.9 ms).
@@ -27,8 +29,6 @@ FIELDS_PER_PART: Final = 500
 KEYS_MAX: Final = 1000
 #: How often an image is begun again because the partition was recovered or rotated its window meanwhile.
 ATTEMPTS_MAX: Final = 5
-
-_HASHES: Final = ("flags", "seen:", "balance:")
 
 
 class Unsteady(WalletError):
@@ -108,7 +108,9 @@ def take_image(client: redis.Redis, partition: int, keys: PartitionKeys) -> Part
 def _take_once(client: redis.Redis, partition: int, keys: PartitionKeys) -> PartitionImage | None:
     """None when epoch or window changed on the way, or the sequence number went back."""
     image = _begin(client, partition, keys)
-    for kind in sorted(kind for kind in image.kinds if kind.startswith(_HASHES)):
+    for kind in sorted(filter(is_known, image.kinds)):
+        if key_of(kind).reading is not Reading.PIECES:
+            continue
         for part in _scan(client, keys, kind):
             if _changed_hands(image.last, part):
                 return None

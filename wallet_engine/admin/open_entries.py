@@ -20,8 +20,8 @@ from wallet_engine.domain.memory import credit_memory, credit_outcome
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
-from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.stream import stream_entries
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.homes import Homes
 from wallet_engine.routing.slots import tag_of
@@ -104,7 +104,7 @@ def _entry(
 ) -> OpenEntry:
     if not stream:
         return OpenEntry(partition, seq, None, ())
-    payload = from_stream(*(value.encode() for value in stream[0][1].values()))
+    payload = stream_entries(stream)[0].payload
     entry = parse_entry(payload)
     transfers = tuple(
         OpenTransfer(

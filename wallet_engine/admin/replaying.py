@@ -21,6 +21,7 @@ from wallet_engine.domain.oracle_state import (
     image_lines,
     redis_image,
 )
+from wallet_engine.redis_store.layout import KeyType, key_of
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.slots import tag_of
 
@@ -144,7 +145,7 @@ def _write_image(client: redis.Redis, image: RedisImage, tag: str) -> None:
         with client.pipeline(transaction=False) as pipe:
             for start in range(0, len(items), FIELDS_PER_CALL):
                 some = items[start : start + FIELDS_PER_CALL]
-                if key == "open":
+                if key_of(key).type is KeyType.SORTED_SET:
                     pipe.zadd(name, {member: int(score) for member, score in some})
                 else:
                     pipe.hset(name, items=[word for pair in some for word in pair])

@@ -17,8 +17,8 @@ from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_ou
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.journal.reader import read
-from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.stream import stream_entries
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.homes import Homes
 from wallet_engine.routing.slots import tag_of
@@ -126,7 +126,7 @@ def _remembered(found: Survey, home: int, packed: str, from_account: str) -> tup
             stream = client.xrange(keys.journal, f"{seq}-0", f"{seq}-0") if is_open else []
         to_account = credit = None
         if stream:
-            entry = parse_entry(from_stream(*(value.encode() for value in stream[0][1].values())))
+            entry = parse_entry(stream_entries(stream)[0].payload)
             to_account = entry.operations[idx].b
             if entry.operations[idx].kind == "d":
                 to_partition = Homes(count).of_receiver(to_account, home)

@@ -1,17 +1,18 @@
 """The state of one partition in plain Python, and the exact image of it that Redis must hold (G6)."""
 
 import hashlib
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT, is_system
+from wallet_engine.domain.key_names import BALANCE, FLAGS, META, META_FOLDED, OPEN, SEEN
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
 
-#: Key without its hash tag (`meta`, `flags`, `open`, `seen:<window>`, `balance:<CCY>`) -> its fields, text.
-#: The fields of `open` are its members, the values their scores. A key without fields is not in the image, as
-#: Redis keeps no empty hash. Epoch, owner and state of `meta` are not facts of the journal and are left out.
+#: Key without its hash tag (`redis_store/layout.py` lists them all) -> its fields, text. The fields of `open`
+#: are its members, the values their scores. A key without fields is not in the image, as Redis keeps no empty hash.
+#: Epoch, owner and state of `meta` are not facts of the journal and are left out.
 RedisImage = dict[str, dict[str, str]]
 
 ACTIVE: Final = "A"
@@ -126,51 +127,80 @@ class PartitionState:
             raise Corruption(f"balance of {account} is under its limit: {minor} {currency}")
 
 
+class View(NamedTuple):
+    """One key as the state holds it: its fields by name, and how Redis has a value in text."""
+
+    fields: Mapping[str, Any]
+    text: Callable[[Any], str]
+
+
+def views(state: PartitionState) -> dict[str, View]:
+    """Key without its tag -> view, of all that have fields but `meta`. Looks at no field of a hash."""
+    found = {
+        FLAGS: View(state.flags, Flags.text),
+        OPEN: View(_open_members(state), str),
+        **{f"{SEEN}:{window}": View(records, str) for window, records in state.seen.items()},
+        **{f"{BALANCE}:{currency}": View(book, str) for currency, book in state.balances.items()},
+    }
+    return {key: view for key, view in found.items() if view.fields}
+
+
+def meta_fields(state: PartitionState) -> dict[str, str]:
+    """What the journal says of `meta`."""
+    flagged = "1" if state.flags else None
+    values = (
+        *(state.seq, state.nonce, state.clock, state.window, state.window_started),
+        *(",".join(state.currencies), flagged),
+    )
+    return {name: str(value) for name, value in zip(META_FOLDED, values, strict=True) if value is not None}
+
+
 def redis_image(state: PartitionState) -> RedisImage:
     """What Redis must hold for the partition, field for field."""
-    image: RedisImage = {
-        "meta": {
-            "seq": str(state.seq),
-            "nonce": state.nonce,
-            "clock": str(state.clock),
-            "window": str(state.window),
-            "window_started": str(state.window_started),
-            "currencies": ",".join(state.currencies),
-            **({"flagged": "1"} if state.flags else {}),
-        },
-        "flags": {account: flags.text() for account, flags in state.flags.items()},
-        "open": {},
-    }
+    image: RedisImage = {META: meta_fields(state)}
+    for key, (fields, text) in views(state).items():
+        image[key] = {name: text(value) for name, value in fields.items()}
+    return image
+
+
+def _open_members(state: PartitionState) -> dict[str, int]:
+    members: dict[str, int] = {}
     for seq, refunded in state.open.items():
-        for member in (str(seq), *(f"{seq}.{idx}" for idx in refunded)):
-            image["open"][member] = str(seq)
-    for window, records in state.seen.items():
-        image[f"seen:{window}"] = dict(records)
-    for currency, book in state.balances.items():
-        image[f"balance:{currency}"] = {account: str(minor) for account, minor in book.items()}
-    return {key: fields for key, fields in image.items() if fields}
+        members[str(seq)] = seq
+        members.update((f"{seq}.{idx}", seq) for idx in refunded)
+    return members
 
 
 def state_of_image(image: RedisImage, epoch: int = 0) -> PartitionState:
-    """The state that `redis_image` was made of, except for the epoch, which an image does not hold."""
+    """The state that `redis_image` was made of, except for the epoch, which an image does not hold.
+
+    Raises `Corruption` for a key that it does not know.
+    """
     state = PartitionState()
-    meta = image["meta"]
+    meta = image[META]
     state.seq, state.nonce, state.epoch = int(meta["seq"]), meta["nonce"], epoch
     state.clock, state.window = int(meta["clock"]), int(meta["window"])
     state.window_started = int(meta["window_started"])
-    state.flags = {account: Flags.parse(text) for account, text in image.get("flags", {}).items()}
-    state.seen = {
-        window: dict(image.get(f"seen:{window}", {})) for window in (state.window - 1, state.window)
-    }
-    for member in image.get("open", {}):
-        seq, _, idx = member.partition(".")
-        refunded = state.open.setdefault(int(seq), set())
-        if idx:
-            refunded.add(int(idx))
+    state.seen = {number: {} for number in (state.window - 1, state.window)}
     for key, fields in image.items():
-        kind, _, currency = key.partition(":")
-        if kind == "balance":
-            state.balances[currency] = {account: int(minor) for account, minor in fields.items()}
+        name, _, suffix = key.partition(":")
+        match name:
+            case "meta":
+                pass
+            case "flags":
+                state.flags = {account: Flags.parse(text) for account, text in fields.items()}
+            case "open":
+                for member in fields:
+                    seq, _, idx = member.partition(".")
+                    refunded = state.open.setdefault(int(seq), set())
+                    if idx:
+                        refunded.add(int(idx))
+            case "seen":
+                state.seen[int(suffix)] = dict(fields)
+            case "balance":
+                state.balances[suffix] = {account: int(minor) for account, minor in fields.items()}
+            case _:
+                raise Corruption(f"an image has a key {key!r}, which this version does not know")
     return state
 
 

@@ -19,10 +19,10 @@ from wallet_engine.journal.copy import JournalCopy, Receipt
 from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.receipts_wire import NewEntry
-from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.connection import Connection, Reply, pack
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
+from wallet_engine.redis_store.stream import first_seq, from_stream, stream_entries
 from wallet_engine.telemetry.metrics import Metrics
 
 #: Entries fetched from one stream at a time.
@@ -367,7 +367,7 @@ class ShardDrain:
                 continue
             if not found or found[0][0] != start:
                 self._check_no_gap(partition, found, newest.get(partition, 0))
-            entries += [(partition, from_stream(fields[1], fields[3])) for _, fields in found]
+            entries += [(partition, entry.payload) for entry in stream_entries(found)]
             if len(found) == FETCH_ENTRIES_MAX:
                 self.written((partition,))
         return entries
@@ -381,7 +381,7 @@ class ShardDrain:
     def _check_no_gap(self, partition: int, found: Reply, newest: int) -> None:
         """What was fetched, of a stream that had reached `newest` before, begins with what comes next here."""
         seq = self._writer.durable_seq(partition) + 1
-        if int(found[0][0].partition(b"-")[0]) > seq if found else newest >= seq:
+        if first_seq(found) > seq if found else newest >= seq:
             raise Gap(partition, seq)
 
     async def _trim(self, connection: Connection) -> None:

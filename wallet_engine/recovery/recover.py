@@ -27,11 +27,11 @@ from wallet_engine.recovery.catchup import catch_up
 from wallet_engine.recovery.fellows import Council, Fellows
 from wallet_engine.recovery.replay import Replayer
 from wallet_engine.recovery.snapshot_load import SnapshotLoader, newest_snapshot
-from wallet_engine.redis_store.apply_call import from_stream, to_stream
 from wallet_engine.redis_store.connection import Connection, Word
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script, service_scripts
 from wallet_engine.redis_store.slots_owner import give_slots
+from wallet_engine.redis_store.stream import first_seq, stream_entries, to_stream
 from wallet_engine.redis_store.topology import NodeView, check_settings, find_primary, view_node
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import PartitionMap
@@ -411,8 +411,8 @@ class ShardRecovery:
             found = await connection.call("XRANGE", keys.journal, start, "+", "COUNT", STREAM_READ_MAX)
             if not found:
                 return
-            self._check_no_gap(partition, int(found[0][0].partition(b"-")[0]) - 1)
-            entries: list[Taken] = [(partition, from_stream(fields[1], fields[3])) for _, fields in found]
+            self._check_no_gap(partition, first_seq(found) - 1)
+            entries: list[Taken] = [(partition, entry.payload) for entry in stream_entries(found)]
             self._commit.install(entries)
 
     async def _check_stream(
@@ -421,7 +421,7 @@ class ShardRecovery:
         """That what this copy lacks up to `seq` was never on disk. It is not taken over: nobody was answered for it."""
         start = f"{self._writer.position(partition).seq + 1}-0"
         found = await connection.call("XRANGE", keys.journal, start, "+", "COUNT", 1)
-        self._check_no_gap(partition, int(found[0][0].partition(b"-")[0]) - 1 if found else seq)
+        self._check_no_gap(partition, first_seq(found) - 1 if found else seq)
 
     def _check_no_gap(self, partition: int, seq: int) -> None:
         """Entries leave a stream only when they are on disk: if they are not on this one, this is not the journal."""

@@ -1,36 +1,15 @@
-"""How the apply script is called, and the form that entries have in the stream: one place for both.
+"""How the apply script is called."""
 
-The text of an entry (`domain/entry.py`) is a header and columns. Redis gets the columns, and as it got them the script
-puts them into the stream, beside the header.
-"""
-
-import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
 from wallet_engine.domain.columns import Packed
-from wallet_engine.domain.entry import columns_of
-from wallet_engine.domain.errors import Corruption
 from wallet_engine.redis_store.connection import Word, pack
 from wallet_engine.redis_store.keys import PartitionKeys
 
 #: Partitions times sets of currencies, of which the common part of a call is kept: some 600 bytes each.
 COMMON_KEPT: Final = 8192
-
-_columns_begin: Final = re.compile(rb'\["[a-z]+",("[A-Z]{3}"|"-"|\[)').match
-
-
-def to_stream(payload: bytes) -> tuple[Word, ...]:
-    """Fields and values of an entry as the script would have put it into the stream."""
-    return ("header", payload[: payload.index(b"\n")], "operations", columns_of(payload))
-
-
-def from_stream(header: bytes, operations: bytes) -> bytes:
-    """An entry of the stream as it is written to the journal. Raises `Corruption` for what no script has put there."""
-    if not (_columns_begin(operations) and operations.endswith(b"]")) or b"\n" in header:
-        raise Corruption(f"not an entry of a stream: {header[:80]!r} {operations[:80]!r}")
-    return b"%b\n%b" % (header, operations)
 
 
 @lru_cache(maxsize=COMMON_KEPT)

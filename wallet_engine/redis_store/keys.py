@@ -14,7 +14,7 @@ class PartitionKeys:
         self._braced = f"{{{tag}}}"
         #: Hash: seq, nonce, epoch, owner, state, clock, window, window_started, currencies, flagged (flags exist).
         self.meta = f"meta{self._braced}"
-        #: Stream: entry id `<seq>-0`, fields as `redis_store/apply_call.py` makes them of an entry's text.
+        #: Stream: entry id `<seq>-0`, fields as `redis_store/stream.py` makes them of an entry's text.
         self.journal = f"journal{self._braced}"
         #: Sorted set: seq of own entries with outgoing money not settled; `<seq>.<idx>` for each refund made.
         self.open = f"open{self._braced}"

@@ -21,8 +21,8 @@ from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
 from wallet_engine.journal.receipts_wire import CreditReference, CreditsFound, FindCredits
-from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent
+from wallet_engine.redis_store.stream import stream_entries
 from wallet_engine.saga.transfer import Call, Transfer
 from wallet_engine.telemetry.logging import get_logger
 
@@ -109,8 +109,7 @@ class Sweeper:
                     continue  # settled and trimmed meanwhile
                 log.error("open entry is not in the stream", partition=accumulator.partition, seq=seq)
                 continue
-            _, header, _, operations = found[0][1]
-            payload = from_stream(header, operations)
+            [(_, payload, _)] = stream_entries(found)
             age_ms = now_ms - parse_header(payload).time_ms
             if age_ms < OPEN_AGE_MS_MIN:
                 break

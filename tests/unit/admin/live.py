@@ -14,7 +14,7 @@ from wallet_engine.dev.redis_cluster import RedisCluster
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.journal.receipts_wire import CopyHello, encode
 from wallet_engine.journal.writer import JournalWriter
-from wallet_engine.redis_store.apply_call import from_stream
+from wallet_engine.redis_store.stream import from_stream
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.model import Shard
 from wallet_engine.routing.slots import tag_of

@@ -14,8 +14,8 @@ from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.receipts_wire import NewEntry
 from wallet_engine.journal.writer import JournalWriter
-from wallet_engine.redis_store.apply_call import from_stream
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.stream import from_stream
 from wallet_engine.telemetry.metrics import Metrics
 
 PARTITION, EPOCH = 3, 2

@@ -7,9 +7,10 @@ from wallet_engine.domain.columns import pack as pack_operations
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.operation import parse_operation
-from wallet_engine.redis_store.apply_call import apply_command, from_stream, to_stream
+from wallet_engine.redis_store.apply_call import apply_command
 from wallet_engine.redis_store.connection import pack
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.stream import from_stream, to_stream
 
 HEADER = f"7 {ZERO_NONCE} 00000000000000b1 3 1700000000001 2"
 LINES = [

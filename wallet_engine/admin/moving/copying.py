@@ -20,7 +20,9 @@ from wallet_engine.admin.moving.touched import Field, touched_fields
 from wallet_engine.admin.moving.wire import Command, Setback
 from wallet_engine.domain.entry import parse_entry
 from wallet_engine.domain.errors import Corruption
-from wallet_engine.redis_store.apply_call import from_stream
+from wallet_engine.domain.key_names import JOURNAL
+from wallet_engine.redis_store.layout import read_in_pieces
+from wallet_engine.redis_store.stream import stream_entries
 
 #: Fields read or written by one command: half a millisecond of either node.
 FIELDS_PER_CALL: Final = 500
@@ -32,7 +34,6 @@ DIRTY_MAX: Final = 400
 DIRTY_FIELDS_MAX: Final = 2_000_000
 CATCH_UP_ROUNDS_MAX: Final = 50
 
-_HASHES: Final = (b"balance:", b"seen:", b"flags")
 _MODULUS: Final = 1 << 128
 
 
@@ -101,13 +102,13 @@ class Copy:
         while True:
             start = b"-" if self._stream_id == b"-" else b"(" + self._stream_id
             words = ("XRANGE", self._source.keys.journal, start, "+", "COUNT", ENTRIES_PER_CALL)
-            found = self._source.wire.call(*words)
-            for entry_id, fields in found:
-                self._take(int(entry_id.partition(b"-")[0]), from_stream(fields[1], fields[3]))
+            found = stream_entries(self._source.wire.call(*words))
+            for entry in found:
+                self._take(entry.seq, entry.payload)
             if found:
                 key = self._target.keys.journal
-                self._target.write([("XADD", key, entry_id, *fields) for entry_id, fields in found])
-                self._stream_id = found[-1][0]
+                self._target.write([("XADD", key, f"{entry.seq}-0", *entry.fields) for entry in found])
+                self._stream_id = b"%d-0" % found[-1].seq
             if len(self._dirty) > DIRTY_FIELDS_MAX:
                 raise Setback(
                     "the partition changes faster than it is copied: move it when there is less load"
@@ -139,7 +140,7 @@ class Copy:
         self._compare()
 
     def _hashes(self) -> list[bytes]:
-        return sorted(kind for kind in self._source.kinds() if kind.startswith(_HASHES))
+        return _in_pieces(self._source.kinds())
 
     def _scan(self, kind: bytes) -> Iterator[list[bytes]]:
         """Fields and values, alternating, in pieces."""
@@ -220,8 +221,8 @@ class Copy:
         kinds, copied = self._source.kinds(), self._target.kinds()
         if kinds != copied:
             raise Corruption(f"keys differ: {sorted(kinds ^ copied)!r} are on one side only")
-        commands = [("HLEN", self._source.key(kind)) for kind in sorted(kinds) if kind.startswith(_HASHES)]
-        if b"journal" in kinds:
+        commands = [("HLEN", self._source.key(kind)) for kind in _in_pieces(kinds)]
+        if JOURNAL.encode() in kinds:
             commands.append(("XLEN", self._source.keys.journal.encode()))
         if commands and self._source.read(*commands) != self._target.read(*commands):
             raise Corruption(f"the sizes of {sorted(kinds)!r} differ between the two sides")
@@ -234,6 +235,10 @@ class Copy:
         unexplained = [field for field in differing if field not in self._dirty]
         if unexplained:
             raise Corruption(f"{len(unexplained)} fields differ that nobody has touched: {unexplained[:3]!r}")
+
+
+def _in_pieces(kinds: Iterable[bytes]) -> list[bytes]:
+    return sorted(kind for kind in kinds if read_in_pieces(kind.decode()))
 
 
 def _hash(kind: bytes, name: bytes, value: bytes | None) -> int:

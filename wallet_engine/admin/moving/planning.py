@@ -9,6 +9,7 @@ import redis
 from redis.exceptions import RedisError
 
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.key_names import BALANCE, SEEN
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import service_scripts
 from wallet_engine.redis_store.topology import NodeView, check_settings, connect, find_primary
@@ -140,17 +141,16 @@ def _ask(client: redis.Redis, partition: int, keys: PartitionKeys, source: str, 
     if state not in ("live", "moving"):
         raise ConfigError(f"partition {partition} is {state} on {source}: move it when it is live")
     names = client.execute_command("CLUSTER", "GETKEYSINSLOT", slot_of(keys.tag), _KEYS_MAX)  # type: ignore[no-untyped-call]
+    hashes = [name for name in names if name.partition(":")[0] in (BALANCE, SEEN)]
     with client.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.memory_usage(name, samples=_SAMPLES)
-        for name in names:
-            if name.startswith(("balance:", "seen:")):
-                pipe.hlen(name)
+        for name in hashes:
+            pipe.hlen(name)
         pipe.zcard(keys.open)
         *replies, open_entries = pipe.execute()
-    hashes = [name for name in names if name.startswith(("balance:", "seen:"))]
     lengths = dict(zip(hashes, replies[len(names) :], strict=True))
-    answers = sum(length for name, length in lengths.items() if name.startswith("seen:"))
+    answers = sum(length for name, length in lengths.items() if name.startswith(SEEN))
     accounts = sum(lengths.values()) - answers
     memory = sum(size or 0 for size in replies[: len(names)])
     return PlannedMove(partition, source, target, accounts, answers, memory, open_entries)

@@ -13,6 +13,7 @@ import hiredis
 
 from wallet_engine.admin.moving.wire import Command, Setback, Wire
 from wallet_engine.domain.errors import WalletError
+from wallet_engine.domain.key_names import META_FOLDED
 from wallet_engine.redis_store.connection import Word
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
@@ -24,9 +25,6 @@ KEYS_MAX: Final = 1000
 _TURN: Final = load_script("turn").text
 _RELEASE: Final = load_script("release").text
 _ASKING: Final = ("ASKING",)
-
-#: meta's fields, as `redis_store/keys.py` lists them, without those that say who serves it.
-_CONTENT: Final = ("seq", "nonce", "clock", "window", "window_started", "currencies", "flagged")
 
 
 class TakenOver(WalletError):
@@ -129,7 +127,7 @@ class Target(Side):
         if meta.get("state", "copying") != "copying":
             raise Setback(f"{self.node.address} holds the partition in state {meta['state']}")
         before = {"state": meta.get("state", ""), "move": meta.get("move", "")}
-        after: dict[str, Word] = dict.fromkeys((*_CONTENT, "epoch", "owner"), "")
+        after: dict[str, Word] = dict.fromkeys((*META_FOLDED, "epoch", "owner"), "")
         if self.turn(before, after | {"state": "copying", "move": self.token}) is None:
             raise TakenOver("another run has begun to copy the partition")
         self._watch()
@@ -152,7 +150,7 @@ class Target(Side):
 
     def certify(self, content: Mapping[str, str], epoch: int, last: tuple[int, str]) -> None:
         """Write meta: all but its being live. From now on the keys here are the whole partition, up to `last`."""
-        changes: dict[str, Word] = {name: content.get(name, "") for name in _CONTENT}
+        changes: dict[str, Word] = {name: content.get(name, "") for name in META_FOLDED}
         changes |= {"epoch": epoch, "owner": self.node.node_id}
         stands = self.turn({"state": "copying", "move": self.token}, changes)
         if stands is None:

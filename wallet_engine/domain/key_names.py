@@ -1,0 +1,13 @@
+"""Bare names of a partition's keys, without suffix and hash tag. What each holds: `redis_store/layout.py`."""
+
+from typing import Final
+
+META: Final = "meta"
+JOURNAL: Final = "journal"
+OPEN: Final = "open"
+FLAGS: Final = "flags"
+SEEN: Final = "seen"
+BALANCE: Final = "balance"
+
+#: Fields of `meta` that the journal determines. The others (epoch, owner, state, move) are of the node that serves.
+META_FOLDED: Final = ("seq", "nonce", "clock", "window", "window_started", "currencies", "flagged")

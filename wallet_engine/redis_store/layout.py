@@ -1,0 +1,87 @@
+"""What a partition is in Redis: one row for each kind of key. Everything that treats keys alike reads it here.
+
+A key's name is `<name>{tag}`, or `<name>:<suffix>{tag}` where a partition has several. An image key is that without the
+tag: `seen:3`, `balance:USD`. Snapshots, moves, `verify`, digests and rebuilds take from the rows how they treat a key.
+A new key is a row here, a name in `domain/key_names.py`, and a view in `domain/oracle_state.py`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.key_names import BALANCE, FLAGS, JOURNAL, META, OPEN, SEEN
+
+
+class KeyType(StrEnum):
+    """As `TYPE` says it."""
+
+    HASH = "hash"
+    SORTED_SET = "zset"
+    STREAM = "stream"
+
+
+class Reading(StrEnum):
+    """How a key is read while it changes."""
+
+    #: With every piece of the others: it says at which entry they are true.
+    STAMP = "stamp"
+    #: In one command: small, and members go away.
+    WHOLE = "whole"
+    #: In pieces: any size, and a field that was there stays.
+    PIECES = "pieces"
+    #: By entry, from one seq on.
+    ENTRIES = "entries"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One kind of key. `folded`: the journal's entries determine it, so snapshots and digests hold it."""
+
+    name: str
+    type: KeyType
+    #: What stands behind a colon in the name; empty where a partition has one such key.
+    suffix: str
+    #: What a field, member or entry is, and its value.
+    holds: str
+    reading: Reading
+    folded: bool = True
+
+
+LAYOUT: Final = (
+    Key(META, KeyType.HASH, "", "seq, nonce, clock, window …; epoch, owner, state", Reading.STAMP),
+    Key(JOURNAL, KeyType.STREAM, "", "<seq>-0 -> header, operations", Reading.ENTRIES, folded=False),
+    Key(OPEN, KeyType.SORTED_SET, "", "seq, or seq.idx of a refund made, scored seq", Reading.WHOLE),
+    Key(
+        FLAGS, KeyType.HASH, "", "account -> status, then ` CCY=<overdraft minor units>` each", Reading.PIECES
+    ),
+    Key(SEEN, KeyType.HASH, "window", "field -> record (`domain/memory.py`)", Reading.PIECES),
+    Key(BALANCE, KeyType.HASH, "currency", "account -> minor units", Reading.PIECES),
+)
+
+_ROWS: Final = {key.name: key for key in LAYOUT}
+
+
+def key_of(image_key: str) -> Key:
+    """The row of `seen:3`, `open` …; raises `Corruption` for what no partition has."""
+    name, colon, suffix = image_key.partition(":")
+    row = _ROWS.get(name)
+    if row is None or bool(row.suffix) != bool(colon and suffix):
+        raise Corruption(
+            f"a partition has no key {image_key!r}: its data are of a newer version, or not the engine's"
+        )
+    return row
+
+
+def is_known(image_key: str) -> bool:
+    """Whether a partition may have such a key."""
+    try:
+        key_of(image_key)
+    except Corruption:
+        return False
+    return True
+
+
+def read_in_pieces(image_key: str) -> bool:
+    """Whether it is a hash of any size. Raises `Corruption` as `key_of`."""
+    return key_of(image_key).reading is Reading.PIECES
