@@ -8,6 +8,8 @@ from typing import Final
 
 from bench.cluster import Cluster, Place
 from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.domain.limits import STRIPE_LIMB_MINOR
+from wallet_engine.domain.oracle_state import CARRIED
 
 #: How long interrupted or unsettled transfers may take to end after the last answer.
 SETTLE_S_MAX: Final = 60.0
@@ -28,7 +30,9 @@ class Books:
     def add(self, partition: int, currency: str, balances: Iterable[tuple[str, int]]) -> None:
         """Count one balance hash."""
         total = 0
-        for account, minor in balances:
+        for name, value in balances:
+            account = name.removesuffix(CARRIED)
+            minor = value if account == name else value * STRIPE_LIMB_MINOR
             total += minor
             if account == TRANSIT:
                 self.transit[currency] += minor

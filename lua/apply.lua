@@ -8,18 +8,20 @@
 --         issued_ms is that of the oldest operation; the record of a transfer or debit ends in 8 characters that are given
 --         here, fingerprint and idx (wallet_engine/domain/memory.py)
 --       2 the operations in columns (wallet_engine/domain/columns.py); goes into the stream as it is
---       replay only: 3 previous nonce  4 recorded time_ms
+--       replay only: 3 previous nonce  4 recorded time_ms  5 recorded outcomes  6 rules of the entry
 -- Returns the header of the entry as it stands in the stream, '<seq> <previous nonce> <nonce> <epoch> <time_ms> <window>
---       <outcomes>' (wallet_engine/domain/entry.py), and, for each repeated operation, '\n<detail>'. A batch that wrote
---       nothing has seq and nonce of the newest entry there; a detail is '<idx> <outcome> <seq>.<idx> <opened_ms>' for
+--       <outcomes> <rules>' (wallet_engine/domain/entry.py), and, for each repeated operation, '\n<detail>'. A batch that
+--       wrote nothing has seq and nonce of the newest entry there; a detail is '<idx> <outcome> <seq>.<idx> <opened_ms>' for
 --       transfers and debits, '<idx> <outcome>' for credits; idx counts from 0; opened_ms is the time of that entry
 --       while it stands in `open` (1 if its text is not in the stream), 0 afterwards. While it does, a debit's words are
 --       compared with those of the entry: the outcome is '!' if they differ and only their fingerprints are equal.
 -- Refusals, nothing written: {'STATE', state} {'EPOCH', epoch} {'OWNER', id} {'WINDOW', number} {'FULL', length}
---       {'EXPIRED', now_ms} {'CURRENCIES', list} {'MALFORMED', text}
+--       {'EXPIRED', now_ms} {'CURRENCIES', list} {'MALFORMED', text}; of a replay {'DIFFERS', outcomes} when the entry does
+--       not come out as recorded
 --
 -- REPLAY (a constant put in front by the loader) re-executes a recorded entry while the partition is `recovering`:
--- recorded time and nonce, no owner, no stream. It is another text with another digest, so a service can never call it.
+-- recorded time, nonce and rules, no owner, no stream. It is another text with another digest, so a service can never
+-- call it.
 --
 -- What costs here, in instructions of the machine: a key or argument of the call 2,000, a field read from a hash 2,300, a
 -- string made 700 and 11 for each of its bytes (Redis 7 hashes all of them), a number made text 1,500, a closure 1,500.
@@ -30,6 +32,8 @@
 
 local AMOUNT_MAX = 9007199254740991
 local OPERATIONS_MAX = 1500 -- unpack() fails near 8,000 values; an operation writes two accounts at most
+local STRIPE_LIMB = AMOUNT_MAX + 1 -- what one unit in '<account>+' stands for
+local RULES = ' 2' -- which rules decide, as the header ends (wallet_engine/domain/entry.py)
 local STREAM_CHECK_ENTRIES = 16 -- the stream's length is looked at every so many entries
 local DEBIT, TRANSFER, CREDIT, REFUND, SETTLE, OPEN_ACCOUNT, SET_FLAGS = string.byte('dtcrsof', 1, 7)
 local OPENED_ENTRIES_MAX = 16 -- entries of the stream held at a time; each may be 150 kB
@@ -67,7 +71,10 @@ local window, window_started, currencies_known = meta[7] + 0, meta[8] + 0, meta[
 local flags_exist = meta[10] == '1'
 
 local now_ms
+local recorded, rules_before = nil, false -- of a replay: outcomes; whether rules 1 decided
 if REPLAY then
+  recorded, rules_before = ARGV[5], ARGV[6] == '1'
+  RULES = rules_before and '' or ' ' .. ARGV[6]
   if nonce_last ~= ARGV[3] then return {'MALFORMED', 'entry does not continue ' .. nonce_last} end
   now_ms = ARGV[4] + 0
   if window_asked ~= window and window_asked ~= window + 1 then return {'WINDOW', window} end
@@ -142,6 +149,9 @@ local debited = false -- whether money leaves this partition with this entry
 local remembered = {} -- what this batch itself remembers: field -> record
 local records, record_count = {}, 0 -- the same as HSET is to write it; of a field written twice the last record stays
 local settled, remembered_before, flags_new, refunded -- made when they are needed
+-- Only accounts have a limit. A system account's part that leaves the bounds of a number is carried: of its balance
+-- here, <account> holds what is less than STRIPE_LIMB, <account>+ how many of these there are. {key, account, how many}
+local carries
 
 -- A closure costs a tenth of an operation, so the common kinds are decided in the loop below, and what the others and
 -- the flags need is made only when there is one of them.
@@ -188,8 +198,19 @@ if flags_exist or uncommon then
       if settled and settled[entry_seq] or refunded[part] then return REPEATED end
       if not call('ZSCORE', k_open, entry_seq) or call('ZSCORE', k_open, part) then return REPEATED end
       local written, n = ledger.written, ledger.written_count
-      local full, transit = (balance(ledger, i, account) or 0) + minor, ledger.transit - minor
-      if full > AMOUNT_MAX or transit < -AMOUNT_MAX then return BALANCE_LIMIT end
+      local have = balance(ledger, i, account) or 0
+      local full, transit = have + minor, ledger.transit - minor
+      if full > AMOUNT_MAX and (rules_before or byte(account) ~= SYSTEM) or rules_before and transit < -AMOUNT_MAX then
+        return BALANCE_LIMIT
+      end
+      if full > AMOUNT_MAX then
+        full, carries = have - STRIPE_LIMB + minor, carries or {}
+        carries[#carries + 1] = {ledger.key, account, 1}
+      end
+      if transit < -AMOUNT_MAX then
+        transit, carries = ledger.transit + STRIPE_LIMB - minor, carries or {}
+        carries[#carries + 1] = {ledger.key, TRANSIT, -1}
+      end
       ledger.known[account], ledger.transit = full, transit
       written[n + 1], written[n + 2] = account, format('%d', full)
       ledger.written_count, ledger.transit_changed, effect = n + 2, true, true
@@ -288,6 +309,8 @@ for i = 1, count do
         repeated = repeated or {}
         repeated[#repeated + 1] = i
       end
+    elseif rules_before and sub(recorded, i, i) == CONFLICT then
+      outcome = CONFLICT -- with another payer of the id, whose name had the same CRC-32
     else
       local from, minor = columns[ACCOUNT + i], columns[AMOUNT + i]
       if not ledger or minor > AMOUNT_MAX or minor < 1 or minor % 1 ~= 0 or from == TRANSIT
@@ -305,9 +328,17 @@ for i = 1, count do
         local left, full = (have or 0) - minor, (have_to or 0) + minor
         if left < 0 and byte(from) ~= SYSTEM and left < -(flags_exist and limit_of(from, currency) or 0) then
           outcome = INSUFFICIENT_FUNDS
-        elseif full > AMOUNT_MAX or left < -AMOUNT_MAX then
+        elseif full > AMOUNT_MAX and (rules_before or to and byte(to) ~= SYSTEM) or rules_before and left < -AMOUNT_MAX then
           outcome = BALANCE_LIMIT
         else
+          if full > AMOUNT_MAX then
+            full, carries = (have_to or 0) - STRIPE_LIMB + minor, carries or {}
+            carries[#carries + 1] = {ledger.key, to or TRANSIT, 1}
+          end
+          if left < -AMOUNT_MAX then
+            left, carries = (have or 0) + STRIPE_LIMB - minor, carries or {}
+            carries[#carries + 1] = {ledger.key, from, -1}
+          end
           outcome, known[from] = APPLIED, left
           written[n + 1], written[n + 2] = from, format('%d', left)
           if to then
@@ -354,9 +385,17 @@ for i = 1, count do
       end
       if not outcome then
         local full, left = (have or 0) + minor, transit - minor
-        if full > AMOUNT_MAX or left < -AMOUNT_MAX then
+        if full > AMOUNT_MAX and (rules_before or byte(to) ~= SYSTEM) or rules_before and left < -AMOUNT_MAX then
           outcome = BALANCE_LIMIT
         else
+          if full > AMOUNT_MAX then
+            full, carries = have - STRIPE_LIMB + minor, carries or {}
+            carries[#carries + 1] = {ledger.key, to, 1}
+          end
+          if left < -AMOUNT_MAX then
+            left, carries = transit + STRIPE_LIMB - minor, carries or {}
+            carries[#carries + 1] = {ledger.key, TRANSIT, -1}
+          end
           outcome, known[to], transit, transit_changed = APPLIED, full, left, true
           written[n + 1], written[n + 2], n = to, format('%d', full), n + 2
         end
@@ -392,9 +431,10 @@ local outcomes_text = concat(outcomes)
 
 local clock_text = format('%d', now_ms)
 local writes = effect or record_count > 0
+if REPLAY and (outcomes_text ~= recorded or not writes) then return {'DIFFERS', outcomes_text} end
 if not writes then seq_text, nonce = meta[1], nonce_last end
 local header = seq_text .. ' ' .. nonce_last .. ' ' .. nonce .. ' ' .. epoch .. ' ' .. clock_text .. ' ' .. window_text .. ' '
-  .. outcomes_text
+  .. outcomes_text .. RULES
 if writes then
   local currencies_new
   ledger = ledger_first
@@ -412,6 +452,9 @@ if writes then
       end
     end
     ledger = ledger.next
+  end
+  if carries then
+    for _, carry in ipairs(carries) do call('HINCRBY', carry[1], carry[2] .. '+', carry[3]) end
   end
   if record_count > 0 then call('HSET', k_seen, unpack(records, 1, record_count)) end
   if decide_other then

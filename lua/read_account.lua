@@ -2,7 +2,8 @@
 --
 -- KEYS  1 meta  2 flags  3… balance hash of each currency of ARGV[3], in that order
 -- ARGV  1 epoch  2 account  3 currencies, comma-joined; must name every currency of the partition
--- Returns {'OK', seq, nonce, flags or false, balance or false…}
+-- Returns {'OK', seq, nonce, flags or false, balance or false…}; that of a system account, if it has been beyond a number,
+--       is '<part> <carried>' (lua/apply.lua)
 -- Refusals: as lib/guard.lua, and {'CURRENCIES', list}
 
 --@include lib/guard.lua
@@ -17,6 +18,8 @@ if meta[6] ~= currencies_asked then return {'CURRENCIES', meta[6]} end
 
 local reply = {'OK', tonumber(meta[1]), meta[2], redis.call('HGET', k_flags, account)}
 for i = K_BALANCE_FIRST, #KEYS do
-  reply[#reply + 1] = redis.call('HGET', KEYS[i], account)
+  local part = redis.call('HGET', KEYS[i], account)
+  local carried = part and string.sub(account, 1, 1) == '@' and redis.call('HGET', KEYS[i], account .. '+')
+  reply[#reply + 1] = carried and part .. ' ' .. carried or part
 end
 return reply

@@ -1,10 +1,13 @@
 """G3 and G12 through HTTP: spending to the exact limit, and money to the last unit that can be held exactly.
 
-Amounts this large fill the stripes of the system accounts for good, so every test takes a currency of its own.
+Every test takes a currency of its own, so that each knows what stands on the system accounts.
 """
 
 import pytest
 from support.wallet_api import WalletApi, check_problem, new_id
+
+from wallet_engine.domain.ids import pack_transaction_id
+from wallet_engine.routing.slots import partition_of
 
 MOST = 2**53 - 1
 
@@ -91,3 +94,31 @@ def test_g12_digits_of_the_currency_are_exact_too(api: WalletApi) -> None:
     sender, receiver = api.account(1, currency="TND", overdraft=most), api.account(13, currency="TND")
     api.paid(sender, receiver, most, "TND")
     assert (api.balance(sender, "TND"), api.balance(receiver, "TND")) == (f"-{most}", most)
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "currency"), [(6, 6, "PYG"), (6, 15, "VND")], ids=["same-partition", "across-shards"]
+)
+def test_g12_only_accounts_have_limits(api: WalletApi, p: int, q: int, currency: str) -> None:
+    """A partition's part of `@mint`, `@sink` and `@transit` goes past the largest number, and every sum stays exact."""
+    ids = [uuid for uuid in (new_id() for _ in range(1000)) if _home(api, uuid) == p]
+    receivers = [api.account(q, None, currency) for _ in range(3)]
+    for receiver, transaction_id in zip(receivers, ids, strict=False):
+        api.paid("@mint", receiver, str(MOST), currency, transaction_id=transaction_id)
+    assert [api.balance(name, currency) for name in receivers] == [str(MOST)] * 3
+    assert api.balance("@mint", currency) == str(-3 * MOST)
+    declined = api.pay("@mint", receivers[0], "1", currency, transaction_id=ids[3])
+    check_problem(declined, 422, "balance_limit", transaction_id=ids[3])
+    for receiver in receivers:
+        api.paid(receiver, "@sink", str(MOST - 1), currency)
+    shown = [api.balance(name, currency) for name in ("@mint", "@sink", "@transit", receivers[0])]
+    assert shown == [str(-3 * MOST), str(3 * (MOST - 1)), "0", "1"]
+    document = api.get("/v1/accounts/@sink").json()
+    assert {"currency": currency, "balance": str(3 * (MOST - 1)), "overdraft_limit": "0"} in document[
+        "balances"
+    ]
+
+
+def _home(api: WalletApi, transaction_id: str) -> int:
+    """Where a system account pays under this id."""
+    return partition_of(pack_transaction_id(transaction_id), api.partitions)

@@ -76,9 +76,28 @@ TRANSFER = [
     Case("frozen pays", [["f t T1 snow bob 1 USD"]]),
     Case("frozen receives", [["f t T1 alice snow 1 USD"]]),
     Case("receiver is full", [["l t T1 alice rich 1 USD"]]),
-    Case("system account is at the bottom", [["l t T1 @bottom alice 1 USD"]]),
+    Case("system account has no bottom", [["+ t T1 @bottom alice 1 USD"]], {"@bottom": -MAX - 1}),
     Case(
-        "system account is full", [[f"+ t T1 @a @b {MAX} USD", "l t T2 @c @b 1 USD"]], {"@b": MAX, "@a": -MAX}
+        "system account has no top",
+        [
+            [f"+ t T1 @a @b {MAX} USD", "+ t T2 @c @b 1 USD", f"+ t T3 @a @b {MAX} USD"],
+            [f"+ t T4 @a @b {MAX} USD", "+ t T5 @b @a 2 USD"],
+        ],
+        {"@b": 3 * MAX - 1, "@a": -3 * MAX + 2, "@c": -1},
+    ),
+    Case(
+        "system account goes back into its bounds",
+        [
+            [f"+ t T1 @a @b {MAX} USD", f"+ t T2 @a @b {MAX} USD"],
+            [f"+ t T3 @b @a {MAX} USD", f"+ t T4 @b @a {MAX} USD"],
+            [f"+ t T5 @b @a {MAX} USD", f"+ t T6 @b @a {MAX} USD"],
+        ],
+        {"@b": -2 * MAX, "@a": 2 * MAX},
+    ),
+    Case(
+        "a receiver that is full lets nothing be carried",
+        [["l t T1 @bottom rich 1 USD", f"l t T2 @bottom bob {MAX} USD"]],
+        {"@bottom": -MAX, "rich": MAX, "bob": 1000},
     ),
     Case(
         "largest amount", [[f"+ t T1 rich @b {MAX} USD", f"+ t T2 @b rich {MAX} USD"]], {"rich": MAX, "@b": 0}
@@ -106,8 +125,8 @@ REFUSALS_IN_ORDER = [
     Case("debit: frozen before insufficient", [["f d T1 ice far 1 USD"]]),
     Case(
         "debit: insufficient before limit",
-        [[f"+ d T1 @a far {MAX} USD", "i d T2 alice far 1001 USD", "l d T3 alice far 1 USD"]],
-        {"@transit": MAX},
+        [[f"+ d T1 @a far {MAX} USD", "i d T2 alice far 1001 USD", "+ d T3 alice far 1 USD"]],
+        {"@transit": MAX + 1},
     ),
     Case(
         "credit: frozen before limit",
@@ -211,8 +230,11 @@ CREDIT = [
     Case("credit to a system account", [["+ c 9.1 @fees 0 5 USD"]], {"@fees": 5}),
     Case(
         "credit beyond transit",
-        [[f"+ c 9.1 @a 0 {MAX} USD", "l c 9.1 alice 1 1 USD"]],
-        {"@transit": -MAX, "alice": 1000},
+        [
+            [f"+ c 9.1 @a 0 {MAX} USD", "+ c 9.1 alice 1 1 USD"],
+            [f"+ c 9.1 @a 2 {MAX} USD", "l c 9.1 rich 3 1 USD"],
+        ],
+        {"@transit": -2 * MAX - 1, "alice": 1001, "@a": 2 * MAX},
     ),
     Case("found after one rotation", [["+ c 9.1 alice 0 5 USD"], [ROTATE, "= c 9.1 alice 0 5 USD"]]),
     Case(
@@ -230,8 +252,8 @@ REFUND_AND_SETTLE = [
     Case("debit", [["+ d T1 alice far 5 USD"]], {"alice": 995, "@transit": 5}),
     Case(
         "debit of a system account",
-        [["+ d T1 @mint far 5 USD", "l d T2 @bottom far 5 USD"]],
-        {"@mint": -3005},
+        [["+ d T1 @mint far 5 USD", "+ d T2 @bottom far 5 USD"]],
+        {"@mint": -3005, "@bottom": -MAX - 5},
     ),
     Case("debit too much", [["i d T1 alice far 1001 USD"], ["= s 4 - - 0 -"]], seq=4),
     Case(
@@ -295,9 +317,19 @@ REFUND_AND_SETTLE = [
         "refund beyond transit",
         [
             ["+ d T1 alice far 5 USD"],
-            [f"+ c 9.1 @a 0 {MAX} USD", "+ c 9.1 @b 1 5 USD", "l r T1 alice 4.0.a 5 USD"],
+            [f"+ c 9.1 @a 0 {MAX} USD", "+ c 9.1 @b 1 5 USD", "+ r T1 alice 4.0.a 5 USD"],
         ],
-        {"alice": 995, "@transit": -MAX},
+        {"alice": 1000, "@transit": -MAX - 5},
+    ),
+    Case(
+        "refund to a system account beyond its bounds",
+        [
+            [f"+ d T1 @a far {MAX} USD"],
+            [f"+ t T2 @c @a {MAX} USD"],
+            [f"+ t T3 @c @a {MAX} USD"],
+            [f"+ r T1 @a 4.0.a {MAX} USD"],
+        ],
+        {"@a": 2 * MAX, "@transit": 0, "@c": -2 * MAX},
     ),
     Case(
         "refund of a system account",

@@ -116,7 +116,12 @@ class LuaPartition:
             window_ms=NEVER_MS,
             stream_entries_max=0,
             issued_age_ms_max=0,
-            replay=(header.prev_nonce.encode(), b"%d" % header.time_ms),
+            replay=(
+                header.prev_nonce.encode(),
+                b"%d" % header.time_ms,
+                header.outcomes.encode(),
+                b"%d" % header.rules,
+            ),
         )
         return _answer(self.client.execute_command(*words_of(command)))
 
@@ -152,5 +157,5 @@ def _answer(reply: Any) -> list[Any]:
     if isinstance(reply, list):
         return reply
     answer, *details = str(reply).split("\n")
-    seq, _, nonce, _, time_ms, _, outcomes = answer.split(" ")
+    seq, _, nonce, _, time_ms, _, outcomes, *_ = answer.split(" ")
     return ["OK", int(seq), nonce, int(time_ms), outcomes, *details]

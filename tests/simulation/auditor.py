@@ -17,6 +17,7 @@ from wallet_engine.domain.columns import unpack
 from wallet_engine.domain.entry import EntryHeader, parse_entry
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.domain.limits import STRIPE_LIMB_MINOR
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_state import PartitionState, RedisImage, redis_image
@@ -229,14 +230,14 @@ class Auditor:
             total = 0
             for account, text in book.items():
                 minor = int(text)
-                total += minor
+                total += minor * STRIPE_LIMB_MINOR if account.endswith(b"+") else minor
                 if minor < 0 and not account.startswith(b"@"):
                     limit = self._limit(store, keys[3], account, key)
                     if minor < -limit:
                         self.world.violate(f"G3: {account.decode()} stands at {minor} in {key.decode()}")
             if total:
                 self.world.violate(f"G2: {key.decode()} sums to {total}")
-        outcomes = reply.partition(b"\n")[0].decode().split(" ")[-1]
+        outcomes = reply.partition(b"\n")[0].decode().split(" ")[6]
         self._credits_ran(unpack(argv[1]), outcomes)
 
     def _limit(self, store: dict[bytes, Any], flags_key: bytes, account: bytes, balance_key: bytes) -> int:

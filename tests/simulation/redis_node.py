@@ -87,6 +87,12 @@ class Commands:
         found.update(zip(pairs[::2], pairs[1::2], strict=True))
         return len(found) - size
 
+    def cHINCRBY(self, key: bytes, field: bytes, step: bytes) -> int:
+        found = self.store.setdefault(key, {})
+        value = int(found.get(field, b"0")) + int(step)
+        found[field] = b"%d" % value
+        return value
+
     def cEXISTS(self, key: bytes) -> int:
         return int(key in self.store)
 

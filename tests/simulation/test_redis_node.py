@@ -93,7 +93,7 @@ def test_random_batches_come_out_alike(seed: int) -> None:
         lines = batches.batch()
         reply = both.apply(number, batches.state.window + rotates, 0 if rotates else 10**15, lines)
         header = reply.partition(b"\n")[0]
-        seq, *_, outcomes = header.decode().split(" ")
+        seq, *_, outcomes, _ = header.decode().split(" ")
         if int(seq) > batches.state.seq:
             found = both.call("XRANGE", KEYS.journal, f"{seq}-0", "+", "COUNT", 1)
             assert found[0][1][1] == header

@@ -9,7 +9,7 @@ from wallet_engine.domain.entry import EntryHeader
 from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.domain.key_names import BALANCE, JOURNAL, META, META_FOLDED, OPEN, SEEN
 from wallet_engine.domain.money import check_currency, format_amount
-from wallet_engine.domain.oracle_state import PartitionState, View, meta_fields, views
+from wallet_engine.domain.oracle_state import CARRIED, PartitionState, View, meta_fields, views
 
 #: Mismatches kept in words, of one partition; the others are only counted.
 MISMATCHES_MAX: Final = 100
@@ -113,7 +113,7 @@ class Comparison:
 
     def _difference(self, kind: str, name: str, journal: str | None, found: str | None) -> None:
         what, _, detail = kind.partition(":")
-        if what == BALANCE:
+        if what == BALANCE and not name.endswith(CARRIED):
             self._note(what, f"{name} {detail}", _amount(journal, detail), _amount(found, detail))
         elif what == SEEN:
             self._note("dedupe", f"{name} (window {detail})", journal, found)

@@ -2,7 +2,7 @@
 
 An entry is what one call of the apply script did to one partition::
 
-    <seq> <prev_nonce> <nonce> <epoch> <time_ms> <window> <outcomes>\\n
+    <seq> <prev_nonce> <nonce> <epoch> <time_ms> <window> <outcomes> <rules>\\n
     <columns> of one operation for each character of outcomes (`domain/columns.py`; lines, in entries of before)
 
     seq         1, 2, 3 ... in this partition, without gaps
@@ -12,6 +12,10 @@ An entry is what one call of the apply script did to one partition::
     time_ms     Redis TIME, made monotonic within the partition; Unix milliseconds
     window      number of the dedupe window in force (1, 2, 3 ...)
     outcomes    one `Outcome` character per operation
+    rules       version of the rules that decided it; absent in entries of before there were any but the first
+
+Rules 2 differ from 1: system accounts have no bound; names whose CRC-32 is equal are told apart where an id is
+remembered; an account closes only when no refund can come back to it. Entries of rules 1 are decided again by these.
 """
 
 import re
@@ -22,9 +26,11 @@ from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.operation import Operation, parse_operation
 
 ZERO_NONCE: Final = "0" * 16
+#: Version of the rules by which the apply script decides (`RULES` in `lua/apply.lua`).
+RULES: Final = 2
 
 _header_match = re.compile(
-    rb"([0-9]{1,16}) ([0-9a-f]{16}) ([0-9a-f]{16}) ([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16}) ([!-~]+)\n"
+    rb"([0-9]{1,16}) ([0-9a-f]{16}) ([0-9a-f]{16}) ([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16}) ([!-~]+)(?: ([2-9]))?\n"
 ).match
 
 
@@ -38,6 +44,12 @@ class EntryHeader(NamedTuple):
     time_ms: int
     window: int
     outcomes: str
+    rules: int = 1
+
+    def text(self) -> str:
+        """The line, without its end."""
+        words = " ".join(map(str, self[:7]))
+        return words if self.rules == 1 else f"{words} {self.rules}"
 
 
 #: What the class's own constructor does, without its call in Python: every entry passes here.
@@ -56,7 +68,7 @@ def parse_header(payload: bytes) -> EntryHeader:
     match = _header_match(payload)
     if match is None:
         raise Corruption(f"not a journal entry: {payload[:120]!r}")
-    seq, prev_nonce, nonce, epoch, time_ms, window, outcomes = match.groups()
+    seq, prev_nonce, nonce, epoch, time_ms, window, outcomes, rules = match.groups()
     return _new_header(
         EntryHeader,
         (
@@ -67,6 +79,7 @@ def parse_header(payload: bytes) -> EntryHeader:
             int(time_ms),
             int(window),
             outcomes.decode(),
+            1 if rules is None else int(rules),
         ),
     )
 

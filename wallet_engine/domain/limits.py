@@ -9,6 +9,9 @@ from typing import Final
 #: Lua 5.1 inside Redis computes with doubles, so this is a limit of correctness, not of taste.
 AMOUNT_MINOR_MAX: Final = 2**53 - 1
 
+#: A system account has no limit: beyond one number, its part in a partition is so many of these and the rest.
+STRIPE_LIMB_MINOR: Final = AMOUNT_MINOR_MAX + 1
+
 ACCOUNT_ID_LENGTH_MAX: Final = 64
 
 #: Transfers in one `POST /v1/transfers/batch`.

@@ -5,14 +5,17 @@ implementations that agree on every entry are the check that neither is wrong.
 
 One posting explains all three ways in which money moves: a debit is a transfer to `@transit`, a credit is a
 transfer from it, because a system account exists always and is never closed, frozen or out of funds.
+
+What rules 1 decided otherwise (`domain/entry.py`) is decided so again in entries of theirs.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from wallet_engine.domain.entry import RULES
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
-from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
+from wallet_engine.domain.limits import AMOUNT_MINOR_MAX, STRIPE_LIMB_MINOR
 from wallet_engine.domain.memory import (
     TransferRecord,
     credit_memory,
@@ -29,11 +32,24 @@ _STATUS_AFTER: Final = {"freeze": FROZEN, "unfreeze": ACTIVE, "close": CLOSED}
 class Batch:
     """The operations of one entry being decided, over the state they change in place."""
 
-    __slots__ = ("balances", "current", "debited", "flags", "open", "previous", "seq", "touched")
+    __slots__ = (
+        "balances",
+        "carried",
+        "current",
+        "debited",
+        "flags",
+        "open",
+        "previous",
+        "rules",
+        "seq",
+        "touched",
+    )
 
-    def __init__(self, state: PartitionState, window: int) -> None:
+    def __init__(self, state: PartitionState, window: int, rules: int = RULES) -> None:
         self.seq = state.seq + 1
+        self.rules = rules
         self.balances = state.balances
+        self.carried = state.carried
         self.flags = state.flags
         self.open = state.open
         #: The dedupe memory that new answers go to, and the older one that is still consulted.
@@ -56,8 +72,18 @@ class Batch:
             touched[payer] = book.get(payer, 0)
         if payee not in touched:
             touched[payee] = book.get(payee, 0)
-        book[payer] = paid - amount
-        book[payee] = got + amount
+        left = book[payer] = paid - amount
+        full = book[payee] = got + amount
+        if self.carried or left < -AMOUNT_MINOR_MAX or full > AMOUNT_MINOR_MAX:
+            self._carry(payer, left, currency)
+            self._carry(payee, full, currency)
+
+    def _carry(self, account: str, minor: int, currency: str) -> None:
+        """See that what a system account's own field holds of a new balance stays in the bounds of a number."""
+        limbs = self.carried.get(currency, {}).get(account, 0)
+        part = minor - STRIPE_LIMB_MINOR * limbs
+        if account[:1] == "@" and not -AMOUNT_MINOR_MAX <= part <= AMOUNT_MINOR_MAX:
+            self.carried.setdefault(currency, {})[account] = limbs + (1 if part > 0 else -1)
 
     def post(self, payer: str, payee: str, amount: int, currency: str) -> str:
         """Move money between two accounts of this partition, or say why not, in the order of refusals."""
@@ -87,11 +113,11 @@ class Batch:
         left = paid - amount
         if left < 0:
             if payer[:1] == "@":
-                if left < -AMOUNT_MINOR_MAX:
+                if self.rules == 1 and left < -AMOUNT_MINOR_MAX:
                     return "l"
             elif payer_flags is None or left < -payer_flags.limits.get(currency, 0):
                 return "i"
-        if got + amount > AMOUNT_MINOR_MAX:
+        if got + amount > AMOUNT_MINOR_MAX and (payee[:1] != "@" or self.rules == 1):
             return "l"
         self.move(payer, paid, payee, got, amount, currency)
         return "+"
@@ -148,7 +174,9 @@ def _refund(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, cur
         return "="
     book = batch.balances.get(currency, {})
     transit, balance = book.get(TRANSIT, 0), book.get(a, 0)
-    if balance + amount > AMOUNT_MINOR_MAX or transit - amount < -AMOUNT_MINOR_MAX:
+    if balance + amount > AMOUNT_MINOR_MAX and (a[:1] != "@" or batch.rules == 1):
+        return "l"
+    if transit - amount < -AMOUNT_MINOR_MAX and batch.rules == 1:
         return "l"
     batch.move(TRANSIT, transit, a, balance, amount, currency)
     refunded.add(idx)
@@ -215,9 +243,9 @@ _RULES: Final[dict[str, Callable[[Batch, int, str, str, str, int, str], str]]] =
 
 
 def decide_operations(
-    state: PartitionState, operations: Sequence[Operation], time_ms: int, window: int
+    state: PartitionState, operations: Sequence[Operation], time_ms: int, window: int, rules: int = RULES
 ) -> str:
-    """Decide operations in order; returns their outcomes.
+    """Decide operations in order, by the rules of that version; returns their outcomes.
 
     The state moves on by one entry when one of them has an effect and is untouched when none has. Nonce and
     epoch are the caller's. Raises `Corruption` for one that makes no sense, and when the balances
@@ -225,13 +253,12 @@ def decide_operations(
     """
     if window != state.window and (window != state.window + 1 or state.seq == 0):
         raise Corruption(f"entry {state.seq + 1}: window {window} follows window {state.window}")
-    batch = Batch(state, window)
-    rules = _RULES
+    batch = Batch(state, window, rules)
     outcomes = ""
     for index, operation in enumerate(operations):
         kind, id_, a, b, amount, currency = operation
         try:
-            outcomes += rules[kind](batch, index, id_, a, b, amount, currency)
+            outcomes += _RULES[kind](batch, index, id_, a, b, amount, currency)
         except (ValueError, LookupError) as error:
             text = f"entry {batch.seq}: operation {index} is malformed: {operation.line()[:200]!r} ({error})"
             raise Corruption(text) from None

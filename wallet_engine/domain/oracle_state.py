@@ -1,6 +1,7 @@
 """The state of one partition in plain Python, and the exact image of it that Redis must hold (G6)."""
 
 import hashlib
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -8,7 +9,7 @@ from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT, is_system
 from wallet_engine.domain.key_names import BALANCE, FLAGS, META, META_FOLDED, OPEN, SEEN
-from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
+from wallet_engine.domain.limits import AMOUNT_MINOR_MAX, STRIPE_LIMB_MINOR
 
 #: Key without its hash tag (`redis_store/layout.py` lists them all) -> its fields, text. The fields of `open`
 #: are its members, the values their scores. A key without fields is not in the image, as Redis keeps no empty hash.
@@ -18,6 +19,8 @@ RedisImage = dict[str, dict[str, str]]
 ACTIVE: Final = "A"
 FROZEN: Final = "F"
 CLOSED: Final = "C"
+#: Ends the field of a balance hash that counts what a system account has carried.
+CARRIED: Final = "+"
 
 
 class Flags:
@@ -48,6 +51,7 @@ class PartitionState:
 
     __slots__ = (
         "balances",
+        "carried",
         "clock",
         "epoch",
         "flags",
@@ -69,6 +73,8 @@ class PartitionState:
         self.window_started = 0
         #: currency -> account -> minor units
         self.balances: dict[str, dict[str, int]] = {}
+        #: currency -> system account -> how many `STRIPE_LIMB_MINOR` of its balance stand in a field of their own
+        self.carried: dict[str, dict[str, int]] = {}
         #: account -> flags; an account without any is active and has no limit
         self.flags: dict[str, Flags] = {}
         #: window -> field -> record, for this window and the one before, in the format of the hash `seen`
@@ -102,6 +108,23 @@ class PartitionState:
         flags = self.flags.get(account)
         return ACTIVE if flags is None else flags.status
 
+    def fields(self, currency: str) -> Mapping[str, int]:
+        """The fields of the currency's hash."""
+        book = self.balances[currency]
+        carried = self.carried.get(currency)
+        if not carried:
+            return book
+        parts = {account: book[account] - STRIPE_LIMB_MINOR * limbs for account, limbs in carried.items()}
+        return ChainMap(parts, {account + CARRIED: limbs for account, limbs in carried.items()}, book)
+
+    def read_fields(self, currency: str, fields: Mapping[str, str]) -> None:
+        """The inverse of `fields`, which Redis has as text."""
+        book = self.balances[currency] = {name: int(value) for name, value in fields.items()}
+        for name in [name for name in book if name.endswith(CARRIED)]:
+            account, limbs = name.removesuffix(CARRIED), book.pop(name)
+            self.carried.setdefault(currency, {})[account] = limbs
+            book[account] += STRIPE_LIMB_MINOR * limbs
+
     def in_transit(self) -> dict[str, int]:
         """Currency -> balance of this partition's stripe of `@transit`."""
         return {currency: book.get(TRANSIT, 0) for currency, book in self.balances.items()}
@@ -120,8 +143,9 @@ class PartitionState:
                 self.check_balance(account, currency, minor)
 
     def check_balance(self, account: str, currency: str, minor: int) -> None:
-        """G12 and G3 of one balance, or `Corruption`."""
-        if not -AMOUNT_MINOR_MAX <= minor <= AMOUNT_MINOR_MAX:
+        """G12 and G3 of one balance, or `Corruption`. A system account may have any, in fields that may not."""
+        part = minor - STRIPE_LIMB_MINOR * self.carried.get(currency, {}).get(account, 0)
+        if not -AMOUNT_MINOR_MAX <= part <= AMOUNT_MINOR_MAX:
             raise Corruption(f"balance of {account} leaves the bounds: {minor} {currency}")
         if minor < 0 and not is_system(account) and minor < -self.limit(account, currency):
             raise Corruption(f"balance of {account} is under its limit: {minor} {currency}")
@@ -140,7 +164,7 @@ def views(state: PartitionState) -> dict[str, View]:
         FLAGS: View(state.flags, Flags.text),
         OPEN: View(_open_members(state), str),
         **{f"{SEEN}:{window}": View(records, str) for window, records in state.seen.items()},
-        **{f"{BALANCE}:{currency}": View(book, str) for currency, book in state.balances.items()},
+        **{f"{BALANCE}:{currency}": View(state.fields(currency), str) for currency in state.balances},
     }
     return {key: view for key, view in found.items() if view.fields}
 
@@ -198,7 +222,7 @@ def state_of_image(image: RedisImage, epoch: int = 0) -> PartitionState:
             case "seen":
                 state.seen[int(suffix)] = dict(fields)
             case "balance":
-                state.balances[suffix] = {account: int(minor) for account, minor in fields.items()}
+                state.read_fields(suffix, fields)
             case _:
                 raise Corruption(f"an image has a key {key!r}, which this version does not know")
     return state

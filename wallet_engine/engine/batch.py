@@ -148,7 +148,7 @@ class Batch:
     def accept(self, reply: bytes) -> None:
         """Take over a reply that is no refusal."""
         self.header, _, explained = reply.partition(b"\n")
-        seq, _, self.effective_nonce, _, time_ms, _, self.outcomes = self.header.decode().split(" ")
+        seq, _, self.effective_nonce, _, time_ms, _, self.outcomes, _ = self.header.decode().split(" ")
         self.seq = int(seq)
         self.entry = f"{self.partition}.{seq}"
         self.time_ms = int(time_ms)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import hiredis
 
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.limits import STRIPE_LIMB_MINOR
 from wallet_engine.domain.operation import Operation, parse_operation
 from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.engine import Engine
@@ -50,6 +51,12 @@ def parse_flags(text: str | None) -> tuple[str, dict[str, int]]:
     return status, {currency: int(limit) for currency, _, limit in (part.partition("=") for part in limits)}
 
 
+def _minor(value: bytes) -> int:
+    """`5`, or of a system account `5 2` when so much was carried (`lua/apply.lua`)."""
+    part, _, limbs = value.partition(b" ")
+    return int(part) + STRIPE_LIMB_MINOR * int(limbs or 0)
+
+
 class Reader:
     """Runs the read scripts and waits for the receipts behind what they returned."""
 
@@ -65,7 +72,7 @@ class Reader:
         reply, currencies = await self._account(partition, account)
         status, limits = parse_flags(reply[3].decode() if reply[3] is not None else None)
         values = zip(currencies, reply[4:], strict=True)
-        balances = {currency: int(value) for currency, value in values if value is not None}
+        balances = {currency: _minor(value) for currency, value in values if value is not None}
         return AccountRead(partition, reply[1], status, limits, balances)
 
     async def _account(self, partition: int, account: str) -> tuple[list[Any], list[str]]:

@@ -69,7 +69,12 @@ class Replayer:
             window_ms=0,
             stream_entries_max=0,
             issued_age_ms_max=0,
-            replay=(header.prev_nonce.encode(), b"%d" % header.time_ms),
+            replay=(
+                header.prev_nonce.encode(),
+                b"%d" % header.time_ms,
+                header.outcomes.encode(),
+                b"%d" % header.rules,
+            ),
         )
 
     def _check(self, header: EntryHeader, reply: Any) -> None:
@@ -78,7 +83,7 @@ class Replayer:
         if isinstance(reply, Exception):
             self._failure = reply
             return
-        expected = " ".join(map(str, header)).encode()
+        expected = header.text().encode()
         if type(reply) is not bytes or reply.partition(b"\n")[0] != expected:
             self._failure = Corruption(
                 f"partition {self._partition}: replay of entry {header.seq} gave {reply!r}, recorded {expected!r}"

@@ -29,5 +29,5 @@ class PartitionKeys:
         return f"seen:{window}{self._braced}"
 
     def balance(self, currency: str) -> str:
-        """Hash: account -> minor units."""
+        """Hash: account -> minor units; `<system account>+` -> how many `STRIPE_LIMB_MINOR` it has beside them."""
         return f"balance:{currency}{self._braced}"

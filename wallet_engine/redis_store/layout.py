@@ -56,7 +56,13 @@ LAYOUT: Final = (
         FLAGS, KeyType.HASH, "", "account -> status, then ` CCY=<overdraft minor units>` each", Reading.PIECES
     ),
     Key(SEEN, KeyType.HASH, "window", "field -> record (`domain/memory.py`)", Reading.PIECES),
-    Key(BALANCE, KeyType.HASH, "currency", "account -> minor units", Reading.PIECES),
+    Key(
+        BALANCE,
+        KeyType.HASH,
+        "currency",
+        "account -> minor units; `<system account>+` -> how many 2^53 of them it has beside",
+        Reading.PIECES,
+    ),
 )
 
 _ROWS: Final = {key.name: key for key in LAYOUT}

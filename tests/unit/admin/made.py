@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from wallet_engine.admin.cli import main
 from wallet_engine.domain.columns import pack
-from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.entry import RULES, parse_header
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_rules import decide_operations
@@ -39,7 +39,9 @@ def payload_of(
     state: PartitionState, nonce: str, time_ms: int, window: int, outcomes: str, text: str
 ) -> bytes:
     """The entry behind the state."""
-    head = f"{state.seq + 1} {state.nonce} {nonce} {max(state.epoch, 1)} {time_ms} {window} {outcomes}\n"
+    head = (
+        f"{state.seq + 1} {state.nonce} {nonce} {max(state.epoch, 1)} {time_ms} {window} {outcomes} {RULES}\n"
+    )
     return (head + text).encode()
 
 

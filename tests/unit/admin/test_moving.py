@@ -7,7 +7,7 @@ from lua.random_batches import RandomBatches
 
 from wallet_engine.admin.moving.placing import balance_steps, drain_steps
 from wallet_engine.admin.moving.touched import touched_fields
-from wallet_engine.domain.entry import parse_entry
+from wallet_engine.domain.entry import RULES, parse_entry
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import decide
@@ -58,7 +58,7 @@ def test_no_changed_field_is_missed() -> None:
             continue
         text = "".join(f"{line}\n" for line in lines)
         entry = parse_entry(
-            f"{state.seq} {prev_nonce} {nonce} 1 {number} {window} {outcomes}\n{text}".encode()
+            f"{state.seq} {prev_nonce} {nonce} 1 {number} {window} {outcomes} {RULES}\n{text}".encode()
         )
         touched = {(kind.decode(), name.decode()) for kind, name in touched_fields(entry)}
         new = redis_image(state)

@@ -42,7 +42,7 @@ def test_the_table_has_every_outcome_of_every_operation() -> None:
     expected = {
         "o": "+=!c",
         "t": "+=!acfil",
-        "d": "+=!acfil",
+        "d": "+=!acfi",
         "c": "+=acfl",
         "r": "+=l",
         "s": "+=",

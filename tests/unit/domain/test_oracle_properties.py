@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lua.random_batches import RandomBatches
 
+from wallet_engine.domain.entry import RULES
 from wallet_engine.domain.operation import Operation, parse_operation
 from wallet_engine.domain.oracle import apply_payload, decide
 from wallet_engine.domain.oracle_state import PartitionState, redis_image, state_of_image
@@ -111,7 +112,7 @@ def test_random_entries_fold_to_the_state_that_made_them() -> None:
         batches_drawn.note(lines, outcomes)
         if state.seq > seq:
             text = "".join(f"{line}\n" for line in lines)
-            header = f"{state.seq} {prev_nonce} {nonce} 1 {number} {window} {outcomes}\n"
+            header = f"{state.seq} {prev_nonce} {nonce} 1 {number} {window} {outcomes} {RULES}\n"
             apply_payload(folded, (header + text).encode())
     state.check()
     assert redis_image(folded) == redis_image(state)

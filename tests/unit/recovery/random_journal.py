@@ -6,7 +6,7 @@ from pathlib import Path
 from lua.random_batches import RandomBatches
 
 from wallet_engine.domain.columns import pack
-from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.entry import RULES, parse_header
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_rules import decide_operations, has_effect
@@ -58,9 +58,8 @@ class RandomJournal:
         # Some are in lines, as a program before the columns left them.
         old = self.random.random() < 0.1
         text = "".join(f"{line}\n" for line in lines) if old else pack(operations).columns.decode()
-        payload = (
-            f"{state.seq + 1} {state.nonce} {nonce} {epoch} {time_ms} {window} {outcomes}\n{text}".encode()
-        )
+        head = f"{state.seq + 1} {state.nonce} {nonce} {epoch} {time_ms} {window} {outcomes} {RULES}"
+        payload = f"{head}\n{text}".encode()
         apply_payload(state, payload)
         batches.note(lines, outcomes)
         return payload

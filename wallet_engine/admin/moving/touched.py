@@ -20,8 +20,8 @@ def touched_fields(entry: Entry) -> set[Field]:
         kind, a, b = operation.kind, operation.a.encode(), operation.b.encode()
         book = b"balance:" + operation.currency.encode()
         if kind in "tdcr":
-            other = b if kind == "t" else TRANSIT
-            fields |= {(book, a), (book, other)}
+            for name in (a, b if kind == "t" else TRANSIT):
+                fields |= {(book, name), (book, name + b"+")} if name.startswith(b"@") else {(book, name)}
             if kind == "c":
                 remembered = credit_memory(operation.id, operation.b)[0].encode()
             else:

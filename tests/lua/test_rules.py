@@ -1,0 +1,135 @@
+"""What decides changes with time; entries of before come out as they were recorded (G6), and nothing else does."""
+
+import re
+
+import pytest
+from lua.cases import MAX, SETUP, rows
+from lua.partition import LuaPartition
+
+from wallet_engine.domain.columns import pack
+from wallet_engine.domain.entry import RULES, parse_header
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.limits import STRIPE_LIMB_MINOR
+from wallet_engine.domain.operation import parse_operation
+from wallet_engine.domain.oracle import apply_payload
+from wallet_engine.domain.oracle_state import PartitionState, redis_image
+from wallet_engine.engine.reads import _minor
+from wallet_engine.redis_store.scripts import load_script
+
+#: Outcome by rules 1, outcome since, and the operation, in a partition after `SETUP`.
+BOUNDS = [
+    ("l", "+", "t T1 @bottom alice 1 USD"),
+    ("l", "+", "d T1 @bottom far 1 USD"),
+    ("l", "+", f"t T1 rich @top {MAX} USD"),
+    ("l", "+", f"c 9.1 @top 0 {MAX} USD"),
+]
+
+
+def prepared(partition: LuaPartition) -> list[bytes]:
+    """The entries of a partition in which `@bottom` has -MAX and `@top` 1, and which is `recovering` and empty now."""
+    for batch in [*SETUP, ["+ t S5 alice @top 1 USD"]]:
+        _, outcomes, lines = rows(batch)
+        assert partition.apply(lines)[4] == outcomes
+    payloads = partition.payloads()
+    partition.empty("recovering")
+    return payloads
+
+
+def next_entry(payloads: list[bytes], rows_of_entry: list[str], rules: int) -> bytes:
+    last = parse_header(payloads[-1])
+    nonce = f"{last.seq + 1:016x}"
+    outcomes = "".join(row[0] for row in rows_of_entry)
+    header = last._replace(
+        seq=last.seq + 1, prev_nonce=last.nonce, nonce=nonce, outcomes=outcomes, rules=rules
+    )
+    return f"{header.text()}\n".encode() + pack([parse_operation(row[2:]) for row in rows_of_entry]).columns
+
+
+def fold(payloads: list[bytes]) -> PartitionState:
+    state = PartitionState()
+    for payload in payloads:
+        apply_payload(state, payload)
+    state.check()
+    return state
+
+
+def test_script_and_oracle_know_the_same_rules() -> None:
+    found = re.search(r"^local RULES = ' (\d)'", load_script("apply").text, re.MULTILINE)
+    assert found
+    assert int(found[1]) == RULES
+
+
+@pytest.mark.parametrize(("before", "since", "line"), BOUNDS, ids=[row[2] for row in BOUNDS])
+def test_an_entry_of_before_comes_out_as_it_was_recorded(
+    partition: LuaPartition, before: str, since: str, line: str
+) -> None:
+    """In the oracle and in the replay alike, and neither takes one outcome for the other."""
+    payloads = prepared(partition)
+    for payload in payloads:
+        assert partition.replay(payload)[0] == "OK"
+    stands = partition.image()
+    pay = "+ t T7 alice bob 1 USD"
+    for rules, right, wrong in ((1, before, since), (2, since, before)):
+        refused = next_entry(payloads, [f"{wrong} {line}", pay], rules)
+        words = re.escape(f"must come out as '{right}', recorded is '{wrong}'")
+        with pytest.raises(Corruption, match=words):
+            fold([*payloads, refused])
+        assert partition.replay(refused) == ["DIFFERS", right + "+"]
+        assert partition.image() == stands, "nothing of it was written"
+    for rules, outcome in ((1, before), (2, since)):
+        partition.empty("recovering")
+        whole = [*payloads, next_entry(payloads, [f"{outcome} {line}", pay], rules)]
+        for payload in whole:
+            assert partition.replay(payload)[:5][0] == "OK"
+        assert partition.image() == redis_image(fold(whole))
+
+
+def test_an_entry_of_later_rules_is_not_guessed_at(partition: LuaPartition) -> None:
+    payloads = prepared(partition)
+    with pytest.raises(Corruption, match=f"rules {RULES + 1} decided it, this program knows {RULES}"):
+        fold([*payloads, next_entry(payloads, ["+ t T7 alice bob 1 USD"], RULES + 1)])
+
+
+@pytest.mark.parametrize(
+    ("recorded", "line"),
+    [
+        ("+", f"t T1 alice bob {MAX} USD"),
+        ("i", "t T1 alice bob 1 USD"),
+        ("=", "s 3 - - 0 -"),
+        ("+", "f - gone close 0 -"),
+    ],
+)
+def test_an_entry_that_comes_out_otherwise_changes_nothing(
+    partition: LuaPartition, recorded: str, line: str
+) -> None:
+    """G6: nor does anything after it, so the partition never stands where its journal does."""
+    payloads = prepared(partition)
+    for payload in payloads:
+        partition.replay(payload)
+    before = partition.image()
+    damaged = next_entry(payloads, [f"{recorded} {line}"], RULES)
+    after = next_entry([damaged], ["+ t T8 alice bob 1 USD"], RULES)
+    for _ in range(2):
+        assert partition.replay(damaged)[0] == "DIFFERS"
+        assert partition.replay(after)[0] == "MALFORMED"
+        assert partition.image() == before
+
+
+def test_a_system_account_beyond_a_number_is_read_whole(partition: LuaPartition) -> None:
+    script = load_script("read_account")
+    partition.client.script_load(script.text)
+    keys = partition.keys
+    assert partition.apply(["o - rich - 0 USD"])[4] == "+"
+    state = PartitionState()
+    for n in range(5):
+        assert partition.apply([f"t A{n} @bank @top {MAX} USD", f"t B{n} @top @deep {n + 1} USD"])[4] == "++"
+    for payload in partition.payloads():
+        apply_payload(state, payload)
+    for account, expected in (("@bank", -5 * MAX), ("@top", 5 * MAX - 15), ("@deep", 15), ("rich", 0)):
+        assert state.balance(account, "USD") == expected
+        names = (keys.meta, keys.flags, keys.balance("USD"))
+        reply = partition.client.evalsha(script.sha, len(names), *names, 1, account, "USD")
+        assert _minor(reply[4].encode()) == expected
+    fields = partition.image()["balance:USD"]
+    assert (fields["@bank+"], fields["@top+"], "@deep+" in fields) == ("-4", "4", False)
+    assert int(fields["@bank"]) - 4 * STRIPE_LIMB_MINOR == -5 * MAX
