@@ -14,9 +14,10 @@ from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import apply_payload
-from wallet_engine.redis_store.apply_call import apply_command, from_stream
+from wallet_engine.redis_store.apply_call import apply_command
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
+from wallet_engine.redis_store.stream import from_stream
 
 CURRENCIES = ("CHF", "EUR", "JPY", "USD")
 KEYS = PartitionKeys("3")
