@@ -178,6 +178,7 @@ if flags_exist or uncommon then
     return nil
   end
 
+  local PROBE = 110 -- 'n'
   if not flags_exist then flags = {} end
   remembered_before, flags_new, refunded = {}, {}, {}
 
@@ -186,7 +187,7 @@ if flags_exist or uncommon then
     return minor and minor + 0
   end
 
-  -- Refund, open_account, set_flags. Returns nil for what is none of them.
+  -- Refund, open_account, set_flags, probe. Returns nil for what is none of them, and then a refusal if it is to be one.
   function decide_other(i, kind, ledger, account, detail, amount)
     if kind == REFUND then
       local entry_seq, idx, decline = match(detail, '^(%d+)%.(%d+)%.(%l)$')
@@ -248,6 +249,15 @@ if flags_exist or uncommon then
         flags[account] = (flags[account] or 'A') .. ' ' .. ledger.currency .. '=' .. detail
         flags_new[account], flags_exist = flags[account], true
       end
+      return APPLIED
+    end
+
+    if kind == PROBE then -- an entry that changes nothing: whether one can be made now, so it passes no limit unseen
+      if not REPLAY then
+        local length = call('XLEN', k_journal)
+        if length >= entries_max_text + 0 then return nil, {'FULL', length} end
+      end
+      effect = true
       return APPLIED
     end
 
@@ -415,9 +425,10 @@ for i = 1, count do
   else
     if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
     detail_at = detail_at + 1
-    outcome = decide_other(i, kind, ledger, columns[ACCOUNT + i], columns[detail_at], columns[AMOUNT + i])
+    local refused
+    outcome, refused = decide_other(i, kind, ledger, columns[ACCOUNT + i], columns[detail_at], columns[AMOUNT + i])
     if ledger then n, transit, transit_changed = ledger.written_count, ledger.transit, ledger.transit_changed end
-    if not outcome then return {'MALFORMED', 'operation ' .. i} end
+    if not outcome then return refused or {'MALFORMED', 'operation ' .. i} end
   end
   outcomes[i] = outcome
 end

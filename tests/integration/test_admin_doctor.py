@@ -89,6 +89,8 @@ def test_every_planted_fault_is_found_and_its_command_named(patient: Patient) ->
             ("open entries", "error"),
             ("moves", "warning"),
             ("services", "warning"),
+            ("payments", "critical"),
+            ("payments", "error"),
         }
         said = "\n".join(f"{f['what']} | {f['mend']}" for f in document["findings"])
         host, _, port = primary.rpartition(":")
@@ -107,9 +109,13 @@ def test_every_planted_fault_is_found_and_its_command_named(patient: Patient) ->
             "open entry 999999 of partition 2 is not in the stream",
             "wallet-admin resume 4, or wallet-admin abort 4",
             "API process ghost at 127.0.0.1:1 is not ready",
+            "nothing can be paid: no partition took a test write (no_receipt, recovering)",
+            "partitions 0, 1, 2, 3, 4, 5, 6, 7 on s1 cannot be paid: recovering: NOSCRIPT",
+            "on s2 cannot be paid: no_receipt: 0 of 1 journal copies confirmed it within 5 s",
+            "not: j1 (does not answer)",
         ):
             assert expected in said, said
-        assert "NOT HEALTHY" in admin("doctor", *patient.flags).stdout
+        assert "NOT HEALTHY: nothing can be paid; " in admin("doctor", *patient.flags).stdout
     with WalletApi(patient.cluster.url, PARTITIONS) as api:
         api.account(0)  # what the finding about the scripts says
     wait_healthy(patient)
@@ -205,7 +211,7 @@ def test_an_empty_partition_serves_where_it_was_moved(patient: Patient) -> None:
     partition = next(
         p["partition"]
         for p in answer("partitions", "--shard", "s2", *patient.flags)["partitions"]
-        if p["seq"] == 0
+        if p["balances"] == 0
     )
     answer("move", str(partition), "s1", *patient.flags, "--yes")
     with WalletApi(patient.cluster.url, PARTITIONS) as api:

@@ -430,6 +430,19 @@ SET_FLAGS = [
     ),
 ]
 
+PROBE = [
+    Case("a probe is an entry that changes nothing", [["+ n doctor - - 0 -"]], {"alice": 1000}, seq=4),
+    Case("probes are not remembered", [["+ n doctor - - 0 -", "+ n doctor - - 0 -"]] * 2, seq=5),
+    Case(
+        "a probe beside others",
+        [["+ t T1 alice bob 1 USD", "+ n api - - 0 -", "f t T2 ice bob 1 USD"]],
+        {"alice": 999, "bob": 1001},
+        seq=4,
+    ),
+    Case("a probe makes an entry of repeats", [["= o - alice - 0 USD", "+ n api - - 0 -"]], seq=4),
+    Case("a probe opens a window", [[ROTATE, "+ n doctor - - 0 -"], ["+ t T1 alice bob 1 USD"]]),
+]
+
 CASES: Final = [
     *OPEN_ACCOUNT,
     *TRANSFER,
@@ -438,6 +451,7 @@ CASES: Final = [
     *CREDIT,
     *REFUND_AND_SETTLE,
     *SET_FLAGS,
+    *PROBE,
 ]
 
 

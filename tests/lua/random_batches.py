@@ -9,7 +9,7 @@ MAX: Final = 2**53 - 1
 ORDINARY: Final = ("alice", "bob", "carol", "dave", "eve", "frank")
 SYSTEM: Final = ("@mint", "@fees", "@deep")
 CURRENCIES: Final = ("USD", "USD", "USD", "EUR", "JPY")
-KINDS: Final = "tttttttddddcccccrrrssof"
+KINDS: Final = "tttttttddddcccccrrrssofn"
 
 
 class RandomBatches:
@@ -50,6 +50,8 @@ class RandomBatches:
             change = self.random.choice(("freeze", "unfreeze", "unfreeze", "close"))
             rare = change == "close" and self.random.random() < 0.8
             return f"f - {'nobody' if rare else self.random.choice(ORDINARY)} {change} 0 -"
+        if kind == "n":
+            return "n doctor - - 0 -"
         if kind == "s":
             return f"s {self._seq()} - - 0 -"
         if kind == "c":

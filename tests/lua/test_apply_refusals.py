@@ -67,6 +67,14 @@ def test_stream_full(prepared: LuaPartition) -> None:
     assert prepared.apply(PAY, stream_entries_max=seq + 1)[0] == "OK"
 
 
+def test_a_probe_finds_a_full_stream_whatever_its_seq(prepared: LuaPartition) -> None:
+    """Others find it every 16 entries; what only asks must not be told "well" in between."""
+    while (seq := int(prepared.image()["meta"]["seq"])) % 16 in (0, 15):
+        prepared.apply([f"o - filler-{seq} - 0 USD"])
+    assert_refused(prepared, ["FULL", seq], ["n doctor - - 0 -"], stream_entries_max=seq)
+    assert prepared.apply(["n doctor - - 0 -"], stream_entries_max=seq + 1)[0] == "OK"
+
+
 @pytest.mark.parametrize("offset", [-1, 1, 2])
 def test_wrong_window(prepared: LuaPartition, offset: int) -> None:
     assert_refused(prepared, ["WINDOW", 1], PAY, window=1 + offset)

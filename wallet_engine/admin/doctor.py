@@ -4,7 +4,8 @@ import click
 from rich.console import Console
 
 from wallet_engine.admin.examination import examine
-from wallet_engine.admin.findings import CHECKS, Finding, find
+from wallet_engine.admin.finding import Finding
+from wallet_engine.admin.findings import CHECKS, find
 from wallet_engine.admin.session import Session, admin_command
 
 
@@ -16,11 +17,12 @@ def doctor(ctx: click.Context, session: Session) -> None:
 
     Checks ZooKeeper's servers; the map; every Redis node, its settings, memory and clock; who owns the slots of
     each partition; state, owner and epoch of each partition; scripts and unknown keys; journal copies, their lag
-    and disks; transfers that are open for too long; moves that stand half-way; API processes.
+    and disks; transfers that are open for too long; moves that stand half-way; API processes. At last it writes an
+    entry that changes nothing to every partition, and waits until every journal copy has it on disk.
 
-    Changes nothing, and may be run at any time. For each finding it prints the exact command that mends it. An
-    error endangers money or payments now; a warning will; a note is worth knowing. It proves no balance:
-    that is `wallet-admin verify`.
+    May be run at any time, and takes half a minute at most. For each finding it prints the exact command that mends it.
+    Critical: nothing at all can be paid. An error endangers money or payments now; a warning will; a note is worth
+    knowing. It proves no balance: that is `wallet-admin verify`.
 
     \b
     EXIT STATUS
@@ -34,10 +36,10 @@ def doctor(ctx: click.Context, session: Session) -> None:
     """
     with session.directory() as directory:
         found = find(examine(directory, session.zookeeper))
-    errors = sum(finding.severity == "error" for finding in found)
-    document = {"healthy": not errors, "findings": [finding.document() for finding in found]}
+    healthy = not any(finding.harmful for finding in found)
+    document = {"healthy": healthy, "findings": [finding.document() for finding in found]}
     session.answer(document, lambda console: _show(console, found))
-    ctx.exit(1 if errors else 0)
+    ctx.exit(0 if healthy else 1)
 
 
 def _show(console: Console, found: list[Finding]) -> None:
@@ -46,9 +48,11 @@ def _show(console: Console, found: list[Finding]) -> None:
         if not mine:
             console.print(f"{'ok':8} {name}: {check.__doc__}", soft_wrap=True)
         for finding in mine:
-            style = "bold" if finding.severity == "error" else ""
+            style = "bold" if finding.harmful else ""
             console.print(f"{finding.severity:8} {name}: {finding.what}", style=style, soft_wrap=True)
             console.print(f"{'':8} mend: {finding.mend}", soft_wrap=True)
-    errors = sum(finding.severity == "error" for finding in found)
-    warnings = sum(finding.severity == "warning" for finding in found)
-    console.print(f"{'NOT ' if errors else ''}HEALTHY: {errors} errors, {warnings} warnings", style="bold")
+    critical, errors, warnings = (
+        sum(finding.severity == name for finding in found) for name in ("critical", "error", "warning")
+    )
+    said = f"{'nothing can be paid; ' if critical else ''}{errors} errors, {warnings} warnings"
+    console.print(f"{'NOT ' if critical or errors else ''}HEALTHY: {said}", style="bold")

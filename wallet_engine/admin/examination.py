@@ -7,21 +7,23 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import redis
 from redis.exceptions import RedisError, ResponseError
 
-from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX
+from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX, look_at_all, primary_of
 from wallet_engine.admin.open_entries import OpenEntry, find_open_entries
+from wallet_engine.admin.probing import Probes, probe_partitions
 from wallet_engine.admin.service_calls import ask_one
 from wallet_engine.admin.survey import ShardState, Survey, survey
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import service_scripts
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.directory import Directory
-from wallet_engine.routing.model import PartitionMap
+from wallet_engine.routing.model import PartitionMap, ServiceInfo
 from wallet_engine.routing.moves import MOVES
 from wallet_engine.routing.slots import slot_of, tag_of
 
@@ -70,8 +72,16 @@ class NodeFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """Why an API process does not take transfers of every partition, "" when it does; `dead` when of none."""
+
+    why: str
+    dead: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
-    """`zookeeper` is empty for a map file. `services` says why a service is not ready, "" when it is."""
+    """`zookeeper` is empty for a map file."""
 
     survey: Survey
     map: PartitionMap
@@ -82,13 +92,14 @@ class Facts:
     #: partition -> what its move's node holds
     moves: Mapping[str, bytes]
     copies: frozenset[str]
-    services: Mapping[str, str]
+    services: Mapping[str, ServiceFacts]
     #: journal id -> free part of the disk, for directories on this host
     disk_free: Mapping[str, float]
+    probes: Probes
 
 
 def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
-    """Ask everything. Raises what the directory raises, and nothing else."""
+    """Ask everything, and write an entry that changes nothing to each partition. Raises what the directory raises."""
     found, partition_map = survey(directory), directory.partition_map()
     moves = {}
     for name in directory.tree.children(MOVES):
@@ -105,7 +116,7 @@ def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
                 nodes.update({} if facts is None else {node.address: facts})
                 partitions.update(of_partitions)
     with ThreadPoolExecutor(ASKED_AT_ONCE_MAX) as pool:
-        readiness = list(pool.map(_why_not_ready, found.services))
+        readiness = list(pool.map(_readiness, found.services))
         servers = tuple(pool.map(_server, _hosts(zookeeper_hosts)))
     return Facts(
         found,
@@ -116,9 +127,18 @@ def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
         tuple(find_open_entries(found)),
         moves,
         frozenset(directory.members().copies),
-        {info.service_id: why for info, why in zip(found.services, readiness, strict=True)},
+        {info.service_id: facts for info, facts in zip(found.services, readiness, strict=True)},
         _disk_free(found),
+        probe_partitions(directory, partial(_primaries, found), [state.info for state in found.journals]),
     )
+
+
+def _primaries(found: Survey) -> dict[str, str]:
+    """Shard -> its primary now, of those where one answers."""
+    nodes = {state.shard.name: state.shard.nodes for state in found.shards}
+    seen = look_at_all(address for addresses in nodes.values() for address in addresses)
+    primaries = {name: primary_of(map(seen.__getitem__, addresses)) for name, addresses in nodes.items()}
+    return {name: node.address for name, node in primaries.items() if node is not None}
 
 
 def _node(
@@ -195,12 +215,14 @@ def _keys_in_slot(client: redis.Redis, slot: int, count: int) -> list[str]:
     return names
 
 
-def _why_not_ready(info: Any) -> str:
+def _readiness(info: ServiceInfo) -> ServiceFacts:
     try:
         status, document = ask_one(info, "GET", "/readyz")
     except (OSError, ValueError) as error:
-        return " ".join(str(error).split()) or type(error).__name__
-    return "" if document.get("status") == "ready" else str(document.get("reason", status))
+        return ServiceFacts(" ".join(str(error).split()) or type(error).__name__, True)
+    if document.get("status") == "ready":
+        return ServiceFacts("", False)
+    return ServiceFacts(str(document.get("reason", status)), status != 200)
 
 
 def _hosts(connect_string: str | None) -> list[str]:

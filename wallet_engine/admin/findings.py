@@ -1,16 +1,17 @@
 """What is wrong with a cluster, from the facts that `examine` gathered: one plain function for each thing to check.
 
-Every finding says what is, and the exact command that mends it. An `error` endangers money or payments now, a
-`warning` will, a `note` is worth knowing.
+Every finding says what is, and the exact command that mends it.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 from wallet_engine.admin.examination import Facts
+from wallet_engine.admin.finding import Finding
+from wallet_engine.admin.finding import redis_cli as _cli
 from wallet_engine.admin.nodes import memory_text
+from wallet_engine.admin.payments import payments
 from wallet_engine.admin.survey import ShardState
 from wallet_engine.domain.limits import STREAM_ENTRIES_MAX
 from wallet_engine.routing.slots import slot_range
@@ -29,19 +30,6 @@ LAG_ENTRIES_WARN: Final = 1_000
 #: A minute is many times what the sweeper takes to end an interrupted transfer.
 OPEN_AGE_MS_WARN: Final = 60_000
 OPEN_AGE_MS_MAX: Final = 600_000
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`severity` is error, warning or note; `mend` is the command, or what to do where no command can."""
-
-    check: str
-    severity: str
-    what: str
-    mend: str
-
-    def document(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def _zookeeper(facts: Facts) -> Iterator[Finding]:
@@ -329,13 +317,17 @@ def _clocks(facts: Facts) -> Iterator[Finding]:
 
 def _services(facts: Facts) -> Iterator[Finding]:
     """API processes are registered and ready"""
-    if not facts.survey.services:
+    services = facts.survey.services
+    if not services:
         what = "no API process is registered: nobody can pay"
-        yield Finding("services", "error", what, "start wallet-engine serve")
-    for info in facts.survey.services:
-        if why := facts.services[info.service_id]:
-            what = f"API process {info.service_id} at {info.address} is not ready: {why}"
-            yield Finding("services", "warning", what, f"curl -s http://{info.address}/readyz, and its log")
+        yield Finding("services", "critical", what, "start wallet-engine serve")
+    dead = [info for info in services if facts.services[info.service_id].dead]
+    for info in services:
+        state = facts.services[info.service_id]
+        if state.why:
+            what = f"API process {info.service_id} at {info.address} is not ready: {state.why}"
+            severity = "critical" if len(dead) == len(services) else "warning"
+            yield Finding("services", severity, what, f"curl -s http://{info.address}/readyz, and its log")
 
 
 #: In the order of the report: what is below cannot be well if what is above is not.
@@ -355,6 +347,7 @@ CHECKS: Final[Mapping[str, Callable[[Facts], Iterator[Finding]]]] = {
     "open entries": _open,
     "moves": _moves,
     "services": _services,
+    "payments": payments,
 }
 
 
@@ -380,11 +373,6 @@ def slot_owners(cluster_nodes: str) -> tuple[dict[int, str], list[tuple[int, str
 
 def _address(state: ShardState) -> str:
     return state.shard.nodes[0] if state.primary is None else state.primary.address
-
-
-def _cli(address: str, command: str) -> str:
-    host, _, port = address.rpartition(":")
-    return f"redis-cli -h {host} -p {port} {command}"
 
 
 def _whole(text: str) -> str:

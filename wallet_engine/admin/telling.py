@@ -30,6 +30,8 @@ def operation_text(operation: Operation) -> str:
             return f"refund {_money(o)} to {o.a}, id {unpack_transaction_id(o.id)}, {where}"
         case "s":
             return f"settle entry {o.id}"
+        case "n":
+            return f"probe of {o.id}"
         case _:
             return f"{o.b} {o.a}"
 

@@ -12,9 +12,10 @@ script need not look at is left together, and what it needs is as it needs it::
     kinds      a letter for each operation
     currency   that of all operations that have one; an array of one for each operation if they have several
     receivers  of the debits, with spaces between; the script has no use for them
-    fields     where `seen` remembers a transfer, debit, refund or credit (`domain/memory.py`); the seq of a settle; `-`
+    fields     where `seen` remembers a transfer, debit, refund or credit (`domain/memory.py`); the seq of a settle;
+               who probes; `-`
     accounts   `a` of each operation, then the receivers of transfers, in their order, then `@transit`
-    details    `b` of what opens, refunds and sets flags, and the mark of a credit, in their order
+    details    `b` of what opens, refunds, sets flags and probes, and the mark of a credit, in their order
 
 Everything of the lines is in the columns. No word of an entry holds a quote, a comma or a backslash.
 """
@@ -124,12 +125,12 @@ def unpack(columns: bytes) -> tuple[Operation, ...]:
                 b = next(paid if kind == "d" else others if kind == "t" else explained)
                 if field != transfer_field(account, id_):
                     raise ValueError(f"{field} is no field of {account}")
-            elif kind in "sof":
+            elif kind in "sofn":
                 id_, b = field, next(explained) if kind != "s" else "-"
             else:
                 raise ValueError(f"no kind {kind}")
             operations.append(
-                Operation(kind, id_, account, b, amount, currency if kind not in "sf" else _NO_CURRENCY)
+                Operation(kind, id_, account, b, amount, currency if kind not in "sfn" else _NO_CURRENCY)
             )
         if [*others, *paid, *explained] != [TRANSIT]:
             raise ValueError("columns of other lengths")

@@ -13,6 +13,7 @@ An operation, as a line, is six fields separated by one space, whatever its kind
     r     txid        from      seq.idx.outcome     minor      CCY   refund: @transit -> from, declined
     s     seq         -         -                   0          -     settle: no money of seq is under way
     f     -           account   freeze|unfreeze|close  0       -     set_flags
+    n     who asks    -         -                   0          -     probe: an entry that changes nothing
 
 `txid` is `pack_transaction_id` of the UUID; idx counts the operations of an entry from 0; an overdraft limit
 is in minor units, or `-` when none is asked for; the outcome in a refund is the decline it makes the answer.

@@ -231,6 +231,10 @@ def _set_flags(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, 
     return "+"
 
 
+def _probe(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
+    return "+"
+
+
 _RULES: Final[dict[str, Callable[[Batch, int, str, str, str, int, str], str]]] = {
     "o": _open_account,
     "t": _transfer,
@@ -239,6 +243,7 @@ _RULES: Final[dict[str, Callable[[Batch, int, str, str, str, int, str], str]]] =
     "r": _refund,
     "s": _settle,
     "f": _set_flags,
+    "n": _probe,
 }
 
 

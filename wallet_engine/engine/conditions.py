@@ -7,6 +7,7 @@ reason of the last refusal. Nothing here costs a batch that is applied anything 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Condition(StrEnum):
@@ -121,12 +122,40 @@ class Conditions:
                 yield Report(condition, partitions, found[partitions[0]])
 
 
+#: Error replies of a node that is not, or not yet, the one to ask. Nothing ran.
+NOT_SERVING: Final = (
+    "NOSCRIPT",
+    "MOVED",
+    "ASK",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "BUSY",
+)
+
+
 def condition_of(code: str, shown: str = "") -> Condition:
-    """What a script's refusal (`shown` is what it adds), or the code of Redis' error reply, says of a partition."""
-    if code in ("EPOCH", "OWNER"):
-        return Condition.FENCED
-    if code == "STATE":
-        return Condition.MOVING if shown in ("moving", "moved", "copying") else Condition.RECOVERING
+    """What a script's refusal says of its partition; `shown` is what it adds to the code."""
+    match code:
+        case "EPOCH" | "OWNER":
+            return Condition.FENCED
+        case "STATE":
+            return Condition.MOVING if shown in ("moving", "moved", "copying") else Condition.RECOVERING
+        case "FULL":
+            return Condition.FULL
+        case "EXPIRED":
+            return Condition.SKEWED
+        case _:
+            return Condition.REFUSED
+
+
+def condition_of_error(error: str) -> Condition:
+    """What an error reply of Redis itself says of the partition that was asked."""
+    code = error.partition(" ")[0]
     if code in ("NOSCRIPT", "LOADING"):
         return Condition.RECOVERING
-    return Condition.UNREACHABLE
+    if code in NOT_SERVING:
+        return Condition.UNREACHABLE
+    return Condition.MEMORY if "OOM" in error else Condition.REFUSED

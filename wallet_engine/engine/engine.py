@@ -18,7 +18,7 @@ from wallet_engine.domain.operation import Words
 from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.engine.cluster import ClusterView
-from wallet_engine.engine.conditions import Condition, condition_of
+from wallet_engine.engine.conditions import NOT_SERVING, Condition, condition_of, condition_of_error
 from wallet_engine.engine.headroom import Headroom
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.engine.lookout import Lookout, clocks_text
@@ -321,18 +321,8 @@ class Engine:
     def _on_error(self, accumulator: Accumulator, batch: Batch, error: str) -> None:
         """An error reply of Redis itself, not of the script."""
         code = error.partition(" ")[0]
-        if code in (
-            "NOSCRIPT",
-            "MOVED",
-            "ASK",
-            "TRYAGAIN",
-            "CLUSTERDOWN",
-            "LOADING",
-            "READONLY",
-            "MASTERDOWN",
-            "BUSY",
-        ):
-            self._put_back(accumulator, batch, condition_of(code), code)
+        if code in NOT_SERVING:
+            self._put_back(accumulator, batch, condition_of_error(error), code)
             self.cluster.heed(accumulator.shard, error)
             return
         self.tracker.forget(batch.nonce)
@@ -399,7 +389,7 @@ class Engine:
                 if code == "EPOCH":
                     self.cluster.heed_epoch(accumulator.shard)
             elif isinstance(reply, hiredis.ReplyError):
-                self._hold(accumulator, condition_of(str(reply).partition(" ")[0]), str(reply))
+                self._hold(accumulator, condition_of_error(str(reply)), str(reply))
                 self.cluster.heed(accumulator.shard, str(reply))
             self._schedule(accumulator)
 

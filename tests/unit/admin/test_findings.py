@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from wallet_engine.admin.examination import Facts, NodeFacts, PartitionFacts, ZooKeeperServer
+from wallet_engine.admin.examination import Facts, NodeFacts, PartitionFacts, ServiceFacts, ZooKeeperServer
 from wallet_engine.admin.findings import CHECKS, find
 from wallet_engine.admin.nodes import NodeState
 from wallet_engine.admin.open_entries import OpenEntry
+from wallet_engine.admin.probing import Probe, Probes
 from wallet_engine.admin.survey import JournalState, PartitionStatus, ShardState, Survey
+from wallet_engine.engine.conditions import Condition
 from wallet_engine.redis_store.topology import NodeView
 from wallet_engine.routing.model import (
     ClusterConfig,
@@ -71,8 +73,9 @@ def healthy() -> Facts:
         (),
         {},
         frozenset({"j1"}),
-        {"api": ""},
+        {"api": ServiceFacts("", False)},
         {"j1": 0.5},
+        Probes((Probe(0, None), Probe(1, None)), {}, 2),
     )
 
 
@@ -124,6 +127,12 @@ def partition(**changes: Any) -> Callable[[Facts], Facts]:
     return lambda facts: replace(
         facts, partitions={**facts.partitions, 1: replace(facts.partitions[1], **changes)}
     )
+
+
+def refused(condition: Condition, detail: str, *partitions: int) -> Callable[[Facts], Facts]:
+    """A test write to these partitions met a condition."""
+    probes = tuple(Probe(p, condition, detail) if p in partitions else Probe(p, None) for p in (0, 1))
+    return others(probes=Probes(probes, {}, 2 - len(partitions)))
 
 
 def others(**changes: Any) -> Callable[[Facts], Facts]:
@@ -352,11 +361,57 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
             "wallet-admin resume 1, or wallet-admin abort 1",
         ),
     ),
-    ("no service", surveyed(services=()), ("services", "error", "nobody can pay", "wallet-engine serve")),
+    ("no service", surveyed(services=()), ("services", "critical", "nobody can pay", "wallet-engine serve")),
     (
-        "unready service",
-        others(services={"api": "no journal"}),
-        ("services", "warning", "api at h5:5 is not ready: no journal", "curl -s http://h5:5/readyz"),
+        "half a service",
+        others(services={"api": ServiceFacts("1 of 2 partitions", False)}),
+        ("services", "warning", "api at h5:5 is not ready: 1 of 2", "curl -s http://h5:5/readyz"),
+    ),
+    (
+        "the only service is unready",
+        others(services={"api": ServiceFacts("no journal", True)}),
+        ("services", "critical", "api at h5:5 is not ready: no journal", "curl -s http://h5:5/readyz"),
+    ),
+    (
+        "one partition cannot be paid",
+        refused(Condition.FULL, "its stream holds 9 entries", 1),
+        ("payments", "error", "partition 1 on s2 cannot be paid: full: its stream", "wallet-admin pending"),
+    ),
+    (
+        "nothing can be paid",
+        refused(Condition.NO_RECEIPT, "0 of 1 journal copies; not: j1", 0, 1),
+        ("payments", "critical", "nothing can be paid: no partition took a test write (no_receipt)", "below"),
+    ),
+    (
+        "nothing can be paid, and why",
+        refused(Condition.NO_RECEIPT, "0 of 1 journal copies; not: j1", 0, 1),
+        ("payments", "error", "partition 0 on s1 cannot be paid: no_receipt: 0 of 1", "journal on h4"),
+    ),
+    (
+        "a copy that answers and does not confirm",
+        others(probes=Probes((Probe(0, None), Probe(1, None)), {"j1": 2}, 2)),
+        (
+            "payments",
+            "warning",
+            "j1 answers, and has not confirmed 2 of 2 test writes",
+            "log of wallet-engine",
+        ),
+    ),
+    *(
+        (
+            f"refused: {condition.value}",
+            refused(condition, "why", 0),
+            ("payments", "error", f"partition 0 on s1 cannot be paid: {condition.value}: why", mend),
+        )
+        for condition, mend in (
+            (Condition.UNREACHABLE, "start redis-server on one of h1:1, h3:3"),
+            (Condition.REFUSED, "redis-cli -h h1 -p 1 INFO persistence"),
+            (Condition.MEMORY, "redis-cli -h h1 -p 1 CONFIG SET maxmemory"),
+            (Condition.SKEWED, "chronyc makestep, on h1 or here"),
+            (Condition.MOVING, "wallet-admin moves"),
+            (Condition.FENCED, "log of wallet-engine journal on h4"),
+            (Condition.RECOVERING, "log of wallet-engine journal on h4"),
+        )
     ),
 ]
 

@@ -47,5 +47,6 @@ def test_the_table_has_every_outcome_of_every_operation() -> None:
         "r": "+=l",
         "s": "+=",
         "f": "+=acz",
+        "n": "+",
     }
     assert covered == {(kind, outcome) for kind, outcomes in expected.items() for outcome in outcomes}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wallet_engine.engine.conditions import Condition, Conditions, Report, condition_of
+from wallet_engine.engine.conditions import Condition, Conditions, Report, condition_of, condition_of_error
 
 SHARDS = {0: "s1", 1: "s1", 2: "s2", 3: "s2"}
 
@@ -70,11 +70,26 @@ def test_a_condition_of_the_service_stops_everything() -> None:
         ("STATE", "copying", Condition.MOVING),
         ("STATE", "recovering", Condition.RECOVERING),
         ("STATE", "absent", Condition.RECOVERING),
-        ("NOSCRIPT", "", Condition.RECOVERING),
-        ("LOADING", "", Condition.RECOVERING),
-        ("MOVED", "", Condition.UNREACHABLE),
-        ("CLUSTERDOWN", "", Condition.UNREACHABLE),
+        ("FULL", "100000", Condition.FULL),
+        ("EXPIRED", "17", Condition.SKEWED),
+        ("MALFORMED", "columns", Condition.REFUSED),
     ],
 )
 def test_what_a_refusal_says_of_the_partition(code: str, shown: str, condition: Condition) -> None:
     assert condition_of(code, shown) is condition
+
+
+@pytest.mark.parametrize(
+    ("error", "condition"),
+    [
+        ("NOSCRIPT No matching script.", Condition.RECOVERING),
+        ("LOADING Redis is loading the dataset in memory", Condition.RECOVERING),
+        ("MOVED 5 h:1", Condition.UNREACHABLE),
+        ("CLUSTERDOWN The cluster is down", Condition.UNREACHABLE),
+        ("OOM command not allowed when used memory > 'maxmemory'.", Condition.MEMORY),
+        ("MISCONF Redis is configured to save RDB snapshots", Condition.REFUSED),
+        ("NOREPLICAS Not enough good replicas to write.", Condition.REFUSED),
+    ],
+)
+def test_what_an_error_reply_says_of_the_partition(error: str, condition: Condition) -> None:
+    assert condition_of_error(error) is condition

@@ -1,0 +1,258 @@
+"""One write that changes nothing through every partition, and its receipt from every journal copy.
+
+The write is the operation `n`: an entry as any other, made by the script that makes all of them. Redis must take writes
+for it, the node must be the certified one, the stream must have room, and the copies must get it onto their disks: what
+a payment needs, and nothing else. It goes straight to Redis and to the copies, so it says what they do, whatever the
+API processes do; those are asked whether they are ready.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import hiredis
+
+from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
+from wallet_engine.domain.operation import Words
+from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.conditions import Condition, condition_of, condition_of_error
+from wallet_engine.journal.receipts_client import ReceiptClient
+from wallet_engine.journal.receipts_tracker import ReceiptTracker
+from wallet_engine.redis_store.connection import Connection, ConnectionLost, NotSent
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import JournalInfo, PartitionMap
+from wallet_engine.routing.slots import tag_of
+
+#: A node that takes longer does not answer.
+REDIS_S_MAX: Final = 2.0
+#: For so long a refusal may be one of a moment: a partition that moves, a new map.
+REFUSED_S_MAX: Final = 3.0
+REFUSED_RETRY_S: Final = 0.2
+#: How long the journal copies may take for all receipts together.
+RECEIPT_S_MAX: Final = 5.0
+#: Of what Redis says.
+ERROR_LENGTH_MAX: Final = 160
+
+_OPERATION: Final[Words] = ("n", "doctor", "-", "-", 0, "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What became of the write to one partition. `condition` is None when it can be paid."""
+
+    partition: int
+    condition: Condition | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """`late` says how many of the entries written a copy that answers has not confirmed, if any."""
+
+    of_partition: tuple[Probe, ...]
+    late: Mapping[str, int]
+    written: int
+
+    @property
+    def refused(self) -> tuple[Probe, ...]:
+        return tuple(probe for probe in self.of_partition if probe.condition is not None)
+
+
+@dataclass(slots=True)
+class _Try:
+    """The write to one partition while it is being made."""
+
+    partition: int
+    window: int = 1
+    condition: Condition | None = Condition.UNREACHABLE
+    detail: str = ""
+    #: Journal copies that have it on disk.
+    confirmed: set[str] = field(default_factory=set)
+
+
+def probe_partitions(
+    directory: Directory, primaries: Callable[[], Mapping[str, str]], journals: Iterable[JournalInfo]
+) -> Probes:
+    """Try every partition. `primaries()`: shard -> address of the node that is primary now, if one answers.
+
+    Takes some ten seconds at most, whatever does not answer.
+    """
+    return asyncio.run(_Probing(directory, primaries, journals).run())
+
+
+class _Copy:
+    """The receipts of one journal copy."""
+
+    def __init__(self, info: JournalInfo) -> None:
+        host, _, port = info.address.rpartition(":")
+        self.journal_id = info.journal_id
+        self.tracker = ReceiptTracker(quorum=1)
+        self.client = ReceiptClient(info.journal_id, (host, int(port)), self.tracker, service_id="doctor")
+
+
+class _Probing:
+    def __init__(
+        self,
+        directory: Directory,
+        primaries: Callable[[], Mapping[str, str]],
+        journals: Iterable[JournalInfo],
+    ) -> None:
+        self._directory = directory
+        self._primaries = primaries
+        self._config = directory.config()
+        self._copies = [_Copy(info) for info in journals]
+        self._tries = [_Try(partition) for partition in range(self._config.partitions)]
+        self._changed = asyncio.Event()
+
+    async def run(self) -> Probes:
+        for copy in self._copies:
+            copy.client.start()
+        try:
+            await self._write()
+            await self._wait_for_receipts()
+        finally:
+            await asyncio.gather(*(copy.client.close() for copy in self._copies))
+        written = [one for one in self._tries if one.condition is None]
+        late = {
+            copy.journal_id: missing
+            for copy in self._copies
+            if copy.client.connected
+            and (missing := sum(copy.journal_id not in one.confirmed for one in written))
+        }
+        return Probes(tuple(map(self._judge, self._tries)), late, len(written))
+
+    def _judge(self, one: _Try) -> Probe:
+        needed = self._config.journal_quorum
+        if one.condition is None and len(one.confirmed) < needed:
+            missing = [copy for copy in self._copies if copy.journal_id not in one.confirmed]
+            names = ", ".join(
+                copy.journal_id + ("" if copy.client.connected else " (does not answer)") for copy in missing
+            )
+            what = (
+                f"{len(one.confirmed)} of {needed} journal copies confirmed it within {RECEIPT_S_MAX:.0f} s"
+            )
+            return Probe(
+                one.partition, Condition.NO_RECEIPT, f"{what}; not: {names or 'there are no others'}"
+            )
+        return Probe(one.partition, one.condition, one.detail)
+
+    async def _write(self) -> None:
+        """Write to every partition; what is refused is tried again for a while."""
+        until_s = time.monotonic() + REFUSED_S_MAX
+        while True:
+            partition_map = await asyncio.to_thread(self._directory.partition_map)
+            primaries = await asyncio.to_thread(self._primaries)
+            waiting: dict[str, list[_Try]] = {}
+            for one in self._tries:
+                if one.condition is not None:
+                    waiting.setdefault(partition_map.shard_of(one.partition), []).append(one)
+            await asyncio.gather(
+                *(
+                    self._write_to_shard(shard, primaries.get(shard), mine, partition_map)
+                    for shard, mine in waiting.items()
+                )
+            )
+            refused = any(one.condition is not None for one in self._tries)
+            if not refused or time.monotonic() > until_s:
+                return
+            await asyncio.sleep(REFUSED_RETRY_S)
+
+    async def _write_to_shard(
+        self, shard: str, address: str | None, tries: Sequence[_Try], partition_map: PartitionMap
+    ) -> None:
+        for one in tries:
+            one.condition, one.detail = Condition.UNREACHABLE, f"no primary of shard {shard} answers"
+        if address is None:
+            return
+        with suppress(OSError, TimeoutError, ConnectionLost, NotSent):
+            async with asyncio.timeout(REDIS_S_MAX):
+                connection = await Connection.open(address, lambda _: None)
+                try:
+                    for one in tries:
+                        one.detail = f"{address} does not answer within {REDIS_S_MAX:.0f} s"
+                    again = await self._send(connection, tries, partition_map)
+                    if again:  # their window was not known
+                        await self._send(connection, again, partition_map)
+                finally:
+                    connection.close()
+
+    async def _send(
+        self, connection: Connection, tries: Sequence[_Try], partition_map: PartitionMap
+    ) -> list[_Try]:
+        """Returns those to be sent again at once."""
+        batches = [Batch(one.partition, [_OPERATION], [], time.time_ns() // 1_000_000) for one in tries]
+        commands = [
+            batch.command(
+                PartitionKeys(tag_of(one.partition, self._config.partitions)),
+                partition_map.epoch_of(one.partition),
+                one.window,
+                self._config.retention_ms,
+                (),
+                ISSUED_AGE_MS_MAX,
+            )
+            for one, batch in zip(tries, batches, strict=True)
+        ]
+        again = []
+        for one, batch, reply in zip(tries, batches, await connection.call_all(commands), strict=True):
+            if type(reply) is list and reply[0] == b"WINDOW":
+                one.window = int(reply[1])
+                again.append(one)
+            else:
+                self._take(one, batch, reply)
+        return again
+
+    def _take(self, one: _Try, batch: Batch, reply: Any) -> None:
+        if type(reply) is bytes:
+            batch.accept(reply)
+            one.condition, one.detail = None, ""
+            for copy in self._copies:
+                confirm = partial(self._confirm, one, copy.journal_id)
+                copy.tracker.ask_needed(one.partition, batch.seq, batch.nonce, confirm)
+        elif isinstance(reply, hiredis.ReplyError):
+            one.condition, one.detail = condition_of_error(str(reply)), str(reply)[:ERROR_LENGTH_MAX]
+        elif type(reply) is list:
+            code = reply[0].decode()
+            shown = reply[1].decode() if isinstance(reply[1], bytes) else str(reply[1])
+            one.condition, one.detail = condition_of(code, shown), _refusal_text(code, shown)
+
+    def _confirm(self, one: _Try, journal_id: str) -> None:
+        one.confirmed.add(journal_id)
+        self._changed.set()
+
+    async def _wait_for_receipts(self) -> None:
+        """Until every copy that answers has confirmed everything, or the time is up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RECEIPT_S_MAX):
+                while self._incomplete():
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    def _incomplete(self) -> bool:
+        written = [one for one in self._tries if one.condition is None]
+        needed = self._config.journal_quorum
+        answering = {copy.journal_id for copy in self._copies if copy.client.connected}
+        return any(len(one.confirmed) < needed or answering - one.confirmed for one in written)
+
+
+def _refusal_text(code: str, shown: str) -> str:
+    """What a refusal of the script means."""
+    match code:
+        case "EPOCH":
+            return f"Redis serves it under epoch {shown}, which is not that of the map"
+        case "OWNER":
+            return f"it was certified for node {shown}, which is another one"
+        case "STATE":
+            return f"it is {shown}"
+        case "FULL":
+            return f"its stream holds {shown} entries that are not trimmed"
+        case "EXPIRED":
+            apart_ms = time.time_ns() // 1_000_000 - int(shown)
+            side = "ahead of" if apart_ms > 0 else "behind"
+            return f"the clock of this machine is {abs(apart_ms) / 1000:.0f} s {side} that of its Redis node"
+        case _:
+            return f"the script says {code} {shown}"
