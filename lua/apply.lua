@@ -26,6 +26,7 @@
 -- What costs here, in instructions of the machine: a key or argument of the call 2,000, a field read from a hash 2,300, a
 -- string made 700 and 11 for each of its bytes (Redis 7 hashes all of them), a number made text 1,500, a closure 1,500.
 
+--@include lib/kinds.lua
 --@include lib/outcomes.lua
 --@include lib/guard.lua
 --@include lib/memory.lua
@@ -35,7 +36,6 @@ local OPERATIONS_MAX = 1500 -- unpack() fails near 8,000 values; an operation wr
 local STRIPE_LIMB = AMOUNT_MAX + 1 -- what one unit in '<account>+' stands for
 local RULES = ' 2' -- which rules decide, as the header ends (wallet_engine/domain/entry.py)
 local STREAM_CHECK_ENTRIES = 16 -- the stream's length is looked at every so many entries
-local DEBIT, TRANSFER, CREDIT, REFUND, SETTLE, OPEN_ACCOUNT, SET_FLAGS = string.byte('dtcrsof', 1, 7)
 local OPENED_ENTRIES_MAX = 16 -- entries of the stream held at a time; each may be 150 kB
 local TRANSIT = '@transit'
 local SYSTEM = 64 -- '@'
@@ -178,7 +178,6 @@ if flags_exist or uncommon then
     return nil
   end
 
-  local PROBE = 110 -- 'n'
   if not flags_exist then flags = {} end
   remembered_before, flags_new, refunded = {}, {}, {}
 

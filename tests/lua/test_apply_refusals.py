@@ -8,8 +8,10 @@ import redis
 from lua.cases import MAX, SETUP, rows
 from lua.partition import LuaPartition
 
+from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
+from wallet_engine.domain.operation import parse_operation
 
 PAY = ["t T1 alice bob 1 USD"]
 HOUR_MS = 3_600_000
@@ -127,7 +129,6 @@ MALFORMED = [
     "r T1 alice x.0.a 1 USD",
     "f - alice melt 0 -",
     "f - alice - 0 -",
-    "x - alice - 0 USD",
 ]
 
 
@@ -135,6 +136,13 @@ MALFORMED = [
 def test_malformed_operation(prepared: LuaPartition, line: str) -> None:
     """One malformed line refuses the whole batch, what stands before it included."""
     assert_refused(prepared, ["MALFORMED"], ["t T0 alice bob 1 USD", line])
+
+
+def test_unknown_kind(prepared: LuaPartition) -> None:
+    """No service packs one, so the letter is put in behind its back."""
+    lines = ["t T0 alice bob 1 USD", "f - alice freeze 0 -"]
+    columns = pack([parse_operation(line) for line in lines]).columns.decode()
+    assert_refused(prepared, ["MALFORMED"], lines, operations=columns.replace('["tf"', '["tx"'))
 
 
 @pytest.mark.parametrize(

@@ -125,18 +125,25 @@ class Auditor:
                 continue
             kind = operation.kind
             if kind in "td":
-                body = f"{operation.b} {operation.amount_minor} {operation.currency}"
+                body = f"{operation.other} {operation.amount_minor} {operation.currency}"
                 self._decided(
-                    kind, (operation.a, operation.id), body, outcome, (partition, header.seq, idx), header
+                    kind,
+                    (operation.account, operation.id),
+                    body,
+                    outcome,
+                    (partition, header.seq, idx),
+                    header,
                 )
             elif kind == "c":
-                self._credited(operation.id, operation.a, int(operation.b), operation.amount_minor, outcome)
+                self._credited(
+                    operation.id, operation.account, int(operation.other), operation.amount_minor, outcome
+                )
             elif kind == "r" and outcome == "+":
-                self._refunded(partition, operation.b, operation.amount_minor)
+                self._refunded(partition, operation.other, operation.amount_minor)
             elif kind == "s":
                 self._settled(partition, int(operation.id))
             if outcome == "+" and kind in "tdcro":
-                names = (operation.a, operation.b) if kind == "t" else (operation.a, TRANSIT)
+                names = (operation.account, operation.other) if kind == "t" else (operation.account, TRANSIT)
                 for name in names:
                     self._note_balance(partition, name, operation.currency, header.seq)
         in_transit: dict[str, int] = {}

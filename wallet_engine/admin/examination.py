@@ -20,6 +20,7 @@ from wallet_engine.admin.probing import Probes, probe_partitions
 from wallet_engine.admin.service_calls import ask_one
 from wallet_engine.admin.survey import ShardState, Survey, survey
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.layout import is_known
 from wallet_engine.redis_store.scripts import service_scripts
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.directory import Directory
@@ -180,9 +181,7 @@ def _partition(client: redis.Redis, partition: int, count: int) -> PartitionFact
 
 def _known(name: str, tag: str) -> bool:
     kind = name.removesuffix(f"{{{tag}}}")
-    return kind != name and (
-        kind in ("meta", "journal", "open", "flags") or kind.startswith(("seen:", "balance:"))
-    )
+    return kind != name and is_known(kind)
 
 
 def _stray_keys(client: redis.Redis, partitions: Iterable[int], count: int) -> tuple[tuple[str, ...], int]:

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from wallet_engine.admin.survey import PartitionStatus, ShardState, Survey
 from wallet_engine.admin.telling import outcome_text
-from wallet_engine.domain.entry import parse_entry, parse_header
+from wallet_engine.domain.entry import outgoing, parse_entry, parse_header
 from wallet_engine.domain.ids import unpack_transaction_id
 from wallet_engine.domain.memory import credit_memory, credit_outcome
 from wallet_engine.domain.money import format_amount
@@ -44,8 +44,8 @@ class OpenTransfer:
         o = self.operation
         return {
             "transaction_id": unpack_transaction_id(o.id),
-            "from_account": o.a,
-            "to_account": o.b,
+            "from_account": o.account,
+            "to_account": o.other,
             "amount": format_amount(o.amount_minor, o.currency),
             "currency": o.currency,
             "to_partition": self.to_partition,
@@ -110,11 +110,10 @@ def _entry(
         OpenTransfer(
             idx,
             operation,
-            Homes(count).of_receiver(operation.b, partition),
+            Homes(count).of_receiver(operation.other, partition),
             "the settle (refunded)" if f"{seq}.{idx}" in refunded else "",
         )
-        for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True))
-        if operation.kind == "d" and outcome == Outcome.APPLIED
+        for idx, operation in outgoing(entry)
     )
     return OpenEntry(partition, seq, now_ms - parse_header(payload).time_ms, transfers)
 

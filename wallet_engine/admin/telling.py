@@ -4,36 +4,42 @@ from typing import Any
 
 from wallet_engine.admin.history import time_text
 from wallet_engine.domain.entry import Entry, parse_entry
+from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import unpack_transaction_id
+from wallet_engine.domain.kinds import Other, kind_of
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 
 
 def operation_text(operation: Operation) -> str:
-    """`debit 12.34 USD from alice for bob, id 6f1c…`."""
+    """`debit 12.34 USD from alice for bob, id 6f1c…`. Raises `Corruption` for an unknown kind."""
     o = operation
     match o.kind:
         case "o":
-            limit = "" if o.b == "-" else f", overdraft limit {format_amount(int(o.b), o.currency)}"
-            return f"open {o.a} in {o.currency}{limit}"
+            limit = "" if o.other == "-" else f", overdraft limit {format_amount(int(o.other), o.currency)}"
+            return f"open {o.account} in {o.currency}{limit}"
         case "t":
-            return f"transfer {_money(o)} from {o.a} to {o.b}, id {unpack_transaction_id(o.id)}"
+            return f"transfer {_money(o)} from {o.account} to {o.other}, id {unpack_transaction_id(o.id)}"
         case "d":
-            return f"debit {_money(o)} from {o.a} for {o.b}, id {unpack_transaction_id(o.id)}"
+            return f"debit {_money(o)} from {o.account} for {o.other}, id {unpack_transaction_id(o.id)}"
         case "c":
             p, _, seq = o.id.partition(".")
-            return f"credit {_money(o)} to {o.a}, for operation {o.b} of entry {seq} of partition {p}"
+            return (
+                f"credit {_money(o)} to {o.account}, for operation {o.other} of entry {seq} of partition {p}"
+            )
         case "r":
-            seq, idx, outcome = o.b.split(".")
+            seq, idx, outcome = o.other.split(".")
             where = f"operation {idx} of entry {seq}: {outcome_text(outcome)}"
-            return f"refund {_money(o)} to {o.a}, id {unpack_transaction_id(o.id)}, {where}"
+            return f"refund {_money(o)} to {o.account}, id {unpack_transaction_id(o.id)}, {where}"
         case "s":
             return f"settle entry {o.id}"
         case "n":
             return f"probe of {o.id}"
+        case "f":
+            return f"{o.other} {o.account}"
         case _:
-            return f"{o.b} {o.a}"
+            raise Corruption(f"there are no words for an operation of kind {o.kind!r}")
 
 
 def outcome_text(outcome: str) -> str:
@@ -74,7 +80,9 @@ def entry_document(partition: int, entry: Entry) -> dict[str, Any]:
 
 def concerns(operation: Operation, account: str) -> bool:
     """Whether the operation names the account."""
-    return account == operation.a or (operation.kind in "td" and account == operation.b)
+    return account == operation.account or (
+        kind_of(operation.kind).other in (Other.ACCOUNT, Other.RECEIVER) and account == operation.other
+    )
 
 
 def entry_about(payload: bytes, account: str) -> Entry | None:

@@ -13,6 +13,7 @@ from wallet_engine.admin.survey import Survey
 from wallet_engine.admin.telling import operation_text, outcome_text
 from wallet_engine.domain.entry import parse_entry
 from wallet_engine.domain.ids import pack_transaction_id
+from wallet_engine.domain.kinds import KINDS, Id, kind_of
 from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_outcome, transfer_field
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
@@ -23,8 +24,8 @@ from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.homes import Homes
 from wallet_engine.routing.slots import tag_of
 
-#: Kinds of operations in the order in which one makes the next.
-_CAUSES: Final = "tdcrs"
+#: Letters in the order in which one operation makes the next.
+_CAUSES: Final = "".join(KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Trace:
         if outcome is None:
             return "unknown: neither Redis nor the journal has it"
         if "r" in steps:
-            return f"declined: {outcome_text(steps['r'].operation.b.split('.')[2])}, and refunded"
+            return f"declined: {outcome_text(steps['r'].operation.other.split('.')[2])}, and refunded"
         if outcome != Outcome.APPLIED:
             return f"declined: {outcome_text(outcome)}"
         settled = redis is not None and redis.outcome == outcome and not redis.open
@@ -127,8 +128,8 @@ def _remembered(found: Survey, home: int, packed: str, from_account: str) -> tup
         to_account = credit = None
         if stream:
             entry = parse_entry(stream_entries(stream)[0].payload)
-            to_account = entry.operations[idx].b
-            if entry.operations[idx].kind == "d":
+            to_account = entry.operations[idx].other
+            if kind_of(entry.operations[idx].kind).opens:
                 to_partition = Homes(count).of_receiver(to_account, home)
                 with _client(found, to_partition) as client:
                     keys = PartitionKeys(tag_of(to_partition, count))
@@ -159,28 +160,34 @@ def _steps_in_journal(
     found: list[Step] = []
     debit: Step | None = None
     for step in _read_steps(directory, home, seq - 1, packed):
-        mine = step.operation.id == packed and step.operation.a == payer and step.operation.kind in "tdr"
+        kind = kind_of(step.operation.kind)
+        mine = step.operation.id == packed and step.operation.account == payer and kind.id is Id.TRANSACTION
         if mine and step.outcome not in (Outcome.REPEATED, Outcome.CONFLICT):
             found.append(step)
-            if step.operation.kind == "d" and step.outcome == Outcome.APPLIED:
+            if kind.opens and step.outcome == Outcome.APPLIED:
                 debit = step
-                break
-            if step.operation.kind in "td":
+            if kind.remembered:
                 break
     if debit is None:
         return found
     for step in _read_steps(directory, home, debit.seq, packed, str(debit.seq)):
-        refund = step.operation.kind == "r" and step.operation.id == packed and step.operation.a == payer
+        refund = (
+            step.operation.kind == "r" and step.operation.id == packed and step.operation.account == payer
+        )
         settle = step.operation.kind == "s" and step.operation.id == str(debit.seq)
         if (refund or settle) and step.outcome == Outcome.APPLIED:
             found.append(step)
         if settle:
             break
     reference = f"{home}.{debit.seq}"  # whose beginning is in lines and columns
-    for step in _read_steps(directory, homes.of_receiver(debit.operation.b, home), 0, reference[:-2]):
+    for step in _read_steps(directory, homes.of_receiver(debit.operation.other, home), 0, reference[:-2]):
         operation = step.operation
         decided = step.outcome != Outcome.REPEATED
-        if operation.kind == "c" and (operation.id, operation.b) == (reference, str(debit.idx)) and decided:
+        if (
+            kind_of(operation.kind).id is Id.CREDIT
+            and (operation.id, operation.other) == (reference, str(debit.idx))
+            and decided
+        ):
             found.append(step)
             break
     return sorted(found, key=lambda step: (step.time_ms, _CAUSES.index(step.operation.kind)))

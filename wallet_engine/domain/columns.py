@@ -14,8 +14,10 @@ script need not look at is left together, and what it needs is as it needs it::
     receivers  of the debits, with spaces between; the script has no use for them
     fields     where `seen` remembers a transfer, debit, refund or credit (`domain/memory.py`); the seq of a settle;
                who probes; `-`
-    accounts   `a` of each operation, then the receivers of transfers, in their order, then `@transit`
-    details    `b` of what opens, refunds, sets flags and probes, and the mark of a credit, in their order
+    accounts   that of each operation, then the receivers of transfers, in their order, then `@transit`
+    details    the other word of what opens, refunds, sets flags and probes, and the mark of a credit, in their order
+
+Which word of a kind stands where is in its row of `domain/kinds.py`; the common four have branches of their own.
 
 Everything of the lines is in the columns. No word of an entry holds a quote, a comma or a backslash.
 """
@@ -25,6 +27,7 @@ import struct
 from binascii import b2a_base64
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from itertools import repeat
 from typing import Any, Final, NamedTuple
 from zlib import adler32, crc32
 
@@ -32,6 +35,7 @@ import msgspec
 
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.domain.kinds import Id, Other, kind_of
 from wallet_engine.domain.memory import (
     CREDIT_INDEXES,
     IDX_TEXTS,
@@ -64,8 +68,11 @@ _packed: Final = partial(tuple.__new__, Packed)
 
 
 def pack(operations: Sequence[Words]) -> Packed:
-    """The columns of operations, at least one. Raises KeyError for a credit of an idx that no entry has."""
-    kinds, ids, accounts, bs, amounts, each = zip(*operations, strict=True)
+    """The columns of operations, at least one.
+
+    Raises KeyError for a credit of an idx that no entry has, `Corruption` for an unknown kind.
+    """
+    kinds, ids, accounts, words, amounts, each = zip(*operations, strict=True)
     fields = list(ids)
     receivers: list[str] = []
     others: list[str] = []
@@ -74,17 +81,17 @@ def pack(operations: Sequence[Words]) -> Packed:
     for idx, kind in enumerate(kinds):
         if kind == "c":
             fields[idx], letter = _credit_field(ids[idx])
-            details.append(letter + _marks[bs[idx]])
+            details.append(letter + _marks[words[idx]])
         elif kind == "d" or kind == "t":
             payer = accounts[idx].encode()
             fields[idx] += "%08x" % crc32(payer)  # noqa: UP031  # half the time of an f-string
-            body = f"{bs[idx]} {amounts[idx]} {each[idx]}\n".encode()
+            body = f"{words[idx]} {amounts[idx]} {each[idx]}\n".encode()
             ends.append(crc32(body, adler32(payer)))
             ends.append(idx)
-            (receivers if kind == "d" else others).append(bs[idx])
+            (receivers if kind == "d" else others).append(words[idx])
         elif kind != "s":
-            details.append(bs[idx])
-            if kind == "r":
+            details.append(words[idx])
+            if kind_of(kind).id is Id.TRANSACTION:
                 fields[idx] = transfer_field(accounts[idx], ids[idx])
     currencies = set(each)
     currencies.discard(_NO_CURRENCY)
@@ -114,26 +121,30 @@ def unpack(columns: bytes) -> tuple[Operation, ...]:
             raise ValueError("not amounts")
         payers, others = accounts[: len(kinds)], iter(accounts[len(kinds) :])
         paid, explained = iter(payees), iter(details)
+        columns_of_other = {
+            Other.NONE: repeat("-"),
+            Other.RECEIVER: paid,
+            Other.ACCOUNT: others,
+            Other.DETAIL: explained,
+            Other.MARK: explained,
+        }
         operations = []
         for kind, field, account, amount, currency in zip(
             kinds, fields, payers, amounts, currencies, strict=True
         ):
-            if kind == "c":
-                id_, b = credit_of(field, next(explained))
-            elif kind in "dtr":
+            row = kind_of(kind)
+            id_, other = field, next(columns_of_other[row.other])
+            if row.id is Id.CREDIT:
+                id_, other = credit_of(field, other)
+            elif row.id is Id.TRANSACTION:
                 id_ = field[:-PAYER_LENGTH]
-                b = next(paid if kind == "d" else others if kind == "t" else explained)
                 if field != transfer_field(account, id_):
                     raise ValueError(f"{field} is no field of {account}")
-            elif kind in "sofn":
-                id_, b = field, next(explained) if kind != "s" else "-"
-            else:
-                raise ValueError(f"no kind {kind}")
             operations.append(
-                Operation(kind, id_, account, b, amount, currency if kind not in "sfn" else _NO_CURRENCY)
+                Operation(kind, id_, account, other, amount, currency if row.has_currency else _NO_CURRENCY)
             )
         if [*others, *paid, *explained] != [TRANSIT]:
             raise ValueError("columns of other lengths")
-    except (ValueError, TypeError, StopIteration, msgspec.DecodeError) as error:
+    except (ValueError, TypeError, StopIteration, msgspec.DecodeError, Corruption) as error:
         raise Corruption(f"not the columns of operations: {columns[:120]!r} ({error})") from None
     return tuple(operations)

@@ -23,7 +23,9 @@ from typing import Final, NamedTuple
 
 from wallet_engine.domain.columns import pack, unpack
 from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.kinds import kind_of
 from wallet_engine.domain.operation import Operation, parse_operation
+from wallet_engine.domain.outcomes import Outcome
 
 ZERO_NONCE: Final = "0" * 16
 #: Version of the rules by which the apply script decides (`RULES` in `lua/apply.lua`).
@@ -116,3 +118,12 @@ def parse_entry(payload: bytes) -> Entry:
     if len(operations) != len(header.outcomes):
         raise Corruption(f"entry {header.seq}: {len(operations)} operations, {len(header.outcomes)} outcomes")
     return Entry(header, operations)
+
+
+def outgoing(entry: Entry) -> list[tuple[int, Operation]]:
+    """What of the entry was applied and stays open until its credit or refund, with its position."""
+    return [
+        (idx, operation)
+        for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True))
+        if outcome == Outcome.APPLIED and kind_of(operation.kind).opens
+    ]

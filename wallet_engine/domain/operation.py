@@ -2,9 +2,9 @@
 
 An operation, as a line, is six fields separated by one space, whatever its kind::
 
-    kind id a b n ccy
+    kind id account other amount currency
 
-    kind  id          a         b                   n          ccy
+    kind  id          account   other               amount     currency
     o     -           account   limit, or "-"       0          CCY   open_account; overdraft limit
     t     txid        from      to                  minor      CCY   transfer, both sides in this partition
     d     txid        from      to                  minor      CCY   debit: from -> @transit
@@ -32,8 +32,8 @@ class Operation(NamedTuple):
 
     kind: str
     id: str
-    a: str
-    b: str
+    account: str
+    other: str
     amount_minor: int
     currency: str
 
@@ -51,5 +51,5 @@ def parse_operation(line: str) -> Operation:
     match = _operation_match(line)
     if match is None:
         raise Corruption(f"not an operation: {line[:200]!r}")
-    kind, id_, a, b, n, currency = match.groups()
-    return Operation(kind, id_, a, b, int(n), currency)
+    kind, id_, account, other, amount, currency = match.groups()
+    return Operation(kind, id_, account, other, int(amount), currency)

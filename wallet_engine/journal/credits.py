@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from wallet_engine.domain.entry import parse_entry
+from wallet_engine.domain.kinds import Id, kind_of
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.journal.index import read_index
@@ -95,8 +96,8 @@ def find_credits(
     ):
         entry = parse_entry(record.payload)
         for outcome, operation in zip(entry.header.outcomes, entry.operations, strict=True):
-            if operation.kind == "c" and outcome != Outcome.REPEATED:
-                reference = wanted.get((operation.id, operation.b))
+            if kind_of(operation.kind).id is Id.CREDIT and outcome != Outcome.REPEATED:
+                reference = wanted.get((operation.id, operation.other))
                 if reference is not None:
                     found.setdefault(reference, outcome)
     return found

@@ -12,9 +12,8 @@ from typing import Any, Final
 
 import hiredis
 
-from wallet_engine.domain.entry import Entry, parse_entry, parse_header
+from wallet_engine.domain.entry import Entry, outgoing, parse_entry, parse_header
 from wallet_engine.domain.errors import Outage
-from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.accumulator import Accumulator
@@ -127,8 +126,8 @@ class Sweeper:
         """
         asked: dict[int, list[CreditReference]] = {}
         for entry in entries:
-            for idx, debit in _debits(entry):
-                q = self._engine.cluster.homes.of(debit.b)
+            for idx, debit in outgoing(entry):
+                q = self._engine.cluster.homes.of(debit.other)
                 asked.setdefault(q, []).append((partition, entry.header.seq, idx))
         since_ms = min((entry.header.time_ms for entry in entries), default=0)
         decided: Decided = {}
@@ -162,12 +161,14 @@ class Sweeper:
         """Drive the entry's credits, but do only what follows from those that are known to be `decided`."""
         header = entry.header
         await self._reader.durable(partition, header.seq, header.nonce)
-        debits = _debits(entry)
+        debits = outgoing(entry)
         call, ended = Call.awaited(len(debits))
         homes = self._engine.cluster.homes
         for position, (idx, debit) in enumerate(debits):
-            command = TransferCommand(debit.a, debit.b, debit.amount_minor, debit.currency, debit.id)
-            q = homes.of(debit.b)
+            command = TransferCommand(
+                debit.account, debit.other, debit.amount_minor, debit.currency, debit.id
+            )
+            q = homes.of(debit.other)
             transfer = Transfer(self._engine, command, partition, q, call, position)
             credit = decided.get((partition, header.seq, idx))
             if credit is None:
@@ -187,12 +188,3 @@ class Sweeper:
                     "paid" if result == Outcome.APPLIED else "refunded"
                 ).inc()
             log.info("open entry ended", partition=partition, seq=header.seq, transfers=len(debits))
-
-
-def _debits(entry: Entry) -> list[tuple[int, Operation]]:
-    """The debits of the entry that were made, with their positions."""
-    return [
-        (idx, operation)
-        for idx, operation in enumerate(entry.operations)
-        if operation.kind == "d" and entry.header.outcomes[idx] == Outcome.APPLIED
-    ]

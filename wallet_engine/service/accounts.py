@@ -109,7 +109,7 @@ class Accounts:
     async def _operate(self, operation: Operation) -> _AccountOperation:
         """Have one account operation decided and made durable; the future of what comes back holds the outcome."""
         waiting = _AccountOperation()
-        self._engine.submit(self._partition(operation.a), operation, waiting, now_ms())
+        self._engine.submit(self._partition(operation.account), operation, waiting, now_ms())
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 await asyncio.shield(waiting.future)

@@ -60,7 +60,7 @@ def test_the_ends_of_records() -> None:
     """Of transfers and debits alone, wherever they are: fingerprint and idx."""
     lines = [LINES[(7 * n) % len(LINES)] for n in range(SCRIPT_OPERATIONS_MAX)]
     expected = "".join(
-        transfer_fingerprint(o.a, f"{o.b} {o.amount_minor} {o.currency}") + INDEXES[idx]
+        transfer_fingerprint(o.account, f"{o.other} {o.amount_minor} {o.currency}") + INDEXES[idx]
         for idx, o in enumerate(operations_of(*lines))
         if o.kind in "dt"
     )

@@ -1,36 +1,44 @@
 """Which fields of a partition's hashes an entry may have changed: those a copy must read again."""
 
-from typing import Final
+from collections.abc import Iterator
 
 from wallet_engine.domain.entry import Entry
+from wallet_engine.domain.ids import is_system
+from wallet_engine.domain.key_names import BALANCE, FLAGS, SEEN
+from wallet_engine.domain.kinds import Id, kind_of
 from wallet_engine.domain.memory import credit_memory, transfer_field
-
-TRANSIT: Final = b"@transit"
+from wallet_engine.domain.operation import Operation
+from wallet_engine.domain.oracle_state import CARRIED
 
 #: (kind of hash, its key without the tag; field)
 Field = tuple[bytes, bytes]
 
 
 def touched_fields(entry: Entry) -> set[Field]:
-    """More than were changed at times, never fewer. `open` and `meta` are compared whole and are not in it."""
-    window = entry.header.window
-    seen = b"seen:%d" % window
-    fields: set[Field] = set()
-    for operation in entry.operations:
-        kind, a, b = operation.kind, operation.a.encode(), operation.b.encode()
-        book = b"balance:" + operation.currency.encode()
-        if kind in "tdcr":
-            for name in (a, b if kind == "t" else TRANSIT):
-                fields |= {(book, name), (book, name + b"+")} if name.startswith(b"@") else {(book, name)}
-            if kind == "c":
-                remembered = credit_memory(operation.id, operation.b)[0].encode()
-            else:
-                remembered = transfer_field(operation.a, operation.id).encode()
-            fields.add((seen, remembered))
-            if kind == "r":  # the answer it rewrites may be of the window before
-                fields.add((b"seen:%d" % (window - 1), remembered))
-        elif kind == "o":
-            fields |= {(book, a), (b"flags", a)}
-        elif kind == "f":
-            fields.add((b"flags", a))
-    return fields
+    """More than were changed at times, never fewer. `open` and `meta` are compared whole and are not in it.
+
+    Raises `Corruption` for an unknown kind.
+    """
+    return {
+        (key.encode(), field.encode())
+        for operation in entry.operations
+        for key, field in _touched(operation, entry.header.window)
+    }
+
+
+def _touched(operation: Operation, window: int) -> Iterator[tuple[str, str]]:
+    kind = kind_of(operation.kind)
+    for account, _ in kind.sides(operation):
+        yield f"{BALANCE}:{operation.currency}", account
+        if is_system(account):
+            yield f"{BALANCE}:{operation.currency}", account + CARRIED
+    if kind.flags:
+        yield FLAGS, operation.account
+    if kind.remembered or kind.rewrites:
+        if kind.id is Id.CREDIT:
+            field, _ = credit_memory(operation.id, operation.other)
+        else:
+            field = transfer_field(operation.account, operation.id)
+        yield f"{SEEN}:{window}", field
+        if kind.rewrites:  # the answer may be of the window before
+            yield f"{SEEN}:{window - 1}", field

@@ -1,0 +1,2 @@
+-- The letters of the operations, as bytes: wallet_engine/domain/kinds.py says what each has beside its rules.
+local OPEN_ACCOUNT, TRANSFER, DEBIT, CREDIT, REFUND, SETTLE, SET_FLAGS, PROBE = string.byte('otdcrsfn', 1, 8)

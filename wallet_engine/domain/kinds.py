@@ -1,0 +1,97 @@
+"""The kinds of operations: one row for each, from which whatever treats operations alike derives.
+
+What a kind decides stands in two places that share nothing with each other on purpose: `lua/apply.lua` for Redis and
+`domain/oracle_rules.py` for the proof. Everything else about it is here. `lua/lib/kinds.lua` names the same letters.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.domain.operation import Operation
+
+
+class Id(Enum):
+    """What `Operation.id` is, and so the field of the columns."""
+
+    NONE = "-"
+    TRANSACTION = "a packed transaction id; the field is that of (account, id) in the memory"
+    CREDIT = "<p>.<seq> of the debit; the field is that of twenty such entries"
+    ENTRY = "the seq of an entry of this partition"
+    ASKER = "who asks"
+
+
+class Other(Enum):
+    """What `Operation.other` is, and in which of the columns it stands."""
+
+    NONE = "-"
+    RECEIVER = "an account elsewhere, among the receivers"
+    ACCOUNT = "an account of this partition, behind the accounts"
+    DETAIL = "a text of the kind, among the details"
+    MARK = "the idx of the debit, as a mark among the details"
+
+
+#: (account, whether it pays)
+Sides = tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One row. `sides`: whose balances change, and which way, when it is applied; of `other` only where it is here."""
+
+    letter: str
+    name: str
+    id: Id
+    other: Other
+    has_currency: bool = True
+    sides: Callable[[Operation], Sides] = lambda operation: ()
+    #: Its outcome is kept in the window in force; of a transfer under (account, id), of a credit under its debit.
+    remembered: bool = False
+    #: It changes an answer kept before, of either window.
+    rewrites: bool = False
+    #: It may write `flags` of its account.
+    flags: bool = False
+    #: Its entry stays in `open` until what follows from it has ended.
+    opens: bool = False
+
+
+def _to_other(operation: Operation) -> Sides:
+    return (operation.account, True), (operation.other, False)
+
+
+def _to_transit(operation: Operation) -> Sides:
+    return (operation.account, True), (TRANSIT, False)
+
+
+def _from_transit(operation: Operation) -> Sides:
+    return (TRANSIT, True), (operation.account, False)
+
+
+def _opened(operation: Operation) -> Sides:
+    return ((operation.account, False),)
+
+
+_TABLE: Final = (
+    Kind("o", "open_account", Id.NONE, Other.DETAIL, sides=_opened, flags=True),
+    Kind("t", "transfer", Id.TRANSACTION, Other.ACCOUNT, sides=_to_other, remembered=True),
+    Kind("d", "debit", Id.TRANSACTION, Other.RECEIVER, sides=_to_transit, remembered=True, opens=True),
+    Kind("c", "credit", Id.CREDIT, Other.MARK, sides=_from_transit, remembered=True),
+    Kind("r", "refund", Id.TRANSACTION, Other.DETAIL, sides=_from_transit, rewrites=True),
+    Kind("s", "settle", Id.ENTRY, Other.NONE, has_currency=False),
+    Kind("f", "set_flags", Id.NONE, Other.DETAIL, has_currency=False, flags=True),
+    Kind("n", "probe", Id.ASKER, Other.DETAIL, has_currency=False),
+)
+
+#: Letter -> row, in the order in which one operation of a transfer causes the next.
+KINDS: Final = {kind.letter: kind for kind in _TABLE}
+
+
+def kind_of(letter: str) -> Kind:
+    """The row of a letter. Raises `Corruption` for one that this version does not know."""
+    kind = KINDS.get(letter)
+    if kind is None:
+        raise Corruption(f"there is no kind of operation {letter!r}: it is of a newer version, or damaged")
+    return kind
