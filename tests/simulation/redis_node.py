@@ -101,6 +101,9 @@ class Commands:
 
     cUNLINK = cDEL
 
+    def cPERSIST(self, key: bytes) -> int:
+        return 0  # no key has a time to live
+
     def cZADD(self, key: bytes, score: bytes, member: bytes) -> int:
         found = self.store.setdefault(key, {})
         new = member not in found

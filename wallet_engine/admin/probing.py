@@ -24,6 +24,7 @@ from wallet_engine.journal.receipts_client import ReceiptClient
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.redis_store.connection import Connection, ConnectionLost, NotSent
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.refusals import refusal_of
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import JournalInfo, PartitionMap
 from wallet_engine.routing.slots import tag_of
@@ -35,8 +36,6 @@ REFUSED_S_MAX: Final = 3.0
 REFUSED_RETRY_S: Final = 0.2
 #: How long the journal copies may take for all receipts together.
 RECEIPT_S_MAX: Final = 5.0
-#: Of what Redis says.
-ERROR_LENGTH_MAX: Final = 160
 
 _OPERATION: Final[Words] = ("n", "doctor", "-", "-", 0, "-")
 
@@ -214,7 +213,8 @@ class _Probing:
                 confirm = partial(self._confirm, one, copy.journal_id)
                 copy.tracker.ask_needed(one.partition, batch.seq, batch.nonce, confirm)
         elif isinstance(reply, hiredis.ReplyError):
-            one.condition, one.detail = condition_of_error(str(reply)), str(reply)[:ERROR_LENGTH_MAX]
+            refusal = refusal_of(str(reply))
+            one.condition, one.detail = condition_of_error(refusal), refusal.text
         elif type(reply) is list:
             code = reply[0].decode()
             shown = reply[1].decode() if isinstance(reply[1], bytes) else str(reply[1])

@@ -9,6 +9,7 @@ from wallet_engine.engine.lane import Lane
 from wallet_engine.journal.receipts_client import ReceiptClient
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.refusals import Meaning, Refusal, refusal_of
 from wallet_engine.routing.directory import Directory, on_loop
 from wallet_engine.routing.homes import Homes
 from wallet_engine.routing.model import ClusterConfig, JournalInfo, PartitionMap, Shard
@@ -100,13 +101,14 @@ class ClusterView:
         await lane.refresh()
         await asyncio.sleep(LOOK_S_MIN)
 
-    def heed(self, shard: str, error: str) -> None:
-        """An error reply of a shard's node may say that it is not the primary, or has restarted: act on it."""
-        if error.startswith(("MOVED", "READONLY", "ASK")):
-            self.refresh_shard(shard)
-            self.refresh_map()
-        elif error.startswith("NOSCRIPT"):
+    def heed(self, shard: str, error: str) -> Refusal:
+        """Sort an error reply of a shard's node, and do what it calls for: look who serves, or ask for recovery."""
+        refusal = refusal_of(error)
+        if refusal.meaning is Meaning.ELSEWHERE:
+            self.heed_epoch(shard)
+        elif refusal.meaning is Meaning.RECOVER:
             self.ask_recovery(shard, "script cache is empty")
+        return refusal
 
     def ask_recovery(self, shard: str, reason: str) -> None:
         """Tell the journal copies that a shard cannot serve before it has been compared with the journal."""

@@ -7,7 +7,8 @@ reason of the last refusal. Nothing here costs a batch that is applied anything 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+
+from wallet_engine.redis_store.refusals import Meaning, Refusal
 
 
 class Condition(StrEnum):
@@ -122,20 +123,6 @@ class Conditions:
                 yield Report(condition, partitions, found[partitions[0]])
 
 
-#: Error replies of a node that is not, or not yet, the one to ask. Nothing ran.
-NOT_SERVING: Final = (
-    "NOSCRIPT",
-    "MOVED",
-    "ASK",
-    "TRYAGAIN",
-    "CLUSTERDOWN",
-    "LOADING",
-    "READONLY",
-    "MASTERDOWN",
-    "BUSY",
-)
-
-
 def condition_of(code: str, shown: str = "") -> Condition:
     """What a script's refusal says of its partition; `shown` is what it adds to the code."""
     match code:
@@ -151,11 +138,12 @@ def condition_of(code: str, shown: str = "") -> Condition:
             return Condition.REFUSED
 
 
-def condition_of_error(error: str) -> Condition:
+def condition_of_error(refusal: Refusal) -> Condition:
     """What an error reply of Redis itself says of the partition that was asked."""
-    code = error.partition(" ")[0]
-    if code in ("NOSCRIPT", "LOADING"):
+    if refusal.meaning is Meaning.RECOVER or refusal.code == "LOADING":
         return Condition.RECOVERING
-    if code in NOT_SERVING:
+    if refusal.meaning is Meaning.MEMORY:
+        return Condition.MEMORY
+    if refusal.meaning is Meaning.ELSEWHERE or refusal.code in ("BUSY", "CLUSTERDOWN", "TRYAGAIN"):
         return Condition.UNREACHABLE
-    return Condition.MEMORY if "OOM" in error else Condition.REFUSED
+    return Condition.REFUSED

@@ -21,6 +21,7 @@ from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.receipts_wire import NewEntry
 from wallet_engine.redis_store.connection import Connection, Reply, pack
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.refusals import Meaning, refusal_of
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.redis_store.stream import first_seq, from_stream, stream_entries
 from wallet_engine.telemetry.metrics import Metrics
@@ -404,6 +405,9 @@ class ShardDrain:
                 continue  # it has moved away meanwhile
             try:
                 if isinstance(trimmed, Exception):
+                    if _reads_pass(trimmed):
+                        self.written((partition,))  # what nobody has told of can still be fetched
+                        continue
                     raise trimmed
                 if not trimmed:
                     raise OSError(f"partition {partition} does not stand where the journal does")
@@ -442,3 +446,11 @@ class ShardDrain:
             self._frozen_s.pop(partition, None)
         elif self._loop.time() - self._frozen_s.setdefault(partition, self._loop.time()) > MOVING_S_MAX:
             raise Abandoned(partition)
+
+
+def _reads_pass(error: Exception) -> bool:
+    """Whether the node refuses writes only: nothing is lost, and there is nothing to recover."""
+    if not isinstance(error, hiredis.ReplyError):
+        return False
+    refusal = refusal_of(str(error))
+    return refusal.meaning is Meaning.RETRY and refusal.reads

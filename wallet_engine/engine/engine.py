@@ -18,13 +18,14 @@ from wallet_engine.domain.operation import Words
 from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.engine.cluster import ClusterView
-from wallet_engine.engine.conditions import NOT_SERVING, Condition, condition_of, condition_of_error
+from wallet_engine.engine.conditions import Condition, condition_of, condition_of_error
 from wallet_engine.engine.headroom import Headroom
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.engine.lookout import Lookout, clocks_text
 from wallet_engine.engine.wave import Wave
 from wallet_engine.engine.written import Written
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent, pack
+from wallet_engine.redis_store.refusals import Meaning, Refusal
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.logging import get_logger
@@ -51,6 +52,11 @@ log = get_logger(__name__)
 def now_ms() -> int:
     """Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def _why(accumulator: Accumulator, refusal: Refusal) -> str:
+    what = "refuses writes" if refusal.reads else "refuses"
+    return f"shard {accumulator.shard} {what}: {refusal.text}"
 
 
 class _Settle:
@@ -320,21 +326,20 @@ class Engine:
 
     def _on_error(self, accumulator: Accumulator, batch: Batch, error: str) -> None:
         """An error reply of Redis itself, not of the script."""
-        code = error.partition(" ")[0]
-        if code in NOT_SERVING:
-            self._put_back(accumulator, batch, condition_of_error(error), code)
-            self.cluster.heed(accumulator.shard, error)
-            return
-        self.tracker.forget(batch.nonce)
-        if "OOM" in error:  # Redis refuses before the first write of a script when memory is short
+        refusal = self.cluster.heed(accumulator.shard, error)
+        if refusal.meaning is Meaning.MEMORY:
             self.headroom.exhausted(accumulator.shard)
+            self.tracker.forget(batch.nonce)
             self._answered(accumulator)
             batch.fail(Outage("overloaded", f"shard {accumulator.shard} is out of memory"))
-            return
-        log.critical("Redis failed a script call", error=error, batch=repr(batch))
-        self._hold(accumulator, Condition.REFUSED, error)
-        self._answered(accumulator)
-        batch.fail(Outage("outcome_unknown", f"Redis refused: {error[:120]}"))
+        elif refusal.meaning is Meaning.UNKNOWN:
+            log.critical("Redis failed a script call", error=error, batch=repr(batch))
+            self.tracker.forget(batch.nonce)
+            self._hold_refused(accumulator, refusal)
+            self._answered(accumulator)
+            batch.fail(Outage("outcome_unknown", f"Redis refused: {refusal.text}"))
+        else:
+            self._put_back(accumulator, batch, condition_of_error(refusal), _why(accumulator, refusal))
 
     # Held partitions -------------------------------------------------------------------------------------
 
@@ -350,6 +355,9 @@ class Engine:
             self._held.add(accumulator)
         accumulator.hold(why, now_ms())
         self.lookout.note(accumulator, condition, why)
+
+    def _hold_refused(self, accumulator: Accumulator, refusal: Refusal) -> None:
+        self._hold(accumulator, condition_of_error(refusal), _why(accumulator, refusal))
 
     def _release(self, accumulator: Accumulator) -> None:
         self._held.discard(accumulator)
@@ -377,10 +385,19 @@ class Engine:
             self._probe(accumulator)
 
     def _probe(self, accumulator: Accumulator) -> None:
-        """Ask whether the partition would take operations, with a read that passes the same guards."""
+        """Ask whether the partition would take operations, with a write that changes nothing (a node that takes no
+        writes still answers reads) and a read that passes the same guards as operations.
+        """
+        unwritten: hiredis.ReplyError | None = None
+
+        def written(reply: Any) -> None:
+            nonlocal unwritten
+            unwritten = reply if isinstance(reply, hiredis.ReplyError) else None
 
         def answered(reply: Any) -> None:
             accumulator.probing = False
+            if unwritten is not None:
+                reply = unwritten
             if type(reply) is list and reply[0] in (b"OK", b"CURRENCIES"):
                 self._release(accumulator)
             elif type(reply) is list:
@@ -389,14 +406,15 @@ class Engine:
                 if code == "EPOCH":
                     self.cluster.heed_epoch(accumulator.shard)
             elif isinstance(reply, hiredis.ReplyError):
-                self._hold(accumulator, condition_of_error(str(reply)), str(reply))
-                self.cluster.heed(accumulator.shard, str(reply))
+                self._hold_refused(accumulator, self.cluster.heed(accumulator.shard, str(reply)))
             self._schedule(accumulator)
 
         keys = accumulator.keys
         command = pack(("EVALSHA", _PROBE_SHA, 2, keys.meta, keys.flags, accumulator.epoch, "@transit", "-"))
         try:
-            self.cluster.lanes[accumulator.shard].send(command, answered)
+            lane = self.cluster.lanes[accumulator.shard]
+            lane.send(pack(("PERSIST", keys.meta)), written)
+            lane.send(command, answered)
             accumulator.probing = True
         except (NotSent, KeyError):
             pass

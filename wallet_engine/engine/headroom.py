@@ -1,5 +1,6 @@
-"""Memory headroom (G10): new work is refused before Redis would fail it; what settles begun work still passes.
+"""What every shard has room for, looked at once a second: memory, and whether it takes writes at all.
 
+Memory headroom (G10): new work is refused before Redis would fail it; what settles begun work still passes.
 Redis refuses every growing write past `maxmemory`, credits and refunds of debits already made among them. So operations
 that begin something are refused from `MEMORY_SHARE_MAX` on, and the rest is kept for those that end something.
 """
@@ -12,6 +13,7 @@ import hiredis
 from wallet_engine.domain.errors import Outage
 from wallet_engine.engine.cluster import ClusterView
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent
+from wallet_engine.redis_store.refusals import Meaning, refusal_of
 from wallet_engine.telemetry.logging import get_logger
 
 #: Of `maxmemory`.
@@ -22,15 +24,18 @@ log = get_logger(__name__)
 
 
 class Headroom:
-    """Looks at the memory of every shard's primary once a second; `short` names the shards without room."""
+    """Looks at every shard's primary once a second."""
 
     def __init__(self, cluster: ClusterView) -> None:
         self._cluster = cluster
+        #: Shards whose memory is nearly full.
         self.short: set[str] = set()
+        #: Shards that answer reads and take no writes, and what Redis says. Seen also while nobody pays.
+        self.refusing: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Headroom short={sorted(self.short)}>"
+        return f"<Headroom short={sorted(self.short)} refusing={sorted(self.refusing)}>"
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="headroom")
@@ -59,6 +64,29 @@ class Headroom:
             await asyncio.gather(*(self._look(shard) for shard in list(self._cluster.lanes)))
 
     async def _look(self, shard: str) -> None:
+        await self._look_at_writes(shard)
+        await self._look_at_memory(shard)
+
+    async def _look_at_writes(self, shard: str) -> None:
+        """Try a write that changes nothing."""
+        some = next((a for a in self._cluster.accumulators if a.shard == shard), None)
+        if some is None:
+            return
+        try:
+            await self._cluster.lanes[shard].call("PERSIST", some.keys.meta)
+        except hiredis.ReplyError as error:
+            refusal = refusal_of(str(error))
+            if refusal.reads and refusal.meaning is Meaning.RETRY:
+                if shard not in self.refusing:
+                    log.error("Redis refuses writes", shard=shard, said=refusal.text)
+                self.refusing[shard] = refusal.text
+                return
+        except (NotSent, ConnectionLost, KeyError):
+            return  # what was known of it stays
+        if self.refusing.pop(shard, None) is not None:
+            log.info("Redis takes writes again", shard=shard)
+
+    async def _look_at_memory(self, shard: str) -> None:
         try:
             share = memory_share(await self._cluster.lanes[shard].call("INFO", "memory"))
         except (NotSent, ConnectionLost, hiredis.ReplyError, KeyError):

@@ -92,6 +92,8 @@ class Lookout:
             conditions.clear_service(Condition.NO_QUORUM)
         for shard, lane in cluster.lanes.items():
             short, closed = shard in self._headroom.short, not lane.is_open
+            said = self._headroom.refusing.get(shard, "")
+            self._set_shard(shard, Condition.REFUSED, bool(said), f"shard {shard} refuses writes: {said}")
             self._set_shard(shard, Condition.UNREACHABLE, closed, f"shard {shard} is not reachable")
             self._set_shard(shard, Condition.MEMORY, short, f"the memory of shard {shard} is nearly full")
         shards = {accumulator.partition: accumulator.shard for accumulator in cluster.accumulators}

@@ -155,8 +155,7 @@ class Reader:
             except (NotSent, ConnectionLost, KeyError) as error:
                 why = str(error)
             except hiredis.ReplyError as error:
-                why = str(error)
-                cluster.heed(accumulator.shard, why)
+                why = cluster.heed(accumulator.shard, str(error)).text
             else:
                 code = reply[0].decode()
                 if code == "OK" and reply[1] < cluster.tracker.latest_seq(accumulator.partition):

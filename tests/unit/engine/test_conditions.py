@@ -3,6 +3,7 @@
 import pytest
 
 from wallet_engine.engine.conditions import Condition, Conditions, Report, condition_of, condition_of_error
+from wallet_engine.redis_store.refusals import refusal_of
 
 SHARDS = {0: "s1", 1: "s1", 2: "s2", 3: "s2"}
 
@@ -89,7 +90,9 @@ def test_what_a_refusal_says_of_the_partition(code: str, shown: str, condition: 
         ("OOM command not allowed when used memory > 'maxmemory'.", Condition.MEMORY),
         ("MISCONF Redis is configured to save RDB snapshots", Condition.REFUSED),
         ("NOREPLICAS Not enough good replicas to write.", Condition.REFUSED),
+        ("NOAUTH Authentication required.", Condition.REFUSED),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", Condition.REFUSED),
     ],
 )
 def test_what_an_error_reply_says_of_the_partition(error: str, condition: Condition) -> None:
-    assert condition_of_error(error) is condition
+    assert condition_of_error(refusal_of(error)) is condition
