@@ -115,6 +115,44 @@ def refusing_writes(cluster: DevCluster, shard: str) -> Iterator[None]:
         client.close()
 
 
+def ready_says(cluster: DevCluster, status: str, condition: str) -> dict[str, Any]:
+    """What `readyz` says of the condition, once its status is this one; nobody pays meanwhile."""
+    found: dict[str, Any] = {}
+
+    def said() -> bool:
+        with WalletApi(cluster.url, PARTITIONS) as api:
+            reply = api.get("/readyz")
+        document = reply.json()
+        assert (reply.status == 200) == document["ready"] == (document["status"] != "unready"), document
+        found.update({one["condition"]: one for one in document["conditions"]})
+        return bool(document["status"] == status and condition in found)
+
+    wait_until(said, f"readyz says {status} for {condition}: {found}")
+    return dict(found[condition])
+
+
+def test_readyz_sees_copies_that_hang_while_nobody_pays(cluster: DevCluster) -> None:
+    """A stopped process keeps its connections. With one of three away everything is paid."""
+    with stopped(cluster, "journal-j2"):
+        found = payments(doctor(cluster, healthy=True))
+        assert found == []
+        with stopped(cluster, "journal-j3"):
+            said = ready_says(cluster, "unready", "no_quorum")
+            assert said["partitions"] is None
+            assert said["detail"] == "1 of 2 journal copies reachable, and j2, j3 connected and silent"
+        cluster.wait_ready()
+
+
+def test_readyz_is_degraded_while_one_shard_is_away(cluster: DevCluster) -> None:
+    """503 would take every API process out of its load balancer for the sake of one shard."""
+    with stopped(cluster, "s1-1"):
+        said = ready_says(cluster, "degraded", "unreachable")
+        assert said["partitions"] == [0, 1, 2, 3]
+        with stopped(cluster, "s2-1"):
+            assert ready_says(cluster, "unready", "unreachable")
+    cluster.wait_ready()
+
+
 def test_each_partition_gets_an_entry_that_changes_nothing(cluster: DevCluster) -> None:
     flags = cluster.coordination_flags()
     with WalletApi(cluster.url, PARTITIONS) as api:

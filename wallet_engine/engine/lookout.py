@@ -9,6 +9,7 @@ from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.cluster import ClusterView
 from wallet_engine.engine.conditions import Condition, Conditions, Report, Trouble
 from wallet_engine.engine.headroom import Headroom
+from wallet_engine.engine.heartbeats import Heartbeats
 from wallet_engine.telemetry.metrics import PARTITION_STATES, Metrics
 
 #: A service that has not heard from every partition by then serves those that it has heard from.
@@ -25,6 +26,7 @@ class Lookout:
         self.troubles: dict[int, Trouble] = self.conditions.of_partition
         self._cluster = cluster
         self._headroom = headroom
+        self._heartbeats = Heartbeats(cluster.tracker)
         self._partition_state = metrics.partition_state
         self._loop = asyncio.get_running_loop()
         #: partition -> seq of its newest entry whose receipts are late
@@ -63,6 +65,7 @@ class Lookout:
         else:
             self.conditions.clear_service(Condition.STARTING)
         self._look_for_receipts(awaiting, now_s)
+        self._heartbeats.beat(now_s)
 
     def _look_for_receipts(self, awaiting: Iterable[Batch], now_s: float) -> None:
         """Late receipts are a condition until that entry, or a newer one, is known to be on disk."""
@@ -84,9 +87,11 @@ class Lookout:
     def report(self) -> tuple[int, list[Report]]:
         """How many partitions take transfers now, and each condition that keeps one from it."""
         conditions, cluster = self.conditions, self._cluster
-        connected, needed = cluster.journals_connected, cluster.tracker.quorum
-        if connected < needed:
-            what = f"{connected} of {needed} journal copies reachable"
+        needed, silent = cluster.tracker.quorum, sorted(self._heartbeats.silent)
+        answering = cluster.journals_connected - len(silent)
+        if answering < needed:
+            what = f"{answering} of {needed} journal copies reachable"
+            what += f", and {', '.join(silent)} connected and silent" if silent else ""
             conditions.note_service(Condition.NO_QUORUM, what)
         else:
             conditions.clear_service(Condition.NO_QUORUM)

@@ -22,6 +22,8 @@ Callback = Callable[[], None]
 
 #: Durable nonces remembered per generation; two generations are kept (about 100 bytes each).
 RECENT_NONCES_MAX: Final = 8_192
+#: Entries that a silent copy is asked for: it may have set one aside since, or be preparing an epoch of its partition.
+ALIVE_ASKS: Final = 8
 
 
 class CopyConnection(Protocol):
@@ -73,6 +75,8 @@ class ReceiptTracker:
         self._connections: dict[str, CopyConnection] = {}
         self._connects = 0
         self._questions: dict[int, Callable[[CreditsFound], None]] = {}
+        #: Mask of the copies that have said something since `take_heard`.
+        self._heard = 0
 
     def __repr__(self) -> str:
         copies = ",".join(sorted(self._connections)) or "none"
@@ -145,6 +149,7 @@ class ReceiptTracker:
 
         What callbacks raise does not keep the others from being called; the first of it is raised at the end.
         """
+        self._heard |= copy
         latest = self._latest[copy]
         failure: Exception | None = None
         for partition, nonces, last_seq in groups:
@@ -231,6 +236,20 @@ class ReceiptTracker:
         for journal_id, connection in self._connections.items():
             if not pending.copies & self._masks[journal_id]:
                 connection.ask([(pending.partition, pending.seq, nonce)])
+
+    def take_heard(self) -> dict[str, bool]:
+        """Of each connected copy, whether it has said anything since this was called last."""
+        heard, self._heard = self._heard, 0
+        return {journal_id: bool(self._masks[journal_id] & heard) for journal_id in self._connections}
+
+    def ask_alive(self, journal_id: str) -> bool:
+        """Ask a connected copy for what it has said before, which it answers at once; False if that is nothing."""
+        latest = self._latest[self._masks[journal_id]]
+        if not latest:
+            return False
+        some = random.sample(list(latest), min(ALIVE_ASKS, len(latest)))
+        self._connections[journal_id].ask([(partition, *latest[partition]) for partition in some])
+        return True
 
     def find(self, question: FindCredits, callback: Callable[[CreditsFound], None]) -> None:
         """Ask any one connected copy; `callback` gets its answer, if one comes before `forget_question`."""
