@@ -155,129 +155,20 @@ local carries
 
 -- A closure costs a tenth of an operation, so the common kinds are decided in the loop below, and what the others and
 -- the flags need is made only when there is one of them.
-local limit_of, side_refusal, decide_other
+local limit_of, side_refusal
+-- By kind: decides operation i of it. Returns its outcome; nil for what is malformed, or nil and another refusal.
+local rules
 
 if flags_exist or uncommon then
-  local function status_of(account)
-    local flag = flags[account]
-    return flag and sub(flag, 1, 1) or 'A'
-  end
-
-  function limit_of(account, currency)
-    local flag = flags[account]
-    return flag and tonumber(match(flag, ' ' .. currency .. '=(%d+)')) or 0
-  end
-
-  -- The first of unknown, closed, frozen that holds for one of the two sides (b is nil where there is one side).
-  function side_refusal(a, have_a, b, have_b)
-    if not have_a and byte(a) ~= SYSTEM then return UNKNOWN_ACCOUNT end
-    if b and not have_b and byte(b) ~= SYSTEM then return UNKNOWN_ACCOUNT end
-    local status_a, status_b = status_of(a), b and status_of(b)
-    if status_a == 'C' or status_b == 'C' then return CLOSED end
-    if status_a == 'F' or status_b == 'F' then return FROZEN end
-    return nil
-  end
-
+--@include lib/accounts.lua
   if not flags_exist then flags = {} end
-  remembered_before, flags_new, refunded = {}, {}, {}
-
-  local function balance(ledger, i, account)
-    local minor = ledger.known[account] or ledger.values[i]
-    return minor and minor + 0
-  end
-
-  -- Refund, open_account, set_flags, probe. Returns nil for what is none of them, and then a refusal if it is to be one.
-  function decide_other(i, kind, ledger, account, detail, amount)
-    if kind == REFUND then
-      local entry_seq, idx, decline = match(detail, '^(%d+)%.(%d+)%.(%l)$')
-      local minor = amount
-      if not entry_seq or not ledger or account == TRANSIT or minor < 1 or minor > AMOUNT_MAX or minor % 1 ~= 0 then
-        return nil
-      end
-      local part = entry_seq .. '.' .. idx
-      if settled and settled[entry_seq] or refunded[part] then return REPEATED end
-      if not call('ZSCORE', k_open, entry_seq) or call('ZSCORE', k_open, part) then return REPEATED end
-      local written, n = ledger.written, ledger.written_count
-      local have = balance(ledger, i, account) or 0
-      local full, transit = have + minor, ledger.transit - minor
-      if full > AMOUNT_MAX and (rules_before or byte(account) ~= SYSTEM) or rules_before and transit < -AMOUNT_MAX then
-        return BALANCE_LIMIT
-      end
-      if full > AMOUNT_MAX then
-        full, carries = have - STRIPE_LIMB + minor, carries or {}
-        carries[#carries + 1] = {ledger.key, account, 1}
-      end
-      if transit < -AMOUNT_MAX then
-        transit, carries = ledger.transit + STRIPE_LIMB - minor, carries or {}
-        carries[#carries + 1] = {ledger.key, TRANSIT, -1}
-      end
-      ledger.known[account], ledger.transit = full, transit
-      written[n + 1], written[n + 2] = account, format('%d', full)
-      ledger.written_count, ledger.transit_changed, effect = n + 2, true, true
-      refunded[part] = entry_seq
-      local field = columns[FIELD + i]
-      local record = remembered[field] or recalled[i]
-      if record then
-        record = decline .. sub(record, 2)
-        remembered[field] = record
-        records[record_count + 1], records[record_count + 2], record_count = field, record, record_count + 2
-      else
-        record = recalled_before[i]
-        if record then
-          record = decline .. sub(record, 2)
-          remembered_before[field] = record
-          for other = i, count do -- what later operations are to see of it
-            if columns[FIELD + other] == field then recalled_before[other] = record end
-          end
-        end
-      end
-      return APPLIED
-
-    elseif kind == OPEN_ACCOUNT then
-      local limit_ok = detail == '-' or (find(detail, '^%d+$') and tonumber(detail) <= AMOUNT_MAX)
-      if not ledger or not limit_ok then return nil end
-      local written, n = ledger.written, ledger.written_count
-      if balance(ledger, i, account) then
-        if detail ~= '-' and tonumber(detail) ~= limit_of(account, ledger.currency) then return CONFLICT end
-        return REPEATED
-      end
-      if status_of(account) == 'C' then return CLOSED end
-      ledger.known[account], effect = 0, true
-      written[n + 1], written[n + 2], ledger.written_count = account, '0', n + 2
-      if detail ~= '-' and tonumber(detail) > 0 then
-        flags[account] = (flags[account] or 'A') .. ' ' .. ledger.currency .. '=' .. detail
-        flags_new[account], flags_exist = flags[account], true
-      end
-      return APPLIED
-    end
-
-    if kind == PROBE then -- an entry that changes nothing: whether one can be made now, so it passes no limit unseen
-      if not REPLAY then
-        local length = call('XLEN', k_journal)
-        if length >= entries_max_text + 0 then return nil, {'FULL', length} end
-      end
-      effect = true
-      return APPLIED
-    end
-
-    local status = kind == SET_FLAGS and ({freeze = 'F', unfreeze = 'A', close = 'C'})[detail]
-    if not status then return nil end
-    local held, empty = false, true
-    for _, each in pairs(ledgers) do
-      local minor_held = balance(each, i, account)
-      if minor_held then
-        held = true
-        if minor_held ~= 0 then empty = false end
-      end
-    end
-    if not held then return UNKNOWN_ACCOUNT end
-    local status_now = status_of(account)
-    if status_now == status then return REPEATED end
-    if status_now == 'C' then return CLOSED end
-    if status == 'C' and not empty then return BALANCE_NOT_ZERO end
-    flags[account] = status .. sub(flags[account] or '', 2)
-    flags_new[account], flags_exist, effect = flags[account], true, true
-    return APPLIED
+  rules, remembered_before, flags_new, refunded = {}, {}, {}, {}
+  if uncommon then
+--@include lib/posting.lua
+--@include rules/refund.lua
+--@include rules/open_account.lua
+--@include rules/set_flags.lua
+--@include rules/probe.lua
   end
 end
 
@@ -424,8 +315,8 @@ for i = 1, count do
   else
     if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
     detail_at = detail_at + 1
-    local refused
-    outcome, refused = decide_other(i, kind, ledger, columns[ACCOUNT + i], columns[detail_at], columns[AMOUNT + i])
+    local rule, refused = rules[kind], nil
+    if rule then outcome, refused = rule(i, ledger, columns[ACCOUNT + i], columns[detail_at], columns[AMOUNT + i]) end
     if ledger then n, transit, transit_changed = ledger.written_count, ledger.transit, ledger.transit_changed end
     if not outcome then return refused or {'MALFORMED', 'operation ' .. i} end
   end
@@ -467,7 +358,7 @@ if writes then
     for _, carry in ipairs(carries) do call('HINCRBY', carry[1], carry[2] .. '+', carry[3]) end
   end
   if record_count > 0 then call('HSET', k_seen, unpack(records, 1, record_count)) end
-  if decide_other then
+  if rules then
     for account, flag in pairs(flags_new) do call('HSET', k_flags, account, flag) end
     if next(flags_new) then call('HSET', k_meta, 'flagged', 1) end
     for field, record in pairs(remembered_before) do call('HSET', k_seen_before, field, record) end

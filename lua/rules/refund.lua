@@ -1,0 +1,34 @@
+  -- r: money whose credit was refused goes back, and the remembered answer becomes the decline. Frozen accounts too.
+  rules[REFUND] = function(i, ledger, account, detail, minor)
+    local entry_seq, idx, decline = match(detail, '^(%d+)%.(%d+)%.(%l)$')
+    if not entry_seq or not ledger or account == TRANSIT or minor < 1 or minor > AMOUNT_MAX or minor % 1 ~= 0 then
+      return nil
+    end
+    local part = entry_seq .. '.' .. idx
+    if settled and settled[entry_seq] or refunded[part] then return REPEATED end
+    if not call('ZSCORE', k_open, entry_seq) or call('ZSCORE', k_open, part) then return REPEATED end
+    local have = balance(ledger, i, account) or 0
+    if have + minor > AMOUNT_MAX and (rules_before or byte(account) ~= SYSTEM)
+      or rules_before and ledger.transit - minor < -AMOUNT_MAX then
+      return BALANCE_LIMIT
+    end
+    post_with_transit(ledger, account, have, minor)
+    refunded[part] = entry_seq
+    local field = columns[FIELD + i]
+    local record = remembered[field] or recalled[i]
+    if record then
+      record = decline .. sub(record, 2)
+      remembered[field] = record
+      records[record_count + 1], records[record_count + 2], record_count = field, record, record_count + 2
+    else
+      record = recalled_before[i]
+      if record then
+        record = decline .. sub(record, 2)
+        remembered_before[field] = record
+        for other = i, count do -- what later operations are to see of it
+          if columns[FIELD + other] == field then recalled_before[other] = record end
+        end
+      end
+    end
+    return APPLIED
+  end
