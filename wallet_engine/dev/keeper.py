@@ -81,7 +81,7 @@ class Keeper:
             return
         try:
             kept.child.start()
-        except StartFailed as error:
+        except (StartFailed, OSError) as error:
             kept.deaths, kept.died_at = kept.deaths + 1, now
             self._say(str(error))
             return

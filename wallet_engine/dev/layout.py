@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from wallet_engine.dev.files import replace_file
 from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.routing.model import PartitionMap
 from wallet_engine.routing.slots import slot_range
@@ -64,7 +65,8 @@ class Layout:
         return self.journals // 2 + 1
 
     def save(self, path: Path) -> None:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+        """Raises `OSError`."""
+        replace_file(path, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
 
 
 def settle(stored: Layout | None, wishes: Wishes, data_dir: Path) -> Layout:

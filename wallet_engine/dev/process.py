@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.routing.processes import birth_of
@@ -95,12 +95,20 @@ class Child:
     """
 
     def __init__(
-        self, name: str, argv: Sequence[str], log: Path, *, environ: Mapping[str, str] | None = None
+        self,
+        name: str,
+        argv: Sequence[str],
+        log: Path,
+        *,
+        environ: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> None:
+        """`folder`: the directory in which it runs, if not that of this process."""
         self.name = name
         self.argv = list(argv)
         self.log = log
         self.environ = environ
+        self.folder = folder
         self.identity: Identity | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -126,10 +134,7 @@ class Child:
     def start(self) -> None:
         if self.alive:
             raise RuntimeError(f"{self.name} is running already")
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
-            self.log.replace(self.log.with_suffix(".old.log"))
-        with self.log.open("ab") as log:
+        with self._open_log() as log:
             try:
                 self._process = subprocess.Popen(
                     self.argv,
@@ -137,11 +142,22 @@ class Child:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=self.environ,
+                    cwd=self.folder,
                     start_new_session=True,
                 )
             except OSError as error:
                 raise StartFailed(f"{self.name} cannot be started: {error}") from None
         wait_until(self._has_identity, IDENTITY_S_MAX, poll_s=0.001)
+
+    def _open_log(self) -> BinaryIO:
+        """The log, or where nothing is kept while the disk does not take one: a process matters more than its log."""
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
+                self.log.replace(self.log.with_suffix(".old.log"))
+            return self.log.open("ab")
+        except OSError:
+            return Path(os.devnull).open("ab")
 
     def _has_identity(self) -> bool:
         """Take down who the child is; execve shows the command line a moment after it let the parent go on."""

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from wallet_engine.dev.files import replace_file
 from wallet_engine.dev.process import Identity, stop_identified
 from wallet_engine.domain.errors import ConfigError
 
@@ -72,9 +73,9 @@ class StateFiles:
             return None
 
     def write(self, state: DevState, children: Sequence[Identity]) -> None:
-        """Replace both files, each whole; the one that the next start relies on first."""
-        _replace(self.data_dir / "children.json", msgspec.json.encode(_Children(tuple(children))))
-        _replace(self.dev_json, msgspec.json.encode(state))
+        """Replace both files, each whole; the one that the next start relies on first. Raises `OSError`."""
+        replace_file(self.data_dir / "children.json", _text(_Children(tuple(children))))
+        replace_file(self.dev_json, _text(state))
 
     def stop_orphans(self) -> list[Identity]:
         """End the processes of a supervisor that was killed; those that still lived."""
@@ -103,14 +104,13 @@ class StateFiles:
                 raise ConfigError(
                     f"{self.data_dir} is in use by a running wallet-engine dev (process {pid})"
                 ) from None
-            os.truncate(file, 0)
-            os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+            with contextlib.suppress(OSError):  # the disk is full: the lock is held all the same
+                os.truncate(file, 0)
+                os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
             yield
         finally:
             os.close(file)
 
 
-def _replace(path: Path, data: bytes) -> None:
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_bytes(msgspec.json.format(data) + b"\n")
-    fresh.replace(path)
+def _text(value: DevState | _Children) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value)) + b"\n"

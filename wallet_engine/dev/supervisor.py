@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, TextIO
 
 from wallet_engine.dev import ports
 from wallet_engine.dev.binaries import (
@@ -45,6 +45,8 @@ TEND_S: Final = 0.05
 #: Replaying a long journal takes its time; a process that keeps dying is noticed much sooner.
 READY_S_MAX: Final = 600.0
 PROGRESS_S: Final = 5.0
+#: How often it is tried again to write down who runs.
+REWRITE_S: Final = 1.0
 PROBE_S_MAX: Final = 2.0
 START_DEATHS_MAX: Final = 3
 
@@ -83,6 +85,8 @@ class Supervisor:
         self._keeper = Keeper(self._say, self._write_state)
         self._began = time.monotonic()
         self._stopping = False
+        #: When writing the state down failed last; None when it is written.
+        self._unwritten_since: float | None = None
         self._zookeeper: ZooKeeperProcess | None = None
         self._map_file = self._data_dir / "map.json"
         self._zookeeper_folder = self._data_dir / "zookeeper"
@@ -116,16 +120,19 @@ class Supervisor:
             for orphan in self._files.stop_orphans():
                 self._say(f"stopped process {orphan.pid}, left over from a killed dev: {orphan.argv[0]}")
             self._check_ports()
-            if stored is None:
-                layout.save(self._data_dir / "layout.json")
             try:
+                if stored is None:
+                    layout.save(self._data_dir / "layout.json")
                 self._start(layout, redis_binary, zookeeper_install)
-                print(f"ready {self.url}", flush=True)
+                _print(f"ready {self.url}", sys.stdout)
                 while not self._stopping:
                     self._keeper.tend()
+                    self._write_state_late()
                     time.sleep(TEND_S)
             except Stopped:
                 pass
+            except OSError as error:
+                raise StartFailed(f"cannot use --data-dir {self._options.data_dir}: {error}") from None
             finally:
                 self._say("stopping")
                 self._keeper.stop()
@@ -273,12 +280,30 @@ class Supervisor:
             time.sleep(TEND_S)
 
     def _write_state(self) -> None:
+        """Write down who runs. A disk that takes nothing is no reason to end anything: it is tried again."""
         living = self._keeper.living
         order = ("redis", "zookeeper", "journal", "api")
         processes = sorted((kept.info for kept in living), key=lambda info: order.index(info.role))
         zookeeper = self._zookeeper.address if self._zookeeper else None
         identities = [kept.child.identity for kept in living if kept.child.identity]
-        self._files.write(DevState(tuple(processes), self.url, zookeeper), identities)
+        try:
+            self._files.write(DevState(tuple(processes), self.url, zookeeper), identities)
+        except OSError as error:
+            if self._unwritten_since is None:
+                self._say(
+                    f"cannot write {self._files.dev_json}: {error.strerror}; it is out of date until I can"
+                )
+            self._unwritten_since = time.monotonic()
+        else:
+            if self._unwritten_since is not None:
+                self._say(f"{self._files.dev_json} is written again")
+            self._unwritten_since = None
+
+    def _write_state_late(self) -> None:
+        """What could not be written, once in a while."""
+        since = self._unwritten_since
+        if since is not None and time.monotonic() - since > REWRITE_S:
+            self._write_state()
 
     def _check_stopping(self) -> None:
         if self._stopping:
@@ -297,7 +322,12 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _say(self, text: str) -> None:
-        print(f"dev {time.monotonic() - self._began:5.1f} s  {text}", file=sys.stderr, flush=True)
+        _print(f"dev {time.monotonic() - self._began:5.1f} s  {text}", sys.stderr)
+
+
+def _print(text: str, stream: TextIO) -> None:
+    with contextlib.suppress(OSError):  # it may be a file on a full disk
+        print(text, file=stream, flush=True)
 
 
 def probe(address: str) -> tuple[bool, str]:

@@ -8,11 +8,13 @@ from typing import Final
 from wallet_engine.dev import ports
 from wallet_engine.dev.binaries import ZooKeeperInstall
 from wallet_engine.dev.config_files import config_path
+from wallet_engine.dev.files import replace_file
 from wallet_engine.dev.process import Child, StartFailed
 
 START_S_MAX: Final = 30.0
 ANSWER_S_MAX: Final = 2.0
 HEAP_MIB_MAX: Final = 256
+CONFIG_NAME: Final = "zoo.cfg"
 START_TRIES_MAX: Final = 5
 
 
@@ -30,7 +32,6 @@ class ZooKeeperProcess(Child):
     ) -> None:
         self.directory = directory
         self.port = port or 0
-        config = directory / "zoo.cfg"
         argv = [
             str(install.java),
             f"-Xmx{HEAP_MIB_MAX}m",
@@ -40,9 +41,10 @@ class ZooKeeperProcess(Child):
             "-Dorg.slf4j.simpleLogger.showDateTime=true",
             "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
             *("-cp", install.classpath),
-            *("org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config)),
+            *("org.apache.zookeeper.server.quorum.QuorumPeerMain", CONFIG_NAME),
         ]
-        super().__init__(name, argv, log or directory / "zookeeper.log")
+        # Java reads names of files by the locale: it gets none that is not its own.
+        super().__init__(name, argv, log or directory / "zookeeper.log", folder=directory)
 
     @property
     def address(self) -> str:
@@ -54,9 +56,11 @@ class ZooKeeperProcess(Child):
         data.mkdir(parents=True, exist_ok=True)
         if not self.port:
             self.port = ports.free_port()
-        text = config_path("zoo.cfg").read_text()
-        text += f"\ndataDir={data.resolve()}\nclientPort={self.port}\nclientPortAddress=127.0.0.1\n"
-        (self.directory / "zoo.cfg").write_text(text)
+        text = config_path("zoo.cfg").read_bytes()
+        text += b"\ndataDir=./data\nclientPort=%d\nclientPortAddress=127.0.0.1\n" % self.port
+        config = self.directory / CONFIG_NAME
+        if not config.exists() or config.read_bytes() != text:
+            replace_file(config, text)
         super().start()
 
     def start_and_wait(self) -> None:

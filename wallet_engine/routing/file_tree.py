@@ -119,7 +119,7 @@ class FileTree(WatchingTree):
         lock_file = folder / f"{quote(check_path(path)[1:], safe='')}.lock"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            file = open(lock_file, "a+b")  # noqa: SIM115 - a `with` here would also catch errors of the body
+            file = open(lock_file, "a+b", 0)  # noqa: SIM115 - a `with` here would also catch errors of the body
         except OSError as error:
             raise StoreUnavailable(f"cannot open {lock_file}: {error.strerror}") from None
         lock = _FileLock()
@@ -129,14 +129,15 @@ class FileTree(WatchingTree):
                 raise LockTimeout(
                     f"{path} is held by {file.read(200).decode('utf-8', 'replace') or 'another'}"
                 )
-            file.truncate(0)
-            file.write(holder.encode())
-            file.flush()
+            with suppress(OSError):  # a full disk: only the name of the holder is missing
+                file.truncate(0)
+                file.write(holder.encode())
             try:
                 yield lock
             finally:
                 lock.held = False
-                file.truncate(0)
+                with suppress(OSError):
+                    file.truncate(0)
 
     def close(self) -> None:
         if self._closing:

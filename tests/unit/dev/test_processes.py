@@ -1,5 +1,6 @@
 """Ports, child processes, orphans, the files that `dev` writes, and restarts."""
 
+import io
 import json
 import os
 import signal
@@ -13,10 +14,14 @@ import pytest
 
 from wallet_engine.dev import keeper, ports
 from wallet_engine.dev.config_files import config_path
+from wallet_engine.dev.files import replace_file
 from wallet_engine.dev.keeper import BACKOFF_S_MAX, Keeper, Kept, backoff_s
+from wallet_engine.dev.layout import Wishes
 from wallet_engine.dev.process import Child, Identity, StartFailed, identify, stop_identified, wait_until
 from wallet_engine.dev.state import DevState, ProcessInfo, StateFiles
+from wallet_engine.dev.supervisor import DevOptions, Supervisor
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.routing.file_tree import FileTree
 
 SLEEPER = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(60)"]
 STUBBORN = [
@@ -151,6 +156,44 @@ class TestIdentity:
         process = subprocess.Popen([sys.executable, "-c", ""])
         assert wait_until(lambda: identify(process.pid) is None, 10)
         process.wait()
+
+
+class TestFullDisk:
+    def test_a_file_that_cannot_be_replaced_stays_as_it_was(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.json"
+        replace_file(path, b"old")
+        (tmp_path / "x.json.new").symlink_to("/dev/full")
+        with pytest.raises(OSError, match="No space left on device"):
+            replace_file(path, b"new")
+        assert path.read_bytes() == b"old"
+        replace_file(path, b"new")
+        assert path.read_bytes() == b"new"
+        assert os.listdir(tmp_path) == ["x.json"]
+
+    def test_a_process_runs_without_its_log(self, tmp_path: Path) -> None:
+        (tmp_path / "logs").write_bytes(b"not a folder")
+        child = Child("silent", [sys.executable, "-c", "print('x')"], tmp_path / "logs" / "silent.log")
+        child.start()
+        assert child.wait(10)
+        assert child.status == 0
+
+    def test_the_supervisor_does_not_mind_that_nobody_can_hear_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with open("/dev/full", "wb", buffering=0) as full:
+            monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(full, "utf-8", write_through=True))
+            supervisor = Supervisor(DevOptions(tmp_path / "nowhere", 8080, Wishes()))
+            supervisor._say("what nobody hears")
+            supervisor._write_state()
+
+    def test_a_lock_of_the_map_file_needs_no_space(self, tmp_path: Path) -> None:
+        tree = FileTree(tmp_path / "map.json")
+        locks = tmp_path / "map.json.locks"
+        locks.mkdir()
+        (locks / "a.lock").symlink_to("/dev/full")
+        with tree.lock("/a", "me") as lock:
+            assert lock.held
+        tree.close()
 
 
 class TestStateFiles:
