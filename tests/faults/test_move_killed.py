@@ -7,16 +7,14 @@ One cluster and one stream of payments for all of it. After each kill the partit
 import itertools
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 from support.dev_process import DevCluster
+from support.move_run import signalled
 from support.paying import Paying, cluster_directory
 from support.verification import verified
 from unit.admin.made import admin, answer, refusal
@@ -69,22 +67,6 @@ def cases(every: Sequence[tuple[str, ...]], among: Sequence[tuple[str, ...]]) ->
     """Those `among` them are in `make test`, the others are left to the soak."""
     assert set(among) <= set(every)
     return [pytest.param(*case, marks=() if case in among else pytest.mark.soak) for case in every]
-
-
-def signalled(
-    cluster: DevCluster, name: str, number: int, step: str, *verb: str, others: Sequence[int] = ()
-) -> subprocess.CompletedProcess[str]:
-    """A changing verb of `wallet-admin` that gets the signal at a step of its number-th move."""
-    pids = ",".join(map(str, others))
-    words = (name, str(number), step, pids, *verb, *cluster.coordination_flags(), "--yes")
-    return subprocess.run(
-        [sys.executable, "-m", "support.move_run", *words],
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        timeout=SERVES_S_MAX,
-        check=False,
-    )
 
 
 class Scene:

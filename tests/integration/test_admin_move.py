@@ -234,9 +234,9 @@ def test_the_nodes_themselves_refuse_a_run_that_was_overtaken(cluster: DevCluste
         closing(Target(target_node, keys, "second")) as second,
     ):
         command = ("HSET", keys.balance("USD"), "somebody", "1")
-        first.claim(source_node.node_id)
+        first.claim(source_node.node_id, epoch)
         first.write([command])
-        second.claim(source_node.node_id)
+        second.claim(source_node.node_id, epoch)
         assert second.kinds() == {b"meta"}, "what the first had copied is gone"
         with pytest.raises(TakenOver):
             first.write([command])
@@ -257,4 +257,4 @@ def test_the_nodes_themselves_refuse_a_run_that_was_overtaken(cluster: DevCluste
         second.drop()
     assert keys_on(cluster, other, partition) == []
     with closing(Target(source_node, keys, "third")) as live, pytest.raises(Setback):
-        live.claim(target_node.node_id)
+        live.claim(target_node.node_id, epoch)

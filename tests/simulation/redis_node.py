@@ -181,6 +181,9 @@ class Commands:
     def cPING(self) -> bytes:
         return b"PONG"
 
+    def cROLE(self) -> list[Any]:
+        return [b"master", 0, []]
+
     def cCLUSTER(self, what: bytes, *args: bytes) -> Any:
         what = what.upper()
         if what == b"MYID":

@@ -8,12 +8,35 @@ NUMBER counts the moves of the run, from 1. The processes of PIDS, joined by com
 import itertools
 import os
 import signal
+import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from support.dev_process import DevCluster
 
 from wallet_engine.admin.cli import main
 from wallet_engine.admin.moving import runs
 from wallet_engine.admin.moving.driver import Driver
+
+RUN_S_MAX = 60.0
+
+
+def signalled(
+    cluster: DevCluster, name: str, number: int, step: str, *verb: str, others: Sequence[int] = ()
+) -> subprocess.CompletedProcess[str]:
+    """A changing verb of `wallet-admin` that gets the signal at a step of its number-th move."""
+    pids = ",".join(map(str, others))
+    words = (name, str(number), step, pids, *verb, *cluster.coordination_flags(), "--yes")
+    return subprocess.run(
+        [sys.executable, "-m", "support.move_run", *words],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=RUN_S_MAX,
+        check=False,
+    )
 
 
 def run(signal_name: str, number: str, last_step: str, others: str, *argv: str) -> None:

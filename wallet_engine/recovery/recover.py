@@ -32,7 +32,14 @@ from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script, service_scripts
 from wallet_engine.redis_store.slots_owner import give_slots
 from wallet_engine.redis_store.stream import first_seq, stream_entries, to_stream
-from wallet_engine.redis_store.topology import NodeView, check_settings, find_primary, view_node
+from wallet_engine.redis_store.topology import (
+    SLOT_KEYS_MAX,
+    NodeView,
+    check_settings,
+    find_primary,
+    keys_in_slots,
+    view_node,
+)
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import PartitionMap
 from wallet_engine.routing.slots import slot_of, slot_range, tag_of
@@ -334,12 +341,16 @@ class ShardRecovery:
         started_s = loop.time()
         log.info("recovering", shard=self._shard, node=primary.address, partitions=len(partitions))
         epochs: dict[int, int] = {}
+        doubtful: list[PartitionKeys] = []
         for partition, keys in partitions.items():
             meta = await _meta(connection, keys)
             epochs[partition] = meta.epoch
+            if meta.state is None or partition in self._fenced:
+                doubtful.append(keys)
             if meta.state is not None:
                 await connection.call("HSET", keys.meta, "state", "recovering")
         await ballot.promised(epochs, self._shard)
+        await self._forget_on_replicas(connection, doubtful)
         replayers: dict[int, Replayer] = {}
         after: dict[int, int] = {}
         await connection.call("SCRIPT", "LOAD", load_script("apply", replay=True).text)
@@ -395,6 +406,28 @@ class ShardRecovery:
         fresh |= {"window": 1, "window_started": 0, "currencies": "", "state": "recovering"}
         await connection.call("HSET", keys.meta, *(word for pair in fresh.items() for word in pair))
         return Meta(0, ZERO_NONCE, 0, "", "recovering", "")
+
+    async def _forget_on_replicas(self, connection: Connection, partitions: Iterable[PartitionKeys]) -> None:
+        """Drop what replicas have and their primary has not: nothing that it does to its own keys would.
+
+        A primary that loses a slot drops the keys and tells its replicas nothing. If the slot comes back, one that is
+        promoted later would serve them, under the right seq and nonce.
+        """
+        slots = [slot_of(keys.tag) for keys in partitions]
+        if not slots:
+            return
+        role, _, replicas, *_ = await connection.call("ROLE")
+        if role != b"master":
+            raise OSError(f"shard {self._shard}: its primary has changed")
+        here = set()
+        for slot in slots:
+            here.update(await connection.call("CLUSTER", "GETKEYSINSLOT", slot, SLOT_KEYS_MAX))
+        for host, port, _ in replicas:
+            address = f"{host.decode()}:{port.decode()}"
+            for name in await asyncio.to_thread(keys_in_slots, address, slots):
+                if name.encode() not in here:
+                    await connection.call("SET", name, "")
+                    await connection.call("UNLINK", name)
 
     async def _knows(self, connection: Connection, partition: int, slot: int, meta: Meta) -> bool:
         if meta.seq == 0:

@@ -3,9 +3,9 @@
 The answer comes from Redis itself, never from a guess: each node of the shard is asked how it sees itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import redis
 from redis.backoff import NoBackoff
@@ -15,6 +15,8 @@ from redis.retry import Retry
 from wallet_engine.domain.errors import ConfigError
 
 _TIMEOUT_S = 1.0
+#: Names asked of one slot: many times what a partition has.
+SLOT_KEYS_MAX: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,20 @@ def find_primary(nodes: Sequence[str]) -> NodeView | None:
     views = [view for address in nodes if (view := view_node(address)) is not None and view.is_primary]
     owners = [view for view in views if view.slots] or views
     return max(owners, key=lambda view: view.config_epoch, default=None)
+
+
+def keys_in_slots(address: str, slots: Iterable[int]) -> list[str]:
+    """Names of the keys of these slots that a node holds, its own slots or not; none if it does not answer."""
+    client = connect(address)
+    try:
+        with client.pipeline(transaction=False) as pipe:
+            for slot in slots:
+                pipe.execute_command("CLUSTER", "GETKEYSINSLOT", slot, SLOT_KEYS_MAX)  # type: ignore[no-untyped-call]
+            return [str(name) for names in pipe.execute() for name in names]
+    except (RedisError, OSError, UnicodeDecodeError):
+        return []
+    finally:
+        client.close()
 
 
 def check_settings(address: str, *, must_answer: bool = True) -> None:

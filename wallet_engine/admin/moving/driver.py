@@ -80,10 +80,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """`left` says that the target did not answer: what was copied there is still to be forgotten."""
+    """`left` says why what was copied to the target is still there; "" when it is not."""
 
     move: Move
-    left: bool
+    left: str
 
 
 class Driver:
@@ -144,11 +144,14 @@ class Driver:
         with self._locked():
             stored = self._take_over()
             source_id = self._patiently(lambda: self._back_to_source(stored))
+            left = ""
             try:
                 self._patiently(lambda: self._empty(stored.move.target, source_id))
-                left = False
-            except Setback:  # it may never come back, and what it has is nobody's truth
-                left = True
+            except (
+                Setback,
+                ConfigError,
+            ) as error:  # it may never come back, and what it has is nobody's truth
+                left = str(error)
             self._moves.forget(stored)
             return Undone(stored.move, left)
 
@@ -161,13 +164,14 @@ class Driver:
                 f"wallet-admin resume {move.partition}"
             )
         node = self._primary(move.source)
-        with closing(Source(node, self._keys, self._map_epoch(move))) as source:
+        with closing(Source(node, self._keys, self._epoch())) as source:
             self._take_freeze(stored, source)
         return node.node_id
 
-    def _empty(self, shard: str, source_id: str) -> None:
+    def _empty(self, shard: str, home_id: str) -> None:
+        """Forget the partition on a shard that is not its home, replicas included. Raises `Setback`, `ConfigError`."""
         with closing(self._target(shard)) as target:
-            target.claim(source_id)
+            target.claim(home_id, self._epoch())
             target.drop()
 
     def _patiently(self, undo: Callable[[], T]) -> T:
@@ -206,12 +210,12 @@ class Driver:
         move = stored.move
         source_node = self._primary(move.source)
         with (
-            closing(Source(source_node, self._keys, self._map_epoch(move))) as source,
+            closing(Source(source_node, self._keys, self._epoch())) as source,
             closing(self._target(move.target)) as target,
         ):
             stored = self._take_freeze(stored, source)
             stored = self._record(stored, state=MoveState.COPYING, epoch=source.epoch)
-            target.claim(source_node.node_id)
+            target.claim(source_node.node_id, source.epoch, source.kinds())
             self._step("copying")
             copy = Copy(source, target, self._progress)
             copy.copy()
@@ -247,10 +251,14 @@ class Driver:
 
     def _again(self, stored: StoredMove) -> StoredMove:
         """Before each attempt: still the driver, still to be done, the nodes there and fit."""
+        current = self._still_ours()
+        self._expect_shard(stored.move.source)
+        return current
+
+    def _still_ours(self) -> StoredMove:
         current = self._moves.get(self._partition)
         if current is None or current.move.token != self._token:
             raise TakenOver(f"the move of partition {self._partition} was changed by another run")
-        self._expect_shard(stored.move.source)
         return current
 
     @contextmanager
@@ -353,9 +361,16 @@ class Driver:
             f"slots {slots.start}-{slots.stop - 1} on {move.target}",
             SEEN_S_MAX,
         )
+        self._forget_at_source(stored, target)
         self._moves.forget(stored)
         self._step("done")
         return seen[-1]
+
+    def _forget_at_source(self, stored: StoredMove, target: NodeView) -> None:
+        """Its primary dropped `meta` when it lost the slot; its replicas were not told. If it is gone, so be it."""
+        with suppress(Setback, ConfigError):
+            self._still_ours()
+            self._empty(stored.move.source, target.node_id)
 
     def _release_source(self, move: Move) -> None:
         node = find_primary(self._nodes(move.source))
@@ -432,8 +447,8 @@ class Driver:
         if found != source:
             raise ConfigError(f"partition {self._partition} is on {found}, no longer on {source}")
 
-    def _map_epoch(self, move: Move) -> int:
-        return self._directory.partition_map().epoch_of(move.partition)
+    def _epoch(self) -> int:
+        return self._directory.partition_map().epoch_of(self._partition)
 
     def _map_with(self, shard: str) -> PartitionMap:
         """The map, at a version at which the shard is there: one that is removed makes the map newer."""
@@ -456,7 +471,9 @@ class Driver:
         return node
 
     def _target(self, shard: str) -> Target:
-        return Target(self._primary(shard), self._keys, self._token)
+        node = self._primary(shard)
+        replicas = [address for address in self._nodes(shard) if address != node.address]
+        return Target(node, self._keys, self._token, replicas)
 
 
 @contextmanager

@@ -4,15 +4,21 @@ A run that drives a move may be stopped for any time and wake up when another ha
 partition has come back. So nothing is written on either node but on a condition that the node itself checks:
 on the target, that its `meta` still carries this run's token (WATCH, then MULTI/EXEC: a script would have to declare
 keys that are not there yet, which an importing node refuses with TRYAGAIN); on the source, that `meta` says the epoch.
+
+**A node that does not own a slot may hold keys of it, and its replicas others.** Redis drops the keys of a slot that a
+primary loses, and tells its replicas nothing; one that is promoted later brings them back. No client reaches them,
+and they are nobody's truth. So a target is emptied of whatever is there before anything is copied to it, and its
+replicas too, by name: UNLINK of a key that a primary lacks is not sent on, a SET and its UNLINK are.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from typing import Any, Final
 
 import hiredis
 
 from wallet_engine.admin.moving.wire import Command, Setback, Wire
-from wallet_engine.domain.errors import WalletError
+from wallet_engine.domain.errors import ConfigError, WalletError
 from wallet_engine.domain.key_names import META_FOLDED
 from wallet_engine.redis_store.connection import Word
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -51,8 +57,11 @@ class Side:
 
     def kinds(self) -> set[bytes]:
         """The partition's keys that are on the node, without their tag."""
+        return self._kinds_by(self.wire)
+
+    def _kinds_by(self, wire: Wire) -> set[bytes]:
         tail = b"{%s}" % self.keys.tag.encode()
-        names = self.wire.call("CLUSTER", "GETKEYSINSLOT", self.slot, KEYS_MAX)
+        names = wire.call("CLUSTER", "GETKEYSINSLOT", self.slot, KEYS_MAX)
         return {name.removesuffix(tail) for name in names}
 
     def read(self, *commands: Command) -> list[Any]:
@@ -114,25 +123,50 @@ class Source(Side):
 
 
 class Target(Side):
-    """Imports the slot and belongs to one run, named by `token`."""
+    """Imports the slot and belongs to one run, named by `token`. `replicas` are the addresses of the node's own."""
 
-    def __init__(self, node: NodeView, keys: PartitionKeys, token: str) -> None:
+    def __init__(self, node: NodeView, keys: PartitionKeys, token: str, replicas: Iterable[str] = ()) -> None:
         super().__init__(node, keys)
         self.token = token
+        self._replicas = tuple(replicas)
 
-    def claim(self, source_id: str) -> None:
-        """Import the slot, take what is there from any earlier run, and empty it."""
+    def claim(self, source_id: str, epoch: int, kinds: Iterable[bytes] = ()) -> None:
+        """Import the slot, take what is there from any earlier run or stay of the partition, and empty it.
+
+        The map says `epoch`, and that the partition is elsewhere. `kinds` are removed too from replicas that do not
+        answer. Raises `ConfigError` for what may be newer than the map, `Setback` from a node that owns the slot.
+        """
         self.wire.call("CLUSTER", "SETSLOT", self.slot, "IMPORTING", source_id)
-        meta = self.meta()
-        if meta.get("state", "copying") != "copying":
-            raise Setback(f"{self.node.address} holds the partition in state {meta['state']}")
-        before = {"state": meta.get("state", ""), "move": meta.get("move", "")}
-        after: dict[str, Word] = dict.fromkeys((*META_FOLDED, "epoch", "owner"), "")
-        if self.turn(before, after | {"state": "copying", "move": self.token}) is None:
-            raise TakenOver("another run has begun to copy the partition")
+        self._take(epoch)
         self._watch()
-        for kind in self.kinds() - {b"meta"}:
-            self.write([("UNLINK", self.key(kind))])
+        for kind in sorted({*kinds, *self.kinds(), *self._kinds_of_replicas()} - {b"meta"}):
+            self.write(_gone(self.key(kind)))
+
+    def _take(self, epoch: int) -> None:
+        """Make `meta` this run's, on the replicas too, if it is still what was judged."""
+        key = self.keys.meta
+        watched = self.wire.batch([_ASKING, ("WATCH", key), _ASKING, ("HGETALL", key)])
+        flat = self.wire.checked(watched[-1])
+        meta = dict(zip(flat[::2], flat[1::2], strict=True))
+        state, of = meta.get(b"state", b"copying"), int(meta.get(b"epoch") or 0)
+        if state not in (b"copying", b"moved") and of >= epoch:
+            raise ConfigError(
+                f"{self.node.address} holds the partition in state {state.decode()} under epoch {of}, and the map says "
+                f"{epoch}: see wallet-admin doctor"
+            )
+        mine: Command = ("HSET", key, "state", "copying", "move", self.token)
+        done = self.wire.checked(self.wire.batch([_ASKING, ("MULTI",), *_gone(key), mine, ("EXEC",)])[-1])
+        if done is None:
+            raise TakenOver("another run has begun to copy the partition")
+        for reply in done:
+            self.wire.checked(reply)
+
+    def _kinds_of_replicas(self) -> set[bytes]:
+        found: set[bytes] = set()
+        for address in self._replicas:
+            with suppress(Setback), closing(Wire(address)) as wire:
+                found |= self._kinds_by(wire)
+        return found
 
     def write(self, commands: Sequence[Command], *, after: Iterable[Command] = ()) -> list[Any]:
         """Run commands, all on one key, if the node is still this run's; the replies of `after`, run behind them.
@@ -162,7 +196,9 @@ class Target(Side):
         """Undo `claim`: nothing of the partition is left here."""
         for kind in self.kinds() - {b"meta"}:
             self.write([("UNLINK", self.key(kind))])
-        self.wire.batch([_ASKING, ("MULTI",), ("UNLINK", self.keys.meta), ("EXEC",)])
+        replies = self.wire.batch([_ASKING, ("MULTI",), ("UNLINK", self.keys.meta), ("EXEC",)])
+        if self.wire.checked(replies[-1]) is None:
+            raise TakenOver("another run drives this move now")
         self.wire.call("CLUSTER", "SETSLOT", self.slot, "STABLE")
 
     def _watching(self) -> list[Command]:
@@ -180,3 +216,8 @@ class Target(Side):
         if mine[0] is None or isinstance(executed, hiredis.ReplyError):
             raise Setback(f"{self.node.address} has lost what was copied to it")
         raise TakenOver("another run drives this move now")
+
+
+def _gone(key: Word) -> list[Command]:
+    """Commands after which neither the node nor any of its replicas has the key, whoever had it before."""
+    return [("UNLINK", key), ("SET", key, ""), ("UNLINK", key)]

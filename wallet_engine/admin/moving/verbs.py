@@ -173,13 +173,17 @@ def abort(session: Session, partition: int) -> None:
             return
         with session.change(directory, plan), said_how_to_go_on(directory, partition):
             undone = new_driver(directory, partition).abort()
-    document = {"aborted": _move_document(undone.move), "left_on_target": undone.left}
+    document = {
+        "aborted": _move_document(undone.move),
+        "left_on_target": bool(undone.left),
+        "why_left": undone.left or None,
+    }
 
     def show(console: Console) -> None:
         console.print(f"partition {partition} stays on {undone.move.source}")
         if undone.left:
             console.print(
-                f"{undone.move.target} does not answer: when it does, wallet-admin doctor names what is left there",
+                f"what was copied to {undone.move.target} is still there, and harms nobody: {undone.left}",
                 soft_wrap=True,
             )
 
