@@ -259,6 +259,55 @@ async def _settle(cluster: Any, books: PulsedBooks) -> None:
         assert await balances_cents(http, cluster.url, books.accounts) == books.expected_cents()
 
 
+#: A copy that is so close has caught up: what is on its way at any moment.
+LAG_ENTRIES_SMALL = 100
+
+
+@pytest.mark.timeout(300)
+def test_g9_a_copy_that_was_away_returns_under_traffic(dev_cluster: Any) -> None:
+    """What it missed has left the streams of all its partitions, and payments never pause for it."""
+    seed = random.randrange(1 << 32)
+    print(f"seed={seed}")
+    cluster = dev_cluster(shards=2, partitions=64, extra=("--journals", "3"))
+    books = PulsedBooks([f"acct-{i:03d}" for i in range(200)], FUNDED_CENTS, random.Random(seed))
+
+    async def run() -> None:
+        async with HttpClient() as http:
+            await open_and_fund(http, cluster.url, books.accounts, FUNDED_CENTS)
+        async with traffic(cluster, books):
+            away_s = await _away(cluster, books, "j3", 5.0)
+            returned_s = time.monotonic()
+            await asyncio.to_thread(wait_for, lambda: _is_back(cluster, "j3"), "the third copy has caught up")
+            print(
+                f"away for {away_s:.1f} s, back after {time.monotonic() - returned_s:.1f} s; {lags(cluster)}"
+            )
+            with unattended(cluster):
+                os.kill(journal_pid(cluster, "j2"), signal.SIGKILL)
+                await successes(books, 300)  # the copy that was away is one of the two that must receipt
+        await _settle(cluster, books)
+
+    wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j3": 0}, "all three count")
+    asyncio.run(run())
+    verified(cluster)
+
+
+async def _away(cluster: Any, books: PulsedBooks, name: str, least_s: float) -> float:
+    """Kill a copy, and let it be started again when streams were trimmed behind the others; how long it was away."""
+    pid = journal_pid(cluster, name)
+    with unattended(cluster):
+        killed_s = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        while time.monotonic() - killed_s < least_s:
+            await successes(books, 200)
+    await asyncio.to_thread(cluster.wait_replaced, pid)
+    return time.monotonic() - killed_s
+
+
+def _is_back(cluster: Any, name: str) -> bool:
+    lag = lags(cluster).get(name)
+    return lag is not None and lag < LAG_ENTRIES_SMALL
+
+
 def test_g7_another_entry_of_the_same_number_answers_nobody() -> None:
     """The scenario of two entries with one sequence number: receipts of the one never count for the other.
 

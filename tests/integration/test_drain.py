@@ -1,7 +1,7 @@
 """The drain of one journal copy, between a real Redis and a real directory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from wallet_engine.redis_store.connection import Connection
 from wallet_engine.telemetry.metrics import Metrics
 
 PARTITION = 3
+
+OnGap = Callable[[Mapping[int, int], Callable[[int], None]], bool]
 
 
 @pytest.fixture
@@ -52,7 +54,9 @@ def journaling(writer: JournalWriter) -> tuple[JournalCopy, GroupCommit]:
 
 
 @asynccontextmanager
-async def drained(partition: LuaPartition, writer: JournalWriter) -> AsyncIterator[asyncio.Task[None]]:
+async def drained(
+    partition: LuaPartition, writer: JournalWriter, on_gap: OnGap = lambda epochs, caught_up: False
+) -> AsyncIterator[asyncio.Task[None]]:
     """The partition's shard is drained, by this task."""
 
     async def ours(_: int) -> bool:
@@ -60,7 +64,13 @@ async def drained(partition: LuaPartition, writer: JournalWriter) -> AsyncIterat
 
     copy, commit = journaling(writer)
     drain = ShardDrain(
-        commit, copy, {PARTITION: partition.keys}, {PARTITION: 1}, ours, lambda p: writer.position(p).seq
+        commit,
+        copy,
+        {PARTITION: partition.keys},
+        {PARTITION: 1},
+        ours,
+        lambda p: writer.position(p).seq,
+        on_gap,
     )
     host = partition.client.connection_pool.connection_kwargs
     connections = [await Connection.open(f"{host['host']}:{host['port']}", lambda _: None) for _ in range(2)]

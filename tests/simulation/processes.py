@@ -168,7 +168,7 @@ class JournalProcess(Process):
     def receipted(self, entry: Appended) -> None:
         """The entry is on the disk, and may be receipted."""
         partition, payload, header, _ = entry
-        if self.writer is not None and self.writer.nonce_at(partition, header.seq) == header.nonce:
+        if self.writer is not None and self.writer.nonce_in_memory(partition, header.seq) == header.nonce:
             self.listener.durable(self.name, partition, payload, header)
 
     def receipt_withheld(self, partition: int) -> None:

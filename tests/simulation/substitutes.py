@@ -33,6 +33,7 @@ import wallet_engine.recovery.join
 import wallet_engine.recovery.keeper
 import wallet_engine.recovery.peer_session
 import wallet_engine.recovery.recover
+import wallet_engine.recovery.returning
 import wallet_engine.redis_store.connection
 import wallet_engine.routing.model
 import wallet_engine.saga.sweeper
@@ -51,7 +52,7 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
     "engine.accumulator": {"HOLD_MS_MAX": 600},
     "engine.reads": {"HOLD_MS_MAX": 600, "_RECEIPT_TIMEOUT_S": 1.5, "_SETTLED_TIMEOUT_S": 3.0},
     "journal.credits": {"CLOCK_MARGIN_MS": 2_000},
-    "recovery.fellows": {"POLL_S": 0.5, "COUNCIL_S": 0.5},
+    "recovery.fellows": {"POLL_S": 0.5, "COUNCIL_S": 0.5, "LATE_ENTRIES_MAX": 2},
     "recovery.ballot": {"FOLLOW_S_MAX": 3.0},
     "recovery.catchup": {"ENTRIES_S_MAX": 3.0},
     "journal.peers": {"CONNECT_S_MAX": 0.7, "ANSWER_S_MAX": 1.5},

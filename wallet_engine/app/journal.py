@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from prometheus_client import start_http_server
@@ -15,7 +15,7 @@ from prometheus_client import start_http_server
 from wallet_engine.app.archiver import Archiver
 from wallet_engine.app.running import check_listening, check_nodes, directory_options, run
 from wallet_engine.app.snapshots import SnapshotSchedule
-from wallet_engine.domain.errors import WalletError
+from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.credits import CreditSearch
@@ -26,6 +26,7 @@ from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.join import check_may_join, join
 from wallet_engine.recovery.keeper import ShardKeeper
 from wallet_engine.recovery.peer_session import PeerSession
+from wallet_engine.recovery.returning import Returning
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, on_loop, open_directory
 from wallet_engine.routing.model import JournalInfo, PartitionMap, Shard
@@ -33,6 +34,9 @@ from wallet_engine.routing.tree import Unsubscribe
 from wallet_engine.telemetry.flags import journal_disk_options
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
+
+#: How long the process may take to end: an archive command and a snapshot in the making are given up first.
+STOP_S_MAX: Final = 8.0
 
 log = get_logger(__name__)
 
@@ -105,7 +109,7 @@ def journal(
         finally:
             await asyncio.to_thread(tree.close)
 
-    run(main, log_level)
+    run(main, log_level, STOP_S_MAX)
 
 
 @asynccontextmanager
@@ -116,7 +120,7 @@ async def _beside(workers: Iterable[Archiver | SnapshotSchedule]) -> AsyncIterat
         try:
             await worker.run()
         except (WalletError, OSError) as error:
-            log.error("stopped until the journal is started again", worker=repr(worker), error=str(error))
+            log.error("stopped until the journal is started again", worker=repr(worker), error=text_of(error))
 
     tasks = [asyncio.create_task(watched(worker)) for worker in workers]
     try:
@@ -161,6 +165,7 @@ async def _keep(
     server = ReceiptServer(copy, recover, written, new, lambda _: PeerSession(copy, commit, promised))
     server.search = CreditSearch(copy, fellows.quorum_seq)
     commit = GroupCommit(copy, server, metrics)
+    returning = Returning(copy, commit, fellows)
     address = "{}:{}".format(*await server.start(host, port))
     info = JournalInfo(
         writer.journal_id, address, str(writer.directory.resolve()), os.getpid(), socket.gethostname()
@@ -174,7 +179,7 @@ async def _keep(
 
     def shards_changed(shards: dict[str, Shard]) -> None:
         for shard in sorted(shards.keys() - keepers.keys()):
-            keepers[shard] = keeper = ShardKeeper(shard, tree, copy, commit, fellows)
+            keepers[shard] = keeper = ShardKeeper(shard, tree, copy, commit, fellows, returning)
             if latest_map is not None:
                 keeper.map_changed(latest_map)
             tasks[shard] = asyncio.create_task(keeper.run(), name=f"keeper-{shard}")
@@ -199,13 +204,16 @@ async def _keep(
         unwatch.append(await asyncio.to_thread(tree.watch_shards, on_loop(loop, shards_changed)))
         await fellows.run()
 
-    counting = asyncio.create_task(count(), name="member")
+    always = (
+        asyncio.create_task(count(), name="member"),
+        asyncio.create_task(returning.run(), name="returning"),
+    )
     stopping = asyncio.create_task(stop.wait())
     try:
         while not stopping.done() and not commit.failed.done():
-            waiting: list[asyncio.Future[Any]] = [stopping, commit.failed, counting, *tasks.values()]
+            waiting: list[asyncio.Future[Any]] = [stopping, commit.failed, *always, *tasks.values()]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=1.0)
-            for task in [task for task in (counting, *tasks.values()) if task.done()]:
+            for task in [task for task in (*always, *tasks.values()) if task.done()]:
                 task.result()  # none of them ever returns: this raises a bug, or that this copy was replaced
         if commit.failed.done():
             commit.failed.result()
@@ -213,9 +221,9 @@ async def _keep(
         for stop_watching in unwatch:
             stop_watching()
         stopping.cancel()
-        for task in (counting, *tasks.values()):
+        for task in (*always, *tasks.values()):
             task.cancel()
-        await asyncio.gather(counting, *tasks.values(), return_exceptions=True)
+        await asyncio.gather(*always, *tasks.values(), return_exceptions=True)
         fellows.close()
         await server.close()
         log.info("journal closed", journal=writer.journal_id)

@@ -2,12 +2,17 @@
 
 import asyncio
 import gc
+import io
 import os
 import signal
 import socket
+import sys
+import threading
+import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Final
 
 import click
 import uvloop
@@ -16,7 +21,12 @@ from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import check_settings
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.flags import credentials_options
-from wallet_engine.telemetry.logging import configure_logging
+from wallet_engine.telemetry.logging import configure_logging, get_logger
+
+#: Of what each thread is at when the process is ended.
+_FRAMES_SHOWN: Final = 6
+
+log = get_logger(__name__)
 
 
 def directory_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -43,19 +53,42 @@ def directory_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]], log_level: str) -> None:
-    """Run `main` on uvloop until it returns; SIGTERM and SIGINT set the event it is given."""
+def run(
+    main: Callable[[asyncio.Event], Coroutine[Any, Any, None]], log_level: str, stop_s_max: float
+) -> None:
+    """Run `main` on uvloop until it returns; SIGTERM and SIGINT set the event it is given.
+
+    A process that has not ended `stop_s_max` after such a signal, because something blocks its loop or a thread that
+    has to be waited for, is ended as it stands, with a line in the log: what must outlive it is on disk at any moment.
+    """
     configure_logging(log_level)
     collect_rarely()
 
     async def until_stopped() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
+
+        def told(_number: int, _frame: FrameType | None) -> None:
+            # A handler of the loop's would wait for the loop; this one comes between two instructions.
+            loop.call_soon_threadsafe(stop.set)
+            late = threading.Timer(stop_s_max, _end_late, (stop_s_max,))
+            late.daemon = True
+            late.start()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            signal.signal(number, told)
         await main(stop)
 
     uvloop.run(until_stopped())
+
+
+def _end_late(stop_s_max: float) -> None:
+    stacks = io.StringIO()
+    for thread, frame in sys._current_frames().items():
+        if thread != threading.get_ident():
+            stacks.write("".join(traceback.format_stack(frame, _FRAMES_SHOWN)))
+    log.error("does not stop: ended as it stands", after_s=stop_s_max, stacks=stacks.getvalue())
+    os._exit(1)
 
 
 def collect_rarely() -> None:

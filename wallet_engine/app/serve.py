@@ -3,6 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -12,7 +13,7 @@ from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.engine.reads import Reader
 from wallet_engine.http.application import create_app
-from wallet_engine.http.server import serve_http
+from wallet_engine.http.server import DRAIN_SECONDS_MAX, serve_http
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import open_directory
 from wallet_engine.routing.model import ServiceInfo
@@ -20,6 +21,9 @@ from wallet_engine.saga.sweeper import Sweeper
 from wallet_engine.service.wallet import ClusterWallet
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
+
+#: How long the process may take to end once the requests in flight have ended.
+STOP_S_MAX: Final = 5.0
 
 log = get_logger(__name__)
 
@@ -90,4 +94,4 @@ def serve(
             await engine.close()
             await asyncio.to_thread(directory.close)
 
-    run(main, log_level)
+    run(main, log_level, DRAIN_SECONDS_MAX + STOP_S_MAX)

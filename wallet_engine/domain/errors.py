@@ -40,3 +40,8 @@ class Corruption(WalletError):
 
 class ConfigError(WalletError):
     """A setting or the environment is wrong; the text says in one line what to change."""
+
+
+def text_of(error: BaseException) -> str:
+    """What an error says, on one line; the name of its kind when it says nothing, as a timeout does."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -8,12 +8,13 @@ A group costs one fdatasync, and only then are its receipts published.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import hiredis
 
 from wallet_engine.domain.entry import EntryHeader, parse_header
-from wallet_engine.domain.errors import WalletError
+from wallet_engine.domain.errors import Outage, WalletError
 from wallet_engine.journal.chains import Position
 from wallet_engine.journal.copy import JournalCopy, Receipt
 from wallet_engine.journal.errors import Fork
@@ -85,6 +86,8 @@ class GroupCommit:
         self._gathering: set[object] = set()
         #: When the group goes: once these have brought what they found, or without it.
         self._turn: asyncio.Handle | None = None
+        #: The segments are being written anew; what comes in waits or is fetched later.
+        self._rewriting: asyncio.Future[dict[int, Path]] | None = None
         self.failed: asyncio.Future[None] = self._loop.create_future()
 
     @contextmanager
@@ -103,7 +106,8 @@ class GroupCommit:
     def add(self, entries: Sequence[Taken]) -> asyncio.Future[None]:
         """Put entries into the next group, while `gathering`. The future is done when they are durable and receipted.
 
-        It raises `Fork` with nothing of the fork written, `Unconfirmed` when some are durable and not receipted yet.
+        It raises `Fork` with nothing of the fork written, `Unconfirmed` when some are durable and not receipted yet; a
+        group of these when there are several.
         """
         done: asyncio.Future[None] = self._loop.create_future()
         self._plan()
@@ -116,11 +120,14 @@ class GroupCommit:
         Those that do not continue what this copy has, in the epoch that it has confirmed, are passed over, and their
         partitions given to `fetch`: the stream of the certified node decides.
         """
+        if self._rewriting is not None:
+            fetch({partition for partition, _, _ in entries})
+            return
         self._plan()
         self._brought.append((entries, fetch))
 
     def _plan(self) -> None:
-        if self._turn is None:
+        if self._turn is None and self._rewriting is None:
             self._turn = (
                 self._loop.call_later(GATHER_S_MAX, self._commit_without)
                 if self._gathering
@@ -131,13 +138,15 @@ class GroupCommit:
         """Make entries durable that were taken over from another copy, or from Redis by a recovery.
 
         They may be of epochs that were promised to be refused, and are not receipted before the next confirmation.
-        Those that are here already are passed over. Raises `Fork`, and `Outage` when the disk fails.
+        Those that are here already are passed over. Raises `Fork`, and `Outage` when the disk fails or the journal is
+        being rewritten.
         """
+        self._check_writable()
         headers = []
         try:
             for partition, payload in entries:
                 header = parse_header(payload)
-                if not self._has(partition, header):
+                if not self._writer.contains(partition, header):
                     self._writer.append(partition, payload, header, bound=False)
                     headers.append((partition, header))
         finally:
@@ -147,13 +156,40 @@ class GroupCommit:
         self._entries.inc(len(headers))
 
     def sync(self) -> None:
-        """Make durable what was appended to the writer; a failure ends the process."""
+        """Make durable what was appended to the writer; a failure ends the process. Raises `Outage`."""
+        self._check_writable()
         try:
             self._sync()
         except Exception as error:
             if not self.failed.done():
                 self.failed.set_exception(error)
             raise
+
+    async def set_aside(self, after: Mapping[int, int]) -> dict[int, Path]:
+        """Take the entries of these partitions behind these seqs out of the journal: `JournalWriter.rewrite`.
+
+        That takes a while, in a thread: meanwhile nothing is written, and no receipt given.
+        """
+        self._check_writable()
+        self._writer.begin_rewrite()
+        self._rewriting = asyncio.ensure_future(asyncio.to_thread(self._writer.rewrite, after))
+        self._rewriting.add_done_callback(self._rewritten)
+        return await asyncio.shield(self._rewriting)  # it cannot be given up half-way
+
+    def _rewritten(self, done: "asyncio.Future[dict[int, Path]]") -> None:
+        self._rewriting = None
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is not None:
+            if not self.failed.done():
+                self.failed.set_exception(error)
+        elif self._group or self._brought:
+            self._plan()
+
+    def _check_writable(self) -> None:
+        if self._rewriting is not None:
+            raise Outage("journal_unavailable", "the journal is being rewritten without orphaned entries")
 
     def lags(self, partition: int, entries: int) -> None:
         """So many entries of the partition are in Redis and not on this disk."""
@@ -163,13 +199,22 @@ class GroupCommit:
         """A shard was `certified`, or its recovery `failed`."""
         self._metrics.shard_recoveries.labels(shard, result).inc()
 
+    def follows(self, epochs: Mapping[int, int]) -> None:
+        """The chains here are those of these epochs, which are in force: note that, and receipt what was withheld.
+
+        Those of which a newer epoch was promised are passed over. Raises `Outage`.
+        """
+        self._check_writable()
+        mine = {p: epoch for p, epoch in epochs.items() if not self._copy.superseded(p, epoch)}
+        for partition, epoch in mine.items():
+            if self._writer.view(partition) < epoch:
+                self._writer.mark_base(partition, epoch)
+        self.sync()
+        self.confirm(mine.items())
+
     def confirm(self, epochs: Iterable[tuple[int, int]]) -> None:
         """These (partition, epoch) are in force and followed here: receipt what was withheld."""
         self._server.confirmed(self._copy.confirm(epochs))
-
-    def _has(self, partition: int, header: EntryHeader) -> bool:
-        """Whether it is here already, though it may not be on the disk yet."""
-        return self._writer.nonce_appended(partition, header.seq) == header.nonce
 
     def _sync(self) -> None:
         before = self._writer.committed_bytes
@@ -183,10 +228,12 @@ class GroupCommit:
 
     def _commit(self) -> None:
         self._turn = None
+        if self._rewriting is not None:
+            return
         group, self._group = self._group, []
         brought, self._brought = self._brought, []
         receipts: list[tuple[int, str, int]] = []
-        outcomes: list[tuple[asyncio.Future[None], WalletError | None]] = []
+        outcomes: list[tuple[asyncio.Future[None], list[WalletError]]] = []
         written = self._written
         try:
             outcomes = [(done, self._take_fetched(entries, receipts)) for entries, done in group]
@@ -210,30 +257,32 @@ class GroupCommit:
         for done, refused in outcomes:
             if done.done():
                 continue
-            if refused is None:
+            if not refused:
                 done.set_result(None)
+            elif len(refused) == 1:
+                done.set_exception(refused[0])
             else:
-                done.set_exception(refused)
+                done.set_exception(ExceptionGroup("entries not receipted", refused))
 
-    def _take_fetched(self, entries: Sequence[Taken], receipts: list[Receipt]) -> WalletError | None:
-        """Append entries of streams and note those that may be receipted; the first thing that is wrong with them."""
-        refused: WalletError | None = None
+    def _take_fetched(self, entries: Sequence[Taken], receipts: list[Receipt]) -> list[WalletError]:
+        """Append entries of streams, note those that may be receipted; what is first wrong with each partition."""
+        refused: dict[int, WalletError] = {}
         for partition, payload in entries:
             header = parse_header(payload)
             try:
                 self._writer.append(partition, payload, header)
             except Fork as fork:
-                if not self._has(
-                    partition, header
-                ):  # a service or another copy may have brought it meanwhile
-                    refused = refused or fork
+                # A service or another copy may have brought it meanwhile.
+                if not self._writer.contains(partition, header):
+                    refused.setdefault(partition, fork)
             else:
                 self._written += 1
                 if self._copy.receiptable(partition, header):
                     receipts.append((partition, header.nonce, header.seq))
                 else:
-                    refused = refused or Unconfirmed(f"partition {partition}: epoch {header.epoch} is new")
-        return refused
+                    new = Unconfirmed(f"partition {partition}: epoch {header.epoch} is new")
+                    refused.setdefault(partition, new)
+        return list(refused.values())
 
     def _take_brought(self, entries: Sequence[Brought], receipts: list[Receipt]) -> set[int]:
         """Append what continues a chain in its confirmed epoch; the partitions of all else."""
@@ -243,7 +292,7 @@ class GroupCommit:
                 try:
                     self._writer.append(partition, payload, header)
                 except Fork:
-                    if self._has(partition, header):
+                    if self._writer.contains(partition, header):
                         continue
                 else:
                     self._written += 1
@@ -270,12 +319,19 @@ class ShardDrain:
         keys: Mapping[int, PartitionKeys],
         epochs: Mapping[int, int],
         is_ours: Callable[[int], Awaitable[bool]],
-        quorum_seq: Callable[[int], int],
+        forget_seq: Callable[[int], int],
+        on_gap: Callable[[Mapping[int, int], Callable[[int], None]], bool],
     ) -> None:
-        """`quorum_seq(partition)`: up to where a quorum of the copies has the entries."""
+        """`forget_seq(partition)`: up to where the copies do not need the stream any more.
+
+        `on_gap(epochs, caught_up)` is told of partitions, with the epochs they are certified in, whose streams begin
+        behind what comes next here. It has that fetched elsewhere, and `caught_up(partition)` called then; False when
+        there is no other copy.
+        """
         self._commit = commit
         self._writer = copy.writer
-        self._quorum_seq = quorum_seq
+        self._forget_seq = forget_seq
+        self._on_gap = on_gap
         self._keys = dict(keys)
         self._epochs = dict(epochs)
         #: Partitions that were last seen at another epoch.
@@ -284,13 +340,15 @@ class ShardDrain:
         #: When each partition that is being moved was first seen frozen (loop time).
         self._frozen_s: dict[int, float] = {}
         self._written: set[int] = set()
+        #: Partitions of which something is fetched from another copy: their streams are no use until then.
+        self._behind: set[int] = set()
         #: The newest entry of each partition that was seen to be ahead of this disk, until the next fetch.
         self._newest: dict[int, int] = {}
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     def __repr__(self) -> str:
-        return f"<ShardDrain partitions={len(self._keys)} written={len(self._written)}>"
+        return f"<ShardDrain partitions={len(self._keys)} written={len(self._written)} behind={len(self._behind)}>"
 
     @property
     def partitions(self) -> frozenset[int]:
@@ -312,10 +370,12 @@ class ShardDrain:
         self._keys.pop(partition, None)
         self._epochs.pop(partition, None)
         self._frozen_s.pop(partition, None)
+        self._behind.discard(partition)
+        self._commit.lags(partition, 0)  # it is another drain's now
 
     def written(self, partitions: Iterable[int]) -> None:
         """These partitions may have new entries; others than this shard's are passed over."""
-        mine = self._keys.keys() & partitions
+        mine = (self._keys.keys() & partitions) - self._behind
         if mine:
             self._written |= mine
             self._wake.set()
@@ -325,17 +385,25 @@ class ShardDrain:
 
         Raises `Corruption` for what cannot be one.
         """
-        keys = self._keys
+        keys, behind = self._keys, self._behind
         mine = []
         for partition, header, columns in entries:
-            if partition in keys:
+            if partition in keys and partition not in behind:
                 payload = from_stream(header, columns)
                 mine.append((partition, payload, parse_header(payload)))
         if mine:
             self._commit.bring(mine, self.written)
 
+    def caught_up(self, partition: int) -> None:
+        """What the stream does not have any more is here now."""
+        self._behind.discard(partition)
+        self.written((partition,))
+
     async def run(self, fetching: Connection, trimming: Connection) -> None:
-        """Drain until something fails: `ConnectionLost`, a Redis error, `Fork`, `Gap`, `Unconfirmed`, or the disk."""
+        """Drain until something fails: `ConnectionLost`, a Redis error, `Fork`, `Unconfirmed`, the disk, or `Gap`.
+
+        The last only where there is no other copy.
+        """
         self.written(self._keys)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._drain(fetching))
@@ -362,15 +430,21 @@ class ShardDrain:
             for partition, start in zip(written, starts, strict=True)
         ]
         entries: list[Taken] = []
+        gaps: list[int] = []
         for partition, start, found in zip(written, starts, await connection.call_all(commands), strict=True):
             if isinstance(found, Exception):
                 await self._missed(partition, found)
                 continue
-            if not found or found[0][0] != start:
-                self._check_no_gap(partition, found, newest.get(partition, 0))
+            if (not found or found[0][0] != start) and self._is_gap(
+                partition, found, newest.get(partition, 0)
+            ):
+                gaps.append(partition)
+                continue
             entries += [(partition, entry.payload) for entry in stream_entries(found)]
             if len(found) == FETCH_ENTRIES_MAX:
                 self.written((partition,))
+        if gaps:
+            self._note_gaps(gaps)
         return entries
 
     async def _missed(self, partition: int, error: Exception) -> None:
@@ -379,14 +453,20 @@ class ShardDrain:
             raise error
         self.drop(partition)
 
-    def _check_no_gap(self, partition: int, found: Reply, newest: int) -> None:
-        """What was fetched, of a stream that had reached `newest` before, begins with what comes next here."""
+    def _is_gap(self, partition: int, found: Reply, newest: int) -> bool:
+        """Whether what was fetched of a stream, which had reached `newest`, begins behind what comes next here."""
         seq = self._writer.durable_seq(partition) + 1
-        if first_seq(found) > seq if found else newest >= seq:
-            raise Gap(partition, seq)
+        return first_seq(found) > seq if found else newest >= seq
+
+    def _note_gaps(self, partitions: Sequence[int]) -> None:
+        """Raises `Gap` when nobody can help."""
+        epochs = {partition: self._epochs[partition] for partition in partitions if partition in self._keys}
+        self._behind |= epochs.keys()
+        if epochs and not self._on_gap(epochs, self.caught_up):
+            raise Gap(partitions[0], self._writer.durable_seq(partitions[0]) + 1)
 
     async def _trim(self, connection: Connection) -> None:
-        """Forget in Redis what a quorum of copies has, but nothing an open entry needs.
+        """Forget in Redis what the copies do not need any more, but nothing an open entry needs.
 
         Notices a node that lost writes, an epoch that is not the map's (no service may write then), and entries
         that no service has told of.
@@ -422,8 +502,8 @@ class ShardDrain:
     def _trim_to(self, partition: int, durable: Position) -> bytes:
         keys = self._keys[partition]
         names = (keys.meta, keys.journal, keys.open)
-        quorum_seq = min(durable.seq, self._quorum_seq(partition))
-        return pack(("EVAL", _TRIM, len(names), *names, durable.seq, durable.nonce, quorum_seq))
+        forget_seq = min(durable.seq, self._forget_seq(partition))
+        return pack(("EVAL", _TRIM, len(names), *names, durable.seq, durable.nonce, forget_seq))
 
     def _note_newest(self, partition: int, newest: int, durable_seq: int) -> None:
         self._commit.lags(partition, max(0, newest - durable_seq))

@@ -109,39 +109,14 @@ class Chain:
         self.first_offset = span.first_offset
         self._recent_from = span.last_seq + 1
 
-    def recall(self, seq: int, nonce: str) -> None:
-        """Put an entry that was adopted back into the memory of recent ones; called in order of seq."""
-        if seq > self.last.seq - RECENT_ENTRIES_PER_PARTITION:
-            self._recent[seq & _RING_MASK] = int(nonce, 16)
-            self._recent_from = min(self._recent_from, seq)
-
-    def appended_nonce(self, seq: int) -> str:
-        """The nonce at this seq, between `durable` and `last`: a group is shorter than the ring."""
-        return f"{self._recent[seq & _RING_MASK]:016x}"
-
     def recent_nonce(self, seq: int) -> str | None:
-        """The nonce at this seq; None when only the segments know."""
-        if seq == self.durable.seq:
-            return self.durable.nonce
-        if not self._recent_from <= seq < self.durable.seq:
-            return None
-        if seq <= self.last.seq - RECENT_ENTRIES_PER_PARTITION:
+        """The nonce appended at this seq, durable or not; None when there is none, or only the segments know it."""
+        last = self.last
+        if seq == last.seq:
+            return last.nonce
+        if not self._recent_from <= seq < last.seq or seq <= last.seq - RECENT_ENTRIES_PER_PARTITION:
             return None
         return f"{self._recent[seq & _RING_MASK]:016x}"
-
-    def holds(self, seq: int, nonce: str) -> bool | None:
-        """Whether this nonce is durable at this seq; None when only the segments know."""
-        durable = self.durable
-        if not 0 < seq <= durable.seq:
-            return False
-        if seq == durable.seq:
-            return nonce == durable.nonce
-        if seq < self._recent_from or seq <= self.last.seq - RECENT_ENTRIES_PER_PARTITION:
-            return None
-        try:
-            return self._recent[seq & _RING_MASK] == int(nonce, 16)
-        except ValueError:
-            return False
 
     def position(self) -> Position:
         durable = self.durable

@@ -6,13 +6,16 @@ and one given for the same entry while another is being prepared could add up to
 is bound to see.
 """
 
-from collections import defaultdict
+import asyncio
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from wallet_engine.domain.entry import EntryHeader
-from wallet_engine.journal.chains import Position
+from wallet_engine.journal.chains import RECENT_ENTRIES_PER_PARTITION, Position
 from wallet_engine.journal.copies_wire import Standing
+from wallet_engine.journal.lookup import Place, find_nonces
+from wallet_engine.journal.receipts_wire import Ask
 from wallet_engine.journal.writer import JournalWriter
 
 #: (partition, nonce, seq)
@@ -26,7 +29,10 @@ class JournalCopy:
         self.writer = writer
         #: partition -> epoch whose chain this copy is known to follow.
         self.confirmed: dict[int, int] = {}
-        self._withheld: defaultdict[int, list[Receipt]] = defaultdict(list)
+        #: As many as the writer remembers: nobody waits for an older entry without asking for it.
+        self._withheld: defaultdict[int, deque[Receipt]] = defaultdict(
+            lambda: deque(maxlen=RECENT_ENTRIES_PER_PARTITION)
+        )
 
     def __repr__(self) -> str:
         withheld = sum(map(len, self._withheld.values()))
@@ -44,9 +50,47 @@ class JournalCopy:
         """partition -> last durable entry, of those that are receipted now."""
         return {p: at for p, at in self.writer.positions().items() if p in self.confirmed}
 
-    def holds(self, partition: int, seq: int, nonce: str) -> bool:
-        """Whether exactly this nonce is durable at this seq, and receipted."""
-        return partition in self.confirmed and self.writer.holds(partition, seq, nonce)
+    async def nonces(self, places: Iterable[Place]) -> dict[Place, str]:
+        """The nonces of the durable entries at these (partition, seq); those that are not there are left out.
+
+        From memory, but for old ones, which are looked up in the segments by a thread. Raises `Damaged`, `Outage`,
+        `OSError`.
+        """
+        writer = self.writer
+        found: dict[Place, str] = {}
+        old: list[Place] = []
+        for partition, seq in places:
+            nonce = writer.nonce_in_memory(partition, seq)
+            if nonce is not None:
+                found[partition, seq] = nonce
+            elif 0 < seq <= writer.durable_seq(partition):
+                old.append((partition, seq))
+        if old:
+            found |= await asyncio.to_thread(find_nonces, self.directory, old, writer.last_index())
+        return found
+
+    async def held(self, asks: Sequence[Ask]) -> list[bool]:
+        """Whether exactly these nonces are durable at their places."""
+        nonces = await self.nonces((partition, seq) for partition, seq, _ in asks)
+        return [seq > 0 and nonces.get((partition, seq)) == nonce for partition, seq, nonce in asks]
+
+    async def receipted(self, asks: Sequence[Ask]) -> list[bool]:
+        """The same, and whether they may be receipted."""
+        confirmed = dict(self.confirmed)
+        held = await self.held(asks)
+        # An epoch that came meanwhile may have begun without an entry that was looked up before.
+        return [
+            found and partition in confirmed and self.confirmed.get(partition) == confirmed[partition]
+            for (partition, _, _), found in zip(asks, held, strict=True)
+        ]
+
+    def remembers(self, ask: Ask) -> bool | None:
+        """`receipted` of one entry, from memory; None when only the segments know."""
+        partition, seq, nonce = ask
+        if partition not in self.confirmed or not 0 < seq <= self.writer.durable_seq(partition):
+            return False
+        found = self.writer.nonce_in_memory(partition, seq)
+        return None if found is None else found == nonce
 
     def standings(self, partitions: Iterable[int]) -> list[Standing]:
         """Where this copy stands; all partitions it knows of when none are named."""
@@ -96,8 +140,7 @@ class JournalCopy:
         """These epochs are in force, and the chains here follow them. Returns what may be receipted now."""
         receipts: list[Receipt] = []
         for partition, epoch in epochs:
-            if self.confirmed.get(partition) == epoch or self.superseded(partition, epoch):
-                continue
-            self.confirmed[partition] = epoch
-            receipts += self._withheld.pop(partition, [])
-        return [receipt for receipt in receipts if self.writer.holds(receipt[0], receipt[2], receipt[1])]
+            if not self.superseded(partition, epoch):
+                self.confirmed[partition] = epoch
+                receipts += self._withheld.pop(partition, ())
+        return [receipt for receipt in receipts if self.remembers((receipt[0], receipt[2], receipt[1]))]

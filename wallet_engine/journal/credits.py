@@ -1,7 +1,7 @@
 """What became of a credit, looked up in the segments: for debits older than the receiving partition's memory."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -11,7 +11,7 @@ from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.journal.index import read_index
 from wallet_engine.journal.reader import read
-from wallet_engine.journal.receipts_wire import CreditReference, CreditsFound, FindCredits
+from wallet_engine.journal.receipts_wire import Ask, CreditReference, CreditsFound, FindCredits
 from wallet_engine.journal.segments import read_seal, segment_numbers, segment_path
 
 #: Searches waiting for the one that runs; each reads a partition's part of the journal since a debit.
@@ -21,12 +21,12 @@ CLOCK_MARGIN_MS: Final = ISSUED_AGE_MS_MAX
 
 
 class Searchable(Protocol):
-    """What a search needs of a `JournalWriter`."""
+    """What a search needs of a `JournalCopy`."""
 
     @property
     def directory(self) -> Path: ...
 
-    def holds(self, partition: int, seq: int, nonce: str) -> bool: ...
+    async def receipted(self, asks: Sequence[Ask]) -> list[bool]: ...
 
 
 class CreditSearch:
@@ -55,7 +55,9 @@ class CreditSearch:
         self._waiting += 1
         try:
             async with self._one:
-                if not self._journal.holds(question.partition, question.seq, question.nonce):
+                if not (await self._journal.receipted([(question.partition, question.seq, question.nonce)]))[
+                    0
+                ]:
                     return None
                 directory, since_ms = self._journal.directory, question.since_ms - CLOCK_MARGIN_MS
                 end_seq = None

@@ -29,7 +29,7 @@ class Peer:
 
     def __init__(self, journal_id: str, asker: str) -> None:
         self.journal_id = journal_id
-        self._connection = _PeerConnection(asker)
+        self._connection = _PeerConnection(journal_id, asker)
 
     def __repr__(self) -> str:
         return f"<Peer {self.journal_id}>"
@@ -45,6 +45,11 @@ class Peer:
                 loop = asyncio.get_running_loop()
                 await loop.create_connection(lambda: connection, host.strip("[]"), int(port))
                 found = await connection.hello
+        except TimeoutError:
+            peer.close()
+            raise TimeoutError(
+                f"journal copy {journal_id} at {address} has not said who it is within {CONNECT_S_MAX:.0f} s"
+            ) from None
         except BaseException:
             peer.close()
             raise
@@ -58,8 +63,13 @@ class Peer:
         try:
             async with asyncio.timeout(timeout_s):
                 answer = await self._connection.ask(question)
-        except BaseException:
+        except BaseException as error:
             self.close()  # a late answer must not be taken for that of the next question
+            if isinstance(error, TimeoutError):
+                asked = type(question).__name__
+                raise TimeoutError(
+                    f"journal copy {self.journal_id} has not answered {asked} within {timeout_s:.0f} s"
+                ) from None
             raise
         if not isinstance(answer, kind):
             self.close()
@@ -71,9 +81,10 @@ class Peer:
 
 
 class _PeerConnection(asyncio.Protocol):
-    def __init__(self, asker: str) -> None:
+    def __init__(self, copy: str, asker: str) -> None:
         loop = asyncio.get_running_loop()
         self.hello: asyncio.Future[str] = loop.create_future()
+        self._copy = copy
         self._asker = asker
         self._answer: asyncio.Future[Answer] | None = None
         self._transport: asyncio.Transport | None = None
@@ -82,7 +93,7 @@ class _PeerConnection(asyncio.Protocol):
     async def ask(self, question: Question) -> Answer:
         transport = self._transport
         if transport is None or transport.is_closing():
-            raise OSError("the journal copy has closed the connection")
+            raise OSError(f"journal copy {self._copy} has closed the connection")
         self._answer = asyncio.get_running_loop().create_future()
         transport.write(encode(question))
         return await self._answer
@@ -100,7 +111,7 @@ class _PeerConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         for waiter in (self.hello, self._answer):
             if waiter is not None and not waiter.done():
-                waiter.set_exception(OSError("the journal copy is gone"))
+                waiter.set_exception(OSError(f"journal copy {self._copy} is gone"))
                 waiter.exception()  # nobody may be waiting
 
     def data_received(self, data: bytes) -> None:

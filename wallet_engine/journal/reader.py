@@ -31,6 +31,7 @@ def read(
     partitions: Container[int] | None = None,
     after: Mapping[int, int] | None = None,
     end: Mapping[int, int] | None = None,
+    last: SegmentIndex | None = None,
     verify: bool = True,
 ) -> Iterator[Record]:
     """The entries in journal order, as far as they go at the moment. Raises `Damaged`.
@@ -38,6 +39,7 @@ def read(
     partitions  only these (default: all)
     after       partition -> seq already known: begins behind it (default 0)
     end         partition -> last seq wanted: only the partitions named here, and no further
+    last        with `end`: what an index would say of the segment that is being written
     verify      compute checksums and running hashes (False: believe them)
 
     Segments without anything of interest are skipped through their index. An incomplete frame at the very
@@ -54,8 +56,10 @@ def read(
             running_hash = hash_at_start(header.journal_id)
         if header.start_hash != running_hash:
             raise Damaged(path, 16, "does not continue the segment before it")
-        index = _index(directory, number)
+        index = index_of_segment(directory, number, last)
         if index is not None and not wanted.seqs_after(index):
+            if index is last:
+                return
             running_hash = bytes.fromhex(index.end_hash)
         else:
             scan = _start(path, running_hash, index, wanted, verify)
@@ -64,15 +68,6 @@ def read(
                 return
             running_hash = scan.running_hash
         number += 1
-
-
-def read_segment(directory: Path, number: int, after: Mapping[int, int]) -> Iterator[Record]:
-    """The entries of one sealed segment behind `after` (partition -> seq already known). Raises `Damaged`."""
-    wanted = _Wanted(None, after, None)
-    header = read_segment_header(directory, number)
-    index = _index(directory, number)
-    scan = _start(segment_path(directory, number), header.start_hash, index, wanted, verify=True)
-    yield from _records(directory, number, scan, wanted)
 
 
 class _Wanted:
@@ -127,10 +122,10 @@ def _exists(directory: Path, number: int) -> bool:
     return number <= len(segment_numbers(directory))
 
 
-def _index(directory: Path, number: int) -> SegmentIndex | None:
-    """The index of a segment that is not the last, when there is a good one."""
+def index_of_segment(directory: Path, number: int, last: SegmentIndex | None = None) -> SegmentIndex | None:
+    """The index of a segment, when there is a good one; of the one that is being written, `last` is."""
     if not segment_path(directory, number + 1).exists():
-        return None
+        return last if last is not None and last.segment == number else None
     path = segment_path(directory, number)
     _, _, end_hash = read_seal(path)
     return read_index(path, end_hash)

@@ -7,7 +7,7 @@ from typing import Final, Protocol, cast
 
 import msgspec
 
-from wallet_engine.domain.errors import WalletError
+from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.journal.chains import Position
 from wallet_engine.journal.copies_wire import Answer, PeerHello, Question, decode_at_copy
 from wallet_engine.journal.credits import CreditSearch
@@ -44,7 +44,7 @@ log = get_logger(__name__)
 
 
 class Durable(Protocol):
-    """What the server needs of a `JournalWriter`."""
+    """What the server needs of a `JournalCopy`."""
 
     @property
     def journal_id(self) -> str: ...
@@ -54,7 +54,9 @@ class Durable(Protocol):
 
     def positions(self) -> Mapping[int, Position]: ...
 
-    def holds(self, partition: int, seq: int, nonce: str) -> bool: ...
+    def remembers(self, ask: Ask) -> bool | None: ...
+
+    async def receipted(self, asks: Sequence[Ask]) -> list[bool]: ...
 
 
 class Session(Protocol):
@@ -118,7 +120,7 @@ class ReceiptServer:
             try:
                 found = await self.search.find(question)
             except (WalletError, OSError) as error:
-                log.error("credits were not looked up", partition=question.partition, error=str(error))
+                log.error("credits were not looked up", partition=question.partition, error=text_of(error))
                 return
             if found is not None:
                 send(encode(found))
@@ -167,6 +169,9 @@ class _ServiceConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._messages = MessageBuffer()
         self._waiting: list[Ask] = []
+        #: Asked for, and older than what the copy remembers.
+        self._old: list[Ask] = []
+        self._looking_up: asyncio.Task[None] | None = None
         self._questions: asyncio.Queue[Question] | None = None
         self._answering: asyncio.Task[None] | None = None
 
@@ -189,8 +194,9 @@ class _ServiceConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
-        if self._answering is not None:
-            self._answering.cancel()
+        for task in (self._answering, self._looking_up):
+            if task is not None:
+                task.cancel()
 
     def abort(self) -> None:
         self._server.connections.discard(self)
@@ -231,17 +237,40 @@ class _ServiceConnection(asyncio.Protocol):
             self.abort()  # not a service of ours, or the writer has stopped: it will come again and ask
 
     def _answer(self, asks: list[Ask]) -> None:
-        holds = self._server.durable.holds
+        remembers = self._server.durable.remembers
         asks = sorted(asks[:ASKS_PER_MESSAGE_MAX])
-        held = [(partition, nonce, seq) for partition, seq, nonce in asks if holds(partition, seq, nonce)]
-        if held:
-            self.send(encode(Receipts(group_receipts(held))))
-        if len(held) < len(asks):
-            answered = {nonce for _, nonce, _ in held}
-            missing = [ask for ask in asks if ask[2] not in answered]
-            self._server.on_written([partition for partition, _, _ in missing])
-            self._waiting += missing
+        answers = [remembers(ask) for ask in asks]
+        self._say_held([ask for ask, held in zip(asks, answers, strict=True) if held])
+        self._miss([ask for ask, held in zip(asks, answers, strict=True) if held is False])
+        self._old += [ask for ask, held in zip(asks, answers, strict=True) if held is None]
+        del self._old[:-WAITING_ASKS_MAX]
+        if self._old and self._looking_up is None:
+            self._looking_up = asyncio.get_running_loop().create_task(self._look_up(), name="asks")
+
+    def _say_held(self, asks: Sequence[Ask]) -> None:
+        if asks:
+            groups = group_receipts([(partition, nonce, seq) for partition, seq, nonce in asks])
+            self.send(encode(Receipts(groups)))
+
+    def _miss(self, asks: Sequence[Ask]) -> None:
+        if asks:
+            self._server.on_written([partition for partition, _, _ in asks])
+            self._waiting += asks
             del self._waiting[:-WAITING_ASKS_MAX]
+
+    async def _look_up(self) -> None:
+        """What was asked for entries that only the segments know."""
+        try:
+            while self._old:
+                asks, self._old = self._old, []
+                answers = await self._server.durable.receipted(asks)
+                self._say_held([ask for ask, held in zip(asks, answers, strict=True) if held])
+                self._miss([ask for ask, held in zip(asks, answers, strict=True) if not held])
+        except (WalletError, OSError) as error:
+            log.error("entries were not looked up", service=self.service_id, error=text_of(error))
+            self.abort()  # it will come again and ask
+        finally:
+            self._looking_up = None
 
     def answer_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -1,4 +1,4 @@
-"""Take the orphaned end of one partition's chain out of a journal.
+"""Take the orphaned ends of some partitions' chains out of a journal.
 
 An entry is orphaned when a recovery chose a chain without it: this copy alone had it, and was not there to say
 so. Nobody was answered for it, and what the partition did instead stands in its place on the other copies.
@@ -14,6 +14,7 @@ written anew, under the same number, without the orphans:
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,7 @@ from wallet_engine.journal.format import (
     segment_header,
 )
 from wallet_engine.journal.index import index_path
-from wallet_engine.journal.reader import read
+from wallet_engine.journal.reader import Record, read
 from wallet_engine.journal.scan import Scan
 from wallet_engine.journal.segments import (
     fsync_directory,
@@ -46,30 +47,36 @@ REDO_NAME: Final = "redo"
 REWRITES_NAME: Final = "rewrites"
 
 
-def set_aside(directory: Path, journal_id: str, partition: int, after_seq: int) -> Path | None:
-    """Rewrite a journal that nobody writes without the partition's entries behind `after_seq`.
+def set_aside(directory: Path, journal_id: str, after: Mapping[int, int]) -> dict[int, Path]:
+    """Rewrite a journal that nobody writes without the entries of these partitions behind these seqs.
 
-    Returns the file with what was taken out, None when there was nothing. Raises `OSError`, and `Damaged`.
+    Returns the files with what was taken out, by partition. Raises `OSError`, and `Damaged`.
     """
-    orphans = list(read(directory, partitions={partition}, after={partition: after_seq}))
-    if not orphans:
-        return None
-    first, last = (parse_header(record.payload).seq for record in (orphans[0], orphans[-1]))
-    kept = _unused(directory / f"orphaned-p{partition}-{first}-{last}")
-    _write(kept, b"".join(record.payload for record in orphans))
-    numbers = [number for number in segment_numbers(directory) if number >= orphans[0].segment]
-    running_hash = read_segment_header(directory, numbers[0]).start_hash
+    orphans: dict[int, list[Record]] = {}
+    for record in read(directory, partitions=after, after=after):
+        orphans.setdefault(record.partition, []).append(record)
+    kept = {partition: _keep(directory, partition, records) for partition, records in orphans.items()}
+    if not kept:
+        return kept
+    first = min(records[0].segment for records in orphans.values())
+    numbers = [number for number in segment_numbers(directory) if number >= first]
+    running_hash = read_segment_header(directory, first).start_hash
+    beyond: set[int] = set()
     for number in numbers:
-        beyond = number > numbers[0]
-        running_hash = _write_anew(
-            directory, number, running_hash, journal_id, partition, after_seq, beyond=beyond
-        )
+        running_hash = _write_anew(directory, number, running_hash, journal_id, after, beyond)
     fsync_directory(directory)
     decided = directory / (REDO_NAME + ".tmp")
     _write(decided, "".join(f"{number}\n" for number in numbers).encode())
     os.rename(decided, directory / REDO_NAME)
     fsync_directory(directory)
     finish_rewrite(directory)
+    return kept
+
+
+def _keep(directory: Path, partition: int, orphans: Sequence[Record]) -> Path:
+    first, last = (parse_header(record.payload).seq for record in (orphans[0], orphans[-1]))
+    kept = _unused(directory / f"orphaned-p{partition}-{first}-{last}")
+    _write(kept, b"".join(record.payload for record in orphans))
     return kept
 
 
@@ -132,14 +139,12 @@ def _write_anew(
     number: int,
     running_hash: bytes,
     journal_id: str,
-    partition: int,
-    after_seq: int,
-    *,
-    beyond: bool,
+    after: Mapping[int, int],
+    beyond: set[int],
 ) -> bytes:
     """Write the `.redo` of one segment, from the running hash before it; the one behind it.
 
-    `beyond`: the first orphan was in a segment before.
+    `beyond`: the partitions whose first orphan came already; those that are met here are added.
     """
     path = segment_path(directory, number)
     scan = Scan(path, SEGMENT_HEADER_BYTES, read_segment_header(directory, number).start_hash)
@@ -156,13 +161,13 @@ def _write_anew(
             offset += len(start) + len(body)
 
         for _, of, kind, payload in scan:
-            if of == partition and kind == KIND_ENTRY and not beyond:
+            if kind == KIND_ENTRY and of in after and of not in beyond:
                 header = parse_header(payload)
-                beyond = header.seq > after_seq
-                if beyond:  # what it was to follow is at least what its epoch began with
-                    add(partition, KIND_BASE, epoch_payload(header.epoch))
+                if header.seq > after[of]:  # what it was to follow is at least what its epoch began with
+                    beyond.add(of)
+                    add(of, KIND_BASE, epoch_payload(header.epoch))
             # A base mark behind an orphan speaks of a chain that holds the orphan.
-            if not (of == partition and beyond and kind in (KIND_ENTRY, KIND_BASE)):
+            if not (of in beyond and kind in (KIND_ENTRY, KIND_BASE)):
                 add(of, kind, payload)
         if scan.sealed:
             add(0, KIND_SEAL, seal_payload(frames, offset))

@@ -11,13 +11,13 @@ time, in order.
 import hashlib
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wallet_engine.domain.entry import ZERO_NONCE, EntryHeader, parse_header
+from wallet_engine.domain.entry import ZERO_NONCE, EntryHeader
 from wallet_engine.domain.errors import ConfigError, Corruption, Outage
-from wallet_engine.journal.chains import RECENT_ENTRIES_PER_PARTITION, Chain, Chains, Position
+from wallet_engine.journal.chains import Chain, Chains, Position
 from wallet_engine.journal.errors import disk_failure
 from wallet_engine.journal.format import (
     FRAME_HEADER_BYTES,
@@ -42,7 +42,6 @@ from wallet_engine.journal.format import (
 from wallet_engine.journal.head import Head, read_head
 from wallet_engine.journal.index import MARK_BYTES, Mark, SegmentIndex, write_index
 from wallet_engine.journal.opening import LastSegment, open_segments
-from wallet_engine.journal.reader import read, read_segment
 from wallet_engine.journal.rewrite import finish_rewrite, set_aside
 from wallet_engine.journal.segments import create_segment, fsync_directory, segment_path
 
@@ -94,6 +93,8 @@ class JournalWriter:
         self._cut = self._committed = 0
         #: Since this writer was opened.
         self.committed_bytes = 0
+        #: Why nothing can be written, and why nothing can be asked either.
+        self._refusing: str | None = None
         self._stopped: str | None = None
         self._fd = -1
         self._head = Head(directory)
@@ -111,7 +112,8 @@ class JournalWriter:
         for unfinished in self.directory.glob("*.tmp"):
             unfinished.unlink()
         head = read_head(self.directory)
-        last = open_segments(self.directory, self.journal_id, head, self._chains)
+        chains = Chains()
+        last = open_segments(self.directory, self.journal_id, head, chains)
         if last is None:
             fsync_directory(self.directory.parent)
             self._create(1, hash_at_start(self.journal_id))
@@ -121,10 +123,10 @@ class JournalWriter:
         else:
             self._go_on(last)
             self._head.note(last.number)
-        for chain in self._chains.values():
+        for chain in chains.values():
             chain.durable = chain.last
-        self._recall_from = self._segment - 1
         self._open_segment()
+        self._chains = chains
 
     def _go_on(self, last: LastSegment) -> None:
         self._segment = last.number
@@ -159,7 +161,7 @@ class JournalWriter:
         return (
             f"<JournalWriter {self.journal_id} segment={self._segment} offset={self._offset} "
             f"partitions={len(self._chains)} durable={durable} group_bytes={self._group_bytes} "
-            f"{self._stopped or 'open'}>"
+            f"{self._refusing or 'open'}>"
         )
 
     @property
@@ -175,7 +177,7 @@ class JournalWriter:
         `Fork` when it does not continue the partition's chain and `Corruption` when it is not an entry
         (nothing is written), `Outage` when the writer has stopped.
         """
-        if self._stopped is not None:
+        if self._refusing is not None:
             self._refuse()
         size = FRAME_HEADER_BYTES + len(payload)
         if size > _FRAME_BYTES_MAX:
@@ -196,7 +198,7 @@ class JournalWriter:
 
     def fence(self, partition: int, epoch: int) -> None:
         """Promise to refuse entries of the partition from older epochs; it holds once `sync` returned."""
-        if self._stopped is not None:
+        if self._refusing is not None:
             self._refuse()
         if self._group_bytes + _FRAME_BYTES_MAX > _GROUP_FRAMES_BYTES_MAX:
             self._make_room()
@@ -206,7 +208,7 @@ class JournalWriter:
 
     def mark_base(self, partition: int, epoch: int) -> None:
         """Write down that the chain, as appended so far, is what the epoch began with; holds after `sync`."""
-        if self._stopped is not None:
+        if self._refusing is not None:
             self._refuse()
         if self._group_bytes + _FRAME_BYTES_MAX > _GROUP_FRAMES_BYTES_MAX:
             self._make_room()
@@ -253,7 +255,7 @@ class JournalWriter:
 
     def cut(self) -> Group | None:
         """Take what was appended as one group, to be given to `commit`; None when there is nothing."""
-        if self._stopped is not None:
+        if self._refusing is not None:
             self._refuse()
         if not self._pieces:
             return None
@@ -281,7 +283,7 @@ class JournalWriter:
 
     def commit(self, group: Group) -> None:
         """Write the group and wait until it is on disk. Raises `Outage` on any failure, as `sync` does."""
-        if self._stopped is not None:
+        if self._refusing is not None:
             self._refuse()
         if group.ordinal != self._committed + 1:
             raise Corruption(f"group {group.ordinal} committed after group {self._committed}")
@@ -295,7 +297,7 @@ class JournalWriter:
         except OSError as error:
             # After a failed fsync the kernel may have dropped the pages: nothing written since can be
             # trusted.
-            self._stopped = f"stopped by {error.strerror or error}"
+            self._stop(f"stopped by {error.strerror or error}")
             raise Outage("journal_unavailable", disk_failure(self.directory, error)) from error
         for chain, header in group.last:
             chain.durable = header
@@ -332,75 +334,65 @@ class JournalWriter:
             self._refuse()
         return {partition: chain.position() for partition, chain in self._chains.items() if chain.durable.seq}
 
-    def holds(self, partition: int, seq: int, nonce: str) -> bool:
-        """Whether exactly this nonce is durable at this seq.
+    def nonce_in_memory(self, partition: int, seq: int) -> str | None:
+        """The nonce of a durable entry, `ZERO_NONCE` before the first.
 
-        From memory for the last `RECENT_ENTRIES_PER_PARTITION` of a partition; older ones are read from the
-        segments (some milliseconds each). Raises `Damaged`, and `Outage` when the writer has stopped.
+        None when there is none, or when it is older than the last `RECENT_ENTRIES_PER_PARTITION` of its partition and
+        only the segments know it (`lookup`).
         """
-        if self._stopped is not None:
-            self._refuse()
-        chain = self._chains.get(partition)
-        if chain is None:
-            return False
-        answer = chain.holds(seq, nonce)
-        if answer is None and self._recall_from:
-            self._recall()
-            answer = chain.holds(seq, nonce)
-        if answer is None:
-            return self._nonce_on_disk(partition, seq) == nonce
-        return answer
-
-    def nonce_appended(self, partition: int, seq: int) -> str | None:
-        """The nonce of an entry that was appended, durable or not; None when there is none."""
-        chain = self._chains.get(partition)
-        if chain is not None and chain.durable.seq < seq <= chain.last.seq:
-            return chain.appended_nonce(seq)
-        return self.nonce_at(partition, seq)
-
-    def nonce_at(self, partition: int, seq: int) -> str | None:
-        """The nonce of a durable entry, `ZERO_NONCE` before the first; None when there is none."""
         if self._stopped is not None:
             self._refuse()
         if seq == 0:
             return ZERO_NONCE
         chain = self._chains.get(partition)
-        if chain is None or not 0 < seq <= chain.durable.seq:
-            return None
-        return chain.recent_nonce(seq) or self._nonce_on_disk(partition, seq)
+        return chain.recent_nonce(seq) if chain is not None and 0 < seq <= chain.durable.seq else None
 
-    def set_aside(self, partition: int, after_seq: int) -> Path | None:
-        """Take the partition's entries behind `after_seq` out of the journal, into a file; see `rewrite`.
+    def contains(self, partition: int, header: EntryHeader) -> bool:
+        """Whether the entry was appended already, durable or not; of one too old to be remembered it is believed."""
+        chain = self._chains.get(partition)
+        if chain is None or header.seq > chain.last.seq:
+            return False
+        return chain.recent_nonce(header.seq) in (header.nonce, None)
+
+    def last_index(self) -> SegmentIndex:
+        """What an index would say of the segment that is being written, so far."""
+        if self._refusing is not None:
+            self._refuse()
+        number = self._segment
+        spans = self._chains.spans(number)
+        fences, bases, marks = dict(self._fences), dict(self._bases), list(self._marks)
+        return SegmentIndex(
+            self.journal_id, number, self._offset, self._hash.hex(), spans, fences, marks, bases
+        )
+
+    def begin_rewrite(self) -> None:
+        """Make durable what there is, and refuse to write until `rewrite` is done; reading goes on."""
+        self.sync()
+        self._refusing = "being rewritten"
+
+    def rewrite(self, after: Mapping[int, int]) -> dict[int, Path]:
+        """Take the entries of these partitions behind these seqs out of the journal, into files; see `journal.rewrite`.
 
         For entries that no epoch in force began with, hence that nobody was answered for. Blocks while the segments
-        from the first such entry on are written anew. Returns the file, None when there was nothing to take out.
+        from the first of them on are written anew, so it may run in a thread, after `begin_rewrite`. Returns the files
+        by partition, none where there was nothing to take out.
         """
-        self.sync()
         os.close(self._fd)
         self._fd = -1
         try:
-            kept = set_aside(self.directory, self.journal_id, partition, after_seq)
-            self._chains = Chains()
+            kept = set_aside(self.directory, self.journal_id, after)
             self._open()
         except OSError as error:
-            self._stopped = f"stopped by {error.strerror or error}"
+            self._stop(f"stopped by {error.strerror or error}")
             raise Outage("journal_unavailable", f"{self!r}") from error
+        except BaseException:
+            self._stop("stopped by damage")
+            raise
+        self._refusing = None
         return kept
 
-    def _recall(self) -> None:
-        """Fill the memory of recent nonces from the segment before the one that was read at opening, once."""
-        number, self._recall_from = self._recall_from, 0
-        after = {
-            p: max(0, chain.last.seq - RECENT_ENTRIES_PER_PARTITION) for p, chain in self._chains.items()
-        }
-        for record in read_segment(self.directory, number, after):
-            header = parse_header(record.payload)
-            self._chains[record.partition].recall(header.seq, header.nonce)
-
-    def _nonce_on_disk(self, partition: int, seq: int) -> str | None:
-        for record in read(self.directory, after={partition: seq - 1}, end={partition: seq}):
-            return parse_header(record.payload).nonce
-        return None
+    def _stop(self, why: str) -> None:
+        self._stopped = self._refusing = why
 
     def _refuse(self) -> None:
         raise Outage("journal_unavailable", f"{self!r}")
@@ -408,7 +400,7 @@ class JournalWriter:
     def close(self) -> None:
         """Give the directory free. What was appended and not synced is dropped: it was never receipted."""
         if self._stopped != "closed":
-            self._stopped = "closed"
+            self._stop("closed")
             if self._fd >= 0:
                 os.close(self._fd)
             self._head.close()

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from wallet_engine.domain.errors import text_of
 from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.journal.copies_wire import Follow, Followed, Promise, Standing, Standings, Target
 from wallet_engine.journal.copy import JournalCopy
@@ -144,7 +145,8 @@ class Ballot:
                 finished, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in finished:
                     peer = waiting.pop(task)
-                    why_not = str(task.exception()) if task.exception() else task.result().why_not
+                    error = task.exception()
+                    why_not = text_of(error) if error is not None else task.result().why_not
                     if why_not:
                         failures.append(f"{peer.journal_id}: {why_not}")
                     else:

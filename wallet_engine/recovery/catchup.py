@@ -4,20 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from wallet_engine.engine.drain import GroupCommit
-from wallet_engine.journal.copies_wire import (
-    EntriesAsk,
-    EntryTexts,
-    HeldAsk,
-    More,
-    Target,
-    YesNo,
-)
+from wallet_engine.journal.copies_wire import EntriesAsk, EntryTexts, More, Standings, StateAsk, Target
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.peers import Peer
+from wallet_engine.recovery.agreement import Agreement, agree
+from wallet_engine.recovery.fellows import Council, Fellows
 from wallet_engine.telemetry.logging import get_logger
 
-#: Time for the next entries of a journal that may have to be read from its beginning.
-ENTRIES_S_MAX: Final = 60.0
+#: Time for the next entries, of which the first may have to be searched in a segment without a good index.
+ENTRIES_S_MAX: Final = 15.0
+#: How often chains are compared that change meanwhile: something else catches up too.
+ATTEMPTS_MAX: Final = 5
 
 log = get_logger(__name__)
 
@@ -31,67 +28,76 @@ async def catch_up(copy: JournalCopy, commit: GroupCommit, source: Peer, targets
 
     The source must hold the targets. Raises OSError, `Superseded` among them, with less done than asked.
     """
-    wants = []
-    for target in targets:
-        after_seq = await _agreed(copy, source, target)
-        _check(copy, target)
-        _cut(copy, target, after_seq)
-        if copy.writer.position(target.partition).seq < target.seq:
-            wants.append((target.partition, after_seq, target.seq))
+    agreements = await _agreed(copy, commit, source, targets)
+    wants = [
+        (target.partition, agreement.seq, target.seq)
+        for agreement, target in zip(agreements, targets, strict=True)
+        if copy.writer.position(target.partition).seq < target.seq
+    ]
     if wants:
         await _fetch(copy, commit, source, wants, {target.partition: target for target in targets})
-    for target in targets:
-        if not copy.writer.holds(target.partition, target.seq, target.nonce) and target.seq:
+    ends = [(target.partition, target.seq, target.nonce) for target in targets]
+    for target, held in zip(targets, await copy.held(ends), strict=True):
+        if not held and target.seq:
             raise OSError(
                 f"partition {target.partition}: {source.journal_id} did not have entry {target.seq}"
             )
 
 
-async def _agreed(copy: JournalCopy, source: Peer, target: Target) -> int:
-    """The last seq, up to that of the target, at which this chain and the source's are the same."""
-    partition, _, target_seq, target_nonce = target
-    writer = copy.writer
-    own_seq = writer.position(partition).seq
-    if own_seq >= target_seq and (target_seq == 0 or writer.holds(partition, target_seq, target_nonce)):
-        return target_seq
+async def follow(
+    copy: JournalCopy, commit: GroupCommit, fellows: Fellows, council: Council, epochs: Mapping[int, int]
+) -> set[int]:
+    """Take over partitions from whichever copy that answers is furthest in these epochs, or newer ones.
 
-    async def same(seq: int) -> bool:
-        nonce = writer.nonce_at(partition, seq)
-        if seq == 0 or nonce is None:
-            return seq == 0
-        return (await source.ask(HeldAsk([(partition, seq, nonce)]), YesNo)).answers[0]
-
-    high = min(own_seq, target_seq)
-    if await same(high):
-        return high
-    step = 1
-    low = high - 1
-    while low > 0 and not await same(low):
-        high, step = low, 2 * step
-        low = max(0, low - step)
-    while high - low > 1:  # the same at low, not at high
-        middle = (low + high) // 2
-        if await same(middle):
-            low = middle
-        else:
-            high = middle
-    return low
+    Returns those of which one was found. Raises OSError, `WalletError`, with less done.
+    """
+    peers = await fellows.reach(council.members.copies)
+    try:
+        best: dict[int, tuple[Target, Peer]] = {}
+        for peer in peers:
+            for standing in (await peer.ask(StateAsk(list(epochs)), Standings)).standings:
+                partition, epoch = standing.partition, epochs[standing.partition]
+                if standing.view >= epoch and (
+                    partition not in best or standing.seq > best[partition][0].seq
+                ):
+                    target = Target(partition, epoch, standing.seq, standing.nonce)
+                    best[partition] = target, peer
+        for peer in peers:
+            targets = [target for target, source in best.values() if source is peer]
+            if targets:
+                await catch_up(copy, commit, peer, targets)
+        return set(best)
+    finally:
+        for peer in peers:
+            peer.close()
 
 
-def _cut(copy: JournalCopy, target: Target, after_seq: int) -> None:
-    """Set aside what stands behind the last common entry, unless it is of the target's epoch already."""
-    writer = copy.writer
-    at = writer.position(target.partition)
-    if at.seq <= after_seq or (after_seq == target.seq and at.epoch >= target.epoch):
-        return
-    kept = writer.set_aside(target.partition, after_seq)
-    log.warning(
-        "orphaned entries set aside",
-        partition=target.partition,
-        after_seq=after_seq,
-        last_seq=at.seq,
-        file=str(kept),
-    )
+async def _agreed(
+    copy: JournalCopy, commit: GroupCommit, source: Peer, targets: Sequence[Target]
+) -> list[Agreement]:
+    """Up to where the chains are the same; what this copy has behind that is set aside, unless it is newer."""
+    for _ in range(ATTEMPTS_MAX):
+        agreements = await agree(copy, source, targets)
+        for target in targets:
+            _check(copy, target)
+        surplus = [agreement for agreement in agreements if agreement.surplus]
+        if all(copy.writer.position(each.target.partition) == each.own for each in surplus):
+            if surplus:
+                await _set_aside(commit, surplus)
+            return agreements
+    raise OSError(f"the chains change while they are compared with those of {source.journal_id}")
+
+
+async def _set_aside(commit: GroupCommit, surplus: Sequence[Agreement]) -> None:
+    kept = await commit.set_aside({each.target.partition: each.seq for each in surplus})
+    for each in surplus:
+        log.warning(
+            "orphaned entries set aside",
+            partition=each.target.partition,
+            after_seq=each.seq,
+            last_seq=each.own.seq,
+            file=str(kept.get(each.target.partition)),
+        )
 
 
 async def _fetch(

@@ -1,7 +1,7 @@
 """The other journal copies, from this one: who counts, how to reach them, and how far a quorum of them is."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +16,9 @@ from wallet_engine.routing.tree import StoreUnavailable
 
 #: How often the copies tell each other how far they are; a stream keeps what was written meanwhile.
 POLL_S: Final = 0.5
+#: How much of a stream is kept, behind what a quorum has, for a copy that answers and does not have it: it gets there
+#: by fetching from the others, and would find the next entries gone again each time.
+LATE_ENTRIES_MAX: Final = 512
 #: How often each looks in the directory who the copies are, which takes some 2 ms of CPU.
 COUNCIL_S: Final = 2.0
 
@@ -85,19 +88,36 @@ class Fellows:
 
     # How far a quorum is ---------------------------------------------------------------------------------
 
+    @property
+    def sole(self) -> bool:
+        """Whether there is no other copy, as far as is known here."""
+        return self._council is not None and self._council.sole
+
     def quorum_seq(self, partition: int) -> int:
         """Up to which entry a quorum of the copies has the partition, as far as is known here; 0 if nothing is."""
         council = self._council
         if council is None:
             return 0
         own = self._copy.standings((partition,))[0]
-        seqs = [own.seq]
-        for name, standings in self._standings.items():
-            standing = standings.get(partition)
-            if standing is not None and standing.view == own.view and name in council.members.copies:
-                seqs.append(standing.seq)
+        seqs = [own.seq, *(each.seq for each in self._others(council, partition) if each.view == own.view)]
         seqs.sort(reverse=True)
         return seqs[council.quorum - 1] if len(seqs) >= council.quorum else 0
+
+    def forget_seq(self, partition: int) -> int:
+        """Up to which entry a stream may be forgotten: a quorum has it, and no copy that answers needs it soon."""
+        council = self._council
+        quorum_seq = self.quorum_seq(partition)
+        if council is None or not quorum_seq:
+            return 0
+        slowest = min((each.seq for each in self._others(council, partition)), default=quorum_seq)
+        return min(quorum_seq, max(slowest, quorum_seq - LATE_ENTRIES_MAX))
+
+    def _others(self, council: Council, partition: int) -> Iterator[Standing]:
+        """Where the other members that answer stand with the partition."""
+        for name, standings in self._standings.items():
+            standing = standings.get(partition)
+            if standing is not None and name in council.members.copies:
+                yield standing
 
     async def run(self) -> None:
         """Keep asking the others how far they are. Raises `ConfigError` when this copy does not count any more."""

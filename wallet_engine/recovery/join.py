@@ -14,7 +14,7 @@ import asyncio
 from contextlib import ExitStack
 from typing import Final
 
-from wallet_engine.domain.errors import ConfigError, WalletError
+from wallet_engine.domain.errors import ConfigError, WalletError, text_of
 from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.journal.copies_wire import Promise, Standing, Standings, StateAsk, Target
 from wallet_engine.journal.copy import JournalCopy
@@ -26,6 +26,8 @@ from wallet_engine.routing.model import Members, PartitionMap
 from wallet_engine.telemetry.logging import get_logger
 
 RETRY_S: Final = 0.5
+#: What may be left to fetch when the other copies are fenced: a quarter of a second.
+MISSING_ENTRIES_MAX: Final = 5000
 
 log = get_logger(__name__)
 
@@ -75,7 +77,7 @@ async def join(
         except ConfigError:
             raise
         except (WalletError, OSError, TimeoutError) as error:
-            log.warning("waits to join the journal copies", journal=copy.journal_id, reason=str(error))
+            log.warning("waits to join the journal copies", journal=copy.journal_id, reason=text_of(error))
             await asyncio.sleep(RETRY_S)
 
 
@@ -128,8 +130,7 @@ class _Joining:
                 missing = ", ".join(name for name in members.copies if name not in present)
                 raise OSError(f"{len(peers)} of {needed} journal copies answer, missing: {missing}")
             epochs = {p: entry.epoch for p, entry in enumerate(partition_map.partitions)}
-            states = [await peer.ask(StateAsk(list(epochs)), Standings) for peer in peers]
-            await self._take_best(peers, states, epochs)
+            await self._come_close(peers, epochs)
             with ExitStack() as locks:
                 for shard in sorted(await asyncio.to_thread(self._directory.shards)):
                     await asyncio.to_thread(locks.enter_context, self._directory.lock(f"recovery-{shard}"))
@@ -137,6 +138,25 @@ class _Joining:
         finally:
             for peer in peers:
                 peer.close()
+
+    async def _come_close(self, peers: list[Peer], epochs: dict[int, int]) -> None:
+        """Fetch what there is, and again what came meanwhile, until so little is left that nobody need wait for it."""
+        writer = self._copy.writer
+        missing_before = None
+        while True:
+            states = [await peer.ask(StateAsk(list(epochs)), Standings) for peer in peers]
+            furthest: dict[int, int] = {}
+            for standing in (standing for state in states for standing in state.standings):
+                furthest[standing.partition] = max(standing.seq, furthest.get(standing.partition, 0))
+            missing = sum(max(0, seq - writer.durable_seq(partition)) for partition, seq in furthest.items())
+            if missing <= MISSING_ENTRIES_MAX and missing_before is not None:
+                return
+            if missing_before is not None and missing > missing_before:
+                raise OSError(
+                    f"{missing} entries came while {missing_before} were fetched: this copy is too slow"
+                )
+            missing_before = max(missing, 1)
+            await self._take_best(peers, states, epochs)
 
     async def _be_counted(
         self, members: Members, peers: list[Peer], needed: int, partitions: list[int]

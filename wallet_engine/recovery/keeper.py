@@ -8,13 +8,14 @@ from typing import Final
 
 import hiredis
 
-from wallet_engine.domain.errors import WalletError
+from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.engine.drain import Abandoned, Gap, GroupCommit, ShardDrain, Unconfirmed
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fenced, Fork
 from wallet_engine.journal.receipts_wire import NewEntry
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.recover import Certified, ShardRecovery
+from wallet_engine.recovery.returning import Returning
 from wallet_engine.redis_store.connection import Connection
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.routing.directory import Directory
@@ -39,13 +40,20 @@ class ShardKeeper:
     """One per shard in every journal process."""
 
     def __init__(
-        self, shard: str, directory: Directory, copy: JournalCopy, commit: GroupCommit, fellows: Fellows
+        self,
+        shard: str,
+        directory: Directory,
+        copy: JournalCopy,
+        commit: GroupCommit,
+        fellows: Fellows,
+        returning: Returning,
     ) -> None:
         self.shard = shard
         self._directory = directory
         self._recovery = ShardRecovery(shard, directory, copy, commit, fellows)
         self._copy = copy
         self._fellows = fellows
+        self._returning = returning
         self._commit = commit
         self._again = asyncio.Event()
         self._suspects: set[int] = set()
@@ -91,7 +99,7 @@ class ShardKeeper:
                 continue
             except* (WalletError, hiredis.ReplyError, OSError, TimeoutError) as failures:
                 leaves = _leaves(failures)
-                reasons = [str(error) for error in leaves]
+                reasons = [text_of(error) for error in leaves]
                 confirm_only = all(isinstance(error, Unconfirmed) for error in leaves)
                 for error in leaves:
                     if isinstance(error, Gap | Fenced):
@@ -115,7 +123,13 @@ class ShardKeeper:
         self._behind.clear()
         epochs = {partition: found.map.epoch_of(partition) for partition in found.partitions}
         drain = ShardDrain(
-            self._commit, self._copy, found.partitions, epochs, self._is_ours, self._fellows.quorum_seq
+            self._commit,
+            self._copy,
+            found.partitions,
+            epochs,
+            self._is_ours,
+            self._fellows.forget_seq,
+            self._returning.behind,
         )
         reading = await Connection.open(found.primary.address, lambda _: None)
         trimming = await Connection.open(found.primary.address, lambda _: None)

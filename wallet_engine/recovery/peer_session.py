@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final
 
-from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.journal.copies_wire import (
     ENTRIES_BYTES_MAX,
@@ -25,7 +25,6 @@ from wallet_engine.journal.copies_wire import (
     YesNo,
 )
 from wallet_engine.journal.copy import JournalCopy
-from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.peers import Peer
 from wallet_engine.journal.reader import Record, read
 from wallet_engine.journal.segments import segment_path
@@ -56,22 +55,21 @@ class PeerSession:
                 self._on_promise([partition for partition, _ in ballots])
                 return Standings(standings)
             case HeldAsk(asks):
-                holds = self._copy.writer.holds
-                return YesNo([holds(partition, seq, nonce) for partition, seq, nonce in asks])
+                return YesNo(await self._copy.held(asks))
             case EntriesAsk(wants):
+                writer = self._copy.writer
                 self._records = read(
                     self._copy.directory,
                     after={partition: after for partition, after, _ in wants},
-                    end={
-                        partition: min(last, self._copy.writer.position(partition).seq)
-                        for partition, _, last in wants
-                    },
+                    end={partition: min(last, writer.durable_seq(partition)) for partition, _, last in wants},
+                    last=writer.last_index(),
                 )
                 return await asyncio.to_thread(self._entries)
             case More():
                 return await asyncio.to_thread(self._entries)
             case PlaceAsk(partition, seq):
-                records = read(self._copy.directory, after={partition: seq - 1}, end={partition: seq})
+                after, end = {partition: seq - 1}, {partition: seq}
+                records = read(self._copy.directory, after=after, end=end)
                 record = await asyncio.to_thread(next, records)
                 return Place(segment_path(self._copy.directory, record.segment).name, record.offset)
             case Follow():
@@ -101,8 +99,8 @@ class PeerSession:
                     raise Superseded(f"partition {partition}: epoch {epoch} is over")
                 writer.mark_base(partition, epoch)
             self._commit.sync()
-        except (OSError, TimeoutError, Fork, Corruption) as error:
-            return str(error) or type(error).__name__
+        except (WalletError, OSError) as error:
+            return text_of(error)
         return ""
 
     def close(self) -> None:

@@ -18,12 +18,11 @@ from redis.exceptions import RedisError
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.engine.drain import GroupCommit, Taken
-from wallet_engine.journal.copies_wire import Standings, StateAsk, Target
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.reader import read
 from wallet_engine.recovery.ballot import Ballot
-from wallet_engine.recovery.catchup import catch_up
+from wallet_engine.recovery.catchup import follow
 from wallet_engine.recovery.fellows import Council, Fellows
 from wallet_engine.recovery.replay import Replayer
 from wallet_engine.recovery.snapshot_load import SnapshotLoader, newest_snapshot
@@ -217,7 +216,7 @@ class ShardRecovery:
 
         What another copy has to supply first is fetched. Raises OSError when none can.
         """
-        follow, follows, fresh = [], [], []
+        behind_here, follows, fresh = [], [], []
         for partition in sorted(partitions):
             keys = PartitionKeys(tag_of(partition, len(found.map.partitions)))
             if self._in_era(found, partition) and partition not in behind:
@@ -228,19 +227,11 @@ class ShardRecovery:
             if equal and meta.epoch == found.map.epoch_of(partition):
                 fresh.append(partition)
             elif partition in behind or meta.seq <= position.seq:
-                follow.append(partition)
+                behind_here.append(partition)
             # else the stream may still have all that is missing: the drain will see
-        if follow:
-            await self._follow(found, follow)
-        marked = []
-        for partition in (*follows, *fresh, *follow):
-            epoch = found.map.epoch_of(partition)
-            if not self._copy.superseded(partition, epoch):
-                if self._writer.view(partition) < epoch:
-                    self._writer.mark_base(partition, epoch)
-                marked.append((partition, epoch))
-        self._commit.sync()
-        self._commit.confirm(marked)
+        if behind_here:
+            await self._follow(found, behind_here)
+        self._commit.follows({p: found.map.epoch_of(p) for p in (*follows, *fresh, *behind_here)})
 
     async def _follow(self, found: Certified, partitions: list[int]) -> None:
         """Take over from whichever copy is furthest in the epochs in force."""
@@ -250,26 +241,11 @@ class ShardRecovery:
                 f"partition {partitions[0]}: entry {seq} and later ones were on disk once and are not in "
                 f"{self._writer.directory}: this is not the whole journal, and Redis is left as it is"
             )
-        peers = await self._fellows.reach(found.council.members.copies)
-        try:
-            best: dict[int, tuple[int, int, Target]] = {}
-            for number, peer in enumerate(peers):
-                for standing in (await peer.ask(StateAsk(partitions), Standings)).standings:
-                    epoch = found.map.epoch_of(standing.partition)
-                    known = best.get(standing.partition)
-                    if standing.view >= epoch and (known is None or standing.seq > known[0]):
-                        target = Target(standing.partition, epoch, standing.seq, standing.nonce)
-                        best[standing.partition] = standing.seq, number, target
-            missing = [partition for partition in partitions if partition not in best]
-            if missing:
-                raise OSError(f"partition {missing[0]}: no journal copy that answers has what this one needs")
-            for number, peer in enumerate(peers):
-                targets = [target for _, source, target in best.values() if source == number]
-                if targets:
-                    await catch_up(self._copy, self._commit, peer, targets)
-        finally:
-            for peer in peers:
-                peer.close()
+        epochs = {partition: found.map.epoch_of(partition) for partition in partitions}
+        followed = await follow(self._copy, self._commit, self._fellows, found.council, epochs)
+        missing = [partition for partition in partitions if partition not in followed]
+        if missing:
+            raise OSError(f"partition {missing[0]}: no journal copy that answers has what this one needs")
 
     def _finish_switches(self, found: Certified) -> None:
         """Take the slots of partitions that have moved here by the map, when their move ended between map and slots.
@@ -435,7 +411,7 @@ class ShardRecovery:
             # under everything else.
             names = await connection.call("CLUSTER", "GETKEYSINSLOT", slot, 2)
             return meta.nonce == ZERO_NONCE and len(names) == 1
-        return self._writer.holds(partition, meta.seq, meta.nonce)
+        return (await self._copy.held([(partition, meta.seq, meta.nonce)]))[0]
 
     async def _drain(self, connection: Connection, partition: int, keys: PartitionKeys) -> None:
         """Take over entries that continue the chain and that no journal copy has read yet."""

@@ -102,10 +102,10 @@ def test_rewritten_segments_are_archived_again_under_names_that_tell(tmp_path: P
         if (
             branch
         ):  # what was archived last was of a chain that was not chosen; 35 stands in the second segment
-            cut = writer.set_aside(0, 35 if branch == "b" else 55)
-            assert cut is not None
+            writer.begin_rewrite()
+            assert writer.rewrite({0: 35 if branch == "b" else 55})
         for seq in range(writer.position(0).seq + 1, 81):
-            writer.append(0, *entry(0, seq, branch=branch, prev=writer.nonce_at(0, seq - 1)))
+            writer.append(0, *entry(0, seq, branch=branch, prev=writer.nonce_in_memory(0, seq - 1)))
             writer.sync()
         writer.close()
         archive_until(journal, command, all_archived)

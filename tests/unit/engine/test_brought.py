@@ -56,7 +56,13 @@ class Scene:
         self.server = Server(self.copy)
         self.commit = GroupCommit(self.copy, self.server, Metrics())
         self.drain = ShardDrain(
-            self.commit, self.copy, {PARTITION: PartitionKeys("t")}, {PARTITION: EPOCH}, ours, lambda p: 0
+            self.commit,
+            self.copy,
+            {PARTITION: PartitionKeys("t")},
+            {PARTITION: EPOCH},
+            ours,
+            lambda p: 0,
+            lambda epochs, caught_up: False,
         )
 
     @property

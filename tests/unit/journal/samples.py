@@ -1,10 +1,12 @@
 """Entries and journals for the tests: deterministic, and as small as a test wants them."""
 
+import asyncio
 import hashlib
 from pathlib import Path
 
 from wallet_engine.domain.entry import ZERO_NONCE, EntryHeader, parse_header
 from wallet_engine.journal import JournalWriter, Record, read
+from wallet_engine.journal.copy import JournalCopy
 
 
 def nonce(partition: int, seq: int, branch: str = "") -> str:
@@ -45,6 +47,11 @@ def write(
                 writer.append(partition, *entry(partition, seq, filling=filling))
         writer.sync()
     writer.close()
+
+
+def holds(writer: JournalWriter, partition: int, seq: int, text: str) -> bool:
+    """Whether exactly this nonce is durable at this seq, however old."""
+    return asyncio.run(JournalCopy(writer).held([(partition, seq, text)]))[0]
 
 
 def seqs_read(directory: Path, **options: object) -> dict[int, list[int]]:

@@ -8,6 +8,7 @@ import pytest
 from wallet_engine.domain.entry import ZERO_NONCE, parse_header
 from wallet_engine.journal import JournalWriter
 from wallet_engine.journal import credits as credits_module
+from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.credits import CreditSearch, find_credits
 from wallet_engine.journal.receipts_wire import FindCredits
 
@@ -60,7 +61,9 @@ def test_only_a_copy_with_the_entry_named_answers(
     journal: JournalWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else "not found" could mean "not here yet", and the credit would be made twice."""
-    search = CreditSearch(journal)
+    copy = JournalCopy(journal)
+    copy.confirm([(3, 1)])
+    search = CreditSearch(copy)
 
     def find(seq: int, text: str) -> object:
         return asyncio.run(search.find(FindCredits(1, 3, seq, text, 0, [(1, 7, 0)])))

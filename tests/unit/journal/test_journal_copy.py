@@ -1,5 +1,6 @@
 """What a copy receipts, and when: only entries that are here, and only in the epoch that is in force."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from unit.journal.samples import entry, nonce
 
 from wallet_engine.journal import JournalWriter
+from wallet_engine.journal.chains import RECENT_ENTRIES_PER_PARTITION
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fenced
 
@@ -42,7 +44,7 @@ def fetched(copy: JournalCopy, seq: int, epoch: int = 1) -> None:
 
 def said(copy: JournalCopy) -> set[int]:
     """Which entries a service learns of: from the greeting, and when it asks."""
-    asked = {seq for seq in range(1, 10) if copy.holds(P, seq, nonce(P, seq))}
+    asked = {seq for seq in range(1, 10) if copy.remembers((P, seq, nonce(P, seq)))}
     assert {at.seq for at in copy.positions().values()} <= asked
     return asked
 
@@ -70,6 +72,44 @@ def test_g5_entries_of_a_new_epoch_wait_until_it_is_confirmed(copy: JournalCopy)
     assert copy.confirm([(P, 2)]) == []
 
 
+def test_what_a_returning_copy_fetches_in_the_epoch_in_force_is_receipted(copy: JournalCopy) -> None:
+    """It was confirmed before, and nobody is left to confirm it anew."""
+    fetched(copy, 2)
+    fetched(copy, 3)
+    assert copy.confirm([(P, 1)]) == [(P, nonce(P, 2), 2), (P, nonce(P, 3), 3)]
+    assert copy.confirm([(P, 1)]) == []
+    assert said(copy) == {1, 2, 3}
+
+
+def test_g10_no_more_is_withheld_than_is_remembered(copy: JournalCopy) -> None:
+    """A copy that takes over a million entries keeps the receipts of the last ones: others are asked for."""
+    last = RECENT_ENTRIES_PER_PARTITION + 300
+    for seq in range(2, last + 1):
+        payload, header = entry(P, seq)
+        copy.writer.append(P, payload, header, bound=False)
+        copy.withhold(P, header)
+    copy.writer.sync()
+    receipts = copy.confirm([(P, 1)])
+    assert [seq for _, _, seq in receipts] == list(range(last - RECENT_ENTRIES_PER_PARTITION + 1, last + 1))
+    assert copy.remembers((P, 2, nonce(P, 2))) is None
+    asks = [(P, 2, nonce(P, 2)), (P, 3, nonce(P, 2)), (P, last, nonce(P, last)), (P + 1, 2, nonce(P, 2))]
+    assert asyncio.run(copy.receipted(asks)) == [True, False, True, False]
+
+
+def test_g5_what_was_looked_up_before_a_promise_is_not_receipted_after_it(
+    copy: JournalCopy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking up takes a while, and the epoch that comes may begin without the entry."""
+
+    async def held(asks: object) -> list[bool]:
+        copy.promise([(P, 2)])
+        copy.confirm([(P, 2)])
+        return [True]
+
+    monkeypatch.setattr(copy, "held", held)
+    assert asyncio.run(copy.receipted([(P, 1, nonce(P, 1))])) == [False]
+
+
 def test_g5_an_epoch_that_was_overtaken_is_not_confirmed(copy: JournalCopy) -> None:
     """Its certificate may be seen after a newer promise was made."""
     fetched(copy, 2)
@@ -83,7 +123,8 @@ def test_g7_orphans_are_never_receipted(copy: JournalCopy) -> None:
     """Entries that waited for an epoch, and were taken out because it began without them."""
     assert not taken(copy, 2, epoch=2)
     copy.promise([(P, 3)])
-    assert copy.writer.set_aside(P, 1) is not None
+    copy.writer.begin_rewrite()
+    assert copy.writer.rewrite({P: 1})
     assert copy.confirm([(P, 3)]) == []
     assert said(copy) == {1}
 

@@ -13,7 +13,7 @@ from wallet_engine.journal.segments import segment_numbers, segment_path
 
 
 def append(writer: JournalWriter, partition: int, seq: int, *, epoch: int = 1, fork: int = 0) -> None:
-    last = writer.nonce_at(partition, seq - 1) or ZERO_NONCE
+    last = writer.nonce_in_memory(partition, seq - 1) or ZERO_NONCE
     text = f"{seq} {last} {seq * 16 + fork:016x} {epoch} 1700000000000 1 +\ns 1 - - 0 -\n".encode()
     writer.append(partition, text, parse_header(text), bound=False)
     writer.sync()
@@ -39,8 +39,8 @@ def test_orphans_go_into_a_file_and_everything_else_stays(tmp_path: Path) -> Non
     made(tmp_path / "j")
     before = {partition: texts(tmp_path / "j", partition) for partition in (0, 1)}
     writer = JournalWriter(tmp_path / "j", "j1", segment_bytes_max=700)
-    kept = writer.set_aside(0, 20)
-    assert kept is not None
+    writer.begin_rewrite()
+    kept = writer.rewrite({0: 20})[0]
     assert kept.name == "orphaned-p0-21-30"
     assert kept.read_bytes() == b"".join(before[0][20:])
     assert (writer.position(0).seq, writer.position(1).seq) == (20, 30)
@@ -56,7 +56,8 @@ def test_orphans_go_into_a_file_and_everything_else_stays(tmp_path: Path) -> Non
 
 def test_nothing_to_set_aside_changes_nothing(tmp_path: Path) -> None:
     writer = JournalWriter(made(tmp_path / "j"), "j1")
-    assert writer.set_aside(0, 30) is None
+    writer.begin_rewrite()
+    assert writer.rewrite({0: 30}) == {}
     assert writer.view(0) == 3
     writer.close()
 
@@ -95,7 +96,7 @@ def test_a_crash_at_any_rename_leaves_a_whole_journal(
         with monkeypatch.context() as patched:
             patched.setattr(os, "rename", counted)
             try:
-                set_aside(directory, "j1", 0, 20)
+                set_aside(directory, "j1", {0: 20})
             except Crash:
                 pass
             else:

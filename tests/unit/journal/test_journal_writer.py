@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from unit.journal.samples import append, entry, nonce, seqs_read, write
+from unit.journal.samples import append, entry, holds, nonce, seqs_read, write
 
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import ConfigError, Corruption, Outage
@@ -25,11 +25,11 @@ def test_g5_nothing_is_durable_before_sync(tmp_path: Path) -> None:
     append(writer, 3, 2)
     assert writer.position(3) == Position(0, ZERO_NONCE, 0, 0)
     assert writer.positions() == {}
-    assert not writer.holds(3, 1, nonce(3, 1))
+    assert not holds(writer, 3, 1, nonce(3, 1))
     assert seqs_read(tmp_path) == {}
     writer.sync()
     assert writer.positions() == {3: Position(2, nonce(3, 2), 1, 1700000000002)}
-    assert writer.holds(3, 1, nonce(3, 1))
+    assert holds(writer, 3, 1, nonce(3, 1))
     writer.append(3, *entry(3, 3))
     writer.close()
     assert seqs_read(tmp_path) == {3: [1, 2]}
@@ -262,7 +262,7 @@ def calls_of(writer: JournalWriter) -> list[Callable[[], object]]:
         writer.cut,
         lambda: writer.position(1),
         writer.positions,
-        lambda: writer.holds(1, 1, nonce(1, 1)),
+        lambda: holds(writer, 1, 1, nonce(1, 1)),
     ]
 
 
@@ -356,7 +356,7 @@ def test_g5_full_disk_keeps_what_was_durable(tmp_path: Path) -> None:
     writer = JournalWriter(tmp_path, "sample")
     assert writer.torn_copy is not None
     assert writer.position(1).seq >= int(synced[-1])
-    assert writer.holds(1, int(synced[-1]), f"{int(synced[-1]):016x}")
+    assert holds(writer, 1, int(synced[-1]), f"{int(synced[-1]):016x}")
     writer.close()
     assert verify_directory(tmp_path).torn_bytes == 0
 
@@ -374,7 +374,7 @@ def test_cut_and_commit_in_a_thread(tmp_path: Path) -> None:
         append(writer, 1, 2, first=first + 2)
         thread.join()
         assert writer.position(1).seq == first + 1
-        assert not writer.holds(1, first + 2, nonce(1, first + 2))
+        assert not holds(writer, 1, first + 2, nonce(1, first + 2))
         writer.sync()
     with pytest.raises(Corruption, match="committed after group"):
         writer.commit(group)
@@ -398,12 +398,12 @@ def test_g5_g7_holds_exactly_this_nonce_at_this_seq(tmp_path: Path, restarted: b
         writer = JournalWriter(tmp_path, "sample", segment_bytes_max=300_000)
     assert "segment=3" in repr(writer)
     for seq in (1, 500, 1999, 2000, 2001, 2500, 4000, 5999, last - 1, last):
-        assert writer.holds(1, seq, nonce(1, seq)), seq
-        assert not writer.holds(1, seq, nonce(1, seq, "fork")), seq
+        assert holds(writer, 1, seq, nonce(1, seq)), seq
+        assert not holds(writer, 1, seq, nonce(1, seq, "fork")), seq
     for partition, seq, text in ((1, 0, ZERO_NONCE), (1, last + 1, nonce(1, last + 1)), (9, 1, nonce(9, 1))):
-        assert not writer.holds(partition, seq, text)
-    assert writer.holds(2, 1, nonce(2, 1))
-    assert not writer.holds(1, 2000, "no nonce")
+        assert not holds(writer, partition, seq, text)
+    assert holds(writer, 2, 1, nonce(2, 1))
+    assert not holds(writer, 1, 2000, "no nonce")
     writer.close()
 
 

@@ -24,6 +24,7 @@ from wallet_engine.journal import (
 from wallet_engine.journal.chains import Position
 from wallet_engine.journal.receipts_wire import (
     MESSAGE_BYTES_MAX,
+    Ask,
     Asks,
     CopyHello,
     MessageBuffer,
@@ -44,16 +45,25 @@ class Memory:
         self.journal_id = journal_id
         self.durable: dict[tuple[int, int], str] = {}
         self.stopped = False
+        #: partition -> up to which entry only the segments know.
+        self.forgotten: dict[int, int] = {}
 
     def write(self, *entries: tuple[int, str, int]) -> list[tuple[int, str, int]]:
         for partition, text, seq in entries:
             self.durable[partition, seq] = text
         return list(entries)
 
-    def holds(self, partition: int, seq: int, text: str) -> bool:
+    def remembers(self, ask: Ask) -> bool | None:
         if self.stopped:
             raise Outage("journal_unavailable", "stopped")
+        partition, seq, text = ask
+        if seq <= self.forgotten.get(partition, 0):
+            return None
         return self.durable.get((partition, seq)) == text
+
+    async def receipted(self, asks: Sequence[Ask]) -> list[bool]:
+        await asyncio.sleep(0)
+        return [self.durable.get((partition, seq)) == text for partition, seq, text in asks]
 
     def positions(self) -> dict[int, Position]:
         return {p: Position(seq, text, 1, 0) for (p, seq), text in sorted(self.durable.items())}
@@ -99,10 +109,12 @@ async def connected(
         await client.close()
 
 
+@pytest.mark.parametrize("forgotten", [0, 6])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_broadcast_ask_and_recovery(loop: str) -> None:
+def test_broadcast_ask_and_recovery(loop: str, forgotten: int) -> None:
     async def test() -> None:
         memory, tracker, done = Memory(), ReceiptTracker(1), []
+        memory.forgotten[1] = forgotten  # what is asked for is looked up
         recoveries: list[tuple[str, str]] = []
         to_fetch: list[int] = []
         memory.write((1, "old", 6), (1, "latest", 7))

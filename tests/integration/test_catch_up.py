@@ -1,0 +1,252 @@
+"""A copy catches up from another one, over real sockets and directories: the work grows with what is missing.
+
+Work is counted, not timed: the frames that are looked at in the segments of both copies.
+"""
+
+import asyncio
+import random
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit.journal.samples import append, entry, nonce
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.engine.drain import GroupCommit
+from wallet_engine.journal import read
+from wallet_engine.journal import writer as writer_module
+from wallet_engine.journal.chains import RECENT_ENTRIES_PER_PARTITION
+from wallet_engine.journal.copies_wire import HeldAsk, Standings, StateAsk, Target, YesNo
+from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.peers import Peer
+from wallet_engine.journal.receipts_server import ReceiptServer
+from wallet_engine.journal.scan import Scan
+from wallet_engine.journal.writer import JournalWriter
+from wallet_engine.recovery.catchup import catch_up
+from wallet_engine.recovery.peer_session import PeerSession
+from wallet_engine.telemetry.metrics import Metrics
+
+EPOCH = 1
+#: So many entries more than a copy remembers of a partition.
+OLD_ENTRIES = 3 * RECENT_ENTRIES_PER_PARTITION
+
+
+class Looked:
+    """How many frames of segments were looked at."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+
+    def since(self) -> int:
+        frames, self.frames = self.frames, 0
+        return frames
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> Looked:
+    counted = Looked()
+    plain = Scan.__iter__
+
+    def counting(scan: Scan) -> Iterator[tuple[int, int, int, bytes]]:
+        for frame in plain(scan):
+            counted.frames += 1
+            yield frame
+
+    monkeypatch.setattr(Scan, "__iter__", counting)
+    return counted
+
+
+class Copy:
+    """One journal copy in this process, with its port."""
+
+    def __init__(self, directory: Path, journal_id: str) -> None:
+        # Segments and marks as small as this journal: thousands of entries behave like millions.
+        self.writer = JournalWriter(directory, journal_id, segment_bytes_max=1024 * 1024)
+        self.copy = JournalCopy(self.writer)
+        self.server = ReceiptServer(
+            self.copy,
+            lambda shard, reason: None,
+            on_peer=lambda _: PeerSession(self.copy, self.commit, lambda partitions: None),
+        )
+        self.commit = GroupCommit(self.copy, self.server, Metrics())
+        self.receipts: list[tuple[int, str, int]] = []
+        self.server.publish = self.receipts.extend  # type: ignore[method-assign, assignment]
+
+    async def catch_up(self, source: Peer, epoch: int = EPOCH) -> None:
+        """Take over what the source has, and be told that its epoch is in force."""
+        standings = (await source.ask(StateAsk([]), Standings)).standings
+        targets = [Target(each.partition, epoch, each.seq, each.nonce) for each in standings]
+        await catch_up(self.copy, self.commit, source, targets)
+        self.commit.confirm((each.partition, epoch) for each in standings)
+
+    def seqs(self) -> dict[int, int]:
+        return {partition: at.seq for partition, at in self.writer.positions().items()}
+
+
+@asynccontextmanager
+async def two_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Copy, Copy, Peer]]:
+    """A source and one that is to catch up from it, connected."""
+    monkeypatch.setattr(writer_module, "MARK_BYTES", 64 * 1024)
+    made = [Copy(tmp_path / name, name) for name in ("j1", "j2")]
+    source, other = made
+    host, port = await source.server.start("127.0.0.1", 0)
+    peer = await Peer.connect("j1", f"{host}:{port}", "j2")
+    try:
+        yield source, other, peer
+    finally:
+        peer.close()
+        await source.server.close()
+        for each in made:
+            each.writer.close()
+
+
+def written(copy: Copy, seqs: dict[int, int]) -> None:
+    """Append so many entries of each partition, in groups of some hundred."""
+    for partition, count in seqs.items():
+        for start in range(0, count, 256):
+            append(copy.writer, partition, min(256, count - start))
+            copy.writer.sync()
+
+
+def run(test: Any) -> None:
+    asyncio.run(asyncio.wait_for(test, 60))
+
+
+def test_a_new_copy_looks_at_each_entry_once_on_each_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked: Looked
+) -> None:
+    """Also at those that it remembers no more when it is told that their epoch is in force."""
+
+    async def main() -> None:
+        async with two_copies(tmp_path, monkeypatch) as (source, new, peer):
+            written(source, {1: OLD_ENTRIES, 2: 500, 3: 500})
+            looked.since()
+            await new.catch_up(peer)
+            assert new.seqs() == source.seqs()
+            assert looked.since() <= 1.1 * (OLD_ENTRIES + 1000)
+            assert new.receipts[-1] == (3, nonce(3, 500), 500)
+
+    run(main())
+
+
+def test_a_copy_that_returns_looks_at_little_more_than_it_has_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked: Looked
+) -> None:
+    """Wherever in the journal that begins: here it is older than what the source remembers."""
+    partitions = range(1, 9)
+
+    async def main() -> None:
+        async with two_copies(tmp_path, monkeypatch) as (source, other, peer):
+            before = dict.fromkeys(partitions, 500)
+            for copy in (source, other):
+                written(copy, {9: OLD_ENTRIES})
+                written(copy, before)
+            missed = {9: RECENT_ENTRIES_PER_PARTITION + 200} | dict.fromkeys(partitions, 20)
+            written(source, missed)
+            looked.since()
+            await other.catch_up(peer)
+            assert other.seqs() == source.seqs()
+            per_mark = 64 * 1024 // len(entry(1, 1)[0])
+            assert looked.since() <= 2 * sum(missed.values()) + 12 * per_mark
+
+    run(main())
+
+
+def test_g7_orphans_of_many_partitions_are_set_aside_in_one_rewrite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chains that part anywhere, or not at all: afterwards this copy has the source's, and the rest in files."""
+    seed = random.randrange(1 << 32)
+    print(f"seed={seed}")
+    rng = random.Random(seed)
+    rewrites: list[Mapping[int, int]] = []
+    rewrite = JournalWriter.rewrite
+
+    def noted(writer: JournalWriter, after: Mapping[int, int]) -> dict[int, Path]:
+        rewrites.append(after)
+        return rewrite(writer, after)
+
+    monkeypatch.setattr(JournalWriter, "rewrite", noted)
+
+    async def main() -> None:
+        async with two_copies(tmp_path, monkeypatch) as (source, other, peer):
+            parted: dict[int, tuple[int, int]] = {}
+            for partition in range(12):
+                common, theirs, ours = rng.randrange(1, 60), rng.randrange(40), rng.choice((0, 0, 1, 2, 30))
+                for copy in (source, other):
+                    append(copy.writer, partition, common)
+                chain(source.writer, partition, common, theirs, "theirs", epoch=2)
+                chain(other.writer, partition, common, ours, "ours", epoch=1)
+                if ours:
+                    parted[partition] = common, ours
+            for copy in (source, other):
+                copy.writer.sync()
+            await other.catch_up(peer, epoch=2)
+            assert other.seqs() == source.seqs()
+            assert texts(other) == texts(source)
+            assert rewrites == [{partition: common for partition, (common, _) in parted.items()}] * bool(
+                parted
+            )
+            for partition, (common, ours) in parted.items():
+                kept = other.copy.directory / f"orphaned-p{partition}-{common + 1}-{common + ours}"
+                assert kept.read_bytes().count(b"\n") == 2 * ours
+
+    run(main())
+
+
+def test_a_copy_answers_while_it_rewrites_and_takes_in_what_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Segments of many megabytes are written anew by a thread; only writing waits for it."""
+    go_on = threading.Event()
+    rewrite = JournalWriter.rewrite
+
+    def slow(writer: JournalWriter, after: Mapping[int, int]) -> dict[int, Path]:
+        assert go_on.wait(30)
+        return rewrite(writer, after)
+
+    monkeypatch.setattr(JournalWriter, "rewrite", slow)
+
+    async def main() -> None:
+        async with two_copies(tmp_path, monkeypatch) as (other, _, peer):
+            written(other, {1: 5, 2: 5})
+            other.copy.confirm([(2, EPOCH)])
+            rewriting = asyncio.create_task(other.commit.set_aside({1: 3}))
+            await asyncio.sleep(0)
+            brought, to_fetch = entry(2, 6), set[int]()
+            other.commit.bring([(2, *brought)], to_fetch.update)
+            assert to_fetch == {2}
+            fetched = other.commit.add([(2, brought[0])])
+            for refused in (other.commit.sync, lambda: other.copy.promise([(1, 9)])):
+                with pytest.raises(Outage):
+                    refused()
+            (standing,) = (await peer.ask(StateAsk([2]), Standings)).standings
+            assert standing.seq == 5
+            assert (await peer.ask(HeldAsk([(2, 4, nonce(2, 4))]), YesNo)).answers == [True]
+            go_on.set()
+            assert (await rewriting)[1].name == "orphaned-p1-4-5"
+            await fetched
+            assert other.seqs() == {1: 3, 2: 6}
+            assert other.copy.promise([(1, 9)])[0].promised == 9
+
+    run(main())
+
+
+def chain(writer: JournalWriter, partition: int, after: int, count: int, branch: str, *, epoch: int) -> None:
+    """Append entries of a branch of the sample chain."""
+    for seq in range(after + 1, after + count + 1):
+        prev = nonce(partition, after) if seq == after + 1 else None
+        payload, header = entry(partition, seq, epoch=epoch, branch=branch, prev=prev)
+        writer.append(partition, payload, header)
+
+
+def texts(copy: Copy) -> dict[int, list[bytes]]:
+    found: dict[int, list[bytes]] = {}
+    for record in read(copy.copy.directory):
+        found.setdefault(record.partition, []).append(record.payload)
+    return found

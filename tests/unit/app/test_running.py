@@ -1,0 +1,49 @@
+"""A process ends when it is told to, whatever it is at."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import asyncio, sys
+from wallet_engine.app.running import run
+
+def spin():
+    print("started", flush=True)
+    while True:
+        pass
+
+async def main(stop):
+    what = sys.argv[1]
+    if what == "loop":
+        spin()
+    elif what == "thread":  # waited for when the loop is closed
+        asyncio.get_running_loop().run_in_executor(None, spin)
+    else:
+        print("started", flush=True)
+    await stop.wait()
+
+run(main, "info", float(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("busy", "stop_s_max", "status"), [("loop", 0.3, 1), ("thread", 0.3, 1), ("nothing", 60.0, 0)]
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_g10_a_signal_ends_a_process(busy: str, stop_s_max: float, status: int, number: int) -> None:
+    """At once when it can, and within the time it has when its loop or a thread is busy."""
+    command = [sys.executable, "-c", PROGRAM, busy, str(stop_s_max)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "started\n"
+            process.send_signal(number)
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == status, said
+    assert ("does not stop" in said) == bool(status)
+    assert ("in spin" in said) == bool(status)
