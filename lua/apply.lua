@@ -100,8 +100,10 @@ end
 local kinds_text, currencies, account_count = columns[1], columns[2], columns[4] - 1
 local count = #kinds_text
 local FIELD, ACCOUNT, AMOUNT = 4, 4 + count, 5 + count + account_count
+local last, notes = #columns, nil -- notes: idx, as text -> what was noted with the operation
+if type(columns[last]) == 'table' then last, notes = last - 1, columns[last].notes end
 if count < 1 or count > OPERATIONS_MAX or account_count < count or columns[AMOUNT] ~= TRANSIT
-  or #columns < AMOUNT + count then
+  or last < AMOUNT + count then
   return {'MALFORMED', 'columns of ' .. count}
 end
 local kinds = {byte(kinds_text, 1, count)}
@@ -228,6 +230,8 @@ for i = 1, count do
         local left, full = (have or 0) - minor, (have_to or 0) + minor
         if left < 0 and byte(from) ~= SYSTEM and left < -(flags_exist and limit_of(from, currency) or 0) then
           outcome = INSUFFICIENT_FUNDS
+        elseif notes and notes[i - 1 .. ''] and left < (notes[i - 1 .. ''].min or left) and byte(from) ~= SYSTEM then
+          outcome = INSUFFICIENT_FUNDS -- the caller wants more to be left
         elseif full > AMOUNT_MAX and (rules_before or to and byte(to) ~= SYSTEM) or rules_before and left < -AMOUNT_MAX then
           outcome = BALANCE_LIMIT
         else
@@ -322,7 +326,7 @@ for i = 1, count do
   end
   outcomes[i] = outcome
 end
-if record_end_at ~= #head + 1 or other ~= account_count or detail_at ~= #columns then
+if record_end_at ~= #head + 1 or other ~= account_count or detail_at ~= last then
   return {'MALFORMED', 'columns of other lengths'}
 end
 if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end

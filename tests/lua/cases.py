@@ -34,6 +34,30 @@ class Case:
     seq: int | None = None
 
 
+NOTES = [
+    Case("enough is left", [['+ t T1 alice bob 400 USD {"min":600}']], {"alice": 600}),
+    Case("a cent too little is left", [['i t T1 alice bob 400 USD {"min":601}']], {"alice": 1000}),
+    Case(
+        "too little is left, across partitions",
+        [['i d T1 alice far 400 USD #k1 {"min":601}']],
+        {"alice": 1000},
+    ),
+    Case(
+        "the second of two", [['+ t T1 alice bob 300 USD {"min":1}', 'i t T2 alice bob 300 USD {"min":401}']]
+    ),
+    Case("nothing is asked of a system account", [['+ t T1 @bank bob 5 USD {"min":9}']], {"bob": 1005}),
+    Case("frozen before too little", [['f t T1 snow bob 1 USD {"min":5000}']]),
+    Case(
+        "a reference is part of the body",
+        [['+ t T1 alice bob 1 USD {"ref":"a, b"}'], ["! t T1 alice bob 1 USD"]],
+    ),
+    Case(
+        "the same reference",
+        [['+ t T1 alice bob 1 USD {"ref":"\u00e9"}'], ['= t T1 alice bob 1 USD {"ref":"\u00e9"}']],
+    ),
+    Case("another key, the same body", [["+ t T1 alice bob 1 USD #k1"], ["= t T1 alice bob 1 USD #k2"]]),
+]
+
 OPEN_ACCOUNT = [
     Case("open", [["+ o - new - 0 USD"]], {"new": 0}),
     Case(
@@ -444,6 +468,7 @@ PROBE = [
 ]
 
 CASES: Final = [
+    *NOTES,
     *OPEN_ACCOUNT,
     *TRANSFER,
     *REFUSALS_IN_ORDER,

@@ -37,7 +37,7 @@ REFUSED_RETRY_S: Final = 0.2
 #: How long the journal copies may take for all receipts together.
 RECEIPT_S_MAX: Final = 5.0
 
-_OPERATION: Final[Words] = ("n", "doctor", "-", "-", 0, "-")
+_OPERATION: Final[Words] = ("n", "doctor", "-", "-", 0, "-", "", "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ script need not look at is left together, and what it needs is as it needs it::
      "<txid><payer>", "<txid><payer>", "3.24", "17",             fields, one for each operation
      "alice", "dave", "erin", "-", "frank", "@transit",          accounts
      1234, 5, 700, 0,                                            amounts in minor units, one for each operation
-     "bAH"]                                                      details
+     "bAH",                                                      details
+     {"by": "k7", "notes": {"1": {"ref": "rent"}}}]              only where something was noted
 
     kinds      a letter for each operation
     currency   that of all operations that have one; an array of one for each operation if they have several
@@ -17,9 +18,12 @@ script need not look at is left together, and what it needs is as it needs it::
     accounts   that of each operation, then the receivers of transfers, in their order, then `@transit`
     details    the other word of what opens, refunds, sets flags and probes, and the mark of a credit, in their order
 
+    by         the key that caused them; an array of one for each operation if they differ, empty where there is none
+    notes      idx of an operation -> its note (`domain/notes.py`)
+
 Which word of a kind stands where is in its row of `domain/kinds.py`; the common four have branches of their own.
 
-Everything of the lines is in the columns. No word of an entry holds a quote, a comma or a backslash.
+Everything of the lines is in the columns. No word of an entry holds a quote, a comma or a backslash; notes may.
 """
 
 import re
@@ -44,11 +48,14 @@ from wallet_engine.domain.memory import (
     credit_of,
     transfer_field,
 )
+from wallet_engine.domain.notes import canonical
 from wallet_engine.domain.operation import Operation, Words
 
 _NO_CURRENCY: Final = "-"
 _marks: Final = dict(zip(IDX_TEXTS, CREDIT_INDEXES, strict=True))
 _words_match = re.compile(r"[!-~]+( [!-~]+)*").fullmatch
+_key_match = re.compile(r"[!-~]{0,64}").fullmatch
+_UNSAID: Final[tuple[dict[int, str], Sequence[str]]] = ({}, ())
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[Any]).decode
 _credit_field = lru_cache(maxsize=4096)(credit_field)
@@ -72,7 +79,7 @@ def pack(operations: Sequence[Words]) -> Packed:
 
     Raises KeyError for a credit of an idx that no entry has, `Corruption` for an unknown kind.
     """
-    kinds, ids, accounts, words, amounts, each = zip(*operations, strict=True)
+    kinds, ids, accounts, words, amounts, each, notes, keys = zip(*operations, strict=True)
     fields = list(ids)
     receivers: list[str] = []
     others: list[str] = []
@@ -85,7 +92,7 @@ def pack(operations: Sequence[Words]) -> Packed:
         elif kind == "d" or kind == "t":
             payer = accounts[idx].encode()
             fields[idx] += "%08x" % crc32(payer)  # noqa: UP031  # half the time of an f-string
-            body = f"{words[idx]} {amounts[idx]} {each[idx]}\n".encode()
+            body = f"{words[idx]} {amounts[idx]} {each[idx]}\n{notes[idx]}".encode()
             ends.append(crc32(body, adler32(payer)))
             ends.append(idx)
             (receivers if kind == "d" else others).append(words[idx])
@@ -98,16 +105,39 @@ def pack(operations: Sequence[Words]) -> Packed:
     common = each if len(currencies) > 1 else next(iter(currencies), _NO_CURRENCY)
     named = len(accounts) + len(others) + 1
     head = ("".join(kinds), common, " ".join(receivers), named)
-    columns = _encode((*head, *fields, *accounts, *others, TRANSIT, *amounts, *details))
+    said = _said(notes, keys) if any(notes) or any(keys) else ()
+    columns = _encode((*head, *fields, *accounts, *others, TRANSIT, *amounts, *details, *said))
     # In base64 the two bytes of an idx, below 4096, leave the last two characters of eight to it alone.
     record_ends = b2a_base64(struct.pack(">" + len(ends) // 2 * "IH", *ends), newline=False) if ends else b""
     return _packed((columns, record_ends, currencies))
+
+
+def _said(notes: tuple[str, ...], keys: tuple[str, ...]) -> tuple[dict[str, Any]]:
+    said: dict[str, Any] = {}
+    if any(keys):
+        said["by"] = keys[0] if len(set(keys)) == 1 else keys
+    if any(notes):
+        said["notes"] = {str(idx): msgspec.Raw(note.encode()) for idx, note in enumerate(notes) if note}
+    return (said,)
+
+
+def _heard(said: dict[str, Any], count: int) -> tuple[dict[int, str], Sequence[str]]:
+    """The notes by idx and the keys of each operation. Raises ValueError or `Corruption`."""
+    notes = {int(idx): canonical(note) for idx, note in said.pop("notes", {}).items()}
+    by = said.pop("by", "")
+    keys = [by] * count if isinstance(by, str) else by
+    if said or len(keys) != count or not all(0 <= idx < count for idx in notes):
+        raise ValueError("notes of other operations")
+    if not all(_key_match(key) for key in keys):
+        raise ValueError("not keys")
+    return notes, keys
 
 
 def unpack(columns: bytes) -> tuple[Operation, ...]:
     """The operations. Raises `Corruption` for what `pack` does not make."""
     try:
         kinds, common, receivers, named, *rest = _decode(columns)
+        notes, keys = _heard(rest.pop(), len(kinds)) if isinstance(rest[-1], dict) else _UNSAID
         first_amount = len(kinds) + named
         fields, amounts = rest[: len(kinds)], rest[first_amount : first_amount + len(kinds)]
         accounts, details = rest[len(kinds) : first_amount], rest[first_amount + len(kinds) :]
@@ -129,8 +159,8 @@ def unpack(columns: bytes) -> tuple[Operation, ...]:
             Other.MARK: explained,
         }
         operations = []
-        for kind, field, account, amount, currency in zip(
-            kinds, fields, payers, amounts, currencies, strict=True
+        for idx, (kind, field, account, amount, currency) in enumerate(
+            zip(kinds, fields, payers, amounts, currencies, strict=True)
         ):
             row = kind_of(kind)
             id_, other = field, next(columns_of_other[row.other])
@@ -141,7 +171,10 @@ def unpack(columns: bytes) -> tuple[Operation, ...]:
                 if field != transfer_field(account, id_):
                     raise ValueError(f"{field} is no field of {account}")
             operations.append(
-                Operation(kind, id_, account, other, amount, currency if row.has_currency else _NO_CURRENCY)
+                Operation(
+                    *(kind, id_, account, other, amount, currency if row.has_currency else _NO_CURRENCY),
+                    *(notes.get(idx, ""), keys[idx] if keys else ""),
+                )
             )
         if [*others, *paid, *explained] != [TRANSIT]:
             raise ValueError("columns of other lengths")

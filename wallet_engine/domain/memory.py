@@ -7,7 +7,7 @@ smaller class takes, 30 and 14 characters::
     record  <outcome><seq><fingerprint><idx>    1, 1 to 5, 6 and 2 characters up to 2^30 entries of a partition
 
     payer        CRC-32 of the account's name, in hex
-    fingerprint  CRC-32 of `<to> <minor> <CCY>\\n`, begun with the Adler-32 of the payer; base64
+    fingerprint  CRC-32 of `<to> <minor> <CCY>\\n<note>`, begun with the Adler-32 of the payer; base64
     seq, idx     where the operation is, numbers in the digits of base64, idx always two of them
 
 Two payers of one CRC-32 share a field where they use the same id. The fingerprint tells them apart, by the Adler-32
@@ -82,9 +82,9 @@ def transfer_field(payer: str, transaction: str) -> str:
     return f"{transaction}{crc32(payer.encode()):08x}"
 
 
-def transfer_fingerprint(payer: str, body: str) -> str:
-    """The fingerprint; `body` is `<to> <minor> <CCY>`."""
-    checksum = crc32(f"{body}\n".encode(), adler32(payer.encode()))
+def transfer_fingerprint(payer: str, body: str, note: str = "") -> str:
+    """The fingerprint; `body` is `<to> <minor> <CCY>`, `note` what was noted with it."""
+    checksum = crc32(f"{body}\n{note}".encode(), adler32(payer.encode()))
     return b2a_base64(checksum.to_bytes(4, "big"), newline=False)[:6].decode()
 
 

@@ -1,8 +1,8 @@
 """One operation on a partition: what a call of the apply script decides many of.
 
-An operation, as a line, is six fields separated by one space, whatever its kind::
+An operation, as a line, is six fields separated by one space, whatever its kind, and what was noted with it::
 
-    kind id account other amount currency
+    kind id account other amount currency[ #by][ note]
 
     kind  id          account   other               amount     currency
     o     -           account   limit, or "-"       0          CCY   open_account; overdraft limit
@@ -15,6 +15,9 @@ An operation, as a line, is six fields separated by one space, whatever its kind
     f     -           account   freeze|unfreeze|close  0       -     set_flags
     n     who asks    -         -                   0          -     probe: an entry that changes nothing
 
+`by` is the id of the key that caused it. `note` is a JSON object of what the caller said beside the six words
+(`domain/notes.py`), part of the body of its transfer: the same id with another note is another body.
+
 `txid` is `pack_transaction_id` of the UUID; idx counts the operations of an entry from 0; an overdraft limit
 is in minor units, or `-` when none is asked for; the outcome in a refund is the decline it makes the answer.
 """
@@ -24,7 +27,9 @@ from typing import NamedTuple
 
 from wallet_engine.domain.errors import Corruption
 
-_operation_match = re.compile(r"([a-z]) ([!-~]+) ([!-~]+) ([!-~]+) ([0-9]{1,16}) ([!-~]+)\Z").match
+_operation_match = re.compile(
+    r"([a-z]) ([!-~]+) ([!-~]+) ([!-~]+) ([0-9]{1,16}) ([!-~]+)(?: #([!-~]+))?(?: (\{.*\}))?\Z"
+).match
 
 
 class Operation(NamedTuple):
@@ -36,14 +41,17 @@ class Operation(NamedTuple):
     other: str
     amount_minor: int
     currency: str
+    note: str = ""
+    by: str = ""
 
     def line(self) -> str:
         """As it is shown."""
-        return " ".join(map(str, self))
+        words = " ".join(map(str, self[:6]))
+        return f"{words}{self.by and f' #{self.by}'}{self.note and f' {self.note}'}"
 
 
 #: What an operation is where it need not have a name: a plain tuple is made in a fraction of the time.
-Words = tuple[str, str, str, str, int, str]
+Words = tuple[str, str, str, str, int, str, str, str]
 
 
 def parse_operation(line: str) -> Operation:
@@ -51,5 +59,5 @@ def parse_operation(line: str) -> Operation:
     match = _operation_match(line)
     if match is None:
         raise Corruption(f"not an operation: {line[:200]!r}")
-    kind, id_, account, other, amount, currency = match.groups()
-    return Operation(kind, id_, account, other, int(amount), currency)
+    kind, id_, account, other, amount, currency, by, note = match.groups()
+    return Operation(kind, id_, account, other, int(amount), currency, note or "", by or "")

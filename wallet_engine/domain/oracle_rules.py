@@ -9,6 +9,7 @@ transfer from it, because a system account exists always and is never closed, fr
 What rules 1 decided otherwise (`domain/entry.py`) is decided so again in entries of theirs.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -38,6 +39,7 @@ class Batch:
         "current",
         "debited",
         "flags",
+        "note",
         "open",
         "previous",
         "rules",
@@ -55,6 +57,8 @@ class Batch:
         #: The dedupe memory that new answers go to, and the older one that is still consulted.
         self.current: dict[str, str] = state.seen[window] if window == state.window else {}
         self.previous = state.seen[window - 1]
+        #: Of the operation that is being decided.
+        self.note = ""
         #: Whether money left with this entry; it joins `open` when it is whole.
         self.debited = False
         #: currency -> account -> balance before this entry, of every account whose balance was written
@@ -117,6 +121,8 @@ class Batch:
                     return "l"
             elif payer_flags is None or left < -payer_flags.limits.get(currency, 0):
                 return "i"
+        if self.note and payer[:1] != "@" and left < json.loads(self.note).get("min", left):
+            return "i"
         if got + amount > AMOUNT_MINOR_MAX and (payee[:1] != "@" or self.rules == 1):
             return "l"
         self.move(payer, paid, payee, got, amount, currency)
@@ -133,7 +139,10 @@ class Batch:
 
 
 def _transfer(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
-    field, fingerprint = transfer_field(a, id_), transfer_fingerprint(a, f"{b} {amount} {currency}")
+    field, fingerprint = (
+        transfer_field(a, id_),
+        transfer_fingerprint(a, f"{b} {amount} {currency}", batch.note),
+    )
     repeated = batch.answered(field, fingerprint)
     if repeated is not None:
         return repeated
@@ -143,7 +152,10 @@ def _transfer(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, c
 
 
 def _debit(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
-    field, fingerprint = transfer_field(a, id_), transfer_fingerprint(a, f"{b} {amount} {currency}")
+    field, fingerprint = (
+        transfer_field(a, id_),
+        transfer_fingerprint(a, f"{b} {amount} {currency}", batch.note),
+    )
     repeated = batch.answered(field, fingerprint)
     if repeated is not None:
         return repeated
@@ -261,7 +273,7 @@ def decide_operations(
     batch = Batch(state, window, rules)
     outcomes = ""
     for index, operation in enumerate(operations):
-        kind, id_, a, b, amount, currency = operation
+        kind, id_, a, b, amount, currency, batch.note, _ = operation
         try:
             outcomes += _RULES[kind](batch, index, id_, a, b, amount, currency)
         except (ValueError, LookupError) as error:

@@ -11,3 +11,7 @@ class TransferCommand(NamedTuple):
     amount_minor: int
     currency: str
     transaction: str
+    #: See `domain/notes.py`; empty when the caller said nothing more.
+    note: str = ""
+    #: Id of the key that pays; empty without keys.
+    by: str = ""

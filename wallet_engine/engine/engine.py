@@ -157,7 +157,7 @@ class Engine:
         now = now_ms()
         try:
             for seq in seqs:
-                accumulator.add(("s", str(seq), "-", "-", 0, "-"), _SETTLE, now)
+                accumulator.add(("s", str(seq), "-", "-", 0, "-", "", ""), _SETTLE, now)
         except Outage:
             return False
         return True

@@ -87,7 +87,9 @@ def _transfer_without_fault(body: bytes) -> ParsedTransfer | None:
         return None
     transaction_id = transaction_id.lower()
     packed = pack_transaction_id(transaction_id)
-    return _parsed_transfer((_command((sender, receiver, amount_minor, currency, packed)), transaction_id))
+    return _parsed_transfer(
+        (_command((sender, receiver, amount_minor, currency, packed, "", "")), transaction_id)
+    )
 
 
 def parse_batch(body: bytes) -> ParsedBatch:
@@ -118,7 +120,9 @@ def _batch_without_fault(body: bytes) -> ParsedBatch | None:
     if amounts_minor is None or ids is None:
         return None
     transaction_ids, packed = ids
-    commands = list(map(_command, zip(senders, receivers, amounts_minor, currencies, packed, strict=True)))
+    unsaid = [""] * len(packed)
+    words = zip(senders, receivers, amounts_minor, currencies, packed, unsaid, unsaid, strict=True)
+    commands = list(map(_command, words))
     return ParsedBatch(commands, transaction_ids)
 
 

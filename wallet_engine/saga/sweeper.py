@@ -166,7 +166,8 @@ class Sweeper:
         homes = self._engine.cluster.homes
         for position, (idx, debit) in enumerate(debits):
             command = TransferCommand(
-                debit.account, debit.other, debit.amount_minor, debit.currency, debit.id
+                *(debit.account, debit.other, debit.amount_minor, debit.currency, debit.id),
+                *(debit.note, debit.by),
             )
             q = homes.of(debit.other)
             transfer = Transfer(self._engine, command, partition, q, call, position)

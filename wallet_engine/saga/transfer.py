@@ -109,8 +109,9 @@ class Transfer:
     def start(self, issued_ms: int) -> None:
         """Submit the first operation. Raises `Outage`: nothing was done."""
         kind = "t" if self.stage == _LOCAL else "d"
-        sender, receiver, amount, currency, transaction = self.command
-        self.engine.submit(self.p, (kind, transaction, sender, receiver, amount, currency), self, issued_ms)
+        sender, receiver, amount, currency, transaction, note, by = self.command
+        words = (kind, transaction, sender, receiver, amount, currency, note, by)
+        self.engine.submit(self.p, words, self, issued_ms)
 
     def resume(self, seq: int, idx: int, issued_ms: int) -> None:
         """Drive the credit of a durable debit (operation `idx` of entry `seq`) again."""
@@ -164,8 +165,9 @@ class Transfer:
 
     def _credit(self, entry: str, issued_ms: int) -> None:
         self.stage = _CREDIT
-        _, receiver, amount, currency, _ = self.command
-        self._submit(self.q, ("c", entry, receiver, IDX_TEXTS[self.idx], amount, currency), issued_ms)
+        _, receiver, amount, currency, _, _, by = self.command
+        words = ("c", entry, receiver, IDX_TEXTS[self.idx], amount, currency, "", by)
+        self._submit(self.q, words, issued_ms)
 
     def _credited(self, outcome: str, issued_ms: int) -> None:
         if outcome == APPLIED:
@@ -174,9 +176,9 @@ class Transfer:
             return
         self.stage = _REFUND
         self.decline = outcome
-        sender, _, amount, currency, transaction = self.command
+        sender, _, amount, currency, transaction, _, by = self.command
         part = f"{self.seq}.{self.idx}.{outcome}"
-        self._submit(self.p, ("r", transaction, sender, part, amount, currency), issued_ms)
+        self._submit(self.p, ("r", transaction, sender, part, amount, currency, "", by), issued_ms)
 
     def _refunded(self, outcome: str) -> None:
         if outcome in (APPLIED, REPEATED):

@@ -116,3 +116,43 @@ def test_what_no_operations_make_is_corruption(columns: bytes) -> None:
     assert columns != GOOD
     with pytest.raises(Corruption, match="not the columns of operations"):
         unpack(columns)
+
+
+NOTED = (
+    f'd {TXID} alice far 5 USD #k7 {{"ref":"Miete, März \\"7\\""}}',
+    f't {TXID} alice bob 5 USD #k7 {{"meta":{{"order":"a,b"}},"min":9007199254740991}}',
+    f"t {TXID} carol bob 5 USD #k8",
+    "s 17 - - 0 -",
+)
+
+
+@pytest.mark.parametrize("count", range(1, len(NOTED) + 1))
+def test_what_was_noted_is_in_the_columns(count: int) -> None:
+    """G6: who paid and what was said beside it is journaled; entries without either are as they were."""
+    operations = operations_of(*NOTED[:count])
+    columns = pack(operations).columns
+    assert unpack(columns) == tuple(operations)
+    assert [operation.line() for operation in operations] == list(NOTED[:count])
+    said = json.loads(columns)[-1]
+    assert said["by"] == ("k7" if count < 3 else ["k7", "k7", "k8", ""][:count])
+    assert "notes" not in json.loads(pack(operations_of(NOTED[2])).columns)[-1]
+
+
+def test_a_note_is_part_of_the_body_and_a_key_is_not() -> None:
+    """G4: the same id with another reference is a conflict; the same caller with another key is not."""
+    plain, noted, other = (
+        pack(operations_of(f"d {TXID} alice far 5 USD{end}")).record_ends
+        for end in ("", " {}", ' {"ref":"x"}')
+    )
+    assert len({plain, noted, other}) == 3
+    assert pack(operations_of(f"d {TXID} alice far 5 USD #k1")).record_ends == plain
+    assert transfer_fingerprint("alice", "far 5 USD", '{"ref":"x"}').encode() == other[:6]
+
+
+@pytest.mark.parametrize(
+    "said", ['{"notes":{"4":{"ref":"x"}}}', '{"notes":{"0":{}}}', '{"by":["a"]}', '{"by":"a b"}', '{"x":1}']
+)
+def test_notes_that_no_service_makes_are_corruption(said: str) -> None:
+    columns = pack(operations_of(*LINES[:2])).columns[:-1] + b"," + said.encode() + b"]"
+    with pytest.raises(Corruption):
+        unpack(columns)

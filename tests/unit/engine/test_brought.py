@@ -19,7 +19,7 @@ from wallet_engine.redis_store.stream import from_stream
 from wallet_engine.telemetry.metrics import Metrics
 
 PARTITION, EPOCH = 3, 2
-COLUMNS = pack([("o", "-", "alice", "0", 0, "USD")]).columns
+COLUMNS = pack([("o", "-", "alice", "0", 0, "USD", "", "")]).columns
 
 
 def nonce(seq: int) -> str:
