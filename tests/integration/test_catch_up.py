@@ -6,57 +6,37 @@ Work is counted, not timed: the frames that are looked at in the segments of bot
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.looked import Looked, with_marks_every
 from unit.journal.samples import append, entry, nonce
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.journal import read
-from wallet_engine.journal import writer as writer_module
 from wallet_engine.journal.chains import RECENT_ENTRIES_PER_PARTITION
 from wallet_engine.journal.copies_wire import HeldAsk, Standings, StateAsk, Target, YesNo
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.peers import Peer
 from wallet_engine.journal.receipts_server import ReceiptServer
-from wallet_engine.journal.scan import Scan
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.recovery.catchup import catch_up
 from wallet_engine.recovery.peer_session import PeerSession
 from wallet_engine.telemetry.metrics import Metrics
 
 EPOCH = 1
+MARK_BYTES = 64 * 1024
 #: So many entries more than a copy remembers of a partition.
 OLD_ENTRIES = 3 * RECENT_ENTRIES_PER_PARTITION
 
 
-class Looked:
-    """How many frames of segments were looked at."""
-
-    def __init__(self) -> None:
-        self.frames = 0
-
-    def since(self) -> int:
-        frames, self.frames = self.frames, 0
-        return frames
-
-
 @pytest.fixture
 def looked(monkeypatch: pytest.MonkeyPatch) -> Looked:
-    counted = Looked()
-    plain = Scan.__iter__
-
-    def counting(scan: Scan) -> Iterator[tuple[int, int, int, bytes]]:
-        for frame in plain(scan):
-            counted.frames += 1
-            yield frame
-
-    monkeypatch.setattr(Scan, "__iter__", counting)
-    return counted
+    return Looked(monkeypatch)
 
 
 class Copy:
@@ -91,7 +71,7 @@ async def two_copies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Copy, Copy, Peer]]:
     """A source and one that is to catch up from it, connected."""
-    monkeypatch.setattr(writer_module, "MARK_BYTES", 64 * 1024)
+    with_marks_every(MARK_BYTES, monkeypatch)
     made = [Copy(tmp_path / name, name) for name in ("j1", "j2")]
     source, other = made
     host, port = await source.server.start("127.0.0.1", 0)
@@ -130,6 +110,7 @@ def test_a_new_copy_looks_at_each_entry_once_on_each_side(
             assert new.seqs() == source.seqs()
             assert looked.since() <= 1.1 * (OLD_ENTRIES + 1000)
             assert new.receipts[-1] == (3, nonce(3, 500), 500)
+            assert not looked.frames_on_loop
 
     run(main())
 
@@ -151,8 +132,9 @@ def test_a_copy_that_returns_looks_at_little_more_than_it_has_missed(
             looked.since()
             await other.catch_up(peer)
             assert other.seqs() == source.seqs()
-            per_mark = 64 * 1024 // len(entry(1, 1)[0])
+            per_mark = MARK_BYTES // len(entry(1, 1)[0])
             assert looked.since() <= 2 * sum(missed.values()) + 12 * per_mark
+            assert not looked.frames_on_loop
 
     run(main())
 

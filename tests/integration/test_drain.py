@@ -10,6 +10,7 @@ import redis
 from lua.partition import LuaPartition
 from support.clusters import RedisClusterFactory
 
+from wallet_engine.domain.entry import parse_header
 from wallet_engine.engine import drain as module
 from wallet_engine.engine.drain import Gap, GroupCommit, ShardDrain
 from wallet_engine.journal.copy import JournalCopy
@@ -19,6 +20,7 @@ from wallet_engine.redis_store.connection import Connection
 from wallet_engine.telemetry.metrics import Metrics
 
 PARTITION = 3
+OTHER = 4
 
 OnGap = Callable[[Mapping[int, int], Callable[[int], None]], bool]
 
@@ -49,25 +51,29 @@ def opening(partition: LuaPartition, count: int) -> None:
 
 def journaling(writer: JournalWriter) -> tuple[JournalCopy, GroupCommit]:
     copy = JournalCopy(writer)
-    copy.confirm([(PARTITION, 1)])
+    copy.confirm([(PARTITION, 1), (OTHER, 1)])
     return copy, GroupCommit(copy, ReceiptServer(copy, lambda shard, reason: None), Metrics())
 
 
 @asynccontextmanager
 async def drained(
-    partition: LuaPartition, writer: JournalWriter, on_gap: OnGap = lambda epochs, caught_up: False
+    partition: LuaPartition,
+    writer: JournalWriter,
+    other: LuaPartition | None = None,
+    on_gap: OnGap = lambda epochs, caught_up: False,
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """The partition's shard is drained, by this task."""
+    """The shard of one or two partitions is drained, by this task."""
 
     async def ours(_: int) -> bool:
         return True
 
     copy, commit = journaling(writer)
+    keys = {PARTITION: partition.keys} | ({} if other is None else {OTHER: other.keys})
     drain = ShardDrain(
         commit,
         copy,
-        {PARTITION: partition.keys},
-        {PARTITION: 1},
+        keys,
+        dict.fromkeys(keys, 1),
         ours,
         lambda p: writer.position(p).seq,
         on_gap,
@@ -84,9 +90,9 @@ async def drained(
             connection.close()
 
 
-async def reached(writer: JournalWriter, seq: int) -> None:
+async def reached(writer: JournalWriter, seq: int, partition: int = PARTITION) -> None:
     async with asyncio.timeout(20):
-        while writer.position(PARTITION).seq < seq:
+        while writer.position(partition).seq < seq:
             await asyncio.sleep(0.002)
 
 
@@ -120,6 +126,57 @@ def test_a_gap_is_noticed(partition: LuaPartition, writer: JournalWriter, lost: 
         assert writer.position(PARTITION).seq == 2
 
     asyncio.run(main())
+
+
+def test_g9_gaps_of_all_partitions_are_told_at_once_and_everything_else_goes_on(
+    partition: LuaPartition, writer: JournalWriter
+) -> None:
+    """One after the other, each with a wait, a copy that was away never came back: streams are trimmed meanwhile."""
+    other = LuaPartition(partition.client, str(OTHER))
+    told: list[tuple[Mapping[int, int], Callable[[int], None]]] = []
+
+    def on_gap(epochs: Mapping[int, int], caught_up: Callable[[int], None]) -> bool:
+        told.append((epochs, caught_up))
+        return True
+
+    async def main() -> None:
+        opening(partition, 6)
+        opening(other, 6)
+        payloads = {PARTITION: partition.payloads(), OTHER: other.payloads()}
+        for each in (partition, other):
+            each.client.xtrim(each.keys.journal, minid="4-0", approximate=False)
+        async with drained(partition, writer, other, on_gap):
+            async with asyncio.timeout(20):
+                while not told:
+                    await asyncio.sleep(0.002)
+            ((epochs, caught_up),) = told
+            assert epochs == {PARTITION: 1, OTHER: 1}
+            take(
+                writer, PARTITION, payloads[PARTITION][:4]
+            )  # from another copy; entry 4 is in the stream as well
+            caught_up(PARTITION)
+            opening(partition, 100)
+            await reached(writer, 106)
+            assert writer.position(OTHER).seq == 0
+            take(
+                writer, OTHER, payloads[OTHER][:2]
+            )  # entry 3 has left the stream as well: there is a second round
+            caught_up(OTHER)
+            async with asyncio.timeout(20):
+                while len(told) < 2:
+                    await asyncio.sleep(0.002)
+            take(writer, OTHER, payloads[OTHER][2:3])
+            caught_up(OTHER)
+            await reached(writer, 6, OTHER)
+        assert told[1][0] == {OTHER: 1}
+
+    asyncio.run(main())
+
+
+def take(writer: JournalWriter, partition: int, payloads: list[bytes]) -> None:
+    for payload in payloads:
+        writer.append(partition, payload, parse_header(payload), bound=False)
+    writer.sync()
 
 
 def test_a_group_waits_for_a_shard_that_fetches_but_not_for_one_that_is_stuck(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from wallet_engine.domain.errors import text_of
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.lane import Lane
 from wallet_engine.journal.receipts_client import ReceiptClient
@@ -130,8 +131,9 @@ class ClusterView:
         def done(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             self._refreshing.discard(name)
-            if not task.cancelled() and task.exception() is not None:
-                log.warning("refresh failed", what=name, error=str(task.exception()))
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                log.warning("refresh failed", what=name, error=text_of(error))
 
         task.add_done_callback(done)
 

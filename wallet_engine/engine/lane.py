@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from wallet_engine.domain.errors import text_of
 from wallet_engine.redis_store.connection import Callback, Connection, NotSent, Reply, Word
 from wallet_engine.redis_store.topology import find_primary
 from wallet_engine.telemetry.logging import get_logger
@@ -88,7 +89,7 @@ class Lane:
                 if not connection.is_open:
                     raise OSError("closed at once")
             except (OSError, TimeoutError) as error:
-                log.warning("shard unreachable", shard=self.shard, error=str(error), retry_s=delay_s)
+                log.warning("shard unreachable", shard=self.shard, error=text_of(error), retry_s=delay_s)
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, RECONNECT_S_MAX)
                 continue

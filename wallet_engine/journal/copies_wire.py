@@ -15,14 +15,11 @@ its turn. A question that cannot be answered ends the connection.
                                                        this seq lacks here, and mark it as what the epoch begins with
 """
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from wallet_engine.journal.receipts_wire import Ask, FromService
-
-#: Payload bytes of one `entry_texts`; one entry more may pass it.
-ENTRIES_BYTES_MAX: Final = 1024 * 1024
 
 
 class Standing(NamedTuple):

@@ -48,7 +48,7 @@ class Peer:
         except TimeoutError:
             peer.close()
             raise TimeoutError(
-                f"journal copy {journal_id} at {address} has not said who it is within {CONNECT_S_MAX:.0f} s"
+                f"journal copy {journal_id} at {address} has not said who it is within {CONNECT_S_MAX:g} s"
             ) from None
         except BaseException:
             peer.close()
@@ -68,7 +68,7 @@ class Peer:
             if isinstance(error, TimeoutError):
                 asked = type(question).__name__
                 raise TimeoutError(
-                    f"journal copy {self.journal_id} has not answered {asked} within {timeout_s:.0f} s"
+                    f"journal copy {self.journal_id} has not answered {asked} within {timeout_s:g} s"
                 ) from None
             raise
         if not isinstance(answer, kind):

@@ -4,9 +4,10 @@ A reader may see entries that are written and not yet fsynced: what it reads is 
 says that it is durable.
 """
 
-from collections.abc import Container, Iterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Container, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.format import KIND_ENTRY, SEGMENT_HEADER_BYTES, hash_at_start
@@ -14,6 +15,10 @@ from wallet_engine.journal.head import read_head
 from wallet_engine.journal.index import SegmentIndex, read_index, start_mark
 from wallet_engine.journal.scan import Scan
 from wallet_engine.journal.segments import read_seal, read_segment_header, segment_numbers, segment_path
+
+#: Entries read in one go, and bytes of their texts; one entry more may pass the latter.
+PAGE_ENTRIES_MAX: Final = 2000
+PAGE_BYTES_MAX: Final = 1024 * 1024
 
 
 class Record(NamedTuple):
@@ -68,6 +73,25 @@ def read(
                 return
             running_hash = scan.running_hash
         number += 1
+
+
+def take_page(records: Iterator[Record]) -> list[Record]:
+    """The next of the records; none at the end."""
+    page: list[Record] = []
+    size = 0
+    while len(page) < PAGE_ENTRIES_MAX and size < PAGE_BYTES_MAX:
+        record = next(records, None)
+        if record is None:
+            break
+        page.append(record)
+        size += len(record.payload)
+    return page
+
+
+async def in_pages(records: Iterator[Record]) -> AsyncIterator[list[Record]]:
+    """The records page by page, each read by a thread: reading what is not wanted takes its time too."""
+    while page := await asyncio.to_thread(take_page, records):
+        yield page
 
 
 class _Wanted:

@@ -2,13 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from itertools import islice
-from typing import Final
 
 from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.journal.copies_wire import (
-    ENTRIES_BYTES_MAX,
     Answer,
     EntriesAsk,
     EntryTexts,
@@ -26,12 +23,9 @@ from wallet_engine.journal.copies_wire import (
 )
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.peers import Peer
-from wallet_engine.journal.reader import Record, read
+from wallet_engine.journal.reader import Record, read, take_page
 from wallet_engine.journal.segments import segment_path
 from wallet_engine.recovery.catchup import Superseded, catch_up
-
-#: Entries read from the disk in one go.
-_READ_ENTRIES_MAX: Final = 2000
 
 
 class PeerSession:
@@ -76,14 +70,8 @@ class PeerSession:
                 return Followed(await self._follow(question))
 
     def _entries(self) -> EntryTexts:
-        found: list[tuple[int, bytes]] = []
-        size = 0
-        for record in islice(self._records, _READ_ENTRIES_MAX):
-            found.append((record.partition, record.payload))
-            size += len(record.payload)
-            if size >= ENTRIES_BYTES_MAX:
-                return EntryTexts(found, False)
-        return EntryTexts(found, len(found) < _READ_ENTRIES_MAX)
+        page = take_page(self._records)
+        return EntryTexts([(record.partition, record.payload) for record in page], not page)
 
     async def _follow(self, question: Follow) -> str:
         """Catch up and mark; why it could not be done, or nothing."""

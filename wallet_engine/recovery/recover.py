@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from redis.exceptions import RedisError
 
@@ -20,7 +19,7 @@ from wallet_engine.domain.errors import Corruption
 from wallet_engine.engine.drain import GroupCommit, Taken
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fork
-from wallet_engine.journal.reader import read
+from wallet_engine.journal.reader import Record, in_pages, read
 from wallet_engine.recovery.ballot import Ballot
 from wallet_engine.recovery.catchup import follow
 from wallet_engine.recovery.fellows import Council, Fellows
@@ -447,7 +446,7 @@ class ShardRecovery:
             return
         loop = asyncio.get_running_loop()
         reported_s = loop.time()
-        for record in self._records(replayers, after):
+        async for record in self._records(replayers, after):
             await replayers[record.partition].replay(record.payload)
             if loop.time() - reported_s > 1.0:
                 reported_s = loop.time()
@@ -457,8 +456,14 @@ class ShardRecovery:
         for replayer in replayers.values():
             await replayer.finish()
 
-    def _records(self, partitions: Iterable[int], after: Mapping[int, int]) -> Iterable[Any]:
-        return read(Path(self._writer.directory), partitions=set(partitions), after=after)
+    async def _records(self, partitions: Iterable[int], after: Mapping[int, int]) -> AsyncIterator[Record]:
+        """What the journal has of these partitions now, behind these entries."""
+        writer = self._writer
+        end = {partition: writer.durable_seq(partition) for partition in partitions}
+        records = read(writer.directory, after=after, end=end, last=writer.last_index())
+        async for page in in_pages(records):
+            for record in page:
+                yield record
 
     async def _restore_open_entries(
         self, connection: Connection, partition: int, keys: PartitionKeys
@@ -474,7 +479,7 @@ class ShardRecovery:
             return
         # Stream ids only grow: write all of them anew, in order.
         await connection.call("DEL", keys.journal)
-        for record in self._records({partition}, {partition: seqs[0] - 1}):
+        async for record in self._records({partition}, {partition: seqs[0] - 1}):
             seq = int(record.payload.partition(b" ")[0])
             if seq in seqs:
                 await connection.call("XADD", keys.journal, f"{seq}-0", *to_stream(record.payload))

@@ -14,6 +14,8 @@ from wallet_engine.redis_store.scripts import load_script
 
 #: Script calls on their way during a replay.
 CALLS_IN_FLIGHT_MAX: Final = 256
+#: Operations made into calls in one turn of the event loop: a millisecond or two.
+OPERATIONS_AT_ONCE_MAX: Final = 400
 
 _SHA: Final = load_script("apply", replay=True).sha
 
@@ -31,6 +33,7 @@ class Replayer:
         self._keys = keys
         self._currencies = set(filter(None, currencies.split(",")))
         self._failure: Exception | None = None
+        self._at_once = 0
         self.entries = 0
         self.operations = 0
 
@@ -43,6 +46,10 @@ class Replayer:
         )
         self.entries += 1
         self.operations += len(header.outcomes)
+        self._at_once += len(header.outcomes)
+        if self._at_once >= OPERATIONS_AT_ONCE_MAX:
+            self._at_once = 0
+            await asyncio.sleep(0)
         while self._connection.in_flight >= CALLS_IN_FLIGHT_MAX:
             await asyncio.sleep(0)
 

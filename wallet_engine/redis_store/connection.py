@@ -69,8 +69,13 @@ class Connection(asyncio.Protocol):
         """Connect to `host:port`. Raises OSError or TimeoutError."""
         host, _, port = address.rpartition(":")
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            _, connection = await loop.create_connection(lambda: cls(address, on_lost), host, int(port))
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                _, connection = await loop.create_connection(lambda: cls(address, on_lost), host, int(port))
+        except TimeoutError:
+            raise TimeoutError(
+                f"{address} has not taken a connection within {CONNECT_TIMEOUT_S:g} s"
+            ) from None
         return connection
 
     def send(self, command: bytes, callback: Callback) -> None:

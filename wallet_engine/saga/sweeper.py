@@ -13,7 +13,7 @@ from typing import Any, Final
 import hiredis
 
 from wallet_engine.domain.entry import Entry, outgoing, parse_entry, parse_header
-from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.errors import Outage, text_of
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.accumulator import Accumulator
@@ -141,7 +141,7 @@ class Sweeper:
                     )
         except (Outage, TimeoutError) as error:
             log.warning(
-                "old credits are not known", partition=partition, entries=len(entries), error=str(error)
+                "old credits are not known", partition=partition, entries=len(entries), error=text_of(error)
             )
             return None
         return decided

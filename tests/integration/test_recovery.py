@@ -1,0 +1,79 @@
+"""One shard recovered on a real Redis from a real directory: what it reads, and where it does."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.clusters import RedisClusterFactory
+from support.looked import Looked, with_marks_every
+from unit.recovery.random_journal import RandomJournal
+
+from wallet_engine.engine.drain import GroupCommit
+from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.receipts_server import ReceiptServer
+from wallet_engine.journal.writer import JournalWriter
+from wallet_engine.recovery.fellows import Fellows
+from wallet_engine.recovery.recover import ShardRecovery
+from wallet_engine.routing.directory import Directory, open_directory
+from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, spread
+from wallet_engine.telemetry.metrics import Metrics
+
+PARTITIONS = 4
+MARK_BYTES = 8 * 1024
+
+
+@pytest.fixture
+def directory(redis_cluster: RedisClusterFactory, tmp_path: Path) -> Iterator[Directory]:
+    address = redis_cluster().primary("s1").address
+    with closing(open_directory(None, tmp_path / "map.json")) as made:
+        made.initialise(
+            ClusterConfig(partitions=PARTITIONS), [Shard("s1", (address,))], spread(PARTITIONS, ["s1"])
+        )
+        made.replace_members(made.members(), ("random",))
+        yield made
+
+
+def recover(directory: Directory, journal: Path) -> PartitionMap:
+    """The shard is made equal to the journal, which compares itself; the map as it is then."""
+
+    async def main() -> PartitionMap:
+        writer = await asyncio.to_thread(JournalWriter, journal, "random")
+        try:
+            copy = JournalCopy(writer)
+            commit = GroupCommit(copy, ReceiptServer(copy, lambda shard, reason: None), Metrics())
+            recovery = ShardRecovery("s1", directory, copy, commit, Fellows(directory, copy))
+            found = await recovery.run()
+            assert sorted(found.partitions) == list(range(PARTITIONS))
+            return found.map
+        finally:
+            writer.close()
+
+    return asyncio.run(asyncio.wait_for(main(), 60))
+
+
+def test_g6_recovery_reads_what_redis_lacks_and_no_thread_that_answers_reads_it(
+    directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a segment of any size: other shards' entries wait on the event loop meanwhile."""
+    with_marks_every(MARK_BYTES, monkeypatch)
+    journal = RandomJournal(tmp_path / "journal", 7, partitions=PARTITIONS, segment_bytes_max=1 << 28)
+    journal.grow(800)
+    looked = Looked(monkeypatch)
+    partition_map = recover(directory, tmp_path / "journal")
+    assert looked.since() >= 2 * 800  # at opening, and for the replay
+    for partition, batches in enumerate(journal.batches):
+        batches.state.epoch = partition_map.epoch_of(partition)
+    journal.grow(10)
+    opening = looked.since()  # the writer of those ten
+
+    async def elsewhere(*_: object) -> None:
+        """The texts of entries that are open, of whatever age, are read beside."""
+
+    monkeypatch.setattr(ShardRecovery, "_restore_open_entries", elsewhere)
+    recover(directory, tmp_path / "journal")
+    size = (tmp_path / "journal" / "00000001.wal").stat().st_size
+    per_mark = 800 * MARK_BYTES // size
+    assert looked.since() - opening <= 10 + 2 * per_mark + 30
+    assert not looked.frames_on_loop
