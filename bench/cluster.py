@@ -198,7 +198,7 @@ class Cluster:
         finally:
             timer.cancel()
         if not said.startswith(b"ready "):
-            raise ClusterFailed(f"the cluster did not start:\n{log.read_text()[-_LOG_SHOWN_BYTES:]}")
+            raise ClusterFailed(f"the cluster did not start:\n{log.read_text('utf-8')[-_LOG_SHOWN_BYTES:]}")
 
     def _stop(self) -> None:
         process, self._process = self._process, None

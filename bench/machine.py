@@ -21,7 +21,7 @@ _MEASURED = (
 def machine() -> dict[str, object]:
     """`{"cpu", "cores", "memory_gib", "kernel", "python"}`."""
     try:
-        model = cpu_model(Path("/proc/cpuinfo").read_text())
+        model = cpu_model(Path("/proc/cpuinfo").read_text("utf-8"))
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     except OSError:
         model, memory = platform.processor(), 0.0
@@ -43,7 +43,7 @@ def cpu_model(cpuinfo: str) -> str:
 def file_system(path: Path, mounts: str | None = None) -> str:
     """The type of the file system a path is on: a journal on `tmpfs` is not durable, whatever it syncs."""
     if mounts is None:
-        mounts = Path("/proc/mounts").read_text()
+        mounts = Path("/proc/mounts").read_text("utf-8")
     sought, best, kind = str(path.resolve()), "", "unknown"
     for line in mounts.splitlines():
         _, mounted, found, *_ = line.split(" ")
@@ -65,4 +65,6 @@ def commit() -> str:
 
 def _git(*words: str) -> str:
     command = ["git", "-C", str(_REPOSITORY), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", check=True, timeout=10
+    ).stdout.strip()

@@ -86,7 +86,7 @@ class Moment:
 
     @classmethod
     def now(cls) -> "Moment":
-        loops, machine = probe().read(), parse_machine(Path("/proc/stat").read_text())
+        loops, machine = probe().read(), parse_machine(Path("/proc/stat").read_text("utf-8"))
         return cls(time.perf_counter(), process_times(), machine, loops)
 
 

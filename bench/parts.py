@@ -31,7 +31,7 @@ class Parts:
 
     def _take_up(self) -> None:
         try:
-            stored = json.loads(self._path.read_text())
+            stored = json.loads(self._path.read_text("utf-8"))
         except FileNotFoundError:
             raise ValueError(f"nothing was interrupted: there is no {self._path}") from None
         differ = [name for name, value in self._same.items() if stored["same"].get(name) != value]
@@ -57,7 +57,7 @@ class Parts:
         document = {"same": self._same, "spent_s": self.spent_s, "parts": self._parts}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         written = self._path.with_suffix(".new")
-        written.write_text(json.dumps(document, ensure_ascii=False) + "\n")
+        written.write_text(json.dumps(document, ensure_ascii=False) + "\n", "utf-8")
         written.replace(self._path)
         return part
 

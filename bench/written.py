@@ -22,10 +22,10 @@ RAW_FILE: Final = "report.json"
 def write_report(report: dict[str, Any], folder: Path) -> None:
     """`README.md`, two plots and `report.json`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RAW_FILE).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    (folder / RAW_FILE).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
     throughput_plot(_series(report), folder / THROUGHPUT_FILE)
     latency_plot(report["load"], folder / LATENCY_FILE)
-    (folder / "README.md").write_text("\n\n".join(_parts(report)) + "\n")
+    (folder / "README.md").write_text("\n\n".join(_parts(report)) + "\n", "utf-8")
 
 
 def _series(report: dict[str, Any]) -> dict[str, list[Document]]:

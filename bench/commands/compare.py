@@ -24,7 +24,9 @@ def compare(first: Path, second: Path, json_file: Path | None) -> None:
 
     `drift` is B/A of a row over B/A of all rows together: 1.00 when the row kept its place in its run.
     """
-    rows = guard(lambda: compare_documents(json.loads(first.read_text()), json.loads(second.read_text())))
+    rows = guard(
+        lambda: compare_documents(json.loads(first.read_text("utf-8")), json.loads(second.read_text("utf-8")))
+    )
     drifts = sorted(row.drift for row in rows)
     write_json(json_file, {row.name: row.drift for row in rows})
     click.echo(table(HEADINGS, [row.cells() for row in rows]))

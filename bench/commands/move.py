@@ -80,7 +80,7 @@ def move(
     phases: list[Phase] = guard(work)
     documents = [one.document() for one in phases]
     if json_file is not None:
-        json_file.write_text(json.dumps(documents, indent=2) + "\n")
+        json_file.write_text(json.dumps(documents, indent=2) + "\n", "utf-8")
     click.echo(_table(documents))
 
 
@@ -138,7 +138,7 @@ def _verify(cluster: Cluster) -> dict[str, Any]:
 def _run(cluster: Cluster, *words: str) -> dict[str, Any]:
     command = str(Path(sys.executable).with_name("wallet-admin"))
     argv = [command, "--zookeeper", cluster.state.zookeeper or "", *words]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=COMMAND_S_MAX, check=False)
+    done = subprocess.run(argv, capture_output=True, encoding="utf-8", timeout=COMMAND_S_MAX, check=False)
     if done.returncode:
         raise ClusterFailed(f"{' '.join(words)}: {done.stderr.strip()}")
     document: dict[str, Any] = json.loads(done.stdout)
@@ -158,7 +158,7 @@ def _reshard(cluster: Cluster) -> dict[str, Any]:
     argv = ["redis-cli", "--cluster", "reshard", giver.address, "--cluster-from", giver.node_id]
     argv += ["--cluster-to", taker.node_id, "--cluster-slots", "1", "--cluster-yes"]
     began_s = time.perf_counter()
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=COMMAND_S_MAX, check=False)
+    done = subprocess.run(argv, capture_output=True, encoding="utf-8", timeout=COMMAND_S_MAX, check=False)
     seconds = time.perf_counter() - began_s
     time.sleep(AFTER_RESHARD_S)
     return {"exit_status": done.returncode, "command_seconds": round(seconds, 2)}

@@ -78,7 +78,7 @@ def report(
     extent = extent.quick() if quick else extent
     many: Document | None = None
     if many_accounts_file is not None:
-        document = json.loads(many_accounts_file.read_text())
+        document = json.loads(many_accounts_file.read_text("utf-8"))
         many = guard(lambda: check_many_accounts(document, extent.accounts))
         extent = dataclasses.replace(extent, accounts_many=document["accounts"])
     same = {"commit": commit(), "machine": machine(), "extent": dataclasses.asdict(extent)}

@@ -146,7 +146,7 @@ def guard(work: Callable[[], Any]) -> Any:
 def write_json(path: Path | None, document: object) -> None:
     """Write it unless there is no path."""
     if path is not None:
-        path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

@@ -107,7 +107,7 @@ class PostgreSql:
         if self._server is None:
             return []
         postmaster = self._server.pid
-        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text("utf-8").split()
         return [postmaster, *map(int, children)]
 
     def bytes_on_disk(self) -> int:
@@ -121,7 +121,7 @@ class PostgreSql:
     async def fund(self, accounts: int) -> None:
         connection = await self._connect()
         try:
-            await connection.execute(_SQL.read_text())
+            await connection.execute(_SQL.read_text("utf-8"))
             total = funds_total(accounts)
             await connection.execute("INSERT INTO accounts VALUES ('@bank', $1)", -total)
             for start in range(0, accounts, _FUNDING_CHUNK):
@@ -213,7 +213,7 @@ def _unprivileged() -> list[str]:
 def _output(argv: list[str]) -> str:
     try:
         done = subprocess.run(
-            argv, capture_output=True, text=True, check=True, timeout=COMMAND_S_MAX, cwd="/"
+            argv, capture_output=True, encoding="utf-8", check=True, timeout=COMMAND_S_MAX, cwd="/"
         )
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", "") or error

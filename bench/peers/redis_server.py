@@ -192,7 +192,7 @@ class NaiveRedis(_RedisPeer):
     def start(self, folder: Path) -> None:
         super().start(folder)
         with self._client() as client:
-            self._sha = str(client.script_load(_NAIVE_LUA.read_text()))
+            self._sha = str(client.script_load(_NAIVE_LUA.read_text("utf-8")))
 
     def commands(self, pair: Pair, transaction: str) -> Iterator[bytes]:
         sender, receiver = account_name(pair.sender), account_name(pair.receiver)

@@ -33,7 +33,9 @@ _BANK: Final = 1
 def server_version(binary: Path) -> str:
     """What `tigerbeetle version` says, such as `0.17.9`. Raises `PeerMissing`."""
     try:
-        said = subprocess.run([str(binary), "version"], capture_output=True, text=True, timeout=COMMAND_S_MAX)
+        said = subprocess.run(
+            [str(binary), "version"], capture_output=True, encoding="utf-8", timeout=COMMAND_S_MAX
+        )
     except (OSError, subprocess.SubprocessError) as error:
         raise PeerMissing(f"{binary} cannot be run: {error}") from None
     found = re.search(r"\b(\d+\.\d+\.\d+)\b", said.stdout)
@@ -86,7 +88,7 @@ class TigerBeetle:
         self._data, self._address = folder / "0_0.tigerbeetle", str(port)
         formatted = [str(self._binary), "format", f"--cluster={_CLUSTER}", "--replica=0", "--replica-count=1"]
         made = subprocess.run(
-            [*formatted, str(self._data)], capture_output=True, text=True, timeout=COMMAND_S_MAX
+            [*formatted, str(self._data)], capture_output=True, encoding="utf-8", timeout=COMMAND_S_MAX
         )
         if made.returncode:
             raise StartFailed(f"tigerbeetle format failed: {made.stderr[-300:]}")

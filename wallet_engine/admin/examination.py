@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import redis
@@ -249,7 +248,7 @@ def _server(address: str) -> ZooKeeperServer:
 def _disk_free(found: Survey) -> dict[str, float]:
     free = {}
     for state in found.journals:
-        directory = Path(state.info.directory)
+        directory = state.info.path
         if state.info.host == socket.gethostname() and directory.is_dir():
             usage = shutil.disk_usage(directory)
             free[state.info.journal_id] = usage.free / usage.total

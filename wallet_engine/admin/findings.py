@@ -5,6 +5,7 @@ Every finding says what is, and the exact command that mends it.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from shlex import quote
 from typing import Final
 
 from wallet_engine.admin.examination import Facts
@@ -248,7 +249,7 @@ def _journals(facts: Facts) -> Iterator[Finding]:
         info = next((s.info for s in found.journals if s.info.journal_id == name), None)
         where = "" if info is None else f" at {info.address}"
         what = f"journal copy {name}{where} does not answer"
-        on = "" if info is None else f" on {info.host}, --directory {info.directory}"
+        on = "" if info is None else f" on {info.host}, --directory {quote(info.directory)}"
         mend = f"start wallet-engine journal --journal-id {name}{on}"
         mend += f"; if its disk is lost and others live: --journal-id NEW --replaces {name}"
         yield Finding("journal", "warning", what, mend)

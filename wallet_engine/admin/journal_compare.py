@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.paths import path_text
 from wallet_engine.journal.copies_wire import (
     EntriesAsk,
     EntryTexts,
@@ -64,7 +65,7 @@ def compare_directories(directories: Iterable[Path]) -> Comparison:
         found: defaultdict[int, bytearray] = defaultdict(bytearray)
         for record in read(directory):
             found[record.partition] += _digest(record.payload)
-        digests[str(directory)] = found
+        digests[path_text(directory)] = found
     return _result(
         digests,
         [

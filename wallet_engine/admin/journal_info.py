@@ -15,6 +15,7 @@ from wallet_engine.admin.nodes import memory_text
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.admin.survey import JournalState, survey
 from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.paths import path_text
 from wallet_engine.journal.reader import read
 from wallet_engine.journal.segments import segment_numbers, segment_path
 
@@ -30,7 +31,7 @@ class Files:
 
     def document(self) -> dict[str, Any]:
         return {
-            "directory": str(self.directory),
+            "directory": path_text(self.directory),
             "segments": self.segments,
             "bytes": self.bytes,
             "since": None if self.since_ms is None else time_text(self.since_ms),
@@ -83,7 +84,7 @@ def files_in(directory: Path) -> Files:
 
 
 def _files_of(state: JournalState) -> Files | None:
-    directory = Path(state.info.directory)
+    directory = state.info.path
     here = state.info.host == socket.gethostname() and segment_path(directory, 1).is_file()
     return files_in(directory) if here else None
 

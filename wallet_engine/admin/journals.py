@@ -44,11 +44,11 @@ def find_journal(directory: Directory, given: Path | None) -> JournalSource:
     """
     journals = directory.journals()
     if given is not None:
-        own = [info for info in journals.values() if _is_here(info) and _same(Path(info.directory), given)]
+        own = [info for info in journals.values() if _is_here(info) and _same(info.path, given)]
         return JournalSource(check_journal(given), own[0] if own else None)
     for info in journals.values():
-        if _is_here(info) and Path(info.directory).is_dir():
-            return JournalSource(check_journal(Path(info.directory)), info)
+        if _is_here(info) and info.path.is_dir():
+            return JournalSource(check_journal(info.path), info)
     elsewhere = ", ".join(f"{info.journal_id} on {info.host}" for info in journals.values())
     raise ConfigError(
         f"no live journal copy has its directory on this host ({elsewhere or 'none is alive'}): "

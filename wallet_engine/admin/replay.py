@@ -11,6 +11,7 @@ from wallet_engine.admin.journals import durable_seqs, find_journal, journal_opt
 from wallet_engine.admin.replaying import past_state, write_directory, write_redis
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.paths import path_text
 from wallet_engine.routing.directory import Directory
 
 _REDIS = "redis://"
@@ -72,7 +73,7 @@ def replay(session: Session, into: str, at: str | None, partition: int | None, j
         write_directory(past, Path(into))
     else:
         write_redis(past, address, count)
-    document = {"into": into, "journal": str(source.directory), **past.totals()}
+    document = {"into": into, "journal": path_text(source.directory), **past.totals()}
     session.answer(document, lambda console: _show(console, document))
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from wallet_engine.admin.journals import check_journal, find_journal, journal_option
 from wallet_engine.admin.session import Session, admin_command
+from wallet_engine.domain.paths import path_text
 from wallet_engine.journal.snapshots import SNAPSHOTS_KEPT, snapshots_directory
 from wallet_engine.recovery.snapshotting import Made, make_snapshots
 
@@ -48,7 +49,7 @@ def snapshot(ctx: click.Context, session: Session, journal: Path | None) -> None
 
 def _document(source: Path, made: Made) -> dict[str, Any]:
     return {
-        "directory": str(snapshots_directory(source)),
+        "directory": path_text(snapshots_directory(source)),
         "written": [{"partition": head.partition, "seq": head.seq} for head in made.written],
         "unchanged": made.unchanged,
         "entries_folded": made.entries,

@@ -13,6 +13,7 @@ from wallet_engine.admin.journals import JournalSource, check_journal, find_jour
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.admin.verification import Verdict, verify_offline, verify_online
 from wallet_engine.domain.money import format_amount
+from wallet_engine.domain.paths import path_text
 
 
 @click.command()
@@ -77,13 +78,13 @@ def _document(verdict: Verdict, source: JournalSource) -> dict[str, Any]:
     journal_id = None if source.info is None else source.info.journal_id
     return {
         **verdict.document(),
-        "journal": {"journal_id": journal_id, "directory": str(source.directory)},
+        "journal": {"journal_id": journal_id, "directory": path_text(source.directory)},
     }
 
 
 def _show(console: Console, verdict: Verdict, source: JournalSource) -> None:
     table = Table.grid(padding=(0, 2))
-    table.add_row("journal", str(source.directory))
+    table.add_row("journal", path_text(source.directory))
     table.add_row("partitions", f"{verdict.partitions:,}")
     table.add_row("entries", f"{verdict.entries:,}")
     table.add_row("accounts", f"{verdict.accounts:,}")

@@ -16,6 +16,7 @@ from wallet_engine.app.archiver import Archiver
 from wallet_engine.app.running import check_listening, check_nodes, directory_options, run
 from wallet_engine.app.snapshots import SnapshotSchedule
 from wallet_engine.domain.errors import WalletError, text_of
+from wallet_engine.domain.paths import path_text
 from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.credits import CreditSearch
@@ -168,10 +169,12 @@ async def _keep(
     returning = Returning(copy, commit, fellows)
     address = "{}:{}".format(*await server.start(host, port))
     info = JournalInfo(
-        writer.journal_id, address, str(writer.directory.resolve()), os.getpid(), socket.gethostname()
+        writer.journal_id, address, path_text(writer.directory.resolve()), os.getpid(), socket.gethostname()
     )
     await asyncio.to_thread(tree.register_journal, info)
-    log.info("journal open", journal=writer.journal_id, directory=str(writer.directory), receipts=address)
+    log.info(
+        "journal open", journal=writer.journal_id, directory=path_text(writer.directory), receipts=address
+    )
 
     tasks: dict[str, asyncio.Task[None]] = {}
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.telemetry.flags import write_anything
 
 REDIS_VERSION_MIN: Final = (6, 2)
 #: Where distributions put servers; these may be missing from the PATH of an ordinary user.
@@ -130,6 +131,7 @@ def _which(name: str) -> Path | None:
 
 def main() -> int:
     """Say what is there and what is missing; 0 when `dev` can run without --embedded."""
+    write_anything()
     missing = 0
     for find in (system_redis, find_zookeeper):
         try:

@@ -9,7 +9,7 @@ from wallet_engine.dev.layout import PARTITIONS_DEFAULT, ownership_of
 from wallet_engine.dev.redis_node import RedisEndpoint
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.model import ClusterConfig, check_address, spread
-from wallet_engine.telemetry.flags import one_line_failures
+from wallet_engine.telemetry.flags import one_line_failures, write_anything
 
 ANSWER_S_MAX = 60.0
 
@@ -29,6 +29,7 @@ def main(shards: tuple[str, ...], partitions: int) -> None:
 
     Does nothing when the nodes are a cluster already.
     """
+    write_anything()
     with one_line_failures():
         form(shards, partitions)
 

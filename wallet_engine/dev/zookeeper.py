@@ -1,6 +1,7 @@
 """A standalone ZooKeeper process with its data in a directory that outlives it."""
 
 import contextlib
+import os
 import socket
 from pathlib import Path
 from typing import Final
@@ -43,8 +44,9 @@ class ZooKeeperProcess(Child):
             *("-cp", install.classpath),
             *("org.apache.zookeeper.server.quorum.QuorumPeerMain", CONFIG_NAME),
         ]
-        # Java reads names of files by the locale: it gets none that is not its own.
-        super().__init__(name, argv, log or directory / "zookeeper.log", folder=directory)
+        # Java reads names of files by the locale, and its configuration as Latin-1: it is told as few as can be.
+        environ = {**os.environ, "LC_ALL": "C.UTF-8"}
+        super().__init__(name, argv, log or directory / "zookeeper.log", environ=environ, folder=directory)
 
     @property
     def address(self) -> str:

@@ -99,7 +99,7 @@ def finish_rewrite(directory: Path) -> None:
     """Make the exchange that was decided; what was not decided is dropped. Harmless to repeat."""
     decision = directory / REDO_NAME
     if decision.exists():
-        numbers = [int(word) for word in decision.read_text().split()]
+        numbers = [int(word) for word in decision.read_text("ascii").split()]
         for number in numbers:
             path = segment_path(directory, number)
             redone = _redone(path)

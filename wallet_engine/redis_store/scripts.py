@@ -39,9 +39,9 @@ def load_script(name: str, *, replay: bool = False) -> Script:
     directory = _directory()
 
     def include(match: re.Match[str]) -> str:
-        return (directory / match[1]).read_text()
+        return (directory / match[1]).read_text("utf-8")
 
-    body = _include.sub(include, (directory / f"{name}.lua").read_text())
+    body = _include.sub(include, (directory / f"{name}.lua").read_text("utf-8"))
     text = f"local REPLAY = {'true' if replay else 'false'}\n{body}"
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 

@@ -41,7 +41,7 @@ def read_credentials(user: str | None, password_file: Path | None) -> Credential
     if not user or ":" in user:
         raise ConfigError(f"--zookeeper-user {user!r} must be a name without a colon")
     try:
-        password = password_file.read_text().partition("\n")[0]
+        password = password_file.read_text("utf-8").partition("\n")[0]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the password in {password_file}: {error}") from None
     if not password:

@@ -7,12 +7,14 @@ Encoded by field name; unknown fields are ignored, so that an older program can 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
 from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.domain.limits import PARTITIONS_MAX, RETENTION_MS_MIN
+from wallet_engine.domain.paths import text_path
 from wallet_engine.routing.slots import valid_partitions
 
 T = TypeVar("T")
@@ -83,7 +85,7 @@ class JournalInfo:
     journal_id: str
     #: `host:port` of its receipt server.
     address: str
-    #: Where its segments are, on its own host.
+    #: Where its segments are, on its own host (`path_text`).
     directory: str
     pid: int
     host: str
@@ -91,6 +93,11 @@ class JournalInfo:
     def __post_init__(self) -> None:
         check_name(self.journal_id, "journal id")
         check_address(self.address, f"address of journal {self.journal_id}")
+
+    @property
+    def path(self) -> Path:
+        """The directory, for processes on its host."""
+        return text_path(self.directory)
 
 
 @dataclass(frozen=True, slots=True)
