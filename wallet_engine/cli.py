@@ -3,6 +3,7 @@
 import click
 
 from wallet_engine.telemetry.flags import Verb, VerbGroup
+from wallet_engine.telemetry.secrets import write_for_owner_only
 
 
 @click.group(
@@ -20,3 +21,4 @@ def main() -> None:
     Flags may stand before or after the command, and each may be given as an environment variable:
     --map-file as WALLET_MAP_FILE.
     """
+    write_for_owner_only()

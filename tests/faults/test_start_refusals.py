@@ -102,6 +102,23 @@ ROWS = {
         "engine journal --map-file {dir}/down.json --directory {dir}/a-file/below",
         "/a-file/below: Not a directory",
     ),
+    "serve-open-door": Row(
+        "engine serve --map-file {dir}/fit.json --host 0.0.0.0 --port 0",
+        "--host 0.0.0.0 is open to other machines, and callers need not say who they are: "
+        "make keys with wallet-admin key create, or add --insecure",
+    ),
+    "journal-open-door": Row(
+        "engine journal --map-file {dir}/fit.json --directory {dir}/open --host 0.0.0.0",
+        "--host 0.0.0.0 is open to other machines, and callers need not say who they are",
+    ),
+    "serve-password-file-of-everybody": Row(
+        f"engine serve {NO_ZOOKEEPER} --zookeeper-user u --zookeeper-password-file {{dir}}/readable",
+        "/readable, which holds a secret: chmod 600",
+    ),
+    "admin-key-file-of-everybody": Row(
+        "admin freeze alice --yes --map-file {dir}/fit.json --key-file {dir}/readable",
+        "/readable, which holds a secret: chmod 600",
+    ),
     "serve-port-in-use": Row(
         "engine serve --map-file {dir}/fit.json --host 127.0.0.1 --port {taken}", "{taken}"
     ),
@@ -119,6 +136,8 @@ class Ended(NamedTuple):
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ended]]:
     """What became of every row; those that still run when the others have ended are killed: status None."""
     folder = tmp_path_factory.mktemp("start")
+    (folder / "readable").write_text("a secret\n")
+    (folder / "readable").chmod(0o644)
     early = {name for name, row in ROWS.items() if NO_ZOOKEEPER in row.argv}
     running = start(early, {"dir": str(folder)})
     (folder / "a-file").touch()

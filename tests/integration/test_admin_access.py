@@ -20,6 +20,7 @@ SERVICE = Credentials("wallet", "secret-of-services")
 def password_file(tmp_path: Path, credentials: Credentials) -> Path:
     path = tmp_path / f"password-{credentials.user}-{len(credentials.password)}"
     path.write_text(credentials.password + "\n")
+    path.chmod(0o600)
     return path
 
 

@@ -22,6 +22,7 @@ pending       verb   open_entries  open transfers and what they wait for
 freeze        verbs  service_calls asks an API process, as payment services do
 journal       verbs  journal_info, journal_cat; `telling` puts operations into words
 protect       verb   (routing.access) who may change the tree in ZooKeeper
+key           verbs  (routing.api_keys) who may call the API
 config        verbs  settings      what may be changed, and when it is safe to
 backup        verb   backups       the tree in a file; `restore` puts it back under new epochs
 snapshot      verb   (recovery.snapshotting) from the journal alone

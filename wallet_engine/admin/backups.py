@@ -31,6 +31,7 @@ from wallet_engine.admin.findings import slot_owners
 from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect
+from wallet_engine.routing.api_keys import USED
 from wallet_engine.routing.directory import (
     AUDIT,
     CONFIG,
@@ -63,7 +64,7 @@ FORMAT: Final = 1
 #: More recoveries than can have happened since any backup, each of which raises an epoch by one.
 EPOCH_STEP: Final = 2**32
 _ATTEMPTS_MAX: Final = 10
-_OF_LIVE_PROCESSES: Final = (SERVICES, JOURNALS, LOCKS)
+_OF_LIVE_PROCESSES: Final = (SERVICES, JOURNALS, LOCKS, USED)
 
 
 class BackupNode(msgspec.Struct, frozen=True):

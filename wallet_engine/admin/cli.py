@@ -5,6 +5,7 @@ import logging
 import click
 
 from wallet_engine.telemetry.flags import Verb, VerbGroup
+from wallet_engine.telemetry.secrets import write_for_owner_only
 
 
 @click.group(
@@ -41,6 +42,7 @@ from wallet_engine.telemetry.flags import Verb, VerbGroup
         "moves": Verb("wallet_engine.admin.moving.verbs:moves", "List the moves in progress."),
         "resume": Verb("wallet_engine.admin.moving.verbs:resume", "Go on with an interrupted move."),
         "abort": Verb("wallet_engine.admin.moving.verbs:abort", "Undo a move that has not switched."),
+        "key": Verb("wallet_engine.admin.key:key", "Give out, change and revoke API keys."),
         "config": Verb(
             "wallet_engine.admin.config:config", "Show and change the configuration: get, set, history."
         ),
@@ -74,6 +76,7 @@ def main() -> None:
       wallet-admin --map-file data/map.json verify --json
       WALLET_ZOOKEEPER=zk1:2181 wallet-admin balance alice USD --at 2026-11-21T10:00:00Z
     """
+    write_for_owner_only()
     root = logging.getLogger()
     if not root.handlers:
         root.addHandler(logging.NullHandler())  # what an operator must know is in the answer, not in a log

@@ -38,6 +38,7 @@ def get(session: Session, name: str | None) -> None:
       wallet-admin --zookeeper zk1:2181 config get
       wallet-admin --zookeeper zk1:2181 config get retention-hours --json
     """
+    name = name and name.replace("_", "-")
     with session.directory() as directory:
         settings = settings_of(directory.config())
     chosen = [setting for setting in settings if name in (None, setting.name)]
@@ -57,7 +58,7 @@ def get(session: Session, name: str | None) -> None:
 @click.argument("name")
 @click.argument("value")
 def set_(session: Session, name: str, value: str) -> None:
-    """Set NAME to VALUE: retention-hours, or journal-quorum.
+    """Set NAME to VALUE: retention-hours, journal-quorum, or system-accounts.
 
     Processes read the configuration when they start: the answer names those to restart, one after the other.
 
@@ -67,6 +68,8 @@ def set_(session: Session, name: str, value: str) -> None:
     journal-quorum: to raise it, stop every API process first; every journal copy must be there and have all that
     Redis has. No answer given before may hang on fewer copies than a recovery counts on.
 
+    system-accounts: names and patterns, with commas between. A role other than admin may use no other `@` account.
+
     Who changed what and when is in `config history`.
 
     \b
@@ -74,15 +77,19 @@ def set_(session: Session, name: str, value: str) -> None:
       wallet-admin --zookeeper zk1:2181 config set retention-hours 48 --dry-run
       wallet-admin --zookeeper zk1:2181 config set journal-quorum 2 --yes
     """
+    name = name.replace("_", "-")
     with session.directory() as directory:
         old = directory.config()
         new = changed(old, name, value)
-        before = next(setting.value for setting in settings_of(old) if setting.name == name)
+        before, after = (
+            next(setting.value for setting in settings_of(config) if setting.name == name)
+            for config in (old, new)
+        )
         check_safe(directory, old, new)
         restart = _processes(directory) if new != old else []
-        document = {"setting": name, "old": before, "new": int(value), "restart": restart}
+        document = {"setting": name, "old": before, "new": after, "restart": restart}
         plan = Plan(
-            f"{name} from {before} to {int(value)}", document, lambda console: _show_change(console, document)
+            f"{name} from {before} to {after}", document, lambda console: _show_change(console, document)
         )
         if not session.agreed(plan):
             return

@@ -331,6 +331,17 @@ def _services(facts: Facts) -> Iterator[Finding]:
             yield Finding("services", severity, what, f"curl -s http://{info.address}/readyz, and its log")
 
 
+def _access(facts: Facts) -> Iterator[Finding]:
+    """nobody is let in without saying who he is, but on loopback"""
+    told = [f"API process {info.service_id}" for info in facts.survey.services if info.insecure]
+    told += [
+        f"journal copy {state.info.journal_id}" for state in facts.survey.journals if state.info.insecure
+    ]
+    for who in told:
+        what = f"{who} runs with --insecure: whoever reaches it is let in"
+        yield Finding("access", "warning", what, "wallet-admin key create NAME --role ROLE; start it without")
+
+
 #: In the order of the report: what is below cannot be well if what is above is not.
 CHECKS: Final[Mapping[str, Callable[[Facts], Iterator[Finding]]]] = {
     "zookeeper": _zookeeper,
@@ -349,6 +360,7 @@ CHECKS: Final[Mapping[str, Callable[[Facts], Iterator[Finding]]]] = {
     "moves": _moves,
     "services": _services,
     "payments": payments,
+    "access": _access,
 }
 
 

@@ -52,11 +52,12 @@ def _flag(session: Session, account: str, action: str, status: str) -> None:
         raise ConfigError(error.detail) from None
     if is_system(account):
         raise ConfigError(f"{account} is a system account: it cannot be frozen")
+    key = session.key()
     with session.directory() as directory:
         directory.config()
         services = list(directory.services().values())
         path = f"/v1/accounts/{account}"
-        before = _account(*ask_service(services, "GET", path))
+        before = _account(*ask_service(services, "GET", path, key))
         plan = Plan(
             f"{action} account {account}",
             {"account_id": account, "status": before["status"], "status_wanted": status},
@@ -65,8 +66,8 @@ def _flag(session: Session, account: str, action: str, status: str) -> None:
         if not session.agreed(plan):
             return
         with session.change(directory, plan):
-            _account(*ask_service(services, "POST", f"{path}/{action}"))
-            after = _account(*ask_service(services, "GET", path))
+            _account(*ask_service(services, "POST", f"{path}/{action}", key))
+            after = _account(*ask_service(services, "GET", path, key))
             if after["status"] != status:
                 raise ConfigError(
                     f"{account} is {after['status']} again: somebody else has changed it meanwhile"
@@ -76,6 +77,8 @@ def _flag(session: Session, account: str, action: str, status: str) -> None:
 
 def _account(status: int, document: dict[str, Any]) -> dict[str, Any]:
     """The account in an answer. Raises `ConfigError` with what the API says against it."""
+    if status == 401:
+        raise ConfigError("the API wants a key: give one of role admin in --key-file, or as WALLET_KEY")
     if status != 200:
         raise ConfigError(
             f"the API answers {status} {document.get('code', '')}: {document.get('detail', '')}"

@@ -16,7 +16,9 @@ from wallet_engine.routing.model import ServiceInfo
 ANSWER_S_MAX: Final = 20.0
 
 
-def ask_service(services: Iterable[ServiceInfo], method: str, path: str) -> tuple[int, dict[str, Any]]:
+def ask_service(
+    services: Iterable[ServiceInfo], method: str, path: str, key: str | None
+) -> tuple[int, dict[str, Any]]:
     """Status and document of the first API process that answers with anything but 503.
 
     Only for requests that may be repeated. Raises `ConfigError` when none answers.
@@ -24,7 +26,7 @@ def ask_service(services: Iterable[ServiceInfo], method: str, path: str) -> tupl
     troubles = []
     for info in services:
         try:
-            status, document = ask_one(info, method, path)
+            status, document = ask_one(info, method, path, key)
         except (OSError, ValueError) as error:
             troubles.append(f"{info.address}: {' '.join(str(error).split()) or type(error).__name__}")
             continue
@@ -36,12 +38,13 @@ def ask_service(services: Iterable[ServiceInfo], method: str, path: str) -> tupl
     raise ConfigError(f"no API process could do it ({'; '.join(troubles)}): see wallet-admin doctor")
 
 
-def ask_one(info: ServiceInfo, method: str, path: str) -> tuple[int, dict[str, Any]]:
+def ask_one(info: ServiceInfo, method: str, path: str, key: str | None = None) -> tuple[int, dict[str, Any]]:
     """Status and document of this process's answer. Raises OSError or ValueError when it gives none."""
     host, _, port = info.address.rpartition(":")
     connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=ANSWER_S_MAX)
     try:
-        connection.request(method, path, body=b"" if method == "POST" else None)
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        connection.request(method, path, body=b"" if method == "POST" else None, headers=headers)
         answer = connection.getresponse()
         document = json.loads(answer.read() or b"{}")
         if not isinstance(document, dict):

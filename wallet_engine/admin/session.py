@@ -28,8 +28,12 @@ from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.zookeeper import Credentials
 from wallet_engine.telemetry.flags import credentials_options
+from wallet_engine.telemetry.secrets import read_secret
 
 P = ParamSpec("P")
+
+#: The environment variable with an API key: a flag would show it to everybody on the machine.
+KEY_VARIABLE: Final = "WALLET_KEY"
 
 #: Width of what is no terminal.
 PIPE_COLUMNS: Final = 160
@@ -61,6 +65,13 @@ class Session:
     yes: bool
     credentials: Credentials | None = None
     dry_run: bool = False
+    key_file: Path | None = None
+
+    def key(self) -> str | None:
+        """The API key for asking API processes: of --key-file, or in `WALLET_KEY`. Raises `ConfigError`."""
+        if self.key_file is not None:
+            return read_secret(self.key_file, "API key")
+        return os.environ.get(KEY_VARIABLE) or None
 
     @contextmanager
     def directory(self) -> Iterator[Directory]:
@@ -149,6 +160,11 @@ def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
         help="Local file in ZooKeeper's place (embedded mode).",
     )
     @credentials_options
+    @click.option(
+        "--key-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="File whose first line is an API key, for verbs that ask an API process; else WALLET_KEY is it.",
+    )
     @click.option("--json", is_flag=True, help="Print exactly one JSON document.")
     @click.option("--yes", is_flag=True, help="Ask no question.")
     @functools.wraps(verb)
@@ -157,6 +173,7 @@ def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
         map_file: Path | None,
         zookeeper_user: str | None,
         zookeeper_password_file: Path | None,
+        key_file: Path | None,
         json: bool,
         yes: bool,
         *args: P.args,
@@ -165,7 +182,7 @@ def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
         dry_run = bool(kwargs.pop("dry_run", False))
         try:
             credentials = read_credentials(zookeeper_user, zookeeper_password_file)
-            session = Session(zookeeper, map_file, json, yes, credentials, dry_run)
+            session = Session(zookeeper, map_file, json, yes, credentials, dry_run, key_file)
             verb(session, *args, **kwargs)
         except WalletError as error:
             if json:

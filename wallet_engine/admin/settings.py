@@ -25,6 +25,7 @@ from wallet_engine.routing.tree import VersionConflict
 
 HOUR_MS: Final = 3600 * 1000
 RETENTION_HOURS_MAX: Final = 24 * 365
+SYSTEM_ACCOUNTS: Final = "system-accounts"
 #: How long a recovery that is under way may keep us waiting.
 RECOVERY_WAIT_S_MAX: Final = 30.0
 
@@ -34,7 +35,7 @@ class Setting:
     """`fixed` says why it cannot be changed."""
 
     name: str
-    value: int
+    value: int | str
     meaning: str
     fixed: str = ""
 
@@ -55,6 +56,11 @@ def settings_of(config: ClusterConfig) -> list[Setting]:
         Setting(
             "partitions", config.partitions, "fixed by init", "it decides in which partition each account is"
         ),
+        Setting(
+            SYSTEM_ACCOUNTS,
+            ",".join(config.system_accounts),
+            "system accounts that there are; any other is for the role admin alone",
+        ),
     ]
 
 
@@ -65,6 +71,8 @@ def changed(config: ClusterConfig, name: str, text: str) -> ClusterConfig:
         raise ConfigError(f"there is no setting {name}: {', '.join(s.name for s in settings_of(config))}")
     if setting.fixed:
         raise ConfigError(f"{name} cannot be changed: {setting.fixed}")
+    if name == SYSTEM_ACCOUNTS:
+        return replace(config, system_accounts=tuple(dict.fromkeys(filter(None, text.split(",")))))
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
         raise ConfigError(f"{name} must be a whole number: {text[:40]!r}")
     value = int(text)

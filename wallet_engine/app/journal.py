@@ -13,7 +13,14 @@ import click
 from prometheus_client import start_http_server
 
 from wallet_engine.app.archiver import Archiver
-from wallet_engine.app.running import check_listening, check_nodes, directory_options, run
+from wallet_engine.app.running import (
+    check_closed_door,
+    check_listening,
+    check_nodes,
+    directory_options,
+    insecure_option,
+    run,
+)
 from wallet_engine.app.snapshots import SnapshotSchedule
 from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.domain.paths import path_text
@@ -62,6 +69,7 @@ log = get_logger(__name__)
 @click.option("--port", default=0, show_default=True, help="Port for receipts; 0 takes a free one.")
 @click.option("--metrics-port", type=int, help="Port for Prometheus metrics.  [default: none]")
 @journal_disk_options
+@insecure_option
 def journal(
     zookeeper: str | None,
     map_file: Path | None,
@@ -77,6 +85,7 @@ def journal(
     archive_command: str | None,
     segment_bytes: int,
     snapshot_bytes: int,
+    insecure: bool,
 ) -> None:
     """Run one journal copy: what a quorum of the copies has on disk is what happened.
 
@@ -87,6 +96,7 @@ def journal(
     credentials = read_credentials(zookeeper_user, zookeeper_password_file)
 
     async def main(stop: asyncio.Event) -> None:
+        check_closed_door(host, "listen on loopback", closed=False, insecure=insecure)
         tree = await asyncio.to_thread(open_directory, zookeeper, map_file, credentials=credentials)
         try:
             await asyncio.to_thread(tree.config)
@@ -104,7 +114,7 @@ def journal(
                 if snapshot_bytes:
                     beside.append(SnapshotSchedule(directory, snapshot_bytes, metrics))
                 async with _beside(beside):
-                    await _keep(tree, writer, metrics, host, port, stop, replaces)
+                    await _keep(tree, writer, metrics, host, port, stop, replaces, insecure=insecure)
             finally:
                 writer.close()
         finally:
@@ -140,6 +150,8 @@ async def _keep(
     port: int,
     stop: asyncio.Event,
     replaces: str | None = None,
+    *,
+    insecure: bool = False,
 ) -> None:
     """Serve receipts and keep every shard of the map until `stop` or until the disk fails."""
     keepers: dict[str, ShardKeeper] = {}
@@ -169,7 +181,12 @@ async def _keep(
     returning = Returning(copy, commit, fellows)
     address = "{}:{}".format(*await server.start(host, port))
     info = JournalInfo(
-        writer.journal_id, address, path_text(writer.directory.resolve()), os.getpid(), socket.gethostname()
+        writer.journal_id,
+        address,
+        path_text(writer.directory.resolve()),
+        os.getpid(),
+        socket.gethostname(),
+        insecure,
     )
     await asyncio.to_thread(tree.register_journal, info)
     log.info(

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import io
+import ipaddress
 import os
 import signal
 import socket
@@ -113,6 +114,38 @@ def check_listening(host: str, port: int) -> None:
         socket.create_server((host, port)).close()
     except OSError as error:
         raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+
+
+def insecure_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--insecure`, for `check_closed_door`."""
+    return click.option(
+        "--insecure",
+        is_flag=True,
+        help="Let in whoever calls without saying who he is, also from other machines. Logged at each start.",
+    )(command)
+
+
+def check_closed_door(host: str, closing: str, *, closed: bool, insecure: bool) -> None:
+    """Raises `ConfigError` when others than this machine could call without saying who they are.
+
+    `closing` says what to do about it.
+    """
+    if insecure:
+        log.warning("insecure: whoever can reach this address is let in", host=host)
+    elif not closed and not _is_loopback(host):
+        raise ConfigError(
+            f"--host {host} is open to other machines, and callers need not say who they are: "
+            f"{closing}, or add --insecure"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
 
 
 def check_nodes(directory: Directory) -> None:

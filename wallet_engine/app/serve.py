@@ -7,12 +7,22 @@ from typing import Final
 
 import click
 
-from wallet_engine.app.running import check_listening, check_nodes, default_id, directory_options, run
+from wallet_engine.app.keys import watched_keyring
+from wallet_engine.app.running import (
+    check_closed_door,
+    check_listening,
+    check_nodes,
+    default_id,
+    directory_options,
+    insecure_option,
+    run,
+)
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.engine.reads import Reader
 from wallet_engine.http.application import create_app
+from wallet_engine.http.gate import Gate
 from wallet_engine.http.server import DRAIN_SECONDS_MAX, serve_http
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import open_directory
@@ -46,6 +56,7 @@ log = get_logger(__name__)
     help="An interrupted transfer older than this is looked up in the journal before it is ended.  "
     "[default: half of the retention, which is also the most]",
 )
+@insecure_option
 def serve(
     zookeeper: str | None,
     map_file: Path | None,
@@ -57,8 +68,12 @@ def serve(
     service_id: str | None,
     issued_age_s: float,
     look_up_age_s: float | None,
+    insecure: bool,
 ) -> None:
-    """Run one API process: takes transfers by HTTP, answers when they are durable."""
+    """Run one API process: takes transfers by HTTP, answers when they are durable.
+
+    Once the cluster has API keys, callers have to show one; without any it listens on this machine alone.
+    """
     check_listening(host, port)
     credentials = read_credentials(zookeeper_user, zookeeper_password_file)
     name = service_id or default_id("api")
@@ -67,6 +82,9 @@ def serve(
 
     async def main(stop: asyncio.Event) -> None:
         directory = await asyncio.to_thread(open_directory, zookeeper, map_file, credentials=credentials)
+        keys = await asyncio.to_thread(directory.api_keys.all)
+        closing = "make keys with wallet-admin key create"
+        check_closed_door(host, closing, closed=keys is not None, insecure=insecure)
         await asyncio.to_thread(check_nodes, directory)
         metrics = Metrics()
         engine = Engine(directory, metrics, horizons)
@@ -79,15 +97,16 @@ def serve(
             registrations: set[asyncio.Task[None]] = set()
 
             def listening(url: str) -> None:
-                info = ServiceInfo(name, url.partition("//")[2], os.getpid())
+                info = ServiceInfo(name, url.partition("//")[2], os.getpid(), insecure)
                 registrations.add(asyncio.create_task(asyncio.to_thread(directory.register_service, info)))
                 log.info("serving", url=url, service=name)
 
             wallet = ClusterWallet(engine, reader)
             metrics.transfers_in_flight.set_function(lambda: wallet.in_flight)
             metrics.observe_readiness(wallet.readings)
-            app = create_app(wallet, metrics=metrics)
-            await serve_http(app, host, port, stop=stop, on_listening=listening)
+            async with watched_keyring(directory, insecure=insecure) as keyring:
+                app = create_app(wallet, metrics=metrics, gate=Gate(metrics, keyring))
+                await serve_http(app, host, port, stop=stop, on_listening=listening)
             log.info("stopped serving", service=name)
         finally:
             await sweeper.close()

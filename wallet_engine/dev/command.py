@@ -47,6 +47,11 @@ from wallet_engine.telemetry.flags import journal_disk_options
     help=f"Journal copies; a majority must have an entry on disk. [default: {JOURNALS_DEFAULT}]",
 )
 @click.option("--embedded", is_flag=True, help="Bundled Redis, and a local file in place of ZooKeeper.")
+@click.option(
+    "--auth",
+    is_flag=True,
+    help="Callers need a key. DIR/keys.json holds one for each role, DIR/admin.env what wallet-admin needs.",
+)
 @journal_disk_options
 def dev(
     data_dir: Path,
@@ -57,6 +62,7 @@ def dev(
     partitions: int | None,
     journals: int | None,
     embedded: bool,
+    auth: bool,
     archive_command: str | None,
     segment_bytes: int,
     snapshot_bytes: int,
@@ -71,4 +77,4 @@ def dev(
     journal_flags = [f"--segment-bytes={segment_bytes}", f"--snapshot-bytes={snapshot_bytes}"]
     if archive_command:
         journal_flags.append(f"--archive-command={archive_command}")
-    Supervisor(DevOptions(data_dir, port, wishes, apis, tuple(journal_flags))).run()
+    Supervisor(DevOptions(data_dir, port, wishes, apis, tuple(journal_flags), auth)).run()

@@ -30,6 +30,7 @@ from wallet_engine.dev.binaries import (
     system_redis,
 )
 from wallet_engine.dev.keeper import Keeper, Kept
+from wallet_engine.dev.keys import provide_keys
 from wallet_engine.dev.layout import Layout, Wishes, ownership_of, settle
 from wallet_engine.dev.process import Child, StartFailed
 from wallet_engine.dev.redis_cluster import FAILOVER_S_MAX, RedisCluster, node_name
@@ -54,7 +55,7 @@ START_DEATHS_MAX: Final = 3
 _DECIDED_HERE: Final = (
     *("DATA_DIR", "SHARDS", "REPLICAS", "PARTITIONS", "EMBEDDED", "APIS", "JOURNALS", "HOST", "PORT"),
     *("ZOOKEEPER", "MAP_FILE", "DIRECTORY", "JOURNAL_ID", "REPLACES", "SERVICE_ID"),
-    *("ARCHIVE_COMMAND", "SEGMENT_BYTES", "SNAPSHOT_BYTES"),
+    *("ARCHIVE_COMMAND", "SEGMENT_BYTES", "SNAPSHOT_BYTES", "INSECURE"),
 )
 
 
@@ -68,6 +69,8 @@ class DevOptions:
     apis: int = 1
     #: Further flags of the journal process.
     journal_flags: tuple[str, ...] = ()
+    #: Callers need a key.
+    auth: bool = False
 
 
 class Stopped(Exception):
@@ -167,6 +170,8 @@ class Supervisor:
             if cluster is None:
                 cluster = self._start_redis(layout, binary, known, placement)
             self._enter(cluster, layout, directory, known, placement)
+            if self._options.auth:
+                provide_keys(directory, self._data_dir, self._admin_environment())
         self._check_stopping()
         journals = [self._start_journal(number, last) for number in range(1, layout.journals + 1)]
         apis = [self._start_api(index) for index in range(self._options.apis)]
@@ -183,6 +188,11 @@ class Supervisor:
         if self._zookeeper is None:
             return open_directory(None, self._map_file)
         return open_directory(self._zookeeper.address, None)
+
+    def _admin_environment(self) -> dict[str, str]:
+        if self._zookeeper is None:
+            return {"WALLET_MAP_FILE": str(self._map_file)}
+        return {"WALLET_ZOOKEEPER": self._zookeeper.address}
 
     def _start_redis(
         self, layout: Layout, binary: RedisBinary, known: Mapping[str, Shard], placement: PartitionMap

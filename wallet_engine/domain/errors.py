@@ -1,6 +1,7 @@
-"""The two kinds of failure that are exceptions. The third, a refusal, is a value (`Outcome`).
+"""The kinds of failure that are exceptions. A refusal is a value (`Outcome`).
 
 `InvalidInput`  the caller's fault, found before anything was sent anywhere.
+`Forbidden`     the caller may not do it, found before anything was sent anywhere.
 `Outage`        the engine cannot do it now; says whether anything may have happened.
 `Corruption`    a bug or a damaged file: stops the partition or the process, is never retried.
 `ConfigError`   a setting is wrong; its text is the one line the operator reads.
@@ -18,6 +19,10 @@ class InvalidInput(WalletError):
         super().__init__(detail)
         self.code = code
         self.detail = detail
+
+
+class Forbidden(WalletError):
+    """Whoever asks may not do this (a 403); the text names the grant that is missing. Nothing was done."""
 
 
 class Outage(WalletError):

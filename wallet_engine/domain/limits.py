@@ -33,5 +33,9 @@ ISSUED_AGE_MS_MAX: Final = 5 * 60 * 1000
 #: How long the memory of a transaction id lasts at least (two windows are consulted).
 RETENTION_MS_MIN: Final = 24 * 3600 * 1000
 
+#: Keys of all callers, and what they take together: one node of ZooKeeper, which holds a mebibyte.
+API_KEYS_MAX: Final = 1_000
+API_KEYS_BYTES_MAX: Final = 900_000
+
 PARTITIONS_MAX: Final = 4096
 SLOTS: Final = 16384

@@ -17,7 +17,7 @@ async def open_account(request: Request) -> Answer:
     """201, or 200 when it was open."""
     asked = parse_open_account(await request.body())
     services = request.services
-    outcome, view = await services.calls.run(services.wallet.open_account(*asked))
+    outcome, view = await services.calls.run(services.wallet.open_account(request.visit.principal, *asked))
     if view is None or outcome == Outcome.CONFLICT:
         return declined(outcome)
     balance = next(b for b in view.balances if b.currency == asked.currency)
@@ -32,7 +32,7 @@ async def open_account(request: Request) -> Answer:
 
 async def show(request: Request) -> Answer:
     """The account with all its balances."""
-    view = await request.services.wallet.account(_account_of_path(request))
+    view = await request.services.wallet.account(request.visit.principal, _account_of_path(request))
     if view is None:
         raise _unknown_account()
     return _account_answer(view)
@@ -45,7 +45,7 @@ async def balance(request: Request) -> Answer:
         currency = check_currency(request.query("currency"))
     except InvalidInput as error:
         raise Refused(error.code, error.detail) from None
-    view = await request.services.wallet.balance(account_id, currency)
+    view = await request.services.wallet.balance(request.visit.principal, account_id, currency)
     if view is None:
         raise _unknown_account()
     body = wire.DurableBalance(
@@ -68,7 +68,9 @@ def _flagging(action: str, *codes: str) -> Endpoint:
         except InvalidInput as error:
             raise Refused(error.code, error.detail) from None
         services = request.services
-        outcome, view = await services.calls.run(services.wallet.set_flags(account_id, action))
+        outcome, view = await services.calls.run(
+            services.wallet.set_flags(request.visit.principal, account_id, action)
+        )
         return declined(outcome) if view is None else _account_answer(view)
 
     return Endpoint(

@@ -16,12 +16,13 @@ from wallet_engine.http.body import BodyReader, ClientGone
 from wallet_engine.http.direct import DirectTransfers
 from wallet_engine.http.endpoint import Endpoint, Request, Services
 from wallet_engine.http.endpoints import ENDPOINTS
-from wallet_engine.http.gate import Gate
+from wallet_engine.http.gate import Gate, Peer
 from wallet_engine.http.observed import ObservedWallet
 from wallet_engine.http.openapi import openapi_document
 from wallet_engine.http.problems import Answer, Refused, failure
 from wallet_engine.http.uncancelled import Uncancelled
 from wallet_engine.service.api import Wallet
+from wallet_engine.service.guarded import GuardedWallet
 from wallet_engine.telemetry.metrics import Metrics
 
 #: Status counted for a client that hung up before it could be answered.
@@ -29,6 +30,11 @@ _STATUS_CLIENT_GONE: Final = 499
 
 #: Answers a server's start-up and shutdown messages, and closes websockets.
 _no_other_protocol: Final = Router()
+
+
+#: Where the protocol leaves the other end of the connection; a server that is not ours leaves nothing there.
+PEER_KEY: Final = "wallet.peer"
+_NO_PEER: Final = Peer("")
 
 
 class Found(NamedTuple):
@@ -118,7 +124,8 @@ class Application:
         """Raises `ClientGone`."""
         found = self._routes.find(scope)
         try:
-            visit = self.gate.enter(found.endpoint)
+            authorization = _authorization(scope)
+            visit = self.gate.enter(found.endpoint, authorization, scope.get(PEER_KEY, _NO_PEER))
         except Refused as refused:
             return failure(refused, scope["path"])
         request = Request(visit, self._services, scope, receive, found.path_params)
@@ -138,10 +145,20 @@ class Application:
         return answer
 
 
+def _authorization(scope: Scope) -> bytes | None:
+    values: list[bytes] = [value for name, value in scope["headers"] if name == b"authorization"]
+    # Two are as good as a wrong one.
+    return None if not values else values[0] if len(values) == 1 else b""
+
+
 def create_app(wallet: Wallet, *, metrics: Metrics | None = None, gate: Gate | None = None) -> Application:
     """Offers `wallet` by HTTP, through `gate`; counts into `metrics`. It has no start-up or shutdown of its own."""
     metrics = Metrics() if metrics is None else metrics
     services = Services(
-        ObservedWallet(wallet, metrics), BodyReader(), Uncancelled(), metrics, openapi_document(ENDPOINTS)
+        GuardedWallet(ObservedWallet(wallet, metrics)),
+        BodyReader(),
+        Uncancelled(),
+        metrics,
+        openapi_document(ENDPOINTS),
     )
     return Application(services, gate or Gate(metrics), ENDPOINTS)

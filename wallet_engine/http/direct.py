@@ -10,11 +10,12 @@ from functools import partial
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.http.fastparse import parse_transfer
-from wallet_engine.http.gate import Gate, Visit
-from wallet_engine.http.heads import TRANSFER_PATH, Heads
+from wallet_engine.http.gate import Gate, Peer, Visit
+from wallet_engine.http.heads import TRANSFER_PATH, Head, Heads
 from wallet_engine.http.problems import Answer, Refused, failure
 from wallet_engine.http.transfers import TRANSFER, transfer_answer
-from wallet_engine.service.api import TransferAnswer, Wallet
+from wallet_engine.service.api import TransferAnswer
+from wallet_engine.service.guarded import GuardedWallet
 
 Send = Callable[[Answer], None]
 #: Takes what is to be done when there is nothing more urgent.
@@ -24,7 +25,7 @@ Later = Callable[[Callable[[], None]], None]
 class DirectTransfers:
     """`POST /v1/wallet/balance_transfer` for who has the whole request; `heads` tells it from others."""
 
-    def __init__(self, wallet: Wallet, gate: Gate) -> None:
+    def __init__(self, wallet: GuardedWallet, gate: Gate) -> None:
         self.wallet = wallet
         self.gate = gate
         self.heads = Heads()
@@ -32,17 +33,17 @@ class DirectTransfers:
     def __repr__(self) -> str:
         return f"<DirectTransfers {self.gate!r}>"
 
-    def begin(self, body: bytes, idempotency_key: str | None, send: Send, later: Later) -> None:
+    def begin(self, head: Head, body: bytes, peer: Peer, send: Send, later: Later) -> None:
         """Make the transfer that the body asks for; `send` is called once with the answer.
 
         Of a request that is refused, at once; of a transfer that was decided, when `later` does what it was given.
         """
         try:
-            visit = self.gate.enter(TRANSFER)
+            visit = self.gate.enter(TRANSFER, head.authorization, peer)
         except Refused as refused:
             send(failure(refused, TRANSFER_PATH))
         else:
-            _Transfer(visit, send, later).begin(self.wallet, body, idempotency_key)
+            _Transfer(visit, send, later).begin(self.wallet, body, head.idempotency_key)
 
 
 class _Transfer:
@@ -56,10 +57,10 @@ class _Transfer:
         self._later = later
         self._transaction_id: str | None = None
 
-    def begin(self, wallet: Wallet, body: bytes, idempotency_key: str | None) -> None:
+    def begin(self, wallet: GuardedWallet, body: bytes, idempotency_key: str | None) -> None:
         try:
             command, self._transaction_id = parse_transfer(body, idempotency_key)
-            wallet.begin_transfer(command, self._decided)
+            wallet.begin_transfer(self._visit.principal, command, self._decided)
         except Exception as error:
             self._answer(failure(error, TRANSFER_PATH, self._transaction_id))
 

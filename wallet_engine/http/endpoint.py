@@ -11,14 +11,14 @@ from wallet_engine.http.body import BodyReader
 from wallet_engine.http.gate import Visit
 from wallet_engine.http.problems import Answer, Refused
 from wallet_engine.http.uncancelled import Uncancelled
-from wallet_engine.service.api import Wallet
+from wallet_engine.service.guarded import GuardedWallet
 from wallet_engine.telemetry.metrics import Metrics
 
 
 class Services(NamedTuple):
     """What handlers work with."""
 
-    wallet: Wallet
+    wallet: GuardedWallet
     bodies: BodyReader
     calls: Uncancelled
     metrics: Metrics
@@ -85,3 +85,5 @@ class Endpoint(NamedTuple):
     replayable: bool = False
     #: Refused when too many requests are in flight, among which it counts. What watches the process does not.
     bounded: bool = True
+    #: Needs no key.
+    public: bool = False

@@ -1,18 +1,22 @@
-"""The gate that every request passes, whichever way it comes: whether there is room, and what is measured.
+"""The gate that every request passes, whichever way it comes: who asks, whether there is room, what is measured.
 
 Handlers take a `Request`, the short way a transfer; both are made of the `Visit` that `enter` gives, so there is no
 way around it.
 """
 
 import time
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from wallet_engine.http.problems import KINDS, Refused
 from wallet_engine.http.request_metrics import RequestMetrics
+from wallet_engine.service.keyring import Keyring, Unauthenticated
+from wallet_engine.service.policy import ANYONE
 from wallet_engine.telemetry.metrics import Metrics
 
 #: Requests to bounded endpoints that one process has begun and not yet answered.
 REQUESTS_IN_FLIGHT_MAX: Final = 20_000
+
+_CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="wallet-engine"'),)
 
 
 class Entrance(Protocol):
@@ -24,12 +28,26 @@ class Entrance(Protocol):
     @property
     def bounded(self) -> bool: ...
 
+    @property
+    def public(self) -> bool: ...
+
+
+class Peer(NamedTuple):
+    """The other end of a connection: its address, and the key that its certificate is for, if it has shown one."""
+
+    address: str
+    certificate: str | None = None
+
 
 class Gate:
     """Lets requests in. Use it on one event loop."""
 
-    def __init__(self, metrics: Metrics, in_flight_max: int = REQUESTS_IN_FLIGHT_MAX) -> None:
+    def __init__(
+        self, metrics: Metrics, keyring: Keyring | None = None, in_flight_max: int = REQUESTS_IN_FLIGHT_MAX
+    ) -> None:
+        """Without a keyring everybody may do everything."""
         self.metrics = RequestMetrics(metrics)
+        self.keyring = keyring or Keyring()
         #: Of bounded endpoints (G10).
         self.in_flight = 0
         self.in_flight_max = in_flight_max
@@ -37,10 +55,18 @@ class Gate:
     def __repr__(self) -> str:
         return f"<Gate in_flight={self.in_flight}>"
 
-    def enter(self, entrance: Entrance) -> "Visit":
-        """A request begins; `leave` of the visit ends it. Raises `Refused`, and then it has ended."""
+    def enter(self, entrance: Entrance, authorization: bytes | None, peer: Peer) -> "Visit":
+        """A request begins; `leave` of the visit ends it. Raises `Refused`, and then it has ended.
+
+        `authorization` is its header of that name.
+        """
         full = self.in_flight >= self.in_flight_max
         visit = Visit(self, entrance)
+        if not entrance.public:
+            try:
+                visit.principal = self.keyring.whose(authorization, peer.certificate)
+            except Unauthenticated as error:
+                raise visit.refuse(Refused("unauthenticated", str(error), headers=_CHALLENGE)) from None
         if full and entrance.bounded:
             raise visit.refuse(Refused("overloaded", "too many requests are in flight"))
         return visit
@@ -49,9 +75,10 @@ class Gate:
 class Visit:
     """One request from the gate until its answer."""
 
-    __slots__ = ("_began_s", "_entrance", "_gate")
+    __slots__ = ("_began_s", "_entrance", "_gate", "principal")
 
     def __init__(self, gate: Gate, entrance: Entrance) -> None:
+        self.principal = ANYONE
         self._gate = gate
         self._began_s = time.perf_counter()
         self._entrance = entrance

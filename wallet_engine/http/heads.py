@@ -21,6 +21,8 @@ class Head(NamedTuple):
 
     body_bytes: int
     idempotency_key: str | None
+    #: The header `Authorization`.
+    authorization: bytes | None
 
 
 class Heads:
@@ -32,8 +34,8 @@ class Heads:
     def __repr__(self) -> str:
         return f"<Heads known={len(self._known)}>"
 
-    def split(self, data: bytes) -> tuple[bytes, str | None] | None:
-        """Body and `Idempotency-Key` when `data` is one such request; None when it is anything else."""
+    def split(self, data: bytes) -> tuple[Head, bytes] | None:
+        """Head and body when `data` is one such request; None when it is anything else."""
         if not data.startswith(_REQUEST_LINE):
             return None
         start = data.find(_HEAD_END) + len(_HEAD_END)
@@ -41,7 +43,7 @@ class Heads:
         head = self._known[text] if text in self._known else self._read(text)
         if head is None or head.body_bytes != len(data) - start:
             return None
-        return data[start:], head.idempotency_key
+        return head, data[start:]
 
     def _read(self, text: bytes) -> Head | None:
         head = read_head(text)
@@ -62,6 +64,7 @@ def read_head(text: bytes) -> Head | None:
         return None
     lengths = [value for name, value in reader.headers if name == b"content-length"]
     keys = [value for name, value in reader.headers if name == b"idempotency-key"]
+    authorizations = [value for name, value in reader.headers if name == b"authorization"]
     if (
         not reader.complete
         or not parser.should_keep_alive()
@@ -69,9 +72,11 @@ def read_head(text: bytes) -> Head | None:
         or len(lengths) != 1
         or not lengths[0].isdigit()
         or len(keys) > 1
+        or len(authorizations) > 1
     ):
         return None
-    return Head(int(lengths[0]), keys[0].decode("latin-1").strip() if keys else None)
+    key = keys[0].decode("latin-1").strip() if keys else None
+    return Head(int(lengths[0]), key, authorizations[0] if authorizations else None)
 
 
 class _Reader:

@@ -10,6 +10,7 @@ from wallet_engine.http import wire
 from wallet_engine.http.endpoint import Endpoint
 from wallet_engine.http.problems import KINDS
 
+_KEY: Final = "key"
 _REF: Final = "#/components/schemas/{name}"
 
 
@@ -31,7 +32,16 @@ def openapi_document(endpoints: Sequence[Endpoint]) -> bytes:
             "same request with the same id may succeed later. Unknown paths are 404 `not_found`.",
         },
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                _KEY: {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key, wk_…. A cluster that has no keys asks for none.",
+                }
+            },
+        },
     }
     return msgspec.json.encode(document)
 
@@ -42,6 +52,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "summary": endpoint.summary,
         "responses": _responses(endpoint),
     }
+    if not endpoint.public:
+        described["security"] = [{_KEY: []}, {}]
     parameters = _parameters(endpoint)
     if parameters:
         described["parameters"] = parameters
@@ -95,7 +107,8 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.replayable:
         responses["200"]["headers"] = _header("Idempotent-Replayed", "true when this answer was given before")
     bounded = ("overloaded",) if endpoint.bounded else ()
-    codes = dict.fromkeys((*endpoint.codes, "method_not_allowed", "internal_error", *bounded))
+    guarded = () if endpoint.public else ("unauthenticated", "forbidden")
+    codes = dict.fromkeys((*endpoint.codes, *guarded, "method_not_allowed", "internal_error", *bounded))
     for code in codes:
         problem_status = str(KINDS[code].status)
         if problem_status not in responses:
@@ -104,6 +117,8 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
             )
             if problem_status == "503":
                 responses[problem_status]["headers"] = _header("Retry-After", "seconds")
+            if problem_status == "401":
+                responses[problem_status]["headers"] = _header("WWW-Authenticate", "the scheme: Bearer")
     return dict(sorted(responses.items()))
 
 

@@ -29,6 +29,7 @@ async def readyz(request: Request) -> Answer:
 
 async def metrics(request: Request) -> Answer:
     """The Prometheus exposition text."""
+    request.visit.principal.check_metrics()
     body = request.services.metrics.render()
     headers = (
         (b"content-type", EXPOSITION_CONTENT_TYPE.encode()),
@@ -42,7 +43,15 @@ async def openapi(request: Request) -> Answer:
 
 
 ENDPOINTS: Final = (
-    Endpoint("GET", "/healthz", healthz, "Whether the process lives.", {200: wire.Health}, bounded=False),
+    Endpoint(
+        "GET",
+        "/healthz",
+        healthz,
+        "Whether the process lives.",
+        {200: wire.Health},
+        bounded=False,
+        public=True,
+    ),
     Endpoint(
         "GET",
         "/readyz",
@@ -50,7 +59,8 @@ ENDPOINTS: Final = (
         "Whether transfers are taken, and what keeps those of some partitions from it.",
         {200: wire.ReadinessReport, 503: wire.ReadinessReport},
         bounded=False,
+        public=True,
     ),
     Endpoint("GET", "/metrics", metrics, "Prometheus exposition text.", {200: None}, bounded=False),
-    Endpoint("GET", "/openapi.json", openapi, "This document.", {200: None}, bounded=False),
+    Endpoint("GET", "/openapi.json", openapi, "This document.", {200: None}, bounded=False, public=True),
 )

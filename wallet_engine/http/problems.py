@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 from msgspec import UNSET
 
-from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.errors import Forbidden, Outage
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.http import wire
 from wallet_engine.telemetry.logging import get_logger
@@ -35,6 +35,8 @@ KINDS: Final[dict[str, Kind]] = {
     "invalid_amount": Kind(400, "Malformed amount"),
     "invalid_currency": Kind(400, "Unknown currency"),
     "same_account": Kind(400, "Sender and receiver are the same account"),
+    "unauthenticated": Kind(401, "Who asks is not known"),
+    "forbidden": Kind(403, "Not allowed"),
     "not_found": Kind(404, "No such path"),
     "account_not_found": Kind(404, "No such account"),
     "transfer_not_found": Kind(404, "No such transfer"),
@@ -139,6 +141,8 @@ def failure(error: Exception, path: str, transaction_id: str | None = None) -> A
         return problem(error.code, error.detail, transaction_id=known, headers=error.headers)
     if isinstance(error, Outage):
         return outage(error, transaction_id=transaction_id)
+    if isinstance(error, Forbidden):
+        return problem("forbidden", str(error), transaction_id=transaction_id)
     _log.error("request failed", exc_info=error, path=path, transaction_id=transaction_id)
     return problem(
         "internal_error",

@@ -5,7 +5,9 @@ from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from wallet_engine.http.application import PEER_KEY
 from wallet_engine.http.direct import DirectTransfers
+from wallet_engine.http.gate import Peer
 from wallet_engine.http.outbox import JoiningTransport, Outbox
 from wallet_engine.http.problems import Answer, Headers
 
@@ -53,6 +55,7 @@ class WalletHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         joining = JoiningTransport(transport, self._outbox)
         super().connection_made(cast(asyncio.Transport, joining))
+        self._peer = Peer(self.client[0] if self.client else "")
 
     def data_received(self, data: bytes) -> None:
         if self._on_direct:
@@ -65,7 +68,7 @@ class WalletHttpProtocol(HttpToolsProtocol):
             and (request := self._direct.heads.split(data)) is not None
         ):
             self._on_direct = True
-            self._direct.begin(*request, self._answer, self._outbox.add)
+            self._direct.begin(*request, self._peer, self._answer, self._outbox.add)
         else:
             super().data_received(data)
 
@@ -92,6 +95,7 @@ class WalletHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._parsing = True
         super().on_message_begin()
+        cast(dict[str, Any], self.scope)[PEER_KEY] = self._peer
 
     def on_message_complete(self) -> None:
         self._parsing = False

@@ -40,7 +40,9 @@ async def transfer(request: Request) -> Answer:
     body = await request.body()
     command, transaction_id = parse_transfer(body, request.header(b"idempotency-key"))
     request.transaction_id = transaction_id
-    return transfer_answer(await request.services.wallet.transfer(command), transaction_id)
+    return transfer_answer(
+        await request.services.wallet.transfer(request.visit.principal, command), transaction_id
+    )
 
 
 async def batch(request: Request) -> Answer:
@@ -48,7 +50,7 @@ async def batch(request: Request) -> Answer:
     commands, transaction_ids = parse_batch(await request.body())
     if not commands:
         return json_answer(200, b'{"results":[]}')
-    outcomes = await request.services.wallet.transfer_many(commands)
+    outcomes = await request.services.wallet.transfer_many(request.visit.principal, commands)
     tails = _RESULT_TAILS
     results = '{"transaction_id":"'.join(
         [
@@ -68,7 +70,7 @@ async def find(request: Request) -> Answer:
         raise Refused(error.code, error.detail) from None
     request.transaction_id = transaction_id
     packed = pack_transaction_id(transaction_id)
-    outcome = await request.services.wallet.find_transfer(from_account, packed)
+    outcome = await request.services.wallet.find_transfer(request.visit.principal, from_account, packed)
     if outcome is None:
         raise Refused(
             "transfer_not_found",

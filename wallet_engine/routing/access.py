@@ -21,12 +21,15 @@ from kazoo.security import ACL, READ_ACL_UNSAFE, make_digest_acl
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.tree import NodeExists, NodeMissing, NotAllowed, Tree
 from wallet_engine.routing.zookeeper import Credentials, ZooKeeperTree
+from wallet_engine.telemetry.secrets import read_secret
 
 ACCESS: Final = "/wallet/access"
 _ROOT: Final = "/wallet"
 _MAP: Final = f"{_ROOT}/map"
 #: Folders in which services create and delete nodes.
-_SERVICE_FOLDERS: Final = tuple(f"{_ROOT}/{name}" for name in ("services", "journals", "copies", "locks"))
+_SERVICE_FOLDERS: Final = tuple(
+    f"{_ROOT}/{name}" for name in ("services", "journals", "copies", "locks", "used")
+)
 _BELOW_SERVICE_FOLDERS: Final = tuple(f"{folder}/" for folder in _SERVICE_FOLDERS)
 #: Folders in which only SREs do.
 _SRE_FOLDERS: Final = tuple(f"{_ROOT}/{name}" for name in ("shards", "moves", "audit"))
@@ -40,13 +43,7 @@ def read_credentials(user: str | None, password_file: Path | None) -> Credential
         raise ConfigError("--zookeeper-user and --zookeeper-password-file are given together or not at all")
     if not user or ":" in user:
         raise ConfigError(f"--zookeeper-user {user!r} must be a name without a colon")
-    try:
-        password = password_file.read_text("utf-8").partition("\n")[0]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the password in {password_file}: {error}") from None
-    if not password:
-        raise ConfigError(f"the first line of {password_file} is empty, and should be the password of {user}")
-    return Credentials(user, password)
+    return Credentials(user, read_secret(password_file, f"password of {user}"))
 
 
 def check_known(tree: Tree, credentials: Credentials) -> None:

@@ -8,6 +8,8 @@
     /wallet/journals/<id>     JournalInfo, ephemeral
     /wallet/copies/members    Members: the journal copies that count, alive or not
     /wallet/locks/<name>      held locks
+    /wallet/keys              API keys of callers (`routing/api_keys.py`)
+    /wallet/used/<id>         when a key was last used
     /wallet/access            readable by those whose credentials are good (`routing/access.py`)
     /wallet/audit/<number>    who changed what, when and from where (written by `wallet-admin`)
 
@@ -27,6 +29,7 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from wallet_engine.domain.errors import ConfigError, Corruption, WalletError
 from wallet_engine.routing.access import check_known
+from wallet_engine.routing.api_keys import ApiKeys
 from wallet_engine.routing.file_tree import FileTree
 from wallet_engine.routing.model import (
     ClusterConfig,
@@ -82,11 +85,12 @@ _REGISTER_RETRY_S: Final = 0.2
 
 
 class Directory:
-    """See the module's text. `moves` are the moves in progress."""
+    """See the module's text. `moves` are the moves in progress, `api_keys` those of callers."""
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.moves = Moves(tree)
+        self.api_keys = ApiKeys(tree)
 
     def __repr__(self) -> str:
         return f"<Directory {self.tree!r}>"

@@ -13,11 +13,15 @@ from typing import Final, TypeVar
 import msgspec
 
 from wallet_engine.domain.errors import ConfigError, Corruption
+from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.limits import PARTITIONS_MAX, RETENTION_MS_MIN
 from wallet_engine.domain.paths import text_path
+from wallet_engine.domain.patterns import is_system_pattern
 from wallet_engine.routing.slots import valid_partitions
 
 T = TypeVar("T")
+
+SYSTEM_ACCOUNTS_DEFAULT: Final = ("@bank", "@fees", "@unclaimed", "@bank:*")
 
 NAME_LENGTH_MAX: Final = 64
 
@@ -52,6 +56,8 @@ class ClusterConfig:
     retention_ms: int = RETENTION_MS_MIN
     #: Journal copies that must have an entry on disk before it is answered (G5).
     journal_quorum: int = 1
+    #: Patterns of the system accounts that there are: others are for the role `admin` alone.
+    system_accounts: tuple[str, ...] = SYSTEM_ACCOUNTS_DEFAULT
 
     def __post_init__(self) -> None:
         if not valid_partitions(self.partitions):
@@ -60,6 +66,9 @@ class ClusterConfig:
             raise ConfigError(f"retention_ms must be at least {RETENTION_MS_MIN}: {self.retention_ms}")
         if self.journal_quorum < 1:
             raise ConfigError(f"journal_quorum must be at least 1: {self.journal_quorum}")
+        for pattern in self.system_accounts:
+            if not is_system_pattern(pattern) or pattern == TRANSIT:
+                raise ConfigError(f"system_accounts: {pattern[:80]!r} is none such as @fees or @bank:*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,8 @@ class JournalInfo:
     directory: str
     pid: int
     host: str
+    #: It was told to listen to whoever calls.
+    insecure: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.journal_id, "journal id")
@@ -125,6 +136,8 @@ class ServiceInfo:
     service_id: str
     address: str
     pid: int
+    #: It was told to let in whoever calls.
+    insecure: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.service_id, "service id")

@@ -45,6 +45,7 @@ def test_get_shows_every_setting(directory: Directory, tmp_path: Path) -> None:
         "retention_hours": 24,
         "journal_quorum": 1,
         "partitions": 2,
+        "system_accounts": "@bank,@fees,@unclaimed,@bank:*",
     }
     assert answer("config", "get", "retention-hours", *flags(tmp_path)) == {"retention_hours": 24}
     assert "there is no setting colour" in refusal(admin("config", "get", "colour", *flags(tmp_path)))

@@ -413,6 +413,16 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
             (Condition.RECOVERING, "log of wallet-engine journal on h4"),
         )
     ),
+    (
+        "an open API",
+        lambda facts: surveyed(services=(replace(facts.survey.services[0], insecure=True),))(facts),
+        ("access", "warning", "API process api runs with --insecure", "wallet-admin key create NAME"),
+    ),
+    (
+        "an open journal",
+        lambda facts: journal(info=replace(facts.survey.journals[0].info, insecure=True))(facts),
+        ("access", "warning", "runs with --insecure: whoever reaches it is let in", "start it without"),
+    ),
 ]
 
 

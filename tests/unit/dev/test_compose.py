@@ -42,7 +42,7 @@ def test_it_has_the_services_of_a_whole_cluster() -> None:
     assert len(redis) == 6
     assert set(SERVICES) == {*redis, "zookeeper", "form", "init", "journal", "api-1", "api-2"}
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert published == ["8081:8080", "8082:8080"]
+    assert published == ["127.0.0.1:8081:8080", "127.0.0.1:8082:8080"]
 
 
 @pytest.mark.parametrize("name", ENGINE)

@@ -334,6 +334,7 @@ def test_a_connection_is_closed_when_it_was_idle_for_long_enough(made: list[Wall
         "POST {} HTTP/1.1\r\nhost: w\r\ncontent-length: 2\r\nConnection: close",
         "POST {} HTTP/1.1\r\nhost: w\r\ncontent-length: 2\r\nconnection: upgrade\r\nupgrade: h2c",
         "POST {} HTTP/1.1\r\nhost: w\r\ncontent-length: 2\r\nidempotency-key: a\r\nidempotency-key: a",
+        "POST {} HTTP/1.1\r\nhost: w\r\ncontent-length: 2\r\nauthorization: a\r\nauthorization: a",
         "POST {} HTTP/1.1\r\nhost : w\r\ncontent-length: 2",
         "POST {} HTTP/1.1\r\nhost: w\x00\r\ncontent-length: 2",
         "POST {} HTTP/1.1\r\nhost: w\r\ncontent-length: 2\r\n folded",
@@ -344,8 +345,10 @@ def test_only_an_ordinary_whole_request_takes_the_short_way(head: str) -> None:
     reader = Heads()
     assert reader.split(data) is None
     assert reader.split(data) is None
-    assert reader.split(request_bytes(b"{}")) == (b"{}", None)
-    assert reader.split(request_bytes(b"{}", "idempotency-key:  k ")) == (b"{}", "k")
+    assert reader.split(request_bytes(b"{}")) == (Head(2, None, None), b"{}")
+    assert reader.split(request_bytes(b"{}", "idempotency-key:  k ")) == (Head(2, "k", None), b"{}")
+    with_key = request_bytes(b"{}", "authorization: Bearer wk_a_b")
+    assert reader.split(with_key) == (Head(2, None, b"Bearer wk_a_b"), b"{}")
     for part in (data[:-3], request_bytes(b"{}") * 2, request_bytes(b"{}")[:-1]):
         assert reader.split(part) is None
 
@@ -361,4 +364,4 @@ def test_heads_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> 
         ):
             assert reader.split(data) is not None
         assert repr(reader) in ("<Heads known=1>", "<Heads known=2>", "<Heads known=3>")
-    assert read_head(request_bytes(b"")) == Head(0, None)
+    assert read_head(request_bytes(b"")) == Head(0, None, None)

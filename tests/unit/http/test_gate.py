@@ -13,7 +13,7 @@ from unit.http.test_malformed import BATCH, GOOD, SINGLE, TXID
 
 from wallet_engine.http.application import create_app
 from wallet_engine.http.endpoints import ENDPOINTS
-from wallet_engine.http.gate import Entrance, Gate, Visit
+from wallet_engine.http.gate import Entrance, Gate, Peer, Visit
 from wallet_engine.http.problems import Refused
 from wallet_engine.http.server import serve_http
 from wallet_engine.telemetry.metrics import Metrics
@@ -30,6 +30,7 @@ NO_ENDPOINTS = (
     "*",
 )
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PURGE")
+PEER = Peer("127.0.0.1")
 WORD = "only the gate says so"
 
 
@@ -38,7 +39,7 @@ class RefusingGate(Gate):
 
     turned_away = 0
 
-    def enter(self, entrance: Entrance) -> Visit:
+    def enter(self, entrance: Entrance, authorization: bytes | None, peer: Peer) -> Visit:
         self.turned_away += 1
         raise Refused("overloaded", WORD)
 
@@ -134,16 +135,16 @@ def test_a_visit_is_counted_from_its_begin_to_its_end(status: int) -> None:
     gate = Gate(metrics, in_flight_max=1)
     bounded = next(endpoint for endpoint in ENDPOINTS if endpoint.bounded)
     probe = next(endpoint for endpoint in ENDPOINTS if not endpoint.bounded)
-    visit = gate.enter(bounded)
+    visit = gate.enter(bounded, None, PEER)
     assert (gate.in_flight, gate.metrics.in_flight) == (1, 1)
     with pytest.raises(Refused, match="in flight"):
-        gate.enter(bounded)
-    watching = gate.enter(probe)
+        gate.enter(bounded, None, PEER)
+    watching = gate.enter(probe, None, PEER)
     assert (gate.in_flight, gate.metrics.in_flight) == (1, 2)
     watching.leave(200)
     visit.leave(status)
     assert (gate.in_flight, gate.metrics.in_flight) == (0, 0)
-    gate.enter(bounded).leave(200)
+    gate.enter(bounded, None, PEER).leave(200)
     labels = {"route": bounded.template, "status": "503"}
     refused = metrics.registry.get_sample_value("wallet_http_requests_total", labels)
     assert refused == 1 + (status == 503)

@@ -31,7 +31,10 @@ def allowed(acl: list[ACL], who: Credentials | None) -> str:
         ("/wallet/map", "rw", "r"),
         ("/wallet/map/below", "r", "r"),
         ("/wallet/access", "r", ""),
-        *((f"/wallet/{folder}", "rwcd", "r") for folder in ("services", "journals", "copies", "locks")),
+        *(
+            (f"/wallet/{folder}", "rwcd", "r")
+            for folder in ("services", "journals", "copies", "locks", "used")
+        ),
         ("/wallet/services/api", "rwcda", "r"),
         ("/wallet/journals/j1", "rwcda", "r"),
         ("/wallet/copies/members", "rwcda", "r"),

@@ -1,0 +1,64 @@
+"""The wallet behind its policy: every call says who asks, and is decided before anything happens."""
+
+from collections.abc import Callable, Sequence
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.service.api import (
+    AccountView,
+    BalanceView,
+    Readiness,
+    TransferAnswer,
+    TransferCommand,
+    Wallet,
+)
+from wallet_engine.service.policy import Principal
+
+
+class GuardedWallet:
+    """`service.api.Wallet` for somebody. Every method may raise `Forbidden`, and then nothing was done."""
+
+    def __init__(self, wallet: Wallet) -> None:
+        self._wallet = wallet
+
+    def __repr__(self) -> str:
+        return f"<GuardedWallet {self._wallet!r}>"
+
+    async def open_account(
+        self, by: Principal, account_id: str, currency: str, overdraft_limit_minor: int | None
+    ) -> tuple[str, AccountView | None]:
+        by.check_manages(account_id)
+        return await self._wallet.open_account(account_id, currency, overdraft_limit_minor)
+
+    async def account(self, by: Principal, account_id: str) -> AccountView | None:
+        by.check_reads(account_id)
+        return await self._wallet.account(account_id)
+
+    async def balance(self, by: Principal, account_id: str, currency: str) -> BalanceView | None:
+        by.check_reads(account_id)
+        return await self._wallet.balance(account_id, currency)
+
+    async def set_flags(self, by: Principal, account_id: str, action: str) -> tuple[str, AccountView | None]:
+        by.check_manages(account_id)
+        return await self._wallet.set_flags(account_id, action)
+
+    async def transfer(self, by: Principal, command: TransferCommand) -> TransferAnswer:
+        by.check_transfer(command)
+        return await self._wallet.transfer(command)
+
+    def begin_transfer(
+        self, by: Principal, command: TransferCommand, answer: Callable[[TransferAnswer | Outage], None]
+    ) -> None:
+        by.check_transfer(command)
+        self._wallet.begin_transfer(command, answer)
+
+    async def transfer_many(self, by: Principal, commands: Sequence[TransferCommand]) -> list[str]:
+        by.check_transfers(commands)
+        return await self._wallet.transfer_many(commands)
+
+    async def find_transfer(self, by: Principal, from_account: str, transaction: str) -> str | None:
+        by.check_reads(from_account)
+        return await self._wallet.find_transfer(from_account, transaction)
+
+    def readiness(self) -> Readiness:
+        """For everybody."""
+        return self._wallet.readiness()

@@ -1,0 +1,176 @@
+"""Who may do what: decided here, before anything happens, for every leg of a call and every element of a batch.
+
+    payer           moves money from accounts of its patterns to any ordinary account; reads them and what they paid
+    treasury        the same, also from and to the system accounts that it names
+    account-admin   opens, flags and reads accounts of its patterns
+    bank            nothing yet
+    auditor         reads everything
+    metrics         reads `/metrics`
+    admin           everything
+
+A system account that the configuration does not list is for `admin` alone. Without keys everybody is `ANYONE`.
+"""
+
+import re
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Final, NamedTuple, NoReturn
+
+from wallet_engine.domain.errors import Forbidden
+from wallet_engine.domain.ids import is_system
+from wallet_engine.domain.money import format_amount
+from wallet_engine.domain.patterns import compile_patterns
+from wallet_engine.domain.transfer import TransferCommand
+from wallet_engine.routing.api_keys import ApiKey, Role
+
+SYSTEM: Final = "@"
+_ANY_ORDINARY: Final = "[A-Za-z0-9._:-]+"
+_NOBODY: Final = "(?!)"
+#: An ordinary account.
+_SOMEBODY: Final = "somebody"
+_payer, _receiver = itemgetter(0), itemgetter(1)
+
+
+class Rights(NamedTuple):
+    """What a role may do at all."""
+
+    everything: bool = False
+    pays: bool = False
+    #: Pays from and to system accounts.
+    uses_system: bool = False
+    manages: bool = False
+    reads: bool = False
+    reads_all: bool = False
+    sees_metrics: bool = False
+
+
+RIGHTS: Final[dict[str, Rights]] = {
+    Role.PAYER: Rights(pays=True, reads=True),
+    Role.TREASURY: Rights(pays=True, uses_system=True, reads=True),
+    Role.ACCOUNT_ADMIN: Rights(manages=True, reads=True),
+    Role.BANK: Rights(),
+    Role.AUDITOR: Rights(reads=True, reads_all=True, sees_metrics=True),
+    Role.METRICS: Rights(sees_metrics=True),
+    Role.ADMIN: Rights(everything=True),
+}
+
+
+class Principal:
+    """Who asks. What it may not do raises `Forbidden`."""
+
+    __slots__ = (
+        "_amount_max",
+        "_key",
+        "_payers_match",
+        "_reach_match",
+        "_receivers_match",
+        "_rights",
+        "_sides_match",
+        "everything",
+        "id",
+    )
+
+    def __init__(self, key: ApiKey, system_accounts: tuple[str, ...]) -> None:
+        """Whoever shows this key, in a cluster whose configuration lists these system accounts."""
+        rights = self._rights = RIGHTS.get(key.role, Rights())
+        self._key = key
+        #: Of the key; empty for `ANYONE`.
+        self.id = key.id
+        self.everything = rights.everything
+        self._amount_max = key.amount_max
+        reach = compile_patterns(key.accounts) if key.accounts else _ANY_ORDINARY
+        receivers = _ANY_ORDINARY
+        if rights.uses_system:
+            listed = rf"(?={compile_patterns(system_accounts)}(?: |\Z))"
+            system = listed + (compile_patterns(key.system) if key.system else SYSTEM + _ANY_ORDINARY)
+            reach, receivers = f"(?:{reach}|{system})", f"(?:{receivers}|{system})"
+        self._reach_match = re.compile(rf"{reach}\Z").match
+        if not rights.pays:
+            reach = receivers = _NOBODY
+        self._sides_match = re.compile(rf"{reach} {receivers}\Z").match
+        # Of many names, each with a space behind it.
+        self._payers_match = re.compile(rf"(?>{reach} )*+\Z").match
+        self._receivers_match = re.compile(rf"(?>{receivers} )*+\Z").match
+
+    def __repr__(self) -> str:
+        return f"<Principal {self.id or 'anyone'} {self._key.role}>"
+
+    @property
+    def role(self) -> str:
+        return self._key.role
+
+    def check_transfer(self, command: TransferCommand) -> None:
+        """Whether it may make this transfer."""
+        if self.everything:
+            return
+        if not self._sides_match(f"{command[0]} {command[1]}"):
+            self._refuse_sides(command)
+        if self._amount_max:
+            self._check_amount(command)
+
+    def check_transfers(self, commands: Sequence[TransferCommand]) -> None:
+        """Whether it may make all of them; the text names the first that it may not."""
+        if self.everything:
+            return
+        # In one piece: a look at each would cost a batch a twentieth of its time.
+        payers, receivers = " ".join(map(_payer, commands)), " ".join(map(_receiver, commands))
+        only_ordinary = SYSTEM not in receivers and self._rights.pays
+        if (
+            not self._amount_max
+            and self._payers_match(f"{payers} ")
+            and (only_ordinary or self._receivers_match(f"{receivers} "))
+        ):
+            return
+        for index, command in enumerate(commands):
+            try:
+                self.check_transfer(command)
+            except Forbidden as error:
+                raise Forbidden(f"transfers[{index}]: {error}") from None
+
+    def check_reads(self, account_id: str) -> None:
+        """Whether it may read this account, and what it paid."""
+        rights = self._rights
+        if not (rights.everything or rights.reads_all or (rights.reads and self._reach_match(account_id))):
+            raise self._forbidden(f"read {account_id}", "auditor or admin")
+
+    def check_manages(self, account_id: str) -> None:
+        """Whether it may open, freeze, unfreeze and close this account."""
+        rights = self._rights
+        if not (rights.everything or (rights.manages and self._reach_match(account_id))):
+            raise self._forbidden(f"open, freeze or close {account_id}", "account-admin or admin")
+
+    def check_metrics(self) -> None:
+        if not (self._rights.everything or self._rights.sees_metrics):
+            raise self._forbidden("read /metrics", "metrics, auditor or admin")
+
+    def _check_amount(self, command: TransferCommand) -> None:
+        minor, currency = command[2], command[3]
+        most = self._amount_max.get(currency)
+        if most is None or minor > most:
+            limits = ", ".join(f"{format_amount(m, c)}:{c}" for c, m in sorted(self._amount_max.items()))
+            raise self._forbidden(
+                f"move {format_amount(minor, currency)} {currency}", f"--amount-max {limits}"
+            )
+
+    def _refuse_sides(self, command: TransferCommand) -> NoReturn:
+        payer, receiver = command[0], command[1]
+        if not self._rights.pays:
+            raise self._forbidden(f"pay from {payer}", "payer, treasury or admin")
+        if not self._sides_match(f"{payer} {_SOMEBODY}"):
+            raise self._forbidden(f"pay from {payer}", _grant_for(payer))
+        raise self._forbidden(f"pay to {receiver}", _grant_for(receiver))
+
+    def _forbidden(self, what: str, grant: str) -> Forbidden:
+        key = self._key
+        reach = f", accounts {' '.join(key.accounts)}" if key.accounts else ""
+        return Forbidden(f"key {key.id} ({key.role}{reach}) may not {what}: it needs {grant}")
+
+
+def _grant_for(account_id: str) -> str:
+    if is_system(account_id):
+        return "the role treasury and --system for it, and the setting system-accounts must list it; or admin"
+    return "--accounts for it"
+
+
+#: Everybody, where nobody is asked.
+ANYONE: Final = Principal(ApiKey(id="", name="anyone", role=Role.ADMIN), ())
