@@ -3,7 +3,8 @@
 --
 -- KEYS  1 meta  2 journal  3 open  4 flags  5 seen of the window in force  6 seen of the window before
 --       7 seen of the window before that, dropped when the window rotates
---       8… balance hash of each of the currencies
+--       8… balance hash of each of the currencies; behind them, where an operation needs them (`extended` in
+--       wallet_engine/domain/kinds.py): hold, due, group, returned, then held and pending of each of these currencies
 -- ARGV  1 '<epoch> <nonce> <issued_ms> <window> <window_ms> <stream_entries_max> <issued_age_ms_max> <record ends>':
 --         issued_ms is that of the oldest operation; the record of a transfer or debit ends in 8 characters that are given
 --         here, fingerprint and idx (wallet_engine/domain/memory.py)
@@ -38,7 +39,7 @@ local RULES = ' 2' -- which rules decide, as the header ends (wallet_engine/doma
 local STREAM_CHECK_ENTRIES = 16 -- the stream's length is looked at every so many entries
 local OPENED_ENTRIES_MAX = 16 -- entries of the stream held at a time; each may be 150 kB
 local TRANSIT = '@transit'
-local SYSTEM = 64 -- '@'
+local SYSTEM, BALANCE = 64, 98 -- '@', 'b': how a system account and the key of a balance begin
 
 local byte, find, match, sub, gmatch = string.byte, string.find, string.match, string.sub, string.gmatch
 local format, concat, floor = string.format, table.concat, math.floor
@@ -115,8 +116,10 @@ local flagging = uncommon and find(kinds_text, 'f', 1, true)
 -- A ledger is the part of one currency. values: what was read, by position among the accounts; known: account -> minor units
 -- where this batch has changed them; written: what HSET is to write, alternating; next: the ledger of the next currency.
 local ledgers, ledger_first = {}, nil
-for n = K_BALANCE_FIRST, #KEYS do
-  local key = KEYS[n]
+local K_EXTENDED = K_BALANCE_FIRST -- the first key behind the balances
+while KEYS[K_EXTENDED] and byte(KEYS[K_EXTENDED]) == BALANCE do
+  local key = KEYS[K_EXTENDED]
+  K_EXTENDED = K_EXTENDED + 1
   local currency = sub(key, CURRENCY_AT, CURRENCY_AT + CURRENCY_LENGTH - 1)
   local values = call('HMGET', key, unpack(columns, ACCOUNT + 1, AMOUNT))
   ledger_first = {currency = currency, key = key, values = values, known = {}, written = {}, written_count = 0,

@@ -141,7 +141,7 @@ class LuaPartition:
         for key in self.client.keys("*" + suffix):
             kind = key.removesuffix(suffix)
             assert self.client.pttl(key) == -1, f"{key} expires"
-            if kind == "open":
+            if self.client.type(key) == "zset":
                 image[kind] = {
                     member: f"{score:.0f}"
                     for member, score in self.client.zrange(key, 0, -1, withscores=True)

@@ -10,6 +10,7 @@ from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.domain.key_names import BALANCE, JOURNAL, META, META_FOLDED, OPEN, SEEN
 from wallet_engine.domain.money import check_currency, format_amount
 from wallet_engine.domain.oracle_state import CARRIED, PartitionState, View, meta_fields, views
+from wallet_engine.redis_store.layout import key_of
 
 #: Mismatches kept in words, of one partition; the others are only counted.
 MISMATCHES_MAX: Final = 100
@@ -49,6 +50,8 @@ class Comparison:
         self.mismatches_total = 0
         self._waiting = deque(() if image.lost else image.parts)
         self._stray: frozenset[str] = frozenset()
+        #: Key whose fields are removed at times -> those of the first part that no part has.
+        self._missing: dict[str, set[str]] = {}
         self._behind: int | None = None
 
     def __repr__(self) -> str:
@@ -71,6 +74,8 @@ class Comparison:
             self._compare_meta(state, part)
             if part.kind not in self._stray:
                 self._compare_fields(part, expected.get(part.kind, _NOTHING))
+            if part is self.image.last:
+                self._compare_missing(expected)
 
     def next_entry(self, header: EntryHeader) -> None:
         """Redis is behind when the journal has an entry which is older than the image and not in it."""
@@ -95,8 +100,19 @@ class Comparison:
         for kind in sorted(self._stray):
             self._note("key", kind, None, "present")
         for kind, (fields, text) in expected.items():
-            for name in fields.keys() - self.image.fields_of(kind):
+            missing = fields.keys() - self.image.fields_of(kind)
+            if key_of(kind).removed:
+                self._missing[kind] = missing
+                continue
+            for name in missing:
                 self._difference(kind, name, text(fields[name]), None)
+
+    def _compare_missing(self, expected: dict[str, View]) -> None:
+        """At the last part: fields that are removed at times, were there at first, and still should be."""
+        for kind, names in self._missing.items():
+            view = expected.get(kind, _NOTHING)
+            for name in names & view.fields.keys():
+                self._difference(kind, name, view.text(view.fields[name]), None)
 
     def _compare_meta(self, state: PartitionState, part: Part) -> None:
         expected = meta_fields(state)

@@ -6,8 +6,9 @@ dedupe answers many seconds. So the image is taken in parts. Each part is one MU
 one hash (HSCAN) and of `meta`, hence exactly true at the sequence number that `meta` says, and the journal can
 be folded to that number and compared with it. The price is that the parts are true at different numbers.
 
-Nothing is missed that way: fields of these hashes are never deleted, and HSCAN returns every field that was
-there from its beginning to its end. So every field that existed at the first part must be in some part.
+Nothing is missed that way: HSCAN returns every field that was there from its beginning to its end, and fields are
+never deleted, or never come back. So every field that existed at the first part must be in some part, unless it is gone
+by the last one.
 `open`, from which members are removed, and the names of the keys are read whole, with the first part. Which key is
 read how: `redis_store/layout.py`. A key that is not in there is named, and not read.
 """
@@ -20,7 +21,7 @@ import redis
 
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.redis_store.keys import PartitionKeys
-from wallet_engine.redis_store.layout import Reading, is_known, key_of
+from wallet_engine.redis_store.layout import Reading, is_known, key_of, scan_command
 from wallet_engine.routing.slots import slot_of
 
 #: Fields asked of one HSCAN: half a millisecond of Redis time (1000 of a hash of 500,000 were measured at 0.9 ms).
@@ -136,8 +137,13 @@ def _scan(client: redis.Redis, keys: PartitionKeys, kind: str) -> Iterator[Part]
         with client.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.meta)
             pipe.time()
-            pipe.hscan(f"{kind}{{{keys.tag}}}", cursor, count=FIELDS_PER_PART)
+            if scan_command(kind) == "ZSCAN":
+                pipe.zscan(f"{kind}{{{keys.tag}}}", cursor, count=FIELDS_PER_PART)
+            else:
+                pipe.hscan(f"{kind}{{{keys.tag}}}", cursor, count=FIELDS_PER_PART)
             meta, time, (cursor, fields) = pipe.execute()
+            if isinstance(fields, list):
+                fields = {member: f"{score:.0f}" for member, score in fields}
         first = False
         yield Part(kind, fields, meta, _ms(time))
 

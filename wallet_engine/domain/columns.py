@@ -68,6 +68,8 @@ class Packed(NamedTuple):
     #: Of the transfers and debits, 8 characters each: fingerprint and idx, as they end a record.
     record_ends: bytes
     currencies: set[str]
+    #: Whether the call has to name the keys of holds and groups.
+    extended: bool
 
 
 #: As `Packed`, without the function around it: every call of the script passes here.
@@ -85,6 +87,7 @@ def pack(operations: Sequence[Words]) -> Packed:
     others: list[str] = []
     details: list[str] = []
     ends: list[int] = []
+    extended = False
     for idx, kind in enumerate(kinds):
         if kind == "c":
             fields[idx], letter = _credit_field(ids[idx])
@@ -97,8 +100,10 @@ def pack(operations: Sequence[Words]) -> Packed:
             ends.append(idx)
             (receivers if kind == "d" else others).append(words[idx])
         elif kind != "s":
+            row = kind_of(kind)
+            extended = extended or row.extended
             details.append(words[idx])
-            if kind_of(kind).id is Id.TRANSACTION:
+            if row.id is Id.TRANSACTION:
                 fields[idx] = transfer_field(accounts[idx], ids[idx])
     currencies = set(each)
     currencies.discard(_NO_CURRENCY)
@@ -109,7 +114,7 @@ def pack(operations: Sequence[Words]) -> Packed:
     columns = _encode((*head, *fields, *accounts, *others, TRANSIT, *amounts, *details, *said))
     # In base64 the two bytes of an idx, below 4096, leave the last two characters of eight to it alone.
     record_ends = b2a_base64(struct.pack(">" + len(ends) // 2 * "IH", *ends), newline=False) if ends else b""
-    return _packed((columns, record_ends, currencies))
+    return _packed((columns, record_ends, currencies, extended))
 
 
 def _said(notes: tuple[str, ...], keys: tuple[str, ...]) -> tuple[dict[str, Any]]:

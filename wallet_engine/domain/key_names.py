@@ -8,6 +8,12 @@ OPEN: Final = "open"
 FLAGS: Final = "flags"
 SEEN: Final = "seen"
 BALANCE: Final = "balance"
+HOLD: Final = "hold"
+DUE: Final = "due"
+HELD: Final = "held"
+PENDING: Final = "pending"
+GROUP: Final = "group"
+RETURNED: Final = "returned"
 
 #: Fields of `meta` that the journal determines. The others (epoch, owner, state, move) are of the node that serves.
 META_FOLDED: Final = ("seq", "nonce", "clock", "window", "window_started", "currencies", "flagged")

@@ -4,7 +4,7 @@ What a kind decides stands in two places that share nothing with each other on p
 `domain/oracle_rules.py` for the proof. Everything else about it is here. `lua/lib/kinds.lua` names the same letters.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -56,6 +56,10 @@ class Kind:
     flags: bool = False
     #: Its entry stays in `open` until what follows from it has ended.
     opens: bool = False
+    #: The script needs the keys of holds and groups, and the balances of every currency here.
+    extended: bool = False
+    #: What it may change beside the balances of `sides`, `flags` and its own answer: (key without tag, field).
+    touches: Callable[[Operation], Iterable[tuple[str, str]]] = lambda operation: ()
 
 
 def _to_other(operation: Operation) -> Sides:

@@ -8,7 +8,20 @@ from typing import Any, Final, NamedTuple
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT, is_system
-from wallet_engine.domain.key_names import BALANCE, FLAGS, META, META_FOLDED, OPEN, SEEN
+from wallet_engine.domain.key_names import (
+    BALANCE,
+    DUE,
+    FLAGS,
+    GROUP,
+    HELD,
+    HOLD,
+    META,
+    META_FOLDED,
+    OPEN,
+    PENDING,
+    RETURNED,
+    SEEN,
+)
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX, STRIPE_LIMB_MINOR
 
 #: Key without its hash tag (`redis_store/layout.py` lists them all) -> its fields, text. The fields of `open`
@@ -53,10 +66,16 @@ class PartitionState:
         "balances",
         "carried",
         "clock",
+        "due",
         "epoch",
         "flags",
+        "groups",
+        "held",
+        "holds",
         "nonce",
         "open",
+        "pending",
+        "returned",
         "seen",
         "seq",
         "window",
@@ -81,6 +100,16 @@ class PartitionState:
         self.seen: dict[int, dict[str, str]] = {0: {}, 1: {}}
         #: seq of an own entry with unsettled outgoing money -> idx of its operations refunded so far
         self.open: dict[int, set[int]] = {}
+        #: currency -> account -> minor units: its own that are set aside, and what is coming in
+        self.held: dict[str, dict[str, int]] = {}
+        self.pending: dict[str, dict[str, int]] = {}
+        #: field of (account, id) -> open hold, and Unix milliseconds of its expiry
+        self.holds: dict[str, str] = {}
+        self.due: dict[str, int] = {}
+        #: field of (first payer, id) -> group under way
+        self.groups: dict[str, str] = {}
+        #: field of a transfer -> minor units refunded of it
+        self.returned: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return (
@@ -130,8 +159,13 @@ class PartitionState:
         return {currency: book.get(TRANSIT, 0) for currency, book in self.balances.items()}
 
     def books(self) -> dict[str, int]:
-        """Currency -> sum of all balances, system accounts included. Every sum is 0 (G2)."""
-        return {currency: sum(book.values()) for currency, book in self.balances.items()}
+        """Currency -> sum of all that is available, held and pending, system accounts included. Every sum is 0 (G2)."""
+        return {
+            currency: sum(
+                sum(books.get(currency, {}).values()) for books in (self.balances, self.held, self.pending)
+            )
+            for currency in self.balances.keys() | self.held.keys() | self.pending.keys()
+        }
 
     def check(self) -> None:
         """Look at every balance: G2, G3 and G12, or `Corruption`. Costs a pass over all accounts."""
@@ -165,6 +199,12 @@ def views(state: PartitionState) -> dict[str, View]:
         OPEN: View(_open_members(state), str),
         **{f"{SEEN}:{window}": View(records, str) for window, records in state.seen.items()},
         **{f"{BALANCE}:{currency}": View(state.fields(currency), str) for currency in state.balances},
+        **{f"{HELD}:{currency}": View(book, str) for currency, book in state.held.items()},
+        **{f"{PENDING}:{currency}": View(book, str) for currency, book in state.pending.items()},
+        HOLD: View(state.holds, str),
+        DUE: View(state.due, str),
+        GROUP: View(state.groups, str),
+        RETURNED: View(state.returned, str),
     }
     return {key: view for key, view in found.items() if view.fields}
 
@@ -223,9 +263,25 @@ def state_of_image(image: RedisImage, epoch: int = 0) -> PartitionState:
                 state.seen[int(suffix)] = dict(fields)
             case "balance":
                 state.read_fields(suffix, fields)
+            case "held":
+                state.held[suffix] = _numbers(fields)
+            case "pending":
+                state.pending[suffix] = _numbers(fields)
+            case "hold":
+                state.holds = dict(fields)
+            case "due":
+                state.due = _numbers(fields)
+            case "group":
+                state.groups = dict(fields)
+            case "returned":
+                state.returned = _numbers(fields)
             case _:
                 raise Corruption(f"an image has a key {key!r}, which this version does not know")
     return state
+
+
+def _numbers(fields: Mapping[str, str]) -> dict[str, int]:
+    return {name: int(text) for name, text in fields.items()}
 
 
 def image_lines(image: RedisImage) -> Iterator[str]:

@@ -16,7 +16,7 @@ from wallet_engine.domain.key_names import META
 from wallet_engine.journal.snapshots import Part, Snapshot, list_snapshots, newest_usable, snapshot_path
 from wallet_engine.redis_store.connection import Connection, Word, pack
 from wallet_engine.redis_store.keys import PartitionKeys
-from wallet_engine.redis_store.layout import KeyType, key_of
+from wallet_engine.redis_store.layout import write_words
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.telemetry.logging import get_logger
 
@@ -95,7 +95,5 @@ class SnapshotLoader:
 
 
 def _command(part: Part) -> Iterable[Word]:
-    if key_of(part.key).type is KeyType.SORTED_SET:  # score before member
-        names, scores = part.words[::2], part.words[1::2]
-        return ("ZADD", *(word for pair in zip(scores, names, strict=True) for word in pair))
-    return ("HSET", *part.words)
+    command, words = write_words(part.key, part.words)
+    return (command, *words)

@@ -21,6 +21,7 @@ def _common(
     window_ms: int,
     stream_entries_max: int,
     issued_age_ms_max: int,
+    extended: bool,
     arguments: int,
 ) -> tuple[bytes, str]:
     """What calls on one partition have in common: the command packed up to where its arguments begin, so many of them;
@@ -31,6 +32,11 @@ def _common(
         *(keys.seen(window), keys.seen(window - 1), keys.seen(window - 2)),
         *(keys.balance(currency) for currency in currencies),
     )
+    if extended:
+        names += (keys.hold, keys.due, keys.group, keys.returned)
+        names += tuple(
+            name for currency in currencies for name in (keys.held(currency), keys.pending(currency))
+        )
     words: tuple[Word, ...] = ("EVALSHA", sha, len(names), *names)
     _, _, packed = pack(words).partition(b"\r\n")
     return (
@@ -59,10 +65,11 @@ def apply_command(
     KEYS and ARGV are explained at the top of `lua/apply.lua`, and so is `replay`. Of a call of few operations, naming
     the keys would be most of the work: it is done once.
     """
-    columns, record_ends, own = operations
+    columns, record_ends, own, extended = operations
     names = tuple(sorted(own.union(currencies)))
     packed, settings = _common(
-        sha, keys, names, window, window_ms, stream_entries_max, issued_age_ms_max, 2 + len(replay)
+        *(sha, keys, names, window, window_ms, stream_entries_max, issued_age_ms_max),
+        *(extended, 2 + len(replay)),
     )
     head = b"%b %b" % (f"{epoch} {nonce} {issued_ms} {settings}".encode(), record_ends)
     command = b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (packed, len(head), head, len(columns), columns)

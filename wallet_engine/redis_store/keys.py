@@ -7,7 +7,10 @@ All keys of one partition carry the partition's hash tag, so a partition is one 
 class PartitionKeys:
     """Key names of one partition; `tag` is `routing.slots.tag_of(partition, partitions)`."""
 
-    __slots__ = ("_braced", "flags", "journal", "meta", "open", "tag")
+    __slots__ = (
+        *("_braced", "due", "flags", "group", "hold", "journal"),
+        *("meta", "open", "returned", "tag"),
+    )
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
@@ -21,6 +24,14 @@ class PartitionKeys:
         #: Hash, sparse: account -> `<status A|F|C>` then ` CCY=<overdraft minor units>` for each limit set.
         self.flags = f"flags{self._braced}"
 
+        #: Hash: field of (account, id) -> open hold (`domain/holds.py`); sorted set: the same scored expiry, Unix ms.
+        self.hold = f"hold{self._braced}"
+        self.due = f"due{self._braced}"
+        #: Hash: field of (first payer, id) -> a group that is under way here.
+        self.group = f"group{self._braced}"
+        #: Hash: field of a transfer -> minor units refunded of it.
+        self.returned = f"returned{self._braced}"
+
     def __repr__(self) -> str:
         return f"<PartitionKeys {self.tag}>"
 
@@ -31,3 +42,11 @@ class PartitionKeys:
     def balance(self, currency: str) -> str:
         """Hash: account -> minor units; `<system account>+` -> how many `STRIPE_LIMB_MINOR` it has beside them."""
         return f"balance:{currency}{self._braced}"
+
+    def held(self, currency: str) -> str:
+        """Hash: account -> minor units of its own that holds and groups have set aside."""
+        return f"held:{currency}{self._braced}"
+
+    def pending(self, currency: str) -> str:
+        """Hash: account -> minor units that are coming in by groups."""
+        return f"pending:{currency}{self._braced}"

@@ -5,12 +5,26 @@ tag: `seen:3`, `balance:USD`. Snapshots, moves, `verify`, digests and rebuilds t
 A new key is a row here, a name in `domain/key_names.py`, and a view in `domain/oracle_state.py`.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from wallet_engine.domain.errors import Corruption
-from wallet_engine.domain.key_names import BALANCE, FLAGS, JOURNAL, META, OPEN, SEEN
+from wallet_engine.domain.key_names import (
+    BALANCE,
+    DUE,
+    FLAGS,
+    GROUP,
+    HELD,
+    HOLD,
+    JOURNAL,
+    META,
+    OPEN,
+    PENDING,
+    RETURNED,
+    SEEN,
+)
 
 
 class KeyType(StrEnum):
@@ -28,7 +42,7 @@ class Reading(StrEnum):
     STAMP = "stamp"
     #: In one command: small, and members go away.
     WHOLE = "whole"
-    #: In pieces: any size, and a field that was there stays.
+    #: In pieces: any size. A field that was there stays, unless the row says that fields are removed.
     PIECES = "pieces"
     #: By entry, from one seq on.
     ENTRIES = "entries"
@@ -36,7 +50,10 @@ class Reading(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One kind of key. `folded`: the journal's entries determine it, so snapshots and digests hold it."""
+    """One kind of key. `folded`: the journal's entries determine it, so snapshots and digests hold it.
+
+    `removed`: a field may go away, and then never comes back.
+    """
 
     name: str
     type: KeyType
@@ -46,6 +63,7 @@ class Key:
     holds: str
     reading: Reading
     folded: bool = True
+    removed: bool = False
 
 
 LAYOUT: Final = (
@@ -63,6 +81,14 @@ LAYOUT: Final = (
         "account -> minor units; `<system account>+` -> how many 2^53 of them it has beside",
         Reading.PIECES,
     ),
+    Key(
+        HELD, KeyType.HASH, "currency", "account -> minor units set aside by holds and groups", Reading.PIECES
+    ),
+    Key(PENDING, KeyType.HASH, "currency", "account -> minor units coming in by groups", Reading.PIECES),
+    Key(HOLD, KeyType.HASH, "", "field of (account, id) -> open hold", Reading.PIECES, removed=True),
+    Key(DUE, KeyType.SORTED_SET, "", "field of an open hold, scored expiry", Reading.PIECES, removed=True),
+    Key(GROUP, KeyType.HASH, "", "field of (first payer, id) -> group", Reading.PIECES, removed=True),
+    Key(RETURNED, KeyType.HASH, "", "field of a transfer -> minor units refunded of it", Reading.PIECES),
 )
 
 _ROWS: Final = {key.name: key for key in LAYOUT}
@@ -91,3 +117,30 @@ def is_known(image_key: str) -> bool:
 def read_in_pieces(image_key: str) -> bool:
     """Whether it is a hash of any size. Raises `Corruption` as `key_of`."""
     return key_of(image_key).reading is Reading.PIECES
+
+
+def scan_command(image_key: str) -> str:
+    """How a key that is read in pieces is."""
+    return "ZSCAN" if key_of(image_key).type is KeyType.SORTED_SET else "HSCAN"
+
+
+def size_command(image_key: str) -> str:
+    """How the fields of a key are counted."""
+    return "ZCARD" if key_of(image_key).type is KeyType.SORTED_SET else "HLEN"
+
+
+def fields_command(image_key: str) -> str:
+    """How some fields are read, None for each that is absent."""
+    return "ZMSCORE" if key_of(image_key).type is KeyType.SORTED_SET else "HMGET"
+
+
+def remove_command(image_key: str) -> str:
+    """How fields are removed."""
+    return "ZREM" if key_of(image_key).type is KeyType.SORTED_SET else "HDEL"
+
+
+def write_words(image_key: str, pairs: Sequence[bytes]) -> tuple[str, Iterable[bytes]]:
+    """The command that writes fields and values, alternating, and its words behind the key."""
+    if key_of(image_key).type is KeyType.SORTED_SET:  # the score stands before its member
+        return "ZADD", [word for pair in zip(pairs[1::2], pairs[::2], strict=True) for word in pair]
+    return "HSET", pairs

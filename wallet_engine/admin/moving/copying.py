@@ -21,7 +21,15 @@ from wallet_engine.admin.moving.wire import Command, Setback
 from wallet_engine.domain.entry import parse_entry
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.key_names import JOURNAL
-from wallet_engine.redis_store.layout import read_in_pieces
+from wallet_engine.redis_store.layout import (
+    fields_command,
+    key_of,
+    read_in_pieces,
+    remove_command,
+    scan_command,
+    size_command,
+    write_words,
+)
 from wallet_engine.redis_store.stream import stream_entries
 
 #: Fields read or written by one command: half a millisecond of either node.
@@ -73,7 +81,7 @@ class Copy:
         """Bring everything over, while the source changes."""
         for kind in self._hashes():
             for pairs in self._scan(kind):
-                self._target.write([("HSET", self._target.key(kind), *pairs)])
+                self._target.write([self._written(kind, pairs)])
                 self._progress(len(pairs) // 2)
                 self.follow()
         self.catch_up()
@@ -84,7 +92,7 @@ class Copy:
         for kind in self._hashes():
             for pairs in self._scan(kind):
                 names, values = pairs[::2], pairs[1::2]
-                [found] = self._target.read(("HMGET", self._target.key(kind), *names))
+                [found] = self._target.read((fields_command(kind.decode()), self._target.key(kind), *names))
                 for name, value, copied in zip(names, values, found, strict=True):
                     hashed = _hash(kind, name, value)
                     self._digests[0] += hashed
@@ -147,7 +155,7 @@ class Copy:
         cursor = b"0"
         while True:
             cursor, pairs = self._source.wire.call(
-                "HSCAN", self._source.key(kind), cursor, "COUNT", FIELDS_PER_CALL
+                scan_command(kind.decode()), self._source.key(kind), cursor, "COUNT", FIELDS_PER_CALL
             )
             if pairs:
                 yield pairs
@@ -175,22 +183,32 @@ class Copy:
                 self._copy_fields(kind, names[start : start + FIELDS_PER_CALL])
 
     def _copy_fields(self, kind: bytes, names: list[bytes]) -> None:
-        values = self._source.wire.call("HMGET", self._source.key(kind), *names)
-        present = {name: value for name, value in zip(names, values, strict=True) if value is not None}
-        if not present:
+        key, reading = self._target.key(kind), fields_command(kind.decode())
+        values = self._source.wire.call(reading, self._source.key(kind), *names)
+        found = dict(zip(names, values, strict=True))
+        if not key_of(kind.decode()).removed:  # touched, and not there: it never was
+            found = {name: value for name, value in found.items() if value is not None}
+        if not found:
             return
-        key = self._target.key(kind)
-        read: Command = ("HMGET", key, *present)
-        [before] = self._target.read(read) if self._verified else [[None] * len(present)]
-        pairs = [word for pair in present.items() for word in pair]
-        [after] = self._target.write([("HSET", key, *pairs)], after=[read])
-        for (name, value), old, new in zip(present.items(), before, after, strict=True):
+        read: Command = (reading, key, *found)
+        [before] = self._target.read(read) if self._verified else [[None] * len(found)]
+        pairs = [word for pair in found.items() if pair[1] is not None for word in pair]
+        gone = [name for name, value in found.items() if value is None]
+        commands: list[Command] = [self._written(kind, pairs)] if pairs else []
+        if gone:
+            commands.append((remove_command(kind.decode()), key, *gone))
+        [after] = self._target.write(commands, after=[read])
+        for (name, value), old, new in zip(found.items(), before, after, strict=True):
             if new != value:
                 raise Corruption(f"{key!r} {name!r} was written as {value!r} and read back as {new!r}")
             if self._verified:
                 old_hash = _hash(kind, name, old)
                 self._digests[0] += _hash(kind, name, value) - self._differing.pop((kind, name), old_hash)
                 self._digests[1] += _hash(kind, name, new) - old_hash
+
+    def _written(self, kind: bytes, pairs: list[bytes]) -> Command:
+        command, words = write_words(kind.decode(), pairs)
+        return (command, self._target.key(kind), *words)
 
     def _copy_open(self) -> None:
         key = self._source.keys.open
@@ -221,7 +239,7 @@ class Copy:
         kinds, copied = self._source.kinds(), self._target.kinds()
         if kinds != copied:
             raise Corruption(f"keys differ: {sorted(kinds ^ copied)!r} are on one side only")
-        commands = [("HLEN", self._source.key(kind)) for kind in _in_pieces(kinds)]
+        commands = [(size_command(kind.decode()), self._source.key(kind)) for kind in _in_pieces(kinds)]
         if JOURNAL.encode() in kinds:
             commands.append(("XLEN", self._source.keys.journal.encode()))
         if commands and self._source.read(*commands) != self._target.read(*commands):

@@ -32,6 +32,7 @@ def _touched(operation: Operation, window: int) -> Iterator[tuple[str, str]]:
         yield f"{BALANCE}:{operation.currency}", account
         if is_system(account):
             yield f"{BALANCE}:{operation.currency}", account + CARRIED
+    yield from kind.touches(operation)
     if kind.flags:
         yield FLAGS, operation.account
     if kind.remembered or kind.rewrites:
