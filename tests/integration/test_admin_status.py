@@ -57,6 +57,17 @@ def test_a_healthy_cluster(cluster: LiveCluster) -> None:
     assert answer("status", "--map-file", cluster.map_file)["journals"][0]["lag_entries"] == 0
 
 
+def test_what_a_copy_has_on_disk_is_no_lag_while_it_is_silent_about_it(cluster: LiveCluster) -> None:
+    """During a recovery it gives no receipts: as many entries as the partition ever had were shown as its lag."""
+    cluster.silent.add(0)
+    (journal,) = answer("status", "--map-file", cluster.map_file)["journals"]
+    assert journal["durable_seqs"] == {"0": 2, "2": 1}
+    assert (journal["lag_entries"], journal["silent_partitions"]) == (2, [0])
+    assert "! journal j1 gives no receipts in partitions 0" in admin(
+        "status", "--map-file", cluster.map_file
+    ).stdout.replace("\n", " ")
+
+
 def test_people_see_it_in_80_columns(cluster: LiveCluster) -> None:
     result = admin("status", "--map-file", cluster.map_file, env={"COLUMNS": "80"})
     assert result.exit_code == 0

@@ -49,10 +49,10 @@ def opening(partition: LuaPartition, count: int) -> None:
         assert partition.apply([f"o - account{partition.nonces} - 0 USD"])[0] == "OK"
 
 
-def journaling(writer: JournalWriter) -> tuple[JournalCopy, GroupCommit]:
+def journaling(writer: JournalWriter, metrics: Metrics | None = None) -> tuple[JournalCopy, GroupCommit]:
     copy = JournalCopy(writer)
     copy.confirm([(PARTITION, 1), (OTHER, 1)])
-    return copy, GroupCommit(copy, ReceiptServer(copy, lambda shard, reason: None), Metrics())
+    return copy, GroupCommit(copy, ReceiptServer(copy, lambda shard, reason: None), metrics or Metrics())
 
 
 @asynccontextmanager
@@ -61,13 +61,14 @@ async def drained(
     writer: JournalWriter,
     other: LuaPartition | None = None,
     on_gap: OnGap = lambda epochs, caught_up: False,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """The shard of one or two partitions is drained, by this task."""
 
     async def ours(_: int) -> bool:
         return True
 
-    copy, commit = journaling(writer)
+    copy, commit = journaling(writer, metrics)
     keys = {PARTITION: partition.keys} | ({} if other is None else {OTHER: other.keys})
     drain = ShardDrain(
         commit,
@@ -134,6 +135,10 @@ def test_g9_gaps_of_all_partitions_are_told_at_once_and_everything_else_goes_on(
     """One after the other, each with a wait, a copy that was away never came back: streams are trimmed meanwhile."""
     other = LuaPartition(partition.client, str(OTHER))
     told: list[tuple[Mapping[int, int], Callable[[int], None]]] = []
+    metrics = Metrics()
+
+    def lag(partition: int) -> float | None:
+        return metrics.registry.get_sample_value("wallet_journal_lag_entries", {"partition": str(partition)})
 
     def on_gap(epochs: Mapping[int, int], caught_up: Callable[[int], None]) -> bool:
         told.append((epochs, caught_up))
@@ -145,12 +150,15 @@ def test_g9_gaps_of_all_partitions_are_told_at_once_and_everything_else_goes_on(
         payloads = {PARTITION: partition.payloads(), OTHER: other.payloads()}
         for each in (partition, other):
             each.client.xtrim(each.keys.journal, minid="4-0", approximate=False)
-        async with drained(partition, writer, other, on_gap):
+        async with drained(partition, writer, other, on_gap, metrics):
             async with asyncio.timeout(20):
                 while not told:
                     await asyncio.sleep(0.002)
             ((epochs, caught_up),) = told
             assert epochs == {PARTITION: 1, OTHER: 1}
+            async with asyncio.timeout(20):
+                while [lag(each) for each in (PARTITION, OTHER)] != [6, 6]:
+                    await asyncio.sleep(0.002)
             take(
                 writer, PARTITION, payloads[PARTITION][:4]
             )  # from another copy; entry 4 is in the stream as well

@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 
 from wallet_engine.admin.history import PastBalance, parse_at, past_balance, time_text
-from wallet_engine.admin.journals import durable_seqs, find_journal, journal_option
+from wallet_engine.admin.journals import find_journal, journal_option, receipted_seqs
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.domain.errors import ConfigError, InvalidInput
 from wallet_engine.domain.ids import check_account_id
@@ -48,7 +48,7 @@ def balance(session: Session, account: str, currency: str, at: str | None, journ
     with session.directory() as directory:
         partitions = directory.config().partitions
         source = find_journal(directory, journal)
-        durable = durable_seqs(source.info) if moment is None and source.info is not None else None
+        durable = receipted_seqs(source.info) if moment is None and source.info is not None else None
         found = past_balance(source.directory, partitions, account, currency, moment, durable)
     session.answer(_document(found), lambda console: _show(console, found))
 

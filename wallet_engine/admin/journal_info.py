@@ -98,6 +98,7 @@ def _document(state: JournalState, files: Files | None) -> dict[str, Any]:
         "reachable": state.durable is not None,
         "entries": None if state.durable is None else sum(state.durable.values()),
         "lag_entries": state.lag_entries,
+        "silent_partitions": list(state.silent_partitions),
         "files": None if files is None else files.document(),
     }
 

@@ -1,24 +1,22 @@
 """Which journal directory to read, and what a live journal process says is durable."""
 
+import asyncio
 import socket
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import click
-import msgspec
 
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.journal.receipts_wire import CopyHello, MessageBuffer, MessageTooLong, decode_from_journal
+from wallet_engine.journal.copies_wire import Standings, StateAsk
+from wallet_engine.journal.peers import Peer
 from wallet_engine.journal.segments import segment_path
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import JournalInfo
 
 #: How long a journal process may take to say what it holds.
-HELLO_WAIT_S_MAX: Final = 3.0
-_READ_BYTES: Final = 64 * 1024
-
+STATE_WAIT_S_MAX: Final = 3.0
 
 #: `--journal DIR` of a verb that reads a journal directory; the verb gives it to `find_journal`.
 journal_option = click.option(
@@ -65,29 +63,40 @@ def check_journal(path: Path) -> Path:
     return path
 
 
-def durable_seqs(info: JournalInfo) -> dict[int, int] | None:
-    """partition -> last durable seq, from the copy's first message; None when it does not answer.
+@dataclass(frozen=True, slots=True)
+class CopyState:
+    """partition -> last seq that a live copy has on disk, and that it gives receipts for; those without are left out.
 
-    Partitions without an entry are left out.
+    From the moment it hears of a recovery until it follows the epoch that comes of it, it gives none.
     """
-    host, _, port = info.address.rpartition(":")
-    deadline = time.monotonic() + HELLO_WAIT_S_MAX
-    messages = MessageBuffer()
+
+    on_disk: dict[int, int]
+    receipted: dict[int, int]
+
+
+def copy_state(info: JournalInfo) -> CopyState | None:
+    """What a live copy says; None when it does not answer."""
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=HELLO_WAIT_S_MAX) as connection:
-            while (remaining_s := deadline - time.monotonic()) > 0:
-                connection.settimeout(remaining_s)
-                data = connection.recv(_READ_BYTES)
-                if not data:
-                    return None
-                for body in messages.feed(data):
-                    message = decode_from_journal(body)
-                    if isinstance(message, CopyHello) and message.journal_id == info.journal_id:
-                        return {partition: seq for partition, seq, _nonce in message.positions}
-                    return None
-    except (OSError, MessageTooLong, msgspec.MsgspecError):
+        return asyncio.run(_ask_state(info))
+    except (OSError, ValueError):
         return None
-    return None
+
+
+def receipted_seqs(info: JournalInfo) -> dict[int, int] | None:
+    """partition -> last seq that a live copy gives receipts for; None when it does not answer."""
+    state = copy_state(info)
+    return None if state is None else state.receipted
+
+
+async def _ask_state(info: JournalInfo) -> CopyState:
+    async with asyncio.timeout(STATE_WAIT_S_MAX):
+        peer = await Peer.connect(info.journal_id, info.address, "wallet-admin")
+        try:
+            standings = (await peer.ask(StateAsk([]), Standings)).standings
+            on_disk = {each.partition: each.seq for each in standings if each.seq}
+            return CopyState(on_disk, {partition: seq for partition, seq, _ in peer.receipted})
+        finally:
+            peer.close()
 
 
 def _is_here(info: JournalInfo) -> bool:

@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 
 from wallet_engine.admin.history import AtSeq, parse_at
-from wallet_engine.admin.journals import durable_seqs, find_journal, journal_option
+from wallet_engine.admin.journals import find_journal, journal_option, receipted_seqs
 from wallet_engine.admin.replaying import past_state, write_directory, write_redis
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.domain.errors import ConfigError
@@ -59,7 +59,7 @@ def replay(session: Session, into: str, at: str | None, partition: int | None, j
             raise ConfigError(f"there is no partition {partition}: they are 0 to {count - 1}")
         address = _address(into, directory)
         source = find_journal(directory, journal)
-        durable = durable_seqs(source.info) if moment is None and source.info is not None else None
+        durable = receipted_seqs(source.info) if moment is None and source.info is not None else None
     with session.progress() as progress:
         task = progress.add_task("folding the journal", total=None)
         past = past_state(

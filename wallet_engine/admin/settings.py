@@ -140,7 +140,7 @@ def _check_level(found: Survey, copies: set[str], quorum: int) -> None:
         raise ConfigError(f"journal copy {', '.join(sorted(missing))} does not answer: every copy must")
     if len(here) < quorum:
         raise ConfigError(f"there are {len(here)} journal copies: start {quorum - len(here)} more first")
-    behind = [name for name, state in here.items() if state.lag_entries != 0]
+    behind = [name for name, state in here.items() if state.lag_entries != 0 or state.silent_partitions]
     if behind:
         raise ConfigError(
             f"journal copy {', '.join(sorted(behind))} is behind Redis: wait, and see journal info"

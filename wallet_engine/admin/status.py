@@ -96,6 +96,7 @@ def _journal_document(state: JournalState) -> dict[str, Any]:
         "pid": state.info.pid,
         "reachable": state.durable is not None,
         "lag_entries": state.lag_entries,
+        "silent_partitions": list(state.silent_partitions),
         "durable_seqs": durable,
     }
 
@@ -119,6 +120,9 @@ def warnings_of(found: Survey) -> list[str]:
     for journal in found.journals:
         if journal.durable is None:
             said.append(f"journal {journal.info.journal_id} at {journal.info.address} does not answer")
+        if journal.silent_partitions:
+            silent = _ranges(list(journal.silent_partitions))
+            said.append(f"journal {journal.info.journal_id} gives no receipts in partitions {silent}")
     if not found.services:
         said.append("no API process is registered: start wallet-engine serve")
     return said

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
-from wallet_engine.admin.journals import durable_seqs
+from wallet_engine.admin.journals import CopyState, copy_state
 from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX, NodeState, look_at_all, primary_of
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect
@@ -50,6 +50,8 @@ class JournalState:
     durable: Mapping[int, int] | None
     lag_entries: int | None
     lag_partitions: tuple[int, ...]
+    #: Those of which it has entries and gives no receipts: they are being recovered, or it does not follow yet.
+    silent_partitions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +159,17 @@ def _journals(
     if not infos:
         return ()
     with ThreadPoolExecutor(min(ASKED_AT_ONCE_MAX, len(infos))) as pool:
-        answers = list(pool.map(durable_seqs, infos))
-    return tuple(
-        JournalState(info, durable, *lag_of(durable, partitions))
-        for info, durable in zip(infos, answers, strict=True)
-    )
+        answers = list(pool.map(copy_state, infos))
+    return tuple(_journal(info, state, partitions) for info, state in zip(infos, answers, strict=True))
+
+
+def _journal(
+    info: JournalInfo, state: CopyState | None, partitions: Sequence[PartitionStatus]
+) -> JournalState:
+    if state is None:
+        return JournalState(info, None, *lag_of(None, partitions))
+    silent = tuple(sorted(state.on_disk.keys() - state.receipted.keys()))
+    return JournalState(info, state.on_disk, *lag_of(state.on_disk, partitions), silent)
 
 
 def _number(text: str | None) -> int:

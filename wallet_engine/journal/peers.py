@@ -7,6 +7,7 @@ import msgspec
 
 from wallet_engine.journal.copies_wire import Answer, PeerHello, Question, decode_answer
 from wallet_engine.journal.receipts_wire import (
+    Ask,
     CopyHello,
     FromJournal,
     MessageBuffer,
@@ -33,6 +34,11 @@ class Peer:
 
     def __repr__(self) -> str:
         return f"<Peer {self.journal_id}>"
+
+    @property
+    def receipted(self) -> list[Ask]:
+        """The last entry of each partition that it gave receipts for, when it was connected."""
+        return self._connection.receipted
 
     @classmethod
     async def connect(cls, journal_id: str, address: str, asker: str) -> "Peer":
@@ -86,6 +92,7 @@ class _PeerConnection(asyncio.Protocol):
         self.hello: asyncio.Future[str] = loop.create_future()
         self._copy = copy
         self._asker = asker
+        self.receipted: list[Ask] = []
         self._answer: asyncio.Future[Answer] | None = None
         self._transport: asyncio.Transport | None = None
         self._messages = MessageBuffer()
@@ -125,6 +132,7 @@ class _PeerConnection(asyncio.Protocol):
         if not self.hello.done():
             message: FromJournal = decode_from_journal(body)
             if isinstance(message, CopyHello):
+                self.receipted = message.positions
                 self.hello.set_result(message.journal_id)
             return
         try:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import redis
 from lua.partition import LuaPartition
-from unit.admin.made import make_map, register_journal
+from unit.admin.made import answer_as_copy, make_map, register_journal
 
 from wallet_engine.dev.redis_cluster import RedisCluster
 from wallet_engine.domain.entry import parse_header
-from wallet_engine.journal.receipts_wire import CopyHello, encode
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.redis_store.stream import from_stream
 from wallet_engine.redis_store.topology import connect
@@ -43,6 +42,8 @@ class LiveCluster:
         self.map_file = directory / "map.json"
         self.directory = make_map(self.map_file, partitions, shards)
         self.writer = JournalWriter(directory / "journal", "j1", segment_bytes_max=20_000)
+        #: Partitions of which the copy gives no receipts now.
+        self.silent: set[int] = set()
         self._server = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._say_hello, daemon=True)
         self._thread.start()
@@ -89,6 +90,5 @@ class LiveCluster:
             except OSError:
                 return
             with connection:
-                held = self.writer.positions()
-                positions = [(p, at.seq, at.nonce) for p, at in held.items()]
-                connection.sendall(encode(CopyHello("j1", positions)))
+                held = [(p, at.seq, at.nonce) for p, at in self.writer.positions().items()]
+                answer_as_copy(connection, [at for at in held if at[0] not in self.silent], held)

@@ -16,6 +16,8 @@ from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_rules import decide_operations
 from wallet_engine.domain.oracle_state import PartitionState, redis_image, state_of_image
+from wallet_engine.journal.copies_wire import Standing, Standings
+from wallet_engine.journal.receipts_wire import Ask, CopyHello, encode
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.model import ClusterConfig, JournalInfo, Shard, spread
@@ -119,3 +121,13 @@ def refusal(result: Result, status: int = 1) -> str:
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1 or status == 2, result.stderr
     return lines[-1].removeprefix("Error: ")
+
+
+def answer_as_copy(connection: socket.socket, receipted: Sequence[Ask], on_disk: Sequence[Ask]) -> None:
+    """What journal copy j1 says to `wallet-admin`: who it is, what it gives receipts for, and where it stands."""
+    connection.sendall(encode(CopyHello("j1", list(receipted))))
+    with connection.makefile("rb") as asked:
+        for _ in ("peer", "state"):
+            asked.read(int.from_bytes(asked.read(4), "little"))
+    standings = [Standing(partition, seq, nonce, 1, 1) for partition, seq, nonce in on_disk]
+    connection.sendall(encode(Standings(standings)))

@@ -7,9 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from unit.admin.made import MadeJournal, account_in, admin, answer, make_map, refusal, register_journal, txid
-
-from wallet_engine.journal.receipts_wire import CopyHello, encode
+from unit.admin.made import (
+    MadeJournal,
+    account_in,
+    admin,
+    answer,
+    answer_as_copy,
+    make_map,
+    refusal,
+    register_journal,
+    txid,
+)
 
 ALICE, BOB = account_in(0, 2), account_in(0, 2, 1)
 CAROL = account_in(1, 2)
@@ -123,19 +131,17 @@ def test_a_damaged_journal_gives_no_balance(cluster: tuple[Path, MadeJournal]) -
 
 
 def test_now_is_what_the_journal_process_says_is_durable(tmp_path: Path) -> None:
-    """G8: what is written and not yet fsynced is not the newest balance."""
+    """G8: what is written and not yet receipted is not the newest balance."""
     journal = MadeJournal(tmp_path / "j")
     journal.add(0, f"o - {ALICE} - 0 USD", f"t {txid(1)} @bank {ALICE} 100 USD")
     journal.add(0, f"t {txid(2)} @bank {ALICE} 100 USD")
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
-            hello = encode(CopyHello("j1", [(0, 1, "0" * 16)]))
             for _ in range(3):
                 connection, _address = server.accept()
                 with connection:
-                    connection.sendall(hello[:3])
-                    connection.sendall(hello[3:])
+                    answer_as_copy(connection, [(0, 1, "0" * 16)], [(0, 2, "1" * 16)])
 
         thread = threading.Thread(target=serve)
         thread.start()
