@@ -182,7 +182,10 @@ class ScriptDoor:
         batch = Batch(partition, operations, [], time.time_ns() // 1_000_000)
         entry = self._map.partitions[partition]
         keys, retention_ms = self._keys[partition], self._config.retention_ms
-        command = batch.command(keys, entry.epoch, 1, retention_ms, (CURRENCY,), ISSUED_AGE_MS_MAX)
+        command = batch.command(
+            *(keys, entry.epoch, 1, retention_ms, (CURRENCY,)),
+            *(self._config.stream_entries_max, ISSUED_AGE_MS_MAX),
+        )
         self._in_flight += 1
         answered = partial(self._answered, batch, items, time.perf_counter())
         self._connections[entry.shard].send(command, answered)

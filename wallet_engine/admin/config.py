@@ -48,7 +48,7 @@ def get(session: Session, name: str | None) -> None:
     def show(console: Console) -> None:
         for setting in chosen:
             fixed = f"  (cannot be changed: {setting.fixed})" if setting.fixed else ""
-            console.print(f"{setting.name:16} {setting.value:>6}  {setting.meaning}{fixed}", soft_wrap=True)
+            console.print(f"{setting.name:18} {setting.value:>7}  {setting.meaning}{fixed}", soft_wrap=True)
 
     session.answer({setting.name.replace("-", "_"): setting.value for setting in chosen}, show)
 
@@ -58,7 +58,7 @@ def get(session: Session, name: str | None) -> None:
 @click.argument("name")
 @click.argument("value")
 def set_(session: Session, name: str, value: str) -> None:
-    """Set NAME to VALUE: retention-hours, journal-quorum, or system-accounts.
+    """Set NAME to VALUE: retention-hours, journal-quorum, system-accounts, or stream-entries-max.
 
     Processes read the configuration when they start: the answer names those to restart, one after the other.
 
@@ -69,6 +69,9 @@ def set_(session: Session, name: str, value: str) -> None:
     Redis has. No answer given before may hang on fewer copies than a recovery counts on.
 
     system-accounts: names and patterns, with commas between. A role other than admin may use no other `@` account.
+
+    stream-entries-max: how far the journal may be behind Redis in a partition before it takes no new work. A higher
+    one needs memory in Redis: up to 150 kB for each entry of a large request.
 
     Who changed what and when is in `config history`.
 

@@ -54,6 +54,11 @@ def settings_of(config: ClusterConfig) -> list[Setting]:
             "journal copies that must have an entry before it is answered",
         ),
         Setting(
+            "stream-entries-max",
+            config.stream_entries_max,
+            "entries of a partition that are in Redis and not on disk, past which it takes no new work",
+        ),
+        Setting(
             "partitions", config.partitions, "fixed by init", "it decides in which partition each account is"
         ),
         Setting(
@@ -78,6 +83,8 @@ def changed(config: ClusterConfig, name: str, text: str) -> ClusterConfig:
     value = int(text)
     if name == "journal-quorum":
         return replace(config, journal_quorum=value)
+    if name == "stream-entries-max":
+        return replace(config, stream_entries_max=value)
     if not 24 <= value <= RETENTION_HOURS_MAX:
         raise ConfigError(f"retention-hours must be 24 to {RETENTION_HOURS_MAX}: {value}")
     if value * HOUR_MS > 2 * config.retention_ms:

@@ -13,6 +13,11 @@ from wallet_engine.dev.layout import (
 )
 from wallet_engine.dev.process import share_cores
 from wallet_engine.dev.supervisor import DevOptions, Supervisor
+from wallet_engine.domain.limits import (
+    STREAM_ENTRIES_MAX,
+    STREAM_ENTRIES_MAX_LEAST,
+    STREAM_ENTRIES_MAX_MOST,
+)
 from wallet_engine.telemetry.flags import journal_disk_options
 
 
@@ -46,6 +51,11 @@ from wallet_engine.telemetry.flags import journal_disk_options
     type=click.IntRange(1, 9),
     help=f"Journal copies; a majority must have an entry on disk. [default: {JOURNALS_DEFAULT}]",
 )
+@click.option(
+    "--stream-entries-max",
+    type=click.IntRange(STREAM_ENTRIES_MAX_LEAST, STREAM_ENTRIES_MAX_MOST),
+    help=f"Entries of a partition that may wait in Redis for the journal. [default: {STREAM_ENTRIES_MAX}]",
+)
 @click.option("--embedded", is_flag=True, help="Bundled Redis, and a local file in place of ZooKeeper.")
 @click.option(
     "--auth",
@@ -61,6 +71,7 @@ def dev(
     replicas: int | None,
     partitions: int | None,
     journals: int | None,
+    stream_entries_max: int | None,
     embedded: bool,
     auth: bool,
     archive_command: str | None,
@@ -73,7 +84,7 @@ def dev(
     Without --embedded it takes the system's redis-server (6.2 or newer) and ZooKeeper.
     """
     share_cores()
-    wishes = Wishes(shards, replicas, partitions, embedded, journals)
+    wishes = Wishes(shards, replicas, partitions, embedded, journals, stream_entries_max)
     journal_flags = [f"--segment-bytes={segment_bytes}", f"--snapshot-bytes={snapshot_bytes}"]
     if archive_command:
         journal_flags.append(f"--archive-command={archive_command}")

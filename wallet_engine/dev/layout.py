@@ -9,6 +9,7 @@ import msgspec
 
 from wallet_engine.dev.files import replace_file
 from wallet_engine.domain.errors import ConfigError, Corruption
+from wallet_engine.domain.limits import STREAM_ENTRIES_MAX
 from wallet_engine.routing.model import PartitionMap
 from wallet_engine.routing.slots import slot_range
 
@@ -27,6 +28,7 @@ class Wishes:
     partitions: int | None = None
     embedded: bool = False
     journals: int | None = None
+    stream_entries_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Layout:
     replicas: int
     partitions: int
     journals: int = JOURNALS_DEFAULT
+    stream_entries_max: int = STREAM_ENTRIES_MAX
 
     @classmethod
     def load(cls, path: Path) -> "Layout | None":
@@ -57,6 +60,8 @@ class Layout:
         counts = f"--shards {self.shards} --replicas {self.replicas} --partitions {self.partitions}"
         if self.journals != JOURNALS_DEFAULT:
             counts += f" --journals {self.journals}"
+        if self.stream_entries_max != STREAM_ENTRIES_MAX:
+            counts += f" --stream-entries-max {self.stream_entries_max}"
         return f"{counts} --embedded" if self.embedded else counts
 
     @property
@@ -78,13 +83,15 @@ def settle(stored: Layout | None, wishes: Wishes, data_dir: Path) -> Layout:
             REPLICAS_DEFAULT if wishes.replicas is None else wishes.replicas,
             PARTITIONS_DEFAULT if wishes.partitions is None else wishes.partitions,
             JOURNALS_DEFAULT if wishes.journals is None else wishes.journals,
+            STREAM_ENTRIES_MAX if wishes.stream_entries_max is None else wishes.stream_entries_max,
         )
-    for name in ("shards", "replicas", "partitions", "journals"):
+    for name in ("shards", "replicas", "partitions", "journals", "stream_entries_max"):
         wish, kept = getattr(wishes, name), getattr(stored, name)
         if wish not in (None, kept):
+            flag = "--" + name.replace("_", "-")
             raise ConfigError(
-                f"{data_dir} was made with --{name} {kept}, not {wish}: "
-                f"leave --{name} out or give another --data-dir"
+                f"{data_dir} was made with {flag} {kept}, not {wish}: "
+                f"leave {flag} out or give another --data-dir"
             )
     if wishes.embedded and not stored.embedded:
         raise ConfigError(

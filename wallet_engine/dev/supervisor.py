@@ -222,7 +222,11 @@ class Supervisor:
         """Initialise the directory with a new cluster, or correct the addresses of one it knows."""
         shards = [Shard(name, tuple(nodes)) for name, nodes in cluster.addresses().items()]
         if not known:
-            config = ClusterConfig(partitions=layout.partitions, journal_quorum=layout.journal_quorum)
+            config = ClusterConfig(
+                partitions=layout.partitions,
+                journal_quorum=layout.journal_quorum,
+                stream_entries_max=layout.stream_entries_max,
+            )
             directory.initialise(config, shards, placement)
         for shard in shards:
             if known and known[shard.name] != shard:

@@ -24,8 +24,12 @@ SCRIPT_OPERATIONS_MAX: Final = 400
 #: Transfers a service has accepted and not yet answered.
 IN_FLIGHT_TRANSFERS_MAX: Final = 100_000
 
-#: Entries of one partition's stream not yet trimmed. Past it the journal is too far behind to take more.
+#: Entries of one partition's stream that are not trimmed, open ones apart, past which it takes no new work: the journal
+#: is too far behind. The default of `stream_entries_max` in the configuration, and its bounds; `lua/apply.lua` looks
+#: at the length every 16 entries.
 STREAM_ENTRIES_MAX: Final = 100_000
+STREAM_ENTRIES_MAX_LEAST: Final = 256
+STREAM_ENTRIES_MAX_MOST: Final = 10_000_000
 
 #: How old an operation may be when Redis executes it. Older ones were held by a stopped process.
 ISSUED_AGE_MS_MAX: Final = 5 * 60 * 1000

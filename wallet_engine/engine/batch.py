@@ -6,7 +6,6 @@ from typing import Final, Protocol
 
 from wallet_engine.domain.columns import pack
 from wallet_engine.domain.errors import Outage
-from wallet_engine.domain.limits import STREAM_ENTRIES_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.journal.receipts_wire import NewEntry
 from wallet_engine.redis_store.apply_call import apply_command
@@ -126,6 +125,7 @@ class Batch:
         window: int,
         window_ms: int,
         currencies: Iterable[str],
+        stream_entries_max: int,
         issued_age_ms_max: int,
     ) -> bytes:
         """The packed call of the script; it may read the `currencies` besides those of its operations."""
@@ -141,7 +141,7 @@ class Batch:
             issued_ms=self.issued_ms,
             window=window,
             window_ms=window_ms,
-            stream_entries_max=STREAM_ENTRIES_MAX,
+            stream_entries_max=stream_entries_max,
             issued_age_ms_max=issued_age_ms_max,
         )
 

@@ -188,6 +188,7 @@ class Engine:
             accumulator.window,
             self.cluster.config.retention_ms,
             accumulator.currencies if batch.wants_all_currencies else (),
+            self.cluster.config.stream_entries_max,
             self.horizons.issued_age_ms_max,
         )
         batch.epoch = accumulator.epoch

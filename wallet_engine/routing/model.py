@@ -14,7 +14,13 @@ import msgspec
 
 from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.domain.ids import TRANSIT
-from wallet_engine.domain.limits import PARTITIONS_MAX, RETENTION_MS_MIN
+from wallet_engine.domain.limits import (
+    PARTITIONS_MAX,
+    RETENTION_MS_MIN,
+    STREAM_ENTRIES_MAX,
+    STREAM_ENTRIES_MAX_LEAST,
+    STREAM_ENTRIES_MAX_MOST,
+)
 from wallet_engine.domain.paths import text_path
 from wallet_engine.domain.patterns import is_system_pattern
 from wallet_engine.routing.slots import valid_partitions
@@ -58,6 +64,8 @@ class ClusterConfig:
     journal_quorum: int = 1
     #: Patterns of the system accounts that there are: others are for the role `admin` alone.
     system_accounts: tuple[str, ...] = SYSTEM_ACCOUNTS_DEFAULT
+    #: Entries of a partition that Redis keeps for the journal at most (`domain/limits.py`).
+    stream_entries_max: int = STREAM_ENTRIES_MAX
 
     def __post_init__(self) -> None:
         if not valid_partitions(self.partitions):
@@ -69,6 +77,9 @@ class ClusterConfig:
         for pattern in self.system_accounts:
             if not is_system_pattern(pattern) or pattern == TRANSIT:
                 raise ConfigError(f"system_accounts: {pattern[:80]!r} is none such as @fees or @bank:*")
+        least, most = STREAM_ENTRIES_MAX_LEAST, STREAM_ENTRIES_MAX_MOST
+        if not least <= self.stream_entries_max <= most:
+            raise ConfigError(f"stream_entries_max must be {least} to {most}: {self.stream_entries_max}")
 
 
 @dataclass(frozen=True, slots=True)

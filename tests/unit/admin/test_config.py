@@ -44,6 +44,7 @@ def test_get_shows_every_setting(directory: Directory, tmp_path: Path) -> None:
     assert answer("config", "get", *flags(tmp_path)) == {
         "retention_hours": 24,
         "journal_quorum": 1,
+        "stream_entries_max": 100_000,
         "partitions": 2,
         "system_accounts": "@bank,@fees,@unclaimed,@bank:*",
     }
@@ -54,7 +55,11 @@ def test_get_shows_every_setting(directory: Directory, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("colour", "1", "there is no setting colour: retention-hours, journal-quorum, partitions"),
+        (
+            "colour",
+            "1",
+            "there is no setting colour: retention-hours, journal-quorum, stream-entries-max, partitions",
+        ),
         ("partitions", "4", "partitions cannot be changed"),
         ("retention-hours", "23", "must be 24 to 8760: 23"),
         ("retention-hours", "8761", "must be 24 to 8760: 8761"),
@@ -64,6 +69,8 @@ def test_get_shows_every_setting(directory: Directory, tmp_path: Path) -> None:
         ("retention-hours", "٢٤", "must be a whole number"),
         ("journal-quorum", "0", "journal_quorum must be at least 1"),
         ("journal-quorum", "2", "there are 0 journal copies: start 2 more first"),
+        ("stream-entries-max", "255", "stream_entries_max must be 256 to 10000000: 255"),
+        ("stream-entries-max", "10000001", "stream_entries_max must be 256 to 10000000"),
         ("retention-hours", "48", "not every shard answers"),
     ],
 )
@@ -93,6 +100,12 @@ def test_a_change_is_made_and_in_the_history(
     (change,) = answer("config", "history", *flags(tmp_path))["changes"]
     assert (change["what"], change["state"]) == ("retention-hours from 24 to 48", "done")
     assert "retention-hours from 24 to 48  [done]" in admin("config", "history", *flags(tmp_path)).stdout
+
+
+def test_the_limit_of_the_streams_may_be_changed_at_any_time(directory: Directory, tmp_path: Path) -> None:
+    answer("config", "set", "stream-entries-max", "256", *flags(tmp_path), "--yes")
+    assert directory.config() == ClusterConfig(2, stream_entries_max=256)
+    assert answer("config", "get", "stream-entries-max", *flags(tmp_path)) == {"stream_entries_max": 256}
 
 
 @pytest.mark.parametrize(("age_ms", "safe"), [(11 * HOUR_MS, True), (13 * HOUR_MS, False), (None, False)])

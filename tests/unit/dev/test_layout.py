@@ -34,6 +34,7 @@ def test_an_embedded_directory_stays_embedded_without_being_told() -> None:
         (Wishes(shards=2), "data was made with --shards 3, not 2"),
         (Wishes(replicas=0), "data was made with --replicas 1, not 0"),
         (Wishes(partitions=128), "data was made with --partitions 64, not 128"),
+        (Wishes(stream_entries_max=500), "data was made with --stream-entries-max 100000, not 500"),
         (Wishes(embedded=True), "data was made with ZooKeeper: leave --embedded out"),
     ],
 )
