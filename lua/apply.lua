@@ -16,7 +16,7 @@
 --       transfers and debits, '<idx> <outcome>' for credits; idx counts from 0; opened_ms is the time of that entry
 --       while it stands in `open` (1 if its text is not in the stream), 0 afterwards. While it does, a debit's words are
 --       compared with those of the entry: the outcome is '!' if they differ and only their fingerprints are equal.
--- Refusals, nothing written: {'STATE', state} {'EPOCH', epoch} {'OWNER', id} {'WINDOW', number} {'FULL', length}
+-- Refusals, nothing written: {'STATE', state} {'EPOCH', epoch} {'OWNER', id} {'WINDOW', number} {'FULL', entries}
 --       {'EXPIRED', now_ms} {'CURRENCIES', list} {'MALFORMED', text}; of a replay {'DIFFERS', outcomes} when the entry does
 --       not come out as recorded
 --
@@ -31,12 +31,14 @@
 --@include lib/outcomes.lua
 --@include lib/guard.lua
 --@include lib/memory.lua
+--@include lib/pinned.lua
 
 local AMOUNT_MAX = 9007199254740991
 local OPERATIONS_MAX = 1500 -- unpack() fails near 8,000 values; an operation writes two accounts at most
 local STRIPE_LIMB = AMOUNT_MAX + 1 -- what one unit in '<account>+' stands for
 local RULES = ' 2' -- which rules decide, as the header ends (wallet_engine/domain/entry.py)
 local STREAM_CHECK_ENTRIES = 16 -- the stream's length is looked at every so many entries
+local ENDING_ENTRIES_MAX = 20000 -- so many above its limit are for what ends begun work: credits, refunds and settles
 local OPENED_ENTRIES_MAX = 16 -- entries of the stream held at a time; each may be 150 kB
 local TRANSIT = '@transit'
 local SYSTEM, BALANCE = 64, 98 -- '@', 'b': how a system account and the key of a balance begin
@@ -89,8 +91,12 @@ else
   if window_started > 0 and now_ms - window_started >= window_ms_text + 0 then window_due = window + 1 end
   if window_asked ~= window_due then return {'WINDOW', window_due} end
   if seq_last % STREAM_CHECK_ENTRIES == 0 then
-    local length = call('XLEN', k_journal)
-    if length >= entries_max_text + 0 then return {'FULL', length} end
+    local entries, entries_max = call('XLEN', k_journal), entries_max_text + 0
+    if entries >= entries_max then
+      entries = entries - call('ZCARD', k_open) -- open entries wait for their receivers, the others for the journal
+      if not find(columns[1], '[^crs]') then entries_max = entries_max + ENDING_ENTRIES_MAX end
+      if entries >= entries_max then return {'FULL', entries} end
+    end
   end
 end
 
@@ -372,7 +378,14 @@ if writes then
     for part, entry_seq in pairs(refunded) do call('ZADD', k_open, entry_seq, part) end
   end
   if settled then
-    for entry_seq in pairs(settled) do call('ZREMRANGEBYSCORE', k_open, entry_seq, entry_seq) end
+    local trimmed
+    for entry_seq in pairs(settled) do
+      call('ZREMRANGEBYSCORE', k_open, entry_seq, entry_seq)
+      if not REPLAY and seq_last - entry_seq >= PINNED_ENTRIES_MAX then
+        trimmed = trimmed or (call('HGET', k_meta, 'trimmed') or 0) + 0
+        if entry_seq + 0 < trimmed then call('XDEL', k_journal, entry_seq .. '-0') end
+      end
+    end
   end
   if debited then call('ZADD', k_open, seq_text, seq_text) end
 

@@ -1,8 +1,8 @@
   -- n: an entry that changes nothing: whether one can be made now, so it passes no limit unseen.
   rules[PROBE] = function()
     if not REPLAY then
-      local length = call('XLEN', k_journal)
-      if length >= entries_max_text + 0 then return nil, {'FULL', length} end
+      local entries = call('XLEN', k_journal) - call('ZCARD', k_open)
+      if entries >= entries_max_text + 0 then return nil, {'FULL', entries} end
     end
     effect = true
     return APPLIED

@@ -17,7 +17,7 @@ from wallet_engine.redis_store.stream import from_stream
 CURRENCIES: Final = ("CHF", "EUR", "JPY", "USD")
 NEVER_MS: Final = 10**15
 #: Facts of the cluster, not of the journal: not in an image.
-_META_OF_THE_CLUSTER: Final = ("epoch", "owner", "state")
+_META_OF_THE_CLUSTER: Final = ("epoch", "owner", "state", "trimmed")
 
 
 class LuaPartition:
@@ -149,7 +149,7 @@ class LuaPartition:
             elif kind != "journal":
                 image[kind] = self.client.hgetall(key)
         for name in _META_OF_THE_CLUSTER:
-            del image["meta"][name]
+            image["meta"].pop(name, None)
         return image
 
 

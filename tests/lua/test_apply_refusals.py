@@ -63,8 +63,7 @@ def test_no_owner(prepared: LuaPartition) -> None:
 
 def test_stream_full(prepared: LuaPartition) -> None:
     """G10: the journal is too far behind. The length is looked at every 16 entries."""
-    while (seq := int(prepared.image()["meta"]["seq"])) % 16:
-        assert prepared.apply([f"o - filler-{seq} - 0 USD"], stream_entries_max=1)[0] == "OK"
+    seq = filled(prepared, 0)
     assert_refused(prepared, ["FULL", seq], PAY, stream_entries_max=seq)
     assert prepared.apply(PAY, stream_entries_max=seq + 1)[0] == "OK"
 
@@ -75,6 +74,58 @@ def test_a_probe_finds_a_full_stream_whatever_its_seq(prepared: LuaPartition) ->
         prepared.apply([f"o - filler-{seq} - 0 USD"])
     assert_refused(prepared, ["FULL", seq], ["n doctor - - 0 -"], stream_entries_max=seq)
     assert prepared.apply(["n doctor - - 0 -"], stream_entries_max=seq + 1)[0] == "OK"
+
+
+def filled(prepared: LuaPartition, more: int) -> int:
+    """The seq at which the length is looked at next; `more` entries are made first."""
+    begun = seq = int(prepared.image()["meta"]["seq"])
+    while seq < begun + more or seq % 16:
+        assert prepared.apply([f"o - filler-{seq} - 0 USD"])[0] == "OK"
+        seq += 1
+    return seq
+
+
+ENDING = ["c 9.1 bob 0 5 USD", "r T1 alice 4.0.a 5 USD", "s 4 - - 0 -"]
+
+
+def test_what_ends_begun_work_passes_a_full_stream(prepared: LuaPartition) -> None:
+    """G9: a partition whose stream is full can still be paid into, and its debits end; nothing new begins."""
+    assert prepared.apply(["d T1 alice far 5 USD"])[4] == "+"
+    seq = filled(prepared, 0)
+    for beginning in (
+        "t T2 alice bob 1 USD",
+        "d T2 alice far 1 USD",
+        "o - new - 0 USD",
+        "f - bob freeze 0 -",
+    ):
+        assert_refused(prepared, ["FULL"], [*ENDING, beginning], stream_entries_max=1)
+    assert prepared.apply(ENDING, stream_entries_max=1)[4] == "+++"
+    assert prepared.image()["meta"]["seq"] == str(seq + 1)
+
+
+def test_what_ends_begun_work_has_a_limit_too(prepared: LuaPartition) -> None:
+    """G10: the reserve above the stream's own limit."""
+    found = re.search(r"^local ENDING_ENTRIES_MAX = (\d+)", prepared.apply_script.text, re.MULTILINE)
+    assert found
+    reserve = int(found[1])
+    with prepared.client.pipeline(transaction=False) as pipe:
+        pipe.delete(prepared.keys.journal)
+        for number in range(reserve):
+            pipe.xadd(prepared.keys.journal, {"older": "entries"}, f"0-{number + 1}")
+        pipe.execute()
+    begun = int(prepared.image()["meta"]["seq"])
+    most = filled(prepared, 0) - begun
+    assert prepared.apply(ENDING[:1], stream_entries_max=most)[:2] == ["FULL", reserve + most]
+    assert prepared.apply(ENDING[:1], stream_entries_max=most + 1)[4] == "+"
+
+
+def test_open_entries_do_not_fill_a_stream(prepared: LuaPartition) -> None:
+    """G9: they wait for their receivers, and the limit says how far the journal may be behind."""
+    for number in range(20):
+        assert prepared.apply([f"d OPEN{number:02} alice far 1 USD"])[4] == "+"
+    seq = filled(prepared, 0)
+    assert_refused(prepared, ["FULL", seq - 20], PAY, stream_entries_max=seq - 20)
+    assert prepared.apply(PAY, stream_entries_max=seq - 19)[0] == "OK"
 
 
 @pytest.mark.parametrize("offset", [-1, 1, 2])

@@ -120,6 +120,9 @@ class Commands:
         end = int(last)
         return members[int(first) : end + 1 if end >= 0 else len(members) + end + 1]
 
+    def cZCARD(self, key: bytes) -> int:
+        return len(self.store.get(key, {}))
+
     def cZRANGEBYSCORE(self, key: bytes, low: bytes, high: bytes, *limit: bytes) -> list[bytes]:
         found = self.store.get(key, {})
         members = [
@@ -173,6 +176,15 @@ class Commands:
         if old:
             self.on_trim(key, old[-1])
         return len(old)
+
+    def cXDEL(self, key: bytes, *entry_ids: bytes) -> int:
+        if key not in self.store:
+            return 0
+        entries = self.store[key].entries
+        gone = [number for number in map(_entry_number, entry_ids) if entries.pop(number, None) is not None]
+        if gone:
+            self.on_trim(key, max(gone))
+        return len(gone)
 
     def cTIME(self) -> list[bytes]:
         seconds, micros = divmod(self.now_us(), 1_000_000)

@@ -192,6 +192,7 @@ class _Probing:
                 one.window,
                 self._config.retention_ms,
                 (),
+                self._config.stream_entries_max,
                 ISSUED_AGE_MS_MAX,
             )
             for one, batch in zip(tries, batches, strict=True)

@@ -60,6 +60,8 @@ class Kind:
     extended: bool = False
     #: What it may change beside the balances of `sides`, `flags` and its own answer: (key without tag, field).
     touches: Callable[[Operation], Iterable[tuple[str, str]]] = lambda operation: ()
+    #: It ends what another operation has begun, so it passes where new work is refused (`lua/apply.lua`).
+    ends: bool = False
 
 
 def _to_other(operation: Operation) -> Sides:
@@ -82,9 +84,9 @@ _TABLE: Final = (
     Kind("o", "open_account", Id.NONE, Other.DETAIL, sides=_opened, flags=True),
     Kind("t", "transfer", Id.TRANSACTION, Other.ACCOUNT, sides=_to_other, remembered=True),
     Kind("d", "debit", Id.TRANSACTION, Other.RECEIVER, sides=_to_transit, remembered=True, opens=True),
-    Kind("c", "credit", Id.CREDIT, Other.MARK, sides=_from_transit, remembered=True),
-    Kind("r", "refund", Id.TRANSACTION, Other.DETAIL, sides=_from_transit, rewrites=True),
-    Kind("s", "settle", Id.ENTRY, Other.NONE, has_currency=False),
+    Kind("c", "credit", Id.CREDIT, Other.MARK, sides=_from_transit, remembered=True, ends=True),
+    Kind("r", "refund", Id.TRANSACTION, Other.DETAIL, sides=_from_transit, rewrites=True, ends=True),
+    Kind("s", "settle", Id.ENTRY, Other.NONE, has_currency=False, ends=True),
     Kind("f", "set_flags", Id.NONE, Other.DETAIL, has_currency=False, flags=True),
     Kind("n", "probe", Id.ASKER, Other.DETAIL, has_currency=False),
 )

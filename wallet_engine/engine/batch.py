@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 from wallet_engine.domain.columns import pack
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.kinds import KINDS
 from wallet_engine.domain.operation import Words
 from wallet_engine.journal.receipts_wire import NewEntry
 from wallet_engine.redis_store.apply_call import apply_command
@@ -166,6 +167,16 @@ class Batch:
     def detail(self, idx: int) -> list[str]:
         """What is remembered of a repeated operation: `[outcome, "<seq>.<idx>", open]`, for a credit `[outcome]`."""
         return self.details[idx] if self.details is not None and idx in self.details else []
+
+    def take_ending(self) -> "Batch | None":
+        """Of a batch that was refused, what ends begun work as one of its own; None unless that is a part of it."""
+        both = list(zip(self.operations, self.items, strict=True))
+        ending = [(operation, item) for operation, item in both if KINDS[operation[0]].ends]
+        if not ending or len(ending) == len(both):
+            return None
+        rest = [(operation, item) for operation, item in both if not KINDS[operation[0]].ends]
+        self.operations, self.items = [operation for operation, _ in rest], [item for _, item in rest]
+        return Batch(self.partition, [o for o, _ in ending], [i for _, i in ending], self.issued_ms)
 
     def commit(self) -> None:
         """Tell every waiting item; the entry behind the outcomes is durable now."""

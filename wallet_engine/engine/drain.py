@@ -24,7 +24,7 @@ from wallet_engine.redis_store.connection import Connection, Reply, pack
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.refusals import Meaning, refusal_of
 from wallet_engine.redis_store.scripts import load_script
-from wallet_engine.redis_store.stream import first_seq, from_stream, stream_entries
+from wallet_engine.redis_store.stream import first_seq, from_stream, stream_entries, unbroken
 from wallet_engine.telemetry.metrics import Metrics
 
 #: Entries fetched from one stream at a time.
@@ -440,8 +440,9 @@ class ShardDrain:
             ):
                 gaps.append(partition)
                 continue
-            entries += [(partition, entry.payload) for entry in stream_entries(found)]
-            if len(found) == FETCH_ENTRIES_MAX:
+            taken = unbroken(stream_entries(found))
+            entries += [(partition, entry.payload) for entry in taken]
+            if len(found) == FETCH_ENTRIES_MAX or len(taken) < len(found):
                 self.written((partition,))
         if gaps:
             self._note_gaps(gaps)
@@ -466,7 +467,7 @@ class ShardDrain:
             raise Gap(partitions[0], self._writer.durable_seq(partitions[0]) + 1)
 
     async def _trim(self, connection: Connection) -> None:
-        """Forget in Redis what the copies do not need any more, but nothing an open entry needs.
+        """Forget in Redis what the copies do not need any more, but no open entry.
 
         Notices a node that lost writes, an epoch that is not the map's (no service may write then), and entries
         that no service has told of.
@@ -475,9 +476,13 @@ class ShardDrain:
             await asyncio.sleep(TRIM_S)
             partitions = list(self._keys)
             for some in range(0, len(partitions), TRIM_PARTITIONS):
-                await self._trim_some(connection, partitions[some : some + TRIM_PARTITIONS])
+                unfinished: Sequence[int] = partitions[some : some + TRIM_PARTITIONS]
+                while unfinished:
+                    unfinished = await self._trim_some(connection, unfinished)
 
-    async def _trim_some(self, connection: Connection, partitions: Sequence[int]) -> None:
+    async def _trim_some(self, connection: Connection, partitions: Sequence[int]) -> list[int]:
+        """Those of which there is more to forget."""
+        unfinished = []
         durable = {p: self._writer.position(p) for p in partitions if p in self._keys}
         replies = await connection.call_all([self._trim_to(*at) for at in durable.items()])
         for (partition, at), trimmed in zip(durable.items(), replies, strict=True):
@@ -491,13 +496,16 @@ class ShardDrain:
                     raise trimmed
                 if not trimmed:
                     raise OSError(f"partition {partition} does not stand where the journal does")
-                state, newest, epoch = trimmed
+                state, newest, epoch, more = trimmed
                 self._note_epoch(partition, int(epoch or 0))
             except (hiredis.ReplyError, OSError) as error:
                 await self._missed(partition, error)
             else:
                 self._note_frozen(partition, state == b"moving")
                 self._note_newest(partition, int(newest), at.seq)
+                if more:
+                    unfinished.append(partition)
+        return unfinished
 
     def _trim_to(self, partition: int, durable: Position) -> bytes:
         keys = self._keys[partition]

@@ -19,7 +19,7 @@ from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, HOLD_MS_MAX, 
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.engine.cluster import ClusterView
 from wallet_engine.engine.conditions import Condition, condition_of, condition_of_error
-from wallet_engine.engine.headroom import Headroom
+from wallet_engine.engine.headroom import Headroom, stream_full
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.engine.lookout import Lookout, clocks_text
 from wallet_engine.engine.wave import Wave
@@ -303,17 +303,28 @@ class Engine:
                 self.cluster.ask_recovery(
                     accumulator.shard, f"partition {batch.partition}: {code.lower()} {shown}"
                 )
+        elif code == "FULL":
+            self._on_full(accumulator, batch, value)
         else:
             self._give_up(accumulator, batch, code, value)
+
+    def _on_full(self, accumulator: Accumulator, batch: Batch, entries: int) -> None:
+        """What begins something is refused, and what ends something goes again without it. If that is refused too, the
+        sweeper tries it again later.
+        """
+        outage = stream_full(batch.partition, entries)
+        self.headroom.close_door(batch.partition, Condition.FULL, outage)
+        self.tracker.forget(batch.nonce)
+        ending = batch.take_ending()
+        if ending is not None:
+            accumulator.put_back(ending)
+        self._answered(accumulator)
+        batch.fail(outage)
 
     def _give_up(self, accumulator: Accumulator, batch: Batch, code: str, value: Any) -> None:
         self.tracker.forget(batch.nonce)
         self._answered(accumulator)
-        if code == "FULL":
-            detail = f"partition {batch.partition}: {value} entries are not on disk yet"
-            self.lookout.note(accumulator, Condition.FULL, detail)
-            outage = Outage("journal_unavailable", detail)
-        elif code == "EXPIRED":
+        if code == "EXPIRED":
             outage = Outage("overloaded", "the operation waited too long, or this service's clock is wrong")
             apart_ms = now_ms() - int(value)
             if abs(apart_ms) > CLOCK_MS_MAX:

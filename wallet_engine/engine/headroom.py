@@ -1,8 +1,10 @@
-"""What every shard has room for, looked at once a second: memory, and whether it takes writes at all.
+"""What every shard has room for, looked at once a second: memory, streams, and whether it takes writes at all; and
+which partitions take no new work, so that whoever would begin some is refused before its debit.
 
 Memory headroom (G10): new work is refused before Redis would fail it; what settles begun work still passes.
 Redis refuses every growing write past `maxmemory`, credits and refunds of debits already made among them. So operations
-that begin something are refused from `MEMORY_SHARE_MAX` on, and the rest is kept for those that end something.
+that begin something are refused from `MEMORY_SHARE_MAX` on, and the rest is kept for those that end something. A stream
+at its limit is alike: the script refuses what begins something, and the looks say when the journal has caught up.
 """
 
 import asyncio
@@ -11,7 +13,9 @@ from typing import Final
 import hiredis
 
 from wallet_engine.domain.errors import Outage
+from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.cluster import ClusterView
+from wallet_engine.engine.conditions import Condition
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 from wallet_engine.redis_store.refusals import Meaning, refusal_of
 from wallet_engine.telemetry.logging import get_logger
@@ -19,6 +23,8 @@ from wallet_engine.telemetry.logging import get_logger
 #: Of `maxmemory`.
 MEMORY_SHARE_MAX: Final = 0.85
 LOOK_S: Final = 1.0
+#: Partitions asked in one go for the length of their streams: some 50 us of a node.
+STREAMS_LOOKED_AT: Final = 64
 
 log = get_logger(__name__)
 
@@ -32,10 +38,14 @@ class Headroom:
         self.short: set[str] = set()
         #: Shards that answer reads and take no writes, and what Redis says. Seen also while nobody pays.
         self.refusing: dict[str, str] = {}
+        #: Partitions that take no new work, and what a caller who would begin some is told for each reason.
+        self.closed: dict[int, dict[Condition, Outage]] = {}
+        #: Whether anything takes no new work: asked for every transfer.
+        self.wary = False
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Headroom short={sorted(self.short)} refusing={sorted(self.refusing)}>"
+        return f"<Headroom short={sorted(self.short)} refusing={sorted(self.refusing)} closed={sorted(self.closed)}>"
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="headroom")
@@ -46,17 +56,39 @@ class Headroom:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def check(self, *partitions: int) -> None:
-        """Raises `Outage("overloaded")` when one of them is on a shard without room."""
+        """Raises `Outage`, `overloaded` or what they were closed with, when one of them takes no new work."""
         for partition in partitions:
             shard = self._cluster.accumulators[partition].shard
             if shard in self.short:
                 raise Outage("overloaded", f"the memory of shard {shard} is nearly full")
+            for outage in self.closed.get(partition, {}).values():
+                raise Outage(outage.code, outage.detail)
+
+    def close_door(self, partition: int, condition: Condition, outage: Outage) -> None:
+        """The partition takes no new work until `open_door`; those who would begin some are told this."""
+        reasons = self.closed.setdefault(partition, {})
+        if condition not in reasons:
+            log.warning(
+                "partition takes no new work", partition=partition, condition=condition, why=outage.detail
+            )
+        reasons[condition] = outage
+        self.wary = True
+
+    def open_door(self, partition: int, condition: Condition) -> None:
+        """Nothing happens if it was not closed for this."""
+        reasons = self.closed.get(partition)
+        if reasons is not None and reasons.pop(condition, None) is not None:
+            log.info("partition takes new work again", partition=partition, condition=condition)
+            if not reasons:
+                del self.closed[partition]
+                self._look_up()
 
     def exhausted(self, shard: str) -> None:
         """Redis itself has refused a write for want of memory."""
         if shard not in self.short:
             log.error("Redis is out of memory: raise maxmemory", shard=shard)
             self.short.add(shard)
+            self.wary = True
 
     async def _run(self) -> None:
         while True:
@@ -66,6 +98,7 @@ class Headroom:
     async def _look(self, shard: str) -> None:
         await self._look_at_writes(shard)
         await self._look_at_memory(shard)
+        await self._look_at_streams(shard)
 
     async def _look_at_writes(self, shard: str) -> None:
         """Try a write that changes nothing."""
@@ -94,9 +127,41 @@ class Headroom:
         if share >= MEMORY_SHARE_MAX and shard not in self.short:
             log.error("shard takes no new work: raise maxmemory", shard=shard, share=round(share, 3))
             self.short.add(shard)
+            self.wary = True
         elif share < MEMORY_SHARE_MAX and shard in self.short:
             log.info("shard takes new work again", shard=shard, share=round(share, 3))
             self.short.discard(shard)
+            self._look_up()
+
+    def _look_up(self) -> None:
+        self.wary = bool(self.short or self.closed)
+
+    async def _look_at_streams(self, shard: str) -> None:
+        mine = [a for a in self._cluster.accumulators if a.shard == shard]
+        for start in range(0, len(mine), STREAMS_LOOKED_AT):
+            some = mine[start : start + STREAMS_LOOKED_AT]
+            await asyncio.gather(*(self._look_at_stream(accumulator) for accumulator in some))
+
+    async def _look_at_stream(self, accumulator: Accumulator) -> None:
+        entries_max, keys = self._cluster.config.stream_entries_max, accumulator.keys
+        try:
+            lane = self._cluster.lanes[accumulator.shard]
+            entries = await lane.call("XLEN", keys.journal)
+            if entries >= entries_max:  # open entries do not count, as in lua/apply.lua
+                entries -= await lane.call("ZCARD", keys.open)
+        except (NotSent, ConnectionLost, hiredis.ReplyError, KeyError):
+            return  # what was known of it stays
+        if entries >= entries_max:
+            self.close_door(
+                accumulator.partition, Condition.FULL, stream_full(accumulator.partition, entries)
+            )
+        else:
+            self.open_door(accumulator.partition, Condition.FULL)
+
+
+def stream_full(partition: int, entries: int) -> Outage:
+    """What is answered while a partition's stream is at its limit."""
+    return Outage("journal_unavailable", f"partition {partition}: {entries} entries wait for the journal")
 
 
 def memory_share(info: bytes) -> float:

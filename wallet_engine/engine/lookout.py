@@ -16,6 +16,8 @@ from wallet_engine.telemetry.metrics import PARTITION_STATES, Metrics
 START_S_MAX: Final = 10.0
 #: An entry that waits longer for its receipts says that the journal does not keep up.
 RECEIPT_S_WARN: Final = 5.0
+#: Conditions of partitions in which begun work still ends.
+_OF_NEW_WORK: Final = (Condition.FULL,)
 
 
 class Lookout:
@@ -101,8 +103,20 @@ class Lookout:
             self._set_shard(shard, Condition.REFUSED, bool(said), f"shard {shard} refuses writes: {said}")
             self._set_shard(shard, Condition.UNREACHABLE, closed, f"shard {shard} is not reachable")
             self._set_shard(shard, Condition.MEMORY, short, f"the memory of shard {shard} is nearly full")
+        self._note_closed()
         shards = {accumulator.partition: accumulator.shard for accumulator in cluster.accumulators}
         return len(shards) - len(conditions.stopped(shards)), list(conditions.reports(shards))
+
+    def _note_closed(self) -> None:
+        """Partitions that take no new work, unless they take nothing at all: what passes them says nothing of it."""
+        accumulators, closed = self._cluster.accumulators, self._headroom.closed
+        for partition, trouble in list(self.troubles.items()):
+            if trouble.condition in _OF_NEW_WORK and trouble.condition not in closed.get(partition, ()):
+                self.well(accumulators[partition])
+        for partition, reasons in closed.items():
+            for condition, outage in reasons.items():
+                if partition not in self.troubles:
+                    self.note(accumulators[partition], condition, outage.detail)
 
     def _set_shard(self, shard: str, condition: Condition, holds: bool, detail: str) -> None:
         if holds:

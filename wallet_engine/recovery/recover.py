@@ -6,7 +6,7 @@ scripts that services call are loaded last of all, so a restarted process cannot
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Set
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import Corruption
-from wallet_engine.engine.drain import GroupCommit, Taken
+from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.reader import Record, in_pages, read
@@ -25,11 +25,11 @@ from wallet_engine.recovery.catchup import follow
 from wallet_engine.recovery.fellows import Council, Fellows
 from wallet_engine.recovery.replay import Replayer
 from wallet_engine.recovery.snapshot_load import SnapshotLoader, newest_snapshot
-from wallet_engine.redis_store.connection import Connection, Word
+from wallet_engine.redis_store.connection import Connection, Word, pack
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script, service_scripts
 from wallet_engine.redis_store.slots_owner import give_slots
-from wallet_engine.redis_store.stream import first_seq, stream_entries, to_stream
+from wallet_engine.redis_store.stream import first_seq, stream_entries, to_stream, unbroken
 from wallet_engine.redis_store.topology import (
     SLOT_KEYS_MAX,
     NodeView,
@@ -44,6 +44,8 @@ from wallet_engine.routing.slots import slot_of, slot_range, tag_of
 from wallet_engine.telemetry.logging import get_logger
 
 STREAM_READ_MAX: Final = 256
+#: Open entries looked for in the stream in one go; each may be 150 kB.
+STREAM_LOOK_MAX: Final = 32
 _CERTIFY: Final = load_script("certify").text
 KEYS_PER_DROP_MAX: Final = 100
 
@@ -420,8 +422,8 @@ class ShardRecovery:
             if not found:
                 return
             self._check_no_gap(partition, first_seq(found) - 1)
-            entries: list[Taken] = [(partition, entry.payload) for entry in stream_entries(found)]
-            self._commit.install(entries)
+            entries = unbroken(stream_entries(found))
+            self._commit.install([(partition, entry.payload) for entry in entries])
 
     async def _check_stream(
         self, connection: Connection, partition: int, keys: PartitionKeys, seq: int
@@ -473,16 +475,27 @@ class ShardRecovery:
         seqs = sorted(int(member) for member in members if b"." not in member)
         if not seqs:
             return
-        present = await connection.call("XRANGE", keys.journal, f"{seqs[0]}-0", "+")
-        missing = set(seqs) - {int(entry_id.partition(b"-")[0]) for entry_id, _ in present}
-        if not missing:
+        if not await self._lacks_one(connection, keys, seqs):
             return
         # Stream ids only grow: write all of them anew, in order.
-        await connection.call("DEL", keys.journal)
+        await connection.call("UNLINK", keys.journal)
+        wanted = set(seqs)
         async for record in self._records({partition}, {partition: seqs[0] - 1}):
             seq = int(record.payload.partition(b" ")[0])
-            if seq in seqs:
+            if seq in wanted:
                 await connection.call("XADD", keys.journal, f"{seq}-0", *to_stream(record.payload))
+
+    async def _lacks_one(self, connection: Connection, keys: PartitionKeys, seqs: Sequence[int]) -> bool:
+        """Whether the stream has not all of these entries."""
+        for start in range(0, len(seqs), STREAM_LOOK_MAX):
+            some = (f"{seq}-0" for seq in seqs[start : start + STREAM_LOOK_MAX])
+            commands = [pack(("XRANGE", keys.journal, entry_id, entry_id)) for entry_id in some]
+            for found in await connection.call_all(commands):
+                if isinstance(found, Exception):
+                    raise found
+                if not found:
+                    return True
+        return False
 
     async def _compare(self, connection: Connection, partition: int, keys: PartitionKeys) -> None:
         meta = await _meta(connection, keys)

@@ -45,6 +45,14 @@ def first_seq(reply: Sequence[Any]) -> int:
     return _seq(reply[0][0])
 
 
+def unbroken(entries: list[StreamEntry]) -> list[StreamEntry]:
+    """Those up to the first hole: where open entries are left alone, others are gone (`lua/trim.lua`)."""
+    for number, entry in enumerate(entries):
+        if entry.seq != entries[0].seq + number:
+            return entries[:number]
+    return entries
+
+
 def _entry(entry_id: bytes | str, fields: Sequence[bytes] | Mapping[str, str]) -> StreamEntry:
     if isinstance(fields, Mapping):
         fields = [word.encode() for pair in fields.items() for word in pair]

@@ -70,7 +70,7 @@ class Transfers:
         headroom = engine.headroom
         for index, (command, p, q) in enumerate(zip(commands, homes, targets, strict=True)):
             try:
-                if headroom.short:
+                if headroom.wary:
                     headroom.check(p, q)
                 Transfer(engine, command, p, q, call, index).start(issued_ms)
             except Outage as outage:

@@ -24,7 +24,7 @@ class EngineDouble:
 
     def __init__(self) -> None:
         self.cluster = SimpleNamespace(homes=Homes(PARTITIONS))
-        self.headroom = SimpleNamespace(short=frozenset())
+        self.headroom = SimpleNamespace(wary=False)
         self.submitted: list[tuple[int, str, Pending]] = []
         self.settled: list[tuple[int, int]] = []
 

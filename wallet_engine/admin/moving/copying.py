@@ -20,7 +20,6 @@ from wallet_engine.admin.moving.touched import Field, touched_fields
 from wallet_engine.admin.moving.wire import Command, Setback
 from wallet_engine.domain.entry import parse_entry
 from wallet_engine.domain.errors import Corruption
-from wallet_engine.domain.key_names import JOURNAL
 from wallet_engine.redis_store.layout import (
     fields_command,
     key_of,
@@ -30,7 +29,7 @@ from wallet_engine.redis_store.layout import (
     size_command,
     write_words,
 )
-from wallet_engine.redis_store.stream import stream_entries
+from wallet_engine.redis_store.stream import first_seq, stream_entries
 
 #: Fields read or written by one command: half a millisecond of either node.
 FIELDS_PER_CALL: Final = 500
@@ -62,6 +61,8 @@ class Copy:
         #: The newest entry whose fields are copied or dirty. Those up to the first were there before any scan.
         self.seq = self._begun_seq = int(meta["seq"])
         self._stream_id = b"-"
+        #: The entries in the target's stream.
+        self._streamed: list[int] = []
         self._dirty: set[Field] = set()
         self._verified = False
         #: Source values, hashed, of fields that differed when all were compared.
@@ -117,6 +118,7 @@ class Copy:
                 key = self._target.keys.journal
                 self._target.write([("XADD", key, f"{entry.seq}-0", *entry.fields) for entry in found])
                 self._stream_id = b"%d-0" % found[-1].seq
+                self._streamed += (entry.seq for entry in found)
             if len(self._dirty) > DIRTY_FIELDS_MAX:
                 raise Setback(
                     "the partition changes faster than it is copied: move it when there is less load"
@@ -131,6 +133,7 @@ class Copy:
             self._copy_dirty()
             self.follow()
             if len(self._dirty) <= DIRTY_MAX:
+                self._trim()
                 return
         raise Setback("the partition changes faster than it is copied: move it when there is less load")
 
@@ -227,11 +230,30 @@ class Copy:
             raise Corruption(f"{key} is {ours!r} on the target and {theirs!r} on the source")
 
     def _trim(self) -> None:
-        """Forget in the target's stream what the source has forgotten meanwhile."""
-        key = self._source.keys.journal
-        [first] = self._source.read(("XRANGE", key, "-", "+", "COUNT", 1))
-        if first:
-            self._target.write([("XTRIM", key, "MINID", first[0][0])])
+        """Forget in the target's stream what the source has forgotten meanwhile: what is not open (`lua/trim.lua`).
+
+        The words of open entries are read in the stream, by whoever ends them.
+        """
+        members, first = self._source.read(
+            ("ZRANGE", self._source.keys.open, 0, -1),
+            ("XRANGE", self._source.keys.journal, "-", "+", "COUNT", 1),
+        )
+        if not first:
+            return
+        key, begin, trimmed = (
+            self._target.keys.journal,
+            first_seq(first),
+            int(self._source.meta().get("trimmed", 0)),
+        )
+        open_seqs = {int(member) for member in members if b"." not in member}
+        left = [seq for seq in self._streamed if seq >= begin]
+        kept = [seq for seq in left if seq >= trimmed or seq in open_seqs]
+        self._target.write([("XTRIM", key, "MINID", begin)])
+        gone = sorted(set(left).difference(kept))
+        for start in range(0, len(gone), FIELDS_PER_CALL):
+            ids = (f"{seq}-0" for seq in gone[start : start + FIELDS_PER_CALL])
+            self._target.write([("XDEL", key, *ids)])
+        self._streamed = kept
 
     def _compare(self) -> None:
         """In the freeze: what `verify` and the copying of single fields do not say already."""
@@ -240,10 +262,11 @@ class Copy:
         if kinds != copied:
             raise Corruption(f"keys differ: {sorted(kinds ^ copied)!r} are on one side only")
         commands = [(size_command(kind.decode()), self._source.key(kind)) for kind in _in_pieces(kinds)]
-        if JOURNAL.encode() in kinds:
-            commands.append(("XLEN", self._source.keys.journal.encode()))
         if commands and self._source.read(*commands) != self._target.read(*commands):
             raise Corruption(f"the sizes of {sorted(kinds)!r} differ between the two sides")
+        [entries] = self._target.read(("XLEN", self._target.keys.journal))
+        if entries != len(self._streamed):
+            raise Corruption(f"the target's stream has {entries} entries and not {len(self._streamed)}")
         source, target = self.digests
         if source != target:
             raise Corruption("the digests of the two sides differ")
