@@ -20,6 +20,17 @@ Store = dict[bytes, Value]
 _ERRORS: Final = (KeyError, ValueError, IndexError, TypeError)
 
 
+#: As short as the engine's periods are here: streams get holes around open entries after a few entries.
+SHORTENED: Final = {b"local PINNED_ENTRIES_MAX = 64\n": b"local PINNED_ENTRIES_MAX = 3\n"}
+
+
+def shortened(text: bytes) -> bytes:
+    """A script as the nodes run it."""
+    for constant, value in SHORTENED.items():
+        text = text.replace(constant, value)
+    return text
+
+
 class Stream:
     """Ids are `<n>-0`. `top` is the last id ever added: smaller ones are refused."""
 
@@ -298,7 +309,7 @@ class RedisNode:
         if words[1].upper() == b"EXISTS":
             return [int(sha in self.scripts) for sha in words[2:]]
         sha = sha_of(words[2])
-        self.scripts[sha] = self.patch_script(words[2])
+        self.scripts[sha] = self.patch_script(shortened(words[2]))
         return sha
 
     def _eval(self, words: list[bytes]) -> Any:
@@ -308,7 +319,7 @@ class RedisNode:
         meta = self.store.get(keys[0], {})
         state_before = meta.get(b"state")
         try:
-            reply = run_script(words[1], keys, argv, self.commands.from_script)
+            reply = run_script(shortened(words[1]), keys, argv, self.commands.from_script)
         except (ScriptError, CommandError, *_ERRORS) as error:
             self.world.violate(f"a script failed: {error!r}")
             raise CommandError(f"ERR {error}") from error

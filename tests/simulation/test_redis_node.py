@@ -6,7 +6,7 @@ import fakeredis
 import pytest
 from lua.random_batches import RandomBatches
 from simulation.lua_scripts import leaked_globals
-from simulation.redis_node import CommandError, RedisNode, Stream, encode
+from simulation.redis_node import SHORTENED, CommandError, RedisNode, Stream, encode
 from simulation.world import World
 from support.commands import words_of
 
@@ -138,6 +138,11 @@ def test_commands_come_out_alike() -> None:
     both.call("UNLINK", KEYS.flags, KEYS.open, "nothing")
     both.call("HMGET", KEYS.flags, "b")
     both.same_keys()
+
+
+def test_constants_that_are_shortened_are_in_the_scripts() -> None:
+    texts = [load_script(name).text.encode() for name in ("apply", "trim")]
+    assert all(constant in text for constant in SHORTENED for text in texts)
 
 
 def test_what_the_node_lacks_is_an_error() -> None:

@@ -48,6 +48,7 @@ class PartitionFacts:
 
     partition: int
     owner: str
+    #: Without the open ones, which wait for their receivers (`lua/apply.lua`).
     stream_entries: int
     #: Keys in its slot that the engine does not know.
     unknown_keys: tuple[str, ...]
@@ -172,10 +173,10 @@ def _node(
 def _partition(client: redis.Redis, partition: int, count: int) -> PartitionFacts:
     keys = PartitionKeys(tag_of(partition, count))
     owner = str(client.hget(keys.meta, "owner") or "")
-    length = int(client.xlen(keys.journal))
+    waiting = int(client.xlen(keys.journal)) - int(client.zcard(keys.open))
     names = _keys_in_slot(client, slot_of(keys.tag), _KEYS_MAX)
     unknown = tuple(name for name in names if not _known(name, keys.tag))
-    return PartitionFacts(partition, owner, length, unknown)
+    return PartitionFacts(partition, owner, max(0, waiting), unknown)
 
 
 def _known(name: str, tag: str) -> bool:

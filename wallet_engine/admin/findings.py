@@ -14,7 +14,6 @@ from wallet_engine.admin.finding import redis_cli as _cli
 from wallet_engine.admin.nodes import memory_text
 from wallet_engine.admin.payments import payments
 from wallet_engine.admin.survey import ShardState
-from wallet_engine.domain.limits import STREAM_ENTRIES_MAX
 from wallet_engine.routing.slots import slot_range
 
 #: Part of a limit from which there is a warning, and from which it is an error.
@@ -264,12 +263,20 @@ def _journals(facts: Facts) -> Iterator[Finding]:
             mend = "give it more room: a journal that cannot write stops every payment"
             yield Finding("journal", severity, f"the disk of journal copy {name} has {free:.0%} free", mend)
     for partition in facts.partitions.values():
-        part = partition.stream_entries / STREAM_ENTRIES_MAX
-        if part > STREAM_PART_WARN:
-            severity = "error" if part > STREAM_PART_MAX else "warning"
-            what = f"the stream of partition {partition.partition} holds {partition.stream_entries:,} entries"
-            what += f" of {STREAM_ENTRIES_MAX:,}; then it takes no more"
-            yield Finding("journal", severity, what, "wallet-admin pending; wallet-admin journal info")
+        entries, entries_max = partition.stream_entries, found.config.stream_entries_max
+        if entries > STREAM_PART_WARN * entries_max:
+            what = (
+                f"in the stream of partition {partition.partition} {entries:,} entries wait for the journal"
+            )
+            what += f", of {entries_max:,}; then it takes no new work"
+            if entries >= entries_max:
+                what = (
+                    f"partition {partition.partition} is FULL and takes no new work: {entries:,} entries wait"
+                )
+                what += f" for the journal, of {entries_max:,}"
+            severity = "error" if entries > STREAM_PART_MAX * entries_max else "warning"
+            mend = "wallet-admin journal info: a quorum of the copies must have them; the log of each says why not"
+            yield Finding("journal", severity, what, mend)
 
 
 def _open(facts: Facts) -> Iterator[Finding]:

@@ -329,12 +329,29 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
     (
         "stream",
         partition(stream_entries=10_001),
-        ("journal", "warning", "holds 10,001 entries of 100,000", "wallet-admin pending"),
+        (
+            "journal",
+            "warning",
+            "10,001 entries wait for the journal, of 100,000",
+            "wallet-admin journal info",
+        ),
+    ),
+    (
+        "stream half full",
+        partition(stream_entries=50_001),
+        ("journal", "error", "50,001 entries wait", "wallet-admin journal info"),
     ),
     (
         "full stream",
-        partition(stream_entries=50_001),
-        ("journal", "error", "holds 50,001", "wallet-admin journal info"),
+        partition(stream_entries=100_000),
+        ("journal", "error", "partition 1 is FULL and takes no new work", "wallet-admin journal info"),
+    ),
+    (
+        "full stream of a cluster with another limit",
+        lambda facts: partition(stream_entries=256)(
+            surveyed(config=ClusterConfig(2, stream_entries_max=256))(facts)
+        ),
+        ("journal", "error", "256 entries wait for the journal, of 256", "wallet-admin journal info"),
     ),
     (
         "open",

@@ -1,0 +1,89 @@
+"""Where new work is refused, and what still passes there."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.kinds import KINDS
+from wallet_engine.domain.operation import Words
+from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.conditions import Condition
+from wallet_engine.engine.headroom import Headroom, stream_full
+from wallet_engine.redis_store.scripts import load_script
+
+
+def operation(kind: str) -> Words:
+    return (kind, "1", "a", "b", 1, "USD")
+
+
+def batch(kinds: str) -> Batch:
+    items: list[Any] = [f"item {number}" for number in range(len(kinds))]
+    return Batch(3, [operation(kind) for kind in kinds], items, 77)
+
+
+def test_what_ends_begun_work_is_taken_out_of_a_refused_batch() -> None:
+    """In its order, each operation with who waits for it; the rest stays, to be refused."""
+    refused = batch("dcstrf")
+    ending = refused.take_ending()
+    assert ending is not None
+    assert (ending.partition, ending.issued_ms) == (3, 77)
+    assert ending.nonce != refused.nonce
+    assert [o[0] for o in ending.operations] == ["c", "s", "r"]
+    assert ending.items == ["item 1", "item 2", "item 4"]
+    assert [o[0] for o in refused.operations] == ["d", "t", "f"]
+    assert refused.items == ["item 0", "item 3", "item 5"]
+
+
+@pytest.mark.parametrize("kinds", ["dtof", "crs", "c", "t"])
+def test_a_batch_of_one_sort_is_left_as_it_is(kinds: str) -> None:
+    refused = batch(kinds)
+    assert refused.take_ending() is None
+    assert [o[0] for o in refused.operations] == list(kinds)
+
+
+def test_the_script_means_the_same_kinds() -> None:
+    ending = "".join(sorted(letter for letter, kind in KINDS.items() if kind.ends))
+    assert f"find(columns[1], '[^{ending}]')" in load_script("apply").text
+
+
+def headroom() -> Headroom:
+    accumulators = [SimpleNamespace(shard="s1"), SimpleNamespace(shard="s1"), SimpleNamespace(shard="s2")]
+    return Headroom(SimpleNamespace(accumulators=accumulators))  # type: ignore[arg-type]
+
+
+def test_a_closed_partition_is_refused_on_either_side() -> None:
+    room = headroom()
+    assert not room.wary
+    room.close_door(1, Condition.FULL, stream_full(1, 256))
+    assert room.wary
+    room.check(0, 2)
+    for sides in ((1, 0), (0, 1)):
+        with pytest.raises(Outage, match="partition 1: 256 entries") as refused:
+            room.check(*sides)
+        assert refused.value.code == "journal_unavailable"
+
+
+def test_a_partition_opens_when_its_last_reason_is_gone() -> None:
+    room = headroom()
+    unserved = Outage("partition_unavailable", "partition 1 is not served now")
+    room.close_door(1, Condition.FULL, stream_full(1, 256))
+    room.close_door(1, Condition.UNREACHABLE, unserved)
+    room.open_door(1, Condition.FULL)
+    room.open_door(1, Condition.FULL)
+    with pytest.raises(Outage, match="not served now"):
+        room.check(1)
+    room.open_door(1, Condition.UNREACHABLE)
+    assert not room.wary
+    room.check(1)
+
+
+def test_memory_and_doors_are_minded_together() -> None:
+    room = headroom()
+    room.exhausted("s2")
+    room.close_door(1, Condition.FULL, stream_full(1, 256))
+    room.open_door(1, Condition.FULL)
+    assert room.wary
+    with pytest.raises(Outage, match="memory of shard s2"):
+        room.check(0, 2)
