@@ -17,7 +17,7 @@ from wallet_engine.routing.tree import StoreUnavailable
 #: How often the copies tell each other how far they are; a stream keeps what was written meanwhile.
 POLL_S: Final = 0.5
 #: How much of a stream is kept, behind what a quorum has, for a copy that answers and does not have it: it gets there
-#: by fetching from the others, and would find the next entries gone again each time.
+#: by fetching from the others, and would find the next entries gone again each time. At most half of a stream.
 LATE_ENTRIES_MAX: Final = 512
 #: How often each looks in the directory who the copies are, which takes some 2 ms of CPU.
 COUNCIL_S: Final = 2.0
@@ -29,6 +29,8 @@ class Council:
 
     members: Members
     quorum: int
+    #: Of a stream, behind what a quorum has.
+    late_entries_max: int
 
     @property
     def sole(self) -> bool:
@@ -70,7 +72,8 @@ class Fellows:
                 f"journal copy {self._copy.journal_id} is not one of {', '.join(members.copies) or 'none'}: "
                 f"it was replaced; start it with an empty --directory and another --journal-id"
             )
-        return Council(members, config.journal_quorum)
+        late_entries_max = min(LATE_ENTRIES_MAX, config.stream_entries_max // 2)
+        return Council(members, config.journal_quorum, late_entries_max)
 
     async def reach(self, copies: Sequence[str]) -> list[Peer]:
         """Connections to those of these copies, other than this one, that answer."""
@@ -110,7 +113,7 @@ class Fellows:
         if council is None or not quorum_seq:
             return 0
         slowest = min((each.seq for each in self._others(council, partition)), default=quorum_seq)
-        return min(quorum_seq, max(slowest, quorum_seq - LATE_ENTRIES_MAX))
+        return min(quorum_seq, max(slowest, quorum_seq - council.late_entries_max))
 
     def _others(self, council: Council, partition: int) -> Iterator[Standing]:
         """Where the other members that answer stand with the partition."""
