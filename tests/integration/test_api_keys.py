@@ -164,6 +164,28 @@ def test_a_key_counts_everywhere_within_a_second_and_so_does_its_end(cluster: De
     assert sorted(took)[1] < COUNTS_S, took
 
 
+def test_the_journal_says_which_key_did_it(cluster: DevCluster) -> None:
+    keys = keys_of(cluster)
+    of = {role: key.split("_")[1] for role, key in keys.items()}
+    alice, bob = accounts(cluster, "alice", "bob")
+    paid = {role: str(uuid.uuid4()) for role in ("payer", "treasury", "admin")}
+    for role, transaction_id in paid.items():
+        body = {"from_account": alice, "to_account": bob, "amount": "0.01", "currency": "USD"}
+        body |= {"transaction_id": transaction_id}
+        path = "/v1/transfers/batch" if role == "admin" else "/v1/wallet/balance_transfer"
+        sent: dict[str, Any] = {"transfers": [body, {**body, "transaction_id": str(uuid.uuid4())}]}
+        assert call(cluster.url, path, keys[role], sent if role == "admin" else body)[0] == 200
+    assert call(cluster.url, f"/v1/accounts/{bob}/freeze", keys["account-admin"], {})[0] == 200
+    for role, transaction_id in paid.items():
+        document = json.loads(admin(cluster, "transfer", transaction_id, "--from", alice, "--json").stdout)
+        assert document["key"] == of[role]
+        # The debit and the credit of another partition alike.
+        text = admin(cluster, "journal", "cat", "--account", bob, "--json").stdout
+        operations = [operation for entry in json.loads(text)["entries"] for operation in entry["operations"]]
+        assert {operation["key"] for operation in operations} >= {of["account-admin"], of[role]}
+        assert all(operation["key"] for operation in operations if not operation["text"].startswith("settle"))
+
+
 def test_a_key_ends_by_itself(cluster: DevCluster) -> None:
     alice, bob = accounts(cluster, "alice", "bob")
     key = created(cluster, f"n-{alice}", "--role", "payer", "--expires", "3s")["key"]

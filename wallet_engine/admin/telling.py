@@ -54,11 +54,12 @@ def outcome_text(outcome: str) -> str:
 
 
 def operation_document(operation: Operation, outcome: str) -> dict[str, Any]:
-    """`text`, the outcome, and the six fields of the line as they are written."""
+    """`text`, the outcome, the fields of the line as they are written, and the key that caused it."""
     return {
         "text": operation_text(operation),
         "outcome": outcome_text(outcome),
         "line": operation.line(),
+        "key": operation.by or None,
     }
 
 

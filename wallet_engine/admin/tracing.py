@@ -62,6 +62,8 @@ class Remembered:
     open: bool
     to_account: str | None
     credit: str | None
+    #: Id of the key that paid, while the entry is in the stream.
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,12 @@ class Trace:
     redis_trouble: str
     #: None without a journal to read.
     steps: tuple[Step, ...] | None
+
+    @property
+    def key(self) -> str | None:
+        """Id of the key that paid; None without one, or where its entry cannot be read any more."""
+        by = self.steps[0].operation.by if self.steps else ""
+        return by or (None if self.redis is None else self.redis.key)
 
     @property
     def status(self) -> str:
@@ -124,10 +132,12 @@ def _remembered(found: Survey, home: int, packed: str, from_account: str) -> tup
                 return None, ""
             outcome, _, seq, idx = TransferRecord.parse(records[0])
             is_open = client.zscore(keys.open, seq) is not None
-            stream = client.xrange(keys.journal, f"{seq}-0", f"{seq}-0") if is_open else []
-        to_account = credit = None
+            stream = client.xrange(keys.journal, f"{seq}-0", f"{seq}-0")
+        to_account = credit = key = None
         if stream:
             entry = parse_entry(stream_entries(stream)[0].payload)
+            key = entry.operations[idx].by or None
+        if stream and is_open:
             to_account = entry.operations[idx].other
             if kind_of(entry.operations[idx].kind).opens:
                 to_partition = Homes(count).of_receiver(to_account, home)
@@ -137,7 +147,7 @@ def _remembered(found: Survey, home: int, packed: str, from_account: str) -> tup
                     credit = credit_outcome("".join(remembered(client, keys, field)), mark)
     except (RedisError, OSError) as error:
         return None, " ".join(str(error).split()) or type(error).__name__
-    return Remembered(outcome, seq, idx, is_open, to_account, credit), ""
+    return Remembered(outcome, seq, idx, is_open, to_account, credit, key), ""
 
 
 def _client(found: Survey, partition: int) -> Any:

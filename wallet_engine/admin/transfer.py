@@ -70,6 +70,7 @@ def _document(traced: Trace) -> dict[str, Any]:
         "from_account": traced.from_account,
         "partition": traced.partition,
         "status": traced.status,
+        "key": traced.key,
         "redis": remembered,
         "redis_error": traced.redis_trouble or None,
         "steps": None if traced.steps is None else [step.document() for step in traced.steps],
@@ -80,6 +81,8 @@ def _show(console: Console, traced: Trace) -> None:
     console.print(
         f"{traced.transaction_id} of {traced.from_account}: {traced.status}", style="bold", soft_wrap=True
     )
+    if traced.key is not None:
+        console.print(f"by the key {traced.key}: see wallet-admin key show {traced.key}", soft_wrap=True)
     redis = traced.redis
     if traced.redis_trouble:
         console.print(f"Redis: {traced.redis_trouble}", soft_wrap=True)

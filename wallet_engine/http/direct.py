@@ -59,7 +59,7 @@ class _Transfer:
 
     def begin(self, wallet: GuardedWallet, body: bytes, idempotency_key: str | None) -> None:
         try:
-            command, self._transaction_id = parse_transfer(body, idempotency_key)
+            command, self._transaction_id = parse_transfer(body, idempotency_key, self._visit.principal.id)
             wallet.begin_transfer(self._visit.principal, command, self._decided)
         except Exception as error:
             self._answer(failure(error, TRANSFER_PATH, self._transaction_id))

@@ -54,16 +54,16 @@ _command: Final = partial(tuple.__new__, TransferCommand)
 _parsed_transfer: Final = partial(tuple.__new__, ParsedTransfer)
 
 
-def parse_transfer(body: bytes, idempotency_key: str | None) -> ParsedTransfer:
+def parse_transfer(body: bytes, idempotency_key: str | None, by: str = "") -> ParsedTransfer:
     """As `parse.parse_transfer`."""
     if idempotency_key is None:
-        parsed = _transfer_without_fault(body)
+        parsed = _transfer_without_fault(body, by)
         if parsed is not None:
             return parsed
-    return parse.parse_transfer(body, idempotency_key)
+    return parse.parse_transfer(body, idempotency_key, by)
 
 
-def _transfer_without_fault(body: bytes) -> ParsedTransfer | None:
+def _transfer_without_fault(body: bytes, by: str = "") -> ParsedTransfer | None:
     try:
         t = _decode_transfer(body)
     except (ValueError, RecursionError):
@@ -88,16 +88,16 @@ def _transfer_without_fault(body: bytes) -> ParsedTransfer | None:
     transaction_id = transaction_id.lower()
     packed = pack_transaction_id(transaction_id)
     return _parsed_transfer(
-        (_command((sender, receiver, amount_minor, currency, packed, "", "")), transaction_id)
+        (_command((sender, receiver, amount_minor, currency, packed, "", by)), transaction_id)
     )
 
 
-def parse_batch(body: bytes) -> ParsedBatch:
+def parse_batch(body: bytes, by: str = "") -> ParsedBatch:
     """As `parse.parse_batch`."""
-    return _batch_without_fault(body) or parse.parse_batch(body)
+    return _batch_without_fault(body, by) or parse.parse_batch(body, by)
 
 
-def _batch_without_fault(body: bytes) -> ParsedBatch | None:
+def _batch_without_fault(body: bytes, by: str = "") -> ParsedBatch | None:
     try:
         transfers = _decode_batch(body).transfers
     except (ValueError, RecursionError):
@@ -120,8 +120,8 @@ def _batch_without_fault(body: bytes) -> ParsedBatch | None:
     if amounts_minor is None or ids is None:
         return None
     transaction_ids, packed = ids
-    unsaid = [""] * len(packed)
-    words = zip(senders, receivers, amounts_minor, currencies, packed, unsaid, unsaid, strict=True)
+    notes, keys = [""] * len(packed), [by] * len(packed)
+    words = zip(senders, receivers, amounts_minor, currencies, packed, notes, keys, strict=True)
     commands = list(map(_command, words))
     return ParsedBatch(commands, transaction_ids)
 

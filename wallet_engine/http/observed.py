@@ -63,9 +63,9 @@ class ObservedWallet:
         return outcomes
 
     async def open_account(
-        self, account_id: str, currency: str, overdraft_limit_minor: int | None
+        self, account_id: str, currency: str, overdraft_limit_minor: int | None, by: str = ""
     ) -> tuple[str, AccountView | None]:
-        return await self._wallet.open_account(account_id, currency, overdraft_limit_minor)
+        return await self._wallet.open_account(account_id, currency, overdraft_limit_minor, by)
 
     async def account(self, account_id: str) -> AccountView | None:
         return await self._wallet.account(account_id)
@@ -73,8 +73,8 @@ class ObservedWallet:
     async def balance(self, account_id: str, currency: str) -> BalanceView | None:
         return await self._wallet.balance(account_id, currency)
 
-    async def set_flags(self, account_id: str, action: str) -> tuple[str, AccountView | None]:
-        return await self._wallet.set_flags(account_id, action)
+    async def set_flags(self, account_id: str, action: str, by: str = "") -> tuple[str, AccountView | None]:
+        return await self._wallet.set_flags(account_id, action, by)
 
     async def find_transfer(self, from_account: str, transaction: str) -> str | None:
         return await self._wallet.find_transfer(from_account, transaction)

@@ -50,12 +50,12 @@ _ACCOUNT_REQUIRED: Final = ("account_id", "currency")
 _ACCOUNT_FIELDS: Final = frozenset((*_ACCOUNT_REQUIRED, "overdraft_limit"))
 
 
-def parse_transfer(body: bytes, idempotency_key: str | None) -> ParsedTransfer:
-    """A single transfer. `idempotency_key` is the raw header, if there is one. Raises `Refused`."""
-    return _transfer(load_object(body), idempotency_key)
+def parse_transfer(body: bytes, idempotency_key: str | None, by: str = "") -> ParsedTransfer:
+    """A single transfer. `idempotency_key` is the raw header, if there is one, `by` who asks. Raises `Refused`."""
+    return _transfer(load_object(body), idempotency_key, by)
 
 
-def parse_batch(body: bytes) -> ParsedBatch:
+def parse_batch(body: bytes, by: str = "") -> ParsedBatch:
     """All transfers of a batch, or `Refused` that names the first malformed one by its index."""
     document = load_object(body)
     _check_shape(document, frozenset(("transfers",)), ("transfers",))
@@ -66,7 +66,7 @@ def parse_batch(body: bytes) -> ParsedBatch:
     parsed = []
     for index, transfer in enumerate(transfers):
         try:
-            parsed.append(_transfer(transfer, None))
+            parsed.append(_transfer(transfer, None, by))
         except Refused as refused:
             raise Refused(
                 refused.code, f"transfers[{index}]: {refused.detail}", transaction_id=refused.transaction_id
@@ -103,7 +103,7 @@ def check_ordinary_account(account_id: object) -> str:
     return checked
 
 
-def _transfer(document: object, idempotency_key: str | None) -> ParsedTransfer:
+def _transfer(document: object, idempotency_key: str | None, by: str) -> ParsedTransfer:
     if not isinstance(document, dict):
         raise Refused("invalid_request", "a transfer must be a JSON object")
     transaction_id = _known_id(document.get("transaction_id"), idempotency_key)
@@ -126,7 +126,8 @@ def _transfer(document: object, idempotency_key: str | None) -> ParsedTransfer:
         refused.transaction_id = transaction_id
         raise
     packed = pack_transaction_id(transaction_id)
-    return ParsedTransfer(TransferCommand(sender, receiver, amount_minor, currency, packed), transaction_id)
+    command = TransferCommand(sender, receiver, amount_minor, currency, packed, by=by)
+    return ParsedTransfer(command, transaction_id)
 
 
 def _side(account_id: object, field: str) -> str:

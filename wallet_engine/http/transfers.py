@@ -38,19 +38,19 @@ _RESULT_TAILS: Final[dict[str, str]] = {
 async def transfer(request: Request) -> Answer:
     """One transfer; those that come whole go the short way (`direct.py`)."""
     body = await request.body()
-    command, transaction_id = parse_transfer(body, request.header(b"idempotency-key"))
+    by = request.visit.principal
+    command, transaction_id = parse_transfer(body, request.header(b"idempotency-key"), by.id)
     request.transaction_id = transaction_id
-    return transfer_answer(
-        await request.services.wallet.transfer(request.visit.principal, command), transaction_id
-    )
+    return transfer_answer(await request.services.wallet.transfer(by, command), transaction_id)
 
 
 async def batch(request: Request) -> Answer:
     """Many transfers, each on its own."""
-    commands, transaction_ids = parse_batch(await request.body())
+    by = request.visit.principal
+    commands, transaction_ids = parse_batch(await request.body(), by.id)
     if not commands:
         return json_answer(200, b'{"results":[]}')
-    outcomes = await request.services.wallet.transfer_many(request.visit.principal, commands)
+    outcomes = await request.services.wallet.transfer_many(by, commands)
     tails = _RESULT_TAILS
     results = '{"transaction_id":"'.join(
         [

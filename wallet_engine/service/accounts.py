@@ -44,16 +44,17 @@ class Accounts:
         return f"<Accounts {self._engine!r}>"
 
     async def open_account(
-        self, account_id: str, currency: str, overdraft_limit_minor: int | None
+        self, account_id: str, currency: str, overdraft_limit_minor: int | None, by: str = ""
     ) -> tuple[str, AccountView | None]:
         limit = "-" if overdraft_limit_minor is None else str(overdraft_limit_minor)
         self._engine.headroom.check(self._partition(account_id))
-        operation = await self._operate(Operation("o", "-", account_id, limit, 0, currency))
+        operation = await self._operate(Operation("o", "-", account_id, limit, 0, currency, by=by))
         outcome = operation.future.result()
         return outcome, await self._view_unless_declined(account_id, outcome)
 
-    async def set_flags(self, account_id: str, action: str) -> tuple[str, AccountView | None]:
-        outcome = await (self._close(account_id) if action == "close" else self._flag(account_id, action))
+    async def set_flags(self, account_id: str, action: str, by: str = "") -> tuple[str, AccountView | None]:
+        closing = action == "close"
+        outcome = await (self._close(account_id, by) if closing else self._flag(account_id, action, by))
         return outcome, await self._view_unless_declined(account_id, outcome)
 
     async def account(self, account_id: str) -> AccountView | None:
@@ -76,11 +77,11 @@ class Accounts:
         minor = read.balances.get(currency)
         return None if minor is None else BalanceView(minor, read.partition, read.seq)
 
-    async def _flag(self, account_id: str, action: str) -> str:
-        operation = await self._operate(Operation("f", "-", account_id, action, 0, "-"))
+    async def _flag(self, account_id: str, action: str, by: str) -> str:
+        operation = await self._operate(Operation("f", "-", account_id, action, 0, "-", by=by))
         return operation.future.result()
 
-    async def _close(self, account_id: str) -> str:
+    async def _close(self, account_id: str, by: str) -> str:
         """Close an account that owns nothing, nor anything that is still on its way out and may come back.
 
         It is frozen first, so that nothing more leaves; then its partition's open entries up to that moment must
@@ -92,15 +93,15 @@ class Accounts:
             return Outcome.UNKNOWN_ACCOUNT
         if any(read.balances.values()):
             return Outcome.REPEATED if read.status == "C" else Outcome.BALANCE_NOT_ZERO
-        freezing = await self._operate(Operation("f", "-", account_id, "freeze", 0, "-"))
+        freezing = await self._operate(Operation("f", "-", account_id, "freeze", 0, "-", by=by))
         frozen_here = freezing.future.result() == Outcome.APPLIED
         outcome: str | None = None
         try:
             await self._reader.settled(read.partition, freezing.seq)
-            outcome = await self._flag(account_id, "close")
+            outcome = await self._flag(account_id, "close", by)
         finally:
             if frozen_here and outcome not in (Outcome.APPLIED, Outcome.REPEATED):
-                await self._flag(account_id, "unfreeze")
+                await self._flag(account_id, "unfreeze", by)
         return outcome
 
     def _partition(self, account_id: str) -> int:

@@ -82,17 +82,20 @@ class Wallet(Protocol):
     """Every method may raise `Outage`."""
 
     async def open_account(
-        self, account_id: str, currency: str, overdraft_limit_minor: int | None
+        self, account_id: str, currency: str, overdraft_limit_minor: int | None, by: str = ""
     ) -> tuple[str, AccountView | None]:
-        """Outcome `+` created, `=` was there; `!` when it was there with another limit, or a decline (no view)."""
+        """For the key `by`.
+
+        Outcome `+` created, `=` was there; `!` when it was there with another limit, or a decline (no view).
+        """
         ...
 
     async def account(self, account_id: str) -> AccountView | None: ...
 
     async def balance(self, account_id: str, currency: str) -> BalanceView | None: ...
 
-    async def set_flags(self, account_id: str, action: str) -> tuple[str, AccountView | None]:
-        """`action` is freeze, unfreeze or close. Outcome `+` or `=` with the account, else a decline."""
+    async def set_flags(self, account_id: str, action: str, by: str = "") -> tuple[str, AccountView | None]:
+        """For the key `by`: freeze, unfreeze or close. Outcome `+` or `=` with the account, else a decline."""
         ...
 
     async def transfer(self, command: TransferCommand) -> TransferAnswer:

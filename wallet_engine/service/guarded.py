@@ -15,7 +15,10 @@ from wallet_engine.service.policy import Principal
 
 
 class GuardedWallet:
-    """`service.api.Wallet` for somebody. Every method may raise `Forbidden`, and then nothing was done."""
+    """`service.api.Wallet` for somebody. Every method may raise `Forbidden`, and then nothing was done.
+
+    What is done is journaled with the key of who asked: that of a command is in it.
+    """
 
     def __init__(self, wallet: Wallet) -> None:
         self._wallet = wallet
@@ -27,7 +30,7 @@ class GuardedWallet:
         self, by: Principal, account_id: str, currency: str, overdraft_limit_minor: int | None
     ) -> tuple[str, AccountView | None]:
         by.check_manages(account_id)
-        return await self._wallet.open_account(account_id, currency, overdraft_limit_minor)
+        return await self._wallet.open_account(account_id, currency, overdraft_limit_minor, by.id)
 
     async def account(self, by: Principal, account_id: str) -> AccountView | None:
         by.check_reads(account_id)
@@ -39,19 +42,23 @@ class GuardedWallet:
 
     async def set_flags(self, by: Principal, account_id: str, action: str) -> tuple[str, AccountView | None]:
         by.check_manages(account_id)
-        return await self._wallet.set_flags(account_id, action)
+        return await self._wallet.set_flags(account_id, action, by.id)
 
     async def transfer(self, by: Principal, command: TransferCommand) -> TransferAnswer:
+        _check_by(by, command)
         by.check_transfer(command)
         return await self._wallet.transfer(command)
 
     def begin_transfer(
         self, by: Principal, command: TransferCommand, answer: Callable[[TransferAnswer | Outage], None]
     ) -> None:
+        _check_by(by, command)
         by.check_transfer(command)
         self._wallet.begin_transfer(command, answer)
 
     async def transfer_many(self, by: Principal, commands: Sequence[TransferCommand]) -> list[str]:
+        if commands:  # of one call, and so of one caller
+            _check_by(by, commands[0])
         by.check_transfers(commands)
         return await self._wallet.transfer_many(commands)
 
@@ -62,3 +69,8 @@ class GuardedWallet:
     def readiness(self) -> Readiness:
         """For everybody."""
         return self._wallet.readiness()
+
+
+def _check_by(by: Principal, command: TransferCommand) -> None:
+    if command[6] != by.id:
+        raise ValueError(f"a command by {command.by!r} came from {by!r}")

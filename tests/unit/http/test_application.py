@@ -61,12 +61,12 @@ class SlowWallet(WalletDouble):
         return TransferAnswer("+", False)
 
     async def open_account(
-        self, account_id: str, currency: str, overdraft_limit_minor: int | None
+        self, account_id: str, currency: str, overdraft_limit_minor: int | None, by: str = ""
     ) -> tuple[str, AccountView | None]:
         self.begun.set()
         await self.go.wait()
         self.ended.set()
-        return await super().open_account(account_id, currency, overdraft_limit_minor)
+        return await super().open_account(account_id, currency, overdraft_limit_minor, by)
 
 
 def test_cancelled_request_does_not_cancel_what_it_began() -> None:

@@ -44,7 +44,7 @@ class WalletDouble:
         return answer
 
     async def open_account(
-        self, account_id: str, currency: str, overdraft_limit_minor: int | None
+        self, account_id: str, currency: str, overdraft_limit_minor: int | None, by: str = ""
     ) -> tuple[str, AccountView | None]:
         return self._answer("open_account", account_id, currency, overdraft_limit_minor)
 
@@ -54,7 +54,7 @@ class WalletDouble:
     async def balance(self, account_id: str, currency: str) -> BalanceView | None:
         return self._answer("balance", account_id, currency)
 
-    async def set_flags(self, account_id: str, action: str) -> tuple[str, AccountView | None]:
+    async def set_flags(self, account_id: str, action: str, by: str = "") -> tuple[str, AccountView | None]:
         return self._answer("set_flags", account_id, action)
 
     async def transfer(self, command: TransferCommand) -> TransferAnswer:
