@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Final, cast
 
+from wallet_engine.domain.addresses import split_address
+
 _LENGTH: Final = b"content-length: "
 _HEAD_END: Final = b"\r\n\r\n"
 #: A server that sends a longer head, or no length, is not ours.
@@ -115,7 +117,7 @@ async def connect(
     address: str, number: int, on_answer: OnAnswer, on_lost: Callable[[Caller], None]
 ) -> Caller:
     """A caller connected to `host:port`."""
-    host, _, port = address.rpartition(":")
+    host, port = split_address(address)
     loop = asyncio.get_running_loop()
-    _, caller = await loop.create_connection(lambda: Caller(number, on_answer, on_lost), host, int(port))
+    _, caller = await loop.create_connection(lambda: Caller(number, on_answer, on_lost), host, port)
     return caller

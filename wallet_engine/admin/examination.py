@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 import redis
+from kazoo.hosts import collect_hosts
 from redis.exceptions import RedisError, ResponseError
 
 from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX, look_at_all, primary_of
@@ -18,6 +19,7 @@ from wallet_engine.admin.open_entries import OpenEntry, find_open_entries
 from wallet_engine.admin.probing import Probes, probe_partitions
 from wallet_engine.admin.service_calls import ask_one
 from wallet_engine.admin.survey import ShardState, Survey, survey
+from wallet_engine.domain.addresses import join_address
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.layout import is_known
 from wallet_engine.redis_store.scripts import service_scripts
@@ -224,17 +226,16 @@ def _readiness(info: ServiceInfo) -> ServiceFacts:
     return ServiceFacts(str(document.get("reason", status)), status != 200)
 
 
-def _hosts(connect_string: str | None) -> list[str]:
+def _hosts(connect_string: str | None) -> list[tuple[str, int]]:
     """`zk1:2181,zk2:2181/root` -> each server."""
-    hosts = (connect_string or "").partition("/")[0]
-    return [host.strip() for host in hosts.split(",") if host.strip()]
+    servers: list[tuple[str, int]] = collect_hosts(connect_string)[0] if connect_string else []
+    return servers
 
 
-def _server(address: str) -> ZooKeeperServer:
+def _server(target: tuple[str, int]) -> ZooKeeperServer:
     """What the server answers to `srvr` (ZooKeeper administrator's guide, four letter words)."""
-    host, colon, port = address.rpartition(":")
+    address = join_address(*target)
     try:
-        target = (host.strip("[]"), int(port)) if colon else (address, 2181)
         with socket.create_connection(target, timeout=_SRVR_S_MAX) as link:
             link.sendall(b"srvr")
             answer = b""

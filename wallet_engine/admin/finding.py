@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from wallet_engine.domain.addresses import split_address
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -28,5 +30,5 @@ class Finding:
 
 def redis_cli(address: str, command: str) -> str:
     """The command line that has one node execute a command."""
-    host, _, port = address.rpartition(":")
+    host, port = split_address(address)
     return f"redis-cli -h {host} -p {port} {command}"

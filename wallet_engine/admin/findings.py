@@ -14,6 +14,7 @@ from wallet_engine.admin.finding import redis_cli as _cli
 from wallet_engine.admin.nodes import memory_text
 from wallet_engine.admin.payments import payments
 from wallet_engine.admin.survey import ShardState
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.routing.slots import slot_range
 
 #: Part of a limit from which there is a warning, and from which it is an error.
@@ -39,7 +40,7 @@ def _zookeeper(facts: Facts) -> Iterator[Finding]:
     for address in down:
         bad = "error" if left <= len(facts.zookeeper) // 2 + 1 else "warning"
         what = f"ZooKeeper at {address} does not serve; {left} of {len(facts.zookeeper)} do"
-        yield Finding("zookeeper", bad, what, f"start it on {address.rpartition(':')[0]}: zkServer.sh start")
+        yield Finding("zookeeper", bad, what, f"start it on {split_address(address)[0]}: zkServer.sh start")
 
 
 def _nodes(facts: Facts) -> Iterator[Finding]:
@@ -319,7 +320,7 @@ def _clocks(facts: Facts) -> Iterator[Finding]:
         if off_ms > CLOCK_MS_WARN:
             side = "ahead of" if node.clock_ahead_ms > 0 else "behind"
             what = f"the clock of {node.address} is {off_ms / 1000:.1f} s {side} this machine's"
-            mend = f"chronyc makestep, on {node.address.rpartition(':')[0]} or here, whichever is wrong"
+            mend = f"chronyc makestep, on {split_address(node.address)[0]} or here, whichever is wrong"
             yield Finding("clocks", "error" if off_ms > CLOCK_MS_MAX else "warning", what, mend)
 
 

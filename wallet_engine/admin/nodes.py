@@ -7,6 +7,7 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
+from wallet_engine.domain.addresses import join_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import NodeView, connect, parse_myself
 
@@ -54,7 +55,7 @@ def look_at(address: str) -> NodeState:
         return NodeState(address, trouble=" ".join(str(error).split()) or type(error).__name__)
     finally:
         client.close()
-    master = f"{info['master_host']}:{info['master_port']}" if "master_host" in info else None
+    master = join_address(info["master_host"], info["master_port"]) if "master_host" in info else None
     return NodeState(
         address,
         view=view,

@@ -6,6 +6,7 @@ from typing import Final
 from wallet_engine.admin.examination import Facts
 from wallet_engine.admin.finding import Finding, redis_cli
 from wallet_engine.admin.probing import RECEIPT_S_MAX, Probe
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.engine.conditions import Condition
 
 #: Partitions named in one finding.
@@ -59,7 +60,7 @@ def _mend(facts: Facts, shard: str, condition: Condition) -> str:
         case Condition.FULL:
             return "wallet-admin pending; wallet-admin journal info"
         case Condition.SKEWED:
-            return f"chronyc makestep, on {address.rpartition(':')[0]} or here, whichever is wrong"
+            return f"chronyc makestep, on {split_address(address)[0]} or here, whichever is wrong"
         case Condition.MOVING:
             return "wallet-admin moves; a move under way ends by itself or with wallet-admin resume"
         case Condition.NO_RECEIPT:

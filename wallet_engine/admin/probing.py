@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import hiredis
 
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine.batch import Batch
@@ -88,10 +89,11 @@ class _Copy:
     """The receipts of one journal copy."""
 
     def __init__(self, info: JournalInfo) -> None:
-        host, _, port = info.address.rpartition(":")
         self.journal_id = info.journal_id
         self.tracker = ReceiptTracker(quorum=1)
-        self.client = ReceiptClient(info.journal_id, (host, int(port)), self.tracker, service_id="doctor")
+        self.client = ReceiptClient(
+            info.journal_id, split_address(info.address), self.tracker, service_id="doctor"
+        )
 
 
 class _Probing:

@@ -1,6 +1,6 @@
 """`wallet-admin replace-node`: a new node in the place of one that is gone."""
 
-import re
+import socket
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -12,6 +12,7 @@ from rich.console import Console
 from wallet_engine.admin.nodes import NodeState, look_at_all, primary_of
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.admin.waiting import wait_until
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.membership import (
     Membership,
@@ -167,9 +168,17 @@ def _ids_of(address: str, member: str) -> list[str]:
         text = str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
     finally:
         client.close()
-    host, _, port = address.rpartition(":")
-    pattern = re.compile(rf"^(\S+) {re.escape(host)}:{port}@", re.MULTILINE)
-    return pattern.findall(text)
+    host, port = split_address(address)
+    hosts = {host}
+    with suppress(OSError):
+        hosts.update(str(found[4][0]) for found in socket.getaddrinfo(host, port))
+    ids = []
+    for line in text.splitlines():
+        node_id, where, *_ = line.split(" ")  # where: `ip:port@bus port`, and in Redis 7 `,host name`
+        ip, _, at = where.partition("@")[0].rpartition(":")
+        if at == str(port) and not hosts.isdisjoint((ip, where.partition(",")[2])):
+            ids.append(node_id)
+    return ids
 
 
 def _ask(address: str) -> Membership:

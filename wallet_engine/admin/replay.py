@@ -13,6 +13,7 @@ from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.paths import path_text
 from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import check_address
 
 _REDIS = "redis://"
 
@@ -82,9 +83,7 @@ def _address(into: str, directory: Directory) -> str | None:
     if not into.startswith(_REDIS):
         return None
     address = into.removeprefix(_REDIS).rstrip("/")
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise ConfigError(f"--into {into!r} is not redis://HOST:PORT")
+    check_address(address, "--into redis://")
     if any(address in shard.nodes for shard in directory.shards().values()):
         raise ConfigError(f"{address} is a node of this cluster: give --into another Redis")
     return address

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final
 
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.model import ServiceInfo
 
@@ -40,8 +41,7 @@ def ask_service(
 
 def ask_one(info: ServiceInfo, method: str, path: str, key: str | None = None) -> tuple[int, dict[str, Any]]:
     """Status and document of this process's answer. Raises OSError or ValueError when it gives none."""
-    host, _, port = info.address.rpartition(":")
-    connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=ANSWER_S_MAX)
+    connection = http.client.HTTPConnection(*split_address(info.address), timeout=ANSWER_S_MAX)
     try:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         connection.request(method, path, body=b"" if method == "POST" else None, headers=headers)

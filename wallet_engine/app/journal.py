@@ -13,9 +13,9 @@ import click
 from prometheus_client import start_http_server
 
 from wallet_engine.app.archiver import Archiver
+from wallet_engine.app.listening import Listening, advertise_option
 from wallet_engine.app.running import (
     check_closed_door,
-    check_listening,
     check_nodes,
     directory_options,
     insecure_option,
@@ -66,6 +66,7 @@ log = get_logger(__name__)
     help="Take the place of this copy, whose disk is lost, after catching up from the others.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for services and other copies.")
+@advertise_option
 @click.option("--port", default=0, show_default=True, help="Port for receipts; 0 takes a free one.")
 @click.option("--metrics-port", type=int, help="Port for Prometheus metrics.  [default: none]")
 @journal_disk_options
@@ -80,6 +81,7 @@ def journal(
     journal_id: str,
     replaces: str | None,
     host: str,
+    advertise: str | None,
     port: int,
     metrics_port: int | None,
     archive_command: str | None,
@@ -92,11 +94,11 @@ def journal(
     The first copy of a cluster begins with what its folder holds. Each further one, named by another
     --journal-id, catches up from those that are there and counts from then on; a copy that returns does the same.
     """
-    check_listening(host, port)
+    listening = Listening.checked(host, port, advertise)
     credentials = read_credentials(zookeeper_user, zookeeper_password_file)
 
     async def main(stop: asyncio.Event) -> None:
-        check_closed_door(host, "listen on loopback", closed=False, insecure=insecure)
+        check_closed_door(listening.host, "listen on loopback", closed=False, insecure=insecure)
         tree = await asyncio.to_thread(open_directory, zookeeper, map_file, credentials=credentials)
         try:
             await asyncio.to_thread(tree.config)
@@ -107,14 +109,14 @@ def journal(
             try:
                 await asyncio.to_thread(check_may_join, tree, JournalCopy(writer), replaces)
                 if metrics_port is not None:
-                    start_http_server(metrics_port, host, metrics.registry)
+                    start_http_server(metrics_port, listening.host, metrics.registry)
                 beside: list[Archiver | SnapshotSchedule] = []
                 if archive_command:
                     beside.append(Archiver(directory, archive_command, metrics))
                 if snapshot_bytes:
                     beside.append(SnapshotSchedule(directory, snapshot_bytes, metrics))
                 async with _beside(beside):
-                    await _keep(tree, writer, metrics, host, port, stop, replaces, insecure=insecure)
+                    await _keep(tree, writer, metrics, listening, stop, replaces, insecure=insecure)
             finally:
                 writer.close()
         finally:
@@ -146,8 +148,7 @@ async def _keep(
     tree: Directory,
     writer: JournalWriter,
     metrics: Metrics,
-    host: str,
-    port: int,
+    listening: Listening,
     stop: asyncio.Event,
     replaces: str | None = None,
     *,
@@ -179,7 +180,8 @@ async def _keep(
     server.search = CreditSearch(copy, fellows.quorum_seq)
     commit = GroupCommit(copy, server, metrics)
     returning = Returning(copy, commit, fellows)
-    address = "{}:{}".format(*await server.start(host, port))
+    _, bound = await server.start(listening.host, listening.port)
+    address = listening.advertised(bound)
     info = JournalInfo(
         writer.journal_id,
         address,

@@ -106,16 +106,6 @@ def default_id(kind: str) -> str:
     return f"{socket.gethostname().split('.')[0]}-{kind}-{os.getpid()}"
 
 
-def check_listening(host: str, port: int) -> None:
-    """Raises `ConfigError` for an address that cannot be listened on, before anything else is begun."""
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"{host}:{port} is not an address: --port is 0 to 65535")
-    try:
-        socket.create_server((host, port)).close()
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
-
-
 def insecure_option(command: Callable[..., None]) -> Callable[..., None]:
     """`--insecure`, for `check_closed_door`."""
     return click.option(

@@ -8,15 +8,16 @@ from typing import Final
 import click
 
 from wallet_engine.app.keys import watched_keyring
+from wallet_engine.app.listening import Listening, advertise_option
 from wallet_engine.app.running import (
     check_closed_door,
-    check_listening,
     check_nodes,
     default_id,
     directory_options,
     insecure_option,
     run,
 )
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.horizons import Horizons
@@ -41,6 +42,7 @@ log = get_logger(__name__)
 @click.command()
 @directory_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@advertise_option
 @click.option("--port", default=8080, show_default=True, help="Port to listen on; 0 takes a free one.")
 @click.option("--service-id", help="Name of this process in ZooKeeper.  [default: made from host and pid]")
 @click.option(
@@ -64,6 +66,7 @@ def serve(
     zookeeper_password_file: Path | None,
     log_level: str,
     host: str,
+    advertise: str | None,
     port: int,
     service_id: str | None,
     issued_age_s: float,
@@ -74,7 +77,7 @@ def serve(
 
     Once the cluster has API keys, callers have to show one; without any it listens on this machine alone.
     """
-    check_listening(host, port)
+    listening = Listening.checked(host, port, advertise)
     credentials = read_credentials(zookeeper_user, zookeeper_password_file)
     name = service_id or default_id("api")
     look_up_age_ms = None if look_up_age_s is None else int(look_up_age_s * 1000)
@@ -84,7 +87,7 @@ def serve(
         directory = await asyncio.to_thread(open_directory, zookeeper, map_file, credentials=credentials)
         keys = await asyncio.to_thread(directory.api_keys.all)
         closing = "make keys with wallet-admin key create"
-        check_closed_door(host, closing, closed=keys is not None, insecure=insecure)
+        check_closed_door(listening.host, closing, closed=keys is not None, insecure=insecure)
         await asyncio.to_thread(check_nodes, directory)
         metrics = Metrics()
         engine = Engine(directory, metrics, horizons)
@@ -96,8 +99,9 @@ def serve(
 
             registrations: set[asyncio.Task[None]] = set()
 
-            def listening(url: str) -> None:
-                info = ServiceInfo(name, url.partition("//")[2], os.getpid(), insecure)
+            def taken(url: str) -> None:
+                _, bound = split_address(url.partition("//")[2])
+                info = ServiceInfo(name, listening.advertised(bound), os.getpid(), insecure)
                 registrations.add(asyncio.create_task(asyncio.to_thread(directory.register_service, info)))
                 log.info("serving", url=url, service=name)
 
@@ -106,7 +110,7 @@ def serve(
             metrics.observe_readiness(wallet.readings)
             async with watched_keyring(directory, insecure=insecure) as keyring:
                 app = create_app(wallet, metrics=metrics, gate=Gate(metrics, keyring))
-                await serve_http(app, host, port, stop=stop, on_listening=listening)
+                await serve_http(app, listening.host, port, stop=stop, on_listening=taken)
             log.info("stopped serving", service=name)
         finally:
             await sweeper.close()

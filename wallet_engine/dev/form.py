@@ -7,6 +7,7 @@ import click
 from wallet_engine.dev.forming import form_cluster, wait_all, wait_cluster_ok
 from wallet_engine.dev.layout import PARTITIONS_DEFAULT, ownership_of
 from wallet_engine.dev.redis_node import RedisEndpoint
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.model import ClusterConfig, check_address, spread
 from wallet_engine.telemetry.flags import one_line_failures, write_anything
@@ -54,11 +55,12 @@ def form(shards: tuple[str, ...], partitions: int) -> None:
 
 def endpoint(shard: str, address: str) -> RedisEndpoint:
     """The node behind `host:port`; by IP address, as CLUSTER MEET takes no names."""
-    host, _, port = check_address(address, f"node of shard {shard}").rpartition(":")
+    host, port = split_address(check_address(address, f"node of shard {shard}"))
     try:
-        return RedisEndpoint(address, socket.gethostbyname(host), int(port))
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise ConfigError(f"node {address} of shard {shard}: {error.strerror}") from None
+    return RedisEndpoint(address, str(found[0][4][0]), port)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ _given: set[int] = set()
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
     """Whether a server could listen there now. Connections in TIME_WAIT do not count as taken."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

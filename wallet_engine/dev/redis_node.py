@@ -12,6 +12,7 @@ from redis.retry import Retry
 from wallet_engine.dev.binaries import RedisBinary
 from wallet_engine.dev.config_files import config_path
 from wallet_engine.dev.process import Child
+from wallet_engine.domain.addresses import join_address
 
 START_S_MAX: Final = 10.0
 COMMAND_S_MAX: Final = 5.0
@@ -33,7 +34,7 @@ class RedisEndpoint:
     @property
     def address(self) -> str:
         """`host:port` of the node."""
-        return f"{self.host}:{self.port}"
+        return join_address(self.host, self.port)
 
     def client(self, timeout_s: float = COMMAND_S_MAX) -> redis.Redis:
         """A new connection for administration: nothing is retried. The caller closes it."""

@@ -37,6 +37,7 @@ from wallet_engine.dev.redis_cluster import FAILOVER_S_MAX, RedisCluster, node_n
 from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.dev.state import DevState, StateFiles
 from wallet_engine.dev.zookeeper import ZooKeeperProcess
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, spread
@@ -53,7 +54,18 @@ START_DEATHS_MAX: Final = 3
 
 #: Flags that the supervisor decides for its children; the environment must not contradict it.
 _DECIDED_HERE: Final = (
-    *("DATA_DIR", "SHARDS", "REPLICAS", "PARTITIONS", "EMBEDDED", "APIS", "JOURNALS", "HOST", "PORT"),
+    *(
+        "DATA_DIR",
+        "SHARDS",
+        "REPLICAS",
+        "PARTITIONS",
+        "EMBEDDED",
+        "APIS",
+        "JOURNALS",
+        "HOST",
+        "PORT",
+        "ADVERTISE",
+    ),
     *("ZOOKEEPER", "MAP_FILE", "DIRECTORY", "JOURNAL_ID", "REPLACES", "SERVICE_ID"),
     *("ARCHIVE_COMMAND", "SEGMENT_BYTES", "SNAPSHOT_BYTES", "INSECURE"),
 )
@@ -369,14 +381,14 @@ def _first_map(layout: Layout) -> PartitionMap:
 
 def _port_again(address: str | None) -> int:
     """The port of an address of the last run if it is free, else another."""
-    port = int(address.rpartition(":")[2]) if address else 0
+    port = split_address(address)[1] if address else 0
     return port if port and ports.port_is_free(port) else ports.free_port()
 
 
 def _ports_of(shards: Mapping[str, Shard]) -> dict[str, int]:
     """Node name -> the port it had."""
     return {
-        node_name(shard.name, index): int(address.rpartition(":")[2])
+        node_name(shard.name, index): split_address(address)[1]
         for shard in shards.values()
         for index, address in enumerate(shard.nodes, 1)
     }

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import text_of
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.lane import Lane
@@ -172,14 +173,9 @@ class ClusterView:
                 del self._clients[journal_id]
                 self._once(f"close {journal_id}", client.close())
             else:
-                client.address = _address(info)
+                client.address = split_address(info.address)
         for journal_id, info in journals.items():
             if journal_id not in self._clients:
-                client = ReceiptClient(journal_id, _address(info), self.tracker)
+                client = ReceiptClient(journal_id, split_address(info.address), self.tracker)
                 self._clients[journal_id] = client
                 client.start()
-
-
-def _address(info: JournalInfo) -> tuple[str, int]:
-    host, _, port = info.address.rpartition(":")
-    return host, int(port)

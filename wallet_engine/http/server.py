@@ -10,6 +10,7 @@ from typing import Final
 
 import uvicorn
 
+from wallet_engine.domain.addresses import join_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.http.application import Application
 from wallet_engine.http.outbox import Outbox
@@ -106,4 +107,4 @@ def _listen(host: str, port: int, reuse_port: bool) -> socket.socket:
 
 def _base_url(host: str, listener: socket.socket) -> str:
     port = listener.getsockname()[1]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{join_address(host, port)}"

@@ -5,6 +5,7 @@ from typing import Final, TypeVar, cast
 
 import msgspec
 
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.journal.copies_wire import Answer, PeerHello, Question, decode_answer
 from wallet_engine.journal.receipts_wire import (
     Ask,
@@ -45,11 +46,11 @@ class Peer:
         """Connect to the copy of this id; `asker` is the own one."""
         peer = cls(journal_id, asker)
         connection = peer._connection
-        host, _, port = address.rpartition(":")
+        host, port = split_address(address)
         try:
             async with asyncio.timeout(CONNECT_S_MAX):
                 loop = asyncio.get_running_loop()
-                await loop.create_connection(lambda: connection, host.strip("[]"), int(port))
+                await loop.create_connection(lambda: connection, host, port)
                 found = await connection.hello
         except TimeoutError:
             peer.close()

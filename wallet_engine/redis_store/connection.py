@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 import hiredis
 
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import WalletError
 
 #: Commands sent and not yet answered on one connection.
@@ -67,11 +68,11 @@ class Connection(asyncio.Protocol):
     @classmethod
     async def open(cls, address: str, on_lost: Callable[["Connection"], None]) -> "Connection":
         """Connect to `host:port`. Raises OSError or TimeoutError."""
-        host, _, port = address.rpartition(":")
+        host, port = split_address(address)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, connection = await loop.create_connection(lambda: cls(address, on_lost), host, int(port))
+                _, connection = await loop.create_connection(lambda: cls(address, on_lost), host, port)
         except TimeoutError:
             raise TimeoutError(
                 f"{address} has not taken a connection within {CONNECT_TIMEOUT_S:g} s"

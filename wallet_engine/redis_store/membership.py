@@ -12,6 +12,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import connect
 
@@ -59,8 +60,8 @@ def membership(address: str) -> Membership:
 
 def meet(newcomer: str, members: Iterable[str]) -> None:
     """Introduce a node to every member directly: gossip would take seconds."""
-    host, _, port = newcomer.rpartition(":")
-    ip = socket.gethostbyname(host.strip("[]"))
+    host, port = split_address(newcomer)
+    ip = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0]
     for address in members:
         with closing(connect(address)) as client:
             client.execute_command("CLUSTER", "MEET", ip, port)  # type: ignore[no-untyped-call]

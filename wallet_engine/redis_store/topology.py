@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
 
 _TIMEOUT_S = 1.0
@@ -41,10 +42,10 @@ class NodeView:
 
 def connect(address: str, *, timeout_s: float = _TIMEOUT_S) -> redis.Redis:
     """A redis-py client of one node for administration: no retries, text replies."""
-    host, _, port = address.rpartition(":")
+    host, port = split_address(address)
     return redis.Redis(
         host=host,
-        port=int(port),
+        port=port,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         decode_responses=True,

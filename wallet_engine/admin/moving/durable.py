@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from wallet_engine.admin.moving.wire import Setback
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.journal.receipts_wire import (
     CopyHello,
     MessageBuffer,
@@ -46,10 +47,9 @@ def wait_durable(
 
 def _newest(info: JournalInfo, partition: int) -> tuple[int, str] | None:
     """seq and nonce of the partition's newest durable entry; None when the copy does not say."""
-    host, _, port = info.address.rpartition(":")
     messages = MessageBuffer()
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S_MAX) as connection:
+        with socket.create_connection(split_address(info.address), timeout=_ANSWER_S_MAX) as connection:
             connection.sendall(encode(Written([partition])))  # fetch it now, not at the next poll
             while data := connection.recv(_READ_BYTES):
                 for body in messages.feed(data):

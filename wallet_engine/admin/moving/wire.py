@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import hiredis
 
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.redis_store.connection import Word, pack
 
@@ -29,10 +30,9 @@ class Wire:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        host, _, port = address.rpartition(":")
         self._reader = hiredis.Reader(replyError=hiredis.ReplyError)
         try:
-            self._socket = socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S_MAX)
+            self._socket = socket.create_connection(split_address(address), timeout=CONNECT_S_MAX)
         except OSError as error:
             raise Setback(f"Redis at {address} does not answer: {error}") from None
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
