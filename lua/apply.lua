@@ -220,8 +220,8 @@ for i = 1, count do
         repeated = repeated or {}
         repeated[#repeated + 1] = i
       end
-    elseif rules_before and sub(recorded, i, i) == CONFLICT then
-      outcome = CONFLICT -- with another payer of the id, whose name had the same CRC-32
+    elseif rules_before and find('=!', sub(recorded, i, i), 1, true) then
+      outcome = sub(recorded, i, i) -- another payer of the id, whose name has the same CRC-32, was answered
     else
       local from, minor = columns[ACCOUNT + i], columns[AMOUNT + i]
       if not ledger or minor > AMOUNT_MAX or minor < 1 or minor % 1 ~= 0 or from == TRANSIT

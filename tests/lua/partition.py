@@ -17,7 +17,7 @@ from wallet_engine.redis_store.stream import from_stream
 CURRENCIES: Final = ("CHF", "EUR", "JPY", "USD")
 NEVER_MS: Final = 10**15
 #: Facts of the cluster, not of the journal: not in an image.
-_META_OF_THE_CLUSTER: Final = ("epoch", "owner", "state", "trimmed")
+_META_OF_THE_CLUSTER: Final = ("epoch", "owner", "state", "trimmed", "form")
 
 
 class LuaPartition:

@@ -8,8 +8,9 @@ from wallet_engine.domain.memory import TransferRecord, credit_memory, transfer_
 from wallet_engine.redis_store.scripts import load_script
 
 TXID = "AAAAAAAAAAAAAAAAAAAAAQ"
-#: Two payers who share a field where they use the same id.
-ONE, OTHER = "5q6fbln2umfx", "u8riu4u83rsp"
+#: Two payers who share a field where they use this id, and two whose names have one CRC-32.
+ONE, OTHER = "payer-789353", "payer-14654864"
+ONE_CRC = ("5q6fbln2umfx", "u8riu4u83rsp")
 #: Two receivers of 5 USD from alice with the same fingerprint.
 HERE, THERE = "farsedbrokw", "faroiypeckh"
 
@@ -37,9 +38,13 @@ def test_a_second_payer_of_a_field_is_a_conflict(partition: LuaPartition, kind: 
     assert before["balance:USD"][OTHER] == "1000"
 
 
-def test_two_payers_may_use_the_same_id(partition: LuaPartition) -> None:
-    funded(partition, "alice", "bob")
-    assert partition.apply([f"d {TXID} {payer} far 5 USD" for payer in ("alice", "bob")])[4] == "++"
+@pytest.mark.parametrize("payers", [("alice", "bob"), ONE_CRC], ids=["any", "names of one CRC-32"])
+def test_two_payers_may_use_the_same_id(partition: LuaPartition, payers: tuple[str, str]) -> None:
+    """G4, whatever names they have chosen."""
+    funded(partition, *payers)
+    lines = [f"d {TXID} {payer} far 5 USD" for payer in payers]
+    assert partition.apply(lines)[4] == "++"
+    assert partition.apply(lines)[4] == "=="
 
 
 def test_an_open_debit_is_not_driven_on_for_another_body_of_the_same_fingerprint(

@@ -1,6 +1,7 @@
 """What decides changes with time; entries of before come out as they were recorded (G6), and nothing else does."""
 
 import re
+from zlib import crc32
 
 import pytest
 from lua.cases import MAX, SETUP, rows
@@ -10,12 +11,14 @@ from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import RULES, parse_header
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.limits import STRIPE_LIMB_MINOR
+from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_state import PartitionState, redis_image
 from wallet_engine.engine.reads import _minor
 from wallet_engine.redis_store.scripts import load_script
 
+TXID = "AAAAAAAAAAAAAAAAAAAAAQ"
 #: Outcome by rules 1, outcome since, and the operation, in a partition after `SETUP`.
 BOUNDS = [
     ("l", "+", "t T1 @bottom alice 1 USD"),
@@ -133,3 +136,41 @@ def test_a_system_account_beyond_a_number_is_read_whole(partition: LuaPartition)
     fields = partition.image()["balance:USD"]
     assert (fields["@bank+"], fields["@top+"], "@deep+" in fields) == ("-4", "4", False)
     assert int(fields["@bank"]) - 4 * STRIPE_LIMB_MINOR == -5 * MAX
+
+
+#: Two names of one CRC-32, which by rules 1 were one payer of an id.
+ONE, OTHER = "5q6fbln2umfx", "u8riu4u83rsp"
+
+
+def columns_of_before(payload: bytes) -> bytes:
+    """An entry as it was packed when a payer was the CRC-32 of its name."""
+    for payer in (ONE, OTHER):
+        field = transfer_field(payer, TXID)
+        payload = payload.replace(field.encode(), f"{TXID}{crc32(payer.encode()):08x}".encode())
+    return payload
+
+
+def test_a_conflict_of_two_names_stands_in_entries_of_before(partition: LuaPartition) -> None:
+    """G4, G6: it is decided again as it was; what comes later takes the two for two."""
+    opened = partition.apply([f"o - {name} - 0 USD" for name in (ONE, OTHER, "bob")])
+    assert opened[4] == "+++"
+    assert partition.apply([f"t S{n} @mint {name} 9 USD" for n, name in enumerate((ONE, OTHER))])[4] == "++"
+    payloads = partition.payloads()
+    lines = [f"t {TXID} {payer} bob 5 USD" for payer in (ONE, OTHER)]
+    for made in (
+        [f"+ {lines[0]}", f"! {lines[1]}"],
+        [f"! {lines[1]}", f"= {lines[0]}", "+ t T9 @mint bob 1 USD"],
+        ["+ t T8 @mint bob 1 USD"],
+    ):
+        payloads.append(columns_of_before(next_entry(payloads, made, 1)))
+    assert crc32(ONE.encode()) == crc32(OTHER.encode())
+    assert f"{TXID}{crc32(ONE.encode()):08x}".encode() in payloads[-2]
+    partition.empty("recovering")
+    for payload in payloads:
+        assert partition.replay(payload)[0] == "OK"
+    assert partition.image() == redis_image(fold(payloads))
+    partition.meta(state="live")
+    assert partition.apply(lines)[4] == "=+"
+    nobody_before = next_entry(payloads[:2], [f"! {lines[1]}", "+ t T9 @mint bob 1 USD"], 1)
+    with pytest.raises(Corruption, match="must come out as '\\+', recorded is '!'"):
+        fold([*payloads[:2], nobody_before])

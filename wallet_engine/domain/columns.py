@@ -36,6 +36,7 @@ from typing import Any, Final, NamedTuple
 from zlib import adler32, crc32
 
 import msgspec
+from siphashc import siphash
 
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
@@ -43,9 +44,11 @@ from wallet_engine.domain.kinds import Id, Other, kind_of
 from wallet_engine.domain.memory import (
     CREDIT_INDEXES,
     IDX_TEXTS,
+    PAYER_KEY,
     PAYER_LENGTH,
     credit_field,
     credit_of,
+    is_field_of,
     transfer_field,
 )
 from wallet_engine.domain.notes import canonical
@@ -93,12 +96,13 @@ def pack(operations: Sequence[Words]) -> Packed:
             fields[idx], letter = _credit_field(ids[idx])
             details.append(letter + _marks[words[idx]])
         elif kind == "d" or kind == "t":
-            payer = accounts[idx].encode()
-            fields[idx] += "%08x" % crc32(payer)  # noqa: UP031  # half the time of an f-string
-            body = f"{words[idx]} {amounts[idx]} {each[idx]}\n{notes[idx]}".encode()
-            ends.append(crc32(body, adler32(payer)))
+            account, other = accounts[idx], words[idx]
+            digest = siphash(PAYER_KEY, ids[idx] + account).to_bytes(8)
+            fields[idx] += b2a_base64(digest)[:PAYER_LENGTH].decode()
+            body = f"{other} {amounts[idx]} {each[idx]}\n{notes[idx]}".encode()
+            ends.append(crc32(body, adler32(account.encode())))
             ends.append(idx)
-            (receivers if kind == "d" else others).append(words[idx])
+            (receivers if kind == "d" else others).append(other)
         elif kind != "s":
             row = kind_of(kind)
             extended = extended or row.extended
@@ -173,7 +177,7 @@ def unpack(columns: bytes) -> tuple[Operation, ...]:
                 id_, other = credit_of(field, other)
             elif row.id is Id.TRANSACTION:
                 id_ = field[:-PAYER_LENGTH]
-                if field != transfer_field(account, id_):
+                if not is_field_of(field, account):
                     raise ValueError(f"{field} is no field of {account}")
             operations.append(
                 Operation(

@@ -39,7 +39,7 @@ def check_transaction_id(transaction_id: object) -> str:
 
 def pack_transaction_id(transaction_id: str) -> str:
     """A canonical UUID as 22 characters of base64: the form in operations, entries and dedupe memory."""
-    raw = bytes.fromhex(transaction_id.replace("-", ""))
+    raw = binascii.unhexlify(transaction_id.replace("-", ""))
     return binascii.b2a_base64(raw, newline=False)[:22].decode()
 
 

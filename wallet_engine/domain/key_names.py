@@ -15,5 +15,6 @@ PENDING: Final = "pending"
 GROUP: Final = "group"
 RETURNED: Final = "returned"
 
-#: Fields of `meta` that the journal determines. The others (epoch, owner, state, move) are of the node that serves.
+#: Fields of `meta` that the journal determines. The others (epoch, owner, state, move) are of the node that serves,
+#: or say in which form `seen` is (form).
 META_FOLDED: Final = ("seq", "nonce", "clock", "window", "window_started", "currencies", "flagged")

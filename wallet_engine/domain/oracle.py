@@ -33,7 +33,9 @@ def apply_entry(state: PartitionState, entry: Entry) -> None:
     check_chain(state, header)
     if header.rules > RULES:
         raise Corruption(f"entry {header.seq}: rules {header.rules} decided it, this program knows {RULES}")
-    outcomes = decide_operations(state, operations, header.time_ms, header.window, header.rules)
+    outcomes = decide_operations(
+        state, operations, header.time_ms, header.window, header.rules, header.outcomes
+    )
     if outcomes != header.outcomes:
         raise Corruption(_difference(header, outcomes, operations))
     if state.seq != header.seq:

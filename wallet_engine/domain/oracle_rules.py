@@ -18,6 +18,7 @@ from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX, STRIPE_LIMB_MINOR
 from wallet_engine.domain.memory import (
+    PAYER_LENGTH,
     TransferRecord,
     credit_memory,
     credit_outcome,
@@ -42,14 +43,17 @@ class Batch:
         "note",
         "open",
         "previous",
+        "recorded",
         "rules",
         "seq",
         "touched",
     )
 
-    def __init__(self, state: PartitionState, window: int, rules: int = RULES) -> None:
+    def __init__(self, state: PartitionState, window: int, rules: int = RULES, recorded: str = "") -> None:
         self.seq = state.seq + 1
         self.rules = rules
+        #: Outcomes in the entry; nothing but what only those of before can say is taken from them.
+        self.recorded = recorded
         self.balances = state.balances
         self.carried = state.carried
         self.flags = state.flags
@@ -128,14 +132,23 @@ class Batch:
         self.move(payer, paid, payee, got, amount, currency)
         return "+"
 
-    def answered(self, field: str, fingerprint: str) -> str | None:
+    def answered(self, index: int, field: str, fingerprint: str) -> str | None:
         """`=` or `!` when the transfer was answered before, None when it is new."""
         answer = self.current.get(field)
         if answer is None:
             answer = self.previous.get(field)
             if answer is None:
-                return None
+                return self._answered_another(index, field) if self.rules == 1 else None
         return "=" if TransferRecord.parse(answer).fingerprint == fingerprint else "!"
+
+    def _answered_another(self, index: int, field: str) -> str | None:
+        """By rules 1, names of one CRC-32 were one payer: what is recorded, if an answer for the id is there."""
+        recorded, transaction = self.recorded[index : index + 1], field[:-PAYER_LENGTH]
+        if recorded in ("=", "!"):
+            for window in (self.current, self.previous):
+                if any(other.startswith(transaction) for other in window):
+                    return recorded
+        return None
 
 
 def _transfer(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
@@ -143,7 +156,7 @@ def _transfer(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, c
         transfer_field(a, id_),
         transfer_fingerprint(a, f"{b} {amount} {currency}", batch.note),
     )
-    repeated = batch.answered(field, fingerprint)
+    repeated = batch.answered(index, field, fingerprint)
     if repeated is not None:
         return repeated
     outcome = batch.post(a, b, amount, currency)
@@ -156,7 +169,7 @@ def _debit(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, curr
         transfer_field(a, id_),
         transfer_fingerprint(a, f"{b} {amount} {currency}", batch.note),
     )
-    repeated = batch.answered(field, fingerprint)
+    repeated = batch.answered(index, field, fingerprint)
     if repeated is not None:
         return repeated
     outcome = batch.post(a, TRANSIT, amount, currency)
@@ -260,9 +273,16 @@ _RULES: Final[dict[str, Callable[[Batch, int, str, str, str, int, str], str]]] =
 
 
 def decide_operations(
-    state: PartitionState, operations: Sequence[Operation], time_ms: int, window: int, rules: int = RULES
+    state: PartitionState,
+    operations: Sequence[Operation],
+    time_ms: int,
+    window: int,
+    rules: int = RULES,
+    recorded: str = "",
 ) -> str:
     """Decide operations in order, by the rules of that version; returns their outcomes.
+
+    `recorded` are the outcomes in the entry, without which some of rules 1 cannot be decided again.
 
     The state moves on by one entry when one of them has an effect and is untouched when none has. Nonce and
     epoch are the caller's. Raises `Corruption` for one that makes no sense, and when the balances
@@ -270,7 +290,7 @@ def decide_operations(
     """
     if window != state.window and (window != state.window + 1 or state.seq == 0):
         raise Corruption(f"entry {state.seq + 1}: window {window} follows window {state.window}")
-    batch = Batch(state, window, rules)
+    batch = Batch(state, window, rules, recorded)
     outcomes = ""
     for index, operation in enumerate(operations):
         kind, id_, a, b, amount, currency, batch.note, _ = operation

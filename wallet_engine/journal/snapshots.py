@@ -4,7 +4,7 @@
 snapshot holds nothing that the journal does not; one that is damaged, or of another journal, is passed over.
 The file is text::
 
-    wallet snapshot 4
+    wallet snapshot 5
     {"journal_id": …}                       one line of JSON: `SnapshotHead`
     balance:USD 2 19 1c0ffee1               a part: key without its tag, fields, bytes, CRC-32
     alice<TAB>8766                          one line for each field
@@ -51,7 +51,7 @@ _LINE_BYTES_MAX: Final = 4096
 #: A part of `PART_FIELDS_MAX` fields; a record of credits received can be long.
 _PART_BYTES_MAX: Final = 64 * 1024 * 1024
 
-_VERSION: Final = 4
+_VERSION: Final = 5
 _FIRST_LINE: Final = b"wallet snapshot %d\n" % _VERSION
 _name_match = re.compile(r"([0-9]{5})-([0-9]{16})\.snapshot\Z").match
 _part_match = re.compile(rb"([!-~]+) ([0-9]{1,7}) ([0-9]{1,9}) ([0-9a-f]{8})\n").fullmatch

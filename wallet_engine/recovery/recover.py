@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.memory import FORM
 from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fork
@@ -62,11 +63,12 @@ class Meta:
     owner: str
     state: str | None
     currencies: str
+    form: str
 
     @classmethod
     def parse(cls, values: list[bytes | None]) -> "Meta":
-        seq, nonce, epoch, owner, state, currencies = ((value or b"").decode() for value in values)
-        return cls(int(seq or 0), nonce, int(epoch or 0), owner, state or None, currencies)
+        seq, nonce, epoch, owner, state, currencies, form = ((value or b"").decode() for value in values)
+        return cls(int(seq or 0), nonce, int(epoch or 0), owner, state or None, currencies, form)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +291,7 @@ class ShardRecovery:
         return (
             meta.state in ("live", "moving")
             and meta.owner == found.primary.node_id
+            and meta.form == FORM
             and meta.epoch == found.map.epoch_of(partition)
             and (
                 meta.seq > position.seq
@@ -380,9 +383,9 @@ class ShardRecovery:
             log.info("snapshot loaded", partition=partition, seq=snapshot.head.seq, journal_seq=position.seq)
             return await _meta(connection, keys)
         fresh: dict[str, Word] = {"seq": 0, "nonce": ZERO_NONCE, "epoch": 0, "owner": "", "clock": 0}
-        fresh |= {"window": 1, "window_started": 0, "currencies": "", "state": "recovering"}
+        fresh |= {"window": 1, "window_started": 0, "currencies": "", "state": "recovering", "form": FORM}
         await connection.call("HSET", keys.meta, *(word for pair in fresh.items() for word in pair))
-        return Meta(0, ZERO_NONCE, 0, "", "recovering", "")
+        return Meta(0, ZERO_NONCE, 0, "", "recovering", "", FORM)
 
     async def _forget_on_replicas(self, connection: Connection, partitions: Iterable[PartitionKeys]) -> None:
         """Drop what replicas have and their primary has not: nothing that it does to its own keys would.
@@ -407,6 +410,8 @@ class ShardRecovery:
                     await connection.call("UNLINK", name)
 
     async def _knows(self, connection: Connection, partition: int, slot: int, meta: Meta) -> bool:
+        if meta.form != FORM:  # another version wrote it: ids that it remembers would not be found
+            return False
         if meta.seq == 0:
             # Alone: what an earlier recovery sent on a connection that it lost may have come late, and made `meta` new
             # under everything else.
@@ -534,7 +539,7 @@ class ShardRecovery:
 
 
 async def _meta(connection: Connection, keys: PartitionKeys) -> Meta:
-    fields = ("seq", "nonce", "epoch", "owner", "state", "currencies")
+    fields = ("seq", "nonce", "epoch", "owner", "state", "currencies", "form")
     return Meta.parse(await connection.call("HMGET", keys.meta, *fields))
 
 

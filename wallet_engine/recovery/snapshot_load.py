@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wallet_engine.domain.key_names import META
+from wallet_engine.domain.memory import FORM
 from wallet_engine.journal.snapshots import Part, Snapshot, list_snapshots, newest_usable, snapshot_path
 from wallet_engine.redis_store.connection import Connection, Word, pack
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -79,7 +80,7 @@ class SnapshotLoader:
             self._raise_failure()
         await connection.call("PING")
         self._raise_failure()
-        meta += [b"state", b"recovering", b"epoch", b"0", b"owner", b""]
+        meta += [b"state", b"recovering", b"epoch", b"0", b"owner", b"", b"form", FORM.encode()]
         names, counts = (keys.meta, *sizes), sizes.values()
         if not await connection.call("EVAL", _RESTORED, len(names), *names, self._loading, *counts, *meta):
             raise OSError(f"{snapshot!r}: Redis does not hold what was loaded")

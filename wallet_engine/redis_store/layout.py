@@ -67,7 +67,7 @@ class Key:
 
 
 LAYOUT: Final = (
-    Key(META, KeyType.HASH, "", "seq, nonce, clock, window …; epoch, owner, state", Reading.STAMP),
+    Key(META, KeyType.HASH, "", "seq, nonce, clock, window …; epoch, owner, state, form", Reading.STAMP),
     Key(JOURNAL, KeyType.STREAM, "", "<seq>-0 -> header, operations", Reading.ENTRIES, folded=False),
     Key(OPEN, KeyType.SORTED_SET, "", "seq, or seq.idx of a refund made, scored seq", Reading.WHOLE),
     Key(

@@ -1,15 +1,19 @@
 """The form of `seen` (G4): what a partition remembers of transfers, and where a receiver remembers credits."""
 
 import random
+import uuid
+from zlib import crc32
 
 import pytest
 
+from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
 from wallet_engine.domain.memory import (
     TransferRecord,
     credit_memory,
     credit_of,
     credit_outcome,
+    is_field_of,
     transfer_field,
     transfer_fingerprint,
 )
@@ -19,8 +23,10 @@ FIELD_MAX = 30
 RECORD_MAX = 14
 
 TXID = "AAAAAAAAAAAAAAAAAAAAAQ"
-#: Two names of one CRC-32: they share a field.
-ALIKE = ("5q6fbln2umfx", "u8riu4u83rsp")
+#: Two names of one CRC-32: once they shared every field.
+ONE_CRC = ("5q6fbln2umfx", "u8riu4u83rsp")
+#: Two names that share the field of this id: of 33 million there were four such pairs.
+ALIKE = ("payer-789353", "payer-14654864")
 
 
 @pytest.mark.parametrize("payer", ["a", "@bank", "alice", "z" * 64])
@@ -33,6 +39,22 @@ def test_a_field_is_short_and_of_one_payer(payer: str) -> None:
 def test_payers_who_share_a_field_are_told_apart_by_the_fingerprint() -> None:
     assert len({transfer_field(payer, TXID) for payer in ALIKE}) == 1
     assert len({transfer_fingerprint(payer, "bob 5 USD") for payer in ALIKE}) == 2
+
+
+def test_no_two_payers_share_more_than_the_field_of_one_id() -> None:
+    """G4: names can be chosen. One who looks for an equal one has to look anew for every id of another payer."""
+    for n in range(2_000):
+        transaction = pack_transaction_id(str(uuid.UUID(int=n + 2)))
+        for pair in (ALIKE, ONE_CRC):
+            assert len({transfer_field(payer, transaction) for payer in pair}) == 2, (n, pair)
+
+
+def test_a_field_of_before_is_known_by_its_payer_alone() -> None:
+    before = f"{TXID}{crc32(b'alice'):08x}"
+    assert is_field_of(before, "alice")
+    assert is_field_of(transfer_field("alice", TXID), "alice")
+    assert not is_field_of(before, "alicf")
+    assert not is_field_of(transfer_field("alice", TXID), "alicf")
 
 
 def test_a_fingerprint_is_of_the_whole_body() -> None:

@@ -16,7 +16,9 @@ from wallet_engine.routing.slots import partition_of
 from wallet_engine.service.wallet import ClusterWallet
 
 PARTITIONS = 64
-TXID = "A" * 22
+TXID = "A" * 21 + "Q"
+#: They share the field of this id.
+PAYER, NAMESAKE = "payer-789353", "payer-14654864"
 
 
 class EngineDouble:
@@ -77,8 +79,8 @@ class ReaderDouble:
 
 #: Where the debit of the cases is in its partition. Its payer and another one have the same CRC-32.
 SEQ, IDX = 7, 3
-DEBIT, TRANSFER = (Operation(kind, TXID, "plumless", "bob", 5, "USD") for kind in "dt")
-NAMESAKES = Operation("d", TXID, "buckeroo", "bob", 5, "USD")
+DEBIT, TRANSFER = (Operation(kind, TXID, PAYER, "bob", 5, "USD") for kind in "dt")
+NAMESAKES = Operation("d", TXID, NAMESAKE, "bob", 5, "USD")
 
 
 @pytest.mark.parametrize(
@@ -100,11 +102,11 @@ NAMESAKES = Operation("d", TXID, "buckeroo", "bob", 5, "USD")
 def test_what_the_memories_say_of_a_transfer(
     outcome: str | None, is_open: bool, operation: Operation | None, credit: str | None, found: str | None
 ) -> None:
-    p, q = partition_of("plumless", PARTITIONS), partition_of("bob", PARTITIONS)
+    p, q = partition_of(PAYER, PARTITIONS), partition_of("bob", PARTITIONS)
     reader = ReaderDouble()
     if outcome is not None:
         record = TransferRecord(outcome, "AAAAAA", SEQ, IDX).text()
-        reader.memory[p, transfer_field("plumless", TXID)] = TransferRead(record, is_open, operation)
+        reader.memory[p, transfer_field(PAYER, TXID)] = TransferRead(record, is_open, operation)
     # Another credit of the same entry was paid, whatever became of this one.
     field, paid = credit_memory(f"{p}.{SEQ}", IDX + 1)
     mark = credit_memory(f"{p}.{SEQ}", IDX)[1]
@@ -112,10 +114,10 @@ def test_what_the_memories_say_of_a_transfer(
 
     async def look() -> str | None:
         wallet = ClusterWallet(cast(Any, EngineDouble()), cast(Any, reader))
-        return await wallet.find_transfer("plumless", TXID)
+        return await wallet.find_transfer(PAYER, TXID)
 
     assert asyncio.run(look()) == found
 
 
 def test_the_namesakes_of_the_cases_share_a_field() -> None:
-    assert transfer_field("plumless", TXID) == transfer_field("buckeroo", TXID)
+    assert transfer_field(PAYER, TXID) == transfer_field(NAMESAKE, TXID)

@@ -184,7 +184,7 @@ class Target(Side):
 
     def certify(self, content: Mapping[str, str], epoch: int, last: tuple[int, str]) -> None:
         """Write meta: all but its being live. From now on the keys here are the whole partition, up to `last`."""
-        changes: dict[str, Word] = {name: content.get(name, "") for name in META_FOLDED}
+        changes: dict[str, Word] = {name: content.get(name, "") for name in (*META_FOLDED, "form")}
         changes |= {"epoch": epoch, "owner": self.node.node_id}
         stands = self.turn({"state": "copying", "move": self.token}, changes)
         if stands is None:

@@ -1,0 +1,83 @@
+"""G4: a cluster whose Redis remembers ids in an older form, as after an upgrade in place, takes none for new."""
+
+from collections.abc import Iterator
+from zlib import crc32
+
+import pytest
+from support.dev_process import DevCluster
+from support.redis_peek import node_of
+from support.replicated import command
+from support.verification import verified
+from support.wallet_api import WalletApi, check_success, new_id
+
+from wallet_engine.domain.ids import pack_transaction_id
+from wallet_engine.domain.memory import FORM, transfer_field
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.routing.slots import tag_of
+
+PARTITIONS = 4
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    started = DevCluster(
+        tmp_path_factory.mktemp("older") / "dev", shards=2, partitions=PARTITIONS, embedded=True
+    )
+    try:
+        yield started.start()
+    finally:
+        started.kill_all()
+
+
+def age(cluster: DevCluster, partition: int, sender: str, transaction_id: str) -> str:
+    """Leave the partition's memory as an earlier version would have; the field of the transfer in it."""
+    node, keys = (
+        node_of(cluster, partition, PARTITIONS),
+        PartitionKeys(tag_of(partition, PARTITIONS)),
+    )
+    packed = pack_transaction_id(transaction_id)
+    field, before = transfer_field(sender, packed), f"{packed}{crc32(sender.encode()):08x}"
+    record = command(node, "HGET", keys.seen(1), field)
+    assert record is not None
+    command(node, "HDEL", keys.seen(1), field)
+    command(node, "HSET", keys.seen(1), before, record)
+    assert command(node, "HGET", keys.meta, "form") == FORM
+    command(node, "HDEL", keys.meta, "form")
+    return before
+
+
+def test_g4_a_memory_of_another_form_is_made_anew(cluster: DevCluster) -> None:
+    """By the process that loads the scripts of this version, which a service of this version waits for."""
+    with WalletApi(cluster.url, PARTITIONS) as api:
+        for partition in range(PARTITIONS):
+            sender, receiver = api.account(partition, "5.00"), api.account((partition + 1) % PARTITIONS)
+            transaction_id = new_id()
+            api.paid(sender, receiver, "1.00", transaction_id=transaction_id)
+            before = age(cluster, partition, sender, transaction_id)
+            node = node_of(cluster, partition, PARTITIONS)
+            command(node, "SCRIPT", "FLUSH")
+            reply = api.paid(sender, receiver, "1.00", transaction_id=transaction_id)
+            check_success(reply, transaction_id, replayed=True)
+            assert (api.balance(sender), api.balance(receiver)) == ("4.00", "1.00")
+            keys = PartitionKeys(tag_of(partition, PARTITIONS))
+            assert command(node, "HGET", keys.meta, "form") == FORM
+            assert not command(node, "HEXISTS", keys.seen(1), before)
+    verified(cluster)
+
+
+def test_g4_names_of_one_crc_may_pay_under_one_id(cluster: DevCluster) -> None:
+    names = ("plumless", "buckeroo")
+    assert len({crc32(name.encode()) for name in names}) == 1
+    transaction_id = new_id()
+    with WalletApi(cluster.url, PARTITIONS) as api:
+        for name in names:
+            assert api.open(name).status == 201
+            api.paid("@bank", name, "2.00")
+            api.paid(name, "@bank", "1.00", transaction_id=transaction_id)
+        for name in names:
+            check_success(
+                api.paid(name, "@bank", "1.00", transaction_id=transaction_id), transaction_id, replayed=True
+            )
+            assert api.balance(name) == "1.00"
