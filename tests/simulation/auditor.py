@@ -257,7 +257,7 @@ class Auditor:
 
     def _credits_ran(self, operations: Sequence[Operation], outcomes: str) -> None:
         for operation, outcome in zip(operations, outcomes, strict=True):
-            kind, entry, to, idx, amount, _ = operation
+            kind, entry, to, idx, amount, *_ = operation
             if kind == "c" and outcome != "=":
                 p, _, seq = entry.partition(".")
                 debit = self.debits.get((int(p), int(seq), int(idx)))
