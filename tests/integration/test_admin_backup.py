@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 from support.patient import PARTITIONS, Patient, wait_healthy
+from support.replicated import wait_until
 from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer, make_map, refusal
 
 from wallet_engine.admin.auditing import audit_records
 from wallet_engine.admin.backups import EPOCH_STEP
-from wallet_engine.routing.directory import AUDIT, CONFIG, MAP, MEMBERS, SHARDS, open_directory
-from wallet_engine.routing.model import PartitionEntry, PartitionMap
+from wallet_engine.routing.directory import AUDIT, CONFIG, JOURNALS, MAP, MEMBERS, SHARDS, open_directory
+from wallet_engine.routing.model import JournalInfo, PartitionEntry, PartitionMap
 
 
 def delete(patient: Patient, path: str) -> None:
@@ -63,6 +64,26 @@ def test_a_lost_tree_is_made_again_under_new_epochs(patient: Patient, tmp_path: 
     assert len(records) == len(before[0]) + 1, "those of the backup are there, too"
     said = refusal(admin("restore", str(file), *patient.flags, "--yes"))
     assert "--replace puts the backup in its place" in said
+
+
+def test_a_copy_that_vanishes_from_the_tree_goes_on_receipting(patient: Patient) -> None:
+    """As when ZooKeeper lost it, and an API process has its new session before the copy has: nobody is cut off."""
+    wait_healthy(patient)
+    (name,) = patient.directory.journals()
+    node = patient.directory.tree.get(f"{JOURNALS}/{name}")
+    assert node is not None
+    seen: list[dict[str, JournalInfo]] = []
+    stop = patient.directory.watch_journals(seen.append)
+    patient.directory.tree.delete(f"{JOURNALS}/{name}")
+    wait_until(lambda: seen[-1:] == [{}], "everybody who watches is told")
+    with WalletApi(patient.cluster.url, PARTITIONS) as api:
+        ann, bob = api.account(0, "5.00"), api.account(12)
+        for _ in range(100):
+            api.paid(ann, bob, "0.01")
+    patient.directory.tree.create(f"{JOURNALS}/{name}", node.data)
+    wait_until(lambda: name in seen[-1], "it is there again")
+    stop()
+    wait_healthy(patient)
 
 
 def test_an_old_map_put_back_by_hand_is_named_and_mended(patient: Patient, tmp_path: Path) -> None:

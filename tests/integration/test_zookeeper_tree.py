@@ -88,6 +88,11 @@ class Server:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def lose_everything(self) -> None:
+        """Killed, its disk wiped."""
+        self.kill()
+        shutil.rmtree(self._folder / "data")
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
@@ -499,6 +504,33 @@ class TestAbsence:
         with tree.lock("/lock", "me again", timeout_s=10) as again:
             assert again.held
         assert not [record for record in caplog.records if record.levelno > logging.WARNING]
+
+    def test_a_server_that_lost_its_data_is_come_back_to(
+        self, own_server: Server, opened: list[Tree]
+    ) -> None:
+        """It sends away whoever has seen newer transactions than it has; nobody need be started again for that."""
+        tree, other = (open_patiently(own_server.hosts, SESSION_S) for _ in range(2))
+        opened += [tree, other]
+        for number in range(50):  # an empty server is soon at these transactions again, and not at once
+            tree.create(f"/map/{number}", b"old")
+        tree.create("/alive/a", b"v", ephemeral=True)
+        seen: list[Node | None] = []
+        tree.watch("/map/0", seen.append)
+        wait_for(lambda: seen == [Node(b"old", 0)])
+        with tree.lock("/lock", "me", timeout_s=5) as lock:
+            own_server.lose_everything()
+            wait_for(lambda: not tree.connected)
+            own_server.start()
+            wait_for(lambda: tree.connected and other.connected, 40)
+            assert not lock.held
+        wait_for(lambda: other.get("/alive/a") == Node(b"v", 0))
+        wait_for(lambda: seen[-1] is None)
+        other.create("/map/0", b"new")
+        wait_for(lambda: seen[-1] == Node(b"new", 0))
+        with other.lock("/lock", "somebody", timeout_s=5) as lock:
+            assert lock.held
+        tree.close()
+        wait_for(lambda: other.children("/alive") == [])
 
     def test_a_server_that_hangs_holds_no_call_for_long(self, own_server: Server, opened: list[Tree]) -> None:
         tree = open_patiently(own_server.hosts, 1.0)

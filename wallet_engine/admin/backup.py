@@ -1,12 +1,14 @@
 """`wallet-admin backup` and `restore`: the cluster's tree in ZooKeeper, in a file."""
 
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
 
 from wallet_engine.admin.backups import (
+    Backup,
     Restoration,
     plan_restoration,
     read_backup,
@@ -20,9 +22,14 @@ from wallet_engine.admin.placement import parse_shard
 from wallet_engine.admin.protect import restrict, service_credentials, service_options
 from wallet_engine.admin.session import Plan, Session, admin_command, changing_command
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import check_name
 from wallet_engine.routing.moves import MOVES
+from wallet_engine.routing.zookeeper import SESSION_TIMEOUT_S
 
+#: A process that was away begins a new session after a session timeout, and registers then.
+REGISTERED_S_MAX: Final = SESSION_TIMEOUT_S + 5.0
+_POLL_S: Final = 0.2
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -83,8 +90,9 @@ def restore(
     map, and no epoch is used twice. Moves are not restored. Running processes follow by themselves.
 
     The journal copies and the quorum must be those that were in force last: a recovery counts on them. The list
-    of the backup is taken when just these copies run; where one is dead, was replaced, or joined since, name those that
-    counted last with --journal-copies. Look at the plan for the quorum.
+    of the backup is taken when just these copies run (they are given some seconds to register anew); where one is
+    dead, was replaced, or joined since, name those that counted last with --journal-copies. Look at the plan for the
+    quorum.
 
     Refuses over a cluster that is there, unless --replace is given; then its list of journal copies and its quorum
     stay.
@@ -107,6 +115,8 @@ def restore(
             raise ConfigError("a move is under way: finish it first, see wallet-admin moves")
         names = None if journal_copies is None else journal_copies.split(",")
         stated = None if names is None else tuple(check_name(name, "journal id") for name in names)
+        if stated is None and directory.members().version < 0:
+            _wait_for_copies(directory, taken)
         plan_ = plan_restoration(directory, taken, map(parse_shard, shard), present, stated)
         document = _document(plan_, taken.made_ms)
         plan = Plan(
@@ -128,6 +138,13 @@ def restore(
         console.print("restored; wallet-admin doctor says when every partition is certified again")
 
     session.answer(document, show)
+
+
+def _wait_for_copies(directory: Directory, taken: Backup) -> None:
+    """Give those that run the time to register: their sessions end with a ZooKeeper that loses them."""
+    deadline = time.monotonic() + REGISTERED_S_MAX
+    while set(directory.journals()) != set(taken.copies.copies) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
 
 
 def _document(plan: Restoration, made_ms: int) -> dict[str, Any]:

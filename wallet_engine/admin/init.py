@@ -1,5 +1,6 @@
 """`wallet-admin init`: write down a new cluster, after looking at every node of it."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from wallet_engine.admin.placement import PlannedShard, parse_shard, plan_shards
 from wallet_engine.admin.protect import restrict, service_credentials, service_options
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.redis_store.topology import check_settings
+from wallet_engine.redis_store.topology import check_settings, connect
 from wallet_engine.routing.model import ClusterConfig, PartitionMap, by_name, spread
 
 _HOUR_MS = 3600 * 1000
@@ -61,8 +62,9 @@ def init(
     the order in which these are given, in contiguous ranges. Nothing is changed in Redis: when slots lie
     elsewhere, the message names them.
 
-    Every node must be in cluster mode and have maxmemory-policy noeviction. The plan is shown before anything
-    is written (and nothing more with --dry-run); the question whether to go on is answered beforehand by --yes.
+    Every node must be in cluster mode, have maxmemory-policy noeviction and hold no partition yet. The plan is
+    shown before anything is written (and nothing more with --dry-run); the question whether to go on is answered
+    beforehand by --yes.
 
     With --zookeeper-user, access to the tree is restricted from the start: see wallet-admin protect --help.
 
@@ -88,6 +90,7 @@ def init(
         for address in addresses:
             check_settings(address)
         planned = plan_shards(shards, placement, look_at_all(addresses))
+        _check_new(planned)
         plan = Plan(
             f"initialise {partitions} partitions on {', '.join(shard.name for shard in shards)}",
             _document(config, placement, planned),
@@ -102,6 +105,19 @@ def init(
         stored = directory.config()
         document = {"initialised": True, **_document(stored, directory.partition_map(), planned)}
     session.answer(document, lambda console: _show(console, stored, planned, "The cluster is written down"))
+
+
+def _check_new(planned: list[PlannedShard]) -> None:
+    """Raises `ConfigError` for nodes of a cluster whose tree was perhaps lost: a new map would be an old one."""
+    for shard in planned:
+        if not shard.primary.keys:
+            continue
+        with closing(connect(shard.primary.address)) as client:
+            for name in client.scan_iter(match="meta{*}", count=1000):
+                raise ConfigError(
+                    f"Redis at {shard.primary.address} holds partitions of a cluster ({name}): if its tree in "
+                    f"ZooKeeper was lost, put it back with wallet-admin restore; a new cluster begins on empty nodes"
+                )
 
 
 def _document(config: ClusterConfig, stored: PartitionMap, planned: list[PlannedShard]) -> dict[str, Any]:

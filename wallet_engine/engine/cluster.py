@@ -167,15 +167,18 @@ class ClusterView:
             lane.start()
 
     def _journals_changed(self, journals: dict[str, JournalInfo]) -> None:
+        """Follow copies that come, go or change their address.
+
+        One that receipts is kept while it does, registered or not: what ZooKeeper loses stops no payment, and whether a
+        copy still counts is decided by the epochs that it confirms.
+        """
         for journal_id, client in list(self._clients.items()):
-            info = journals.get(journal_id)
-            if info is None:
+            client.listed = journal_id in journals
+            if not (client.listed or client.connected):
                 del self._clients[journal_id]
                 self._once(f"close {journal_id}", client.close())
-            else:
-                client.address = split_address(info.address)
         for journal_id, info in journals.items():
-            if journal_id not in self._clients:
-                client = ReceiptClient(journal_id, split_address(info.address), self.tracker)
-                self._clients[journal_id] = client
-                client.start()
+            address = split_address(info.address)
+            client = self._clients.setdefault(journal_id, ReceiptClient(journal_id, address, self.tracker))
+            client.address = address
+            client.start()

@@ -63,6 +63,8 @@ class ReceiptClient:
         self.address = address
         self.tracker = tracker
         self.service_id = service_id
+        #: Whether it is to be connected again after a loss.
+        self.listed = True
         self.refusal: str | None = None
         self._connection: _CopyConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -77,7 +79,7 @@ class ReceiptClient:
         return self._connection is not None and self._connection.copy is not None
 
     def start(self) -> None:
-        """Begin to connect, and to reconnect after every loss."""
+        """Begin to connect, and to reconnect after every loss while it is `listed`."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(
                 self._run(), name=f"receipts {self.journal_id}"
@@ -94,7 +96,7 @@ class ReceiptClient:
 
     async def _run(self) -> None:
         backoff_s = BACKOFF_S_MIN
-        while True:
+        while self.listed:
             self._connection = connection = _CopyConnection(self)
             try:
                 with suppress(OSError, TimeoutError):
@@ -106,6 +108,7 @@ class ReceiptClient:
                 backoff_s = BACKOFF_S_MIN
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
             backoff_s = min(2 * backoff_s, BACKOFF_S_MAX)
+        self._task = None
 
     async def _connect(self, connection: "_CopyConnection") -> None:
         loop = asyncio.get_running_loop()

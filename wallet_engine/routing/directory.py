@@ -299,7 +299,10 @@ class Directory:
     def _expect(self, path: str) -> Node:
         node = self.tree.get(path)
         if node is None:
-            raise ConfigError(f"there is no initialised cluster, run wallet-admin init: {self.tree!r}")
+            raise ConfigError(
+                f"there is no initialised cluster, run wallet-admin init, or if its tree was lost "
+                f"wallet-admin restore: {self.tree!r}"
+            )
         return node
 
     def put(self, path: str, data: bytes) -> None:

@@ -3,6 +3,11 @@
 What kazoo leaves to its user and is done here: every wait is bounded; ephemeral nodes are created again when
 a session was lost while this process lived on; watches are set again after every reconnect; a lock says when
 it is no longer certain; and no kazoo exception passes.
+
+A client shows the last transaction that it has seen, for as long as it lives, and a server that lost its data sends
+away everybody who has seen more than it has, without a word. So who was away for a whole session timeout, whose session
+is over, begins anew with another client. What it reads then is no older than the moment it connects: a session is a
+transaction itself, which its server has gone through with all those before it.
 """
 
 import logging
@@ -19,7 +24,7 @@ from kazoo.client import KazooClient
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import KazooState
 from kazoo.retry import KazooRetry
-from kazoo.security import ACL, CREATOR_ALL_ACL, READ_ACL_UNSAFE
+from kazoo.security import ACL, CREATOR_ALL_ACL, OPEN_ACL_UNSAFE, READ_ACL_UNSAFE
 
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.tree import (
@@ -39,6 +44,7 @@ from wallet_engine.routing.tree import (
 from wallet_engine.routing.watches import Touch, WatchingTree
 
 logger = logging.getLogger(__name__)
+_NOISE: Final = f"{__name__}.kazoo"
 
 #: A dead process's ephemeral nodes and locks go after this long.
 SESSION_TIMEOUT_S: Final = 10.0
@@ -91,30 +97,29 @@ class ZooKeeperTree(WatchingTree):
     ) -> None:
         super().__init__("zookeeper-watches")
         self._hosts = hosts
+        self._timeout_s = timeout_s
+        self._credentials = credentials
         self._wait_s = min(timeout_s, ANSWER_WAIT_S_MAX)
         self._up = threading.Event()
         self._away_since = time.monotonic()
+        #: When a new session is begun if there is no connection by then.
+        self._anew_at_s = self._away_since + timeout_s
         self._session: int | None = None
+        #: Held while a client is exchanged, and while one says that its state has changed.
+        self._exchange = threading.Lock()
         #: Serialises everything that creates or deletes nodes of our own session.
         self._own = threading.RLock()
         #: Ephemeral nodes that must exist as long as this tree is open: path -> data.
         self._ephemerals: dict[str, bytes] = {}
         #: Nodes (path, data) that a call which failed half-way may have left in our session.
         self._leftovers: set[tuple[str, bytes]] = set()
-        noise = logging.getLogger(f"{__name__}.kazoo")
+        noise = logging.getLogger(_NOISE)
         if noise.level == logging.NOTSET:
             noise.setLevel(logging.CRITICAL)  # a line per attempt to reconnect; what matters is logged here
         try:
-            self._client = KazooClient(
-                hosts,
-                timeout=timeout_s,
-                connection_retry=KazooRetry(max_tries=-1, delay=0.05, max_delay=_RECONNECT_S_MAX),
-                logger=noise,
-                **({} if credentials is None else _identity(credentials)),
-            )
+            self._client = self._new_client()
         except ValueError:
             raise ConfigError(f"--zookeeper {hosts!r} must be host:port,host:port,…") from None
-        self._client.add_listener(self._on_state)
         self._client.start_async()
         first_s = timeout_s if "," in hosts else 0.0
         if not self._up.wait(first_s + min(timeout_s, OPEN_WAIT_S_MAX)):
@@ -145,7 +150,7 @@ class ZooKeeperTree(WatchingTree):
     def create(self, path: str, data: bytes, *, ephemeral: bool = False) -> None:
         check_path(path)
         if not ephemeral:
-            self._write(path, lambda: self._client.create_async(path, data, makepath=True))
+            self._create(path, data, ephemeral=False)
             return
         with self._own:
             if path in self._ephemerals or not self._claim_or_note(path, data):
@@ -190,17 +195,41 @@ class ZooKeeperTree(WatchingTree):
         if self._closing:
             return
         self._stop_watching()
-        self._client.remove_listener(self._on_state)
-        self._up.clear()
-        # A server that hangs does not confirm the end; the session then ends by its timeout.
-        with suppress(kazoo_errors.KazooException):
-            self._client.stop()
-        self._client.close()
+        with self._exchange:  # from now on its client says nothing any more
+            self._up.clear()
+        _stop(self._client)
 
     # Sessions
 
-    def _on_state(self, state: str) -> None:
+    def _new_client(self) -> KazooClient:
+        client = KazooClient(
+            self._hosts,
+            timeout=self._timeout_s,
+            connection_retry=KazooRetry(max_tries=-1, delay=0.05, max_delay=_RECONNECT_S_MAX),
+            logger=logging.getLogger(_NOISE),
+            **({} if self._credentials is None else _identity(self._credentials)),
+        )
+        client.add_listener(lambda state: self._on_state(client, state))
+        return client
+
+    def _begin_anew(self) -> None:
+        """Exchange the client, unless it has found its way meanwhile."""
+        with self._exchange:
+            if self._up.is_set():
+                return
+            old, self._client = self._client, self._new_client()
+            self._anew_at_s = time.monotonic() + self._timeout_s
+        self._client.start_async()
+        # In the middle of an attempt to connect it takes its time.
+        threading.Thread(target=_stop, args=(old,), name="zookeeper-old-session", daemon=True).start()
+
+    def _on_state(self, client: KazooClient, state: str) -> None:
         """Called by kazoo's connection thread, which must not wait."""
+        with self._exchange:
+            if client is self._client and not self._closing:
+                self._take_state(state)
+
+    def _take_state(self, state: str) -> None:
         if state == KazooState.CONNECTED:
             session = self._client.client_id[0]
             if self._session is not None:
@@ -213,11 +242,15 @@ class ZooKeeperTree(WatchingTree):
         else:
             if self._up.is_set():
                 self._away_since = time.monotonic()
+                self._anew_at_s = self._away_since + self._timeout_s
                 logger.warning("ZooKeeper at %s is away: going on with what is known", self._hosts)
             self._up.clear()
+            self._wake()
 
     def _upkeep(self) -> bool:
         if not self._up.is_set():
+            if time.monotonic() >= self._anew_at_s:
+                self._begin_anew()
             return False
         with self._own:
             self._drop_leftovers()
@@ -227,6 +260,8 @@ class ZooKeeperTree(WatchingTree):
         return True
 
     def _pause_s(self, *, failed: bool) -> float | None:
+        if not self._up.is_set():
+            return max(0.0, self._anew_at_s - time.monotonic())
         return _RETRY_S if failed else None
 
     def _restore(self, path: str) -> str:
@@ -250,7 +285,7 @@ class ZooKeeperTree(WatchingTree):
     def _claim(self, path: str, data: bytes) -> bool:
         """Create an ephemeral node; True also when an earlier try of this session did it. Under `_own`."""
         try:
-            self._write(path, lambda: self._client.create_async(path, data, ephemeral=True, makepath=True))
+            self._create(path, data, ephemeral=True)
             return True
         except NodeExists:
             try:
@@ -258,6 +293,19 @@ class ZooKeeperTree(WatchingTree):
             except NodeMissing:
                 return self._claim(path, data)
             return bool(stat.ephemeralOwner == self._session and found == data)
+
+    def _create(self, path: str, data: bytes, *, ephemeral: bool) -> None:
+        """Folders that are missing are made for everybody: `protect` gives them to a role, whoever came first."""
+
+        def create() -> Any:
+            return self._client.create_async(path, data, ephemeral=ephemeral)
+
+        try:
+            self._write(path, create)
+        except NodeMissing:
+            folder = path.rpartition("/")[0]
+            self._write(folder, lambda: self._client.ensure_path_async(folder, acl=OPEN_ACL_UNSAFE))
+            self._write(path, create)
 
     def _claim_or_note(self, path: str, data: bytes) -> bool:
         try:
@@ -368,6 +416,13 @@ def _identity(credentials: Credentials) -> dict[str, Any]:
         "auth_data": [("digest", f"{credentials.user}:{credentials.password}")],
         "default_acl": [*CREATOR_ALL_ACL, *READ_ACL_UNSAFE],
     }
+
+
+def _stop(client: KazooClient) -> None:
+    # A server that hangs does not confirm the end; the session then ends by its timeout.
+    with suppress(kazoo_errors.KazooException, OSError):
+        client.stop()
+    client.close()
 
 
 class _ZooKeeperLock:
