@@ -15,6 +15,8 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recomm
 
 PORT ?= 8080
 DATA ?= data
+# The shell takes it from its environment, as it is: a name may have spaces and quotes.
+export DATA
 ARGS ?=
 
 .PHONY: help setup run cluster packages lint test soak bench report clean
@@ -51,14 +53,14 @@ $(DEV_STAMP): $(RUN_STAMP)
 
 run: $(RUN_STAMP) ## start a cluster on http://127.0.0.1:8080 (PORT=, DATA=, ARGS=) and keep it running
 	@mode=""; \
-	if [ ! -e $(DATA)/layout.json ] && ! found="$$($(PY) -m wallet_engine.dev.binaries)"; then \
+	if [ ! -e "$$DATA/layout.json" ] && ! found="$$($(PY) -m wallet_engine.dev.binaries)"; then \
 		mode=--embedded; echo "$$found" | sed 's/, or start with --embedded//'; \
 		echo "so this is the embedded mode: bundled Redis, partition map in a file"; \
 	fi; \
-	exec $(PY) -m wallet_engine dev --data-dir $(DATA) --port $(PORT) $$mode $(ARGS)
+	exec $(PY) -m wallet_engine dev --data-dir "$$DATA" --port $(PORT) $$mode $(ARGS)
 
 cluster: $(RUN_STAMP) ## the same on 3 Redis shards and a real ZooKeeper, in data/cluster
-	@exec $(PY) -m wallet_engine dev --data-dir $(DATA)/cluster --port $(PORT) --shards 3 $(ARGS)
+	@exec $(PY) -m wallet_engine dev --data-dir "$$DATA/cluster" --port $(PORT) --shards 3 $(ARGS)
 
 packages: $(RUN_STAMP)
 	@$(PY) -m wallet_engine.dev.binaries >/dev/null || $(MAKE) --no-print-directory system-packages

@@ -1,9 +1,10 @@
 """Hands every sealed segment to `--archive-command`, in order, with PostgreSQL's conventions.
 
-In the command %p is the segment's path, %f the file name it is to have, %% a percent sign. Exit status 0 means that
-the segment is archived; anything else, and it is asked again, for ever. The command runs in a shell and a process group
-of its own. It may be given the same segment twice (a crash can come between its success and the note of it), so it must
-refuse to overwrite an archived file by another one, and say 0 when the very same file is there already.
+In the command %p is the segment's path, quoted if need be, %f the file name it is to have, %% a percent sign. Exit
+status 0 means that the segment is archived; anything else, and it is asked again, for ever. The command runs in a shell
+and a process group of its own. It may be given the same segment twice (a crash can come between its success and the
+note of it), so it must refuse to overwrite an archived file by another one, and say 0 when the very same file is there
+already.
 
 A segment's file name is the one it has here, until a rewrite took orphaned entries out of it or of one before it
 (`journal.rewrite`): then they are archived again, as `00000005-r1.wal` after the first rewrite, `-r2` after the second;
@@ -16,6 +17,7 @@ many rewrites of the journal its text and those before it reflect, and a newline
 import asyncio
 import os
 import re
+import shlex
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
@@ -38,6 +40,8 @@ RETRY_S_MAX: Final = 60.0
 STOP_S_MAX: Final = 3.0
 
 _STANDARD_ERROR: Final = 2
+#: What decides how a word has to be quoted, and what is replaced.
+_tokens: Final = re.compile(r"""%[pf%]|\\['"\\]|['"]""").sub
 
 log = get_logger(__name__)
 
@@ -63,9 +67,31 @@ def archive_name(path: Path, number: int, rewrites: Sequence[int]) -> str:
 
 
 def expand(command: str, path: Path, name: str) -> str:
-    """The command for one segment; a % before any other character stands as it is."""
-    words = {"%p": str(path), "%f": name, "%%": "%"}
-    return re.sub("%[pf%]", lambda found: words[found[0]], command)
+    """The command for one segment, for a shell; a % before any other character stands as it is.
+
+    A path with spaces or quotes is one word wherever %p stands: on its own, or between the quotes of the command.
+    """
+    words, quote = {"%p": str(path), "%f": name}, ""
+
+    def put(found: re.Match[str]) -> str:
+        nonlocal quote
+        token = found[0]
+        if token in words:
+            return _within(quote, words[token])
+        if token in ("'", '"'):
+            quote = token if not quote else "" if quote == token else quote
+        elif token == "\\'" and quote == token[1]:  # between such quotes a backslash is a character as others
+            quote = ""
+        return "%" if token == "%%" else token
+
+    return _tokens(put, command)
+
+
+def _within(quote: str, word: str) -> str:
+    """The word as the shell is to be given it within these quotes, or within none."""
+    if quote == "'":
+        return word.replace("'", "'\\''")
+    return re.sub(r'[$`"\\]', r"\\\g<0>", word) if quote else shlex.quote(word)
 
 
 def read_archived(journal: Path) -> Archived:

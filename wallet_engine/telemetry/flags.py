@@ -3,14 +3,17 @@
 A `VerbGroup` is a click group whose
 - verbs are named with their module and imported only when they are run;
 - flags may stand before or after the verb: `wallet-admin --json status` is `wallet-admin status --json`;
-- flags may be given as environment variables, `--map-file` as `WALLET_MAP_FILE`, the same for every verb;
+- flags may be given as environment variables, `--map-file` as `WALLET_MAP_FILE`, the same for every verb; those that
+  Kubernetes makes of Services are passed over;
 - exit status is 0, 1 (it failed: one line on standard error, no traceback) or 2 (usage).
 """
 
 import importlib
 import io
+import os
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,6 +23,7 @@ import click
 from wallet_engine.domain.errors import WalletError
 
 ENVIRONMENT_PREFIX: Final = "WALLET"
+_is_service_link: Final = re.compile(r"(?:tcp|udp|sctp)://.+:[0-9]+\Z").match
 
 SEGMENT_BYTES_MIN: Final = 4096
 SEGMENT_BYTES_MAX: Final = 256 * 1024 * 1024
@@ -67,6 +71,7 @@ class VerbGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         write_anything()
+        pass_over_service_links(os.environ)
         return super().main(*args, **kwargs)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -111,9 +116,9 @@ def journal_disk_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--archive-command",
             metavar="COMMAND",
-            help="Shell command that archives each sealed segment: %p is its path, %f its name in the archive, %% a "
-            "percent sign. Exit status 0 means archived; else it is asked again, for ever. It must not overwrite an "
-            "archived file by another one.  [default: none]",
+            help="Shell command that archives each sealed segment: %p is its path, quoted if need be, %f its name in "
+            "the archive, %% a percent sign. Exit status 0 means archived; else it is asked again, for ever. It must "
+            "not overwrite an archived file by another one.  [default: none]",
         ),
         click.option(
             "--segment-bytes",
@@ -133,6 +138,17 @@ def journal_disk_options(command: Callable[..., None]) -> Callable[..., None]:
     ):
         command = option(command)
     return command
+
+
+def pass_over_service_links(environ: MutableMapping[str, str]) -> None:
+    """Take away the variables that Kubernetes makes of a Service whose name begins with `wallet`.
+
+    Of one named `wallet` comes WALLET_PORT=tcp://10.0.0.1:8080 (kubernetes.io, "Discovering services"); no flag has a
+    value of that form.
+    """
+    for name in [name for name in environ if name.startswith(f"{ENVIRONMENT_PREFIX}_")]:
+        if _is_service_link(environ[name]):
+            del environ[name]
 
 
 def write_anything() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shlex
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,30 @@ def test_the_placeholders_are_those_of_postgresql() -> None:
     command = "cp %p /a/%f # 100%% of %x %"
     expanded = expand(command, Path("/j/00000001.wal"), "00000001-r2.wal")
     assert expanded == "cp /j/00000001.wal /a/00000001-r2.wal # 100% of %x %"
+
+
+@pytest.mark.parametrize(
+    "folder", ["plain", "two words", "o'clock", 'say "x"', "a$HOME`b`", "back\\slash", "m\u00fcller"]
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        "printf %%s %p",
+        'printf %%s "%p"',
+        "printf %%s '%p'",
+        "printf '%%s' x %p",
+        'printf "%%s" "\\"" "%p"',
+        "printf %%s it\\'s '\\' %p",
+        "printf %%s 'it'\\''s' %p",
+        "printf %%s '\\\\' \\\\ %p",
+    ],
+)
+def test_a_path_is_one_word_wherever_it_stands(folder: str, command: str) -> None:
+    path = f"/j/{folder}/00000001.wal"
+    said = subprocess.run(
+        ["/bin/sh", "-c", expand(command, Path(path), "1.wal")], capture_output=True, check=True
+    ).stdout.decode()
+    assert said.endswith(path)
 
 
 def test_every_sealed_segment_is_archived_in_order_and_the_open_one_is_not(tmp_path: Path) -> None:

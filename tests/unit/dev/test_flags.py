@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from wallet_engine.cli import main
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.telemetry.flags import Verb, VerbGroup
+from wallet_engine.telemetry.flags import Verb, VerbGroup, pass_over_service_links
 
 
 @click.command()
@@ -78,6 +78,30 @@ def test_every_flag_is_an_environment_variable_and_the_flag_wins(
     }
     assert run(*verb, **environment).output == "z:1 7 True\n"
     assert run("--port", "8", *verb, **environment).output == "z:1 8 True\n"
+
+
+def test_what_kubernetes_makes_of_a_service_named_wallet_is_no_flag(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links = {
+        "WALLET_SERVICE_HOST": "10.0.0.1",
+        "WALLET_SERVICE_PORT": "8080",
+        "WALLET_PORT": "tcp://10.0.0.1:8080",
+        "WALLET_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+        "WALLET_PORT_8080_TCP_PROTO": "tcp",
+        "WALLET_METRICS_PORT": "udp://[fd00::1]:9090",
+    }
+    before = run("serve").output
+    assert run("serve", **links).output == before
+    assert run("serve", **links, WALLET_ZOOKEEPER="z:1").output == before.replace("None", "z:1", 1)
+    kept = {**links, "OTHER_PORT": "tcp://10.0.0.1:8080"}
+    pass_over_service_links(kept)
+    assert kept.keys() == {
+        "WALLET_SERVICE_HOST",
+        "WALLET_SERVICE_PORT",
+        "WALLET_PORT_8080_TCP_PROTO",
+        "OTHER_PORT",
+    }
 
 
 @pytest.mark.parametrize(
