@@ -15,7 +15,8 @@
 --       wrote nothing has seq and nonce of the newest entry there; a detail is '<idx> <outcome> <seq>.<idx> <opened_ms>' for
 --       transfers and debits, '<idx> <outcome>' for credits; idx counts from 0; opened_ms is the time of that entry
 --       while it stands in `open` (1 if its text is not in the stream), 0 afterwards. While it does, a debit's words are
---       compared with those of the entry: the outcome is '!' if they differ and only their fingerprints are equal.
+--       compared with those of the entry: the outcome is '!' if they differ and only their fingerprints are equal, and '?'
+--       if this call has read enough of such entries already: the repeat is to be asked again.
 -- Refusals, nothing written: {'STATE', state} {'EPOCH', epoch} {'OWNER', id} {'WINDOW', number} {'FULL', entries}
 --       {'EXPIRED', now_ms} {'CURRENCIES', list} {'MALFORMED', text}; of a replay {'DIFFERS', outcomes} when the entry does
 --       not come out as recorded
@@ -39,7 +40,9 @@ local STRIPE_LIMB = AMOUNT_MAX + 1 -- what one unit in '<account>+' stands for
 local RULES = ' 2' -- which rules decide, as the header ends (wallet_engine/domain/entry.py)
 local STREAM_CHECK_ENTRIES = 16 -- the stream's length is looked at every so many entries
 local ENDING_ENTRIES_MAX = 20000 -- so many above its limit are for what ends begun work: credits, refunds and settles
-local OPENED_ENTRIES_MAX = 16 -- entries of the stream held at a time; each may be 150 kB
+local OPENED_BYTES_MAX = 150000 -- entries of the stream are read up to so much, and the one that passes it: half a millisecond
+local LOOK_AGAIN = '?' -- of a detail, as in wallet_engine/engine/batch.py
+local MANY = 100 -- of so many operations it pays to look which read the same, and only then may they read much
 local TRANSIT = '@transit'
 local SYSTEM, BALANCE = 64, 98 -- '@', 'b': how a system account and the key of a balance begin
 
@@ -123,11 +126,15 @@ local flagging = uncommon and find(kinds_text, 'f', 1, true)
 -- where this batch has changed them; written: what HSET is to write, alternating; next: the ledger of the next currency.
 local ledgers, ledger_first = {}, nil
 local K_EXTENDED = K_BALANCE_FIRST -- the first key behind the balances
+local values_in -- what is read of one currency, where there are several
+if KEYS[K_BALANCE_FIRST + 1] and byte(KEYS[K_BALANCE_FIRST + 1]) == BALANCE then
+--@include lib/several.lua
+end
 while KEYS[K_EXTENDED] and byte(KEYS[K_EXTENDED]) == BALANCE do
   local key = KEYS[K_EXTENDED]
   K_EXTENDED = K_EXTENDED + 1
   local currency = sub(key, CURRENCY_AT, CURRENCY_AT + CURRENCY_LENGTH - 1)
-  local values = call('HMGET', key, unpack(columns, ACCOUNT + 1, AMOUNT))
+  local values = values_in and values_in(key, currency) or call('HMGET', key, unpack(columns, ACCOUNT + 1, AMOUNT))
   ledger_first = {currency = currency, key = key, values = values, known = {}, written = {}, written_count = 0,
     transit = (values[account_count + 1] or 0) + 0, transit_changed = false, next = ledger_first or false}
   ledgers[currency] = ledger_first
@@ -148,8 +155,14 @@ end
 
 local recalled, recalled_before = nothing, nothing -- by operation: what is remembered of it
 if remembering then
-  recalled = call('HMGET', k_seen, unpack(columns, FIELD + 1, ACCOUNT))
-  if window_asked > 1 then recalled_before = call('HMGET', k_seen_before, unpack(columns, FIELD + 1, ACCOUNT)) end
+  local recall
+  if count >= MANY and find(kinds_text, 'c', 1, true) then
+--@include lib/distinct.lua
+  end
+  recalled = recall and recall(k_seen) or call('HMGET', k_seen, unpack(columns, FIELD + 1, ACCOUNT))
+  if window_asked > 1 then
+    recalled_before = recall and recall(k_seen_before) or call('HMGET', k_seen_before, unpack(columns, FIELD + 1, ACCOUNT))
+  end
 end
 
 -- Decide ----------------------------------------------------------------------------------------------------------
@@ -157,7 +170,8 @@ end
 local seq_text = format('%d', seq_last + 1)
 local effect = false -- whether anything is to be written
 local debited = false -- whether money leaves this partition with this entry
-local remembered = {} -- what this batch itself remembers: field -> record
+local remembered = {} -- what this batch itself remembers: field -> record, of credits what is added to it
+local credits_added, credits_count -- the operations that are the first to add something to their field
 local records, record_count = {}, 0 -- the same as HSET is to write it; of a field written twice the last record stays
 local settled, remembered_before, flags_new, refunded -- made when they are needed
 -- Only accounts have a limit. A system account's part that leaves the bounds of a number is carried: of its balance
@@ -278,8 +292,9 @@ for i = 1, count do
   elseif kind == CREDIT then
     detail_at = detail_at + 1
     local field, mark = columns[FIELD + i], columns[detail_at]
-    local here, before = remembered[field] or recalled[i], recalled_before[i]
+    local added, here, before = remembered[field], recalled[i], recalled_before[i]
     local marked, found = here, here and find(here, mark, 1, true)
+    if not found and added then marked, found = added, find(added, mark, 1, true) end
     if not found and before then marked, found = before, find(before, mark, 1, true) end
     if found then
       outcome = REPEATED
@@ -313,9 +328,13 @@ for i = 1, count do
           written[n + 1], written[n + 2], n = to, format('%d', full), n + 2
         end
       end
-      local record = here and here .. mark .. outcome or mark .. outcome
-      remembered[field] = record
-      records[record_count + 1], records[record_count + 2], record_count = field, record, record_count + 2
+      if added then
+        remembered[field] = added .. mark .. outcome
+      else
+        remembered[field] = mark .. outcome
+        credits_added, credits_count = credits_added or {}, (credits_count or 0) + 1
+        credits_added[credits_count] = i
+      end
     end
   elseif kind == SETTLE then
     local field = columns[FIELD + i]
@@ -340,6 +359,12 @@ if record_end_at ~= #head + 1 or other ~= account_count or detail_at ~= last the
 end
 if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
 local outcomes_text = concat(outcomes)
+for n = 1, credits_count or 0 do
+  local i = credits_added[n]
+  local field = columns[FIELD + i]
+  records[record_count + 1], record_count = field, record_count + 2
+  records[record_count] = recalled[i] and recalled[i] .. remembered[field] or remembered[field]
+end
 
 -- Write -----------------------------------------------------------------------------------------------------------
 
@@ -410,7 +435,7 @@ if not repeated then return header end
 --@include lib/places.lua
 
 local reply_lines = {header}
-local opened, opened_count = {}, 0 -- open entry -> its header and columns; false if not in the stream
+local opened, opened_bytes = {}, 0 -- open entry -> its header and columns; false if not in the stream
 for n = 1, #repeated do
   local i = repeated[n]
   local field = columns[FIELD + i]
@@ -422,13 +447,18 @@ for n = 1, #repeated do
     local entry_seq, idx = place_of(record)
     if kinds[i] == DEBIT and call('ZSCORE', k_open, entry_seq) then
       local entry = opened[entry_seq]
-      if entry == nil then
-        if opened_count == OPENED_ENTRIES_MAX then opened, opened_count = {}, 0 end
-        entry = call('XRANGE', k_journal, entry_seq .. '-0', entry_seq .. '-0')[1]
-        entry = entry and {header = entry[2][2], columns = cjson.decode(entry[2][4])} or false
-        opened[entry_seq], opened_count = entry, opened_count + 1
+      if entry == nil and opened_bytes < OPENED_BYTES_MAX then
+        local found = call('XRANGE', k_journal, entry_seq .. '-0', entry_seq .. '-0')[1]
+        entry = false
+        if found then
+          local text = found[2][4]
+          entry, opened_bytes = {header = found[2][2], columns = cjson.decode(text)}, opened_bytes + #text
+        end
+        opened[entry_seq] = entry
       end
-      if not entry then
+      if entry == nil then
+        outcome = LOOK_AGAIN
+      elseif not entry then
         opened_ms = '1'
       elseif transfer_of(entry.columns, idx + 1) == transfer_of(columns, i) then
         opened_ms = match(entry.header, '^%S+ %S+ %S+ %S+ (%d+) ')

@@ -1,7 +1,8 @@
   -- What flags say of an account: status, limits, and whether it may be a side of a transfer.
   function limit_of(account, currency)
     local flag = flags[account]
-    return flag and tonumber(match(flag, ' ' .. currency .. '=(%d+)')) or 0
+    local _, at = find(flag or '', ' ' .. currency .. '=', 1, true)
+    return at and tonumber(match(flag, '^%d+', at + 1)) or 0
   end
 
   local function status_of(account)

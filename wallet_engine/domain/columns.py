@@ -73,6 +73,8 @@ class Packed(NamedTuple):
     currencies: set[str]
     #: Whether the call has to name the keys of holds and groups.
     extended: bool
+    #: How many operations read their account in every currency that the call names.
+    everywhere: int
 
 
 #: As `Packed`, without the function around it: every call of the script passes here.
@@ -91,6 +93,7 @@ def pack(operations: Sequence[Words]) -> Packed:
     details: list[str] = []
     ends: list[int] = []
     extended = False
+    everywhere = 0
     for idx, kind in enumerate(kinds):
         if kind == "c":
             fields[idx], letter = _credit_field(ids[idx])
@@ -106,6 +109,7 @@ def pack(operations: Sequence[Words]) -> Packed:
         elif kind != "s":
             row = kind_of(kind)
             extended = extended or row.extended
+            everywhere += row.everywhere
             details.append(words[idx])
             if row.id is Id.TRANSACTION:
                 fields[idx] = transfer_field(accounts[idx], ids[idx])
@@ -118,7 +122,7 @@ def pack(operations: Sequence[Words]) -> Packed:
     columns = _encode((*head, *fields, *accounts, *others, TRANSIT, *amounts, *details, *said))
     # In base64 the two bytes of an idx, below 4096, leave the last two characters of eight to it alone.
     record_ends = b2a_base64(struct.pack(">" + len(ends) // 2 * "IH", *ends), newline=False) if ends else b""
-    return _packed((columns, record_ends, currencies, extended))
+    return _packed((columns, record_ends, currencies, extended, everywhere))
 
 
 def _said(notes: tuple[str, ...], keys: tuple[str, ...]) -> tuple[dict[str, Any]]:

@@ -60,6 +60,8 @@ class Kind:
     extended: bool = False
     #: What it may change beside the balances of `sides`, `flags` and its own answer: (key without tag, field).
     touches: Callable[[Operation], Iterable[tuple[str, str]]] = lambda operation: ()
+    #: Its account is read in each currency that the call names (`lua/lib/several.lua`), unless it has one of its own.
+    everywhere: bool = False
     #: It ends what another operation has begun, so it passes where new work is refused (`lua/apply.lua`).
     ends: bool = False
 
@@ -87,8 +89,8 @@ _TABLE: Final = (
     Kind("c", "credit", Id.CREDIT, Other.MARK, sides=_from_transit, remembered=True, ends=True),
     Kind("r", "refund", Id.TRANSACTION, Other.DETAIL, sides=_from_transit, rewrites=True, ends=True),
     Kind("s", "settle", Id.ENTRY, Other.NONE, has_currency=False, ends=True),
-    Kind("f", "set_flags", Id.NONE, Other.DETAIL, has_currency=False, flags=True),
-    Kind("n", "probe", Id.ASKER, Other.DETAIL, has_currency=False),
+    Kind("f", "set_flags", Id.NONE, Other.DETAIL, has_currency=False, flags=True, everywhere=True),
+    Kind("n", "probe", Id.ASKER, Other.DETAIL, has_currency=False, everywhere=True),
 )
 
 #: Letter -> row, in the order in which one operation of a transfer causes the next.

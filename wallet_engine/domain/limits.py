@@ -21,6 +21,10 @@ BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 #: Operations in one script call; keeps a call under about 5 ms of Redis time.
 SCRIPT_OPERATIONS_MAX: Final = 400
 
+#: Balances that operations read in one script call beside those of their own currency (`Kind.everywhere`), for the same
+#: reason: each operation reads one in every currency of the partition.
+SCRIPT_FIELDS_MAX: Final = 4_000
+
 #: Transfers a service has accepted and not yet answered.
 IN_FLIGHT_TRANSFERS_MAX: Final = 100_000
 

@@ -124,10 +124,14 @@ class Accumulator:
 
     def put_back(self, batch: Batch) -> None:
         """A batch that certainly did not run: its operations go to the head of the queue."""
+        self.queue_first(batch)
+        self.batch = None
+
+    def queue_first(self, batch: Batch) -> None:
+        """Operations that were taken out of a batch: to the head of the queue."""
         self._issued_ms = min(batch.issued_ms, self._issued_ms) if self._operations else batch.issued_ms
         self._operations = batch.operations + self._operations
         self._items = batch.items + self._items
-        self.batch = None
 
     def hold(self, why: str, now_ms: int) -> None:
         """The partition cannot take operations now; remember since when."""

@@ -4,9 +4,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
-from wallet_engine.domain.columns import pack
+from wallet_engine.domain.columns import Packed, pack
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.kinds import KINDS
+from wallet_engine.domain.limits import SCRIPT_FIELDS_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.journal.receipts_wire import NewEntry
 from wallet_engine.redis_store.apply_call import apply_command
@@ -16,6 +17,8 @@ from wallet_engine.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 
+#: In place of the outcome in the detail of a repeat: the call had read enough of other entries (`lua/apply.lua`).
+LOOK_AGAIN: Final = "?"
 #: Nonces drawn at a time.
 NONCES_DRAWN: Final = 512
 
@@ -77,6 +80,7 @@ class Batch:
         "operations",
         "outcomes",
         "partition",
+        "rest",
         "sent_s",
         "seq",
         "time_ms",
@@ -112,6 +116,8 @@ class Batch:
         self.unsettled = 0
         #: The script needs every balance hash of the partition to decide (closing an account).
         self.wants_all_currencies = False
+        #: See `command`.
+        self.rest: Batch | None = None
         #: Told of the nonce when the batch is not out any more; once for each time it was sent.
         self.on_end: Callable[[str], None] | None = None
 
@@ -129,8 +135,13 @@ class Batch:
         stream_entries_max: int,
         issued_age_ms_max: int,
     ) -> bytes:
-        """The packed call of the script; it may read the `currencies` besides those of its operations."""
+        """The packed call of the script; it may read the `currencies` besides those of its operations.
+
+        What would make the call too long is in `rest` afterwards, and not in this batch any more.
+        """
         packed = pack(self.operations)
+        if packed.everywhere:
+            packed = self._fit(packed, SCRIPT_FIELDS_MAX // len(packed.currencies.union(currencies) or "-"))
         self.columns = packed.columns
         return apply_command(
             _APPLY_SHA,
@@ -145,6 +156,16 @@ class Batch:
             stream_entries_max=stream_entries_max,
             issued_age_ms_max=issued_age_ms_max,
         )
+
+    def _fit(self, packed: Packed, everywhere_max: int) -> Packed:
+        """Keep what stands in front of the first operation that is one too many of those that read every currency."""
+        wide = [idx for idx, operation in enumerate(self.operations) if KINDS[operation[0]].everywhere]
+        if len(wide) <= max(1, everywhere_max):
+            return packed
+        end = wide[max(1, everywhere_max)]
+        self.rest = Batch(self.partition, self.operations[end:], self.items[end:], self.issued_ms)
+        self.operations, self.items = self.operations[:end], self.items[:end]
+        return pack(self.operations)
 
     def accept(self, reply: bytes) -> None:
         """Take over a reply that is no refusal."""

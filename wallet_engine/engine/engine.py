@@ -191,6 +191,9 @@ class Engine:
             self.cluster.config.stream_entries_max,
             self.horizons.issued_age_ms_max,
         )
+        if batch.rest is not None:
+            accumulator.queue_first(batch.rest)
+            batch.rest = None
         batch.epoch = accumulator.epoch
         batch.sent_s = self._loop.time()
         batch.deadline_s = batch.sent_s + RECEIPT_TIMEOUT_S

@@ -15,7 +15,7 @@ from wallet_engine.domain.memory import IDX_TEXTS
 from wallet_engine.domain.operation import Words
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
-from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.batch import LOOK_AGAIN, Batch
 from wallet_engine.engine.engine import Engine
 
 APPLIED: Final = Outcome.APPLIED.value
@@ -146,6 +146,9 @@ class Transfer:
             self._refunded(outcome)
         elif outcome == REPEATED:
             remembered, reference, opened_ms = batch.detail(idx)
+            if remembered == LOOK_AGAIN:
+                self._ask_again(batch.time_ms)
+                return
             self.replayed = remembered != CONFLICT
             if opened_ms == "0" or remembered != APPLIED:
                 self._finish(remembered)
@@ -156,6 +159,14 @@ class Transfer:
                 self.resume(int(seq), int(position), batch.time_ms)
         else:
             self._finish(outcome)
+
+    def _ask_again(self, issued_ms: int) -> None:
+        """The debit was made before, and the call that found it could not say what became of it."""
+        self.replayed = True
+        try:
+            self.start(issued_ms)
+        except Outage as outage:
+            self.failed(outage)
 
     def failed(self, outage: Outage) -> None:
         """A first step that did not happen is the outage it is; a later one leaves the money on its way."""

@@ -1,0 +1,68 @@
+"""What a transfer does with what a partition answers."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.operation import Words
+from wallet_engine.domain.transfer import TransferCommand
+from wallet_engine.engine.batch import LOOK_AGAIN
+from wallet_engine.saga.transfer import Call, Transfer
+
+COMMAND = TransferCommand("alice", "far", 5, "USD", "T" * 22)
+
+
+class FakeEngine:
+    """Keeps what is submitted; refuses it when told to."""
+
+    look_up_age_ms = 1000
+
+    def __init__(self) -> None:
+        self.submitted: list[tuple[int, Words]] = []
+        self.refuses: Outage | None = None
+
+    def submit(self, partition: int, operation: Words, item: Any, issued: float) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+        self.submitted.append((partition, operation))
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+def begun(engine: FakeEngine) -> tuple[Transfer, Call]:
+    call = Call(1, lambda _: None)
+    transfer = Transfer(engine, COMMAND, 3, 7, call, 0)  # type: ignore[arg-type]
+    transfer.start(1)
+    return transfer, call
+
+
+def repeat(*detail: str) -> Any:
+    """A batch whose first operation was a repeat."""
+    return SimpleNamespace(detail=lambda idx: list(detail), time_ms=500, sent_s=0.5)
+
+
+def test_a_repeat_that_the_call_could_not_look_at_is_asked_again(engine: FakeEngine) -> None:
+    transfer, call = begun(engine)
+    transfer.committed("=", 0, repeat(LOOK_AGAIN, "4.0", "0"))
+    assert call.remaining == 1
+    assert engine.submitted == [engine.submitted[0]] * 2
+    assert engine.submitted[0][1][0] == "d"
+    transfer.committed("=", 0, repeat("+", "4.0", "400"))  # it is open: the credit is driven
+    assert engine.submitted[2][0] == 7
+    assert engine.submitted[2][1][:4] == ("c", "3.4", "far", "0")
+    transfer.committed("=", 0, repeat("+"))
+    assert call.results == ["+"]
+    assert call.replayed
+
+
+def test_it_is_not_said_to_be_undone_when_it_cannot_be_asked_again(engine: FakeEngine) -> None:
+    """It was made before: only that it is not known what became of it."""
+    transfer, call = begun(engine)
+    engine.refuses = Outage("overloaded", "20000 operations waiting")
+    transfer.committed("=", 0, repeat(LOOK_AGAIN, "4.0", "0"))
+    assert call.results == ["outcome_unknown"]
