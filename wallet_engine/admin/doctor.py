@@ -16,9 +16,9 @@ def doctor(ctx: click.Context, session: Session) -> None:
     """Look at everything that can be wrong, and say how to mend it.
 
     Checks ZooKeeper's servers; the map; every Redis node, its settings, memory and clock; who owns the slots of
-    each partition; state, owner and epoch of each partition; scripts and unknown keys; journal copies, their lag
-    and disks; transfers that are open for too long; moves that stand half-way; API processes. At last it writes an
-    entry that changes nothing to every partition, and waits until every journal copy has it on disk.
+    each partition; state, owner and epoch of each partition; scripts and unknown keys; journal copies, their lag,
+    disks, archiving and snapshots; transfers that are open for too long; moves that stand half-way; API processes. At
+    last it writes an entry that changes nothing to every partition, and waits until every journal copy has it on disk.
 
     May be run at any time, and takes half a minute at most. For each finding it prints the exact command that mends it.
     Critical: nothing at all can be paid. An error endangers money or payments now; a warning will; a note is worth

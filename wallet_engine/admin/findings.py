@@ -11,6 +11,7 @@ from typing import Final
 from wallet_engine.admin.examination import Facts
 from wallet_engine.admin.finding import Finding
 from wallet_engine.admin.finding import redis_cli as _cli
+from wallet_engine.admin.history import time_text
 from wallet_engine.admin.nodes import memory_text
 from wallet_engine.admin.payments import payments
 from wallet_engine.admin.survey import ShardState
@@ -280,6 +281,16 @@ def _journals(facts: Facts) -> Iterator[Finding]:
             yield Finding("journal", severity, what, mend)
 
 
+def _beside(facts: Facts) -> Iterator[Finding]:
+    """what journal copies do beside payments goes well: archiving, snapshots"""
+    for state in facts.survey.journals:
+        info = state.info
+        for trouble in info.troubles:
+            what = f"journal copy {info.journal_id}, since {time_text(trouble.since_ms)}: {trouble.what}"
+            mend = f"see the log of wallet-engine journal on {info.host}; it tries again by itself"
+            yield Finding("archive", "warning", what, mend)
+
+
 def _open(facts: Facts) -> Iterator[Finding]:
     """no transfer is open for longer than the sweeper takes"""
     missing = [entry for entry in facts.open_entries if entry.age_ms is None]
@@ -364,6 +375,7 @@ CHECKS: Final[Mapping[str, Callable[[Facts], Iterator[Finding]]]] = {
     "partitions": _partitions,
     "keys": _keys,
     "journal": _journals,
+    "archive": _beside,
     "open entries": _open,
     "moves": _moves,
     "services": _services,

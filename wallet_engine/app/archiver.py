@@ -24,6 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from wallet_engine.app.troubles import Tell
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.head import read_head
@@ -36,6 +37,8 @@ ARCHIVED_NAME: Final = "archived"
 POLL_S: Final = 1.0
 RETRY_S_MIN: Final = 1.0
 RETRY_S_MAX: Final = 60.0
+#: A command that takes longer for one segment hangs.
+RUN_S_WARN: Final = 60.0
 #: How long a command may take to end when the journal stops.
 STOP_S_MAX: Final = 3.0
 
@@ -121,8 +124,11 @@ def note_archived(journal: Path, archived: Archived) -> None:
 class Archiver:
     """Runs in the journal process, beside payments: a command that fails or hangs delays only the archive."""
 
-    def __init__(self, journal: Path, command: str, metrics: Metrics) -> None:
-        """Raises `ConfigError` when the command does not name the segment, `Damaged`."""
+    def __init__(self, journal: Path, command: str, metrics: Metrics, tell: Tell) -> None:
+        """`tell` is told why segments are not archived.
+
+        Raises `ConfigError` when the command does not name the segment, `Damaged`.
+        """
         if "%p" not in command and "%f" not in command:
             raise ConfigError(
                 "--archive-command must say which segment: %p for its path, %f for its file name"
@@ -130,6 +136,7 @@ class Archiver:
         self._journal = journal.resolve()
         self._command = command
         self._metrics = metrics
+        self._tell = tell
         self._archived = read_archived(journal)
 
     def __repr__(self) -> str:
@@ -149,6 +156,7 @@ class Archiver:
                 await asyncio.sleep(POLL_S)
                 continue
             failure = await self._archive_next()
+            self._tell(failure or "")
             if failure is None:
                 delay_s = RETRY_S_MIN
                 continue
@@ -166,6 +174,9 @@ class Archiver:
         number = self._archived.next(rewrites)
         path = segment_path(self._journal, number)
         name = archive_name(path, number, rewrites)
+        hangs = asyncio.get_running_loop().call_later(
+            RUN_S_WARN, self._tell, f"{name}: --archive-command does not end"
+        )
         try:
             status = await run_in_group(expand(self._command, path, name))
             if status:
@@ -174,6 +185,8 @@ class Archiver:
             await asyncio.to_thread(note_archived, self._journal, archived)
         except OSError as error:
             return f"{name}: {error}"
+        finally:
+            hangs.cancel()
         self._archived = archived
         log.info("segment archived", path=str(path), name=name)
         return None

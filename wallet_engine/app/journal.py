@@ -3,8 +3,9 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from wallet_engine.app.running import (
     run,
 )
 from wallet_engine.app.snapshots import SnapshotSchedule
+from wallet_engine.app.troubles import Troubles
 from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.domain.paths import path_text
 from wallet_engine.engine.drain import GroupCommit
@@ -45,6 +47,8 @@ from wallet_engine.telemetry.metrics import Metrics
 
 #: How long the process may take to end: an archive command and a snapshot in the making are given up first.
 STOP_S_MAX: Final = 8.0
+#: How soon what could not be announced is announced again.
+ANNOUNCE_RETRY_S: Final = 2.0
 
 log = get_logger(__name__)
 
@@ -110,13 +114,16 @@ def journal(
                 await asyncio.to_thread(check_may_join, tree, JournalCopy(writer), replaces)
                 if metrics_port is not None:
                     start_http_server(metrics_port, listening.host, metrics.registry)
-                beside: list[Archiver | SnapshotSchedule] = []
+                troubles = Troubles()
+                beside: dict[str, Archiver | SnapshotSchedule] = {}
                 if archive_command:
-                    beside.append(Archiver(directory, archive_command, metrics))
+                    tell = troubles.teller("archive")
+                    beside["archive"] = Archiver(directory, archive_command, metrics, tell)
                 if snapshot_bytes:
-                    beside.append(SnapshotSchedule(directory, snapshot_bytes, metrics))
-                async with _beside(beside):
-                    await _keep(tree, writer, metrics, listening, stop, replaces, insecure=insecure)
+                    tell = troubles.teller("snapshots")
+                    beside["snapshots"] = SnapshotSchedule(directory, snapshot_bytes, metrics, tell)
+                async with _beside(beside, troubles):
+                    await _keep(tree, writer, metrics, listening, stop, troubles, replaces, insecure=insecure)
             finally:
                 writer.close()
         finally:
@@ -126,16 +133,19 @@ def journal(
 
 
 @asynccontextmanager
-async def _beside(workers: Iterable[Archiver | SnapshotSchedule]) -> AsyncIterator[None]:
-    """Run what may fail without stopping payments; the log then says so."""
+async def _beside(
+    workers: Mapping[str, Archiver | SnapshotSchedule], troubles: Troubles
+) -> AsyncIterator[None]:
+    """Run what may fail without stopping payments; the log and `troubles` then say so."""
 
-    async def watched(worker: Archiver | SnapshotSchedule) -> None:
+    async def watched(name: str, worker: Archiver | SnapshotSchedule) -> None:
         try:
             await worker.run()
         except (WalletError, OSError) as error:
             log.error("stopped until the journal is started again", worker=repr(worker), error=text_of(error))
+            troubles.teller(name)(f"{name}: stopped until the journal is started again: {text_of(error)}")
 
-    tasks = [asyncio.create_task(watched(worker)) for worker in workers]
+    tasks = [asyncio.create_task(watched(name, worker)) for name, worker in workers.items()]
     try:
         yield
     finally:
@@ -144,12 +154,27 @@ async def _beside(workers: Iterable[Archiver | SnapshotSchedule]) -> AsyncIterat
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def _announce(tree: Directory, info: JournalInfo, troubles: Troubles) -> None:
+    """Keep the registration of this process true of its troubles."""
+    announced = info.troubles
+    while True:
+        while (now := troubles.now()) == announced:
+            await troubles.changed()
+        try:
+            await asyncio.to_thread(tree.update_journal, replace(info, troubles=now))
+            announced = now
+        except WalletError as error:
+            log.debug("not announced", error=text_of(error))
+            await asyncio.sleep(ANNOUNCE_RETRY_S)
+
+
 async def _keep(
     tree: Directory,
     writer: JournalWriter,
     metrics: Metrics,
     listening: Listening,
     stop: asyncio.Event,
+    troubles: Troubles,
     replaces: str | None = None,
     *,
     insecure: bool = False,
@@ -229,6 +254,7 @@ async def _keep(
     always = (
         asyncio.create_task(count(), name="member"),
         asyncio.create_task(returning.run(), name="returning"),
+        asyncio.create_task(_announce(tree, info, troubles), name="announce"),
     )
     stopping = asyncio.create_task(stop.wait())
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from wallet_engine.app.archiver import run_in_group
+from wallet_engine.app.troubles import Tell
 from wallet_engine.journal.snapshots import bytes_since_newest
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
@@ -20,10 +21,12 @@ log = get_logger(__name__)
 class SnapshotSchedule:
     """`bytes_between`: how much is journaled from one snapshot to the next."""
 
-    def __init__(self, journal: Path, bytes_between: int, metrics: Metrics) -> None:
+    def __init__(self, journal: Path, bytes_between: int, metrics: Metrics, tell: Tell) -> None:
+        """`tell` is told that snapshots fail."""
         self._journal = journal
         self._bytes_between = bytes_between
         self._metrics = metrics
+        self._tell = tell
 
     def __repr__(self) -> str:
         return f"<SnapshotSchedule {self._journal} bytes_between={self._bytes_between}>"
@@ -41,7 +44,10 @@ class SnapshotSchedule:
         while True:
             since = await asyncio.to_thread(bytes_since_newest, self._journal)
             self._metrics.journal_bytes_since_snapshot.set(since)
-            if since >= self._bytes_between and await run_in_group(command):
-                log.warning("snapshots failed", retry_s=RETRY_S)
-                await asyncio.sleep(RETRY_S)
+            if since >= self._bytes_between:
+                status = await run_in_group(command)
+                self._tell(f"snapshots fail: their process ended with status {status}" if status else "")
+                if status:
+                    log.warning("snapshots failed", retry_s=RETRY_S)
+                    await asyncio.sleep(RETRY_S)
             await asyncio.sleep(POLL_S)

@@ -218,6 +218,18 @@ class Directory:
 
         self._register(f"{JOURNALS}/{info.journal_id}", info, superseded)
 
+    def update_journal(self, info: JournalInfo) -> None:
+        """Announce something else of a process that `register_journal` has announced.
+
+        Raises `VersionConflict` when it is not announced now.
+        """
+        path = f"{JOURNALS}/{info.journal_id}"
+        node = self.tree.get(path)
+        known = None if node is None else _readable(node, JournalInfo, path)
+        if node is None or known is None or (known.host, known.pid) != (info.host, info.pid):
+            raise VersionConflict(f"{path} is not that of this process")
+        self.tree.set(path, encode(info), node.version)
+
     def register_service(self, info: ServiceInfo) -> None:
         """Announce this API process until it ends; call it after binding `info.address`.
 

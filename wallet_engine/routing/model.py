@@ -99,6 +99,15 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that a process does beside its work, and that fails."""
+
+    what: str
+    #: Of the first of the failures in a row; Unix time in milliseconds.
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class JournalInfo:
     """A live journal process."""
 
@@ -111,6 +120,7 @@ class JournalInfo:
     host: str
     #: It was told to listen to whoever calls.
     insecure: bool = False
+    troubles: tuple[Trouble, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.journal_id, "journal id")

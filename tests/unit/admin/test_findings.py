@@ -21,6 +21,7 @@ from wallet_engine.routing.model import (
     PartitionMap,
     ServiceInfo,
     Shard,
+    Trouble,
 )
 
 ONE, TWO, COPY = "h1:1", "h2:2", "h3:3"
@@ -156,6 +157,11 @@ TAKE = "for slot in $(seq 0 4); do redis-cli -h h1 -p 1 CLUSTER SETSLOT $slot NO
 
 #: name of the fault, what it changes, then what must be found: (check, severity, in the text, in the command).
 CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
+    (
+        "archive fails",
+        journal(info=JournalInfo("j1", "h4:4", "/j", 1, "h4", troubles=(Trouble("5.wal: status 1", 0),))),
+        ("archive", "warning", "copy j1, since 1970-01-01T00:00:00", "log of wallet-engine journal on h4"),
+    ),
     (
         "one of three servers",
         servers("", "leader", "follower"),

@@ -21,6 +21,7 @@ from wallet_engine.app.archiver import (
     read_archived,
     run_in_group,
 )
+from wallet_engine.app.troubles import Tell
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.journal import JournalWriter, verify_directory
 from wallet_engine.journal.errors import Damaged
@@ -46,11 +47,15 @@ def sealed(directory: Path, count: int) -> None:
     writer.close()
 
 
-def archive_until(directory: Path, command: str, done: Callable[[], bool]) -> Metrics:
+def ignore(what: str) -> None:
+    pass
+
+
+def archive_until(directory: Path, command: str, done: Callable[[], bool], tell: Tell = ignore) -> Metrics:
     """Run an archiver until the condition holds."""
 
     async def run() -> None:
-        task = asyncio.create_task(Archiver(directory, command, metrics).run())
+        task = asyncio.create_task(Archiver(directory, command, metrics, tell).run())
         deadline = time.monotonic() + WAIT_S_MAX
         while not done() and not task.done():
             assert time.monotonic() < deadline
@@ -120,7 +125,7 @@ def test_rewritten_segments_are_archived_again_under_names_that_tell(tmp_path: P
     command = f"test ! -e {archive}/%f && cp %p {archive}/%f"
 
     def all_archived() -> bool:
-        return Archiver(journal, command, Metrics()).waiting() == 0
+        return Archiver(journal, command, Metrics(), ignore).waiting() == 0
 
     for branch in ("", "b", "c"):
         writer = JournalWriter(journal, "sample", segment_bytes_max=2000)
@@ -206,7 +211,29 @@ def test_a_program_that_is_missing_is_a_failure_like_another(tmp_path: Path) -> 
 
 def test_bad_settings_and_a_damaged_note_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="%p"):
-        Archiver(tmp_path, "cp it", Metrics())
+        Archiver(tmp_path, "cp it", Metrics(), ignore)
     (tmp_path / "archived").write_bytes(b"0000000x\n")
     with pytest.raises(Damaged, match="archived at offset 0"):
-        Archiver(tmp_path, "cp %p", Metrics())
+        Archiver(tmp_path, "cp %p", Metrics(), ignore)
+
+
+def test_it_tells_of_a_command_that_fails_and_that_it_works_again(tmp_path: Path) -> None:
+    sealed(tmp_path / "j", 2)
+    mended, told = tmp_path / "mended", list[str]()
+
+    def tell(what: str) -> None:
+        told.append(what)
+        if len(told) == 2:
+            mended.touch()
+
+    archive_until(tmp_path / "j", f"test -e {mended} # %p", lambda: len(told) >= 4, tell)
+    failed = "00000001.wal: --archive-command ended with status 1"
+    assert told[:4] == [failed, failed, "", ""]
+
+
+def test_it_tells_of_a_command_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archiver, "RUN_S_WARN", 0.05)
+    sealed(tmp_path / "j", 1)
+    told = list[str]()
+    archive_until(tmp_path / "j", "sleep 60 # %p", lambda: bool(told), told.append)
+    assert told == ["00000001.wal: --archive-command does not end"]
