@@ -1,7 +1,12 @@
-  -- f: freeze, unfreeze, close. To close, every balance of the account must be 0: all ledgers are there to look at.
+  -- f: freeze, unfreeze, close. To close, every balance of the account must be 0: all ledgers are there to look at; and
+  -- nothing may be able to come back to it. Either no entry of the partition is open; or the account has been frozen
+  -- without a break since an entry, `closing`, that left its seq in the flags, and none up to that one is open:
+  -- `close.<seq>`. `reopen.<seq>` takes that freeze back, unless somebody has frozen or unfrozen the account since.
   rules[SET_FLAGS] = function(i, _, account, detail)
-    local status = ({freeze = 'F', unfreeze = 'A', close = 'C'})[detail]
-    if not status then return nil end
+    local verb, since = match(detail, '^(%l+)%.(%d+)$')
+    verb = verb or detail
+    local status = ({freeze = 'F', unfreeze = 'A', close = 'C', closing = 'F', reopen = 'A'})[verb]
+    if not status or since and verb ~= 'close' and verb ~= 'reopen' or verb == 'reopen' and not since then return nil end
     local held, empty = false, true
     for _, each in pairs(ledgers) do
       local minor_held = balance(each, i, account)
@@ -11,11 +16,25 @@
       end
     end
     if not held then return UNKNOWN_ACCOUNT end
-    local status_now = status_of(account)
-    if status_now == status then return REPEATED end
-    if status_now == 'C' then return CLOSED end
-    if status == 'C' and not empty then return BALANCE_NOT_ZERO end
-    flags[account] = status .. sub(flags[account] or '', 2)
+    local flag = flags[account] or 'A'
+    local status_now, before, closing, limits = sub(flag, 1, 1), match(flag, '^F ([AF])=(%d+)(.*)$')
+    limits = limits or sub(flag, 2)
+    if status_now == 'C' then return verb == 'close' and REPEATED or CLOSED end
+    if verb == 'reopen' then
+      if closing ~= since then return REPEATED end
+      status = before
+    elseif verb == 'close' then
+      if not empty then return BALANCE_NOT_ZERO end
+      if not rules_before and (since and closing ~= since or not since and debited
+        or call('ZRANGEBYSCORE', k_open, 0, since or '+inf', 'LIMIT', 0, 1)[1]) then
+        return OPERATIONS_PENDING
+      end
+    elseif verb == 'closing' then
+      status = 'F ' .. (before or status_now) .. '=' .. seq_text
+    elseif status_now == status and not closing then
+      return REPEATED
+    end
+    flags[account] = status .. limits
     flags_new[account], flags_exist, effect = flags[account], true, true
     return APPLIED
   end

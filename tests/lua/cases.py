@@ -323,8 +323,8 @@ REFUND_AND_SETTLE = [
         {"alice": 1000},
     ),
     Case(
-        "refund to closed",
-        [["+ d T1 alice far 1000 USD"], ["+ f - alice close 0 -", "+ r T1 alice 4.0.a 1000 USD"]],
+        "refund to what could not be closed",
+        [["+ d T1 alice far 1000 USD"], ["p f - alice close 0 -", "+ r T1 alice 4.0.a 1000 USD"]],
         {"alice": 1000},
     ),
     Case(
@@ -423,7 +423,10 @@ SET_FLAGS = [
     ),
     Case(
         "flags of nobody",
-        [["a f - nobody freeze 0 -", "a f - nobody unfreeze 0 -", "a f - nobody close 0 -"]],
+        [
+            ["a f - nobody freeze 0 -", "a f - nobody unfreeze 0 -", "a f - nobody close 0 -"],
+            ["a f - nobody closing 0 -", "a f - nobody close.3 0 -", "a f - nobody reopen.3 0 -"],
+        ],
         seq=3,
     ),
     Case("close an empty account", [["+ f - line close 0 -", "= f - line close 0 -"]]),
@@ -442,6 +445,78 @@ SET_FLAGS = [
         [["+ t T1 alice bob 1000 USD", "+ f - alice close 0 -", "c t T2 bob alice 1 USD"]],
     ),
     Case("close a frozen account", [["+ f - ice close 0 -", "z f - snow close 0 -"]]),
+    Case(
+        "close while anything of the partition is open",
+        [
+            ["+ d T1 alice far 5 USD", "p f - line close 0 -"],
+            ["p f - line close 0 -"],
+            ["+ s 4 - - 0 -", "p f - line close 0 -"],
+            ["+ f - line close 0 -"],
+        ],
+    ),
+    Case(
+        "close by its own freeze",
+        [
+            ["+ d T1 alice far 5 USD", "+ f - line closing 0 -", "f t T2 line bob 1 USD"],
+            ["+ d T3 bob far 5 USD"],
+            ["p f - line close.4 0 -", "= f - line reopen.5 0 -"],
+            ["+ s 4 - - 0 -", "p f - line close.4 0 -"],
+            ["p f - line close.5 0 -", "p f - line close 0 -", "+ f - line close.4 0 -"],
+            [
+                "= f - line close.4 0 -",
+                "= f - line close 0 -",
+                "c f - line closing 0 -",
+                "c f - line reopen.4 0 -",
+            ],
+        ],
+    ),
+    Case(
+        "unfrozen and paid while it is being closed",
+        [
+            ["+ d T1 bob far 5 USD"],
+            ["+ f - line closing 0 -"],
+            ["+ f - line unfreeze 0 -", "+ t T2 alice line 5 USD", "+ d T3 line far 5 USD"],
+            ["+ s 4 - - 0 -"],
+            ["p f - line close.5 0 -", "p f - line close 0 -", "= f - line reopen.5 0 -"],
+            ["+ r T3 line 6.2.a 5 USD", "z f - line close.5 0 -"],
+        ],
+        {"line": 5},
+    ),
+    Case(
+        "frozen by somebody while it is being closed",
+        [
+            ["+ f - line closing 0 -", "+ f - line freeze 0 -", "= f - line freeze 0 -"],
+            ["p f - line close.4 0 -", "= f - line reopen.4 0 -", "f t T1 line bob 1 USD"],
+        ],
+    ),
+    Case(
+        "what a close leaves is what was",
+        [
+            ["+ f - line closing 0 -", "+ f - line reopen.4 0 -", "+ t T1 line bob 500 USD"],
+            ["+ f - ice closing 0 -", "+ f - ice closing 0 -", "+ f - ice reopen.5 0 -"],
+            ["f t T2 @mint ice 1 USD", "= f - ice freeze 0 -"],
+        ],
+        {"line": -500},
+    ),
+    Case(
+        "of two closes the later one holds",
+        [
+            ["+ f - line closing 0 -"],
+            ["+ f - line closing 0 -"],
+            ["p f - line close.4 0 -", "= f - line reopen.4 0 -", "+ f - line close.5 0 -"],
+        ],
+    ),
+    Case(
+        "a limit given while it is being closed",
+        [
+            [
+                "+ f - alice closing 0 -",
+                "+ o - alice 7 0 EUR",
+                "+ f - alice reopen.4 0 -",
+                "= o - alice 7 0 EUR",
+            ]
+        ],
+    ),
     Case(
         "closed stays closed",
         [["c f - gone freeze 0 -", "c f - gone unfreeze 0 -", "= f - gone close 0 -"]],

@@ -47,7 +47,10 @@ class RandomBatches:
             limit = self.random.choice(("-", "-", "0", "50", "1000", str(MAX)))
             return f"o - {self.random.choice(ORDINARY)} {limit} 0 {currency}"
         if kind == "f":
-            change = self.random.choice(("freeze", "unfreeze", "unfreeze", "close"))
+            since = self.random.randint(max(0, self.state.seq - 3), self.state.seq)
+            change = self.random.choice(
+                ("freeze", "unfreeze", "unfreeze", "close", "closing", f"close.{since}", f"reopen.{since}")
+            )
             rare = change == "close" and self.random.random() < 0.8
             return f"f - {'nobody' if rare else self.random.choice(ORDINARY)} {change} 0 -"
         if kind == "n":

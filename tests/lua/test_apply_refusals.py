@@ -180,6 +180,11 @@ MALFORMED = [
     "r T1 alice x.0.a 1 USD",
     "f - alice melt 0 -",
     "f - alice - 0 -",
+    "f - alice close. 0 -",
+    "f - alice close.x 0 -",
+    "f - alice reopen 0 -",
+    "f - alice closing.3 0 -",
+    "f - alice freeze.3 0 -",
 ]
 
 

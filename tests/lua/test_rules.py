@@ -25,12 +25,13 @@ BOUNDS = [
     ("l", "+", "d T1 @bottom far 1 USD"),
     ("l", "+", f"t T1 rich @top {MAX} USD"),
     ("l", "+", f"c 9.1 @top 0 {MAX} USD"),
+    ("+", "p", "f - line close 0 -"),
 ]
 
 
 def prepared(partition: LuaPartition) -> list[bytes]:
-    """The entries of a partition in which `@bottom` has -MAX and `@top` 1, and which is `recovering` and empty now."""
-    for batch in [*SETUP, ["+ t S5 alice @top 1 USD"]]:
+    """The entries of a partition in which `@bottom` has -MAX, `@top` 1, and a debit is open; it is empty now."""
+    for batch in [*SETUP, ["+ t S5 alice @top 1 USD"], ["+ d S6 alice far 1 USD"]]:
         _, outcomes, lines = rows(batch)
         assert partition.apply(lines)[4] == outcomes
     payloads = partition.payloads()

@@ -37,7 +37,8 @@ def operation_text(operation: Operation) -> str:
         case "n":
             return f"probe of {o.id}"
         case "f":
-            return f"{o.other} {o.account}"
+            verb, _, seq = o.other.partition(".")
+            return f"{verb} {o.account}" + (f", frozen by entry {seq} for its close" if seq else "")
         case _:
             raise Corruption(f"there are no words for an operation of kind {o.kind!r}")
 

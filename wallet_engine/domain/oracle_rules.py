@@ -10,6 +10,7 @@ What rules 1 decided otherwise (`domain/entry.py`) is decided so again in entrie
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -29,6 +30,7 @@ from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.oracle_state import ACTIVE, CLOSED, FROZEN, Flags, PartitionState
 
 _STATUS_AFTER: Final = {"freeze": FROZEN, "unfreeze": ACTIVE, "close": CLOSED}
+_flags_match: Final = re.compile(r"(freeze|unfreeze|close|closing)|(close|reopen)\.([0-9]+)").fullmatch
 
 
 class Batch:
@@ -46,6 +48,7 @@ class Batch:
         "recorded",
         "rules",
         "seq",
+        "settled",
         "touched",
     )
 
@@ -58,6 +61,8 @@ class Batch:
         self.carried = state.carried
         self.flags = state.flags
         self.open = state.open
+        #: Entries that were open before this one.
+        self.settled: set[int] = set()
         #: The dedupe memory that new answers go to, and the older one that is still consulted.
         self.current: dict[str, str] = state.seen[window] if window == state.window else {}
         self.previous = state.seen[window - 1]
@@ -67,6 +72,16 @@ class Batch:
         self.debited = False
         #: currency -> account -> balance before this entry, of every account whose balance was written
         self.touched: dict[str, dict[str, int]] = {}
+
+    def nothing_comes_back(self, closing: tuple[str, str] | None, since: str | None) -> bool:
+        """Whether no refund can reach an account any more: no entry that was open before this one may hold its debit.
+
+        An account that has been frozen since an entry has debits in those up to it alone.
+        """
+        before = self.open.keys() | self.settled
+        if since is None:
+            return not before and not self.debited
+        return closing is not None and closing[1] == since and all(seq > int(since) for seq in before)
 
     def move(self, payer: str, paid: int, payee: str, got: int, amount: int, currency: str) -> None:
         """Write two balances; `paid` and `got` are what the rule found."""
@@ -215,7 +230,11 @@ def _refund(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, cur
 
 
 def _settle(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
-    return "=" if batch.open.pop(int(id_), None) is None else "+"
+    seq = int(id_)
+    if batch.open.pop(seq, None) is None:
+        return "="
+    batch.settled.add(seq)
+    return "+"
 
 
 def _open_account(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
@@ -237,22 +256,33 @@ def _open_account(batch: Batch, index: int, id_: str, a: str, b: str, amount: in
 
 
 def _set_flags(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
-    wanted = _STATUS_AFTER[b]
+    match = _flags_match(b)
+    if match is None:
+        raise ValueError(b)
+    verb, since = match[1] or match[2], match[3]
     balances = [book[a] for book in batch.balances.values() if a in book]
     if not balances:
         return "a"
-    flags = batch.flags.get(a)
-    status = ACTIVE if flags is None else flags.status
-    if wanted == status:
-        return "=" if wanted == CLOSED or status != CLOSED else "c"
-    if wanted == CLOSED:
+    flags = batch.flags.get(a) or Flags()
+    if flags.status == CLOSED:
+        return "=" if verb == "close" else "c"
+    closing, status = flags.closing, _STATUS_AFTER.get(verb, FROZEN)
+    if verb == "reopen":
+        if closing is None or closing[1] != since:
+            return "="
+        status = closing[0]
+    elif verb == "close":
         if any(balances):
             return "z"
-    elif status == CLOSED:
-        return "c"
-    if flags is None:
-        flags = batch.flags[a] = Flags()
-    flags.status = wanted
+        if batch.rules > 1 and not batch.nothing_comes_back(closing, since):
+            return "p"
+    elif verb != "closing" and status == flags.status and closing is None:
+        return "="
+    flags.closing = None
+    if verb == "closing":
+        flags.closing = (flags.status if closing is None else closing[0], str(batch.seq))
+    flags.status = status
+    batch.flags[a] = flags
     return "+"
 
 

@@ -39,23 +39,30 @@ CARRIED: Final = "+"
 class Flags:
     """Status of an account, and currency -> overdraft limit in minor units, in the order they were set."""
 
-    __slots__ = ("limits", "status")
+    __slots__ = ("closing", "limits", "status")
 
     def __init__(self) -> None:
         self.status = ACTIVE
+        #: While a close has it frozen: the status before, and the seq of the entry that froze it, as text.
+        self.closing: tuple[str, str] | None = None
         self.limits: dict[str, int] = {}
 
     def text(self) -> str:
-        """The value in the hash `flags`: `F USD=500`."""
-        return self.status + "".join(f" {currency}={limit}" for currency, limit in self.limits.items())
+        """The value in the hash `flags`: `F USD=500`, and while it is being closed `F A=17 USD=500`."""
+        closing = "" if self.closing is None else " {}={}".format(*self.closing)
+        limits = "".join(f" {currency}={limit}" for currency, limit in self.limits.items())
+        return f"{self.status}{closing}{limits}"
 
     @classmethod
     def parse(cls, text: str) -> "Flags":
         flags = cls()
         flags.status, *limits = text.split(" ")
         for item in limits:
-            currency, _, limit = item.partition("=")
-            flags.limits[currency] = int(limit)
+            name, _, value = item.partition("=")
+            if name in (ACTIVE, FROZEN):
+                flags.closing = (name, value)
+            else:
+                flags.limits[name] = int(value)
         return flags
 
 

@@ -25,6 +25,8 @@ class Outcome(StrEnum):
     INSUFFICIENT_FUNDS = "i"
     BALANCE_LIMIT = "l"
     BALANCE_NOT_ZERO = "z"
+    #: Something may still come back to the account, or it is not frozen by this very close any more.
+    OPERATIONS_PENDING = "p"
 
     @property
     def declined(self) -> bool:
@@ -40,6 +42,7 @@ _DECLINES = frozenset(
         Outcome.INSUFFICIENT_FUNDS,
         Outcome.BALANCE_LIMIT,
         Outcome.BALANCE_NOT_ZERO,
+        Outcome.OPERATIONS_PENDING,
     }
 )
 
@@ -52,4 +55,5 @@ WIRE_CODES: dict[str, str] = {
     Outcome.INSUFFICIENT_FUNDS: "insufficient_funds",
     Outcome.BALANCE_LIMIT: "balance_limit",
     Outcome.BALANCE_NOT_ZERO: "balance_not_zero",
+    Outcome.OPERATIONS_PENDING: "operations_pending",
 }

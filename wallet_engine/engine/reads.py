@@ -10,6 +10,7 @@ import hiredis
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.limits import STRIPE_LIMB_MINOR
 from wallet_engine.domain.operation import Operation, parse_operation
+from wallet_engine.domain.oracle_state import Flags
 from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.engine import Engine
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent, Word
@@ -47,8 +48,8 @@ class TransferRead:
 
 def parse_flags(text: str | None) -> tuple[str, dict[str, int]]:
     """`"F USD=500"` -> `("F", {"USD": 500})`; None is an ordinary account."""
-    status, *limits = (text or "A").split(" ")
-    return status, {currency: int(limit) for currency, _, limit in (part.partition("=") for part in limits)}
+    flags = Flags.parse(text or "A")
+    return flags.status, flags.limits
 
 
 def _minor(value: bytes) -> int:

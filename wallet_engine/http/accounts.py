@@ -147,5 +147,5 @@ ENDPOINTS: Final = (
     ),
     _flagging("freeze", "account_closed"),
     _flagging("unfreeze", "account_closed"),
-    _flagging("close", "balance_not_zero"),
+    _flagging("close", "balance_not_zero", "operations_pending"),
 )

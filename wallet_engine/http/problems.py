@@ -48,6 +48,7 @@ KINDS: Final[dict[str, Kind]] = {
     "account_closed": Kind(422, "Account closed"),
     "balance_limit": Kind(422, "Balance limit reached"),
     "balance_not_zero": Kind(422, "Balance not zero"),
+    "operations_pending": Kind(422, "Operations pending"),
     # Retryable because the caller cannot know how far it came, and a repeat with the same id is always safe.
     "internal_error": Kind(500, "Internal error", retryable=True),
     "overloaded": Kind(503, "Overloaded", retryable=True),

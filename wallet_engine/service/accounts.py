@@ -12,6 +12,9 @@ from wallet_engine.engine.engine import Engine, now_ms
 from wallet_engine.engine.reads import AccountRead, Reader
 from wallet_engine.service.api import ANSWER_TIMEOUT_S, AccountView, BalanceView, CurrencyBalance
 
+#: How long a close tries; what it waits for takes no longer than the sweeper.
+CLOSE_S_MAX: Final = 12.0
+
 _STATUS: Final = {"A": "active", "F": "frozen", "C": "closed"}
 
 
@@ -84,25 +87,34 @@ class Accounts:
     async def _close(self, account_id: str, by: str) -> str:
         """Close an account that owns nothing, nor anything that is still on its way out and may come back.
 
-        It is frozen first, so that nothing more leaves; then its partition's open entries up to that moment must
-        end; only then a zero balance means that nothing is owed to it. What does not lead to a closed account
-        leaves it as it was.
+        The script decides that (`lua/rules/set_flags.lua`). Where transfers of the partition are on their way, the
+        account is frozen first, and closed when those up to that moment have ended. Whoever unfreezes or freezes it
+        meanwhile is obeyed, and the close begins anew. Raises `Outage("partition_unavailable")` past the time limit.
         """
-        read = await self._reader.account(self._partition(account_id), account_id)
-        if not read.balances:
-            return Outcome.UNKNOWN_ACCOUNT
-        if any(read.balances.values()):
-            return Outcome.REPEATED if read.status == "C" else Outcome.BALANCE_NOT_ZERO
-        freezing = await self._operate(Operation("f", "-", account_id, "freeze", 0, "-", by=by))
-        frozen_here = freezing.future.result() == Outcome.APPLIED
-        outcome: str | None = None
         try:
-            await self._reader.settled(read.partition, freezing.seq)
-            outcome = await self._flag(account_id, "close", by)
-        finally:
-            if frozen_here and outcome not in (Outcome.APPLIED, Outcome.REPEATED):
-                await self._flag(account_id, "unfreeze", by)
+            async with asyncio.timeout(CLOSE_S_MAX):
+                while (outcome := await self._flag(account_id, "close", by)) == Outcome.OPERATIONS_PENDING:
+                    outcome = await self._close_frozen(account_id, by)
+                    if outcome != Outcome.OPERATIONS_PENDING:
+                        break
+        except TimeoutError:
+            raise Outage("partition_unavailable", "the account is used while it is closed") from None
         return outcome
+
+    async def _close_frozen(self, account_id: str, by: str) -> str:
+        """What does not lead to a closed account leaves it as it was."""
+        closing = await self._operate(Operation("f", "-", account_id, "closing", 0, "-", by=by))
+        frozen = closing.future.result()
+        if frozen != Outcome.APPLIED:
+            return frozen
+        closed = ""
+        try:
+            await self._reader.settled(self._partition(account_id), closing.seq)
+            closed = await self._flag(account_id, f"close.{closing.seq}", by)
+        finally:
+            if closed not in (Outcome.APPLIED, Outcome.REPEATED):
+                await self._flag(account_id, f"reopen.{closing.seq}", by)
+        return closed
 
     def _partition(self, account_id: str) -> int:
         return self._engine.cluster.homes.of(account_id)

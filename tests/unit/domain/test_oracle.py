@@ -344,6 +344,8 @@ def test_a_rule_that_makes_money_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
         fold(journal())
 
 
-@pytest.mark.parametrize("text", ["A", "F", "C", "A USD=500", "F JPY=1 USD=9007199254740991"])
+@pytest.mark.parametrize(
+    "text", ["A", "F", "C", "A USD=500", "F JPY=1 USD=9007199254740991", "F A=17", "F F=1 USD=5"]
+)
 def test_flags_round_trip(text: str) -> None:
     assert Flags.parse(text).text() == text

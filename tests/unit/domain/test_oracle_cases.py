@@ -46,7 +46,7 @@ def test_the_table_has_every_outcome_of_every_operation() -> None:
         "c": "+=acfl",
         "r": "+=l",
         "s": "+=",
-        "f": "+=acz",
+        "f": "+=aczp",
         "n": "+",
     }
     assert covered == {(kind, outcome) for kind, outcomes in expected.items() for outcome in outcomes}

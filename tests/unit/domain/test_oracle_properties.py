@@ -20,7 +20,7 @@ currencies = st.sampled_from(["USD", "EUR"])
 txids = st.sampled_from(["T1", "T2", "T3", "T4", "T5", "T6"])
 small = st.integers(0, 5).map(str)
 limits = st.sampled_from(["-", "0", "50", str(MAX)])
-flags = st.sampled_from(["freeze", "unfreeze", "close"])
+flags = st.sampled_from(["freeze", "unfreeze", "close", "closing", "close.1", "close.2", "reopen.2"])
 payments = st.tuples(accounts, accounts).filter(lambda pair: pair[0] != pair[1])
 
 

@@ -1,0 +1,104 @@
+"""G1, G2: an account that is unfrozen, paid and pays while its close waits is not closed before its refund arrives."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from support.dev_process import DevCluster
+from support.redis_peek import node_of, open_debits_of
+from support.replicated import command, wait_until
+from support.verification import verified
+from support.wallet_api import WalletApi, new_id
+
+from wallet_engine.domain.ids import pack_transaction_id
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.routing.slots import partition_of, tag_of
+
+PARTITIONS = 8
+HERE = 0
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    """So many shards that two may stand still and the others agree that the cluster is well."""
+    started = DevCluster(
+        tmp_path_factory.mktemp("closing") / "dev", shards=5, partitions=PARTITIONS, embedded=True
+    )
+    try:
+        yield started.start()
+    finally:
+        started.kill_all()
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[Callable[[], None]]:
+    """The process stands still until what this gives is called."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield lambda: os.kill(pid, signal.SIGCONT)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def in_background(what: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=what)
+    thread.start()
+    return thread
+
+
+def flags_of(node: Any, account: str) -> str:
+    return str(command(node, "HGET", PartitionKeys(tag_of(HERE, PARTITIONS)).flags, account) or "A")
+
+
+def test_g1_money_does_not_end_on_a_closed_account(cluster: DevCluster) -> None:
+    nodes = [node_of(cluster, partition, PARTITIONS) for partition in range(PARTITIONS)]
+    first = next(p for p, node in enumerate(nodes) if node != nodes[HERE])
+    second = next(p for p, node in enumerate(nodes) if node not in (nodes[HERE], nodes[first]))
+
+    def open_here() -> int:
+        return open_debits_of(nodes[HERE]["address"], HERE, PARTITIONS)
+
+    id_here = next(i for i in (new_id() for _ in range(1000)) if _home(i) == HERE)
+    closed: list[int] = []
+    with ExitStack() as stack:
+        api, *others = (stack.enter_context(WalletApi(cluster.url, PARTITIONS)) for _ in range(4))
+        account, other = api.account(HERE), api.account(HERE, "1.00")
+        receiver, refusing = api.account(first), api.account(second)
+        assert api.flag(refusing, "freeze").status == 200
+        wait_until(lambda: open_here() == 0, "what opened the accounts has ended")
+        go_on_first = stack.enter_context(stopped(int(nodes[first]["pid"])))
+        threads = [in_background(lambda: others[0].pay(other, receiver, "1.00"))]
+        wait_until(lambda: open_here() == 1, "a debit is open")
+        threads.append(in_background(lambda: closed.append(others[1].flag(account, "close").status)))
+        wait_until(lambda: flags_of(nodes[HERE], account).startswith("F"), "the close waits for it")
+
+        assert api.flag(account, "unfreeze").status == 200
+        api.paid("@bank", account, "5.00", transaction_id=id_here)
+        go_on_second = stack.enter_context(stopped(int(nodes[second]["pid"])))
+        threads.append(in_background(lambda: others[2].pay(account, refusing, "5.00")))
+        wait_until(lambda: open_here() == 2, "the account has paid")
+        go_on_first()
+        wait_until(lambda: open_here() == 1, "what the close waits for has ended")
+        threads[1].join(3.0)
+        go_on_second()
+        for thread in threads:
+            thread.join()
+        wait_until(lambda: open_here() == 0, "the refund has arrived")
+        shown = api.get(f"/v1/accounts/{account}").json()
+        assert (shown["status"], shown["balances"][0]["balance"]) == ("active", "5.00")
+        assert closed in ([422], [503])
+
+        api.paid(account, "@bank", "5.00")
+        assert api.flag(account, "close").json()["status"] == "closed"
+    verified(cluster)
+
+
+def _home(transaction_id: str) -> int:
+    """Where a system account pays under this id."""
+    return partition_of(pack_transaction_id(transaction_id), PARTITIONS)
