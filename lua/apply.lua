@@ -118,9 +118,9 @@ if count < 1 or count > OPERATIONS_MAX or account_count < count or columns[AMOUN
 end
 local kinds = {byte(kinds_text, 1, count)}
 local currency_each = type(currencies) == 'table' and currencies
-local remembering = find(kinds_text, '[dtcr]') -- whether the memory of transactions and credits is needed
+local remembering = find(kinds_text, '[^sofn]') -- whether the memory of transactions and credits is needed
 local uncommon = find(kinds_text, '[^dtcs]')
-local flagging = uncommon and find(kinds_text, 'f', 1, true)
+local flagging = uncommon and find(kinds_text, '[^dtcsorn]') -- whether every currency of the partition is needed
 
 -- A ledger is the part of one currency. values: what was read, by position among the accounts; known: account -> minor units
 -- where this batch has changed them; written: what HSET is to write, alternating; next: the ledger of the next currency.
@@ -174,13 +174,16 @@ local remembered = {} -- what this batch itself remembers: field -> record, of c
 local credits_added, credits_count -- the operations that are the first to add something to their field
 local records, record_count = {}, 0 -- the same as HSET is to write it; of a field written twice the last record stays
 local settled, remembered_before, flags_new, refunded -- made when they are needed
+local seq_digits, record_begin -- as all records of this entry have its seq; of an operation that is applied, as they begin
+local repeated -- positions of repeated operations that have something remembered
+local holds, holds_changed, counts_changed -- field -> hold, false if there is none; which are to be written; of accounts
 -- Only accounts have a limit. A system account's part that leaves the bounds of a number is carried: of its balance
 -- here, <account> holds what is less than STRIPE_LIMB, <account>+ how many of these there are. {key, account, how many}
 local carries
 
 -- A closure costs a tenth of an operation, so the common kinds are decided in the loop below, and what the others and
 -- the flags need is made only when there is one of them.
-local limit_of, side_refusal
+local limit_of, side_refusal, write_holds
 -- By kind: decides operation i of it. Returns its outcome; nil for what is malformed, or nil and another refusal.
 local rules
 
@@ -194,13 +197,20 @@ if flags_exist or uncommon then
 --@include rules/open_account.lua
 --@include rules/set_flags.lua
 --@include rules/probe.lua
+    if KEYS[K_EXTENDED] then
+      holds, holds_changed, counts_changed = {}, {}, {}
+--@include lib/holds.lua
+--@include rules/hold.lua
+--@include rules/capture.lua
+--@include rules/capture_end.lua
+--@include rules/void.lua
+    end
   end
 end
 
 local outcomes = {unpack(columns, FIELD + 1, ACCOUNT)}
-local repeated, credited -- positions of repeated operations that have something remembered; outcomes of the credits there
+local credited -- by position, outcomes of repeated credits
 local other = count -- position among the accounts of a transfer's other side
-local seq_digits, record_begin -- of an operation that is applied, as all records of this entry begin
 local detail_at = AMOUNT + count -- where the last operation that has a detail has it
 local ledger, currency = nil, nil
 local known, values, written, n, transit, transit_changed = nothing, nothing, nothing, 0, 0, false
@@ -276,13 +286,8 @@ for i = 1, count do
           end
         end
       end
-      if not seq_digits then
-        seq_digits = ''
-        local rest = seq_last + 1
-        while rest > 0 do
-          local digit = rest % 64
-          seq_digits, rest = sub(DIGITS, digit + 1, digit + 1) .. seq_digits, (rest - digit) / 64
-        end
+      if not record_begin then
+--@include lib/seq_digits.lua
         record_begin = APPLIED .. seq_digits
       end
       local record = outcome == APPLIED and record_begin .. record_end or outcome .. seq_digits .. record_end
@@ -401,6 +406,7 @@ if writes then
     if next(flags_new) then call('HSET', k_meta, 'flagged', 1) end
     for field, record in pairs(remembered_before) do call('HSET', k_seen_before, field, record) end
     for part, entry_seq in pairs(refunded) do call('ZADD', k_open, entry_seq, part) end
+    if holds then write_holds() end
   end
   if settled then
     local trimmed
@@ -445,7 +451,9 @@ for n = 1, #repeated do
     local record = remembered[field] or recalled[i] or recalled_before[i]
     local outcome, opened_ms = sub(record, 1, 1), '0'
     local entry_seq, idx = place_of(record)
-    if kinds[i] == DEBIT and call('ZSCORE', k_open, entry_seq) then
+    if kinds[i] == CAPTURE_DEBIT then
+      opened_ms = call('ZSCORE', k_open, entry_seq) and '1' or '0' -- who ends it takes the words of its entry
+    elseif kinds[i] == DEBIT and call('ZSCORE', k_open, entry_seq) then
       local entry = opened[entry_seq]
       if entry == nil and opened_bytes < OPENED_BYTES_MAX then
         local found = call('XRANGE', k_journal, entry_seq .. '-0', entry_seq .. '-0')[1]

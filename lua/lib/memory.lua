@@ -3,3 +3,4 @@ local DIGITS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/
 local FINGERPRINT_LENGTH, RECORD_END_LENGTH = 6, 8 -- a record ends in its fingerprint and two digits
 local PAYER_LENGTH = 8 -- with which the field of a transfer ends
 local MARK_LENGTH = 3
+local HOLD_RECORD = 'H' -- what stands for the outcome of a hold placed or increased, which is no transfer

@@ -5,7 +5,7 @@
     local kind = kinds[i]
     if kind ~= SETTLE then
       local own = everywhere
-      if kind == DEBIT or kind == TRANSFER or kind == CREDIT or kind == REFUND or kind == OPEN_ACCOUNT then
+      if kind ~= SET_FLAGS and kind ~= PROBE then
         local currency = currency_each and currency_each[i] or currencies
         own = named[currency]
         if not own then

@@ -14,18 +14,6 @@
     end
     post_with_transit(ledger, account, have, minor)
     refunded[part] = entry_seq
-    local field = columns[FIELD + i]
-    local record = not remembered_before[field] and (remembered[field] or recalled[i])
-    if record then
-      record = decline .. sub(record, 2)
-      remembered[field] = record
-      records[record_count + 1], records[record_count + 2], record_count = field, record, record_count + 2
-    else
-      record = remembered_before[field] or recalled_before[i]
-      if record then
-        record = decline .. sub(record, 2)
-        remembered_before[field], remembered[field] = record, record
-      end
-    end
+    rewrite(i, decline)
     return APPLIED
   end

@@ -3,13 +3,15 @@
 import random
 from typing import Final
 
+from wallet_engine.domain.holds import parse_hold
+from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.oracle_state import PartitionState
 
 MAX: Final = 2**53 - 1
 ORDINARY: Final = ("alice", "bob", "carol", "dave", "eve", "frank")
 SYSTEM: Final = ("@mint", "@fees", "@deep")
 CURRENCIES: Final = ("USD", "USD", "USD", "EUR", "JPY")
-KINDS: Final = "tttttttddddcccccrrrssofn"
+KINDS: Final = "tttttttddddcccccrrrssofnhhhikkqquulve"
 
 
 class RandomBatches:
@@ -21,6 +23,9 @@ class RandomBatches:
         self.drawn: list[str] = []
         #: seq, idx and line of applied debits
         self.debits: list[tuple[int, int, str]] = []
+        self.captures: list[tuple[int, int, str]] = []
+        #: id, payer and currency of holds placed
+        self.holds: list[tuple[str, str, str]] = []
 
     def batch(self, size_max: int = 40) -> list[str]:
         """1 to `size_max` operations."""
@@ -35,6 +40,12 @@ class RandomBatches:
         for idx, (line, outcome) in enumerate(zip(lines, outcomes, strict=True)):
             if line[0] == "d" and outcome == "+":
                 self.debits.append((self.state.seq, idx, line))
+            if line[0] == "q" and outcome == "+":
+                self.captures.append((self.state.seq, idx, line))
+            if line[0] == "h" and outcome == "+":
+                _, txid, payer, _, _, currency = line.split(" ")
+                self.holds.append((txid, payer, currency))
+        self.captures, self.holds = self.captures[-30:], self.holds[-30:]
         self.debits = self.debits[-60:]
         self.drawn = (self.drawn + lines)[-200:]
 
@@ -62,6 +73,8 @@ class RandomBatches:
             return f"c {origin} {self._account()} {self.random.randint(0, 25)} {self._amount()} {currency}"
         if kind == "r":
             return self._refund(currency)
+        if kind in "hikqulve":
+            return self._hold(kind, currency)
         payer, payee = self._account(), self._account()
         while payee == payer:
             payee = self._account()
@@ -78,6 +91,41 @@ class RandomBatches:
         txid = f"T{self.random.randint(1, 10_000)}"
         reference = f"{self._seq()}.{self.random.randint(0, 40)}.{decline}"
         return f"r {txid} {self._account()} {reference} {self._amount()} {currency}"
+
+    def _hold(self, kind: str, currency: str) -> str:
+        draw, txid, amount = self.random, f"T{self.random.randint(1, 10_000)}", self._amount()
+        if kind == "h":
+            to = draw.choice(("-", "-", "bob", "far"))
+            return f"h {txid} {draw.choice(ORDINARY)} {to}|{draw.choice((0, 0, 10**9))} {amount} {currency}"
+        hold, payer = f"T{draw.randint(1, 10_000)}", draw.choice(ORDINARY)
+        if self.holds and draw.random() < 0.9:
+            hold, payer, held_in = draw.choice(self.holds)
+            currency = held_in if draw.random() < 0.95 else currency
+        field = transfer_field(payer, hold)
+        if kind == "i":
+            return f"i {txid} {payer} {field} {amount} {currency}"
+        if kind in "ve":
+            return f"{kind} {hold} {payer} - 0 {currency}"
+        if kind in "ul":
+            return self._capture_end(kind)
+        record = self.state.holds.get(field)
+        asked = draw.choice(("-", str(amount)))
+        remaining = amount if record is None else parse_hold(record).remaining
+        taken = amount if asked != "-" or draw.random() < 0.1 else remaining
+        to = "far" if kind == "q" else draw.choice(("bob", "carol", "@fees", "nobody", "far"))
+        to = "@fees" if to == payer else to
+        return f"{kind} {txid} {payer} {to}|{field}|{draw.choice('fp')}|{asked} {max(1, taken)} {currency}"
+
+    def _capture_end(self, kind: str) -> str:
+        draw = self.random
+        seq, idx, line = self._seq(), 0, f"q T1 alice far|{transfer_field('alice', 'T2')}|f|- 5 USD"
+        if self.captures and draw.random() < 0.9:
+            seq, idx, line = draw.choice(self.captures)
+        _, txid, payer, other, taken, currency = line.split(" ")
+        field = other.split("|")[1]
+        if kind == "u":
+            return f"u {txid} {payer} {seq}.{idx}.{draw.choice('acfl')}|{field} {taken} {currency}"
+        return f"l {txid} {payer} {seq}.{idx}|{field} 0 {currency}"
 
     def _seq(self) -> int:
         if self.state.open and self.random.random() < 0.5:

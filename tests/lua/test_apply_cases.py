@@ -2,6 +2,7 @@
 
 import pytest
 from lua.cases import CASES, SETUP, rows
+from lua.hold_cases import HOLD_CASES
 from lua.partition import LuaPartition
 
 from wallet_engine.domain.operation import parse_operation
@@ -23,7 +24,7 @@ def run(partition: LuaPartition, state: PartitionState, batch: list[str]) -> Non
 
 
 def test_cases(partition: LuaPartition) -> None:
-    for case in CASES:
+    for case in [*CASES, *HOLD_CASES]:
         partition.empty("live")
         state = PartitionState()
         for batch in [*SETUP, *case.batches]:

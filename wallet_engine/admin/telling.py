@@ -3,10 +3,12 @@
 from typing import Any
 
 from wallet_engine.admin.history import time_text
+from wallet_engine.domain import holds
 from wallet_engine.domain.entry import Entry, parse_entry
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import unpack_transaction_id
 from wallet_engine.domain.kinds import Other, kind_of
+from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
@@ -39,8 +41,42 @@ def operation_text(operation: Operation) -> str:
         case "f":
             verb, _, seq = o.other.partition(".")
             return f"{verb} {o.account}" + (f", frozen by entry {seq} for its close" if seq else "")
+        case "h" | "i" | "k" | "q" | "u" | "l" | "v" | "e":
+            return hold_operation_text(o)
         case _:
             raise Corruption(f"there are no words for an operation of kind {o.kind!r}")
+
+
+def hold_operation_text(o: Operation) -> str:
+    """What an operation on a hold does."""
+    match o.kind:
+        case "h":
+            to, _, expires_in_ms = o.other.partition("|")
+            where = "" if to == holds.NOBODY else f" for {to}"
+            return f"hold {_money(o)} of {o.account}{where}, {int(expires_in_ms) // 1000} s, id {_id(o)}"
+        case "i":
+            return f"increase hold {_hold_id(o.other)} of {o.account} by {_money(o)}, id {_id(o)}"
+        case "k" | "q":
+            to, hold = holds.receiver_of(o.other), _hold_id(holds.hold_field_of(o.other))
+            return f"capture {_money(o)} of hold {hold} of {o.account} for {to}, id {_id(o)}"
+        case "u":
+            part, _, hold = o.other.partition("|")
+            where = f"operation {part.split('.')[1]} of entry {part.split('.')[0]}"
+            return f"undo capture of {_money(o)} of hold {_hold_id(hold)} of {o.account}, {where}"
+        case "l":
+            return f"end hold {_hold_id(holds.hold_field_of(o.other))} of {o.account} behind its capture"
+        case "v":
+            return f"void hold {_id(o)} of {o.account}"
+        case _:
+            return f"expire hold {_id(o)} of {o.account}"
+
+
+def _id(operation: Operation) -> str:
+    return unpack_transaction_id(operation.id)
+
+
+def _hold_id(hold_field: str) -> str:
+    return unpack_transaction_id(hold_field[:-PAYER_LENGTH])
 
 
 def outcome_text(outcome: str) -> str:

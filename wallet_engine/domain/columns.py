@@ -39,6 +39,7 @@ import msgspec
 from siphashc import siphash
 
 from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.holds import body_of
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.kinds import Id, Other, kind_of
 from wallet_engine.domain.memory import (
@@ -113,6 +114,10 @@ def pack(operations: Sequence[Words]) -> Packed:
             details.append(words[idx])
             if row.id is Id.TRANSACTION:
                 fields[idx] = transfer_field(accounts[idx], ids[idx])
+                if row.remembered:
+                    body = f"{body_of(kind, words[idx], amounts[idx], each[idx])}\n{notes[idx]}".encode()
+                    ends.append(crc32(body, adler32(accounts[idx].encode())))
+                    ends.append(idx)
     currencies = set(each)
     currencies.discard(_NO_CURRENCY)
     common = each if len(currencies) > 1 else next(iter(currencies), _NO_CURRENCY)

@@ -7,8 +7,10 @@ What a kind decides stands in two places that share nothing with each other on p
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Final
 
+from wallet_engine.domain import holds
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.operation import Operation
@@ -78,9 +80,34 @@ def _from_transit(operation: Operation) -> Sides:
     return (TRANSIT, True), (operation.account, False)
 
 
+def _from_here(operation: Operation) -> Sides:
+    return ((operation.account, True),)
+
+
+def _captured(operation: Operation) -> Sides:
+    return (holds.receiver_of(operation.other), False), (TRANSIT, False)
+
+
+def _undone(operation: Operation) -> Sides:
+    return (TRANSIT, True), (operation.account, False)
+
+
+def _hold_by_id(operation: Operation) -> list[tuple[str, str]]:
+    return holds.touched_of(
+        holds.field_of(operation.account, operation.id), operation.account, operation.currency
+    )
+
+
+def _hold_in_words(operation: Operation) -> list[tuple[str, str]]:
+    field = operation.other if operation.kind == "i" else holds.hold_field_of(operation.other)
+    return holds.touched_of(field, operation.account, operation.currency)
+
+
 def _opened(operation: Operation) -> Sides:
     return ((operation.account, False),)
 
+
+_Held: Final = partial(Kind, id=Id.TRANSACTION, other=Other.DETAIL, extended=True)
 
 _TABLE: Final = (
     Kind("o", "open_account", Id.NONE, Other.DETAIL, sides=_opened, flags=True),
@@ -91,6 +118,14 @@ _TABLE: Final = (
     Kind("s", "settle", Id.ENTRY, Other.NONE, has_currency=False, ends=True),
     Kind("f", "set_flags", Id.NONE, Other.DETAIL, has_currency=False, flags=True, everywhere=True),
     Kind("n", "probe", Id.ASKER, Other.DETAIL, has_currency=False, everywhere=True),
+    _Held("h", "hold", sides=_from_here, remembered=True, touches=_hold_by_id),
+    _Held("i", "increase", sides=_from_here, remembered=True, touches=_hold_in_words),
+    _Held("k", "capture", sides=_captured, remembered=True, touches=_hold_in_words),
+    _Held("q", "capture_debit", sides=_captured, remembered=True, opens=True, touches=_hold_in_words),
+    _Held("u", "uncapture", sides=_undone, rewrites=True, ends=True, touches=_hold_in_words),
+    _Held("l", "finish_hold", ends=True, touches=_hold_in_words),
+    _Held("v", "void", touches=_hold_by_id),
+    _Held("e", "expire", touches=_hold_by_id),
 )
 
 #: Letter -> row, in the order in which one operation of a transfer causes the next.

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from wallet_engine.domain import oracle_holds
 from wallet_engine.domain.entry import RULES
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
@@ -41,7 +42,10 @@ class Batch:
         "carried",
         "current",
         "debited",
+        "due",
         "flags",
+        "held",
+        "holds",
         "note",
         "open",
         "previous",
@@ -49,14 +53,22 @@ class Batch:
         "rules",
         "seq",
         "settled",
+        "shifted",
+        "time_ms",
         "touched",
     )
 
-    def __init__(self, state: PartitionState, window: int, rules: int = RULES, recorded: str = "") -> None:
+    def __init__(
+        self, state: PartitionState, window: int, time_ms: int, rules: int = RULES, recorded: str = ""
+    ) -> None:
         self.seq = state.seq + 1
         self.rules = rules
         #: Outcomes in the entry; nothing but what only those of before can say is taken from them.
         self.recorded = recorded
+        self.time_ms = time_ms
+        self.held, self.holds, self.due = state.held, state.holds, state.due
+        #: currency -> minor units that went to what is held or pending, or came from there
+        self.shifted: dict[str, int] = {}
         self.balances = state.balances
         self.carried = state.carried
         self.flags = state.flags
@@ -100,6 +112,30 @@ class Batch:
         if self.carried or left < -AMOUNT_MINOR_MAX or full > AMOUNT_MINOR_MAX:
             self._carry(payer, left, currency)
             self._carry(payee, full, currency)
+
+    def add(self, account: str, currency: str, delta: int) -> None:
+        """Write one balance; what goes there comes from what is held or pending, or from another such call."""
+        book = self.balances.setdefault(currency, {})
+        before = book.get(account, 0)
+        self.touched.setdefault(currency, {}).setdefault(account, before)
+        book[account] = before + delta
+        self._carry(account, before + delta, currency)
+
+    def shift(self, books: dict[str, dict[str, int]], account: str, currency: str, delta: int) -> None:
+        """Add to what is held or pending of an account."""
+        book = books.setdefault(currency, {})
+        book[account] = book.get(account, 0) + delta
+        if book[account] < 0:
+            raise Corruption(f"entry {self.seq}: {account} has {book[account]} {currency} set aside")
+        self.shifted[currency] = self.shifted.get(currency, 0) + delta
+
+    def rewrite(self, field: str, decline: str) -> None:
+        """The answer remembered there becomes a decline."""
+        for window in (self.current, self.previous):
+            answer = window.get(field)
+            if answer is not None:
+                window[field] = decline + answer[1:]
+                break
 
     def _carry(self, account: str, minor: int, currency: str) -> None:
         """See that what a system account's own field holds of a new balance stays in the bounds of a number."""
@@ -220,12 +256,7 @@ def _refund(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, cur
         return "l"
     batch.move(TRANSIT, transit, a, balance, amount, currency)
     refunded.add(idx)
-    field = transfer_field(a, id_)
-    for window in (batch.current, batch.previous):
-        answer = window.get(field)
-        if answer is not None:
-            window[field] = decline + answer[1:]
-            break
+    batch.rewrite(transfer_field(a, id_), decline)
     return "+"
 
 
@@ -299,6 +330,14 @@ _RULES: Final[dict[str, Callable[[Batch, int, str, str, str, int, str], str]]] =
     "s": _settle,
     "f": _set_flags,
     "n": _probe,
+    "h": oracle_holds.place,
+    "i": oracle_holds.increase,
+    "k": oracle_holds.capture,
+    "q": oracle_holds.capture_debit,
+    "u": oracle_holds.uncapture,
+    "l": oracle_holds.finish,
+    "v": oracle_holds.void,
+    "e": oracle_holds.expire,
 }
 
 
@@ -320,7 +359,7 @@ def decide_operations(
     """
     if window != state.window and (window != state.window + 1 or state.seq == 0):
         raise Corruption(f"entry {state.seq + 1}: window {window} follows window {state.window}")
-    batch = Batch(state, window, rules, recorded)
+    batch = Batch(state, window, time_ms, rules, recorded)
     outcomes = ""
     for index, operation in enumerate(operations):
         kind, id_, a, b, amount, currency, batch.note, _ = operation
@@ -341,7 +380,7 @@ def has_effect(operations: Sequence[Operation], outcomes: str) -> bool:
     A decline counts where it is remembered: of a transfer, debit or credit.
     """
     return "+" in outcomes or any(
-        outcome not in "=!" and operation.kind in "tdc"
+        outcome not in "=!bs" and operation.kind in "tdchikq"
         for operation, outcome in zip(operations, outcomes, strict=True)
     )
 
@@ -353,7 +392,7 @@ def _audit(state: PartitionState, batch: Batch) -> None:
     """
     for currency, touched in batch.touched.items():
         book = state.balances[currency]
-        delta = 0
+        delta = batch.shifted.pop(currency, 0)
         for account, before in touched.items():
             after = book[account]
             delta += after - before
@@ -361,6 +400,8 @@ def _audit(state: PartitionState, batch: Batch) -> None:
                 state.check_balance(account, currency, after)
         if delta:
             raise Corruption(f"entry {batch.seq}: books of {currency} sum to {delta}")
+    if any(batch.shifted.values()):
+        raise Corruption(f"entry {batch.seq}: set aside or pending, and no balance changed: {batch.shifted}")
 
 
 def _advance(state: PartitionState, batch: Batch, time_ms: int, window: int) -> None:

@@ -27,6 +27,16 @@ class Outcome(StrEnum):
     BALANCE_NOT_ZERO = "z"
     #: Something may still come back to the account, or it is not frozen by this very close any more.
     OPERATIONS_PENDING = "p"
+    HOLD_NOT_FOUND = "h"
+    HOLD_NOT_OPEN = "o"
+    HOLD_EXPIRED = "x"
+    #: A final capture of the hold is under way. Changes nothing and is not remembered.
+    HOLD_BUSY = "b"
+    DESTINATION_MISMATCH = "d"
+    AMOUNT_EXCEEDS_HOLD = "e"
+    HOLD_LIMIT = "m"
+    #: The service decided by a hold that has changed since: it looks again. Changes nothing and is not remembered.
+    STALE = "s"
 
     @property
     def declined(self) -> bool:
@@ -43,6 +53,12 @@ _DECLINES = frozenset(
         Outcome.BALANCE_LIMIT,
         Outcome.BALANCE_NOT_ZERO,
         Outcome.OPERATIONS_PENDING,
+        Outcome.HOLD_NOT_FOUND,
+        Outcome.HOLD_NOT_OPEN,
+        Outcome.HOLD_EXPIRED,
+        Outcome.DESTINATION_MISMATCH,
+        Outcome.AMOUNT_EXCEEDS_HOLD,
+        Outcome.HOLD_LIMIT,
     }
 )
 
@@ -56,4 +72,11 @@ WIRE_CODES: dict[str, str] = {
     Outcome.BALANCE_LIMIT: "balance_limit",
     Outcome.BALANCE_NOT_ZERO: "balance_not_zero",
     Outcome.OPERATIONS_PENDING: "operations_pending",
+    Outcome.HOLD_NOT_FOUND: "hold_not_found",
+    Outcome.HOLD_NOT_OPEN: "hold_not_open",
+    Outcome.HOLD_EXPIRED: "hold_expired",
+    Outcome.HOLD_BUSY: "hold_busy",
+    Outcome.DESTINATION_MISMATCH: "destination_mismatch",
+    Outcome.AMOUNT_EXCEEDS_HOLD: "amount_exceeds_hold",
+    Outcome.HOLD_LIMIT: "hold_limit",
 }

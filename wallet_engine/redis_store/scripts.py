@@ -39,7 +39,7 @@ def load_script(name: str, *, replay: bool = False) -> Script:
     directory = _directory()
 
     def include(match: re.Match[str]) -> str:
-        return (directory / match[1]).read_text("utf-8")
+        return _include.sub(include, (directory / match[1]).read_text("utf-8"))
 
     body = _include.sub(include, (directory / f"{name}.lua").read_text("utf-8"))
     text = f"local REPLAY = {'true' if replay else 'false'}\n{body}"

@@ -11,13 +11,17 @@ from wallet_engine.domain.columns import pack, unpack
 from wallet_engine.domain.entry import Entry, EntryHeader, outgoing
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.kinds import KINDS, Id, Kind, Other, kind_of
+from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.oracle import decide
 from wallet_engine.domain.oracle_state import PartitionState
 
 LUA = Path(__file__).parents[3] / "lua" / "lib" / "kinds.lua"
 TXID = "+/AAAAAAAAAAAAAAAAAAAA"
+HOLD = transfer_field("alice", TXID)
 OTHERS = {"o": "500", "t": "bob", "d": "bob", "c": "3", "r": "17.0.a", "s": "-", "f": "freeze", "n": "-"}
+OTHERS |= {"h": "bob|1000", "i": HOLD, "k": f"bob|{HOLD}|f|-", "q": f"far|{HOLD}|p|5", "u": f"9.0.a|{HOLD}"}
+OTHERS |= {"l": f"9.0|{HOLD}", "v": "-", "e": "-"}
 IDS = {Id.NONE: "-", Id.TRANSACTION: TXID, Id.CREDIT: "3.257", Id.ENTRY: "17", Id.ASKER: "api-1"}
 NOBODYS = (Id.ENTRY, Id.ASKER)
 
@@ -35,8 +39,9 @@ def entry_of(operation: Operation, outcome: str = "+") -> Entry:
 
 
 def test_the_scripts_have_the_same_letters() -> None:
-    names, letters = re.findall(r"local ([A-Z_, ]+) = string\.byte\('([a-z]+)'", LUA.read_text("utf-8"))[0]
-    lua = dict(zip(letters, names.lower().split(", "), strict=True))
+    lua = {}
+    for names, letters in re.findall(r"local ([A-Z_, ]+) = string\.byte\('([a-z]+)'", LUA.read_text("utf-8")):
+        lua |= dict(zip(letters, names.lower().split(", "), strict=True))
     assert lua == {letter: kind.name for letter, kind in KINDS.items()}
 
 
@@ -52,6 +57,7 @@ def test_whatever_reads_kinds_can_read_each(kind: Kind) -> None:
         *([b"balance"] if kind.sides(operation) else []),
         *([b"flags"] if kind.flags else []),
         *([b"seen"] if kind.remembered or kind.rewrites else []),
+        *([b"balance", b"due", b"held", b"hold", b"seen"] if kind.letter in "hikqulve" else []),
     }
     assert [idx for idx, _ in outgoing(entry_of(operation))] == ([0] if kind.opens else [])
 

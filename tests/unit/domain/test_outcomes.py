@@ -14,7 +14,7 @@ def test_lua_states_the_same_characters() -> None:
 
 
 def test_precedence_is_the_order_of_declaration() -> None:
-    assert "".join(Outcome) == "+=!acfilzp"
+    assert "".join(Outcome) == "+=!acfilzphoxbdems"
 
 
 def test_every_outcome_is_one_distinct_character() -> None:
@@ -22,10 +22,10 @@ def test_every_outcome_is_one_distinct_character() -> None:
     assert len({outcome.value for outcome in Outcome}) == len(Outcome)
 
 
-def test_declines_are_all_but_applied_repeated_and_conflict() -> None:
-    assert "".join(outcome for outcome in Outcome if outcome.declined) == "acfilzp"
+def test_declines_are_what_is_remembered() -> None:
+    assert "".join(outcome for outcome in Outcome if outcome.declined) == "acfilzphoxdem"
 
 
 def test_every_refusal_has_a_wire_code() -> None:
-    assert set(WIRE_CODES) == set(Outcome) - {Outcome.APPLIED, Outcome.REPEATED}
+    assert set(WIRE_CODES) == set(Outcome) - {Outcome.APPLIED, Outcome.REPEATED, Outcome.STALE}
     assert len(set(WIRE_CODES.values())) == len(WIRE_CODES)

@@ -32,7 +32,8 @@ def _touched(operation: Operation, window: int) -> Iterator[tuple[str, str]]:
         yield f"{BALANCE}:{operation.currency}", account
         if is_system(account):
             yield f"{BALANCE}:{operation.currency}", account + CARRIED
-    yield from kind.touches(operation)
+    for key, field in kind.touches(operation):
+        yield f"{SEEN}:{window}" if key == SEEN else key, field
     if kind.flags:
         yield FLAGS, operation.account
     if kind.remembered or kind.rewrites:

@@ -1,0 +1,139 @@
+"""A hold: money of one account that is set aside for later. The form of its record, and of the words about it.
+
+While it is open its record is in `hold{tag}`, under the field of (account, id) as `domain/memory.py` makes it, and that
+field stands in `due{tag}` scored with the expiry. One that has ended is remembered in `seen:<window>{tag}`, under `h`
+before the field, as long as transfers are. The record is words separated by spaces::
+
+    status account to currency amount captured released captures expires_ms mark place busy
+
+    to        where captures go, and nowhere else; `-`: each capture says it
+    captures  how many there were
+    mark      fingerprint of the body with which it was placed
+    place     <seq>.<idx> of the operation that placed it
+    busy      <seq>.<idx> of a final capture that is under way to another partition; `-`
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.key_names import BALANCE, DUE, HELD, HOLD, SEEN
+from wallet_engine.domain.memory import transfer_field
+
+OPEN: Final = "O"
+CAPTURED: Final = "C"
+VOIDED: Final = "V"
+EXPIRED: Final = "X"
+#: Status in a record -> as callers see it.
+STATUS_WORDS: Final = {OPEN: "open", CAPTURED: "captured", VOIDED: "voided", EXPIRED: "expired"}
+
+EXPIRES_IN_S_MAX: Final = 2_592_000
+EXPIRES_IN_S_DEFAULT: Final = 604_800
+#: Open holds of one account, and captures of one hold.
+OPEN_HOLDS_MAX: Final = 1_000
+CAPTURES_MAX: Final = 50
+
+#: Before the field of a hold that has ended, in `seen`.
+ENDED: Final = "h"
+#: Before an account's name in `hold`: how many are open.
+COUNT: Final = "#"
+#: What stands for the outcome in the memory of a hold placed or increased, which is no transfer.
+HOLD_RECORD: Final = "H"
+NOBODY: Final = "-"
+
+
+@dataclass(slots=True)
+class Hold:
+    """One hold; amounts in minor units."""
+
+    status: str
+    account: str
+    to: str
+    currency: str
+    amount: int
+    captured: int
+    released: int
+    captures: int
+    expires_ms: int
+    mark: str
+    place: str
+    busy: str = NOBODY
+
+    @property
+    def remaining(self) -> int:
+        return self.amount - self.captured - self.released
+
+    def text(self) -> str:
+        """The record."""
+        words = (self.status, self.account, self.to, self.currency, self.amount, self.captured, self.released)
+        return " ".join(map(str, (*words, self.captures, self.expires_ms, self.mark, self.place, self.busy)))
+
+
+def parse_hold(text: str) -> Hold:
+    """The inverse of `Hold.text`. Raises `Corruption`."""
+    try:
+        status, account, to, currency, *numbers, mark, place, busy = text.split(" ")
+        amount, captured, released, captures, expires_ms = map(int, numbers)
+    except ValueError:
+        raise Corruption(f"not a hold: {text[:200]!r}") from None
+    return Hold(
+        *(status, account, to, currency, amount, captured, released),
+        *(captures, expires_ms, mark, place, busy),
+    )
+
+
+# What stands in `Operation.other`.
+
+
+def placing(to: str | None, expires_in_s: int) -> str:
+    """Of a hold that is placed."""
+    return f"{to or NOBODY}|{expires_in_s * 1000}"
+
+
+def capturing(to: str, hold_field: str, final: bool, asked_minor: int | None) -> str:
+    """Of a capture; `asked_minor` is None where the caller wants what remains."""
+    asked = "-" if asked_minor is None else str(asked_minor)
+    return f"{to}|{hold_field}|{'f' if final else 'p'}|{asked}"
+
+
+def receiver_of(other: str) -> str:
+    """Who gets a capture."""
+    return other.partition("|")[0]
+
+
+def is_final(other: str) -> bool:
+    """Whether a capture ends its hold whatever remains."""
+    return other.split("|")[2] == "f"
+
+
+def hold_field_of(other: str) -> str:
+    """The field of the hold that a capture takes from, or that ends with it."""
+    return other.split("|")[1]
+
+
+def uncapturing(seq: int, idx: int, decline: str, hold_field: str) -> str:
+    """Of a capture that is undone."""
+    return f"{seq}.{idx}.{decline}|{hold_field}"
+
+
+def finishing(seq: int, idx: int, hold_field: str) -> str:
+    """Of what ends a hold behind its final capture."""
+    return f"{seq}.{idx}|{hold_field}"
+
+
+def body_of(kind: str, other: str, amount_minor: int, currency: str) -> str:
+    """The words of which a fingerprint is made. Of a capture, what was asked counts, not what that came to."""
+    return f"{other} {currency}" if kind in "kq" else f"{kind} {other} {amount_minor} {currency}"
+
+
+def touched_of(hold_field: str, account: str, currency: str) -> list[tuple[str, str]]:
+    """(key without tag, field) of all that an operation on a hold may change; `seen` stands for that in force."""
+    return [
+        *((HOLD, hold_field), (HOLD, COUNT + account), (DUE, hold_field), (SEEN, ENDED + hold_field)),
+        *((f"{HELD}:{currency}", account), (f"{BALANCE}:{currency}", account)),
+    ]
+
+
+def field_of(account: str, hold_id: str) -> str:
+    """Where a hold's record is; `hold_id` is packed."""
+    return transfer_field(account, hold_id)
