@@ -1,8 +1,8 @@
 -- read_account: one account's flags and balances, with the entry they reflect.
 --
--- KEYS  1 meta  2 flags  3… balance hash of each currency of ARGV[3], in that order
+-- KEYS  1 meta  2 flags  3… balance, held and pending hash of each currency of ARGV[3], in that order
 -- ARGV  1 epoch  2 account  3 currencies, comma-joined; must name every currency of the partition
--- Returns {'OK', seq, nonce, flags or false, balance or false…}; that of a system account, if it has been beyond a number,
+-- Returns {'OK', seq, nonce, flags or false, then of each currency: available, held, pending, each or false…}
 --       is '<part> <carried>' (lua/apply.lua)
 -- Refusals: as lib/guard.lua, and {'CURRENCIES', list}
 

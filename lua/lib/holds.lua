@@ -16,20 +16,21 @@
       local text = call('HGET', k_hold, field) or call('HGET', k_seen, 'h' .. field)
         or window_asked > 1 and call('HGET', k_seen_before, 'h' .. field)
       if text then
-        local status, account, to, currency, amount, captured, released, captures, expires_ms, mark, place, busy =
-          match(text, '^(%u) (%S+) (%S+) (%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%S+) (%S+)$')
+        local status, account, to, currency, amount, captured, released, captures, expires_ms, mark, place, busy, reference =
+          match(text, '^(%u) (%S+) (%S+) (%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%S+) (%S+) ?(.*)$')
         hold = {status = status, account = account, to = to, currency = currency, amount = amount + 0,
           captured = captured + 0, released = released + 0, captures = captures + 0, expires_ms = expires_ms + 0,
-          mark = mark, place = place, busy = busy, stored = status == 'O'}
+          mark = mark, place = place, busy = busy, reference = reference, stored = status == 'O'}
       end
       holds[field] = hold or false
       return hold
     end
 
     local function hold_text(hold)
-      return concat({hold.status, hold.account, hold.to, hold.currency, format('%.0f', hold.amount),
+      local text = concat({hold.status, hold.account, hold.to, hold.currency, format('%.0f', hold.amount),
         format('%.0f', hold.captured), format('%.0f', hold.released), format('%d', hold.captures),
         format('%.0f', hold.expires_ms), hold.mark, hold.place, hold.busy}, ' ')
+      return hold.reference == '' and text or text .. ' ' .. hold.reference
     end
 
     local function change(field, hold)

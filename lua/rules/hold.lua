@@ -25,7 +25,8 @@
       count_open(account, 1)
       change(field, {status = 'O', account = account, to = to, currency = ledger.currency, amount = minor, captured = 0,
         released = 0, captures = 0, expires_ms = now_ms + expires_in_ms, mark = sub(record_end, 1, FINGERPRINT_LENGTH),
-        place = seq_text .. '.' .. (i - 1), busy = '-'})
+        place = seq_text .. '.' .. (i - 1), busy = '-',
+        reference = notes and notes[i - 1 .. ''] and notes[i - 1 .. ''].ref or ''})
       remember(i, HOLD_RECORD, record_end)
       return APPLIED
     end

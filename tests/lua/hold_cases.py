@@ -1,5 +1,6 @@
 """Operations on holds with every outcome, one row per case, as in `cases.py`. `F1` is the field of (alice, T1)."""
 
+import re
 from typing import Final
 
 from lua.cases import MAX, ROTATE, Case
@@ -9,12 +10,11 @@ from wallet_engine.domain.memory import transfer_field
 #: A week, and no time at all, in milliseconds.
 LONG: Final = 604_800_000
 NONE: Final = 0
+_placeholder: Final = re.compile(r"(?<![A-Za-z0-9+/])F([0-9])(?![A-Za-z0-9+/])")
 
 
 def _fields(row: str) -> str:
-    for number in range(9, 0, -1):
-        row = row.replace(f"F{number}", transfer_field("alice", f"T{number}"))
-    return row
+    return _placeholder.sub(lambda match: transfer_field("alice", f"T{match[1]}"), row)
 
 
 def case(name: str, *batches: list[str], seq: int | None = None, **balances: int) -> Case:

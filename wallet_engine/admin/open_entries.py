@@ -16,6 +16,7 @@ from wallet_engine.admin.survey import PartitionStatus, ShardState, Survey
 from wallet_engine.admin.telling import outcome_text
 from wallet_engine.domain.entry import outgoing, parse_entry, parse_header
 from wallet_engine.domain.ids import unpack_transaction_id
+from wallet_engine.domain.kinds import receiver_of
 from wallet_engine.domain.memory import credit_memory, credit_outcome
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.operation import Operation
@@ -45,7 +46,7 @@ class OpenTransfer:
         return {
             "transaction_id": unpack_transaction_id(o.id),
             "from_account": o.account,
-            "to_account": o.other,
+            "to_account": receiver_of(o),
             "amount": format_amount(o.amount_minor, o.currency),
             "currency": o.currency,
             "to_partition": self.to_partition,
@@ -110,7 +111,7 @@ def _entry(
         OpenTransfer(
             idx,
             operation,
-            Homes(count).of_receiver(operation.other, partition),
+            Homes(count).of_receiver(receiver_of(operation), partition),
             "the settle (refunded)" if f"{seq}.{idx}" in refunded else "",
         )
         for idx, operation in outgoing(entry)

@@ -113,7 +113,7 @@ def write_directory(past: PastState, directory: Path) -> None:
             raise ConfigError(f"{directory} is not empty: give --into an empty or a new directory")
         for partition, state in past.states.items():
             with open(
-                directory / f"partition-{partition:05d}.tsv", "w", encoding="ascii", newline=""
+                directory / f"partition-{partition:05d}.tsv", "w", encoding="utf-8", newline=""
             ) as file:
                 file.writelines(image_lines(redis_image(state)))
         totals = msgspec.json.format(msgspec.json.encode(past.totals()), indent=2)

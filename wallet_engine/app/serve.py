@@ -28,6 +28,7 @@ from wallet_engine.http.server import DRAIN_SECONDS_MAX, serve_http
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import open_directory
 from wallet_engine.routing.model import ServiceInfo
+from wallet_engine.saga.expiry import Expirer
 from wallet_engine.saga.sweeper import Sweeper
 from wallet_engine.service.wallet import ClusterWallet
 from wallet_engine.telemetry.logging import get_logger
@@ -93,9 +94,11 @@ def serve(
         engine = Engine(directory, metrics, horizons)
         reader = Reader(engine)
         sweeper = Sweeper(engine, reader)
+        expirer = Expirer(engine)
         try:
             await engine.start()
             sweeper.start()
+            expirer.start()
 
             registrations: set[asyncio.Task[None]] = set()
 
@@ -113,6 +116,7 @@ def serve(
                 await serve_http(app, listening.host, port, stop=stop, on_listening=taken)
             log.info("stopped serving", service=name)
         finally:
+            await expirer.close()
             await sweeper.close()
             await engine.close()
             await asyncio.to_thread(directory.close)

@@ -4,7 +4,7 @@ While it is open its record is in `hold{tag}`, under the field of (account, id) 
 field stands in `due{tag}` scored with the expiry. One that has ended is remembered in `seen:<window>{tag}`, under `h`
 before the field, as long as transfers are. The record is words separated by spaces::
 
-    status account to currency amount captured released captures expires_ms mark place busy
+    status account to currency amount captured released captures expires_ms mark place busy[ reference]
 
     to        where captures go, and nowhere else; `-`: each capture says it
     captures  how many there were
@@ -58,6 +58,7 @@ class Hold:
     mark: str
     place: str
     busy: str = NOBODY
+    reference: str = ""
 
     @property
     def remaining(self) -> int:
@@ -65,20 +66,23 @@ class Hold:
 
     def text(self) -> str:
         """The record."""
-        words = (self.status, self.account, self.to, self.currency, self.amount, self.captured, self.released)
-        return " ".join(map(str, (*words, self.captures, self.expires_ms, self.mark, self.place, self.busy)))
+        words: tuple[str | int, ...] = (self.status, self.account, self.to, self.currency)
+        words += (self.amount, self.captured, self.released)
+        words += (self.captures, self.expires_ms, self.mark, self.place, self.busy)
+        return " ".join(map(str, (*words, self.reference) if self.reference else words))
 
 
 def parse_hold(text: str) -> Hold:
     """The inverse of `Hold.text`. Raises `Corruption`."""
     try:
-        status, account, to, currency, *numbers, mark, place, busy = text.split(" ")
+        status, account, to, currency, *numbers, mark, place, busy = text.split(" ", 12)[:12]
+        reference = "".join(text.split(" ", 12)[12:])
         amount, captured, released, captures, expires_ms = map(int, numbers)
     except ValueError:
         raise Corruption(f"not a hold: {text[:200]!r}") from None
     return Hold(
         *(status, account, to, currency, amount, captured, released),
-        *(captures, expires_ms, mark, place, busy),
+        *(captures, expires_ms, mark, place, busy, reference),
     )
 
 

@@ -132,6 +132,11 @@ _TABLE: Final = (
 KINDS: Final = {kind.letter: kind for kind in _TABLE}
 
 
+def receiver_of(operation: Operation) -> str:
+    """To whom the money of a transfer, debit or capture goes."""
+    return holds.receiver_of(operation.other) if operation.kind in "kq" else operation.other
+
+
 def kind_of(letter: str) -> Kind:
     """The row of a letter. Raises `Corruption` for one that this version does not know."""
     kind = KINDS.get(letter)

@@ -1,5 +1,6 @@
 """How operations on holds are decided, in plain Python: a part of `oracle_rules.py`, and as independent of `lua/`."""
 
+import json
 from typing import TYPE_CHECKING, Final
 
 from wallet_engine.domain import holds
@@ -121,7 +122,7 @@ def place(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cur
     if a[:1] == "@":
         raise ValueError("a system account holds nothing")
     field, fingerprint = _fields(batch, "h", id_, a, b, amount, currency)
-    repeated = batch.answered(field, fingerprint)
+    repeated = batch.answered(index, field, fingerprint)
     if repeated is not None:
         return repeated
     hold = _find(batch, field)
@@ -144,6 +145,7 @@ def place(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cur
         expires_ms = batch.time_ms + int(expires_in_ms)
         place = f"{batch.seq}.{index}"
         placed = Hold(holds.OPEN, a, to, currency, amount, 0, 0, 0, expires_ms, fingerprint, place)
+        placed.reference = str(json.loads(batch.note or "{}").get("ref", ""))
         _keep(batch, field, placed)
     return _remember(batch, field, fingerprint, index, outcome, holds.HOLD_RECORD)
 
@@ -151,7 +153,7 @@ def place(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cur
 def increase(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
     _check_amount(amount)
     field, fingerprint = _fields(batch, "i", id_, a, b, amount, currency)
-    repeated = batch.answered(field, fingerprint)
+    repeated = batch.answered(index, field, fingerprint)
     if repeated is not None:
         return repeated
     refused, hold = _open_hold(batch, b, a)
@@ -178,7 +180,7 @@ def _capture(
     if to in (a, TRANSIT):
         raise ValueError(f"{amount} from {a} to {to}")
     field, fingerprint = _fields(batch, "k", id_, a, b, amount, currency)
-    repeated = batch.answered(field, fingerprint)
+    repeated = batch.answered(index, field, fingerprint)
     if repeated is not None:
         return repeated
     refused, hold = _open_hold(batch, hold_field, a)

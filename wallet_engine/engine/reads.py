@@ -2,12 +2,13 @@
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import hiredis
 
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.holds import Hold, parse_hold
 from wallet_engine.domain.limits import STRIPE_LIMB_MINOR
 from wallet_engine.domain.operation import Operation, parse_operation
 from wallet_engine.domain.oracle_state import Flags
@@ -18,6 +19,7 @@ from wallet_engine.redis_store.scripts import load_script
 
 _ACCOUNT_SHA: Final = load_script("read_account").sha
 _TRANSFER_SHA: Final = load_script("read_transfer").sha
+_HOLD_SHA: Final = load_script("read_hold").sha
 _RETRY_S: Final = 0.05
 _RECEIPT_TIMEOUT_S: Final = 5.0
 #: Longer than the sweeper takes to end what a dead service left open.
@@ -27,13 +29,18 @@ _DEFINITIONS_MAX: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class AccountRead:
-    """One account in one partition. `balances` holds only currencies the account has (minor units)."""
+    """One account in one partition. `balances` (what is available) holds only currencies the account has.
+
+    Minor units; what is held or pending is 0 where it is not said.
+    """
 
     partition: int
     seq: int
     status: str
     limits: dict[str, int]
     balances: dict[str, int]
+    held: dict[str, int] = field(default_factory=dict)
+    pending: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +79,11 @@ class Reader:
     async def account(self, partition: int, account: str) -> AccountRead:
         reply, currencies = await self._account(partition, account)
         status, limits = parse_flags(reply[3].decode() if reply[3] is not None else None)
-        values = zip(currencies, reply[4:], strict=True)
-        balances = {currency: _minor(value) for currency, value in values if value is not None}
-        return AccountRead(partition, reply[1], status, limits, balances)
+        balances, held, pending = (
+            {c: _minor(value) for c, value in zip(currencies, values, strict=True) if value is not None}
+            for values in (reply[4::3], reply[5::3], reply[6::3])
+        )
+        return AccountRead(partition, reply[1], status, limits, balances, held, pending)
 
     async def _account(self, partition: int, account: str) -> tuple[list[Any], list[str]]:
         """The reply of `read_account`, and the currencies of its balances."""
@@ -84,7 +93,11 @@ class Reader:
         def command() -> tuple[Word, ...]:
             nonlocal currencies
             keys, currencies = accumulator.keys, accumulator.currencies
-            balances = [keys.balance(currency) for currency in currencies]
+            balances = [
+                name
+                for currency in currencies
+                for name in (keys.balance(currency), keys.held(currency), keys.pending(currency))
+            ]
             head: tuple[Word, ...] = (
                 "EVALSHA",
                 _ACCOUNT_SHA,
@@ -109,6 +122,18 @@ class Reader:
         found = [record.decode() for record in reply[3:5] if record is not None]
         operation = parse_operation(reply[5].decode()) if reply[5] else None
         return TransferRead("".join(found) if found else None, reply[5] is not None, operation)
+
+    async def hold(self, partition: int, field: str) -> Hold | None:
+        """A hold that is open, or ended and still remembered."""
+        accumulator = self._engine.cluster.accumulators[partition]
+
+        def command() -> tuple[Word, ...]:
+            keys, window = accumulator.keys, accumulator.window
+            names = (keys.meta, keys.hold, keys.seen(window), keys.seen(window - 1))
+            return ("EVALSHA", _HOLD_SHA, len(names), *names, accumulator.epoch, window, field)
+
+        record = (await self._run(accumulator, command))[3]
+        return None if record is None else parse_hold(record.decode())
 
     async def durable(self, partition: int, seq: int, nonce: str) -> None:
         """Wait until the entry is on `journal_quorum` disks. Raises `Outage("journal_unavailable")`."""

@@ -10,7 +10,7 @@ from wallet_engine.http import wire
 from wallet_engine.http.endpoint import Endpoint, Request
 from wallet_engine.http.parse import check_ordinary_account, parse_open_account
 from wallet_engine.http.problems import MALFORMED, OUTAGE_CODES, Answer, Refused, declined, json_answer
-from wallet_engine.service.api import AccountView
+from wallet_engine.service.api import AccountView, Money
 
 
 async def open_account(request: Request) -> Answer:
@@ -24,7 +24,7 @@ async def open_account(request: Request) -> Answer:
     body = wire.OpenedAccount(
         account_id=view.account_id,
         currency=balance.currency,
-        balance=format_amount(balance.balance_minor, balance.currency),
+        **_amounts(balance.money, balance.currency),
         status=view.status,
     )
     return json_answer(201 if outcome == Outcome.APPLIED else 200, wire.encode(body))
@@ -51,7 +51,7 @@ async def balance(request: Request) -> Answer:
     body = wire.DurableBalance(
         account_id=account_id,
         currency=currency,
-        balance=format_amount(view.balance_minor, currency),
+        **_amounts(view.money, currency),
         partition=view.partition,
         seq=view.seq,
     )
@@ -83,6 +83,13 @@ def _flagging(action: str, *codes: str) -> Endpoint:
     )
 
 
+def _amounts(money: Money, currency: str) -> dict[str, str]:
+    """The four figures of every answer that shows a balance; all of one moment."""
+    minor = (money.balance_minor, money.available_minor, money.held_minor, money.pending_minor)
+    names = ("balance", "available", "held", "pending")
+    return {name: format_amount(value, currency) for name, value in zip(names, minor, strict=True)}
+
+
 def _account_of_path(request: Request) -> str:
     try:
         return check_account_id(request.path("account_id"))
@@ -101,7 +108,7 @@ def _account_answer(view: AccountView) -> Answer:
         balances=[
             wire.AccountBalance(
                 currency=b.currency,
-                balance=format_amount(b.balance_minor, b.currency),
+                **_amounts(b.money, b.currency),
                 overdraft_limit=format_amount(b.overdraft_limit_minor, b.currency),
             )
             for b in view.balances

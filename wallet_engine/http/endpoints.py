@@ -2,7 +2,12 @@
 
 from typing import Final
 
-from wallet_engine.http import accounts, probes, transfers
+from wallet_engine.http import accounts, holds, probes, transfers
 from wallet_engine.http.endpoint import Endpoint
 
-ENDPOINTS: Final[tuple[Endpoint, ...]] = (*transfers.ENDPOINTS, *accounts.ENDPOINTS, *probes.ENDPOINTS)
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    *transfers.ENDPOINTS,
+    *accounts.ENDPOINTS,
+    *holds.ENDPOINTS,
+    *probes.ENDPOINTS,
+)

@@ -5,10 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
+from wallet_engine.domain.holds import Hold
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.service.api import (
     AccountView,
     BalanceView,
+    HoldAnswer,
     Readiness,
     TransferAnswer,
     TransferCommand,
@@ -78,6 +81,21 @@ class ObservedWallet:
 
     async def find_transfer(self, from_account: str, transaction: str) -> str | None:
         return await self._wallet.find_transfer(from_account, transaction)
+
+    async def place_hold(self, command: HoldCommand) -> HoldAnswer:
+        return await self._wallet.place_hold(command)
+
+    async def increase_hold(self, command: IncreaseCommand) -> HoldAnswer:
+        return await self._wallet.increase_hold(command)
+
+    async def capture_hold(self, command: CaptureCommand) -> HoldAnswer:
+        return await self._wallet.capture_hold(command)
+
+    async def void_hold(self, account_id: str, hold: str, by: str = "") -> HoldAnswer:
+        return await self._wallet.void_hold(account_id, hold, by)
+
+    async def hold(self, account_id: str, hold: str) -> Hold | None:
+        return await self._wallet.hold(account_id, hold)
 
     def readiness(self) -> Readiness:
         return self._wallet.readiness()

@@ -90,7 +90,11 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
 
 
 def _field_schema(name: str) -> dict[str, Any]:
-    types = {"currency": wire.CurrencyCode, "transaction_id": wire.TransactionId}
+    types = {
+        "currency": wire.CurrencyCode,
+        "transaction_id": wire.TransactionId,
+        "hold_id": wire.TransactionId,
+    }
     return msgspec.json.schema(types.get(name, wire.AccountId))
 
 

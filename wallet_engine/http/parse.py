@@ -19,6 +19,7 @@ from wallet_engine.domain.ids import (
 )
 from wallet_engine.domain.limits import BATCH_CALL_TRANSFERS_MAX
 from wallet_engine.domain.money import check_currency, parse_amount
+from wallet_engine.http.parse_notes import NOTE_FIELDS, parse_note
 from wallet_engine.http.problems import Refused
 from wallet_engine.service.api import TransferCommand
 
@@ -45,7 +46,7 @@ class OpenAccount(NamedTuple):
 
 _TRANSFER_REQUIRED: Final = ("from_account", "to_account", "amount", "currency", "transaction_id")
 _TRANSFER_REQUIRED_WITH_KEY: Final = _TRANSFER_REQUIRED[:-1]
-_TRANSFER_FIELDS: Final = frozenset(_TRANSFER_REQUIRED)
+_TRANSFER_FIELDS: Final = frozenset((*_TRANSFER_REQUIRED, "min_balance_after", *NOTE_FIELDS))
 _ACCOUNT_REQUIRED: Final = ("account_id", "currency")
 _ACCOUNT_FIELDS: Final = frozenset((*_ACCOUNT_REQUIRED, "overdraft_limit"))
 
@@ -58,7 +59,7 @@ def parse_transfer(body: bytes, idempotency_key: str | None, by: str = "") -> Pa
 def parse_batch(body: bytes, by: str = "") -> ParsedBatch:
     """All transfers of a batch, or `Refused` that names the first malformed one by its index."""
     document = load_object(body)
-    _check_shape(document, frozenset(("transfers",)), ("transfers",))
+    check_shape(document, frozenset(("transfers",)), ("transfers",))
     transfers = document["transfers"]
     if not isinstance(transfers, list):
         raise Refused("invalid_request", "transfers must be an array")
@@ -77,12 +78,14 @@ def parse_batch(body: bytes, by: str = "") -> ParsedBatch:
 def parse_open_account(body: bytes) -> OpenAccount:
     """The body of `POST /v1/accounts`. Raises `Refused`."""
     document = load_object(body)
-    _check_shape(document, _ACCOUNT_FIELDS, _ACCOUNT_REQUIRED)
+    check_shape(document, _ACCOUNT_FIELDS, _ACCOUNT_REQUIRED)
     try:
         account_id = check_ordinary_account(document["account_id"])
         currency = check_currency(document["currency"])
         limit = document.get("overdraft_limit")
-        return OpenAccount(account_id, currency, None if limit is None else _overdraft_limit(limit, currency))
+        return OpenAccount(
+            account_id, currency, None if limit is None else _renamed(limit, currency, "overdraft_limit")
+        )
     except InvalidInput as error:
         raise Refused(error.code, error.detail) from None
 
@@ -106,38 +109,39 @@ def check_ordinary_account(account_id: object) -> str:
 def _transfer(document: object, idempotency_key: str | None, by: str) -> ParsedTransfer:
     if not isinstance(document, dict):
         raise Refused("invalid_request", "a transfer must be a JSON object")
-    transaction_id = _known_id(document.get("transaction_id"), idempotency_key)
+    transaction_id = known_id(document.get("transaction_id"), idempotency_key)
     try:
-        _check_shape(
+        check_shape(
             document,
             _TRANSFER_FIELDS,
             _TRANSFER_REQUIRED if idempotency_key is None else _TRANSFER_REQUIRED_WITH_KEY,
         )
-        sender = _side(document["from_account"], "from_account")
-        receiver = _side(document["to_account"], "to_account")
-        transaction_id = _transaction_id(document.get("transaction_id"), idempotency_key)
+        sender = side(document["from_account"], "from_account")
+        receiver = side(document["to_account"], "to_account")
+        transaction_id = transaction_id_of(document.get("transaction_id"), idempotency_key)
         currency = check_currency(document["currency"])
         amount_minor = parse_amount(document["amount"], currency)
         if sender == receiver:
             raise InvalidInput("same_account", "from_account and to_account must differ")
+        note = parse_note(document, _available_min(document.get("min_balance_after"), sender, currency))
     except InvalidInput as error:
         raise Refused(error.code, error.detail, transaction_id=transaction_id) from None
     except Refused as refused:
         refused.transaction_id = transaction_id
         raise
     packed = pack_transaction_id(transaction_id)
-    command = TransferCommand(sender, receiver, amount_minor, currency, packed, by=by)
+    command = TransferCommand(sender, receiver, amount_minor, currency, packed, note, by)
     return ParsedTransfer(command, transaction_id)
 
 
-def _side(account_id: object, field: str) -> str:
+def side(account_id: object, field: str) -> str:
     checked = check_account_id(account_id, field)
     if checked == TRANSIT:
         raise InvalidInput("invalid_request", f"{field} must not be {TRANSIT}: it is reserved to the engine")
     return checked
 
 
-def _transaction_id(in_body: object, idempotency_key: str | None) -> str:
+def transaction_id_of(in_body: object, idempotency_key: str | None) -> str:
     if idempotency_key is None:
         return check_transaction_id(in_body)
     try:
@@ -150,23 +154,30 @@ def _transaction_id(in_body: object, idempotency_key: str | None) -> str:
     return key
 
 
-def _known_id(in_body: object, idempotency_key: str | None) -> str | None:
+def known_id(in_body: object, idempotency_key: str | None) -> str | None:
     """The id that a problem may name before the request is known to be well-formed."""
     try:
-        return _transaction_id(in_body, idempotency_key)
+        return transaction_id_of(in_body, idempotency_key)
     except InvalidInput:
         return None
 
 
-def _overdraft_limit(limit: object, currency: str) -> int:
+def _available_min(text: object, sender: str, currency: str) -> int | None:
+    if text is None:
+        return None
+    if is_system(sender):
+        raise InvalidInput("invalid_request", "min_balance_after: a system account has no limit")
+    return _renamed(text, currency, "min_balance_after")
+
+
+def _renamed(text: object, currency: str, field: str) -> int:
     try:
-        return parse_amount(limit, currency, zero_allowed=True)
+        return parse_amount(text, currency, zero_allowed=True)
     except InvalidInput as error:
-        detail = error.detail.replace("amount", "overdraft_limit")
-        raise InvalidInput(error.code, detail) from None
+        raise InvalidInput(error.code, error.detail.replace("amount", field)) from None
 
 
-def _check_shape(document: dict[str, Any], known: frozenset[str], required: Iterable[str]) -> None:
+def check_shape(document: dict[str, Any], known: frozenset[str], required: Iterable[str]) -> None:
     for field in document:
         if field not in known:
             # Escaped and cut: a name can be anything, even a surrogate that no answer could carry.

@@ -40,6 +40,7 @@ KINDS: Final[dict[str, Kind]] = {
     "not_found": Kind(404, "No such path"),
     "account_not_found": Kind(404, "No such account"),
     "transfer_not_found": Kind(404, "No such transfer"),
+    "hold_not_found": Kind(404, "No such hold"),
     "method_not_allowed": Kind(405, "Method not allowed"),
     "idempotency_conflict": Kind(409, "Repeated with another body"),
     "request_too_large": Kind(413, "Request too large"),
@@ -49,6 +50,12 @@ KINDS: Final[dict[str, Kind]] = {
     "balance_limit": Kind(422, "Balance limit reached"),
     "balance_not_zero": Kind(422, "Balance not zero"),
     "operations_pending": Kind(422, "Operations pending"),
+    "hold_not_open": Kind(422, "Hold has ended"),
+    "hold_expired": Kind(422, "Hold has expired"),
+    "hold_busy": Kind(409, "A final capture is under way", retryable=True),
+    "destination_mismatch": Kind(422, "Held for another receiver"),
+    "amount_exceeds_hold": Kind(422, "More than is held"),
+    "hold_limit": Kind(422, "Too many holds or captures"),
     # Retryable because the caller cannot know how far it came, and a repeat with the same id is always safe.
     "internal_error": Kind(500, "Internal error", retryable=True),
     "overloaded": Kind(503, "Overloaded", retryable=True),
@@ -70,7 +77,14 @@ _DECLINE_DETAILS: Final[dict[str, str]] = {
     Outcome.FROZEN: "a frozen account neither pays nor receives",
     Outcome.INSUFFICIENT_FUNDS: "the amount exceeds the sender's balance and overdraft limit",
     Outcome.BALANCE_LIMIT: "a balance would leave the range that can be held exactly",
-    Outcome.BALANCE_NOT_ZERO: "only an account whose balances are all zero can be closed",
+    Outcome.BALANCE_NOT_ZERO: "only an account that has, holds and expects nothing can be closed",
+    Outcome.HOLD_NOT_FOUND: "this account has no hold of this id that is still remembered",
+    Outcome.HOLD_NOT_OPEN: "the hold was captured or voided",
+    Outcome.HOLD_EXPIRED: "the hold expired before this was decided",
+    Outcome.HOLD_BUSY: "a final capture of the hold is on its way: try again when it has ended",
+    Outcome.DESTINATION_MISMATCH: "the hold was placed for another receiver",
+    Outcome.AMOUNT_EXCEEDS_HOLD: "the amount exceeds what remains of the hold",
+    Outcome.HOLD_LIMIT: "an account has at most 1,000 open holds, a hold at most 50 captures",
 }
 
 _JSON: Final = (b"content-type", b"application/json")

@@ -38,6 +38,29 @@ CurrencyCode = Annotated[
 ]
 
 
+Reference = Annotated[
+    str,
+    Meta(
+        description="Printable text, part of the body, kept in the journal.",
+        extra_json_schema={"minLength": 1, "maxLength": 140},
+    ),
+]
+Metadata = Annotated[
+    dict[str, str],
+    Meta(
+        description="At most 1,024 bytes in all; part of the body, kept in the journal.",
+        extra_json_schema={
+            "maxProperties": 16,
+            "propertyNames": {"pattern": "^[a-z0-9_]{1,40}$"},
+            "additionalProperties": {"type": "string", "maxLength": 200},
+        },
+    ),
+]
+OrdinaryAccountId = Annotated[
+    str, Meta(description="Account.", extra_json_schema={"pattern": "^[A-Za-z0-9._:-]{1,64}$"})
+]
+
+
 class TransferRequest(Struct, gc=False, forbid_unknown_fields=True):
     from_account: AccountId
     to_account: AccountId
@@ -45,6 +68,10 @@ class TransferRequest(Struct, gc=False, forbid_unknown_fields=True):
     currency: CurrencyCode
     #: May be left out of a single transfer that carries an `Idempotency-Key`.
     transaction_id: TransactionId | None = None
+    reference: Reference | None = None
+    metadata: Metadata | None = None
+    #: Declined as `insufficient_funds` when the payer would have less available.
+    min_balance_after: Amount | None = None
 
 
 class BatchedTransfer(Struct, gc=False, forbid_unknown_fields=True):
@@ -53,6 +80,9 @@ class BatchedTransfer(Struct, gc=False, forbid_unknown_fields=True):
     amount: Amount
     currency: CurrencyCode
     transaction_id: TransactionId
+    reference: Reference | None = None
+    metadata: Metadata | None = None
+    min_balance_after: Amount | None = None
 
 
 class BatchRequest(Struct, gc=False, forbid_unknown_fields=True):
@@ -86,16 +116,80 @@ class TransferStatus(Struct, omit_defaults=True):
     code: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class HoldRequest(Struct, gc=False, forbid_unknown_fields=True):
+    account_id: OrdinaryAccountId
+    amount: Amount
+    currency: CurrencyCode
+    transaction_id: TransactionId | None = None
+    #: Captures go there and nowhere else.
+    to_account: AccountId | None = None
+    expires_in_s: Annotated[int, Meta(ge=1, le=2_592_000)] = 604_800
+    reference: Reference | None = None
+    metadata: Metadata | None = None
+
+
+class CaptureRequest(Struct, gc=False, forbid_unknown_fields=True):
+    account_id: OrdinaryAccountId
+    transaction_id: TransactionId | None = None
+    to_account: AccountId | None = None
+    #: What remains, when it is left out.
+    amount: Amount | None = None
+    final: bool = True
+    reference: Reference | None = None
+
+
+class IncreaseRequest(Struct, gc=False, forbid_unknown_fields=True):
+    account_id: OrdinaryAccountId
+    amount: Amount
+    transaction_id: TransactionId | None = None
+
+
+class VoidRequest(Struct, gc=False, forbid_unknown_fields=True):
+    account_id: OrdinaryAccountId
+
+
+class Hold(Struct):
+    """`amount` is always captured + released + remaining."""
+
+    hold_id: TransactionId
+    account_id: OrdinaryAccountId
+    to_account: AccountId | None
+    currency: CurrencyCode
+    amount: Balance
+    captured: Balance
+    released: Balance
+    remaining: Balance
+    status: str
+    #: RFC 3339, UTC.
+    expires_at: str
+    reference: str | None
+
+
+class CaptureSucceeded(Struct):
+    status: Literal["success"]
+    transaction_id: TransactionId
+    #: Null when the capture was made so long ago that the hold is forgotten.
+    hold: Hold | None
+
+
 class OpenedAccount(Struct):
     account_id: AccountId
     currency: CurrencyCode
     balance: Balance
+    available: Balance
+    held: Balance
+    pending: Balance
     status: str
 
 
 class AccountBalance(Struct):
+    """`balance` is available + held; what is pending is not the account's yet."""
+
     currency: CurrencyCode
     balance: Balance
+    available: Balance
+    held: Balance
+    pending: Balance
     overdraft_limit: Balance
 
 
@@ -109,6 +203,9 @@ class DurableBalance(Struct):
     account_id: AccountId
     currency: CurrencyCode
     balance: Balance
+    available: Balance
+    held: Balance
+    pending: Balance
     #: Null for a system account: it has a stripe in every partition.
     partition: int | None
     seq: int | None

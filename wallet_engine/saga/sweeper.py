@@ -14,15 +14,16 @@ import hiredis
 
 from wallet_engine.domain.entry import Entry, outgoing, parse_entry, parse_header
 from wallet_engine.domain.errors import Outage, text_of
+from wallet_engine.domain.kinds import receiver_of
 from wallet_engine.domain.outcomes import Outcome
-from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
 from wallet_engine.journal.receipts_wire import CreditReference, CreditsFound, FindCredits
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 from wallet_engine.redis_store.stream import stream_entries
-from wallet_engine.saga.transfer import Call, Transfer
+from wallet_engine.saga.capture import resumable
+from wallet_engine.saga.transfer import Call
 from wallet_engine.telemetry.logging import get_logger
 
 SWEEP_S: Final = 1.0
@@ -127,7 +128,7 @@ class Sweeper:
         asked: dict[int, list[CreditReference]] = {}
         for entry in entries:
             for idx, debit in outgoing(entry):
-                q = self._engine.cluster.homes.of(debit.other)
+                q = self._engine.cluster.homes.of(receiver_of(debit))
                 asked.setdefault(q, []).append((partition, entry.header.seq, idx))
         since_ms = min((entry.header.time_ms for entry in entries), default=0)
         decided: Decided = {}
@@ -165,12 +166,9 @@ class Sweeper:
         call, ended = Call.awaited(len(debits))
         homes = self._engine.cluster.homes
         for position, (idx, debit) in enumerate(debits):
-            command = TransferCommand(
-                *(debit.account, debit.other, debit.amount_minor, debit.currency, debit.id),
-                *(debit.note, debit.by),
-            )
-            q = homes.of(debit.other)
-            transfer = Transfer(self._engine, command, partition, q, call, position)
+            receiver = receiver_of(debit)
+            q = homes.of(receiver)
+            transfer = resumable(self._engine, debit, receiver, partition, q, call, position)
             credit = decided.get((partition, header.seq, idx))
             if credit is None:
                 transfer.resume(header.seq, idx, now_ms)

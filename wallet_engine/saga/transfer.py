@@ -22,7 +22,8 @@ APPLIED: Final = Outcome.APPLIED.value
 REPEATED: Final = Outcome.REPEATED.value
 CONFLICT: Final = Outcome.CONFLICT.value
 
-_LOCAL, _DEBIT, _CREDIT, _REFUND = range(4)
+#: Stages; the last one is of captures only.
+LOCAL, DEBIT, CREDIT, REFUND, FINISH = range(5)
 
 
 class Call:
@@ -95,7 +96,7 @@ class Transfer:
         self.q = q
         self.call = call
         self.index = index
-        self.stage = _LOCAL if p == q else _DEBIT
+        self.stage = LOCAL if p == q else DEBIT
         self.debit_batch: Batch | None = None
         #: Where the debit is: operation `idx` of entry `seq` of `p`.
         self.seq = self.idx = 0
@@ -103,12 +104,12 @@ class Transfer:
         self.replayed = False
 
     def __repr__(self) -> str:
-        stage = ("local", "debit", "credit", "refund")[self.stage]
-        return f"<Transfer {self.command.transaction} {self.p}->{self.q} {stage}>"
+        stage = ("local", "debit", "credit", "refund", "finish")[self.stage]
+        return f"<{type(self).__name__} {self.command.transaction} {self.p}->{self.q} {stage}>"
 
     def start(self, issued_ms: int) -> None:
         """Submit the first operation. Raises `Outage`: nothing was done."""
-        kind = "t" if self.stage == _LOCAL else "d"
+        kind = "t" if self.stage == LOCAL else "d"
         sender, receiver, amount, currency, transaction, note, by = self.command
         words = (kind, transaction, sender, receiver, amount, currency, note, by)
         self.engine.submit(self.p, words, self, issued_ms)
@@ -128,21 +129,21 @@ class Transfer:
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
         stage = self.stage
         if outcome == APPLIED:
-            if stage == _DEBIT:
+            if stage == DEBIT:
                 batch.unsettled += 1
                 self.debit_batch = batch
                 self.seq = batch.seq
                 self.idx = idx
                 self._credit(batch.entry, batch.time_ms)
-            elif stage == _REFUND:
+            elif stage == REFUND:
                 self._refunded(outcome)
             else:
-                if stage == _CREDIT:
+                if stage == CREDIT:
                     self._settled()
                 self._finish(outcome)
-        elif stage == _CREDIT:
+        elif stage == CREDIT:
             self._credited(outcome if outcome != REPEATED else batch.detail(idx)[0], batch.time_ms)
-        elif stage == _REFUND:
+        elif stage == REFUND:
             self._refunded(outcome)
         elif outcome == REPEATED:
             remembered, reference, opened_ms = batch.detail(idx)
@@ -170,26 +171,31 @@ class Transfer:
 
     def failed(self, outage: Outage) -> None:
         """A first step that did not happen is the outage it is; a later one leaves the money on its way."""
-        self._finish(
-            outage.code if self.stage in (_LOCAL, _DEBIT) and not self.replayed else "outcome_unknown"
-        )
+        self._finish(outage.code if self.stage in (LOCAL, DEBIT) and not self.replayed else "outcome_unknown")
 
     def _credit(self, entry: str, issued_ms: int) -> None:
-        self.stage = _CREDIT
+        self.stage = CREDIT
         _, receiver, amount, currency, _, _, by = self.command
         words = ("c", entry, receiver, IDX_TEXTS[self.idx], amount, currency, "", by)
         self._submit(self.q, words, issued_ms)
 
     def _credited(self, outcome: str, issued_ms: int) -> None:
         if outcome == APPLIED:
-            self._settled()
-            self._finish(outcome)
+            self._paid(issued_ms)
             return
-        self.stage = _REFUND
+        self.stage = REFUND
         self.decline = outcome
+        self._submit(self.p, self._refund(outcome), issued_ms)
+
+    def _paid(self, issued_ms: int) -> None:
+        """The credit was applied, by whoever drove it."""
+        self._settled()
+        self._finish(APPLIED)
+
+    def _refund(self, decline: str) -> Words:
+        """What gives a refused credit's money back."""
         sender, _, amount, currency, transaction, _, by = self.command
-        part = f"{self.seq}.{self.idx}.{outcome}"
-        self._submit(self.p, ("r", transaction, sender, part, amount, currency, "", by), issued_ms)
+        return ("r", transaction, sender, f"{self.seq}.{self.idx}.{decline}", amount, currency, "", by)
 
     def _refunded(self, outcome: str) -> None:
         if outcome in (APPLIED, REPEATED):

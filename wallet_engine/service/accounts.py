@@ -10,7 +10,7 @@ from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine, now_ms
 from wallet_engine.engine.reads import AccountRead, Reader
-from wallet_engine.service.api import ANSWER_TIMEOUT_S, AccountView, BalanceView, CurrencyBalance
+from wallet_engine.service.api import ANSWER_TIMEOUT_S, AccountView, BalanceView, CurrencyBalance, Money
 
 #: How long a close tries; what it waits for takes no longer than the sweeper.
 CLOSE_S_MAX: Final = 12.0
@@ -67,18 +67,19 @@ class Accounts:
         if not read.balances:
             return None
         balances = tuple(
-            CurrencyBalance(currency, minor, read.limits.get(currency, 0))
-            for currency, minor in sorted(read.balances.items())
+            CurrencyBalance(currency, _money(read, currency), read.limits.get(currency, 0))
+            for currency in sorted(read.balances)
         )
         return AccountView(account_id, _STATUS[read.status], balances)
 
     async def balance(self, account_id: str, currency: str) -> BalanceView | None:
         if is_system(account_id):
             reads = await self._stripes(account_id)
-            return BalanceView(sum(read.balances.get(currency, 0) for read in reads), None, None)
+            return BalanceView(Money(sum(read.balances.get(currency, 0) for read in reads)), None, None)
         read = await self._reader.account(self._partition(account_id), account_id)
-        minor = read.balances.get(currency)
-        return None if minor is None else BalanceView(minor, read.partition, read.seq)
+        if currency not in read.balances:
+            return None
+        return BalanceView(_money(read, currency), read.partition, read.seq)
 
     async def _flag(self, account_id: str, action: str, by: str) -> str:
         operation = await self._operate(Operation("f", "-", account_id, action, 0, "-", by=by))
@@ -144,5 +145,11 @@ class Accounts:
         for read in await self._stripes(account_id):
             for currency, minor in read.balances.items():
                 totals[currency] = totals.get(currency, 0) + minor
-        balances = tuple(CurrencyBalance(currency, minor, 0) for currency, minor in sorted(totals.items()))
+        balances = tuple(
+            CurrencyBalance(currency, Money(minor), 0) for currency, minor in sorted(totals.items())
+        )
         return AccountView(account_id, "active", balances)
+
+
+def _money(read: AccountRead, currency: str) -> Money:
+    return Money(read.balances[currency], read.held.get(currency, 0), read.pending.get(currency, 0))

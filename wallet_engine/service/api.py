@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple, Protocol
 
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
+from wallet_engine.domain.holds import Hold
 from wallet_engine.domain.transfer import TransferCommand
 
 __all__ = [
@@ -16,6 +18,8 @@ __all__ = [
     "BalanceView",
     "ConditionView",
     "CurrencyBalance",
+    "HoldAnswer",
+    "Money",
     "Readiness",
     "TransferAnswer",
     "TransferCommand",
@@ -35,9 +39,21 @@ class TransferAnswer(NamedTuple):
     replayed: bool
 
 
+class Money(NamedTuple):
+    """What an account has of one currency, in minor units. What is pending is not the account's yet."""
+
+    available_minor: int
+    held_minor: int = 0
+    pending_minor: int = 0
+
+    @property
+    def balance_minor(self) -> int:
+        return self.available_minor + self.held_minor
+
+
 class CurrencyBalance(NamedTuple):
     currency: str
-    balance_minor: int
+    money: Money
     overdraft_limit_minor: int
 
 
@@ -52,7 +68,7 @@ class AccountView(NamedTuple):
 class BalanceView(NamedTuple):
     """A durable balance. `partition` and `seq` are None for a system account: it has a stripe in each."""
 
-    balance_minor: int
+    money: Money
     partition: int | None
     seq: int | None
 
@@ -76,6 +92,14 @@ class Readiness(NamedTuple):
     def ready(self) -> bool:
         """Whether a caller may be sent here."""
         return self.status != "unready"
+
+
+class HoldAnswer(NamedTuple):
+    """`outcome` is an `Outcome` character; the hold is there with `+` and `=`."""
+
+    outcome: str
+    replayed: bool
+    hold: Hold | None = None
 
 
 class Wallet(Protocol):
@@ -117,6 +141,20 @@ class Wallet(Protocol):
 
     async def find_transfer(self, from_account: str, transaction: str) -> str | None:
         """`+`, a decline's character, `~` while pending, None when not known."""
+        ...
+
+    async def place_hold(self, command: HoldCommand) -> HoldAnswer: ...
+
+    async def increase_hold(self, command: IncreaseCommand) -> HoldAnswer: ...
+
+    async def capture_hold(self, command: CaptureCommand) -> HoldAnswer:
+        """Raises `InvalidInput` when no receiver is named, or the amount does not fit the hold's currency."""
+        ...
+
+    async def void_hold(self, account_id: str, hold: str, by: str = "") -> HoldAnswer: ...
+
+    async def hold(self, account_id: str, hold: str) -> Hold | None:
+        """`hold` is the packed id."""
         ...
 
     def readiness(self) -> Readiness:

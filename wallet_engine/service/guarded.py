@@ -3,9 +3,13 @@
 from collections.abc import Callable, Sequence
 
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
+from wallet_engine.domain.holds import NOBODY, Hold
+from wallet_engine.domain.money import parse_amount
 from wallet_engine.service.api import (
     AccountView,
     BalanceView,
+    HoldAnswer,
     Readiness,
     TransferAnswer,
     TransferCommand,
@@ -65,6 +69,39 @@ class GuardedWallet:
     async def find_transfer(self, by: Principal, from_account: str, transaction: str) -> str | None:
         by.check_reads(from_account)
         return await self._wallet.find_transfer(from_account, transaction)
+
+    async def place_hold(self, by: Principal, command: HoldCommand) -> HoldAnswer:
+        by.check_sides(command.account_id, command.to_account, command.amount_minor, command.currency)
+        return await self._wallet.place_hold(command)
+
+    async def increase_hold(self, by: Principal, command: IncreaseCommand) -> HoldAnswer:
+        await self._check_hold(by, command.account_id, command.hold, None, command.amount)
+        return await self._wallet.increase_hold(command)
+
+    async def capture_hold(self, by: Principal, command: CaptureCommand) -> HoldAnswer:
+        await self._check_hold(by, command.account_id, command.hold, command.to_account, command.amount)
+        return await self._wallet.capture_hold(command)
+
+    async def void_hold(self, by: Principal, account_id: str, hold: str) -> HoldAnswer:
+        by.check_sides(account_id, None)
+        return await self._wallet.void_hold(account_id, hold, by.id)
+
+    async def hold(self, by: Principal, account_id: str, hold: str) -> Hold | None:
+        by.check_reads(account_id)
+        return await self._wallet.hold(account_id, hold)
+
+    async def _check_hold(
+        self, by: Principal, account_id: str, hold: str, to: str | None, amount: object | None
+    ) -> None:
+        """Of a hold only its record says currency, receiver and what remains."""
+        by.check_sides(account_id, to)
+        if by.everything:
+            return
+        found = await self._wallet.hold(account_id, hold)
+        if found is not None:
+            minor = found.remaining if amount is None else parse_amount(amount, found.currency)
+            receiver = to or (None if found.to == NOBODY else found.to)
+            by.check_sides(account_id, receiver, minor, found.currency)
 
     def readiness(self) -> Readiness:
         """For everybody."""

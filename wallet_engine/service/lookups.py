@@ -1,6 +1,7 @@
 """What became of a transfer, as the memories of its partitions say."""
 
-from wallet_engine.domain.kinds import kind_of
+from wallet_engine.domain.holds import HOLD_RECORD
+from wallet_engine.domain.kinds import kind_of, receiver_of
 from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_outcome, transfer_field
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.engine.engine import Engine
@@ -26,6 +27,8 @@ class LookUps:
         record, operation = TransferRecord.parse(read.record), read.operation
         if operation is not None and operation.account != from_account:
             return None  # another payer's, with the same field
+        if record.outcome == HOLD_RECORD:
+            return None  # a hold, which is no transfer
         if record.outcome != Outcome.APPLIED or not read.open:
             return record.outcome
         if operation is None:
@@ -34,6 +37,6 @@ class LookUps:
             return record.outcome
         # The debit is made and not settled: paid if the receiver remembers the credit.
         field, mark = credit_memory(f"{p}.{record.seq}", record.idx)
-        received = await self._reader.transfer(homes.of_receiver(operation.other, p), field)
+        received = await self._reader.transfer(homes.of_receiver(receiver_of(operation), p), field)
         credit = credit_outcome(received.record or "", mark)
         return Outcome.APPLIED.value if credit == Outcome.APPLIED.value else "~"

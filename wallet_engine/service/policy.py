@@ -108,6 +108,18 @@ class Principal:
         if self._amount_max:
             self._check_amount(command)
 
+    def check_sides(
+        self, payer: str, receiver: str | None, minor: int | None = None, currency: str = ""
+    ) -> None:
+        """Whether it may pay from this account, to this one if that is known, and so much if that is."""
+        if self.everything:
+            return
+        command = TransferCommand(payer, receiver or _SOMEBODY, minor or 0, currency, "")
+        if not self._sides_match(f"{command[0]} {command[1]}"):
+            self._refuse_sides(command)
+        if self._amount_max and minor is not None:
+            self._check_amount(command)
+
     def check_transfers(self, commands: Sequence[TransferCommand]) -> None:
         """Whether it may make all of them; the text names the first that it may not."""
         if self.everything:

@@ -5,6 +5,7 @@ from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
 from wallet_engine.service.accounts import Accounts
 from wallet_engine.service.api import Readiness
+from wallet_engine.service.holds import Holds
 from wallet_engine.service.lookups import LookUps
 from wallet_engine.service.readiness import readiness_of
 from wallet_engine.service.transfers import Transfers
@@ -26,6 +27,9 @@ class ClusterWallet:
         self.begin_transfer = transfers.begin_transfer
         self.transfer_many = transfers.transfer_many
         self.find_transfer = look_ups.find_transfer
+        held = Holds(engine, reader)
+        self.place_hold, self.increase_hold = held.place_hold, held.increase_hold
+        self.capture_hold, self.void_hold, self.hold = held.capture_hold, held.void_hold, held.hold
 
     def __repr__(self) -> str:
         return f"<ClusterWallet in_flight={self.in_flight} {self._engine!r}>"

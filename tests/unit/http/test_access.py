@@ -107,6 +107,34 @@ CALLS: list[tuple[str, str, Any, set[str]]] = [
     ("GET", "/v1/accounts/u-1/balance?currency=USD", None, AUDITS),
     *[("POST", f"/v1/accounts/shop-1/{action}", {}, MANAGES) for action in ("freeze", "unfreeze", "close")],
     *[("POST", f"/v1/accounts/u-1/{action}", {}, ADMIN) for action in ("freeze", "unfreeze", "close")],
+    *[
+        ("POST", f"/v1/holds{step}", {"account_id": account, "transaction_id": TXID, **body}, allowed)
+        for account, receiver, allowed in (
+            ("shop-1", "u-1", PAYS),
+            ("u-1", "shop-1", ADMIN),
+            ("shop-1", "@fees", SYSTEM),
+        )
+        for step, body in (
+            ("", {"amount": "1.00", "currency": "USD", "to_account": receiver}),
+            (f"/{TXID}/capture", {"to_account": receiver}),
+        )
+    ],
+    (
+        "POST",
+        f"/v1/holds/{TXID}/increase",
+        {"account_id": "shop-1", "transaction_id": TXID, "amount": "1.00"},
+        PAYS,
+    ),
+    (
+        "POST",
+        f"/v1/holds/{TXID}/increase",
+        {"account_id": "u-1", "transaction_id": TXID, "amount": "1.00"},
+        ADMIN,
+    ),
+    ("POST", f"/v1/holds/{TXID}/void", {"account_id": "shop-1"}, PAYS),
+    ("POST", f"/v1/holds/{TXID}/void", {"account_id": "u-1"}, ADMIN),
+    ("GET", f"/v1/holds/{TXID}?account_id=shop-1", None, READS),
+    ("GET", f"/v1/holds/{TXID}?account_id=u-1", None, AUDITS),
     ("GET", "/metrics", None, {"metrics", "auditor", "admin"}),
 ]
 PUBLIC = {"/healthz", "/readyz", "/openapi.json"}

@@ -16,6 +16,7 @@ from wallet_engine.service.api import (
     AccountView,
     BalanceView,
     ConditionView,
+    Money,
     Readiness,
     TransferAnswer,
     TransferCommand,
@@ -32,9 +33,12 @@ DECLINES = [
 ]
 
 
+OWES = {"balance": "-12.34", "available": "-12.34", "held": "0.00", "pending": "0.00"}
+
+
 def test_every_refusal_has_a_kind() -> None:
     assert set(WIRE_CODES.values()) <= KINDS.keys()
-    assert set(WIRE_CODES) == set(Outcome) - {Outcome.APPLIED, Outcome.REPEATED}
+    assert set(WIRE_CODES) == set(Outcome) - {Outcome.APPLIED, Outcome.REPEATED, Outcome.STALE}
 
 
 @pytest.mark.parametrize("replayed", [False, True])
@@ -205,7 +209,7 @@ def test_open_account(
     assert response.json() == {
         "account_id": "alice",
         "currency": "USD",
-        "balance": "-12.34",
+        **OWES,
         "status": "active",
     }
     assert wallet.calls == [("open_account", ("alice", "USD", limit_minor))]
@@ -234,8 +238,12 @@ def test_show_account(app: ASGIApp, wallet: WalletDouble) -> None:
         "account_id": "alice",
         "status": "active",
         "balances": [
-            {"currency": "JPY", "balance": "7", "overdraft_limit": "0"},
-            {"currency": "USD", "balance": "-12.34", "overdraft_limit": "50.00"},
+            {
+                "currency": "JPY",
+                **{"balance": "7", "available": "7", "held": "0", "pending": "0"},
+                "overdraft_limit": "0",
+            },
+            {"currency": "USD", **OWES, "overdraft_limit": "50.00"},
         ],
     }
     assert wallet.calls == [("account", ("alice",))]
@@ -244,8 +252,8 @@ def test_show_account(app: ASGIApp, wallet: WalletDouble) -> None:
 @pytest.mark.parametrize(
     ("view", "account", "position"),
     [
-        (BalanceView(-1234, 3, 99), "alice", {"partition": 3, "seq": 99}),
-        (BalanceView(-1234, None, None), "@bank", {"partition": None, "seq": None}),
+        (BalanceView(Money(-1234), 3, 99), "alice", {"partition": 3, "seq": 99}),
+        (BalanceView(Money(-1234), None, None), "@bank", {"partition": None, "seq": None}),
     ],
 )
 def test_show_balance(
@@ -253,7 +261,7 @@ def test_show_balance(
 ) -> None:
     wallet.answers["balance"] = view
     response = call(app, "GET", f"/v1/accounts/{account}/balance?currency=USD")
-    expected = {"account_id": account, "currency": "USD", "balance": "-12.34", **position}
+    expected = {"account_id": account, "currency": "USD", **OWES, **position}
     assert (response.status_code, response.json()) == (200, expected)
     assert wallet.calls == [("balance", (account, "USD"))]
 

@@ -8,16 +8,25 @@ import httpx
 from starlette.types import ASGIApp
 
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
+from wallet_engine.domain.holds import Hold
 from wallet_engine.service.api import (
     AccountView,
     BalanceView,
     CurrencyBalance,
+    HoldAnswer,
+    Money,
     Readiness,
     TransferAnswer,
     TransferCommand,
 )
 
-ALICE = AccountView("alice", "active", (CurrencyBalance("JPY", 7, 0), CurrencyBalance("USD", -1234, 5000)))
+ALICE = AccountView(
+    "alice", "active", (CurrencyBalance("JPY", Money(7), 0), CurrencyBalance("USD", Money(-1234), 5000))
+)
+
+
+HOLD = Hold("O", "alice", "-", "USD", 400, 100, 50, 1, 1_700_000_000_000, "AAAAAA", "5.0", "-", "rent")
 
 
 class WalletDouble:
@@ -28,11 +37,16 @@ class WalletDouble:
         self.answers: dict[str, Any] = {
             "open_account": ("+", ALICE),
             "account": ALICE,
-            "balance": BalanceView(-1234, 3, 99),
+            "balance": BalanceView(Money(-1234), 3, 99),
             "set_flags": ("+", ALICE),
             "transfer": TransferAnswer("+", False),
             "transfer_many": None,
             "find_transfer": "+",
+            "place_hold": HoldAnswer("+", False, HOLD),
+            "increase_hold": HoldAnswer("+", False, HOLD),
+            "capture_hold": HoldAnswer("+", False, HOLD),
+            "void_hold": HoldAnswer("+", False, HOLD),
+            "hold": HOLD,
         }
         self.ready = Readiness("ready", "ok")
 
@@ -74,6 +88,21 @@ class WalletDouble:
 
     async def find_transfer(self, from_account: str, transaction: str) -> str | None:
         return self._answer("find_transfer", from_account, transaction)
+
+    async def place_hold(self, command: HoldCommand) -> HoldAnswer:
+        return self._answer("place_hold", command)
+
+    async def increase_hold(self, command: IncreaseCommand) -> HoldAnswer:
+        return self._answer("increase_hold", command)
+
+    async def capture_hold(self, command: CaptureCommand) -> HoldAnswer:
+        return self._answer("capture_hold", command)
+
+    async def void_hold(self, account_id: str, hold: str, by: str = "") -> HoldAnswer:
+        return self._answer("void_hold", account_id, hold)
+
+    async def hold(self, account_id: str, hold: str) -> Hold | None:
+        return self._answer("hold", account_id, hold)
 
     def readiness(self) -> Readiness:
         return self.ready

@@ -1,0 +1,80 @@
+"""A capture: a transfer whose money comes out of a hold, and whose end may end the hold.
+
+Across partitions: the debit takes from the hold; a refused credit puts the money back there; behind a credit that was
+applied, a final capture releases what remains, durable, before its caller is answered. As with every transfer, each
+step may be repeated by anyone.
+"""
+
+from wallet_engine.domain import holds
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.operation import Operation, Words
+from wallet_engine.domain.transfer import TransferCommand
+from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.engine import Engine
+from wallet_engine.saga.transfer import (
+    APPLIED,
+    CREDIT,
+    DEBIT,
+    FINISH,
+    LOCAL,
+    REPEATED,
+    Call,
+    Transfer,
+)
+
+
+class Capture(Transfer):
+    """As `Transfer`; the command's payer is the hold's account. `words` is `domain.holds.capturing`."""
+
+    __slots__ = ("hold_field", "words")
+
+    def __init__(
+        self, engine: Engine, command: TransferCommand, p: int, q: int, call: Call, index: int, words: str
+    ) -> None:
+        super().__init__(engine, command, p, q, call, index)
+        self.words = words
+        self.hold_field = holds.hold_field_of(words)
+
+    def start(self, issued_ms: int) -> None:
+        kind = "k" if self.stage == LOCAL else "q"
+        sender, _, amount, currency, transaction, note, by = self.command
+        words = (kind, transaction, sender, self.words, amount, currency, note, by)
+        self.engine.submit(self.p, words, self, issued_ms)
+
+    def committed(self, outcome: str, idx: int, batch: Batch) -> None:
+        if self.stage == FINISH:
+            if outcome in (APPLIED, REPEATED):
+                self._settled()
+                self._finish(APPLIED)
+            else:  # no room for what remains: the sweeper tries again
+                self._finish("outcome_unknown")
+        elif self.stage == CREDIT and outcome == APPLIED:
+            self._paid(batch.time_ms)
+        else:
+            super().committed(outcome, idx, batch)
+
+    def failed(self, outage: Outage) -> None:
+        known = self.stage in (LOCAL, DEBIT) and not self.replayed
+        self._finish(outage.code if known else "outcome_unknown")
+
+    def _paid(self, issued_ms: int) -> None:
+        self.stage = FINISH
+        sender, _, _, currency, transaction, _, by = self.command
+        other = holds.finishing(self.seq, self.idx, self.hold_field)
+        self._submit(self.p, ("l", transaction, sender, other, 0, currency, "", by), issued_ms)
+
+    def _refund(self, decline: str) -> Words:
+        sender, _, amount, currency, transaction, _, by = self.command
+        other = holds.uncapturing(self.seq, self.idx, decline, self.hold_field)
+        return ("u", transaction, sender, other, amount, currency, "", by)
+
+
+def resumable(
+    engine: Engine, operation: Operation, receiver: str, p: int, q: int, call: Call, index: int
+) -> Transfer:
+    """What drives an applied debit or capture to its end."""
+    words = (operation.account, receiver, operation.amount_minor, operation.currency, operation.id)
+    command = TransferCommand(*words, operation.note, operation.by)
+    if operation.kind == "q":
+        return Capture(engine, command, p, q, call, index, operation.other)
+    return Transfer(engine, command, p, q, call, index)

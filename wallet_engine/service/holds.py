@@ -1,0 +1,183 @@
+"""Holds on a real cluster: placing, increasing, capturing, voiding, each answered only when it is durable."""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from wallet_engine.domain import holds
+from wallet_engine.domain.errors import InvalidInput, Outage
+from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
+from wallet_engine.domain.holds import Hold, parse_hold
+from wallet_engine.domain.memory import TransferRecord, transfer_field
+from wallet_engine.domain.money import parse_amount
+from wallet_engine.domain.operation import Words
+from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.domain.transfer import TransferCommand
+from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.engine import Engine, now_ms
+from wallet_engine.engine.reads import Reader
+from wallet_engine.redis_store.connection import ConnectionLost, NotSent
+from wallet_engine.saga.capture import Capture
+from wallet_engine.saga.transfer import Call
+from wallet_engine.service.api import ANSWER_TIMEOUT_S, HoldAnswer
+
+#: How often an operation is made anew because its hold changed between the look at it and the decision.
+LOOKS_MAX: Final = 20
+
+_APPLIED: Final = Outcome.APPLIED.value
+_STATUS_REFUSALS: Final = {"C": Outcome.CLOSED.value, "F": Outcome.FROZEN.value}
+
+
+class _Decision:
+    """Waits for one operation: its outcome, and what was remembered of it before."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[tuple[str, list[str]]] = asyncio.get_running_loop().create_future()
+
+    def committed(self, outcome: str, idx: int, batch: Batch) -> None:
+        if not self.future.done():
+            self.future.set_result((outcome, batch.detail(idx)))
+
+    def failed(self, outage: Outage) -> None:
+        if not self.future.done():
+            self.future.set_exception(outage)
+
+
+class Holds:
+    """The part of `service.api.Wallet` that is about holds."""
+
+    def __init__(self, engine: Engine, reader: Reader) -> None:
+        self._engine = engine
+        self._reader = reader
+
+    def __repr__(self) -> str:
+        return f"<Holds {self._engine!r}>"
+
+    async def place_hold(self, command: HoldCommand) -> HoldAnswer:
+        account, amount, currency, transaction, to, expires_in_s, note, by = command
+        partition = self._home(account)
+        self._engine.headroom.check(partition)
+        other = holds.placing(to, expires_in_s)
+        outcome, before = await self._decide(
+            partition, ("h", transaction, account, other, amount, currency, note, by)
+        )
+        return await self._answer(account, transaction, outcome, before)
+
+    async def increase_hold(self, command: IncreaseCommand) -> HoldAnswer:
+        account, hold_id, transaction, amount, by = command
+        field = holds.field_of(account, hold_id)
+        for _ in range(LOOKS_MAX):
+            hold = await self._look(account, field)
+            if hold is None:
+                return await self._without_hold(account, transaction)
+            minor = parse_amount(amount, hold.currency)
+            words = ("i", transaction, account, field, minor, hold.currency, "", by)
+            outcome, before = await self._decide(self._home(account), words)
+            if outcome != Outcome.STALE:
+                return await self._answer(account, hold_id, outcome, before)
+        raise _changing(hold_id)
+
+    async def capture_hold(self, command: CaptureCommand) -> HoldAnswer:
+        account, hold_id = command.account_id, command.hold
+        field = holds.field_of(account, hold_id)
+        for _ in range(LOOKS_MAX):
+            hold = await self._look(account, field)
+            if hold is None:
+                return await self._without_hold(account, command.transaction)
+            result, replayed = await self._capture(command, field, hold)
+            if len(result) > 1:
+                raise Outage(result, "the capture is not confirmed: retry it with the same id")
+            if result != Outcome.STALE:
+                found = await self._reader.hold(self._home(account), field) if result == _APPLIED else None
+                return HoldAnswer(result, replayed, found)
+        raise _changing(hold_id)
+
+    async def void_hold(self, account_id: str, hold: str, by: str = "") -> HoldAnswer:
+        field = holds.field_of(account_id, hold)
+        for _ in range(LOOKS_MAX):
+            found = await self._look(account_id, field)
+            if found is None:
+                return await self._without_hold(account_id, None)
+            words = ("v", hold, account_id, "-", 0, found.currency, "", by)
+            outcome, _ = await self._decide(self._home(account_id), words)
+            if outcome != Outcome.STALE:
+                done = outcome in (Outcome.APPLIED, Outcome.REPEATED)
+                ended = await self.hold(account_id, hold) if done else None
+                return HoldAnswer(outcome, False, ended)
+        raise _changing(hold)
+
+    async def hold(self, account_id: str, hold: str) -> Hold | None:
+        found = await self._reader.hold(self._home(account_id), holds.field_of(account_id, hold))
+        return found if found is not None and found.account == account_id else None
+
+    def _home(self, account: str) -> int:
+        return self._engine.cluster.homes.of(account)
+
+    async def _capture(self, command: CaptureCommand, field: str, hold: Hold) -> tuple[str, bool]:
+        """An outcome or the code of an outage, and whether it is the answer of an earlier call."""
+        to = command.to_account or (None if hold.to == holds.NOBODY else hold.to)
+        if to is None:
+            raise InvalidInput("invalid_request", "to_account is missing, and the hold names none")
+        if to == command.account_id:
+            raise InvalidInput("same_account", "account_id and to_account must differ")
+        asked = None if command.amount is None else parse_amount(command.amount, hold.currency)
+        minor = hold.remaining if asked is None else asked
+        transfer = TransferCommand(
+            *(command.account_id, to, minor, hold.currency, command.transaction, command.note, command.by)
+        )
+        p = self._home(command.account_id)
+        call, answered = Call.awaited(1)
+        words = holds.capturing(to, field, command.final, asked)
+        q = self._engine.cluster.homes.of_receiver(to, p)
+        Capture(self._engine, transfer, p, q, call, 0, words).start(now_ms())
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                await answered
+        except TimeoutError:
+            return "outcome_unknown", False
+        return call.results[0] or "outcome_unknown", call.replayed
+
+    async def _look(self, account: str, field: str) -> Hold | None:
+        """The hold as it is now, durable or not: the script decides whether it is still so."""
+        accumulator = self._engine.cluster.accumulators[self._home(account)]
+        with suppress(NotSent, ConnectionLost, KeyError):
+            lane = self._engine.cluster.lanes[accumulator.shard]
+            record = await lane.call("HGET", accumulator.keys.hold, field)
+            if isinstance(record, bytes):
+                return parse_hold(record.decode())
+        return await self._reader.hold(self._home(account), field)
+
+    async def _decide(self, partition: int, words: Words) -> tuple[str, list[str]]:
+        """Have one operation decided and made durable. Raises `Outage`."""
+        waiting = _Decision()
+        self._engine.submit(partition, words, waiting, now_ms())
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return await asyncio.shield(waiting.future)
+        except TimeoutError:
+            raise Outage("outcome_unknown", "not confirmed in time: repeat the request") from None
+
+    async def _answer(self, account: str, hold_id: str, outcome: str, before: list[str]) -> HoldAnswer:
+        """`before` is what was remembered of the operation, if it is a repeat."""
+        if outcome == Outcome.REPEATED and before and before[0] != holds.HOLD_RECORD:
+            return HoldAnswer(before[0], True)
+        if outcome not in (Outcome.APPLIED, Outcome.REPEATED):
+            return HoldAnswer(outcome, False)
+        return HoldAnswer(outcome, outcome == Outcome.REPEATED, await self.hold(account, hold_id))
+
+    async def _without_hold(self, account: str, transaction: str | None) -> HoldAnswer:
+        """The answer where no hold is known: that of before, else the first refusal. It is not remembered."""
+        partition = self._home(account)
+        if transaction is not None:
+            read = await self._reader.transfer(partition, transfer_field(account, transaction))
+            if read.record is not None:
+                return HoldAnswer(TransferRecord.parse(read.record).outcome, True)
+        found = await self._reader.account(partition, account)
+        if not found.balances:
+            return HoldAnswer(Outcome.UNKNOWN_ACCOUNT, False)
+        refused = _STATUS_REFUSALS.get(found.status) if transaction is not None else None
+        return HoldAnswer(refused or Outcome.HOLD_NOT_FOUND, False)
+
+
+def _changing(hold_id: str) -> Outage:
+    return Outage("overloaded", f"the hold {hold_id} changes faster than it can be looked at")
