@@ -97,7 +97,7 @@ else
     local entries, entries_max = call('XLEN', k_journal), entries_max_text + 0
     if entries >= entries_max then
       entries = entries - call('ZCARD', k_open) -- open entries wait for their receivers, the others for the journal
-      if not find(columns[1], '[^crs]') then entries_max = entries_max + ENDING_ENTRIES_MAX end
+      if not find(columns[1], '[^clrsu]') then entries_max = entries_max + ENDING_ENTRIES_MAX end
       if entries >= entries_max then return {'FULL', entries} end
     end
   end

@@ -93,7 +93,8 @@
       if flags_exist and not flags[account] then flags[account] = call('HGET', k_flags, account) or nil end
     end
 
-    local function known_here(account)
+    local function known_here(ledger, account)
+      if ledger and available(ledger, account) then return true end
       for _, each in pairs(ledgers) do
         if available(each, account) then return true end
       end
@@ -123,8 +124,8 @@
     end
 
     -- The first refusal of a payer whose hold is concerned, nil if there is none.
-    local function holder_refusal(account)
-      if not known_here(account) then return UNKNOWN_ACCOUNT end
+    local function holder_refusal(ledger, account)
+      if not known_here(ledger, account) then return UNKNOWN_ACCOUNT end
       if status_of(account) == 'C' then return CLOSED end
       if status_of(account) == 'F' then return FROZEN end
       return nil

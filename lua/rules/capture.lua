@@ -6,7 +6,7 @@
       local outcome, record_end = answered(i)
       if outcome then return outcome end
       local hold
-      outcome = holder_refusal(account)
+      outcome = holder_refusal(ledger, account)
       if not outcome then outcome, hold = hold_refusal(hold_field, account) end
       if outcome == HOLD_BUSY then return outcome end
       if not outcome then

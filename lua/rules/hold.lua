@@ -37,7 +37,7 @@
       local outcome, record_end = answered(i)
       if outcome then return outcome end
       local hold
-      outcome = holder_refusal(account)
+      outcome = holder_refusal(ledger, account)
       if not outcome then outcome, hold = hold_refusal(detail, account) end
       if outcome == HOLD_BUSY then return outcome end
       if hold and (not ledger or hold.currency ~= ledger.currency) then return STALE end

@@ -2,7 +2,7 @@
     rules[VOID] = function(i, ledger, account)
       local field = columns[FIELD + i]
       local hold = hold_of(field)
-      if not known_here(account) then return UNKNOWN_ACCOUNT end
+      if not known_here(ledger, account) then return UNKNOWN_ACCOUNT end
       if not hold then return HOLD_NOT_FOUND end
       if hold.status == 'C' then return HOLD_NOT_OPEN end
       if hold.status ~= 'O' then return REPEATED end

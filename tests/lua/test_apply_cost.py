@@ -75,10 +75,10 @@ def test_flags_read_their_own_account_in_each_currency(partition: LuaPartition) 
 
 
 def test_the_script_means_the_same_kinds(partition: LuaPartition) -> None:
-    """Those that it does not read in each currency."""
-    (found,) = re.findall(r"if (kind == \w+(?: or kind == \w+)+) then\n *local currency", APPLY.text)
-    named = {name.removeprefix("kind == ").lower() for name in found.split(" or ")}
-    assert named | {"settle"} == {kind.name for kind in KINDS.values() if not kind.everywhere}
+    """Those that it reads in each currency."""
+    (found,) = re.findall(r"if (kind ~= \w+(?: and kind ~= \w+)+) then\n *local currency", APPLY.text)
+    named = {name.removeprefix("kind ~= ").lower() for name in found.split(" and ")}
+    assert named == {kind.name for kind in KINDS.values() if kind.everywhere}
 
 
 def test_credits_of_one_payers_entries_share_a_field_that_is_read_and_written_once(
