@@ -1,4 +1,4 @@
-  -- f: freeze, unfreeze, close. To close, every balance of the account must be 0: all ledgers are there to look at; and
+  -- f: freeze, unfreeze, close. To close, the account must have and hold 0 and expect nothing: all ledgers are there; and
   -- nothing may be able to come back to it. Either no entry of the partition is open; or the account has been frozen
   -- without a break since an entry, `closing`, that left its seq in the flags, and none up to that one is open:
   -- `close.<seq>`. `reopen.<seq>` takes that freeze back, unless somebody has frozen or unfrozen the account since.
@@ -24,7 +24,13 @@
       if closing ~= since then return REPEATED end
       status = before
     elseif verb == 'close' then
-      if not empty then return BALANCE_NOT_ZERO end
+      local set_aside, coming = false, false
+      for _, each in pairs(ledgers) do
+        set_aside = set_aside or (each.held[account] or call('HGET', each.k_held, account) or 0) + 0 ~= 0
+        coming = coming or (call('HGET', each.k_pending, account) or 0) + 0 ~= 0
+      end
+      if not empty or set_aside then return BALANCE_NOT_ZERO end
+      if coming then return OPERATIONS_PENDING end
       if not rules_before and (since and closing ~= since or not since and debited
         or call('ZRANGEBYSCORE', k_open, 0, since or '+inf', 'LIMIT', 0, 1)[1]) then
         return OPERATIONS_PENDING

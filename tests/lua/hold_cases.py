@@ -332,7 +332,21 @@ ROOM: Final = [
     ),
 ]
 
-HOLD_CASES: Final = [*HOLD, *INCREASE, *CAPTURE, *CAPTURE_ACROSS, *VOID, *ROOM]
+CLOSE: Final = [
+    case(
+        "what is held keeps an account from closing",
+        PLACED,
+        ["+ t T2 alice bob 600 USD", "z f - alice close 0 -"],
+    ),
+    case(
+        "a captured hold does not",
+        PLACED,
+        ["+ t T2 alice bob 600 USD", "+ k T3 alice bob|F1|f|- 400 USD"],
+        ["+ f - alice close 0 -"],
+    ),
+]
+
+HOLD_CASES: Final = [*HOLD, *INCREASE, *CAPTURE, *CAPTURE_ACROSS, *VOID, *ROOM, *CLOSE]
 
 #: Kind -> every outcome that it can have.
 HOLD_OUTCOMES: Final = {

@@ -48,6 +48,7 @@ class Batch:
         "holds",
         "note",
         "open",
+        "pending",
         "previous",
         "recorded",
         "rules",
@@ -66,7 +67,8 @@ class Batch:
         #: Outcomes in the entry; nothing but what only those of before can say is taken from them.
         self.recorded = recorded
         self.time_ms = time_ms
-        self.held, self.holds, self.due = state.held, state.holds, state.due
+        self.held, self.pending = state.held, state.pending
+        self.holds, self.due = state.holds, state.due
         #: currency -> minor units that went to what is held or pending, or came from there
         self.shifted: dict[str, int] = {}
         self.balances = state.balances
@@ -303,8 +305,10 @@ def _set_flags(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, 
             return "="
         status = closing[0]
     elif verb == "close":
-        if any(balances):
+        if any(balances) or any(book.get(a) for book in batch.held.values()):
             return "z"
+        if any(book.get(a) for book in batch.pending.values()):
+            return "p"
         if batch.rules > 1 and not batch.nothing_comes_back(closing, since):
             return "p"
     elif verb != "closing" and status == flags.status and closing is None:
