@@ -21,6 +21,7 @@ import uvloop
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import check_settings
 from wallet_engine.routing.directory import Directory
+from wallet_engine.telemetry.descriptors import raise_limit
 from wallet_engine.telemetry.flags import credentials_options
 from wallet_engine.telemetry.logging import configure_logging, get_logger
 
@@ -63,6 +64,7 @@ def run(
     has to be waited for, is ended as it stands, with a line in the log: what must outlive it is on disk at any moment.
     """
     configure_logging(log_level)
+    raise_limit()
     collect_rarely()
 
     async def until_stopped() -> None:

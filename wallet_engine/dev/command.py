@@ -18,6 +18,7 @@ from wallet_engine.domain.limits import (
     STREAM_ENTRIES_MAX_LEAST,
     STREAM_ENTRIES_MAX_MOST,
 )
+from wallet_engine.telemetry.descriptors import raise_limit
 from wallet_engine.telemetry.flags import journal_disk_options
 
 
@@ -84,6 +85,7 @@ def dev(
     Without --embedded it takes the system's redis-server (6.2 or newer) and ZooKeeper.
     """
     share_cores()
+    raise_limit()
     wishes = Wishes(shards, replicas, partitions, embedded, journals, stream_entries_max)
     journal_flags = [f"--segment-bytes={segment_bytes}", f"--snapshot-bytes={snapshot_bytes}"]
     if archive_command:

@@ -5,11 +5,13 @@ from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from wallet_engine.domain.errors import Outage
 from wallet_engine.http.application import PEER_KEY
 from wallet_engine.http.direct import DirectTransfers
 from wallet_engine.http.gate import Peer
 from wallet_engine.http.outbox import JoiningTransport, Outbox
-from wallet_engine.http.problems import Answer, Headers
+from wallet_engine.http.problems import Answer, Headers, outage
+from wallet_engine.telemetry.descriptors import Reserve
 
 
 class EncodedHeads:
@@ -35,6 +37,8 @@ class EncodedHeads:
 
 
 _encoded: Final = EncodedHeads()
+_reserve: Final = Reserve()
+_NO_ROOM: Final = outage(Outage("overloaded", "this process has no room for more connections"))
 
 
 class WalletHttpProtocol(HttpToolsProtocol):
@@ -56,6 +60,10 @@ class WalletHttpProtocol(HttpToolsProtocol):
         joining = JoiningTransport(transport, self._outbox)
         super().connection_made(cast(asyncio.Transport, joining))
         self._peer = Peer(self.client[0] if self.client else "")
+        connected = transport.get_extra_info("socket")
+        if connected is not None and _reserve.refuses(connected.fileno()):
+            self._closing = True
+            self._answer(_NO_ROOM)
 
     def data_received(self, data: bytes) -> None:
         if self._on_direct:

@@ -30,6 +30,7 @@ from wallet_engine.journal.receipts_wire import (
     encode,
     notice_dead_peers,
 )
+from wallet_engine.telemetry.descriptors import Reserve
 from wallet_engine.telemetry.logging import get_logger
 
 #: What a service may leave unread. Past it the connection is dropped: it reconnects and asks.
@@ -89,6 +90,7 @@ class ReceiptServer:
         self.on_peer = on_peer
         self.connections: set[_ServiceConnection] = set()
         self.dropped = 0
+        self.reserve = Reserve()
         self.search = CreditSearch(durable)
         self._searches: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -178,10 +180,13 @@ class _ServiceConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         self._transport = transport
-        if len(self._server.connections) >= CONNECTIONS_MAX:
+        connected = transport.get_extra_info("socket")
+        if len(self._server.connections) >= CONNECTIONS_MAX or self._server.reserve.refuses(
+            connected.fileno()
+        ):
             transport.abort()
             return
-        notice_dead_peers(transport.get_extra_info("socket"))
+        notice_dead_peers(connected)
         durable = self._server.durable
         try:
             positions = durable.positions()
