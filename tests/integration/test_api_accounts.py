@@ -1,6 +1,7 @@
 """`POST /v1/accounts`, `GET /v1/accounts/{id}`, and freeze, unfreeze and close, on a real cluster."""
 
 import pytest
+from support.owned import owned
 from support.wallet_api import WalletApi, check_problem
 
 OPENED = [
@@ -18,11 +19,11 @@ def test_opening_in_currencies_of_every_number_of_digits(
     name = api.name(5)
     opened = api.open(name, currency)
     assert opened.status == 201
-    assert opened.json() == {"account_id": name, "currency": currency, "balance": zero, "status": "active"}
+    assert opened.json() == {"account_id": name, "currency": currency, **owned(zero), "status": "active"}
     api.paid("@bank", name, funds, currency)
     again = api.open(name, currency)
     assert again.status == 200
-    assert again.json() == {"account_id": name, "currency": currency, "balance": shown, "status": "active"}
+    assert again.json() == {"account_id": name, "currency": currency, **owned(shown), "status": "active"}
 
 
 def test_one_account_holds_several_currencies(api: WalletApi) -> None:
@@ -33,9 +34,9 @@ def test_one_account_holds_several_currencies(api: WalletApi) -> None:
         "account_id": name,
         "status": "active",
         "balances": [
-            {"currency": "JPY", "balance": "0", "overdraft_limit": "0"},
-            {"currency": "KWD", "balance": "0.000", "overdraft_limit": "1.500"},
-            {"currency": "USD", "balance": "5.00", "overdraft_limit": "0.00"},
+            {"currency": "JPY", **owned("0"), "overdraft_limit": "0"},
+            {"currency": "KWD", **owned("0.000"), "overdraft_limit": "1.500"},
+            {"currency": "USD", **owned("5.00"), "overdraft_limit": "0.00"},
         ],
     }
 
@@ -87,7 +88,7 @@ def test_freeze_and_unfreeze_may_be_repeated(api: WalletApi) -> None:
         assert reply.json() == {
             "account_id": name,
             "status": status,
-            "balances": [{"currency": "USD", "balance": "1.00", "overdraft_limit": "0.00"}],
+            "balances": [{"currency": "USD", **owned("1.00"), "overdraft_limit": "0.00"}],
         }
 
 

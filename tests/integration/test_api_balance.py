@@ -1,6 +1,7 @@
 """`GET /v1/accounts/{id}/balance` on a real cluster: digits, partition, seq, and the stripes of system accounts."""
 
 import pytest
+from support.owned import owned
 from support.wallet_api import WalletApi, check_problem
 
 
@@ -10,7 +11,7 @@ def test_a_balance_names_its_partition_and_entry(api: WalletApi, partition: int)
     reply = api.get(f"/v1/accounts/{name}/balance?currency=USD")
     document = reply.json()
     seq = document.pop("seq")
-    assert document == {"account_id": name, "currency": "USD", "balance": "3.21", "partition": partition}
+    assert document == {"account_id": name, "currency": "USD", **owned("3.21"), "partition": partition}
     assert seq >= 2  # opened, funded
     api.paid(name, "@bank", "0.01")
     after = api.get(f"/v1/accounts/{name}/balance?currency=USD").json()

@@ -1,0 +1,198 @@
+"""Holds on a real cluster: what is set aside, captured, given back, and that each happens once."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from support.http_client import HttpClient, Reply
+from support.wallet_api import WalletApi, check_problem, new_id
+
+ROUTES = pytest.mark.parametrize(
+    ("p", "q"), [(3, 3), (0, 1), (2, 14)], ids=["same-partition", "same-shard", "across-shards"]
+)
+#: An expired hold is released within 5 s; more is for a machine that is busy with other tests.
+RELEASED_S_MAX = 30.0
+
+
+def refused(reply: Any, status: int, code: str) -> None:
+    """The problem names the id that was asked with, wherever there is one."""
+    check_problem(reply, status, code, transaction_id=reply.json().get("transaction_id"))
+
+
+def place(api: WalletApi, account: str, amount: str, **more: Any) -> dict[str, Any]:
+    body = {"account_id": account, "amount": amount, "currency": "USD", "transaction_id": new_id(), **more}
+    reply = api.post("/v1/holds", body)
+    assert reply.status == 201, reply
+    return reply.json()
+
+
+def capture(api: WalletApi, hold: dict[str, Any], to: str | None, **more: Any) -> Any:
+    body = {"account_id": hold["account_id"], "transaction_id": new_id(), **more}
+    if to is not None:
+        body["to_account"] = to
+    return api.post(f"/v1/holds/{hold['hold_id']}/capture", body)
+
+
+def figures(api: WalletApi, account: str) -> tuple[str, ...]:
+    """Balance, available, held, pending."""
+    found = api.get(f"/v1/accounts/{account}/balance?currency=USD").json()
+    return tuple(found[name] for name in ("balance", "available", "held", "pending"))
+
+
+def look(api: WalletApi, hold: dict[str, Any]) -> dict[str, Any]:
+    found = api.get(f"/v1/holds/{hold['hold_id']}?account_id={hold['account_id']}").json()
+    cents = {
+        name: round(float(found[name]) * 100) for name in ("amount", "captured", "released", "remaining")
+    }
+    assert cents["amount"] == cents["captured"] + cents["released"] + cents["remaining"]
+    return found
+
+
+@ROUTES
+def test_a_hold_is_placed_once_and_captured_once(api: WalletApi, p: int, q: int) -> None:
+    """G4: and what the capture leaves is available when its answer is there."""
+    payer, receiver = api.account(p, "10.00"), api.account(q, None)
+    body = {
+        "account_id": payer,
+        "amount": "4.00",
+        "currency": "USD",
+        "transaction_id": new_id(),
+        "reference": "Zimmer 7",
+    }
+    first, again = api.post("/v1/holds", body), api.post("/v1/holds", body)
+    assert (first.status, again.status, again.headers["idempotent-replayed"]) == (201, 200, "true")
+    assert first.json() == again.json()
+    assert first.json()["reference"] == "Zimmer 7"
+    refused(api.post("/v1/holds", body | {"amount": "4.01"}), 409, "idempotency_conflict")
+    assert figures(api, payer) == ("10.00", "6.00", "4.00", "0.00")
+    refused(api.pay(payer, receiver, "6.01"), 422, "insufficient_funds")
+
+    taken = {"account_id": payer, "transaction_id": new_id(), "to_account": receiver, "amount": "1.50"}
+    path = f"/v1/holds/{body['transaction_id']}/capture"
+    paid, repeated = api.post(path, taken), api.post(path, taken)
+    assert (paid.status, repeated.status, repeated.headers["idempotent-replayed"]) == (200, 200, "true")
+    assert paid.json()["hold"]["status"] == "captured"
+    assert (paid.json()["hold"]["captured"], paid.json()["hold"]["released"]) == ("1.50", "2.50")
+    assert figures(api, payer) == ("8.50", "8.50", "0.00", "0.00")
+    assert api.balance(receiver) == "1.50"
+    assert api.find(payer, taken["transaction_id"]).json()["status"] == "success"
+    refused(api.find(payer, body["transaction_id"]), 404, "transfer_not_found")
+    refused(capture(api, first.json(), receiver), 422, "hold_not_open")
+
+
+@ROUTES
+def test_a_capture_that_the_receiver_refuses_leaves_the_hold_as_it_was(
+    api: WalletApi, p: int, q: int
+) -> None:
+    """G1: the money is in the hold again, and can be captured for somebody else."""
+    payer, frozen, other = api.account(p, "10.00"), api.account(q, None), api.account(q, None)
+    hold = place(api, payer, "4.00")
+    api.flag(frozen, "freeze")
+    refused(capture(api, hold, frozen), 422, "account_frozen")
+    refused(capture(api, hold, api.name(q)), 404, "account_not_found")
+    assert look(api, hold) == hold
+    assert figures(api, payer) == ("10.00", "6.00", "4.00", "0.00")
+    assert capture(api, hold, other).status == 200
+    assert (api.balance(other), api.balance(payer)) == ("4.00", "6.00")
+
+
+def test_parts_increase_and_void(api: WalletApi) -> None:
+    payer, receivers = api.account(2, "10.00"), [api.account(q, None) for q in (2, 3, 14)]
+    hold = place(api, payer, "4.00")
+    for receiver in receivers:
+        assert capture(api, hold, receiver, amount="1.00", final=False).json()["hold"]["status"] == "open"
+    path = f"/v1/holds/{hold['hold_id']}"
+    more = {"account_id": payer, "transaction_id": new_id(), "amount": "2.00"}
+    assert api.post(f"{path}/increase", more).json()["remaining"] == "3.00"
+    assert api.post(f"{path}/increase", more).json()["remaining"] == "3.00"
+    refused(capture(api, hold, receivers[0], amount="3.01"), 422, "amount_exceeds_hold")
+    refused(api.flag(payer, "close"), 422, "balance_not_zero")
+    api.flag(payer, "freeze")
+    refused(capture(api, hold, receivers[0]), 422, "account_frozen")
+    for _ in range(2):  # a void that is repeated is the same void
+        voided = api.post(f"{path}/void", {"account_id": payer}).json()
+        assert (voided["status"], voided["captured"], voided["released"]) == ("voided", "3.00", "3.00")
+    assert figures(api, payer) == ("7.00", "7.00", "0.00", "0.00")
+    assert [api.balance(receiver) for receiver in receivers] == ["1.00"] * 3
+
+
+def test_a_receiver_that_was_named_is_the_only_one(api: WalletApi) -> None:
+    payer, named, other = api.account(0, "10.00"), api.account(14, None), api.account(1, None)
+    hold = place(api, payer, "4.00", to_account=named)
+    refused(capture(api, hold, other), 422, "destination_mismatch")
+    assert capture(api, hold, None).status == 200
+    assert (api.balance(named), api.balance(other)) == ("4.00", "0.00")
+
+
+def test_an_expired_hold_is_released_by_itself(api: WalletApi) -> None:
+    payer, receiver = api.account(0, "10.00"), api.account(14, None)
+    hold = place(api, payer, "4.00", expires_in_s=1)
+    deadline_s = time.monotonic() + RELEASED_S_MAX
+    while figures(api, payer)[1] != "10.00" and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    assert figures(api, payer) == ("10.00", "10.00", "0.00", "0.00")
+    assert look(api, hold)["status"] == "expired"
+    refused(capture(api, hold, receiver), 422, "hold_expired")
+
+
+def test_simultaneous_captures_take_no_more_than_is_held(api: WalletApi) -> None:
+    """Sixteen callers want all of it, sixteen a part: what they are told adds up to what has moved."""
+    payer, receiver = api.account(0, "10.00"), api.account(14, None)
+    hold = place(api, payer, "4.00")
+    body = {"account_id": payer, "to_account": receiver}
+    bodies = [body | {"transaction_id": new_id(), "final": False, "amount": "0.50"} for _ in range(16)]
+    bodies += [body | {"transaction_id": new_id()} for _ in range(16)]
+
+    async def ask() -> list[Reply]:
+        async with HttpClient() as http:
+            url = f"{api.url}/v1/holds/{hold['hold_id']}/capture"
+            return await asyncio.gather(*(http.post(url, body) for body in bodies))
+
+    replies = asyncio.run(ask())
+    codes = {reply.json().get("code") for reply in replies if reply.status != 200}
+    assert codes <= {"hold_busy", "hold_not_open", "amount_exceeds_hold", "overloaded"}, codes
+    found = look(api, hold)
+    assert found["status"] in ("open", "captured")
+    assert api.balance(receiver) == found["captured"]
+    assert any(reply.status == 200 for reply in replies)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"amount": "1.001"}, "invalid_amount"),
+        ({"amount": 1}, "invalid_amount"),
+        ({"currency": "usd"}, "invalid_currency"),
+        ({"expires_in_s": 0}, "invalid_request"),
+        ({"expires_in_s": 2_592_001}, "invalid_request"),
+        ({"expires_in_s": True}, "invalid_request"),
+        ({"account_id": "@bank"}, "invalid_request"),
+        ({"reference": ""}, "invalid_request"),
+        ({"reference": " x"}, "invalid_request"),
+        ({"reference": "a\nb"}, "invalid_request"),
+        ({"reference": "x" * 141}, "invalid_request"),
+        ({"metadata": {"A": "b"}}, "invalid_request"),
+        ({"metadata": {"a": 1}}, "invalid_request"),
+        ({"metadata": {f"k{n}": "v" * 200 for n in range(6)}}, "invalid_request"),
+        ({"surprise": 1}, "invalid_request"),
+        ({"transaction_id": "x"}, "invalid_request"),
+    ],
+)
+def test_what_is_malformed_is_refused_and_nothing_is_held(
+    api: WalletApi, body: dict[str, Any], code: str
+) -> None:
+    payer = api.account(0, "10.00")
+    whole = {"account_id": payer, "amount": "1.00", "currency": "USD", "transaction_id": new_id(), **body}
+    refused(api.post("/v1/holds", whole), 400, code)
+    assert figures(api, payer) == ("10.00", "10.00", "0.00", "0.00")
+
+
+def test_none_and_nobody(api: WalletApi) -> None:
+    payer = api.account(0, "10.00")
+    unknown = {"account_id": payer, "hold_id": new_id()}
+    refused(capture(api, unknown, api.account(1, None)), 404, "hold_not_found")
+    refused(api.post(f"/v1/holds/{new_id()}/void", {"account_id": payer}), 404, "hold_not_found")
+    refused(api.get(f"/v1/holds/{new_id()}?account_id={payer}"), 404, "hold_not_found")
+    nobody = {"account_id": api.name(3), "amount": "1.00", "currency": "USD", "transaction_id": new_id()}
+    refused(api.post("/v1/holds", nobody), 404, "account_not_found")
