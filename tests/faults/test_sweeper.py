@@ -1,14 +1,11 @@
 """G9: the API process dies between debits and credits; the sweeper of another one ends every transfer."""
 
-import asyncio
-import os
 import signal
 import time
-from contextlib import suppress
 
 from support.dev_process import DevCluster
-from support.http_client import HttpClient, NoReply
 from support.redis_peek import open_debits
+from support.strand import strand
 from support.verification import verified
 from support.wallet_api import WalletApi, check_problem, check_success, new_id, transfer_body
 
@@ -16,44 +13,6 @@ PARTITIONS = 16
 SENDERS_AT = (0, 6, 11)
 #: From the death of the service to the end of the last transfer it left.
 SWEPT_S_MAX = 15.0
-
-
-def strand(cluster: DevCluster, batch: list[dict[str, str]]) -> None:
-    """Leave the transfers with their debit made and their credit driven by nobody.
-
-    The journal hangs while the first API process debits, so that it gets no receipt and sends no credit; then the
-    process is killed, and kept from being started again until the journal goes on.
-    """
-    assert cluster.process is not None
-    (journal,) = cluster.pids("journal")
-    doomed = cluster.pids("api")[0]
-    cluster.process.send_signal(signal.SIGSTOP)
-    try:
-        os.kill(journal, signal.SIGSTOP)
-        try:
-            asyncio.run(_debit_and_kill(cluster, batch, doomed))
-        finally:
-            os.kill(journal, signal.SIGCONT)
-    except BaseException:
-        cluster.process.send_signal(signal.SIGCONT)
-        raise
-
-
-async def _debit_and_kill(cluster: DevCluster, batch: list[dict[str, str]], doomed: int) -> None:
-    async with HttpClient() as http:
-
-        async def ask() -> None:
-            with suppress(NoReply):
-                reply = await http.post(f"{cluster.url}/v1/transfers/batch", {"transfers": batch})
-                raise AssertionError(f"was answered: {reply}")
-
-        asking = asyncio.create_task(ask())
-        deadline = time.monotonic() + 10
-        while not all([await asyncio.to_thread(open_debits, cluster, p, PARTITIONS) for p in SENDERS_AT]):
-            assert time.monotonic() < deadline, "no debit was made"
-            await asyncio.sleep(0.02)
-        os.kill(doomed, signal.SIGKILL)
-        await asking
 
 
 def test_g4_g9_what_a_dead_service_left_half_done_is_ended_by_another(cluster: DevCluster) -> None:
@@ -89,7 +48,7 @@ def test_g4_g9_what_a_dead_service_left_half_done_is_ended_by_another(cluster: D
         retried = [
             transfer_body(sender, to, "1.00", new_id()) for sender in senders for to in (receivers[0], nobody)
         ]
-        strand(cluster, batch + retried)
+        strand(cluster, PARTITIONS, SENDERS_AT, [("/v1/transfers/batch", {"transfers": batch + retried})])
         died_at = time.monotonic()
         try:
             pending = 0

@@ -1,0 +1,61 @@
+"""Leaves requests half done: debits that are made, and whose credits nobody drives."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from support.dev_process import DevCluster
+from support.http_client import HttpClient, NoReply
+from support.redis_peek import open_debits
+
+DEBITED_S_MAX = 30.0
+
+
+def strand(
+    cluster: DevCluster, partitions: int, payers_at: Sequence[int], requests: Sequence[tuple[str, Any]]
+) -> None:
+    """Post the requests (path, body) so that their debits, in each of `payers_at`, are made and nothing follows.
+
+    The journal hangs while the first API process debits, so that it gets no receipt and sends no credit; then the
+    process is killed, and kept from being started again: the caller sends the supervisor SIGCONT.
+    """
+    assert cluster.process is not None
+    (journal,) = cluster.pids("journal")
+    doomed = cluster.pids("api")[0]
+    cluster.process.send_signal(signal.SIGSTOP)
+    try:
+        os.kill(journal, signal.SIGSTOP)
+        try:
+            asyncio.run(_debit_and_kill(cluster, partitions, payers_at, requests, doomed))
+        finally:
+            os.kill(journal, signal.SIGCONT)
+    except BaseException:
+        cluster.process.send_signal(signal.SIGCONT)
+        raise
+
+
+async def _debit_and_kill(
+    cluster: DevCluster,
+    partitions: int,
+    payers_at: Sequence[int],
+    requests: Sequence[tuple[str, Any]],
+    doomed: int,
+) -> None:
+    async with HttpClient() as http:
+
+        async def ask(path: str, body: Any) -> None:
+            with suppress(NoReply):
+                reply = await http.post(f"{cluster.url}{path}", body)
+                raise AssertionError(f"was answered: {reply}")
+
+        asking = [asyncio.create_task(ask(path, body)) for path, body in requests]
+        deadline = time.monotonic() + DEBITED_S_MAX
+        while not all([await asyncio.to_thread(open_debits, cluster, p, partitions) for p in payers_at]):
+            assert time.monotonic() < deadline, "no debit was made"
+            await asyncio.sleep(0.02)
+        os.kill(doomed, signal.SIGKILL)
+        await asyncio.gather(*asking)
