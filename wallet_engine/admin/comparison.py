@@ -84,7 +84,7 @@ class Comparison:
 
     def close(self, journal_seq: int, *, damaged: bool) -> None:
         """Note what could not be compared. `damaged`: said elsewhere why the journal ends at `journal_seq`."""
-        if self.image.state == "recovering":
+        if self.image.state in ("recovering", "stopped"):
             self._note("meta", "state", "live", self.image.state)
         if self.image.lost:
             if journal_seq or self.image.kinds:

@@ -54,6 +54,8 @@ class PartitionFacts:
     stream_entries: int
     #: Keys in its slot that the engine does not know.
     unknown_keys: tuple[str, ...]
+    #: Why recovery has stopped it: what of its journal does not come out as recorded.
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +176,11 @@ def _node(
 
 def _partition(client: redis.Redis, partition: int, count: int) -> PartitionFacts:
     keys = PartitionKeys(tag_of(partition, count))
-    owner = str(client.hget(keys.meta, "owner") or "")
+    owner, fault = (str(value or "") for value in client.hmget(keys.meta, ["owner", "fault"]))
     waiting = int(client.xlen(keys.journal)) - int(client.zcard(keys.open))
     names = _keys_in_slot(client, slot_of(keys.tag), _KEYS_MAX)
     unknown = tuple(name for name in names if not _known(name, keys.tag))
-    return PartitionFacts(partition, owner, max(0, waiting), unknown)
+    return PartitionFacts(partition, owner, max(0, waiting), unknown, fault)
 
 
 def _known(name: str, tag: str) -> bool:

@@ -190,6 +190,10 @@ def _partitions(facts: Facts) -> Iterator[Finding]:
         if status.state == "moving":
             mend = f"wallet-admin rebuild {status.partition}"
             yield Finding("partitions", "error", f"{p} is frozen by a move that is not there", mend)
+        elif extra is not None and extra.fault:
+            what = f"{p} is stopped, for its journal does not come out as recorded: {extra.fault}"
+            mend = f"wallet-admin verify --offline; when the journal is right: wallet-admin rebuild {status.partition}"
+            yield Finding("partitions", "error", what, mend)
         elif status.state != "live":
             yield Finding("partitions", "error", f"{p} is {status.state} and takes no transfers", recovery)
         elif status.redis_epoch is not None and status.redis_epoch > status.epoch:

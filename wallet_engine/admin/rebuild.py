@@ -17,6 +17,8 @@ from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.slots import tag_of
 
 REDIS_TIMEOUT_S: Final = 5.0
+#: Of `meta`, shown before and after.
+FIELDS: Final = ("state", "seq", "epoch")
 _DISTRUST: Final = load_script("distrust").text
 
 
@@ -54,7 +56,9 @@ def rebuild(session: Session, partition: int, timeout: float) -> None:
             epoch = _distrust(directory, partition)
 
             def rebuilt() -> bool:
-                meta = _meta(directory, partition)
+                meta = _meta(directory, partition, (*FIELDS, "fault"))
+                if meta["fault"]:
+                    raise ConfigError(f"partition {partition} does not come out as recorded: {meta['fault']}")
                 return meta["state"] == "live" and int(meta["epoch"] or 0) > epoch
 
             wait_until(rebuilt, f"partition {partition} is being rebuilt, see the journal's log", timeout)
@@ -100,9 +104,8 @@ def _distrust(directory: Directory, partition: int) -> int:
     return int(said or 0)
 
 
-def _meta(directory: Directory, partition: int) -> dict[str, Any]:
+def _meta(directory: Directory, partition: int, fields: tuple[str, ...] = FIELDS) -> dict[str, Any]:
     """State, seq and epoch; all None while its shard does not answer."""
-    fields = ("state", "seq", "epoch")
     try:
         client = connect(_address(directory, partition), timeout_s=REDIS_TIMEOUT_S)
         try:
@@ -110,7 +113,7 @@ def _meta(directory: Directory, partition: int) -> dict[str, Any]:
         finally:
             client.close()
     except (ConfigError, RedisError, OSError):
-        values = (None, None, None)
+        values = (None,) * len(fields)
     return dict(zip(fields, values, strict=True))
 
 

@@ -17,9 +17,9 @@ def status(session: Session) -> None:
     """Show shards, partitions, journal copies and API processes.
 
     Shards with every node, whether it answers, and its memory. Partitions with their shard, the epoch of the
-    map, the sequence number in Redis, and their state: live (serving), recovering, moving, absent (Redis holds
-    nothing of it; the journal process restores it), unreachable. Journal copies with how many entries they are
-    behind Redis; API processes with their address.
+    map, the sequence number in Redis, and their state: live (serving), recovering, moving, stopped (doctor says
+    why), absent (Redis holds nothing of it; the journal process restores it), unreachable. Journal copies with how
+    many entries they are behind Redis; API processes with their address.
 
     The answer is what each part says at the moment. A part that does not answer is shown as such, and is no
     failure of this command.

@@ -288,7 +288,10 @@ class Supervisor:
         return Child(name, [*argv, "--port", str(port), *flags], log, environ=self._environ)
 
     def _wait_ready(self, engine: list[Kept]) -> None:
-        """Return when every API takes transfers of every partition. Raises `StartFailed` and `Stopped`."""
+        """Return when every API takes transfers of every partition that a person need not mend first.
+
+        Raises `StartFailed` and `Stopped`.
+        """
         began = said = time.monotonic()
         waiting = [kept for kept in engine if kept.role == "api"]
         while waiting:
@@ -357,13 +360,18 @@ def _print(text: str, stream: TextIO) -> None:
 
 
 def probe(address: str) -> tuple[bool, str]:
-    """Whether an API process takes transfers of every partition, and the beginning of what its `/readyz` says."""
+    """Whether an API process takes transfers of every partition, and the beginning of what its `/readyz` says.
+
+    Nothing is waited for that does not end by itself: partitions that are stopped.
+    """
     connection = http.client.HTTPConnection(address, timeout=PROBE_S_MAX)
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
         body = answer.read()
-        return json.loads(body)["status"] == "ready", body[:300].decode(errors="replace")
+        said = json.loads(body)
+        only_stopped = said["ready"] and all(c["condition"] == "stopped" for c in said["conditions"])
+        return said["status"] == "ready" or only_stopped, body[:300].decode(errors="replace")
     except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
         return False, f"no answer ({error})"
     finally:

@@ -35,6 +35,8 @@ class Condition(StrEnum):
     FENCED = "fenced"
     #: The partition's stream is at its limit: the journal is too far behind.
     FULL = "full"
+    #: The journal of the partition does not come out as it was recorded: a person has to look (`wallet-admin doctor`).
+    STOPPED = "stopped"
     #: Redis is being compared with the journal, or waits for it.
     RECOVERING = "recovering"
     #: The partition is frozen by a move, or has just left.
@@ -129,6 +131,8 @@ def condition_of(code: str, shown: str = "") -> Condition:
         case "EPOCH" | "OWNER":
             return Condition.FENCED
         case "STATE":
+            if shown == "stopped":
+                return Condition.STOPPED
             return Condition.MOVING if shown in ("moving", "moved", "copying") else Condition.RECOVERING
         case "FULL":
             return Condition.FULL

@@ -27,7 +27,8 @@ RETRY_S_MIN: Final = 0.1
 RETRY_S_MAX: Final = 1.0
 #: How often a shard without a partition is looked at: its scripts must be there when one moves to it.
 IDLE_S: Final = 2.0
-#: How often a node is asked whether it has a slot back that was taken from it by hand.
+#: How often a node is asked whether it has a slot back that was taken from it by hand, or whether a partition that is
+#: stopped is to be recovered.
 AWAY_S: Final = 1.0
 #: How long whoever moves a partition here may take from the change of the map to the partition's being live.
 ADOPTION_S_MAX: Final = 1.0
@@ -140,6 +141,8 @@ class ShardKeeper:
         ]
         if found.away:
             tasks.append(asyncio.create_task(self._come_back(found), name=f"away-{self.shard}"))
+        if found.stopped:
+            tasks.append(asyncio.create_task(self._mended(found, trimming), name=f"stopped-{self.shard}"))
         self._drain = drain
         try:
             while not any(task.done() for task in tasks):
@@ -167,7 +170,7 @@ class ShardKeeper:
             if new is None or new.version == known.version or not new.supersedes(known):
                 continue
             mapped = frozenset(new.partitions_of(self.shard))
-            found = replace(found, map=new, away=found.away & mapped)
+            found = replace(found, map=new, away=found.away & mapped, stopped=found.stopped & mapped)
             for partition in drain.partitions - mapped:
                 drain.drop(partition)
                 log.info("partition moved away", shard=self.shard, partition=partition)
@@ -176,7 +179,7 @@ class ShardKeeper:
                     if not await self._recovery.certified(connection, found, partition):
                         return  # the map was restored, or another process recovers it
                     drain.raised(partition, new.epoch_of(partition))
-            for partition in sorted(mapped - drain.partitions - found.away):
+            for partition in sorted(mapped - drain.partitions - found.away - found.stopped):
                 if not await self._adopt(found, partition, connection):
                     return
                 keys = PartitionKeys(tag_of(partition, len(new.partitions)))
@@ -186,6 +189,11 @@ class ShardKeeper:
     async def _come_back(self, found: Certified) -> None:
         """Returns when the slot of a partition that is not served is where the map says."""
         while not await self._recovery.came_back(found):
+            await asyncio.sleep(AWAY_S)
+
+    async def _mended(self, found: Certified, connection: Connection) -> None:
+        """Returns when a partition that is stopped is to be recovered again."""
+        while not await self._recovery.mended(connection, found):
             await asyncio.sleep(AWAY_S)
 
     async def _adopt(self, found: Certified, partition: int, connection: Connection) -> bool:

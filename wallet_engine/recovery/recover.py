@@ -8,7 +8,7 @@ scripts that services call are loaded last of all, so a restarted process cannot
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -73,13 +73,17 @@ class Meta:
 
 @dataclass(frozen=True, slots=True)
 class Certified:
-    """A shard's primary and the partitions it has by the map; `away` are those whose slot is not on the node."""
+    """A shard's primary and the partitions it has by the map.
+
+    `away` are those whose slot is not on the node; `stopped` those whose journal does not come out as recorded.
+    """
 
     primary: NodeView
     map: PartitionMap
     partitions: Mapping[int, PartitionKeys]
     away: frozenset[int]
     council: Council
+    stopped: frozenset[int] = frozenset()
 
     def slots(self, partition: int) -> range:
         return slot_range(partition, len(self.map.partitions))
@@ -108,15 +112,17 @@ class ShardRecovery:
 
         `suspects` are recovered whatever they look like, unless this copy is the one that is not up to date;
         for those `behind`, the stream has not what this copy needs next.
-        Raises OSError when no primary answers, `ConfigError` when a node is unfit, `Corruption` when the journal
-        cannot be reproduced.
+        A partition whose entries do not come out as recorded is `stopped`: `fault` in its meta says which one, until
+        somebody has it rebuilt. The others go on.
+        Raises OSError when no primary answers, `ConfigError` when a node is unfit, `Corruption` when this is not
+        the whole journal.
         """
         primary = await self._find_primary()
         if primary is None:
             raise OSError(f"shard {self._shard}: no primary answers")
         await asyncio.to_thread(check_settings, primary.address)
         async with _connected(primary.address) as connection:
-            found = await self._look(primary)
+            found = await self._set_aside(connection, await self._look(primary))
             suspected = {p: found.map.epoch_of(p) for p in suspects if self._in_era(found, p)}
             behind |= suspects - suspected.keys()
             if (
@@ -133,6 +139,7 @@ class ShardRecovery:
                 found = await self._look(primary)
                 if found.away:
                     found = await self._fence_away(found)
+                found = await self._set_aside(connection, found)
                 todo = set(found.partitions)
                 if await self._loaded(connection):
                     # Another copy may have recovered them while this one waited.
@@ -141,7 +148,7 @@ class ShardRecovery:
                 if todo:
                     chosen = {p: found.partitions[p] for p in sorted(todo)}
                     await self._recover(connection, found.primary, chosen)
-                    found = await self._look(found.primary)
+                    found = await self._set_aside(connection, await self._look(found.primary))
                 elif not found.partitions:
                     await self._load_scripts(connection)
                 self._fenced &= found.away
@@ -159,6 +166,26 @@ class ShardRecovery:
         return Certified(
             primary, partition_map, keys, frozenset(mine) - keys.keys(), await self._fellows.council()
         )
+
+    async def _set_aside(self, connection: Connection, found: Certified) -> Certified:
+        """Without the partitions that are stopped."""
+        stopped = await self._faults(connection, found.partitions)
+        serving = {p: keys for p, keys in found.partitions.items() if p not in stopped}
+        return replace(found, partitions=serving, stopped=found.stopped | stopped.keys())
+
+    async def _faults(
+        self, connection: Connection, partitions: Mapping[int, PartitionKeys]
+    ) -> dict[int, str]:
+        """partition -> why it is stopped."""
+        replies = await connection.call_all([pack(("HGET", k.meta, "fault")) for k in partitions.values()])
+        said = zip(partitions, replies, strict=True)
+        return {partition: fault.decode() for partition, fault in said if type(fault) is bytes}
+
+    async def mended(self, connection: Connection, found: Certified) -> bool:
+        """Whether somebody has asked for a partition that is stopped."""
+        count = len(found.map.partitions)
+        stopped = {p: PartitionKeys(tag_of(p, count)) for p in found.stopped}
+        return len(await self._faults(connection, stopped)) < len(stopped)
 
     async def _fence_away(self, found: Certified) -> Certified:
         """See that nobody writes to partitions whose slot was taken away by hand, until they are made anew.
@@ -341,16 +368,29 @@ class ShardRecovery:
                 replayers[partition] = Replayer(connection, partition, keys, meta.currencies)
                 after[partition] = meta.seq
         await self._replay(replayers, after)
+        doubted = {p: partitions[p] for p, seq in after.items() if seq and replayers[p].differs}
+        if doubted:  # what Redis or a snapshot had may be wrong, and the journal right
+            for partition, keys in doubted.items():
+                log.warning("partition made anew", partition=partition, reason=replayers[partition].differs)
+                await self._empty(connection, keys)
+                await connection.call("HSET", keys.meta, "epoch", ballot.epochs[partition])
+                replayers[partition] = Replayer(connection, partition, keys, "")
+            await self._replay({p: replayers[p] for p in doubted}, dict.fromkeys(doubted, 0))
+        serving = {}
         for partition, keys in partitions.items():
+            if partition in replayers and replayers[partition].differs:
+                await self._stop(connection, partition, keys, replayers[partition].differs)
+                continue
             await self._restore_open_entries(connection, partition, keys)
             await self._compare(connection, partition, keys)
+            serving[partition] = keys
         await ballot.spread()
-        await self._certify(connection, primary, partitions, ballot.epochs)
+        await self._certify(connection, primary, serving, ballot.epochs)
         operations = sum(replayer.operations for replayer in replayers.values())
         log.info(
             "recovered",
             shard=self._shard,
-            partitions=len(partitions),
+            partitions=len(serving),
             replayed_operations=operations,
             seconds=round(loop.time() - started_s, 3),
         )
@@ -374,14 +414,29 @@ class ShardRecovery:
             return meta
         if meta.state is not None:
             log.warning("partition dropped", partition=partition, seq=meta.seq, journal_seq=position.seq)
-        while names := await connection.call("CLUSTER", "GETKEYSINSLOT", slot, KEYS_PER_DROP_MAX):
-            await connection.call("UNLINK", *names)
+        await self._drop(connection, slot)
         snapshot = await newest_snapshot(self._writer.directory, partition, position.seq)
         if snapshot is not None:
             with snapshot:
                 await SnapshotLoader(connection, keys).load(snapshot)
             log.info("snapshot loaded", partition=partition, seq=snapshot.head.seq, journal_seq=position.seq)
             return await _meta(connection, keys)
+        return await self._empty(connection, keys)
+
+    async def _stop(self, connection: Connection, partition: int, keys: PartitionKeys, why: str) -> None:
+        """Nobody serves the partition from here on, whoever recovers it; `lua/distrust.lua` takes it back."""
+        log.critical(
+            "partition stopped: its journal does not come out as recorded", partition=partition, why=why
+        )
+        await connection.call("HSET", keys.meta, "state", "stopped", "fault", why)
+
+    async def _drop(self, connection: Connection, slot: int) -> None:
+        while names := await connection.call("CLUSTER", "GETKEYSINSLOT", slot, KEYS_PER_DROP_MAX):
+            await connection.call("UNLINK", *names)
+
+    async def _empty(self, connection: Connection, keys: PartitionKeys) -> Meta:
+        """The partition before its first entry."""
+        await self._drop(connection, slot_of(keys.tag))
         fresh: dict[str, Word] = {"seq": 0, "nonce": ZERO_NONCE, "epoch": 0, "owner": "", "clock": 0}
         fresh |= {"window": 1, "window_started": 0, "currencies": "", "state": "recovering", "form": FORM}
         await connection.call("HSET", keys.meta, *(word for pair in fresh.items() for word in pair))

@@ -1,12 +1,14 @@
 """Re-executes recorded entries through the apply script, pipelined; outcomes must equal the recorded ones (G6)."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
 from wallet_engine.domain.columns import Packed, pack
 from wallet_engine.domain.entry import EntryHeader, operations_of, parse_header
 from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.operation import Operation
 from wallet_engine.redis_store.apply_call import apply_command
 from wallet_engine.redis_store.connection import Connection
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -17,6 +19,8 @@ CALLS_IN_FLIGHT_MAX: Final = 256
 #: Operations made into calls in one turn of the event loop: a millisecond or two.
 OPERATIONS_AT_ONCE_MAX: Final = 400
 
+DIFFERENCE_CHARS_MAX: Final = 400
+
 _SHA: Final = load_script("apply", replay=True).sha
 
 
@@ -24,7 +28,8 @@ class Replayer:
     """Feeds entries of one partition, in order, to the replay variant of the script.
 
     The partition must be `recovering` and stand exactly before the first entry given. `currencies` are those
-    its meta names. `entries` and `operations` count what was replayed.
+    its meta names. `entries` and `operations` count what was replayed. An entry that does not come out as recorded
+    changes nothing in Redis, nor does any after it: `differs` then says which and how.
     """
 
     def __init__(self, connection: Connection, partition: int, keys: PartitionKeys, currencies: str) -> None:
@@ -33,17 +38,24 @@ class Replayer:
         self._keys = keys
         self._currencies = set(filter(None, currencies.split(",")))
         self._failure: Exception | None = None
+        self.differs = ""
         self._at_once = 0
         self.entries = 0
         self.operations = 0
 
     async def replay(self, payload: bytes) -> None:
-        """Send one entry on its way. Raises what went wrong with an earlier one."""
+        """Send one entry on its way, unless an earlier one differs. Raises what went wrong with the connection."""
         self._raise_failure()
-        header = parse_header(payload)
-        self._connection.send(
-            self._command(header, pack(operations_of(payload))), partial(self._check, header)
-        )
+        if self.differs:
+            return
+        try:
+            header = parse_header(payload)
+            operations = operations_of(payload)
+            command = self._command(header, pack(operations))
+        except (Corruption, KeyError) as error:
+            self.differs = f"it cannot be read: {error}"
+            return
+        self._connection.send(command, partial(self._check, header, operations))
         self.entries += 1
         self.operations += len(header.outcomes)
         self._at_once += len(header.outcomes)
@@ -54,7 +66,7 @@ class Replayer:
             await asyncio.sleep(0)
 
     async def finish(self) -> None:
-        """Wait for every answer. Raises `Corruption` when an outcome is not the recorded one."""
+        """Wait for every answer. Raises what went wrong with the connection."""
         await self._connection.call("PING")
         self._raise_failure()
 
@@ -84,14 +96,26 @@ class Replayer:
             ),
         )
 
-    def _check(self, header: EntryHeader, reply: Any) -> None:
-        if self._failure is not None:
+    def _check(self, header: EntryHeader, operations: Sequence[Operation], reply: Any) -> None:
+        if self._failure is not None or self.differs:
             return
-        if isinstance(reply, Exception):
+        if isinstance(reply, Exception) and not _is_of_script(reply):
             self._failure = reply
-            return
-        expected = header.text().encode()
-        if type(reply) is not bytes or reply.partition(b"\n")[0] != expected:
-            self._failure = Corruption(
-                f"partition {self._partition}: replay of entry {header.seq} gave {reply!r}, recorded {expected!r}"
-            )
+        elif type(reply) is not bytes or reply.partition(b"\n")[0] != header.text().encode():
+            self.differs = f"entry {header.seq}: {_difference(header, operations, reply)}"
+
+
+def _is_of_script(error: Exception) -> bool:
+    """Whether the script itself failed, as on an operation that makes no sense, and not Redis around it."""
+    words = str(error)
+    return "user_script" in words and not any(code in words for code in ("OOM", "MISCONF", "READONLY"))
+
+
+def _difference(header: EntryHeader, operations: Sequence[Operation], reply: Any) -> str:
+    if type(reply) is list and reply[0] == b"DIFFERS":
+        outcomes = reply[1].decode()
+        for idx, (came_out, recorded) in enumerate(zip(outcomes, header.outcomes, strict=False)):
+            if came_out != recorded:
+                line = operations[idx].line()[:DIFFERENCE_CHARS_MAX]
+                return f"operation {idx} must come out as {came_out!r}, recorded is {recorded!r}: {line}"
+    return f"replay gave {reply!r}, recorded is {header.text()!r}"[:DIFFERENCE_CHARS_MAX]

@@ -285,6 +285,16 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         ("partitions", "error", "is recovering and takes no", "the log of wallet-engine journal on h4"),
     ),
     (
+        "stopped",
+        lambda facts: status(state="stopped")(partition(fault="entry 7: operation 0")(facts)),
+        (
+            "partitions",
+            "error",
+            "partition 1 on s2 is stopped, for its journal does not",
+            "wallet-admin rebuild 1",
+        ),
+    ),
+    (
         "frozen by nobody",
         status(state="moving"),
         ("partitions", "error", "a move that is not there", "wallet-admin rebuild 1"),

@@ -71,6 +71,7 @@ def test_a_condition_of_the_service_stops_everything() -> None:
         ("STATE", "copying", Condition.MOVING),
         ("STATE", "recovering", Condition.RECOVERING),
         ("STATE", "absent", Condition.RECOVERING),
+        ("STATE", "stopped", Condition.STOPPED),
         ("FULL", "100000", Condition.FULL),
         ("EXPIRED", "17", Condition.SKEWED),
         ("MALFORMED", "columns", Condition.REFUSED),

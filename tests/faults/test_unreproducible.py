@@ -1,0 +1,138 @@
+"""G6, G9, G14: a journal that does not come out as recorded stops its partition, for good, and no other."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.dev_process import DevCluster
+from support.redis_peek import node_of
+from support.replicated import command, wait_until
+from support.wallet_api import WalletApi, check_problem, new_id
+
+from wallet_engine.domain.columns import pack
+from wallet_engine.domain.entry import RULES, parse_header
+from wallet_engine.domain.operation import parse_operation
+from wallet_engine.journal.reader import read
+from wallet_engine.journal.writer import JournalWriter
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.routing.slots import tag_of
+
+PARTITIONS, HURT = 4, 1
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    started = DevCluster(
+        tmp_path_factory.mktemp("unreproducible") / "dev", shards=1, partitions=PARTITIONS, embedded=True
+    )
+    try:
+        yield started.start()
+    finally:
+        started.kill_all()
+
+
+def add_entries(directory: Path, partition: int, *rows: str) -> int:
+    """Write entries of one operation each behind the partition's last one; the seq of the first."""
+    last = [parse_header(record.payload) for record in read(directory, partitions={partition})][-1]
+    writer = JournalWriter(directory, "j1")
+    try:
+        for number, row in enumerate(rows, 1):
+            head = last._replace(
+                seq=last.seq + number,
+                prev_nonce=last.nonce if number == 1 else f"{number - 1:016x}",
+                nonce=f"{number:016x}",
+                outcomes=row[0],
+                rules=RULES,
+            )
+            payload = f"{head.text()}\n".encode() + pack([parse_operation(row[2:])]).columns
+            writer.append(partition, payload, parse_header(payload))
+        writer.sync()
+    finally:
+        writer.close()
+    return last.seq + 1
+
+
+def run_admin(cluster: DevCluster, *words: str) -> tuple[int, str]:
+    program = str(Path(sys.executable).with_name("wallet-admin"))
+    run = subprocess.run(
+        [program, *cluster.coordination_flags(), *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return run.returncode, run.stdout + run.stderr
+
+
+def meta(cluster: DevCluster) -> dict[str, Any]:
+    keys = PartitionKeys(tag_of(HURT, PARTITIONS))
+    found = command(node_of(cluster, HURT, PARTITIONS), "HGETALL", keys.meta)
+    return dict(found)
+
+
+def test_g6_an_entry_that_comes_out_otherwise_stops_its_partition_alone(cluster: DevCluster) -> None:
+    with WalletApi(cluster.url, PARTITIONS) as api:
+        accounts = [api.account(partition, "1.00") for partition in range(PARTITIONS)]
+        other = api.account(HURT)
+    poor = accounts[HURT]
+    cluster.stop()
+    journal = cluster.data_dir / "journal"
+    shutil.copytree(journal, journal.with_name("right"))
+    seq = add_entries(
+        journal,
+        HURT,
+        f"+ t {'A' * 22} {poor} {other} 1000000 USD",
+        f"+ t {'B' * 22} @bank {other} 5 USD",
+    )
+    why = f"entry {seq}: operation 0 must come out as 'i', recorded is '+'"
+    cluster.start()
+
+    def check() -> None:
+        wait_until(lambda: why in meta(cluster).get("fault", ""), "the partition is stopped")
+        with WalletApi(cluster.url, PARTITIONS) as api:
+            for partition, account in enumerate(accounts):
+                if partition != HURT:
+                    wait_until(
+                        lambda a=account: api.pay(a, "@bank", "0.01").status == 200, "the others serve"
+                    )
+            transaction_id = new_id()
+            reply = api.pay(poor, "@bank", "0.01", transaction_id=transaction_id)
+            check_problem(reply, 503, "partition_unavailable", transaction_id=transaction_id)
+        found = meta(cluster)
+        assert (found["state"], found["seq"]) == ("stopped", str(seq - 1))
+
+    check()
+    status, said = run_admin(cluster, "--json", "doctor")
+    findings = json.loads(said)["findings"]
+    (stopped,) = [f for f in findings if f["check"] == "partitions"]
+    assert (status, stopped["severity"]) == (1, "error")
+    assert why in stopped["what"]
+    assert why in run_admin(cluster, "--json", "verify", "--offline", "--journal", str(journal))[1]
+
+    (pid,) = cluster.pids("journal")  # whoever recovers it
+    os.kill(pid, signal.SIGKILL)
+    cluster.wait_replaced(pid)
+    check()
+    command(node_of(cluster, HURT, PARTITIONS), "SCRIPT", "FLUSH")
+    check()
+    status, said = run_admin(cluster, "rebuild", str(HURT), "--yes")
+    assert status == 1
+    assert why in said
+    check()
+
+    cluster.stop()
+    shutil.rmtree(journal)
+    shutil.move(journal.with_name("right"), journal)
+    cluster.start()
+    with WalletApi(cluster.url, PARTITIONS) as api:
+        wait_until(lambda: api.pay(poor, "@bank", "0.01").status == 200, "the right journal serves")
+    assert "fault" not in meta(cluster)
