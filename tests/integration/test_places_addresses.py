@@ -92,7 +92,7 @@ def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]
     host, ip = request.param
     place = Place(tmp_path, host, ip)
     try:
-        zookeeper = place.zookeeper()
+        zookeeper = f"{place.zookeeper()}/not/there/yet"
         nodes = {shard: [place.redis(f"{shard}-{number}") for number in (1, 2)] for shard in ("s1", "s2")}
         shards = [f"--shard={shard}={','.join(addresses)}" for shard, addresses in nodes.items()]
         place.run(sys.executable, "-m", "wallet_engine.dev.form", *shards, f"--partitions={PARTITIONS}")

@@ -380,6 +380,47 @@ class TestConformance:
 
 
 @needs_zookeeper
+@needs_zookeeper
+class TestRoot:
+    """What the connect string puts before all paths."""
+
+    @pytest.fixture
+    def root(self, request: pytest.FixtureRequest) -> str:
+        return f"/not/there/{request.node.name}"
+
+    def test_it_is_made_by_who_writes_and_not_by_who_reads(
+        self, server: Server, opened: list[Tree], root: str
+    ) -> None:
+        reader = ZooKeeperTree(f"{server.hosts}{root}", SESSION_S)
+        whole = ZooKeeperTree(server.hosts, SESSION_S)
+        opened += [reader, whole]
+        seen: list[Node | None] = []
+        reader.watch("/wallet/config", seen.append)
+        assert (reader.get("/wallet/config"), reader.children("/")) == (None, [])
+        assert "not" not in whole.children("/")
+
+        writer = ZooKeeperTree(f"{server.hosts}{root}/", SESSION_S)
+        opened.append(writer)
+        writer.create("/wallet/config", b"x")
+        assert whole.get(f"{root}/wallet/config") == Node(b"x", 0)
+        wait_for(lambda: seen[-1:] == [Node(b"x", 0)])
+
+    @pytest.mark.parametrize("first", ["top", "ephemeral", "lock"])
+    def test_whatever_is_written_first(
+        self, server: Server, opened: list[Tree], root: str, first: str
+    ) -> None:
+        tree = ZooKeeperTree(f"{server.hosts}{root}", SESSION_S)
+        opened.append(tree)
+        if first == "lock":
+            with tree.lock("/locks/a", "me") as lock:
+                assert lock.held
+        elif first == "top":
+            tree.create("/a", b"x")
+        else:
+            tree.create("/alive/a", b"x", ephemeral=True)
+            assert tree.children("/alive") == ["a"]
+
+
 class TestSessions:
     """ZooKeeper loses our session, or goes away."""
 

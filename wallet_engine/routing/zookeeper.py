@@ -201,14 +201,17 @@ class ZooKeeperTree(WatchingTree):
 
     # Sessions
 
-    def _new_client(self) -> KazooClient:
-        client = KazooClient(
-            self._hosts,
+    def _client_of(self, hosts: str) -> KazooClient:
+        return KazooClient(
+            hosts,
             timeout=self._timeout_s,
             connection_retry=KazooRetry(max_tries=-1, delay=0.05, max_delay=_RECONNECT_S_MAX),
             logger=logging.getLogger(_NOISE),
             **({} if self._credentials is None else _identity(self._credentials)),
         )
+
+    def _new_client(self) -> KazooClient:
+        client = self._client_of(self._hosts)
         client.add_listener(lambda state: self._on_state(client, state))
         return client
 
@@ -303,9 +306,31 @@ class ZooKeeperTree(WatchingTree):
         try:
             self._write(path, create)
         except NodeMissing:
-            folder = path.rpartition("/")[0]
+            self._make_root()
+            folder = path.rpartition("/")[0] or "/"
             self._write(folder, lambda: self._client.ensure_path_async(folder, acl=OPEN_ACL_UNSAFE))
             self._write(path, create)
+
+    def _make_root(self) -> None:
+        """Make what the connect string puts before all paths, if it is missing: kazoo makes only what is below it.
+
+        Who only reads makes nothing: a wrong connect string shall not leave anything behind.
+        """
+        hosts, _, root = self._hosts.partition("/")
+        root = f"/{root.strip('/')}"
+        if root == "/" or self._read("/", lambda: self._client.exists_async("/")) is not None:
+            return
+        outside = self._client_of(hosts)
+        try:
+            outside.start(timeout=self._wait_s)
+            outside.ensure_path(root, acl=OPEN_ACL_UNSAFE)
+        except kazoo_errors.NoAuthError:
+            raise NotAllowed(f"{root} {_MEANING[NotAllowed]}") from None
+        except (kazoo_errors.KazooException, KazooTimeoutError):
+            raise StoreUnavailable(f"ZooKeeper at {hosts} does not answer") from None
+        finally:
+            _stop(outside)
+        logger.info("made %s in ZooKeeper at %s", root, hosts)
 
     def _claim_or_note(self, path: str, data: bytes) -> bool:
         try:
