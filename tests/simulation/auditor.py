@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from simulation.redis_node import RedisNode, Stream
+from simulation.commands import Stream
+from simulation.redis_node import RedisNode
 from simulation.world import World
 
 from wallet_engine.domain.columns import unpack
@@ -79,6 +80,8 @@ class Auditor:
         #: (account, currency) -> seqs and balances behind them
         self._history: dict[tuple[int, str, str], tuple[list[int], list[int]]] = {}
         self._in_flight: dict[str, int] = {}
+        #: nonce -> the right time at which its script ran; clocks of nodes may be wrong
+        self._ran_ms: dict[str, int] = {}
         self.scripts = 0
         self.entries = 0
         self.checked_answers = 0
@@ -176,16 +179,16 @@ class Auditor:
         reference: Reference,
         header: EntryHeader,
     ) -> None:
-        before = self.answers.get(key)
-        if before is not None and header.time_ms - before.time_ms < self.retention_ms:
+        before, ran_ms = self.answers.get(key), self._ran_ms[header.nonce]
+        if before is not None and ran_ms - before.time_ms < self.retention_ms:
             self.world.violate(
-                f"G4: {key} decided again ({outcome}) {header.time_ms - before.time_ms} ms after {before}"
+                f"G4: {key} decided again ({outcome}) {ran_ms - before.time_ms} ms after {before}"
             )
         debit = reference if kind == "d" and outcome == "+" else None
-        self.answers[key] = Answer(outcome, body, header.time_ms, debit)
+        self.answers[key] = Answer(outcome, body, ran_ms, debit)
         if debit is not None:
             to, amount, currency = body.split(" ")
-            self.debits[reference] = Debit(key, to, int(amount), currency, header.time_ms)
+            self.debits[reference] = Debit(key, to, int(amount), currency, ran_ms)
             self._in_flight[currency] = self._in_flight.get(currency, 0) + int(amount)
 
     def _credited(self, entry: str, to: str, idx: int, amount: int, outcome: str) -> None:
@@ -244,8 +247,9 @@ class Auditor:
                         self.world.violate(f"G3: {account.decode()} stands at {minor} in {key.decode()}")
             if total:
                 self.world.violate(f"G2: {key.decode()} sums to {total}")
-        outcomes = reply.partition(b"\n")[0].decode().split(" ")[6]
-        self._credits_ran(unpack(argv[1]), outcomes)
+        header = reply.partition(b"\n")[0].decode().split(" ")
+        self._ran_ms.setdefault(header[2], self.world.now_ms)
+        self._credits_ran(unpack(argv[1]), header[6])
 
     def _limit(self, store: dict[bytes, Any], flags_key: bytes, account: bytes, balance_key: bytes) -> int:
         currency = balance_key.partition(b":")[2].partition(b"{")[0]

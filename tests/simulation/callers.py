@@ -296,7 +296,7 @@ class Callers:
         expected: dict[tuple[str, str], int] = {}
         for payment in self.payments:
             if payment.answer == "+":
-                payer, payee, amount, currency, _ = payment.command
+                payer, payee, amount, currency = payment.command[:4]
                 expected[payer, currency] = expected.get((payer, currency), 0) - amount
                 expected[payee, currency] = expected.get((payee, currency), 0) + amount
         for (account, currency), minor in expected.items():

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from simulation.auditor import Auditor
+from simulation.commands import copy_store
 from simulation.directory_tree import Keeper, SimTree
 from simulation.network import Network
 from simulation.processes import JournalProcess, Process, ServiceProcess
 from simulation.profile import Profile
-from simulation.redis_node import RedisNode, copy_store
-from simulation.substitutes import RETENTION_MS
+from simulation.redis_node import MISCONF, RedisNode
+from simulation.substitutes import HORIZONS, RETENTION_MS
 from simulation.world import ProcessLoop, World
 
 from wallet_engine.domain.errors import ConfigError
@@ -18,6 +19,8 @@ from wallet_engine.redis_store.topology import NodeView
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import ClusterConfig, Shard, spread
 from wallet_engine.routing.slots import slot_range
+
+ISSUED_AGE_US: Final = HORIZONS.issued_age_ms_max * 1000
 
 
 class SimShard:
@@ -236,12 +239,37 @@ class Cluster:
             process.kill()
             process.start_later(self._seconds(0.02, 1.0))
 
+    def redis_refuses(self) -> None:
+        """Redis takes no writes for a while: it cannot save its image, or has lost its replicas."""
+        node = self._any_shard().primary
+        node.refuse_writes(MISCONF)
+        self.world.after(int(self._seconds(0.05, 4.0) * 1e6), node.refuse_writes, "")
+
+    def clocks_stepped(self) -> None:
+        """Clocks of some machines, or of all alike, are wrong; after a while most of them are set right."""
+        world, rng = self.world, self.world.rng
+        machines: list[Process | RedisNode] = [*self.processes, *self.nodes]
+        chosen = machines if rng.random() < 0.4 else rng.sample(machines, rng.randint(1, 3))
+        size_us = rng.choice((1_500_000, ISSUED_AGE_US * 3 // 2, RETENTION_MS * 1300, RETENTION_MS * 2600))
+        ahead_us = size_us if rng.random() < 0.6 else -size_us
+        world.note(f"clocks of {chosen} go to {ahead_us / 1e6:+.1f} s")
+        for machine in chosen:
+            machine.set_clock(ahead_us)
+            if rng.random() < 0.8:
+                world.after(
+                    int(self._seconds(0.05, 6.0) * 1e6), machine.set_clock, rng.randint(-40_000, 40_000)
+                )
+
     def heal(self) -> None:
         """Everything that is down comes up; nothing fails from here on."""
         self.world.note("healed")
         self.world.disturb_at = -1
         self.world.latency_factor = 1.0
         self.keeper.come_back()
+        for machine in (*self.processes, *self.nodes):
+            machine.set_clock(self.world.rng.randint(-40_000, 40_000))
+        for node in self.nodes:
+            node.refuse_writes("")
         for journal in self.journals:
             journal.die_at_sync = ""
         for shard in self.shards:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import lupa.lua51
+from simulation.commands import Status
 
 _runtime = lupa.lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True)
 _prelude = _runtime.execute(
@@ -54,6 +55,8 @@ def table(values: Sequence[Any]) -> Any:
 def _lua_value(value: Any) -> Any:
     if type(value) is list:
         return table(value)
+    if isinstance(value, Status):
+        return _runtime.table_from({b"ok": bytes(value)})
     return False if value is None else value
 
 

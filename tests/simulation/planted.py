@@ -46,6 +46,8 @@ class Bug:
     copies: tuple[int, int] = (1, 1)
     #: Whether it takes the rotation of a dedupe window to show it.
     rotates: bool = False
+    faults: int = 6
+    fault_gap_steps: int = 150
 
     def profile(self, seed: int) -> Profile:
         drawn = replace(Profile.draw(seed), journals=self.copies[0], quorum=self.copies[1])
@@ -53,7 +55,9 @@ class Bug:
             return replace(drawn, faults=1, rests_s=(15.0, 14.0, 15.0), payments_per_caller=3)
         if not self.kinds:
             return drawn
-        return replace(drawn, kinds=self.kinds, faults=6, fault_gap_steps=150, rests_s=())
+        return replace(
+            drawn, kinds=self.kinds, faults=self.faults, fault_gap_steps=self.fault_gap_steps, rests_s=()
+        )
 
 
 class _Nobody:
@@ -100,8 +104,8 @@ def _credit_before_receipt(original: Any) -> Any:
         original(self, accumulator, batch, reply)
         for idx, (operation, item) in enumerate(zip(batch.operations, batch.items, strict=True)):
             if operation[0] == "d" and batch.outcomes[idx] == "+" and isinstance(item, Transfer):
-                _, to, amount, currency, _ = item.command
-                credit = ("c", batch.entry, to, str(idx), amount, currency)
+                _, to, amount, currency = item.command[:4]
+                credit = ("c", batch.entry, to, str(idx), amount, currency, "", "")
                 self.submit(item.q, credit, _Nobody(), batch.time_ms)
 
     return on_applied
@@ -278,9 +282,11 @@ BUGS: Final = (
         "no fencing before a recovery",
         "G1 G5 G6 G7",
         _method(JournalCopy, "promise", _no_fencing),
-        300,
-        _DEADLY,
+        150,
+        ("failover", "slow_network"),
         (3, 2),
+        faults=16,
+        fault_gap_steps=250,
     ),
     Bug(
         "services' entries are receipted whatever their epoch",

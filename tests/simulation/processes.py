@@ -44,6 +44,8 @@ class Process:
         self.loop = ProcessLoop(world, name)
         self.loop.dead = True
         self.starts = 0
+        #: Of its machine: outlives the process.
+        self.clock_ahead_us = world.rng.randint(-40_000, 40_000)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.loop!r} starts={self.starts}>"
@@ -56,7 +58,12 @@ class Process:
         self.starts += 1
         self.loop = loop = ProcessLoop(self.world, f"{self.name}#{self.starts}")
         loop.connector = self.network.connect
+        loop.clock_ahead_us = self.clock_ahead_us
         loop.call_soon(lambda: loop.create_task(self._run()))
+
+    def set_clock(self, ahead_us: int) -> None:
+        """Step the clock of its machine to so much ahead of the right time."""
+        self.clock_ahead_us = self.loop.clock_ahead_us = ahead_us
 
     def kill(self) -> None:
         if self.alive:

@@ -19,6 +19,7 @@ FAULTS: Final = (
     "directory_away",
     "slow_network",
     "everything_killed",
+    "redis_refuses",
 )
 
 

@@ -1,27 +1,29 @@
-"""One Redis node in memory: the commands that the engine and its scripts use, and no others.
+"""One Redis node in memory: commands, scripts, transactions and slots as the engine and its moves use them.
 
 Written for speed: fakeredis runs the same scripts about ten times slower. `test_redis_node.py` holds the two
 against each other. A node has one clock, may be stopped, lose its memory, go back to an old image of it, or go on
 as a primary that its shard has replaced.
 """
 
-from binascii import crc_hqx
 from collections.abc import Callable
 from typing import Any, Final
 
 import hiredis
+from simulation.commands import ERRORS, CommandError, Commands, Status, Store, copy_store, slot_of_key
 from simulation.lua_scripts import ScriptError, run_script, sha_of
 from simulation.network import Wire
 from simulation.world import Handle, World
 
-Value = Any
-Store = dict[bytes, Value]
-
-_ERRORS: Final = (KeyError, ValueError, IndexError, TypeError)
-
-
+#: What a node says that cannot save its image, or has too few replicas.
+MISCONF: Final = (
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk."
+)
 #: As short as the engine's periods are here: streams get holes around open entries after a few entries.
 SHORTENED: Final = {b"local PINNED_ENTRIES_MAX = 64\n": b"local PINNED_ENTRIES_MAX = 3\n"}
+_OK: Final = Status(b"OK")
+_QUEUED: Final = Status(b"QUEUED")
+#: Commands that name no key.
+_KEYLESS: Final = frozenset((b"PING", b"TIME", b"INFO", b"CLUSTER", b"SCRIPT", b"ROLE"))
 
 
 def shortened(text: bytes) -> bytes:
@@ -31,207 +33,35 @@ def shortened(text: bytes) -> bytes:
     return text
 
 
-class Stream:
-    """Ids are `<n>-0`. `top` is the last id ever added: smaller ones are refused."""
+class Talk:
+    """What a node keeps of one connection: whether it may use slots that are being imported, and its transaction."""
 
-    __slots__ = ("entries", "top")
+    __slots__ = ("asking", "queued", "watched")
 
     def __init__(self) -> None:
-        self.entries: dict[int, list[bytes]] = {}
-        self.top = 0
-
-    def copy(self) -> "Stream":
-        other = Stream()
-        other.entries = self.entries.copy()
-        other.top = self.top
-        return other
-
-
-class CommandError(Exception):
-    """An error reply; its text begins with the code."""
-
-
-def _words(args: tuple[Any, ...]) -> list[bytes]:
-    """What a script passes, as Redis sees it: a number is printed with 17 digits."""
-    return [
-        arg if type(arg) is bytes else b"%d" % arg if type(arg) is int else b"%.17g" % arg for arg in args
-    ]
-
-
-def _entry_number(entry_id: bytes) -> int:
-    number, _, rest = entry_id.partition(b"-")
-    if rest not in (b"0", b""):
-        raise CommandError("ERR this node knows only ids <n>-0")
-    return int(number)
-
-
-class Commands:
-    """Commands on a store. Each takes words and returns bytes, an int, None, or a list of these."""
-
-    def __init__(self, store: Store, now_us: Callable[[], int], node_id: bytes) -> None:
-        self.store = store
-        self.now_us = now_us
-        self.node_id = node_id
-        #: How far `XTRIM ~` goes, 0 to 1: Redis trims whole blocks and may leave any number below one.
-        self.trim_reach: Callable[[], float] = lambda: 1.0
-        #: Told the key and the newest entry that was trimmed.
-        self.on_trim: Callable[[bytes, int], None] = lambda key, seq: None
-        self.table: dict[bytes, Callable[..., Any]] = {
-            name[1:].upper().encode(): getattr(self, name) for name in dir(self) if name.startswith("c")
-        }
-
-    def from_script(self, name: bytes, *args: Any) -> Any:
-        return self.table[name](*_words(args))
-
-    def cHMGET(self, key: bytes, *fields: bytes) -> list[bytes | None]:
-        found = self.store.get(key)
-        return [None] * len(fields) if found is None else [found.get(field) for field in fields]
-
-    def cHGET(self, key: bytes, field: bytes) -> bytes | None:
-        return self.store.get(key, {}).get(field)
-
-    def cHSET(self, key: bytes, *pairs: bytes) -> int:
-        if not pairs or len(pairs) % 2:
-            raise CommandError("ERR wrong number of arguments for 'hset' command")
-        found = self.store.setdefault(key, {})
-        size = len(found)
-        found.update(zip(pairs[::2], pairs[1::2], strict=True))
-        return len(found) - size
-
-    def cHINCRBY(self, key: bytes, field: bytes, step: bytes) -> int:
-        found = self.store.setdefault(key, {})
-        value = int(found.get(field, b"0")) + int(step)
-        found[field] = b"%d" % value
-        return value
-
-    def cEXISTS(self, key: bytes) -> int:
-        return int(key in self.store)
-
-    def cDEL(self, *keys: bytes) -> int:
-        return sum(self.store.pop(key, None) is not None for key in keys)
-
-    cUNLINK = cDEL
-
-    def cPERSIST(self, key: bytes) -> int:
-        return 0  # no key has a time to live
-
-    def cZADD(self, key: bytes, score: bytes, member: bytes) -> int:
-        found = self.store.setdefault(key, {})
-        new = member not in found
-        found[member] = float(score)
-        return int(new)
-
-    def cZSCORE(self, key: bytes, member: bytes) -> bytes | None:
-        score = self.store.get(key, {}).get(member)
-        return None if score is None else b"%.17g" % score
-
-    def cZRANGE(self, key: bytes, first: bytes, last: bytes) -> list[bytes]:
-        found = self.store.get(key, {})
-        members = sorted(found, key=lambda member: (found[member], member))
-        end = int(last)
-        return members[int(first) : end + 1 if end >= 0 else len(members) + end + 1]
-
-    def cZCARD(self, key: bytes) -> int:
-        return len(self.store.get(key, {}))
-
-    def cZRANGEBYSCORE(self, key: bytes, low: bytes, high: bytes, *limit: bytes) -> list[bytes]:
-        found = self.store.get(key, {})
-        members = [
-            member for member in self.cZRANGE(key, b"0", b"-1") if float(low) <= found[member] <= float(high)
-        ]
-        return members[int(limit[1]) : int(limit[1]) + int(limit[2])] if limit else members
-
-    def cZREMRANGEBYSCORE(self, key: bytes, low: bytes, high: bytes) -> int:
-        found = self.store.get(key, {})
-        gone = [member for member, score in found.items() if float(low) <= score <= float(high)]
-        for member in gone:
-            del found[member]
-        if not found:
-            self.store.pop(key, None)
-        return len(gone)
-
-    def cXADD(self, key: bytes, entry_id: bytes, *pairs: bytes) -> bytes:
-        number = _entry_number(entry_id)
-        stream = self.store.setdefault(key, Stream())
-        if number <= stream.top:
-            raise CommandError(
-                "ERR The ID specified in XADD is equal or smaller than the target stream top item"
-            )
-        stream.entries[number] = list(pairs)
-        stream.top = number
-        return entry_id
-
-    def cXLEN(self, key: bytes) -> int:
-        return len(self.store[key].entries) if key in self.store else 0
-
-    def cXRANGE(self, key: bytes, first: bytes, last: bytes, *limit: bytes) -> list[Any]:
-        if key not in self.store:
-            return []
-        entries = self.store[key].entries
-        low = 0 if first == b"-" else _entry_number(first)
-        high = 2**63 if last == b"+" else _entry_number(last)
-        if not entries or next(reversed(entries)) < low:
-            return []
-        found = [[b"%d-0" % number, fields] for number, fields in entries.items() if low <= number <= high]
-        return found[: int(limit[1])] if limit else found
-
-    def cXTRIM(self, key: bytes, strategy: bytes, *rest: bytes) -> int:
-        if strategy.upper() != b"MINID" or key not in self.store:
-            return 0
-        entries = self.store[key].entries
-        old = [number for number in entries if number < _entry_number(rest[-1])]
-        if rest[0] == b"~":
-            old = old[: round(len(old) * self.trim_reach())]
-        for number in old:
-            del entries[number]
-        if old:
-            self.on_trim(key, old[-1])
-        return len(old)
-
-    def cXDEL(self, key: bytes, *entry_ids: bytes) -> int:
-        if key not in self.store:
-            return 0
-        entries = self.store[key].entries
-        gone = [number for number in map(_entry_number, entry_ids) if entries.pop(number, None) is not None]
-        if gone:
-            self.on_trim(key, max(gone))
-        return len(gone)
-
-    def cTIME(self) -> list[bytes]:
-        seconds, micros = divmod(self.now_us(), 1_000_000)
-        return [b"%d" % seconds, b"%d" % micros]
-
-    def cPING(self) -> bytes:
-        return b"PONG"
-
-    def cROLE(self) -> list[Any]:
-        return [b"master", 0, []]
-
-    def cCLUSTER(self, what: bytes, *args: bytes) -> Any:
-        what = what.upper()
-        if what == b"MYID":
-            return self.node_id
-        if what == b"GETKEYSINSLOT":
-            slot = int(args[0])
-            return [key for key in self.store if _slot(key) == slot][: int(args[1])]
-        raise CommandError(f"ERR this node does not know CLUSTER {what.decode()}")
-
-
-def _slot(key: bytes) -> int:
-    tag = key.partition(b"{")[2].partition(b"}")[0] or key
-    return crc_hqx(tag, 0) & 16383
+        self.asking = False
+        self.queued: list[list[bytes]] | None = None
+        #: key -> how often it had been written
+        self.watched: dict[bytes, int] = {}
 
 
 class RedisNode:
-    """A process on one address. `primary` is what the node believes of itself."""
+    """A process on one address. `primary` and `slots` are what the node believes."""
 
-    def __init__(self, world: World, address: str, node_id: str) -> None:
+    def __init__(self, world: World, address: str, node_id: str, shard: str = "") -> None:
         self.world = world
         self.address = address
         self.node_id = node_id
+        self.shard = shard
         self.alive = True
         self.primary = True
         self.config_epoch = 1
+        #: Of each partition, the slot that its keys are in -> the shard that owns it, and the epoch of that claim.
+        #: A slot that is not in here is anybody's.
+        self.slots: dict[int, tuple[str, int]] = {}
+        self.importing: set[int] = set()
+        #: What this node has dropped on losing a slot: its replica has not (Redis does not tell it).
+        self.left_on_replica: Store = {}
         self.skew_us = 0
         self.store: Store = {}
         self.scripts: dict[bytes, bytes] = {}
@@ -240,13 +70,16 @@ class RedisNode:
         self.image: Store = {}
         self.image_chance = 0.0
         self.stalled_until_us = 0
+        self.refuses_writes = ""
         self.patch_script: Callable[[bytes], bytes] = lambda text: text
         #: Called after each script: name of the command's SHA, keys, arguments, reply.
         self.on_script: Callable[[RedisNode, bytes, list[bytes], list[bytes], list[Any]], None] | None = None
-        #: Called after recovery has set the state of a partition (its meta key) to `live`.
+        #: Called after a partition (its meta key) has been made `live` by recovery, or by a move where it has come to.
         self.on_live: Callable[[RedisNode, bytes], None] | None = None
         #: Called with a stream's key and the newest entry trimmed from it.
         self.on_trim: Callable[[bytes, int], None] = lambda key, seq: None
+        #: Told when this node gives a slot to the shard of a node id.
+        self.on_claim: Callable[[RedisNode, int, str], None] = lambda node, slot, node_id: None
         self._bind()
 
     def __repr__(self) -> str:
@@ -257,6 +90,7 @@ class RedisNode:
         self.commands = Commands(self.store, self._now_us, self.node_id.encode())
         self.commands.trim_reach = self.world.rng.random
         self.commands.on_trim = lambda key, seq: self.on_trim(key, seq)
+        self.commands.refuses_writes = self.refuses_writes
 
     def _now_us(self) -> int:
         return self.world.now_us + self.skew_us
@@ -282,27 +116,146 @@ class RedisNode:
         self.alive = True
         self.store = store
         self.image = copy_store(store)
+        self.refuses_writes = ""
         if not scripts:
             self.scripts = {}
         self._bind()
 
+    def set_clock(self, ahead_us: int) -> None:
+        """Step the clock of its machine to so much ahead of the right time."""
+        self.skew_us = ahead_us
+
     def take_image(self) -> None:
         self.image = copy_store(self.store)
 
-    def execute(self, words: list[bytes]) -> Any:
+    def refuse_writes(self, said: str) -> None:
+        """Answer every write with this error from now on; "" takes them again."""
+        self.refuses_writes = self.commands.refuses_writes = said
+
+    # Slots -----------------------------------------------------------------------------------------------
+
+    def learn(self, slot: int, shard: str, epoch: int) -> None:
+        """Gossip: a shard claims a slot. A node that loses it drops its keys, and its replica does not."""
+        if epoch <= self.slots[slot][1]:
+            return
+        lost = self.slots[slot][0] == self.shard != shard
+        self.slots[slot] = shard, epoch
+        if lost:
+            for key in [key for key in self.store if slot_of_key(key) == slot]:
+                value = self.store.pop(key)
+                if isinstance(value, dict):
+                    self.left_on_replica[key] = value
+
+    def replica_has(self, store: Store) -> Store:
+        """What a replica makes of this memory, which was its primary's: nobody told it what was dropped with a slot."""
+        copied = copy_store(store)
+        for key, fields in self.left_on_replica.items():
+            copied[key] = {**fields, **copied.get(key, {})}
+        return copied
+
+    def _cluster(self, words: list[bytes]) -> Any:
+        what = words[1].upper()
+        if what == b"BUMPEPOCH":
+            self.config_epoch += 1
+            return _OK
+        if what != b"SETSLOT":
+            return self.commands.run(b"CLUSTER", *words[1:])
+        slot, how = int(words[2]), words[3].upper()
+        if slot in self.slots:
+            if how == b"IMPORTING":
+                if self.slots[slot][0] == self.shard:
+                    raise CommandError(f"ERR I'm already the owner of hash slot {slot}")
+                self.importing.add(slot)
+            elif how == b"STABLE":
+                self.importing.discard(slot)
+            else:
+                self._assign(slot, words[4])
+        return _OK
+
+    def _assign(self, slot: int, node_id: bytes) -> None:
+        mine = self.slots[slot][0] == self.shard
+        if mine and node_id != self.node_id.encode() and any(slot_of_key(key) == slot for key in self.store):
+            raise CommandError(
+                f"ERR Can't assign hashslot {slot} to a different node while I still hold keys for this hash slot."
+            )
+        self.importing.discard(slot)
+        self.on_claim(self, slot, node_id.decode())
+
+    def _check_slot(self, keys: list[bytes], talk: Talk) -> None:
+        """Raises `CommandError` unless this node serves the slot of the keys to this connection."""
+        slot = slot_of_key(keys[0]) if keys else -1
+        owner = self.slots.get(slot)
+        if owner is None or owner[0] == self.shard:
+            return
+        if not (talk.asking and slot in self.importing):
+            raise CommandError(f"MOVED {slot} {owner[0]}")
+        if len(keys) > 1 and not all(key in self.store for key in keys):
+            raise CommandError("TRYAGAIN Multiple keys request during rehashing of slot")
+
+    # Commands --------------------------------------------------------------------------------------------
+
+    def execute(self, words: list[bytes], talk: Talk | None = None) -> Any:
         """One command; raises `CommandError`."""
-        if not self.primary:
-            raise CommandError(f"MOVED 0 {self.address}")
+        talk = talk or Talk()
         name = words[0].upper()
+        if not self.primary and name != b"ROLE":
+            raise CommandError(f"MOVED 0 {self.address}")
+        if name == b"ASKING":
+            talk.asking = True
+            return _OK
+        try:
+            return self._begun(name, words, talk)
+        finally:
+            if talk.queued is None:
+                talk.asking = False
+
+    def _begun(self, name: bytes, words: list[bytes], talk: Talk) -> Any:
+        if name == b"MULTI":
+            talk.queued = []
+            return _OK
+        if name == b"EXEC":
+            return self._transaction(talk)
+        if name not in _KEYLESS:
+            count = int(words[2]) if name in (b"EVAL", b"EVALSHA") else 1
+            self._check_slot(words[3 : 3 + count] if name in (b"EVAL", b"EVALSHA") else words[1:2], talk)
+        if talk.queued is not None:
+            talk.queued.append(words)
+            return _QUEUED
+        if name == b"WATCH":
+            talk.watched |= {key: self.commands.touched.get(key, 0) for key in words[1:]}
+            return _OK
+        return self._run(name, words)
+
+    def _transaction(self, talk: Talk) -> Any:
+        queued, talk.queued = talk.queued or [], None
+        watched, talk.watched = talk.watched, {}
+        if any(self.commands.touched.get(key, 0) != times for key, times in watched.items()):
+            return None
+        replies: list[Any] = []
+        for words in queued:
+            try:
+                replies.append(self._run(words[0].upper(), words))
+            except CommandError as error:
+                replies.append(error)
+        return replies
+
+    def _run(self, name: bytes, words: list[bytes]) -> Any:
         if name == b"EVALSHA":
             return self._evalsha(words)
         if name == b"EVAL":
             return self._eval(words)
         if name == b"SCRIPT":
             return self._script(words)
+        if name == b"CLUSTER":
+            return self._cluster(words)
+        if name == b"ROLE":
+            return [b"master", 0, []] if self.primary else [b"slave"]
+        if name in (b"DEL", b"UNLINK"):
+            for key in words[1:]:
+                self.left_on_replica.pop(key, None)
         try:
-            return self.commands.table[name](*words[1:])
-        except _ERRORS as error:
+            return self.commands.run(name, *words[1:])
+        except ERRORS as error:
             raise CommandError(f"ERR {name.decode()} failed: {error!r}") from error
 
     def _script(self, words: list[bytes]) -> Any:
@@ -313,17 +266,13 @@ class RedisNode:
         return sha
 
     def _eval(self, words: list[bytes]) -> Any:
-        """Recovery's and the drain's own scripts, which are not cached; one of them makes a partition live."""
+        """Scripts that are not cached: those of recovery, of the drain and of moves. Some make a partition live."""
         count = int(words[2])
         keys, argv = words[3 : 3 + count], words[3 + count :]
         meta = self.store.get(keys[0], {})
         state_before = meta.get(b"state")
-        try:
-            reply = run_script(shortened(words[1]), keys, argv, self.commands.from_script)
-        except (ScriptError, CommandError, *_ERRORS) as error:
-            self.world.violate(f"a script failed: {error!r}")
-            raise CommandError(f"ERR {error}") from error
-        if state_before != b"live" and meta.get(b"state") == b"live" and self.on_live is not None:
+        reply = self._run_script(shortened(words[1]), keys, argv)
+        if state_before in (b"recovering", b"copying") and meta.get(b"state") == b"live" and self.on_live:
             self.on_live(self, keys[0])
         return reply
 
@@ -334,16 +283,26 @@ class RedisNode:
             raise CommandError("NOSCRIPT No matching script. Please use EVAL.")
         count = int(words[2])
         keys, argv = words[3 : 3 + count], words[3 + count :]
-        try:
-            reply = run_script(text, keys, argv, self.commands.from_script)
-        except (ScriptError, CommandError, *_ERRORS) as error:
-            self.world.violate(f"a script failed: {error!r}")
-            raise CommandError(f"ERR {error}") from error
+        reply = self._run_script(text, keys, argv)
         if self.on_script is not None:
             self.on_script(self, sha, keys, argv, reply)
         if self.image_chance and self.world.rng.random() < self.image_chance:
             self.take_image()
         return reply
+
+    def _run_script(self, text: bytes, keys: list[bytes], argv: list[bytes]) -> Any:
+        try:
+            return run_script(text, keys, argv, self.commands.from_script)
+        except CommandError as error:
+            if (
+                self.refuses_writes and str(error) == self.refuses_writes
+            ):  # as Redis 7 puts it, at the first write
+                raise CommandError(f"{error} script: {sha_of(text).decode()}, on @user_script:1.") from error
+            self.world.violate(f"a script failed: {error!r}")
+            raise CommandError(f"ERR {error}") from error
+        except (ScriptError, *ERRORS) as error:
+            self.world.violate(f"a script failed: {error!r}")
+            raise CommandError(f"ERR {error}") from error
 
 
 class _Session:
@@ -355,6 +314,7 @@ class _Session:
         self.node = node
         self.wire = wire
         self.closed = False
+        self._talk = Talk()
         self._reader = hiredis.Reader()
         self._backlog: list[bytes] = []
 
@@ -375,7 +335,7 @@ class _Session:
         replies = []
         while (words := self._reader.gets()) is not False:
             try:
-                reply: Any = node.execute(words)
+                reply: Any = node.execute(words, self._talk)
             except CommandError as error:
                 reply = error
             replies.append(encode(reply))
@@ -388,6 +348,8 @@ class _Session:
 
 def encode(reply: Any) -> bytes:
     """A reply in the protocol's form."""
+    if type(reply) is Status:
+        return b"+%b\r\n" % reply
     if type(reply) is bytes:
         return b"$%d\r\n%b\r\n" % (len(reply), reply)
     if reply is None:
@@ -397,7 +359,3 @@ def encode(reply: Any) -> bytes:
     if isinstance(reply, CommandError):
         return b"-%b\r\n" % str(reply).replace("\n", " ").encode()
     return b":%d\r\n" % reply
-
-
-def copy_store(store: Store) -> Store:
-    return {key: value.copy() for key, value in store.items()}

@@ -126,7 +126,7 @@ def surroundings(
 ) -> Iterator[None]:
     """Everything that the engine must not get from the machine it runs on."""
     rng = world.rng
-    clock = SimpleNamespace(time_ns=lambda: world.now_us * 1000)
+    clock = SimpleNamespace(time_ns=world.clock_ns)
     nonces = (f"{rng.getrandbits(64):016x}" for _ in itertools.count())
     log = SimLog(world)
     replaced: list[tuple[Any, str, Any]] = [

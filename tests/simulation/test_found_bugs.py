@@ -6,8 +6,8 @@ from unittest.mock import patch
 
 import pytest
 from simulation.callers import NO_REPLY
+from simulation.commands import copy_store
 from simulation.profile import Profile
-from simulation.redis_node import copy_store
 from simulation.run import stage
 from simulation.substitutes import RETENTION_MS
 from simulation.world import Violation

@@ -111,6 +111,11 @@ class World:
     def now_ms(self) -> int:
         return self.now_us // 1000
 
+    def clock_ns(self) -> int:
+        """Unix time as the machine of the running process tells it."""
+        ahead_us = self.running.clock_ahead_us if self.running else 0
+        return (self.now_us + ahead_us) * 1000
+
     def note(self, text: str) -> None:
         """A line for whoever looks at a failing seed."""
         if self.trace is not None:
@@ -252,6 +257,8 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self.serial = next(world.serials)
         self.dead = False
         self.paused = False
+        #: How far the clock of its machine is ahead of the right time.
+        self.clock_ahead_us = 0
         self.ready: deque[Handle] = deque()
         #: Open ends of connections, in order of their making.
         self.transports: dict[Any, None] = {}
