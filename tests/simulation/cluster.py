@@ -105,21 +105,27 @@ class Cluster:
             NodeView(node.address, node.node_id, True, node.config_epoch, self._slots(shard))
             for shard in self.shards
             for node in shard.nodes
-            if node.address in addresses and node.alive and node.primary and not self._stalled(node)
+            if node.address in addresses and self._answers(node)
         ]
         return max(views, key=lambda view: view.config_epoch, default=None)
 
     def check_settings(self, address: str, **_: Any) -> None:
         """In place of `topology.check_settings`."""
-        if not any(node.address == address and node.alive for node in self.nodes):
+        if not any(node.address == address and node.alive and self._reached(node) for node in self.nodes):
             raise ConfigError(f"Redis at {address} does not answer")
 
     def _slots(self, shard: SimShard) -> tuple[range, ...]:
         mine = self.placement.partitions_of(shard.name)
         return tuple(slot_range(partition, self.profile.partitions) for partition in mine)
 
-    def _stalled(self, node: RedisNode) -> bool:
-        return node.stalled_until_us > self.world.now_us
+    def _answers(self, node: RedisNode) -> bool:
+        """As a primary, to the process that is running."""
+        stalled = node.stalled_until_us > self.world.now_us
+        return node.alive and node.primary and not stalled and self._reached(node)
+
+    def _reached(self, node: RedisNode) -> bool:
+        running = self.world.running
+        return running is None or self.network.reaches(running.process, node.address)
 
     # Faults ----------------------------------------------------------------------------------------------
 
@@ -239,6 +245,33 @@ class Cluster:
             process.kill()
             process.start_later(self._seconds(0.02, 1.0))
 
+    def network_split(self) -> None:
+        """A primary is cut off with some processes, and goes on serving them; its shard may get another one."""
+        if self.network.island:
+            return
+        rng, shard = self.world.rng, self._any_shard()
+        old = shard.primary
+        journals_reach_all = rng.random() < 0.5
+        some = self.services if journals_reach_all else self.processes
+        names = frozenset(process.name for process in rng.sample(some, rng.randint(1, len(some) - 1)))
+        bridge = {journal.name for journal in self.journals} if journals_reach_all else set()
+        self.world.note(f"cut off: {old.address} {sorted(names)}, but not from {sorted(bridge)}")
+        self.network.split(names | {old.address}, frozenset(bridge))
+        self.keeper.cut(names)
+        if rng.random() < 0.7 and old.alive:
+            self.world.after(int(self._seconds(0.02, 1.0) * 1e6), self._promote_beside, shard, old)
+        self.world.after(int(self._seconds(0.3, 8.0) * 1e6), self._join_network)
+
+    def _promote_beside(self, shard: SimShard, old: RedisNode) -> None:
+        if shard.primary is old and self.network.island:
+            self.promote(shard, copy_store(old.image if self.world.rng.random() < 0.7 else old.store))
+
+    def _join_network(self) -> None:
+        self.network.join()
+        self.keeper.cut(frozenset())
+        for shard in self.shards:
+            self.world.after(int(self._seconds(0.01, 2.0) * 1e6), self.demote, shard.standby)
+
     def redis_refuses(self) -> None:
         """Redis takes no writes for a while: it cannot save its image, or has lost its replicas."""
         node = self._any_shard().primary
@@ -263,6 +296,7 @@ class Cluster:
     def heal(self) -> None:
         """Everything that is down comes up; nothing fails from here on."""
         self.world.note("healed")
+        self._join_network()
         self.world.disturb_at = -1
         self.world.latency_factor = 1.0
         self.keeper.come_back()

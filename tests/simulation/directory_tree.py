@@ -29,6 +29,8 @@ class Keeper:
         self.locks: dict[str, ProcessLoop] = {}
         self.watches: list[_Watch] = []
         self.away = False
+        #: Processes that are cut off from the ensemble.
+        self.cut_off: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"<Keeper nodes={len(self.nodes)} {'away' if self.away else 'here'}>"
@@ -40,6 +42,11 @@ class Keeper:
 
     def come_back(self) -> None:
         self.away = False
+        self.changed()
+
+    def cut(self, processes: frozenset[str]) -> None:
+        """Nobody of these reaches the ensemble any more; an empty set joins all."""
+        self.cut_off = processes
         self.changed()
 
     def process_died(self, loop: ProcessLoop) -> None:
@@ -74,7 +81,7 @@ class _Watch:
 
     def _deliver(self) -> None:
         self._due = False
-        if not self.active or self.keeper.away:
+        if not self.active or self.keeper.away or self.loop.process in self.keeper.cut_off:
             return
         value = self.look()
         if self._last != [value]:
@@ -94,11 +101,11 @@ class SimTree:
 
     @property
     def connected(self) -> bool:
-        return not self._keeper.away
+        return not self._keeper.away and self._loop.process not in self._keeper.cut_off
 
     @property
     def _nodes(self) -> dict[str, Node]:
-        if self._keeper.away or self._loop.dead:
+        if not self.connected or self._loop.dead:
             raise StoreUnavailable("ZooKeeper does not answer")
         return self._keeper.nodes
 

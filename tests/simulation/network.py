@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from simulation.world import Handle, ProcessLoop, World
+
+#: How long an attempt to connect to what cannot be reached takes.
+UNREACHABLE_S: Final = 0.7
 
 
 class Endpoint(Protocol):
@@ -20,20 +23,40 @@ class Endpoint(Protocol):
 class Wire:
     """Two ends. What one sends arrives at the other in order; `reset` loses everything on its way."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, names: tuple[str, str] = ("", "")) -> None:
+        """`names` are those of the two ends: a process, or the address of a Redis node."""
         self.world = world
+        self.names = names
         self.ends: tuple[Any, Any] = (None, None)
         self.broken = False
+        #: What waits for the network to be whole again; None while it is.
+        self.held: list[tuple[Any, ...]] | None = None
         self._arrival_us = [0, 0]
 
     def send(self, end: Any, data: bytes) -> None:
         if self.broken or end.closed:
             return
-        self._schedule(end, self._arrive, data)
+        self._pass_on(end, self._arrive, data)
 
     def hang_up(self, end: Any) -> None:
         """This end is closed; the other learns it after what was sent before."""
-        self._schedule(end, self._end)
+        self._pass_on(end, self._end)
+
+    def cut(self) -> None:
+        """From now on nothing arrives, and neither end learns it."""
+        self.held = []
+
+    def mend(self) -> None:
+        """What was sent meanwhile arrives, in order: the ends have sent it again and again."""
+        held, self.held = self.held or [], None
+        for what in held:
+            self._schedule(*what)
+
+    def _pass_on(self, *what: Any) -> None:
+        if self.held is None:
+            self._schedule(*what)
+        else:
+            self.held.append(what)
 
     def reset(self) -> None:
         """The connection breaks: both ends learn it, whatever was on its way is gone."""
@@ -136,6 +159,26 @@ class Network:
         self.hosts: dict[str, Callable[[Wire], Any]] = {}
         #: Probability that a receipt message arrives twice.
         self.repeat_receipts = 0.0
+        #: Names of processes and nodes that reach each other, and nobody else; empty while the network is whole.
+        self.island: frozenset[str] = frozenset()
+        #: Names of those that reach both sides.
+        self.bridge: frozenset[str] = frozenset()
+
+    def reaches(self, one: str, other: str) -> bool:
+        return (one in self.island) == (other in self.island) or bool(self.bridge & {one, other})
+
+    def split(self, island: frozenset[str], bridge: frozenset[str] = frozenset()) -> None:
+        """Cut the island off from all but the bridge. Connections stay, until somebody gives them up."""
+        self.island, self.bridge = island, bridge
+        for wire in self.open_wires():
+            if not self.reaches(*wire.names):
+                wire.cut()
+
+    def join(self) -> None:
+        """The network is whole again."""
+        self.island = frozenset()
+        for wire in self.open_wires():
+            wire.mend()
 
     def open_wires(self) -> list[Wire]:
         self.wires = [wire for wire in self.wires if not wire.broken]
@@ -144,16 +187,19 @@ class Network:
     async def connect(self, loop: ProcessLoop, factory: Callable[[], Any], address: str) -> tuple[Any, Any]:
         world = self.world
         await asyncio.sleep(world.latency_us() / 1e6)
-        wire = Wire(world)
         host = self.hosts.get(address)
         peer: Any = None
         listener = None
-        if host is not None:
-            peer = host(wire)
-        else:
+        if host is None:
             for other in world.loops:
                 if not other.dead and address in other.listeners:
                     listener = other
+        wire = Wire(world, (loop.process, listener.process if listener else address))
+        if not self.reaches(*wire.names):
+            await asyncio.sleep(UNREACHABLE_S)
+            raise TimeoutError(f"{address} is not reached")
+        if host is not None:
+            peer = host(wire)
         if peer is None and listener is None:
             raise ConnectionRefusedError(f"nobody listens at {address}")
         protocol = factory()

@@ -4,9 +4,9 @@ A plant changes the engine's classes or the text of its scripts for the length o
 seeds, counted from 1, it may take.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -46,8 +46,8 @@ class Bug:
     copies: tuple[int, int] = (1, 1)
     #: Whether it takes the rotation of a dedupe window to show it.
     rotates: bool = False
-    faults: int = 6
-    fault_gap_steps: int = 150
+    #: What else of the profile must be as it is for the bug to show soon.
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     def profile(self, seed: int) -> Profile:
         drawn = replace(Profile.draw(seed), journals=self.copies[0], quorum=self.copies[1])
@@ -55,9 +55,8 @@ class Bug:
             return replace(drawn, faults=1, rests_s=(15.0, 14.0, 15.0), payments_per_caller=3)
         if not self.kinds:
             return drawn
-        return replace(
-            drawn, kinds=self.kinds, faults=self.faults, fault_gap_steps=self.fault_gap_steps, rests_s=()
-        )
+        drawn = replace(drawn, kinds=self.kinds, faults=6, fault_gap_steps=150, rests_s=())
+        return replace(drawn, **self.changes)
 
 
 class _Nobody:
@@ -224,6 +223,16 @@ def _own_position(_original: Any) -> Any:
 
 _DEADLY: Final = ("journal_killed", "journal_killed_at_sync", "redis_empty", "failover", "process_paused")
 
+#: Services of which some still know the old primary, while journal processes of which some know the new one.
+_ONE_SHARD_MANY_SERVICES: Final = {
+    "services": 3,
+    "shards": 1,
+    "partitions": 2,
+    "callers": 8,
+    "payments_per_caller": 4,
+    "faults": 10,
+    "fault_gap_steps": 200,
+}
 _CREDIT_RECORD: Final = "here and here .. mark .. outcome or mark .. outcome"
 
 SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
@@ -282,11 +291,10 @@ BUGS: Final = (
         "no fencing before a recovery",
         "G1 G5 G6 G7",
         _method(JournalCopy, "promise", _no_fencing),
-        150,
-        ("failover", "slow_network"),
+        100,
+        ("failover", "journal_killed"),
         (3, 2),
-        faults=16,
-        fault_gap_steps=250,
+        changes=_ONE_SHARD_MANY_SERVICES,
     ),
     Bug(
         "services' entries are receipted whatever their epoch",

@@ -20,6 +20,7 @@ FAULTS: Final = (
     "slow_network",
     "everything_killed",
     "redis_refuses",
+    "network_split",
 )
 
 

@@ -271,6 +271,11 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     def __repr__(self) -> str:
         return f"<ProcessLoop {self.name} {'dead' if self.dead else 'paused' if self.paused else 'alive'}>"
 
+    @property
+    def process(self) -> str:
+        """Its name without the number of its start."""
+        return self.name.partition("#")[0]
+
     def bury(self) -> None:
         """End the coroutines that a dead process leaves, without a word and without effect."""
         for task in asyncio.all_tasks(self):
