@@ -11,6 +11,7 @@ from simulation.substitutes import HORIZONS, NoMetrics
 from simulation.world import Killed, ProcessLoop, World
 
 from wallet_engine.app import journal as journal_app
+from wallet_engine.app.listening import Listening
 from wallet_engine.domain.entry import EntryHeader
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.engine.engine import Engine
@@ -164,7 +165,8 @@ class JournalProcess(Process):
 
     async def main(self, directory: Directory) -> None:
         writer = await asyncio.to_thread(SimWriter, self)
-        await journal_app._keep(directory, writer, NoMetrics(), self.name, 0, asyncio.Event())  # type: ignore[arg-type]
+        listening = Listening(self.name, 0, None)
+        await journal_app._keep(directory, writer, NoMetrics(), listening, asyncio.Event())  # type: ignore[arg-type]
 
     def kill(self) -> None:
         super().kill()

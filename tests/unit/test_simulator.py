@@ -1,0 +1,12 @@
+"""The simulator composes the engine's parts by hand: a few seeds tell at once when one of them is made otherwise now.
+
+What the simulator is for stands in `tests/simulation`.
+"""
+
+from simulation.profile import Profile
+from simulation.run import run_seed
+
+
+def test_a_seed_with_one_journal_copy_and_one_with_several() -> None:
+    assert run_seed(1).entries
+    assert run_seed(2, Profile(journals=3, quorum=2, faults=2, payments_per_caller=2)).entries
