@@ -12,6 +12,7 @@ from simulation.world import Killed, ProcessLoop, World
 
 from wallet_engine.app import journal as journal_app
 from wallet_engine.app.listening import Listening
+from wallet_engine.app.troubles import Troubles
 from wallet_engine.domain.entry import EntryHeader
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.engine.engine import Engine
@@ -166,7 +167,14 @@ class JournalProcess(Process):
     async def main(self, directory: Directory) -> None:
         writer = await asyncio.to_thread(SimWriter, self)
         listening = Listening(self.name, 0, None)
-        await journal_app._keep(directory, writer, NoMetrics(), listening, asyncio.Event())  # type: ignore[arg-type]
+        await journal_app._keep(
+            directory,
+            writer,
+            NoMetrics(),  # type: ignore[arg-type]
+            listening,
+            asyncio.Event(),
+            Troubles(),
+        )
 
     def kill(self) -> None:
         super().kill()
