@@ -260,7 +260,7 @@ class Callers:
 
             def check_balance(view: Any) -> None:
                 if view is not None:
-                    self.auditor.read(view.partition, view.seq, account, "USD", view.balance_minor)
+                    self.auditor.read(view.partition, view.seq, account, "USD", view.money.available_minor)
 
             await self.ask(lambda w: w.balance(account, "USD"), check_balance)
             return

@@ -233,8 +233,6 @@ _ONE_SHARD_MANY_SERVICES: Final = {
     "faults": 10,
     "fault_gap_steps": 200,
 }
-_CREDIT_RECORD: Final = "here and here .. mark .. outcome or mark .. outcome"
-
 SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "refund does not rewrite the answer": (("decline .. sub(record, 2)", "record"),),
     "refund can be repeated": (
@@ -253,9 +251,10 @@ SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ),
     ),
     "refused credit is not remembered": (
+        ("        remembered[field] = added .. mark .. outcome\n", "        remembered[field] = added\n"),
         (
-            f"local record = {_CREDIT_RECORD}",
-            f"local record = outcome == APPLIED and ({_CREDIT_RECORD}) or here or ''",
+            "        remembered[field] = mark .. outcome\n",
+            "        remembered[field] = outcome == APPLIED and mark .. outcome or ''\n",
         ),
     ),
     "frozen receiver is paid": (("if status_a == 'F' or status_b == 'F' then return FROZEN end", ""),),
