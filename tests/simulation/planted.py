@@ -46,6 +46,8 @@ class Bug:
     copies: tuple[int, int] = (1, 1)
     #: Whether it takes the rotation of a dedupe window to show it.
     rotates: bool = False
+    #: So rare that it is looked for in the soak alone.
+    rare: bool = False
     #: What else of the profile must be as it is for the bug to show soon.
     changes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -290,9 +292,10 @@ BUGS: Final = (
         "no fencing before a recovery",
         "G1 G5 G6 G7",
         _method(JournalCopy, "promise", _no_fencing),
-        100,
+        400,
         ("failover", "journal_killed"),
         (3, 2),
+        rare=True,
         changes=_ONE_SHARD_MANY_SERVICES,
     ),
     Bug(

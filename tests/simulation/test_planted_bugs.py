@@ -6,8 +6,19 @@ from simulation.planted import BUGS, SCRIPT_CHANGES, Bug, changed_places, seeds_
 from wallet_engine.redis_store.scripts import load_script
 
 
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+@pytest.mark.parametrize("bug", [bug for bug in BUGS if not bug.rare], ids=lambda bug: bug.name)
 def test_planted_bug_is_found(bug: Bug) -> None:
+    look_for(bug)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("bug", [bug for bug in BUGS if bug.rare], ids=lambda bug: bug.name)
+def test_planted_bug_that_is_rare_is_found(bug: Bug) -> None:
+    look_for(bug)
+
+
+def look_for(bug: Bug) -> None:
     seeds, violation = seeds_needed(bug)
     print(f"\n{bug.name}: {seeds} seeds: {violation[:200]}")
     assert seeds, f"{bug.name!r} was not found in {bug.seeds_max} seeds"

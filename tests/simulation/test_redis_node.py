@@ -77,7 +77,7 @@ class Both:
                     i: [word for pair in fields.items() for word in pair]
                     for i, fields in self.fake.xrange(name)
                 }
-            elif name == KEYS.open.encode():
+            elif self.fake.type(name) == b"zset":
                 assert value == dict(self.fake.zrange(name, 0, -1, withscores=True))
             else:
                 assert value == self.fake.hgetall(name)
