@@ -142,6 +142,9 @@ class ProcessEnd(asyncio.Transport):
 
 
 class _Socket:
+    def fileno(self) -> int:
+        return 100  # as far from any limit of open files as from being closed
+
     def setsockopt(self, *_: Any) -> None:
         pass
 
