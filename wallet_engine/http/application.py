@@ -17,6 +17,7 @@ from wallet_engine.http.direct import DirectTransfers
 from wallet_engine.http.endpoint import Endpoint, Request, Services
 from wallet_engine.http.endpoints import ENDPOINTS
 from wallet_engine.http.gate import Gate, Peer
+from wallet_engine.http.media import check_media
 from wallet_engine.http.observed import ObservedWallet
 from wallet_engine.http.openapi import openapi_document
 from wallet_engine.http.problems import Answer, Refused, failure
@@ -35,6 +36,7 @@ _no_other_protocol: Final = Router()
 #: Where the protocol leaves the other end of the connection; a server that is not ours leaves nothing there.
 PEER_KEY: Final = "wallet.peer"
 _NO_PEER: Final = Peer("")
+_READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
 class Found(NamedTuple):
@@ -123,14 +125,16 @@ class Application:
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         """Raises `ClientGone`."""
         found = self._routes.find(scope)
+        peer: Peer = scope.get(PEER_KEY, _NO_PEER)
         try:
-            authorization = _authorization(scope)
-            visit = self.gate.enter(found.endpoint, authorization, scope.get(PEER_KEY, _NO_PEER))
+            visit = self.gate.enter(found.endpoint, _authorization(scope), peer)
         except Refused as refused:
             return failure(refused, scope["path"])
         request = Request(visit, self._services, scope, receive, found.path_params)
         status = _STATUS_CLIENT_GONE
         try:
+            if scope["method"] not in _READS:
+                check_media(scope["headers"], peer)
             if found.refusal is not None:
                 raise found.refusal
             answer = await found.endpoint.handler(request)

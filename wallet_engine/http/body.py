@@ -10,6 +10,9 @@ from wallet_engine.http.problems import Refused
 
 #: How long the rest of a body may take once its first part arrived.
 BODY_SECONDS_MAX: Final = 30.0
+#: How slowly it may arrive, and how long before that is looked at.
+BYTES_PER_S_MIN: Final = 1000
+SLOW_SECONDS: Final = 5.0
 
 #: Bytes that all bodies now arriving in more than one part may take together.
 BODIES_BYTES_MAX: Final = 256 * 1024 * 1024
@@ -52,22 +55,26 @@ class BodyReader:
         if self._bytes_reserved + bytes_expected > self._bytes_max:
             raise Refused("overloaded", "too many large requests are arriving at once")
         self._bytes_reserved += bytes_expected
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         try:
-            async with asyncio.timeout(BODY_SECONDS_MAX):
-                body = bytearray(first)
-                while True:
+            body = bytearray(first)
+            while True:
+                # Up to now it was quick enough; the next part is due when it would not be any more.
+                due_s = began_s + min(BODY_SECONDS_MAX, SLOW_SECONDS + len(body) / BYTES_PER_S_MIN)
+                async with asyncio.timeout_at(due_s):
                     message = await receive()
-                    if message["type"] != "http.request":
-                        raise ClientGone
-                    body += message.get("body", b"")
-                    if len(body) > BODY_BYTES_MAX:
-                        raise _too_large()
-                    if not message.get("more_body", False):
-                        return bytes(body)
+                if message["type"] != "http.request":
+                    raise ClientGone
+                body += message.get("body", b"")
+                if len(body) > BODY_BYTES_MAX:
+                    raise _too_large()
+                if not message.get("more_body", False):
+                    return bytes(body)
         except TimeoutError:
             raise Refused(
-                "invalid_request",
-                f"the body did not arrive within {BODY_SECONDS_MAX:.0f} s",
+                "request_timeout",
+                f"the body did not arrive within {BODY_SECONDS_MAX:.0f} s, or slower than {BYTES_PER_S_MIN} B/s",
                 headers=((b"connection", b"close"),),
             ) from None
         finally:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Protocol
 from wallet_engine.http.problems import KINDS, Refused
 from wallet_engine.http.request_metrics import RequestMetrics
 from wallet_engine.service.keyring import Keyring, Unauthenticated
-from wallet_engine.service.policy import ANYONE
+from wallet_engine.service.policy import ANYONE, Principal
 from wallet_engine.telemetry.metrics import Metrics
 
 #: Requests to bounded endpoints that one process has begun and not yet answered.
@@ -38,6 +38,11 @@ class Peer(NamedTuple):
     address: str
     certificate: str | None = None
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine; an application that no server of ours runs has no other ends."""
+        return self.address.startswith(("127.", "::1", "::ffff:127.")) or not self.address
+
 
 class Gate:
     """Lets requests in. Use it on one event loop."""
@@ -48,6 +53,7 @@ class Gate:
         """Without a keyring everybody may do everything."""
         self.metrics = RequestMetrics(metrics)
         self.keyring = keyring or Keyring()
+        self._known = self.keyring.known
         #: Of bounded endpoints (G10).
         self.in_flight = 0
         self.in_flight_max = in_flight_max
@@ -63,13 +69,18 @@ class Gate:
         full = self.in_flight >= self.in_flight_max
         visit = Visit(self, entrance)
         if not entrance.public:
-            try:
-                visit.principal = self.keyring.whose(authorization, peer.certificate)
-            except Unauthenticated as error:
-                raise visit.refuse(Refused("unauthenticated", str(error), headers=_CHALLENGE)) from None
+            known = self._known.get(authorization) if peer.certificate is None else None
+            visit.principal = known or self._ask(visit, authorization, peer)
         if full and entrance.bounded:
             raise visit.refuse(Refused("overloaded", "too many requests are in flight"))
         return visit
+
+    def _ask(self, visit: "Visit", authorization: bytes | None, peer: Peer) -> Principal:
+        """Who it is that has not been seen lately. Raises `Refused`."""
+        try:
+            return self.keyring.whose(authorization, peer.certificate)
+        except Unauthenticated as error:
+            raise visit.refuse(Refused("unauthenticated", str(error), headers=_CHALLENGE)) from None
 
 
 class Visit:
@@ -78,7 +89,7 @@ class Visit:
     __slots__ = ("_began_s", "_entrance", "_gate", "principal")
 
     def __init__(self, gate: Gate, entrance: Entrance) -> None:
-        self.principal = ANYONE
+        self.principal: Principal = ANYONE
         self._gate = gate
         self._began_s = time.perf_counter()
         self._entrance = entrance

@@ -4,6 +4,9 @@ from typing import Final, NamedTuple
 
 import httptools
 
+from wallet_engine.http.framing import HEAD_END, Fault, prepare
+from wallet_engine.http.media import media_type, taken
+
 TRANSFER_PATH: Final = "/v1/wallet/balance_transfer"
 
 #: Heads that are remembered, and the longest of them: clients send the same ones over and over.
@@ -11,7 +14,6 @@ HEADS_MAX: Final = 1_000
 HEAD_BYTES_MAX: Final = 2_000
 
 _REQUEST_LINE: Final = f"POST {TRANSFER_PATH} HTTP/1.1\r\n".encode()
-_HEAD_END: Final = b"\r\n\r\n"
 #: Headers that ask for more than an answer.
 _SPECIAL: Final = frozenset((b"expect", b"transfer-encoding", b"upgrade"))
 
@@ -23,6 +25,8 @@ class Head(NamedTuple):
     idempotency_key: str | None
     #: The header `Authorization`.
     authorization: bytes | None
+    #: Its body is not called JSON, and is taken from this machine alone.
+    local_only: bool = False
 
 
 class Heads:
@@ -38,7 +42,7 @@ class Heads:
         """Head and body when `data` is one such request; None when it is anything else."""
         if not data.startswith(_REQUEST_LINE):
             return None
-        start = data.find(_HEAD_END) + len(_HEAD_END)
+        start = data.find(HEAD_END) + len(HEAD_END)
         text = data[:start]
         head = self._known[text] if text in self._known else self._read(text)
         if head is None or head.body_bytes != len(data) - start:
@@ -56,15 +60,16 @@ class Heads:
 
 def read_head(text: bytes) -> Head | None:
     """The head of a request; None when it is not complete, not valid, or asks for more than an answer."""
+    if isinstance(prepare(text), Fault) or not text.endswith(HEAD_END):
+        return None
     reader = _Reader()
     parser = httptools.HttpRequestParser(reader)
     try:
         parser.feed_data(text)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
-    lengths = [value for name, value in reader.headers if name == b"content-length"]
-    keys = [value for name, value in reader.headers if name == b"idempotency-key"]
-    authorizations = [value for name, value in reader.headers if name == b"authorization"]
+    lengths, keys = _values(reader, b"content-length"), _values(reader, b"idempotency-key")
+    authorizations = _values(reader, b"authorization")
     if (
         not reader.complete
         or not parser.should_keep_alive()
@@ -75,8 +80,18 @@ def read_head(text: bytes) -> Head | None:
         or len(authorizations) > 1
     ):
         return None
+    body_is_taken = taken(
+        media_type(_values(reader, b"content-type")), has_origin=bool(_values(reader, b"origin"))
+    )
+    if body_is_taken is False:
+        return None
     key = keys[0].decode("latin-1").strip() if keys else None
-    return Head(int(lengths[0]), key, authorizations[0] if authorizations else None)
+    authorization = authorizations[0] if authorizations else None
+    return Head(int(lengths[0]), key, authorization, local_only=body_is_taken is None)
+
+
+def _values(reader: "_Reader", name: bytes) -> list[bytes]:
+    return [value for each, value in reader.headers if each == name]
 
 
 class _Reader:

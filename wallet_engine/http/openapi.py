@@ -112,7 +112,9 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
         responses["200"]["headers"] = _header("Idempotent-Replayed", "true when this answer was given before")
     bounded = ("overloaded",) if endpoint.bounded else ()
     guarded = () if endpoint.public else ("unauthenticated", "forbidden")
-    codes = dict.fromkeys((*endpoint.codes, *guarded, "method_not_allowed", "internal_error", *bounded))
+    posted = ("request_timeout", "unsupported_media_type") if endpoint.method != "GET" else ()
+    every = ("invalid_request", "head_too_large", "method_not_allowed", "internal_error")
+    codes = dict.fromkeys((*endpoint.codes, *guarded, *posted, *every, *bounded))
     for code in codes:
         problem_status = str(KINDS[code].status)
         if problem_status not in responses:

@@ -63,6 +63,12 @@ class JoiningTransport:
             self._outbox.add(self._flush)
         self._unsent.append(data)
 
+    def write_eof(self) -> None:
+        """Send what was written, and say that there is no more."""
+        self._flush()
+        if not self.is_closing():
+            self._transport.write_eof()
+
     def close(self) -> None:
         """Send what was written, then close."""
         self._flush()

@@ -1,17 +1,36 @@
-"""uvicorn's HTTP protocol with a short way for single transfers, and one system call per answer."""
+"""HTTP/1.1 on one connection: one request after the other, and a short way for single transfers.
+
+Heads are looked at before the parser gets them (`framing.py`), so what a client sends is cut at the ends of heads and
+bodies; the parser has to agree. What comes behind a request waits until that is answered, and is not read meanwhile.
+"""
 
 import asyncio
+import logging
 from typing import Any, Final, cast
+from urllib.parse import unquote
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+import httptools
+from uvicorn import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
 
-from wallet_engine.domain.errors import Outage
+from wallet_engine.http import connections
 from wallet_engine.http.application import PEER_KEY
+from wallet_engine.http.connections import NEVER, Connections
 from wallet_engine.http.direct import DirectTransfers
+from wallet_engine.http.framing import HEAD_BYTES_MAX, HEAD_END, NOT_HTTP, TOO_LARGE, Fault, prepare
 from wallet_engine.http.gate import Peer
 from wallet_engine.http.outbox import JoiningTransport, Outbox
-from wallet_engine.http.problems import Answer, Headers, outage
-from wallet_engine.telemetry.descriptors import Reserve
+from wallet_engine.http.problems import Answer, Headers, problem
+
+_CLOSE: Final = (b"connection", b"close")
+_NO_ROOM: Final = problem("overloaded", "this process has no room for more connections", headers=(_CLOSE,))
+_SLOW_HEAD: Final = Fault(
+    "request_timeout", f"the head did not arrive within {connections.HEAD_SECONDS_MAX:.0f} s"
+)
+_logger: Final = logging.getLogger("uvicorn.error")
 
 
 class EncodedHeads:
@@ -37,91 +56,379 @@ class EncodedHeads:
 
 
 _encoded: Final = EncodedHeads()
-_reserve: Final = Reserve()
-_NO_ROOM: Final = outage(Outage("overloaded", "this process has no room for more connections"))
 
 
-class WalletHttpProtocol(HttpToolsProtocol):
-    """For `uvicorn.Config(http=…)`, with the short way and an outbox for all."""
+class WalletHttpProtocol(asyncio.Protocol):
+    """For `uvicorn.Config(http=…)`, with the short way, and an outbox and the connections for all."""
 
-    def __init__(self, direct: DirectTransfers, outbox: Outbox, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
+    def __init__(
+        self,
+        direct: DirectTransfers,
+        outbox: Outbox,
+        connections: Connections,
+        idle_s_max: float,
+        *,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
         self._direct = direct
         self._outbox = outbox
-        #: A request is on the short way, and what the client sent behind it waits.
-        self._on_direct = False
+        self._connections = connections
+        self._idle_s_max = idle_s_max
+        self._app = config.loaded_app
+        self._server_state = server_state
+        self._app_state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self.deadline_s = NEVER
+        self._peer = Peer("")
+        #: A request is being answered, on the short way or by `_cycle`.
+        self._busy = False
+        self._cycle: RequestResponseCycle | None = None
+        #: What came while a request was being answered, or its answers were not read.
         self._held: list[bytes] = []
-        #: The parser is within a request.
-        self._parsing = False
-        self._closing = False
-        self._answered_s = 0.0
+        #: The beginning of the next head.
+        self._head = bytearray()
+        #: A body is arriving: `_body_left` bytes, or in chunks when that is None.
+        self._in_body = False
+        self._body_left: int | None = 0
+        #: The last three bytes of a body in chunks.
+        self._tail = b""
+        self._parser: httptools.HttpRequestParser | None = None
+        self._complete = False
+        #: The client says nothing more; the server takes no further request; all that comes is thrown away.
+        self._eof = self._closing = self._discarding = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        joining = JoiningTransport(transport, self._outbox)
-        super().connection_made(cast(asyncio.Transport, joining))
-        self._peer = Peer(self.client[0] if self.client else "")
-        connected = transport.get_extra_info("socket")
-        if connected is not None and _reserve.refuses(connected.fileno()):
-            self._closing = True
-            self._answer(_NO_ROOM)
+    def __repr__(self) -> str:
+        state = "discarding" if self._discarding else "busy" if self._busy else "idle"
+        return f"<WalletHttpProtocol {self._peer.address} {state}>"
+
+    # The connection --------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        given = cast(asyncio.Transport, transport)
+        self._server_state.connections.add(cast(Any, self))
+        self.transport = cast(asyncio.Transport, JoiningTransport(given, self._outbox))
+        self.flow = FlowControl(self.transport)
+        self._server = get_local_addr(given)
+        self._client = get_remote_addr(given)
+        self._scheme = "https" if is_ssl(given) else "http"
+        self._peer = Peer(self._client[0] if self._client else "")
+        self.deadline_s = self._loop.time() + self._idle_s_max
+        connected = given.get_extra_info("socket")
+        if not self._connections.admit(self, None if connected is None else connected.fileno()):
+            self._turn_away(_NO_ROOM)
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        self._server_state.connections.discard(cast(Any, self))
+        self.deadline_s = NEVER
+        self._forget_cycle()
+        self.flow.resume_writing()
+        self._parser = None
+
+    def eof_received(self) -> bool:
+        """Who has said all still gets the answers; who has not is gone."""
+        self._eof = True
+        answers_to_come = self._held or (self._busy and not self._in_body and not self._discarding)
+        if not answers_to_come or self._scheme == "https":
+            self.transport.close()
+        return True
+
+    def pause_writing(self) -> None:
+        self.flow.pause_writing()
+        self.deadline_s = self._loop.time() + connections.UNREAD_SECONDS_MAX
+
+    def resume_writing(self) -> None:
+        self.flow.resume_writing()
+        if self._discarding:
+            return
+        self.deadline_s = NEVER if self._busy else self._loop.time() + self._idle_s_max
+        if not self._busy or self._in_body:
+            self._go_on()
+
+    def shutdown(self) -> None:
+        """Take no further request; what is in flight is answered first."""
+        self._closing = True
+        if not self._busy:
+            self.transport.close()
+        elif self._cycle is not None:
+            self._cycle.keep_alive = False
+
+    def expired(self) -> None:
+        """It has waited until its deadline."""
+        self.deadline_s = NEVER
+        if self.flow.write_paused or self._discarding:
+            self.transport.abort()
+        elif self._head and not self._busy:
+            self._refuse(_SLOW_HEAD)
+        else:
+            self._forget_cycle()
+            self.transport.close()
+
+    # What comes ------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._on_direct:
-            self._held.append(data)
-            self.flow.pause_reading()
+        if (self._busy and not self._in_body) or self.flow.write_paused:
+            self._hold(data)
         elif (
-            not self._parsing
-            and (self.cycle is None or self.cycle.response_complete)
-            and not self.flow.write_paused
+            not self._in_body
+            and not self._head
             and (request := self._direct.heads.split(data)) is not None
+            and (not request[0].local_only or self._peer.is_local)
         ):
-            self._on_direct = True
+            self._busy = True
+            self.deadline_s = NEVER
             self._direct.begin(*request, self._peer, self._answer, self._outbox.add)
         else:
-            super().data_received(data)
+            self._take(data)
+
+    def _hold(self, data: bytes) -> None:
+        if not self._discarding:
+            self._held.append(data)
+            self.flow.pause_reading()
+
+    def _take(self, data: bytes) -> None:
+        """Cut it at the ends of heads and bodies."""
+        try:
+            while data:
+                if self._in_body:
+                    data = self._take_body(data)
+                elif self._busy:
+                    self._hold(data)
+                    return
+                else:
+                    data = self._take_head(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._refuse(NOT_HTTP)
+        if self._eof and (self._in_body or not self._busy):
+            self.transport.close()
+
+    def _take_head(self, data: bytes) -> bytes:
+        """What is left of `data` behind the head, if it ends in there."""
+        head = self._head
+        if not head:
+            self.deadline_s = self._loop.time() + connections.HEAD_SECONDS_MAX
+        begin = max(0, len(head) - len(HEAD_END) + 1)
+        head += data
+        if head[:2] == b"\r\n":  # an empty line ahead of a request is passed over (RFC 9112, 2.2)
+            del head[:2]
+            begin = 0
+        end = head.find(HEAD_END, begin)
+        if end < 0:
+            if len(head) > HEAD_BYTES_MAX:
+                self._refuse(TOO_LARGE)
+            elif len(head) > 1 and head[0] in b"\r\n":
+                self._refuse(NOT_HTTP)
+            return b""
+        end += len(HEAD_END)
+        prepared, rest = prepare(bytes(head[:end])), bytes(head[end:])
+        head.clear()
+        if isinstance(prepared, Fault):
+            self._refuse(prepared)
+            return b""
+        self._begin(prepared)
+        return rest
+
+    def _take_body(self, data: bytes) -> bytes:
+        """What is left of `data` behind the body, if it ends in there."""
+        assert self._parser is not None
+        left = self._body_left
+        if left is not None:
+            piece = data[:left]
+            self._body_left = left - len(piece)
+            self._parser.feed_data(piece)
+            if self._complete == bool(self._body_left):
+                raise httptools.HttpParserError("the parser sees another end")
+        else:
+            # The last chunk and its trailers end in an empty line: only there the message can.
+            found = (self._tail + data).find(HEAD_END)
+            piece = data if found < 0 else data[: found + len(HEAD_END) - len(self._tail)]
+            self._tail = (self._tail + piece)[-len(HEAD_END) + 1 :]
+            self._parser.feed_data(piece)
+        if self._complete:
+            self._in_body = False
+            if not self._busy:  # it was answered before it had come
+                self._await_next()
+        return data[len(piece) :]
+
+    # A request the general way ---------------------------------------------------------------------------
+
+    def _begin(self, head: bytes) -> None:
+        self._complete = False
+        self._url = b""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._expects_continue = False
+        self._tail = b""
+        parser = self._parser = httptools.HttpRequestParser(self)
+        self._busy = True
+        self.deadline_s = self._loop.time() + connections.BODY_SECONDS_MAX
+        parser.feed_data(head)
+        if self._complete:
+            self.deadline_s = NEVER
+            return
+        lengths = [value for name, value in self._fields if name == b"content-length"]
+        self._in_body = True
+        self._body_left = int(lengths[0]) if lengths else None
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:
+            return  # a trailer
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self._expects_continue = True
+        self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        assert self._parser is not None
+        version = self._parser.get_http_version()
+        url = httptools.parse_url(self._url)
+        path = url.path.decode("ascii")
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "server": self._server,
+            "client": self._client,
+            "scheme": self._scheme,
+            "method": self._parser.get_method().decode("ascii"),
+            "root_path": "",
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+            "headers": self._fields,
+            "state": self._app_state.copy(),
+            PEER_KEY: self._peer,
+        }
+        keep_alive = version != "1.0" and self._parser.should_keep_alive() and not self._closing
+        cycle = self._cycle = RequestResponseCycle(
+            scope=cast(Any, scope),
+            transport=cast(asyncio.Transport, _AnswerTransport(self)),
+            flow=self.flow,
+            logger=_logger,
+            access_logger=_logger,
+            access_log=False,
+            default_headers=self._server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self._expects_continue,
+            keep_alive=keep_alive,
+            on_response=self._ended,
+        )
+        task = self._loop.create_task(cycle.run_asgi(cast(Any, self._app)))
+        task.add_done_callback(self._server_state.tasks.discard)
+        self._server_state.tasks.add(task)
+
+    def on_body(self, body: bytes) -> None:
+        cycle = self._cycle
+        if cycle is None or cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        self._complete = True
+        cycle = self._cycle
+        if cycle is not None and not cycle.response_complete:
+            self.deadline_s = NEVER
+            cycle.more_body = False
+            cycle.message_event.set()
+
+    def _forget_cycle(self) -> None:
+        """Nobody waits for what is being answered."""
+        cycle = self._cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+
+    # Answers ---------------------------------------------------------------------------------------------
 
     def _answer(self, answer: Answer) -> None:
         """The request on the short way is answered."""
-        self._on_direct = False
         if self.transport.is_closing():
             return
         status, body, headers = answer
         if self._closing:
-            headers = (*headers, (b"connection", b"close"))
-        self.transport.write(_encoded.head(status, headers, self.server_state.default_headers) + body)
+            headers = (*headers, _CLOSE)
+        self.transport.write(_encoded.head(status, headers, self._server_state.default_headers) + body)
+        if self._held or self._eof or self._closing:
+            self._ended()
+        else:  # the usual case
+            self._busy = False
+            self.deadline_s = self._loop.time() + self._idle_s_max
+
+    def _ended(self) -> None:
+        """A request was answered; of its body there may be more to come."""
+        if self.transport.is_closing() or self._discarding:
+            return
+        self._busy = False
+        if not self._in_body:
+            self._await_next()
+        if not self.flow.write_paused:
+            self._go_on()
+
+    def _await_next(self) -> None:
+        self._cycle = None
+        self.deadline_s = self._loop.time() + self._idle_s_max
         if self._closing:
             self.transport.close()
-            return
-        self._answered_s = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._watch_idle(self.timeout_keep_alive)
+
+    def _go_on(self) -> None:
+        """With what was held, if there is anything."""
         if self._held:
             held, self._held = self._held, []
             self.flow.resume_reading()
             self.data_received(b"".join(held))
-
-    def on_message_begin(self) -> None:
-        self._parsing = True
-        super().on_message_begin()
-        cast(dict[str, Any], self.scope)[PEER_KEY] = self._peer
-
-    def on_message_complete(self) -> None:
-        self._parsing = False
-        super().on_message_complete()
-
-    def shutdown(self) -> None:
-        """As uvicorn's: what is in flight is answered first."""
-        self._closing = True
-        if not self._on_direct:
-            super().shutdown()
-
-    def _watch_idle(self, seconds: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Requests on the short way leave the timer alone: it finds out how long ago they were."""
-        left_s = self._answered_s + self.timeout_keep_alive - self.loop.time()
-        if self._on_direct or left_s > 0:
-            self._watch_idle(left_s if left_s > 0 else self.timeout_keep_alive)
+        elif self._eof:
+            self.transport.close()
         else:
-            super().timeout_keep_alive_handler()
+            self.flow.resume_reading()
+
+    def close_after_answer(self) -> None:
+        """Close once what was written is sent."""
+        if self._in_body:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Send what was written, and throw away what comes: who is still sending would not read it otherwise."""
+        self._in_body, self._busy, self._discarding = False, True, True
+        self._held, self._parser = [], None
+        self._head.clear()
+        self.deadline_s = self._loop.time() + connections.LINGER_SECONDS_MAX
+        self.flow.resume_reading()
+        if self._eof or self._scheme == "https":
+            self.transport.close()
+        else:
+            self.transport.write_eof()
+
+    def _refuse(self, fault: Fault) -> None:
+        """Say what is wrong, and read nothing more."""
+        self._forget_cycle()
+        self._turn_away(problem(fault.code, fault.detail, headers=(_CLOSE,)))
+        self._linger()
+
+    def _turn_away(self, answer: Answer) -> None:
+        """Answer what did not get as far as the gate."""
+        self._direct.gate.metrics.turned_away(answer.status)
+        head = _encoded.head(answer.status, answer.headers, self._server_state.default_headers)
+        self.transport.write(head + answer.body)
+
+
+class _AnswerTransport:
+    """Where an answer goes that comes by ASGI: it may ask for the end of the connection too soon."""
+
+    def __init__(self, protocol: WalletHttpProtocol) -> None:
+        self._protocol = protocol
+        self.write = protocol.transport.write
+        self.is_closing = protocol.transport.is_closing
+
+    def close(self) -> None:
+        self._protocol.close_after_answer()

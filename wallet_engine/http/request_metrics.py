@@ -13,6 +13,11 @@ class RequestMetrics:
         self._children: dict[tuple[str, int], tuple[Count, Spread]] = {}
         metrics.observe_in_flight(lambda: self.in_flight)
 
+    def turned_away(self, status: int) -> None:
+        """What was no request, or came where there was no room, is answered with that status."""
+        self.in_flight += 1
+        self.ended("malformed", status, 0.0)
+
     def ended(self, route: str, status: int, seconds: float) -> None:
         """One that `in_flight` counted."""
         self.in_flight -= 1

@@ -13,6 +13,7 @@ import uvicorn
 from wallet_engine.domain.addresses import join_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.http.application import Application
+from wallet_engine.http.connections import CONNECTIONS_MAX, Connections
 from wallet_engine.http.outbox import Outbox
 from wallet_engine.http.protocol import WalletHttpProtocol
 
@@ -34,7 +35,8 @@ async def serve_http(
     stop: asyncio.Event,
     on_listening: Callable[[str], None] | None = None,
     drain_seconds_max: float = DRAIN_SECONDS_MAX,
-    keep_alive_seconds: int = KEEP_ALIVE_SECONDS,
+    keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
+    connections_max: int = CONNECTIONS_MAX,
     reuse_port: bool = False,
 ) -> None:
     """Serve until `stop` is set, then refuse new connections and return once requests in flight are answered.
@@ -47,14 +49,15 @@ async def serve_http(
     config = uvicorn.Config(
         app,
         loop="none",
-        http=partial(WalletHttpProtocol, app.direct, Outbox()),  # type: ignore[arg-type]  # called like the class
+        http=partial(  # type: ignore[arg-type]  # called like the class
+            WalletHttpProtocol, app.direct, Outbox(), Connections(connections_max), keep_alive_seconds
+        ),
         ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=keep_alive_seconds,
         timeout_graceful_shutdown=math.ceil(drain_seconds_max),
     )
     server = _Server(config)

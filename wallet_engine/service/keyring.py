@@ -33,8 +33,8 @@ class Keyring:
         self._keys: Mapping[str, ApiKey] | None = None
         #: By the id of a key, made when it is first shown.
         self._principals: dict[str, Principal] = {}
-        #: `Authorization`, as it was sent (None: not at all), of those who may come in.
-        self._known: dict[bytes | None, Principal] = {}
+        #: `Authorization`, as it was sent (None: not at all) -> who came in with it lately.
+        self.known: dict[bytes | None, Principal] = {}
         #: Keys that were shown since this was last emptied.
         self.used: set[str] = set()
         self.forget()
@@ -61,13 +61,13 @@ class Keyring:
 
     def forget(self) -> None:
         """Look at every key again when it is next shown. Call it every `FORGET_S`."""
-        self._known.clear()
+        self.known.clear()
         if not self.closed:
-            self._known[None] = ANYONE
+            self.known[None] = ANYONE
 
     def whose(self, authorization: bytes | None, certificate: str | None = None) -> Principal:
         """Who shows this `Authorization`, or, without one, a certificate for this key. Raises `Unauthenticated`."""
-        found = self._known.get(authorization) if certificate is None else None
+        found = self.known.get(authorization) if certificate is None else None
         return found or self._look(authorization, certificate)
 
     def _look(self, authorization: bytes | None, certificate: str | None) -> Principal:
@@ -83,8 +83,8 @@ class Keyring:
         if presented is None or key is None or not key.accepts(presented.secret, _now_ms()):
             raise Unauthenticated("the key is none of this cluster's, or has ended")
         principal = self._principal(key)
-        if len(self._known) < KNOWN_MAX:
-            self._known[authorization] = principal
+        if len(self.known) < KNOWN_MAX:
+            self.known[authorization] = principal
         return principal
 
     def _of_certificate(self, keys: Mapping[str, ApiKey], key_id: str) -> Principal:

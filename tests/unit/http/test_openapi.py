@@ -78,11 +78,11 @@ def test_every_code_is_documented_under_its_status() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "statuses"),
     [
-        ("post", "/v1/wallet/balance_transfer", "200 400 401 403 404 405 409 413 422 500 503"),
-        ("post", "/v1/transfers/batch", "200 400 401 403 405 413 500 503"),
-        ("get", "/v1/transfers/{transaction_id}", "200 400 401 403 404 405 500 503"),
-        ("post", "/v1/accounts", "200 201 400 401 403 405 409 413 422 500 503"),
-        ("get", "/readyz", "200 405 500 503"),
+        ("post", "/v1/wallet/balance_transfer", "200 400 401 403 404 405 408 409 413 415 422 431 500 503"),
+        ("post", "/v1/transfers/batch", "200 400 401 403 405 408 413 415 431 500 503"),
+        ("get", "/v1/transfers/{transaction_id}", "200 400 401 403 404 405 431 500 503"),
+        ("post", "/v1/accounts", "200 201 400 401 403 405 408 409 413 415 422 431 500 503"),
+        ("get", "/readyz", "200 400 405 431 500 503"),
     ],
 )
 def test_statuses(method: str, path: str, statuses: str) -> None:

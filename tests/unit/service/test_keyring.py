@@ -126,7 +126,7 @@ def test_what_is_remembered_is_bounded() -> None:
     ring = keyring(KEY)
     for number in range(KNOWN_MAX + 10):
         assert ring.whose(b"Bearer " + b" " * number + SHOWN.encode()).id == KEY.id
-    assert len(ring._known) == KNOWN_MAX
+    assert len(ring.known) == KNOWN_MAX
 
 
 def test_only_the_digest_of_a_secret_is_kept() -> None:

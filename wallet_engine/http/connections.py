@@ -1,0 +1,68 @@
+"""The connections of one process: how many there may be, and until when each has to go on."""
+
+import asyncio
+import math
+from typing import Final, Protocol
+
+from wallet_engine.telemetry.descriptors import Reserve
+
+#: How often all of them are looked at, and so how late one may be given up.
+TICK_S: Final = 1.0
+#: From the first byte of a head to its last.
+HEAD_SECONDS_MAX: Final = 10.0
+#: From the head to the end of a body that nobody waits for any more.
+BODY_SECONDS_MAX: Final = 35.0
+#: How long an answer may wait for its client to read.
+UNREAD_SECONDS_MAX: Final = 30.0
+#: How long what a client goes on sending is thrown away, so that it may read why.
+LINGER_SECONDS_MAX: Final = 2.0
+
+#: Beside what file descriptors allow.
+CONNECTIONS_MAX: Final = 20_000
+
+NEVER: Final = math.inf
+
+
+class Waiting(Protocol):
+    """One connection."""
+
+    #: When to give up what it waits for (loop time).
+    deadline_s: float
+
+    def expired(self) -> None: ...
+
+
+class Connections:
+    """See the module. Create and use it on one event loop."""
+
+    def __init__(self, connections_max: int = CONNECTIONS_MAX) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._max = connections_max
+        self._reserve = Reserve()
+        self._all: set[Waiting] = set()
+        self._ticking = False
+
+    def __repr__(self) -> str:
+        return f"<Connections {len(self._all)} of {self._max}>"
+
+    def admit(self, connection: Waiting, descriptor: int | None) -> bool:
+        """Whether there is room for one more, which has this file descriptor."""
+        full = len(self._all) >= self._max
+        if full or (descriptor is not None and self._reserve.refuses(descriptor)):
+            return False
+        self._all.add(connection)
+        if not self._ticking:
+            self._ticking = True
+            self._loop.call_later(TICK_S, self._tick)
+        return True
+
+    def discard(self, connection: Waiting) -> None:
+        self._all.discard(connection)
+
+    def _tick(self) -> None:
+        now_s = self._loop.time()
+        for connection in [each for each in self._all if each.deadline_s <= now_s]:
+            connection.expired()
+        self._ticking = bool(self._all)
+        if self._ticking:
+            self._loop.call_later(TICK_S, self._tick)

@@ -1,0 +1,69 @@
+"""Heads of requests before the parser sees them: their size, and what two programs might read differently.
+
+The framing itself is llhttp's (`httptools`). What it would get wrong is refused here, or taken away: an `Upgrade`,
+which this server never takes, would have it lose the body and read that as a request of its own.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+#: Request line and fields with their line ends.
+HEAD_BYTES_MAX: Final = 16 * 1024
+FIELDS_MAX: Final = 64
+
+HEAD_END: Final = b"\r\n\r\n"
+
+_HTTP2_PREFACE: Final = b"PRI * HTTP/2.0"
+_VERSION_WITHOUT_HOST: Final = b" HTTP/1.0"
+#: Fields that ask for another protocol on this connection.
+_OF_UPGRADE: Final = frozenset((b"upgrade", b"http2-settings"))
+_bare_line_end: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)").search
+
+
+class Fault(NamedTuple):
+    """Why a request is not read any further: a code of `problems.KINDS`, and what a person reads."""
+
+    code: str
+    detail: str
+
+
+TOO_LARGE: Final = Fault(
+    "head_too_large", f"the head of a request has at most {HEAD_BYTES_MAX} bytes and {FIELDS_MAX} fields"
+)
+NOT_HTTP: Final = Fault("invalid_request", "this is no HTTP/1.1 request")
+
+
+def prepare(head: bytes) -> bytes | Fault:
+    """A whole head as the parser is to see it: without what asks for another protocol. Or why not."""
+    if len(head) > HEAD_BYTES_MAX:
+        return TOO_LARGE
+    request, *fields = head[: -len(HEAD_END)].split(b"\r\n")
+    if len(fields) > FIELDS_MAX:
+        return TOO_LARGE
+    if request.startswith(_HTTP2_PREFACE):
+        return Fault("invalid_request", "HTTP/2 is not spoken here")
+    if request.startswith(b"CONNECT "):
+        return Fault("invalid_request", "no tunnel is opened here")
+    if _bare_line_end(head):
+        return Fault("invalid_request", "a line of the head ends in CR or LF alone")
+    hosts, kept = 0, []
+    for field in fields:
+        if field[:1] in b" \t":
+            return Fault("invalid_request", "a field of the head is folded")
+        name = field.partition(b":")[0].lower()
+        hosts += name == b"host"
+        if name == b"connection":
+            kept += _without_upgrade(field)
+        elif name not in _OF_UPGRADE:
+            kept.append(field)
+    if hosts > 1 or (not hosts and not request.endswith(_VERSION_WITHOUT_HOST)):
+        return Fault("invalid_request", f"a request has one Host, not {hosts}")
+    return head if len(kept) == len(fields) else b"\r\n".join((request, *kept, b"", b""))
+
+
+def _without_upgrade(field: bytes) -> list[bytes]:
+    """The field `Connection` without `Upgrade`, or nothing when it says nothing else."""
+    name, _, value = field.partition(b":")
+    words = [word.strip() for word in value.split(b",")]
+    left = [word for word in words if word.lower() not in _OF_UPGRADE]
+    return [field] if len(left) == len(words) else [b"%b: %b" % (name, b", ".join(left))] * bool(left)
