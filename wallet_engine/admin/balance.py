@@ -6,7 +6,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from wallet_engine.admin.history import PastBalance, parse_at, past_balance, time_text
+from wallet_engine.admin.history import PastBalance, check_moment, parse_at, past_balance, time_text
 from wallet_engine.admin.journals import find_journal, journal_option, receipted_seqs
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.domain.errors import ConfigError, InvalidInput
@@ -28,7 +28,8 @@ def balance(session: Session, account: str, currency: str, at: str | None, journ
     --at takes a sequence number of the account's partition (digits only; an account's sequence numbers are in
     the answer to its balance over HTTP), or a time in RFC 3339 such as 2026-11-21T10:00:00Z, 2026-11-21T11:00+01:00
     or 2026-11-21. A time without an offset is UTC; the answer says the instant that was used. An entry of
-    exactly that instant counts. Without --at it is the newest durable balance.
+    exactly that instant counts. Without --at it is the newest durable balance. A time still to come is refused, and so
+    is one behind the end of a journal that nobody writes any more.
 
     A system account (@bank, @fees, @transit) is part of every partition: its balance is the sum over all of
     them, and a sequence number says nothing about it.
@@ -49,6 +50,7 @@ def balance(session: Session, account: str, currency: str, at: str | None, journ
         partitions = directory.config().partitions
         source = find_journal(directory, journal)
         durable = receipted_seqs(source.info) if moment is None and source.info is not None else None
+        check_moment(source.directory, moment, live=source.info is not None)
         found = past_balance(source.directory, partitions, account, currency, moment, durable)
     session.answer(_document(found), lambda console: _show(console, found))
 

@@ -1,20 +1,29 @@
 """A balance at a past sequence number or instant: the fold of what the journal held then."""
 
 import re
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from wallet_engine.admin.fold import JournalFold
+from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.domain.ids import is_system
+from wallet_engine.journal.index import read_index
+from wallet_engine.journal.reader import read
+from wallet_engine.journal.segments import read_seal, segment_numbers, segment_path
 from wallet_engine.routing.slots import partition_of
 
 _seq_match = re.compile(r"[0-9]{1,16}\Z").match
 _instant_match = re.compile(
     r"\d{4}-\d\d-\d\d(?:[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d\d:\d\d)?)?\Z", re.ASCII
 ).match
+
+#: How long entries of a moment may be on their way to the disk.
+SETTLED_MS: Final = 1_000
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -71,6 +80,55 @@ def time_text(time_ms: int) -> str:
     return f"{instant:%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
 
 
+def check_moment(journal: Path, at: AtSeq | AtTime | None, *, live: bool) -> None:
+    """Raises `ConfigError` unless all that had happened by then is in the journal, or soon will be: then it waits.
+
+    `live`: a process writes the journal. Raises `Damaged`.
+    """
+    if at is None:
+        return
+    if isinstance(at, AtSeq):
+        if at.seq == 0:
+            raise ConfigError("there is nothing at seq 0: the first entry of a partition has 1")
+        return
+    now_ms = time.time_ns() // 1_000_000
+    if live and at.time_ms <= now_ms:
+        time.sleep(max(0, at.time_ms + SETTLED_MS - now_ms) / 1000)
+        return
+    newest_ms = newest_entry_ms(journal)
+    if at.time_ms <= newest_ms:
+        return
+    when = time_text(at.time_ms)
+    if live:
+        raise ConfigError(
+            f"{when} is still to come, it is {time_text(now_ms)}: leave --at out for what is known now"
+        )
+    raise ConfigError(
+        f"{journal} ends at {time_text(newest_ms)} and nobody writes it, so what had happened by {when} is not known "
+        f"from it: leave --at out for its end, or give --journal the directory of a live copy"
+    )
+
+
+def newest_entry_ms(journal: Path) -> int:
+    """Time of the newest entry of any partition; 0 without one. Most of the journal is not read. Raises `Damaged`."""
+    newest_ms, after = 0, {}
+    for number in segment_numbers(journal)[:-1]:
+        path = segment_path(journal, number)
+        index = read_index(path, read_seal(path)[2])
+        for partition, span in {} if index is None else index.partitions.items():
+            newest_ms, after[partition] = max(newest_ms, span.last_time_ms), span.last_seq
+    for record in read(journal, after=after, verify=False):
+        newest_ms = max(newest_ms, parse_header(record.payload).time_ms)
+    return newest_ms
+
+
+def first_entry_text(journal: Path, partitions: Collection[int]) -> str:
+    """Since when there are entries of these partitions, in words."""
+    for record in read(journal, partitions=partitions, verify=False):
+        return f"the first entry is of {time_text(parse_header(record.payload).time_ms)}"
+    return "there is no entry yet"
+
+
 def past_balance(
     journal: Path,
     partitions: int,
@@ -107,7 +165,8 @@ def past_balance(
     state = fold.states.get(partition)
     minor = None if state is None else state.balance(account, currency)
     if state is None or minor is None:
-        raise ConfigError(_unknown(account, currency, partition, at))
+        since = f": {first_entry_text(journal, {partition})}" if state is None or not state.seq else ""
+        raise ConfigError(_unknown(account, currency, partition, at) + since)
     time_ms = at.time_ms if isinstance(at, AtTime) else state.clock
     return PastBalance(account, currency, minor, partition, state.seq, time_ms)
 

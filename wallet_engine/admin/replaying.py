@@ -10,7 +10,7 @@ import redis
 from redis.exceptions import RedisError
 
 from wallet_engine.admin.fold import JournalFold, Progress
-from wallet_engine.admin.history import AtSeq, AtTime, time_text
+from wallet_engine.admin.history import AtSeq, AtTime, first_entry_text, time_text
 from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.money import format_amount
@@ -97,6 +97,11 @@ def past_state(
                     f"partition {partition} ends at seq {fold.seq(partition)}: there is no {at.seq}"
                 )
     states = {partition: state for partition, state in fold.states.items() if state.seq}
+    if not states and isinstance(at, AtTime):
+        raise ConfigError(
+            f"nothing had happened by {time_text(at.time_ms)}, {first_entry_text(journal, partitions)}: "
+            f"give --at a later time"
+        )
     for state in states.values():
         state.check()
     return PastState(states, fold.entries)

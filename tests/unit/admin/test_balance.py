@@ -48,7 +48,6 @@ def cluster(tmp_path: Path) -> Iterator[tuple[Path, MadeJournal]]:
         ((ALICE, "USD", "--at", "3"), "87.66", 0, 3, "2026-11-21T10:00:03.000Z"),
         ((ALICE, "USD", "--at", "2026-11-21T10:00:02.999Z"), "100.00", 0, 2, "2026-11-21T10:00:02.999Z"),
         ((ALICE, "USD", "--at", "2026-11-21T10:00:03"), "87.66", 0, 3, "2026-11-21T10:00:03.000Z"),
-        ((ALICE, "USD", "--at", "2099-01-01"), "87.00", 0, 4, "2099-01-01T00:00:00.000Z"),
         ((BOB, "USD"), "12.34", 0, 4, "2026-11-21T10:00:04.000Z"),
         ((CAROL, "JPY"), "5", 1, 1, "2026-11-21T10:00:02.000Z"),
         (("@bank", "USD"), "-100.00", None, None, "2026-11-21T10:00:04.000Z"),
@@ -80,7 +79,12 @@ def test_balance(
         (("nobody", "USD"), "nobody has no USD account in partition"),
         ((ALICE, "EUR"), f"{ALICE} has no EUR account in partition 0"),
         ((ALICE, "USD", "--at", "0"), "at seq 0"),
-        ((ALICE, "USD", "--at", "2026-11-21T09:59:59"), "at 2026-11-21T09:59:59.000Z"),
+        (
+            (ALICE, "USD", "--at", "2026-11-21T09:59:59"),
+            "at 2026-11-21T09:59:59.000Z: the first entry is of 2026-11-21T10:00:00.000Z",
+        ),
+        ((ALICE, "USD", "--at", "2099-01-01"), "2099-01-01T00:00:00.000Z is still to come, it is 20"),
+        (("@bank", "USD", "--at", "2099-01-01"), "leave --at out for what is known now"),
         ((ALICE, "USD", "--at", "5"), f"partition 0 ({ALICE}) ends at seq 4"),
         ((ALICE, "USD", "--at", "teatime"), "neither a sequence number"),
         ((ALICE, "USD", "--at", "2026-02-30"), "neither a sequence number"),
@@ -118,6 +122,28 @@ def test_without_a_live_journal_the_directory_must_be_given(tmp_path: Path) -> N
     assert "none is alive" in refusal(admin(*words))
     assert "--journal DIR" in refusal(admin(*words))
     assert answer(*words, "--journal", tmp_path / "j")["balance"] == "0.00"
+
+
+def test_behind_the_end_of_a_journal_that_nobody_writes_nothing_is_known(tmp_path: Path) -> None:
+    """It may be of last week: what came later is in another one."""
+    make_map(tmp_path / "map.json", 2).close()
+    journal = MadeJournal(tmp_path / "j")
+    journal.add(0, f"o - {ALICE} - 0 USD")
+    journal.add(1, f"o - {CAROL} - 0 USD")
+    journal.close()
+    words = (
+        "balance",
+        ALICE,
+        "USD",
+        "--map-file",
+        tmp_path / "map.json",
+        "--journal",
+        tmp_path / "j",
+        "--at",
+    )
+    assert answer(*words, "2026-11-21T10:00:01Z")["balance"] == "0.00"
+    said = refusal(admin(*words, "2026-11-21T10:00:01.001Z"))
+    assert "ends at 2026-11-21T10:00:01.000Z and nobody writes it" in said
 
 
 def test_a_damaged_journal_gives_no_balance(cluster: tuple[Path, MadeJournal]) -> None:
