@@ -42,7 +42,8 @@ local STREAM_CHECK_ENTRIES = 16 -- the stream's length is looked at every so man
 local ENDING_ENTRIES_MAX = 20000 -- so many above its limit are for what ends begun work: credits, refunds and settles
 local OPENED_BYTES_MAX = 150000 -- entries of the stream are read up to so much, and the one that passes it: half a millisecond
 local LOOK_AGAIN = '?' -- of a detail, as in wallet_engine/engine/batch.py
-local MANY = 100 -- of so many operations it pays to look which read the same, and only then may they read much
+local MANY = 100 -- so many operations are looked at for runs of one field
+local LONG = 400 -- bytes of a record of credits; what this batch adds to a longer one is put together first
 local TRANSIT = '@transit'
 local SYSTEM, BALANCE = 64, 98 -- '@', 'b': how a system account and the key of a balance begin
 
@@ -157,7 +158,7 @@ local recalled, recalled_before = nothing, nothing -- by operation: what is reme
 if remembering then
   local recall
   if count >= MANY and find(kinds_text, 'c', 1, true) then
---@include lib/distinct.lua
+--@include lib/runs.lua
   end
   recalled = recall and recall(k_seen) or call('HMGET', k_seen, unpack(columns, FIELD + 1, ACCOUNT))
   if window_asked > 1 then
@@ -170,8 +171,8 @@ end
 local seq_text = format('%d', seq_last + 1)
 local effect = false -- whether anything is to be written
 local debited = false -- whether money leaves this partition with this entry
-local remembered = {} -- what this batch itself remembers: field -> record, of credits what is added to it
-local credits_added, credits_count -- the operations that are the first to add something to their field
+local remembered = {} -- what this batch itself remembers: field -> record, of a long one only what is added
+local lengthened -- the first operations that have added to a long record
 local records, record_count = {}, 0 -- the same as HSET is to write it; of a field written twice the last record stays
 local settled, remembered_before, flags_new, refunded -- made when they are needed
 local seq_digits, record_begin -- as all records of this entry have its seq; of an operation that is applied, as they begin
@@ -297,9 +298,11 @@ for i = 1, count do
   elseif kind == CREDIT then
     detail_at = detail_at + 1
     local field, mark = columns[FIELD + i], columns[detail_at]
-    local added, here, before = remembered[field], recalled[i], recalled_before[i]
+    local here, stored, before = remembered[field], recalled[i], recalled_before[i]
+    local long, first = stored and #stored > LONG, not here
+    if first and not long then here = stored end
     local marked, found = here, here and find(here, mark, 1, true)
-    if not found and added then marked, found = added, find(added, mark, 1, true) end
+    if not found and long then marked, found = stored, find(stored, mark, 1, true) end
     if not found and before then marked, found = before, find(before, mark, 1, true) end
     if found then
       outcome = REPEATED
@@ -333,12 +336,13 @@ for i = 1, count do
           written[n + 1], written[n + 2], n = to, format('%d', full), n + 2
         end
       end
-      if added then
-        remembered[field] = added .. mark .. outcome
-      else
-        remembered[field] = mark .. outcome
-        credits_added, credits_count = credits_added or {}, (credits_count or 0) + 1
-        credits_added[credits_count] = i
+      local record = here and here .. mark .. outcome or mark .. outcome
+      remembered[field] = record
+      if not long then
+        records[record_count + 1], records[record_count + 2], record_count = field, record, record_count + 2
+      elseif first then
+        lengthened = lengthened or {}
+        lengthened[#lengthened + 1] = i
       end
     end
   elseif kind == SETTLE then
@@ -364,11 +368,13 @@ if record_end_at ~= #head + 1 or other ~= account_count or detail_at ~= last the
 end
 if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
 local outcomes_text = concat(outcomes)
-for n = 1, credits_count or 0 do
-  local i = credits_added[n]
-  local field = columns[FIELD + i]
-  records[record_count + 1], record_count = field, record_count + 2
-  records[record_count] = recalled[i] and recalled[i] .. remembered[field] or remembered[field]
+if lengthened then
+  for n = 1, #lengthened do
+    local i = lengthened[n]
+    local field = columns[FIELD + i]
+    records[record_count + 1], records[record_count + 2] = field, recalled[i] .. remembered[field]
+    record_count = record_count + 2
+  end
 end
 
 -- Write -----------------------------------------------------------------------------------------------------------
