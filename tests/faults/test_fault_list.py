@@ -33,6 +33,8 @@ FAULTS_PER_ROUND: Final = 16
 FINISH_S_MAX: Final = 300.0
 #: Journaled between snapshots, so that most rebuilds of a long run begin with one.
 SNAPSHOT_BYTES: Final = 16 << 20
+#: Small enough that streams are full when a journal process or a shard has been stopped for a while.
+STREAM_ENTRIES_MAX: Final = 256
 #: From the last fault of a round until everything serves again; a long journal is replayed in it.
 CALM_S_MAX: Final = 120.0
 
@@ -161,7 +163,7 @@ def test_soak(tmp_path_factory: pytest.TempPathFactory) -> None:
     seed = int(os.environ.get("SOAK_SEED", random.SystemRandom().randrange(1 << 32)))
     print(f"\nSOAK_SEED={seed} SOAK_SECONDS={seconds:.0f}", flush=True)
     path = tmp_path_factory.mktemp("soak") / "dev"
-    flags = ("--snapshot-bytes", str(SNAPSHOT_BYTES))
+    flags = ("--snapshot-bytes", str(SNAPSHOT_BYTES), "--stream-entries-max", str(STREAM_ENTRIES_MAX))
     cluster = DevCluster(path, shards=SHARDS, replicas=1, partitions=PARTITIONS, apis=2, extra=flags)
     try:
         soak = Soak(cluster.start(), seed, long=True)

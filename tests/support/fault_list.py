@@ -77,6 +77,7 @@ class FaultList:
             for node in shard.nodes:
                 with contextlib.suppress(RedisError, OSError):
                     shard.allow_replication(node)
+                    command(node, "CONFIG", "SET", "min-replicas-to-write", 0)
         for shard in self._shards:
             shard.wait_in_sync()
 
@@ -92,14 +93,22 @@ class FaultList:
         os.kill(process["pid"], signal.SIGSTOP)
 
         def go_on() -> None:
-            time.sleep(seconds)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process["pid"], signal.SIGCONT)
 
-        thread = threading.Thread(target=go_on)
+        self._later(seconds, go_on)
+        return f"{process['name']} for {seconds:.1f} s"
+
+    def _later(self, seconds: float, end: Callable[[], None]) -> None:
+        """End the fault by then; `calm` waits for it."""
+
+        def wait() -> None:
+            time.sleep(seconds)
+            end()
+
+        thread = threading.Thread(target=wait)
         thread.start()
         self._stopped.append(thread)
-        return f"{process['name']} for {seconds:.1f} s"
 
     @contextlib.contextmanager
     def _held(self, process: Process) -> Iterator[None]:
@@ -210,6 +219,27 @@ class FaultList:
         """Until after its replica was promoted."""
         return self._stop_for(self._shard().primary(), self._rng.uniform(5.0, LONG_STOP_S))
 
+    def stop_shard(self) -> str:
+        """All nodes of it: nobody is promoted, and what pays into it waits. The others go on."""
+        seconds = self._rng.uniform(1.0, 3.0)
+        return " ".join(self._stop_for(node, seconds) for node in self._shard().nodes)
+
+    def stop_shard_long(self) -> str:
+        """Until long after services have given it up; what was begun towards it stays open."""
+        return " ".join(self._stop_for(node, LONG_STOP_S) for node in self._shard().nodes)
+
+    def refuse_writes(self) -> str:
+        """NOREPLICAS: the node answers reads and takes no write."""
+        primary, seconds = self._shard().primary(), self._rng.uniform(0.5, 4.0)
+        command(primary, "CONFIG", "SET", "min-replicas-to-write", 5)
+
+        def take_them_again() -> None:
+            with contextlib.suppress(RedisError, OSError):  # one that died has forgotten it
+                command(primary, "CONFIG", "SET", "min-replicas-to-write", 0)
+
+        self._later(seconds, take_them_again)
+        return f"{primary['name']} for {seconds:.1f} s"
+
     def stop_journal(self) -> str:
         return self._stop_for(self._process("journal"), self._rng.uniform(0.1, 4.0))
 
@@ -232,4 +262,4 @@ KINDS: Final[dict[str, Callable[[FaultList], str]]] = {
     for name, method in vars(FaultList).items()
     if callable(method) and not name.startswith("_") and name not in ("strike", "calm")
 }
-LONG: Final = {"stop_primary_long", "stop_journal_long", "stop_api_long", "stop_zookeeper"}
+LONG: Final = {"stop_primary_long", "stop_shard_long", "stop_journal_long", "stop_api_long", "stop_zookeeper"}
