@@ -69,6 +69,14 @@ packages: $(RUN_STAMP)
 system-packages:
 	$(call install_packages,redis-server zookeeper default-jre-headless)
 
+# One test preloads what moves the wall clocks of processes; it is compiled when it runs.
+.PHONY: compiler compiler-package
+compiler:
+	@command -v cc >/dev/null || $(MAKE) --no-print-directory compiler-package
+
+compiler-package:
+	$(call install_packages,gcc libc6-dev)
+
 lint: $(DEV_STAMP) ## ruff, mypy and the import contract
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -78,10 +86,10 @@ lint: $(DEV_STAMP) ## ruff, mypy and the import contract
 # Programs that tests start compile the package anew each time unless they may keep what they compiled.
 test soak: export PYTHONDONTWRITEBYTECODE :=
 
-test: $(DEV_STAMP) packages lint ## lint and every test, on two cores (ARGS= goes to pytest; -s needs -n0)
+test: $(DEV_STAMP) packages compiler lint ## lint and every test, on two cores (ARGS= goes to pytest; -s needs -n0)
 	$(PY) -m pytest -n2 $(ARGS)
 
-soak: $(DEV_STAMP) packages ## the long, seeded runs
+soak: $(DEV_STAMP) packages compiler ## the long, seeded runs
 	$(PY) -m pytest -m soak $(ARGS)
 
 bench: $(DEV_STAMP) ## transfers per second and CPU per transfer (ARGS="--help" lists all it can do)

@@ -15,7 +15,7 @@ from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.engine.batch import Batch
-from wallet_engine.engine.engine import Engine, now_ms
+from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
 from wallet_engine.routing.slots import partition_of
 from wallet_engine.service.wallet import ClusterWallet
@@ -128,15 +128,15 @@ async def fund_accounts(engine: Engine, accounts: int, say: Say) -> None:
 
 def _send(engine: Engine, numbers: range, accounts: int, ids: _Ids) -> _Wave:
     wave = _Wave(2 * len(numbers))
-    issued_ms = now_ms()
+    issued_s = engine.now_s()
     for number in numbers:
         account = account_name(number)
         partition = partition_of(account, engine.cluster.config.partitions)
         funds = funds_of(number, accounts)
         try:
-            engine.submit(partition, Operation("o", "-", account, "-", 0, CURRENCY), wave, issued_ms)
+            engine.submit(partition, Operation("o", "-", account, "-", 0, CURRENCY), wave, issued_s)
             funding = Operation("t", ids.take(partition), "@bank", account, funds, CURRENCY)
-            engine.submit(partition, funding, wave, issued_ms)
+            engine.submit(partition, funding, wave, issued_s)
         except Outage as outage:
             raise SetupFailed(f"an account could not be opened and funded: {outage}") from None
     return wave

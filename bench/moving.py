@@ -24,7 +24,7 @@ from bench.workload import CURRENCY, account_name
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.operation import Operation
 from wallet_engine.engine.batch import Batch
-from wallet_engine.engine.engine import Engine, now_ms
+from wallet_engine.engine.engine import Engine
 from wallet_engine.redis_store.topology import connect as connect_redis
 from wallet_engine.routing.slots import partition_of
 
@@ -99,7 +99,7 @@ async def open_accounts(engine: Engine, names: Sequence[str]) -> None:
         opening = _Opening(len(part))
         for name in part:
             operation = Operation("o", "-", name, "-", 0, CURRENCY)
-            engine.submit(partition_of(name, partitions), operation, opening, now_ms())
+            engine.submit(partition_of(name, partitions), operation, opening, engine.now_s())
         await asyncio.wait_for(opening.done, 60)
 
 

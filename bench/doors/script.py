@@ -179,11 +179,12 @@ class ScriptDoor:
             operations.append(Operation("s", str(seq), "-", "-", 0, "-"))
             items.append(("s", None, None))
         queue.settles = []
-        batch = Batch(partition, operations, [], time.time_ns() // 1_000_000)
+        batch = Batch(partition, operations, [], 0.0)
         entry = self._map.partitions[partition]
         keys, retention_ms = self._keys[partition], self._config.retention_ms
+        issued_ms = time.time_ns() // 1_000_000
         command = batch.command(
-            *(keys, entry.epoch, 1, retention_ms, (CURRENCY,)),
+            *(keys, entry.epoch, issued_ms, 1, retention_ms, (CURRENCY,)),
             *(self._config.stream_entries_max, ISSUED_AGE_MS_MAX),
         )
         self._in_flight += 1

@@ -107,7 +107,7 @@ def _credit_before_receipt(original: Any) -> Any:
             if operation[0] == "d" and batch.outcomes[idx] == "+" and isinstance(item, Transfer):
                 _, to, amount, currency = item.command[:4]
                 credit = ("c", batch.entry, to, str(idx), amount, currency, "", "")
-                self.submit(item.q, credit, _Nobody(), batch.time_ms)
+                self.submit(item.q, credit, _Nobody(), batch.sent_s)
 
     return on_applied
 

@@ -17,6 +17,7 @@ from simulation.world import World
 import wallet_engine.app.journal
 import wallet_engine.engine.accumulator
 import wallet_engine.engine.batch
+import wallet_engine.engine.clocks
 import wallet_engine.engine.cluster
 import wallet_engine.engine.drain
 import wallet_engine.engine.engine
@@ -130,7 +131,7 @@ def surroundings(
     nonces = (f"{rng.getrandbits(64):016x}" for _ in itertools.count())
     log = SimLog(world)
     replaced: list[tuple[Any, str, Any]] = [
-        (_module("engine.engine"), "time", clock),
+        (_module("engine.clocks"), "time", clock),
         (_module("engine.batch"), "_nonce", nonces),
         (_module("saga.sweeper"), "random", rng),
         (_module("journal.receipts_client"), "random", rng),

@@ -13,6 +13,7 @@ from simulation.substitutes import RETENTION_MS
 from simulation.world import Violation
 
 from wallet_engine.domain.entry import ZERO_NONCE
+from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.saga.sweeper import Sweeper
 
@@ -172,7 +173,7 @@ def test_old_entries_end_as_the_receivers_journal_says(receiver_is_frozen: bool)
 
 
 def test_without_the_look_into_the_journal_an_old_credit_is_paid_twice() -> None:
-    with patch.object(Sweeper, "_is_old", lambda *_: False), pytest.raises(Violation, match=r"G[14]"):
+    with patch.object(Engine, "is_old", lambda *_: False), pytest.raises(Violation, match=r"G[14]"):
         outlive_the_receivers_memory(receiver_is_frozen=False)
 
 

@@ -56,6 +56,8 @@ class PartitionFacts:
     unknown_keys: tuple[str, ...]
     #: Why recovery has stopped it: what of its journal does not come out as recorded.
     fault: str = ""
+    #: The date of its newest entry against the clock of its node, in milliseconds.
+    recorded_ahead_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class ServiceFacts:
 
     why: str
     dead: bool
+    #: Its clock against the one of this machine, in milliseconds; positive when it is ahead.
+    clock_ahead_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,7 @@ def _node(
     try:
         settings = {name: str(client.config_get(name).get(name, "")) for name in SETTINGS}
         before_ns = time.time_ns()
-        seconds, micros = client.time()
+        there_ms = _ms(client.time())
         here_ms = (before_ns + time.time_ns()) // 2_000_000
         text = str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
         loaded, total = True, 0
@@ -170,17 +174,23 @@ def _node(
         return None, {}
     finally:
         client.close()
-    ahead_ms = seconds * 1000 + micros // 1000 - here_ms
+    ahead_ms = there_ms - here_ms
     return NodeFacts(address, state.shard.name, settings, ahead_ms, text, loaded, stray, total), of_partitions
 
 
 def _partition(client: redis.Redis, partition: int, count: int) -> PartitionFacts:
     keys = PartitionKeys(tag_of(partition, count))
-    owner, fault = (str(value or "") for value in client.hmget(keys.meta, ["owner", "fault"]))
+    owner, fault, clock = (str(value or "") for value in client.hmget(keys.meta, ["owner", "fault", "clock"]))
+    ahead_ms = int(clock or 0) - _ms(client.time())
     waiting = int(client.xlen(keys.journal)) - int(client.zcard(keys.open))
     names = _keys_in_slot(client, slot_of(keys.tag), _KEYS_MAX)
     unknown = tuple(name for name in names if not _known(name, keys.tag))
-    return PartitionFacts(partition, owner, max(0, waiting), unknown, fault)
+    return PartitionFacts(partition, owner, max(0, waiting), unknown, fault, ahead_ms)
+
+
+def _ms(time: tuple[int, int]) -> int:
+    """Redis TIME in milliseconds."""
+    return time[0] * 1000 + time[1] // 1000
 
 
 def _known(name: str, tag: str) -> bool:
@@ -219,13 +229,16 @@ def _keys_in_slot(client: redis.Redis, slot: int, count: int) -> list[str]:
 
 
 def _readiness(info: ServiceInfo) -> ServiceFacts:
+    before_ns = time.time_ns()
     try:
         status, document = ask_one(info, "GET", "/readyz")
     except (OSError, ValueError) as error:
         return ServiceFacts(" ".join(str(error).split()) or type(error).__name__, True)
+    here_ms = (before_ns + time.time_ns()) // 2_000_000
+    ahead_ms = int(document.get("clock_ms", here_ms)) - here_ms
     if document.get("status") == "ready":
-        return ServiceFacts("", False)
-    return ServiceFacts(str(document.get("reason", status)), status != 200)
+        return ServiceFacts("", False, ahead_ms)
+    return ServiceFacts(str(document.get("reason", status)), status != 200, ahead_ms)
 
 
 def _hosts(connect_string: str | None) -> list[tuple[str, int]]:

@@ -4,6 +4,7 @@ Every finding says what is, and the exact command that mends it.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from shlex import quote
 from typing import Final
@@ -25,8 +26,8 @@ STREAM_PART_WARN: Final = 0.10
 STREAM_PART_MAX: Final = 0.50
 DISK_FREE_PART_WARN: Final = 0.20
 DISK_FREE_PART_MIN: Final = 0.05
-#: Clocks decide how old an operation may be (5 minutes) and stamp every entry.
-CLOCK_MS_WARN: Final = 2_000
+#: Clocks stamp every entry; nothing else goes by them.
+CLOCK_MS_WARN: Final = 1_000
 CLOCK_MS_MAX: Final = 60_000
 LAG_ENTRIES_WARN: Final = 1_000
 #: A minute is many times what the sweeper takes to end an interrupted transfer.
@@ -297,12 +298,18 @@ def _beside(facts: Facts) -> Iterator[Finding]:
 
 def _open(facts: Facts) -> Iterator[Finding]:
     """no transfer is open for longer than the sweeper takes"""
-    missing = [entry for entry in facts.open_entries if entry.age_ms is None]
-    for entry in missing:
+    for entry in facts.open_entries:
+        if entry.in_stream:
+            continue
         what = (
             f"open entry {entry.seq} of partition {entry.partition} is not in the stream: nobody can end it"
         )
         yield Finding("open entries", "error", what, f"wallet-admin rebuild {entry.partition}")
+    ageless = [entry for entry in facts.open_entries if entry.in_stream and entry.age_ms is None]
+    if ageless:
+        what = f"{len(ageless)} open entries are of unknown age: the clock of their Redis node was set back"
+        mend = "wallet-admin pending, twice, 10 s apart: what is shown both times is stuck"
+        yield Finding("open entries", "warning", what, mend)
     old = [e for e in facts.open_entries if e.age_ms is not None and e.age_ms > OPEN_AGE_MS_WARN]
     if old:
         age_ms = max(entry.age_ms or 0 for entry in old)
@@ -329,14 +336,27 @@ def _map(facts: Facts) -> Iterator[Finding]:
 
 
 def _clocks(facts: Facts) -> Iterator[Finding]:
-    """the clocks of the Redis nodes and of this machine agree"""
-    for node in facts.nodes.values():
-        off_ms = abs(node.clock_ahead_ms)
+    """the clocks of the Redis nodes, of the API processes and of this machine agree"""
+    clocks = [(node.address, node.address, node.clock_ahead_ms) for node in facts.nodes.values()]
+    clocks += [
+        (f"API process {info.service_id}", info.address, facts.services[info.service_id].clock_ahead_ms)
+        for info in facts.survey.services
+    ]
+    for name, address, ahead_ms in clocks:
+        off_ms = abs(ahead_ms)
         if off_ms > CLOCK_MS_WARN:
-            side = "ahead of" if node.clock_ahead_ms > 0 else "behind"
-            what = f"the clock of {node.address} is {off_ms / 1000:.1f} s {side} this machine's"
-            mend = f"chronyc makestep, on {split_address(node.address)[0]} or here, whichever is wrong"
+            side = "ahead of" if ahead_ms > 0 else "behind"
+            what = f"the clock of {name} is {off_ms / 1000:.1f} s {side} this machine's"
+            mend = f"chronyc makestep, on {split_address(address)[0]} or here, whichever is wrong"
             yield Finding("clocks", "error" if off_ms > CLOCK_MS_MAX else "warning", what, mend)
+    dated_ahead: dict[str, list[int]] = defaultdict(list)
+    for partition in facts.partitions.values():
+        if partition.recorded_ahead_ms > CLOCK_MS_WARN:
+            dated_ahead[facts.map.shard_of(partition.partition)].append(partition.recorded_ahead_ms)
+    for shard, found in dated_ahead.items():
+        what = f"entries of {len(found)} partitions of shard {shard} are dated up to {max(found) / 1000:.1f} s ahead"
+        what += " of their node's clock, which was set back: until it has caught up, all have one date"
+        yield Finding("clocks", "warning", what, "nothing but time; transfers do not go by dates")
 
 
 def _services(facts: Facts) -> Iterator[Finding]:

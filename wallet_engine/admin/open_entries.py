@@ -7,6 +7,7 @@ receiver's partition (`domain.memory.credit_memory`).
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Final
 
 import redis
@@ -14,7 +15,7 @@ from redis.exceptions import RedisError
 
 from wallet_engine.admin.survey import PartitionStatus, ShardState, Survey
 from wallet_engine.admin.telling import outcome_text
-from wallet_engine.domain.entry import outgoing, parse_entry, parse_header
+from wallet_engine.domain.entry import outgoing, parse_entry
 from wallet_engine.domain.ids import unpack_transaction_id
 from wallet_engine.domain.kinds import receiver_of
 from wallet_engine.domain.memory import credit_memory, credit_outcome
@@ -56,16 +57,20 @@ class OpenTransfer:
 
 @dataclass(frozen=True, slots=True)
 class OpenEntry:
-    """`age_ms` by the clock of its Redis node; None, with no transfers, when the stream lacks the entry."""
+    """`age_ms` by the clock of its Redis node; None when that was set back since, so that nobody can tell.
+
+    An entry that the stream lacks has neither an age nor transfers.
+    """
 
     partition: int
     seq: int
     age_ms: int | None
     transfers: tuple[OpenTransfer, ...]
+    in_stream: bool = True
 
 
 def find_open_entries(found: Survey) -> list[OpenEntry]:
-    """The oldest first. Shards that do not answer are passed over: the survey says which."""
+    """Those of unknown age, then the oldest first. Shards that do not answer are passed over: the survey says which."""
     count = found.config.partitions
     status = {partition.partition: partition for partition in found.partitions}
     entries: list[OpenEntry] = []
@@ -76,7 +81,8 @@ def find_open_entries(found: Survey) -> list[OpenEntry]:
                     p.partition for p in found.partitions if p.shard == state.shard.name and p.open_entries
                 ]
                 entries += _of_shard(client, wanted, count)
-    return sorted(_with_reasons(found, entries, status), key=lambda entry: -(entry.age_ms or 0))
+    entries = list(_with_reasons(found, entries, status))
+    return sorted(entries, key=lambda entry: -inf if entry.age_ms is None else -entry.age_ms)
 
 
 def _of_shard(client: redis.Redis, partitions: Sequence[int], count: int) -> list[OpenEntry]:
@@ -104,7 +110,7 @@ def _entry(
     partition: int, seq: int, now_ms: int, stream: list[Any], refunded: set[str], count: int
 ) -> OpenEntry:
     if not stream:
-        return OpenEntry(partition, seq, None, ())
+        return OpenEntry(partition, seq, None, (), in_stream=False)
     payload = stream_entries(stream)[0].payload
     entry = parse_entry(payload)
     transfers = tuple(
@@ -116,7 +122,8 @@ def _entry(
         )
         for idx, operation in outgoing(entry)
     )
-    return OpenEntry(partition, seq, now_ms - parse_header(payload).time_ms, transfers)
+    age_ms = now_ms - entry.header.time_ms
+    return OpenEntry(partition, seq, age_ms if age_ms >= 0 else None, transfers)
 
 
 def _with_reasons(

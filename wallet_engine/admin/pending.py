@@ -24,7 +24,8 @@ def pending(session: Session, older_than: float) -> None:
     process looks for such once a second and ends them. What is still there after a minute waits for something
     that is broken: the last words of its line say what.
 
-    At most 200 entries of each partition are shown.
+    Ages are told by the clocks of the Redis nodes. Entries written before such a clock was set back have no age, and
+    are shown whatever --older-than says. At most 200 entries of each partition are shown.
 
     \b
     EXAMPLES
@@ -49,13 +50,14 @@ def entry_document(entry: OpenEntry) -> dict[str, Any]:
         "partition": entry.partition,
         "seq": entry.seq,
         "age_ms": entry.age_ms,
+        "in_stream": entry.in_stream,
         "transfers": [transfer.document() for transfer in entry.transfers],
     }
 
 
 def _show(console: Console, entries: list[OpenEntry], silent: list[str]) -> None:
     for entry in entries:
-        if entry.age_ms is None:
+        if not entry.in_stream:
             console.print(
                 f"partition {entry.partition} seq {entry.seq}: not in the stream; a recovery restores it",
                 soft_wrap=True,
@@ -63,8 +65,9 @@ def _show(console: Console, entries: list[OpenEntry], silent: list[str]) -> None
             continue
         for transfer in entry.transfers:
             o = transfer.document()
+            age = " unknown  " if entry.age_ms is None else f"{entry.age_ms / 1000:8.1f} s"
             console.print(
-                f"{entry.age_ms / 1000:8.1f} s  {o['transaction_id']}  {o['amount']} {o['currency']} "
+                f"{age}  {o['transaction_id']}  {o['amount']} {o['currency']} "
                 f"from {o['from_account']} to {o['to_account']}  (partition {entry.partition} seq {entry.seq})  "
                 f"waits for {transfer.waits_for}",
                 soft_wrap=True,
@@ -72,4 +75,6 @@ def _show(console: Console, entries: list[OpenEntry], silent: list[str]) -> None
     for shard in silent:
         console.print(f"! shard {shard} was not asked: it does not answer", style="bold")
     stuck = sum(entry.age_ms is None or entry.age_ms > YOUNG_MS for entry in entries)
-    console.print(f"{len(entries)} open entries, {stuck} of them older than {YOUNG_MS // 1000} s")
+    console.print(
+        f"{len(entries)} open entries, {stuck} of them older than {YOUNG_MS // 1000} s, or nobody knows"
+    )

@@ -25,6 +25,7 @@ from wallet_engine.journal.receipts_client import ReceiptClient
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.redis_store.connection import Connection, ConnectionLost, NotSent
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.node_clock import NodeClock
 from wallet_engine.redis_store.refusals import refusal_of
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import JournalInfo, PartitionMap
@@ -176,21 +177,25 @@ class _Probing:
                 try:
                     for one in tries:
                         one.detail = f"{address} does not answer within {REDIS_S_MAX:.0f} s"
-                    again = await self._send(connection, tries, partition_map)
+                    clock = NodeClock()
+                    await clock.measure(connection)
+                    again = await self._send(connection, clock, tries, partition_map)
                     if again:  # their window was not known
-                        await self._send(connection, again, partition_map)
+                        await self._send(connection, clock, again, partition_map)
                 finally:
                     connection.close()
 
     async def _send(
-        self, connection: Connection, tries: Sequence[_Try], partition_map: PartitionMap
+        self, connection: Connection, clock: NodeClock, tries: Sequence[_Try], partition_map: PartitionMap
     ) -> list[_Try]:
         """Returns those to be sent again at once."""
-        batches = [Batch(one.partition, [_OPERATION], [], time.time_ns() // 1_000_000) for one in tries]
+        now_s = asyncio.get_running_loop().time()
+        batches = [Batch(one.partition, [_OPERATION], [], now_s) for one in tries]
         commands = [
             batch.command(
                 PartitionKeys(tag_of(one.partition, self._config.partitions)),
                 partition_map.epoch_of(one.partition),
+                clock.ms_at(now_s),
                 one.window,
                 self._config.retention_ms,
                 (),
@@ -254,8 +259,6 @@ def _refusal_text(code: str, shown: str) -> str:
         case "FULL":
             return f"its stream holds {shown} entries that are not trimmed"
         case "EXPIRED":
-            apart_ms = time.time_ns() // 1_000_000 - int(shown)
-            side = "ahead of" if apart_ms > 0 else "behind"
-            return f"the clock of this machine is {abs(apart_ms) / 1000:.0f} s {side} that of its Redis node"
+            return "the clock of its Redis node has stepped just now"
         case _:
             return f"the script says {code} {shown}"

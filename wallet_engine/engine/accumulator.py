@@ -5,6 +5,7 @@ them is durable, not only until Redis has answered, so that under the load of ma
 several of them; enough operations for a good batch go at once, so that large callers keep every process busy.
 """
 
+from math import inf
 from typing import Final
 
 from wallet_engine.domain.errors import Outage
@@ -28,17 +29,19 @@ class Accumulator:
 
     __slots__ = (
         "_currencies",
-        "_issued_ms",
+        "_issued_s",
         "_items",
+        "_known_since_s",
         "_operations",
         "batch",
         "behind",
         "epoch",
-        "held_since_ms",
+        "held_since_s",
         "held_why",
         "keys",
         "partition",
         "probing",
+        "remembers_since_s",
         "scheduled",
         "shard",
         "undurable",
@@ -50,12 +53,16 @@ class Accumulator:
         self.keys = keys
         self.shard = shard
         self.epoch = epoch
-        #: Dedupe window in force, learnt from the script.
+        #: Dedupe window in force, learnt from the script; 1 until then.
         self.window = 1
+        #: Since when it has been known to be in force (loop time); None until a partition has said so.
+        self._known_since_s: float | None = None
+        #: What was decided upon earlier, sent by somebody and forgotten since, would run once more: it is not sent.
+        self.remembers_since_s = -inf
         self._operations: list[Words] = []
         self._items: list[Pending] = []
-        #: When the oldest of them was decided upon, or before.
-        self._issued_ms = 0
+        #: When the oldest of them was decided upon, or before (loop time).
+        self._issued_s = 0.0
         self._currencies: set[str] = set()
         #: The batch that Redis has not answered yet.
         self.batch: Batch | None = None
@@ -66,11 +73,11 @@ class Accumulator:
         #: A probe is out, which holds back batches like one.
         self.probing = False
         self.scheduled = False
-        self.held_since_ms: int | None = None
+        self.held_since_s: float | None = None
         self.held_why = ""
 
     def __repr__(self) -> str:
-        held = f" held={self.held_why}" if self.held_since_ms is not None else ""
+        held = f" held={self.held_why}" if self.held_since_s is not None else ""
         in_flight = int(self.batch is not None)
         return (
             f"<Accumulator p={self.partition} pending={len(self._operations)} in_flight={in_flight} "
@@ -96,17 +103,17 @@ class Accumulator:
     def pending(self) -> int:
         return len(self._operations)
 
-    def add(self, operation: Words, item: Pending, issued_ms: int) -> bool:
+    def add(self, operation: Words, item: Pending, issued_s: float) -> bool:
         """Queue one operation; whether that calls for a turn. Raises `Outage`, and then the operation is nowhere."""
-        if self.held_since_ms is not None and issued_ms - self.held_since_ms > HOLD_MS_MAX:
+        if self.held_since_s is not None and (issued_s - self.held_since_s) * 1000 > HOLD_MS_MAX:
             raise Outage(
                 "partition_unavailable", f"partition {self.partition} is not served now ({self.held_why})"
             )
         operations = self._operations
         if len(operations) >= QUEUE_OPERATIONS_MAX:
             raise Outage("overloaded", f"partition {self.partition} has {len(operations)} operations waiting")
-        if not operations or issued_ms < self._issued_ms:
-            self._issued_ms = issued_ms
+        if not operations or issued_s < self._issued_s:
+            self._issued_s = issued_s
         operations.append(operation)
         self._items.append(item)
         return self.batch is None and self.wants_turn
@@ -119,7 +126,7 @@ class Accumulator:
         self._operations, self._items = operations[most:], items[most:]
         if self._operations:
             operations, items = operations[:most], items[:most]
-        self.batch = batch = Batch(self.partition, operations, items, self._issued_ms)
+        self.batch = batch = Batch(self.partition, operations, items, self._issued_s)
         return batch
 
     def put_back(self, batch: Batch) -> None:
@@ -129,23 +136,32 @@ class Accumulator:
 
     def queue_first(self, batch: Batch) -> None:
         """Operations that were taken out of a batch: to the head of the queue."""
-        self._issued_ms = min(batch.issued_ms, self._issued_ms) if self._operations else batch.issued_ms
+        self._issued_s = min(batch.issued_s, self._issued_s) if self._operations else batch.issued_s
         self._operations = batch.operations + self._operations
         self._items = batch.items + self._items
 
-    def hold(self, why: str, now_ms: int) -> None:
+    def hold(self, why: str, now_s: float) -> None:
         """The partition cannot take operations now; remember since when."""
-        if self.held_since_ms is None:
-            self.held_since_ms = now_ms
+        if self.held_since_s is None:
+            self.held_since_s = now_s
         self.held_why = why
 
     def release(self) -> None:
-        self.held_since_ms = None
+        self.held_since_s = None
 
     def drop_all(self) -> list[Pending]:
         """Empty the queue; the caller tells the items why."""
         items, self._operations, self._items = self._items, [], []
         return items
+
+    def learn_window(self, number: int, now_s: float) -> None:
+        """The partition says which window is in force; it consults that and the one before."""
+        if self._known_since_s is None:
+            self._known_since_s = -inf
+        elif number != self.window:
+            self.remembers_since_s = self._known_since_s if number == self.window + 1 else now_s
+            self._known_since_s = now_s
+        self.window = number
 
     def learn_currencies(self, listed: str) -> None:
         """The partition's currencies, as a script names them."""

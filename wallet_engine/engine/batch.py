@@ -72,7 +72,7 @@ class Batch:
         "entry",
         "epoch",
         "header",
-        "issued_ms",
+        "issued_s",
         "items",
         "nonce",
         "on_durable",
@@ -88,11 +88,14 @@ class Batch:
         "wants_all_currencies",
     )
 
-    def __init__(self, partition: int, operations: list[Words], items: list[Pending], issued_ms: int) -> None:
+    def __init__(
+        self, partition: int, operations: list[Words], items: list[Pending], issued_s: float
+    ) -> None:
         self.partition = partition
         self.operations = operations
         self.items = items
-        self.issued_ms = issued_ms
+        #: When the oldest operation was decided upon (loop time).
+        self.issued_s = issued_s
         self.nonce = next(_nonce)
         self.epoch = 0
         self.sent_s = 0.0
@@ -129,6 +132,7 @@ class Batch:
         self,
         keys: PartitionKeys,
         epoch: int,
+        issued_ms: int,
         window: int,
         window_ms: int,
         currencies: Iterable[str],
@@ -150,7 +154,7 @@ class Batch:
             packed,
             epoch=epoch,
             nonce=self.nonce,
-            issued_ms=self.issued_ms,
+            issued_ms=issued_ms,
             window=window,
             window_ms=window_ms,
             stream_entries_max=stream_entries_max,
@@ -163,7 +167,7 @@ class Batch:
         if len(wide) <= max(1, everywhere_max):
             return packed
         end = wide[max(1, everywhere_max)]
-        self.rest = Batch(self.partition, self.operations[end:], self.items[end:], self.issued_ms)
+        self.rest = Batch(self.partition, self.operations[end:], self.items[end:], self.issued_s)
         self.operations, self.items = self.operations[:end], self.items[:end]
         return pack(self.operations)
 
@@ -197,7 +201,7 @@ class Batch:
             return None
         rest = [(operation, item) for operation, item in both if not KINDS[operation[0]].ends]
         self.operations, self.items = [operation for operation, _ in rest], [item for _, item in rest]
-        return Batch(self.partition, [o for o, _ in ending], [i for _, i in ending], self.issued_ms)
+        return Batch(self.partition, [o for o, _ in ending], [i for _, i in ending], self.issued_s)
 
     def commit(self) -> None:
         """Tell every waiting item; the entry behind the outcomes is durable now."""

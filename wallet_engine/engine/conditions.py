@@ -23,7 +23,7 @@ class Condition(StrEnum):
     NO_QUORUM = "no_quorum"
     #: The journal has not confirmed entries for longer than it ever takes.
     NO_RECEIPT = "no_receipt"
-    #: The clock of this service and that of a Redis node are too far apart for operations to be taken.
+    #: The clocks of this service and of the Redis nodes are too far apart: recorded times are wrong somewhere.
     SKEWED = "skewed"
     #: No primary of the shard answers, or it is not known which node is.
     UNREACHABLE = "unreachable"

@@ -5,7 +5,6 @@ A commit is: one script call for everything a partition has waiting, then the re
 """
 
 import asyncio
-import time
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -17,11 +16,13 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.batch import Batch, Pending
+from wallet_engine.engine.clocks import Clocks
 from wallet_engine.engine.cluster import ClusterView
 from wallet_engine.engine.conditions import Condition, condition_of, condition_of_error
 from wallet_engine.engine.headroom import Headroom, stream_full
 from wallet_engine.engine.horizons import Horizons
-from wallet_engine.engine.lookout import Lookout, clocks_text
+from wallet_engine.engine.lookout import Lookout
+from wallet_engine.engine.passage import Passage
 from wallet_engine.engine.wave import Wave
 from wallet_engine.engine.written import Written
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent, pack
@@ -39,19 +40,12 @@ RECEIPT_TIMEOUT_AFTER_RECOVERY_S: Final = 0.5
 #: How often held partitions are tried again, and how long a settle waits at least for other operations of its partition
 #: to go with; at most twice as long.
 HOLD_RETRY_S: Final = 0.05
-#: Clocks that are further apart are the reason when Redis calls a new operation too old or too new.
-CLOCK_MS_MAX: Final = 60_000
 
 _by_shard: Final = attrgetter("shard")
 
 _PROBE_SHA: Final = load_script("read_account").sha
 
 log = get_logger(__name__)
-
-
-def now_ms() -> int:
-    """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def _why(accumulator: Accumulator, refusal: Refusal) -> str:
@@ -80,11 +74,16 @@ class Engine:
         self.horizons = horizons or Horizons()
         #: See `Horizons`; known once the configuration is.
         self.look_up_age_ms = 0
+        #: Of each partition, what has certainly been there for that long.
+        self.passages: list[Passage] = []
         self.cluster = ClusterView(directory, on_change=self._release_all)
         self.tracker = self.cluster.tracker
         self.headroom = Headroom(self.cluster)
-        self.lookout = Lookout(self.cluster, self.headroom, metrics)
+        self.clocks = Clocks(self.cluster)
+        self.lookout = Lookout(self.cluster, self.headroom, self.clocks, metrics)
         self._loop = asyncio.get_running_loop()
+        #: Seconds of this process' monotonic clock, by which all waiting is measured.
+        self.now_s = self._loop.time
         self._wave = Wave(self._send)
         self._held: set[Accumulator] = set()
         self._written = Written(self.tracker.written)
@@ -104,13 +103,15 @@ class Engine:
         """Connect to ZooKeeper's (or the file's) view of the cluster. Raises `ConfigError`."""
         await self.cluster.start()
         self.look_up_age_ms = self.horizons.look_up_age(self.cluster.config.retention_ms)
+        self.passages = [Passage(self.look_up_age_ms / 1000) for _ in self.cluster.accumulators]
         for accumulator in self.cluster.accumulators:  # until a probe has found it live
-            accumulator.hold("starting", now_ms())
+            accumulator.hold("starting", self.now_s())
             self._held.add(accumulator)
             self.lookout.note(accumulator, Condition.STARTING, "not yet heard of")
         self.lookout.started()
         self._house = asyncio.create_task(self._keep_house(), name="engine-house")
         self.headroom.start()
+        self.clocks.start()
 
     async def close(self) -> None:
         """Stop taking anything; what is in flight gets its answer or `outcome_unknown`."""
@@ -119,6 +120,7 @@ class Engine:
             self._house.cancel()
             await asyncio.gather(self._house, return_exceptions=True)
         await self.headroom.close()
+        await self.clocks.close()
         await self.cluster.close()
         for batch in list(self._awaiting.values()):
             batch.fail(Outage("outcome_unknown", "the service is stopping"))
@@ -126,11 +128,18 @@ class Engine:
 
     # In --------------------------------------------------------------------------------------------------
 
-    def submit(self, partition: int, operation: Words, item: Pending, issued_ms: int) -> None:
-        """Queue one operation decided upon at `issued_ms`. Raises `Outage`."""
+    def submit(self, partition: int, operation: Words, item: Pending, issued_s: float) -> None:
+        """Queue one operation decided upon at `issued_s` (`now_s`). Raises `Outage`."""
         accumulator = self.cluster.accumulators[partition]
-        if accumulator.add(operation, item, issued_ms):
+        if accumulator.add(operation, item, issued_s):
             self._wave.join(accumulator)
+
+    def is_old(self, partition: int, seq: int, recorded_age_ms: int) -> bool:
+        """Whether the receivers of an entry's money may have forgotten its credits.
+
+        `recorded_age_ms` is by clocks that may have stepped: what was seen to be there for long is old anyhow.
+        """
+        return recorded_age_ms > self.look_up_age_ms or self.passages[partition].passed(seq, self.now_s())
 
     def settle(self, partition: int, seq: int) -> None:
         """Entry `seq` of `partition` has no outgoing money left: say so with the next batch that goes there."""
@@ -154,7 +163,7 @@ class Engine:
         seqs = self._settles.pop(accumulator.partition, None)
         if not seqs or self._closed:
             return False
-        now = now_ms()
+        now = self.now_s()
         try:
             for seq in seqs:
                 accumulator.add(("s", str(seq), "-", "-", 0, "-", "", ""), _SETTLE, now)
@@ -182,9 +191,14 @@ class Engine:
                 lane.flush()
 
     def _transmit(self, accumulator: Accumulator, batch: Batch) -> None:
+        if batch.issued_s < accumulator.remembers_since_s:
+            self._give_up(accumulator, batch, "FORGOTTEN", accumulator.window)
+            return
+        lane = self.cluster.lanes.get(accumulator.shard)
         command = batch.command(
             accumulator.keys,
             accumulator.epoch,
+            lane.clock.ms_at(batch.issued_s) if lane is not None else 0,
             accumulator.window,
             self.cluster.config.retention_ms,
             accumulator.currencies if batch.wants_all_currencies else (),
@@ -200,7 +214,8 @@ class Engine:
         batch.on_durable = partial(self._on_durable, accumulator, batch)
         self.tracker.expect_new(batch.partition, batch.nonce, batch.on_durable)
         try:
-            lane = self.cluster.lanes[accumulator.shard]
+            if lane is None:
+                raise NotSent(f"there is no shard {accumulator.shard}")
             lane.send(command, partial(self._on_reply, accumulator, batch))
             self._written.sent()
             if len(batch.operations) >= EARLY_OPERATIONS_MIN:  # the next ones take their time to be packed
@@ -234,7 +249,7 @@ class Engine:
         batch.answered_s = self._loop.time()
         self.metrics.script_seconds.labels(accumulator.shard).observe(batch.answered_s - batch.sent_s)
         self._script_operations.observe(len(batch.operations))
-        if accumulator.held_since_ms is not None:
+        if accumulator.held_since_s is not None:
             self._release(accumulator)
         elif self.lookout.troubles:
             self.lookout.passed(accumulator)
@@ -289,7 +304,7 @@ class Engine:
     def _on_refusal(self, accumulator: Accumulator, batch: Batch, code: str, value: Any) -> None:
         """The script refused the whole batch: nothing was written."""
         if code == "WINDOW":
-            accumulator.window = int(value)
+            accumulator.learn_window(int(value), self.now_s())
             self.tracker.forget(batch.nonce)
             self._transmit(accumulator, batch)
         elif code == "CURRENCIES":
@@ -308,8 +323,21 @@ class Engine:
                 )
         elif code == "FULL":
             self._on_full(accumulator, batch, value)
+        elif code == "EXPIRED" and self._is_fresh(batch):
+            self._on_stepped(accumulator, batch, value)
         else:
             self._give_up(accumulator, batch, code, value)
+
+    def _is_fresh(self, batch: Batch) -> bool:
+        return (self.now_s() - batch.issued_s) * 1000 <= self.horizons.issued_age_ms_max
+
+    def _on_stepped(self, accumulator: Accumulator, batch: Batch, node_ms: int) -> None:
+        """The node's clock has stepped since it was looked at: what it calls too old, or of the future, is new."""
+        lane = self.cluster.lanes.get(accumulator.shard)
+        if lane is not None:
+            lane.clock.shows(node_ms, self.now_s())
+        self.tracker.forget(batch.nonce)
+        self._transmit(accumulator, batch)
 
     def _on_full(self, accumulator: Accumulator, batch: Batch, entries: int) -> None:
         """What begins something is refused, and what ends something goes again without it. If that is refused too, the
@@ -327,11 +355,8 @@ class Engine:
     def _give_up(self, accumulator: Accumulator, batch: Batch, code: str, value: Any) -> None:
         self.tracker.forget(batch.nonce)
         self._answered(accumulator)
-        if code == "EXPIRED":
-            outage = Outage("overloaded", "the operation waited too long, or this service's clock is wrong")
-            apart_ms = now_ms() - int(value)
-            if abs(apart_ms) > CLOCK_MS_MAX:
-                self.lookout.note(accumulator, Condition.SKEWED, clocks_text(accumulator.shard, apart_ms))
+        if code in ("EXPIRED", "FORGOTTEN"):
+            outage = Outage("overloaded", "the operation waited too long in this service")
         else:
             log.critical(
                 "the script refused a batch that must not exist", code=code, value=value, batch=repr(batch)
@@ -368,7 +393,7 @@ class Engine:
         if accumulator not in self._held:
             log.warning("partition held", partition=accumulator.partition, condition=condition, why=why)
             self._held.add(accumulator)
-        accumulator.hold(why, now_ms())
+        accumulator.hold(why, self.now_s())
         self.lookout.note(accumulator, condition, why)
 
     def _hold_refused(self, accumulator: Accumulator, refusal: Refusal) -> None:
@@ -438,17 +463,17 @@ class Engine:
         while True:
             await asyncio.sleep(HOLD_RETRY_S)
             try:
-                self._tidy(now_ms(), self._loop.time())
+                self._tidy(self.now_s())
             except Exception:
                 log.exception("tidying failed")
 
-    def _tidy(self, now: int, now_s: float) -> None:
+    def _tidy(self, now_s: float) -> None:
         """Send settles, refuse what waited too long, try held partitions, give up on receipts that do not come."""
         self._send_settles()
         self.lookout.look(self._awaiting.values(), now_s)
         for accumulator in list(self._held):
-            since = accumulator.held_since_ms
-            if since is not None and now - since > HOLD_MS_MAX:
+            since_s = accumulator.held_since_s
+            if since_s is not None and (now_s - since_s) * 1000 > HOLD_MS_MAX:
                 outage = Outage(
                     "partition_unavailable",
                     f"partition {accumulator.partition} is not served now ({accumulator.held_why})",

@@ -7,8 +7,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+import hiredis
+
 from wallet_engine.domain.errors import text_of
-from wallet_engine.redis_store.connection import Callback, Connection, NotSent, Reply, Word
+from wallet_engine.redis_store.connection import Callback, Connection, ConnectionLost, NotSent, Reply, Word
+from wallet_engine.redis_store.node_clock import NodeClock
 from wallet_engine.redis_store.topology import find_primary
 from wallet_engine.telemetry.logging import get_logger
 
@@ -24,6 +27,8 @@ class Lane:
     def __init__(self, shard: str, nodes: tuple[str, ...], on_ready: Callable[["Lane"], None]) -> None:
         self.shard = shard
         self.nodes = nodes
+        #: That of the connected node.
+        self.clock = NodeClock()
         self._on_ready = on_ready
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
@@ -64,6 +69,12 @@ class Lane:
             raise NotSent(f"shard {self.shard} is not connected")
         return await self._connection.call(*words)
 
+    async def look_at_clock(self) -> None:
+        """Measure the node's clock again. Raises `NotSent`, `ConnectionLost` or `hiredis.ReplyError`."""
+        if self._connection is None:
+            raise NotSent(f"shard {self.shard} is not connected")
+        await self.clock.measure(self._connection)
+
     async def refresh(self) -> None:
         """The connected node may no longer be the primary: look, and leave it only if another is."""
         connection = self._connection
@@ -86,9 +97,10 @@ class Lane:
                 if primary is None:
                     raise OSError("no primary answers")
                 connection = await Connection.open(primary.address, self._on_lost)
+                await self.clock.measure(connection)
                 if not connection.is_open:
                     raise OSError("closed at once")
-            except (OSError, TimeoutError) as error:
+            except (OSError, TimeoutError, NotSent, ConnectionLost, hiredis.ReplyError) as error:
                 log.warning("shard unreachable", shard=self.shard, error=text_of(error), retry_s=delay_s)
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, RECONNECT_S_MAX)

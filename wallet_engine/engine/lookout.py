@@ -6,6 +6,7 @@ from typing import Final
 
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.clocks import Clocks
 from wallet_engine.engine.cluster import ClusterView
 from wallet_engine.engine.conditions import Condition, Conditions, Report, Trouble
 from wallet_engine.engine.headroom import Headroom
@@ -23,11 +24,12 @@ _OF_NEW_WORK: Final = (Condition.FULL,)
 class Lookout:
     """`troubles` is empty while every partition takes operations: all that a batch that passes needs to look at."""
 
-    def __init__(self, cluster: ClusterView, headroom: Headroom, metrics: Metrics) -> None:
+    def __init__(self, cluster: ClusterView, headroom: Headroom, clocks: Clocks, metrics: Metrics) -> None:
         self.conditions = Conditions()
         self.troubles: dict[int, Trouble] = self.conditions.of_partition
         self._cluster = cluster
         self._headroom = headroom
+        self._clocks = clocks
         self._heartbeats = Heartbeats(cluster.tracker)
         self._partition_state = metrics.partition_state
         self._loop = asyncio.get_running_loop()
@@ -79,7 +81,7 @@ class Lookout:
             if now_s - batch.answered_s < RECEIPT_S_WARN:
                 break
             accumulator = accumulators[batch.partition]
-            if accumulator.held_since_ms is None:
+            if accumulator.held_since_s is None:
                 self._late[batch.partition] = max(batch.seq, self._late.get(batch.partition, 0))
                 what = f"entry {batch.seq} of partition {batch.partition}"
                 self.note(
@@ -97,6 +99,10 @@ class Lookout:
             conditions.note_service(Condition.NO_QUORUM, what)
         else:
             conditions.clear_service(Condition.NO_QUORUM)
+        if apart := self._clocks.apart():
+            conditions.note_service(Condition.SKEWED, apart)
+        else:
+            conditions.clear_service(Condition.SKEWED)
         for shard, lane in cluster.lanes.items():
             short, closed = shard in self._headroom.short, not lane.is_open
             said = self._headroom.refusing.get(shard, "")
@@ -127,9 +133,3 @@ class Lookout:
     def _show(self, partition: int, state: str) -> None:
         shown = PARTITION_STATES.get(state, PARTITION_STATES["unavailable"])
         self._partition_state.labels(str(partition)).set(shown)
-
-
-def clocks_text(shard: str, apart_ms: int) -> str:
-    """How far this service's clock is from that of a shard."""
-    side = "ahead of" if apart_ms > 0 else "behind"
-    return f"the clock of this service is {abs(apart_ms) / 1000:.1f} s {side} that of shard {shard}"

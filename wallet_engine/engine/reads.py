@@ -199,7 +199,7 @@ class Reader:
                 if code == "CURRENCIES":
                     accumulator.learn_currencies(reply[1].decode())
                 elif code == "WINDOW":
-                    accumulator.window = int(reply[1])
+                    accumulator.learn_window(int(reply[1]), loop.time())
                 elif code == "EPOCH":
                     cluster.refresh_map()
                 elif code == "OWNER" or reply[1] == b"absent":

@@ -3,6 +3,7 @@
 None of them waits for anything, so they answer while the engine is overloaded.
 """
 
+import time
 from typing import Final
 
 from wallet_engine.http import wire
@@ -23,7 +24,8 @@ async def readyz(request: Request) -> Answer:
         wire.ReadinessCondition(c.condition, None if c.partitions is None else list(c.partitions), c.detail)
         for c in found.conditions
     ]
-    body = wire.encode(wire.ReadinessReport(found.ready, found.status, found.reason, conditions))
+    clock_ms = time.time_ns() // 1_000_000
+    body = wire.encode(wire.ReadinessReport(found.ready, found.status, found.reason, conditions, clock_ms))
     return json_answer(200, body) if found.ready else json_answer(503, body, ((b"retry-after", b"1"),))
 
 

@@ -229,6 +229,8 @@ class ReadinessReport(Struct):
     status: Literal["ready", "degraded", "unready"]
     reason: str
     conditions: list[ReadinessCondition]
+    #: Unix time by this machine's clock.
+    clock_ms: int
 
 
 class Problem(Struct, omit_defaults=True):

@@ -35,11 +35,11 @@ class Capture(Transfer):
         self.words = words
         self.hold_field = holds.hold_field_of(words)
 
-    def start(self, issued_ms: int) -> None:
+    def start(self, issued_s: float) -> None:
         kind = "k" if self.stage == LOCAL else "q"
         sender, _, amount, currency, transaction, note, by = self.command
         words = (kind, transaction, sender, self.words, amount, currency, note, by)
-        self.engine.submit(self.p, words, self, issued_ms)
+        self.engine.submit(self.p, words, self, issued_s)
 
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
         if self.stage == FINISH:
@@ -49,7 +49,7 @@ class Capture(Transfer):
             else:  # no room for what remains: the sweeper tries again
                 self._finish("outcome_unknown")
         elif self.stage == CREDIT and outcome == APPLIED:
-            self._paid(batch.time_ms)
+            self._paid(batch.sent_s)
         else:
             super().committed(outcome, idx, batch)
 
@@ -57,11 +57,11 @@ class Capture(Transfer):
         known = self.stage in (LOCAL, DEBIT) and not self.replayed
         self._finish(outage.code if known else "outcome_unknown")
 
-    def _paid(self, issued_ms: int) -> None:
+    def _paid(self, issued_s: float) -> None:
         self.stage = FINISH
         sender, _, _, currency, transaction, _, by = self.command
         other = holds.finishing(self.seq, self.idx, self.hold_field)
-        self._submit(self.p, ("l", transaction, sender, other, 0, currency, "", by), issued_ms)
+        self._submit(self.p, ("l", transaction, sender, other, 0, currency, "", by), issued_s)
 
     def _refund(self, decline: str) -> Words:
         sender, _, amount, currency, transaction, _, by = self.command

@@ -14,7 +14,7 @@ from wallet_engine.domain.holds import parse_hold
 from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.batch import Batch
-from wallet_engine.engine.engine import Engine, now_ms
+from wallet_engine.engine.engine import Engine
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 from wallet_engine.telemetry.logging import get_logger
 
@@ -87,5 +87,5 @@ class Expirer:
     def _expire(self, partition: int, field: str, record: str) -> None:
         hold = parse_hold(record)
         words = ("e", field[:-PAYER_LENGTH], hold.account, "-", 0, hold.currency, "", "")
-        self._engine.submit(partition, words, _EXPIRY, now_ms())
+        self._engine.submit(partition, words, _EXPIRY, self._engine.now_s())
         self.submitted += 1

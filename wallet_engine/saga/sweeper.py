@@ -8,16 +8,19 @@ Every service sweeps; jitter keeps them from doing the same work at the same tim
 
 import asyncio
 import random
+from collections import defaultdict
 from typing import Any, Final
 
 import hiredis
 
-from wallet_engine.domain.entry import Entry, outgoing, parse_entry, parse_header
+from wallet_engine.domain.entry import Entry, outgoing, parse_entry
 from wallet_engine.domain.errors import Outage, text_of
 from wallet_engine.domain.kinds import receiver_of
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.lane import Lane
+from wallet_engine.engine.passage import Passage
 from wallet_engine.engine.reads import Reader
 from wallet_engine.journal.receipts_wire import CreditReference, CreditsFound, FindCredits
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent
@@ -53,6 +56,8 @@ class Sweeper:
         self._sweeps: dict[int, asyncio.Task[None]] = {}
         #: Open entries of each partition at the last look.
         self._open: dict[int, int] = {}
+        #: What is left to the service that wrote it, by partition.
+        self._passages: defaultdict[int, Passage] = defaultdict(lambda: Passage(OPEN_AGE_MS_MIN / 1000))
 
     def __repr__(self) -> str:
         return f"<Sweeper swept={self.swept}>"
@@ -77,14 +82,13 @@ class Sweeper:
 
     async def _sweep(self, accumulator: Accumulator) -> None:
         try:
-            stale = await self._stale_entries(accumulator)
-            old = [(entry, now_ms) for entry, now_ms in stale if self._is_old(entry, now_ms)]
-            decided = await self._look_up(accumulator.partition, [entry for entry, _ in old])
-            for entry, now_ms in stale:
-                if (entry, now_ms) not in old:
-                    await self._end(accumulator.partition, entry, now_ms, {})
-                elif decided is not None:
-                    await self._end(accumulator.partition, entry, now_ms, decided)
+            now_s = self._engine.now_s()
+            young, old = await self._stale_entries(accumulator)
+            decided = await self._look_up(accumulator.partition, old)
+            for entry in young:
+                await self._end(accumulator.partition, entry, now_s, {})
+            for entry in old if decided is not None else ():
+                await self._end(accumulator.partition, entry, now_s, decided or {})
         except hiredis.ReplyError as error:
             self._engine.cluster.heed(accumulator.shard, str(error))
         except (NotSent, ConnectionLost, Outage, TimeoutError, KeyError) as error:
@@ -92,38 +96,46 @@ class Sweeper:
         except Exception:
             log.exception("sweep failed", partition=accumulator.partition)
 
-    async def _stale_entries(self, accumulator: Accumulator) -> list[tuple[Entry, int]]:
-        """The open entries that are old enough, with the Redis time (ms) at which they were read."""
-        keys = accumulator.keys
+    async def _stale_entries(self, accumulator: Accumulator) -> tuple[list[Entry], list[Entry]]:
+        """The open entries that nobody drives any more: those whose receivers remember the credits, and the others."""
+        keys, partition = accumulator.keys, accumulator.partition
         lane = self._engine.cluster.lanes[accumulator.shard]
+        await self._look_at(accumulator, lane)
         members: list[bytes] = await lane.call("ZRANGE", keys.open, 0, ENTRIES_PER_SWEEP_MAX)
-        self._open[accumulator.partition] = sum(b"." not in member for member in members)
+        self._open[partition] = sum(b"." not in member for member in members)
         self._engine.metrics.sweeper_open_entries.set(sum(self._open.values()))
-        stale: list[tuple[Entry, int]] = []
+        young: list[Entry] = []
+        old: list[Entry] = []
         for seq in (member.decode() for member in members if b"." not in member):
-            seconds, micros = await lane.call("TIME")
-            now_ms = int(seconds) * 1000 + int(micros) // 1000
+            if not self._passages[partition].passed(int(seq), self._engine.now_s()):
+                break  # so are those behind it
             found: list[Any] = await lane.call("XRANGE", keys.journal, f"{seq}-0", f"{seq}-0")
             if not found:
                 if await lane.call("ZSCORE", keys.open, seq) is None:
                     continue  # settled and trimmed meanwhile
-                log.error("open entry is not in the stream", partition=accumulator.partition, seq=seq)
+                log.error("open entry is not in the stream", partition=partition, seq=seq)
                 continue
             [(_, payload, _)] = stream_entries(found)
-            age_ms = now_ms - parse_header(payload).time_ms
-            if age_ms < OPEN_AGE_MS_MIN:
-                break
-            stale.append((parse_entry(payload), now_ms))
-        return stale
+            entry = parse_entry(payload)
+            recorded_age_ms = lane.clock.ms_at(self._engine.now_s()) - entry.header.time_ms
+            is_old = self._engine.is_old(partition, entry.header.seq, recorded_age_ms)
+            (old if is_old else young).append(entry)
+        return young, old
 
-    def _is_old(self, entry: Entry, now_ms: int) -> bool:
-        return now_ms - entry.header.time_ms > self._engine.look_up_age_ms
+    async def _look_at(self, accumulator: Accumulator, lane: Lane) -> None:
+        """Note where the partition stands now, by which the age of its entries is told later."""
+        state, seq, window = await lane.call("HMGET", accumulator.keys.meta, "state", "seq", "window")
+        now_s = self._engine.now_s()
+        if state == b"live":
+            accumulator.learn_window(int(window), now_s)
+            self._passages[accumulator.partition].note(int(seq), now_s)
+            self._engine.passages[accumulator.partition].note(int(seq), now_s)
 
     async def _look_up(self, partition: int, entries: list[Entry]) -> Decided | None:
         """What the receivers' journals say of the entries' credits; None when a journal copy did not say.
 
         Each receiving partition is asked of as it stands after its entry (seq, nonce) read here, so a credit that is
-        not found was not decided before the entries' `now_ms`, and one decided since is still remembered.
+        not found was not decided before the entries were read, and one decided since is still remembered.
         """
         asked: dict[int, list[CreditReference]] = {}
         for entry in entries:
@@ -158,7 +170,7 @@ class Sweeper:
             self._engine.tracker.forget_question(question.request)
         return {(p, seq, idx): outcome for p, seq, idx, outcome in found.credits}
 
-    async def _end(self, partition: int, entry: Entry, now_ms: int, decided: Decided) -> None:
+    async def _end(self, partition: int, entry: Entry, now_s: float, decided: Decided) -> None:
         """Drive the entry's credits, but do only what follows from those that are known to be `decided`."""
         header = entry.header
         await self._reader.durable(partition, header.seq, header.nonce)
@@ -171,12 +183,12 @@ class Sweeper:
             transfer = resumable(self._engine, debit, receiver, partition, q, call, position)
             credit = decided.get((partition, header.seq, idx))
             if credit is None:
-                transfer.resume(header.seq, idx, now_ms)
+                transfer.resume(header.seq, idx, now_s)
             else:
                 log.info(
                     "credit was found in the journal", partition=q, debit=f"{partition}.{header.seq}.{idx}"
                 )
-                transfer.conclude(header.seq, idx, credit, now_ms)
+                transfer.conclude(header.seq, idx, credit, now_s)
         async with asyncio.timeout(DRIVE_TIMEOUT_S):
             await ended
         if "outcome_unknown" not in call.results:

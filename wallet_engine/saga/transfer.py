@@ -107,24 +107,24 @@ class Transfer:
         stage = ("local", "debit", "credit", "refund", "finish")[self.stage]
         return f"<{type(self).__name__} {self.command.transaction} {self.p}->{self.q} {stage}>"
 
-    def start(self, issued_ms: int) -> None:
+    def start(self, issued_s: float) -> None:
         """Submit the first operation. Raises `Outage`: nothing was done."""
         kind = "t" if self.stage == LOCAL else "d"
         sender, receiver, amount, currency, transaction, note, by = self.command
         words = (kind, transaction, sender, receiver, amount, currency, note, by)
-        self.engine.submit(self.p, words, self, issued_ms)
+        self.engine.submit(self.p, words, self, issued_s)
 
-    def resume(self, seq: int, idx: int, issued_ms: int) -> None:
+    def resume(self, seq: int, idx: int, issued_s: float) -> None:
         """Drive the credit of a durable debit (operation `idx` of entry `seq`) again."""
         self.seq = seq
         self.idx = idx
-        self._credit(f"{self.p}.{seq}", issued_ms)
+        self._credit(f"{self.p}.{seq}", issued_s)
 
-    def conclude(self, seq: int, idx: int, credit: str, issued_ms: int) -> None:
+    def conclude(self, seq: int, idx: int, credit: str, issued_s: float) -> None:
         """Do what follows from a credit that was decided earlier, as the receiver's journal says."""
         self.seq = seq
         self.idx = idx
-        self._credited(credit, issued_ms)
+        self._credited(credit, issued_s)
 
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
         stage = self.stage
@@ -134,7 +134,7 @@ class Transfer:
                 self.debit_batch = batch
                 self.seq = batch.seq
                 self.idx = idx
-                self._credit(batch.entry, batch.time_ms)
+                self._credit(batch.entry, batch.sent_s)
             elif stage == REFUND:
                 self._refunded(outcome)
             else:
@@ -142,30 +142,31 @@ class Transfer:
                     self._settled()
                 self._finish(outcome)
         elif stage == CREDIT:
-            self._credited(outcome if outcome != REPEATED else batch.detail(idx)[0], batch.time_ms)
+            self._credited(outcome if outcome != REPEATED else batch.detail(idx)[0], batch.sent_s)
         elif stage == REFUND:
             self._refunded(outcome)
         elif outcome == REPEATED:
             remembered, reference, opened_ms = batch.detail(idx)
             if remembered == LOOK_AGAIN:
-                self._ask_again(batch.time_ms)
+                self._ask_again(batch.sent_s)
                 return
             self.replayed = remembered != CONFLICT
             if opened_ms == "0" or remembered != APPLIED:
                 self._finish(remembered)
-            elif batch.time_ms - int(opened_ms) > self.engine.look_up_age_ms:
-                self._finish("outcome_unknown")  # the sweeper looks the credit up first
             else:
                 seq, _, position = reference.partition(".")
-                self.resume(int(seq), int(position), batch.time_ms)
+                if self.engine.is_old(self.p, int(seq), batch.time_ms - int(opened_ms)):
+                    self._finish("outcome_unknown")  # the sweeper looks the credit up first
+                else:
+                    self.resume(int(seq), int(position), batch.sent_s)
         else:
             self._finish(outcome)
 
-    def _ask_again(self, issued_ms: int) -> None:
+    def _ask_again(self, issued_s: float) -> None:
         """The debit was made before, and the call that found it could not say what became of it."""
         self.replayed = True
         try:
-            self.start(issued_ms)
+            self.start(issued_s)
         except Outage as outage:
             self.failed(outage)
 
@@ -173,21 +174,21 @@ class Transfer:
         """A first step that did not happen is the outage it is; a later one leaves the money on its way."""
         self._finish(outage.code if self.stage in (LOCAL, DEBIT) and not self.replayed else "outcome_unknown")
 
-    def _credit(self, entry: str, issued_ms: int) -> None:
+    def _credit(self, entry: str, issued_s: float) -> None:
         self.stage = CREDIT
         _, receiver, amount, currency, _, _, by = self.command
         words = ("c", entry, receiver, IDX_TEXTS[self.idx], amount, currency, "", by)
-        self._submit(self.q, words, issued_ms)
+        self._submit(self.q, words, issued_s)
 
-    def _credited(self, outcome: str, issued_ms: int) -> None:
+    def _credited(self, outcome: str, issued_s: float) -> None:
         if outcome == APPLIED:
-            self._paid(issued_ms)
+            self._paid(issued_s)
             return
         self.stage = REFUND
         self.decline = outcome
-        self._submit(self.p, self._refund(outcome), issued_ms)
+        self._submit(self.p, self._refund(outcome), issued_s)
 
-    def _paid(self, issued_ms: int) -> None:
+    def _paid(self, issued_s: float) -> None:
         """The credit was applied, by whoever drove it."""
         self._settled()
         self._finish(APPLIED)
@@ -211,9 +212,9 @@ class Transfer:
             if batch.unsettled == 0:
                 self.engine.settle(self.p, batch.seq)
 
-    def _submit(self, partition: int, operation: Words, issued_ms: int) -> None:
+    def _submit(self, partition: int, operation: Words, issued_s: float) -> None:
         try:
-            self.engine.submit(partition, operation, self, issued_ms)
+            self.engine.submit(partition, operation, self, issued_s)
         except Outage as outage:
             self.failed(outage)
 

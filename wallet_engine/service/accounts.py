@@ -8,7 +8,7 @@ from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.engine.batch import Batch
-from wallet_engine.engine.engine import Engine, now_ms
+from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import AccountRead, Reader
 from wallet_engine.service.api import ANSWER_TIMEOUT_S, AccountView, BalanceView, CurrencyBalance, Money
 
@@ -123,7 +123,7 @@ class Accounts:
     async def _operate(self, operation: Operation) -> _AccountOperation:
         """Have one account operation decided and made durable; the future of what comes back holds the outcome."""
         waiting = _AccountOperation()
-        self._engine.submit(self._partition(operation.account), operation, waiting, now_ms())
+        self._engine.submit(self._partition(operation.account), operation, waiting, self._engine.now_s())
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 await asyncio.shield(waiting.future)

@@ -14,7 +14,7 @@ from wallet_engine.domain.operation import Words
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
-from wallet_engine.engine.engine import Engine, now_ms
+from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 from wallet_engine.saga.capture import Capture
@@ -129,7 +129,7 @@ class Holds:
         call, answered = Call.awaited(1)
         words = holds.capturing(to, field, command.final, asked)
         q = self._engine.cluster.homes.of_receiver(to, p)
-        Capture(self._engine, transfer, p, q, call, 0, words).start(now_ms())
+        Capture(self._engine, transfer, p, q, call, 0, words).start(self._engine.now_s())
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 await answered
@@ -150,7 +150,7 @@ class Holds:
     async def _decide(self, partition: int, words: Words) -> tuple[str, list[str]]:
         """Have one operation decided and made durable. Raises `Outage`."""
         waiting = _Decision()
-        self._engine.submit(partition, words, waiting, now_ms())
+        self._engine.submit(partition, words, waiting, self._engine.now_s())
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 return await asyncio.shield(waiting.future)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.limits import IN_FLIGHT_TRANSFERS_MAX
 from wallet_engine.domain.transfer import TransferCommand
-from wallet_engine.engine.engine import Engine, now_ms
+from wallet_engine.engine.engine import Engine
 from wallet_engine.saga.deadlines import Deadlines
 from wallet_engine.saga.transfer import Call, Transfer
 from wallet_engine.service.api import ANSWER_TIMEOUT_S, TransferAnswer
@@ -66,13 +66,13 @@ class Transfers:
         self.in_flight += len(commands)
         call.on_end = self._release
         self._deadlines.add(call)
-        issued_ms = now_ms()
+        issued_s = engine.now_s()
         headroom = engine.headroom
         for index, (command, p, q) in enumerate(zip(commands, homes, targets, strict=True)):
             try:
                 if headroom.wary:
                     headroom.check(p, q)
-                Transfer(engine, command, p, q, call, index).start(issued_ms)
+                Transfer(engine, command, p, q, call, index).start(issued_s)
             except Outage as outage:
                 call.finish(index, outage.code)
 

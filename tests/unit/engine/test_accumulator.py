@@ -1,5 +1,7 @@
 """The queue of one partition: what goes together, what waits, what is refused (G10)."""
 
+import math
+
 import pytest
 
 from wallet_engine.domain.errors import Outage
@@ -31,10 +33,10 @@ def accumulator() -> Accumulator:
     return Accumulator(3, PartitionKeys("7"), "s1", 1)
 
 
-def add(accumulator: Accumulator, count: int, *, issued_ms: int = 1000, currency: str = "USD") -> list[bool]:
+def add(accumulator: Accumulator, count: int, *, issued_s: float = 1.0, currency: str = "USD") -> list[bool]:
     """For each operation, whether the accumulator called for a turn."""
     return [
-        accumulator.add(Operation("d", f"T{number}", "a", "b", 1, currency), Waiting(), issued_ms)
+        accumulator.add(Operation("d", f"T{number}", "a", "b", 1, currency), Waiting(), issued_s)
         for number in range(count)
     ]
 
@@ -113,42 +115,61 @@ def test_g10_the_queue_is_bounded(accumulator: Accumulator) -> None:
 
 
 def test_a_batch_that_did_not_run_goes_back_to_the_head(accumulator: Accumulator) -> None:
-    add(accumulator, 2, issued_ms=500)
+    add(accumulator, 2, issued_s=0.5)
     batch = accumulator.take()
     assert batch is not None
-    assert batch.issued_ms == 500
-    add(accumulator, 1, issued_ms=900)
+    assert batch.issued_s == 0.5
+    add(accumulator, 1, issued_s=0.9)
     accumulator.put_back(batch)
     again = accumulator.take()
     assert again is not None
-    assert (len(again.operations), again.issued_ms, again.nonce != batch.nonce) == (3, 500, True)
+    assert (len(again.operations), again.issued_s, again.nonce != batch.nonce) == (3, 0.5, True)
 
 
 def test_the_age_of_a_batch_is_at_least_that_of_its_oldest_operation(accumulator: Accumulator) -> None:
-    add(accumulator, SCRIPT_OPERATIONS_MAX, issued_ms=100)
-    add(accumulator, 1, issued_ms=200)
+    add(accumulator, SCRIPT_OPERATIONS_MAX, issued_s=0.1)
+    add(accumulator, 1, issued_s=0.2)
     assert (batch := accumulator.take()) is not None
-    assert batch.issued_ms == 100
+    assert batch.issued_s == 0.1
     answered(accumulator, durable=True)
     assert (batch := accumulator.take()) is not None
     assert (
-        batch.issued_ms == 100
+        batch.issued_s == 0.1
     )  # the queue knows one age; too old is safe, and is forgotten when it is empty
     answered(accumulator, durable=True)
-    add(accumulator, 1, issued_ms=300)
+    add(accumulator, 1, issued_s=0.3)
     assert (batch := accumulator.take()) is not None
-    assert batch.issued_ms == 300
+    assert batch.issued_s == 0.3
 
 
 def test_a_held_partition_queues_for_a_while_and_then_refuses(accumulator: Accumulator) -> None:
-    accumulator.hold("recovering", 1000)
-    accumulator.hold("still recovering", 2000)
-    add(accumulator, 1, issued_ms=1000 + HOLD_MS_MAX)
+    accumulator.hold("recovering", 1.0)
+    accumulator.hold("still recovering", 2.0)
+    add(accumulator, 1, issued_s=1.0 + HOLD_MS_MAX / 1000)
     with pytest.raises(Outage, match="still recovering") as refused:
-        add(accumulator, 1, issued_ms=1001 + HOLD_MS_MAX)
+        add(accumulator, 1, issued_s=1.001 + HOLD_MS_MAX / 1000)
     assert refused.value.code == "partition_unavailable"
     accumulator.release()
-    add(accumulator, 1, issued_ms=1001 + HOLD_MS_MAX)
+    add(accumulator, 1, issued_s=1.001 + HOLD_MS_MAX / 1000)
+
+
+def test_what_two_rotations_may_have_made_forgotten_is_not_sent(accumulator: Accumulator) -> None:
+    """G4: the window after that in which an operation was decided upon still knows if it ran; the next one does not."""
+    accumulator.learn_window(7, 10.0)  # the first that it hears of
+    assert (accumulator.window, accumulator.remembers_since_s) == (7, -math.inf)
+    accumulator.learn_window(8, 20.0)
+    assert (accumulator.window, accumulator.remembers_since_s) == (8, -math.inf)
+    accumulator.learn_window(8, 25.0)
+    accumulator.learn_window(9, 30.0)
+    assert (accumulator.window, accumulator.remembers_since_s) == (9, 20.0)
+    accumulator.learn_window(10, 40.0)
+    assert accumulator.remembers_since_s == 30.0
+    for at_s, number in (
+        (50.0, 12),
+        (60.0, 9),
+    ):  # it missed one; the partition was rebuilt from older entries
+        accumulator.learn_window(number, at_s)
+        assert (accumulator.window, accumulator.remembers_since_s) == (number, at_s)
 
 
 def test_it_learns_the_currencies_of_its_partition(accumulator: Accumulator) -> None:

@@ -25,7 +25,7 @@ def credit(number: int) -> Words:
 def sent(batch: Batch, currencies: list[str]) -> list[bytes]:
     """The words of the call."""
     reader = hiredis.Reader()
-    reader.feed(batch.command(KEYS, 1, 1, 1, currencies, 1000, 1000))
+    reader.feed(batch.command(KEYS, 1, 1, 1, 1, currencies, 1000, 1000))
     words: list[bytes] = reader.gets()
     return words
 
@@ -44,7 +44,7 @@ def test_what_reads_every_currency_is_cut_by_their_number() -> None:
     assert whole.rest is not None
     assert whole.rest.operations == operations[FEW:]
     assert whole.rest.items == [f"item {number}" for number in range(FEW, 3 * FEW)]
-    assert whole.rest.issued_ms == 77
+    assert whole.rest.issued_s == 77
 
 
 def test_the_cut_is_before_the_first_that_is_too_many() -> None:
@@ -81,4 +81,4 @@ def test_what_was_cut_off_is_the_next_to_go() -> None:
     then = accumulator.take()
     assert then is not None
     assert then.operations == [freeze(1), freeze(2), credit(3)]
-    assert then.issued_ms == 77
+    assert then.issued_s == 77

@@ -28,7 +28,7 @@ def test_what_ends_begun_work_is_taken_out_of_a_refused_batch() -> None:
     refused = batch("dcstrf")
     ending = refused.take_ending()
     assert ending is not None
-    assert (ending.partition, ending.issued_ms) == (3, 77)
+    assert (ending.partition, ending.issued_s) == (3, 77)
     assert ending.nonce != refused.nonce
     assert [o[0] for o in ending.operations] == ["c", "s", "r"]
     assert ending.items == ["item 1", "item 2", "item 4"]

@@ -1,5 +1,6 @@
 """Every outcome and outage of every call: status, code, headers, body, and what the wallet was asked."""
 
+import time
 from typing import Any
 
 import pytest
@@ -294,21 +295,24 @@ def test_set_flags_is_declined(
 
 
 def test_readiness(app: ASGIApp, wallet: WalletDouble) -> None:
-    response = call(app, "GET", "/readyz")
+    def asked() -> tuple[int, dict[str, Any], dict[str, str]]:
+        response = call(app, "GET", "/readyz")
+        document = response.json()
+        assert abs(document.pop("clock_ms") / 1000 - time.time()) < 60
+        return response.status_code, document, dict(response.headers)
+
     well = {"ready": True, "status": "ready", "reason": "ok", "conditions": []}
-    assert (response.status_code, response.json()) == (200, well)
+    assert asked()[:2] == (200, well)
     full = ConditionView("full", (3, 4), "100 entries")
     wallet.ready = Readiness("degraded", "2 of 16", (full,))
-    response = call(app, "GET", "/readyz")
     said = [{"condition": "full", "partitions": [3, 4], "detail": "100 entries"}]
     document = {"ready": True, "status": "degraded", "reason": "2 of 16", "conditions": said}
-    assert (response.status_code, response.json()) == (200, document)
+    assert asked()[:2] == (200, document)
     wallet.ready = Readiness(
         "unready", "too few copies", (ConditionView("no_quorum", None, "too few copies"),)
     )
-    response = call(app, "GET", "/readyz")
     said = [{"condition": "no_quorum", "partitions": None, "detail": "too few copies"}]
     document = {"ready": False, "status": "unready", "reason": "too few copies", "conditions": said}
-    assert (response.status_code, response.json()) == (503, document)
-    assert response.headers["retry-after"] == "1"
+    status, found, headers = asked()
+    assert (status, found, headers["retry-after"]) == (503, document, "1")
     assert call(app, "GET", "/healthz").json() == {"status": "ok"}

@@ -17,11 +17,12 @@ COMMAND = TransferCommand("alice", "far", 5, "USD", "T" * 22)
 class FakeEngine:
     """Keeps what is submitted; refuses it when told to."""
 
-    look_up_age_ms = 1000
-
     def __init__(self) -> None:
         self.submitted: list[tuple[int, Words]] = []
         self.refuses: Outage | None = None
+
+    def is_old(self, partition: int, seq: int, recorded_age_ms: int) -> bool:
+        return recorded_age_ms > 1000
 
     def submit(self, partition: int, operation: Words, item: Any, issued: float) -> None:
         if self.refuses is not None:

@@ -27,10 +27,11 @@ class EngineDouble:
     def __init__(self) -> None:
         self.cluster = SimpleNamespace(homes=Homes(PARTITIONS))
         self.headroom = SimpleNamespace(wary=False)
+        self.now_s = asyncio.get_running_loop().time
         self.submitted: list[tuple[int, str, Pending]] = []
         self.settled: list[tuple[int, int]] = []
 
-    def submit(self, partition: int, line: str, item: Pending, issued_ms: int) -> None:
+    def submit(self, partition: int, line: str, item: Pending, issued_s: float) -> None:
         self.submitted.append((partition, line, item))
 
     def settle(self, partition: int, seq: int) -> None:

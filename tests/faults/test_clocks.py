@@ -1,0 +1,176 @@
+"""G4, G9, G11: clocks of real processes that step, or differ; their monotonic clocks go right, as those of machines do.
+
+All tests share a cluster, so each one runs on partitions whose recorded time the ones before have left in the future.
+"""
+
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults.test_sweeper import SENDERS_AT, SWEPT_S_MAX
+from support.clocks import Clocks
+from support.dev_process import DevCluster
+from support.paying import Paying, cluster_directory
+from support.redis_peek import open_debits
+from support.replicated import wait_until
+from support.strand import strand
+from support.verification import verified
+from support.wallet_api import WalletApi, check_success, new_id, transfer_body
+
+PARTITIONS = 16
+NODES = ("s1-1", "s2-1")
+HOUR_S = 3600
+
+
+@pytest.fixture(scope="module")
+def clocks(tmp_path_factory: pytest.TempPathFactory) -> Clocks:
+    return Clocks(tmp_path_factory.mktemp("stepped"), (*NODES, "api-1", "api-2", "j1"))
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory, clocks: Clocks) -> Iterator[DevCluster]:
+    path = tmp_path_factory.mktemp("clocks") / "dev"
+    cluster = DevCluster(path, shards=2, partitions=PARTITIONS, apis=2, environ=clocks.environ)
+    try:
+        yield cluster.start()
+    finally:
+        cluster.kill_all()
+
+
+@pytest.fixture
+def cluster(started: DevCluster, clocks: Clocks) -> Iterator[DevCluster]:
+    """Every test begins and ends with right clocks."""
+    started.wait_ready()
+    yield started
+    clocks.step(0)
+
+
+def admin(cluster: DevCluster, *argv: str, status: Sequence[int] = (0,)) -> Any:
+    """The document of a `wallet-admin` verb; by the machine's clock."""
+    command = str(Path(sys.executable).with_name("wallet-admin"))
+    run = subprocess.run(
+        [command, *cluster.coordination_flags(), "--json", *argv], capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode in status, run.stdout[-2000:] + run.stderr[-2000:]
+    return json.loads(run.stdout)
+
+
+def readyz(url: str) -> tuple[int, Any]:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=10) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def pay_everywhere(api: WalletApi, payers: Sequence[str], *, offset: int = 5) -> None:
+    """One cent from each payer to another one, most of them across partitions; all succeed."""
+    for number, payer in enumerate(payers):
+        api.paid(payer, payers[(number + offset) % len(payers)], "0.01")
+
+
+def nothing_is_open(cluster: DevCluster) -> None:
+    """Within the time that sweepers need."""
+    wait_until(
+        lambda: not any(open_debits(cluster, partition, PARTITIONS) for partition in range(PARTITIONS)),
+        "every transfer has ended",
+        SWEPT_S_MAX,
+    )
+    assert admin(cluster, "pending")["entries"] == []
+
+
+@pytest.mark.parametrize("seconds", [600, -600, 25 * HOUR_S])
+def test_g9_the_clock_of_a_service_stops_no_payment(
+    cluster: DevCluster, clocks: Clocks, seconds: float
+) -> None:
+    """What is 10 minutes apart is said, by `readyz` and by `doctor`, and payments go on."""
+    with WalletApi(cluster.urls[0], PARTITIONS) as api:
+        payers = [api.account(partition, "1.00") for partition in range(PARTITIONS)]
+        with clocks.stepped(seconds, "api-1"):
+            pay_everywhere(api, payers)
+
+            def said() -> bool:
+                status, document = readyz(cluster.urls[0])
+                return status == 503 and [c["condition"] for c in document["conditions"]] == ["skewed"]
+
+            wait_until(said, "readyz says that the clocks are apart")
+            pay_everywhere(api, payers, offset=7)
+            found = admin(cluster, "doctor", status=(0, 1))["findings"]
+            clock_findings = [f["what"] for f in found if f["check"] == "clocks"]
+            assert any("api-1" in what and f"{abs(seconds)}." in what for what in clock_findings), found
+        wait_until(lambda: cluster.ready(cluster.urls[0]), "it is ready again")
+    nothing_is_open(cluster)
+    verified(cluster)
+
+
+def test_g11_a_move_waits_by_the_services_own_clock(cluster: DevCluster, clocks: Clocks) -> None:
+    """The payers' node is 3 s ahead: what waits for a partition that moves must not seem to have waited for so long."""
+    clocks.step(3, NODES[0])
+    with cluster_directory(cluster) as directory:
+        partition = next(
+            p for p, entry in enumerate(directory.partition_map().partitions) if entry.shard == "s2"
+        )
+    paying = Paying(cluster)
+    with paying.running():
+        for target in ("s1", "s2"):
+            admin(cluster, "--yes", "move", str(partition), target)
+    paying.check(failed_max=0)
+    verified(cluster)
+
+
+def test_g4_g9_all_clocks_step_forth_and_back(cluster: DevCluster, clocks: Clocks) -> None:
+    """Recorded time then stands still for 6 minutes; nothing else does.
+
+    A service dies with transfers half done while the clocks are ahead: another one ends them when they are right.
+    """
+    with WalletApi(cluster.urls[1], PARTITIONS) as api:
+        senders = [api.account(partition, "100.00") for partition in SENDERS_AT]
+        payers = [api.account(partition, "1.00") for partition in range(PARTITIONS)]
+        receivers = [api.account(partition) for partition in (2, 8, 12, 15)]
+        batch = [transfer_body(sender, to, "1.00", new_id()) for sender in senders for to in receivers]
+        clocks.step(360)
+        pay_everywhere(api, payers)
+        assert cluster.process is not None
+        strand(cluster, PARTITIONS, SENDERS_AT, [("/v1/transfers/batch", {"transfers": batch})])
+        try:
+            clocks.step(0)
+            shown = admin(cluster, "pending", "--older-than", "60")["entries"]
+            assert {entry["partition"] for entry in shown} == set(SENDERS_AT)
+            pay_everywhere(api, payers, offset=3)
+            nothing_is_open(cluster)
+        finally:
+            cluster.process.send_signal(18)  # SIGCONT
+        pay_everywhere(api, payers, offset=9)
+        for body in batch:
+            reply = api.post("/v1/wallet/balance_transfer", body)
+            check_success(reply, body["transaction_id"], replayed=True)
+        assert {api.balance(receiver) for receiver in receivers} == {f"{len(senders)}.00"}
+        assert api.balance("@transit") == "0.00"
+    cluster.wait_ready()
+    verified(cluster)
+
+
+def test_a_step_under_traffic_fails_no_request(cluster: DevCluster, clocks: Clocks) -> None:
+    """Each node's clock and each service's steps by itself, forth and back, by more than an operation may be old."""
+    paying = Paying(cluster)
+    with paying.running() as books:
+        for seconds, name in (
+            (400, "s1-1"),
+            (-900, "api-2"),
+            (30 * HOUR_S, "s2-1"),
+            (-HOUR_S, "s1-1"),
+            (0, ""),
+        ):
+            before = books.answers["success"]
+            clocks.step(seconds, *filter(None, (name,)))
+            wait_until(lambda before=before: books.answers["success"] > before + 200, "payments go on")
+    paying.check(failed_max=0)
+    nothing_is_open(cluster)
+    verified(cluster)

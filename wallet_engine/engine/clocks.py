@@ -1,0 +1,71 @@
+"""How far the wall clocks of the machines are apart. Nothing here waits by them or decides by them: it is only said."""
+
+import asyncio
+import time
+from typing import Final
+
+import hiredis
+
+from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
+from wallet_engine.engine.cluster import ClusterView
+from wallet_engine.redis_store.connection import ConnectionLost, NotSent
+
+LOOK_S: Final = 1.0
+#: Clocks further apart make a service unready: times of entries say too little then.
+APART_MS_MAX: Final = ISSUED_AGE_MS_MAX
+
+
+def now_ms() -> int:
+    """Unix time in milliseconds, by this machine's wall clock."""
+    return time.time_ns() // 1_000_000
+
+
+class Clocks:
+    """Measures the clock of every shard's primary once a second."""
+
+    def __init__(self, cluster: ClusterView) -> None:
+        self._cluster = cluster
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Clocks {self.ahead_ms()}>"
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="clocks")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def ahead_ms(self) -> dict[str, int]:
+        """shard -> by how much its clock is ahead of this machine's, of the shards that are connected."""
+        here_ms, now_s = now_ms(), self._loop.time()
+        return {
+            shard: lane.clock.ms_at(now_s) - here_ms
+            for shard, lane in self._cluster.lanes.items()
+            if lane.is_open
+        }
+
+    def apart(self) -> str:
+        """What is too far apart, in words; empty when nothing is."""
+        ahead = {"this service": 0, **{f"shard {shard}": ms for shard, ms in self.ahead_ms().items()}}
+        slow, fast = min(ahead, key=ahead.__getitem__), max(ahead, key=ahead.__getitem__)
+        apart_ms = ahead[fast] - ahead[slow]
+        if apart_ms <= APART_MS_MAX:
+            return ""
+        return (
+            f"the clock of {fast} is {apart_ms / 1000:.1f} s ahead of that of {slow}: set the wrong one right"
+        )
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await asyncio.gather(*(self._look(shard) for shard in list(self._cluster.lanes)))
+
+    async def _look(self, shard: str) -> None:
+        try:
+            await self._cluster.lanes[shard].look_at_clock()
+        except (NotSent, ConnectionLost, hiredis.ReplyError, KeyError):
+            return  # what was known of it stays
