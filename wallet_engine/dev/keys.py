@@ -4,7 +4,6 @@ keys.json   {"admin": "wk_…", "payer": "wk_…", …}
 admin.env   what `wallet-admin` needs, as `NAME=value` lines for a shell: set -a; . DIR/admin.env
 """
 
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from wallet_engine.dev.files import replace_file
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.api_keys import ApiKey, Role, new_key
 from wallet_engine.routing.directory import Directory
@@ -19,6 +19,7 @@ from wallet_engine.service.keyring import Keyring, Unauthenticated
 
 #: Names of these keys begin so.
 _NAME_BEGIN: Final = "dev"
+OWNER_ONLY: Final = 0o600
 
 
 def provide_keys(directory: Directory, data_dir: Path, environment: Mapping[str, str]) -> None:
@@ -33,19 +34,10 @@ def provide_keys(directory: Directory, data_dir: Path, environment: Mapping[str,
     for role in Role:
         if not _is_good(ring, shown.get(role.value)):
             shown[role.value] = _make(directory, role)
-    write_private(path, msgspec.json.format(msgspec.json.encode(shown)) + b"\n")
+    replace_file(path, msgspec.json.format(msgspec.json.encode(shown)) + b"\n", mode=OWNER_ONLY)
     lines = {**environment, "WALLET_KEY": shown[Role.ADMIN]}
     text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in lines.items())
-    write_private(data_dir / "admin.env", text.encode())
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Put a file of this content there, whole, readable by its owner alone."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-    fresh.replace(path)
+    replace_file(data_dir / "admin.env", text.encode(), mode=OWNER_ONLY)
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -61,6 +61,11 @@ class Headroom:
             shard = self._cluster.accumulators[partition].shard
             if shard in self.short:
                 raise Outage("overloaded", f"the memory of shard {shard} is nearly full")
+            if shard in self.refusing:
+                raise Outage(
+                    "partition_unavailable",
+                    f"partition {partition}: shard {shard} refuses writes: {self.refusing[shard]}",
+                )
             for outage in self.closed.get(partition, {}).values():
                 raise Outage(outage.code, outage.detail)
 
@@ -113,11 +118,13 @@ class Headroom:
                 if shard not in self.refusing:
                     log.error("Redis refuses writes", shard=shard, said=refusal.text)
                 self.refusing[shard] = refusal.text
+                self.wary = True
                 return
         except (NotSent, ConnectionLost, KeyError):
             return  # what was known of it stays
         if self.refusing.pop(shard, None) is not None:
             log.info("Redis takes writes again", shard=shard)
+            self._look_up()
 
     async def _look_at_memory(self, shard: str) -> None:
         try:
@@ -134,7 +141,7 @@ class Headroom:
             self._look_up()
 
     def _look_up(self) -> None:
-        self.wary = bool(self.short or self.closed)
+        self.wary = bool(self.short or self.closed or self.refusing)
 
     async def _look_at_streams(self, shard: str) -> None:
         mine = [a for a in self._cluster.accumulators if a.shard == shard]

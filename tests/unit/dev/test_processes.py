@@ -159,15 +159,20 @@ class TestIdentity:
 
 
 class TestFullDisk:
-    def test_a_file_that_cannot_be_replaced_stays_as_it_was(self, tmp_path: Path) -> None:
+    def test_a_file_that_cannot_be_replaced_stays_as_it_was(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        open_file = os.open
         path = tmp_path / "x.json"
         replace_file(path, b"old")
-        (tmp_path / "x.json.new").symlink_to("/dev/full")
-        with pytest.raises(OSError, match="No space left on device"):
-            replace_file(path, b"new")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", lambda *_: open_file("/dev/full", os.O_WRONLY))
+            with pytest.raises(OSError, match="No space left on device"):
+                replace_file(path, b"new")
         assert path.read_bytes() == b"old"
-        replace_file(path, b"new")
+        replace_file(path, b"new", mode=0o600)
         assert path.read_bytes() == b"new"
+        assert path.stat().st_mode & 0o777 == 0o600
         assert os.listdir(tmp_path) == ["x.json"]
 
     def test_a_process_runs_without_its_log(self, tmp_path: Path) -> None:
