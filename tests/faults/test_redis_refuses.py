@@ -99,6 +99,7 @@ def test_g9_g14_a_node_that_takes_no_writes(cluster: DevCluster, refusing: Any, 
             bodies.append(transfer_body(sender, receiver, "1.00", new_id()))
             reply = client.post("/v1/wallet/balance_transfer", bodies[-1])
             check_problem(reply, 503, "partition_unavailable", transaction_id=bodies[-1]["transaction_id"])
+            assert "nothing was done" in reply.json()["detail"]
 
         with refusing(cluster, node):
             refused_payment(api, ann, bob)  # by Redis itself, if it has not been looked at meanwhile

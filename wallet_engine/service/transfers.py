@@ -85,4 +85,6 @@ def _single_answer(call: Call) -> TransferAnswer | Outage:
     result = call.results[0]
     if len(result) == 1:
         return TransferAnswer(result, call.replayed)
-    return Outage(result or "outcome_unknown", "the transfer is not confirmed: retry it with the same id")
+    if result in ("", "outcome_unknown"):
+        return Outage("outcome_unknown", "the transfer is not confirmed: retry it with the same id")
+    return Outage(result, "nothing was done: retry it with the same id")
