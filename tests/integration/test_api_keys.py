@@ -1,5 +1,6 @@
 """Keys on a real cluster (G13): who pays, who is refused, how soon a key counts, and what of it is written where."""
 
+import contextlib
 import json
 import os
 import signal
@@ -15,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.certificates import Authority
 from support.dev_process import DevCluster
 
+from wallet_engine.admin.service_calls import Caller, ask_one
 from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.process import wait_until
 from wallet_engine.routing.api_keys import Role
+from wallet_engine.routing.directory import open_directory
 
 #: How soon a change must count, and what a busy machine is allowed beyond it.
 COUNTS_S, SLACK_S = 1.0, 4.0
@@ -266,6 +270,32 @@ def test_beyond_loopback_callers_say_who_they_are_or_insecure_is_said_aloud(
         process.terminate()
         _, stderr = process.communicate(timeout=30)
     assert ("insecure: whoever can reach this address is let in" in stderr) is not identified
+
+
+def test_an_api_process_that_speaks_https_is_asked_by_wallet_admin(
+    cluster: DevCluster, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue("server", "IP:127.0.0.1")
+    port, name = free_port(), f"tls-{uuid.uuid4().hex[:6]}"
+    flags = ["--tls-cert", str(pair.cert), "--tls-key", str(pair.key), "--tls-client-ca", str(authority.cert)]
+    process = serve(cluster, "--port", str(port), "--service-id", name, *flags)
+    try:
+        with contextlib.closing(open_directory(cluster.state()["zookeeper"], None)) as directory:
+            assert wait_until(lambda: name in directory.services(), 30, poll_s=0.1)
+            info = directory.services()[name]
+        assert info.tls
+        key = keys_of(cluster)["auditor"]
+        assert wait_until(lambda: ask_one(info, "GET", "/readyz")[0] == 200, 30, poll_s=0.1)
+        known = Caller(key, authority.cert)
+        assert ask_one(info, "GET", "/v1/accounts/@bank", known)[0] == 200
+        with pytest.raises(OSError, match="certificate verify failed"):  # a key is shown to nobody unknown
+            ask_one(info, "GET", "/v1/accounts/@bank", Caller(key))
+        doctor = admin(cluster, "doctor", "--json", check=False).stdout
+        assert f"API process {name}" not in doctor
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
 
 
 def test_embedded_and_started_again_the_keys_are_the_same(tmp_path: Path) -> None:

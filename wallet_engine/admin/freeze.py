@@ -52,12 +52,12 @@ def _flag(session: Session, account: str, action: str, status: str) -> None:
         raise ConfigError(error.detail) from None
     if is_system(account):
         raise ConfigError(f"{account} is a system account: it cannot be frozen")
-    key = session.key()
+    caller = session.caller()
     with session.directory() as directory:
         directory.config()
         services = list(directory.services().values())
         path = f"/v1/accounts/{account}"
-        before = _account(*ask_service(services, "GET", path, key))
+        before = _account(*ask_service(services, "GET", path, caller))
         plan = Plan(
             f"{action} account {account}",
             {"account_id": account, "status": before["status"], "status_wanted": status},
@@ -66,8 +66,8 @@ def _flag(session: Session, account: str, action: str, status: str) -> None:
         if not session.agreed(plan):
             return
         with session.change(directory, plan):
-            _account(*ask_service(services, "POST", f"{path}/{action}", key))
-            after = _account(*ask_service(services, "GET", path, key))
+            _account(*ask_service(services, "POST", f"{path}/{action}", caller))
+            after = _account(*ask_service(services, "GET", path, caller))
             if after["status"] != status:
                 raise ConfigError(
                     f"{account} is {after['status']} again: somebody else has changed it meanwhile"

@@ -6,8 +6,10 @@ for the journal and the refusals. A second way to write, however well meant, wou
 
 import http.client
 import json
+import ssl
 from collections.abc import Iterable
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
@@ -17,8 +19,15 @@ from wallet_engine.routing.model import ServiceInfo
 ANSWER_S_MAX: Final = 20.0
 
 
+class Caller(NamedTuple):
+    """Who asks: with which API key, and whose certificates it believes (None: those of the system)."""
+
+    key: str | None = None
+    ca: Path | None = None
+
+
 def ask_service(
-    services: Iterable[ServiceInfo], method: str, path: str, key: str | None
+    services: Iterable[ServiceInfo], method: str, path: str, caller: Caller
 ) -> tuple[int, dict[str, Any]]:
     """Status and document of the first API process that answers with anything but 503.
 
@@ -27,7 +36,7 @@ def ask_service(
     troubles = []
     for info in services:
         try:
-            status, document = ask_one(info, method, path, key)
+            status, document = ask_one(info, method, path, caller)
         except (OSError, ValueError) as error:
             troubles.append(f"{info.address}: {' '.join(str(error).split()) or type(error).__name__}")
             continue
@@ -39,11 +48,16 @@ def ask_service(
     raise ConfigError(f"no API process could do it ({'; '.join(troubles)}): see wallet-admin doctor")
 
 
-def ask_one(info: ServiceInfo, method: str, path: str, key: str | None = None) -> tuple[int, dict[str, Any]]:
+def ask_one(
+    info: ServiceInfo,
+    method: str,
+    path: str,
+    caller: Caller = Caller(),  # noqa: B008  # it never changes
+) -> tuple[int, dict[str, Any]]:
     """Status and document of this process's answer. Raises OSError or ValueError when it gives none."""
-    connection = http.client.HTTPConnection(*split_address(info.address), timeout=ANSWER_S_MAX)
+    connection = _connection(info, caller)
     try:
-        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        headers = {} if caller.key is None else {"Authorization": f"Bearer {caller.key}"}
         connection.request(method, path, body=b"" if method == "POST" else None, headers=headers)
         answer = connection.getresponse()
         document = json.loads(answer.read() or b"{}")
@@ -54,3 +68,17 @@ def ask_one(info: ServiceInfo, method: str, path: str, key: str | None = None) -
         raise ValueError(f"no HTTP answer: {type(error).__name__}") from None
     finally:
         connection.close()
+
+
+def _connection(info: ServiceInfo, caller: Caller) -> http.client.HTTPConnection:
+    """Raises ValueError when the authority's file cannot be used."""
+    host, port = split_address(info.address)
+    if not info.tls:
+        return http.client.HTTPConnection(host, port, timeout=ANSWER_S_MAX)
+    try:
+        context = ssl.create_default_context(cafile=caller.ca)
+    except OSError as error:
+        raise ValueError(f"cannot use {caller.ca}: {error}") from None
+    if caller.key is None and caller.ca is None:  # nothing is said that others must not hear
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, port, timeout=ANSWER_S_MAX, context=context)

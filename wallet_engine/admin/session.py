@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from wallet_engine.admin.auditing import audited
+from wallet_engine.admin.service_calls import Caller
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, open_directory
@@ -66,12 +67,13 @@ class Session:
     credentials: Credentials | None = None
     dry_run: bool = False
     key_file: Path | None = None
+    api_ca: Path | None = None
 
-    def key(self) -> str | None:
-        """The API key for asking API processes: of --key-file, or in `WALLET_KEY`. Raises `ConfigError`."""
+    def caller(self) -> Caller:
+        """Who asks API processes: with the key of --key-file, or in `WALLET_KEY`. Raises `ConfigError`."""
         if self.key_file is not None:
-            return read_secret(self.key_file, "API key")
-        return os.environ.get(KEY_VARIABLE) or None
+            return Caller(read_secret(self.key_file, "API key"), self.api_ca)
+        return Caller(os.environ.get(KEY_VARIABLE) or None, self.api_ca)
 
     @contextmanager
     def directory(self) -> Iterator[Directory]:
@@ -165,6 +167,11 @@ def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
         type=click.Path(path_type=Path, dir_okay=False),
         help="File whose first line is an API key, for verbs that ask an API process; else WALLET_KEY is it.",
     )
+    @click.option(
+        "--api-ca",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Certificates (PEM) of who vouches for API processes that speak HTTPS; else the system's.",
+    )
     @click.option("--json", is_flag=True, help="Print exactly one JSON document.")
     @click.option("--yes", is_flag=True, help="Ask no question.")
     @functools.wraps(verb)
@@ -174,6 +181,7 @@ def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
         zookeeper_user: str | None,
         zookeeper_password_file: Path | None,
         key_file: Path | None,
+        api_ca: Path | None,
         json: bool,
         yes: bool,
         *args: P.args,
@@ -182,7 +190,7 @@ def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
         dry_run = bool(kwargs.pop("dry_run", False))
         try:
             credentials = read_credentials(zookeeper_user, zookeeper_password_file)
-            session = Session(zookeeper, map_file, json, yes, credentials, dry_run, key_file)
+            session = Session(zookeeper, map_file, json, yes, credentials, dry_run, key_file, api_ca)
             verb(session, *args, **kwargs)
         except WalletError as error:
             if json:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from wallet_engine.app.running import (
     run,
 )
 from wallet_engine.domain.addresses import split_address
+from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.horizons import Horizons
@@ -25,6 +27,7 @@ from wallet_engine.engine.reads import Reader
 from wallet_engine.http.application import create_app
 from wallet_engine.http.gate import Gate
 from wallet_engine.http.server import DRAIN_SECONDS_MAX, serve_http
+from wallet_engine.http.tls import Certificates
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import open_directory
 from wallet_engine.routing.model import ServiceInfo
@@ -38,6 +41,37 @@ from wallet_engine.telemetry.metrics import Metrics
 STOP_S_MAX: Final = 5.0
 
 log = get_logger(__name__)
+
+
+def tls_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`--tls-cert`, `--tls-key` and `--tls-client-ca`, for `certificates_of`."""
+    path = click.Path(path_type=Path, dir_okay=False)
+    for option in (
+        click.option(
+            "--tls-client-ca",
+            type=path,
+            metavar="FILE",
+            help="Certificates (PEM) of who vouches for clients: one for the URI wallet:key/ID counts as that key.",
+        ),
+        click.option("--tls-key", type=path, metavar="FILE", help="Private key (PEM) of --tls-cert."),
+        click.option(
+            "--tls-cert",
+            type=path,
+            metavar="FILE",
+            help="Certificate (PEM, its chain behind it): HTTPS. Files that change are read anew.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def certificates_of(cert: Path | None, key: Path | None, client_ca: Path | None) -> Certificates | None:
+    """None without HTTPS. Raises `ConfigError` when a file is missing or unfit."""
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None:
+        raise ConfigError("--tls-cert and --tls-key are given together, and --tls-client-ca only with them")
+    return Certificates(cert, key, client_ca)
 
 
 @click.command()
@@ -59,6 +93,7 @@ log = get_logger(__name__)
     help="An interrupted transfer older than this is looked up in the journal before it is ended.  "
     "[default: half of the retention, which is also the most]",
 )
+@tls_options
 @insecure_option
 def serve(
     zookeeper: str | None,
@@ -72,6 +107,9 @@ def serve(
     service_id: str | None,
     issued_age_s: float,
     look_up_age_s: float | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
     insecure: bool,
 ) -> None:
     """Run one API process: takes transfers by HTTP, answers when they are durable.
@@ -80,6 +118,7 @@ def serve(
     """
     listening = Listening.checked(host, port, advertise)
     credentials = read_credentials(zookeeper_user, zookeeper_password_file)
+    certificates = certificates_of(tls_cert, tls_key, tls_client_ca)
     name = service_id or default_id("api")
     look_up_age_ms = None if look_up_age_s is None else int(look_up_age_s * 1000)
     horizons = Horizons(int(issued_age_s * 1000), look_up_age_ms)
@@ -104,7 +143,9 @@ def serve(
 
             def taken(url: str) -> None:
                 _, bound = split_address(url.partition("//")[2])
-                info = ServiceInfo(name, listening.advertised(bound), os.getpid(), insecure)
+                info = ServiceInfo(
+                    name, listening.advertised(bound), os.getpid(), insecure, certificates is not None
+                )
                 registrations.add(asyncio.create_task(asyncio.to_thread(directory.register_service, info)))
                 log.info("serving", url=url, service=name)
 
@@ -113,7 +154,9 @@ def serve(
             metrics.observe_readiness(wallet.readings)
             async with watched_keyring(directory, insecure=insecure) as keyring:
                 app = create_app(wallet, metrics=metrics, gate=Gate(metrics, keyring))
-                await serve_http(app, listening.host, port, stop=stop, on_listening=taken)
+                await serve_http(
+                    app, listening.host, port, stop=stop, on_listening=taken, certificates=certificates
+                )
             log.info("stopped serving", service=name)
         finally:
             await expirer.close()

@@ -24,6 +24,7 @@ from wallet_engine.http.framing import HEAD_BYTES_MAX, HEAD_END, NOT_HTTP, TOO_L
 from wallet_engine.http.gate import Peer
 from wallet_engine.http.outbox import JoiningTransport, Outbox
 from wallet_engine.http.problems import Answer, Headers, problem
+from wallet_engine.http.tls import key_of_certificate
 
 _CLOSE: Final = (b"connection", b"close")
 _NO_ROOM: Final = problem("overloaded", "this process has no room for more connections", headers=(_CLOSE,))
@@ -114,7 +115,9 @@ class WalletHttpProtocol(asyncio.Protocol):
         self._server = get_local_addr(given)
         self._client = get_remote_addr(given)
         self._scheme = "https" if is_ssl(given) else "http"
-        self._peer = Peer(self._client[0] if self._client else "")
+        tls = given.get_extra_info("ssl_object")
+        certificate = None if tls is None else key_of_certificate(tls.getpeercert())
+        self._peer = Peer(self._client[0] if self._client else "", certificate)
         self.deadline_s = self._loop.time() + self._idle_s_max
         connected = given.get_extra_info("socket")
         if not self._connections.admit(self, None if connected is None else connected.fileno()):

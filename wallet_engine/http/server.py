@@ -16,6 +16,7 @@ from wallet_engine.http.application import Application
 from wallet_engine.http.connections import CONNECTIONS_MAX, Connections
 from wallet_engine.http.outbox import Outbox
 from wallet_engine.http.protocol import WalletHttpProtocol
+from wallet_engine.http.tls import Certificates
 
 #: How long an idle connection is kept; longer than the pools of common clients keep theirs, so that a client
 #: rarely sends into a connection that is just being closed.
@@ -38,12 +39,14 @@ async def serve_http(
     keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
     connections_max: int = CONNECTIONS_MAX,
     reuse_port: bool = False,
+    certificates: Certificates | None = None,
 ) -> None:
     """Serve until `stop` is set, then refuse new connections and return once requests in flight are answered.
 
     Port 0 takes a free one; `on_listening` is called with the base URL when requests are taken. After
     `drain_seconds_max` what is still in flight is cancelled. Installs no signal handlers and starts no event
-    loop: the caller does (`uvloop.run`). Raises `ConfigError` when the address cannot be bound.
+    loop: the caller does (`uvloop.run`). With `certificates` it speaks HTTPS. Raises `ConfigError` when the address
+    cannot be bound.
     """
     listener = _listen(host, port, reuse_port)
     config = uvicorn.Config(
@@ -60,14 +63,20 @@ async def serve_http(
         proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(drain_seconds_max),
     )
+    if certificates is not None:
+        config.load()
+        config.ssl = certificates.context
     server = _Server(config)
+    following = None if certificates is None else asyncio.create_task(certificates.follow())
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await _first_of(server.listening.wait(), serving)
         if on_listening is not None and server.listening.is_set():
-            on_listening(_base_url(host, listener))
+            on_listening(_base_url(host, listener, "http" if certificates is None else "https"))
         await _first_of(stop.wait(), serving)
     finally:
+        if following is not None:
+            following.cancel()
         server.should_exit = True
         await asyncio.shield(serving)
 
@@ -108,6 +117,6 @@ def _listen(host: str, port: int, reuse_port: bool) -> socket.socket:
     return listener
 
 
-def _base_url(host: str, listener: socket.socket) -> str:
+def _base_url(host: str, listener: socket.socket, scheme: str) -> str:
     port = listener.getsockname()[1]
-    return f"http://{join_address(host, port)}"
+    return f"{scheme}://{join_address(host, port)}"

@@ -159,6 +159,8 @@ class ServiceInfo:
     pid: int
     #: It was told to let in whoever calls.
     insecure: bool = False
+    #: It speaks HTTPS.
+    tls: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.service_id, "service id")

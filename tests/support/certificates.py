@@ -1,0 +1,47 @@
+"""A private authority and certificates of it, made by `openssl`."""
+
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Pair(NamedTuple):
+    """A certificate and its private key, PEM files."""
+
+    cert: Path
+    key: Path
+
+
+class Authority:
+    """Signs what it is asked for."""
+
+    def __init__(self, folder: Path, name: str = "ca") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self.pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
+        self._openssl("req", "-x509", "-subj", f"/CN={name}", "-days", "2", *self._new_key(self.pair.key))
+        self.name = name
+
+    @property
+    def cert(self) -> Path:
+        return self.pair.cert
+
+    def issue(self, name: str, *alternatives: str) -> Pair:
+        """A certificate for subject alternative names such as `IP:127.0.0.1` or `URI:wallet:key/k1`."""
+        pair = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key")
+        extension = ["-addext", f"subjectAltName={','.join(alternatives)}"] if alternatives else []
+        signed = ["-CA", str(self.pair.cert), "-CAkey", str(self.pair.key)]
+        subject = ["-subj", f"/CN={name}", "-days", "2", "-addext", "basicConstraints=CA:FALSE"]
+        self._openssl("req", "-x509", *subject, *extension, *signed, *self._new_key(pair.key), out=pair.cert)
+        pair.key.chmod(0o600)
+        return pair
+
+    def _new_key(self, path: Path) -> list[str]:
+        return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(path)]
+
+    def _openssl(self, *words: str, out: Path | None = None) -> None:
+        target = str(out or self.pair.cert)
+        done = subprocess.run(
+            ["openssl", *words, "-out", target], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr

@@ -1,0 +1,225 @@
+"""HTTPS on a real server, asked by curl: who the certificate says the caller is, and certificates that change."""
+
+import asyncio
+import json
+import os
+import shutil
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import uvloop
+from support.certificates import Authority, Pair
+from unit.http.test_direct import ANSWER_S_MAX, request_bytes
+from unit.http.test_malformed import GOOD, SINGLE
+from unit.http.wallet_double import WalletDouble
+
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.http import tls
+from wallet_engine.http.application import create_app
+from wallet_engine.http.gate import Gate
+from wallet_engine.http.server import serve_http
+from wallet_engine.http.tls import Certificates, key_of_certificate
+from wallet_engine.routing.api_keys import ApiKey, new_key
+from wallet_engine.service.keyring import Keyring
+from wallet_engine.telemetry.metrics import Metrics
+
+BODY = json.dumps(GOOD)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def server(authority: Authority) -> Pair:
+    return authority.issue("server", "IP:127.0.0.1", "DNS:localhost")
+
+
+class Running:
+    def __init__(self, url: str, wallet: WalletDouble, ring: Keyring) -> None:
+        self.url, self.wallet, self.ring = url, wallet, ring
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    async def curl(self, *flags: str, path: str = SINGLE, body: str | None = BODY) -> str:
+        """What curl prints: the answer, and its status behind it; `failed N` when there was none."""
+        said = ["--data", body, "-H", "content-type: application/json"] if body is not None else []
+        process = await asyncio.create_subprocess_exec(
+            *("curl", "-s", "--max-time", "15", "-w", " %{http_code}", *said, *flags, self.url + path),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        stdout, _ = await asyncio.wait_for(process.communicate(), ANSWER_S_MAX)
+        return f"failed {process.returncode}" if process.returncode else stdout.decode()
+
+
+@asynccontextmanager
+async def serving(certificates: Certificates, *keys: ApiKey) -> AsyncIterator[Running]:
+    ring = Keyring(("@bank",))
+    ring.replace({key.id: key for key in keys})
+    wallet, metrics = WalletDouble(), Metrics()
+    stop, url = asyncio.Event(), asyncio.get_running_loop().create_future()
+    app = create_app(wallet, metrics=metrics, gate=Gate(metrics, ring))
+    task = asyncio.create_task(
+        serve_http(app, "127.0.0.1", 0, stop=stop, on_listening=url.set_result, certificates=certificates)
+    )
+    try:
+        yield Running(await asyncio.wait_for(url, ANSWER_S_MAX), wallet, ring)
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, ANSWER_S_MAX)
+
+
+def key(name: str, role: str = "payer", accounts: tuple[str, ...] = ()) -> tuple[ApiKey, str]:
+    return new_key(ApiKey(id="", name=name, role=role, accounts=accounts))
+
+
+def client(pair: Pair) -> tuple[str, ...]:
+    return ("--cert", str(pair.cert), "--key", str(pair.key))
+
+
+def test_https_with_keys(authority: Authority, server: Pair) -> None:
+    async def scenario() -> None:
+        payer, shown = key("shop")
+        async with serving(Certificates(*server), payer) as running:
+            assert running.url.startswith("https://")
+            trusted = ("--cacert", str(authority.cert))
+            assert (await running.curl(*trusted)).endswith(" 401")
+            bearer = (*trusted, "-H", f"Authorization: Bearer {shown}")
+            assert '"status":"success"' in await running.curl(*bearer)
+            assert '"status":"success"' in await running.curl(*bearer, "--http2")
+            assert await running.curl() == "failed 60"  # an authority that curl does not know
+            assert await running.curl(*bearer, "--tls-max", "1.1") == "failed 35"
+            plain = running.url.replace("https", "http")
+            assert (await Running(plain, running.wallet, running.ring).curl(*bearer)).startswith("failed ")
+            assert len(running.wallet.calls) == 2
+
+    uvloop.run(scenario())
+
+
+def test_a_certificate_is_the_key_that_it_is_for(authority: Authority, server: Pair, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        (payer, _), (auditor, shown) = key("shop", accounts=("alice",)), key("auditor", "auditor")
+        strangers = Authority(tmp_path / "strangers", "strangers")
+        theirs = client(strangers.issue("forged", f"URI:wallet:key/{payer.id}"))
+        mine = client(authority.issue("mine", "DNS:shop.example", f"URI:wallet:key/{payer.id}"))
+        unnamed = client(authority.issue("unnamed", "DNS:shop.example"))
+        double = client(
+            authority.issue("double", f"URI:wallet:key/{payer.id}", f"URI:wallet:key/{auditor.id}")
+        )
+        unknown = client(authority.issue("unknown", "URI:wallet:key/nobody"))
+        certificates = Certificates(*server, client_ca=authority.cert)
+        async with serving(certificates, payer, auditor) as running:
+            trusted = ("--cacert", str(authority.cert))
+            assert '"status":"success"' in await running.curl(*trusted, *mine)
+            other = json.dumps({**GOOD, "from_account": "bob", "to_account": "alice"})
+            assert (await running.curl(*trusted, *mine, body=other)).endswith(" 403")
+            for nobody in ((), unnamed, double, unknown):
+                assert (await running.curl(*trusted, *nobody)).endswith(" 401"), nobody
+            # Whoever else has signed it is not even heard.
+            assert (await running.curl(*trusted, *theirs)).startswith("failed ")
+            # The key that is shown decides, and who has one needs no certificate.
+            bearer = ("-H", f"Authorization: Bearer {shown}")
+            for flags in ((*mine, *bearer), bearer):
+                assert (await running.curl(*trusted, *flags)).endswith(" 403")
+                assert (await running.curl(*trusted, *flags, path="/v1/accounts/bob", body=None)).endswith(
+                    " 200"
+                )
+            assert (await running.curl(*trusted, path="/readyz", body=None)).endswith(" 200")
+            running.ring.replace({auditor.id: auditor})
+            assert (await running.curl(*trusted, *mine)).endswith(" 401")
+            assert [name for name, _ in running.wallet.calls] == ["transfer", "account", "account"]
+
+    uvloop.run(scenario())
+
+
+def test_certificates_are_read_anew_when_their_files_change(
+    authority: Authority, server: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr(tls, "LOOK_S", 0.02)
+        payer, _ = key("shop")
+        fresh = Authority(tmp_path / "fresh", "fresh")
+        ours = [tmp_path / name for name in ("cert.pem", "key.pem", "clients.pem")]
+
+        def install(*sources: Path) -> None:
+            """As tools that renew certificates do: each file at once."""
+            for source, target in zip(sources, ours, strict=True):
+                scratch = target.with_suffix(".new")
+                shutil.copy(source, scratch)
+                scratch.chmod(0o600)
+                os.replace(scratch, target)
+
+        install(*server, authority.cert)
+        old = client(authority.issue("old", f"URI:wallet:key/{payer.id}"))
+        new = client(fresh.issue("new", f"URI:wallet:key/{payer.id}"))
+        async with serving(Certificates(*ours), payer) as running:
+            assert '"status":"success"' in await running.curl("--cacert", str(authority.cert), *old)
+            lasting = ssl.create_default_context(cafile=authority.cert)
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=lasting)
+            ours[0].write_text("half a certificate")  # what cannot be used changes nothing
+            await asyncio.sleep(0.1)
+            assert '"status":"success"' in await running.curl("--cacert", str(authority.cert), *old)
+            install(*fresh.issue("server", "IP:127.0.0.1"), fresh.cert)
+            async with asyncio.timeout(ANSWER_S_MAX):
+                while (await running.curl("--cacert", str(fresh.cert), *new)).startswith("failed"):
+                    await asyncio.sleep(0.02)
+            assert '"status":"success"' in await running.curl("--cacert", str(fresh.cert), *new)
+            assert await running.curl("--cacert", str(authority.cert), *old) == "failed 60"
+            assert (await running.curl("--cacert", str(fresh.cert), *old)).startswith("failed ")
+            # A connection from before goes on.
+            writer.write(request_bytes(BODY.encode(), "authorization: Bearer none"))
+            assert b" 401 " in await asyncio.wait_for(reader.readline(), ANSWER_S_MAX)
+            writer.transport.abort()
+
+    uvloop.run(scenario())
+
+
+def test_strangers_who_do_not_shake_hands_stop_nobody(authority: Authority, server: Pair) -> None:
+    async def scenario() -> None:
+        payer, shown = key("shop")
+        async with serving(Certificates(*server), payer) as running:
+            silent = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(50)]
+            for number, (_, writer) in enumerate(silent):
+                writer.write(b"GET / HTTP/1.1\r\n\r\n" if number % 2 else b"\x16\x03\x01")
+            bearer = ("--cacert", str(authority.cert), "-H", f"Authorization: Bearer {shown}")
+            assert '"status":"success"' in await running.curl(*bearer)
+            for _, writer in silent:
+                writer.transport.abort()
+
+    uvloop.run(scenario())
+
+
+def test_what_cannot_be_used_is_one_line(authority: Authority, server: Pair, tmp_path: Path) -> None:
+    open_key = tmp_path / "open.key"
+    shutil.copy(server.key, open_key)
+    open_key.chmod(0o644)
+    other = authority.issue("other")
+    for cert, private, said in (
+        (tmp_path / "none", server.key, "cannot read .*none"),
+        (server.cert, open_key, "others can read"),
+        (server.cert, other.key, "for TLS: .*KEY_VALUES_MISMATCH"),
+        (server.key, server.key, "cannot use .* for TLS"),
+    ):
+        with pytest.raises(ConfigError, match=said) as error:
+            Certificates(cert, private)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match="for TLS"):
+        Certificates(*server, client_ca=server.key)
+
+
+def test_the_key_of_a_certificate() -> None:
+    def named(*uris: str) -> dict[str, object]:
+        return {"subjectAltName": (("DNS", "a"), *(("URI", uri) for uri in uris))}
+
+    assert key_of_certificate(None) is None
+    assert key_of_certificate({}) is None
+    assert key_of_certificate(named("wallet:key/k1")) == "k1"
+    assert key_of_certificate(named("https://a", "wallet:key/k1")) == "k1"
+    for uris in ((), ("wallet:journal/j1",), ("wallet:key/a", "wallet:key/b"), ("wallet:keys/a",)):
+        assert key_of_certificate(named(*uris)) == ""

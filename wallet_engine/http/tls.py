@@ -1,0 +1,86 @@
+"""HTTPS: the certificate of this server, who may show one of his own, and reading both anew when their files change."""
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Any, Final
+
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.telemetry.logging import get_logger
+from wallet_engine.telemetry.secrets import check_secret_file
+
+#: How often the files are looked at.
+LOOK_S: Final = 2.0
+#: What a client's certificate calls itself: the key whose holder it is.
+KEY_URI: Final = "wallet:key/"
+
+log = get_logger(__name__)
+
+
+class Certificates:
+    """The TLS settings of one server, from PEM files. New connections get what the files hold.
+
+    With `client_ca` a client may show a certificate of that authority, and has to show nothing: whether it needs a
+    key or a certificate is decided at the gate. Raises `ConfigError`.
+    """
+
+    def __init__(self, cert: Path, key: Path, client_ca: Path | None = None) -> None:
+        self._cert = cert
+        self._key = key
+        self._client_ca = client_ca
+        self._seen = self._look()
+        self._current = self._read()
+        self.context = self._read()
+        # Asked for each connection, whether or not it names a server.
+        self.context.sni_callback = self._choose
+
+    def __repr__(self) -> str:
+        return f"<Certificates {self._cert}>"
+
+    async def follow(self) -> None:
+        """Read the files anew whenever one of them changes. What cannot be read is logged, and changes nothing."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                seen = self._look()
+                if seen != self._seen:
+                    self._seen, self._current = seen, self._read()
+                    log.info("certificates were read anew", cert=str(self._cert))
+            except ConfigError as error:
+                log.error("the certificates stay as they were", error=str(error))
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = self._current
+
+    def _look(self) -> tuple[tuple[int, int, int], ...]:
+        """What tells one state of the files from another."""
+        try:
+            found = [path.stat() for path in (self._cert, self._key, self._client_ca) if path is not None]
+        except OSError as error:
+            raise ConfigError(f"cannot read {error.filename}: {error.strerror}") from None
+        return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in found)
+
+    def _read(self) -> ssl.SSLContext:
+        check_secret_file(self._key)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        try:
+            # Nobody is asked for the password of an encrypted key.
+            context.load_cert_chain(self._cert, self._key, password=lambda: "")
+            if self._client_ca is not None:
+                context.load_verify_locations(self._client_ca)
+                context.verify_mode = ssl.CERT_OPTIONAL
+        except (OSError, ValueError) as error:
+            files = ", ".join(str(path) for path in (self._cert, self._key, self._client_ca) if path)
+            raise ConfigError(f"cannot use {files} for TLS: {error}") from None
+        return context
+
+
+def key_of_certificate(certificate: dict[str, Any] | None) -> str | None:
+    """The key that a client's certificate, as `getpeercert` tells it, is for; empty when it names none or several."""
+    if not certificate:
+        return None
+    names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]
+    keys = [name.removeprefix(KEY_URI) for name in names if name.startswith(KEY_URI)]
+    return keys[0] if len(keys) == 1 else ""
