@@ -10,9 +10,8 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from unit.admin.made import admin, answer
 
 from wallet_engine.admin import probing
 from wallet_engine.journal.receipts_server import ReceiptServer
+from wallet_engine.journal.receipts_wire import Ask
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.directory import open_directory
@@ -217,15 +217,6 @@ def test_a_shard_that_does_not_answer(cluster: DevCluster) -> None:
         assert found == [("error", f"{ON_S1} cannot be paid: unreachable: no primary of shard s1 answers")]
 
 
-def test_a_clock_that_is_wrong_is_what_refuses(cluster: DevCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Doctor's own: ten minutes ahead, past the age at which Redis refuses."""
-    ahead = SimpleNamespace(time_ns=lambda: time.time_ns() + 600 * 1_000_000_000, monotonic=time.monotonic)
-    monkeypatch.setattr(probing, "time", ahead)
-    found = payments(doctor(cluster, healthy=False))
-    assert found[0] == ("critical", "nothing can be paid: no partition took a test write (skewed)")
-    assert "skewed: the clock of this machine is 600 s ahead of that of its Redis node" in found[1][1]
-
-
 class _Mute:
     """What a copy that has nothing, and gets nothing onto its disk, would say."""
 
@@ -235,8 +226,11 @@ class _Mute:
     def positions(self) -> dict[int, Any]:
         return {}
 
-    def holds(self, partition: int, seq: int, nonce: str) -> bool:
+    def remembers(self, ask: Ask) -> bool | None:
         return False
+
+    async def receipted(self, asks: Sequence[Ask]) -> list[bool]:
+        return [False] * len(asks)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ FAULTS: Final = (
     "everything_killed",
     "redis_refuses",
     "network_split",
+    "clocks_stepped",
 )
 
 
