@@ -1,5 +1,6 @@
 """An archive that fails unseen is none: `doctor` says so while payments go on, and no longer when it works again."""
 
+import contextlib
 import json
 import shlex
 import subprocess
@@ -10,6 +11,8 @@ from typing import Any
 from support.dev_process import DevCluster
 from support.replicated import wait_until
 from support.wallet_api import WalletApi, new_id, transfer_body
+
+from wallet_engine.routing.directory import open_directory
 
 PARTITIONS = 4
 
@@ -29,18 +32,21 @@ def test_g14_a_failing_archive_is_a_finding(dev_cluster: Any, tmp_path: Path) ->
         embedded=True,
         extra=("--segment-bytes=4096", f"--archive-command={command}"),
     )
-    assert archive_findings(cluster) == []
-    with WalletApi(cluster.url, PARTITIONS) as api:
+    with (
+        WalletApi(cluster.url, PARTITIONS) as api,
+        contextlib.closing(open_directory(None, cluster.data_dir / "map.json")) as directory,
+    ):
         ann, bob = api.account(0, "1000.00"), api.account(1)
+        assert not directory.journals()["j1"].troubles
         api.batch([transfer_body(ann, bob, "0.01", new_id()) for _ in range(200)])
-
-        wait_until(lambda: archive_findings(cluster), "doctor says that the archive fails")
+        wait_until(lambda: directory.journals()["j1"].troubles, "the journal says that archiving fails")
         (found,) = archive_findings(cluster)
         assert "journal copy j1, since 20" in found
         assert "00000001.wal: --archive-command ended with status 1" in found
         api.paid(ann, bob, "0.01")
 
         archive.mkdir()
-        wait_until(lambda: not archive_findings(cluster), "doctor finds nothing any more", 90)
+        wait_until(lambda: not directory.journals()["j1"].troubles, "it says so no longer", 90)
+    assert archive_findings(cluster) == []
     journal = cluster.data_dir / "journal"
     assert (archive / "00000001.wal").read_bytes() == (journal / "00000001.wal").read_bytes()

@@ -107,6 +107,8 @@ def test_a_cluster_in_another_locale_and_a_folder_of_odd_name(
         if verb == "journal info":
             assert document["copies"][0]["directory"] == str(folder / "journal")
             assert b'"segments":1' in done.stdout, "the folder is found"
+    if not embedded:
+        return  # that it continues is seen once
     assert cluster.stop() == 0
     cluster.start()
     with WalletApi(cluster.url, PARTITIONS) as api:
