@@ -253,10 +253,9 @@ SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         ),
     ),
     "refused credit is not remembered": (
-        ("        remembered[field] = added .. mark .. outcome\n", "        remembered[field] = added\n"),
         (
-            "        remembered[field] = mark .. outcome\n",
-            "        remembered[field] = outcome == APPLIED and mark .. outcome or ''\n",
+            "local record = here and here .. mark .. outcome or mark .. outcome",
+            "local record = outcome == APPLIED and (here or '') .. mark .. outcome or here or ''",
         ),
     ),
     "frozen receiver is paid": (("if status_a == 'F' or status_b == 'F' then return FROZEN end", ""),),
