@@ -7,92 +7,35 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.http_client import HttpClient, Reply
+from support.journal_copies import (
+    BIN,
+    admin,
+    entries,
+    folder,
+    journal_pid,
+    lags,
+    settle,
+    successes,
+    traffic,
+    unattended,
+    wait_for,
+)
 from support.pulse import PulsedBooks, longest_gap_s
-from support.traffic import balances_cents, callers, finish, open_and_fund
+from support.traffic import open_and_fund
 from support.verification import verified
 
-from wallet_engine.journal import read
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.recovery.fellows import COUNCIL_S
 from wallet_engine.routing.directory import CONFIG, MAP, MEMBERS, SHARDS, open_directory
 
 FUNDED_CENTS = 100_000
-BIN = Path(sys.executable).parent
-#: Waiting for something that takes a second or two when nothing else runs.
-WAIT_S_MAX = 60.0
-
-
-def wait_for(true: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + WAIT_S_MAX
-    while not true():
-        assert time.monotonic() < deadline, f"{what}: not within {WAIT_S_MAX:.0f} s"
-        time.sleep(0.1)
-
-
-@contextmanager
-def unattended(cluster: Any) -> Iterator[None]:
-    """Nobody starts what dies."""
-    os.kill(cluster.process.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(cluster.process.pid, signal.SIGCONT)
-
-
-def journal_pid(cluster: Any, name: str) -> int:
-    pids = {process["name"]: process["pid"] for process in cluster.processes("journal")}
-    return int(pids[f"journal-{name}"])
-
-
-def folder(cluster: Any, number: int) -> Path:
-    return Path(cluster.data_dir) / ("journal" if number == 1 else f"journal-{number}")
-
-
-def admin(cluster: Any, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [str(BIN / "wallet-admin"), *cluster.coordination_flags(), "--json", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-def lags(cluster: Any) -> dict[str, int | None]:
-    """Journal id -> how many entries it is behind Redis."""
-    answer = json.loads(admin(cluster, "journal", "info").stdout)
-    return {copy["journal_id"]: copy["lag_entries"] for copy in answer["copies"] if copy["reachable"]}
-
-
-def entries(directory: Path) -> dict[int, list[bytes]]:
-    found: dict[int, list[bytes]] = {}
-    for record in read(directory):
-        found.setdefault(record.partition, []).append(record.payload)
-    return found
-
-
-@asynccontextmanager
-async def traffic(cluster: Any, books: PulsedBooks) -> AsyncIterator[None]:
-    async with HttpClient() as http:
-        stop = asyncio.Event()
-        running = asyncio.create_task(callers(http, cluster.urls, books, count=16, stop=stop))
-        try:
-            yield
-        finally:
-            stop.set()
-            await running
-
-
-async def successes(books: PulsedBooks, count: int) -> None:
-    """Return after so many more transfers were answered with success."""
-    until = len(books.successes_s) + count
-    async with asyncio.timeout(WAIT_S_MAX):
-        while len(books.successes_s) < until:
-            await asyncio.sleep(0.05)
 
 
 @pytest.mark.timeout(300)
@@ -117,7 +60,7 @@ def test_g5_g9_copies_die_return_and_are_replaced(dev_cluster: Any) -> None:
     try:
         asyncio.run(_without_the_first(cluster, books))
         asyncio.run(_tree_lost(cluster, books, old_tree))
-        asyncio.run(_settle(cluster, books))
+        asyncio.run(settle(cluster, books))
         wait_for(lambda: set(lags(cluster).values()) == {0}, "all copies hold everything")
         verified(cluster)
         copies = [entries(folder(cluster, number)) for number in (1, 2, 4)]
@@ -177,7 +120,7 @@ async def _two_die(cluster: Any, books: PulsedBooks) -> None:
             refused_503(await paying, "outcome_unknown")
     for pid in pids:
         cluster.wait_replaced(pid)
-    await _settle(cluster, books)
+    await settle(cluster, books)
 
 
 def _disk_lost(cluster: Any) -> subprocess.Popen[str]:
@@ -248,15 +191,9 @@ async def _tree_lost(cluster: Any, books: PulsedBooks, old_tree: Path) -> None:
         assert restored.returncode == 0, restored
         members = directory.members()
         assert (members.copies, members.replaced) == (("j1", "j2", "j4"), ("j3",))
-    await _settle(cluster, books)
+    await settle(cluster, books)
     async with traffic(cluster, books):
         await successes(books, 50)
-
-
-async def _settle(cluster: Any, books: PulsedBooks) -> None:
-    async with HttpClient() as http:
-        await finish(http, cluster.url, books)
-        assert await balances_cents(http, cluster.url, books.accounts) == books.expected_cents()
 
 
 #: A copy that is so close has caught up: what is on its way at any moment.
@@ -284,7 +221,7 @@ def test_g9_a_copy_that_was_away_returns_under_traffic(dev_cluster: Any) -> None
             with unattended(cluster):
                 os.kill(journal_pid(cluster, "j2"), signal.SIGKILL)
                 await successes(books, 300)  # the copy that was away is one of the two that must receipt
-        await _settle(cluster, books)
+        await settle(cluster, books)
 
     wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j3": 0}, "all three count")
     asyncio.run(run())
