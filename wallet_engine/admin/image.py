@@ -9,8 +9,8 @@ be folded to that number and compared with it. The price is that the parts are t
 Nothing is missed that way: HSCAN returns every field that was there from its beginning to its end, and fields are
 never deleted, or never come back. So every field that existed at the first part must be in some part, unless it is gone
 by the last one.
-`open`, from which members are removed, and the names of the keys are read whole, with the first part. Which key is
-read how: `redis_store/layout.py`. A key that is not in there is named, and not read.
+The names of the keys are read with the first part. Which key is read how: `redis_store/layout.py`. A key that is not
+in there is named, and not read.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from typing import Final
 import redis
 
 from wallet_engine.domain.errors import WalletError
+from wallet_engine.domain.key_names import META
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.layout import Reading, is_known, key_of, scan_command
 from wallet_engine.routing.slots import slot_of
@@ -60,7 +61,7 @@ class PartitionImage:
     partition: int
     #: Keys without their tag, at the first part.
     kinds: frozenset[str]
-    #: In the order in which they were taken; the first one is of `open`.
+    #: In the order in which they were taken; the first one is of `meta` alone.
     parts: list[Part]
 
     def __repr__(self) -> str:
@@ -110,7 +111,7 @@ def _take_once(client: redis.Redis, partition: int, keys: PartitionKeys) -> Part
     """None when epoch or window changed on the way, or the sequence number went back."""
     image = _begin(client, partition, keys)
     for kind in sorted(filter(is_known, image.kinds)):
-        if key_of(kind).reading is not Reading.PIECES:
+        if key_of(kind).reading not in (Reading.PIECES, Reading.FROZEN):
             continue
         for part in _scan(client, keys, kind):
             if _changed_hands(image.last, part):
@@ -123,12 +124,10 @@ def _begin(client: redis.Redis, partition: int, keys: PartitionKeys) -> Partitio
     with client.pipeline(transaction=True) as pipe:
         pipe.hgetall(keys.meta)
         pipe.time()
-        pipe.zrange(keys.open, 0, -1, withscores=True)
         pipe.execute_command("CLUSTER", "GETKEYSINSLOT", slot_of(keys.tag), KEYS_MAX)  # type: ignore[no-untyped-call]
-        meta, time, members, names = pipe.execute()
+        meta, time, names = pipe.execute()
     kinds = frozenset(name.removesuffix(f"{{{keys.tag}}}") for name in names)
-    whole = Part("open", {member: f"{score:.0f}" for member, score in members}, meta, _ms(time))
-    return PartitionImage(partition, kinds, [whole])
+    return PartitionImage(partition, kinds, [Part(META, {}, meta, _ms(time))])
 
 
 def _scan(client: redis.Redis, keys: PartitionKeys, kind: str) -> Iterator[Part]:

@@ -28,6 +28,7 @@ from wallet_engine.recovery.replay import Replayer
 from wallet_engine.recovery.snapshot_load import SnapshotLoader, newest_snapshot
 from wallet_engine.redis_store.connection import Connection, Word, pack
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.open_members import OpenMembers
 from wallet_engine.redis_store.scripts import load_script, service_scripts
 from wallet_engine.redis_store.slots_owner import give_slots
 from wallet_engine.redis_store.stream import first_seq, stream_entries, to_stream, unbroken
@@ -531,11 +532,11 @@ class ShardRecovery:
         self, connection: Connection, partition: int, keys: PartitionKeys
     ) -> None:
         """Replay writes no stream; the sweeper needs the entries that are still open."""
-        members = await connection.call("ZRANGE", keys.open, 0, -1)
-        seqs = sorted(int(member) for member in members if b"." not in member)
-        if not seqs:
-            return
-        if not await self._lacks_one(connection, keys, seqs):
+        members = OpenMembers(keys.open)
+        while not members.done:
+            members.take(await connection.call(*members.command))
+        seqs = members.seqs
+        if not seqs or not await self._lacks_one(connection, keys, seqs):
             return
         # Stream ids only grow: write all of them anew, in order.
         await connection.call("UNLINK", keys.journal)

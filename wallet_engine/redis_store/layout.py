@@ -40,8 +40,8 @@ class Reading(StrEnum):
 
     #: With every piece of the others: it says at which entry they are true.
     STAMP = "stamp"
-    #: In one command: small, and members go away.
-    WHOLE = "whole"
+    #: A move copies it when the partition is frozen, and nobody else needs more of it at once than a piece.
+    FROZEN = "frozen"
     #: In pieces: any size. A field that was there stays, unless the row says that fields are removed.
     PIECES = "pieces"
     #: By entry, from one seq on.
@@ -69,7 +69,14 @@ class Key:
 LAYOUT: Final = (
     Key(META, KeyType.HASH, "", "seq, nonce, clock, window …; epoch, owner, state, form", Reading.STAMP),
     Key(JOURNAL, KeyType.STREAM, "", "<seq>-0 -> header, operations", Reading.ENTRIES, folded=False),
-    Key(OPEN, KeyType.SORTED_SET, "", "seq, or seq.idx of a refund made, scored seq", Reading.WHOLE),
+    Key(
+        OPEN,
+        KeyType.SORTED_SET,
+        "",
+        "seq, or seq.idx of a refund made, scored seq",
+        Reading.FROZEN,
+        removed=True,
+    ),
     Key(
         FLAGS, KeyType.HASH, "", "account -> status, then ` CCY=<overdraft minor units>` each", Reading.PIECES
     ),

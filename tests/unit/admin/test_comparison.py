@@ -33,8 +33,8 @@ BATCHES = (OPENED, FUNDED, PAID)
 def image_of(redis: RedisImage, *, time_ms: int = START_MS, parts: int = 1) -> PartitionImage:
     """The image that `take_image` would make of it; hashes are cut into so many parts."""
     meta = redis.get("meta", {}) and {**redis["meta"], "epoch": "1", "state": "live", "owner": "x"}
-    pieces = [Part("open", redis.get("open", {}), meta, time_ms)]
-    for kind in sorted(redis.keys() - {"open", "meta"}):
+    pieces = [Part("meta", {}, meta, time_ms)]
+    for kind in sorted(redis.keys() - {"meta"}):
         names = sorted(redis[kind])
         for i in range(parts):
             fields = {name: redis[kind][name] for name in names[i::parts]}

@@ -12,10 +12,10 @@ changed field then costs one subtraction and one addition, whatever the number o
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, TypeVar
 
-from wallet_engine.admin.moving.sides import Source, Target
+from wallet_engine.admin.moving.sides import Side, Source, Target
 from wallet_engine.admin.moving.touched import Field, touched_fields
 from wallet_engine.admin.moving.wire import Command, Setback
 from wallet_engine.domain.entry import parse_entry
@@ -29,6 +29,7 @@ from wallet_engine.redis_store.layout import (
     size_command,
     write_words,
 )
+from wallet_engine.redis_store.open_members import OpenMembers
 from wallet_engine.redis_store.stream import first_seq, stream_entries
 
 #: Fields read or written by one command: half a millisecond of either node.
@@ -42,6 +43,9 @@ DIRTY_FIELDS_MAX: Final = 2_000_000
 CATCH_UP_ROUNDS_MAX: Final = 50
 
 _MODULUS: Final = 1 << 128
+
+
+T = TypeVar("T")
 
 
 class Copy:
@@ -215,29 +219,25 @@ class Copy:
 
     def _copy_open(self) -> None:
         key = self._source.keys.open
-        words: Command = ("ZRANGE", key, 0, -1, "WITHSCORES")
-        [theirs], [ours] = self._source.read(words), self._target.read(words)
-        there, here = _members(theirs), _members(ours)
-        removed = here.keys() - there.keys()
-        gone: list[Command] = [("ZREM", key, *removed)] if removed else []
-        new = [
-            word for member, score in there.items() if here.get(member) != score for word in (score, member)
-        ]
-        added: list[Command] = [("ZADD", key, *new)] if new else []
-        if gone or added:
-            [ours] = self._target.write([*gone, *added], after=[words])
-        if _members(ours) != there:
-            raise Corruption(f"{key} is {ours!r} on the target and {theirs!r} on the source")
+        there, here = _open(self._source).members, _open(self._target).members
+        removed = sorted(here.keys() - there.keys())
+        new = [member for member, score in there.items() if here.get(member) != score]
+        for some in _pieces(removed):
+            self._target.write([("ZREM", key, *some)])
+        for some in _pieces(new):
+            self._target.write([("ZADD", key, *(word for name in some for word in (there[name], name)))])
+        if removed or new:
+            here = _open(self._target).members
+        if here != there:
+            differing = sorted(here.items() ^ there.items())[:3]
+            raise Corruption(f"{key} differs between target and source: {differing!r}")
 
     def _trim(self) -> None:
         """Forget in the target's stream what the source has forgotten meanwhile: what is not open (`lua/trim.lua`).
 
         The words of open entries are read in the stream, by whoever ends them.
         """
-        members, first = self._source.read(
-            ("ZRANGE", self._source.keys.open, 0, -1),
-            ("XRANGE", self._source.keys.journal, "-", "+", "COUNT", 1),
-        )
+        [first] = self._source.read(("XRANGE", self._source.keys.journal, "-", "+", "COUNT", 1))
         if not first:
             return
         key, begin, trimmed = (
@@ -245,14 +245,14 @@ class Copy:
             first_seq(first),
             int(self._source.meta().get("trimmed", 0)),
         )
-        open_seqs = {int(member) for member in members if b"." not in member}
+        # Read last: what is opened from now on stands behind `trimmed`.
+        open_seqs = set(_open(self._source).seqs)
         left = [seq for seq in self._streamed if seq >= begin]
         kept = [seq for seq in left if seq >= trimmed or seq in open_seqs]
         self._target.write([("XTRIM", key, "MINID", begin)])
         gone = sorted(set(left).difference(kept))
-        for start in range(0, len(gone), FIELDS_PER_CALL):
-            ids = (f"{seq}-0" for seq in gone[start : start + FIELDS_PER_CALL])
-            self._target.write([("XDEL", key, *ids)])
+        for some in _pieces(gone):
+            self._target.write([("XDEL", key, *(f"{seq}-0" for seq in some))])
         self._streamed = kept
 
     def _compare(self) -> None:
@@ -290,6 +290,14 @@ def _hash(kind: bytes, name: bytes, value: bytes | None) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "big")
 
 
-def _members(flat: list[Any]) -> dict[bytes, bytes]:
-    """ZRANGE … WITHSCORES as member -> score."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+def _open(side: Side) -> OpenMembers:
+    found = OpenMembers(side.keys.open)
+    while not found.done:
+        found.take(side.read(found.command)[0])
+    return found
+
+
+def _pieces(names: Sequence[T]) -> Iterator[Sequence[T]]:
+    """As many at a time as one command writes."""
+    for start in range(0, len(names), FIELDS_PER_CALL):
+        yield names[start : start + FIELDS_PER_CALL]

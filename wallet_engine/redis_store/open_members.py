@@ -1,0 +1,41 @@
+"""The members of `open{tag}`, asked for in pieces: a receiver that is down leaves any number of entries open.
+
+By score, so that what is settled meanwhile shifts nothing: an entry that is open from the first piece to the last is
+in one of them. New ones have higher scores, and may be there.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from wallet_engine.redis_store.connection import Word
+
+#: More than the members of one entry, its own and those of its refunds, which have one score.
+MEMBERS_PER_CALL: Final = 1000
+
+
+class OpenMembers:
+    """Send `command`, give its reply to `take`, until `done`."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._from: Word = "-inf"
+        #: Member -> score, as Redis writes them.
+        self.members: dict[bytes, bytes] = {}
+        self.done = False
+
+    @property
+    def command(self) -> tuple[Word, ...]:
+        limit = ("LIMIT", 0, MEMBERS_PER_CALL)
+        return ("ZRANGEBYSCORE", self._key, self._from, "+inf", "WITHSCORES", *limit)
+
+    def take(self, flat: Sequence[Any]) -> None:
+        """A reply: members and scores, alternating."""
+        self.members |= zip(flat[::2], flat[1::2], strict=True)
+        self.done = len(flat) < 2 * MEMBERS_PER_CALL
+        if flat:
+            self._from = flat[-1]  # again: there may be more of this score
+
+    @property
+    def seqs(self) -> list[int]:
+        """The entries that are open, ascending."""
+        return sorted(int(member) for member in self.members if b"." not in member)
