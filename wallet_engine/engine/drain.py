@@ -17,7 +17,7 @@ from wallet_engine.domain.entry import EntryHeader, parse_header
 from wallet_engine.domain.errors import Outage, WalletError
 from wallet_engine.journal.chains import Position
 from wallet_engine.journal.copy import JournalCopy, Receipt
-from wallet_engine.journal.errors import Fork
+from wallet_engine.journal.errors import Fenced, Fork
 from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.receipts_wire import NewEntry
 from wallet_engine.redis_store.connection import Connection, Reply, pack
@@ -417,7 +417,13 @@ class ShardDrain:
                 entries = await self._fetch(connection)
                 durable = self._commit.add(entries) if entries else None
             if durable is not None:
-                await durable
+                try:
+                    await durable
+                except* Fenced as group:
+                    # Of an epoch before: a recovery has taken it over into its chain, and that is on other copies.
+                    self._note_gaps(
+                        [fenced.partition for fenced in group.exceptions if isinstance(fenced, Fenced)]
+                    )
 
     async def _fetch(self, connection: Connection) -> list[Taken]:
         """What the partitions have that were written to."""

@@ -4,7 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from wallet_engine.engine.drain import GroupCommit
-from wallet_engine.journal.copies_wire import EntriesAsk, EntryTexts, More, Standings, StateAsk, Target
+from wallet_engine.journal.copies_wire import (
+    EntriesAsk,
+    EntryTexts,
+    More,
+    Standing,
+    Standings,
+    StateAsk,
+    Target,
+)
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.peers import Peer
 from wallet_engine.recovery.agreement import Agreement, agree
@@ -47,29 +55,33 @@ async def catch_up(copy: JournalCopy, commit: GroupCommit, source: Peer, targets
 async def follow(
     copy: JournalCopy, commit: GroupCommit, fellows: Fellows, council: Council, epochs: Mapping[int, int]
 ) -> set[int]:
-    """Take over partitions from whichever copy that answers is furthest in these epochs, or newer ones.
+    """Take over what other copies that answer have of partitions, if they follow these epochs or newer ones.
 
-    Returns those of which one was found. Raises OSError, `WalletError`, with less done.
+    Returns those of which one does. Raises OSError, `WalletError`, with less done.
     """
     peers = await fellows.reach(council.members.copies)
     try:
-        best: dict[int, tuple[Target, Peer]] = {}
-        for peer in peers:
-            for standing in (await peer.ask(StateAsk(list(epochs)), Standings)).standings:
-                partition, epoch = standing.partition, epochs[standing.partition]
-                if standing.view >= epoch and (
-                    partition not in best or standing.seq > best[partition][0].seq
-                ):
-                    target = Target(partition, epoch, standing.seq, standing.nonce)
-                    best[partition] = target, peer
-        for peer in peers:
-            targets = [target for target, source in best.values() if source is peer]
+        states = [(peer, (await peer.ask(StateAsk(list(epochs)), Standings)).standings) for peer in peers]
+        found: set[int] = set()
+        # As much as possible from one copy: each reads the same pieces for whatever part it is asked for.
+        for peer, standings in sorted(states, key=_length, reverse=True):
+            follows = [each for each in standings if each.view >= epochs[each.partition]]
+            targets = [
+                Target(each.partition, epochs[each.partition], each.seq, each.nonce)
+                for each in follows
+                if each.partition not in found or each.seq > copy.writer.durable_seq(each.partition)
+            ]
             if targets:
                 await catch_up(copy, commit, peer, targets)
-        return set(best)
+            found |= {each.partition for each in follows}
+        return found
     finally:
         for peer in peers:
             peer.close()
+
+
+def _length(state: tuple[Peer, Sequence[Standing]]) -> int:
+    return sum(standing.seq for standing in state[1])
 
 
 async def _agreed(

@@ -11,7 +11,7 @@ import hiredis
 from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.engine.drain import Abandoned, Gap, GroupCommit, ShardDrain, Unconfirmed
 from wallet_engine.journal.copy import JournalCopy
-from wallet_engine.journal.errors import Fenced, Fork
+from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.receipts_wire import NewEntry
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.recover import Certified, ShardRecovery
@@ -103,7 +103,7 @@ class ShardKeeper:
                 reasons = [text_of(error) for error in leaves]
                 confirm_only = all(isinstance(error, Unconfirmed) for error in leaves)
                 for error in leaves:
-                    if isinstance(error, Gap | Fenced):
+                    if isinstance(error, Gap):
                         self._behind.add(error.partition)
                     elif isinstance(error, Fork | Abandoned):
                         self._suspects.add(error.partition)
