@@ -173,12 +173,16 @@ class Commands:
         some = members[int(first) : end + 1 if end >= 0 else len(members) + end + 1]
         return [word for member in some for word in (member, b"%.17g" % found[member])] if scores else some
 
-    def cZRANGEBYSCORE(self, key: bytes, low: bytes, high: bytes, *limit: bytes) -> list[bytes]:
+    def cZRANGEBYSCORE(self, key: bytes, low: bytes, high: bytes, *options: bytes) -> list[bytes]:
         found = self.store.get(key, {})
+        scored = options[:1] == (b"WITHSCORES",)
+        limit = options[scored:]
         members = [
             member for member in self.cZRANGE(key, b"0", b"-1") if float(low) <= found[member] <= float(high)
         ]
-        return members[int(limit[1]) : int(limit[1]) + int(limit[2])] if limit else members
+        if limit:
+            members = members[int(limit[1]) : int(limit[1]) + int(limit[2])]
+        return [word for member in members for word in (member, b"%d" % found[member])] if scored else members
 
     def cZREM(self, key: bytes, *members: bytes) -> int:
         found = self.store.get(key, {})
