@@ -55,11 +55,13 @@ def test_each_part_is_one_transaction(cluster: LiveCluster) -> None:
     for _ in range(2):
         stats = cluster.clients[1].info("commandstats")
         calls.append(
-            {name: stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("exec", "hscan")}
+            {name: stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("exec", "hscan", "zscan")}
         )
         answer("verify", "--map-file", cluster.map_file)
-    scans = calls[1]["hscan"] - calls[0]["hscan"]
-    assert scans > 0
+    hashes, sets = (calls[1][name] - calls[0][name] for name in ("hscan", "zscan"))
+    assert hashes > 0
+    assert sets > 0, "what is open"
+    scans = hashes + sets
     assert calls[1]["exec"] - calls[0]["exec"] == scans + 2, "and one for each of the shard's partitions"
 
 
