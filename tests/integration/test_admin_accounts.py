@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from support.dev_process import DevCluster
+from support.owned import owned
 from support.wallet_api import WalletApi, new_id
 from unit.admin.made import admin, answer, refusal
 
@@ -66,7 +67,7 @@ def test_an_account_with_its_last_entries(api: WalletApi, flags: list[str]) -> N
     api.paid(ann, bob, "1.00")
     document = answer("account", ann, *flags)
     assert document["status"] == "active"
-    assert document["balances"] == [{"currency": "USD", "balance": "4.00", "overdraft_limit": "3.00"}]
+    assert document["balances"] == [{"currency": "USD", **owned("4.00"), "overdraft_limit": "3.00"}]
     done = [operation["text"].split(" ")[0] for operation in document["last_operations"]]
     assert done[0] == "open"
     assert done[1] in ("transfer", "credit"), "from @bank, whose home is that of the transaction id"

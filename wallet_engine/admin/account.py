@@ -10,7 +10,7 @@ import redis
 from redis.exceptions import RedisError
 from rich.console import Console
 
-from wallet_engine.admin.history import time_text
+from wallet_engine.admin.history import figures, time_text
 from wallet_engine.admin.journals import find_journal, journal_option
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.admin.telling import (
@@ -46,8 +46,8 @@ class AccountNow:
     seq: int
     state: str
     flags: Flags
-    #: currency -> minor units
-    balances: dict[str, int]
+    #: currency -> what is available, held and pending, in minor units
+    balances: dict[str, tuple[int, int, int]]
 
     def document(self) -> dict[str, Any]:
         return {
@@ -60,10 +60,10 @@ class AccountNow:
             "balances": [
                 {
                     "currency": currency,
-                    "balance": format_amount(minor, currency),
+                    **figures(available + held, held, pending, currency),
                     "overdraft_limit": format_amount(self.flags.limits.get(currency, 0), currency),
                 }
-                for currency, minor in sorted(self.balances.items())
+                for currency, (available, held, pending) in sorted(self.balances.items())
             ],
         }
 
@@ -147,9 +147,16 @@ def _read(
         pipe.hmget(keys.meta, ["seq", "state"])
         pipe.hget(keys.flags, account_id)
         for currency in currencies:
-            pipe.hget(keys.balance(currency), account_id)
+            for key in (keys.balance(currency), keys.held(currency), keys.pending(currency)):
+                pipe.hget(key, account_id)
         (seq, state), flags, *values = pipe.execute()
-    balances = {name: int(value) for name, value in zip(currencies, values, strict=True) if value is not None}
+    balances = {
+        name: (int(available), int(held or 0), int(pending or 0))
+        for name, available, held, pending in zip(
+            currencies, values[::3], values[1::3], values[2::3], strict=True
+        )
+        if available is not None
+    }
     return AccountNow(
         account_id, partition, shard, int(seq or 0), state or "absent", Flags.parse(flags or "A"), balances
     )
@@ -176,7 +183,8 @@ def _show(console: Console, now: AccountNow, last: list[Entry]) -> None:
             if now.flags.limits.get(balance["currency"])
             else ""
         )
-        console.print(f"  {balance['balance']} {balance['currency']}{limit}")
+        aside = f", {balance['held']} of it held" if now.balances[balance["currency"]][1] else ""
+        console.print(f"  {balance['balance']} {balance['currency']}{aside}{limit}")
     for entry in last:
         for operation, outcome in zip(entry.operations, entry.header.outcomes, strict=True):
             if concerns(operation, now.account):

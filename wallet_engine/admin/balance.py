@@ -6,7 +6,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from wallet_engine.admin.history import PastBalance, check_moment, parse_at, past_balance, time_text
+from wallet_engine.admin.history import PastBalance, check_moment, figures, parse_at, past_balance, time_text
 from wallet_engine.admin.journals import find_journal, journal_option, receipted_seqs
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.domain.errors import ConfigError, InvalidInput
@@ -59,7 +59,7 @@ def _document(found: PastBalance) -> dict[str, Any]:
     return {
         "account_id": found.account,
         "currency": found.currency,
-        "balance": format_amount(found.balance_minor, found.currency),
+        **figures(found.balance_minor, found.held_minor, found.pending_minor, found.currency),
         "partition": found.partition,
         "seq": found.seq,
         "time": time_text(found.time_ms),
@@ -69,5 +69,7 @@ def _document(found: PastBalance) -> dict[str, Any]:
 def _show(console: Console, found: PastBalance) -> None:
     amount = format_amount(found.balance_minor, found.currency)
     where = "all partitions" if found.partition is None else f"partition {found.partition}, seq {found.seq}"
-    console.print(f"{found.account}  {amount} {found.currency}", style="bold")
+    held = format_amount(found.held_minor, found.currency)
+    aside = f", {held} of it held" if found.held_minor else ""
+    console.print(f"{found.account}  {amount} {found.currency}{aside}", style="bold")
     console.print(f"{where}, {time_text(found.time_ms)}")

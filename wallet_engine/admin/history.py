@@ -12,6 +12,7 @@ from wallet_engine.admin.fold import JournalFold
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.domain.ids import is_system
+from wallet_engine.domain.money import format_amount
 from wallet_engine.journal.index import read_index
 from wallet_engine.journal.reader import read
 from wallet_engine.journal.segments import read_seal, segment_numbers, segment_path
@@ -44,7 +45,10 @@ class AtTime:
 
 @dataclass(frozen=True, slots=True)
 class PastBalance:
-    """`partition` and `seq` are None for a system account, which is in every partition."""
+    """`partition` and `seq` are None for a system account, which is in every partition.
+
+    The balance is what is available and what is held.
+    """
 
     account: str
     currency: str
@@ -53,6 +57,8 @@ class PastBalance:
     seq: int | None
     #: The instant asked for, else that of the last entry that counts.
     time_ms: int
+    held_minor: int = 0
+    pending_minor: int = 0
 
 
 def parse_at(text: str) -> AtSeq | AtTime:
@@ -78,6 +84,17 @@ def time_text(time_ms: int) -> str:
     seconds, millis = divmod(time_ms, 1000)
     instant = datetime.fromtimestamp(seconds, UTC)
     return f"{instant:%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
+
+
+def figures(balance_minor: int, held_minor: int, pending_minor: int, currency: str) -> dict[str, str]:
+    """What every document that shows a balance says of it, as the API does."""
+    minor = {
+        "balance": balance_minor,
+        "available": balance_minor - held_minor,
+        "held": held_minor,
+        "pending": pending_minor,
+    }
+    return {name: format_amount(value, currency) for name, value in minor.items()}
 
 
 def check_moment(journal: Path, at: AtSeq | AtTime | None, *, live: bool) -> None:
@@ -168,7 +185,8 @@ def past_balance(
         since = f": {first_entry_text(journal, {partition})}" if state is None or not state.seq else ""
         raise ConfigError(_unknown(account, currency, partition, at) + since)
     time_ms = at.time_ms if isinstance(at, AtTime) else state.clock
-    return PastBalance(account, currency, minor, partition, state.seq, time_ms)
+    held, pending = (books.get(currency, {}).get(account, 0) for books in (state.held, state.pending))
+    return PastBalance(account, currency, minor + held, partition, state.seq, time_ms, held, pending)
 
 
 def _system_balance(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.owned import owned
 from unit.admin.made import (
     MadeJournal,
     account_in,
@@ -66,7 +67,7 @@ def test_balance(
     assert answer("--map-file", cluster[0], "balance", *words) == {
         "account_id": words[0],
         "currency": words[1],
-        "balance": balance,
+        **owned(balance),
         "partition": partition,
         "seq": seq,
         "time": time,
