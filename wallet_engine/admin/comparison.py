@@ -27,7 +27,7 @@ class Mismatch:
 
     #: None for what concerns the files of the journal.
     partition: int | None
-    #: `balance`, `flags`, `dedupe`, `open`, `meta`, `key`, `books` or `journal`
+    #: `transit`, `balance`, `flags`, `dedupe`, `open`, `meta`, `key`, `books` or `journal`
     what: str
     key: str
     journal: str | None

@@ -4,13 +4,13 @@ A fold can be continued: it keeps the state of each partition, and `run` reads o
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
-from wallet_engine.domain.entry import EntryHeader, parse_header
+from wallet_engine.domain.entry import Entry, EntryHeader, parse_entry, parse_header
 from wallet_engine.domain.errors import Corruption
-from wallet_engine.domain.oracle import apply_payload
+from wallet_engine.domain.oracle import apply_entry
 from wallet_engine.domain.oracle_state import PartitionState
 from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.reader import Record, read
@@ -53,13 +53,6 @@ class JournalFold:
         """The last entry folded; 0 before the first."""
         return self._entries[partition]
 
-    def forget(self, partitions: Iterable[int]) -> None:
-        """Have these partitions folded anew from their first entry."""
-        for partition in partitions:
-            del self._entries[partition]
-            self.states.pop(partition, None)
-            self.broken.pop(partition, None)
-
     def run(
         self,
         *,
@@ -68,6 +61,7 @@ class JournalFold:
         until_ms: int | None = None,
         on_entry: Callable[[int, PartitionState], object] | None = None,
         on_next: Callable[[int, EntryHeader], object] | None = None,
+        on_operations: Callable[[int, Entry], object] | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Fold on, to where the journal ends at the moment.
@@ -75,7 +69,7 @@ class JournalFold:
         partitions  only these
         end         partition -> last seq wanted (others: none); `on_next` sees the entry behind it, if any
         until_ms    only entries of this instant (Unix milliseconds) or before
-        on_entry    called after each entry
+        on_entry    called after each entry, then `on_operations` with the entry itself
         """
         after = {partition: state.seq for partition, state in self.states.items()}
         peeked = None if end is None else {partition: seq + 1 for partition, seq in end.items()}
@@ -100,13 +94,16 @@ class JournalFold:
                         if partitions is not None and over >= set(partitions):
                             return
                         continue
-                    apply_payload(state, record.payload)
+                    entry = parse_entry(record.payload)
+                    apply_entry(state, entry)
                 except Corruption as error:
                     self.broken[partition] = str(error)
                     continue
                 self._entries[partition] += 1
                 if on_entry is not None:
                     on_entry(partition, state)
+                if on_operations is not None:
+                    on_operations(partition, entry)
         except Damaged as error:
             self.damage = str(error)
         steps.finish()

@@ -3,6 +3,9 @@
 Right while traffic is running. First the image of every partition is taken, then the journal is folded once to
 where the images were true, so what happened since does not matter. A partition that was recovered in between (its
 epoch says so) is looked at again.
+
+The images are a cut through the journal. What the cut runs through, a credit in front of it whose debit is behind, is
+looked for behind it (`transit.py`): money is on its way or it is not, and no cent is in between.
 """
 
 import time
@@ -16,10 +19,13 @@ from redis.exceptions import MovedError, RedisError
 from wallet_engine.admin.comparison import MISMATCHES_MAX, Comparison, Mismatch
 from wallet_engine.admin.fold import JournalFold, Progress
 from wallet_engine.admin.image import PartitionImage, take_image
+from wallet_engine.admin.transit import Transit
+from wallet_engine.domain.entry import parse_entry
 from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.oracle_state import PartitionState
+from wallet_engine.journal.reader import read
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect, find_primary
 from wallet_engine.routing.directory import Directory
@@ -30,6 +36,8 @@ from wallet_engine.routing.slots import tag_of
 PRIMARY_WAIT_S_MAX: Final = 15.0
 #: How long the journal may take to write what Redis has already.
 JOURNAL_WAIT_S_MAX: Final = 10.0
+#: The same for what is behind the end of a journal that may have no writer.
+OFFLINE_WAIT_S_MAX: Final = 1.0
 #: How often partitions are looked at again because they were recovered meanwhile.
 ROUNDS_MAX: Final = 3
 _ROUND_PAUSE_S: Final = 1.0
@@ -72,10 +80,11 @@ class Verdict:
 
 
 def verify_offline(journal: Path, progress: Progress | None = None) -> Verdict:
-    """Fold the whole journal and check it alone: frames, chains, outcomes, books."""
-    fold = JournalFold(journal)
-    fold.run(progress=progress)
-    return _verdict(fold, (), len(fold.states), offline=True)
+    """Fold the whole journal and check it alone: frames, chains, outcomes, books, and what goes between partitions."""
+    fold, transit = JournalFold(journal), Transit()
+    fold.run(progress=progress, on_operations=transit.entry)
+    _look_behind(fold, transit, OFFLINE_WAIT_S_MAX)
+    return _verdict(fold, transit, (), len(fold.states), offline=True)
 
 
 def verify_online(
@@ -89,19 +98,19 @@ def verify_online(
 
     Raises `ConfigError` when a shard does not answer.
     """
-    fold = JournalFold(journal)
     partitions = range(len(directory.partition_map().partitions))
     comparisons: dict[int, Comparison] = {}
     todo: Collection[int] = partitions
     for _round in range(ROUNDS_MAX):
-        fold.forget(todo)
+        fold, transit = JournalFold(journal), Transit()
         comparisons |= {p: Comparison(image) for p, image in take_images(directory, todo, on_image).items()}
-        _compare(fold, {p: comparisons[p] for p in todo}, progress)
+        _compare(fold, transit, comparisons, todo, progress)
         todo = _recovered_since(directory, [comparisons[p] for p in todo])
         if not todo or fold.damage is not None:
             break
         time.sleep(_ROUND_PAUSE_S)
-    return _verdict(fold, comparisons.values(), len(partitions), offline=False)
+    _look_behind(fold, transit, JOURNAL_WAIT_S_MAX)
+    return _verdict(fold, transit, comparisons.values(), len(partitions), offline=False)
 
 
 def take_images(
@@ -158,10 +167,17 @@ def _take_from_shard(
     return None
 
 
-def _compare(fold: JournalFold, comparisons: Mapping[int, Comparison], progress: Progress | None) -> None:
+def _compare(
+    fold: JournalFold,
+    transit: Transit,
+    comparisons: Mapping[int, Comparison],
+    todo: Collection[int],
+    progress: Progress | None,
+) -> None:
+    """Fold all partitions to their images; those of `todo` were not compared before."""
     ends = {p: _ALL_SEQS if c.end_seq is None else c.end_seq for p, c in comparisons.items()}
-    for comparison in comparisons.values():
-        comparison.at(PartitionState())
+    for partition in todo:
+        comparisons[partition].at(PartitionState())
 
     def after_entry(partition: int, state: PartitionState) -> None:
         comparisons[partition].at(state)
@@ -173,15 +189,36 @@ def _compare(fold: JournalFold, comparisons: Mapping[int, Comparison], progress:
             end=ends,
             on_entry=after_entry,
             on_next=lambda partition, header: comparisons[partition].next_entry(header),
+            on_operations=transit.entry,
             progress=progress,
         )
         late = [p for p in comparisons if p not in fold.broken and fold.seq(p) < ends[p] < _ALL_SEQS]
         if not late or fold.damage is not None or time.monotonic() > deadline:
             break
         time.sleep(_RETRY_S)
-    for partition, comparison in comparisons.items():
+    for partition in todo:
         damaged = fold.damage is not None or partition in fold.broken
-        comparison.close(fold.seq(partition), damaged=damaged)
+        comparisons[partition].close(fold.seq(partition), damaged=damaged)
+
+
+def _look_behind(fold: JournalFold, transit: Transit, wait_s_max: float) -> None:
+    """Give `transit` what is behind the cut until everything in front of it has its other end, or the time is up."""
+    seqs = {partition: fold.seq(partition) for partition in fold.states}
+    deadline = time.monotonic() + wait_s_max
+    while fold.sound and transit.wanted():
+        try:
+            for record in read(fold.directory, after=seqs):
+                entry = parse_entry(record.payload)
+                transit.later(record.partition, entry)
+                seqs[record.partition] = entry.header.seq
+                if not transit.wanted():
+                    return
+        except Corruption as error:  # of an entry that nobody has folded
+            fold.damage = str(error)
+            return
+        if time.monotonic() > deadline:
+            return
+        time.sleep(_RETRY_S)
 
 
 def _recovered_since(directory: Directory, comparisons: Iterable[Comparison]) -> list[int]:
@@ -199,18 +236,16 @@ def _recovered_since(directory: Directory, comparisons: Iterable[Comparison]) ->
 
 
 def _verdict(
-    fold: JournalFold, comparisons: Iterable[Comparison], partitions: int, *, offline: bool
+    fold: JournalFold, transit: Transit, comparisons: Iterable[Comparison], partitions: int, *, offline: bool
 ) -> Verdict:
-    found, total = _journal_mismatches(fold), 0
+    found, total = [*_journal_mismatches(fold), *_transit_mismatches(fold, transit)], 0
     total += len(found)
     for comparison in comparisons:
         total += comparison.mismatches_total
         found += comparison.mismatches
     whole = [state for partition, state in fold.states.items() if partition not in fold.broken]
-    in_transit: dict[str, int] = {}
-    for state in whole:
-        for currency, minor in state.in_transit().items():
-            in_transit[currency] = in_transit.get(currency, 0) + minor
+    in_transit = dict.fromkeys((currency for state in whole for currency in state.balances), 0)
+    in_transit |= transit.in_transit()
     return Verdict(
         offline,
         partitions,
@@ -235,6 +270,38 @@ def _journal_mismatches(fold: JournalFold) -> list[Mismatch]:
             except Corruption as error:
                 found.append(Mismatch(partition, "books", "", str(error), None))
     return found
+
+
+def _transit_mismatches(fold: JournalFold, transit: Transit) -> list[Mismatch]:
+    """What does not meet between partitions, or on `@transit` (G1, G2)."""
+    found = [
+        Mismatch(fault.partition, "transit", str(fault.place), fault.what, None)
+        for fault in transit.faults(unread=fold.broken if fold.damage is None else _Everything())
+    ]
+    for partition, state in sorted(fold.states.items()):
+        if partition in fold.broken:
+            continue
+        for currency, minor in state.in_transit().items():
+            if minor != (told := transit.stripes[partition, currency]):
+                what = f"its entries add up to {told}, its balance is {minor}"
+                found.append(Mismatch(partition, "transit", f"@transit {currency}", what, None))
+        if state.open.keys() != transit.open_entries(partition):
+            what = (
+                f"open are {sorted(transit.open_entries(partition))}, and {sorted(state.open)} are remembered"
+            )
+            found.append(Mismatch(partition, "transit", "open", what, None))
+    if fold.sound and not found:
+        waiting = transit.open_minor()
+        for currency, minor in transit.in_transit().items():
+            if minor != waiting[currency]:
+                what = f"{minor} stand on it, {waiting[currency]} are on their way"
+                found.append(Mismatch(None, "transit", f"@transit {currency}", what, None))
+    return found
+
+
+class _Everything:
+    def __contains__(self, _: object) -> bool:
+        return True
 
 
 def _accounts(state: PartitionState) -> int:

@@ -26,8 +26,9 @@ def verify(ctx: click.Context, session: Session, journal: Path | None, offline: 
 
     Folds the whole journal with an implementation of its own of every rule, and compares every balance, flag,
     remembered answer, open entry and sequence number with Redis, partition by partition. Checks every frame,
-    hash and chain of the journal on the way, that each entry comes out as it was recorded, and that the books
-    of each partition sum to zero in every currency.
+    hash and chain of the journal on the way, that each entry comes out as it was recorded, that the books of each
+    partition sum to zero in every currency, and that between partitions every credit is that of a debit, every
+    refund that of a refusal, and @transit is what the open debits say.
 
     May be run at any time, also under full traffic: Redis is read in pieces of about half a millisecond, and
     each piece is compared with the journal as it was at that piece's sequence number. Needs memory for about two
@@ -104,7 +105,7 @@ def _show_mismatches(console: Console, verdict: Verdict) -> None:
     table = Table("partition", "what", "key", "journal says", "Redis holds")
     for mismatch in verdict.mismatches:
         partition = "-" if mismatch.partition is None else str(mismatch.partition)
-        absent = "-" if mismatch.what in ("journal", "books") else "nothing"
+        absent = "-" if mismatch.what in ("journal", "books", "transit") else "nothing"
         table.add_row(
             partition, mismatch.what, mismatch.key, mismatch.journal or absent, mismatch.redis or absent
         )

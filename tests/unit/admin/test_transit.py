@@ -1,0 +1,198 @@
+"""G1, G2: every credit meets its debit, every refund its decline, wherever the cut runs, and what does not is said."""
+
+import itertools
+import random
+from collections import Counter
+
+import pytest
+from unit.admin.made import txid
+
+from wallet_engine.admin.transit import Transit
+from wallet_engine.domain.entry import ZERO_NONCE, Entry, EntryHeader
+from wallet_engine.domain.operation import parse_operation
+
+#: (partition, rows `<outcome> <operation>` of its next entry)
+Step = tuple[int, list[str]]
+
+
+def entries_of(steps: list[Step]) -> list[tuple[int, Entry]]:
+    seqs: Counter[int] = Counter()
+    made = []
+    for partition, rows in steps:
+        seqs[partition] += 1
+        outcomes = "".join(row[0] for row in rows)
+        header = EntryHeader(seqs[partition], ZERO_NONCE, ZERO_NONCE, 1, 1, 1, outcomes, 2)
+        made.append((partition, Entry(header, tuple(parse_operation(row[2:]) for row in rows))))
+    return made
+
+
+def debit(number: int, payer: str = "ann", to: str = "bob", minor: int = 5) -> str:
+    return f"+ d {txid(number)} {payer} {to} {minor} USD"
+
+
+PAID: list[Step] = [
+    (0, [debit(1), debit(2, to="eve", minor=7), f"i d {txid(3)} ann bob 900 USD"]),
+    (1, ["+ c 0.1 bob 0 5 USD", "= c 0.1 bob 0 5 USD"]),
+    (2, ["f c 0.1 eve 1 7 USD"]),
+    (0, [f"+ r {txid(2)} ann 1.1.f 7 USD", f"= r {txid(2)} ann 1.1.f 7 USD"]),
+    (0, ["+ s 1 - - 0 -", "= s 1 - - 0 -"]),
+]
+
+
+def told(steps: list[Step], later: list[Step] | None = None) -> Transit:
+    transit = Transit()
+    made = entries_of([*steps, *(later or [])])
+    for partition, entry in made[: len(steps)]:
+        transit.entry(partition, entry)
+    for partition, entry in made[len(steps) :]:
+        transit.later(partition, entry)
+    return transit
+
+
+def test_a_transfer_that_is_paid_and_one_that_is_refunded() -> None:
+    transit = told(PAID)
+    assert not list(transit.faults())
+    assert not transit.wanted()
+    assert transit.in_transit()["USD"] == transit.open_minor()["USD"] == 0
+    assert repr(transit) == "<Transit open=0 early=0 faults=0>", "nothing is kept"
+    assert (transit.stripes[0, "USD"], transit.stripes[1, "USD"]) == (5, -5)
+
+
+@pytest.mark.parametrize("count", range(len(PAID) + 1))
+def test_what_is_on_its_way_is_what_the_debits_say(count: int) -> None:
+    transit = told(PAID[:count])
+    assert not list(transit.faults())
+    assert transit.in_transit()["USD"] == transit.open_minor()["USD"] == (0, 12, 7, 7, 0, 0)[count]
+    assert transit.open_entries(0) == ({1} if 0 < count < 5 else set())
+
+
+def test_any_cut_through_what_happened_is_explained_by_what_is_behind_it() -> None:
+    """Positions of the partitions are drawn one by one, so credits stand in front whose debits do not."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    for _ in range(300):
+        steps: list[Step] = []
+        debits: list[tuple[int, int, str, int, bool]] = []
+        seqs: Counter[int] = Counter()
+        for number in range(draw.randint(1, 6)):
+            payer, receiver = draw.sample(range(4), 2)
+            minor, refused = draw.randint(1, 9), draw.random() < 0.3
+            steps.append((payer, [debit(number, to=f"r{receiver}", minor=minor)]))
+            seqs[payer] += 1
+            debits.append((payer, seqs[payer], f"r{receiver}", minor, refused))
+            credit = f"c {payer}.{seqs[payer]} r{receiver} 0 {minor} USD"
+            steps.append((receiver, [f"{'a' if refused else '+'} {credit}"]))
+            seqs[receiver] += 1
+            if refused:
+                steps.append((payer, [f"+ r {txid(number)} ann {seqs[payer]}.0.a {minor} USD"]))
+                seqs[payer] += 1
+                opened = seqs[payer] - 1
+            else:
+                opened = seqs[payer]
+            steps.append((payer, [f"+ s {opened} - - 0 -"]))
+            seqs[payer] += 1
+        ends = {partition: draw.randint(0, seqs[partition]) for partition in range(4)}
+        transit, behind = Transit(), []
+        for partition, entry in entries_of(steps):
+            if entry.header.seq <= ends[partition]:
+                transit.entry(partition, entry)
+            else:
+                behind.append((partition, entry))
+        draw.shuffle(behind)
+        for partition, entry in sorted(behind, key=lambda each: each[1].header.seq):
+            transit.later(partition, entry)
+        assert not transit.wanted()
+        assert not list(transit.faults())
+        assert transit.in_transit()["USD"] == transit.open_minor()["USD"] >= 0
+
+
+@pytest.mark.parametrize(
+    "order", [order for order in itertools.permutations(range(4)) if order.index(0) < order.index(2)]
+)
+def test_copies_may_have_partitions_in_any_order(order: tuple[int, ...]) -> None:
+    """Of each partition its own order: what is of partition 0 stays in it."""
+    steps: list[Step] = [
+        (0, [debit(1)]),
+        (1, ["+ c 0.1 bob 0 5 USD"]),
+        (0, ["+ s 1 - - 0 -"]),
+        (2, ["+ o - zoe - 0 USD"]),
+    ]
+    transit = Transit()
+    made = entries_of(steps)
+    for number in order:
+        transit.entry(*made[number])
+    assert not list(transit.faults())
+    assert not transit.wanted()
+
+
+FAULTS: list[tuple[str, list[Step], str, str]] = [
+    ("a credit of nothing", [(1, ["+ c 0.1 bob 0 5 USD"])], "0.1.0", "there is no such debit"),
+    ("a refused credit of nothing", [(1, ["a c 0.1 bob 0 5 USD"])], "0.1.0", "there is no such debit"),
+    (
+        "a credit of a declined debit",
+        [(0, [f"i d {txid(1)} ann bob 5 USD", debit(2)]), (1, ["+ c 0.1 bob 0 5 USD"])],
+        *("0.1.0", "there is no such debit"),
+    ),
+    ("more than was paid", [PAID[0], (1, ["+ c 0.1 bob 0 6 USD"])], "0.1.0", "the debit is 5 USD for bob"),
+    ("another currency", [PAID[0], (1, ["+ c 0.1 bob 0 5 EUR"])], "0.1.0", "the debit is 5 USD for bob"),
+    ("another receiver", [PAID[0], (1, ["+ c 0.1 rob 0 5 USD"])], "0.1.0", "the debit is 5 USD for bob"),
+    ("paid twice", [*PAID[:2], (1, ["+ c 0.1 bob 0 5 USD"])], "0.1.0", "decided a second time"),
+    ("paid twice, the second time late", [*PAID, (1, ["+ c 0.1 bob 0 5 USD"])], "0.1.0", "no such debit"),
+    (
+        "paid and refunded",
+        [*PAID[:2], (0, [f"+ r {txid(1)} ann 1.0.a 5 USD"])],
+        *("0.1.0", "the debit is 5 USD of ann, paid"),
+    ),
+    ("refunded and paid", [*PAID[:4], (1, ["+ c 0.1 eve 1 7 USD"])], "0.1.1", "decided a second time"),
+    ("a refund of nothing", [(0, [f"+ r {txid(1)} ann 7.0.a 5 USD"])], "0.7.0", "no such debit is open"),
+    (
+        "a refund without a refusal",
+        [PAID[0], (0, [f"+ r {txid(1)} ann 1.0.a 5 USD"])],
+        *("0.1.0", "5 USD went back to ann (a), and the credit was never refused"),
+    ),
+    (
+        "a refund for something else",
+        [*PAID[:3], (0, [f"+ r {txid(2)} ann 1.1.c 7 USD"])],
+        *("0.1.1", "went back to ann (c), and the credit was refused (f)"),
+    ),
+    (
+        "a refund of more",
+        [*PAID[:3], (0, [f"+ r {txid(2)} ann 1.1.f 8 USD"])],
+        "0.1.1",
+        "the debit is 7 USD of ann",
+    ),
+    (
+        "a refund of the settled",
+        [*PAID, (0, [f"+ r {txid(2)} ann 1.1.f 7 USD"])],
+        "0.1.1",
+        "no such debit is open",
+    ),
+    (
+        "settled while it is on its way",
+        [PAID[0], (0, ["+ s 1 - - 0 -"])],
+        *("0.1.0", "5 USD of ann is settled, and did neither arrive nor come back"),
+    ),
+    ("settled twice", [*PAID, (0, ["+ s 1 - - 0 -"])], "0.1.0", "it is settled, and was not open"),
+]
+
+
+@pytest.mark.parametrize(
+    ("steps", "place", "words"), [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS]
+)
+def test_what_does_not_meet_is_said(steps: list[Step], place: str, words: str) -> None:
+    said = [(str(fault.place), fault.what) for fault in told(steps).faults()]
+    assert any(at == place and words in what for at, what in said), said
+
+
+def test_nothing_is_said_of_what_could_not_be_read() -> None:
+    transit = told([(1, ["+ c 0.1 bob 0 5 USD"])])
+    assert list(transit.faults())
+    assert not list(transit.faults(unread={0}))
+
+
+def test_behind_the_cut_only_what_explains_counts() -> None:
+    transit = told([(1, ["+ c 0.2 bob 0 5 USD"])], [(0, [debit(1)]), (0, [debit(2), debit(3)])])
+    assert not list(transit.faults())
+    assert transit.in_transit()["USD"] == transit.open_minor()["USD"] == 0
+    assert transit.open_entries(0) == set()
