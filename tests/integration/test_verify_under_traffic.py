@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
 from integration.conftest import PARTITIONS
 from support.dev_process import DevCluster
 from support.verification import VERIFY_S_MAX, verified
@@ -30,6 +31,7 @@ def verify(cluster: DevCluster) -> dict[str, object]:
     return dict(json.loads(run.stdout))
 
 
+@pytest.mark.soak
 def test_never_an_odd_cent(api: WalletApi, api_cluster: DevCluster) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
