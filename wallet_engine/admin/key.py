@@ -57,13 +57,13 @@ def grant_options(command: Callable[..., None]) -> Callable[..., None]:
             "--in-flight",
             type=click.IntRange(1),
             metavar="N",
-            help="Transfers begun and not yet answered at most.",
+            help="Transfers begun and not yet answered at most; kept and shown, not enforced yet.",
         ),
         click.option(
             "--rate",
             type=click.FloatRange(min=0, min_open=True),
             metavar="N",
-            help="Transfers a second at most.",
+            help="Transfers a second at most; kept and shown, not enforced yet.",
         ),
         click.option(
             "--amount-max",
@@ -108,7 +108,7 @@ def create(
 
     \b
     EXAMPLES
-      wallet-admin --zookeeper zk1:2181 key create shop --role payer --accounts 'shop-*,u:*' --rate 2000
+      wallet-admin --zookeeper zk1:2181 key create shop --role payer --accounts 'shop-*,u:*' --expires 90d
       wallet-admin --map-file data/map.json key create till --role treasury --system @fees --amount-max 1000.00:USD
       wallet-admin --map-file data/map.json key create prometheus --role metrics --json
     """
@@ -338,9 +338,9 @@ def _show(console: Console, key: ApiKey, *more: str) -> None:
         most = " ".join(f"{format_amount(minor, c)} {c}" for c, minor in sorted(key.amount_max.items()))
         console.print(f"  at most {most} in one transfer")
     if key.rate is not None:
-        console.print(f"  at most {key.rate:g} transfers a second")
+        console.print(f"  at most {key.rate:g} transfers a second (not enforced yet)")
     if key.in_flight is not None:
-        console.print(f"  at most {key.in_flight} transfers in flight")
+        console.print(f"  at most {key.in_flight} transfers in flight (not enforced yet)")
     console.print(f"  expires {_time_or_none(key.expires_ms) or 'never'}")
     for line in more:
         console.print(line)
