@@ -170,6 +170,7 @@ def test_leftovers_of_before_are_passed_over(s1: ReplicatedShard, state: str) ->
     answer("rebalance", *flags, "--yes")
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("ending", ["the map follows, and it is moved back", "the slot is given back"])
 def test_what_only_a_replica_has_does_not_come_back(s1: ReplicatedShard, tmp_path: Path, ending: str) -> None:
     """Redis drops the keys of a slot that was taken away by hand from the primary alone."""
