@@ -105,11 +105,6 @@ def receiver_of(other: str) -> str:
     return other.partition("|")[0]
 
 
-def is_final(other: str) -> bool:
-    """Whether a capture ends its hold whatever remains."""
-    return other.split("|")[2] == "f"
-
-
 def hold_field_of(other: str) -> str:
     """The field of the hold that a capture takes from, or that ends with it."""
     return other.split("|")[1]

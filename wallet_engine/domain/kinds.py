@@ -88,10 +88,6 @@ def _captured(operation: Operation) -> Sides:
     return (holds.receiver_of(operation.other), False), (TRANSIT, False)
 
 
-def _undone(operation: Operation) -> Sides:
-    return (TRANSIT, True), (operation.account, False)
-
-
 def _hold_by_id(operation: Operation) -> list[tuple[str, str]]:
     return holds.touched_of(
         holds.field_of(operation.account, operation.id), operation.account, operation.currency
@@ -131,7 +127,7 @@ _TABLE: Final = (
     _Held("i", "increase", sides=_from_here, remembered=True, touches=_hold_in_words),
     _Held("k", "capture", sides=_captured, remembered=True, touches=_hold_in_words),
     _Held("q", "capture_debit", sides=_captured, remembered=True, opens=True, touches=_hold_in_words),
-    _Held("u", "uncapture", sides=_undone, rewrites=True, ends=True, touches=_hold_in_words),
+    _Held("u", "uncapture", sides=_from_transit, rewrites=True, ends=True, touches=_hold_in_words),
     _Held("l", "finish_hold", ends=True, touches=_hold_in_words),
     _Held("v", "void", touches=_hold_by_id),
     _Held("e", "expire", touches=_hold_by_id),

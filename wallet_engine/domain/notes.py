@@ -10,7 +10,7 @@ The script looks at `min` alone. The text is part of a transfer's fingerprint, s
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -21,7 +21,6 @@ METADATA: Final = "meta"
 AVAILABLE_MIN: Final = "min"
 
 _encode = msgspec.json.Encoder(order="sorted").encode
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def note_of(
@@ -33,16 +32,6 @@ def note_of(
     given = {REFERENCE: reference, METADATA: metadata or None, AVAILABLE_MIN: available_minor_min}
     said = {name: value for name, value in given.items() if value is not None}
     return _encode(said).decode() if said else ""
-
-
-def read_note(note: str) -> dict[str, Any]:
-    """The inverse. Raises `Corruption`."""
-    if not note:
-        return {}
-    try:
-        return _decode(note)
-    except msgspec.DecodeError as error:
-        raise Corruption(f"not a note: {note[:120]!r} ({error})") from None
 
 
 def canonical(said: object) -> str:

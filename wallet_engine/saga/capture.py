@@ -6,7 +6,6 @@ step may be repeated by anyone.
 """
 
 from wallet_engine.domain import holds
-from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.operation import Operation, Words
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
@@ -14,7 +13,6 @@ from wallet_engine.engine.engine import Engine
 from wallet_engine.saga.transfer import (
     APPLIED,
     CREDIT,
-    DEBIT,
     FINISH,
     LOCAL,
     REPEATED,
@@ -52,10 +50,6 @@ class Capture(Transfer):
             self._paid(batch.sent_s)
         else:
             super().committed(outcome, idx, batch)
-
-    def failed(self, outage: Outage) -> None:
-        known = self.stage in (LOCAL, DEBIT) and not self.replayed
-        self._finish(outage.code if known else "outcome_unknown")
 
     def _paid(self, issued_s: float) -> None:
         self.stage = FINISH
