@@ -20,6 +20,7 @@ from wallet_engine.journal.copy import JournalCopy, Receipt
 from wallet_engine.journal.errors import Fenced, Fork
 from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.receipts_wire import NewEntry
+from wallet_engine.journal.threads import in_thread
 from wallet_engine.redis_store.connection import Connection, Reply, pack
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.refusals import Meaning, refusal_of
@@ -172,7 +173,7 @@ class GroupCommit:
         """
         self._check_writable()
         self._writer.begin_rewrite()
-        self._rewriting = asyncio.ensure_future(asyncio.to_thread(self._writer.rewrite, after))
+        self._rewriting = in_thread(self._writer.rewrite, after)
         self._rewriting.add_done_callback(self._rewritten)
         return await asyncio.shield(self._rewriting)  # it cannot be given up half-way
 

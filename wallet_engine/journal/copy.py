@@ -6,7 +6,6 @@ and one given for the same entry while another is being prepared could add up to
 is bound to see.
 """
 
-import asyncio
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from wallet_engine.journal.chains import RECENT_ENTRIES_PER_PARTITION, Position
 from wallet_engine.journal.copies_wire import Standing
 from wallet_engine.journal.lookup import Place, find_nonces
 from wallet_engine.journal.receipts_wire import Ask
+from wallet_engine.journal.threads import in_thread
 from wallet_engine.journal.writer import JournalWriter
 
 #: (partition, nonce, seq)
@@ -66,7 +66,7 @@ class JournalCopy:
             elif 0 < seq <= writer.durable_seq(partition):
                 old.append((partition, seq))
         if old:
-            found |= await asyncio.to_thread(find_nonces, self.directory, old, writer.last_index())
+            found |= await in_thread(find_nonces, self.directory, old, writer.last_index())
         return found
 
     async def held(self, asks: Sequence[Ask]) -> list[bool]:

@@ -13,6 +13,7 @@ from wallet_engine.journal.index import read_index
 from wallet_engine.journal.reader import read
 from wallet_engine.journal.receipts_wire import Ask, CreditReference, CreditsFound, FindCredits
 from wallet_engine.journal.segments import read_seal, segment_numbers, segment_path
+from wallet_engine.journal.threads import in_thread
 
 #: Searches waiting for the one that runs; each reads a partition's part of the journal since a debit.
 SEARCHES_WAITING_MAX: Final = 64
@@ -65,7 +66,7 @@ class CreditSearch:
                     end_seq = self._quorum_seq(question.partition)
                     if end_seq < question.seq:
                         return None
-                found = await asyncio.to_thread(
+                found = await in_thread(
                     find_credits, directory, question.partition, since_ms, question.credits, end_seq
                 )
                 return CreditsFound(

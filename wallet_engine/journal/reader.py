@@ -4,7 +4,6 @@ A reader may see entries that are written and not yet fsynced: what it reads is 
 says that it is durable.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,6 +14,7 @@ from wallet_engine.journal.head import read_head
 from wallet_engine.journal.index import SegmentIndex, read_index, start_mark
 from wallet_engine.journal.scan import Scan
 from wallet_engine.journal.segments import read_seal, read_segment_header, segment_numbers, segment_path
+from wallet_engine.journal.threads import in_thread
 
 #: Entries read in one go, and bytes of their texts; one entry more may pass the latter.
 PAGE_ENTRIES_MAX: Final = 2000
@@ -90,7 +90,7 @@ def take_page(records: Iterator[Record]) -> list[Record]:
 
 async def in_pages(records: Iterator[Record]) -> AsyncIterator[list[Record]]:
     """The records page by page, each read by a thread: reading what is not wanted takes its time too."""
-    while page := await asyncio.to_thread(take_page, records):
+    while page := await in_thread(take_page, records):
         yield page
 
 

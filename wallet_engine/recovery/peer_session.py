@@ -1,6 +1,5 @@
 """Answers another copy's questions (`journal.copies_wire`), in their order, on one connection."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 
 from wallet_engine.domain.errors import WalletError, text_of
@@ -25,6 +24,7 @@ from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.peers import Peer
 from wallet_engine.journal.reader import Record, read, take_page
 from wallet_engine.journal.segments import segment_path
+from wallet_engine.journal.threads import in_thread
 from wallet_engine.recovery.catchup import Superseded, catch_up
 
 
@@ -58,13 +58,13 @@ class PeerSession:
                     end={partition: min(last, writer.durable_seq(partition)) for partition, _, last in wants},
                     last=writer.last_index(),
                 )
-                return await asyncio.to_thread(self._entries)
+                return await in_thread(self._entries)
             case More():
-                return await asyncio.to_thread(self._entries)
+                return await in_thread(self._entries)
             case PlaceAsk(partition, seq):
                 after, end = {partition: seq - 1}, {partition: seq}
                 records = read(self._copy.directory, after=after, end=end)
-                record = await asyncio.to_thread(next, records)
+                record: Record = await in_thread(next, records)
                 return Place(segment_path(self._copy.directory, record.segment).name, record.offset)
             case Follow():
                 return Followed(await self._follow(question))

@@ -14,7 +14,9 @@ from typing import Any, Final
 
 from wallet_engine.domain.key_names import META
 from wallet_engine.domain.memory import FORM
+from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.snapshots import Part, Snapshot, list_snapshots, newest_usable, snapshot_path
+from wallet_engine.journal.threads import in_thread
 from wallet_engine.redis_store.connection import Connection, Word, pack
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.layout import write_words
@@ -32,14 +34,16 @@ log = get_logger(__name__)
 
 async def newest_snapshot(journal: Path, partition: int, seq_max: int) -> Snapshot | None:
     """The newest up to `seq_max` that is whole and of this journal, open; what is wrong with others is logged."""
-    name_max = snapshot_path(journal, partition, seq_max).name
-    paths = [path for path in list_snapshots(journal).get(partition, []) if path.name <= name_max]
-    if not paths:
-        return None
-    snapshot, refused = await asyncio.to_thread(newest_usable, journal, paths)
+    snapshot, refused = await in_thread(_newest_usable, journal, partition, seq_max)
     for damage in refused:
         log.error("snapshot not used", partition=partition, error=str(damage))
     return snapshot
+
+
+def _newest_usable(journal: Path, partition: int, seq_max: int) -> tuple[Snapshot | None, list[Damaged]]:
+    name_max = snapshot_path(journal, partition, seq_max).name
+    paths = [path for path in list_snapshots(journal).get(partition, []) if path.name <= name_max]
+    return newest_usable(journal, paths)
 
 
 class SnapshotLoader:

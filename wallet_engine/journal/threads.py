@@ -1,0 +1,23 @@
+"""Threads for what takes long in a journal's directory: reading it, and writing it anew.
+
+They are no others' threads. Those of the event loop's own pool may all be waiting for locks in the directory, which are
+given free only when another copy has been answered from the segments here.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar, TypeVarTuple
+
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
+#: At work at the same time, each in its turn with the event loop.
+THREADS_MAX: Final = 4
+
+_pool: Final = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="journal")
+
+
+def in_thread(work: Callable[[*Ts], R], *arguments: *Ts) -> asyncio.Future[R]:
+    """What the work returns or raises, once it is done. It begins whether anybody waits for it or not."""
+    return asyncio.get_running_loop().run_in_executor(_pool, work, *arguments)
