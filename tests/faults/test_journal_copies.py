@@ -196,6 +196,8 @@ async def _tree_lost(cluster: Any, books: PulsedBooks, old_tree: Path) -> None:
         await successes(books, 50)
 
 
+#: How long the copy is away: more than a few trims of the streams.
+AWAY_S = float(os.environ.get("AWAY_S", "5"))
 #: A copy that is so close has caught up: what is on its way at any moment.
 LAG_ENTRIES_SMALL = 100
 
@@ -212,11 +214,13 @@ def test_g9_a_copy_that_was_away_returns_under_traffic(dev_cluster: Any) -> None
         async with HttpClient() as http:
             await open_and_fund(http, cluster.url, books.accounts, FUNDED_CENTS)
         async with traffic(cluster, books):
-            away_s = await _away(cluster, books, "j3", 5.0)
+            away_s = await _away(cluster, books, "j3", AWAY_S)
             returned_s = time.monotonic()
             await asyncio.to_thread(wait_for, lambda: _is_back(cluster, "j3"), "the third copy has caught up")
+            back_s = time.monotonic() - returned_s
+            rate = sum(at >= returned_s for at in books.successes_s) / back_s
             print(
-                f"away for {away_s:.1f} s, back after {time.monotonic() - returned_s:.1f} s; {lags(cluster)}"
+                f"away for {away_s:.1f} s, back after {back_s:.1f} s at {rate:.0f} transfers/s; {lags(cluster)}"
             )
             with unattended(cluster):
                 os.kill(journal_pid(cluster, "j2"), signal.SIGKILL)

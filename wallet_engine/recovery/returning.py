@@ -16,6 +16,9 @@ from wallet_engine.recovery.catchup import follow
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.telemetry.logging import get_logger
 
+#: All drains see within this time that they are behind, when the process has just started.
+GATHER_S: Final = 0.05
+#: When nobody who answers has what is missing.
 RETRY_S: Final = 0.5
 
 log = get_logger(__name__)
@@ -47,6 +50,7 @@ class Returning:
         """Until cancelled."""
         while True:
             await self._wake.wait()
+            await asyncio.sleep(GATHER_S)
             self._wake.clear()
             try:
                 await self._round()
