@@ -16,7 +16,8 @@ from wallet_engine.recovery.catchup import follow
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.telemetry.logging import get_logger
 
-#: All drains see within this time that they are behind, when the process has just started.
+#: Within this time of the first, the drains of all shards see that they are behind, when the process has just started:
+#: a round reads the other copy's segments from the oldest entry that is missing, whichever partitions it is for.
 GATHER_S: Final = 0.05
 #: When nobody who answers has what is missing.
 RETRY_S: Final = 0.5
@@ -48,9 +49,10 @@ class Returning:
 
     async def run(self) -> None:
         """Until cancelled."""
+        await self._wake.wait()
+        await asyncio.sleep(GATHER_S)
         while True:
             await self._wake.wait()
-            await asyncio.sleep(GATHER_S)
             self._wake.clear()
             try:
                 await self._round()
