@@ -87,7 +87,7 @@ def pack(operations: Sequence[Words]) -> Packed:
 
     Raises KeyError for a credit of an idx that no entry has, `Corruption` for an unknown kind.
     """
-    kinds, ids, accounts, words, amounts, each, notes, keys = zip(*operations, strict=True)
+    kinds, ids, accounts, _, amounts, each, notes, keys = zip(*operations, strict=True)
     fields = list(ids)
     receivers: list[str] = []
     others: list[str] = []
@@ -95,35 +95,34 @@ def pack(operations: Sequence[Words]) -> Packed:
     ends: list[int] = []
     extended = False
     everywhere = 0
-    for idx, kind in enumerate(kinds):
+    idx = 0
+    for kind, id_, account, other, amount_minor, currency, note, _ in operations:
         if kind == "c":
-            fields[idx], letter = _credit_field(ids[idx])
-            details.append(letter + _marks[words[idx]])
+            fields[idx], letter = _credit_field(id_)
+            details.append(letter + _marks[other])
         elif kind == "d" or kind == "t":
-            account, other = accounts[idx], words[idx]
-            digest = siphash(PAYER_KEY, ids[idx] + account).to_bytes(8)
-            fields[idx] += b2a_base64(digest)[:PAYER_LENGTH].decode()
-            body = f"{other} {amounts[idx]} {each[idx]}\n{notes[idx]}".encode()
-            ends.append(crc32(body, adler32(account.encode())))
-            ends.append(idx)
+            digest = siphash(PAYER_KEY, id_ + account).to_bytes(8)
+            fields[idx] = id_ + b2a_base64(digest)[:PAYER_LENGTH].decode()
+            body = f"{other} {amount_minor} {currency}\n{note}".encode()
+            ends += crc32(body, adler32(account.encode())), idx
             (receivers if kind == "d" else others).append(other)
         elif kind != "s":
             row = kind_of(kind)
             extended = extended or row.extended
             everywhere += row.everywhere
-            details.append(words[idx])
+            details.append(other)
             if row.id is Id.TRANSACTION:
-                fields[idx] = transfer_field(accounts[idx], ids[idx])
+                fields[idx] = transfer_field(account, id_)
                 if row.remembered:
-                    body = f"{body_of(kind, words[idx], amounts[idx], each[idx])}\n{notes[idx]}".encode()
-                    ends.append(crc32(body, adler32(accounts[idx].encode())))
-                    ends.append(idx)
+                    body = f"{body_of(kind, other, amount_minor, currency)}\n{note}".encode()
+                    ends += crc32(body, adler32(account.encode())), idx
+        idx += 1
     currencies = set(each)
     currencies.discard(_NO_CURRENCY)
     common = each if len(currencies) > 1 else next(iter(currencies), _NO_CURRENCY)
-    named = len(accounts) + len(others) + 1
+    named = idx + len(others) + 1
     head = ("".join(kinds), common, " ".join(receivers), named)
-    said = _said(notes, keys) if any(notes) or any(keys) else ()
+    said = () if notes.count("") == keys.count("") == idx else _said(notes, keys)
     columns = _encode((*head, *fields, *accounts, *others, TRANSIT, *amounts, *details, *said))
     # In base64 the two bytes of an idx, below 4096, leave the last two characters of eight to it alone.
     record_ends = b2a_base64(struct.pack(">" + len(ends) // 2 * "IH", *ends), newline=False) if ends else b""

@@ -40,7 +40,8 @@ def entry_of(operation: Operation, outcome: str = "+") -> Entry:
 
 def test_the_scripts_have_the_same_letters() -> None:
     lua = {}
-    for names, letters in re.findall(r"local ([A-Z_, ]+) = string\.byte\('([a-z]+)'", LUA.read_text("utf-8")):
+    for names, codes in re.findall(r"^local ([A-Z_, ]+) = ([\d, ]+)$", LUA.read_text("utf-8"), re.MULTILINE):
+        letters = map(chr, map(int, codes.split(", ")))
         lua |= dict(zip(letters, names.lower().split(", "), strict=True))
     assert lua == {letter: kind.name for letter, kind in KINDS.items()}
 
