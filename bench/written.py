@@ -1,5 +1,6 @@
 """The report as Markdown, with its plots and its raw figures beside it."""
 
+import gzip
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,13 +17,14 @@ from bench.textbook import TEXTBOOK_HEADINGS
 
 THROUGHPUT_FILE: Final = "throughput.svg"
 LATENCY_FILE: Final = "latency.svg"
-RAW_FILE: Final = "report.json"
+RAW_FILE: Final = "report.json.gz"
 
 
 def write_report(report: dict[str, Any], folder: Path) -> None:
-    """`README.md`, two plots and `report.json`."""
+    """`README.md`, two plots and all figures, compressed."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RAW_FILE).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    raw = json.dumps(report, ensure_ascii=False, separators=(",", ":")).encode()
+    (folder / RAW_FILE).write_bytes(gzip.compress(raw, mtime=0))
     throughput_plot(_series(report), folder / THROUGHPUT_FILE)
     latency_plot(report["load"], folder / LATENCY_FILE)
     (folder / "README.md").write_text("\n\n".join(_parts(report)) + "\n", "utf-8")

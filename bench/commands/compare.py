@@ -1,8 +1,9 @@
 """`bench compare`: do two runs of the same command give the same ratios?"""
 
+import gzip
 import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -20,13 +21,11 @@ _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.argument("second", type=_file)
 @json_option
 def compare(first: Path, second: Path, json_file: Path | None) -> None:
-    """Compare two JSON files of this program row by row: FIRST is A, SECOND is B.
+    """Compare two JSON files of this program, plain or .gz, row by row: FIRST is A, SECOND is B.
 
     `drift` is B/A of a row over B/A of all rows together: 1.00 when the row kept its place in its run.
     """
-    rows = guard(
-        lambda: compare_documents(json.loads(first.read_text("utf-8")), json.loads(second.read_text("utf-8")))
-    )
+    rows = guard(lambda: compare_documents(_read(first), _read(second)))
     drifts = sorted(row.drift for row in rows)
     write_json(json_file, {row.name: row.drift for row in rows})
     click.echo(table(HEADINGS, [row.cells() for row in rows]))
@@ -35,3 +34,8 @@ def compare(first: Path, second: Path, json_file: Path | None) -> None:
         f"ratios within a run repeat from {drifts[0]:.2f} to {drifts[-1]:.2f}, "
         f"those of {near} of {len(drifts)} rows within 10 %"
     )
+
+
+def _read(file: Path) -> Any:
+    raw = file.read_bytes()
+    return json.loads(gzip.decompress(raw) if file.suffix == ".gz" else raw)

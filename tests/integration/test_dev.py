@@ -6,6 +6,7 @@ One data directory in each mode for all tests that leave it serving; each has ac
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -98,6 +99,7 @@ def cluster(shared: DevCluster) -> DevCluster:
     return shared
 
 
+README = Path(__file__).parents[2] / "README.md"
 EMBEDDED = pytest.mark.parametrize("shared", [True], ids=["embedded"], indirect=True)
 ZOOKEEPER = pytest.mark.parametrize("shared", [False], ids=["zookeeper"], indirect=True)
 MODES = pytest.mark.parametrize("shared", [True, False], ids=["embedded", "zookeeper"], indirect=True)
@@ -219,3 +221,26 @@ def test_partitions_must_be_a_power_of_two(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "partitions must be a power of two" in done.stderr
     assert not (tmp_path / "d").exists()
+
+
+@MODES
+def test_what_readme_shows_a_newcomer_works_as_it_stands(cluster: DevCluster) -> None:
+    """Pasted into a shell: only the cluster, and where the commands are, is another."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    pasted = "\n".join(block for block in blocks if "$W" in block and "wk_…" not in block)
+    for shown, here in (
+        ("http://127.0.0.1:8080", cluster.url),
+        (". .venv/bin/activate", f"PATH='{Path(sys.executable).parent}':$PATH"),
+        ("data/admin.env", f"'{cluster.data_dir}/admin.env'"),
+    ):
+        assert shown in pasted
+        pasted = pasted.replace(shown, here)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
+    done = subprocess.run(
+        ["bash", "-euc", pasted], capture_output=True, text=True, env=env, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"code"' not in done.stdout
+    assert "idempotent-replayed: true" in done.stdout.lower()
+    assert [shown for shown in ("s1", "s2", "j1") if shown not in done.stdout] == []
+    assert balance(cluster.url, "alice") == "62.66"

@@ -1,17 +1,15 @@
-"""The keys of a cluster that `dev --auth` made: one for each role, in files that only their owner can read.
+"""The keys of a cluster that `dev --auth` made, one for each role, in a file that only its owner can read.
 
 keys.json   {"admin": "wk_…", "payer": "wk_…", …}
-admin.env   what `wallet-admin` needs, as `NAME=value` lines for a shell: set -a; . DIR/admin.env
 """
 
-import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from wallet_engine.dev.files import replace_file
+from wallet_engine.dev.state import OWNER_ONLY
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.api_keys import ApiKey, Role, new_key
 from wallet_engine.routing.directory import Directory
@@ -19,13 +17,12 @@ from wallet_engine.service.keyring import Keyring, Unauthenticated
 
 #: Names of these keys begin so.
 _NAME_BEGIN: Final = "dev"
-OWNER_ONLY: Final = 0o600
 
 
-def provide_keys(directory: Directory, data_dir: Path, environment: Mapping[str, str]) -> None:
-    """See to it that there is a key for every role, and write both files; what is there and good stays.
+def provide_keys(directory: Directory, data_dir: Path) -> str:
+    """See to it that there is a key for every role, and write the file; what is there and good stays.
 
-    `environment` is what `wallet-admin` needs besides the key.
+    Returns the key of the role `admin`.
     """
     path = data_dir / "keys.json"
     shown = _read(path)
@@ -35,9 +32,7 @@ def provide_keys(directory: Directory, data_dir: Path, environment: Mapping[str,
         if not _is_good(ring, shown.get(role.value)):
             shown[role.value] = _make(directory, role)
     replace_file(path, msgspec.json.format(msgspec.json.encode(shown)) + b"\n", mode=OWNER_ONLY)
-    lines = {**environment, "WALLET_KEY": shown[Role.ADMIN]}
-    text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in lines.items())
-    replace_file(data_dir / "admin.env", text.encode(), mode=OWNER_ONLY)
+    return shown[Role.ADMIN]
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -1,14 +1,16 @@
 """What `dev` writes down about itself in its data directory, for others and for its next start.
 
-dev.json        who runs now, in the shape of design.md section 12
+dev.json        who runs now (`DevState`)
 children.json   the same processes with start time and command line, by which orphans are recognised
+admin.env       what `wallet-admin` needs, as `NAME=value` lines for a shell: set -a; . DIR/admin.env
 dev.lock        held (flock) as long as a supervisor lives; says its process id
 """
 
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +23,7 @@ from wallet_engine.domain.errors import ConfigError
 
 #: The order in which processes stop, and orphans are stopped: who is served before who serves.
 STOP_ORDER: Final = ("api", "journal", "redis", "zookeeper")
+OWNER_ONLY: Final = 0o600
 
 
 class ProcessInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -57,13 +60,17 @@ class _Children:
 
 @dataclass(frozen=True, slots=True)
 class StateFiles:
-    """The three files in one data directory."""
+    """These files of one data directory."""
 
     data_dir: Path
 
     @property
     def dev_json(self) -> Path:
         return self.data_dir / "dev.json"
+
+    @property
+    def admin_environment(self) -> Path:
+        return self.data_dir / "admin.env"
 
     def read(self) -> DevState | None:
         """`dev.json` of the last run; None when there is none, or none that can be read."""
@@ -76,6 +83,11 @@ class StateFiles:
         """Replace both files, each whole; the one that the next start relies on first. Raises `OSError`."""
         replace_file(self.data_dir / "children.json", _text(_Children(tuple(children))))
         replace_file(self.dev_json, _text(state))
+
+    def write_admin_environment(self, variables: Mapping[str, str]) -> None:
+        """Replace `admin.env`, which only its owner can read: a key may be among them."""
+        text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
+        replace_file(self.admin_environment, text.encode(), mode=OWNER_ONLY)
 
     def stop_orphans(self) -> list[Identity]:
         """End the processes of a supervisor that was killed; those that still lived."""

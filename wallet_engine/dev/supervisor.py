@@ -12,6 +12,7 @@ import contextlib
 import http.client
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -139,6 +140,7 @@ class Supervisor:
                 if stored is None:
                     layout.save(self._data_dir / "layout.json")
                 self._start(layout, redis_binary, zookeeper_install)
+                self._say(f"for wallet-admin: set -a; . {shlex.quote(str(self._files.admin_environment))}")
                 _print(f"ready {self.url}", sys.stdout)
                 while not self._stopping:
                     self._keeper.tend()
@@ -182,8 +184,7 @@ class Supervisor:
             if cluster is None:
                 cluster = self._start_redis(layout, binary, known, placement)
             self._enter(cluster, layout, directory, known, placement)
-            if self._options.auth:
-                provide_keys(directory, self._data_dir, self._admin_environment())
+            self._files.write_admin_environment(self._admin_environment(directory))
         self._check_stopping()
         journals = [self._start_journal(number, last) for number in range(1, layout.journals + 1)]
         apis = [self._start_api(index) for index in range(self._options.apis)]
@@ -201,10 +202,13 @@ class Supervisor:
             return open_directory(None, self._map_file)
         return open_directory(self._zookeeper.address, None)
 
-    def _admin_environment(self) -> dict[str, str]:
-        if self._zookeeper is None:
-            return {"WALLET_MAP_FILE": str(self._map_file)}
-        return {"WALLET_ZOOKEEPER": self._zookeeper.address}
+    def _admin_environment(self, directory: Directory) -> dict[str, str]:
+        """What `wallet-admin` needs."""
+        zookeeper = self._zookeeper
+        where = {"MAP_FILE": str(self._map_file)} if zookeeper is None else {"ZOOKEEPER": zookeeper.address}
+        if self._options.auth:
+            where["KEY"] = provide_keys(directory, self._data_dir)
+        return {f"WALLET_{name}": value for name, value in where.items()}
 
     def _start_redis(
         self, layout: Layout, binary: RedisBinary, known: Mapping[str, Shard], placement: PartitionMap

@@ -10,7 +10,7 @@ from enum import StrEnum
 class Outcome(StrEnum):
     """The outcome of one operation; the value is the character recorded in the entry.
 
-    Declared in the order in which refusals take precedence (design.md section 5): an operation that
+    Declared in the order in which refusals take precedence: an operation that
     could be refused for two reasons is refused for the one declared first.
     """
 
@@ -62,7 +62,7 @@ _DECLINES = frozenset(
     }
 )
 
-#: Outcome -> stable code of the HTTP contract (design.md section 11).
+#: Outcome -> stable code of the HTTP contract.
 WIRE_CODES: dict[str, str] = {
     Outcome.CONFLICT: "idempotency_conflict",
     Outcome.UNKNOWN_ACCOUNT: "account_not_found",

@@ -1,4 +1,4 @@
-"""Answers, and the stable codes of everything that is not a success (design.md section 11)."""
+"""Answers, and the stable codes of everything that is not a success."""
 
 from typing import Final, NamedTuple
 

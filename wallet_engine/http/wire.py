@@ -1,4 +1,4 @@
-"""The bodies of the HTTP contract (design.md section 11) as types: what is decoded, encoded and documented.
+"""The bodies of the HTTP contract as types: what is decoded, encoded and documented.
 
 Formats of strings are notes for OpenAPI only (`extra_json_schema`): `parse.py` checks them, because a pattern
 checked during decoding could not tell `invalid_amount` from `invalid_request`.

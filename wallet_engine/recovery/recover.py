@@ -1,4 +1,4 @@
-"""Compares the partitions of one shard with the journal and makes them equal (design.md section 8).
+"""Compares the partitions of one shard with the journal and makes them equal.
 
 The order of the steps is the safety argument. A partition is set `recovering` first, so nobody writes; it is made
 equal to the journal; its epoch is raised in the directory, then in its meta together with the owner; and the

@@ -1,5 +1,6 @@
 """The report made of figures: every section is there, its plots are SVG, and it can be compared with another."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -116,5 +117,5 @@ def test_a_report_has_every_section_and_its_plots(tmp_path: Path) -> None:
     assert "Core speed: 0.70 to 0.70" in text
     for name in (THROUGHPUT_FILE, LATENCY_FILE):
         assert "<svg" in (tmp_path / name).read_text()
-    raw = json.loads((tmp_path / RAW_FILE).read_text())
+    raw = json.loads(gzip.decompress((tmp_path / RAW_FILE).read_bytes()))
     assert all(round(row.drift, 6) == 1 for row in compare(raw, report()))
