@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ from support.dev_process import DevCluster
 from support.redis_peek import node_of, open_debits
 from support.replicated import Process, command, wait_until
 from support.stopped import stopped_shard
+from support.strand import strand
 from support.verification import verified
 from support.wallet_api import WalletApi, check_problem, new_id, transfer_body
 from unit.admin.made import answer
@@ -22,6 +24,11 @@ from wallet_engine.routing.slots import tag_of
 PARTITIONS = 16
 SHARDS = ("s1", "s2", "s3")
 STREAM_ENTRIES_MAX = 256
+#: Towards the dead shard, each in an entry of its own: more than the sweeper drives at a time.
+ENTRIES_OPEN = 40
+#: From the death of a service to the end of what it left; the sweeper leaves entries alone for 5 s.
+SWEPT_S_MAX = 15.0
+TRANSFER = "/v1/wallet/balance_transfer"
 #: Partitions of each shard; `s3` is the one that stands still.
 P_OF = {name: spread(PARTITIONS, SHARDS).partitions_of(name) for name in SHARDS}
 PAYER, HEALTHY, DEAD = P_OF["s1"][0], P_OF["s2"][0], P_OF["s3"]
@@ -98,7 +105,7 @@ def test_g9_an_open_entry_fills_no_stream(cramped: DevCluster, api: WalletApi) -
     paid = 0
     with stopped_shard(cramped, "s3"), paying(cramped.urls[1], owed):
         wait_until(lambda: open_debits(cramped, PAYER, PARTITIONS), "debits are made")
-        while seq_of(cramped, PAYER) < begun + 2 * STREAM_ENTRIES_MAX:
+        while seq_of(cramped, PAYER) < begun + STREAM_ENTRIES_MAX + 64:
             for _ in range(8):
                 patiently(api, payer, near)
             patiently(api, other, near)
@@ -116,6 +123,126 @@ def test_g9_an_open_entry_fills_no_stream(cramped: DevCluster, api: WalletApi) -
     node = node_of(cramped, PAYER, PARTITIONS)
     wait_until(lambda: command(node, "XLEN", stream) < STREAM_ENTRIES_MAX, "the stream is trimmed")
     verified(cramped)
+
+
+def test_g9_new_debits_to_a_shard_that_is_held_are_refused(cramped: DevCluster, api: WalletApi) -> None:
+    """Once it is known that the receiver's partition takes nothing, nothing leaves the payer; what had ended before is
+    answered from memory, and what had not is not called new.
+    """
+    payer, near = api.account(PAYER, "500.00"), api.account(PAYER)
+    there = [api.account(partition) for partition in DEAD]
+    hold, captured = new_id(), new_id()
+    placed = {"account_id": payer, "amount": "50.00", "currency": "USD", "transaction_id": hold}
+    assert api.post("/v1/holds", placed).status == 201
+    captures = [
+        {"account_id": payer, "transaction_id": id_, "to_account": there[0], "amount": "5.00", "final": False}
+        for id_ in (captured, new_id())
+    ]
+    capture = f"/v1/holds/{hold}/capture"
+    assert api.post(capture, captures[0]).status == 200
+    paid_before = transfer_body(payer, there[0], "1.00", new_id())
+    declined = transfer_body(payer, there[0], "9999.00", new_id())
+    assert [api.post(TRANSFER, body).status for body in (paid_before, declined)] == [200, 422]
+    with stopped_shard(cramped, "s3"):
+        for receiver in there:
+            wait_until(lambda to=receiver: refused_at_once(api, payer, to), "it is known to be held")
+        debited, balance = open_debits(cramped, PAYER, PARTITIONS), api.balance(payer)
+        for receiver in there * 10:
+            assert refused_at_once(api, payer, receiver)
+        for path, body, status in (
+            (TRANSFER, paid_before, 200),
+            (TRANSFER, declined, 422),
+            (capture, captures[0], 200),
+        ):
+            repeated = api.post(path, body)
+            assert (repeated.status, repeated.headers.get("idempotent-replayed")) == (status, "true"), (
+                repeated
+            )
+        other_body = transfer_body(payer, there[0], "2.00", paid_before["transaction_id"])
+        check_problem(
+            api.post(TRANSFER, other_body),
+            409,
+            "idempotency_conflict",
+            transaction_id=paid_before["transaction_id"],
+        )
+        check_problem(
+            api.post(capture, captures[1]),
+            503,
+            "partition_unavailable",
+            transaction_id=captures[1]["transaction_id"],
+        )
+        held = api.get(f"/v1/holds/{hold}?account_id={payer}").json()
+        assert (held["captured"], held["remaining"]) == ("5.00", "45.00")
+        batch = [transfer_body(payer, to, "1.00", new_id()) for to in (*there, near)]
+        *refused, paid = api.batch(batch).json()["results"]
+        assert {(one["status"], one["code"]) for one in refused} == {("unknown", "partition_unavailable")}
+        assert paid["status"] == "success"
+        assert open_debits(cramped, PAYER, PARTITIONS) == debited
+        assert float(api.balance(payer)) == float(balance) - 1
+    wait_until(lambda: api.pay(payer, there[0], "1.00").status == 200, "it is paid into again")
+    assert api.post(capture, captures[1]).status == 200
+    wait_until(lambda: nothing_open(cramped), "everything has ended")
+    verified(cramped)
+
+
+def refused_at_once(api: WalletApi, payer: str, receiver: str) -> bool:
+    """Whether a transfer is refused with the promise that nothing was done."""
+    body = transfer_body(payer, receiver, "1.00", new_id())
+    reply = api.post(TRANSFER, body)
+    if reply.status == 200:
+        return False
+    code = reply.json()["code"]
+    assert code in ("partition_unavailable", "outcome_unknown"), reply
+    # Asked again, it is what it was: nothing, or on its way.
+    check_problem(api.post(TRANSFER, body), 503, code, transaction_id=body["transaction_id"])
+    return bool(code == "partition_unavailable")
+
+
+def test_g9_the_sweeper_ends_what_can_end_whatever_waits_for_a_dead_shard(
+    cramped: DevCluster, api: WalletApi
+) -> None:
+    """An interrupted transfer to a healthy receiver ends within seconds, also when its own entry waits for a dead one,
+    behind more entries, and more markers of refunds, than a sweeper drives at a time.
+    """
+    payer = api.account(PAYER, "500.00")
+    there, healthy, mixed = api.account(DEAD[0]), api.account(HEALTHY), api.account(HEALTHY)
+    nobody = [api.name(HEALTHY) for _ in range(40)]
+    asked = [transfer_body(payer, to, "1.00", new_id()) for to in (*nobody, there)]
+    interrupted = [transfer_body(payer, to, "1.00", new_id()) for to in (mixed, there, healthy)]
+    assert cramped.process is not None
+    with stopped_shard(cramped, "s3"):
+        try:
+            with contextlib.ExitStack() as waiting:
+                waiting.enter_context(paying(cramped.urls[1], asked))
+                while open_entries(cramped, PAYER) < ENTRIES_OPEN:
+                    asked.append(transfer_body(payer, there, "1.00", new_id()))
+                    waiting.enter_context(paying(cramped.urls[1], asked[-1:]))
+                strand(cramped, PARTITIONS, [PAYER], [("/v1/transfers/batch", {"transfers": interrupted})])
+            with WalletApi(cramped.urls[1], PARTITIONS) as other:
+                wait_until(
+                    lambda: other.balance(mixed) == other.balance(healthy) == "1.00",
+                    "they are paid",
+                    SWEPT_S_MAX,
+                )
+        finally:
+            cramped.process.send_signal(signal.SIGCONT)
+        assert open_entries(cramped, PAYER) >= ENTRIES_OPEN
+    wait_until(lambda: nothing_open(cramped), "everything has ended")
+    cramped.wait_ready()
+    with WalletApi(cramped.urls[0], PARTITIONS) as api:  # another process
+        found = [api.find(payer, body["transaction_id"]) for body in (*asked, *interrupted)]
+        ended = [one.json()["status"] for one in found if one.status == 200]  # of others there was no debit
+        assert set(ended) == {"success", "declined"}
+        assert float(api.balance(there)) == ended.count("success") - 2 >= ENTRIES_OPEN
+        assert float(api.balance(payer)) == 500 - ended.count("success")
+    verified(cramped)
+
+
+def open_entries(cluster: DevCluster, partition: int) -> int:
+    """Without the markers of refunds."""
+    key = PartitionKeys(tag_of(partition, PARTITIONS)).open
+    members = command(node_of(cluster, partition, PARTITIONS), "ZRANGE", key, 0, -1)
+    return sum("." not in member for member in members)
 
 
 def test_g9_g14_a_full_partition_says_so_and_is_well_again_by_itself(

@@ -6,6 +6,7 @@ import pytest
 import redis
 from support.clusters import RedisClusterFactory
 
+from wallet_engine.admin.open_entries import ENTRIES_PER_PARTITION_MAX, oldest
 from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
 from wallet_engine.redis_store import open_members
 from wallet_engine.redis_store.open_members import MEMBERS_PER_CALL, OpenMembers
@@ -48,3 +49,18 @@ def test_g10_what_stays_open_is_in_a_piece_and_no_piece_is_large(
 def test_one_piece_holds_all_members_of_an_entry() -> None:
     """Else reading would stand still at its score."""
     assert SCRIPT_OPERATIONS_MAX + 1 < MEMBERS_PER_CALL
+
+
+def test_pending_finds_the_oldest_entries_behind_many_markers(redis_cluster: RedisClusterFactory) -> None:
+    host, port = redis_cluster().primary("s1").address.rsplit(":", 1)
+    with redis.Redis(host=host, port=int(port), decode_responses=True) as client:
+        for seq in range(1, 9):
+            client.zadd(KEY, dict.fromkeys([str(seq), *(f"{seq}.{idx}" for idx in range(400))], seq))
+        assert oldest(client, KEY) == (
+            list(range(1, 9)),
+            {f"{s}.{idx}" for s in range(1, 9) for idx in range(400)},
+        )
+        client.zadd(KEY, {str(seq): seq for seq in range(10, 3_000)})
+        seqs, _ = oldest(client, KEY)
+        client.delete(KEY)
+    assert seqs == [*range(1, 9), *range(10, 10 + ENTRIES_PER_PARTITION_MAX - 8)]

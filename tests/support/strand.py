@@ -52,9 +52,12 @@ async def _debit_and_kill(
                 reply = await http.post(f"{cluster.url}{path}", body)
                 raise AssertionError(f"was answered: {reply}")
 
+        before = {p: await asyncio.to_thread(open_debits, cluster, p, partitions) for p in payers_at}
         asking = [asyncio.create_task(ask(path, body)) for path, body in requests]
         deadline = time.monotonic() + DEBITED_S_MAX
-        while not all([await asyncio.to_thread(open_debits, cluster, p, partitions) for p in payers_at]):
+        while any(
+            [await asyncio.to_thread(open_debits, cluster, p, partitions) == before[p] for p in payers_at]
+        ):
             assert time.monotonic() < deadline, "no debit was made"
             await asyncio.sleep(0.02)
         os.kill(doomed, signal.SIGKILL)

@@ -23,6 +23,7 @@ from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.open_members import MEMBERS_PER_CALL
 from wallet_engine.redis_store.stream import stream_entries
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.homes import Homes
@@ -90,9 +91,7 @@ def _of_shard(client: redis.Redis, partitions: Sequence[int], count: int) -> lis
     for partition in partitions:
         keys = PartitionKeys(tag_of(partition, count))
         try:
-            members = [str(member) for member in client.zrange(keys.open, 0, 2 * ENTRIES_PER_PARTITION_MAX)]
-            refunded = {member for member in members if "." in member}
-            seqs = [int(member) for member in members if "." not in member][:ENTRIES_PER_PARTITION_MAX]
+            seqs, refunded = oldest(client, keys.open)
             with client.pipeline(transaction=False) as pipe:
                 pipe.time()
                 for seq in seqs:
@@ -104,6 +103,19 @@ def _of_shard(client: redis.Redis, partitions: Sequence[int], count: int) -> lis
         for seq, stream in zip(seqs, streams, strict=True):
             found.append(_entry(partition, seq, now_ms, stream, refunded, count))
     return found
+
+
+def oldest(client: redis.Redis, key: str) -> tuple[list[int], set[str]]:
+    """The oldest open entries, and the markers of refunds among them, of which there may be many more."""
+    members: set[str] = set()
+    start = "-inf"
+    while True:
+        page = [str(each) for each in client.zrangebyscore(key, start, "+inf", 0, MEMBERS_PER_CALL)]
+        members.update(page)
+        seqs = sorted(int(member) for member in members if "." not in member)
+        if len(page) < MEMBERS_PER_CALL or len(seqs) > ENTRIES_PER_PARTITION_MAX:
+            return seqs[:ENTRIES_PER_PARTITION_MAX], {member for member in members if "." in member}
+        start = page[-1].partition(".")[0]  # again: its markers may go on
 
 
 def _entry(

@@ -27,15 +27,20 @@ log = get_logger(__name__)
 
 
 class ClusterView:
-    """Kept true by watches; `on_change` is called after anything changed that held operations may wait for."""
+    """Kept true by watches; `on_change` is called after anything changed that held operations may wait for, `on_lost`
+    with a shard when its connection broke.
+    """
 
     config: ClusterConfig
     homes: Homes
     map: PartitionMap
 
-    def __init__(self, directory: Directory, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, directory: Directory, on_change: Callable[[], None], on_lost: Callable[[str], None]
+    ) -> None:
         self._directory = directory
         self._on_change = on_change
+        self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self.accumulators: list[Accumulator] = []
         self.lanes: dict[str, Lane] = {}
@@ -162,7 +167,7 @@ class ClusterView:
         if name in self.lanes:
             self.lanes[name].nodes = nodes
         else:
-            lane = Lane(name, nodes, lambda _: self._on_change())
+            lane = Lane(name, nodes, lambda _: self._on_change(), lambda lost: self._on_lost(lost.shard))
             self.lanes[name] = lane
             lane.start()
 

@@ -35,6 +35,8 @@ class Condition(StrEnum):
     FENCED = "fenced"
     #: The partition's stream is at its limit: the journal is too far behind.
     FULL = "full"
+    #: So many transfers are on their way to the partition that no more are begun.
+    UNSETTLED = "unsettled"
     #: The journal of the partition does not come out as it was recorded: a person has to look (`wallet-admin doctor`).
     STOPPED = "stopped"
     #: Redis is being compared with the journal, or waits for it.

@@ -76,7 +76,7 @@ class Engine:
         self.look_up_age_ms = 0
         #: Of each partition, what has certainly been there for that long.
         self.passages: list[Passage] = []
-        self.cluster = ClusterView(directory, on_change=self._release_all)
+        self.cluster = ClusterView(directory, on_change=self._release_all, on_lost=self._hold_shard)
         self.tracker = self.cluster.tracker
         self.headroom = Headroom(self.cluster)
         self.clocks = Clocks(self.cluster)
@@ -396,6 +396,14 @@ class Engine:
         accumulator.hold(why, self.now_s())
         self.lookout.note(accumulator, condition, why)
 
+    def _hold_shard(self, shard: str) -> None:
+        """Its connection broke: nobody needs to lose a transfer to each of its partitions to find out."""
+        if self._closed:
+            return
+        for accumulator in self.cluster.accumulators:
+            if accumulator.shard == shard:
+                self._hold(accumulator, Condition.UNREACHABLE, f"shard {shard} is not reachable")
+
     def _hold_refused(self, accumulator: Accumulator, refusal: Refusal) -> None:
         self._hold(accumulator, condition_of_error(refusal), _why(accumulator, refusal))
 
@@ -403,6 +411,7 @@ class Engine:
         self._held.discard(accumulator)
         log.info("partition served again", partition=accumulator.partition)
         accumulator.release()
+        self.headroom.open_door(accumulator.partition, Condition.UNREACHABLE)
         self.lookout.well(accumulator)
         soon_s = self._loop.time() + RECEIPT_TIMEOUT_AFTER_RECOVERY_S
         for batch in self._awaiting.values():
@@ -478,6 +487,7 @@ class Engine:
                     "partition_unavailable",
                     f"partition {accumulator.partition} is not served now ({accumulator.held_why})",
                 )
+                self.headroom.close_door(accumulator.partition, Condition.UNREACHABLE, outage)
                 for item in accumulator.drop_all():
                     item.failed(outage)
             self._retry(accumulator)

@@ -24,12 +24,19 @@ log = get_logger(__name__)
 class Lane:
     """One shard of the cluster as this service reaches it."""
 
-    def __init__(self, shard: str, nodes: tuple[str, ...], on_ready: Callable[["Lane"], None]) -> None:
+    def __init__(
+        self,
+        shard: str,
+        nodes: tuple[str, ...],
+        on_ready: Callable[["Lane"], None],
+        on_lost: Callable[["Lane"], None],
+    ) -> None:
         self.shard = shard
         self.nodes = nodes
         #: That of the connected node.
         self.clock = NodeClock()
         self._on_ready = on_ready
+        self._on_down = on_lost
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
         self._lost.set()
@@ -87,6 +94,7 @@ class Lane:
         if connection is self._connection:
             self._connection = None
             self._lost.set()
+            self._on_down(self)
 
     async def _keep_connected(self) -> None:
         delay_s = RECONNECT_S_MIN

@@ -18,7 +18,7 @@ START_S_MAX: Final = 10.0
 #: An entry that waits longer for its receipts says that the journal does not keep up.
 RECEIPT_S_WARN: Final = 5.0
 #: Conditions of partitions in which begun work still ends.
-_OF_NEW_WORK: Final = (Condition.FULL,)
+_OF_NEW_WORK: Final = (Condition.FULL, Condition.UNSETTLED)
 
 
 class Lookout:

@@ -29,9 +29,13 @@ class Passage:
 
     def passed(self, number: int, now_s: float) -> bool:
         """Whether what has this number has certainly been there for longer than the age."""
+        return number <= self.newest_passed(now_s)
+
+    def newest_passed(self, now_s: float) -> int:
+        """The highest number that has; -1 when none is known to."""
         self._forget(now_s)
         marks = self._marks
-        return bool(marks) and marks[0][0] <= now_s - self._age_s and number <= marks[0][1]
+        return marks[0][1] if marks and marks[0][0] <= now_s - self._age_s else -1
 
     def _forget(self, now_s: float) -> None:
         marks = self._marks

@@ -123,6 +123,19 @@ class Reader:
         operation = parse_operation(reply[5].decode()) if reply[5] else None
         return TransferRead("".join(found) if found else None, reply[5] is not None, operation)
 
+    async def remembers(self, partition: int, field: str) -> bool:
+        """Whether the memory has something under the field, durable or not. False when the partition is held."""
+        accumulator = self._engine.cluster.accumulators[partition]
+        keys, window = accumulator.keys, accumulator.window
+        if accumulator.held_since_s is not None:
+            return False
+        try:
+            lane = self._engine.cluster.lanes[accumulator.shard]
+            now, before = (lane.call("HGET", keys.seen(number), field) for number in (window, window - 1))
+            return any(record is not None for record in await asyncio.gather(now, before))
+        except (NotSent, ConnectionLost, KeyError, hiredis.ReplyError):
+            return False
+
     async def hold(self, partition: int, field: str) -> Hold | None:
         """A hold that is open, or ended and still remembered."""
         accumulator = self._engine.cluster.accumulators[partition]

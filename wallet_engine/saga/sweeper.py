@@ -4,11 +4,17 @@ An entry stands in `open` from its debit until its settle. One that stays there 
 takes is read from the stream and its credits are driven again; the receivers' memory makes that harmless. Of one
 so old that a receiver may have forgotten its credits, those are first looked up in the journal (`_look_up`).
 Every service sweeps; jitter keeps them from doing the same work at the same time.
+
+Nothing waits for a receiver but what that receiver is to get. An entry's money is driven for each receiving partition
+apart, by a task for each pair of partitions; one that does not take its credits is left alone for a while.
 """
 
 import asyncio
 import random
+from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import hiredis
@@ -16,8 +22,10 @@ import hiredis
 from wallet_engine.domain.entry import Entry, outgoing, parse_entry
 from wallet_engine.domain.errors import Outage, text_of
 from wallet_engine.domain.kinds import receiver_of
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.engine.accumulator import Accumulator
+from wallet_engine.engine.conditions import Condition
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.lane import Lane
 from wallet_engine.engine.passage import Passage
@@ -26,14 +34,17 @@ from wallet_engine.journal.receipts_wire import CreditReference, CreditsFound, F
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 from wallet_engine.redis_store.stream import stream_entries
 from wallet_engine.saga.capture import resumable
-from wallet_engine.saga.transfer import Call
+from wallet_engine.saga.standing import OPEN_PER_RECEIVER_MAX, RETRY_S, Receiver, Standings
+from wallet_engine.saga.transfer import CREDIT, Call, Transfer
 from wallet_engine.telemetry.logging import get_logger
 
 SWEEP_S: Final = 1.0
 #: An entry younger than this is left to the service that wrote it.
 OPEN_AGE_MS_MIN: Final = 5_000
-#: Entries of one partition driven in one sweep.
-ENTRIES_PER_SWEEP_MAX: Final = 32
+#: Members of `open` read in one command: some 0.2 ms of a node.
+MEMBERS_PER_PAGE: Final = 1_000
+#: Entries of one partition read together, each of which may be 150 kB, and driven together for one receiver.
+ENTRIES_AT_ONCE_MAX: Final = 32
 DRIVE_TIMEOUT_S: Final = 30.0
 #: How long a journal copy may take to look old credits up; it reads its part of the journal since the debit.
 LOOK_UP_TIMEOUT_S: Final = 60.0
@@ -54,19 +65,24 @@ class Sweeper:
         self.swept = 0
         self._request = 0
         self._sweeps: dict[int, asyncio.Task[None]] = {}
+        #: (payers' partition, receivers' partition) -> what drives the money from one to the other
+        self._drives: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._standings = Standings(self._on_owed)
+        self._receivers: defaultdict[int, Receiver] = defaultdict(Receiver)
         #: Open entries of each partition at the last look.
         self._open: dict[int, int] = {}
         #: What is left to the service that wrote it, by partition.
         self._passages: defaultdict[int, Passage] = defaultdict(lambda: Passage(OPEN_AGE_MS_MIN / 1000))
 
     def __repr__(self) -> str:
-        return f"<Sweeper swept={self.swept}>"
+        return f"<Sweeper swept={self.swept} drives={len(self._drives)} {self._standings!r}>"
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="sweeper")
 
     async def close(self) -> None:
-        tasks = [*self._sweeps.values(), *([self._task] if self._task is not None else [])]
+        tasks = [*self._sweeps.values(), *self._drives.values()]
+        tasks += [self._task] if self._task is not None else []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -75,52 +91,42 @@ class Sweeper:
         while True:
             await asyncio.sleep(SWEEP_S * random.uniform(0.5, 1.5))
             for accumulator in self._engine.cluster.accumulators:
-                # One that takes long, because a receiver is down or has to be looked up, holds up no other.
+                # One that takes long, because its shard hangs, holds up no other.
                 running = self._sweeps.get(accumulator.partition)
                 if running is None or running.done():
                     self._sweeps[accumulator.partition] = asyncio.create_task(self._sweep(accumulator))
 
+    # Looking ---------------------------------------------------------------------------------------------
+
     async def _sweep(self, accumulator: Accumulator) -> None:
+        partition, standings = accumulator.partition, self._standings
+        with self._postponing(accumulator):
+            lane = self._engine.cluster.lanes[accumulator.shard]
+            await self._look_at(accumulator, lane)
+            seqs = await self._open_seqs(accumulator, lane)
+            self._open[partition] = len(seqs)
+            self._engine.metrics.sweeper_open_entries.set(sum(self._open.values()))
+            passed = self._passages[partition].newest_passed(self._engine.now_s())
+            stale = seqs[: bisect_right(seqs, passed)]
+            for seq in set(standings.seqs(partition)).difference(stale):
+                standings.forget(partition, seq)
+            await self._learn(accumulator, lane, [s for s in stale if standings.get(partition, s) is None])
+            for seq in standings.settled_late(partition):  # its settle was lost
+                self._engine.settle(partition, seq)
+            for q in standings.owed_by(partition):
+                self._drive(accumulator, q)
+
+    @contextmanager
+    def _postponing(self, accumulator: Accumulator) -> Iterator[None]:
+        """What goes wrong inside is tried again by a later sweep."""
         try:
-            now_s = self._engine.now_s()
-            young, old = await self._stale_entries(accumulator)
-            decided = await self._look_up(accumulator.partition, old)
-            for entry in young:
-                await self._end(accumulator.partition, entry, now_s, {})
-            for entry in old if decided is not None else ():
-                await self._end(accumulator.partition, entry, now_s, decided or {})
+            yield
         except hiredis.ReplyError as error:
             self._engine.cluster.heed(accumulator.shard, str(error))
         except (NotSent, ConnectionLost, Outage, TimeoutError, KeyError) as error:
             log.debug("sweep postponed", partition=accumulator.partition, error=str(error))
         except Exception:
             log.exception("sweep failed", partition=accumulator.partition)
-
-    async def _stale_entries(self, accumulator: Accumulator) -> tuple[list[Entry], list[Entry]]:
-        """The open entries that nobody drives any more: those whose receivers remember the credits, and the others."""
-        keys, partition = accumulator.keys, accumulator.partition
-        lane = self._engine.cluster.lanes[accumulator.shard]
-        await self._look_at(accumulator, lane)
-        members: list[bytes] = await lane.call("ZRANGE", keys.open, 0, ENTRIES_PER_SWEEP_MAX)
-        self._open[partition] = sum(b"." not in member for member in members)
-        self._engine.metrics.sweeper_open_entries.set(sum(self._open.values()))
-        young: list[Entry] = []
-        old: list[Entry] = []
-        for seq in (member.decode() for member in members if b"." not in member):
-            if not self._passages[partition].passed(int(seq), self._engine.now_s()):
-                break  # so are those behind it
-            found: list[Any] = await lane.call("XRANGE", keys.journal, f"{seq}-0", f"{seq}-0")
-            if not found:
-                if await lane.call("ZSCORE", keys.open, seq) is None:
-                    continue  # settled and trimmed meanwhile
-                log.error("open entry is not in the stream", partition=partition, seq=seq)
-                continue
-            [(_, payload, _)] = stream_entries(found)
-            entry = parse_entry(payload)
-            recorded_age_ms = lane.clock.ms_at(self._engine.now_s()) - entry.header.time_ms
-            is_old = self._engine.is_old(partition, entry.header.seq, recorded_age_ms)
-            (old if is_old else young).append(entry)
-        return young, old
 
     async def _look_at(self, accumulator: Accumulator, lane: Lane) -> None:
         """Note where the partition stands now, by which the age of its entries is told later."""
@@ -131,33 +137,121 @@ class Sweeper:
             self._passages[accumulator.partition].note(int(seq), now_s)
             self._engine.passages[accumulator.partition].note(int(seq), now_s)
 
-    async def _look_up(self, partition: int, entries: list[Entry]) -> Decided | None:
-        """What the receivers' journals say of the entries' credits; None when a journal copy did not say.
+    async def _open_seqs(self, accumulator: Accumulator, lane: Lane) -> list[int]:
+        """All of them, ascending. The markers of an entry's refunds stand behind it, with its score."""
+        seqs: list[int] = []
+        start: int | str = "-inf"
+        while True:
+            words = ("ZRANGEBYSCORE", accumulator.keys.open, start, "+inf", "LIMIT", 0, MEMBERS_PER_PAGE)
+            members: list[bytes] = await lane.call(*words)
+            seqs += (int(member) for member in members if b"." not in member)
+            if len(members) < MEMBERS_PER_PAGE:
+                return seqs
+            start = int(members[-1].partition(b".")[0]) + 1
 
-        Each receiving partition is asked of as it stands after its entry (seq, nonce) read here, so a credit that is
-        not found was not decided before the entries were read, and one decided since is still remembered.
+    async def _learn(self, accumulator: Accumulator, lane: Lane, seqs: Sequence[int]) -> None:
+        """Find out whom these entries are to pay."""
+        for start in range(0, len(seqs), ENTRIES_AT_ONCE_MAX):
+            for entry in await self._texts(accumulator, lane, seqs[start : start + ENTRIES_AT_ONCE_MAX]):
+                self._note(accumulator.partition, entry)
+
+    def _note(self, partition: int, entry: Entry) -> None:
+        owed = {self._homes_of(operation) for _, operation in outgoing(entry)}
+        self._standings.put(partition, entry.header.seq, entry.header.nonce, owed)
+
+    def _homes_of(self, operation: Operation) -> int:
+        return self._engine.cluster.homes.of(receiver_of(operation))
+
+    async def _texts(self, accumulator: Accumulator, lane: Lane, seqs: Sequence[int]) -> list[Entry]:
+        """Those of the entries that are in the stream."""
+        ids = [f"{seq}-0" for seq in seqs]
+        calls = (lane.call("XRANGE", accumulator.keys.journal, entry_id, entry_id) for entry_id in ids)
+        replies: list[Any] = await asyncio.gather(*calls)
+        for seq, found in zip(seqs, replies, strict=True):
+            # Settled meanwhile, if it is not open either.
+            if not found and await lane.call("ZSCORE", accumulator.keys.open, seq) is not None:
+                log.error("open entry is not in the stream", partition=accumulator.partition, seq=seq)
+        return [parse_entry(stream_entries(found)[0].payload) for found in replies if found]
+
+    # Driving ---------------------------------------------------------------------------------------------
+
+    def _drive(self, accumulator: Accumulator, q: int) -> None:
+        """Have the money that is due from the partition to q driven, unless it is, or q is to be left alone."""
+        pair = accumulator.partition, q
+        if pair not in self._drives and self._may_drive(q, 0):
+            self._receivers[q].drives += 1
+            task = asyncio.create_task(self._drive_all(accumulator, q))
+            self._drives[pair] = task
+            task.add_done_callback(lambda _: self._driven(*pair))
+
+    def _driven(self, partition: int, q: int) -> None:
+        del self._drives[partition, q]
+        self._receivers[q].drives -= 1
+
+    def _may_drive(self, q: int, mine: int) -> bool:
+        if self._engine.cluster.accumulators[q].held_since_s is not None:
+            return False  # the engine finds out when it takes operations again
+        return self._receivers[q].may_be_driven(self._engine.now_s(), mine)
+
+    async def _drive_all(self, accumulator: Accumulator, q: int) -> None:
+        with self._postponing(accumulator):
+            while self._may_drive(q, 1):
+                now_s = self._engine.now_s()
+                seqs = self._standings.due(accumulator.partition, q, now_s, ENTRIES_AT_ONCE_MAX)
+                if not seqs:
+                    return
+                await self._drive_some(accumulator, q, seqs, now_s)
+
+    async def _drive_some(
+        self, accumulator: Accumulator, q: int, seqs: Sequence[int], issued_s: float
+    ) -> None:
+        """`issued_s` is before anything was read that the credits are decided upon."""
+        partition, standings = accumulator.partition, self._standings
+        lane = self._engine.cluster.lanes[accumulator.shard]
+        young: list[Entry] = []
+        old: list[Entry] = []
+        self._later(partition, q, seqs)  # unless it gets further
+        for entry in await self._texts(accumulator, lane, seqs):
+            seq = entry.header.seq
+            standing = standings.get(partition, seq)
+            if standing is None or standing.nonce != entry.header.nonce:
+                self._note(partition, entry)  # another entry, behind a recovery
+                continue
+            recorded_age_ms = lane.clock.ms_at(self._engine.now_s()) - entry.header.time_ms
+            is_old = self._engine.is_old(partition, seq, recorded_age_ms)
+            (old if is_old else young).append(entry)
+        decided = await self._look_up(partition, q, old)
+        ends = [self._end(partition, q, entry, issued_s, {}) for entry in young]
+        if decided is not None:
+            ends += (self._end(partition, q, entry, issued_s, decided) for entry in old)
+        await asyncio.gather(*ends)
+
+    def _later(self, partition: int, q: int, seqs: Sequence[int]) -> None:
+        for seq in seqs:
+            standing = self._standings.get(partition, seq)
+            if standing is not None:
+                standing.later(q, self._engine.now_s() + RETRY_S)
+
+    async def _look_up(self, partition: int, q: int, entries: list[Entry]) -> Decided | None:
+        """What the journal of q says of the entries' credits there; None when a journal copy did not say.
+
+        q is asked of as it stands after its entry (seq, nonce) read here, so a credit that is not found was not
+        decided before the entries were read, and one decided since is still remembered.
         """
-        asked: dict[int, list[CreditReference]] = {}
-        for entry in entries:
-            for idx, debit in outgoing(entry):
-                q = self._engine.cluster.homes.of(receiver_of(debit))
-                asked.setdefault(q, []).append((partition, entry.header.seq, idx))
-        since_ms = min((entry.header.time_ms for entry in entries), default=0)
-        decided: Decided = {}
+        if not entries:
+            return {}
+        asked = [(partition, e.header.seq, idx) for e in entries for idx, _ in self._outgoing(e, q)]
+        since_ms = min(entry.header.time_ms for entry in entries)
         try:
-            for q, references in asked.items():
-                seq, nonce = await self._reader.position(q)
-                if seq:
-                    self._request += 1
-                    decided |= await self._ask(
-                        FindCredits(self._request, q, seq, nonce, since_ms, references)
-                    )
+            seq, nonce = await self._reader.position(q)
+            if not seq:
+                return {}
+            self._request += 1
+            return await self._ask(FindCredits(self._request, q, seq, nonce, since_ms, asked))
         except (Outage, TimeoutError) as error:
-            log.warning(
-                "old credits are not known", partition=partition, entries=len(entries), error=text_of(error)
-            )
+            what = {"partition": partition, "receiver": q, "entries": len(entries)}
+            log.warning("old credits are not known", error=text_of(error), **what)
             return None
-        return decided
 
     async def _ask(self, question: FindCredits) -> Decided:
         """Raises TimeoutError."""
@@ -170,32 +264,60 @@ class Sweeper:
             self._engine.tracker.forget_question(question.request)
         return {(p, seq, idx): outcome for p, seq, idx, outcome in found.credits}
 
-    async def _end(self, partition: int, entry: Entry, now_s: float, decided: Decided) -> None:
-        """Drive the entry's credits, but do only what follows from those that are known to be `decided`."""
+    def _outgoing(self, entry: Entry, q: int) -> list[tuple[int, Operation]]:
+        return [(idx, operation) for idx, operation in outgoing(entry) if self._homes_of(operation) == q]
+
+    async def _end(self, partition: int, q: int, entry: Entry, issued_s: float, decided: Decided) -> None:
+        """Drive the entry's credits in q, but do only what follows from those that are known to be `decided`."""
         header = entry.header
-        await self._reader.durable(partition, header.seq, header.nonce)
-        debits = outgoing(entry)
+        try:
+            await self._reader.durable(partition, header.seq, header.nonce)
+        except Outage as outage:
+            log.debug("sweep postponed", partition=partition, error=str(outage))
+            return
+        debits = self._outgoing(entry, q)
         call, ended = Call.awaited(len(debits))
-        homes = self._engine.cluster.homes
+        transfers: list[Transfer] = []
         for position, (idx, debit) in enumerate(debits):
-            receiver = receiver_of(debit)
-            q = homes.of(receiver)
-            transfer = resumable(self._engine, debit, receiver, partition, q, call, position)
+            transfer = resumable(self._engine, debit, receiver_of(debit), partition, q, call, position)
+            transfers.append(transfer)
             credit = decided.get((partition, header.seq, idx))
             if credit is None:
-                transfer.resume(header.seq, idx, now_s)
+                transfer.resume(header.seq, idx, issued_s)
             else:
                 log.info(
                     "credit was found in the journal", partition=q, debit=f"{partition}.{header.seq}.{idx}"
                 )
-                transfer.conclude(header.seq, idx, credit, now_s)
-        async with asyncio.timeout(DRIVE_TIMEOUT_S):
-            await ended
-        if "outcome_unknown" not in call.results:
-            self._engine.settle(partition, header.seq)
+                transfer.conclude(header.seq, idx, credit, issued_s)
+        try:
+            async with asyncio.timeout(DRIVE_TIMEOUT_S):
+                await ended
+        except TimeoutError:
+            pass
+        self._ended(partition, q, header.seq, transfers, call)
+
+    def _ended(self, partition: int, q: int, seq: int, transfers: list[Transfer], call: Call) -> None:
+        receiver = self._receivers[q]
+        stuck = [t for t, r in zip(transfers, call.results, strict=True) if r in ("", "outcome_unknown")]
+        if any(transfer.stage == CREDIT for transfer in stuck):
+            receiver.failed(self._engine.now_s())
+        else:
+            receiver.well()
+        if stuck:
+            return
+        for result in call.results:
+            self._engine.metrics.sweeper_transfers.labels(
+                "paid" if result == Outcome.APPLIED else "refunded"
+            ).inc()
+        if self._standings.paid(partition, seq, q):
+            self._engine.settle(partition, seq)
             self.swept += 1
-            for result in call.results:
-                self._engine.metrics.sweeper_transfers.labels(
-                    "paid" if result == Outcome.APPLIED else "refunded"
-                ).inc()
-            log.info("open entry ended", partition=partition, seq=header.seq, transfers=len(debits))
+            log.info("open entry ended", partition=partition, seq=seq)
+
+    def _on_owed(self, q: int, entries: int) -> None:
+        if entries >= OPEN_PER_RECEIVER_MAX:
+            detail = f"{entries} entries are open towards partition {q}"
+            outage = Outage("partition_unavailable", detail)
+            self._engine.headroom.close_door(q, Condition.UNSETTLED, outage)
+        else:
+            self._engine.headroom.open_door(q, Condition.UNSETTLED)

@@ -20,6 +20,7 @@ from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 from wallet_engine.saga.capture import Capture
 from wallet_engine.saga.transfer import Call
 from wallet_engine.service.api import ANSWER_TIMEOUT_S, HoldAnswer
+from wallet_engine.service.repeats import Repeats
 
 #: How often an operation is made anew because its hold changed between the look at it and the decision.
 LOOKS_MAX: Final = 20
@@ -46,9 +47,10 @@ class _Decision:
 class Holds:
     """The part of `service.api.Wallet` that is about holds."""
 
-    def __init__(self, engine: Engine, reader: Reader) -> None:
+    def __init__(self, engine: Engine, reader: Reader, repeats: Repeats) -> None:
         self._engine = engine
         self._reader = reader
+        self._repeats = repeats
 
     def __repr__(self) -> str:
         return f"<Holds {self._engine!r}>"
@@ -56,11 +58,13 @@ class Holds:
     async def place_hold(self, command: HoldCommand) -> HoldAnswer:
         account, amount, currency, transaction, to, expires_in_s, note, by = command
         partition = self._home(account)
-        self._engine.headroom.check(partition)
         other = holds.placing(to, expires_in_s)
-        outcome, before = await self._decide(
-            partition, ("h", transaction, account, other, amount, currency, note, by)
-        )
+        words = ("h", transaction, account, other, amount, currency, note, by)
+        found = await self._remembered(words, partition)
+        if found is None:
+            outcome, before = await self._decide(partition, words)
+        else:
+            outcome, before = (found if found == Outcome.CONFLICT else Outcome.REPEATED), [found]
         return await self._answer(account, transaction, outcome, before)
 
     async def increase_hold(self, command: IncreaseCommand) -> HoldAnswer:
@@ -126,9 +130,13 @@ class Holds:
             *(command.account_id, to, minor, hold.currency, command.transaction, command.note, command.by)
         )
         p = self._home(command.account_id)
-        call, answered = Call.awaited(1)
-        words = holds.capturing(to, field, command.final, asked)
         q = self._engine.cluster.homes.of_receiver(to, p)
+        words = holds.capturing(to, field, command.final, asked)
+        named = ("k", command.transaction, command.account_id)
+        found = await self._remembered((*named, words, minor, hold.currency, command.note, command.by), p, q)
+        if found is not None:
+            return found, found != Outcome.CONFLICT
+        call, answered = Call.awaited(1)
         Capture(self._engine, transfer, p, q, call, 0, words).start(self._engine.now_s())
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
@@ -146,6 +154,22 @@ class Holds:
             if isinstance(record, bytes):
                 return parse_hold(record.decode())
         return await self._reader.hold(self._home(account), field)
+
+    async def _remembered(self, words: Words, p: int, *others: int) -> str | None:
+        """Of an operation of p that may not begin, what is remembered. None: it may; raises `Outage`: neither."""
+        headroom = self._engine.headroom
+        if not headroom.wary:
+            return None
+        try:
+            headroom.check(p, *others)
+        except Outage:
+            found = await self._repeats.outcome_of(p, words)
+            if found == "outcome_unknown":
+                raise Outage(found, "what is remembered is not confirmed: repeat the request") from None
+            if found is None:
+                raise
+            return found
+        return None
 
     async def _decide(self, partition: int, words: Words) -> tuple[str, list[str]]:
         """Have one operation decided and made durable. Raises `Outage`."""

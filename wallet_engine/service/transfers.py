@@ -1,5 +1,6 @@
 """Transfers on a real cluster, each answered only when it is durable."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from wallet_engine.domain.errors import Outage
@@ -7,15 +8,19 @@ from wallet_engine.domain.limits import IN_FLIGHT_TRANSFERS_MAX
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.engine import Engine
 from wallet_engine.saga.deadlines import Deadlines
-from wallet_engine.saga.transfer import Call, Transfer
+from wallet_engine.saga.transfer import CONFLICT, Call, Transfer
 from wallet_engine.service.api import ANSWER_TIMEOUT_S, TransferAnswer
+from wallet_engine.service.repeats import Repeats
 
 
 class Transfers:
     """The part of `service.api.Wallet` that moves money."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, repeats: Repeats) -> None:
         self._engine = engine
+        self._repeats = repeats
+        #: Look-ups under way of transfers that may not begin.
+        self._looking: set[asyncio.Task[None]] = set()
         self._deadlines = Deadlines(ANSWER_TIMEOUT_S)
         #: Transfers that were accepted and have not ended.
         self.in_flight = 0
@@ -69,12 +74,36 @@ class Transfers:
         issued_s = engine.now_s()
         headroom = engine.headroom
         for index, (command, p, q) in enumerate(zip(commands, homes, targets, strict=True)):
+            if headroom.wary and self._is_refused(command, p, q, call, index):
+                continue
             try:
-                if headroom.wary:
-                    headroom.check(p, q)
                 Transfer(engine, command, p, q, call, index).start(issued_s)
             except Outage as outage:
                 call.finish(index, outage.code)
+
+    def _is_refused(self, command: TransferCommand, p: int, q: int, call: Call, index: int) -> bool:
+        """Whether nothing new may begin there; then the transfer ends with what is remembered of it, or as refused."""
+        try:
+            self._engine.headroom.check(p, q)
+        except Outage as outage:
+            task = asyncio.create_task(self._look_up(command, p, call, index, outage))
+            self._looking.add(task)
+            task.add_done_callback(self._looking.discard)
+            return True
+        return False
+
+    async def _look_up(
+        self, command: TransferCommand, p: int, call: Call, index: int, outage: Outage
+    ) -> None:
+        sender, receiver, amount, currency, transaction, note, by = command
+        result = "outcome_unknown"
+        try:
+            words = ("t", transaction, sender, receiver, amount, currency, note, by)
+            found = await self._repeats.outcome_of(p, words)
+            call.replayed = call.replayed or (found is not None and found != CONFLICT)
+            result = found or outage.code
+        finally:
+            call.finish(index, result)
 
     def _release(self, call: Call) -> None:
         self.in_flight -= len(call.results)

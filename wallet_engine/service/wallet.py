@@ -8,6 +8,7 @@ from wallet_engine.service.api import Readiness
 from wallet_engine.service.holds import Holds
 from wallet_engine.service.lookups import LookUps
 from wallet_engine.service.readiness import readiness_of
+from wallet_engine.service.repeats import Repeats
 from wallet_engine.service.transfers import Transfers
 from wallet_engine.telemetry.metrics import READY_VALUES
 
@@ -17,8 +18,12 @@ class ClusterWallet:
 
     def __init__(self, engine: Engine, reader: Reader) -> None:
         self._engine = engine
-        accounts, look_ups = Accounts(engine, reader), LookUps(engine, reader)
-        self._transfers = transfers = Transfers(engine)
+        accounts, look_ups, repeats = (
+            Accounts(engine, reader),
+            LookUps(engine, reader),
+            Repeats(engine, reader),
+        )
+        self._transfers = transfers = Transfers(engine, repeats)
         self.open_account = accounts.open_account
         self.account = accounts.account
         self.balance = accounts.balance
@@ -27,7 +32,7 @@ class ClusterWallet:
         self.begin_transfer = transfers.begin_transfer
         self.transfer_many = transfers.transfer_many
         self.find_transfer = look_ups.find_transfer
-        held = Holds(engine, reader)
+        held = Holds(engine, reader, repeats)
         self.place_hold, self.increase_hold = held.place_hold, held.increase_hold
         self.capture_hold, self.void_hold, self.hold = held.capture_hold, held.void_hold, held.hold
 

@@ -1,0 +1,50 @@
+"""Repeats of what was asked for before, where nothing new may begin: they are answered from memory all the same.
+
+The script answers a repeat before it decides anything else. Work that is refused before it gets there is looked up
+here, without a write, so that whoever asks again for what has ended learns its end, whatever state the receiver is in.
+"""
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.holds import body_of
+from wallet_engine.domain.kinds import kind_of
+from wallet_engine.domain.memory import TransferRecord, transfer_field, transfer_fingerprint
+from wallet_engine.domain.operation import Words
+from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.reads import Reader
+
+
+class Repeats:
+    """Costs two reads of one field for what is new, and a look-up for what is not."""
+
+    def __init__(self, engine: Engine, reader: Reader) -> None:
+        self._engine = engine
+        self._reader = reader
+
+    def __repr__(self) -> str:
+        return f"<Repeats {self._engine!r}>"
+
+    async def outcome_of(self, p: int, words: Words) -> str | None:
+        """What is remembered of an operation of partition p that has an id: an outcome, or `HOLD_RECORD`.
+
+        `outcome_unknown` while its money is on its way, or when the journal does not confirm what is remembered.
+        None when it is new, or when p cannot be asked.
+        """
+        kind, transaction, account, other, amount, currency, note, _ = words
+        field = transfer_field(account, transaction)
+        if not await self._reader.remembers(p, field):
+            return None
+        try:
+            read = await self._reader.transfer(p, field)
+        except Outage:
+            return "outcome_unknown"
+        if read.record is None:
+            return None
+        record = TransferRecord.parse(read.record)
+        body = f"{other} {amount} {currency}" if kind in "td" else body_of(kind, other, amount, currency)
+        if record.fingerprint != transfer_fingerprint(account, body, note):
+            return Outcome.CONFLICT.value
+        pending = read.open and (read.operation is None or kind_of(read.operation.kind).opens)
+        if pending and record.outcome == Outcome.APPLIED:
+            return "outcome_unknown"
+        return record.outcome
