@@ -130,7 +130,7 @@ def test_a_replica_that_missed_the_move_is_promoted(s1: ReplicatedShard) -> None
     s1.allow_replication(old)
     s1.wait_in_sync()
     move(cluster, 1, "s1")
-    fail_over(s1)
+    fail_over(s1, "TAKEOVER")
     assert answer("verify", *cluster.coordination_flags())["ok"]
 
 
@@ -170,7 +170,6 @@ def test_leftovers_of_before_are_passed_over(s1: ReplicatedShard, state: str) ->
     answer("rebalance", *flags, "--yes")
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("ending", ["the map follows, and it is moved back", "the slot is given back"])
 def test_what_only_a_replica_has_does_not_come_back(s1: ReplicatedShard, tmp_path: Path, ending: str) -> None:
     """Redis drops the keys of a slot that was taken away by hand from the primary alone."""

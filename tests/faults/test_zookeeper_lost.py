@@ -73,7 +73,8 @@ def test_the_runbook_is_walked_while_payments_go_on(
     service = ("--service-user", "wallet", "--service-password-file", login["wallet"])
     flags = (*cluster.coordination_flags(), *sre)
     answer("protect", *flags, *service, "--yes")
-    answer("backup", tmp_path / "wallet-tree-2026-11-21.json", *flags)
+    taken = answer("backup", tmp_path / "wallet-tree-2026-11-21.json", *flags)
+    assert (set(taken["journal_copies"]), taken["not_counted"]) == (COPIES, [])
     before, faulted = running(cluster), UnderFault(cluster, PARTITIONS, frozenset({0}))
 
     def registered() -> bool:

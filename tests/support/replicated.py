@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,17 @@ from wallet_engine.routing.slots import tag_of
 Process = dict[str, Any]
 
 WAIT_S_MAX = 40.0
+#: For which Redis remembers the votes that a node has got: four times `cluster-node-timeout`.
+ELECTION_S_MAX = 12.0
 
 
-def wait_until(true: Callable[[], object], what: str, timeout_s: float = WAIT_S_MAX) -> None:
-    """Return when `true()` is; fail with `what` when it is not in time."""
+def wait_until(
+    true: Callable[[], object], what: str, timeout_s: float = WAIT_S_MAX, seen: Callable[[], object] = str
+) -> None:
+    """Return when `true()` is; fail with `what`, and what is `seen()` then, when it is not in time."""
     deadline = time.monotonic() + timeout_s
     while not true():
-        assert time.monotonic() < deadline, f"not in {timeout_s:.0f} s: {what}"
+        assert time.monotonic() < deadline, f"not in {timeout_s:.0f} s: {what}\n{seen()}"
         time.sleep(0.03)
 
 
@@ -79,7 +84,17 @@ class ReplicatedShard:
         )
 
     def wait_in_sync(self) -> None:
-        wait_until(self.in_sync, f"{self} has a replica in sync")
+        wait_until(self.in_sync, f"{self} has a replica in sync", seen=self._told)
+
+    def _told(self) -> str:
+        """What the nodes say of each other, and the ends of their logs."""
+        told = []
+        for node in self.nodes:
+            with contextlib.suppress(RedisError, OSError):
+                told += [f"{node['name']}: {command(node, 'INFO', 'replication')}"]
+                told += [str(command(node, "CLUSTER", "NODES"))]
+            told += self._log(node)[-25:]
+        return "\n".join(told)
 
     def seqs(self, node: Process) -> dict[str, int]:
         """Tag -> seq of each partition that the node holds, as primary or replica."""
@@ -105,13 +120,38 @@ class ReplicatedShard:
         command(primary, "ACL", "SETUSER", "default", "+psync", "+sync")
 
     def promote(self, replica: Process, *how: str) -> None:
-        """`CLUSTER FAILOVER`, planned or with FORCE or TAKEOVER; returns when it is primary."""
+        """`CLUSTER FAILOVER`, planned or with FORCE or TAKEOVER; returns when it is primary, by a new epoch."""
+        if "TAKEOVER" not in how:
+            wait_until(
+                lambda: self._votes_are_old(replica), f"nobody's vote for {replica['name']} counts any more"
+            )
+        before = max(
+            view.config_epoch for node in self.nodes if (view := view_node(node["address"])) is not None
+        )
         command(replica, "CLUSTER", "FAILOVER", *how)
-        wait_until(lambda: self._is_primary(replica), f"{replica['name']} is promoted")
+        wait_until(
+            lambda: self._is_primary(replica, before), f"{replica['name']} is promoted", seen=self._told
+        )
 
-    def _is_primary(self, node: Process) -> bool:
+    def _votes_are_old(self, node: Process) -> bool:
+        """Whether the node's last election is forgotten.
+
+        Redis does not forget it when the node wins. One that is a replica again and is told to fail over within
+        that time counts the old votes: it serves for a moment under its old epoch, and may keep some slots.
+        """
+        said = f"{node['pid']}:"
+        won = [line for line in self._log(node) if line.startswith(said) and "Failover election won" in line]
+        if not won:
+            return True
+        at = datetime.strptime(" ".join(won[-1].split()[1:5]), "%d %b %Y %H:%M:%S.%f")
+        return (datetime.now() - at).total_seconds() > ELECTION_S_MAX
+
+    def _log(self, node: Process) -> list[str]:
+        return (self.cluster.data_dir / "logs" / f"redis-{node['name']}.log").read_text().splitlines()
+
+    def _is_primary(self, node: Process, above: int = -1) -> bool:
         view = view_node(node["address"])
-        return view is not None and view.is_primary
+        return view is not None and view.is_primary and view.config_epoch > above
 
     def wait_promoted(self, replica: Process) -> None:
         wait_until(lambda: self._is_primary(replica), f"{replica['name']} is promoted")

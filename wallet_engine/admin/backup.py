@@ -42,7 +42,8 @@ def backup(session: Session, file: Path) -> None:
     Configuration, map, shards, journal copies, moves in progress and audit records, with the version of each node
     and a checksum. No money is in there: that is in the journal. Registrations and locks are left out.
 
-    Take one after every change of shards; wallet-admin restore says what an old one is good for.
+    Take one after every change of shards or journal copies; wallet-admin restore says what an old one is good for.
+    A journal copy that runs and does not count yet is named: take another backup when it does.
 
     \b
     EXAMPLES
@@ -50,11 +51,28 @@ def backup(session: Session, file: Path) -> None:
     """
     with session.directory() as directory:
         taken = take_backup(directory)
+        counted = taken.copies.copies
+        not_counted = sorted(directory.journals().keys() - set(counted))
     write_backup(taken, file)
-    document = {"file": str(file), "nodes": len(taken.nodes), "sha256": taken.sha256}
-    session.answer(
-        document, lambda console: console.print(f"{len(taken.nodes)} nodes in {file}", soft_wrap=True)
-    )
+    document = {
+        "file": str(file),
+        "nodes": len(taken.nodes),
+        "sha256": taken.sha256,
+        "journal_copies": list(counted),
+        "not_counted": not_counted,
+    }
+
+    def show(console: Console) -> None:
+        console.print(f"{len(taken.nodes)} nodes in {file}", soft_wrap=True)
+        console.print(f"it counts the journal copies {', '.join(counted) or 'none'}")
+        if not_counted:
+            console.print(
+                f"not {', '.join(not_counted)}, which run and have not joined yet: take another backup when "
+                f"wallet-admin doctor says that all count",
+                soft_wrap=True,
+            )
+
+    session.answer(document, show)
 
 
 @click.command()
@@ -84,7 +102,7 @@ def restore(
 ) -> None:
     """Make the cluster's tree in ZooKeeper again, from the FILE of a backup.
 
-    For a ZooKeeper that lost its data. Redis must run: where each partition is, is taken from Redis, not from the
+    For a ZooKeeper that lost its data. Redis must run: where each partition is, its primaries say, not the
     file. The epochs of all partitions are raised far above any that were ever used, so every partition stops
     for the moment that the journal processes take to compare and certify it anew: no old process can write by an old
     map, and no epoch is used twice. Moves are not restored. Running processes follow by themselves.

@@ -281,26 +281,37 @@ def _digest(nodes: tuple[BackupNode, ...]) -> str:
 
 
 def _owners(shards: Iterable[Shard], of_address: Mapping[str, str]) -> dict[int, str]:
-    """slot -> shard, as the first Redis node that answers sees the cluster. Raises `ConfigError`."""
-    for shard in shards:
-        for address in shard.nodes:
-            client = connect(address)
-            try:
-                text = str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
-            except (RedisError, OSError):
-                continue
-            finally:
-                client.close()
-            names = {}
-            for line in text.splitlines():
-                words = line.split(" ")
-                # A node that has not met the others yet does not know its own host.
-                seen = address if "myself" in words[2] else words[1].partition("@")[0]
-                names[words[0]] = of_address.get(seen, "")
-            return {slot: names.get(node_id, "") for slot, node_id in slot_owners(text)[0].items()}
-    raise ConfigError(
-        "no Redis node of the backup answers: start Redis first, it says where the partitions are"
-    )
+    """slot -> shard, as the Redis nodes that answer say it. Raises `ConfigError` when none does."""
+    views: dict[str, str] = {}
+    for address in (address for shard in shards for address in shard.nodes):
+        client = connect(address)
+        with suppress(RedisError, OSError):
+            views[address] = str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
+        client.close()
+    if not views:
+        raise ConfigError(
+            "no Redis node of the backup answers: start Redis first, it says where the partitions are"
+        )
+    return {slot: of_address.get(address, "") for slot, address in claimed_slots(views).items()}
+
+
+def claimed_slots(views: Mapping[str, str]) -> dict[int, str]:
+    """slot -> address of its owner; `views` are the `CLUSTER NODES` of each node that answers, by its address.
+
+    What a primary says of itself counts, and of two that claim a slot the higher configuration epoch. What others
+    have heard may be old: it counts only where nobody claims the slot, as when its owner does not answer.
+    """
+    claims: dict[int, tuple[bool, int, str]] = {}
+    for address, text in views.items():
+        for line in text.splitlines():
+            words = line.split(" ")
+            itself = "myself" in words[2]
+            # A node that has not met the others yet does not know its own host.
+            owner = address if itself else words[1].partition("@")[0]
+            claim = itself, int(words[6]), owner
+            for slot in slot_owners(line)[0]:
+                claims[slot] = max(claims.get(slot, claim), claim)
+    return {slot: owner for slot, (_, _, owner) in claims.items()}
 
 
 def _redis_epochs(shards: Iterable[Shard], count: int) -> int:

@@ -245,10 +245,10 @@ def _journals(facts: Facts) -> Iterator[Finding]:
     """enough journal copies answer, none is far behind, their disks have room"""
     found = facts.survey
     answering = {state.info.journal_id for state in found.journals if state.durable is not None}
-    needed = found.config.journal_quorum
-    enough = len(answering) >= needed
+    needed, counted = found.config.journal_quorum, len(answering & facts.copies)
+    enough = counted >= needed
     if not enough:
-        what = f"{len(answering)} journal copies answer and {needed} must: no transfer is answered"
+        what = f"{counted} journal copies answer and {needed} must: no transfer is answered"
         mend = "start wallet-engine journal with the --journal-id and --directory it had"
         yield Finding("journal", "error", what, mend)
     for name in sorted((facts.copies | {s.info.journal_id for s in found.journals}) - answering):
@@ -260,6 +260,10 @@ def _journals(facts: Facts) -> Iterator[Finding]:
         mend += f"; if its disk is lost and others live: --journal-id NEW --replaces {name}"
         yield Finding("journal", "warning", what, mend)
     for state in found.journals:
+        if state.info.journal_id in answering - facts.copies:
+            what = f"journal copy {state.info.journal_id} runs and does not count: it has not joined the others yet"
+            mend = f"wait for joined in the log of wallet-engine journal on {state.info.host}, which says what it "
+            yield Finding("journal", "warning", what, mend + "waits for; then take a new wallet-admin backup")
         if state.lag_entries is not None and state.lag_entries > LAG_ENTRIES_WARN:
             what = f"journal copy {state.info.journal_id} is {state.lag_entries:,} entries behind Redis"
             mend = f"look at the disk and the load of {state.info.host}: iostat -x 1"

@@ -1,6 +1,7 @@
 """`wallet-admin journal info`: the copies of the journal."""
 
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,18 +55,21 @@ def info(session: Session, journal: Path | None) -> None:
     """
     with session.directory() as directory:
         found = survey(directory)
-        silent = sorted(set(directory.members().copies) - directory.journals().keys())
+        counted = frozenset(directory.members().copies)
+        silent = sorted(counted - directory.journals().keys())
     copies = [(state, _files_of(state)) for state in found.journals]
     given = None if journal is None else files_in(check_journal(journal))
     document = {
         "journal_quorum": found.config.journal_quorum,
-        "copies": [_document(state, files) for state, files in copies],
+        "copies": [_document(state, files, counted) for state, files in copies],
         "not_running": silent,
         "directory": None if given is None else given.document(),
     }
 
     def show(console: Console) -> None:
         _show(console, copies, silent)
+        for name in sorted({state.info.journal_id for state, _ in copies} - counted):
+            console.print(f"{name} does not count: it has not joined the others yet")
         if given is not None:
             console.print(f"{given.directory}: {_files_text(given)}", soft_wrap=True)
         console.print(f"an answer needs {found.config.journal_quorum} of them")
@@ -89,12 +93,13 @@ def _files_of(state: JournalState) -> Files | None:
     return files_in(directory) if here else None
 
 
-def _document(state: JournalState, files: Files | None) -> dict[str, Any]:
+def _document(state: JournalState, files: Files | None, counted: Collection[str]) -> dict[str, Any]:
     return {
         "journal_id": state.info.journal_id,
         "address": state.info.address,
         "host": state.info.host,
         "directory": state.info.directory,
+        "counts": state.info.journal_id in counted,
         "reachable": state.durable is not None,
         "entries": None if state.durable is None else sum(state.durable.values()),
         "lag_entries": state.lag_entries,

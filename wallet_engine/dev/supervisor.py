@@ -9,14 +9,12 @@ it from the journal.
 """
 
 import contextlib
-import http.client
-import json
 import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -33,6 +31,7 @@ from wallet_engine.dev.binaries import (
 from wallet_engine.dev.keeper import Keeper, Kept
 from wallet_engine.dev.keys import provide_keys
 from wallet_engine.dev.layout import Layout, Wishes, ownership_of, settle
+from wallet_engine.dev.probing import probe
 from wallet_engine.dev.process import Child, StartFailed
 from wallet_engine.dev.redis_cluster import FAILOVER_S_MAX, RedisCluster, node_name
 from wallet_engine.dev.redis_node import RedisNode
@@ -42,6 +41,7 @@ from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, spread
+from wallet_engine.routing.tree import StoreUnavailable
 
 HOST: Final = "127.0.0.1"
 TEND_S: Final = 0.05
@@ -50,7 +50,6 @@ READY_S_MAX: Final = 600.0
 PROGRESS_S: Final = 5.0
 #: How often it is tried again to write down who runs.
 REWRITE_S: Final = 1.0
-PROBE_S_MAX: Final = 2.0
 START_DEATHS_MAX: Final = 3
 
 #: Flags that the supervisor decides for its children; the environment must not contradict it.
@@ -188,6 +187,8 @@ class Supervisor:
         self._check_stopping()
         journals = [self._start_journal(number, last) for number in range(1, layout.journals + 1)]
         apis = [self._start_api(index) for index in range(self._options.apis)]
+        if layout.journals > 1:
+            self._wait_counted([*journals, *apis], layout.journals)
         self._wait_ready([*journals, *apis])
 
     def _start_zookeeper(self, install: ZooKeeperInstall, last: DevState | None) -> None:
@@ -291,25 +292,49 @@ class Supervisor:
         log = self._logs / f"{name}.log"
         return Child(name, [*argv, "--port", str(port), *flags], log, environ=self._environ)
 
+    def _wait_counted(self, engine: list[Kept], copies: int) -> None:
+        """Return when every journal copy counts, which takes one after the other a moment. Raises as `_wait` does.
+
+        A quorum of them is enough for payments: a backup taken then would not count the others.
+        """
+        with contextlib.closing(self._open_directory()) as directory:
+
+            def lacking() -> str | None:
+                try:
+                    counted = directory.members().copies
+                except StoreUnavailable as error:
+                    return str(error)
+                return None if len(counted) >= copies else f"journal copies that count: {', '.join(counted)}"
+
+            self._wait(engine, lacking)
+
     def _wait_ready(self, engine: list[Kept]) -> None:
         """Return when every API takes transfers of every partition that a person need not mend first.
 
-        Raises `StartFailed` and `Stopped`.
+        Raises as `_wait` does.
         """
-        began = said = time.monotonic()
         waiting = [kept for kept in engine if kept.role == "api"]
-        while waiting:
+
+        def lacking() -> str | None:
+            answers = {kept.child.name: probe(kept.address) for kept in waiting}
+            waiting[:] = [kept for kept in waiting if not answers[kept.child.name][0]]
+            return f"{waiting[0].child.name}: {answers[waiting[0].child.name][1]}" if waiting else None
+
+        self._wait(engine, lacking)
+
+    def _wait(self, engine: list[Kept], lacking: Callable[[], str | None]) -> None:
+        """Return when nothing is lacking. Raises `StartFailed` and `Stopped`."""
+        began = said = time.monotonic()
+        while (missing := lacking()) is not None:
             self._check_stopping()
             self._keeper.tend()
             self._keeper.check_deaths(engine, START_DEATHS_MAX)
-            answers = {kept.child.name: probe(kept.address) for kept in waiting}
-            waiting = [kept for kept in waiting if not answers[kept.child.name][0]]
             now = time.monotonic()
             if now - began > READY_S_MAX:
-                raise StartFailed(f"not ready after {READY_S_MAX:.0f} s: {answers}")
-            if waiting and now - said > PROGRESS_S:
+                raise StartFailed(f"not ready after {READY_S_MAX:.0f} s: {missing}")
+            if now - said > PROGRESS_S:
                 said = now
-                self._say(f"waiting for {waiting[0].child.name}: {answers[waiting[0].child.name][1]}")
+                self._say(f"waiting for {missing}")
             time.sleep(TEND_S)
 
     def _write_state(self) -> None:
@@ -361,25 +386,6 @@ class Supervisor:
 def _print(text: str, stream: TextIO) -> None:
     with contextlib.suppress(OSError):  # it may be a file on a full disk
         print(text, file=stream, flush=True)
-
-
-def probe(address: str) -> tuple[bool, str]:
-    """Whether an API process takes transfers of every partition, and the beginning of what its `/readyz` says.
-
-    Nothing is waited for that does not end by itself: partitions that are stopped.
-    """
-    connection = http.client.HTTPConnection(address, timeout=PROBE_S_MAX)
-    try:
-        connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        body = answer.read()
-        said = json.loads(body)
-        only_stopped = said["ready"] and all(c["condition"] == "stopped" for c in said["conditions"])
-        return said["status"] == "ready" or only_stopped, body[:300].decode(errors="replace")
-    except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
-        return False, f"no answer ({error})"
-    finally:
-        connection.close()
 
 
 def _first_names(layout: Layout) -> list[str]:

@@ -94,7 +94,8 @@ def make_map(
 
 
 def register_journal(directory: Directory, journal: Path, address: str = "127.0.0.1:1") -> None:
-    """Announce this very process as the journal process of a directory."""
+    """Announce this very process as the journal process of a directory, whose copy is the one that counts."""
+    directory.replace_members(directory.members(), ("j1",))
     directory.register_journal(JournalInfo("j1", address, str(journal), os.getpid(), socket.gethostname()))
 
 

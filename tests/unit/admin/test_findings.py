@@ -349,6 +349,16 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         others(copies=frozenset({"j1", "j2"})),
         ("journal", "warning", "journal copy j2 does not answer", "--journal-id j2"),
     ),
+    (
+        "copy that does not count",
+        others(copies=frozenset({"j2", "j3"})),
+        ("journal", "warning", "journal copy j1 runs and does not count", "wait for joined in the log"),
+    ),
+    (
+        "only a copy that does not count",
+        others(copies=frozenset({"j2", "j3"})),
+        ("journal", "error", "0 journal copies answer and 1 must", "start wallet-engine journal"),
+    ),
     ("lag", journal(lag_entries=1001), ("journal", "warning", "1,001 entries behind", "h4: iostat")),
     ("disk", others(disk_free={"j1": 0.19}), ("journal", "warning", "has 19% free", "give it more room")),
     ("full disk", others(disk_free={"j1": 0.04}), ("journal", "error", "has 4% free", "stops every payment")),

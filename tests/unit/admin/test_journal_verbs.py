@@ -146,6 +146,20 @@ def test_info_names_a_copy_that_holds_entries_and_does_not_run(tmp_path: Path) -
     assert answer("journal", "info", *flags(tmp_path))["not_running"] == ["j7"]
 
 
+def test_info_and_backup_name_a_copy_that_runs_and_does_not_count(tmp_path: Path) -> None:
+    directory = make_map(tmp_path / "map.json", 2)
+    register_journal(directory, tmp_path / "journal")
+    assert answer("journal", "info", *flags(tmp_path))["copies"][0]["counts"]
+    assert answer("backup", tmp_path / "counted.json", *flags(tmp_path))["not_counted"] == []
+    directory.replace_members(directory.members(), ("j2", "j3"))
+    assert not answer("journal", "info", *flags(tmp_path))["copies"][0]["counts"]
+    assert "j1 does not count" in admin("journal", "info", *flags(tmp_path)).stdout
+    document = answer("backup", tmp_path / "tree.json", *flags(tmp_path))
+    assert (document["journal_copies"], document["not_counted"]) == (["j2", "j3"], ["j1"])
+    assert "not j1, which run" in admin("backup", tmp_path / "again.json", *flags(tmp_path)).stdout
+    directory.close()
+
+
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [("jour", "journal"), ("journal c", "cat"), ("journal cat --fol", "--follow"), ("--json stat", "status")],
