@@ -10,6 +10,7 @@ dev_cluster         factory: dev_cluster(shards=1, replicas=0, partitions=16, ap
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,16 @@ from wallet_engine.dev.zookeeper import ZooKeeperProcess
 pytest_plugins = ["support.workers"]
 
 _roots = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """As it was: `wallet-admin` in this process sets one for its files, and the tests behind it would rely on it."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @pytest.fixture(scope="session")

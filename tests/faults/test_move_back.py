@@ -106,6 +106,12 @@ def node_id(shard: ReplicatedShard) -> str:
         return str(client.execute_command("CLUSTER", "MYID"))
 
 
+def take_by_hand(shard: ReplicatedShard, slot: int) -> None:
+    """The epoch first: under its old one the claim may be refused, and undone, by whoever has the slot."""
+    command(shard.primary(), "CLUSTER", "BUMPEPOCH")
+    command(shard.primary(), "CLUSTER", "SETSLOT", slot, "NODE", node_id(shard))
+
+
 def home_of(cluster: DevCluster, partition: int) -> str:
     with cluster_directory(cluster) as directory:
         return directory.partition_map().shard_of(partition)
@@ -180,14 +186,12 @@ def test_what_only_a_replica_has_does_not_come_back(s1: ReplicatedShard, tmp_pat
     primary, replica = s1.primary()["name"], s1.replica()["name"]
     command(s1.primary(), "HSET", stale, "somebody", 7)
     wait_until(lambda: stale in left_on(cluster, 5).get(replica, ()), "the replica has it")
-    command(s2.primary(), "CLUSTER", "SETSLOT", slot, "NODE", node_id(s2))
-    command(s2.primary(), "CLUSTER", "BUMPEPOCH")
+    take_by_hand(s2, slot)
     wait_until(lambda: primary not in left_on(cluster, 5), "the primary has dropped its keys")
     assert stale in left_on(cluster, 5)[replica]
     answer("backup", tmp_path / "now.json", *flags)
     if ending == "the slot is given back":
-        command(s1.primary(), "CLUSTER", "SETSLOT", slot, "NODE", node_id(s1))
-        command(s1.primary(), "CLUSTER", "BUMPEPOCH")
+        take_by_hand(s1, slot)
         wait_until(lambda: primary in left_on(cluster, 5), "it is made anew")
         cluster.wait_ready()
     else:

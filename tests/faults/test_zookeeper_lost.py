@@ -29,6 +29,7 @@ def login(tmp_path: Path) -> dict[str, str]:
     """Role -> file of its password."""
     files = {}
     for role in ("sre", "wallet"):
+        (tmp_path / role).touch(mode=0o600)
         (tmp_path / role).write_text(f"secret of {role}\n")
         files[role] = str(tmp_path / role)
     return files

@@ -166,9 +166,11 @@ def _slots(facts: Facts) -> Iterator[Finding]:
             slots = f"$(seq {wrong[0]} {wrong[-1]})" if in_a_row else " ".join(map(str, wrong))
             if owner is None:
                 mend = _cli(address, f"CLUSTER ADDSLOTS {slots}")
-            else:  # no need to tell the others: they believe the highest epoch, and could not obey while they hold keys
+            else:
+                # No need to tell the others: they believe the highest epoch, and could not obey while they hold keys.
+                # Under its old one the owner of now would take each slot back at once.
                 take = _cli(address, f"CLUSTER SETSLOT $slot NODE {wanted}")
-                mend = f"for slot in {slots}; do {take}; done; {_cli(address, 'CLUSTER BUMPEPOCH')}"
+                mend = f"{_cli(address, 'CLUSTER BUMPEPOCH')}; for slot in {slots}; do {take}; done"
             yield Finding(
                 "slots", "error" if live else "warning", f"{what} (as {node.address} sees it)", mend
             )
