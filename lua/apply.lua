@@ -98,7 +98,7 @@ else
     local entries, entries_max = call('XLEN', k_journal), entries_max_text + 0
     if entries >= entries_max then
       entries = entries - call('ZCARD', k_open) -- open entries wait for their receivers, the others for the journal
-      if not find(columns[1], '[^clrsu]') then entries_max = entries_max + ENDING_ENTRIES_MAX end
+      if not find(columns[1], '[^cjlrsu]') then entries_max = entries_max + ENDING_ENTRIES_MAX end
       if entries >= entries_max then return {'FULL', entries} end
     end
   end
@@ -205,6 +205,10 @@ if flags_exist or uncommon then
 --@include rules/capture.lua
 --@include rules/capture_end.lua
 --@include rules/void.lua
+      if find(kinds_text, '[xzj]') then
+--@include lib/returns.lua
+--@include rules/return.lua
+      end
     end
   end
 end
@@ -457,7 +461,7 @@ for n = 1, #repeated do
     local record = remembered[field] or recalled[i] or recalled_before[i]
     local outcome, opened_ms = sub(record, 1, 1), '0'
     local entry_seq, idx = place_of(record)
-    if kinds[i] == CAPTURE_DEBIT then
+    if kinds[i] == CAPTURE_DEBIT or kinds[i] == RETURN_DEBIT then
       opened_ms = call('ZSCORE', k_open, entry_seq) and '1' or '0' -- who ends it takes the words of its entry
     elseif kinds[i] == DEBIT and call('ZSCORE', k_open, entry_seq) then
       local entry = opened[entry_seq]

@@ -10,10 +10,10 @@ local function place_of(record)
   return string.format('%.0f', number(string.sub(record, 2, -1 - RECORD_END_LENGTH))), number(string.sub(record, -2))
 end
 
--- To whom the transfers and debits of an entry's columns pay, by operation.
+-- To whom the transfers and debits of an entry's columns pay, by operation; of other kinds the detail.
 local function receivers_of(columns)
   local kinds, of_debits = columns[1], string.gmatch(columns[3], '%S+')
-  local receivers, of_transfers = {}, 4 + 2 * #kinds
+  local receivers, of_transfers, of_details = {}, 4 + 2 * #kinds, 4 + 2 * #kinds + columns[4]
   for i = 1, #kinds do
     local kind = string.sub(kinds, i, i)
     if kind == 'd' then
@@ -21,12 +21,15 @@ local function receivers_of(columns)
     elseif kind == 't' then
       of_transfers = of_transfers + 1
       receivers[i] = columns[of_transfers]
+    elseif kind ~= 's' then
+      of_details = of_details + 1
+      receivers[i] = columns[of_details]
     end
   end
   return receivers
 end
 
--- Operation i, from 1, of an entry's columns, a transfer or debit, as a line of words: 'd <id> alice bob 5 USD'.
+-- Operation i, from 1, of an entry's columns, one that has a transaction id, as a line: 'd <id> alice bob 5 USD'.
 local function transfer_of(columns, i)
   columns.receivers = columns.receivers or receivers_of(columns)
   local kinds, currency, count = columns[1], columns[2], #columns[1]

@@ -44,6 +44,33 @@ def test_a_refused_credit_is_shown_with_its_refund(api: WalletApi, flags: list[s
     assert kinds(document)[:3] == steps
 
 
+@pytest.mark.parametrize("q", [0, 7], ids=["same-partition", "across"])
+def test_what_was_refunded_stands_behind_its_transfer(api: WalletApi, flags: list[str], q: int) -> None:
+    """And the refund has a timeline of its own, of who pays it; so has a capture."""
+    ann, bob, paid, refund_id = api.account(0, "5.00"), api.account(q), new_id(), new_id()
+    hold = {"account_id": ann, "amount": "2.00", "currency": "USD", "transaction_id": new_id()}
+    assert api.post("/v1/holds", hold).status == 201
+    captured = {"account_id": ann, "to_account": bob, "transaction_id": paid}
+    assert api.post(f"/v1/holds/{hold['transaction_id']}/capture", captured).status == 200
+    wanted = {"from_account": ann, "transaction_id": refund_id, "amount": "1.50"}
+    assert api.post(f"/v1/transfers/{paid}/refunds", wanted).status == 200
+    document = answer("transfer", paid, "--from", ann, *flags)
+    assert document["status"] == "paid"
+    assert kinds(document)[0] == ("capture", "applied")
+    [given] = document["refunds"]
+    assert given["text"] == f"refund 1.50 USD of {paid} from {bob} to {ann}, id {refund_id}"
+    assert given["text"] in admin("transfer", paid, "--from", ann, *flags).stdout
+    own = answer("transfer", refund_id, "--from", bob, *flags)
+    assert (own["status"], own["redis"]["outcome"], kinds(own)[0]) == (
+        "paid",
+        "applied",
+        ("refund", "applied"),
+    )
+    assert kinds(own)[1:2] == ([("credit", "applied")] if q else [])
+    if not q:
+        assert given["text"] in [each["text"] for each in answer("account", ann, *flags)["last_operations"]]
+
+
 def test_other_transfers(api: WalletApi, flags: list[str]) -> None:
     ann, bob = api.account(3, "5.00"), api.account(3)
     local, poor, bank = new_id(), new_id(), new_id()

@@ -11,7 +11,7 @@ MAX: Final = 2**53 - 1
 ORDINARY: Final = ("alice", "bob", "carol", "dave", "eve", "frank")
 SYSTEM: Final = ("@mint", "@fees", "@deep")
 CURRENCIES: Final = ("USD", "USD", "USD", "EUR", "JPY")
-KINDS: Final = "tttttttddddcccccrrrssofnhhhikkqquulve"
+KINDS: Final = "tttttttddddcccccrrrssofnhhhikkqquulvexxzzzj"
 
 
 class RandomBatches:
@@ -26,6 +26,9 @@ class RandomBatches:
         self.captures: list[tuple[int, int, str]] = []
         #: id, payer and currency of holds placed
         self.holds: list[tuple[str, str, str]] = []
+        #: seq, idx and line of what was paid, and of refunds on their way
+        self.paid: list[tuple[int, int, str]] = []
+        self.returns: list[tuple[int, int, str]] = []
 
     def batch(self, size_max: int = 40) -> list[str]:
         """1 to `size_max` operations."""
@@ -45,6 +48,11 @@ class RandomBatches:
             if line[0] == "h" and outcome == "+":
                 _, txid, payer, _, _, currency = line.split(" ")
                 self.holds.append((txid, payer, currency))
+            if line[0] in "tkc" and outcome == "+":
+                self.paid.append((self.state.seq, idx, line))
+            if line[0] == "z" and outcome == "+":
+                self.returns.append((self.state.seq, idx, line))
+        self.paid, self.returns = self.paid[-40:], self.returns[-20:]
         self.captures, self.holds = self.captures[-30:], self.holds[-30:]
         self.debits = self.debits[-60:]
         self.drawn = (self.drawn + lines)[-200:]
@@ -73,6 +81,8 @@ class RandomBatches:
             return f"c {origin} {self._account()} {self.random.randint(0, 25)} {self._amount()} {currency}"
         if kind == "r":
             return self._refund(currency)
+        if kind in "xzj":
+            return self._return(kind)
         if kind in "hikqulve":
             return self._hold(kind, currency)
         payer, payee = self._account(), self._account()
@@ -91,6 +101,37 @@ class RandomBatches:
         txid = f"T{self.random.randint(1, 10_000)}"
         reference = f"{self._seq()}.{self.random.randint(0, 40)}.{decline}"
         return f"r {txid} {self._account()} {reference} {self._amount()} {currency}"
+
+    def _return(self, kind: str) -> str:
+        """Mostly of what was paid, mostly as it was, and mostly a part or what is left of it."""
+        draw, txid = self.random, f"T{self.random.randint(1, 10_000)}"
+        if kind == "j":
+            seq, idx, line = self._seq(), 0, f"z {txid} bob x|{transfer_field('x', 'T1')}|1.1.1|c|9|- 9 USD"
+            if self.returns and draw.random() < 0.9:
+                seq, idx, line = draw.choice(self.returns)
+            _, txid, account, other, amount, currency = line.split(" ")
+            name = f"r.{other.split('|')[1]}"
+            if any(int(w.get(name, amount)) < int(amount) for w in self.state.seen.values()):
+                return "n doctor - - 0 -"  # a credit was forgotten and made again, which no receiver does
+            part = f"{seq}.{idx}.{draw.choice('acfl')}"
+            return f"j {txid} {account} {part}|{other.split('|')[1]} {amount} {currency}"
+        line, seq, idx = "t T1 alice bob 5 USD", self._seq(), 0
+        if self.paid and draw.random() < 0.95:
+            seq, idx, line = draw.choice(self.paid)
+        paid, original, payer, other, amount, currency = line.split(" ")
+        receiver, place, how = other.partition("|")[0], f"0.{seq}.{idx}", "l"
+        if paid == "c":
+            place, receiver, payer, how = f"{original}.{other}", payer, "far", "c"
+            original = place.replace(".", "_")
+        field = transfer_field(payer, original)
+        window = next((w for w in self.state.seen.values() if f"r.{field}" in w), {})
+        rest = int(amount) - int(window.get(f"r.{field}", 0))
+        asked, taken = draw.choice((("-", rest), ("-", rest + 1), (part := max(1, rest // 3), part)))
+        asked, taken = (asked, taken) if taken else ("-", 0)
+        if receiver == payer:
+            receiver = "@fees" if payer != "@fees" else "bob"
+        taken = min(max(0, taken), MAX)
+        return f"{kind} {txid} {receiver} {payer}|{field}|{place}|{how}|{amount}|{asked} {taken} {currency}"
 
     def _hold(self, kind: str, currency: str) -> str:
         draw, txid, amount = self.random, f"T{self.random.randint(1, 10_000)}", self._amount()

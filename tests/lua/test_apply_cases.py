@@ -4,6 +4,7 @@ import pytest
 from lua.cases import CASES, SETUP, rows
 from lua.hold_cases import HOLD_CASES
 from lua.partition import LuaPartition
+from lua.return_cases import RETURN_CASES
 
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import decide
@@ -24,7 +25,7 @@ def run(partition: LuaPartition, state: PartitionState, batch: list[str]) -> Non
 
 
 def test_cases(partition: LuaPartition) -> None:
-    for case in [*CASES, *HOLD_CASES]:
+    for case in [*CASES, *HOLD_CASES, *RETURN_CASES]:
         partition.empty("live")
         state = PartitionState()
         for batch in [*SETUP, *case.batches]:

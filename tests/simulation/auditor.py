@@ -19,9 +19,11 @@ from wallet_engine.domain.entry import EntryHeader, parse_entry
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.limits import STRIPE_LIMB_MINOR
+from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_state import PartitionState, RedisImage, redis_image
+from wallet_engine.domain.returns import parse_evidence
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
@@ -75,6 +77,9 @@ class Auditor:
         self._on_disk: dict[tuple[str, int], int] = {}
         self.debits: dict[Reference, Debit] = {}
         self.answers: dict[tuple[str, str], Answer] = {}
+        #: Refunds made, by who paid them and their id, and what has gone back of each original: minor units.
+        self.refunded: dict[tuple[str, str], int] = {}
+        self.returned: dict[tuple[str, str], int] = {}
         #: Answers given: (from, transaction, body) -> outcome
         self.given: dict[tuple[str, str, str], str] = {}
         #: (account, currency) -> seqs and balances behind them
@@ -143,10 +148,15 @@ class Auditor:
                 )
             elif kind == "r" and outcome == "+":
                 self._refunded(partition, operation.other, operation.amount_minor)
+            elif kind in "xz":
+                self._gave_back(operation, outcome, (partition, header.seq, idx), header)
+            elif kind == "j" and outcome == "+":
+                self._took_back(partition, operation)
             elif kind == "s":
                 self._settled(partition, int(operation.id))
-            if outcome == "+" and kind in "tdcro":
-                names = (operation.account, operation.other) if kind == "t" else (operation.account, TRANSIT)
+            if outcome == "+" and kind in "tdcroxzj":
+                other = parse_evidence(operation.other).payer if kind == "x" else operation.other
+                names = (operation.account, other if kind in "tx" else TRANSIT)
                 for name in names:
                     self._note_balance(partition, name, operation.currency, header.seq)
         in_transit: dict[str, int] = {}
@@ -215,6 +225,52 @@ class Auditor:
         debit.ended = decline
         self._in_flight[debit.currency] -= amount
         self.answers[debit.key].outcome = decline
+
+    def _gave_back(
+        self, operation: Operation, outcome: str, reference: Reference, header: EntryHeader
+    ) -> None:
+        """A refund was decided: the original is as it says, was paid, and has not gone back in all before."""
+        said, key = parse_evidence(operation.other), (operation.account, operation.id)
+        self._decided("x", key, operation.other, outcome, reference, header)
+        if outcome != "+":
+            return
+        original = (said.payer, said.transaction)
+        paid = self.answers.get(original)
+        body = f"{operation.account} {said.amount_minor} {operation.currency}"
+        ended = paid and (paid.outcome if paid.debit is None else self.debits[paid.debit].ended)
+        if paid is None or paid.body != body or ended != "+":
+            self.world.violate(f"G1: refund of {original} as {body}, which is {paid}, {ended}")
+        minor = self.refunded[key] = operation.amount_minor
+        self.returned[original] = self.returned.get(original, 0) + minor
+        if self.returned[original] > said.amount_minor:
+            self.world.violate(f"G2: {self.returned[original]} of {original} have gone back, it was {body}")
+        if operation.kind == "z":
+            self.answers[key].debit = reference
+            self.debits[reference] = Debit(
+                key, said.payer, minor, operation.currency, self._ran_ms[header.nonce]
+            )
+            self._in_flight[operation.currency] = self._in_flight.get(operation.currency, 0) + minor
+
+    def _took_back(self, partition: int, operation: Operation) -> None:
+        """A refund was undone."""
+        part, _, field = operation.other.partition("|")
+        self._refunded(partition, part, operation.amount_minor)
+        del self.refunded[operation.account, operation.id]
+        for original in self.returned:
+            if original[1] == field[:-PAYER_LENGTH]:
+                self.returned[original] -= operation.amount_minor
+
+    def refund_answered(self, account: str, transaction: str, code: str) -> None:
+        """A service answers a refund now: the journal must say the same, and have said it already (G4, G5)."""
+        self.checked_answers += 1
+        answer = self.answers.get((account, transaction))
+        final = None if answer is None else answer.outcome
+        if answer is not None and answer.debit is not None:
+            final = self.debits[answer.debit].ended or "open"
+        if final != ("r" if code else "+"):
+            self.world.violate(
+                f"G5: {code or 'paid'} answered to refund {transaction}, in the journal: {answer}"
+            )
 
     def _settled(self, partition: int, seq: int) -> None:
         for reference, debit in self.debits.items():

@@ -11,8 +11,11 @@ from simulation.substitutes import RETENTION_MS
 from simulation.world import Handle, ProcessLoop
 
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.money import format_amount
+from wallet_engine.domain.refund_command import RefundCommand
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.routing.slots import partition_of
+from wallet_engine.service.api import RefundAnswer
 from wallet_engine.service.wallet import ClusterWallet
 
 CURRENCIES: Final = ("USD", "EUR")
@@ -34,6 +37,19 @@ class Payment:
     answer: str | None = None
 
 
+@dataclass(slots=True)
+class Refund:
+    """Money that a caller wants back of a payment. `code` is final once it is not None; empty: it went back."""
+
+    command: RefundCommand
+    of: Payment
+    first_ms: int = 0
+    tries: int = 0
+    code: str | None = None
+    #: It may have been made, and nobody will know: the original is forgotten.
+    lost: bool = False
+
+
 class Callers:
     """All callers, in one process that never dies."""
 
@@ -45,6 +61,7 @@ class Callers:
         self.loop = ProcessLoop(cluster.world, "callers")
         self.accounts = self._names()
         self.payments: list[Payment] = []
+        self.refunds: list[Refund] = []
         self.finished = 0
         self._ids = 0
 
@@ -181,6 +198,8 @@ class Callers:
                 await self.open_another()
             else:
                 await self.look(rng.choice(self.accounts))
+            if self.cluster.profile.refunds and rng.random() < 0.6:
+                await self.refund_some()
             if rng.random() < 0.3:
                 await asyncio.sleep(rng.random() * 0.05)
 
@@ -245,6 +264,55 @@ class Callers:
         if old:
             await self.once(self.rng.choice(old))
 
+    async def refund_some(self) -> None:
+        """Of a payment that was made, a part or all; or a refund of before again."""
+        rng = self.rng
+        paid = [payment for payment in self.payments if payment.answer == "+"]
+        if not paid:
+            return
+        if self.refunds and rng.random() < 0.25:
+            await self.refund_once(rng.choice(self.refunds))
+            return
+        payment = rng.choice(paid[-12:])
+        payer, _, minor, currency, transaction, *_ = payment.command
+        amount = None if rng.random() < 0.4 else format_amount(rng.randint(1, minor), currency)
+        self._ids += 1
+        wanted = Refund(RefundCommand(payer, transaction, f"R{self._ids:021d}", amount), payment)
+        self.refunds.append(wanted)
+        for _ in range(2):
+            if await self.refund_once(wanted):
+                break
+
+    async def refund_once(self, wanted: Refund) -> bool:
+        """Ask for it once; whether it has its answer."""
+        if wanted.lost or not self._may_retry(wanted):
+            return True
+        wanted.tries += 1
+        command, of = wanted.command, wanted.of.command
+
+        async def make(wallet: ClusterWallet) -> RefundAnswer:
+            original = await wallet.original(command.from_account, command.original, None)
+            return (
+                RefundAnswer(original)
+                if isinstance(original, str)
+                else await wallet.refund(command, original)
+            )
+
+        def check(answer: RefundAnswer) -> None:
+            if answer.code in ("", "refund_exceeds"):
+                self.auditor.refund_answered(of.to_account, command.transaction, answer.code)
+
+        answer = await self.ask(make, check)
+        if type(answer) is str or answer.code == "transfer_pending":
+            return False
+        if answer.code == "transfer_not_found":
+            wanted.lost = wanted.lost or wanted.tries > 1
+            return True
+        if wanted.code not in (None, answer.code):
+            self.world.violate(f"G4: {wanted} is now answered {answer.code or 'paid'}")
+        wanted.code = answer.code
+        return True
+
     async def open_another(self) -> None:
         """An account gets a currency, perhaps the first of its partition in it."""
         account, currency = self.rng.choice(self.accounts), self.rng.choice((*CURRENCIES, "GBP"))
@@ -275,8 +343,13 @@ class Callers:
     async def finish(self) -> None:
         """Ask for everything that has no answer, until it has one."""
         await asyncio.gather(*(self.insist(payment) for payment in self.payments))
+        await asyncio.gather(*(self._insist_refund(wanted) for wanted in self.refunds if wanted.code is None))
 
-    def _may_retry(self, payment: Payment) -> bool:
+    async def _insist_refund(self, wanted: Refund) -> None:
+        while not await self.refund_once(wanted):
+            await asyncio.sleep(0.05)
+
+    def _may_retry(self, payment: Payment | Refund) -> bool:
         if not payment.first_ms:
             payment.first_ms = self.world.now_ms
         return self.world.now_ms - payment.first_ms < RETRY_MS_MAX
@@ -291,7 +364,8 @@ class Callers:
 
     def check_balances(self) -> None:
         """The caller's own bookkeeping: opening balances and paid payments, if every payment has its answer."""
-        if any(payment.answer is None for payment in self.payments):
+        unknown = any(wanted.code is None and (wanted.tries or wanted.lost) for wanted in self.refunds)
+        if unknown or any(payment.answer is None for payment in self.payments):
             return
         expected: dict[tuple[str, str], int] = {}
         for payment in self.payments:
@@ -299,6 +373,12 @@ class Callers:
                 payer, payee, amount, currency = payment.command[:4]
                 expected[payer, currency] = expected.get((payer, currency), 0) - amount
                 expected[payee, currency] = expected.get((payee, currency), 0) + amount
+        for wanted in self.refunds:
+            if wanted.code == "":
+                payer, payee, _, currency, *_ = wanted.of.command
+                amount = self.auditor.refunded[payee, wanted.command.transaction]
+                expected[payer, currency] += amount
+                expected[payee, currency] -= amount
         for (account, currency), minor in expected.items():
             found = self.auditor.balance(account, currency)
             if found != minor:

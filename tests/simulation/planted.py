@@ -235,6 +235,9 @@ _ONE_SHARD_MANY_SERVICES: Final = {
     "faults": 10,
     "fault_gap_steps": 200,
 }
+#: What takes Redis' memory, so that it is filled from the journal; and the bugs that callers show who want money back.
+_EMPTYING: Final = ("redis_empty", "redis_flushed", "redis_restarted")
+_OF_REFUNDS: Final = ("refund total not replayed",)
 SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "refund does not rewrite the answer": (("decline .. sub(record, 2)", "record"),),
     "refund can be repeated": (
@@ -256,6 +259,12 @@ SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         (
             "local record = here and here .. mark .. outcome or mark .. outcome",
             "local record = outcome == APPLIED and (here or '') .. mark .. outcome or here or ''",
+        ),
+    ),
+    "refund total not replayed": (
+        (
+            "keep_total(current, field, total + minor)",
+            "if not REPLAY then keep_total(current, field, total + minor) end",
         ),
     ),
     "frozen receiver is paid": (("if status_a == 'F' or status_b == 'F' then return FROZEN end", ""),),
@@ -330,7 +339,15 @@ BUGS: Final = (
         (2, 2),
     ),
     *(
-        Bug(name, "G1 G2 G3 G4 G5 G6 G7", _script(*changes), 100, rotates="window" in name)
+        Bug(
+            name,
+            "G1 G2 G3 G4 G5 G6 G7",
+            _script(*changes),
+            100,
+            _EMPTYING if name in _OF_REFUNDS else (),
+            rotates="window" in name,
+            changes={"refunds": name in _OF_REFUNDS},
+        )
         for name, changes in SCRIPT_CHANGES.items()
     ),
 )

@@ -46,6 +46,8 @@ class Profile:
     repeat_receipts: float = 0.05
     image_chance: float = 0.2
     reply_lost: float = 0.03
+    #: Whether callers also want money back.
+    refunds: bool = False
 
     @staticmethod
     def draw_copies(seed: int) -> "Profile":
@@ -66,4 +68,5 @@ class Profile:
             rests_s=tuple(rng.uniform(8, 22) for _ in range(3)) if forgetful else (),
             repeat_receipts=rng.choice((0.0, 0.05, 0.3)),
             image_chance=rng.choice((0.05, 0.2, 0.5)),
+            refunds=random.Random(f"refunds {seed}").random() < 0.3,
         )

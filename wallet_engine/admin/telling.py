@@ -7,11 +7,12 @@ from wallet_engine.domain import holds
 from wallet_engine.domain.entry import Entry, parse_entry
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import unpack_transaction_id
-from wallet_engine.domain.kinds import Other, kind_of
+from wallet_engine.domain.kinds import Other, kind_of, receiver_of
 from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
+from wallet_engine.domain.returns import original_field_of, parse_evidence
 
 
 def operation_text(operation: Operation) -> str:
@@ -43,6 +44,8 @@ def operation_text(operation: Operation) -> str:
             return f"{verb} {o.account}" + (f", frozen by entry {seq} for its close" if seq else "")
         case "h" | "i" | "k" | "q" | "u" | "l" | "v" | "e":
             return hold_operation_text(o)
+        case "x" | "z" | "j":
+            return return_text(o)
         case _:
             raise Corruption(f"there are no words for an operation of kind {o.kind!r}")
 
@@ -69,6 +72,18 @@ def hold_operation_text(o: Operation) -> str:
             return f"void hold {_id(o)} of {o.account}"
         case _:
             return f"expire hold {_id(o)} of {o.account}"
+
+
+def return_text(o: Operation) -> str:
+    """What an operation of a refund that somebody asked for does."""
+    if o.kind == "j":
+        seq, idx, outcome = o.other.partition("|")[0].split(".")
+        where = f"operation {idx} of entry {seq}: {outcome_text(outcome)}"
+        of = unpack_transaction_id(original_field_of(o.other)[:-PAYER_LENGTH])
+        return f"undo refund of {_money(o)} of {of}, back to {o.account}, id {_id(o)}, {where}"
+    original = parse_evidence(o.other)
+    of = f"of {unpack_transaction_id(original.transaction)}"
+    return f"refund {_money(o)} {of} from {o.account} to {original.payer}, id {_id(o)}"
 
 
 def _id(operation: Operation) -> str:
@@ -118,9 +133,11 @@ def entry_document(partition: int, entry: Entry) -> dict[str, Any]:
 
 def concerns(operation: Operation, account: str) -> bool:
     """Whether the operation names the account."""
-    return account == operation.account or (
-        kind_of(operation.kind).other in (Other.ACCOUNT, Other.RECEIVER) and account == operation.other
+    names_another = operation.kind in "kqxz" or kind_of(operation.kind).other in (
+        Other.ACCOUNT,
+        Other.RECEIVER,
     )
+    return account == operation.account or (names_another and account == receiver_of(operation))
 
 
 def entry_about(payload: bytes, account: str) -> Entry | None:

@@ -1,6 +1,6 @@
 """Everything that is known of one transfer: what Redis remembers, and its entries in the journal as a timeline."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,10 +13,11 @@ from wallet_engine.admin.survey import Survey
 from wallet_engine.admin.telling import operation_text, outcome_text
 from wallet_engine.domain.entry import parse_entry
 from wallet_engine.domain.ids import pack_transaction_id
-from wallet_engine.domain.kinds import KINDS, Id, kind_of
+from wallet_engine.domain.kinds import KINDS, Id, kind_of, receiver_of
 from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_outcome, transfer_field
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.domain.returns import RETURN_RECORD, original_field_of
 from wallet_engine.journal.reader import read
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.stream import stream_entries
@@ -26,6 +27,9 @@ from wallet_engine.routing.slots import tag_of
 
 #: Letters in the order in which one operation makes the next.
 _CAUSES: Final = "".join(KINDS)
+#: Kinds that a transfer, or a refund of one, begins with inside a partition, and across two.
+_LOCAL: Final = "tkx"
+_REFUNDS: Final = "xzj"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,8 @@ class Trace:
     redis_trouble: str
     #: None without a journal to read.
     steps: tuple[Step, ...] | None
+    #: Of the refunds that were made of it.
+    refunds: tuple[Step, ...] = ()
 
     @property
     def key(self) -> str | None:
@@ -88,17 +94,19 @@ class Trace:
     def status(self) -> str:
         """One sentence: paid, declined and why, pending and for what, or unknown."""
         steps = {step.operation.kind: step for step in self.steps or ()}
-        first = steps.get("t") or steps.get("d")
+        first = next((step for kind, step in steps.items() if _begins(kind)), None)
         redis = self.redis
         outcome = first.outcome if first is not None else None if redis is None else redis.outcome
         if outcome is None:
             return "unknown: neither Redis nor the journal has it"
-        if "r" in steps:
-            return f"declined: {outcome_text(steps['r'].operation.other.split('.')[2])}, and refunded"
+        undone = next((step.operation for kind, step in steps.items() if kind_of(kind).rewrites), None)
+        if undone is not None:
+            decline = undone.other.partition("|")[0].split(".")[2]
+            return f"declined: {outcome_text(decline)}, and refunded"
         if outcome != Outcome.APPLIED:
             return f"declined: {outcome_text(outcome)}"
         settled = redis is not None and redis.outcome == outcome and not redis.open
-        if "t" in steps or "s" in steps or settled:
+        if (first is not None and first.operation.kind in _LOCAL) or "s" in steps or settled:
             return "paid"
         credit = steps["c"].outcome if "c" in steps else None if redis is None else redis.credit
         if credit is None:
@@ -108,17 +116,23 @@ class Trace:
         return f"pending: the credit was refused ({outcome_text(credit)}), the refund is to come"
 
 
+def _begins(kind: str) -> bool:
+    return kind_of(kind).remembered and kind_of(kind).id is Id.TRANSACTION
+
+
 def trace(found: Survey, journal: Path | None, transaction_id: str, from_account: str) -> Trace:
     """`transaction_id` is canonical. Raises `Damaged` when the journal is."""
     packed = pack_transaction_id(transaction_id)
     homes = Homes(found.config.partitions)
     home = homes.of_payer(from_account, packed)
     redis, trouble = _remembered(found, home, packed, from_account)
-    steps = None
+    steps: tuple[Step, ...] | None = None
+    refunds: tuple[Step, ...] = ()
     if journal is not None:
         seq = 0 if redis is None else redis.seq
         steps = tuple(_steps_in_journal(journal, homes, home, packed, from_account, seq))
-    return Trace(transaction_id, from_account, home, redis, trouble, steps)
+        refunds = tuple(_refunds_in_journal(journal, homes, home, steps))
+    return Trace(transaction_id, from_account, home, redis, trouble, steps, refunds)
 
 
 def _remembered(found: Survey, home: int, packed: str, from_account: str) -> tuple[Remembered | None, str]:
@@ -131,6 +145,7 @@ def _remembered(found: Survey, home: int, packed: str, from_account: str) -> tup
             if not records:
                 return None, ""
             outcome, _, seq, idx = TransferRecord.parse(records[0])
+            outcome = Outcome.APPLIED.value if outcome == RETURN_RECORD else outcome
             is_open = client.zscore(keys.open, seq) is not None
             stream = client.xrange(keys.journal, f"{seq}-0", f"{seq}-0")
         to_account = credit = key = None
@@ -138,7 +153,7 @@ def _remembered(found: Survey, home: int, packed: str, from_account: str) -> tup
             entry = parse_entry(stream_entries(stream)[0].payload)
             key = entry.operations[idx].by or None
         if stream and is_open:
-            to_account = entry.operations[idx].other
+            to_account = receiver_of(entry.operations[idx])
             if kind_of(entry.operations[idx].kind).opens:
                 to_partition = Homes(count).of_receiver(to_account, home)
                 with _client(found, to_partition) as client:
@@ -182,7 +197,9 @@ def _steps_in_journal(
         return found
     for step in _read_steps(directory, home, debit.seq, packed, str(debit.seq)):
         refund = (
-            step.operation.kind == "r" and step.operation.id == packed and step.operation.account == payer
+            kind_of(step.operation.kind).rewrites
+            and step.operation.id == packed
+            and step.operation.account == payer
         )
         settle = step.operation.kind == "s" and step.operation.id == str(debit.seq)
         if (refund or settle) and step.outcome == Outcome.APPLIED:
@@ -190,7 +207,8 @@ def _steps_in_journal(
         if settle:
             break
     reference = f"{home}.{debit.seq}"  # whose beginning is in lines and columns
-    for step in _read_steps(directory, homes.of_receiver(debit.operation.other, home), 0, reference[:-2]):
+    to_partition = homes.of_receiver(receiver_of(debit.operation), home)
+    for step in _read_steps(directory, to_partition, 0, reference[:-2]):
         operation = step.operation
         decided = step.outcome != Outcome.REPEATED
         if (
@@ -201,6 +219,23 @@ def _steps_in_journal(
             found.append(step)
             break
     return sorted(found, key=lambda step: (step.time_ms, _CAUSES.index(step.operation.kind)))
+
+
+def _refunds_in_journal(directory: Path, homes: Homes, home: int, steps: Sequence[Step]) -> Iterator[Step]:
+    """What was given back of the transfer that these are the steps of, and what was undone of that."""
+    paid = next((step for step in steps if _begins(step.operation.kind)), None)
+    if paid is None or paid.outcome != Outcome.APPLIED or paid.operation.kind in "hi" + _REFUNDS:
+        return
+    operation = paid.operation
+    field = transfer_field(operation.account, operation.id)
+    for step in _read_steps(directory, homes.of_receiver(receiver_of(operation), home), 0, field):
+        kind = step.operation.kind
+        if (
+            kind in _REFUNDS
+            and step.outcome == Outcome.APPLIED
+            and original_field_of(step.operation.other) == field
+        ):
+            yield step
 
 
 def _read_steps(directory: Path, partition: int, after: int, *texts: str) -> Iterator[Step]:

@@ -26,6 +26,7 @@ def transfer(session: Session, transaction_id: str, from_account: str, journal: 
     Redis remembers a transfer for one to two retentions; the journal, read in a directory on this host, has it
     for ever. The first line says what became of it: paid, declined and why, pending and what it waits for, or
     unknown. A transfer across partitions has a debit, a credit (or the refund of a refused one) and a settle.
+    Behind it stands what was refunded of it since.
 
     Without a journal here the answer is what Redis remembers. Looking for a transfer that Redis has forgotten
     reads the journal of two partitions.
@@ -74,6 +75,7 @@ def _document(traced: Trace) -> dict[str, Any]:
         "redis": remembered,
         "redis_error": traced.redis_trouble or None,
         "steps": None if traced.steps is None else [step.document() for step in traced.steps],
+        "refunds": [step.document() for step in traced.refunds],
     }
 
 
@@ -96,7 +98,7 @@ def _show(console: Console, traced: Trace) -> None:
         console.print("journal: none on this host, give --journal DIR")
     elif not traced.steps:
         console.print("journal: no entry has it")
-    for step in traced.steps or ():
+    for step in (*(traced.steps or ()), *traced.refunds):
         said = step.document()
         where = f"partition {step.partition} seq {step.seq}"
         console.print(f"{said['time']}  {where}  {said['text']}  [{said['outcome']}]", soft_wrap=True)

@@ -20,7 +20,7 @@ APPLIED: Final = Outcome.APPLIED.value
 CREDIT: Final = "c"
 SETTLE: Final = "s"
 #: Kinds that give back what a debit took.
-REFUNDS: Final = "ru"
+REFUNDS: Final = "ruj"
 
 
 class Place(NamedTuple):

@@ -19,8 +19,9 @@ from redis.exceptions import MovedError, RedisError
 from wallet_engine.admin.comparison import MISMATCHES_MAX, Comparison, Mismatch
 from wallet_engine.admin.fold import JournalFold, Progress
 from wallet_engine.admin.image import PartitionImage, take_image
+from wallet_engine.admin.refunds import RefundEvidence
 from wallet_engine.admin.transit import Transit
-from wallet_engine.domain.entry import parse_entry
+from wallet_engine.domain.entry import Entry, parse_entry
 from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.money import format_amount
@@ -81,10 +82,10 @@ class Verdict:
 
 def verify_offline(journal: Path, progress: Progress | None = None) -> Verdict:
     """Fold the whole journal and check it alone: frames, chains, outcomes, books, and what goes between partitions."""
-    fold, transit = JournalFold(journal), Transit()
-    fold.run(progress=progress, on_operations=transit.entry)
-    _look_behind(fold, transit, OFFLINE_WAIT_S_MAX)
-    return _verdict(fold, transit, (), len(fold.states), offline=True)
+    fold, between = JournalFold(journal), _Between()
+    fold.run(progress=progress, on_operations=between.entry)
+    _look_behind(fold, between.transit, OFFLINE_WAIT_S_MAX)
+    return _verdict(fold, between, (), len(fold.states), offline=True)
 
 
 def verify_online(
@@ -102,15 +103,15 @@ def verify_online(
     comparisons: dict[int, Comparison] = {}
     todo: Collection[int] = partitions
     for _round in range(ROUNDS_MAX):
-        fold, transit = JournalFold(journal), Transit()
+        fold, between = JournalFold(journal), _Between()
         comparisons |= {p: Comparison(image) for p, image in take_images(directory, todo, on_image).items()}
-        _compare(fold, transit, comparisons, todo, progress)
+        _compare(fold, between, comparisons, todo, progress)
         todo = _recovered_since(directory, [comparisons[p] for p in todo])
         if not todo or fold.damage is not None:
             break
         time.sleep(_ROUND_PAUSE_S)
-    _look_behind(fold, transit, JOURNAL_WAIT_S_MAX)
-    return _verdict(fold, transit, comparisons.values(), len(partitions), offline=False)
+    _look_behind(fold, between.transit, JOURNAL_WAIT_S_MAX)
+    return _verdict(fold, between, comparisons.values(), len(partitions), offline=False)
 
 
 def take_images(
@@ -169,7 +170,7 @@ def _take_from_shard(
 
 def _compare(
     fold: JournalFold,
-    transit: Transit,
+    between: "_Between",
     comparisons: Mapping[int, Comparison],
     todo: Collection[int],
     progress: Progress | None,
@@ -189,7 +190,7 @@ def _compare(
             end=ends,
             on_entry=after_entry,
             on_next=lambda partition, header: comparisons[partition].next_entry(header),
-            on_operations=transit.entry,
+            on_operations=between.entry,
             progress=progress,
         )
         late = [p for p in comparisons if p not in fold.broken and fold.seq(p) < ends[p] < _ALL_SEQS]
@@ -236,9 +237,16 @@ def _recovered_since(directory: Directory, comparisons: Iterable[Comparison]) ->
 
 
 def _verdict(
-    fold: JournalFold, transit: Transit, comparisons: Iterable[Comparison], partitions: int, *, offline: bool
+    fold: JournalFold,
+    between: "_Between",
+    comparisons: Iterable[Comparison],
+    partitions: int,
+    *,
+    offline: bool,
 ) -> Verdict:
+    transit = between.transit
     found, total = [*_journal_mismatches(fold), *_transit_mismatches(fold, transit)], 0
+    found += _refund_mismatches(fold, between.refunds)
     total += len(found)
     for comparison in comparisons:
         total += comparison.mismatches_total
@@ -297,6 +305,26 @@ def _transit_mismatches(fold: JournalFold, transit: Transit) -> list[Mismatch]:
                 what = f"{minor} stand on it, {waiting[currency]} are on their way"
                 found.append(Mismatch(None, "transit", f"@transit {currency}", what, None))
     return found
+
+
+def _refund_mismatches(fold: JournalFold, refunds: RefundEvidence) -> list[Mismatch]:
+    """Refunds that say of their original what is not so."""
+    if fold.damage is not None:
+        return []
+    faults = refunds.faults(fold.directory, unread=fold.broken)
+    return [Mismatch(fault.partition, "refund", str(fault.place), fault.what, None) for fault in faults]
+
+
+class _Between:
+    """What no partition's own entries prove."""
+
+    def __init__(self) -> None:
+        self.transit = Transit()
+        self.refunds = RefundEvidence()
+
+    def entry(self, partition: int, entry: Entry) -> None:
+        self.transit.entry(partition, entry)
+        self.refunds.entry(partition, entry)
 
 
 class _Everything:

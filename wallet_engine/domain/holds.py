@@ -121,8 +121,8 @@ def finishing(seq: int, idx: int, hold_field: str) -> str:
 
 
 def body_of(kind: str, other: str, amount_minor: int, currency: str) -> str:
-    """The words of which a fingerprint is made. Of a capture, what was asked counts, not what that came to."""
-    return f"{other} {currency}" if kind in "kq" else f"{kind} {other} {amount_minor} {currency}"
+    """The words of which a fingerprint is made. Of captures and refunds what was asked counts, not what it came to."""
+    return f"{other} {currency}" if kind in "kqxz" else f"{kind} {other} {amount_minor} {currency}"
 
 
 def touched_of(hold_field: str, account: str, currency: str) -> list[tuple[str, str]]:

@@ -10,9 +10,10 @@ from enum import Enum
 from functools import partial
 from typing import Final
 
-from wallet_engine.domain import holds
+from wallet_engine.domain import holds, returns
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.domain.key_names import SEEN
 from wallet_engine.domain.operation import Operation
 
 
@@ -99,6 +100,14 @@ def _hold_in_words(operation: Operation) -> list[tuple[str, str]]:
     return holds.touched_of(field, operation.account, operation.currency)
 
 
+def _given_back(operation: Operation) -> Sides:
+    return (operation.account, True), (holds.receiver_of(operation.other), False), (TRANSIT, False)
+
+
+def _total(operation: Operation) -> list[tuple[str, str]]:
+    return [(SEEN, returns.total_field(returns.original_field_of(operation.other)))]
+
+
 def _opened(operation: Operation) -> Sides:
     return ((operation.account, False),)
 
@@ -131,6 +140,9 @@ _TABLE: Final = (
     _Held("l", "finish_hold", ends=True, touches=_hold_in_words),
     _Held("v", "void", touches=_hold_by_id),
     _Held("e", "expire", touches=_hold_by_id),
+    _Held("x", "return", sides=_given_back, remembered=True, touches=_total),
+    _Held("z", "return_debit", sides=_given_back, remembered=True, opens=True, touches=_total),
+    _Held("j", "unreturn", sides=_from_transit, rewrites=True, ends=True, touches=_total),
 )
 
 #: Letter -> row, in the order in which one operation of a transfer causes the next.
@@ -138,8 +150,8 @@ KINDS: Final = {kind.letter: kind for kind in _TABLE}
 
 
 def receiver_of(operation: Operation) -> str:
-    """To whom the money of a transfer, debit or capture goes."""
-    return holds.receiver_of(operation.other) if operation.kind in "kq" else operation.other
+    """To whom the money of a transfer, debit, capture or refund goes."""
+    return holds.receiver_of(operation.other) if operation.kind in "kqxz" else operation.other
 
 
 def kind_of(letter: str) -> Kind:

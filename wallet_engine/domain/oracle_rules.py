@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from wallet_engine.domain import oracle_holds
+from wallet_engine.domain import oracle_holds, oracle_returns
 from wallet_engine.domain.entry import RULES
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
@@ -342,6 +342,9 @@ _RULES: Final[dict[str, Callable[[Batch, int, str, str, str, int, str], str]]] =
     "l": oracle_holds.finish,
     "v": oracle_holds.void,
     "e": oracle_holds.expire,
+    "x": oracle_returns.give_back,
+    "z": oracle_returns.give_back_debit,
+    "j": oracle_returns.undo,
 }
 
 
@@ -384,7 +387,7 @@ def has_effect(operations: Sequence[Operation], outcomes: str) -> bool:
     A decline counts where it is remembered: of a transfer, debit or credit.
     """
     return "+" in outcomes or any(
-        outcome not in "=!bs" and operation.kind in "tdchikq"
+        outcome not in "=!bsn" and operation.kind in "tdchikqxz"
         for operation, outcome in zip(operations, outcomes, strict=True)
     )
 

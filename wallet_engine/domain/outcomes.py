@@ -35,6 +35,9 @@ class Outcome(StrEnum):
     DESTINATION_MISMATCH = "d"
     AMOUNT_EXCEEDS_HOLD = "e"
     HOLD_LIMIT = "m"
+    #: The partition remembers no such original of a refund (any more). Changes nothing and is not remembered.
+    TRANSFER_FORGOTTEN = "n"
+    REFUND_EXCEEDS = "r"
     #: The service decided by a hold that has changed since: it looks again. Changes nothing and is not remembered.
     STALE = "s"
 
@@ -59,6 +62,7 @@ _DECLINES = frozenset(
         Outcome.DESTINATION_MISMATCH,
         Outcome.AMOUNT_EXCEEDS_HOLD,
         Outcome.HOLD_LIMIT,
+        Outcome.REFUND_EXCEEDS,
     }
 )
 
@@ -79,4 +83,6 @@ WIRE_CODES: dict[str, str] = {
     Outcome.DESTINATION_MISMATCH: "destination_mismatch",
     Outcome.AMOUNT_EXCEEDS_HOLD: "amount_exceeds_hold",
     Outcome.HOLD_LIMIT: "hold_limit",
+    Outcome.TRANSFER_FORGOTTEN: "transfer_not_found",
+    Outcome.REFUND_EXCEEDS: "refund_exceeds",
 }

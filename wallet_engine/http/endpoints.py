@@ -2,12 +2,13 @@
 
 from typing import Final
 
-from wallet_engine.http import accounts, holds, probes, transfers
+from wallet_engine.http import accounts, holds, probes, refunds, transfers
 from wallet_engine.http.endpoint import Endpoint
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *transfers.ENDPOINTS,
     *accounts.ENDPOINTS,
     *holds.ENDPOINTS,
+    *refunds.ENDPOINTS,
     *probes.ENDPOINTS,
 )

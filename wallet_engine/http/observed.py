@@ -8,11 +8,13 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import Hold
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
+from wallet_engine.domain.refund_command import Original, RefundCommand
 from wallet_engine.service.api import (
     AccountView,
     BalanceView,
     HoldAnswer,
     Readiness,
+    RefundAnswer,
     TransferAnswer,
     TransferCommand,
     Wallet,
@@ -29,6 +31,7 @@ class ObservedWallet:
         names: dict[Any, str] = {Outcome.APPLIED.value: "success", **WIRE_CODES}
         self._counters = {str(outcome): metrics.transfers.labels(name) for outcome, name in names.items()}
         self._transfers = metrics.transfers
+        self._refunds = metrics.refunds
 
     def _count(self, outcome: str, transfers: int) -> None:
         counter = self._counters.get(outcome)
@@ -96,6 +99,24 @@ class ObservedWallet:
 
     async def hold(self, account_id: str, hold: str) -> Hold | None:
         return await self._wallet.hold(account_id, hold)
+
+    async def original(self, from_account: str, transaction: str, leg: int | None) -> Original | str:
+        found = await self._wallet.original(from_account, transaction, leg)
+        if isinstance(found, str):
+            self._refunds.labels(found).inc()
+        return found
+
+    async def refund(self, command: RefundCommand, original: Original) -> RefundAnswer:
+        try:
+            answer = await self._wallet.refund(command, original)
+        except Outage as outage:
+            self._refunds.labels(outage.code).inc()
+            raise
+        self._refunds.labels(answer.code or "success").inc()
+        return answer
+
+    async def refunded_by(self, from_account: str, transaction: str) -> tuple[str, str] | None:
+        return await self._wallet.refunded_by(from_account, transaction)
 
     def readiness(self) -> Readiness:
         return self._wallet.readiness()

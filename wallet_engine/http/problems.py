@@ -59,6 +59,9 @@ KINDS: Final[dict[str, Kind]] = {
     "destination_mismatch": Kind(422, "Held for another receiver"),
     "amount_exceeds_hold": Kind(422, "More than is held"),
     "hold_limit": Kind(422, "Too many holds or captures"),
+    "transfer_pending": Kind(409, "The transfer is on its way", retryable=True),
+    "not_refundable": Kind(422, "Not refundable"),
+    "refund_exceeds": Kind(422, "More than is left of the transfer"),
     # Retryable because the caller cannot know how far it came, and a repeat with the same id is always safe.
     "internal_error": Kind(500, "Internal error", retryable=True),
     "overloaded": Kind(503, "Overloaded", retryable=True),
@@ -88,6 +91,14 @@ _DECLINE_DETAILS: Final[dict[str, str]] = {
     Outcome.DESTINATION_MISMATCH: "the hold was placed for another receiver",
     Outcome.AMOUNT_EXCEEDS_HOLD: "the amount exceeds what remains of the hold",
     Outcome.HOLD_LIMIT: "an account has at most 1,000 open holds, a hold at most 50 captures",
+    Outcome.TRANSFER_FORGOTTEN: "this account sent no transfer of this id that is still remembered",
+    Outcome.REFUND_EXCEEDS: "the amount exceeds what has not gone back of the transfer",
+}
+
+_REFUND_DETAILS: Final[dict[str, str]] = {
+    **{WIRE_CODES[outcome]: detail for outcome, detail in _DECLINE_DETAILS.items()},
+    "transfer_pending": "the transfer is neither paid nor declined yet: try again when it is",
+    "not_refundable": "the transfer was declined, or is itself a refund",
 }
 
 _JSON: Final = (b"content-type", b"application/json")
@@ -140,6 +151,12 @@ def declined(outcome: str, *, transaction_id: str | None = None, replayed: bool 
         transaction_id=transaction_id,
         headers=(REPLAYED,) if replayed else (),
     )
+
+
+def refund_refused(code: str, *, transaction_id: str, replayed: bool) -> Answer:
+    """The answer to a refund that cannot be, by the code of why. Raises `KeyError` for what is no refusal."""
+    headers = (REPLAYED,) if replayed else ()
+    return problem(code, _REFUND_DETAILS[code], transaction_id=transaction_id, headers=headers)
 
 
 def outage(error: Outage, *, transaction_id: str | None = None) -> Answer:

@@ -3,8 +3,14 @@
 from typing import Final
 
 from wallet_engine.domain.errors import InvalidInput
-from wallet_engine.domain.ids import check_account_id, check_transaction_id, pack_transaction_id
+from wallet_engine.domain.ids import (
+    check_account_id,
+    check_transaction_id,
+    pack_transaction_id,
+    unpack_transaction_id,
+)
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
+from wallet_engine.domain.returns import RETURN_RECORD
 from wallet_engine.http import wire
 from wallet_engine.http.endpoint import Endpoint, Request
 from wallet_engine.http.fastparse import parse_batch, parse_transfer
@@ -70,7 +76,8 @@ async def find(request: Request) -> Answer:
         raise Refused(error.code, error.detail) from None
     request.transaction_id = transaction_id
     packed = pack_transaction_id(transaction_id)
-    outcome = await request.services.wallet.find_transfer(request.visit.principal, from_account, packed)
+    wallet, by = request.services.wallet, request.visit.principal
+    outcome = await wallet.find_transfer(by, from_account, packed)
     if outcome is None:
         raise Refused(
             "transfer_not_found",
@@ -80,6 +87,10 @@ async def find(request: Request) -> Answer:
     status = wire.TransferStatus(transaction_id=transaction_id, status="success")
     if outcome == _PENDING:
         status.status = "pending"
+    elif outcome == RETURN_RECORD:
+        original = await wallet.refunded_by(by, from_account, packed)
+        if original is not None:
+            status.refunds = wire.RefundedTransfer(original[0], unpack_transaction_id(original[1]))
     elif outcome != _PAID:
         status.status, status.code = "declined", WIRE_CODES[outcome]
     return json_answer(200, wire.encode(status))

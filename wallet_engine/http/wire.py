@@ -110,10 +110,37 @@ class BatchResponse(Struct):
     results: list[TransferResult]
 
 
+class RefundedTransfer(Struct):
+    from_account: AccountId
+    transaction_id: TransactionId
+
+
 class TransferStatus(Struct, omit_defaults=True):
     transaction_id: TransactionId
     status: Literal["success", "declined", "pending"]
     code: str | msgspec.UnsetType = msgspec.UNSET
+    #: Of a refund that was made: the transfer whose money went back.
+    refunds: RefundedTransfer | msgspec.UnsetType = msgspec.UNSET
+
+
+class RefundRequest(Struct, gc=False, forbid_unknown_fields=True):
+    #: The payer of the transfer whose money goes back.
+    from_account: AccountId
+    #: Of the refund.
+    transaction_id: TransactionId | None = None
+    #: All that is left, when it is left out.
+    amount: Amount | None = None
+    #: Which leg of a group.
+    leg: Annotated[int, Meta(ge=0, le=99)] | None = None
+    reference: Reference | None = None
+
+
+class RefundSucceeded(Struct):
+    status: Literal["success"]
+    transaction_id: TransactionId
+    #: What has gone back of the transfer by now, and what still can.
+    refunded_total: Balance
+    refundable: Balance
 
 
 class HoldRequest(Struct, gc=False, forbid_unknown_fields=True):

@@ -13,7 +13,7 @@ from pathlib import Path
 from wallet_engine.domain.entry import EntryHeader
 from wallet_engine.journal.chains import RECENT_ENTRIES_PER_PARTITION, Position
 from wallet_engine.journal.copies_wire import Standing
-from wallet_engine.journal.lookup import Place, find_nonces
+from wallet_engine.journal.lookup import Place, find_entries, find_nonces
 from wallet_engine.journal.receipts_wire import Ask
 from wallet_engine.journal.threads import in_thread
 from wallet_engine.journal.writer import JournalWriter
@@ -82,6 +82,21 @@ class JournalCopy:
         return [
             found and partition in confirmed and self.confirmed.get(partition) == confirmed[partition]
             for (partition, _, _), found in zip(asks, held, strict=True)
+        ]
+
+    async def entries(self, asks: Sequence[tuple[Ask, int]]) -> list[bytes]:
+        """The text of each wanted entry of the chain that has the one asked with, if that may be receipted."""
+        sure = await self.receipted([ask for ask, _ in asks])
+        places = [
+            (ask[0], wanted)
+            for (ask, wanted), known in zip(asks, sure, strict=True)
+            if known and wanted <= ask[1]
+        ]
+        last = self.writer.last_index()
+        found = await asyncio.to_thread(find_entries, self.directory, places, last) if places else {}
+        return [
+            found.get((ask[0], wanted), b"") if known else b""
+            for (ask, wanted), known in zip(asks, sure, strict=True)
         ]
 
     def remembers(self, ask: Ask) -> bool | None:

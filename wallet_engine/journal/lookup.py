@@ -1,4 +1,4 @@
-"""Nonces of entries that a copy does not remember any more, looked up in its segments. Blocks: for a thread.
+"""Entries that a copy does not remember any more, looked up in its segments. Blocks: for a thread.
 
 What is read grows with what is asked: of each entry the piece of its segment from the mark before it (`index`), of
 neighbours one piece for all.
@@ -22,21 +22,29 @@ Place = tuple[int, int]
 def find_nonces(
     directory: Path, places: Iterable[Place], last: SegmentIndex | None = None
 ) -> dict[Place, str]:
-    """The nonces of the entries at these places; those that are not there are left out.
+    """The nonces of the entries at these places, as `find_entries`."""
+    found = find_entries(directory, places, last)
+    return {place: parse_header(payload).nonce for place, payload in found.items()}
+
+
+def find_entries(
+    directory: Path, places: Iterable[Place], last: SegmentIndex | None = None
+) -> dict[Place, bytes]:
+    """The texts of the entries at these places; those that are not there are left out.
 
     `last` is what an index would say of the segment that is being written. Raises `Damaged`, `OSError`.
     """
     missing: defaultdict[int, set[int]] = defaultdict(set)
     for partition, seq in places:
         missing[partition].add(seq)
-    found: dict[Place, str] = {}
+    found: dict[Place, bytes] = {}
     for number in reversed(segment_numbers(directory)):  # what is asked for is mostly young
         if not missing:
             break
         index = index_of_segment(directory, number, last)
         for mark, wanted in _pieces(index, missing):
-            for place, nonce in _read(directory, number, mark, wanted):
-                found[place] = nonce
+            for place, payload in _read(directory, number, mark, wanted):
+                found[place] = payload
                 missing[place[0]].discard(place[1])
         missing = defaultdict(set, {partition: seqs for partition, seqs in missing.items() if seqs})
     return found
@@ -58,7 +66,9 @@ def _pieces(
     yield from pieces.values()
 
 
-def _read(directory: Path, number: int, mark: Mark | None, wanted: set[Place]) -> Iterator[tuple[Place, str]]:
+def _read(
+    directory: Path, number: int, mark: Mark | None, wanted: set[Place]
+) -> Iterator[tuple[Place, bytes]]:
     path = segment_path(directory, number)
     if mark is None:
         scan = Scan(path, SEGMENT_HEADER_BYTES, read_segment_header(directory, number).start_hash)
@@ -68,10 +78,9 @@ def _read(directory: Path, number: int, mark: Mark | None, wanted: set[Place]) -
     partitions = {partition for partition, _ in wanted}
     for _, partition, kind, payload in scan:
         if kind == KIND_ENTRY and partition in partitions:
-            header = parse_header(payload)
-            place = (partition, header.seq)
+            place = (partition, parse_header(payload).seq)
             if place in wanted:
-                yield place, header.nonce
+                yield place, payload
                 wanted.discard(place)
                 if not wanted:
                     return

@@ -14,7 +14,9 @@ from wallet_engine.journal.receipts_wire import (
     Asks,
     CopyHello,
     CreditsFound,
+    EntryText,
     FindCredits,
+    FindEntry,
     FromService,
     MessageBuffer,
     MessageTooLong,
@@ -155,6 +157,8 @@ class _CopyConnection(asyncio.Protocol):
                     self._greet(message)
                 elif isinstance(message, CreditsFound):
                     self._client.tracker.credits_found(message)
+                elif isinstance(message, EntryText):
+                    self._client.tracker.entry_found(message)
                 elif self.copy is not None:
                     self._client.tracker.receipts(self.copy, message.groups)
         except (MessageTooLong, msgspec.MsgspecError):
@@ -176,7 +180,7 @@ class _CopyConnection(asyncio.Protocol):
     def ask(self, asks: Sequence[Ask]) -> None:
         self._send(Asks(list(asks)))
 
-    def find(self, question: FindCredits) -> None:
+    def find(self, question: FindCredits | FindEntry) -> None:
         self._send(question)
 
     def recover(self, shard: str, reason: str) -> None:

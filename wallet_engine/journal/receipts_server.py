@@ -17,7 +17,9 @@ from wallet_engine.journal.receipts_wire import (
     Ask,
     Asks,
     CopyHello,
+    EntryText,
     FindCredits,
+    FindEntry,
     MessageBuffer,
     MessageTooLong,
     NewEntries,
@@ -40,6 +42,8 @@ CONNECTIONS_MAX: Final = 1000
 QUESTIONS_MAX: Final = 64
 #: Questions of one service that wait until the partition is confirmed.
 WAITING_ASKS_MAX: Final = ASKS_PER_MESSAGE_MAX
+#: Entries that wait to be looked up, of all services.
+ENTRIES_WANTED_MAX: Final = 256
 
 log = get_logger(__name__)
 
@@ -58,6 +62,8 @@ class Durable(Protocol):
     def remembers(self, ask: Ask) -> bool | None: ...
 
     async def receipted(self, asks: Sequence[Ask]) -> list[bool]: ...
+
+    async def entries(self, asks: Sequence[tuple[Ask, int]]) -> list[bytes]: ...
 
 
 class Session(Protocol):
@@ -93,6 +99,9 @@ class ReceiptServer:
         self.reserve = Reserve()
         self.search = CreditSearch(durable)
         self._searches: set[asyncio.Task[None]] = set()
+        #: Entries that services want, with where the answers go; one search at a time is for all that wait.
+        self._wanted: list[tuple[FindEntry, Callable[[bytes], None]]] = []
+        self._reading: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
 
     def __repr__(self) -> str:
@@ -131,6 +140,30 @@ class ReceiptServer:
         self._searches.add(task)
         task.add_done_callback(self._searches.discard)
 
+    def find_entry(self, question: FindEntry, send: Callable[[bytes], None]) -> None:
+        """Look an entry up in the segments; `send` gets the answer, at once when too many wait."""
+        if len(self._wanted) >= ENTRIES_WANTED_MAX:
+            send(encode(EntryText(question.request, b"")))
+            return
+        self._wanted.append((question, send))
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().create_task(self._read_entries(), name="entries")
+
+    async def _read_entries(self) -> None:
+        try:
+            while self._wanted:
+                wanted, self._wanted = self._wanted, []
+                asks = [((each.partition, each.seq, each.nonce), each.wanted) for each, _ in wanted]
+                texts = [b""] * len(wanted)
+                try:
+                    texts = await self.durable.entries(asks)
+                except (WalletError, OSError) as error:
+                    log.error("entries were not looked up", error=text_of(error))
+                for (question, send), text in zip(wanted, texts, strict=True):
+                    send(encode(EntryText(question.request, text)))
+        finally:
+            self._reading = None
+
     def confirmed(self, receipts: Sequence[tuple[int, str, int]]) -> None:
         """Partitions were confirmed: publish what was withheld, answer what was asked meanwhile."""
         self.publish(receipts)
@@ -144,7 +177,8 @@ class ReceiptServer:
             for connection in tuple(self.connections):
                 connection.abort()
             await self._server.wait_closed()
-            await asyncio.gather(*self._searches, return_exceptions=True)
+            reading = () if self._reading is None else (self._reading,)
+            await asyncio.gather(*self._searches, *reading, return_exceptions=True)
             self._server = None
             await asyncio.sleep(0)
 
@@ -230,6 +264,8 @@ class _ServiceConnection(asyncio.Protocol):
                     self._answer(message.asks)
                 elif isinstance(message, FindCredits):
                     self._server.find(message, self.send)
+                elif isinstance(message, FindEntry):
+                    self._server.find_entry(message, self.send)
                 elif isinstance(message, Recover):
                     self._server.on_recover(message.shard, message.reason)
                 elif isinstance(message, ServiceHello):

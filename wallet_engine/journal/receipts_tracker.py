@@ -13,7 +13,9 @@ from wallet_engine.journal.receipts_wire import (
     ASKS_PER_MESSAGE_MAX,
     Ask,
     CreditsFound,
+    EntryText,
     FindCredits,
+    FindEntry,
     NewEntry,
     ReceiptGroup,
 )
@@ -31,7 +33,7 @@ class CopyConnection(Protocol):
 
     def ask(self, asks: Sequence[Ask]) -> None: ...
 
-    def find(self, question: FindCredits) -> None: ...
+    def find(self, question: FindCredits | FindEntry) -> None: ...
 
     def recover(self, shard: str, reason: str) -> None: ...
 
@@ -75,6 +77,8 @@ class ReceiptTracker:
         self._connections: dict[str, CopyConnection] = {}
         self._connects = 0
         self._questions: dict[int, Callable[[CreditsFound], None]] = {}
+        self._entry_questions: dict[int, Callable[[bytes], None]] = {}
+        self._entry_requests = 0
         #: Mask of the copies that have said something since `take_heard`.
         self._heard = 0
 
@@ -264,6 +268,26 @@ class ReceiptTracker:
         callback = self._questions.pop(answer.request, None)
         if callback is not None:
             callback(answer)
+
+    def find_entry(self, at: Ask, wanted: int, callback: Callable[[bytes], None]) -> int:
+        """Ask any one connected copy for the text of the entry `wanted` of the chain that has `at`.
+
+        `callback` gets it, or nothing where that copy cannot say, if it answers before `forget_entry`.
+        """
+        self._entry_requests += 1
+        request = self._entry_requests
+        self._entry_questions[request] = callback
+        if self._connections:
+            random.choice(list(self._connections.values())).find(FindEntry(request, *at, wanted))
+        return request
+
+    def forget_entry(self, request: int) -> None:
+        self._entry_questions.pop(request, None)
+
+    def entry_found(self, answer: EntryText) -> None:
+        callback = self._entry_questions.pop(answer.request, None)
+        if callback is not None:
+            callback(answer.text)
 
     def request_recovery(self, shard: str, reason: str) -> int:
         """Tell every connected copy that the shard needs recovery. Returns how many were told."""

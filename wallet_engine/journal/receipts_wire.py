@@ -8,6 +8,7 @@ names the message.
         ["receipts", [[partition, [nonce, …], last_seq], …]]      now durable; nonces in the order of their
         seqs
         ["credits", request, [[p, seq, idx, outcome], …]]         the answer to "find": those that were decided
+        ["text", request, text]                                   the answer to "entry"; empty when this copy cannot say
     service -> journal
         ["service", service_id]                                   first: who it is
         ["ask", [[partition, seq, nonce], …]]                     answered by receipts for those that are
@@ -18,6 +19,8 @@ names the message.
                                                                   which of these credits were decided in the
                                                                   partition, since that time? Only a copy that has
                                                                   the entry (seq, nonce) answers
+        ["entry", request, partition, seq, nonce, wanted]         the text of entry `wanted` of the chain that has
+                                                                  (seq, nonce), which this copy may receipt
         ["recover", shard, reason]                                this shard needs recovery
         ["new", [[partition, header, columns], …]]                what scripts have just appended to these streams, each
                                                                   partition in the order of its seqs. The copy takes an
@@ -86,6 +89,19 @@ class FindCredits(msgspec.Struct, tag="find", array_like=True):
     credits: list[CreditReference]
 
 
+class FindEntry(msgspec.Struct, tag="entry", array_like=True):
+    request: int
+    partition: int
+    seq: int
+    nonce: str
+    wanted: int
+
+
+class EntryText(msgspec.Struct, tag="text", array_like=True):
+    request: int
+    text: bytes
+
+
 class Recover(msgspec.Struct, tag="recover", array_like=True):
     shard: str
     reason: str
@@ -99,8 +115,8 @@ class Written(msgspec.Struct, tag="written", array_like=True):
     partitions: list[int]
 
 
-FromJournal = CopyHello | Receipts | CreditsFound
-FromService = ServiceHello | Asks | FindCredits | Recover | NewEntries | Written
+FromJournal = CopyHello | Receipts | CreditsFound | EntryText
+FromService = ServiceHello | Asks | FindCredits | FindEntry | Recover | NewEntries | Written
 
 decode_from_journal = msgspec.msgpack.Decoder[FromJournal](FromJournal).decode
 _encode = msgspec.msgpack.Encoder().encode

@@ -6,7 +6,7 @@ step may be repeated by anyone.
 """
 
 from wallet_engine.domain import holds
-from wallet_engine.domain.operation import Operation, Words
+from wallet_engine.domain.operation import Words
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
@@ -61,14 +61,3 @@ class Capture(Transfer):
         sender, _, amount, currency, transaction, _, by = self.command
         other = holds.uncapturing(self.seq, self.idx, decline, self.hold_field)
         return ("u", transaction, sender, other, amount, currency, "", by)
-
-
-def resumable(
-    engine: Engine, operation: Operation, receiver: str, p: int, q: int, call: Call, index: int
-) -> Transfer:
-    """What drives an applied debit or capture to its end."""
-    words = (operation.account, receiver, operation.amount_minor, operation.currency, operation.id)
-    command = TransferCommand(*words, operation.note, operation.by)
-    if operation.kind == "q":
-        return Capture(engine, command, p, q, call, index, operation.other)
-    return Transfer(engine, command, p, q, call, index)

@@ -33,7 +33,7 @@ from wallet_engine.engine.reads import Reader
 from wallet_engine.journal.receipts_wire import CreditReference, CreditsFound, FindCredits
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 from wallet_engine.redis_store.stream import stream_entries
-from wallet_engine.saga.capture import resumable
+from wallet_engine.saga.resuming import resumable
 from wallet_engine.saga.standing import OPEN_PER_RECEIVER_MAX, RETRY_S, Receiver, Standings
 from wallet_engine.saga.transfer import CREDIT, Call, Transfer
 from wallet_engine.telemetry.logging import get_logger

@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import Hold
+from wallet_engine.domain.refund_command import Original, RefundCommand
 from wallet_engine.domain.transfer import TransferCommand
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "HoldAnswer",
     "Money",
     "Readiness",
+    "RefundAnswer",
     "TransferAnswer",
     "TransferCommand",
     "Wallet",
@@ -102,6 +104,18 @@ class HoldAnswer(NamedTuple):
     hold: Hold | None = None
 
 
+class RefundAnswer(NamedTuple):
+    """`code` is that of the refusal, empty when the money went back; then the others say what has gone back of the
+    original by now, and what still can, in minor units of its currency.
+    """
+
+    code: str
+    replayed: bool = False
+    returned_minor: int = 0
+    refundable_minor: int = 0
+    currency: str = ""
+
+
 class Wallet(Protocol):
     """Every method may raise `Outage`."""
 
@@ -140,7 +154,7 @@ class Wallet(Protocol):
         ...
 
     async def find_transfer(self, from_account: str, transaction: str) -> str | None:
-        """`+`, a decline's character, `~` while pending, None when not known."""
+        """`+`, a decline's character, `~` while pending, `R` for a refund that was made, None when not known."""
         ...
 
     async def place_hold(self, command: HoldCommand) -> HoldAnswer: ...
@@ -155,6 +169,18 @@ class Wallet(Protocol):
 
     async def hold(self, account_id: str, hold: str) -> Hold | None:
         """`hold` is the packed id."""
+        ...
+
+    async def original(self, from_account: str, transaction: str, leg: int | None) -> Original | str:
+        """The transfer to be refunded, or the code of why it cannot be. Raises `InvalidInput` for a wrong leg."""
+        ...
+
+    async def refund(self, command: RefundCommand, original: Original) -> RefundAnswer:
+        """Raises `InvalidInput` when the amount does not fit the original's currency."""
+        ...
+
+    async def refunded_by(self, from_account: str, transaction: str) -> tuple[str, str] | None:
+        """Payer and packed id of the transfer that this refund is of; None where it is no refund."""
         ...
 
     def readiness(self) -> Readiness:

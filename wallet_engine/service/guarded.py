@@ -6,11 +6,13 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import NOBODY, Hold
 from wallet_engine.domain.money import parse_amount
+from wallet_engine.domain.refund_command import RefundCommand
 from wallet_engine.service.api import (
     AccountView,
     BalanceView,
     HoldAnswer,
     Readiness,
+    RefundAnswer,
     TransferAnswer,
     TransferCommand,
     Wallet,
@@ -104,6 +106,21 @@ class GuardedWallet:
             minor = found.remaining if amount is None else parse_amount(amount, found.currency)
             receiver = to or (None if found.to == NOBODY else found.to)
             by.check_sides(account_id, receiver, minor, found.currency)
+
+    async def refund(self, by: Principal, command: RefundCommand) -> RefundAnswer:
+        """It is the original's receiver who pays: its entry says who that is."""
+        by.check_pays()
+        original = await self._wallet.original(command.from_account, command.original, command.leg)
+        if isinstance(original, str):
+            return RefundAnswer(original)
+        left = original.amount_minor - original.returned_minor
+        minor = left if command.amount is None else parse_amount(command.amount, original.currency)
+        by.check_sides(original.receiver, original.payer, minor, original.currency)
+        return await self._wallet.refund(command, original)
+
+    async def refunded_by(self, by: Principal, from_account: str, transaction: str) -> tuple[str, str] | None:
+        by.check_reads(from_account)
+        return await self._wallet.refunded_by(from_account, transaction)
 
     def readiness(self) -> Readiness:
         """For everybody."""

@@ -12,6 +12,7 @@ from wallet_engine.domain.memory import TransferRecord, transfer_field
 from wallet_engine.domain.money import parse_amount
 from wallet_engine.domain.operation import Words
 from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.domain.returns import RETURN_RECORD
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
@@ -195,7 +196,8 @@ class Holds:
         if transaction is not None:
             read = await self._reader.transfer(partition, transfer_field(account, transaction))
             if read.record is not None:
-                return HoldAnswer(TransferRecord.parse(read.record).outcome, True)
+                before = TransferRecord.parse(read.record).outcome
+                return HoldAnswer(Outcome.CONFLICT if before == RETURN_RECORD else before, True)
         found = await self._reader.account(partition, account)
         if not found.balances:
             return HoldAnswer(Outcome.UNKNOWN_ACCOUNT, False)

@@ -1,11 +1,19 @@
 """What became of a transfer, as the memories of its partitions say."""
 
+from typing import Final
+
 from wallet_engine.domain.holds import HOLD_RECORD
 from wallet_engine.domain.kinds import kind_of, receiver_of
 from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_outcome, transfer_field
 from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.domain.returns import RETURN_RECORD
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
+
+#: Of a transfer that is neither paid nor declined yet.
+PENDING: Final = "~"
+#: What its payer's partition remembers of a transfer, or refund, whose money has left.
+_APPLIED: Final = (Outcome.APPLIED.value, RETURN_RECORD)
 
 
 class LookUps:
@@ -29,14 +37,14 @@ class LookUps:
             return None  # another payer's, with the same field
         if record.outcome == HOLD_RECORD:
             return None  # a hold, which is no transfer
-        if record.outcome != Outcome.APPLIED or not read.open:
+        if record.outcome not in _APPLIED or not read.open:
             return record.outcome
         if operation is None:
-            return "~"
+            return PENDING
         if not kind_of(operation.kind).opens:
             return record.outcome
         # The debit is made and not settled: paid if the receiver remembers the credit.
         field, mark = credit_memory(f"{p}.{record.seq}", record.idx)
         received = await self._reader.transfer(homes.of_receiver(receiver_of(operation), p), field)
         credit = credit_outcome(received.record or "", mark)
-        return Outcome.APPLIED.value if credit == Outcome.APPLIED.value else "~"
+        return record.outcome if credit == Outcome.APPLIED.value else PENDING

@@ -108,6 +108,11 @@ class Principal:
         if self._amount_max:
             self._check_amount(command)
 
+    def check_pays(self) -> None:
+        """Whether it may pay at all."""
+        if not (self.everything or self._rights.pays):
+            raise self._forbidden("pay", "payer, treasury or admin")
+
     def check_sides(
         self, payer: str, receiver: str | None, minor: int | None = None, currency: str = ""
     ) -> None:

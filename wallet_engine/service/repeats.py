@@ -10,6 +10,7 @@ from wallet_engine.domain.kinds import kind_of
 from wallet_engine.domain.memory import TransferRecord, transfer_field, transfer_fingerprint
 from wallet_engine.domain.operation import Words
 from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.domain.returns import RETURN_RECORD
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
 
@@ -25,7 +26,7 @@ class Repeats:
         return f"<Repeats {self._engine!r}>"
 
     async def outcome_of(self, p: int, words: Words) -> str | None:
-        """What is remembered of an operation of partition p that has an id: an outcome, or `HOLD_RECORD`.
+        """What is remembered of an operation of partition p that has an id: an outcome, `HOLD_RECORD` or `RETURN_RECORD`.
 
         `outcome_unknown` while its money is on its way, or when the journal does not confirm what is remembered.
         None when it is new, or when p cannot be asked.
@@ -45,6 +46,6 @@ class Repeats:
         if record.fingerprint != transfer_fingerprint(account, body, note):
             return Outcome.CONFLICT.value
         pending = read.open and (read.operation is None or kind_of(read.operation.kind).opens)
-        if pending and record.outcome == Outcome.APPLIED:
+        if pending and record.outcome in (Outcome.APPLIED, RETURN_RECORD):
             return "outcome_unknown"
         return record.outcome

@@ -8,6 +8,7 @@ from wallet_engine.service.api import Readiness
 from wallet_engine.service.holds import Holds
 from wallet_engine.service.lookups import LookUps
 from wallet_engine.service.readiness import readiness_of
+from wallet_engine.service.refunds import Refunds
 from wallet_engine.service.repeats import Repeats
 from wallet_engine.service.transfers import Transfers
 from wallet_engine.telemetry.metrics import READY_VALUES
@@ -32,6 +33,8 @@ class ClusterWallet:
         self.begin_transfer = transfers.begin_transfer
         self.transfer_many = transfers.transfer_many
         self.find_transfer = look_ups.find_transfer
+        refunds = Refunds(engine, reader, look_ups, repeats)
+        self.original, self.refund, self.refunded_by = refunds.original, refunds.refund, refunds.refunded_by
         held = Holds(engine, reader, repeats)
         self.place_hold, self.increase_hold = held.place_hold, held.increase_hold
         self.capture_hold, self.void_hold, self.hold = held.capture_hold, held.void_hold, held.hold

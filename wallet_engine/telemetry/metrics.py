@@ -83,6 +83,9 @@ class Metrics:
             r,
             _SECONDS,
         )
+        self.refunds = TallyCounter(
+            "wallet_refunds", "Refunds asked for, by what became of them.", ("outcome",), r
+        )
         self.transfers_in_flight = Gauge(
             "wallet_transfers_in_flight", "Transfers accepted and not yet answered.", registry=r
         )

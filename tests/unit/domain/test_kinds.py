@@ -22,6 +22,7 @@ HOLD = transfer_field("alice", TXID)
 OTHERS = {"o": "500", "t": "bob", "d": "bob", "c": "3", "r": "17.0.a", "s": "-", "f": "freeze", "n": "-"}
 OTHERS |= {"h": "bob|1000", "i": HOLD, "k": f"bob|{HOLD}|f|-", "q": f"far|{HOLD}|p|5", "u": f"9.0.a|{HOLD}"}
 OTHERS |= {"l": f"9.0|{HOLD}", "v": "-", "e": "-"}
+OTHERS |= {"x": f"bob|{HOLD}|3.7.0|l|9|-", "z": f"bob|{HOLD}|3.7.0|c|9|5", "j": f"9.0.a|{HOLD}"}
 IDS = {Id.NONE: "-", Id.TRANSACTION: TXID, Id.CREDIT: "3.257", Id.ENTRY: "17", Id.ASKER: "api-1"}
 NOBODYS = (Id.ENTRY, Id.ASKER)
 
@@ -52,7 +53,9 @@ def test_whatever_reads_kinds_can_read_each(kind: Kind) -> None:
     assert unpack(pack([operation]).columns) == (operation,)
     assert kind.letter not in operation_text(operation).split()
     assert concerns(operation, "alice") is (kind.id not in NOBODYS)
-    assert concerns(operation, "bob") is (kind.other in (Other.ACCOUNT, Other.RECEIVER))
+    assert concerns(operation, "bob") is (
+        kind.other in (Other.ACCOUNT, Other.RECEIVER) or kind.letter in "kxz"
+    )
     touched = {key.partition(b":")[0] for key, _ in touched_fields(entry_of(operation))}
     assert touched == {
         *([b"balance"] if kind.sides(operation) else []),
@@ -65,12 +68,12 @@ def test_whatever_reads_kinds_can_read_each(kind: Kind) -> None:
 
 def test_an_unknown_kind_raises_everywhere() -> None:
     """None of those who read kinds passes one over, or makes something up: seven readers, seven errors."""
-    unknown = Operation("z", "-", "alice", "x", 0, "USD")
+    unknown = Operation("?", "-", "alice", "x", 0, "USD")
     known = pack([Operation("f", "-", "alice", "freeze", 0, "-")]).columns
     readers = (
-        lambda: kind_of("z"),
+        lambda: kind_of("?"),
         lambda: pack([unknown]),
-        lambda: unpack(known.replace(b'["f"', b'["z"')),
+        lambda: unpack(known.replace(b'["f"', b'["?"')),
         lambda: touched_fields(entry_of(unknown)),
         lambda: operation_text(unknown),
         lambda: outgoing(entry_of(unknown)),

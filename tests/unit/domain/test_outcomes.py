@@ -14,7 +14,7 @@ def test_lua_states_the_same_characters() -> None:
 
 
 def test_precedence_is_the_order_of_declaration() -> None:
-    assert "".join(Outcome) == "+=!acfilzphoxbdems"
+    assert "".join(Outcome) == "+=!acfilzphoxbdemnrs"
 
 
 def test_every_outcome_is_one_distinct_character() -> None:
@@ -23,7 +23,7 @@ def test_every_outcome_is_one_distinct_character() -> None:
 
 
 def test_declines_are_what_is_remembered() -> None:
-    assert "".join(outcome for outcome in Outcome if outcome.declined) == "acfilzphoxdem"
+    assert "".join(outcome for outcome in Outcome if outcome.declined) == "acfilzphoxdemr"
 
 
 def test_every_refusal_has_a_wire_code() -> None:

@@ -135,6 +135,11 @@ CALLS: list[tuple[str, str, Any, set[str]]] = [
     ("POST", f"/v1/holds/{TXID}/void", {"account_id": "u-1"}, ADMIN),
     ("GET", f"/v1/holds/{TXID}?account_id=shop-1", None, READS),
     ("GET", f"/v1/holds/{TXID}?account_id=u-1", None, AUDITS),
+    # Who pays a refund is the receiver of the original.
+    *[
+        ("POST", f"/v1/transfers/{TXID}/refunds", {"from_account": payer, "transaction_id": TXID}, allowed)
+        for payer, allowed in (("u-1", PAYS), ("shop-1", ADMIN), ("@bank", SYSTEM), ("@mint", ADMIN))
+    ],
     ("GET", "/metrics", None, {"metrics", "auditor", "admin"}),
 ]
 PUBLIC = {"/healthz", "/readyz", "/openapi.json"}

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import Hold
+from wallet_engine.domain.refund_command import Original, RefundCommand
 from wallet_engine.service.api import (
     AccountView,
     BalanceView,
@@ -17,6 +18,7 @@ from wallet_engine.service.api import (
     HoldAnswer,
     Money,
     Readiness,
+    RefundAnswer,
     TransferAnswer,
     TransferCommand,
 )
@@ -47,6 +49,8 @@ class WalletDouble:
             "capture_hold": HoldAnswer("+", False, HOLD),
             "void_hold": HoldAnswer("+", False, HOLD),
             "hold": HOLD,
+            "refund": RefundAnswer("", False, 150, 250, "USD"),
+            "refunded_by": None,
         }
         self.ready = Readiness("ready", "ok")
 
@@ -103,6 +107,19 @@ class WalletDouble:
 
     async def hold(self, account_id: str, hold: str) -> Hold | None:
         return self._answer("hold", account_id, hold)
+
+    async def original(self, from_account: str, transaction: str, leg: int | None) -> Original | str:
+        """A look that decides who may do what, and no call. Between shop-1 and everybody else, or as it is told."""
+        if "original" in self.answers:
+            return self.answers["original"]
+        receiver = "u-1" if from_account == "shop-1" else "shop-1"
+        return Original(from_account, "F", receiver, 400, "USD", 1, 2, 3, 4, "c", 0)
+
+    async def refund(self, command: RefundCommand, original: Original) -> RefundAnswer:
+        return self._answer("refund", command, original)
+
+    async def refunded_by(self, from_account: str, transaction: str) -> tuple[str, str] | None:
+        return self._answer("refunded_by", from_account, transaction)
 
     def readiness(self) -> Readiness:
         return self.ready

@@ -33,7 +33,8 @@ def _touched(operation: Operation, window: int) -> Iterator[tuple[str, str]]:
         if is_system(account):
             yield f"{BALANCE}:{operation.currency}", account + CARRIED
     for key, field in kind.touches(operation):
-        yield f"{SEEN}:{window}" if key == SEEN else key, field
+        for named in (f"{SEEN}:{window}", f"{SEEN}:{window - 1}") if key == SEEN else (key,):
+            yield named, field
     if kind.flags:
         yield FLAGS, operation.account
     if kind.remembered or kind.rewrites:

@@ -1,0 +1,126 @@
+"""How refunds are decided, in plain Python: a part of `oracle_rules.py`, and as independent of `lua/`."""
+
+from typing import TYPE_CHECKING
+
+from wallet_engine.domain import holds, returns
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
+from wallet_engine.domain.memory import (
+    TransferRecord,
+    credit_memory,
+    credit_outcome,
+    transfer_field,
+    transfer_fingerprint,
+)
+from wallet_engine.domain.oracle_state import CLOSED, FROZEN
+from wallet_engine.domain.returns import Evidence, parse_evidence, total_field
+
+if TYPE_CHECKING:
+    from wallet_engine.domain.oracle_rules import Batch
+
+
+def give_back(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
+    return _give_back(batch, index, "x", id_, a, b, amount, currency)
+
+
+def give_back_debit(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
+    return _give_back(batch, index, "z", id_, a, b, amount, currency)
+
+
+def _give_back(
+    batch: "Batch", index: int, kind: str, id_: str, a: str, b: str, amount: int, currency: str
+) -> str:
+    original = parse_evidence(b)
+    payer = original.payer
+    if payer in (a, TRANSIT) or a == TRANSIT or not 0 <= amount <= AMOUNT_MINOR_MAX:
+        raise ValueError(f"{amount} back from {a} to {payer}")
+    if not 0 < original.amount_minor <= AMOUNT_MINOR_MAX:
+        raise ValueError(f"an original of {original.amount_minor}")
+    field = transfer_field(a, id_)
+    fingerprint = transfer_fingerprint(a, holds.body_of(kind, b, amount, currency), batch.note)
+    repeated = batch.answered(index, field, fingerprint)
+    if repeated is not None:
+        return repeated
+    window = _remembering(batch, original)
+    if window is None:
+        return "n"
+    name = total_field(original.field)
+    total = int(window.get(name, 0))
+    rest = original.amount_minor - total
+    if original.asked_minor is None and amount != rest:
+        return "s"
+    if amount == 0 and rest > 0:
+        raise ValueError("a refund of nothing")
+    to = payer if kind == "x" else TRANSIT
+    outcome = "r" if amount > rest or rest == 0 else _refusal(batch, a, to, amount, currency)
+    if outcome == "+":
+        batch.add(a, currency, -amount)
+        batch.add(to, currency, amount)
+        window[name] = str(total + amount)
+        batch.debited = batch.debited or kind == "z"
+    kept = returns.RETURN_RECORD if outcome == "+" else outcome
+    batch.current[field] = TransferRecord(kept, fingerprint, batch.seq, index).text()
+    return outcome
+
+
+def _remembering(batch: "Batch", original: Evidence) -> dict[str, str] | None:
+    """The window in which the original is remembered as paid."""
+    for window in (batch.current, batch.previous):
+        if original.how == returns.CREDITED:
+            field, mark = credit_memory(f"{original.partition}.{original.seq}", original.idx)
+            if credit_outcome(window.get(field, ""), mark) == "+":
+                return window
+        else:
+            text = window.get(original.field)
+            record = None if text is None else TransferRecord.parse(text)
+            if record is not None and (record.outcome, record.seq, record.idx) == (
+                "+",
+                original.seq,
+                original.idx,
+            ):
+                return window
+    return None
+
+
+def _refusal(batch: "Batch", payer: str, payee: str, amount: int, currency: str) -> str:
+    book = batch.balances.get(currency, {})
+    if any(name not in book and name[:1] != "@" for name in (payer, payee)):
+        return "a"
+    statuses = [flags.status for name in (payer, payee) if (flags := batch.flags.get(name))]
+    if CLOSED in statuses:
+        return "c"
+    if FROZEN in statuses:
+        return "f"
+    if payer[:1] != "@":
+        flags = batch.flags.get(payer)
+        if book[payer] - amount < -(0 if flags is None else flags.limits.get(currency, 0)):
+            return "i"
+    if payee[:1] != "@" and book[payee] + amount > AMOUNT_MINOR_MAX:
+        return "l"
+    return "+"
+
+
+def undo(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
+    part, original = b.split("|")
+    seq, idx, decline = part.split(".")
+    if not 0 < amount <= AMOUNT_MINOR_MAX or a == TRANSIT:
+        raise ValueError(f"{amount} back to {a}")
+    refunded = batch.open.get(int(seq))
+    if refunded is None or int(idx) in refunded:
+        return "="
+    if a[:1] != "@" and batch.balances.get(currency, {}).get(a, 0) + amount > AMOUNT_MINOR_MAX:
+        return "l"
+    batch.add(a, currency, amount)
+    batch.add(TRANSIT, currency, -amount)
+    refunded.add(int(idx))
+    name = total_field(original)
+    for window in (batch.current, batch.previous):
+        if name in window:
+            left = int(window[name]) - amount
+            if left < 0:
+                raise Corruption(f"entry {batch.seq}: {left} of {original} have gone back")
+            window[name] = str(left)
+            break
+    batch.rewrite(transfer_field(a, id_), decline)
+    return "+"

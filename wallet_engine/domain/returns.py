@@ -1,0 +1,77 @@
+"""A refund: money of a paid transfer goes back from its receiver to its payer, in all never more than was paid.
+
+It is decided in the partition of the original's receiver, where the original itself is remembered: as the transfer
+that it was there, or as the credit that came in. Beside that memory, in the same window of `seen{tag}`, stands how much
+of it has gone back, so the two are forgotten together: what is not remembered here is not refunded, whatever any clock
+says.
+
+What the original was is evidence that the operation brings with it, read from the original's entry. The script believes
+it; `verify` holds it against the journal (`admin/refunds.py`). It stands in `Operation.other`::
+
+    <payer>|<field of the original>|<p>.<seq>.<idx>|<l or c>|<minor>|<asked>
+
+    field     as `domain/memory.py` makes it of (payer, id)
+    p.seq.idx where the original is: operation idx of entry seq of partition p
+    l, c      the partition remembers it as a transfer of its own; as a credit for that operation
+    minor     what was paid
+    asked     minor units that the caller wants back; `-`: all that can be
+"""
+
+from typing import Final, NamedTuple
+
+from wallet_engine.domain.memory import PAYER_LENGTH
+
+#: What stands for the outcome in the memory of a refund that was made: it cannot be refunded.
+RETURN_RECORD: Final = "R"
+#: Before an original's field, in `seen`: the minor units of it that have gone back. No transfer's field has a dot.
+TOTAL: Final = "r."
+LOCAL: Final = "l"
+CREDITED: Final = "c"
+
+
+class Evidence(NamedTuple):
+    """What an operation says of the original; `asked_minor` is None where all is wanted that can be."""
+
+    payer: str
+    field: str
+    partition: int
+    seq: int
+    idx: int
+    how: str
+    amount_minor: int
+    asked_minor: int | None
+
+    @property
+    def transaction(self) -> str:
+        """The packed id of the original."""
+        return self.field[:-PAYER_LENGTH]
+
+    def text(self) -> str:
+        """As it stands in `Operation.other`."""
+        asked = "-" if self.asked_minor is None else self.asked_minor
+        place = f"{self.partition}.{self.seq}.{self.idx}"
+        return f"{self.payer}|{self.field}|{place}|{self.how}|{self.amount_minor}|{asked}"
+
+
+def parse_evidence(other: str) -> Evidence:
+    """The inverse of `Evidence.text`. Raises ValueError."""
+    payer, field, place, how, amount, asked = other.split("|")
+    partition, seq, idx = map(int, place.split("."))
+    if how not in (LOCAL, CREDITED):
+        raise ValueError(f"an original remembered as {how!r}")
+    return Evidence(payer, field, partition, seq, idx, how, int(amount), None if asked == "-" else int(asked))
+
+
+def undoing(seq: int, idx: int, decline: str, field: str) -> str:
+    """`Operation.other` of a refund that is undone: operation `idx` of entry `seq`, which the payer's side refused."""
+    return f"{seq}.{idx}.{decline}|{field}"
+
+
+def total_field(field: str) -> str:
+    """Where the total of an original is in `seen`."""
+    return TOTAL + field
+
+
+def original_field_of(other: str) -> str:
+    """The field of the original in the words of any operation about a refund."""
+    return other.split("|")[1]

@@ -1,0 +1,72 @@
+"""What an operation of long ago said: its entry, from the partition's stream or from a journal copy."""
+
+import asyncio
+from typing import Final
+
+import hiredis
+
+from wallet_engine.domain.entry import parse_entry
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.operation import Operation
+from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.reads import Reader
+from wallet_engine.redis_store.connection import ConnectionLost, NotSent
+from wallet_engine.redis_store.stream import stream_entries
+
+#: How long one copy may take; it reads a piece of its segments.
+COPY_ANSWERS_S_MAX: Final = 5.0
+#: Copies asked one after the other, each drawn: one that lags behind cannot say.
+COPIES_ASKED_MAX: Final = 6
+_PAUSE_S: Final = 0.05
+
+
+class Entries:
+    """Reads operations of entries that are durable."""
+
+    def __init__(self, engine: Engine, reader: Reader) -> None:
+        self._engine = engine
+        self._reader = reader
+
+    def __repr__(self) -> str:
+        return f"<Entries {self._engine!r}>"
+
+    async def operation(self, partition: int, seq: int, idx: int, account: str, id_: str) -> Operation | None:
+        """Operation `idx` of an entry that is known to be durable, None if it is not this account's with this id.
+
+        Raises `Outage`.
+        """
+        for read in (self._of_stream, self._of_journal):
+            payload = await read(partition, seq)
+            operations = parse_entry(payload).operations if payload is not None else ()
+            found = operations[idx] if idx < len(operations) else None
+            if found is not None and (found.account, found.id) == (account, id_):
+                return found
+        return None
+
+    async def _of_stream(self, partition: int, seq: int) -> bytes | None:
+        accumulator = self._engine.cluster.accumulators[partition]
+        try:
+            lane = self._engine.cluster.lanes[accumulator.shard]
+            found = await lane.call("XRANGE", accumulator.keys.journal, f"{seq}-0", f"{seq}-0")
+        except (NotSent, ConnectionLost, KeyError, hiredis.ReplyError):
+            return None
+        return stream_entries(found)[0].payload if found else None
+
+    async def _of_journal(self, partition: int, seq: int) -> bytes:
+        for _ in range(COPIES_ASKED_MAX):
+            at_seq, nonce = await self._reader.position(partition)
+            answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            tracker = self._engine.tracker
+            request = tracker.find_entry((partition, at_seq, nonce), seq, answer.set_result)
+            try:
+                async with asyncio.timeout(COPY_ANSWERS_S_MAX):
+                    if text := await answer:
+                        return text
+            except TimeoutError:
+                pass
+            finally:
+                tracker.forget_entry(request)
+            await asyncio.sleep(_PAUSE_S)
+        raise Outage(
+            "journal_unavailable", f"no journal copy could say what entry {seq} of partition {partition} is"
+        )

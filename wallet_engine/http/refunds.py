@@ -1,0 +1,92 @@
+"""The handler of refunds: money of a transfer, or a part of it, goes back to who has paid it."""
+
+from typing import Final
+
+from wallet_engine.domain.errors import InvalidInput
+from wallet_engine.domain.ids import check_transaction_id, pack_transaction_id
+from wallet_engine.domain.money import format_amount
+from wallet_engine.domain.refund_command import RefundCommand
+from wallet_engine.http import wire
+from wallet_engine.http.endpoint import Endpoint, Request
+from wallet_engine.http.parse import check_shape, known_id, load_object, side, transaction_id_of
+from wallet_engine.http.parse_notes import parse_note
+from wallet_engine.http.problems import (
+    MALFORMED,
+    OUTAGE_CODES,
+    REPLAYED,
+    Answer,
+    Refused,
+    json_answer,
+    refund_refused,
+)
+
+#: The index of the last leg that a group may have.
+LEG_MAX: Final = 99
+_FIELDS: Final = frozenset(("from_account", "transaction_id", "amount", "leg", "reference"))
+
+
+def parse_refund(body: bytes, original_id: str, key: str | None, by: str) -> tuple[RefundCommand, str]:
+    """`POST /v1/transfers/{transaction_id}/refunds`, and the refund's canonical id. Raises `Refused`.
+
+    The amount is checked once the original's currency is known.
+    """
+    document = load_object(body)
+    known = known_id(document.get("transaction_id"), key)
+    try:
+        required = ("from_account",) if key is not None else ("from_account", "transaction_id")
+        check_shape(document, _FIELDS, required)
+        payer = side(document["from_account"], "from_account")
+        transaction_id = transaction_id_of(document.get("transaction_id"), key)
+        amount, leg = document.get("amount"), document.get("leg")
+        if amount is not None and not isinstance(amount, str):
+            raise InvalidInput("invalid_amount", "amount must be a string of a decimal number")
+        if leg is not None and (type(leg) is not int or not 0 <= leg <= LEG_MAX):
+            raise InvalidInput("invalid_request", f"leg must be a whole number of 0 to {LEG_MAX}")
+        packed, note = pack_transaction_id(transaction_id), parse_note(document)
+    except (InvalidInput, Refused) as error:
+        raise Refused(error.code, error.detail, transaction_id=known) from None
+    original = pack_transaction_id(original_id)
+    return RefundCommand(payer, original, packed, amount, leg, note, by), transaction_id
+
+
+async def refund(request: Request) -> Answer:
+    """Give money back, once for each transaction id."""
+    by, services = request.visit.principal, request.services
+    try:
+        original_id = check_transaction_id(request.path("transaction_id"))
+    except InvalidInput as error:
+        raise Refused(error.code, error.detail) from None
+    key = request.header(b"idempotency-key")
+    command, transaction_id = parse_refund(await request.body(), original_id, key, by.id)
+    request.transaction_id = transaction_id
+    try:
+        answer = await services.calls.run(services.wallet.refund(by, command))
+    except InvalidInput as error:
+        raise Refused(error.code, error.detail) from None
+    if answer.code:
+        return refund_refused(answer.code, transaction_id=transaction_id, replayed=answer.replayed)
+    body = wire.RefundSucceeded(
+        status="success",
+        transaction_id=transaction_id,
+        refunded_total=format_amount(answer.returned_minor, answer.currency),
+        refundable=format_amount(answer.refundable_minor, answer.currency),
+    )
+    return json_answer(200, wire.encode(body), (REPLAYED,) if answer.replayed else ())
+
+
+ENDPOINTS: Final = (
+    Endpoint(
+        "POST",
+        "/v1/transfers/{transaction_id}/refunds",
+        refund,
+        "Give money of a transfer back, in all never more than it was; without an amount, all that is left.",
+        {200: wire.RefundSucceeded},
+        (
+            *(*MALFORMED, "invalid_amount", "request_too_large", "account_not_found", "account_closed"),
+            *("account_frozen", "insufficient_funds", "balance_limit", "idempotency_conflict"),
+            *("transfer_not_found", "transfer_pending", "not_refundable", "refund_exceeds", *OUTAGE_CODES),
+        ),
+        wire.RefundRequest,
+        replayable=True,
+    ),
+)

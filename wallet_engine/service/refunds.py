@@ -1,0 +1,135 @@
+"""Refunds on a real cluster: the original is found, what is wanted of it decided where its receiver is, durable."""
+
+import asyncio
+from typing import Final
+
+from wallet_engine.domain.errors import InvalidInput, Outage
+from wallet_engine.domain.kinds import kind_of, receiver_of
+from wallet_engine.domain.memory import TransferRecord, transfer_field
+from wallet_engine.domain.money import parse_amount
+from wallet_engine.domain.operation import Operation
+from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
+from wallet_engine.domain.refund_command import Original, RefundCommand
+from wallet_engine.domain.returns import CREDITED, LOCAL, parse_evidence, total_field
+from wallet_engine.domain.transfer import TransferCommand
+from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.entries import Entries
+from wallet_engine.engine.reads import Reader
+from wallet_engine.saga.refund import Refund
+from wallet_engine.saga.transfer import Call
+from wallet_engine.service.api import ANSWER_TIMEOUT_S, RefundAnswer
+from wallet_engine.service.lookups import PENDING, LookUps
+from wallet_engine.service.repeats import Repeats
+
+#: How often a refund of all that is left is made anew because another one came in between.
+LOOKS_MAX: Final = 20
+
+_APPLIED: Final = Outcome.APPLIED.value
+
+
+class Refunds:
+    """The part of `service.api.Wallet` that gives money back."""
+
+    def __init__(self, engine: Engine, reader: Reader, look_ups: LookUps, repeats: Repeats) -> None:
+        self._engine = engine
+        self._reader = reader
+        self._look_ups = look_ups
+        self._repeats = repeats
+        self._entries = Entries(engine, reader)
+
+    def __repr__(self) -> str:
+        return f"<Refunds {self._engine!r}>"
+
+    async def original(self, from_account: str, transaction: str, leg: int | None) -> Original | str:
+        """The transfer that is to be refunded, or the code of why it cannot be. Raises `InvalidInput` for the leg."""
+        outcome = await self._look_ups.find_transfer(from_account, transaction)
+        if outcome is None:
+            return "transfer_not_found"
+        if outcome == PENDING:
+            return "transfer_pending"
+        if outcome != _APPLIED:  # declined, or itself a refund
+            return "not_refundable"
+        found = await self._operation(from_account, transaction)
+        if found is None:
+            return "transfer_not_found"
+        operation, seq, idx = found
+        if leg is not None:  # only a group has any
+            raise InvalidInput("invalid_request", "leg: the transfer has none")
+        homes = self._engine.cluster.homes
+        p, receiver = homes.of_payer(from_account, transaction), receiver_of(operation)
+        q, field = homes.of_receiver(receiver, p), transfer_field(from_account, transaction)
+        return Original(
+            *(from_account, field, receiver, operation.amount_minor, operation.currency, p, seq, idx, q),
+            CREDITED if kind_of(operation.kind).opens else LOCAL,
+            await self._returned(q, field),
+        )
+
+    async def refund(self, command: RefundCommand, original: Original) -> RefundAnswer:
+        currency, field, p = original.currency, original.field, original.q
+        asked = None if command.amount is None else parse_amount(command.amount, currency)
+        evidence = original.evidence(asked)
+        q = self._engine.cluster.homes.of_receiver(original.payer, p)
+        returned = original.returned_minor
+        for _ in range(LOOKS_MAX):
+            minor = original.amount_minor - returned if asked is None else asked
+            sides = (original.receiver, original.payer)
+            transfer = TransferCommand(*sides, minor, currency, command.transaction, command.note, command.by)
+            result, replayed = await self._drive(transfer, p, q, evidence.text())
+            if len(result) > 1:
+                raise Outage(result, "the refund is not confirmed: retry it with the same id")
+            returned = await self._returned(p, field)
+            if result != Outcome.STALE:
+                code = "" if result == _APPLIED else WIRE_CODES[result]
+                return RefundAnswer(code, replayed, returned, original.amount_minor - returned, currency)
+        raise Outage("overloaded", "refunds of this transfer come faster than they can be looked at")
+
+    async def refunded_by(self, from_account: str, transaction: str) -> tuple[str, str] | None:
+        """Payer and packed id of the transfer that this refund gave money of back; None where it is no refund."""
+        found = await self._operation(from_account, transaction)
+        if found is None or found[0].kind not in "xz":
+            return None
+        original = parse_evidence(found[0].other)
+        return original.payer, original.transaction
+
+    async def _operation(self, account: str, transaction: str) -> tuple[Operation, int, int] | None:
+        """The operation of an account that is remembered under this id, with its entry and place there."""
+        p = self._engine.cluster.homes.of_payer(account, transaction)
+        read = await self._reader.transfer(p, transfer_field(account, transaction))
+        if read.record is None:
+            return None
+        record = TransferRecord.parse(read.record)
+        operation = await self._entries.operation(p, record.seq, record.idx, account, transaction)
+        return None if operation is None else (operation, record.seq, record.idx)
+
+    async def _drive(self, transfer: TransferCommand, p: int, q: int, words: str) -> tuple[str, bool]:
+        """An outcome or the code of an outage, and whether it is the answer of an earlier call."""
+        engine = self._engine
+        if engine.headroom.wary:
+            try:
+                engine.headroom.check(p, q)
+            except Outage as outage:
+                return await self._remembered(transfer, p, words, outage)
+        call, answered = Call.awaited(1)
+        Refund(engine, transfer, p, q, call, 0, words).start(engine.now_s())
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                await answered
+        except TimeoutError:
+            return "outcome_unknown", False
+        return call.results[0] or "outcome_unknown", call.replayed
+
+    async def _remembered(
+        self, transfer: TransferCommand, p: int, words: str, outage: Outage
+    ) -> tuple[str, bool]:
+        """Of a refund that may not begin: what it was answered before, or the outage."""
+        sender, _, amount, currency, transaction, note, by = transfer
+        operation = ("x", transaction, sender, words, amount, currency, note, by)
+        found = await self._repeats.outcome_of(p, operation)
+        if found is None:
+            raise outage
+        return (_APPLIED if found == RETURN_RECORD else found), found != Outcome.CONFLICT
+
+    async def _returned(self, partition: int, field: str) -> int:
+        """Minor units that have gone back of an original; durable."""
+        read = await self._reader.transfer(partition, total_field(field))
+        return int(read.record or 0)
