@@ -93,7 +93,7 @@ class JournalCopy:
             if known and wanted <= ask[1]
         ]
         last = self.writer.last_index()
-        found = await asyncio.to_thread(find_entries, self.directory, places, last) if places else {}
+        found = await in_thread(find_entries, self.directory, places, last) if places else {}
         return [
             found.get((ask[0], wanted), b"") if known else b""
             for (ask, wanted), known in zip(asks, sure, strict=True)
