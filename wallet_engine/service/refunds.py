@@ -10,7 +10,7 @@ from wallet_engine.domain.money import parse_amount
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.domain.refund_command import Original, RefundCommand
-from wallet_engine.domain.returns import CREDITED, LOCAL, parse_evidence, total_field
+from wallet_engine.domain.returns import CREDITED, LOCAL, RETURN_RECORD, parse_evidence, total_field
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.entries import Entries
