@@ -26,7 +26,7 @@ class Repeats:
         return f"<Repeats {self._engine!r}>"
 
     async def outcome_of(self, p: int, words: Words) -> str | None:
-        """What is remembered of an operation of partition p that has an id: an outcome, `HOLD_RECORD` or `RETURN_RECORD`.
+        """What is remembered of an operation of p that has an id: an outcome, `HOLD_RECORD` or `RETURN_RECORD`.
 
         `outcome_unknown` while its money is on its way, or when the journal does not confirm what is remembered.
         None when it is new, or when p cannot be asked.
