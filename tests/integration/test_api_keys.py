@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -320,3 +321,52 @@ def test_embedded_and_started_again_the_keys_are_the_same(tmp_path: Path) -> Non
         assert stat.S_IMODE((cluster.data_dir / "keys.json").stat().st_mode) == 0o600
     finally:
         cluster.kill_all()
+
+
+def test_a_key_pays_no_faster_than_its_rate_and_what_was_refused_was_not_done(cluster: DevCluster) -> None:
+    alice, bob = accounts(cluster, "alice", "bob")
+    key = created(cluster, f"slow-{uuid.uuid4().hex[:6]}", "--role=payer", "--rate=5")["key"]
+    began = time.monotonic()
+    answers = [pay(cluster.url, key, alice, bob) for _ in range(40)]
+    seconds = time.monotonic() - began
+    statuses = [status for status, _ in answers]
+    assert set(statuses) == {200, 429}
+    assert 5 <= statuses.count(200) <= 5 + 5 * seconds + 1
+    refused = [answer for status, answer in answers if status == 429]
+    assert {answer["code"] for answer in refused} == {"rate_limited"}
+    assert call(cluster.url, f"/v1/accounts/{bob}/balance?currency=USD", key)[1]["balance"] == (
+        f"{100 + statuses.count(200)}.00"
+    )
+    batch = {
+        "transfers": [
+            {
+                "from_account": alice,
+                "to_account": bob,
+                "amount": "0.01",
+                "currency": "USD",
+                "transaction_id": str(uuid.uuid4()),
+            }
+            for _ in range(15)
+        ]
+    }
+    assert wait_until(lambda: call(cluster.url, "/v1/transfers/batch", key, batch)[0] == 200, 10)
+    assert pay(cluster.url, key, alice, bob)[0] == 429  # the batch is owed
+    assert wait_until(lambda: pay(cluster.url, key, alice, bob)[0] == 200, 20)
+
+
+def test_a_key_has_no_more_in_flight_than_its_share(cluster: DevCluster) -> None:
+    """While no journal answers nothing is answered: what a key has begun stays in flight."""
+    alice, bob = accounts(cluster, "alice", "bob")
+    key = created(cluster, f"few-{uuid.uuid4().hex[:6]}", "--role=payer", "--in-flight=3")["key"]
+    assert wait_until(lambda: pay(cluster.url, key, alice, bob)[0] == 200, 10)
+    (journal,) = cluster.processes("journal")
+    os.kill(journal["pid"], signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            statuses = [pool.submit(pay, cluster.url, key, alice, bob) for _ in range(8)]
+            assert wait_until(lambda: sum(each.done() for each in statuses) == 5, 20)
+            assert {each.result()[0] for each in statuses if each.done()} == {429}
+            os.kill(journal["pid"], signal.SIGCONT)
+            assert sorted(each.result()[0] for each in statuses) == [200] * 3 + [429] * 5
+    finally:
+        os.kill(journal["pid"], signal.SIGCONT)

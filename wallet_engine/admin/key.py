@@ -57,13 +57,13 @@ def grant_options(command: Callable[..., None]) -> Callable[..., None]:
             "--in-flight",
             type=click.IntRange(1),
             metavar="N",
-            help="Transfers begun and not yet answered at most; kept and shown, not enforced yet.",
+            help="Transfers begun and not yet answered at most, in each API process.",
         ),
         click.option(
             "--rate",
             type=click.FloatRange(min=0, min_open=True),
             metavar="N",
-            help="Transfers a second at most; kept and shown, not enforced yet.",
+            help="Transfers a second at most, in each API process.",
         ),
         click.option(
             "--amount-max",
@@ -338,9 +338,9 @@ def _show(console: Console, key: ApiKey, *more: str) -> None:
         most = " ".join(f"{format_amount(minor, c)} {c}" for c, minor in sorted(key.amount_max.items()))
         console.print(f"  at most {most} in one transfer")
     if key.rate is not None:
-        console.print(f"  at most {key.rate:g} transfers a second (not enforced yet)")
+        console.print(f"  at most {key.rate:g} transfers a second in each API process")
     if key.in_flight is not None:
-        console.print(f"  at most {key.in_flight} transfers in flight (not enforced yet)")
+        console.print(f"  at most {key.in_flight} transfers in flight in each API process")
     console.print(f"  expires {_time_or_none(key.expires_ms) or 'never'}")
     for line in more:
         console.print(line)

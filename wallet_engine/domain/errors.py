@@ -2,6 +2,7 @@
 
 `InvalidInput`  the caller's fault, found before anything was sent anywhere.
 `Forbidden`     the caller may not do it, found before anything was sent anywhere.
+`RateLimited`   the caller asks too often, found before anything was sent anywhere.
 `Outage`        the engine cannot do it now; says whether anything may have happened.
 `Corruption`    a bug or a damaged file: stops the partition or the process, is never retried.
 `ConfigError`   a setting is wrong; its text is the one line the operator reads.
@@ -23,6 +24,14 @@ class InvalidInput(WalletError):
 
 class Forbidden(WalletError):
     """Whoever asks may not do this (a 403); the text names the grant that is missing. Nothing was done."""
+
+
+class RateLimited(WalletError):
+    """Whoever asks does so too often, or has too much in flight (a 429). Nothing was done."""
+
+    def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
 
 
 class Outage(WalletError):

@@ -24,6 +24,7 @@ from wallet_engine.http.problems import Answer, Refused, failure
 from wallet_engine.http.uncancelled import Uncancelled
 from wallet_engine.service.api import Wallet
 from wallet_engine.service.guarded import GuardedWallet
+from wallet_engine.service.turns import Turns
 from wallet_engine.telemetry.metrics import Metrics
 
 #: Status counted for a client that hung up before it could be answered.
@@ -158,11 +159,14 @@ def _authorization(scope: Scope) -> bytes | None:
 def create_app(wallet: Wallet, *, metrics: Metrics | None = None, gate: Gate | None = None) -> Application:
     """Offers `wallet` by HTTP, through `gate`; counts into `metrics`. It has no start-up or shutdown of its own."""
     metrics = Metrics() if metrics is None else metrics
+    gate = Gate(metrics) if gate is None else gate
+    turns = Turns(gate.keyring.shares)
     services = Services(
-        GuardedWallet(ObservedWallet(wallet, metrics)),
+        GuardedWallet(ObservedWallet(wallet, metrics), turns),
         BodyReader(),
         Uncancelled(),
         metrics,
+        turns,
         openapi_document(ENDPOINTS),
     )
-    return Application(services, gate or Gate(metrics), ENDPOINTS)
+    return Application(services, gate, ENDPOINTS)

@@ -12,6 +12,7 @@ from wallet_engine.http.gate import Visit
 from wallet_engine.http.problems import Answer, Refused
 from wallet_engine.http.uncancelled import Uncancelled
 from wallet_engine.service.guarded import GuardedWallet
+from wallet_engine.service.turns import Turns
 from wallet_engine.telemetry.metrics import Metrics
 
 
@@ -22,6 +23,7 @@ class Services(NamedTuple):
     bodies: BodyReader
     calls: Uncancelled
     metrics: Metrics
+    turns: Turns
     #: The OpenAPI document.
     document: bytes
 
@@ -87,3 +89,5 @@ class Endpoint(NamedTuple):
     bounded: bool = True
     #: Needs no key.
     public: bool = False
+    #: One call is little work: others' batches do not go before it.
+    small: bool = True

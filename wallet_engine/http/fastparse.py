@@ -21,8 +21,8 @@ from wallet_engine.domain.currencies import MINOR_DIGITS
 from wallet_engine.domain.ids import TRANSIT, pack_transaction_id
 from wallet_engine.domain.limits import ACCOUNT_ID_LENGTH_MAX, AMOUNT_MINOR_MAX
 from wallet_engine.http import parse
-from wallet_engine.http.parse import ParsedBatch, ParsedTransfer
-from wallet_engine.http.wire import BatchRequest, TransferRequest
+from wallet_engine.http.parse import STEP_TRANSFERS, ParsedBatch, ParsedTransfer, Steps, at_once
+from wallet_engine.http.wire import BatchedTransfer, BatchRequest, TransferRequest
 from wallet_engine.service.api import TransferCommand
 
 _SIDE: Final = rf"(?!{TRANSIT}(?:\Z| ))(?:[A-Za-z0-9._:-]{{1,64}}|@[A-Za-z0-9._:-]{{1,63}})"
@@ -94,23 +94,46 @@ def _transfer_without_fault(body: bytes, by: str = "") -> ParsedTransfer | None:
 
 def parse_batch(body: bytes, by: str = "") -> ParsedBatch:
     """As `parse.parse_batch`."""
-    return _batch_without_fault(body, by) or parse.parse_batch(body, by)
+    return at_once(batch_steps(body, by))
+
+
+def batch_steps(body: bytes, by: str) -> Steps[ParsedBatch]:
+    """`parse_batch` in steps, between which others may have a turn: a large batch takes many milliseconds."""
+    return (yield from _steps_without_fault(body, by)) or (yield from parse.batch_steps(body, by))
 
 
 def _batch_without_fault(body: bytes, by: str = "") -> ParsedBatch | None:
+    return at_once(_steps_without_fault(body, by))
+
+
+def _steps_without_fault(body: bytes, by: str) -> Steps[ParsedBatch | None]:
     try:
         transfers = _decode_batch(body).transfers
     except (ValueError, RecursionError):
         return None
-    parse.check_batch_size(len(transfers))
-    if not transfers:
+    size = len(transfers)
+    parse.check_batch_size(size)
+    if not size or body.count(b'"') != size * _QUOTES_PER_TRANSFER + _QUOTES_AROUND_BATCH:
         return None
+    if size <= STEP_TRANSFERS:
+        return _transfers_without_fault(transfers, by)
+    commands, transaction_ids = [], []
+    for start in range(0, size, STEP_TRANSFERS):
+        yield
+        part = _transfers_without_fault(transfers[start : start + STEP_TRANSFERS], by)
+        if part is None:
+            return None
+        commands += part.commands
+        transaction_ids += part.transaction_ids
+    return ParsedBatch(commands, transaction_ids)
+
+
+def _transfers_without_fault(transfers: list[BatchedTransfer], by: str) -> ParsedBatch | None:
     senders = [t.from_account for t in transfers]
     receivers = [t.to_account for t in transfers]
     currencies = [t.currency for t in transfers]
     if not (
-        body.count(b'"') == len(transfers) * _QUOTES_PER_TRANSFER + _QUOTES_AROUND_BATCH
-        and _sides_have_no_fault(senders)
+        _sides_have_no_fault(senders)
         and _sides_have_no_fault(receivers)
         and not any(map(eq, senders, receivers))
     ):

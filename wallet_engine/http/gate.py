@@ -5,12 +5,13 @@ way around it.
 """
 
 import time
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from wallet_engine.http.problems import KINDS, Refused
 from wallet_engine.http.request_metrics import RequestMetrics
 from wallet_engine.service.keyring import Keyring, Unauthenticated
 from wallet_engine.service.policy import ANYONE, Principal
+from wallet_engine.service.shares import Share
 from wallet_engine.telemetry.metrics import Metrics
 
 #: Requests to bounded endpoints that one process has begun and not yet answered.
@@ -31,12 +32,23 @@ class Entrance(Protocol):
     @property
     def public(self) -> bool: ...
 
+    @property
+    def small(self) -> bool: ...
 
-class Peer(NamedTuple):
+
+class Peer:
     """The other end of a connection: its address, and the key that its certificate is for, if it has shown one."""
 
-    address: str
-    certificate: str | None = None
+    __slots__ = ("address", "anyone", "certificate")
+
+    def __init__(self, address: str, certificate: str | None = None, anyone: Principal = ANYONE) -> None:
+        self.address = address
+        self.certificate = certificate
+        #: Who it is where nobody needs a key.
+        self.anyone = anyone
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.address}>"
 
     @property
     def is_local(self) -> bool:
@@ -70,10 +82,31 @@ class Gate:
         visit = Visit(self, entrance)
         if not entrance.public:
             known = self._known.get(authorization) if peer.certificate is None else None
-            visit.principal = known or self._ask(visit, authorization, peer)
+            principal = known or self._ask(visit, authorization, peer)
+            if principal is ANYONE:
+                principal = peer.anyone
+            visit.principal = principal
+            if entrance.bounded:
+                self._count(visit, principal.share, small=entrance.small)
         if full and entrance.bounded:
             raise visit.refuse(Refused("overloaded", "too many requests are in flight"))
         return visit
+
+    def peer(self, address: str, certificate: str | None = None) -> Peer:
+        """The other end of a connection; all from one address are one caller where nobody needs a key."""
+        return Peer(address, certificate, ANYONE.with_share(self.keyring.shares.of(f"from {address}")))
+
+    def _count(self, visit: "Visit", share: Share, *, small: bool) -> None:
+        """Of what its caller has in flight. Raises `Refused`."""
+        share.in_flight += 1
+        visit.counted = True
+        if small:
+            share.present_s = visit.began_s
+        if share.in_flight > share.in_flight_max:
+            raise visit.refuse(_too_many(f"this key may have {share.in_flight_max} transfers in flight"))
+        half = self.in_flight_max // 2
+        if self.in_flight > half and share.in_flight > half and self.keyring.shares.others_present(share):
+            raise visit.refuse(_too_many("this caller alone has too many requests in flight"))
 
     def _ask(self, visit: "Visit", authorization: bytes | None, peer: Peer) -> Principal:
         """Who it is that has not been seen lately. Raises `Refused`."""
@@ -83,15 +116,20 @@ class Gate:
             raise visit.refuse(Refused("unauthenticated", str(error), headers=_CHALLENGE)) from None
 
 
+def _too_many(detail: str) -> Refused:
+    return Refused("rate_limited", detail, headers=((b"retry-after", b"1"),))
+
+
 class Visit:
     """One request from the gate until its answer."""
 
-    __slots__ = ("_began_s", "_entrance", "_gate", "principal")
+    __slots__ = ("_entrance", "_gate", "began_s", "counted", "principal")
 
     def __init__(self, gate: Gate, entrance: Entrance) -> None:
         self.principal: Principal = ANYONE
         self._gate = gate
-        self._began_s = time.perf_counter()
+        self.began_s = time.perf_counter()
+        self.counted = False
         self._entrance = entrance
         gate.in_flight += entrance.bounded
         gate.metrics.in_flight += 1
@@ -108,4 +146,6 @@ class Visit:
         """It is answered with that status."""
         gate, entrance = self._gate, self._entrance
         gate.in_flight -= entrance.bounded
-        gate.metrics.ended(entrance.template, status, time.perf_counter() - self._began_s)
+        if self.counted:
+            self.principal.share.in_flight -= 1
+        gate.metrics.ended(entrance.template, status, time.perf_counter() - self.began_s)

@@ -110,7 +110,7 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
         responses["200"]["content"] = {"application/json": {"schema": {"type": "object"}}}
     if endpoint.replayable:
         responses["200"]["headers"] = _header("Idempotent-Replayed", "true when this answer was given before")
-    bounded = ("overloaded",) if endpoint.bounded else ()
+    bounded = ("rate_limited", "overloaded") if endpoint.bounded else ()
     guarded = () if endpoint.public else ("unauthenticated", "forbidden")
     posted = ("request_timeout", "unsupported_media_type") if endpoint.method != "GET" else ()
     every = ("invalid_request", "head_too_large", "method_not_allowed", "internal_error")
@@ -121,7 +121,7 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
             responses[problem_status] = _problem_response(
                 c for c in codes if KINDS[c].status == KINDS[code].status
             )
-            if problem_status == "503":
+            if problem_status in ("429", "503"):
                 responses[problem_status]["headers"] = _header("Retry-After", "seconds")
             if problem_status == "401":
                 responses[problem_status]["headers"] = _header("WWW-Authenticate", "the scheme: Bearer")

@@ -6,8 +6,8 @@ a number as `amount` is `invalid_amount`. `fastparse.py` answers the same for re
 """
 
 import json
-from collections.abc import Iterable
-from typing import Any, Final, NamedTuple, NoReturn
+from collections.abc import Generator, Iterable
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.domain.ids import (
@@ -22,6 +22,12 @@ from wallet_engine.domain.money import check_currency, parse_amount
 from wallet_engine.http.parse_notes import NOTE_FIELDS, parse_note
 from wallet_engine.http.problems import Refused
 from wallet_engine.service.api import TransferCommand
+
+T = TypeVar("T")
+#: Work that is done step by step, and what comes of it.
+Steps = Generator[None, None, T]
+#: Transfers of a batch that are read in one step.
+STEP_TRANSFERS: Final = 1_000
 
 
 class ParsedTransfer(NamedTuple):
@@ -58,6 +64,11 @@ def parse_transfer(body: bytes, idempotency_key: str | None, by: str = "") -> Pa
 
 def parse_batch(body: bytes, by: str = "") -> ParsedBatch:
     """All transfers of a batch, or `Refused` that names the first malformed one by its index."""
+    return at_once(batch_steps(body, by))
+
+
+def batch_steps(body: bytes, by: str) -> Steps[ParsedBatch]:
+    """`parse_batch` in steps, between which others may have a turn."""
     document = load_object(body)
     check_shape(document, frozenset(("transfers",)), ("transfers",))
     transfers = document["transfers"]
@@ -66,6 +77,8 @@ def parse_batch(body: bytes, by: str = "") -> ParsedBatch:
     check_batch_size(len(transfers))
     parsed = []
     for index, transfer in enumerate(transfers):
+        if index and index % STEP_TRANSFERS == 0:
+            yield
         try:
             parsed.append(_transfer(transfer, None, by))
         except Refused as refused:
@@ -73,6 +86,16 @@ def parse_batch(body: bytes, by: str = "") -> ParsedBatch:
                 refused.code, f"transfers[{index}]: {refused.detail}", transaction_id=refused.transaction_id
             ) from None
     return ParsedBatch([p.command for p in parsed], [p.transaction_id for p in parsed])
+
+
+def at_once(steps: Steps[T]) -> T:
+    """What comes of the steps when nobody has a turn between them."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as ended:
+            result: T = ended.value
+            return result
 
 
 def parse_open_account(body: bytes) -> OpenAccount:

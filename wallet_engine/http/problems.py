@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 from msgspec import UNSET
 
-from wallet_engine.domain.errors import Forbidden, Outage
+from wallet_engine.domain.errors import Forbidden, Outage, RateLimited
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.http import wire
 from wallet_engine.telemetry.logging import get_logger
@@ -62,6 +62,7 @@ KINDS: Final[dict[str, Kind]] = {
     "transfer_pending": Kind(409, "The transfer is on its way", retryable=True),
     "not_refundable": Kind(422, "Not refundable"),
     "refund_exceeds": Kind(422, "More than is left of the transfer"),
+    "rate_limited": Kind(429, "Too much at once", retryable=True),
     # Retryable because the caller cannot know how far it came, and a repeat with the same id is always safe.
     "internal_error": Kind(500, "Internal error", retryable=True),
     "overloaded": Kind(503, "Overloaded", retryable=True),
@@ -176,6 +177,9 @@ def failure(error: Exception, path: str, transaction_id: str | None = None) -> A
         return problem(error.code, error.detail, transaction_id=known, headers=error.headers)
     if isinstance(error, Outage):
         return outage(error, transaction_id=transaction_id)
+    if isinstance(error, RateLimited):
+        headers = ((b"retry-after", b"%d" % max(1, error.retry_after_s)),)
+        return problem("rate_limited", str(error), transaction_id=transaction_id, headers=headers)
     if isinstance(error, Forbidden):
         return problem("forbidden", str(error), transaction_id=transaction_id)
     _log.error("request failed", exc_info=error, path=path, transaction_id=transaction_id)

@@ -117,7 +117,7 @@ class WalletHttpProtocol(asyncio.Protocol):
         self._scheme = "https" if is_ssl(given) else "http"
         tls = given.get_extra_info("ssl_object")
         certificate = None if tls is None else key_of_certificate(tls.getpeercert())
-        self._peer = Peer(self._client[0] if self._client else "", certificate)
+        self._peer = self._direct.gate.peer(self._client[0] if self._client else "", certificate)
         self.deadline_s = self._loop.time() + self._idle_s_max
         connected = given.get_extra_info("socket")
         if not self._connections.admit(self, None if connected is None else connected.fileno()):

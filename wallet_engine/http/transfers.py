@@ -13,7 +13,7 @@ from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.domain.returns import RETURN_RECORD
 from wallet_engine.http import wire
 from wallet_engine.http.endpoint import Endpoint, Request
-from wallet_engine.http.fastparse import parse_batch, parse_transfer
+from wallet_engine.http.fastparse import batch_steps, parse_transfer
 from wallet_engine.http.heads import TRANSFER_PATH
 from wallet_engine.http.problems import (
     MALFORMED,
@@ -52,8 +52,9 @@ async def transfer(request: Request) -> Answer:
 
 async def batch(request: Request) -> Answer:
     """Many transfers, each on its own."""
-    by = request.visit.principal
-    commands, transaction_ids = parse_batch(await request.body(), by.id)
+    by, body = request.visit.principal, await request.body()
+    steps = batch_steps(body, by.id)
+    commands, transaction_ids = await request.services.turns.read(by.share, len(body), steps)
     if not commands:
         return json_answer(200, b'{"results":[]}')
     outcomes = await request.services.wallet.transfer_many(by, commands)
@@ -143,6 +144,7 @@ ENDPOINTS: Final = (
         {200: wire.BatchResponse},
         (*_FAULTS_OF_TRANSFER, *OUTAGE_CODES),
         wire.BatchRequest,
+        small=False,
     ),
     Endpoint(
         "GET",

@@ -18,6 +18,7 @@ from wallet_engine.service.api import (
     Wallet,
 )
 from wallet_engine.service.policy import Principal
+from wallet_engine.service.turns import Turns
 
 
 class GuardedWallet:
@@ -26,8 +27,9 @@ class GuardedWallet:
     What is done is journaled with the key of who asked: that of a command is in it.
     """
 
-    def __init__(self, wallet: Wallet) -> None:
+    def __init__(self, wallet: Wallet, turns: Turns) -> None:
         self._wallet = wallet
+        self._turns = turns
 
     def __repr__(self) -> str:
         return f"<GuardedWallet {self._wallet!r}>"
@@ -53,6 +55,7 @@ class GuardedWallet:
     async def transfer(self, by: Principal, command: TransferCommand) -> TransferAnswer:
         _check_by(by, command)
         by.check_transfer(command)
+        by.share.spend(1)
         return await self._wallet.transfer(command)
 
     def begin_transfer(
@@ -62,13 +65,16 @@ class GuardedWallet:
             _check_by(by, command)
         if not by.everything:
             by.check_transfer(command)
+        if by.share.rate is not None:
+            by.share.spend(1)
         self._wallet.begin_transfer(command, answer)
 
     async def transfer_many(self, by: Principal, commands: Sequence[TransferCommand]) -> list[str]:
         if commands:  # of one call, and so of one caller
             _check_by(by, commands[0])
         by.check_transfers(commands)
-        return await self._wallet.transfer_many(commands)
+        by.share.spend(len(commands))
+        return await self._turns.carry_out(by.share, commands, self._wallet.transfer_many)
 
     async def find_transfer(self, by: Principal, from_account: str, transaction: str) -> str | None:
         by.check_reads(from_account)
@@ -76,14 +82,17 @@ class GuardedWallet:
 
     async def place_hold(self, by: Principal, command: HoldCommand) -> HoldAnswer:
         by.check_sides(command.account_id, command.to_account, command.amount_minor, command.currency)
+        by.share.spend(1)
         return await self._wallet.place_hold(command)
 
     async def increase_hold(self, by: Principal, command: IncreaseCommand) -> HoldAnswer:
         await self._check_hold(by, command.account_id, command.hold, None, command.amount)
+        by.share.spend(1)
         return await self._wallet.increase_hold(command)
 
     async def capture_hold(self, by: Principal, command: CaptureCommand) -> HoldAnswer:
         await self._check_hold(by, command.account_id, command.hold, command.to_account, command.amount)
+        by.share.spend(1)
         return await self._wallet.capture_hold(command)
 
     async def void_hold(self, by: Principal, account_id: str, hold: str) -> HoldAnswer:
@@ -110,6 +119,7 @@ class GuardedWallet:
     async def refund(self, by: Principal, command: RefundCommand) -> RefundAnswer:
         """It is the original's receiver who pays: its entry says who that is."""
         by.check_pays()
+        by.share.spend(1)
         original = await self._wallet.original(command.from_account, command.original, command.leg)
         if isinstance(original, str):
             return RefundAnswer(original)

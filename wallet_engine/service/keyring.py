@@ -7,6 +7,7 @@ from typing import Final
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.routing.api_keys import ApiKey, parse_key
 from wallet_engine.service.policy import ANYONE, Principal
+from wallet_engine.service.shares import Shares
 from wallet_engine.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -35,6 +36,7 @@ class Keyring:
         self._principals: dict[str, Principal] = {}
         #: `Authorization`, as it was sent (None: not at all) -> who came in with it lately.
         self.known: dict[bytes | None, Principal] = {}
+        self.shares = Shares()
         #: Keys that were shown since this was last emptied.
         self.used: set[str] = set()
         self.forget()
@@ -99,7 +101,8 @@ class Keyring:
         self.used.add(key.id)
         principal = self._principals.get(key.id)
         if principal is None:
-            principal = self._principals[key.id] = Principal(key, self._system_accounts)
+            share = self.shares.of(key.id, key.rate, key.in_flight)
+            principal = self._principals[key.id] = Principal(key, self._system_accounts, share)
         return principal
 
 

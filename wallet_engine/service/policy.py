@@ -11,6 +11,7 @@
 A system account that the configuration does not list is for `admin` alone. Without keys everybody is `ANYONE`.
 """
 
+import copy
 import re
 from collections.abc import Sequence
 from operator import itemgetter
@@ -22,6 +23,7 @@ from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.patterns import compile_patterns
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.routing.api_keys import ApiKey, Role
+from wallet_engine.service.shares import Share
 
 SYSTEM: Final = "@"
 _ANY_ORDINARY: Final = "[A-Za-z0-9._:-]+"
@@ -68,10 +70,12 @@ class Principal:
         "_sides_match",
         "everything",
         "id",
+        "share",
     )
 
-    def __init__(self, key: ApiKey, system_accounts: tuple[str, ...]) -> None:
+    def __init__(self, key: ApiKey, system_accounts: tuple[str, ...], share: Share | None = None) -> None:
         """Whoever shows this key, in a cluster whose configuration lists these system accounts."""
+        self.share = share or Share(key.rate, key.in_flight)
         rights = self._rights = RIGHTS.get(key.role, Rights())
         self._key = key
         #: Of the key; empty for `ANYONE`.
@@ -91,6 +95,12 @@ class Principal:
         # Of many names, each with a space behind it.
         self._payers_match = re.compile(rf"(?>{reach} )*+\Z").match
         self._receivers_match = re.compile(rf"(?>{receivers} )*+\Z").match
+
+    def with_share(self, share: Share) -> "Principal":
+        """The same rights, and another part of what there is."""
+        other = copy.copy(self)
+        other.share = share
+        return other
 
     def __repr__(self) -> str:
         return f"<Principal {self.id or 'anyone'} {self._key.role}>"

@@ -69,7 +69,7 @@ def test_every_code_is_documented_under_its_status() -> None:
                 continue
             codes = problem["schema"]["allOf"][1]["properties"]["code"]["enum"]
             assert {KINDS[code].status for code in codes} == {int(status)}
-            assert ("Retry-After" in response.get("headers", {})) is (status == "503"), path
+            assert ("Retry-After" in response.get("headers", {})) is (status in ("429", "503")), path
             documented.update(codes)
     # `not_found` belongs to no path of the interface.
     assert documented == KINDS.keys() - {"not_found"}
@@ -78,10 +78,14 @@ def test_every_code_is_documented_under_its_status() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "statuses"),
     [
-        ("post", "/v1/wallet/balance_transfer", "200 400 401 403 404 405 408 409 413 415 422 431 500 503"),
-        ("post", "/v1/transfers/batch", "200 400 401 403 405 408 413 415 431 500 503"),
-        ("get", "/v1/transfers/{transaction_id}", "200 400 401 403 404 405 431 500 503"),
-        ("post", "/v1/accounts", "200 201 400 401 403 405 408 409 413 415 422 431 500 503"),
+        (
+            "post",
+            "/v1/wallet/balance_transfer",
+            "200 400 401 403 404 405 408 409 413 415 422 429 431 500 503",
+        ),
+        ("post", "/v1/transfers/batch", "200 400 401 403 405 408 413 415 429 431 500 503"),
+        ("get", "/v1/transfers/{transaction_id}", "200 400 401 403 404 405 429 431 500 503"),
+        ("post", "/v1/accounts", "200 201 400 401 403 405 408 409 413 415 422 429 431 500 503"),
         ("get", "/readyz", "200 400 405 431 500 503"),
     ],
 )

@@ -11,6 +11,8 @@ from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.routing.api_keys import ApiKey
 from wallet_engine.service.guarded import GuardedWallet
 from wallet_engine.service.policy import ANYONE, Principal
+from wallet_engine.service.shares import Shares
+from wallet_engine.service.turns import Turns
 
 
 def principal(role: str, accounts: tuple[str, ...] = ()) -> Principal:
@@ -35,7 +37,7 @@ def calls(wallet: GuardedWallet, by: Principal, account: str, key: str) -> list[
 
 def test_what_is_forbidden_reaches_nobody() -> None:
     double = WalletDouble()
-    wallet, by = GuardedWallet(double), principal("payer", ("shop-*",))
+    wallet, by = GuardedWallet(double, Turns(Shares())), principal("payer", ("shop-*",))
     for call in calls(wallet, by, "alice", "k1"):
         with pytest.raises(Forbidden):
             asyncio.run(call())
@@ -46,7 +48,7 @@ def test_what_is_forbidden_reaches_nobody() -> None:
 
 def test_what_is_allowed_is_passed_on() -> None:
     double = WalletDouble()
-    wallet, by = GuardedWallet(double), principal("admin")
+    wallet, by = GuardedWallet(double, Turns(Shares())), principal("admin")
     for call in calls(wallet, by, "alice", "k1"):
         asyncio.run(call())
     wallet.begin_transfer(by, command("alice", "k1"), lambda answer: None)
@@ -66,7 +68,7 @@ def test_what_is_allowed_is_passed_on() -> None:
 
 def test_a_command_of_another_caller_is_a_bug() -> None:
     double = WalletDouble()
-    wallet = GuardedWallet(double)
+    wallet = GuardedWallet(double, Turns(Shares()))
     for by, key in ((principal("admin"), ""), (principal("admin"), "k2"), (ANYONE, "k1")):
         with pytest.raises(ValueError, match="came from"):
             wallet.begin_transfer(by, command("alice", key), lambda answer: None)
