@@ -1,6 +1,7 @@
 """`doctor` on a real cluster: healthy, and with every kind of fault that can be planted, each found by its check."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -102,12 +103,12 @@ def test_every_planted_fault_is_found_and_its_command_named(patient: Patient) ->
             f"{primary} has slot 5 half moved (migrating) | redis-cli -h {host} -p {port} CLUSTER SETSLOT 5 STABLE",
             "partition 1 on s1 is at epoch 99, the map at",
             f"partition 3 on s1 was certified for node {other_id}",
-            f"intruder{{{tag_of(0, PARTITIONS)}}} | redis-cli -h {host} -p {port} UNLINK",
+            f"intruder{{{tag_of(0, PARTITIONS)}}} | wallet-admin clear-leftovers s1 --foreign",
             "0 journal copies answer and 1 must",
             "journal copy j1 at",
             "journal copy j9 at 127.0.0.1:1 does not answer",
             "open entry 999999 of partition 2 is not in the stream",
-            "wallet-admin resume 4, or wallet-admin abort 4",
+            "wallet-admin resume 4  # or: wallet-admin abort 4",
             "API process ghost at 127.0.0.1:1 is not ready",
             "nothing can be paid: no partition took a test write (no_receipt, recovering)",
             "partitions 0, 1, 2, 3, 4, 5, 6, 7 on s1 cannot be paid: recovering: NOSCRIPT",
@@ -116,27 +117,13 @@ def test_every_planted_fault_is_found_and_its_command_named(patient: Patient) ->
         ):
             assert expected in said, said
         assert "NOT HEALTHY: nothing can be paid; " in admin("doctor", *patient.flags).stdout
-    with WalletApi(patient.cluster.url, PARTITIONS) as api:
-        api.account(0)  # what the finding about the scripts says
-    wait_healthy(patient)
+    wait_healthy(patient)  # doctor has asked for what the scripts need
 
 
 def _other_primary(patient: Patient) -> str:
     view = find_primary(patient.directory.shards()["s2"].nodes)
     assert view is not None
     return view.node_id
-
-
-def test_a_key_outside_every_partition_is_named_and_no_key_of_a_partition(patient: Patient) -> None:
-    wait_healthy(patient)
-    stray = next(f"stray{n}" for n in range(1_000_000) if slot_of(f"stray{n}") == 6)
-    patient.primary.set(stray, "1")
-    try:
-        (found,) = (f for f in answer("doctor", *patient.flags)["findings"] if f["check"] == "keys")
-        assert found["what"] == f"1 keys on shard s1 belong to no partition of it: {stray}"
-        assert found["mend"].endswith(f"UNLINK '{stray}' (each)")
-    finally:
-        patient.primary.delete(stray)
 
 
 def test_pending_says_what_an_open_transfer_waits_for(patient: Patient) -> None:
@@ -272,10 +259,22 @@ def test_slots_moved_behind_the_maps_back_stop_their_partitions_only(patient: Pa
             assert other is not None
         # The other comes back with `meta` as it was, and without its balances.
         reshard(s2, patient.primary, 5120, keys=[patient.meta(5)])
+        deadline = time.monotonic() + 30
+        while not answer_of(patient)["healthy"]:
+            assert time.monotonic() < deadline
+        answer(
+            "clear-leftovers", "s2", *patient.flags, "--yes"
+        )  # s2 told its replica nothing when it lost the slots
         wait_healthy(patient)
         assert [api.balance(account) for account in (ann, bob, cid)] == ["4.00", "4.00", "3.00"]
         assert api.pay(ann, bob, "1.00").status == 200
     assert answer("verify", *patient.flags)["ok"]
+
+
+def answer_of(patient: Patient) -> dict[str, Any]:
+    result = admin("doctor", "--json", *patient.flags)
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
 
 
 def reshard(source: redis.Redis, target: redis.Redis, slot: int, keys: list[str] | None = None) -> None:

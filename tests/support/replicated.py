@@ -157,6 +157,17 @@ class ReplicatedShard:
         wait_until(lambda: self._is_primary(replica), f"{replica['name']} is promoted")
 
 
+def wait_agreed(cluster: DevCluster) -> None:
+    """Return when all nodes agree who has which slots: gossip takes a second."""
+    wait_until(lambda: len({_owned_slots(node) for node in cluster.processes("redis")}) == 1, "gossip")
+
+
+def _owned_slots(node: Process) -> frozenset[tuple[str, ...]]:
+    with contextlib.closing(connect(node["address"])) as client:
+        lines = str(client.execute_command("CLUSTER", "NODES")).splitlines()
+    return frozenset((words[0], *words[8:]) for line in lines if len(words := line.split(" ")) > 8)
+
+
 def kill(process: Process) -> None:
     """SIGKILL; that it is gone already is all right."""
     with contextlib.suppress(ProcessLookupError):

@@ -11,6 +11,8 @@ status        verb   survey        asks everything once
 partitions    verb   contents      how much is in each partition
 shards        verb   contents      how busy each node is
 doctor        verb   examination   asks everything once; `findings` decides what is wrong, and what mends it
+                     mends         the commands that may be advised, all of them
+                     strays        keys where none should be
 verify        verb   verification  joins image, fold and comparison
                      image         what Redis holds, read in parts that each are true at one sequence number
                      fold          what the journal says, one pass over all partitions

@@ -18,7 +18,7 @@ otherwise the one who restores says which counted last.
 import hashlib
 import socket
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,10 +27,11 @@ from typing import Any, Final
 import msgspec
 from redis.exceptions import RedisError
 
-from wallet_engine.admin.findings import slot_owners
+from wallet_engine.admin.nodes import look_at_all, primary_of
+from wallet_engine.admin.survey import ShardState, shards_by_id
 from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.redis_store.keys import PartitionKeys
-from wallet_engine.redis_store.topology import connect
+from wallet_engine.redis_store.topology import connect, slot_owners
 from wallet_engine.routing.api_keys import USED
 from wallet_engine.routing.directory import (
     AUDIT,
@@ -177,11 +178,9 @@ def plan_restoration(
     if present is not None:
         config = replace(config, journal_quorum=directory.config().journal_quorum)
     shards = tuple(by_name((*backup.shards, *more_shards)).values())
-    of_address = {address: shard.name for shard in shards for address in shard.nodes}
-    owners = _owners(shards, of_address)
     old = backup.map
     count = len(old.partitions)
-    placed = [owners.get(slot_range(partition, count)[0], "") for partition in range(count)]
+    placed = _placed(_look(shards), old)
     if lost := [str(partition) for partition, name in enumerate(placed) if not name]:
         raise ConfigError(
             f"no shard of the backup owns the slots of partitions {', '.join(lost)} in Redis: "
@@ -280,35 +279,57 @@ def _digest(nodes: tuple[BackupNode, ...]) -> str:
     return hashlib.sha256(msgspec.json.encode(nodes)).hexdigest()
 
 
-def _owners(shards: Iterable[Shard], of_address: Mapping[str, str]) -> dict[int, str]:
-    """slot -> shard, as the Redis nodes that answer say it. Raises `ConfigError` when none does."""
-    views: dict[str, str] = {}
-    for address in (address for shard in shards for address in shard.nodes):
-        client = connect(address)
+def _look(shards: Iterable[Shard]) -> list[ShardState]:
+    seen = look_at_all(address for shard in shards for address in shard.nodes)
+    states = []
+    for shard in shards:
+        nodes = tuple(seen[address] for address in shard.nodes)
+        states.append(ShardState(shard, primary_of(nodes), nodes))
+    return states
+
+
+def _placed(states: Sequence[ShardState], old: PartitionMap) -> list[str]:
+    """The shard of each partition by the ids of the nodes, "" where none is known. Raises `ConfigError`.
+
+    Of a shard that does not answer at all no id is known: what the others call a node unknown here is taken for it
+    where the old map says so.
+    """
+    owners, of_id = _owners(states), shards_by_id(states)
+    silent = {state.shard.name for state in states if not any(node.reachable for node in state.nodes)}
+    placed = []
+    for partition, entry in enumerate(old.partitions):
+        owner = owners.get(slot_range(partition, len(old.partitions))[0])
+        unknown = entry.shard if owner is not None and entry.shard in silent else ""
+        placed.append(of_id.get(owner or "", unknown))
+    return placed
+
+
+def _owners(states: Iterable[ShardState]) -> dict[int, str]:
+    """slot -> node id, as the Redis nodes that answer say it. Raises `ConfigError` when none does."""
+    views: list[str] = []
+    for node in (node for state in states for node in state.nodes):
+        client = connect(node.address)
         with suppress(RedisError, OSError):
-            views[address] = str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
+            views.append(str(client.execute_command("CLUSTER", "NODES")))  # type: ignore[no-untyped-call]
         client.close()
     if not views:
         raise ConfigError(
             "no Redis node of the backup answers: start Redis first, it says where the partitions are"
         )
-    return {slot: of_address.get(address, "") for slot, address in claimed_slots(views).items()}
+    return claimed_slots(views)
 
 
-def claimed_slots(views: Mapping[str, str]) -> dict[int, str]:
-    """slot -> address of its owner; `views` are the `CLUSTER NODES` of each node that answers, by its address.
+def claimed_slots(views: Iterable[str]) -> dict[int, str]:
+    """slot -> node id of its owner; `views` are the `CLUSTER NODES` of each node that answers.
 
     What a primary says of itself counts, and of two that claim a slot the higher configuration epoch. What others
     have heard may be old: it counts only where nobody claims the slot, as when its owner does not answer.
     """
     claims: dict[int, tuple[bool, int, str]] = {}
-    for address, text in views.items():
+    for text in views:
         for line in text.splitlines():
             words = line.split(" ")
-            itself = "myself" in words[2]
-            # A node that has not met the others yet does not know its own host.
-            owner = address if itself else words[1].partition("@")[0]
-            claim = itself, int(words[6]), owner
+            claim = "myself" in words[2], int(words[6]), words[0]
             for slot in slot_owners(line)[0]:
                 claims[slot] = max(claims.get(slot, claim), claim)
     return {slot: owner for slot, (_, _, owner) in claims.items()}

@@ -39,6 +39,9 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
         "replace-node": Verb(
             "wallet_engine.admin.replace_node:replace_node", "Put a new node in the place of a dead one."
         ),
+        "clear-leftovers": Verb(
+            "wallet_engine.admin.moving.leftovers:clear_leftovers", "Remove keys that nobody reaches."
+        ),
         "moves": Verb("wallet_engine.admin.moving.verbs:moves", "List the moves in progress."),
         "resume": Verb("wallet_engine.admin.moving.verbs:resume", "Go on with an interrupted move."),
         "abort": Verb("wallet_engine.admin.moving.verbs:abort", "Undo a move that has not switched."),

@@ -3,10 +3,10 @@
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -18,12 +18,12 @@ from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX, look_at_all, primary_of
 from wallet_engine.admin.open_entries import OpenEntry, find_open_entries
 from wallet_engine.admin.probing import Probes, probe_partitions
 from wallet_engine.admin.service_calls import ask_one
-from wallet_engine.admin.survey import ShardState, Survey, survey
+from wallet_engine.admin.strays import NO_STRAYS, Strays, find_strays, is_engines, keys_in_slot
+from wallet_engine.admin.survey import ShardState, Survey, shards_by_id, survey
 from wallet_engine.domain.addresses import join_address
 from wallet_engine.redis_store.keys import PartitionKeys
-from wallet_engine.redis_store.layout import is_known
 from wallet_engine.redis_store.scripts import service_scripts
-from wallet_engine.redis_store.topology import connect
+from wallet_engine.redis_store.topology import connect, slot_owners
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import PartitionMap, ServiceInfo
 from wallet_engine.routing.moves import MOVES
@@ -31,8 +31,6 @@ from wallet_engine.routing.slots import slot_of, tag_of
 
 #: Settings of Redis that are looked at.
 SETTINGS: Final = ("maxmemory-policy", "cluster-require-full-coverage", "cluster-allow-replica-migration")
-#: Names asked of one slot.
-_KEYS_MAX: Final = 1000
 _SRVR_S_MAX: Final = 2.0
 
 
@@ -53,7 +51,7 @@ class PartitionFacts:
     #: Without the open ones, which wait for their receivers (`lua/apply.lua`).
     stream_entries: int
     #: Keys in its slot that the engine does not know.
-    unknown_keys: tuple[str, ...]
+    unknown_keys: tuple[bytes, ...]
     #: Why recovery has stopped it: what of its journal does not come out as recorded.
     fault: str = ""
     #: The date of its newest entry against the clock of its node, in milliseconds.
@@ -73,9 +71,10 @@ class NodeFacts:
     cluster_nodes: str
     #: Of a primary.
     scripts_loaded: bool
-    #: Of a primary: keys in slots of no partition of the map, at most a handful, and how many there are.
-    stray_keys: tuple[str, ...]
-    stray_keys_total: int
+    #: Keys in slots of no partition that the map puts here.
+    strays: Strays = NO_STRAYS
+    #: Of a primary: (state, epoch) of the partitions whose slots it has although the map puts them elsewhere.
+    holds: Mapping[int, tuple[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,21 +160,44 @@ def _node(
         there_ms = _ms(client.time())
         here_ms = (before_ns + time.time_ns()) // 2_000_000
         text = str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
-        loaded, total = True, 0
+        loaded = True
         of_partitions: dict[int, PartitionFacts] = {}
-        stray: tuple[str, ...] = ()
+        holds: dict[int, tuple[str, int]] = {}
+        owned = _owned(state, text)
         if primary:
             loaded = all(client.script_exists(*(script.sha for script in service_scripts())))
             for partition in partitions:
                 with suppress(ResponseError):  # its slot is elsewhere, or half moved
                     of_partitions[partition] = _partition(client, partition, count)
-            stray, total = _stray_keys(client, partitions, count)
+            holds = _holds(client, owned, partitions, count)
+        own = {slot_of(tag_of(partition, count)) for partition in partitions}
+        strays = find_strays(client, own, owned, count)
     except (RedisError, OSError, UnicodeDecodeError, ValueError):
         return None, {}
     finally:
         client.close()
     ahead_ms = there_ms - here_ms
-    return NodeFacts(address, state.shard.name, settings, ahead_ms, text, loaded, stray, total), of_partitions
+    facts = NodeFacts(address, state.shard.name, settings, ahead_ms, text, loaded, strays, holds)
+    return facts, of_partitions
+
+
+def _owned(state: ShardState, cluster_nodes: str) -> set[int]:
+    """The slots of the shard as one of its nodes sees it."""
+    shard = shards_by_id([state])
+    return {slot for slot, node_id in slot_owners(cluster_nodes)[0].items() if node_id in shard}
+
+
+def _holds(
+    client: redis.Redis, owned: Collection[int], partitions: Iterable[int], count: int
+) -> dict[int, tuple[str, int]]:
+    found = {}
+    for partition in set(range(count)).difference(partitions):
+        tag = tag_of(partition, count)
+        if slot_of(tag) in owned:
+            with suppress(ResponseError):
+                state, epoch = client.hmget(PartitionKeys(tag).meta, ["state", "epoch"])
+                found[partition] = (str(state or "absent"), int(epoch or 0))
+    return found
 
 
 def _partition(client: redis.Redis, partition: int, count: int) -> PartitionFacts:
@@ -183,49 +205,15 @@ def _partition(client: redis.Redis, partition: int, count: int) -> PartitionFact
     owner, fault, clock = (str(value or "") for value in client.hmget(keys.meta, ["owner", "fault", "clock"]))
     ahead_ms = int(clock or 0) - _ms(client.time())
     waiting = int(client.xlen(keys.journal)) - int(client.zcard(keys.open))
-    names = _keys_in_slot(client, slot_of(keys.tag), _KEYS_MAX)
-    unknown = tuple(name for name in names if not _known(name, keys.tag))
+    unknown = tuple(
+        name for name in keys_in_slot(client, slot_of(keys.tag)) if not is_engines(name, keys.tag)
+    )
     return PartitionFacts(partition, owner, max(0, waiting), unknown, fault, ahead_ms)
 
 
 def _ms(time: tuple[int, int]) -> int:
     """Redis TIME in milliseconds."""
     return time[0] * 1000 + time[1] // 1000
-
-
-def _known(name: str, tag: str) -> bool:
-    kind = name.removesuffix(f"{{{tag}}}")
-    return kind != name and is_known(kind)
-
-
-def _stray_keys(client: redis.Redis, partitions: Iterable[int], count: int) -> tuple[tuple[str, ...], int]:
-    """A few keys in other slots than those of the shard's partitions, and how many there are."""
-    own = {slot_of(tag_of(partition, count)) for partition in partitions}
-    total = int(client.dbsize()) - sum(_count(client, slot) for slot in own)
-    if total <= 0:
-        return (), 0
-    found: list[str] = []
-    for name in client.scan_iter(count=1000):
-        if slot_of(_hashed(str(name))) not in own:
-            found.append(str(name))
-            if len(found) == 5:
-                break
-    return tuple(found), total
-
-
-def _hashed(name: str) -> str:
-    """The part of a key that decides its slot (redis.io/docs/reference/cluster-spec, hash tags)."""
-    tag, brace, _ = name.partition("{")[2].partition("}")
-    return tag if tag and brace else name
-
-
-def _count(client: redis.Redis, slot: int) -> int:
-    return int(client.execute_command("CLUSTER", "COUNTKEYSINSLOT", slot))  # type: ignore[no-untyped-call]
-
-
-def _keys_in_slot(client: redis.Redis, slot: int, count: int) -> list[str]:
-    names: list[str] = client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, count)  # type: ignore[no-untyped-call]
-    return names
 
 
 def _readiness(info: ServiceInfo) -> ServiceFacts:

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from wallet_engine.admin.examination import Facts
-from wallet_engine.admin.finding import Finding, redis_cli
+from wallet_engine.admin.finding import Finding
+from wallet_engine.admin.mends import Mend, by_hand, program, redis_cli, wallet_admin
 from wallet_engine.admin.probing import RECEIPT_S_MAX, Probe
-from wallet_engine.domain.addresses import split_address
+from wallet_engine.admin.redis_findings import MAXMEMORY_BYTES_MIN, more_memory, set_clock, start_redis
 from wallet_engine.engine.conditions import Condition
 
 #: Partitions named in one finding.
@@ -23,7 +24,7 @@ def payments(facts: Facts) -> Iterator[Finding]:
     if len(probes.refused) == count:
         why = ", ".join(sorted({condition.value for _, condition in groups}))
         what = f"nothing can be paid: no partition took a test write ({why})"
-        yield Finding("payments", "critical", what, "what the errors below say")
+        yield Finding("payments", "critical", what, by_hand("what the errors below say"))
     for (shard, condition), found in groups.items():
         what = f"{_names(found)} on {shard} cannot be paid: {condition.value}: {found[0].detail}"
         yield Finding("payments", "error", what, _mend(facts, shard, condition))
@@ -32,7 +33,7 @@ def payments(facts: Facts) -> Iterator[Finding]:
             f"journal copy {journal_id} answers, and has not confirmed {late} of {probes.written} test writes"
         )
         host = next(s.info.host for s in facts.survey.journals if s.info.journal_id == journal_id)
-        mend = f"see the log of wallet-engine journal on {host}, and its disk: iostat -x 1"
+        mend = Mend(program("iostat", "-x", 1), f"on {host}, and the log of wallet-engine journal there")
         yield Finding("payments", "warning", f"{what} within {RECEIPT_S_MAX:.0f} s", mend)
 
 
@@ -42,30 +43,37 @@ def _names(probes: Sequence[Probe]) -> str:
     return f"partition{'s' if len(probes) > 1 else ''} {named}" + (f" and {more} more" if more > 0 else "")
 
 
-def _mend(facts: Facts, shard: str, condition: Condition) -> str:
+def _mend(facts: Facts, shard: str, condition: Condition) -> Mend:
     state = next((s for s in facts.survey.shards if s.shard.name == shard), None)
     if state is None:
-        return "what the finding of the map says"
+        return by_hand("what the finding of the map says")
     address = state.shard.nodes[0] if state.primary is None else state.primary.address
     journals = ", ".join(sorted({s.info.host for s in facts.survey.journals})) or "its host"
     match condition:
         case Condition.UNREACHABLE:
-            return f"start redis-server on one of {', '.join(state.shard.nodes)}"
+            return start_redis(state)
         case Condition.REFUSED:
-            return f"what it says; {redis_cli(address, 'INFO persistence')} and INFO replication show why"
-        case Condition.MEMORY:
-            return (
-                f"give {address} more memory: {redis_cli(address, 'CONFIG SET maxmemory')} and a higher value"
+            said = "what it says there, or in the other line, shows why"
+            return Mend(
+                redis_cli(address, "INFO", "persistence"), said, (redis_cli(address, "INFO", "replication"),)
             )
+        case Condition.MEMORY:
+            now_bytes = 0 if state.primary is None else state.primary.maxmemory_bytes or 0
+            more = more_memory(address, max(2 * now_bytes, MAXMEMORY_BYTES_MIN))
+            return Mend(more, "or what the machine can spare; or", (wallet_admin("rebalance"),))
         case Condition.FULL:
-            return "wallet-admin pending; wallet-admin journal info"
+            said = "a quorum of the copies must have what waits; the log of each says why not"
+            return Mend(wallet_admin("journal", "info"), said)
         case Condition.SKEWED:
-            return f"chronyc makestep, on {split_address(address)[0]} or here, whichever is wrong"
+            return set_clock(address)
         case Condition.MOVING:
-            return "wallet-admin moves; a move under way ends by itself or with wallet-admin resume"
+            said = "one under way ends by itself; of one that stands there is a finding of its own"
+            return Mend(wallet_admin("moves"), said)
         case Condition.NO_RECEIPT:
-            return (
+            said = (
                 f"see the log of wallet-engine journal on {journals}, and start the copies that do not answer"
             )
+            return by_hand(said)
         case _:
-            return f"see the log of wallet-engine journal on {journals}: it recovers by itself, or says why it cannot"
+            said = f"see the log of wallet-engine journal on {journals}: it recovers by itself, or says why it cannot"
+            return by_hand(said)

@@ -26,7 +26,7 @@ from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.redis_store.connection import Connection, ConnectionLost, NotSent
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.node_clock import NodeClock
-from wallet_engine.redis_store.refusals import refusal_of
+from wallet_engine.redis_store.refusals import Meaning, refusal_of
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import JournalInfo, PartitionMap
 from wallet_engine.routing.slots import tag_of
@@ -69,6 +69,7 @@ class _Try:
     """The write to one partition while it is being made."""
 
     partition: int
+    shard: str = ""
     window: int = 1
     condition: Condition | None = Condition.UNREACHABLE
     detail: str = ""
@@ -168,6 +169,7 @@ class _Probing:
         self, shard: str, address: str | None, tries: Sequence[_Try], partition_map: PartitionMap
     ) -> None:
         for one in tries:
+            one.shard = shard
             one.condition, one.detail = Condition.UNREACHABLE, f"no primary of shard {shard} answers"
         if address is None:
             return
@@ -222,6 +224,11 @@ class _Probing:
                 copy.tracker.ask_needed(one.partition, batch.seq, batch.nonce, confirm)
         elif isinstance(reply, hiredis.ReplyError):
             refusal = refusal_of(str(reply))
+            if (
+                refusal.meaning is Meaning.RECOVER
+            ):  # as a service would: nothing else would happen without a payment
+                for copy in self._copies:
+                    copy.tracker.request_recovery(one.shard, refusal.text)
             one.condition, one.detail = condition_of_error(refusal), refusal.text
         elif type(reply) is list:
             code = reply[0].decode()

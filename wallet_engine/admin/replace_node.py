@@ -9,19 +9,18 @@ import click
 from redis.exceptions import RedisError
 from rich.console import Console
 
+from wallet_engine.admin.newcomers import asked, check_newcomer
 from wallet_engine.admin.nodes import NodeState, look_at_all, primary_of
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.admin.waiting import wait_until
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.membership import (
-    Membership,
     check_can_follow,
     follow,
     forget,
     leave,
     meet,
-    membership,
 )
 from wallet_engine.redis_store.topology import NodeView, check_settings, connect
 from wallet_engine.routing.directory import Directory
@@ -45,7 +44,8 @@ def replace_node(session: Session, old: str, new: str) -> None:
     maxmemory-policy noeviction (see cluster_config/redis.conf), is empty, and no older version of Redis than the
     primary. Payments go on meanwhile; the primary sends its memory to NEW once.
 
-    OLD need not be dead: a process that hangs is forgotten too. End it before the machine is used again.
+    OLD need not be dead: a process that hangs is forgotten too. End it before the machine is used again. NEW may be
+    OLD: a node that was started again empty, after its disk was lost, or the same node under another name.
 
     A shard that has lost its only node has no primary to copy from: start redis-server on that address again,
     empty; the journal process fills it.
@@ -77,12 +77,17 @@ def replace_node(session: Session, old: str, new: str) -> None:
             return
         members = [address for address, node in seen.items() if node.reachable and address != old]
         with session.change(directory, plan):
+            before = _ids_of(
+                old, primary.address
+            )  # Redis forgets where a node was whose address another takes
             join_as_replica(new, members, primary)
             _write(directory, shard, changed)
-            if seen[old].reachable:
+            new_id = asked(new).node_id
+            view = seen[old].view
+            if view is not None and view.node_id != new_id:
                 with suppress(RedisError, OSError):
                     leave(old)
-            untold = forget(_ids_of(old, primary.address), [*members, new])
+            untold = forget([node_id for node_id in before if node_id != new_id], [*members, new])
     session.answer(
         {"replaced": document, "nodes_not_told": untold},
         lambda console: console.print(f"{new} is a replica of {primary.address}; {old} is forgotten"),
@@ -104,26 +109,22 @@ def _check(old: str, new: str, shard: Shard, seen: dict[str, NodeState], primary
         others = [address for address in shard.nodes if address != old and seen[address].reachable]
         where = others[0] if others else "a replica (add one first)"
         raise ConfigError(f"{old} is the primary: CLUSTER FAILOVER on {where} first")
+    view = seen[old].view
+    if view is not None and view.slots:
+        raise ConfigError(f"{old} owns slots, and may hold the money in them: see wallet-admin doctor")
     check_settings(new)
-    known = _ask(new)
     check_can_follow(new, primary.address)
-    ids = {node.view.node_id for node in seen.values() if node.view is not None}
-    if known.keys and not known.in_sync:
-        raise ConfigError(f"Redis at {new} holds {known.keys} keys: give an empty node, or FLUSHALL it")
-    if known.slots:
-        raise ConfigError(f"Redis at {new} owns slots of a cluster: run CLUSTER RESET HARD on it")
-    strangers = known.known_ids - {known.node_id}
-    if strangers and not strangers & ids:
-        raise ConfigError(f"Redis at {new} belongs to another cluster: run CLUSTER RESET HARD on it")
+    members = {node.view.node_id: address for address, node in seen.items() if node.view and address != old}
+    check_newcomer(new, asked(new), members, may_follow=True)
 
 
 def join_as_replica(new: str, members: list[str], primary: NodeView) -> None:
     """NEW knows all members and has its primary's memory. Raises `ConfigError`."""
     try:
         meet(new, members)
-        ids = {_ask(address).node_id for address in members}
+        ids = {asked(address).node_id for address in members}
         wait_until(lambda: _knows(new, ids), f"{new} does not find the other nodes", MEET_S_MAX)
-        begun = _ask(primary.address).full_syncs
+        begun = asked(primary.address).full_syncs
         follow(new, primary.node_id)
         wait_until(
             lambda: _in_sync(new, primary.address, begun),
@@ -135,15 +136,15 @@ def join_as_replica(new: str, members: list[str], primary: NodeView) -> None:
 
 
 def _knows(new: str, ids: set[str]) -> bool:
-    known = _ask(new)
+    known = asked(new)
     return ids <= known.known_ids and not known.handshaking
 
 
 def _in_sync(new: str, primary: str, begun: int) -> bool:
     """Raises `ConfigError` when it was sent the memory again and again."""
-    if _ask(new).in_sync:
+    if asked(new).in_sync:
         return True
-    attempts = _ask(primary).full_syncs - begun
+    attempts = asked(primary).full_syncs - begun
     if attempts >= SYNC_ATTEMPTS_MAX:
         raise ConfigError(
             f"{primary} has sent its memory {attempts} times and {new} could not load it: the log of redis-server "
@@ -179,13 +180,6 @@ def _ids_of(address: str, member: str) -> list[str]:
         if at == str(port) and not hosts.isdisjoint((ip, where.partition(",")[2])):
             ids.append(node_id)
     return ids
-
-
-def _ask(address: str) -> Membership:
-    try:
-        return membership(address)
-    except (RedisError, OSError) as error:
-        raise ConfigError(f"Redis at {address} does not answer: {error}") from None
 
 
 def _show(console: Console, document: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 What does not answer is reported as such; only the directory has to be there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -80,6 +80,16 @@ def survey(directory: Directory) -> Survey:
     journals = _journals(list(directory.journals().values()), partitions)
     services = tuple(directory.services().values())
     return Survey(config, partition_map.version, tuple(states), partitions, journals, services)
+
+
+def shards_by_id(states: Iterable[ShardState]) -> dict[str, str]:
+    """Node id -> its shard: of every node that answers, and of the primaries that replicas follow.
+
+    Redis knows its nodes by id. The addresses that it tells are numbers where the directory has a host name.
+    """
+    views = [(state.shard.name, node.view) for state in states for node in state.nodes if node.view]
+    followed = {view.primary_id: name for name, view in views if view.primary_id}
+    return followed | {view.node_id: name for name, view in views}
 
 
 def lag_of(

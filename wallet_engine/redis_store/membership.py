@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.redis_store.topology import connect
+from wallet_engine.redis_store.topology import connect, parse_myself
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,12 @@ def forget(node_ids: Sequence[str], members: Iterable[str]) -> list[str]:
 
 
 def leave(address: str) -> None:
-    """Empty the node and make it a cluster of its own."""
+    """Empty the node and make it a cluster of its own. Raises `ConfigError` when it owns slots: they may be live."""
     with closing(connect(address)) as client:
         if _is_primary(client):
+            nodes = str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
+            if parse_myself(address, nodes).slots:
+                raise ConfigError(f"Redis at {address} owns slots, and is not emptied")
             client.execute_command("FLUSHALL", "ASYNC")  # type: ignore[no-untyped-call]
         client.execute_command("CLUSTER", "RESET", "HARD")  # type: ignore[no-untyped-call]
 

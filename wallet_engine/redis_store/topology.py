@@ -3,6 +3,7 @@
 The answer comes from Redis itself, never from a guess: each node of the shard is asked how it sees itself.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -31,6 +32,8 @@ class NodeView:
     slots: tuple[range, ...]
     #: Slots of its own that somebody has set MIGRATING.
     leaving: frozenset[int] = frozenset()
+    #: Of a replica: the id of the primary that it follows.
+    primary_id: str = ""
 
     def owns(self, slot: int) -> bool:
         return any(slot in slots for slots in self.slots)
@@ -68,9 +71,30 @@ def parse_myself(address: str, cluster_nodes: str) -> NodeView:
                 elif "->-" in word:
                     leaving.add(int(word[1:].partition("-")[0]))
             return NodeView(
-                address, words[0], "master" in flags, int(words[6]), tuple(slots), frozenset(leaving)
+                address,
+                words[0],
+                "master" in flags,
+                int(words[6]),
+                tuple(slots),
+                frozenset(leaving),
+                words[3].strip("-"),
             )
     raise ConfigError(f"Redis at {address} does not name itself in CLUSTER NODES")
+
+
+def slot_owners(cluster_nodes: str) -> tuple[dict[int, str], list[tuple[int, str]]]:
+    """slot -> node id, and the half-moved slots of the node itself (redis.io/commands/cluster-nodes)."""
+    owners: dict[int, str] = {}
+    half: list[tuple[int, str]] = []
+    for line in cluster_nodes.splitlines():
+        words = line.split(" ")
+        for word in words[8:]:
+            if match := re.match(r"\[(\d+)-([<>])-", word):
+                half.append((int(match[1]), "importing" if match[2] == "<" else "migrating"))
+                continue
+            first, _, last = word.partition("-")
+            owners.update(dict.fromkeys(range(int(first), int(last or first) + 1), words[0]))
+    return owners, half
 
 
 def _cluster_nodes(client: redis.Redis) -> str:

@@ -21,6 +21,12 @@ def slot_of(key: str) -> int:
     return crc_hqx(key.encode(), 0) & _SLOT_MASK
 
 
+def slot_of_name(name: bytes) -> int:
+    """The slot of any key: of what is in its first braces, if that is anything (redis.io, cluster specification)."""
+    tag, brace, _ = name.partition(b"{")[2].partition(b"}")
+    return crc_hqx(tag if tag and brace else name, 0) & _SLOT_MASK
+
+
 def partition_of_slot(slot: int, partitions: int) -> int:
     """The partition whose range holds the slot; `partitions` is a power of two."""
     return slot * partitions >> _SLOT_BITS

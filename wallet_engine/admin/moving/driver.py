@@ -155,6 +155,14 @@ class Driver:
             self._moves.forget(stored)
             return Undone(stored.move, left)
 
+    def clear(self, shard: str) -> None:
+        """Forget what a shard, that is not its home, has of the partition. Raises `ConfigError`, `Setback`."""
+        with self._locked():
+            home = self._directory.partition_map().shard_of(self._partition)
+            if self._moves.get(self._partition) is not None or home == shard:
+                raise ConfigError(f"partition {self._partition} is on {shard} now, or on its way there")
+            self._empty(shard, self._primary(home).node_id)
+
     def _back_to_source(self, stored: StoredMove) -> str:
         """End the freeze, if there is one; the source's node id."""
         move = stored.move

@@ -8,6 +8,7 @@ from typing import Final
 import redis
 from redis.exceptions import RedisError
 
+from wallet_engine.admin.strays import is_engines, keys_in_slot, shown
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.key_names import BALANCE, SEEN
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -21,7 +22,6 @@ from wallet_engine.routing.slots import slot_of, slot_range, tag_of
 MEMORY_SHARE_MAX: Final = 0.85
 #: Memory of a hash is told from so many of its fields.
 _SAMPLES: Final = 20
-_KEYS_MAX: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,13 @@ def _ask(client: redis.Redis, partition: int, keys: PartitionKeys, source: str, 
     state = str(client.hget(keys.meta, "state") or "absent")
     if state not in ("live", "moving"):
         raise ConfigError(f"partition {partition} is {state} on {source}: move it when it is live")
-    names = client.execute_command("CLUSTER", "GETKEYSINSLOT", slot_of(keys.tag), _KEYS_MAX)  # type: ignore[no-untyped-call]
+    found = keys_in_slot(client, slot_of(keys.tag))
+    if foreign := [shown(name) for name in found if not is_engines(name, keys.tag)]:
+        raise ConfigError(
+            f"in the slot of partition {partition} are keys that no partition has ({', '.join(foreign[:3])}): "
+            f"wallet-admin doctor says how they are removed"
+        )
+    names = [name.decode() for name in found]
     hashes = [name for name in names if name.partition(":")[0] in (BALANCE, SEEN)]
     with client.pipeline(transaction=False) as pipe:
         for name in names:

@@ -8,6 +8,8 @@ from redis.exceptions import RedisError
 from rich.console import Console
 
 from wallet_engine.admin.moving.planning import Cluster
+from wallet_engine.admin.newcomers import asked, check_newcomer
+from wallet_engine.admin.nodes import look_at_all
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.admin.waiting import wait_until
 from wallet_engine.domain.errors import ConfigError
@@ -18,7 +20,6 @@ from wallet_engine.redis_store.membership import (
     forget,
     leave,
     meet,
-    membership,
 )
 from wallet_engine.redis_store.scripts import service_scripts
 from wallet_engine.redis_store.topology import check_settings, connect
@@ -57,10 +58,12 @@ def add_shard(session: Session, name: str, nodes: tuple[str, ...]) -> None:
             raise ConfigError(f"there is a shard {name} already: {', '.join(cluster.shards[name].nodes)}")
         by_name([*cluster.shards.values(), shard])
         members = [cluster.primary(other).address for other in cluster.shards]
-        known = {cluster.primary(other).node_id for other in cluster.shards}
+        known = _ids(cluster)
         for address in nodes:
             check_settings(address)
-            _check_newcomer(address, known, {_asked(node).node_id for node in nodes})
+            newcomer = asked(address)
+            check_newcomer(address, newcomer, known, {asked(node).node_id for node in nodes})
+            _check_lazy_drop(address, newcomer)
             check_can_follow(address, nodes[0])
         document = {"shard": name, "primary": nodes[0], "replicas": list(nodes[1:])}
         plan = Plan(f"add shard {name} at {', '.join(nodes)}", document, _show_plan(document))
@@ -102,6 +105,7 @@ def remove_shard(session: Session, name: str) -> None:
         if owned:
             raise ConfigError(f"shard {name} still serves {len(owned)} partitions: wallet-admin drain {name}")
         _check_no_move(directory, name)
+        _check_owns_nothing(cluster, name)
         document = {"shard": name, "nodes": list(shard.nodes)}
         plan = Plan(f"remove shard {name}", document, _show_plan(document))
         if not session.agreed(plan):
@@ -123,19 +127,27 @@ def remove_shard(session: Session, name: str) -> None:
     )
 
 
-def _check_newcomer(address: str, members: set[str], newcomers: set[str]) -> None:
-    known = _asked(address)
-    if known.keys:
-        raise ConfigError(f"Redis at {address} holds {known.keys} keys: give an empty node, or FLUSHALL it")
-    if known.slots:
-        raise ConfigError(f"Redis at {address} owns slots of a cluster: run CLUSTER RESET HARD on it")
-    strangers = known.known_ids - newcomers - {known.node_id}
-    if strangers and not strangers & members:
-        raise ConfigError(f"Redis at {address} belongs to another cluster: run CLUSTER RESET HARD on it")
+def _ids(cluster: Cluster) -> dict[str, str]:
+    """Node id -> address of every node of the directory that answers."""
+    seen = look_at_all(address for shard in cluster.shards.values() for address in shard.nodes)
+    return {node.view.node_id: address for address, node in seen.items() if node.view is not None}
+
+
+def _check_lazy_drop(address: str, known: Membership) -> None:
     if not known.lazy_drop:
         raise ConfigError(
             f"Redis at {address} would stop while it drops a partition that has moved away: "
             f"run CONFIG SET lazyfree-lazy-server-del yes"
+        )
+
+
+def _check_owns_nothing(cluster: Cluster, name: str) -> None:
+    """Raises `ConfigError` for a shard that is emptied by the map alone: its nodes will be flushed."""
+    node = cluster.primaries.get(name)
+    if node is not None and node.slots:
+        raise ConfigError(
+            f"{node.address} of shard {name} owns slots in Redis, although the map puts no partition there: "
+            f"see wallet-admin doctor"
         )
 
 
@@ -144,20 +156,20 @@ def _join(nodes: tuple[str, ...], members: list[str]) -> None:
     try:
         for number, address in enumerate(nodes):
             meet(address, [*members, *nodes[:number]])
-        ids = {_asked(address).node_id for address in (*members, *nodes)}
+        ids = {asked(address).node_id for address in (*members, *nodes)}
         wait_until(
             lambda: all(
-                ids <= (known := _asked(address)).known_ids and not known.handshaking
+                ids <= (known := asked(address)).known_ids and not known.handshaking
                 for address in (*members, *nodes)
             ),
             "the nodes do not find each other",
             MEET_S_MAX,
         )
-        primary_id = _asked(nodes[0]).node_id
+        primary_id = asked(nodes[0]).node_id
         for replica in nodes[1:]:
             follow(replica, primary_id)
         wait_until(
-            lambda: all(_asked(replica).in_sync for replica in nodes[1:]),
+            lambda: all(asked(replica).in_sync for replica in nodes[1:]),
             f"the replicas do not follow {nodes[0]}",
             MEET_S_MAX,
         )
@@ -202,16 +214,9 @@ def _remove(directory: Directory, shard: Shard) -> None:
     raise ConfigError(f"the map was changed by others again and again: shard {shard.name} stays, try again")
 
 
-def _asked(address: str) -> Membership:
-    try:
-        return membership(address)
-    except (RedisError, OSError) as error:
-        raise ConfigError(f"Redis at {address} does not answer: {error}") from None
-
-
 def _try_ask(address: str) -> Membership | None:
     with suppress(ConfigError):
-        return _asked(address)
+        return asked(address)
     return None
 
 

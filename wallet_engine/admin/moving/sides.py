@@ -23,7 +23,7 @@ from wallet_engine.domain.key_names import META_FOLDED
 from wallet_engine.redis_store.connection import Word
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
-from wallet_engine.redis_store.topology import NodeView
+from wallet_engine.redis_store.topology import NodeView, parse_myself
 from wallet_engine.routing.slots import slot_of
 
 KEYS_MAX: Final = 1000
@@ -56,13 +56,12 @@ class Side:
         return b"%s{%s}" % (kind, self.keys.tag.encode())
 
     def kinds(self) -> set[bytes]:
-        """The partition's keys that are on the node, without their tag."""
-        return self._kinds_by(self.wire)
+        """The partition's keys that are on the node, without their tag; of others in its slot the whole name."""
+        return {name.removesuffix(self.key(b"")) for name in self.names(self.wire)}
 
-    def _kinds_by(self, wire: Wire) -> set[bytes]:
-        tail = b"{%s}" % self.keys.tag.encode()
-        names = wire.call("CLUSTER", "GETKEYSINSLOT", self.slot, KEYS_MAX)
-        return {name.removesuffix(tail) for name in names}
+    def names(self, wire: Wire) -> set[bytes]:
+        """All keys of the slot that a node has."""
+        return set(wire.call("CLUSTER", "GETKEYSINSLOT", self.slot, KEYS_MAX))
 
     def read(self, *commands: Command) -> list[Any]:
         """Replies of commands on one key each; ASKING makes no difference on the owner of the slot."""
@@ -117,7 +116,7 @@ class Source(Side):
 
     def release(self) -> bool:
         """Forget the partition, which has moved. False when what is here is something else."""
-        others = sorted(self.key(kind) for kind in self.kinds() - {b"meta"})
+        others = sorted(self.names(self.wire) - {self.keys.meta.encode()})
         names: list[Word] = [self.keys.meta, *others]
         return bool(self.wire.call("EVAL", _RELEASE, len(names), *names, self.epoch))
 
@@ -139,8 +138,9 @@ class Target(Side):
         self.wire.call("CLUSTER", "SETSLOT", self.slot, "IMPORTING", source_id)
         self._take(epoch)
         self._watch()
-        for kind in sorted({*kinds, *self.kinds(), *self._kinds_of_replicas()} - {b"meta"}):
-            self.write(_gone(self.key(kind)))
+        names = self.names(self.wire) | self._names_on_replicas() | {self.key(kind) for kind in kinds}
+        for name in sorted(names - {self.keys.meta.encode()}):
+            self.write(_gone(name))
 
     def _take(self, epoch: int) -> None:
         """Make `meta` this run's, on the replicas too, if it is still what was judged."""
@@ -161,11 +161,11 @@ class Target(Side):
         for reply in done:
             self.wire.checked(reply)
 
-    def _kinds_of_replicas(self) -> set[bytes]:
+    def _names_on_replicas(self) -> set[bytes]:
         found: set[bytes] = set()
         for address in self._replicas:
             with suppress(Setback), closing(Wire(address)) as wire:
-                found |= self._kinds_by(wire)
+                found |= self.names(wire)
         return found
 
     def write(self, commands: Sequence[Command], *, after: Iterable[Command] = ()) -> list[Any]:
@@ -194,8 +194,8 @@ class Target(Side):
 
     def drop(self) -> None:
         """Undo `claim`: nothing of the partition is left here."""
-        for kind in self.kinds() - {b"meta"}:
-            self.write([("UNLINK", self.key(kind))])
+        for name in self.names(self.wire) - {self.keys.meta.encode()}:
+            self.write([("UNLINK", name)])
         replies = self.wire.batch([_ASKING, ("MULTI",), ("UNLINK", self.keys.meta), ("EXEC",)])
         if self.wire.checked(replies[-1]) is None:
             raise TakenOver("another run drives this move now")
@@ -221,3 +221,20 @@ class Target(Side):
 def _gone(key: Word) -> list[Command]:
     """Commands after which neither the node nor any of its replicas has the key, whoever had it before."""
     return [("UNLINK", key), ("SET", key, ""), ("UNLINK", key)]
+
+
+def forget_unreachable(address: str, slot: int, names: Iterable[bytes], owner_id: str) -> None:
+    """Remove keys that are no partition's from a node that does not own their slot, and from its replicas.
+
+    Raises `Setback` when it does, or when one changes meanwhile, as it would if it came with the slot.
+    """
+    with closing(Wire(address)) as wire:
+        wire.call("CLUSTER", "SETSLOT", slot, "IMPORTING", owner_id)
+        for name in names:
+            wire.batch([_ASKING, ("WATCH", name)])
+            lines = wire.call("CLUSTER", "NODES").decode()
+            if parse_myself(address, lines).owns(slot):
+                raise Setback(f"{address} has been given slot {slot}")
+            if wire.checked(wire.batch([_ASKING, ("MULTI",), *_gone(name), ("EXEC",)])[-1]) is None:
+                raise Setback(f"{name!r} has changed on {address}")
+        wire.call("CLUSTER", "SETSLOT", slot, "STABLE")

@@ -1,0 +1,481 @@
+"""The commands that `doctor` prints, run in the state that printed them. None of them loses money.
+
+`tests/unit/admin/test_mends.py` looks at all there are. Not run here: `chronyc` and `zkServer.sh`, which would change
+this machine; `iostat`, `pending` and `journal info`, which change nothing; and `--replaces`, a stopped partition's
+`rebuild` and the first `key create`, which have tests of their own (`tests/faults/test_journal_copies.py`,
+`tests/faults/test_unreproducible.py`, `tests/integration/test_api_keys.py`).
+"""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import chdir, closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from support.clusters import redis_binary
+from support.dev_process import DevCluster
+from support.move_run import signalled
+from support.paying import cluster_directory
+from support.replicated import ReplicatedShard, command, kill, supervisor_sleeps, wait_agreed, wait_until
+from support.shell import environment, run_line
+from support.wallet_api import WalletApi
+from unit.admin.made import admin, answer, refusal
+
+from wallet_engine.dev.ports import free_port
+from wallet_engine.dev.redis_node import RedisNode
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.topology import connect, slot_owners
+from wallet_engine.routing.directory import MAP, SERVICES, SHARDS
+from wallet_engine.routing.model import Shard
+from wallet_engine.routing.slots import slot_of, slot_range, tag_of
+
+PARTITIONS = 8
+HEALED_S_MAX = 60.0
+
+
+class Ward:
+    """Two shards with a replica each, and one account with money in every partition."""
+
+    def __init__(self, cluster: DevCluster, folder: Path) -> None:
+        self.cluster = cluster
+        self.folder = folder
+        self.shards = {name: ReplicatedShard(cluster, name, PARTITIONS) for name in ("s1", "s2")}
+        with self.api() as api:
+            self.accounts = [api.account(partition, "5.00") for partition in range(PARTITIONS)]
+
+    @property
+    def flags(self) -> list[str]:
+        return self.cluster.coordination_flags()
+
+    def api(self) -> WalletApi:
+        return WalletApi(self.cluster.url, PARTITIONS)
+
+    def findings(self) -> list[dict[str, Any]]:
+        result = admin("doctor", "--json", *self.flags)
+        assert result.exit_code in (0, 1), result.output
+        return [found for found in json_of(result.stdout)["findings"] if found["severity"] != "note"]
+
+    def finding(self, check: str, text: str) -> dict[str, Any]:
+        """The finding of a check that says so, as soon as there is one."""
+        deadline = time.monotonic() + HEALED_S_MAX
+        while True:
+            all_found = self.findings()
+            for found in all_found:
+                if found["check"] == check and text in found["what"]:
+                    return found
+            assert time.monotonic() < deadline, (check, text, all_found)
+            time.sleep(0.1)
+
+    def run(self, line: str, **fill: str) -> str:
+        """Run a command of a finding, its capitals filled in, as one who says yes; what it printed.
+
+        A verb alone is run in this process, for time; what is more than that by a shell.
+        """
+        for name, value in fill.items():
+            line = re.sub(rf"\b{name}\b", value, line)
+        zookeeper = self.cluster.state()["zookeeper"]
+        words = shlex.split(line)
+        if words[0] == "wallet-admin" and "&&" not in words:
+            with chdir(self.folder):
+                result = admin(*words[1:], input="y\n", env={"WALLET_ZOOKEEPER": zookeeper})
+            status, said = result.exit_code, result.output
+        else:
+            done = run_line(line, cwd=self.folder, zookeeper=zookeeper)
+            status, said = done.returncode, done.stdout + done.stderr
+        print(f"$ {line}\n{said}")
+        assert status == 0, said
+        assert "ERR " not in said, said
+        assert "MOVED" not in said, said
+        return said
+
+    def mended(self, check: str, text: str, **fill: str) -> None:
+        """Find it, run its command, and see that it is found no more."""
+        found = self.finding(check, text)
+        self.run(found["commands"][0], **fill)
+        wait_until(
+            lambda: not any(f["check"] == check and text in f["what"] for f in self.findings()),
+            f"{found} is mended",
+            HEALED_S_MAX,
+        )
+
+    def healthy(self) -> None:
+        """Nothing is left to say, and everybody has his money."""
+        for shard in self.shards.values():
+            shard.wait_in_sync()
+        deadline = time.monotonic() + HEALED_S_MAX
+        while found := self.findings():
+            assert time.monotonic() < deadline, found
+            time.sleep(0.2)
+        with self.api() as api:
+            assert [api.balance(account) for account in self.accounts] == ["5.00"] * PARTITIONS
+        assert answer("verify", *self.flags)["ok"]
+
+
+def json_of(text: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
+    folder = tmp_path_factory.mktemp("mends")
+    cluster = DevCluster(folder / "dev", shards=2, replicas=1, partitions=PARTITIONS)
+    try:
+        cluster.start()
+        yield Ward(cluster, folder)
+    finally:
+        cluster.kill_all()
+
+
+@pytest.fixture
+def ward(made: Ward, tmp_path: Path) -> Iterator[Ward]:
+    """Healthy afterwards, and so before the next one."""
+    made.folder = tmp_path
+    yield made
+    made.healthy()
+
+
+@contextmanager
+def stopped(*pids: int) -> Iterator[None]:
+    """SIGSTOP inside: the supervisor would start again what was killed."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def new_node(tmp_path: Path) -> Iterator[RedisNode]:
+    """A Redis node that belongs to nobody."""
+    node = RedisNode(redis_binary(), "s9", "new", tmp_path / "new", free_port(redis=True))
+    node.start_and_wait()
+    yield node
+    node.kill()
+
+
+def test_settings_and_memory(ward: Ward) -> None:
+    node = ward.shards["s1"].replica()
+    for name, value in (
+        ("maxmemory-policy", "allkeys-lru"),
+        ("cluster-require-full-coverage", "yes"),
+        ("cluster-allow-replica-migration", "yes"),
+    ):
+        command(node, "CONFIG", "SET", name, value)
+        ward.mended("settings", f"{node['address']} has {name} {value}")
+    used = command(node, "INFO", "memory")["used_memory"]
+    command(node, "CONFIG", "SET", "maxmemory", used * 10 // 9)
+    ward.mended("memory", f"{node['address']} uses")
+    command(node, "CONFIG", "SET", "maxmemory", 0)
+    (note,) = (
+        f
+        for f in answer("doctor", *ward.flags)["findings"]
+        if f["check"] == "memory" and node["address"] in f["what"]
+    )
+    ward.run(note["mend"])  # its comment too
+    with closing(connect(node["address"])) as client:
+        assert int(client.config_get("maxmemory")["maxmemory"]) >= 4 << 30
+    command(node, "CONFIG", "SET", "maxmemory", 0)
+
+
+def test_slots_scripts_and_open_entries(ward: Ward) -> None:
+    s1, s2 = (ward.shards[name].primary() for name in ("s1", "s2"))
+    command(s1, "CLUSTER", "SETSLOT", 5, "MIGRATING", node_id(s2))
+    ward.mended("slots", f"{s1['address']} has slot 5 half moved")
+    command(s2, "CLUSTER", "SETSLOT", 7, "NODE", node_id(s2))  # of partition 0, and not its live one
+    command(s2, "CLUSTER", "BUMPEPOCH")
+    wait_agreed(ward.cluster)
+    ward.mended("slots", "slots 7-7 of partition 0 belong to shard s2")
+    wait_agreed(ward.cluster)
+    command(s1, "CLUSTER", "DELSLOTS", 9, 11)
+    ward.mended("slots", "slots 9-11 of partition 0 belong to nobody")
+
+    command(s1, "SCRIPT", "FLUSH")
+    ward.mended("scripts", f"{s1['address']} lacks the engine's scripts")
+
+    command(s1, "ZADD", PartitionKeys(tag_of(2, PARTITIONS)).open, 999999, "999999")
+    ward.mended("open entries", "open entry 999999 of partition 2 is not in the stream")
+
+
+def node_id(node: dict[str, Any]) -> str:
+    return str(command(node, "CLUSTER", "MYID"))
+
+
+def test_keys_that_are_not_the_engines_are_removed_and_no_others(ward: Ward) -> None:
+    """Names are chosen to break a shell and a decoder; none of them hides the rest."""
+    node, tag = ward.shards["s1"].primary(), tag_of(0, PARTITIONS)
+    stray = next(f"stray{n}" for n in range(1_000_000) if slot_of(f"stray{n}") == 6)
+    with closing(connect(node["address"])) as client:
+        for name in (f"intruder{{{tag}}}", f"$(touch pwned) 'x' {{{tag}}}", b"\xff\n'{%s}" % tag.encode()):
+            client.set(name, "1")
+        client.set(stray, "1")
+        found = [f["what"] for f in ward.findings() if f["check"] == "keys"]
+        assert any("3 keys on shard s1 belong to no partition: " in what for what in found)
+        assert any(f"1 keys on shard s1 belong to no partition: {stray}" in what for what in found)
+        ward.mended("keys", "belong to no partition")
+        assert not (ward.folder / "pwned").exists()
+        assert client.exists(f"meta{{{tag}}}")
+
+
+def test_what_nobody_reaches_is_cleared(ward: Ward) -> None:
+    """A replica missed a move and was promoted: it has keys of a slot that is not its own, the engine's and others."""
+    shard = ward.shards["s1"]
+    bring(ward, 1, "s1")
+    with closing(connect(shard.primary()["address"])) as client:
+        client.set(f"intruder{{{tag_of(1, PARTITIONS)}}}", "1")
+    wait_until(lambda: shard.seqs(shard.replica()) == shard.seqs(shard.primary()), "the replica has it too")
+    said = refusal(admin("move", "1", "s2", *ward.flags, "--yes"))
+    assert "keys that no partition has (intruder" in said
+    shard.cut_replication(old := shard.primary())
+    with closing(connect(old["address"])) as client:
+        client.unlink(f"intruder{{{tag_of(1, PARTITIONS)}}}")
+    answer("move", "1", "s2", *ward.flags, "--yes")
+    wait_agreed(ward.cluster)  # a replica that is behind would take slots back
+    shard.promote(shard.replica(), "TAKEOVER")
+    shard.allow_replication(old)
+    shard.wait_in_sync()
+    ward.cluster.wait_ready()
+    plan = answer("clear-leftovers", "s1", *ward.flags, "--dry-run")["plan"]
+    assert f"meta{{{tag_of(1, PARTITIONS)}}}" in plan["keys"]
+    assert f"intruder{{{tag_of(1, PARTITIONS)}}}" in plan["keys"]
+    ward.mended("keys", f"{shard.primary()['address']} of shard s1 holds")
+    bring(ward, 1, "s1")
+
+
+def home_of(ward: Ward, partition: int) -> str:
+    with cluster_directory(ward.cluster) as directory:
+        return directory.partition_map().shard_of(partition)
+
+
+def bring(ward: Ward, partition: int, shard: str) -> None:
+    if home_of(ward, partition) != shard:
+        answer("move", str(partition), shard, *ward.flags, "--yes")
+
+
+def test_moves_and_services(ward: Ward) -> None:
+    for partition in (1, 2):
+        killed = signalled(ward.cluster, "SIGKILL", 1, "copied", "move", str(partition), "s2")
+        assert killed.returncode < 0
+    # Both locks are given free when ZooKeeper has missed their owners for a while.
+    for partition, number, home in ((1, 0, "s2"), (2, 1, "s1")):
+        found = ward.finding("moves", f"a move of partition {partition} is not finished")
+        ward.run(found["commands"][number])
+        assert home_of(ward, partition) == home
+    with cluster_directory(ward.cluster) as directory:
+        (name,) = directory.services()
+        node = directory.tree.get(f"{SERVICES}/{name}")
+        assert node is not None
+        directory.tree.delete(f"{SERVICES}/{name}")
+        found = ward.finding("services", "no API process is registered")
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {found['mend']}"],
+            cwd=ward.folder,
+            env=environment(ward.cluster.state()["zookeeper"]) | {"WALLET_PORT": "0"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_until(
+                lambda: not any(f["check"] == "services" for f in ward.findings()), "one is registered"
+            )
+        finally:
+            process.terminate()
+            process.wait(30)
+        directory.tree.create(f"{SERVICES}/{name}", node.data)
+
+
+def test_a_shard_that_refuses_writes(ward: Ward) -> None:
+    """The lines say why."""
+    primary = ward.shards["s1"].primary()
+    command(primary, "CONFIG", "SET", "min-replicas-to-write", 5)
+    found = ward.finding("payments", "on s1 cannot be paid: refused: NOREPLICAS")
+    said = [ward.run(line) for line in found["commands"]]
+    assert "rdb_last_bgsave_status:ok" in said[0]
+    assert "min_slaves_good_slaves:1" in said[1]
+    command(primary, "CONFIG", "SET", "min-replicas-to-write", 0)
+
+
+def test_a_journal_copy_that_died_and_an_old_map(ward: Ward) -> None:
+    """Redis is under newer epochs, and a partition is elsewhere. No command takes its slots from where it lives.
+
+    The copy is started where it was, by the command. Then the supervisor has it back.
+    """
+    answer("move", "3", "s2", *ward.flags, "--yes")
+    (journal,) = ward.cluster.processes("journal")
+    with supervisor_sleeps(ward.cluster), cluster_directory(ward.cluster) as directory:
+        kill(journal)
+        good = directory.partition_map()
+        old = good.with_shard(3, "s1")
+        entries = [{"shard": entry.shard, "epoch": entry.epoch - 1} for entry in old.partitions]
+        directory.tree.delete(MAP)
+        directory.put(MAP, json.dumps({"partitions": entries}).encode())
+        all_found = ward.findings()
+        (slots,) = (f for f in all_found if f["check"] == "slots" and "partition 3" in f["what"])
+        assert "the map at" in slots["what"]
+        assert not any("SETSLOT" in f["mend"] for f in all_found)
+        assert any("is an old one" in f["what"] for f in all_found if f["check"] == "partitions")
+        (unready,) = (f for f in all_found if f["check"] == "services")
+        ward.run(unready["commands"][0])
+        (found,) = (f for f in all_found if f["check"] == "journal" and "journal copy j1 at" in f["what"])
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {found['mend']}"],
+            cwd=ward.folder,
+            env=environment(ward.cluster.state()["zookeeper"]),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_until(lambda: _answers(ward), "it answers again")
+
+            def restored() -> bool:
+                line = slots["commands"][0].replace("NOW.json", f"{time.monotonic()}.json")
+                zookeeper = ward.cluster.state()["zookeeper"]
+                return run_line(line, cwd=ward.folder, zookeeper=zookeeper).returncode == 0
+
+            wait_until(restored, "recoveries change the map meanwhile, and it is said")
+        finally:
+            process.terminate()
+            process.wait(60)
+    ward.cluster.wait_replaced(journal["pid"])
+    ward.cluster.wait_ready()
+    assert home_of(ward, 3) == "s2"
+    answer("move", "3", "s1", *ward.flags, "--yes")
+
+
+def _answers(ward: Ward) -> bool:
+    copies = answer("journal", "info", *ward.flags)["copies"]
+    return [copy["entries"] is not None for copy in copies] == [True]
+
+
+def test_a_shard_that_nobody_described(ward: Ward) -> None:
+    answer("backup", ward.folder / "tree.json", *ward.flags)
+    with cluster_directory(ward.cluster) as directory:
+        directory.tree.delete(f"{SHARDS}/s2")
+    ward.mended("map", "on shard s2, which nobody described", FILE="tree.json")
+
+
+def owner_of(slot: int, address: str) -> str:
+    """The id of the node that has the slot, as this one sees it."""
+    with closing(connect(address)) as client:
+        return slot_owners(str(client.execute_command("CLUSTER", "NODES")))[0].get(slot, "")
+
+
+def test_a_stranger_with_slots(ward: Ward, new_node: RedisNode) -> None:
+    """It may be a shard that this cluster forgot: it is never told to be emptied, and both ways out are commands."""
+    others = [node["address"] for node in ward.cluster.processes("redis")]
+    for address in others:
+        host, _, port = address.rpartition(":")
+        new_node.command("CLUSTER", "MEET", host, port)
+    wait_until(lambda: len(new_node.cluster_nodes()) == len(others) + 1, "they have met")
+    live = slot_range(0, PARTITIONS)[0]
+    new_id = new_node.command("CLUSTER", "MYID").decode()
+
+    def take(slot: int) -> None:
+        """With a higher epoch than anybody's, as soon as it has heard of theirs."""
+
+        def taken() -> bool:
+            new_node.command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
+            new_node.command("CLUSTER", "BUMPEPOCH")
+            return all(owner_of(slot, address) == new_id for address in others)
+
+        wait_until(taken, f"everybody says that it has slot {slot}")
+
+    take(7)
+    found = ward.finding("strangers", f"{new_node.address} owns slots 7 and belongs to no shard")
+    said = refusal(admin("add-shard", "s9", new_node.address, *ward.flags, "--yes"))
+    assert f"Redis at {new_node.address} owns slots of a cluster" in said
+    assert "FLUSHALL" not in said + found["mend"]
+    assert "RESET" not in said + found["mend"]
+    ward.mended("slots", f"slots 7-7 of partition 0 belong to node {new_id}")
+    assert not any(f["check"] == "strangers" for f in ward.findings())
+
+    take(live)  # as a shard has it that is not written down
+    ward.mended("strangers", f"{new_node.address} owns slots {live}", NAME="s9")
+    assert home_of(ward, 0) == "s9"
+    ward.mended("slots", "slots 1-2047 of partition 0 belong to shard s1, the map says s9")
+    ward.mended("keys", f"{ward.shards['s1'].replica()['address']} of shard s1 holds")
+    ward.healthy()
+    for words in (("drain", "s9"), ("remove-shard", "s9")):
+        answer(*words, *ward.flags, "--yes")
+    assert len(new_node.cluster_nodes()) == 1
+    bring(ward, 0, "s1")
+
+
+def test_host_names(ward: Ward, new_node: RedisNode) -> None:
+    """The directory has names, Redis tells numbers: nobody becomes a stranger by that, nor is he taken for new."""
+    with cluster_directory(ward.cluster) as directory:
+        before = directory.shards()
+        for shard in before.values():
+            named = tuple(node.replace("127.0.0.1", "localhost") for node in shard.nodes)
+            directory.put_shard(Shard(shard.name, named))
+        assert ward.findings() == []
+        primary = ward.shards["s1"].primary()["address"]
+        said = refusal(admin("add-shard", "s9", primary, *ward.flags, "--yes"))
+        assert said.endswith("under another name, and belongs to the cluster already")
+        assert "FLUSHALL" not in said
+        replica = ward.shards["s1"].replica()["address"].replace("127.0.0.1", "localhost")
+        said = refusal(admin("replace-node", replica, primary, *ward.flags, "--yes"))
+        assert "under another name" in said
+        answer("move", "4", "s1", *ward.flags, "--yes")
+        answer("move", "4", "s2", *ward.flags, "--yes")
+        answer("backup", ward.folder / "names.json", *ward.flags)
+        words = ("restore", ward.folder / "names.json", "--replace", *ward.flags, "--yes")
+        assert answer(*words)["moved_since"] == {}
+        # A node is given its other name: it stays what it is.
+        answer("replace-node", replica, replica.replace("localhost", "127.0.0.1"), *ward.flags, "--yes")
+        for shard in before.values():
+            directory.put_shard(shard)
+
+
+def test_nodes(ward: Ward, new_node: RedisNode) -> None:
+    shard, other = ward.shards["s1"], ward.shards["s2"]
+    replica = shard.replica()
+    command(replica, "CLUSTER", "REPLICATE", node_id(other.primary()))
+    ward.mended("nodes", f"replica {replica['address']} of shard s1 follows {other.primary()['address']}")
+    shard.wait_in_sync()
+
+    shard.cut_replication(shard.primary())
+    ward.run(ward.finding("nodes", f"replica {replica['address']} of shard s1 has no link")["mend"])
+    shard.allow_replication(shard.primary())
+    shard.wait_in_sync()
+
+    # Its disk is lost, and it comes back on its address as a node that nobody knows.
+    with supervisor_sleeps(ward.cluster):
+        with closing(connect(replica["address"])) as client:
+            client.execute_command("CLUSTER", "RESET", "HARD")
+        ward.mended("nodes", f"{replica['address']} of shard s1 is a primary beside")
+    shard.wait_in_sync()
+
+    with stopped(replica["pid"]):
+        ward.mended("nodes", f"{replica['address']} of shard s1 does not answer", NEW=new_node.address)
+    # It wakes up outside, and comes back in the place of the one that took its own.
+    with closing(connect(replica["address"])) as client:
+        client.execute_command("FLUSHALL" if is_primary(client) else "PING")
+        client.execute_command("CLUSTER", "RESET", "HARD")
+    answer("replace-node", new_node.address, replica["address"], *ward.flags, "--yes")
+
+
+def is_primary(client: redis.Redis) -> bool:
+    return str(client.execute_command("ROLE")[0]) == "master"
+
+
+def test_a_shard_without_a_primary(ward: Ward) -> None:
+    """Of two primaries one hangs: nobody can elect its replica. The command names it, not the one that hangs."""
+    shard = ward.shards["s1"]
+    primary, replica = shard.primary(), shard.replica()
+    with stopped(primary["pid"]):
+        found = ward.finding("nodes", "shard s1 has no primary that answers")
+        assert f"-p {replica['address'].rpartition(':')[2]} CLUSTER FAILOVER TAKEOVER" in found["mend"]
+        ward.run(found["mend"])
+        wait_until(lambda: ward.cluster.ready(ward.cluster.url), "the promoted node serves")

@@ -1,0 +1,29 @@
+"""Command lines as a person runs them: in a shell, with the tools at hand, who says yes when asked."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+RUN_S_MAX: Final = 90.0
+
+
+def run_line(line: str, *, cwd: Path, zookeeper: str) -> subprocess.CompletedProcess[str]:
+    """Run it with `WALLET_ZOOKEEPER` set."""
+    return subprocess.run(
+        ["bash", "-c", line],
+        cwd=cwd,
+        env=environment(zookeeper),
+        input="y\n",
+        capture_output=True,
+        text=True,
+        timeout=RUN_S_MAX,
+        check=False,
+    )
+
+
+def environment(zookeeper: str) -> dict[str, str]:
+    """That of this process, with the project's commands first in the path."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "WALLET_ZOOKEEPER": zookeeper}

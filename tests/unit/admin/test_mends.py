@@ -1,0 +1,174 @@
+"""No finding's mend destroys anything: all that `doctor` can say, collected, and held to what may be said."""
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import pytest
+from unit.admin.test_findings import CASES, healthy
+
+import wallet_engine
+from wallet_engine.admin import findings, mends, payments, redis_findings
+from wallet_engine.admin.cli import main as wallet_admin_cli
+from wallet_engine.admin.finding import Finding
+from wallet_engine.admin.findings import find
+from wallet_engine.cli import main as wallet_engine_cli
+
+#: Words that delete, empty or reset, in Redis, in ZooKeeper and in a shell.
+DESTRUCTIVE = re.compile(
+    r"\b(FLUSHALL|FLUSHDB|UNLINK|DEL|HDEL|XTRIM|CLUSTER RESET|RESET HARD|DELSLOTS|DELSLOTSRANGE|FORGET|SHUTDOWN"
+    r"|DEBUG|RENAME|RESTORE|SWAPDB|EXPIRE|deleteall|rmr|rm|truncate|dd|mkfs)\b"
+)
+#: What stands for what a person fills in.
+FILLED = {"NEW": "10.0.0.9:6379", "ROLE": "payer", "HOST:PORT": "10.0.0.9:6379"}
+PROGRAMS = {"wallet-admin": wallet_admin_cli, "wallet-engine": wallet_engine_cli}
+
+
+def all_findings() -> list[tuple[str, Finding]]:
+    return [(name, found) for name, fault, _ in CASES for found in find(fault(healthy()))]
+
+
+def all_mends() -> list[Any]:
+    seen = {}
+    for name, found in all_findings():
+        seen.setdefault(str(found.mend), (name, found.mend))
+    return [pytest.param(mend, id=name) for name, mend in seen.values()]
+
+
+@pytest.mark.parametrize("mend", all_mends())
+def test_nothing_is_destroyed_and_each_line_is_understood(
+    mend: mends.Mend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("FILE", "NOW.json"):
+        (tmp_path / name).touch()
+    assert not DESTRUCTIVE.search(str(mend)), mend
+    assert not re.search(r"wallet-admin|redis-cli", mend.note), "commands are lines, which are parsed here"
+    for line in mend.lines:
+        assert "\n" not in line
+        for command in line.split(" && "):
+            words = [FILLED.get(word, word) for word in shlex.split(command.replace("HOST:PORT", "h:1"))]
+            if words[0] in PROGRAMS:
+                parse(PROGRAMS[words[0]], words)
+    if mend.line:  # the whole of it may be pasted
+        checked = subprocess.run(["bash", "-n", "-c", str(mend)], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stderr
+
+
+def parse(program: click.Command, words: list[str]) -> None:
+    """As the program does it, without running the verb. Raises `click.UsageError`."""
+    context = program.make_context(words[0], words[1:])
+    while isinstance(program, click.Group):
+        rest = [*context._protected_args, *context.args]
+        name, command, rest = program.resolve_command(context, rest)
+        assert command is not None
+        program, context = command, command.make_context(name, rest, parent=context)
+
+
+@pytest.mark.parametrize(
+    "line", ["wallet-admin clear-everything s1", "wallet-admin move 1", "wallet-engine journal --x"]
+)
+def test_what_the_programs_do_not_know_is_not_understood(line: str) -> None:
+    words = line.split(" ")
+    with pytest.raises(click.UsageError):
+        parse(PROGRAMS[words[0]], words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("FLUSHALL",), ("UNLINK", "x"), ("CLUSTER", "RESET", "HARD"), ("CLUSTER", "DELSLOTS", 1), ("DEL", "x")],
+)
+def test_a_line_that_destroys_cannot_be_made(words: tuple[object, ...]) -> None:
+    with pytest.raises(ValueError, match="no command that doctor may advise"):
+        mends.redis_cli("h1:1", *words)
+    with pytest.raises(ValueError, match="no command that doctor may advise"):
+        mends.program("redis-cli", *words)
+
+
+def test_what_is_allowed_destroys_nothing() -> None:
+    for command in (*mends.REDIS_COMMANDS, *mends.PROGRAMS):
+        assert not DESTRUCTIVE.search(command)
+
+
+def test_words_are_quoted_for_the_shell() -> None:
+    assert mends.wallet_admin("drain", "$(reboot)") == "wallet-admin drain '$(reboot)'"
+    line = mends.take_slots("[::1]:7", "id", [1, 3])
+    assert line == (
+        "(echo CLUSTER BUMPEPOCH; for slot in 1 3; do echo CLUSTER SETSLOT $slot NODE id; done) "
+        "| redis-cli -h ::1 -p 7"
+    )
+
+
+def test_a_mend_is_a_line_and_a_comment() -> None:
+    one, two = mends.wallet_admin("moves"), mends.wallet_admin("shards")
+    assert [str(mends.Mend(one)), str(mends.Mend(one, "x")), str(mends.by_hand("x"))] == [
+        one,
+        f"{one}  # x",
+        "x",
+    ]
+    assert str(mends.Mend(one, "or", (two, one))) == f"{one}  # or: {two} or {one}"
+
+
+MAKERS = ("by_hand", "in_turn", "program", "redis_cli", "take_slots", "wallet_admin", "wallet_engine")
+MODULES = (findings, redis_findings, payments)
+
+
+def test_the_cases_make_every_mend_that_there_is() -> None:
+    """Each place that makes a line or a word of advice is reached: what no case reaches is not looked at above."""
+    wanted = {
+        (module.__file__, node.lineno, node.end_lineno or 0)
+        for module in MODULES
+        for node in ast.walk(ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in MAKERS
+    }
+    made: set[tuple[str, int]] = set()
+
+    def notice(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code.co_filename == mends.__file__ and frame.f_back is not None:
+            made.add((frame.f_back.f_code.co_filename, frame.f_back.f_lineno))
+
+    before = sys.getprofile()
+    sys.setprofile(notice)
+    try:
+        all_findings()
+    finally:
+        sys.setprofile(before)
+    missed = [
+        (file, first)
+        for file, first, last in wanted
+        if not any(file == made_in and first <= line <= last for made_in, line in made)
+    ]
+    assert not missed
+    assert len(wanted) > 40
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """What the module may say: its strings, help texts among them, and pieces of f-strings."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_nowhere_is_a_person_told_to_empty_a_node() -> None:
+    """Not in an error, a help text or a runbook. Commands that the code itself sends are single words."""
+    folder = Path(wallet_engine.__file__).parent
+    told = {
+        (path.name, text)
+        for path in (*folder.rglob("*.py"),)
+        for text in _texts(path)
+        if re.search(r"\b(FLUSHALL|FLUSHDB|CLUSTER RESET|RESET HARD|redis-cli.*(UNLINK|DEL))\b", text)
+        and " " in text
+    }
+    assert not told
+    for page in (folder.parent / "cluster_config" / "RUNBOOKS.md", folder.parent / "README.md"):
+        commands = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("    ")]
+        assert not [
+            line for line in commands if re.search(r"FLUSH(ALL|DB)|CLUSTER RESET|UNLINK|DELSLOTS", line)
+        ]

@@ -1,0 +1,148 @@
+"""`wallet-admin clear-leftovers`: remove what nobody reaches any more, and what the engine has never written.
+
+A primary that loses a slot drops its keys and tells its replicas nothing; one that is promoted later has them again.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+import click
+from redis.exceptions import RedisError
+from rich.console import Console
+
+from wallet_engine.admin.moving.planning import Cluster
+from wallet_engine.admin.moving.runs import new_driver
+from wallet_engine.admin.moving.sides import TakenOver, forget_unreachable
+from wallet_engine.admin.moving.wire import Setback
+from wallet_engine.admin.session import Plan, Session, changing_command
+from wallet_engine.admin.strays import find_strays, is_engines, keys_in_slot, shown
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.topology import NodeView, connect, slot_owners
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.slots import partition_of_slot, slot_of_name, tag_of
+
+
+@click.command("clear-leftovers")
+@changing_command
+@click.argument("shard")
+@click.option(
+    "--foreign",
+    is_flag=True,
+    help="Remove keys in slots of SHARD that have names which no partition uses: somebody else's.",
+)
+def clear_leftovers(session: Session, shard: str, foreign: bool) -> None:
+    """Remove from the nodes of SHARD the keys of slots that the shard does not have.
+
+    They are left by partitions that moved away while a replica was not told of it. Nobody reaches them, and moves
+    pass over them; they take memory. A partition that is on its way is left alone, and so is one that may be newer
+    than the map.
+
+    Each key is removed on the condition that the slot is not the node's, which the node itself checks.
+
+    With --foreign it removes other keys instead: those in the shard's own slots that have no name of the engine's.
+    They are listed before anything is done. Never does this command touch a key of a partition that is live.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 clear-leftovers s1 --dry-run
+      wallet-admin --zookeeper zk1:2181 clear-leftovers s1 --yes
+      wallet-admin --zookeeper zk1:2181 clear-leftovers s1 --foreign
+    """
+    with session.directory() as directory:
+        cluster = Cluster.look(directory)
+        node = cluster.primary(shard)
+        left = _foreign(cluster, shard, node) if foreign else _look(cluster, shard, node)
+        document = {"shard": shard, "keys": sorted(shown(name) for names in left.values() for name in names)}
+        plan = Plan(f"clear {len(document['keys'])} keys left on {shard}", document, _show(document, foreign))
+        if not session.agreed(plan):
+            return
+        with session.change(directory, plan):
+            if foreign:
+                _remove(node.address, [name for names in left.values() for name in names])
+                left = {}
+            for slot, names in left.items():
+                try:
+                    _clear(directory, cluster, shard, node, slot, names)
+                except (Setback, TakenOver) as error:
+                    raise ConfigError(f"slot {slot}: {error}; give the command again") from None
+    session.answer({"cleared": document}, _show(document, foreign))
+
+
+def _look(cluster: Cluster, shard: str, primary: NodeView) -> dict[int, set[bytes]]:
+    """slot -> keys on any node of the shard that are in slots of others. Raises `ConfigError`."""
+    count = len(cluster.map.partitions)
+    own = {slot_of_name(tag_of(p, count).encode()) for p in cluster.map.partitions_of(shard)}
+    owned = {slot for slots in primary.slots for slot in slots}
+    left: dict[int, set[bytes]] = {}
+    for address in cluster.shard(shard).nodes:
+        with closing(connect(address)) as client:
+            try:
+                for name in find_strays(client, own, owned, count).left:
+                    left.setdefault(slot_of_name(name), set()).add(name)
+            except (RedisError, OSError) as error:
+                if address == primary.address:
+                    raise ConfigError(f"shard {shard} does not answer: {error}") from None
+    return left
+
+
+def _foreign(cluster: Cluster, shard: str, primary: NodeView) -> dict[int, set[bytes]]:
+    """slot -> keys in the shard's own slots that no partition of this cluster may have. Raises `ConfigError`."""
+    count = len(cluster.map.partitions)
+    tags = {slot_of_name(tag.encode()): tag for tag in (tag_of(p, count) for p in range(count))}
+    owned = {slot for slots in primary.slots for slot in slots}
+    found: dict[int, set[bytes]] = {}
+    try:
+        with closing(connect(primary.address)) as client:
+            for slot in tags.keys() & owned:
+                for name in keys_in_slot(client, slot):
+                    if not is_engines(name, tags[slot]):
+                        found.setdefault(slot, set()).add(name)
+            for name in find_strays(client, tags.keys() & owned, owned, count).foreign:
+                found.setdefault(slot_of_name(name), set()).add(name)
+    except (RedisError, OSError) as error:
+        raise ConfigError(f"shard {shard} does not answer: {error}") from None
+    return found
+
+
+def _remove(address: str, names: Sequence[bytes]) -> None:
+    """From the primary that owns their slots, and so from its replicas. Raises `ConfigError`."""
+    try:
+        with closing(connect(address)) as client:
+            for name in names:
+                client.unlink(name)
+    except (RedisError, OSError) as error:
+        raise ConfigError(f"Redis at {address}: {error}; give the command again") from None
+
+
+def _clear(
+    directory: Directory, cluster: Cluster, shard: str, node: NodeView, slot: int, names: set[bytes]
+) -> None:
+    count = len(cluster.map.partitions)
+    partition = partition_of_slot(slot, count)
+    tag = tag_of(partition, count)
+    if any(is_engines(name, tag) for name in names):
+        new_driver(directory, partition).clear(shard)
+    others = {name for name in names if not is_engines(name, tag)}
+    if others:
+        forget_unreachable(node.address, slot, others, _owner(node.address, slot))
+
+
+def _owner(address: str, slot: int) -> str:
+    """The id of the node that has the slot."""
+    with closing(connect(address)) as client:
+        owners, _ = slot_owners(str(client.execute_command("CLUSTER", "NODES")))  # type: ignore[no-untyped-call]
+    if slot not in owners:
+        raise ConfigError(f"nobody has slot {slot}: see wallet-admin doctor")
+    return owners[slot]
+
+
+def _show(document: Mapping[str, Any], foreign: bool) -> Any:
+    whose = "that are not the engine's" if foreign else "that nobody reaches"
+
+    def show(console: Console) -> None:
+        for name in document["keys"]:
+            console.print(f"  {name}", soft_wrap=True)
+        console.print(f"{len(document['keys'])} keys on {document['shard']} {whose}")
+
+    return show

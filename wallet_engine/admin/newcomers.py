@@ -1,0 +1,45 @@
+"""Whether a Redis node may join the cluster: `add-shard` and `replace-node` ask the same of it."""
+
+from collections.abc import Collection, Mapping
+
+from redis.exceptions import RedisError
+
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.membership import Membership, membership
+
+
+def asked(address: str) -> Membership:
+    """What the node says of itself. Raises `ConfigError` when it does not answer."""
+    try:
+        return membership(address)
+    except (RedisError, OSError) as error:
+        raise ConfigError(f"Redis at {address} does not answer: {error}") from None
+
+
+def check_newcomer(
+    address: str,
+    known: Membership,
+    members: Mapping[str, str],
+    newcomers: Collection[str] = (),
+    *,
+    may_follow: bool = False,
+) -> None:
+    """Raises `ConfigError` for a node that is somebody's already. What it holds may be live: nobody is told to drop it.
+
+    `members`: node id -> address of the nodes that belong to the cluster; `newcomers`: ids of those that come with it.
+    `may_follow`: it may have its primary's memory already.
+    """
+    if known.node_id in members:
+        raise ConfigError(
+            f"Redis at {address} is {members[known.node_id]} under another name, and belongs to the cluster already"
+        )
+    if known.slots:
+        raise ConfigError(
+            f"Redis at {address} owns slots of a cluster, and may hold the money in them: give a new node "
+            f"(of a shard that this cluster forgot, wallet-admin doctor says what to do)"
+        )
+    if known.keys and not (may_follow and known.in_sync):
+        raise ConfigError(f"Redis at {address} holds {known.keys} keys: give a node with an empty --dir")
+    strangers = known.known_ids - set(newcomers) - {known.node_id}
+    if strangers and not strangers & members.keys():
+        raise ConfigError(f"Redis at {address} belongs to another cluster: give a node that belongs to none")
