@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from wallet_engine.dev.ports import free_port, port_is_free
 
 READY_S_MAX = 90.0
@@ -157,15 +159,24 @@ class DevCluster:
         """SIGKILL every process at once, the supervisor first so that it restarts nothing."""
         if self.process is None:
             return
+        pids = set(self._children())
         self.kill_supervisor()
         with contextlib.suppress(FileNotFoundError):
-            pids = self.pids()
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            deadline = time.monotonic() + 10
-            while any(_alive(pid) for pid in pids) and time.monotonic() < deadline:
-                time.sleep(0.01)
+            pids.update(self.pids())
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while any(_alive(pid) for pid in pids) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _children(self) -> list[int]:
+        """Those of the supervisor that runs, also when `dev.json` does not name them (yet)."""
+        assert self.process is not None
+        try:
+            return [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
+        except psutil.Error:
+            return []
 
 
 def _alive(pid: int) -> bool:

@@ -1,7 +1,7 @@
 """`pytest -n2`: who runs what, on which ports, and that nothing which was started stays. A plugin of the root conftest.
 
-Tests on real processes wait more than they compute, but those that kill must not disturb each other: one worker runs
-all of a folder, a test after the other, while the other one runs the rest.
+Tests on real processes wait more than they compute. Those that share what they start, or kill it, are one piece: one
+worker runs it, a test after the other, while the other one takes other pieces.
 """
 
 import contextlib
@@ -17,8 +17,18 @@ from xdist.scheduler import LoadScopeScheduling
 
 from wallet_engine.dev.ports import PORT_MIN
 
-#: Folders whose tests share what they start, or kill it. Of the others each file is a piece of its own.
-TOGETHER = ("tests/faults", "tests/integration", "tests/lua")
+#: The longest piece first: what is left for the end is short.
+FIRST = "tests/integration/"
+#: Folders whose tests share what they start. Of the others each file is a piece of its own.
+TOGETHER = ("tests/integration/", "tests/lua/")
+#: Files of `tests/faults` that share a cluster of its conftest: another worker would start it a second time.
+ON_REPLICATED = ("failover", "fault_list", "isolated_service", "overload")
+ON_UNREPLICATED = ("holds_killed", "journal_stopped", "redis_and_others_killed", "redis_refuses", "sweeper")
+PIECES = {
+    f"tests/faults/test_{name}.py": piece
+    for piece, names in (("replicated", ON_REPLICATED), ("unreplicated", ON_UNREPLICATED))
+    for name in names
+}
 LEFT_S_MAX = 10.0
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # gw0, gw1 …
@@ -37,7 +47,12 @@ class InPieces(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         path, _, _ = nodeid.partition("::")
-        return next((folder for folder in TOGETHER if path.startswith(f"{folder}/")), path)
+        return PIECES.get(path) or next((folder for folder in TOGETHER if path.startswith(folder)), path)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> InPieces:
