@@ -4,6 +4,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 from support.dev_process import DevCluster
@@ -13,6 +14,8 @@ from support.traffic import RETRYABLE, Books, balances_cents, callers, finish, o
 from wallet_engine.routing.directory import Directory, open_directory
 
 ACCOUNTS = 80
+#: After each request of a caller: enough traffic for every race, and cores left for what is tested beside it.
+PAUSE_S = 0.03
 FUNDED_CENTS = 100_000
 
 
@@ -32,14 +35,14 @@ class Paying:
     def running(self) -> Iterator[Books]:
         """Requests are made inside; at the end each payment has its answer."""
         stopping, started = threading.Event(), threading.Event()
-        thread = threading.Thread(target=lambda: asyncio.run(self._run(stopping, started)))
-        thread.start()
-        try:
-            assert started.wait(60), "no account could be funded"
-            yield self.books
-        finally:
-            stopping.set()
-            thread.join()
+        with ThreadPoolExecutor(1) as thread:
+            paid = thread.submit(lambda: asyncio.run(self._run(stopping, started)))
+            try:
+                assert started.wait(60), "no account could be funded"
+                yield self.books
+            finally:
+                stopping.set()
+        paid.result()
 
     async def _run(self, stopping: threading.Event, started: threading.Event) -> None:
         async with HttpClient() as http:
@@ -47,7 +50,9 @@ class Paying:
             started.set()
             stop = asyncio.Event()
             paying = asyncio.create_task(
-                callers(http, self.cluster.urls, self.books, count=self.callers_count, stop=stop)
+                callers(
+                    http, self.cluster.urls, self.books, count=self.callers_count, stop=stop, pause_s=PAUSE_S
+                )
             )
             await asyncio.to_thread(stopping.wait)
             stop.set()

@@ -17,6 +17,8 @@ from wallet_engine.routing.slots import partition_of
 FUNDED_CENTS = 100_000
 #: The longest time without any success that a test accepts; on 2 shared cores.
 GAP_S_MAX = 30.0
+#: After each request of a caller; far below any gap that is looked at.
+PAUSE_S = 0.02
 
 
 class UnderFault:
@@ -66,8 +68,8 @@ class UnderFault:
                 await open_and_fund(http, urls[0], books.accounts, FUNDED_CENTS)
             stop = asyncio.Event()
             traffic = asyncio.gather(
-                callers(http, urls, self.mixed, count=mixed, stop=stop),
-                callers(http, urls, self.spared, count=spared, stop=stop),
+                callers(http, urls, self.mixed, count=mixed, stop=stop, pause_s=PAUSE_S),
+                callers(http, urls, self.spared, count=spared, stop=stop, pause_s=PAUSE_S),
             )
             try:
                 before = await until_answered(self.mixed, count=50, after_s=warm_s)
