@@ -151,23 +151,23 @@ def test_a_driver_that_died_behind_the_switch_is_gone_on_with_after_a_failover(s
     move(cluster, 2, "s1")
 
 
-@pytest.mark.parametrize("state", ["moved", "live"])
-def test_leftovers_of_before_are_passed_over(s1: ReplicatedShard, state: str) -> None:
+def test_leftovers_of_before_are_passed_over(s1: ReplicatedShard) -> None:
     """By `resume` and by `abort`, of a move that stumbled over them, by `drain` and by `rebalance`."""
     cluster, flags = s1.cluster, s1.cluster.coordination_flags()
-    move(cluster, 3, "s2")
-    plant(s1, 3, state=state, epoch=1, seq=5, nonce="0" * 16)
-    assert signalled(cluster, "SIGKILL", 1, "planned", "move", "3", "s1").returncode < 0
-    undone = answer("abort", "3", *flags, "--yes")
-    assert (undone["left_on_target"], undone["why_left"]) == (False, None)
-    wait_until(lambda: {name[:2] for name in left_on(cluster, 3)} == {"s2"}, "nothing is left on s1")
+    for state in ("moved", "live"):
+        move(cluster, 3, "s2")
+        plant(s1, 3, state=state, epoch=1, seq=5, nonce="0" * 16)
+        assert signalled(cluster, "SIGKILL", 1, "planned", "move", "3", "s1").returncode < 0
+        undone = answer("abort", "3", *flags, "--yes")
+        assert (undone["left_on_target"], undone["why_left"]) == (False, None)
+        wait_until(lambda: {name[:2] for name in left_on(cluster, 3)} == {"s2"}, "nothing is left on s1")
 
-    plant(s1, 3, state=state, epoch=1, seq=5, nonce="0" * 16)
-    assert signalled(cluster, "SIGKILL", 1, "planned", "move", "3", "s1").returncode < 0
-    answer("resume", "3", *flags, "--yes")
+        plant(s1, 3, state=state, epoch=1, seq=5, nonce="0" * 16)
+        assert signalled(cluster, "SIGKILL", 1, "planned", "move", "3", "s1").returncode < 0
+        answer("resume", "3", *flags, "--yes")
     answer("drain", "s1", *flags, "--yes")
     for partition in range(PARTITIONS):
-        plant(s1, partition, state=state, epoch=1)
+        plant(s1, partition, state=("moved", "live")[partition % 2], epoch=1)
     assert len(answer("rebalance", *flags, "--yes")["moved"]) == PARTITIONS // 2
     answer("drain", "s2", *flags, "--yes")
     wait_until(

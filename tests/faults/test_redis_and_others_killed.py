@@ -18,6 +18,7 @@ from support.http_client import HttpClient
 from support.pulse import PulsedBooks
 from support.redis_peek import node_of
 from support.traffic import Payment, ask_batch, balances_cents, callers, finish, open_and_fund, until_answered
+from support.under_fault import PAUSE_S
 from support.verification import verified
 
 from wallet_engine.redis_store.topology import connect
@@ -146,7 +147,9 @@ async def _run(cluster: DevCluster, books: PulsedBooks, fault: Fault) -> float:
         await open_and_fund(http, cluster.url, books.accounts, FUNDED_CENTS)
         flagged = await flagged_accounts(http, cluster.url)
         stop = asyncio.Event()
-        traffic = asyncio.create_task(callers(http, cluster.urls, books, count=CALLERS, stop=stop))
+        traffic = asyncio.create_task(
+            callers(http, cluster.urls, books, count=CALLERS, stop=stop, pause_s=PAUSE_S)
+        )
         try:
             answered_before = await until_answered(books, count=100, after_s=WARM_S)
             struck_at = time.monotonic()

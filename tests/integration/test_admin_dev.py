@@ -17,6 +17,8 @@ from unit.admin.made import admin, answer
 
 from wallet_engine.redis_store.topology import connect
 
+LOOKS_MIN = 4
+
 
 @pytest.fixture(scope="module")
 def hurt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
@@ -106,7 +108,9 @@ def test_a_killed_process_is_no_mismatch(hurt: DevCluster, role: str) -> None:
         pid = hurt.pids(role)[0]
         killer = threading.Timer(0.05, os.kill, (pid, signal.SIGKILL))
         killer.start()
-        for _ in range(8):
+        looks = 0
+        while looks < LOOKS_MIN or not hurt.ready(hurt.url):
+            looks += 1
             result = admin("verify", *flags, "--journal", hurt.data_dir / "journal")
             assert result.exit_code == 0 or result.stdout == "", result.stdout
             time.sleep(0.2)
