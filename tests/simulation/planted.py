@@ -28,6 +28,7 @@ from wallet_engine.recovery import ballot
 from wallet_engine.recovery.ballot import Ballot
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.peer_session import PeerSession
+from wallet_engine.saga.settling import settle
 from wallet_engine.saga.sweeper import Sweeper
 from wallet_engine.saga.transfer import Transfer
 
@@ -137,7 +138,7 @@ def _receipts_by_seq(original: Any) -> Any:
 
 def _settle_before_credit(original: Any) -> Any:
     def credit(self: Transfer, *args: Any) -> None:
-        self.engine.settle(self.p, self.seq)
+        settle(self.engine, self.p, self.seq)
         original(self, *args)
 
     return credit

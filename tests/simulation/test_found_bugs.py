@@ -148,7 +148,7 @@ def outlive_the_receivers_memory(*, receiver_is_frozen: bool) -> None:
         if receiver_is_frozen:
             world.run(callers.run(flag("freeze")), 20, "a flag")
         payment = callers.new_payment(payer, payee, 7, "USD")
-        with patch.object(cluster.services[0].engine, "settle", lambda *_: None):
+        with patch.object(cluster.services[0].engine.riders, "add", lambda *_: None):
             world.run(callers.run(callers.insist(payment)), 20, "an answer")
         service.kill()
         sender.stop()

@@ -21,6 +21,7 @@ from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.conditions import Condition, condition_of, condition_of_error
+from wallet_engine.engine.refusals import refusal_in
 from wallet_engine.journal.receipts_client import ReceiptClient
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.redis_store.connection import Connection, ConnectionLost, NotSent
@@ -231,9 +232,9 @@ class _Probing:
                     copy.tracker.request_recovery(one.shard, refusal.text)
             one.condition, one.detail = condition_of_error(refusal), refusal.text
         elif type(reply) is list:
-            code = reply[0].decode()
-            shown = reply[1].decode() if isinstance(reply[1], bytes) else str(reply[1])
-            one.condition, one.detail = condition_of(code, shown), _refusal_text(code, shown)
+            refused = refusal_in(reply)
+            assert refused is not None, reply
+            one.condition, one.detail = condition_of(refused), _refusal_text(refused.code, refused.shown)
 
     def _confirm(self, one: _Try, journal_id: str) -> None:
         one.confirmed.add(journal_id)

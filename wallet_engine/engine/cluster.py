@@ -8,6 +8,7 @@ from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import text_of
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.lane import Lane
+from wallet_engine.engine.refusals import ScriptRefusal
 from wallet_engine.journal.receipts_client import ReceiptClient
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -116,6 +117,20 @@ class ClusterView:
         elif refusal.meaning is Meaning.RECOVER:
             self.ask_recovery(shard, "script cache is empty")
         return refusal
+
+    def heed_script(self, accumulator: Accumulator, refusal: ScriptRefusal) -> bool:
+        """Learn from a script's refusal and do what it calls for; whether the same can be asked again at once."""
+        if refusal.code == "WINDOW":
+            accumulator.learn_window(int(refusal.shown), self._loop.time())
+            return True
+        if refusal.code == "CURRENCIES":
+            accumulator.learn_currencies(refusal.shown)
+            return True
+        if refusal.code == "EPOCH":
+            self.heed_epoch(accumulator.shard)
+        elif refusal.unrecovered:
+            self.ask_recovery(accumulator.shard, f"partition {accumulator.partition}: {refusal.why}")
+        return False
 
     def ask_recovery(self, shard: str, reason: str) -> None:
         """Tell the journal copies that a shard cannot serve before it has been compared with the journal."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from wallet_engine.engine.refusals import ScriptRefusal
 from wallet_engine.redis_store.refusals import Meaning, Refusal
 
 
@@ -127,9 +128,10 @@ class Conditions:
                 yield Report(condition, partitions, found[partitions[0]])
 
 
-def condition_of(code: str, shown: str = "") -> Condition:
-    """What a script's refusal says of its partition; `shown` is what it adds to the code."""
-    match code:
+def condition_of(refusal: ScriptRefusal) -> Condition:
+    """What a script's refusal says of its partition."""
+    shown = refusal.shown
+    match refusal.code:
         case "EPOCH" | "OWNER":
             return Condition.FENCED
         case "STATE":

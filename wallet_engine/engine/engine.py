@@ -22,7 +22,10 @@ from wallet_engine.engine.conditions import Condition, condition_of, condition_o
 from wallet_engine.engine.headroom import Headroom, stream_full
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.engine.lookout import Lookout
+from wallet_engine.engine.observer import Observer
 from wallet_engine.engine.passage import Passage
+from wallet_engine.engine.refusals import ScriptRefusal, refusal_in
+from wallet_engine.engine.riders import Riders
 from wallet_engine.engine.wave import Wave
 from wallet_engine.engine.written import Written
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent, pack
@@ -37,7 +40,7 @@ RECEIPT_TIMEOUT_S: Final = 20.0
 #: The same once the partition serves again after a recovery: the receipt comes now, or the entry was lost with Redis'
 #: memory.
 RECEIPT_TIMEOUT_AFTER_RECOVERY_S: Final = 0.5
-#: How often held partitions are tried again, and how long a settle waits at least for other operations of its partition
+#: How often held partitions are tried again, and how long a rider waits at least for other operations of its partition
 #: to go with; at most twice as long.
 HOLD_RETRY_S: Final = 0.05
 
@@ -51,19 +54,6 @@ log = get_logger(__name__)
 def _why(accumulator: Accumulator, refusal: Refusal) -> str:
     what = "refuses writes" if refusal.reads else "refuses"
     return f"shard {accumulator.shard} {what}: {refusal.text}"
-
-
-class _Settle:
-    """Nobody waits for a settle: one that fails is found by the sweeper."""
-
-    def committed(self, outcome: str, idx: int, batch: Batch) -> None:
-        pass
-
-    def failed(self, outage: Outage) -> None:
-        pass
-
-
-_SETTLE = _Settle()
 
 
 class Engine:
@@ -80,7 +70,8 @@ class Engine:
         self.tracker = self.cluster.tracker
         self.headroom = Headroom(self.cluster)
         self.clocks = Clocks(self.cluster)
-        self.lookout = Lookout(self.cluster, self.headroom, self.clocks, metrics)
+        self._observer = Observer(metrics)
+        self.lookout = Lookout(self.cluster, self.headroom, self.clocks, self._observer)
         self._loop = asyncio.get_running_loop()
         #: Seconds of this process' monotonic clock, by which all waiting is measured.
         self.now_s = self._loop.time
@@ -88,11 +79,8 @@ class Engine:
         self._held: set[Accumulator] = set()
         self._written = Written(self.tracker.written)
         self._closed = False
-        self._script_operations = metrics.script_operations.labels()
-        self._receipt_wait_seconds = metrics.receipt_wait_seconds.labels()
-        self._settles: dict[int, list[int]] = {}
-        #: Partitions of which some have waited since before the last round.
-        self._settles_due: set[int] = set()
+        #: Operations that go along with others.
+        self.riders = Riders()
         self._awaiting: dict[str, Batch] = {}
         self._house: asyncio.Task[None] | None = None
 
@@ -141,35 +129,12 @@ class Engine:
         """
         return recorded_age_ms > self.look_up_age_ms or self.passages[partition].passed(seq, self.now_s())
 
-    def settle(self, partition: int, seq: int) -> None:
-        """Entry `seq` of `partition` has no outgoing money left: say so with the next batch that goes there."""
-        waiting = self._settles.get(partition)
-        if waiting is None:
-            self._settles[partition] = [seq]
-        else:
-            waiting.append(seq)
-
     # Out -------------------------------------------------------------------------------------------------
 
-    def _send_settles(self) -> None:
-        """Those that no other operation has taken along since the last round."""
-        for partition in self._settles_due & self._settles.keys():
-            accumulator = self.cluster.accumulators[partition]
-            if self._add_settles(accumulator):
+    def _send_riders(self) -> None:
+        for accumulator in map(self.cluster.accumulators.__getitem__, self.riders.overdue()):
+            if self.riders.board(accumulator, self.now_s()):
                 self._schedule(accumulator)
-        self._settles_due = set(self._settles)
-
-    def _add_settles(self, accumulator: Accumulator) -> bool:
-        seqs = self._settles.pop(accumulator.partition, None)
-        if not seqs or self._closed:
-            return False
-        now = self.now_s()
-        try:
-            for seq in seqs:
-                accumulator.add(("s", str(seq), "-", "-", 0, "-", "", ""), _SETTLE, now)
-        except Outage:
-            return False
-        return True
 
     def _schedule(self, accumulator: Accumulator) -> None:
         if accumulator.wants_turn:
@@ -179,8 +144,8 @@ class Engine:
         """A shard begins with its part of the wave while the next one's is packed."""
         for shard, waiting in groupby(sorted(accumulators, key=_by_shard), _by_shard):
             for accumulator in waiting:
-                if accumulator.partition in self._settles:
-                    self._add_settles(accumulator)
+                if accumulator.partition in self.riders.waiting:
+                    self.riders.board(accumulator, self.now_s())
                 batch = accumulator.take()
                 if batch is not None:
                     batch.on_end = self._wave.back
@@ -192,7 +157,7 @@ class Engine:
 
     def _transmit(self, accumulator: Accumulator, batch: Batch) -> None:
         if batch.issued_s < accumulator.remembers_since_s:
-            self._give_up(accumulator, batch, "FORGOTTEN", accumulator.window)
+            self._give_up(accumulator, batch, ScriptRefusal("FORGOTTEN", str(accumulator.window)))
             return
         lane = self.cluster.lanes.get(accumulator.shard)
         command = batch.command(
@@ -237,7 +202,9 @@ class Engine:
             elif isinstance(reply, hiredis.ReplyError):
                 self._on_error(accumulator, batch, str(reply))
             else:
-                self._on_refusal(accumulator, batch, reply[0].decode(), reply[1])
+                refusal = refusal_in(reply)
+                assert refusal is not None, reply
+                self._on_refusal(accumulator, batch, refusal)
         finally:
             self._written.answered()
 
@@ -247,8 +214,7 @@ class Engine:
             return
         accumulator.behind = 0
         batch.answered_s = self._loop.time()
-        self.metrics.script_seconds.labels(accumulator.shard).observe(batch.answered_s - batch.sent_s)
-        self._script_operations.observe(len(batch.operations))
+        self._observer.applied(accumulator.shard, len(batch.operations), batch.answered_s - batch.sent_s)
         if accumulator.held_since_s is not None:
             self._release(accumulator)
         elif self.lookout.troubles:
@@ -291,7 +257,7 @@ class Engine:
 
     def _commit(self, accumulator: Accumulator, batch: Batch) -> None:
         del self._awaiting[batch.nonce]
-        self._receipt_wait_seconds.observe(self._loop.time() - batch.answered_s)
+        self._observer.durable(self._loop.time() - batch.answered_s)
         accumulator.undurable -= 1
         self._schedule(accumulator)
         batch.commit()
@@ -301,32 +267,20 @@ class Engine:
         accumulator.batch = None
         self._schedule(accumulator)
 
-    def _on_refusal(self, accumulator: Accumulator, batch: Batch, code: str, value: Any) -> None:
+    def _on_refusal(self, accumulator: Accumulator, batch: Batch, refusal: ScriptRefusal) -> None:
         """The script refused the whole batch: nothing was written."""
-        if code == "WINDOW":
-            accumulator.learn_window(int(value), self.now_s())
+        if self.cluster.heed_script(accumulator, refusal):
+            batch.wants_all_currencies = batch.wants_all_currencies or refusal.code == "CURRENCIES"
             self.tracker.forget(batch.nonce)
             self._transmit(accumulator, batch)
-        elif code == "CURRENCIES":
-            accumulator.learn_currencies(value.decode())
-            batch.wants_all_currencies = True
-            self.tracker.forget(batch.nonce)
-            self._transmit(accumulator, batch)
-        elif code in ("EPOCH", "STATE", "OWNER"):
-            shown = value.decode() if isinstance(value, bytes) else value
-            self._put_back(accumulator, batch, condition_of(code, shown), f"{code.lower()} {shown}")
-            if code == "EPOCH":
-                self.cluster.heed_epoch(accumulator.shard)
-            if code == "OWNER" or shown == "absent":
-                self.cluster.ask_recovery(
-                    accumulator.shard, f"partition {batch.partition}: {code.lower()} {shown}"
-                )
-        elif code == "FULL":
-            self._on_full(accumulator, batch, value)
-        elif code == "EXPIRED" and self._is_fresh(batch):
-            self._on_stepped(accumulator, batch, value)
+        elif refusal.guarded:
+            self._put_back(accumulator, batch, condition_of(refusal), refusal.why)
+        elif refusal.code == "FULL":
+            self._on_full(accumulator, batch, int(refusal.shown))
+        elif refusal.code == "EXPIRED" and self._is_fresh(batch):
+            self._on_stepped(accumulator, batch, int(refusal.shown))
         else:
-            self._give_up(accumulator, batch, code, value)
+            self._give_up(accumulator, batch, refusal)
 
     def _is_fresh(self, batch: Batch) -> bool:
         return (self.now_s() - batch.issued_s) * 1000 <= self.horizons.issued_age_ms_max
@@ -340,9 +294,7 @@ class Engine:
         self._transmit(accumulator, batch)
 
     def _on_full(self, accumulator: Accumulator, batch: Batch, entries: int) -> None:
-        """What begins something is refused, and what ends something goes again without it. If that is refused too, the
-        sweeper tries it again later.
-        """
+        """What begins something is refused, and what ends something goes again without it, or later by the sweeper."""
         outage = stream_full(batch.partition, entries)
         self.headroom.close_door(batch.partition, Condition.FULL, outage)
         self.tracker.forget(batch.nonce)
@@ -352,15 +304,13 @@ class Engine:
         self._answered(accumulator)
         batch.fail(outage)
 
-    def _give_up(self, accumulator: Accumulator, batch: Batch, code: str, value: Any) -> None:
+    def _give_up(self, accumulator: Accumulator, batch: Batch, refusal: ScriptRefusal) -> None:
         self.tracker.forget(batch.nonce)
         self._answered(accumulator)
-        if code in ("EXPIRED", "FORGOTTEN"):
+        if refusal.code in ("EXPIRED", "FORGOTTEN"):
             outage = Outage("overloaded", "the operation waited too long in this service")
         else:
-            log.critical(
-                "the script refused a batch that must not exist", code=code, value=value, batch=repr(batch)
-            )
+            log.critical("the script refused a batch that must not exist", why=refusal.why, batch=repr(batch))
             outage = Outage("partition_unavailable", "internal error: the batch was refused as malformed")
         batch.fail(outage)
 
@@ -397,7 +347,7 @@ class Engine:
         self.lookout.note(accumulator, condition, why)
 
     def _hold_shard(self, shard: str) -> None:
-        """Its connection broke: nobody needs to lose a transfer to each of its partitions to find out."""
+        """Its connection broke: nobody needs to lose an operation to each of its partitions to find out."""
         if self._closed:
             return
         for accumulator in self.cluster.accumulators:
@@ -447,13 +397,12 @@ class Engine:
             accumulator.probing = False
             if unwritten is not None:
                 reply = unwritten
-            if type(reply) is list and reply[0] in (b"OK", b"CURRENCIES"):
-                self._release(accumulator)
-            elif type(reply) is list:
-                code, shown = reply[0].decode(), reply[1].decode()
-                self._hold(accumulator, condition_of(code, shown), f"{code.lower()} {shown}")
-                if code == "EPOCH":
-                    self.cluster.heed_epoch(accumulator.shard)
+            if type(reply) is list:
+                refusal = refusal_in(reply)
+                if refusal is None or self.cluster.heed_script(accumulator, refusal):
+                    self._release(accumulator)
+                else:
+                    self._hold(accumulator, condition_of(refusal), refusal.why)
             elif isinstance(reply, hiredis.ReplyError):
                 self._hold_refused(accumulator, self.cluster.heed(accumulator.shard, str(reply)))
             self._schedule(accumulator)
@@ -477,8 +426,8 @@ class Engine:
                 log.exception("tidying failed")
 
     def _tidy(self, now_s: float) -> None:
-        """Send settles, refuse what waited too long, try held partitions, give up on receipts that do not come."""
-        self._send_settles()
+        """Send riders, refuse what waited too long, try held partitions, give up on receipts that do not come."""
+        self._send_riders()
         self.lookout.look(self._awaiting.values(), now_s)
         for accumulator in list(self._held):
             since_s = accumulator.held_since_s

@@ -11,7 +11,7 @@ from wallet_engine.engine.cluster import ClusterView
 from wallet_engine.engine.conditions import Condition, Conditions, Report, Trouble
 from wallet_engine.engine.headroom import Headroom
 from wallet_engine.engine.heartbeats import Heartbeats
-from wallet_engine.telemetry.metrics import PARTITION_STATES, Metrics
+from wallet_engine.engine.observer import Observer
 
 #: A service that has not heard from every partition by then serves those that it has heard from.
 START_S_MAX: Final = 10.0
@@ -24,14 +24,14 @@ _OF_NEW_WORK: Final = (Condition.FULL, Condition.UNSETTLED)
 class Lookout:
     """`troubles` is empty while every partition takes operations: all that a batch that passes needs to look at."""
 
-    def __init__(self, cluster: ClusterView, headroom: Headroom, clocks: Clocks, metrics: Metrics) -> None:
+    def __init__(self, cluster: ClusterView, headroom: Headroom, clocks: Clocks, observer: Observer) -> None:
         self.conditions = Conditions()
         self.troubles: dict[int, Trouble] = self.conditions.of_partition
         self._cluster = cluster
         self._headroom = headroom
         self._clocks = clocks
         self._heartbeats = Heartbeats(cluster.tracker)
-        self._partition_state = metrics.partition_state
+        self._observer = observer
         self._loop = asyncio.get_running_loop()
         #: partition -> seq of its newest entry whose receipts are late
         self._late: dict[int, int] = {}
@@ -47,7 +47,7 @@ class Lookout:
     def note(self, accumulator: Accumulator, condition: Condition, why: str) -> None:
         """The partition takes no operations now."""
         self.conditions.note(accumulator.partition, condition, why)
-        self._show(accumulator.partition, condition.value)
+        self._observer.partition(accumulator.partition, condition.value)
 
     def passed(self, accumulator: Accumulator) -> None:
         """The partition has taken operations, which says nothing of the journal."""
@@ -59,7 +59,7 @@ class Lookout:
         """Nothing is wrong with the partition any more."""
         self.conditions.clear(accumulator.partition)
         self._late.pop(accumulator.partition, None)
-        self._show(accumulator.partition, "live")
+        self._observer.partition(accumulator.partition, "live")
 
     def look(self, awaiting: Iterable[Batch], now_s: float) -> None:
         """`awaiting`: the batches that wait for their receipts, the one that Redis answered first before the others."""
@@ -129,7 +129,3 @@ class Lookout:
             self.conditions.note_shard(shard, condition, detail)
         else:
             self.conditions.clear_shard(shard, condition)
-
-    def _show(self, partition: int, state: str) -> None:
-        shown = PARTITION_STATES.get(state, PARTITION_STATES["unavailable"])
-        self._partition_state.labels(str(partition)).set(shown)

@@ -14,6 +14,7 @@ from wallet_engine.domain.operation import Operation, parse_operation
 from wallet_engine.domain.oracle_state import Flags
 from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.refusals import refusal_in
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent, Word
 from wallet_engine.redis_store.scripts import load_script
 
@@ -196,29 +197,20 @@ class Reader:
             except hiredis.ReplyError as error:
                 why = cluster.heed(accumulator.shard, str(error)).text
             else:
-                code = reply[0].decode()
-                if code == "OK" and reply[1] < cluster.tracker.latest_seq(accumulator.partition):
+                refusal = refusal_in(reply)
+                if refusal is None and reply[1] < cluster.tracker.latest_seq(accumulator.partition):
                     # Another service may just have written; seen again and again, Redis has lost entries.
                     why = "behind the journal"
                     behind += 1
                     if behind > 1:
                         cluster.ask_recovery(accumulator.shard, f"partition {accumulator.partition} is {why}")
-                    await asyncio.sleep(_RETRY_S)
-                    continue
-                if code == "OK":
+                elif refusal is None:
                     await self.durable(accumulator.partition, reply[1], reply[2].decode())
                     return list(reply)
-                why = f"{code.lower()} {reply[1]!r}"
-                if code == "CURRENCIES":
-                    accumulator.learn_currencies(reply[1].decode())
-                elif code == "WINDOW":
-                    accumulator.learn_window(int(reply[1]), loop.time())
-                elif code == "EPOCH":
-                    cluster.refresh_map()
-                elif code == "OWNER" or reply[1] == b"absent":
-                    cluster.ask_recovery(accumulator.shard, f"partition {accumulator.partition}: {why}")
-                if code in ("CURRENCIES", "WINDOW") and definitions < _DEFINITIONS_MAX:
-                    definitions += 1
-                    continue
+                else:
+                    why = refusal.why
+                    if cluster.heed_script(accumulator, refusal) and definitions < _DEFINITIONS_MAX:
+                        definitions += 1
+                        continue
             await asyncio.sleep(_RETRY_S)
         raise Outage("partition_unavailable", f"partition {accumulator.partition} is not served now ({why})")

@@ -34,6 +34,7 @@ from wallet_engine.journal.receipts_wire import CreditReference, CreditsFound, F
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 from wallet_engine.redis_store.stream import stream_entries
 from wallet_engine.saga.resuming import resumable
+from wallet_engine.saga.settling import settle
 from wallet_engine.saga.standing import OPEN_PER_RECEIVER_MAX, RETRY_S, Receiver, Standings
 from wallet_engine.saga.transfer import CREDIT, Call, Transfer
 from wallet_engine.telemetry.logging import get_logger
@@ -112,7 +113,7 @@ class Sweeper:
                 standings.forget(partition, seq)
             await self._learn(accumulator, lane, [s for s in stale if standings.get(partition, s) is None])
             for seq in standings.settled_late(partition):  # its settle was lost
-                self._engine.settle(partition, seq)
+                settle(self._engine, partition, seq)
             for q in standings.owed_by(partition):
                 self._drive(accumulator, q)
 
@@ -310,7 +311,7 @@ class Sweeper:
                 "paid" if result == Outcome.APPLIED else "refunded"
             ).inc()
         if self._standings.paid(partition, seq, q):
-            self._engine.settle(partition, seq)
+            settle(self._engine, partition, seq)
             self.swept += 1
             log.info("open entry ended", partition=partition, seq=seq)
 

@@ -17,6 +17,7 @@ from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import LOOK_AGAIN, Batch
 from wallet_engine.engine.engine import Engine
+from wallet_engine.saga.settling import settle
 
 APPLIED: Final = Outcome.APPLIED.value
 REPEATED: Final = Outcome.REPEATED.value
@@ -210,7 +211,7 @@ class Transfer:
         if batch is not None:
             batch.unsettled -= 1
             if batch.unsettled == 0:
-                self.engine.settle(self.p, batch.seq)
+                settle(self.engine, self.p, batch.seq)
 
     def _submit(self, partition: int, operation: Words, issued_s: float) -> None:
         try:

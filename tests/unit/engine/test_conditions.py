@@ -3,6 +3,7 @@
 import pytest
 
 from wallet_engine.engine.conditions import Condition, Conditions, Report, condition_of, condition_of_error
+from wallet_engine.engine.refusals import ScriptRefusal
 from wallet_engine.redis_store.refusals import refusal_of
 
 SHARDS = {0: "s1", 1: "s1", 2: "s2", 3: "s2"}
@@ -78,7 +79,7 @@ def test_a_condition_of_the_service_stops_everything() -> None:
     ],
 )
 def test_what_a_refusal_says_of_the_partition(code: str, shown: str, condition: Condition) -> None:
-    assert condition_of(code, shown) is condition
+    assert condition_of(ScriptRefusal(code, shown)) is condition
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,12 @@ class Engine:
     def is_old(self, *_: int) -> bool:
         return False
 
-    def settle(self, partition: int, seq: int) -> None:
-        self.settled.append(seq)
+    @property
+    def riders(self) -> "Engine":
+        return self
+
+    def add(self, partition: int, operation: Words) -> None:
+        self.settled.append(int(operation[1]))
 
     def submit(self, partition: int, operation: Words, item: Any, issued_s: float) -> None:
         self.credited.append((partition, operation[2]))

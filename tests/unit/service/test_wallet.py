@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from wallet_engine.domain.memory import TransferRecord, credit_memory, transfer_field
-from wallet_engine.domain.operation import Operation
+from wallet_engine.domain.operation import Operation, Words
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.engine.reads import TransferRead
@@ -34,8 +34,12 @@ class EngineDouble:
     def submit(self, partition: int, line: str, item: Pending, issued_s: float) -> None:
         self.submitted.append((partition, line, item))
 
-    def settle(self, partition: int, seq: int) -> None:
-        self.settled.append((partition, seq))
+    @property
+    def riders(self) -> "EngineDouble":
+        return self
+
+    def add(self, partition: int, operation: Words) -> None:
+        self.settled.append((partition, int(operation[1])))
 
 
 def durable(engine: EngineDouble, outcome: str) -> None:

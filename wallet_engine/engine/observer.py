@@ -1,0 +1,27 @@
+"""Where the engine says what it does, for `/metrics`."""
+
+from wallet_engine.telemetry.metrics import PARTITION_STATES, Metrics
+
+
+class Observer:
+    """Counts for one engine."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._script_seconds = metrics.script_seconds
+        self._script_operations = metrics.script_operations.labels()
+        self._receipt_wait_seconds = metrics.receipt_wait_seconds.labels()
+        self._partition_state = metrics.partition_state
+
+    def applied(self, shard: str, operations: int, seconds: float) -> None:
+        """A script call has decided so many operations."""
+        self._script_seconds.labels(shard).observe(seconds)
+        self._script_operations.observe(operations)
+
+    def durable(self, seconds: float) -> None:
+        """An entry has its receipts so long after Redis has answered."""
+        self._receipt_wait_seconds.observe(seconds)
+
+    def partition(self, partition: int, state: str) -> None:
+        """How the engine sees a partition now: a state, or a condition that keeps it from being paid."""
+        shown = PARTITION_STATES.get(state, PARTITION_STATES["unavailable"])
+        self._partition_state.labels(str(partition)).set(shown)

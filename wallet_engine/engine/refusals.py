@@ -1,0 +1,37 @@
+"""What a script says instead of doing what it was asked: one reading of it for batches, probes and reads."""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+#: The partition is not served here, or not in this epoch: nothing was done, and it may be elsewhere or later.
+_OF_GUARDS: Final = frozenset(("EPOCH", "STATE", "OWNER"))
+
+
+class ScriptRefusal(NamedTuple):
+    """The codes stand at the top of `lua/apply.lua`; `shown` is what the script adds to it, as text."""
+
+    code: str
+    shown: str
+
+    @property
+    def why(self) -> str:
+        """For a log, or an outage's detail."""
+        return f"{self.code.lower()} {self.shown}"
+
+    @property
+    def guarded(self) -> bool:
+        """The partition does not let this call in; what it asked may be asked again later."""
+        return self.code in _OF_GUARDS
+
+    @property
+    def unrecovered(self) -> bool:
+        """The node has to be compared with the journal first."""
+        return self.code == "OWNER" or self.shown == "absent"
+
+
+def refusal_in(reply: Sequence[Any]) -> ScriptRefusal | None:
+    """The refusal in a script's reply of several parts; None when it is an answer."""
+    code, shown = reply[0], reply[1]
+    if code == b"OK":
+        return None
+    return ScriptRefusal(code.decode(), shown.decode() if isinstance(shown, bytes) else str(shown))
