@@ -36,6 +36,8 @@ from wallet_engine.recovery.fellows import COUNCIL_S
 from wallet_engine.routing.directory import CONFIG, MAP, MEMBERS, SHARDS, open_directory
 
 FUNDED_CENTS = 100_000
+#: After each request of a caller, where it does not matter how much a copy misses.
+PAUSE_S = 0.02
 
 
 @pytest.mark.timeout(300)
@@ -78,7 +80,7 @@ async def _one_dies(cluster: Any, books: PulsedBooks) -> None:
     """Payments go on; what it misses leaves the streams; it comes back and has everything."""
     pid = journal_pid(cluster, "j1")
     with unattended(cluster):
-        async with traffic(cluster, books):
+        async with traffic(cluster, books, PAUSE_S):
             await successes(books, 200)
             killed_s = time.monotonic()
             os.kill(pid, signal.SIGKILL)
@@ -102,7 +104,7 @@ async def _two_die(cluster: Any, books: PulsedBooks) -> None:
     pids = [journal_pid(cluster, name) for name in ("j2", "j3")]
     with unattended(cluster):
         async with HttpClient() as http:
-            async with traffic(cluster, books):
+            async with traffic(cluster, books, PAUSE_S):
                 await successes(books, 100)
                 for pid in pids:
                     os.kill(pid, signal.SIGKILL)
@@ -159,7 +161,7 @@ def _disk_lost(cluster: Any) -> subprocess.Popen[str]:
 async def _without_the_first(cluster: Any, books: PulsedBooks) -> None:
     """The replacement counts: with the first gone, it and the second are the quorum."""
     pid = journal_pid(cluster, "j1")
-    async with traffic(cluster, books):
+    async with traffic(cluster, books, PAUSE_S):
         os.kill(pid, signal.SIGKILL)
         await successes(books, 200)
     os.kill(cluster.process.pid, signal.SIGCONT)
@@ -169,7 +171,7 @@ async def _without_the_first(cluster: Any, books: PulsedBooks) -> None:
 async def _tree_lost(cluster: Any, books: PulsedBooks, old_tree: Path) -> None:
     """ZooKeeper forgets everything: payments go on, and a backup from before j4 counted does not decide who counts."""
     with closing(open_directory(cluster.state()["zookeeper"], None)) as directory:
-        async with traffic(cluster, books):
+        async with traffic(cluster, books, PAUSE_S):
             await successes(books, 50)
             for path in (CONFIG, MAP, MEMBERS, *(f"{SHARDS}/{name}" for name in directory.shards())):
                 directory.tree.delete(path)
@@ -192,7 +194,7 @@ async def _tree_lost(cluster: Any, books: PulsedBooks, old_tree: Path) -> None:
         members = directory.members()
         assert (members.copies, members.replaced) == (("j1", "j2", "j4"), ("j3",))
     await settle(cluster, books)
-    async with traffic(cluster, books):
+    async with traffic(cluster, books, PAUSE_S):
         await successes(books, 50)
 
 

@@ -68,10 +68,12 @@ def entries(directory: Path) -> dict[int, list[bytes]]:
 
 
 @asynccontextmanager
-async def traffic(cluster: Any, books: PulsedBooks) -> AsyncIterator[None]:
+async def traffic(cluster: Any, books: PulsedBooks, pause_s: float = 0.0) -> AsyncIterator[None]:
     async with HttpClient() as http:
         stop = asyncio.Event()
-        running = asyncio.create_task(callers(http, cluster.urls, books, count=16, stop=stop))
+        running = asyncio.create_task(
+            callers(http, cluster.urls, books, count=16, stop=stop, pause_s=pause_s)
+        )
         try:
             yield
         finally:
