@@ -98,7 +98,7 @@ else
     local entries, entries_max = call('XLEN', k_journal), entries_max_text + 0
     if entries >= entries_max then
       entries = entries - call('ZCARD', k_open) -- open entries wait for their receivers, the others for the journal
-      if not find(columns[1], '[^cjlrsu]') then entries_max = entries_max + ENDING_ENTRIES_MAX end
+      if not find(columns[1], '[^bcgjlrsuwy]') then entries_max = entries_max + ENDING_ENTRIES_MAX end
       if entries >= entries_max then return {'FULL', entries} end
     end
   end
@@ -121,7 +121,7 @@ local kinds = {byte(kinds_text, 1, count)}
 local currency_each = type(currencies) == 'table' and currencies
 local remembering = find(kinds_text, '[^sofn]') -- whether the memory of transactions and credits is needed
 local uncommon = find(kinds_text, '[^dtcs]')
-local flagging = uncommon and find(kinds_text, '[^dtcsorn]') -- whether every currency of the partition is needed
+local flagging = uncommon and find(kinds_text, '[^dtcsornmpgybw]') -- whether every currency of the partition is needed
 
 -- A ledger is the part of one currency. values: what was read, by position among the accounts; known: account -> minor units
 -- where this batch has changed them; written: what HSET is to write, alternating; next: the ledger of the next currency.
@@ -184,7 +184,8 @@ local carries
 
 -- A closure costs a tenth of an operation, so the common kinds are decided in the loop below, and what the others and
 -- the flags need is made only when there is one of them.
-local limit_of, side_refusal, write_holds
+local limit_of, side_refusal, write_holds, write_groups
+local said -- by position, what is told of operations on groups; made when they are needed
 -- By kind: decides operation i of it. Returns its outcome; nil for what is malformed, or nil and another refusal.
 local rules
 
@@ -208,6 +209,14 @@ if flags_exist or uncommon then
       if find(kinds_text, '[xzj]') then
 --@include lib/returns.lua
 --@include rules/return.lua
+      end
+      if find(kinds_text, '[mpgybw]') then
+        local function make_groups() -- a function has 200 local names at most, and 60 of others
+--@include lib/groups.lua
+--@include rules/group.lua
+--@include rules/group_part.lua
+        end
+        make_groups()
       end
     end
   end
@@ -391,6 +400,7 @@ local header = seq_text .. ' ' .. nonce_last .. ' ' .. nonce .. ' ' .. epoch .. 
   .. outcomes_text .. RULES
 if writes then
   local currencies_new
+  if write_groups then write_groups() end
   ledger = ledger_first
   while ledger do
     local written, n, currency = ledger.written, ledger.written_count, ledger.currency
@@ -455,7 +465,9 @@ local opened, opened_bytes = {}, 0 -- open entry -> its header and columns; fals
 for n = 1, #repeated do
   local i = repeated[n]
   local field = columns[FIELD + i]
-  if kinds[i] == CREDIT then
+  if said and said[i] then
+    reply_lines[n + 1] = (i - 1) .. ' ' .. said[i]
+  elseif kinds[i] == CREDIT then
     reply_lines[n + 1] = (i - 1) .. ' ' .. credited[i]
   else
     local record = remembered[field] or recalled[i] or recalled_before[i]

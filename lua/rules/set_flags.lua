@@ -27,7 +27,7 @@
       local set_aside, coming = false, false
       for _, each in pairs(ledgers) do
         set_aside = set_aside or (each.held[account] or call('HGET', each.k_held, account) or 0) + 0 ~= 0
-        coming = coming or (call('HGET', each.k_pending, account) or 0) + 0 ~= 0
+        coming = coming or (each.pending and each.pending[account] or call('HGET', each.k_pending, account) or 0) + 0 ~= 0
       end
       if not empty or set_aside then return BALANCE_NOT_ZERO end
       if coming then return OPERATIONS_PENDING end

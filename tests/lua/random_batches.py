@@ -3,6 +3,7 @@
 import random
 from typing import Final
 
+from wallet_engine.domain.groups import Leg, legs_text, parse_record, words
 from wallet_engine.domain.holds import parse_hold
 from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.oracle_state import PartitionState
@@ -11,7 +12,7 @@ MAX: Final = 2**53 - 1
 ORDINARY: Final = ("alice", "bob", "carol", "dave", "eve", "frank")
 SYSTEM: Final = ("@mint", "@fees", "@deep")
 CURRENCIES: Final = ("USD", "USD", "USD", "EUR", "JPY")
-KINDS: Final = "tttttttddddcccccrrrssofnhhhikkqquulvexxzzzj"
+KINDS: Final = "tttttttddddcccccrrrssofnhhhikkqquulvexxzzzjmmppppggyyyybbw"
 
 
 class RandomBatches:
@@ -85,6 +86,8 @@ class RandomBatches:
             return self._return(kind)
         if kind in "hikqulve":
             return self._hold(kind, currency)
+        if kind in "mpgybw":
+            return self._group(kind)
         payer, payee = self._account(), self._account()
         while payee == payer:
             payee = self._account()
@@ -167,6 +170,43 @@ class RandomBatches:
         if kind == "u":
             return f"u {txid} {payer} {seq}.{idx}.{draw.choice('acfl')}|{field} {taken} {currency}"
         return f"l {txid} {payer} {seq}.{idx}|{field} 0 {currency}"
+
+    def _group(self, kind: str) -> str:
+        """Of a group that is new, or under way or over, with the right words or others."""
+        draw, attempt, legs = self.random, self.random.choice((0, 0, 0, 1, 2)), self._legs(kind)
+        txid, mark = f"T{draw.randint(1, 10_000)}", draw.choice(("X1", "X2"))
+        payer = "far" if kind in "pyb" else draw.choice((*ORDINARY, "@mint"))
+        status = "C" if kind in "gw" else "P"
+        found = [(key, text) for key, text in self.state.groups.items() if text[0] == status]
+        if found and draw.random() < (0.3 if kind in "mp" else 0.9):
+            key, text = draw.choice(found)
+            record = parse_record(text)
+            txid, mark, payer = key[:-10], key[-2:], record.payer
+            legs = legs_text(record.legs) if kind in "pybg" else legs
+            attempt = record.attempt if draw.random() < 0.8 else attempt
+        elif kind in "yb":
+            txid = f"U{draw.randint(1, 10_000)}"  # of one that is under way the legs are given
+        elif draw.random() < 0.3:
+            _, txid, payer, *_ = draw.choice(self.drawn or ["m T1 alice"]).split(" ")[:3]
+            txid, payer = txid.replace("U", "T"), payer if payer != "-" else "far"
+        word = "c"
+        if kind == "g":
+            word = draw.choice(("c", "c", "r", f"a.{draw.randint(0, 3)}.{draw.choice('acfil')}"))
+        elif kind != "m":
+            word = "-"
+        legs = "" if kind == "w" or word == "r" else legs
+        return f"{kind} {txid} {payer} {words(mark, attempt, word, ())}{legs} 0 -"
+
+    def _legs(self, kind: str) -> str:
+        draw, legs = self.random, []
+        for index in range(draw.choice((1, 1, 2, 3, 8))):
+            role = {"m": "b", "g": draw.choice("prbn")}.get(kind, draw.choice("prb"))
+            payer = self._account() if role in "pb" else "far"
+            receiver = self._account() if role in "rb" else "further"
+            receiver = "@other" if receiver == payer else receiver
+            minor, currency = self._amount(), draw.choice(CURRENCIES)
+            legs.append(Leg(role, index, payer, receiver, minor if draw.random() < 0.5 else 1, currency))
+        return legs_text(legs)
 
     def _seq(self) -> int:
         if self.state.open and self.random.random() < 0.5:

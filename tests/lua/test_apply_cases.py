@@ -2,6 +2,7 @@
 
 import pytest
 from lua.cases import CASES, SETUP, rows
+from lua.group_cases import GROUP_CASES
 from lua.hold_cases import HOLD_CASES
 from lua.partition import LuaPartition
 from lua.return_cases import RETURN_CASES
@@ -25,7 +26,7 @@ def run(partition: LuaPartition, state: PartitionState, batch: list[str]) -> Non
 
 
 def test_cases(partition: LuaPartition) -> None:
-    for case in [*CASES, *HOLD_CASES, *RETURN_CASES]:
+    for case in [*CASES, *HOLD_CASES, *RETURN_CASES, *GROUP_CASES]:
         partition.empty("live")
         state = PartitionState()
         for batch in [*SETUP, *case.batches]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from wallet_engine.admin.history import time_text
-from wallet_engine.domain import holds
+from wallet_engine.domain import groups, holds
 from wallet_engine.domain.entry import Entry, parse_entry
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import unpack_transaction_id
@@ -46,6 +46,8 @@ def operation_text(operation: Operation) -> str:
             return hold_operation_text(o)
         case "x" | "z" | "j":
             return return_text(o)
+        case "m" | "p" | "g" | "y" | "b" | "w":
+            return group_operation_text(o)
         case _:
             raise Corruption(f"there are no words for an operation of kind {o.kind!r}")
 
@@ -86,6 +88,37 @@ def return_text(o: Operation) -> str:
     return f"refund {_money(o)} {of} from {o.account} to {original.payer}, id {_id(o)}"
 
 
+def group_operation_text(o: Operation) -> str:
+    """What an operation on a group does."""
+    said = groups.parse_words(o.other)
+    name = f"group of {o.account}, id {_id(o)}"
+    attempt = f", attempt {said.attempt + 1}" if said.attempt else ""
+    legs = "; ".join(_leg(leg) for leg in said.legs if leg.role != groups.ELSEWHERE)
+    what = f"{name}{attempt}: {legs}" if legs else f"{name}{attempt}"
+    match o.kind:
+        case "m":
+            return f"transfer {what}"
+        case "p":
+            return f"prepare {what}"
+        case "y":
+            return f"pay what was prepared of {what}"
+        case "b":
+            return f"give back what was prepared of {what}"
+        case "w":
+            return f"forget {name}, all of which has ended"
+        case _:
+            if said.word == groups.INTERRUPT:
+                return f"end {what}, which was interrupted"
+            if said.word != groups.COMMIT:
+                _, leg, code = said.word.split(".")
+                return f"refuse {what}, for its leg {leg}: {outcome_text(code)}"
+            return f"decide {what}"
+
+
+def _leg(leg: groups.Leg) -> str:
+    return f"{leg.idx}. {format_amount(leg.minor, leg.currency)} {leg.currency} from {leg.payer} to {leg.receiver}"
+
+
 def _id(operation: Operation) -> str:
     return unpack_transaction_id(operation.id)
 
@@ -101,6 +134,8 @@ def outcome_text(outcome: str) -> str:
             return "applied"
         case Outcome.REPEATED:
             return "repeated"
+        case Outcome.INTERRUPTED:
+            return "interrupted"
         case _:
             return WIRE_CODES.get(outcome, f"outcome {outcome}")
 
@@ -133,6 +168,10 @@ def entry_document(partition: int, entry: Entry) -> dict[str, Any]:
 
 def concerns(operation: Operation, account: str) -> bool:
     """Whether the operation names the account."""
+    if kind_of(operation.kind).grouped and any(
+        account in (leg.payer, leg.receiver) for leg in groups.parse_words(operation.other).legs
+    ):
+        return True
     names_another = operation.kind in "kqxz" or kind_of(operation.kind).other in (
         Other.ACCOUNT,
         Other.RECEIVER,

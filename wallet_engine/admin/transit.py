@@ -11,6 +11,7 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from wallet_engine.admin.transit_groups import TransitGroups, Where
 from wallet_engine.domain.entry import Entry
 from wallet_engine.domain.kinds import kind_of, receiver_of
 from wallet_engine.domain.operation import Operation
@@ -82,6 +83,7 @@ class Transit:
         #: What moves from one side of the cut to the other if both ends count as in front: currency -> minor units.
         self._crossing: Counter[str] = Counter()
         self._faults: list[Fault] = []
+        self._groups = TransitGroups()
         #: (partition, currency) -> what the entries add up to on `@transit`
         self.stripes: Counter[tuple[int, str]] = Counter()
 
@@ -94,7 +96,12 @@ class Transit:
         opened = _Opened()
         for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True)):
             kind, moved = operation.kind, 0
-            if kind == CREDIT:
+            if kind_of(kind).grouped:
+                for currency, minor in self._groups.operation(
+                    Where(partition, seq, idx), operation, outcome
+                ).items():
+                    self.stripes[partition, currency] += minor
+            elif kind == CREDIT:
                 if outcome == APPLIED:
                     moved = -operation.amount_minor
                 if outcome != Outcome.REPEATED:
@@ -120,7 +127,9 @@ class Transit:
         """An entry of the partition behind the cut: it explains what is in front, and changes nothing else."""
         seq = entry.header.seq
         for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True)):
-            if operation.kind == CREDIT and outcome != Outcome.REPEATED:
+            if kind_of(operation.kind).grouped:
+                self._groups.later(Where(partition, seq, idx), operation, outcome)
+            elif operation.kind == CREDIT and outcome != Outcome.REPEATED:
                 place = _place_of(operation)
                 opened = self._opened.get((place.partition, place.seq))
                 debit = None if opened is None else opened.debits.get(place.idx)
@@ -137,7 +146,7 @@ class Transit:
 
     def wanted(self) -> bool:
         """Whether something stands in front of the cut of which the other end was not given yet."""
-        return bool(self._early) or any(self._unmet())
+        return bool(self._early) or any(self._unmet()) or self._groups.wanted()
 
     def open_entries(self, partition: int) -> set[int]:
         """Those that are not settled."""
@@ -151,8 +160,8 @@ class Transit:
         return total
 
     def open_minor(self) -> Counter[str]:
-        """Currency -> minor units of the debits that have neither arrived nor come back: the same."""
-        total: Counter[str] = Counter()
+        """Currency -> minor units of debits that have neither arrived nor come back, and of open groups: the same."""
+        total = self._groups.open_minor()
         for opened in self._opened.values():
             for debit in opened.debits.values():
                 if not debit.credited and not debit.refunded:
@@ -162,6 +171,9 @@ class Transit:
     def faults(self, unread: Container[int] = ()) -> Iterator[Fault]:
         """What does not meet. Nothing is said of `unread` partitions, whose entries could not be given."""
         yield from self._faults
+        for where, what in self._groups.faults():
+            if not unread:
+                yield Fault(where.partition, Place(*where), what)
         for place, credits in self._early.items():
             if place.partition not in unread:
                 for credit in credits:

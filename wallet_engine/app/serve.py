@@ -32,6 +32,7 @@ from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import open_directory
 from wallet_engine.routing.model import ServiceInfo
 from wallet_engine.saga.expiry import Expirer
+from wallet_engine.saga.group_sweeper import GroupSweeper
 from wallet_engine.saga.sweeper import Sweeper
 from wallet_engine.service.wallet import ClusterWallet
 from wallet_engine.telemetry.logging import get_logger
@@ -133,11 +134,12 @@ def serve(
         engine = Engine(directory, metrics, horizons)
         reader = Reader(engine)
         sweeper = Sweeper(engine, reader)
-        expirer = Expirer(engine)
+        expirer, group_sweeper = Expirer(engine), GroupSweeper(engine)
         try:
             await engine.start()
             sweeper.start()
             expirer.start()
+            group_sweeper.start()
 
             registrations: set[asyncio.Task[None]] = set()
 
@@ -159,6 +161,7 @@ def serve(
                 )
             log.info("stopped serving", service=name)
         finally:
+            await group_sweeper.close()
             await expirer.close()
             await sweeper.close()
             await engine.close()

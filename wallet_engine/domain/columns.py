@@ -39,6 +39,7 @@ import msgspec
 from siphashc import siphash
 
 from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.groups import currencies_of
 from wallet_engine.domain.holds import body_of
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.kinds import Id, Other, kind_of
@@ -95,6 +96,7 @@ def pack(operations: Sequence[Words]) -> Packed:
     ends: list[int] = []
     extended = False
     everywhere = 0
+    grouped: set[str] | None = None
     idx = 0
     for kind, id_, account, other, amount_minor, currency, note, _ in operations:
         if kind == "c":
@@ -111,6 +113,8 @@ def pack(operations: Sequence[Words]) -> Packed:
             extended = extended or row.extended
             everywhere += row.everywhere
             details.append(other)
+            if row.grouped:
+                grouped = (grouped or set()) | currencies_of(other)
             if row.id is Id.TRANSACTION:
                 fields[idx] = transfer_field(account, id_)
                 if row.remembered:
@@ -120,6 +124,8 @@ def pack(operations: Sequence[Words]) -> Packed:
     currencies = set(each)
     currencies.discard(_NO_CURRENCY)
     common = each if len(currencies) > 1 else next(iter(currencies), _NO_CURRENCY)
+    if grouped:
+        currencies |= grouped
     named = idx + len(others) + 1
     head = ("".join(kinds), common, " ".join(receivers), named)
     said = () if notes.count("") == keys.count("") == idx else _said(notes, keys)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.groups import mark_of
 from wallet_engine.domain.key_names import BALANCE, DUE, HELD, HOLD, SEEN
 from wallet_engine.domain.memory import transfer_field
 
@@ -122,6 +123,8 @@ def finishing(seq: int, idx: int, hold_field: str) -> str:
 
 def body_of(kind: str, other: str, amount_minor: int, currency: str) -> str:
     """The words of which a fingerprint is made. Of captures and refunds what was asked counts, not what it came to."""
+    if kind in "mg":
+        return mark_of(other)
     return f"{other} {currency}" if kind in "kqxz" else f"{kind} {other} {amount_minor} {currency}"
 
 

@@ -10,7 +10,7 @@ from enum import Enum
 from functools import partial
 from typing import Final
 
-from wallet_engine.domain import holds, returns
+from wallet_engine.domain import groups, holds, returns
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.key_names import SEEN
@@ -67,6 +67,8 @@ class Kind:
     everywhere: bool = False
     #: It ends what another operation has begun, so it passes where new work is refused (`lua/apply.lua`).
     ends: bool = False
+    #: Its detail is `domain/groups.py`: legs, which say the currencies that it needs.
+    grouped: bool = False
 
 
 def _to_other(operation: Operation) -> Sides:
@@ -112,6 +114,19 @@ def _opened(operation: Operation) -> Sides:
     return ((operation.account, False),)
 
 
+def _group(operation: Operation) -> list[tuple[str, str]]:
+    return groups.touched_of(operation.kind, operation.account, operation.id, operation.other)
+
+
+_Grouped: Final = partial(
+    Kind,
+    id=Id.TRANSACTION,
+    other=Other.DETAIL,
+    has_currency=False,
+    extended=True,
+    grouped=True,
+    touches=_group,
+)
 _Held: Final = partial(Kind, id=Id.TRANSACTION, other=Other.DETAIL, extended=True)
 
 _TABLE: Final = (
@@ -143,6 +158,12 @@ _TABLE: Final = (
     _Held("x", "return", sides=_given_back, remembered=True, touches=_total),
     _Held("z", "return_debit", sides=_given_back, remembered=True, opens=True, touches=_total),
     _Held("j", "unreturn", sides=_from_transit, rewrites=True, ends=True, touches=_total),
+    _Grouped("m", "group", remembered=True),
+    _Grouped("p", "prepare"),
+    _Grouped("g", "decide_group", remembered=True, ends=True),
+    _Grouped("y", "commit", ends=True),
+    _Grouped("b", "abort", ends=True),
+    _Grouped("w", "forget", ends=True),
 )
 
 #: Letter -> row, in the order in which one operation of a transfer causes the next.

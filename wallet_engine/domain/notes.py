@@ -4,6 +4,7 @@ An entry has such an object only if one of its operations has something in it::
 
     ref   reference: 1 to 140 printable characters
     meta  metadata: an object of strings
+    refs  references of single legs of a group, by their index
     min   what the payer must have left available, in minor units; the apply script decides by it
 
 The script looks at `min` alone. The text is part of a transfer's fingerprint, so keys are sorted.
@@ -18,6 +19,7 @@ from wallet_engine.domain.errors import Corruption
 
 REFERENCE: Final = "ref"
 METADATA: Final = "meta"
+LEG_REFERENCES: Final = "refs"
 AVAILABLE_MIN: Final = "min"
 
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -27,9 +29,11 @@ def note_of(
     reference: str | None = None,
     metadata: Mapping[str, str] | None = None,
     available_minor_min: int | None = None,
+    leg_references: Mapping[str, str] | None = None,
 ) -> str:
     """The note of what was given; empty when nothing was."""
     given = {REFERENCE: reference, METADATA: metadata or None, AVAILABLE_MIN: available_minor_min}
+    given[LEG_REFERENCES] = leg_references or None
     said = {name: value for name, value in given.items() if value is not None}
     return _encode(said).decode() if said else ""
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from wallet_engine.domain import oracle_holds, oracle_returns
+from wallet_engine.domain import oracle_groups, oracle_holds, oracle_returns
 from wallet_engine.domain.entry import RULES
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
@@ -44,6 +44,7 @@ class Batch:
         "debited",
         "due",
         "flags",
+        "groups",
         "held",
         "holds",
         "note",
@@ -69,6 +70,7 @@ class Batch:
         self.time_ms = time_ms
         self.held, self.pending = state.held, state.pending
         self.holds, self.due = state.holds, state.due
+        self.groups = state.groups
         #: currency -> minor units that went to what is held or pending, or came from there
         self.shifted: dict[str, int] = {}
         self.balances = state.balances
@@ -345,6 +347,12 @@ _RULES: Final[dict[str, Callable[[Batch, int, str, str, str, int, str], str]]] =
     "x": oracle_returns.give_back,
     "z": oracle_returns.give_back_debit,
     "j": oracle_returns.undo,
+    "m": oracle_groups.decide,
+    "p": oracle_groups.prepare,
+    "g": oracle_groups.decide,
+    "y": oracle_groups.commit,
+    "b": oracle_groups.abort,
+    "w": oracle_groups.forget,
 }
 
 
@@ -384,10 +392,10 @@ def decide_operations(
 def has_effect(operations: Sequence[Operation], outcomes: str) -> bool:
     """Whether the outcomes change anything: the batch becomes an entry only then.
 
-    A decline counts where it is remembered: of a transfer, debit or credit.
+    A decline counts where it is remembered: of a transfer, debit, credit or group.
     """
     return "+" in outcomes or any(
-        outcome not in "=!bsn" and operation.kind in "tdchikqxz"
+        outcome not in "=!bsn" and operation.kind in "tdchikqxzmg"
         for operation, outcome in zip(operations, outcomes, strict=True)
     )
 

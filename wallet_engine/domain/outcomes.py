@@ -40,6 +40,8 @@ class Outcome(StrEnum):
     REFUND_EXCEEDS = "r"
     #: The service decided by a hold that has changed since: it looks again. Changes nothing and is not remembered.
     STALE = "s"
+    #: A group of which it was decided that this attempt is nothing: a caller who repeats it begins another.
+    INTERRUPTED = "u"
 
     @property
     def declined(self) -> bool:

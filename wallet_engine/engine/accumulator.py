@@ -9,6 +9,7 @@ from math import inf
 from typing import Final
 
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.groups import LEGGED, weight_of
 from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine.batch import Batch, Pending
@@ -29,6 +30,7 @@ class Accumulator:
 
     __slots__ = (
         "_currencies",
+        "_heavy",
         "_issued_s",
         "_items",
         "_known_since_s",
@@ -64,6 +66,8 @@ class Accumulator:
         #: When the oldest of them was decided upon, or before (loop time).
         self._issued_s = 0.0
         self._currencies: set[str] = set()
+        #: Some of them may count as more than one each.
+        self._heavy = False
         #: The batch that Redis has not answered yet.
         self.batch: Batch | None = None
         #: Batches that Redis has answered and the journal has not.
@@ -122,12 +126,27 @@ class Accumulator:
         """The next batch to send, or None when there is nothing to send or one is out."""
         if not self.may_send:
             return None
-        operations, items, most = self._operations, self._items, SCRIPT_OPERATIONS_MAX
+        operations, items = self._operations, self._items
+        most = self._most() if self._heavy else SCRIPT_OPERATIONS_MAX
         self._operations, self._items = operations[most:], items[most:]
         if self._operations:
             operations, items = operations[:most], items[:most]
         self.batch = batch = Batch(self.partition, operations, items, self._issued_s)
         return batch
+
+    def note_weight(self) -> None:
+        """Among the operations that wait is one of a group, whose legs count."""
+        self._heavy = True
+
+    def _most(self) -> int:
+        """How many of the operations a call takes, at least one."""
+        weight = 0
+        for most, operation in enumerate(self._operations):
+            weight += weight_of(operation)
+            if weight > SCRIPT_OPERATIONS_MAX and most:
+                return most
+        self._heavy = False
+        return len(self._operations)
 
     def put_back(self, batch: Batch) -> None:
         """A batch that certainly did not run: its operations go to the head of the queue."""
@@ -138,6 +157,7 @@ class Accumulator:
         """Operations that were taken out of a batch: to the head of the queue."""
         self._issued_s = min(batch.issued_s, self._issued_s) if self._operations else batch.issued_s
         self._operations = batch.operations + self._operations
+        self._heavy = self._heavy or any(operation[0] in LEGGED for operation in batch.operations)
         self._items = batch.items + self._items
 
     def hold(self, why: str, now_s: float) -> None:

@@ -21,6 +21,7 @@ from wallet_engine.redis_store.scripts import load_script
 _ACCOUNT_SHA: Final = load_script("read_account").sha
 _TRANSFER_SHA: Final = load_script("read_transfer").sha
 _HOLD_SHA: Final = load_script("read_hold").sha
+_GROUP_SHA: Final = load_script("read_group").sha
 _RETRY_S: Final = 0.05
 _RECEIPT_TIMEOUT_S: Final = 5.0
 #: Longer than the sweeper takes to end what a dead service left open.
@@ -52,6 +53,18 @@ class TransferRead:
     open: bool
     #: None also when the entry is not in the stream.
     operation: Operation | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRead:
+    """What home has of a group: its answer, what is remembered beside it, and whether parts are still to be told.
+
+    Asked with the mark behind the field, what a part remembers of it is `remembered`.
+    """
+
+    answer: str | None
+    remembered: str | None
+    under_way: bool
 
 
 def parse_flags(text: str | None) -> tuple[str, dict[str, int]]:
@@ -148,6 +161,19 @@ class Reader:
 
         record = (await self._run(accumulator, command))[3]
         return None if record is None else parse_hold(record.decode())
+
+    async def group(self, partition: int, field: str) -> GroupRead:
+        """A group that was decided and is still remembered."""
+        accumulator = self._engine.cluster.accumulators[partition]
+
+        def command() -> tuple[Word, ...]:
+            keys, window = accumulator.keys, accumulator.window
+            names = (keys.meta, keys.group, keys.seen(window), keys.seen(window - 1))
+            return ("EVALSHA", _GROUP_SHA, len(names), *names, accumulator.epoch, window, field)
+
+        answer, remembered, record = (await self._run(accumulator, command))[3:6]
+        texts = [None if text is None else text.decode() for text in (answer, remembered)]
+        return GroupRead(texts[0], texts[1], record is not None)
 
     async def durable(self, partition: int, seq: int, nonce: str) -> None:
         """Wait until the entry is on `journal_quorum` disks. Raises `Outage("journal_unavailable")`."""

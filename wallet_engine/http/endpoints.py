@@ -2,11 +2,12 @@
 
 from typing import Final
 
-from wallet_engine.http import accounts, holds, probes, refunds, transfers
+from wallet_engine.http import accounts, groups, holds, probes, refunds, transfers
 from wallet_engine.http.endpoint import Endpoint
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *transfers.ENDPOINTS,
+    *groups.ENDPOINTS,
     *accounts.ENDPOINTS,
     *holds.ENDPOINTS,
     *refunds.ENDPOINTS,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand, GroupView
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import Hold
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
@@ -32,6 +33,7 @@ class ObservedWallet:
         self._counters = {str(outcome): metrics.transfers.labels(name) for outcome, name in names.items()}
         self._transfers = metrics.transfers
         self._refunds = metrics.refunds
+        self._groups, self._group_legs, self._names = metrics.groups, metrics.group_legs, names
 
     def _count(self, outcome: str, transfers: int) -> None:
         counter = self._counters.get(outcome)
@@ -84,6 +86,19 @@ class ObservedWallet:
 
     async def find_transfer(self, from_account: str, transaction: str) -> str | None:
         return await self._wallet.find_transfer(from_account, transaction)
+
+    async def transfer_group(self, command: GroupCommand) -> GroupAnswer:
+        self._group_legs.observe(len(command.transfers))
+        try:
+            answer = await self._wallet.transfer_group(command)
+        except Outage as outage:
+            self._groups.labels(outage.code).inc()
+            raise
+        self._groups.labels(self._names[answer.outcome]).inc()
+        return answer
+
+    async def find_group(self, from_account: str, transaction: str) -> GroupView | None:
+        return await self._wallet.find_group(from_account, transaction)
 
     async def place_hold(self, command: HoldCommand) -> HoldAnswer:
         return await self._wallet.place_hold(command)

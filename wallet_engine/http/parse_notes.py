@@ -17,12 +17,21 @@ NOTE_FIELDS: Final = ("reference", "metadata")
 _key_match = re.compile(r"[a-z0-9_]{1,40}\Z").match
 
 
-def parse_note(document: dict[str, Any], available_minor_min: int | None = None) -> str:
+def parse_note(
+    document: dict[str, Any],
+    available_minor_min: int | None = None,
+    leg_references: dict[str, str] | None = None,
+) -> str:
     """The note of a body (`domain/notes.py`). Raises `InvalidInput`."""
     reference, metadata = document.get("reference"), document.get("metadata")
-    if reference is None and metadata is None and available_minor_min is None:
+    if reference is None and metadata is None and available_minor_min is None and not leg_references:
         return ""
-    return note_of(_reference(reference), _metadata(metadata), available_minor_min)
+    return note_of(_reference(reference), _metadata(metadata), available_minor_min, leg_references)
+
+
+def parse_reference(document: dict[str, Any]) -> str | None:
+    """The reference of a part of a body. Raises `InvalidInput`."""
+    return _reference(document.get("reference"))
 
 
 def _reference(reference: object) -> str | None:

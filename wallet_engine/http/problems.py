@@ -111,9 +111,16 @@ class Refused(Exception):
     """Ends a request with a problem; raised by whatever finds the request wrong."""
 
     def __init__(
-        self, code: str, detail: str, *, transaction_id: str | None = None, headers: Headers = ()
+        self,
+        code: str,
+        detail: str,
+        *,
+        transaction_id: str | None = None,
+        headers: Headers = (),
+        leg: int | None = None,
     ) -> None:
         super().__init__(detail)
+        self.leg = leg
         self.code = code
         self.detail = detail
         self.transaction_id = transaction_id
@@ -125,7 +132,14 @@ def json_answer(status: int, body: bytes, headers: Headers = ()) -> Answer:
     return Answer(status, body, (_JSON, (b"content-length", b"%d" % len(body)), *headers))
 
 
-def problem(code: str, detail: str, *, transaction_id: str | None = None, headers: Headers = ()) -> Answer:
+def problem(
+    code: str,
+    detail: str,
+    *,
+    transaction_id: str | None = None,
+    headers: Headers = (),
+    leg: int | None = None,
+) -> Answer:
     """The problem+json answer of a stable code. Every 503 tells when to come back."""
     kind = KINDS[code]
     body = wire.encode(
@@ -137,6 +151,7 @@ def problem(code: str, detail: str, *, transaction_id: str | None = None, header
             code=code,
             retryable=kind.retryable,
             transaction_id=UNSET if transaction_id is None else transaction_id,
+            leg=UNSET if leg is None else leg,
         )
     )
     if kind.status == 503 and not any(name == b"retry-after" for name, _ in headers):
@@ -144,13 +159,16 @@ def problem(code: str, detail: str, *, transaction_id: str | None = None, header
     return Answer(kind.status, body, (_PROBLEM_JSON, (b"content-length", b"%d" % len(body)), *headers))
 
 
-def declined(outcome: str, *, transaction_id: str | None = None, replayed: bool = False) -> Answer:
+def declined(
+    outcome: str, *, transaction_id: str | None = None, replayed: bool = False, leg: int | None = None
+) -> Answer:
     """The answer to an operation that was refused by decision. Raises `KeyError` for what is no refusal."""
     return problem(
         WIRE_CODES[outcome],
         _DECLINE_DETAILS[outcome],
         transaction_id=transaction_id,
         headers=(REPLAYED,) if replayed else (),
+        leg=leg,
     )
 
 
@@ -174,7 +192,7 @@ def failure(error: Exception, path: str, transaction_id: str | None = None) -> A
     """What a request to `path` that ended in `error` is answered with; what was not foreseen is logged."""
     if isinstance(error, Refused):
         known = error.transaction_id or transaction_id
-        return problem(error.code, error.detail, transaction_id=known, headers=error.headers)
+        return problem(error.code, error.detail, transaction_id=known, headers=error.headers, leg=error.leg)
     if isinstance(error, Outage):
         return outage(error, transaction_id=transaction_id)
     if isinstance(error, RateLimited):

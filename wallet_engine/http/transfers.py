@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from msgspec import UNSET
+
 from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.domain.ids import (
     check_account_id,
@@ -9,6 +11,7 @@ from wallet_engine.domain.ids import (
     pack_transaction_id,
     unpack_transaction_id,
 )
+from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.domain.returns import RETURN_RECORD
 from wallet_engine.http import wire
@@ -86,6 +89,14 @@ async def find(request: Request) -> Answer:
             transaction_id=transaction_id,
         )
     status = wire.TransferStatus(transaction_id=transaction_id, status="success")
+    group = await request.services.wallet.find_group(request.visit.principal, from_account, packed)
+    if group is not None:
+        outcome = group.outcome
+        status.legs = [
+            wire.LegStatus(leg.payer, leg.receiver, format_amount(leg.minor, leg.currency), leg.currency)
+            for leg in group.legs
+        ]
+        status.leg = UNSET if group.leg is None else group.leg
     if outcome == _PENDING:
         status.status = "pending"
     elif outcome == RETURN_RECORD:

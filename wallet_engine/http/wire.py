@@ -115,12 +115,40 @@ class RefundedTransfer(Struct):
     transaction_id: TransactionId
 
 
+class GroupLeg(Struct, gc=False, forbid_unknown_fields=True):
+    from_account: AccountId
+    to_account: AccountId
+    amount: Amount
+    currency: CurrencyCode
+    reference: Reference | None = None
+
+
+class GroupRequest(Struct, gc=False, forbid_unknown_fields=True):
+    legs: Annotated[list[GroupLeg], Meta(extra_json_schema={"minItems": 1, "maxItems": 100})]
+    #: Named by it and the payer of the first leg; may be left out where an `Idempotency-Key` is given.
+    transaction_id: TransactionId | None = None
+    reference: Reference | None = None
+    metadata: Metadata | None = None
+
+
+class LegStatus(Struct):
+    """One leg of a group."""
+
+    from_account: AccountId
+    to_account: AccountId
+    amount: Amount
+    currency: CurrencyCode
+
+
 class TransferStatus(Struct, omit_defaults=True):
     transaction_id: TransactionId
     status: Literal["success", "declined", "pending"]
     code: str | msgspec.UnsetType = msgspec.UNSET
     #: Of a refund that was made: the transfer whose money went back.
     refunds: RefundedTransfer | msgspec.UnsetType = msgspec.UNSET
+    #: Of a group: all of them, and which could not be where it was declined.
+    legs: list[LegStatus] | msgspec.UnsetType = msgspec.UNSET
+    leg: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class RefundRequest(Struct, gc=False, forbid_unknown_fields=True):
@@ -270,6 +298,8 @@ class Problem(Struct, omit_defaults=True):
     code: str
     retryable: bool
     transaction_id: TransactionId | msgspec.UnsetType = msgspec.UNSET
+    #: Of a group: the index of the first leg that cannot be.
+    leg: int | msgspec.UnsetType = msgspec.UNSET
 
 
 #: Encodes any of the above.

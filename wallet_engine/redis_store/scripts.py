@@ -48,4 +48,6 @@ def load_script(name: str, *, replay: bool = False) -> Script:
 
 def service_scripts() -> tuple[Script, ...]:
     """The scripts that services call; recovery loads them into a node as its last act."""
-    return tuple(load_script(name) for name in ("apply", "read_account", "read_transfer", "read_hold"))
+    return tuple(
+        load_script(name) for name in ("apply", "read_account", "read_transfer", "read_hold", "read_group")
+    )

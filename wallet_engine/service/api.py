@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple, Protocol
 
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand, GroupView
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import Hold
 from wallet_engine.domain.refund_command import Original, RefundCommand
@@ -19,6 +20,9 @@ __all__ = [
     "BalanceView",
     "ConditionView",
     "CurrencyBalance",
+    "GroupAnswer",
+    "GroupCommand",
+    "GroupView",
     "HoldAnswer",
     "Money",
     "Readiness",
@@ -155,6 +159,14 @@ class Wallet(Protocol):
 
     async def find_transfer(self, from_account: str, transaction: str) -> str | None:
         """`+`, a decline's character, `~` while pending, `R` for a refund that was made, None when not known."""
+        ...
+
+    async def transfer_group(self, command: GroupCommand) -> GroupAnswer:
+        """All of it or nothing. Raises `InvalidInput` where it reaches too many partitions."""
+        ...
+
+    async def find_group(self, from_account: str, transaction: str) -> GroupView | None:
+        """None also when the id is that of another transfer."""
         ...
 
     async def place_hold(self, command: HoldCommand) -> HoldAnswer: ...

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.errors import Forbidden, Outage
+from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand, GroupView
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import NOBODY, Hold
 from wallet_engine.domain.money import parse_amount
@@ -79,6 +80,19 @@ class GuardedWallet:
     async def find_transfer(self, by: Principal, from_account: str, transaction: str) -> str | None:
         by.check_reads(from_account)
         return await self._wallet.find_transfer(from_account, transaction)
+
+    async def transfer_group(self, by: Principal, command: GroupCommand) -> GroupAnswer:
+        for idx, transfer in enumerate(command.transfers):
+            _check_by(by, transfer)
+            try:
+                by.check_transfer(transfer)
+            except Forbidden as error:
+                raise Forbidden(f"legs[{idx}]: {error}") from None
+        return await self._wallet.transfer_group(command)
+
+    async def find_group(self, by: Principal, from_account: str, transaction: str) -> GroupView | None:
+        by.check_reads(from_account)
+        return await self._wallet.find_group(from_account, transaction)
 
     async def place_hold(self, by: Principal, command: HoldCommand) -> HoldAnswer:
         by.check_sides(command.account_id, command.to_account, command.amount_minor, command.currency)

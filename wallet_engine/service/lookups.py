@@ -37,6 +37,8 @@ class LookUps:
             return None  # another payer's, with the same field
         if record.outcome == HOLD_RECORD:
             return None  # a hold, which is no transfer
+        if record.outcome == Outcome.INTERRUPTED:
+            return None  # an attempt of a group of which nothing is
         if record.outcome not in _APPLIED or not read.open:
             return record.outcome
         if operation is None:

@@ -5,6 +5,7 @@ from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
 from wallet_engine.service.accounts import Accounts
 from wallet_engine.service.api import Readiness
+from wallet_engine.service.groups import Groups
 from wallet_engine.service.holds import Holds
 from wallet_engine.service.lookups import LookUps
 from wallet_engine.service.readiness import readiness_of
@@ -35,6 +36,8 @@ class ClusterWallet:
         self.find_transfer = look_ups.find_transfer
         refunds = Refunds(engine, reader, look_ups, repeats)
         self.original, self.refund, self.refunded_by = refunds.original, refunds.refund, refunds.refunded_by
+        groups = Groups(engine, reader, transfers)
+        self.transfer_group, self.find_group = groups.transfer_group, groups.find_group
         held = Holds(engine, reader, repeats)
         self.place_hold, self.increase_hold = held.place_hold, held.increase_hold
         self.capture_hold, self.void_hold, self.hold = held.capture_hold, held.void_hold, held.hold

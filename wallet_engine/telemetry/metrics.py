@@ -26,6 +26,7 @@ PARTITION_STATES: Final = {"live": 0, "moving": 1, "recovering": 2, "unavailable
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _SCRIPT_SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1)
 _BATCH = (1, 2, 5, 10, 20, 50, 100, 200, 400)
+_LEGS = (1, 2, 5, 10, 20, 50, 100)
 _CALL = (1, 10, 100, 500, 1000, 2000, 5000, 10_000)
 
 #: A value of `READY_VALUES`, and how many partitions each condition stops.
@@ -66,6 +67,13 @@ class Metrics:
             r,
         )
 
+        self.groups = Counter(
+            "wallet_groups_total",
+            "Groups answered: success, the code of a decline or of an outage.",
+            ("outcome",),
+            registry=r,
+        )
+        self.group_legs = Histogram("wallet_group_legs", "Legs in one group.", buckets=_LEGS, registry=r)
         self.script_operations = TallyHistogram(
             "wallet_script_operations", "Operations in one script call.", (), r, _BATCH
         )
@@ -104,6 +112,12 @@ class Metrics:
         self.sweeper_transfers = Counter(
             "wallet_sweeper_transfers_total",
             "Interrupted transfers that the sweeper ended: credited, refunded or failed.",
+            ("result",),
+            registry=r,
+        )
+        self.sweeper_groups = Counter(
+            "wallet_sweeper_groups_total",
+            "Parts of interrupted groups that the sweeper ended: paid or given back.",
             ("result",),
             registry=r,
         )

@@ -10,6 +10,7 @@ from wallet_engine.admin.telling import concerns, operation_text
 from wallet_engine.domain.columns import pack, unpack
 from wallet_engine.domain.entry import Entry, EntryHeader, outgoing
 from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.groups import LEGGED
 from wallet_engine.domain.kinds import KINDS, Id, Kind, Other, kind_of
 from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.operation import Operation
@@ -23,6 +24,9 @@ OTHERS = {"o": "500", "t": "bob", "d": "bob", "c": "3", "r": "17.0.a", "s": "-",
 OTHERS |= {"h": "bob|1000", "i": HOLD, "k": f"bob|{HOLD}|f|-", "q": f"far|{HOLD}|p|5", "u": f"9.0.a|{HOLD}"}
 OTHERS |= {"l": f"9.0|{HOLD}", "v": "-", "e": "-"}
 OTHERS |= {"x": f"bob|{HOLD}|3.7.0|l|9|-", "z": f"bob|{HOLD}|3.7.0|c|9|5", "j": f"9.0.a|{HOLD}"}
+LEGS = "b0|alice|bob|5|USD;r1|far|@fees|7|EUR;"
+OTHERS |= {"m": f"+/x:0:c:{LEGS}", "p": f"+/x:0:-:{LEGS}", "g": f"+/x:2:a.1.f:{LEGS}"}
+OTHERS |= {"y": f"+/x:0:-:{LEGS}", "b": f"+/x:0:-:{LEGS}", "w": "+/x:0:-:"}
 IDS = {Id.NONE: "-", Id.TRANSACTION: TXID, Id.CREDIT: "3.257", Id.ENTRY: "17", Id.ASKER: "api-1"}
 NOBODYS = (Id.ENTRY, Id.ASKER)
 
@@ -54,7 +58,7 @@ def test_whatever_reads_kinds_can_read_each(kind: Kind) -> None:
     assert kind.letter not in operation_text(operation).split()
     assert concerns(operation, "alice") is (kind.id not in NOBODYS)
     assert concerns(operation, "bob") is (
-        kind.other in (Other.ACCOUNT, Other.RECEIVER) or kind.letter in "kxz"
+        kind.other in (Other.ACCOUNT, Other.RECEIVER) or kind.letter in "kxz" or kind.letter in LEGGED
     )
     touched = {key.partition(b":")[0] for key, _ in touched_fields(entry_of(operation))}
     assert touched == {
@@ -62,6 +66,8 @@ def test_whatever_reads_kinds_can_read_each(kind: Kind) -> None:
         *([b"flags"] if kind.flags else []),
         *([b"seen"] if kind.remembered or kind.rewrites else []),
         *([b"balance", b"due", b"held", b"hold", b"seen"] if kind.letter in "hikqulve" else []),
+        *([b"group"] if kind.grouped else []),
+        *([b"balance", b"held", b"pending", b"seen"] if kind.letter in LEGGED else []),
     }
     assert [idx for idx, _ in outgoing(entry_of(operation))] == ([0] if kind.opens else [])
 

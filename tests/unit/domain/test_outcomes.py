@@ -14,7 +14,7 @@ def test_lua_states_the_same_characters() -> None:
 
 
 def test_precedence_is_the_order_of_declaration() -> None:
-    assert "".join(Outcome) == "+=!acfilzphoxbdemnrs"
+    assert "".join(Outcome) == "+=!acfilzphoxbdemnrsu"
 
 
 def test_every_outcome_is_one_distinct_character() -> None:
@@ -27,5 +27,7 @@ def test_declines_are_what_is_remembered() -> None:
 
 
 def test_every_refusal_has_a_wire_code() -> None:
-    assert set(WIRE_CODES) == set(Outcome) - {Outcome.APPLIED, Outcome.REPEATED, Outcome.STALE}
+    assert set(WIRE_CODES) == set(Outcome) - {
+        *(Outcome.APPLIED, Outcome.REPEATED, Outcome.STALE, Outcome.INTERRUPTED)
+    }
     assert len(set(WIRE_CODES.values())) == len(WIRE_CODES)

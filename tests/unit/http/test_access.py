@@ -74,12 +74,20 @@ def batch(*sides: tuple[str, str]) -> dict[str, Any]:
     return {"transfers": [transfer(*pair) for pair in sides]}
 
 
+def group(*sides: tuple[str, str]) -> dict[str, Any]:
+    legs = [
+        {name: value for name, value in transfer(*pair).items() if name != "transaction_id"} for pair in sides
+    ]
+    return {"transaction_id": TXID, "legs": legs}
+
+
 PAYS = {"payer", "treasury", "admin"}
 SYSTEM = {"treasury", "admin"}
 READS = {"payer", "treasury", "account-admin", "auditor", "admin"}
 MANAGES = {"account-admin", "admin"}
 ADMIN = {"admin"}
 AUDITS = {"auditor", "admin"}
+GROUP = "/v1/transfers/group"
 OURS, THEIRS = ("shop-1", "u-1"), ("u-1", "shop-1")
 
 #: method, path, body, roles that may
@@ -95,6 +103,11 @@ CALLS: list[tuple[str, str, Any, set[str]]] = [
     ("POST", BATCH, batch(THEIRS, *[OURS] * 50), ADMIN),
     ("POST", BATCH, batch(OURS, ("@bank", "shop-1"), OURS), SYSTEM),
     ("POST", BATCH, batch(OURS, ("shop-1", "@mint"), OURS), ADMIN),
+    ("POST", GROUP, group(OURS, OURS), PAYS),
+    ("POST", GROUP, group(*[OURS] * 50, THEIRS), ADMIN),
+    ("POST", GROUP, group(THEIRS, OURS), ADMIN),
+    ("POST", GROUP, group(OURS, ("@bank", "shop-1"), ("shop-1", "@fees")), SYSTEM),
+    ("POST", GROUP, group(OURS, ("shop-1", "@mint")), ADMIN),
     ("GET", f"/v1/transfers/{TXID}?from_account=shop-1", None, READS),
     ("GET", f"/v1/transfers/{TXID}?from_account=u-1", None, AUDITS),
     ("POST", "/v1/accounts", {"account_id": "shop-2", "currency": "USD"}, MANAGES),

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp
 from unit.http.wallet_double import WalletDouble, assert_problem, call
@@ -344,6 +344,7 @@ transfers_near_validity = st.fixed_dictionaries(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a loaded machine draws slowly
 @given(st.lists(transfers_near_validity, max_size=3), st.booleans())
 def test_fast_and_exact_path_agree(transfers: list[dict[str, Any]], escaped: bool) -> None:
     body = json.dumps({"transfers": transfers}).encode()

@@ -10,6 +10,8 @@ from unit.http.test_malformed import BATCH, GOOD, SINGLE, TXID, TXID_2, changed
 from unit.http.wallet_double import ALICE, WalletDouble, assert_problem, call
 
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.group_commands import GroupView
+from wallet_engine.domain.groups import Leg
 from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.http.problems import KINDS, OUTAGE_CODES
@@ -39,7 +41,9 @@ OWES = {"balance": "-12.34", "available": "-12.34", "held": "0.00", "pending": "
 
 def test_every_refusal_has_a_kind() -> None:
     assert set(WIRE_CODES.values()) <= KINDS.keys()
-    assert set(WIRE_CODES) == set(Outcome) - {Outcome.APPLIED, Outcome.REPEATED, Outcome.STALE}
+    assert set(WIRE_CODES) == set(Outcome) - {
+        *(Outcome.APPLIED, Outcome.REPEATED, Outcome.STALE, Outcome.INTERRUPTED)
+    }
 
 
 @pytest.mark.parametrize("replayed", [False, True])
@@ -183,7 +187,18 @@ def test_find_transfer(app: ASGIApp, wallet: WalletDouble, outcome: str, rest: d
     wallet.answers["find_transfer"] = outcome
     response = call(app, "GET", f"/v1/transfers/{TXID}?from_account=%40bank")
     assert (response.status_code, response.json()) == (200, {"transaction_id": TXID, **rest})
-    assert wallet.calls == [("find_transfer", ("@bank", COMMAND.transaction))]
+    asked = ("@bank", COMMAND.transaction)
+    assert wallet.calls == [("find_transfer", asked), ("find_group", asked)]
+
+
+def test_a_group_is_found_with_its_legs(app: ASGIApp, wallet: WalletDouble) -> None:
+    leg = Leg("b", 0, "ann", "bob", 1234, "USD")
+    wallet.answers |= {"find_transfer": "i", "find_group": GroupView("i", 0, (leg,), "X1")}
+    response = call(app, "GET", f"/v1/transfers/{TXID}?from_account=ann")
+    assert response.json() == {
+        **{"transaction_id": TXID, "status": "declined", "code": "insufficient_funds", "leg": 0},
+        "legs": [{"from_account": "ann", "to_account": "bob", "amount": "12.34", "currency": "USD"}],
+    }
 
 
 def test_find_unknown_transfer(app: ASGIApp, wallet: WalletDouble) -> None:

@@ -15,6 +15,9 @@ from wallet_engine.service.api import (
     AccountView,
     BalanceView,
     CurrencyBalance,
+    GroupAnswer,
+    GroupCommand,
+    GroupView,
     HoldAnswer,
     Money,
     Readiness,
@@ -44,6 +47,8 @@ class WalletDouble:
             "transfer": TransferAnswer("+", False),
             "transfer_many": None,
             "find_transfer": "+",
+            "transfer_group": GroupAnswer("+"),
+            "find_group": None,
             "place_hold": HoldAnswer("+", False, HOLD),
             "increase_hold": HoldAnswer("+", False, HOLD),
             "capture_hold": HoldAnswer("+", False, HOLD),
@@ -92,6 +97,12 @@ class WalletDouble:
 
     async def find_transfer(self, from_account: str, transaction: str) -> str | None:
         return self._answer("find_transfer", from_account, transaction)
+
+    async def transfer_group(self, command: GroupCommand) -> GroupAnswer:
+        return self._answer("transfer_group", command)
+
+    async def find_group(self, from_account: str, transaction: str) -> GroupView | None:
+        return self._answer("find_group", from_account, transaction)
 
     async def place_hold(self, command: HoldCommand) -> HoldAnswer:
         return self._answer("place_hold", command)

@@ -1,0 +1,23 @@
+-- read_group: what home remembers of a group, with the entry it reflects.
+--
+-- KEYS  1 meta  2 group  3 seen of the window in force  4 seen of the window before
+-- ARGV  1 epoch  2 window  3 field of (first payer, id) (wallet_engine/domain/groups.py)
+-- Returns {'OK', seq, nonce, answer or false, what is remembered beside it or false, its record while it is under way or false}
+-- Refusals: as lib/guard.lua, and {'WINDOW', number}
+
+--@include lib/guard.lua
+
+local k_meta, k_group, k_seen, k_seen_before = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local epoch, window, field = ARGV[1], ARGV[2], ARGV[3]
+
+local meta = redis.call('HMGET', k_meta, 'seq', 'nonce', 'epoch', 'owner', 'state', 'window')
+local refused = refusal(meta[3], epoch, meta[5], meta[4])
+if refused then return refused end
+if meta[6] ~= window then return {'WINDOW', tonumber(meta[6])} end
+local function seen(name)
+  return redis.call('HGET', k_seen, name) or redis.call('HGET', k_seen_before, name)
+end
+local answer, remembered = seen(field), seen('g' .. field)
+local mark = remembered and string.match(remembered, '^%S+')
+local record = mark and redis.call('HGET', k_group, field .. mark)
+return {'OK', tonumber(meta[1]), meta[2], answer, remembered, record}

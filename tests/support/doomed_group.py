@@ -1,0 +1,86 @@
+"""A service that drives one group and is killed by SIGKILL in front of, or behind, one of its operations.
+
+Run as a program: `doomed_group.py ZOOKEEPER OPERATION WHEN BODY`. The n-th operation that it sends, from 0, is the one;
+`before` it leaves, or as soon as it is `sent`: whether Redis and the journal have it is not waited for.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from wallet_engine.domain.ids import pack_transaction_id
+from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.reads import Reader
+from wallet_engine.routing.directory import open_directory
+from wallet_engine.saga.group import Decided, GroupDriver
+from wallet_engine.service.api import GroupCommand, TransferCommand
+from wallet_engine.service.wallet import ClusterWallet
+from wallet_engine.telemetry.metrics import Metrics
+
+READY_S_MAX = 30.0
+#: A sent operation is at Redis by then, mostly.
+SENT_S = 0.004
+
+
+def start(zookeeper: str, operation: int, when: str, body: dict[str, Any]) -> "subprocess.Popen[bytes]":
+    """The process; it ends by the signal, or with 0 where the group has fewer operations."""
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))))
+    return subprocess.Popen(
+        [sys.executable, __file__, zookeeper, str(operation), when, json.dumps(body)],
+        env={**os.environ, "PYTHONPATH": path},
+    )
+
+
+def _command(body: dict[str, Any]) -> GroupCommand:
+    packed = pack_transaction_id(body["transaction_id"])
+    legs = [
+        TransferCommand(
+            leg["from_account"],
+            leg["to_account"],
+            round(float(leg["amount"]) * 100),
+            leg["currency"],
+            packed,
+        )
+        for leg in body["legs"]
+    ]
+    return GroupCommand(packed, tuple(legs))
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _doom(operation: int, when: str) -> None:
+    sends, send = iter(range(1000)), GroupDriver.send
+
+    async def doomed(self: GroupDriver, *args: Any, **more: Any) -> Decided:
+        if next(sends) != operation:
+            return await send(self, *args, **more)
+        if when == "before":
+            _die()
+        asyncio.get_running_loop().call_later(SENT_S, _die)
+        return await send(self, *args, **more)
+
+    GroupDriver.send = doomed  # type: ignore[method-assign]
+
+
+async def _main(zookeeper: str, operation: int, when: str, body: dict[str, Any]) -> None:
+    _doom(operation, when)
+    engine = Engine(open_directory(zookeeper, None), Metrics())
+    wallet = ClusterWallet(engine, Reader(engine))
+    await engine.start()
+    async with asyncio.timeout(READY_S_MAX):
+        while wallet.readiness().status != "ready":
+            await asyncio.sleep(0.05)
+    await wallet.transfer_group(_command(body))
+    await asyncio.sleep(1)  # home forgets it a moment later
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1], int(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])))

@@ -1,0 +1,198 @@
+"""Groups between partitions: is everything that was paid what home has decided, and did everybody who was to pay do so?
+
+A part of `transit.py`, with the same cut: home's decision, or a part's payment, may stand behind it.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from wallet_engine.domain.groups import Leg, Words, parse_words
+from wallet_engine.domain.ids import is_system
+from wallet_engine.domain.operation import Operation
+from wallet_engine.domain.outcomes import Outcome
+
+APPLIED: Final = Outcome.APPLIED.value
+
+#: Payer, id and mark: one body.
+_Key = tuple[str, str, str]
+#: Index of a leg, and whether it is its payer's side.
+_Sides = set[tuple[int, bool]]
+
+
+class Where(NamedTuple):
+    """Of an operation."""
+
+    partition: int
+    seq: int
+    idx: int
+
+
+@dataclass(slots=True)
+class _Group:
+    #: Where it was decided, in which attempt, and the sides that others have to pay; None before that.
+    decided: Where | None = None
+    attempt: int = 0
+    legs: dict[int, tuple[str, str, int, str]] = field(default_factory=dict)
+    needs: _Sides = field(default_factory=set)
+    paid: _Sides = field(default_factory=set)
+    #: A payment whose decision was not given yet.
+    early: Where | None = None
+    forgotten: Where | None = None
+    #: Partition -> attempt and legs that are set aside there.
+    prepared: dict[int, tuple[int, tuple[Leg, ...]]] = field(default_factory=dict)
+    #: Attempt that was given back, and where.
+    given_back: dict[int, Where] = field(default_factory=dict)
+    #: Currency -> minor units on `@transit` because of it.
+    transit: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def over(self) -> bool:
+        if self.prepared or self.early:
+            return False
+        return self.decided is None or (self.forgotten is not None and self.paid == self.needs)
+
+
+class TransitGroups:
+    """Give it the operations on groups of every entry of the cut, then those behind it while something is wanted."""
+
+    def __init__(self) -> None:
+        self._groups: dict[_Key, _Group] = {}
+        self._faults: list[tuple[Where, str]] = []
+
+    def __repr__(self) -> str:
+        return f"<TransitGroups open={len(self._groups)} faults={len(self._faults)}>"
+
+    def operation(self, where: Where, operation: Operation, outcome: str) -> Counter[str]:
+        """One that stands in front of the cut. Returns currency -> what it moves to `@transit`."""
+        moved: Counter[str] = Counter()
+        if operation.kind == "m" or outcome in (Outcome.REPEATED, Outcome.CONFLICT):
+            return moved
+        if outcome != APPLIED and operation.kind != "g":
+            return moved
+        said, key = parse_words(operation.other), _key_of(operation)
+        group = self._groups.setdefault(key, _Group())
+        match operation.kind:
+            case "g" if outcome == APPLIED:
+                self._decide(group, where, said)
+                moved = _paid(said.legs, set_aside=False)
+            case "p":
+                group.prepared[where.partition] = (said.attempt, said.legs)
+                moved = _promised(said.legs, -1)
+            case "y":
+                self._pay(group, where, said)
+                moved = _paid(said.legs, set_aside=True)
+            case "b":
+                if group.prepared.pop(where.partition, None) is not None:
+                    moved = _promised(said.legs, 1)
+                    group.given_back[said.attempt] = where
+                    self._check_given_back(group)
+            case "w":
+                group.forgotten = where
+        group.transit.update(moved)
+        if group.over:
+            if any(group.transit.values()):
+                self._faults.append(
+                    (where, f"{_text(key)} is over, and left {dict(group.transit)} on @transit")
+                )
+            del self._groups[key]
+        return moved
+
+    def later(self, where: Where, operation: Operation, outcome: str) -> None:
+        """One behind the cut: it explains what is in front."""
+        if outcome != APPLIED or operation.kind not in "gy":
+            return
+        group = self._groups.get(_key_of(operation))
+        if group is None:
+            return
+        said = parse_words(operation.other)
+        if operation.kind == "g" and group.decided is None:
+            self._decide(group, where, said)
+        elif operation.kind == "y" and group.forgotten is not None:
+            group.paid |= _sides(said.legs)
+
+    def wanted(self) -> bool:
+        """Whether the other end of something was not given yet."""
+        return any(
+            group.early or (group.forgotten and group.paid != group.needs) for group in self._groups.values()
+        )
+
+    def open_minor(self) -> Counter[str]:
+        """Currency -> minor units on `@transit` because of groups that are under way."""
+        total: Counter[str] = Counter()
+        for group in self._groups.values():
+            total.update(group.transit)
+        return total
+
+    def faults(self) -> Iterator[tuple[Where, str]]:
+        """What does not meet, once nothing more can be given."""
+        yield from self._faults
+        for key, group in self._groups.items():
+            if group.early:
+                yield group.early, f"{_text(key)} is paid, and home has not decided it"
+            elif group.forgotten and group.paid != group.needs:
+                missing = ", ".join(
+                    f"the {'payer' if payer else 'receiver'} of leg {idx}"
+                    for idx, payer in sorted(group.needs - group.paid)
+                )
+                yield group.forgotten, f"{_text(key)} is forgotten, and not paid everywhere: {missing}"
+
+    def _decide(self, group: _Group, where: Where, said: Words) -> None:
+        if group.decided is not None:
+            self._faults.append((where, "a group is decided a second time"))
+        group.decided, group.attempt, group.early = where, said.attempt, None
+        group.legs = {leg.idx: leg[2:] for leg in said.legs}
+        here = _sides(said.legs)
+        group.needs = {(leg.idx, payer) for leg in said.legs for payer in (True, False)} - here
+        if group.paid - group.needs:
+            self._faults.append((where, "parts of a group have paid what home did not decide"))
+        self._check_given_back(group)
+
+    def _pay(self, group: _Group, where: Where, said: Words) -> None:
+        attempt, legs = group.prepared.pop(where.partition, (None, ()))
+        if (attempt, legs) != (said.attempt, said.legs):
+            self._faults.append((where, "a part of a group is paid that was not prepared so"))
+        group.paid |= _sides(said.legs)
+        if group.decided is None:
+            group.early = where
+        elif not _sides(said.legs) <= group.needs or any(
+            leg[2:] != group.legs.get(leg.idx) for leg in said.legs
+        ):
+            self._faults.append((where, "a part of a group is paid otherwise than home has decided"))
+
+    def _check_given_back(self, group: _Group) -> None:
+        where = group.given_back.get(group.attempt)
+        if group.decided is not None and where is not None:
+            self._faults.append((where, "a part of a group is given back, and home has decided to pay it"))
+
+
+def _key_of(operation: Operation) -> _Key:
+    return operation.account, operation.id, operation.other.partition(":")[0]
+
+
+def _text(key: _Key) -> str:
+    return f"group of {key[0]}, id {key[1]},"
+
+
+def _sides(legs: tuple[Leg, ...]) -> _Sides:
+    payers = {(leg.idx, True) for leg in legs if leg.payer_here}
+    return payers | {(leg.idx, False) for leg in legs if leg.receiver_here}
+
+
+def _promised(legs: tuple[Leg, ...], sign: int) -> Counter[str]:
+    moved: Counter[str] = Counter()
+    for leg in legs:
+        if leg.receiver_here and not is_system(leg.receiver):
+            moved[leg.currency] += sign * leg.minor
+    return moved
+
+
+def _paid(legs: tuple[Leg, ...], set_aside: bool) -> Counter[str]:
+    moved: Counter[str] = Counter()
+    for leg in legs:
+        if leg.payer_here:
+            moved[leg.currency] += leg.minor
+        if leg.receiver_here and (not set_aside or is_system(leg.receiver)):
+            moved[leg.currency] -= leg.minor
+    return moved

@@ -1,0 +1,56 @@
+"""The handler of groups: many transfers, all of them or none."""
+
+from typing import Final
+
+from wallet_engine.domain.errors import InvalidInput
+from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.http import wire
+from wallet_engine.http.endpoint import Endpoint, Request
+from wallet_engine.http.parse_groups import parse_group
+from wallet_engine.http.problems import (
+    MALFORMED,
+    OUTAGE_CODES,
+    REPLAYED,
+    Answer,
+    Refused,
+    declined,
+    json_answer,
+)
+
+_KEY: Final = b"idempotency-key"
+
+
+async def transfer_group(request: Request) -> Answer:
+    """200 when all of it is applied and durable; otherwise nothing of it is."""
+    by = request.visit.principal
+    command, transaction_id = parse_group(await request.body(), request.header(_KEY), by.id)
+    request.transaction_id = transaction_id
+    services = request.services
+    try:
+        answer = await services.calls.run(services.wallet.transfer_group(by, command))
+    except InvalidInput as error:
+        raise Refused(error.code, error.detail) from None
+    if answer.outcome != Outcome.APPLIED:
+        return declined(
+            answer.outcome, transaction_id=transaction_id, replayed=answer.replayed, leg=answer.leg
+        )
+    body = wire.TransferSucceeded(status="success", transaction_id=transaction_id)
+    return json_answer(200, wire.encode(body), (REPLAYED,) if answer.replayed else ())
+
+
+ENDPOINTS: Final = (
+    Endpoint(
+        "POST",
+        "/v1/transfers/group",
+        transfer_group,
+        "Move money many times, all of it or none; a refusal names the first leg that cannot be.",
+        {200: wire.TransferSucceeded},
+        (
+            *(*MALFORMED, "invalid_amount", "invalid_currency", "same_account", "request_too_large"),
+            *("account_not_found", "account_closed", "account_frozen", "idempotency_conflict"),
+            *("insufficient_funds", "balance_limit", *OUTAGE_CODES),
+        ),
+        wire.GroupRequest,
+        replayable=True,
+    ),
+)

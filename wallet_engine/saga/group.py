@@ -1,0 +1,256 @@
+"""One group: which operations it takes, in which order, and when its caller is answered.
+
+Inside one partition it is one operation. Across several: `prepare` in all but the home, durable; `decide` at home,
+durable; `commit` or `abort` in the others, durable; answer. No part is told to commit before the decision is durable,
+and what was decided first stands, whoever drives the group: a caller's retry, another process with the same id, the
+sweeper.
+
+An attempt that was interrupted is over: what it set aside is given back first, everywhere, and then another one begins.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from wallet_engine.domain.errors import InvalidInput, Outage
+from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand
+from wallet_engine.domain.groups import (
+    BOTH_HERE,
+    COMMIT,
+    COMMITTED,
+    ELSEWHERE,
+    INTERRUPT,
+    NONE,
+    PARTITIONS_MAX,
+    PAYER_HERE,
+    PREPARED,
+    RECEIVER_HERE,
+    Leg,
+    refused_elsewhere,
+    words,
+)
+from wallet_engine.domain.operation import Words
+from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.domain.transfer import TransferCommand
+from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.engine import Engine
+from wallet_engine.routing.homes import Homes
+
+#: How often a group begins anew because an attempt of it was interrupted meanwhile.
+ATTEMPTS_MAX: Final = 8
+#: How long home waits before it forgets a group, so that this goes along with other operations.
+FORGET_AFTER_S: Final = 0.1
+
+_APPLIED: Final = Outcome.APPLIED.value
+_REPEATED: Final = Outcome.REPEATED.value
+_CONFLICT: Final = Outcome.CONFLICT.value
+_INTERRUPTED: Final = Outcome.INTERRUPTED.value
+
+
+class Parts(NamedTuple):
+    """Where a group is: partition -> its legs there; at home, all of them."""
+
+    home: int
+    legs: Mapping[int, tuple[Leg, ...]]
+
+    @property
+    def others(self) -> list[int]:
+        return [partition for partition in self.legs if partition != self.home]
+
+
+class Decided(NamedTuple):
+    """Outcome of an operation, and what the script told beside it."""
+
+    outcome: str
+    told: list[str]
+
+
+class _Step:
+    """Waits for one operation of a group."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[Decided] = asyncio.get_running_loop().create_future()
+
+    def committed(self, outcome: str, idx: int, batch: Batch) -> None:
+        if not self.future.done():
+            self.future.set_result(Decided(outcome, batch.detail(idx)))
+
+    def failed(self, outage: Outage) -> None:
+        if not self.future.done():
+            self.future.set_exception(outage)
+
+
+def parts_of(homes: Homes, payer: str, transaction: str, transfers: Sequence[TransferCommand]) -> Parts:
+    """Where a group is that is named by this payer. Raises `InvalidInput` where it reaches too many partitions."""
+    home = homes.of_payer(payer, transaction)
+    payers, receivers = homes.of_sides(transfers)
+    legs: dict[int, list[Leg]] = {home: []}
+    for idx, (transfer, p, q) in enumerate(zip(transfers, payers, receivers, strict=True)):
+        said = (idx, *transfer[:4])
+        roles = {p: BOTH_HERE} if p == q else {p: PAYER_HERE, q: RECEIVER_HERE}
+        for partition, role in ({home: ELSEWHERE} | roles).items():
+            legs.setdefault(partition, []).append(Leg(role, *said))
+    if len(legs) > PARTITIONS_MAX:
+        raise InvalidInput(
+            "invalid_request",
+            f"the accounts of a group are in at most {PARTITIONS_MAX} partitions, not in {len(legs)}",
+        )
+    return Parts(home, {partition: tuple(found) for partition, found in legs.items()})
+
+
+class GroupDriver:
+    """Sends the operations of one group; `mark` is that of its body, `by` who asked for it."""
+
+    def __init__(
+        self, engine: Engine, payer: str, transaction: str, mark: str, note: str = "", by: str = ""
+    ) -> None:
+        self.engine = engine
+        self._payer = payer
+        self._transaction = transaction
+        self._mark = mark
+        self._note = note
+        self._by = by
+
+    async def send(
+        self,
+        kind: str,
+        partition: int,
+        attempt: int,
+        legs: Sequence[Leg] = (),
+        word: str = NONE,
+        issued_s: float | None = None,
+    ) -> Decided:
+        """One operation, decided and durable. Raises `Outage`."""
+        step = _Step()
+        issued = self.engine.now_s() if issued_s is None else issued_s
+        self.engine.submit(partition, self._words(kind, attempt, legs, word), step, issued)
+        self.engine.cluster.accumulators[partition].note_weight()
+        return await step.future
+
+    async def tell(self, kind: str, parts: Parts, attempt: int) -> bool:
+        """Commit or abort everywhere but at home; whether all of them have done it."""
+        sent = (self.send(kind, p, attempt, parts.legs[p]) for p in parts.others)
+        found = await asyncio.gather(*sent, return_exceptions=True)
+        for result in found:
+            if isinstance(result, BaseException) and not isinstance(result, Outage):
+                raise result
+        return all(
+            isinstance(result, Decided) and result.outcome in (_APPLIED, _REPEATED) for result in found
+        )
+
+    def _words(self, kind: str, attempt: int, legs: Iterable[Leg], word: str) -> Words:
+        other = words(self._mark, attempt, word, legs)
+        # Only the decision has the note: a refused group is one entry, and an applied one says it once.
+        note = self._note if kind in "mg" else ""
+        return (kind, self._transaction, self._payer, other, 0, "-", note, self._by)
+
+
+class Group:
+    """One group on its way, for a caller or for nobody any more."""
+
+    def __init__(self, engine: Engine, command: GroupCommand, parts: Parts) -> None:
+        self._engine = engine
+        self._parts = parts
+        self._driver = GroupDriver(
+            engine, command.payer, command.transaction, command.mark(), command.note, command.by
+        )
+
+    def __repr__(self) -> str:
+        return f"<Group home={self._parts.home} parts={len(self._parts.legs)}>"
+
+    async def run(self) -> GroupAnswer:
+        """To its end. Raises `Outage`: `outcome_unknown` where it may still happen."""
+        if not self._parts.others:
+            home = self._parts.home
+            outcome, told = await self._driver.send("m", home, 0, self._parts.legs[home], COMMIT)
+            return _answer(outcome, told)
+        attempt = 0
+        for _ in range(ATTEMPTS_MAX):
+            ended = await self._attempt(attempt)
+            if isinstance(ended, GroupAnswer):
+                return ended
+            attempt = ended
+        raise Outage("outcome_unknown", "the group was interrupted again and again: repeat the request")
+
+    async def _attempt(self, attempt: int) -> GroupAnswer | int:
+        """The answer, or the number of the attempt to make next."""
+        issued_s, parts, driver = self._engine.now_s(), self._parts, self._driver
+        prepared = await asyncio.gather(
+            *(driver.send("p", p, attempt, parts.legs[p], NONE, issued_s) for p in parts.others),
+            return_exceptions=True,
+        )
+        word, outage, over = COMMIT, None, ""
+        refusals: list[tuple[int, bool, str]] = []
+        for partition, result in zip(parts.others, prepared, strict=True):
+            if isinstance(result, Outage):
+                outage = result
+            elif isinstance(result, BaseException):
+                raise result
+            elif result.outcome == _REPEATED:
+                over = over or result.told[0].replace(PREPARED, "")
+            elif result.outcome != _APPLIED:
+                leg = int(result.told[1])
+                refusals.append((leg, not _pays(parts.legs[partition], leg), result.outcome))
+        if over:  # home knows how it ended
+            word, outage = COMMIT if over == COMMITTED else INTERRUPT, None
+        elif refusals:
+            leg, _, code = min(refusals)
+            word = refused_elsewhere(leg, code)
+        elif outage is not None:
+            word = INTERRUPT
+        legs = parts.legs[parts.home] if word != INTERRUPT else ()
+        return await self._decide(attempt, word, legs, outage, issued_s)
+
+    async def _decide(
+        self, attempt: int, word: str, legs: Sequence[Leg], outage: Outage | None, issued_s: float
+    ) -> GroupAnswer | int:
+        parts, driver = self._parts, self._driver
+        try:
+            outcome, told = await driver.send("g", parts.home, attempt, legs, word, issued_s)
+        except Outage as failed:
+            # Whether it was decided is not known, or what was set aside waits for a decision: the sweeper ends it.
+            raise Outage("outcome_unknown", failed.detail) from None
+        decision = told[0] if outcome == _REPEATED else outcome
+        if decision == _APPLIED:
+            made_in = int(told[2]) if outcome == _REPEATED else attempt
+            if not await driver.tell("y", parts, made_in):
+                raise Outage("outcome_unknown", "the group is decided and not yet paid everywhere: retry it")
+            self._forget()
+            return _answer(outcome, told)
+        await self._abort(attempt)
+        if decision != _INTERRUPTED:
+            return _answer(outcome, told)
+        if outage is not None:
+            raise Outage(outage.code, f"{outage.detail}; nothing of the group was done: retry it")
+        return int(told[2]) + 1
+
+    async def _abort(self, attempt: int) -> None:
+        """What home has decided against. A part that cannot be told asks home later, by itself."""
+        await self._driver.tell("b", self._parts, attempt)
+
+    def _forget(self) -> None:
+        asyncio.get_running_loop().call_later(FORGET_AFTER_S, self._send_forget)
+
+    def _send_forget(self) -> None:
+        task = asyncio.ensure_future(self._driver.send("w", self._parts.home, 0))
+        task.add_done_callback(_heed)
+
+
+def _pays(legs: Sequence[Leg], idx: int) -> bool:
+    return any(leg.idx == idx and leg.payer_here for leg in legs)
+
+
+def _answer(outcome: str, told: Sequence[str]) -> GroupAnswer:
+    """`told` is of a refusal or a repeat."""
+    if outcome in (_APPLIED, _CONFLICT):
+        return GroupAnswer(outcome)
+    decision, leg, _ = told
+    return GroupAnswer(decision, outcome == _REPEATED, None if leg == NONE else int(leg))
+
+
+def _heed(task: "asyncio.Task[Decided]") -> None:
+    """What did not reach home is found there by the sweeper."""
+    if not task.cancelled():
+        task.exception()
