@@ -1,7 +1,7 @@
 """The apply script against the table of cases, and against the oracle after every batch."""
 
 import pytest
-from lua.cases import CASES, SETUP, rows
+from lua.cases import CASES, SETUP, Case, rows
 from lua.group_cases import GROUP_CASES
 from lua.hold_cases import HOLD_CASES
 from lua.partition import LuaPartition
@@ -25,8 +25,11 @@ def run(partition: LuaPartition, state: PartitionState, batch: list[str]) -> Non
     assert len(partition.payloads()) == state.seq
 
 
-def test_cases(partition: LuaPartition) -> None:
-    for case in [*CASES, *HOLD_CASES, *RETURN_CASES, *GROUP_CASES]:
+@pytest.mark.parametrize(
+    "cases", [CASES, HOLD_CASES, RETURN_CASES, GROUP_CASES], ids=["transfers", "holds", "refunds", "groups"]
+)
+def test_cases(partition: LuaPartition, cases: list[Case]) -> None:
+    for case in cases:
         partition.empty("live")
         state = PartitionState()
         for batch in [*SETUP, *case.batches]:
