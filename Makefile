@@ -55,7 +55,7 @@ run: $(RUN_STAMP) ## start a cluster on http://127.0.0.1:8080 (PORT=, DATA=, ARG
 	@mode=""; \
 	if [ ! -e "$$DATA/layout.json" ] && ! found="$$($(PY) -m wallet_engine.dev.binaries)"; then \
 		mode=--embedded; echo "$$found" | sed 's/, or start with --embedded//'; \
-		echo "so this is the embedded mode: bundled Redis, partition map in a file"; \
+		echo "so this is the embedded mode: bundled Valkey, partition map in a file"; \
 	fi; \
 	exec $(PY) -m wallet_engine dev --data-dir "$$DATA" --port $(PORT) $$mode $(ARGS)
 

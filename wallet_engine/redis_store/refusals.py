@@ -39,7 +39,7 @@ _ELSEWHERE: Final = Row(Meaning.ELSEWHERE)
 #: Never said to the calls that the engine makes; if it were, nobody knows why.
 _FOREIGN: Final = Row(Meaning.UNKNOWN)
 
-#: By the first word of the error. A test holds it against the words that redis-server itself contains.
+#: By the first word of the error. A test holds it against the words that Redis and Valkey themselves contain.
 TABLE: Final[dict[str, Row]] = {
     # The node takes no writes.
     "MISCONF": Row(Meaning.RETRY, first_write=True, reads=True),
@@ -62,6 +62,7 @@ TABLE: Final[dict[str, Row]] = {
     "MOVED": _ELSEWHERE,
     "ASK": _ELSEWHERE,
     "MASTERDOWN": _ELSEWHERE,
+    "REDIRECT": _ELSEWHERE,
     "READONLY": Row(Meaning.ELSEWHERE, first_write=True, reads=True),
     # It has restarted.
     "NOSCRIPT": Row(Meaning.RECOVER),
@@ -80,6 +81,7 @@ TABLE: Final[dict[str, Row]] = {
     "INVALIDOBJ": _FOREIGN,
     "IOERR": _FOREIGN,
     "NOGOODSLAVE": _FOREIGN,
+    "NOGOODPRIMARY": _FOREIGN,
     "NOMASTERLINK": _FOREIGN,
     "NOQUORUM": _FOREIGN,
 }
