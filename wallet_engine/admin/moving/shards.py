@@ -1,5 +1,6 @@
 """`add-shard` and `remove-shard`: a shard comes empty and leaves empty; partitions are moved in between."""
 
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from typing import Any, Final
 
@@ -173,14 +174,30 @@ def _join(nodes: tuple[str, ...], members: list[str]) -> None:
             f"the replicas do not follow {nodes[0]}",
             MEET_S_MAX,
         )
-        wait_until(lambda: _cluster_ok(nodes[0]), f"{nodes[0]} does not say cluster_state:ok", MEET_S_MAX)
+        wait_until(
+            lambda: _knows_owners(nodes[0], members),
+            f"{nodes[0]} does not hear who owns the slots",
+            MEET_S_MAX,
+        )
     except (RedisError, OSError) as error:
         raise ConfigError(f"the shard could not join the Redis Cluster: {error}") from None
 
 
-def _cluster_ok(address: str) -> bool:
+def _knows_owners(address: str, members: Iterable[str]) -> bool:
+    """Whether the node says that the cluster is up, and knows as many slots' owners as any other does.
+
+    Without full coverage it is content before that, and answers `Hash slot not served` to whoever moves one there.
+    """
+    info = _cluster_info(address)
+    return info["cluster_state"] == "ok" and int(info["cluster_slots_assigned"]) >= max(
+        int(_cluster_info(member)["cluster_slots_assigned"]) for member in members
+    )
+
+
+def _cluster_info(address: str) -> dict[str, str]:
     with closing(connect(address)) as client:
-        return "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO"))  # type: ignore[no-untyped-call]
+        said = str(client.execute_command("CLUSTER", "INFO"))  # type: ignore[no-untyped-call]
+    return dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
 
 
 def _ready(address: str) -> bool:
