@@ -9,6 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 /usr/bin/pyt
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+LOCKING := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra build
 RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 APT := DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
@@ -43,13 +44,21 @@ $(PY):
 venv-package:
 	$(call install_packages,python3-venv)
 
-$(RUN_STAMP): pyproject.toml | $(PY)
-	$(PIP) --editable .
+# What is installed is locked, with hashes, what builds this package too: nothing else is fetched.
+$(RUN_STAMP): pyproject.toml requirements.lock | $(PY)
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(DEV_STAMP): $(RUN_STAMP)
-	$(PIP) --editable '.[dev]'
+$(DEV_STAMP): $(RUN_STAMP) requirements-dev.lock
+	$(PIP) --require-hashes -r requirements-dev.lock
 	@touch $@
+
+.PHONY: lock
+lock: $(PY) ## choose the newest versions within the bounds of pyproject.toml anew
+	$(PIP) uv
+	$(PY) -m uv pip compile $(LOCKING) pyproject.toml -o requirements.lock
+	$(PY) -m uv pip compile $(LOCKING) --extra dev --constraint requirements.lock pyproject.toml -o requirements-dev.lock
 
 run: $(RUN_STAMP) ## start a cluster on http://127.0.0.1:8080 (PORT=, DATA=, ARGS=) and keep it running
 	@mode=""; \
