@@ -88,6 +88,7 @@ class GuardedWallet:
                 by.check_transfer(transfer)
             except Forbidden as error:
                 raise Forbidden(f"legs[{idx}]: {error}") from None
+        by.share.spend(len(command.transfers))
         return await self._wallet.transfer_group(command)
 
     async def find_group(self, by: Principal, from_account: str, transaction: str) -> GroupView | None:

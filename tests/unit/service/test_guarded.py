@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from unit.http.wallet_double import WalletDouble
 
-from wallet_engine.domain.errors import Forbidden
+from wallet_engine.domain.errors import Forbidden, RateLimited
+from wallet_engine.domain.group_commands import GroupCommand
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.routing.api_keys import ApiKey
 from wallet_engine.service.guarded import GuardedWallet
@@ -77,3 +78,14 @@ def test_a_command_of_another_caller_is_a_bug() -> None:
         with pytest.raises(ValueError, match="came from"):
             asyncio.run(wallet.transfer_many(by, [command("alice", key)]))
     assert double.calls == []
+
+
+def test_what_moves_money_is_paid_for_from_the_keys_rate() -> None:
+    shares = Shares()
+    by = Principal(ApiKey(id="k1", name="n", role="admin"), ("@bank",), shares.of("k1", rate=3.0))
+    wallet = GuardedWallet(WalletDouble(), Turns(shares))
+    group = GroupCommand("A" * 22, (command("alice", "k1"), command("carol", "k1")), by="k1")
+    asyncio.run(wallet.transfer_group(by, group))
+    asyncio.run(wallet.transfer(by, command("alice", "k1")))
+    with pytest.raises(RateLimited):
+        asyncio.run(wallet.transfer(by, command("alice", "k1")))
