@@ -4,7 +4,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPException
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from support.redis_peek import node_of, open_debits_of
 from support.replicated import command, wait_until
 from support.verification import verified
 from support.wallet_api import WalletApi, new_id
+from unit.admin.made import admin
 
 from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -97,6 +99,57 @@ def test_g1_money_does_not_end_on_a_closed_account(cluster: DevCluster) -> None:
         api.paid(account, "@bank", "5.00")
         assert api.flag(account, "close").json()["status"] == "closed"
     verified(cluster)
+
+
+def test_g9_a_close_whose_process_is_killed_is_repeated_or_undone(cluster: DevCluster) -> None:
+    """It leaves the account frozen, for nobody may be paid into what is being closed. Nobody has to know that."""
+    nodes = [node_of(cluster, partition, PARTITIONS) for partition in range(PARTITIONS)]
+    first = next(p for p, node in enumerate(nodes) if node != nodes[HERE])
+    with ExitStack() as stack:
+        api, *others = (stack.enter_context(WalletApi(cluster.url, PARTITIONS)) for _ in range(5))
+        closed, undone = api.account(HERE), api.account(HERE)
+        payer, refusing = api.account(HERE, "1.00"), api.account(first)
+        assert api.flag(refusing, "freeze").status == 200
+        wait_until(lambda: open_debits_of(nodes[HERE]["address"], HERE, PARTITIONS) == 0, "all has ended")
+        (pid,) = cluster.pids("api")
+        with stopped(int(nodes[first]["pid"])) as go_on:
+            threads = [in_background(lambda: ended(others[0].pay, payer, refusing, "1.00"))]
+            wait_until(
+                lambda: open_debits_of(nodes[HERE]["address"], HERE, PARTITIONS) == 1, "a debit is open"
+            )
+            accounts = (closed, undone, payer)
+            for caller, account in zip(others[1:], accounts, strict=True):
+                threads.append(in_background(lambda c=caller, a=account: ended(c.flag, a, "close")))
+            wait_until(
+                lambda: all(flags_of(nodes[HERE], account).startswith("F A=") for account in accounts),
+                "the closes wait for it",
+            )
+            os.kill(pid, signal.SIGKILL)
+            for thread in threads:
+                thread.join()
+            cluster.wait_replaced(pid)
+            go_on()
+        cluster.wait_ready()
+    assert all(flags_of(nodes[HERE], account).startswith("F A=") for account in accounts), "nobody ends them"
+    shown = admin("account", undone, "--entries", "0", *cluster.coordination_flags())
+    assert "by a close that has not ended: repeat the close, or unfreeze it" in shown.stdout
+    with WalletApi(cluster.url, PARTITIONS) as api:
+        wait_until(lambda: api.balance(payer) == "1.00", "the refund has arrived")
+        assert api.flag(closed, "close").json()["status"] == "closed"
+        assert api.flag(undone, "unfreeze").json()["status"] == "active"
+        refused = api.flag(payer, "close")
+        assert (refused.status, refused.json()["code"]) == (422, "balance_not_zero")
+        assert api.get(f"/v1/accounts/{payer}").json()["status"] == "active", (
+            "as a close leaves it that was not killed"
+        )
+        api.paid(payer, undone, "1.00")
+    verified(cluster)
+
+
+def ended(what: Callable[..., object], *words: str) -> None:
+    """Call it, and do not mind that whoever was asked dies."""
+    with suppress(OSError, HTTPException):
+        what(*words)
 
 
 def _home(transaction_id: str) -> int:

@@ -53,6 +53,7 @@ class AccountNow:
         return {
             "account_id": self.account,
             "status": _STATUS[self.flags.status],
+            "closing_since_seq": None if self.flags.closing is None else int(self.flags.closing[1]),
             "partition": self.partition,
             "shard": self.shard,
             "seq": self.seq,
@@ -176,6 +177,8 @@ def _last(directory: Path, now: AccountNow, count: int) -> list[Entry]:
 def _show(console: Console, now: AccountNow, last: list[Entry]) -> None:
     document = now.document()
     console.print(f"{now.account}  {document['status']}", style="bold")
+    if document["closing_since_seq"] is not None:
+        console.print("  by a close that has not ended: repeat the close, or unfreeze it", soft_wrap=True)
     console.print(f"partition {now.partition} on {now.shard}, {now.state}, seq {now.seq}")
     for balance in document["balances"]:
         limit = (

@@ -43,6 +43,8 @@ class AccountRead:
     balances: dict[str, int]
     held: dict[str, int] = field(default_factory=dict)
     pending: dict[str, int] = field(default_factory=dict)
+    #: While a close has it frozen, or one that was interrupted: the entry that froze it.
+    closing_seq: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,6 @@ class GroupRead:
     under_way: bool
 
 
-def parse_flags(text: str | None) -> tuple[str, dict[str, int]]:
-    """`"F USD=500"` -> `("F", {"USD": 500})`; None is an ordinary account."""
-    flags = Flags.parse(text or "A")
-    return flags.status, flags.limits
-
-
 def _minor(value: bytes) -> int:
     """`5`, or of a system account `5 2` when so much was carried (`lua/apply.lua`)."""
     part, _, limbs = value.partition(b" ")
@@ -92,12 +88,15 @@ class Reader:
 
     async def account(self, partition: int, account: str) -> AccountRead:
         reply, currencies = await self._account(partition, account)
-        status, limits = parse_flags(reply[3].decode() if reply[3] is not None else None)
+        flags = Flags.parse(reply[3].decode() if reply[3] is not None else "A")
         balances, held, pending = (
             {c: _minor(value) for c, value in zip(currencies, values, strict=True) if value is not None}
             for values in (reply[4::3], reply[5::3], reply[6::3])
         )
-        return AccountRead(partition, reply[1], status, limits, balances, held, pending)
+        closing_seq = None if flags.closing is None else int(flags.closing[1])
+        return AccountRead(
+            partition, reply[1], flags.status, flags.limits, balances, held, pending, closing_seq
+        )
 
     async def _account(self, partition: int, account: str) -> tuple[list[Any], list[str]]:
         """The reply of `read_account`, and the currencies of its balances."""

@@ -91,6 +91,8 @@ class Accounts:
         The script decides that (`lua/rules/set_flags.lua`). Where transfers of the partition are on their way, the
         account is frozen first, and closed when those up to that moment have ended. Whoever unfreezes or freezes it
         meanwhile is obeyed, and the close begins anew. Raises `Outage("partition_unavailable")` past the time limit.
+
+        A process that dies meanwhile leaves the account frozen by this close: a repeat ends it, one way or the other.
         """
         try:
             async with asyncio.timeout(CLOSE_S_MAX):
@@ -100,7 +102,18 @@ class Accounts:
                         break
         except TimeoutError:
             raise Outage("partition_unavailable", "the account is used while it is closed") from None
+        if outcome == Outcome.BALANCE_NOT_ZERO:
+            await self._reopen_interrupted(account_id, by)
         return outcome
+
+    async def _reopen_interrupted(self, account_id: str, by: str) -> None:
+        """A close that died has it frozen, and money has come back since: this one undoes what that one would have.
+
+        Another close that has it frozen now begins anew, and comes to the same end.
+        """
+        read = await self._reader.account(self._partition(account_id), account_id)
+        if read.closing_seq is not None:
+            await self._flag(account_id, f"reopen.{read.closing_seq}", by)
 
     async def _close_frozen(self, account_id: str, by: str) -> str:
         """What does not lead to a closed account leaves it as it was."""
