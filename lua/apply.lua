@@ -42,6 +42,7 @@ local STREAM_CHECK_ENTRIES = 16 -- the stream's length is looked at every so man
 local ENDING_ENTRIES_MAX = 20000 -- so many above its limit are for what ends begun work: credits, refunds and settles
 local OPENED_BYTES_MAX = 150000 -- entries of the stream are read up to so much, and the one that passes it: half a millisecond
 local LOOK_AGAIN = '?' -- of a detail, as in wallet_engine/engine/batch.py
+local FLAGS_MAX = 20000 -- operations times currencies, where flags are read: they may name a limit in each
 local MANY = 100 -- so many operations are looked at for runs of one field
 local LONG = 400 -- bytes of a record of credits; what this batch adds to a longer one is put together first
 local TRANSIT = '@transit'
@@ -116,6 +117,9 @@ if type(columns[last]) == 'table' then last, notes = last - 1, columns[last].not
 if count < 1 or count > OPERATIONS_MAX or account_count < count or columns[AMOUNT] ~= TRANSIT
   or last < AMOUNT + count then
   return {'MALFORMED', 'columns of ' .. count}
+end
+if flags_exist and not REPLAY and count * (#currencies_known + 1) > FLAGS_MAX * (CURRENCY_LENGTH + 1) and count > 1 then
+  return {'CURRENCIES', currencies_known} -- which says how many operations a call may have
 end
 local kinds = {byte(kinds_text, 1, count)}
 local currency_each = type(currencies) == 'table' and currencies

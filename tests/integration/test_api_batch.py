@@ -6,6 +6,8 @@ from itertools import pairwise
 
 from support.wallet_api import WalletApi, check_problem, new_id, transfer_body
 
+from wallet_engine.domain.currencies import MINOR_DIGITS
+
 BATCH_MAX = 10_000
 
 
@@ -140,3 +142,16 @@ def test_a_body_above_4_mib_is_refused(api: WalletApi) -> None:
 
 def test_an_empty_batch_has_no_results(api: WalletApi) -> None:
     assert results(api, []) == []
+
+
+def test_where_accounts_may_have_limits_in_many_currencies_calls_are_cut(api: WalletApi) -> None:
+    """The script refuses what would read too much of flags, and the caller sees nothing of that."""
+    sender, receiver, many = api.account(15, "10.00"), api.account(15), api.account(15)
+    for currency in sorted(MINOR_DIGITS)[:100]:
+        assert api.open(many, currency).status in (200, 201)
+    assert api.flag(many, "freeze").status == 200
+    assert (
+        results(api, [transfer_body(sender, receiver, "0.01", new_id()) for _ in range(1000)])
+        == ["success"] * 1000
+    )
+    assert (api.balance(sender), api.balance(receiver)) == ("0.00", "10.00")

@@ -10,6 +10,7 @@ import pytest
 from lua.partition import LuaPartition
 
 from wallet_engine.domain.kinds import KINDS
+from wallet_engine.domain.limits import SCRIPT_FLAGS_MAX
 from wallet_engine.engine.batch import LOOK_AGAIN
 from wallet_engine.redis_store.scripts import load_script
 
@@ -72,6 +73,23 @@ def test_flags_read_their_own_account_in_each_currency(partition: LuaPartition) 
     lines = ["f - cold freeze 0 -", *pays]
     commands = commands_of(partition, lambda: partition.apply(lines, currencies=MANY_CURRENCIES))
     assert fields_of(commands, "HMGET", "balance:") == 2 * len(pays) + 2 * len(MANY_CURRENCIES)
+
+
+def test_flags_that_may_be_long_are_read_of_fewer_accounts(partition: LuaPartition) -> None:
+    """An account may have a limit in each of 155 currencies. What is refused changes nothing, and says why."""
+    for each in MANY_CURRENCIES:
+        opened(partition, ["limited"], each)
+    currency, most = MANY_CURRENCIES[0], SCRIPT_FLAGS_MAX // len(MANY_CURRENCIES)
+    pays = [f"t T{number:021} @bank @to 1 {currency}" for number in range(most + 1)]
+    without_flags = [f"t U{number:021} @bank @to 1 {currency}" for number in range(OPERATIONS)]
+    assert partition.apply(without_flags, currencies=(currency,))[0] == "OK"
+    limited = [f"o - limited 500 0 {MANY_CURRENCIES[1]}", f"f - limited freeze 0 {currency}"]
+    assert partition.apply(limited, currencies=MANY_CURRENCIES)[0] == "OK"
+    before = partition.client.hgetall(partition.keys.meta)
+    code, listed = partition.apply(pays, currencies=(currency,))
+    assert (code, listed.split(",")) == ("CURRENCIES", list(MANY_CURRENCIES))
+    assert partition.client.hgetall(partition.keys.meta) == before
+    assert partition.apply(pays[:most], currencies=(currency,))[4] == "+" * most
 
 
 def test_the_script_means_the_same_kinds(partition: LuaPartition) -> None:

@@ -25,6 +25,10 @@ SCRIPT_OPERATIONS_MAX: Final = 400
 #: reason: each operation reads one in every currency of the partition.
 SCRIPT_FIELDS_MAX: Final = 4_000
 
+#: Operations in one script call, times the currencies of the partition, where accounts have flags, for the same reason:
+#: an account's may name an overdraft limit in each, and those of both sides are read. `lua/apply.lua` refuses more.
+SCRIPT_FLAGS_MAX: Final = 20_000
+
 #: Transfers a service has accepted and not yet answered.
 IN_FLIGHT_TRANSFERS_MAX: Final = 100_000
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.groups import LEGGED, weight_of
-from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
+from wallet_engine.domain.limits import SCRIPT_FLAGS_MAX, SCRIPT_OPERATIONS_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -41,6 +41,7 @@ class Accumulator:
         "held_since_s",
         "held_why",
         "keys",
+        "operations_max",
         "partition",
         "probing",
         "remembers_since_s",
@@ -68,6 +69,8 @@ class Accumulator:
         self._currencies: set[str] = set()
         #: Some of them may count as more than one each.
         self._heavy = False
+        #: In one call: fewer where accounts may have limits in many currencies.
+        self.operations_max = SCRIPT_OPERATIONS_MAX
         #: The batch that Redis has not answered yet.
         self.batch: Batch | None = None
         #: Batches that Redis has answered and the journal has not.
@@ -127,7 +130,7 @@ class Accumulator:
         if not self.may_send:
             return None
         operations, items = self._operations, self._items
-        most = self._most() if self._heavy else SCRIPT_OPERATIONS_MAX
+        most = self._most() if self._heavy else self.operations_max
         self._operations, self._items = operations[most:], items[most:]
         if self._operations:
             operations, items = operations[:most], items[:most]
@@ -143,7 +146,7 @@ class Accumulator:
         weight = 0
         for most, operation in enumerate(self._operations):
             weight += weight_of(operation)
-            if weight > SCRIPT_OPERATIONS_MAX and most:
+            if weight > self.operations_max and most:
                 return most
         self._heavy = False
         return len(self._operations)
@@ -186,6 +189,9 @@ class Accumulator:
     def learn_currencies(self, listed: str) -> None:
         """The partition's currencies, as a script names them."""
         self._currencies.update(filter(None, listed.split(",")))
+        self.operations_max = min(
+            SCRIPT_OPERATIONS_MAX, max(1, SCRIPT_FLAGS_MAX // (len(self._currencies) or 1))
+        )
 
     @property
     def currencies(self) -> list[str]:

@@ -162,14 +162,22 @@ class Batch:
         )
 
     def _fit(self, packed: Packed, everywhere_max: int) -> Packed:
-        """Keep what stands in front of the first operation that is one too many of those that read every currency."""
+        """Keep what stands before the first operation that is one too many of those that read every currency."""
         wide = [idx for idx, operation in enumerate(self.operations) if KINDS[operation[0]].everywhere]
         if len(wide) <= max(1, everywhere_max):
             return packed
-        end = wide[max(1, everywhere_max)]
-        self.rest = Batch(self.partition, self.operations[end:], self.items[end:], self.issued_s)
-        self.operations, self.items = self.operations[:end], self.items[:end]
+        self.cut(wide[max(1, everywhere_max)])
         return pack(self.operations)
+
+    def cut(self, end: int) -> None:
+        """Keep so many operations; the others stand first in `rest`."""
+        if len(self.operations) <= end:
+            return
+        operations, items = self.operations[end:], self.items[end:]
+        if self.rest is not None:
+            operations, items = operations + self.rest.operations, items + self.rest.items
+        self.rest = Batch(self.partition, operations, items, self.issued_s)
+        self.operations, self.items = self.operations[:end], self.items[:end]
 
     def accept(self, reply: bytes) -> None:
         """Take over a reply that is no refusal."""

@@ -271,6 +271,7 @@ class Engine:
         """The script refused the whole batch: nothing was written."""
         if self.cluster.heed_script(accumulator, refusal):
             batch.wants_all_currencies = batch.wants_all_currencies or refusal.code == "CURRENCIES"
+            batch.cut(accumulator.operations_max)
             self.tracker.forget(batch.nonce)
             self._transmit(accumulator, batch)
         elif refusal.guarded:

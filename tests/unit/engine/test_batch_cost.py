@@ -3,7 +3,7 @@
 import hiredis
 import pytest
 
-from wallet_engine.domain.limits import SCRIPT_FIELDS_MAX
+from wallet_engine.domain.limits import SCRIPT_FIELDS_MAX, SCRIPT_FLAGS_MAX, SCRIPT_OPERATIONS_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.batch import Batch
@@ -66,6 +66,30 @@ def test_one_is_sent_however_many_currencies_there_are() -> None:
     whole = batch(freeze(0), freeze(1))
     sent(whole, [f"{number:03}" for number in range(SCRIPT_FIELDS_MAX + 1)])
     assert whole.operations == [freeze(0)]
+
+
+def test_what_is_cut_twice_keeps_its_order() -> None:
+    operations = [*(freeze(number) for number in range(2 * FEW)), *(credit(number) for number in range(9))]
+    whole = batch(*operations)
+    whole.cut(2 * FEW + 3)
+    sent(whole, CURRENCIES)
+    assert whole.operations == operations[:FEW]
+    assert whole.rest is not None
+    assert whole.rest.operations == operations[FEW:]
+    assert whole.rest.items == [f"item {number}" for number in range(FEW, len(operations))]
+
+
+def test_many_currencies_make_batches_small() -> None:
+    """Flags may name a limit in each."""
+    accumulator = Accumulator(3, KEYS, "s1", 1)
+    for number in range(500):
+        accumulator.add(credit(number), f"item {number}", 100)  # type: ignore[arg-type]
+    accumulator.learn_currencies("EUR,USD")
+    assert accumulator.operations_max == SCRIPT_OPERATIONS_MAX
+    accumulator.learn_currencies(",".join(CURRENCIES))
+    out = accumulator.take()
+    assert out is not None
+    assert len(out.operations) == SCRIPT_FLAGS_MAX // (len(CURRENCIES) + 2)
 
 
 def test_what_was_cut_off_is_the_next_to_go() -> None:
