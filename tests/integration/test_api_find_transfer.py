@@ -69,3 +69,32 @@ def test_probes_and_unknown_paths(api: WalletApi) -> None:
         check_problem(api.get(path), 404, "not_found")
     for method, path in [("GET", "/v1/accounts"), ("DELETE", "/v1/accounts/ann"), ("POST", "/healthz")]:
         check_problem(api.request(method, path), 405, "method_not_allowed")
+
+
+@ROUTES
+def test_what_the_caller_noted_is_shown(api: WalletApi, p: int, q: int) -> None:
+    """It stands in the journal alone, and is found there of what is paid and of what is declined."""
+    sender, receiver = api.account(p, "5.00"), api.account(q)
+    noted = {"reference": "rent, März ✓", "metadata": {"invoice": "7"}}
+    for amount, rest in (
+        ("1.00", {"status": "success"}),
+        ("9.00", {"status": "declined", "code": "insufficient_funds"}),
+    ):
+        body = {"from_account": sender, "to_account": receiver, "amount": amount, "currency": "USD"}
+        body |= {"transaction_id": new_id()} | noted
+        api.post("/v1/wallet/balance_transfer", body)
+        found = api.find(sender, body["transaction_id"]).json()
+        assert found == {"transaction_id": body["transaction_id"], **rest, **noted}
+
+
+@ROUTES
+def test_of_a_group_each_leg_shows_its_own_reference(api: WalletApi, p: int, q: int) -> None:
+    payer, first, second = api.account(p, "5.00"), api.account(q), api.account(p)
+    legs = [
+        {"from_account": payer, "to_account": first, "amount": "1.00", "currency": "USD"},
+        {"from_account": payer, "to_account": second, "amount": "2.00", "currency": "USD", "reference": "b"},
+    ]
+    body = {"transaction_id": new_id(), "reference": "both", "legs": legs}
+    assert api.post("/v1/transfers/group", body).status == 200
+    found = api.find(payer, body["transaction_id"]).json()
+    assert found == {**body, "status": "success"}

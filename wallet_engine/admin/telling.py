@@ -10,14 +10,19 @@ from wallet_engine.domain.ids import unpack_transaction_id
 from wallet_engine.domain.kinds import Other, kind_of, receiver_of
 from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.domain.money import format_amount
+from wallet_engine.domain.notes import REFERENCE, said_in
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.domain.returns import original_field_of, parse_evidence
 
 
 def operation_text(operation: Operation) -> str:
-    """`debit 12.34 USD from alice for bob, id 6f1c…`. Raises `Corruption` for an unknown kind."""
-    o = operation
+    """`debit 12.34 USD from alice for bob, id 6f1c…, "rent"`. Raises `Corruption` for an unknown kind."""
+    reference = said_in(operation.note).get(REFERENCE)
+    return _words_of(operation) + (f', "{reference}"' if reference else "")
+
+
+def _words_of(o: Operation) -> str:
     match o.kind:
         case "o":
             limit = "" if o.other == "-" else f", overdraft limit {format_amount(int(o.other), o.currency)}"
@@ -147,6 +152,7 @@ def operation_document(operation: Operation, outcome: str) -> dict[str, Any]:
         "outcome": outcome_text(outcome),
         "line": operation.line(),
         "key": operation.by or None,
+        "note": said_in(operation.note),
     }
 
 

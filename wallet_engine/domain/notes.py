@@ -11,7 +11,7 @@ The script looks at `min` alone. The text is part of a transfer's fingerprint, s
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -36,6 +36,11 @@ def note_of(
     given[LEG_REFERENCES] = leg_references or None
     said = {name: value for name, value in given.items() if value is not None}
     return _encode(said).decode() if said else ""
+
+
+def said_in(note: str) -> dict[str, Any]:
+    """The object of a note, empty for an empty one."""
+    return msgspec.json.decode(note, type=dict[str, Any]) if note else {}
 
 
 def canonical(said: object) -> str:

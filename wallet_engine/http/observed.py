@@ -8,6 +8,7 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand, GroupView
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import Hold
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.domain.refund_command import Original, RefundCommand
 from wallet_engine.service.api import (
@@ -130,8 +131,8 @@ class ObservedWallet:
         self._refunds.labels(answer.code or "success").inc()
         return answer
 
-    async def refunded_by(self, from_account: str, transaction: str) -> tuple[str, str] | None:
-        return await self._wallet.refunded_by(from_account, transaction)
+    async def request_of(self, from_account: str, transaction: str) -> Operation | None:
+        return await self._wallet.request_of(from_account, transaction)
 
     def readiness(self) -> Readiness:
         return self._wallet.readiness()

@@ -12,8 +12,10 @@ from wallet_engine.domain.ids import (
     unpack_transaction_id,
 )
 from wallet_engine.domain.money import format_amount
+from wallet_engine.domain.notes import LEG_REFERENCES, METADATA, REFERENCE, said_in
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
-from wallet_engine.domain.returns import RETURN_RECORD
+from wallet_engine.domain.returns import RETURN_RECORD, parse_evidence
 from wallet_engine.http import wire
 from wallet_engine.http.endpoint import Endpoint, Request
 from wallet_engine.http.fastparse import batch_steps, parse_transfer
@@ -30,6 +32,8 @@ from wallet_engine.http.problems import (
 from wallet_engine.service.api import TransferAnswer
 
 _PAID: Final = Outcome.APPLIED.value
+#: Kinds of refunds that somebody asked for.
+_REFUNDS: Final = ("x", "z")
 _PENDING: Final = "~"
 
 #: Outcome, or code of an outage -> what follows the transaction id in a result of a batch.
@@ -99,13 +103,25 @@ async def find(request: Request) -> Answer:
         status.leg = UNSET if group.leg is None else group.leg
     if outcome == _PENDING:
         status.status = "pending"
-    elif outcome == RETURN_RECORD:
-        original = await wallet.refunded_by(by, from_account, packed)
-        if original is not None:
-            status.refunds = wire.RefundedTransfer(original[0], unpack_transaction_id(original[1]))
-    elif outcome != _PAID:
+    elif outcome not in (_PAID, RETURN_RECORD):
         status.status, status.code = "declined", WIRE_CODES[outcome]
+    asked = await wallet.request_of(by, from_account, packed)
+    if asked is not None:
+        _show_request(status, asked)
     return json_answer(200, wire.encode(status))
+
+
+def _show_request(status: wire.TransferStatus, asked: Operation) -> None:
+    """What only the journal has of a transfer: what its caller noted, and what a refund gives back."""
+    said = said_in(asked.note)
+    status.reference = said.get(REFERENCE, UNSET)
+    status.metadata = said.get(METADATA, UNSET)
+    if status.status == "success" and asked.kind in _REFUNDS:
+        original = parse_evidence(asked.other)
+        status.refunds = wire.RefundedTransfer(original.payer, unpack_transaction_id(original.transaction))
+    if status.legs:
+        for idx, reference in said.get(LEG_REFERENCES, {}).items():
+            status.legs[int(idx)].reference = reference
 
 
 def transfer_answer(decision: TransferAnswer, transaction_id: str) -> Answer:

@@ -131,19 +131,22 @@ class GroupRequest(Struct, gc=False, forbid_unknown_fields=True):
     metadata: Metadata | None = None
 
 
-class LegStatus(Struct):
+class LegStatus(Struct, omit_defaults=True):
     """One leg of a group."""
 
     from_account: AccountId
     to_account: AccountId
     amount: Amount
     currency: CurrencyCode
+    reference: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class TransferStatus(Struct, omit_defaults=True):
     transaction_id: TransactionId
     status: Literal["success", "declined", "pending"]
     code: str | msgspec.UnsetType = msgspec.UNSET
+    reference: str | msgspec.UnsetType = msgspec.UNSET
+    metadata: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     #: Of a refund that was made: the transfer whose money went back.
     refunds: RefundedTransfer | msgspec.UnsetType = msgspec.UNSET
     #: Of a group: all of them, and which could not be where it was declined.

@@ -11,6 +11,7 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand, GroupView
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import Hold
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.refund_command import Original, RefundCommand
 from wallet_engine.domain.transfer import TransferCommand
 
@@ -161,6 +162,10 @@ class Wallet(Protocol):
         """`+`, a decline's character, `~` while pending, `R` for a refund that was made, None when not known."""
         ...
 
+    async def request_of(self, from_account: str, transaction: str) -> Operation | None:
+        """What was asked under this id, as the journal has it; None when it is not known any more."""
+        ...
+
     async def transfer_group(self, command: GroupCommand) -> GroupAnswer:
         """All of it or nothing. Raises `InvalidInput` where it reaches too many partitions."""
         ...
@@ -189,10 +194,6 @@ class Wallet(Protocol):
 
     async def refund(self, command: RefundCommand, original: Original) -> RefundAnswer:
         """Raises `InvalidInput` when the amount does not fit the original's currency."""
-        ...
-
-    async def refunded_by(self, from_account: str, transaction: str) -> tuple[str, str] | None:
-        """Payer and packed id of the transfer that this refund is of; None where it is no refund."""
         ...
 
     def readiness(self) -> Readiness:

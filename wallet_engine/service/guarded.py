@@ -7,6 +7,7 @@ from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand, Group
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import NOBODY, Hold
 from wallet_engine.domain.money import parse_amount
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.refund_command import RefundCommand
 from wallet_engine.service.api import (
     AccountView,
@@ -143,9 +144,9 @@ class GuardedWallet:
         by.check_sides(original.receiver, original.payer, minor, original.currency)
         return await self._wallet.refund(command, original)
 
-    async def refunded_by(self, by: Principal, from_account: str, transaction: str) -> tuple[str, str] | None:
+    async def request_of(self, by: Principal, from_account: str, transaction: str) -> Operation | None:
         by.check_reads(from_account)
-        return await self._wallet.refunded_by(from_account, transaction)
+        return await self._wallet.request_of(from_account, transaction)
 
     def readiness(self) -> Readiness:
         """For everybody."""

@@ -5,9 +5,11 @@ from typing import Final
 from wallet_engine.domain.holds import HOLD_RECORD
 from wallet_engine.domain.kinds import kind_of, receiver_of
 from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_outcome, transfer_field
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.returns import RETURN_RECORD
 from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.entries import Entries
 from wallet_engine.engine.reads import Reader
 
 #: Of a transfer that is neither paid nor declined yet.
@@ -22,6 +24,7 @@ class LookUps:
     def __init__(self, engine: Engine, reader: Reader) -> None:
         self._engine = engine
         self._reader = reader
+        self._entries = Entries(engine, reader)
 
     def __repr__(self) -> str:
         return f"<LookUps {self._engine!r}>"
@@ -50,3 +53,18 @@ class LookUps:
         received = await self._reader.transfer(homes.of_receiver(receiver_of(operation), p), field)
         credit = credit_outcome(received.record or "", mark)
         return record.outcome if credit == Outcome.APPLIED.value else PENDING
+
+    async def request_of(self, from_account: str, transaction: str) -> Operation | None:
+        """What was asked under this id; None when it is not known any more. Raises `Outage`."""
+        found = await self.operation_of(from_account, transaction)
+        return None if found is None else found[0]
+
+    async def operation_of(self, account: str, transaction: str) -> tuple[Operation, int, int] | None:
+        """The operation of an account that is remembered under this id, with its entry and place there."""
+        p = self._engine.cluster.homes.of_payer(account, transaction)
+        read = await self._reader.transfer(p, transfer_field(account, transaction))
+        if read.record is None:
+            return None
+        record = TransferRecord.parse(read.record)
+        operation = await self._entries.operation(p, record.seq, record.idx, account, transaction)
+        return None if operation is None else (operation, record.seq, record.idx)

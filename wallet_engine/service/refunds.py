@@ -5,15 +5,13 @@ from typing import Final
 
 from wallet_engine.domain.errors import InvalidInput, Outage
 from wallet_engine.domain.kinds import kind_of, receiver_of
-from wallet_engine.domain.memory import TransferRecord, transfer_field
+from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.money import parse_amount
-from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.domain.refund_command import Original, RefundCommand
-from wallet_engine.domain.returns import CREDITED, LOCAL, RETURN_RECORD, parse_evidence, total_field
+from wallet_engine.domain.returns import CREDITED, LOCAL, RETURN_RECORD, total_field
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.engine import Engine
-from wallet_engine.engine.entries import Entries
 from wallet_engine.engine.reads import Reader
 from wallet_engine.saga.refund import Refund
 from wallet_engine.saga.transfer import Call
@@ -35,7 +33,6 @@ class Refunds:
         self._reader = reader
         self._look_ups = look_ups
         self._repeats = repeats
-        self._entries = Entries(engine, reader)
 
     def __repr__(self) -> str:
         return f"<Refunds {self._engine!r}>"
@@ -49,7 +46,7 @@ class Refunds:
             return "transfer_pending"
         if outcome != _APPLIED:  # declined, or itself a refund
             return "not_refundable"
-        found = await self._operation(from_account, transaction)
+        found = await self._look_ups.operation_of(from_account, transaction)
         if found is None:
             return "transfer_not_found"
         operation, seq, idx = found
@@ -82,24 +79,6 @@ class Refunds:
                 code = "" if result == _APPLIED else WIRE_CODES[result]
                 return RefundAnswer(code, replayed, returned, original.amount_minor - returned, currency)
         raise Outage("overloaded", "refunds of this transfer come faster than they can be looked at")
-
-    async def refunded_by(self, from_account: str, transaction: str) -> tuple[str, str] | None:
-        """Payer and packed id of the transfer that this refund gave money of back; None where it is no refund."""
-        found = await self._operation(from_account, transaction)
-        if found is None or found[0].kind not in "xz":
-            return None
-        original = parse_evidence(found[0].other)
-        return original.payer, original.transaction
-
-    async def _operation(self, account: str, transaction: str) -> tuple[Operation, int, int] | None:
-        """The operation of an account that is remembered under this id, with its entry and place there."""
-        p = self._engine.cluster.homes.of_payer(account, transaction)
-        read = await self._reader.transfer(p, transfer_field(account, transaction))
-        if read.record is None:
-            return None
-        record = TransferRecord.parse(read.record)
-        operation = await self._entries.operation(p, record.seq, record.idx, account, transaction)
-        return None if operation is None else (operation, record.seq, record.idx)
 
     async def _drive(self, transfer: TransferCommand, p: int, q: int, words: str) -> tuple[str, bool]:
         """An outcome or the code of an outage, and whether it is the answer of an earlier call."""

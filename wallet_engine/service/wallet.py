@@ -33,9 +33,9 @@ class ClusterWallet:
         self.transfer = transfers.transfer
         self.begin_transfer = transfers.begin_transfer
         self.transfer_many = transfers.transfer_many
-        self.find_transfer = look_ups.find_transfer
+        self.find_transfer, self.request_of = look_ups.find_transfer, look_ups.request_of
         refunds = Refunds(engine, reader, look_ups, repeats)
-        self.original, self.refund, self.refunded_by = refunds.original, refunds.refund, refunds.refunded_by
+        self.original, self.refund = refunds.original, refunds.refund
         groups = Groups(engine, reader, transfers)
         self.transfer_group, self.find_group = groups.transfer_group, groups.find_group
         held = Holds(engine, reader, repeats)

@@ -188,7 +188,7 @@ def test_find_transfer(app: ASGIApp, wallet: WalletDouble, outcome: str, rest: d
     response = call(app, "GET", f"/v1/transfers/{TXID}?from_account=%40bank")
     assert (response.status_code, response.json()) == (200, {"transaction_id": TXID, **rest})
     asked = ("@bank", COMMAND.transaction)
-    assert wallet.calls == [("find_transfer", asked), ("find_group", asked)]
+    assert wallet.calls == [("find_transfer", asked), ("find_group", asked), ("request_of", asked)]
 
 
 def test_a_group_is_found_with_its_legs(app: ASGIApp, wallet: WalletDouble) -> None:

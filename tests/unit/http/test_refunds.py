@@ -7,7 +7,11 @@ from unit.http.wallet_double import WalletDouble, call
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.ids import pack_transaction_id
+from wallet_engine.domain.memory import transfer_field
+from wallet_engine.domain.notes import note_of
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.refund_command import RefundCommand
+from wallet_engine.domain.returns import CREDITED, Evidence
 from wallet_engine.service.api import RefundAnswer
 
 PATH = f"/v1/transfers/{TXID}/refunds"
@@ -71,7 +75,11 @@ def test_refunds_are_counted_by_what_became_of_them(app: ASGIApp, wallet: Wallet
 
 
 def test_a_look_at_a_refund_names_what_it_is_of(app: ASGIApp, wallet: WalletDouble) -> None:
-    wallet.answers |= {"find_transfer": "R", "refunded_by": ("u-1", pack_transaction_id(TXID_2))}
+    words = Evidence(
+        "u-1", transfer_field("u-1", pack_transaction_id(TXID_2)), 1, 2, 3, CREDITED, 9, 5
+    ).text()
+    asked = Operation("z", pack_transaction_id(TXID), "shop-1", words, 5, "USD", note_of("back"))
+    wallet.answers |= {"find_transfer": "R", "request_of": asked}
     found = call(app, "GET", f"/v1/transfers/{TXID}?from_account=shop-1").json()
     refunds = {"from_account": "u-1", "transaction_id": TXID_2}
-    assert found == {"transaction_id": TXID, "status": "success", "refunds": refunds}
+    assert found == {"transaction_id": TXID, "status": "success", "reference": "back", "refunds": refunds}

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import Hold
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.refund_command import Original, RefundCommand
 from wallet_engine.service.api import (
     AccountView,
@@ -55,7 +56,7 @@ class WalletDouble:
             "void_hold": HoldAnswer("+", False, HOLD),
             "hold": HOLD,
             "refund": RefundAnswer("", False, 150, 250, "USD"),
-            "refunded_by": None,
+            "request_of": None,
         }
         self.ready = Readiness("ready", "ok")
 
@@ -129,8 +130,8 @@ class WalletDouble:
     async def refund(self, command: RefundCommand, original: Original) -> RefundAnswer:
         return self._answer("refund", command, original)
 
-    async def refunded_by(self, from_account: str, transaction: str) -> tuple[str, str] | None:
-        return self._answer("refunded_by", from_account, transaction)
+    async def request_of(self, from_account: str, transaction: str) -> Operation | None:
+        return self._answer("request_of", from_account, transaction)
 
     def readiness(self) -> Readiness:
         return self.ready
