@@ -46,3 +46,13 @@ def open_debits_of(address: str, partition: int, partitions: int) -> int:
         return int(client.zcard(PartitionKeys(tag_of(partition, partitions)).open))
     finally:
         client.close()
+
+
+def newest_open(cluster: DevCluster, partition: int, partitions: int) -> int:
+    """The seq of the newest such entry, 0 if there is none."""
+    client = connect(node_of(cluster, partition, partitions)["address"])
+    try:
+        newest = client.zrange(PartitionKeys(tag_of(partition, partitions)).open, -1, -1, withscores=True)
+        return int(newest[0][1]) if newest else 0
+    finally:
+        client.close()
