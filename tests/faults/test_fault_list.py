@@ -13,6 +13,7 @@ from collections import Counter
 from typing import Final
 
 import pytest
+from support.clocks import Clocks
 from support.dev_process import DevCluster
 from support.fault_list import FaultList
 from support.http_client import HttpClient, NoReply
@@ -42,13 +43,13 @@ CALM_S_MAX: Final = 120.0
 class Soak:
     """Rounds of faults under traffic, each followed by a reckoning."""
 
-    def __init__(self, cluster: DevCluster, seed: int, *, long: bool) -> None:
+    def __init__(self, cluster: DevCluster, seed: int, *, long: bool, clocks: Clocks | None = None) -> None:
         self.cluster = cluster
         self.rng = random.Random(seed)
         run = secrets.token_hex(3)
         accounts = [f"{run}-{number:03d}" for number in range(90)]
         self.books = PulsedBooks(accounts, FUNDED_CENTS, random.Random(seed + 1))
-        self.faults = FaultList(cluster, SHARDS, PARTITIONS, self.rng, long=long)
+        self.faults = FaultList(cluster, SHARDS, PARTITIONS, self.rng, long=long, clocks=clocks)
         self.checked = 0
         self.calm_at_s: list[float] = []
 
@@ -164,9 +165,13 @@ def test_soak(tmp_path_factory: pytest.TempPathFactory) -> None:
     print(f"\nSOAK_SEED={seed} SOAK_SECONDS={seconds:.0f}", flush=True)
     path = tmp_path_factory.mktemp("soak") / "dev"
     flags = ("--snapshot-bytes", str(SNAPSHOT_BYTES), "--stream-entries-max", str(STREAM_ENTRIES_MAX))
-    cluster = DevCluster(path, shards=SHARDS, replicas=1, partitions=PARTITIONS, apis=2, extra=flags)
+    nodes = [f"s{shard + 1}-{node}" for shard in range(SHARDS) for node in (1, 2)]
+    clocks = Clocks(tmp_path_factory.mktemp("stepped"), (*nodes, "api-1", "api-2", "j1"))
+    cluster = DevCluster(
+        path, shards=SHARDS, replicas=1, partitions=PARTITIONS, apis=2, extra=flags, environ=clocks.environ
+    )
     try:
-        soak = Soak(cluster.start(), seed, long=True)
+        soak = Soak(cluster.start(), seed, long=True, clocks=clocks)
         asyncio.run(_soak(soak, seconds))
     finally:
         cluster.kill_all()

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from redis.exceptions import RedisError
+from support.clocks import Clocks
 from support.dev_process import DevCluster
 from support.replicated import Process, ReplicatedShard, command, kill
 
+HOUR_S: Final = 3600
 #: Longer than a session in ZooKeeper, and than Redis Cluster takes to give a node up.
 LONG_STOP_S: Final = 12.0
 
@@ -36,11 +38,23 @@ class FaultList:
     """
 
     def __init__(
-        self, cluster: DevCluster, shards: int, partitions: int, rng: random.Random, *, long: bool
+        self,
+        cluster: DevCluster,
+        shards: int,
+        partitions: int,
+        rng: random.Random,
+        *,
+        long: bool,
+        clocks: Clocks | None = None,
     ) -> None:
-        """`long`: with those faults that last for more than some seconds."""
-        self.kinds = sorted(kind for kind in KINDS if long or kind not in LONG)
+        """`long`: with those faults that last for more than some seconds. `clocks`: of the processes."""
+        self.kinds = sorted(
+            kind
+            for kind in KINDS
+            if (long or kind not in LONG) and (clocks is not None or kind not in OF_CLOCKS)
+        )
         self._cluster = cluster
+        self._clocks = clocks
         self._rng = rng
         self._shards = [ReplicatedShard(cluster, f"s{n + 1}", partitions) for n in range(shards)]
         self._stopped: list[threading.Thread] = []
@@ -69,10 +83,12 @@ class FaultList:
         return f"{kind}: {struck}"
 
     def calm(self) -> None:
-        """Return when nothing is stopped any more and every shard has its replica."""
+        """Return when nothing is stopped any more, clocks are right and every shard has its replica."""
         for thread in self._stopped:
             thread.join()
         self._stopped.clear()
+        if self._clocks is not None:
+            self._clocks.step(0)
         for shard in self._shards:
             for node in shard.nodes:
                 with contextlib.suppress(RedisError, OSError):
@@ -256,6 +272,29 @@ class FaultList:
     def stop_zookeeper(self) -> str:
         return self._stop_for(self._process("zookeeper"), self._rng.uniform(0.5, LONG_STOP_S))
 
+    # Clocks ------------------------------------------------------------------------------------------------------
+
+    def step_a_clock(self) -> str:
+        """By more than an operation may be old, forth or back, and after a while it is right again."""
+        assert self._clocks is not None
+        clocks, name = self._clocks, self._rng.choice(self._clocks.names)
+        ahead_s, seconds = (
+            self._rng.choice((3, 400, -400, 30 * HOUR_S, -30 * HOUR_S)),
+            self._rng.uniform(0.5, 9.0),
+        )
+        clocks.step(ahead_s, name)
+        self._later(seconds, lambda: clocks.step(0, name))
+        return f"{name} by {ahead_s} s for {seconds:.1f} s"
+
+    def step_all_clocks_twice(self) -> str:
+        """By more than the retention each time, within seconds; then they are right again."""
+        assert self._clocks is not None
+        clocks, seconds = self._clocks, self._rng.uniform(0.5, 3.0)
+        clocks.step(25 * HOUR_S)
+        self._later(seconds, lambda: clocks.step(50 * HOUR_S))
+        self._later(3 * seconds, lambda: clocks.step(0))
+        return f"by 25 and 50 h within {seconds:.1f} s"
+
 
 KINDS: Final[dict[str, Callable[[FaultList], str]]] = {
     name: method
@@ -263,3 +302,4 @@ KINDS: Final[dict[str, Callable[[FaultList], str]]] = {
     if callable(method) and not name.startswith("_") and name not in ("strike", "calm")
 }
 LONG: Final = {"stop_primary_long", "stop_shard_long", "stop_journal_long", "stop_api_long", "stop_zookeeper"}
+OF_CLOCKS: Final = {"step_a_clock", "step_all_clocks_twice"}
