@@ -9,9 +9,10 @@
 --         issued_ms is that of the oldest operation; the record of a transfer or debit ends in 8 characters that are given
 --         here, fingerprint and idx (wallet_engine/domain/memory.py)
 --       2 the operations in columns (wallet_engine/domain/columns.py); goes into the stream as it is
---       replay only: 3 previous nonce  4 recorded time_ms  5 recorded outcomes  6 rules of the entry
--- Returns the header of the entry as it stands in the stream, '<seq> <previous nonce> <nonce> <epoch> <time_ms> <window>
---       <outcomes> <rules>' (wallet_engine/domain/entry.py), and, for each repeated operation, '\n<detail>'. A batch that
+--       replay only: 3 previous nonce  4 recorded time_ms  5 recorded outcomes  6 rules of the entry  7 recorded seconds
+--       that had passed of the window, or empty
+-- Returns the header of the entry as it stands in the stream, '<seq> <previous nonce> <nonce> <epoch> <time_ms>
+--       <window>.<seconds> <outcomes> <rules>' (wallet_engine/domain/entry.py), and, for each repeated operation, '\n<detail>'. A batch that
 --       wrote nothing has seq and nonce of the newest entry there; a detail is '<idx> <outcome> <seq>.<idx> <opened_ms>' for
 --       transfers and debits, '<idx> <outcome>' for credits; idx counts from 0; opened_ms is the time of that entry
 --       while it stands in `open` (1 if its text is not in the stream), 0 afterwards. While it does, a debit's words are
@@ -66,7 +67,7 @@ local issued_ms, window_asked, issued_age_ms_max = issued_text + 0, window_text 
 
 -- Guards ----------------------------------------------------------------------------------------------------------
 
-local meta = call('HMGET', k_meta, 'seq', 'nonce', 'epoch', 'owner', 'state', 'clock', 'window', 'window_started',
+local meta = call('HMGET', k_meta, 'seq', 'nonce', 'epoch', 'owner', 'state', 'clock', 'window', 'witnessed_s',
   'currencies', 'flagged')
 if REPLAY then
   if meta[5] ~= 'recovering' then return {'STATE', meta[5] or 'absent'} end
@@ -75,16 +76,19 @@ else
   if refused then return refused end
 end
 local seq_last, nonce_last, clock = meta[1] + 0, meta[2], meta[6] + 0
-local window, window_started, currencies_known = meta[7] + 0, meta[8] + 0, meta[9]
+local window, witnessed_s, currencies_known = meta[7] + 0, meta[8] or '0', meta[9]
 local flags_exist = meta[10] == '1'
 
 local now_ms
+local point = '.' -- between the window and the seconds that have passed of it
 local recorded, rules_before = nil, false -- of a replay: outcomes; whether rules 1 decided
 if REPLAY then
   recorded, rules_before = ARGV[5], ARGV[6] == '1'
   RULES = rules_before and '' or ' ' .. ARGV[6]
   if nonce_last ~= ARGV[3] then return {'MALFORMED', 'entry does not continue ' .. nonce_last} end
   now_ms = ARGV[4] + 0
+  witnessed_s = ARGV[7]
+  if witnessed_s == '' then point = '' end
   if window_asked ~= window and window_asked ~= window + 1 then return {'WINDOW', window} end
 else
   local time = call('TIME')
@@ -93,7 +97,8 @@ else
   if age_ms > issued_age_ms_max or age_ms < -issued_age_ms_max then return {'EXPIRED', now_ms} end
   if now_ms < clock then now_ms = clock end
   local window_due = window
-  if window_started > 0 and now_ms - window_started >= window_ms_text + 0 then window_due = window + 1 end
+  -- Seconds that a monotonic clock has seen (witness.lua): TIME may step.
+  if witnessed_s * 1000 >= window_ms_text + 0 and seq_last > 0 then window_due, witnessed_s = window + 1, '0' end
   if window_asked ~= window_due then return {'WINDOW', window_due} end
   if seq_last % STREAM_CHECK_ENTRIES == 0 then
     local entries, entries_max = call('XLEN', k_journal), entries_max_text + 0
@@ -400,8 +405,8 @@ local clock_text = format('%d', now_ms)
 local writes = effect or record_count > 0
 if REPLAY and (outcomes_text ~= recorded or not writes) then return {'DIFFERS', outcomes_text} end
 if not writes then seq_text, nonce = meta[1], nonce_last end
-local header = seq_text .. ' ' .. nonce_last .. ' ' .. nonce .. ' ' .. epoch .. ' ' .. clock_text .. ' ' .. window_text .. ' '
-  .. outcomes_text .. RULES
+local header = seq_text .. ' ' .. nonce_last .. ' ' .. nonce .. ' ' .. epoch .. ' ' .. clock_text .. ' ' .. window_text .. point
+  .. witnessed_s .. ' ' .. outcomes_text .. RULES
 if writes then
   local currencies_new
   if write_groups then write_groups() end
@@ -453,11 +458,11 @@ if writes then
     call('HSET', k_meta, 'currencies', concat(list, ','))
   end
   if window_asked ~= window then
-    call('HSET', k_meta, 'window', window_asked, 'window_started', now_ms)
+    call('HSET', k_meta, 'window', window_asked)
+    call('HDEL', k_meta, 'witnessed_s')
     call('UNLINK', k_seen_dropped)
-  elseif seq_last == 0 then
-    call('HSET', k_meta, 'window_started', now_ms)
   end
+  if REPLAY and witnessed_s ~= '' and witnessed_s ~= '0' then call('HSET', k_meta, 'witnessed_s', witnessed_s) end
 end
 
 if not repeated then return header end

@@ -26,6 +26,8 @@ from support.wallet_api import WalletApi, check_success, new_id, transfer_body
 PARTITIONS = 16
 NODES = ("s1-1", "s2-1")
 HOUR_S = 3600
+#: Of a hold whose time is over, on a loaded machine; it is 5 s.
+EXPIRED_S_MAX = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +157,34 @@ def test_g4_g9_all_clocks_step_forth_and_back(cluster: DevCluster, clocks: Clock
     cluster.wait_ready()
 
 
+def test_g4_a_step_forgets_nothing(cluster: DevCluster, clocks: Clocks) -> None:
+    """Two steps of more than the retention within seconds, and one back: each id still gets its first answer."""
+    with WalletApi(cluster.urls[0], PARTITIONS) as api:
+        payers = [api.account(partition, "5.00") for partition in range(PARTITIONS)]
+        bodies = [
+            transfer_body(payer, payers[(number + offset) % PARTITIONS], "0.10", new_id())
+            for number, payer in enumerate(payers)
+            for offset in (1, 6)
+        ]
+
+        def answers_again(*, replayed: bool) -> None:
+            for body in bodies:
+                reply = api.post("/v1/wallet/balance_transfer", body)
+                check_success(reply, body["transaction_id"], replayed=replayed)
+
+        answers_again(replayed=False)
+        balances = [api.balance(payer) for payer in payers]
+        for hours in (25, 50, 75, 0):
+            clocks.step(hours * HOUR_S)
+            for _ in range(2):  # a window was opened by one write and forgotten with the next one but one
+                for payer in payers:
+                    api.paid("@bank", payer, "0.01")
+                    api.paid(payer, "@bank", "0.01")
+            answers_again(replayed=True)
+            assert [api.balance(payer) for payer in payers] == balances
+    nothing_is_open(cluster)
+
+
 def test_a_step_under_traffic_fails_no_request(cluster: DevCluster, clocks: Clocks) -> None:
     """Each node's clock and each service's steps by itself, forth and back, by more than an operation may be old."""
     paying = Paying(cluster)
@@ -170,4 +200,51 @@ def test_a_step_under_traffic_fails_no_request(cluster: DevCluster, clocks: Cloc
             clocks.step(seconds, *filter(None, (name,)))
             wait_until(lambda before=before: books.answers["success"] > before + 200, "payments go on")
     paying.check(failed_max=0)
+    nothing_is_open(cluster)
+
+
+def test_holds_expire_by_recorded_time(cluster: DevCluster, clocks: Clocks) -> None:
+    """What a step forth has expired is released at once, also when the clocks are right again before anybody looks, and
+    is not captured; what has not is captured. Recorded time then stands still, and so no hold expires.
+    """
+    with WalletApi(cluster.urls[0], PARTITIONS) as api:
+        payers = [api.account(partition, "10.00") for partition in range(PARTITIONS)]
+        near = [api.account(partition) for partition in range(PARTITIONS)]
+        receiver = api.account(3)
+
+        def hold(payer: str, seconds: int) -> str:
+            named = {"account_id": payer, "transaction_id": new_id()}
+            body = named | {"amount": "2.00", "currency": "USD", "expires_in_s": seconds}
+            reply = api.post("/v1/holds", body)
+            assert reply.status == 201, reply
+            return named["transaction_id"]
+
+        def capture(payer: str, id_: str) -> tuple[int, str | None]:
+            body = {"account_id": payer, "transaction_id": new_id(), "to_account": receiver, "final": False}
+            reply = api.post(f"/v1/holds/{id_}/capture", body | {"amount": "0.50"})
+            return reply.status, reply.json().get("code")
+
+        def status(payer: str, id_: str) -> str:
+            return str(api.get(f"/v1/holds/{id_}?account_id={payer}").json()["status"])
+
+        def available(payer: str) -> str:
+            return str(api.get(f"/v1/accounts/{payer}").json()["balances"][0]["available"])
+
+        short = [hold(payer, HOUR_S) for payer in payers]
+        days = [hold(payer, 200 * HOUR_S) for payer in payers]
+        with clocks.stepped(100 * HOUR_S):  # further than any test before
+            for payer, to in zip(payers, near, strict=True):
+                api.paid(payer, to, "0.01")
+        for payer, id_ in zip(payers, short, strict=True):
+            wait_until(lambda p=payer, h=id_: status(p, h) == "expired", "it is released", EXPIRED_S_MAX)
+            assert available(payer) == "7.99"
+            assert capture(payer, id_) == (422, "hold_expired")
+        later = [hold(payer, 1) for payer in payers]
+        for payer, *ids in zip(payers, days, later, strict=True):
+            assert [capture(payer, id_) for id_ in ids] == [(200, None)] * 2
+        assert api.balance(receiver) == f"{PARTITIONS:.2f}"
+        for payer, *ids in zip(payers, days, later, strict=True):
+            for id_ in ids:
+                assert api.post(f"/v1/holds/{id_}/void", {"account_id": payer}).status == 200
+            assert available(payer) == "8.99"
     nothing_is_open(cluster)

@@ -39,9 +39,7 @@ class LuaPartition:
         """Drop every key and certify an empty partition."""
         for key in self.client.keys("*{" + self.keys.tag + "}"):
             self.client.delete(key)
-        self.meta(
-            seq=0, nonce=ZERO_NONCE, clock=0, window=1, window_started=0, currencies="", epoch=1, state=state
-        )
+        self.meta(seq=0, nonce=ZERO_NONCE, clock=0, window=1, currencies="", epoch=1, state=state)
         self.meta(owner=self.client.execute_command("CLUSTER", "MYID"))
 
     def meta(self, **fields: str | int) -> None:
@@ -121,6 +119,7 @@ class LuaPartition:
                 b"%d" % header.time_ms,
                 header.outcomes.encode(),
                 b"%d" % header.rules,
+                b"" if header.witnessed_s is None else b"%d" % header.witnessed_s,
             ),
         )
         return _answer(self.client.execute_command(*words_of(command)))

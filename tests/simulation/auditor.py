@@ -22,7 +22,7 @@ from wallet_engine.domain.limits import STRIPE_LIMB_MINOR
 from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.oracle import apply_payload
-from wallet_engine.domain.oracle_state import PartitionState, RedisImage, redis_image
+from wallet_engine.domain.oracle_state import WITNESSED, PartitionState, RedisImage, redis_image
 from wallet_engine.domain.returns import parse_evidence
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -336,6 +336,10 @@ class Auditor:
     def compare(self, node: RedisNode, partition: int, when: str) -> None:
         """Whether Redis holds exactly what the oracle's fold of the journal holds."""
         image, expected = image_of(node, self.keys[partition]), redis_image(self.state[partition])
+        # Time goes on behind the newest entry.
+        seen_s, recorded_s = (int(each.get("meta", {}).pop(WITNESSED, 0)) for each in (image, expected))
+        if seen_s < recorded_s:
+            self.world.violate(f"G4: partition {partition} {when}: {seen_s} s seen of {recorded_s} s")
         if image == expected:
             return
         for key in sorted(image.keys() | expected.keys()):

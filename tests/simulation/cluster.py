@@ -279,15 +279,23 @@ class Cluster:
         self.world.after(int(self._seconds(0.05, 4.0) * 1e6), node.refuse_writes, "")
 
     def clocks_stepped(self) -> None:
-        """Clocks of some machines, or of all alike, are wrong; after a while most of them are set right."""
+        """Clocks of some machines, or of all alike, are wrong; after a while most of them are set right.
+
+        They may step twice by more than the retention within seconds: then two windows seem to have passed.
+        """
         world, rng = self.world, self.world.rng
         machines: list[Process | RedisNode] = [*self.processes, *self.nodes]
         chosen = machines if rng.random() < 0.4 else rng.sample(machines, rng.randint(1, 3))
         size_us = rng.choice((1_500_000, ISSUED_AGE_US * 3 // 2, RETENTION_MS * 1300, RETENTION_MS * 2600))
         ahead_us = size_us if rng.random() < 0.6 else -size_us
-        world.note(f"clocks of {chosen} go to {ahead_us / 1e6:+.1f} s")
+        twice_s = self._seconds(0.5, 3.0) if rng.random() < 0.4 else 0.0
+        world.note(
+            f"clocks of {chosen} go to {ahead_us / 1e6:+.1f} s{', and twice as far' if twice_s else ''}"
+        )
         for machine in chosen:
             machine.set_clock(ahead_us)
+            if twice_s:
+                world.after(int(twice_s * 1e6), machine.set_clock, 2 * ahead_us)
             if rng.random() < 0.8:
                 world.after(
                     int(self._seconds(0.05, 6.0) * 1e6), machine.set_clock, rng.randint(-40_000, 40_000)

@@ -87,7 +87,7 @@ class Both:
 def test_random_batches_come_out_alike(seed: int) -> None:
     both, batches = Both(World(seed)), RandomBatches(seed)
     fresh = {"seq": 0, "nonce": ZERO_NONCE, "epoch": 1, "owner": "the-id", "clock": 0, "window": 1}
-    fresh |= {"window_started": 0, "currencies": "", "state": "live"}
+    fresh |= {"currencies": "", "state": "live"}
     both.call("HSET", KEYS.meta, *(word for pair in fresh.items() for word in pair))
     for number in range(1, 61):
         both.world.now_us += 1_000_000

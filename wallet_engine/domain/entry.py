@@ -2,7 +2,7 @@
 
 An entry is what one call of the apply script did to one partition::
 
-    <seq> <prev_nonce> <nonce> <epoch> <time_ms> <window> <outcomes> <rules>\\n
+    <seq> <prev_nonce> <nonce> <epoch> <time_ms> <window>.<witnessed_s> <outcomes> <rules>\\n
     <columns> of one operation for each character of outcomes (`domain/columns.py`; lines, in entries of before)
 
     seq         1, 2, 3 ... in this partition, without gaps
@@ -11,6 +11,7 @@ An entry is what one call of the apply script did to one partition::
     epoch       the epoch of the partition under which the entry was written
     time_ms     Redis TIME, made monotonic within the partition; Unix milliseconds
     window      number of the dedupe window in force (1, 2, 3 ...)
+    witnessed_s how many seconds of it monotonic clocks had seen by then; absent in entries of before it was counted
     outcomes    one `Outcome` character per operation
     rules       version of the rules that decided it; absent in entries of before there were any but the first
 
@@ -32,7 +33,8 @@ ZERO_NONCE: Final = "0" * 16
 RULES: Final = 2
 
 _header_match = re.compile(
-    rb"([0-9]{1,16}) ([0-9a-f]{16}) ([0-9a-f]{16}) ([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16}) ([!-~]+)(?: ([2-9]))?\n"
+    rb"([0-9]{1,16}) ([0-9a-f]{16}) ([0-9a-f]{16}) ([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16})(?:\.([0-9]{1,16}))? "
+    rb"([!-~]+)(?: ([2-9]))?\n"
 ).match
 
 
@@ -47,10 +49,12 @@ class EntryHeader(NamedTuple):
     window: int
     outcomes: str
     rules: int = 1
+    witnessed_s: int | None = None
 
     def text(self) -> str:
         """The line, without its end."""
-        words = " ".join(map(str, self[:7]))
+        witnessed = "" if self.witnessed_s is None else f".{self.witnessed_s}"
+        words = f"{' '.join(map(str, self[:6]))}{witnessed} {self.outcomes}"
         return words if self.rules == 1 else f"{words} {self.rules}"
 
 
@@ -70,7 +74,7 @@ def parse_header(payload: bytes) -> EntryHeader:
     match = _header_match(payload)
     if match is None:
         raise Corruption(f"not a journal entry: {payload[:120]!r}")
-    seq, prev_nonce, nonce, epoch, time_ms, window, outcomes, rules = match.groups()
+    seq, prev_nonce, nonce, epoch, time_ms, window, witnessed_s, outcomes, rules = match.groups()
     return _new_header(
         EntryHeader,
         (
@@ -82,6 +86,7 @@ def parse_header(payload: bytes) -> EntryHeader:
             int(window),
             outcomes.decode(),
             1 if rules is None else int(rules),
+            None if witnessed_s is None else int(witnessed_s),
         ),
     )
 

@@ -17,4 +17,4 @@ RETURNED: Final = "returned"
 
 #: Fields of `meta` that the journal determines. The others (epoch, owner, state, move) are of the node that serves,
 #: or say in which form `seen` is (form).
-META_FOLDED: Final = ("seq", "nonce", "clock", "window", "window_started", "currencies", "flagged")
+META_FOLDED: Final = ("seq", "nonce", "clock", "window", "currencies", "flagged")

@@ -42,6 +42,8 @@ def apply_entry(state: PartitionState, entry: Entry) -> None:
         raise Corruption(f"entry {header.seq}: no operation has an effect, outcomes {outcomes!r}")
     state.nonce = header.nonce
     state.epoch = header.epoch
+    if header.witnessed_s is not None:
+        state.witnessed_s = header.witnessed_s
 
 
 def decide(

@@ -424,9 +424,7 @@ def _advance(state: PartitionState, batch: Batch, time_ms: int, window: int) -> 
     if batch.debited:
         state.open[batch.seq] = set()
     state.clock = time_ms
-    if batch.seq == 1:
-        state.window_started = time_ms
     if window != state.window:
         state.seen = {window - 1: batch.previous, window: batch.current}
         state.window = window
-        state.window_started = time_ms
+        state.witnessed_s = 0

@@ -29,6 +29,9 @@ from wallet_engine.domain.limits import AMOUNT_MINOR_MAX, STRIPE_LIMB_MINOR
 #: Epoch, owner and state of `meta` are not facts of the journal and are left out.
 RedisImage = dict[str, dict[str, str]]
 
+#: A field of `meta` that is newer in Redis than in the newest entry: it grows while nobody writes.
+WITNESSED: Final = "witnessed_s"
+
 ACTIVE: Final = "A"
 FROZEN: Final = "F"
 CLOSED: Final = "C"
@@ -86,7 +89,7 @@ class PartitionState:
         "seen",
         "seq",
         "window",
-        "window_started",
+        "witnessed_s",
     )
 
     def __init__(self) -> None:
@@ -96,7 +99,8 @@ class PartitionState:
         #: Unix milliseconds of the last entry.
         self.clock = 0
         self.window = 1
-        self.window_started = 0
+        #: Seconds of it that had been seen to pass by the last entry.
+        self.witnessed_s = 0
         #: currency -> account -> minor units
         self.balances: dict[str, dict[str, int]] = {}
         #: currency -> system account -> how many `STRIPE_LIMB_MINOR` of its balance stand in a field of their own
@@ -219,16 +223,15 @@ def views(state: PartitionState) -> dict[str, View]:
 def meta_fields(state: PartitionState) -> dict[str, str]:
     """What the journal says of `meta`."""
     flagged = "1" if state.flags else None
-    values = (
-        *(state.seq, state.nonce, state.clock, state.window, state.window_started),
-        *(",".join(state.currencies), flagged),
-    )
+    values = (state.seq, state.nonce, state.clock, state.window, ",".join(state.currencies), flagged)
     return {name: str(value) for name, value in zip(META_FOLDED, values, strict=True) if value is not None}
 
 
 def redis_image(state: PartitionState) -> RedisImage:
     """What Redis must hold for the partition, field for field."""
     image: RedisImage = {META: meta_fields(state)}
+    if state.witnessed_s:
+        image[META][WITNESSED] = str(state.witnessed_s)
     for key, (fields, text) in views(state).items():
         image[key] = {name: text(value) for name, value in fields.items()}
     return image
@@ -251,7 +254,7 @@ def state_of_image(image: RedisImage, epoch: int = 0) -> PartitionState:
     meta = image[META]
     state.seq, state.nonce, state.epoch = int(meta["seq"]), meta["nonce"], epoch
     state.clock, state.window = int(meta["clock"]), int(meta["window"])
-    state.window_started = int(meta["window_started"])
+    state.witnessed_s = int(meta.get(WITNESSED, 0))
     state.seen = {number: {} for number in (state.window - 1, state.window)}
     for key, fields in image.items():
         name, _, suffix = key.partition(":")

@@ -15,6 +15,7 @@ import hiredis
 
 from wallet_engine.domain.entry import EntryHeader, parse_header
 from wallet_engine.domain.errors import Outage, WalletError
+from wallet_engine.engine.witness import Witness
 from wallet_engine.journal.chains import Position
 from wallet_engine.journal.copy import JournalCopy, Receipt
 from wallet_engine.journal.errors import Fenced, Fork
@@ -35,12 +36,15 @@ _COUNT: Final = str(FETCH_ENTRIES_MAX)
 #: load. A shard that takes longer is not waited for until it fetches again: one that hangs costs the others one wait.
 GATHER_S_MAX: Final = 0.008
 TRIM_S: Final = 1.0
+#: How often partitions are told that time has passed.
+WITNESS_S: Final = 5.0
 #: Partitions looked at in one go: each keeps its node busy for some 50 us.
 TRIM_PARTITIONS: Final = 16
 #: A partition stays frozen for a move's last entries for well under a second; after this long nobody moves it.
 MOVING_S_MAX: Final = 5.0
 
 _TRIM: Final = load_script("trim").text
+_WITNESS: Final = load_script("witness").text
 
 #: One entry on its way to the disk.
 Taken = tuple[int, bytes]
@@ -345,6 +349,7 @@ class ShardDrain:
         self._behind: set[int] = set()
         #: The newest entry of each partition that was seen to be ahead of this disk, until the next fetch.
         self._newest: dict[int, int] = {}
+        self._witness = Witness()
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
@@ -372,6 +377,7 @@ class ShardDrain:
         self._epochs.pop(partition, None)
         self._frozen_s.pop(partition, None)
         self._behind.discard(partition)
+        self._witness.forget(partition)
         self._commit.lags(partition, 0)  # it is another drain's now
 
     def written(self, partitions: Iterable[int]) -> None:
@@ -409,6 +415,7 @@ class ShardDrain:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._drain(fetching))
             tasks.create_task(self._trim(trimming))
+            tasks.create_task(self._see_time_pass(trimming))
 
     async def _drain(self, connection: Connection) -> None:
         while True:
@@ -519,6 +526,23 @@ class ShardDrain:
         names = (keys.meta, keys.journal, keys.open)
         forget_seq = min(durable.seq, self._forget_seq(partition))
         return pack(("EVAL", _TRIM, len(names), *names, durable.seq, durable.nonce, forget_seq))
+
+    async def _see_time_pass(self, connection: Connection) -> None:
+        """Tell the partitions how long their windows have been in force."""
+        while True:
+            partitions = list(self._keys)
+            for some in range(0, len(partitions), TRIM_PARTITIONS):
+                await self._witness_some(connection, partitions[some : some + TRIM_PARTITIONS])
+            await asyncio.sleep(WITNESS_S)
+
+    async def _witness_some(self, connection: Connection, partitions: Sequence[int]) -> None:
+        now_s, asked = self._loop.time(), [p for p in partitions if p in self._keys]
+        commands = [
+            pack(("EVAL", _WITNESS, 1, self._keys[p].meta, *self._witness.word(p, now_s))) for p in asked
+        ]
+        for partition, reply in zip(asked, await connection.call_all(commands), strict=True):
+            if type(reply) is list:  # else it is not live here; trimming looks into that
+                self._witness.saw(partition, *map(int, reply))
 
     def _note_newest(self, partition: int, newest: int, durable_seq: int) -> None:
         self._commit.lags(partition, max(0, newest - durable_seq))

@@ -107,14 +107,17 @@ def find_credits(
 
 
 def _seq_before(directory: Path, partition: int, since_ms: int) -> int:
-    """A seq of the partition before which every entry is older than `since_ms`, from the segments' indexes."""
+    """A seq of the partition up to which everything was written before any clock had come to `since_ms`.
+
+    From the segments' indexes. Of all partitions: this one's clock may have been behind the debit's by any amount, but
+    the credit stands behind the debit.
+    """
     seq = 0
     for number in segment_numbers(directory)[:-1]:
         path = segment_path(directory, number)
         index = read_index(path, read_seal(path)[2])
-        span = None if index is None else index.partitions.get(partition)
-        if span is not None:
-            if span.last_time_ms >= since_ms:
-                break
-            seq = span.last_seq
+        if index is None or any(span.last_time_ms >= since_ms for span in index.partitions.values()):
+            break
+        if partition in index.partitions:
+            seq = index.partitions[partition].last_seq
     return seq

@@ -439,7 +439,7 @@ class ShardRecovery:
         """The partition before its first entry."""
         await self._drop(connection, slot_of(keys.tag))
         fresh: dict[str, Word] = {"seq": 0, "nonce": ZERO_NONCE, "epoch": 0, "owner": "", "clock": 0}
-        fresh |= {"window": 1, "window_started": 0, "currencies": "", "state": "recovering", "form": FORM}
+        fresh |= {"window": 1, "currencies": "", "state": "recovering", "form": FORM}
         await connection.call("HSET", keys.meta, *(word for pair in fresh.items() for word in pair))
         return Meta(0, ZERO_NONCE, 0, "", "recovering", "", FORM)
 

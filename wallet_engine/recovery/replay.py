@@ -93,6 +93,7 @@ class Replayer:
                 b"%d" % header.time_ms,
                 header.outcomes.encode(),
                 b"%d" % header.rules,
+                b"" if header.witnessed_s is None else b"%d" % header.witnessed_s,
             ),
         )
 

@@ -15,7 +15,7 @@ class PartitionKeys:
     def __init__(self, tag: str) -> None:
         self.tag = tag
         self._braced = f"{{{tag}}}"
-        #: Hash: seq, nonce, epoch, owner, state, clock, window, window_started, currencies, flagged (flags exist),
+        #: Hash: seq, nonce, epoch, owner, state, clock, window, witnessed_s, currencies, flagged (flags exist),
         #: trimmed (how far `lua/trim.lua` has come behind open entries), form (of what `seen` holds).
         self.meta = f"meta{self._braced}"
         #: Stream: entry id `<seq>-0`, fields as `redis_store/stream.py` makes them of an entry's text.

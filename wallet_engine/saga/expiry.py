@@ -72,11 +72,12 @@ class Expirer:
             due = await lane.call("ZRANGE", keys.due, 0, EXPIRIES_MAX - 1, "WITHSCORES")
             if not due:
                 return
-            seconds, micros = await lane.call("TIME")
-            redis_ms = int(seconds) * 1000 + int(micros) // 1000
-            fields = [
-                field for field, score in zip(due[::2], due[1::2], strict=True) if int(score) <= redis_ms
-            ]
+            (seconds, micros), clock = await asyncio.gather(
+                lane.call("TIME"), lane.call("HGET", keys.meta, "clock")
+            )
+            # What would be recorded now: a clock that was set back leaves recorded time where it was.
+            now_ms = max(int(seconds) * 1000 + int(micros) // 1000, int(clock or 0))
+            fields = [field for field, score in zip(due[::2], due[1::2], strict=True) if int(score) <= now_ms]
             records = await lane.call("HMGET", keys.hold, *fields) if fields else []
             for field, record in zip(fields, records, strict=True):
                 if record is not None:

@@ -99,7 +99,6 @@ FUNDING = (
         (put("meta", "nonce", "f" * 16), ("meta", "nonce", f"{3:016x}", "f" * 16)),
         (put("meta", "clock", "1"), ("meta", "clock", str(START_MS), "1")),
         (put("meta", "currencies", ""), ("meta", "currencies", "USD", "")),
-        (drop("meta", "window_started"), ("meta", "window_started", str(START_MS), None)),
         (drop("meta"), ("meta", "seq", "3", None)),
         (drop("meta", "seq"), ("meta", "seq", "3", None)),
         (put("meta", "seq", "three"), ("meta", "seq", "3", "three")),

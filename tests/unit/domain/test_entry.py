@@ -84,6 +84,19 @@ def test_entry_round_trips(old: bool) -> None:
     assert columns_of(payload) == pack(operations).columns
 
 
+@pytest.mark.parametrize(
+    ("window", "rest"),
+    [("2", ""), ("2", " 2"), ("2.0", ""), ("2.0", " 2"), ("17.86399", " 2")],
+)
+def test_a_header_is_shown_as_it_was_written(window: str, rest: str) -> None:
+    """Before seconds seen were counted, and before rules had versions, neither was there."""
+    line = f"42 {ZERO_NONCE} {NONCE} 3 1700000000000 {window} +={rest}"
+    header = parse_header(text_of(line))
+    number, _, seconds = window.partition(".")
+    assert (header.window, header.witnessed_s) == (int(number), int(seconds) if seconds else None)
+    assert header.text() == line
+
+
 GOOD = f"1 {ZERO_NONCE} {NONCE} 1 1700000000000 1 +"
 
 
@@ -105,6 +118,10 @@ GOOD = f"1 {ZERO_NONCE} {NONCE} 1 1700000000000 1 +"
         text_of(GOOD.replace("1 ", "١ ", 1)),
         text_of(GOOD.replace(" 1 1700000000000", " 1.0 1700000000000")),
         text_of(GOOD.replace("1700000000000", "")),
+        text_of(GOOD.replace(" 1 +", " 1. +")),
+        text_of(GOOD.replace(" 1 +", " .1 +")),
+        text_of(GOOD.replace(" 1 +", " 1.-1 +")),
+        text_of(GOOD.replace(" 1 +", " 1.1.1 +")),
         text_of(GOOD.replace(NONCE, NONCE[:-1])),
         text_of(GOOD.replace(NONCE, NONCE.upper())),
         text_of(GOOD.replace(NONCE, NONCE + "0")),

@@ -88,7 +88,6 @@ def test_the_state_the_journal_adds_up_to() -> None:
             "nonce": nonce_of(6),
             "clock": "2002",
             "window": "2",
-            "window_started": "2000",
             "currencies": "USD",
             "flagged": "1",
         },
@@ -145,7 +144,6 @@ def test_an_empty_partition() -> None:
             "nonce": ZERO_NONCE,
             "clock": "0",
             "window": "1",
-            "window_started": "0",
             "currencies": "",
         }
     }

@@ -57,6 +57,28 @@ def test_first_outcomes_are_found(
     assert find_credits(journal.directory, 3, since_ms, asked) == found
 
 
+def test_a_credit_is_found_however_wrong_its_clock_was(tmp_path: Path) -> None:
+    """G4: the debit was dated days ahead of its credit; what stands in front of it in the files is passed over."""
+    writer = JournalWriter(tmp_path, "j1", segment_bytes_max=300)
+    seqs = {1: 0, 3: 0}
+
+    def append(partition: int, time_ms: int, outcome: str, operation: str) -> None:
+        seqs[partition] = seq = seqs[partition] + 1
+        before = nonce(seq - 1) if seq > 1 else ZERO_NONCE
+        payload = f"{seq} {before} {nonce(seq)} 1 {time_ms} 1 {outcome}\n{operation}\n".encode()
+        writer.append(partition, payload, parse_header(payload))
+        writer.sync()
+
+    for number in range(9):
+        append(3, 1_000 + number, "+", f"c 2.{number + 1} ann 0 5 USD")
+    append(1, 900_000_000, "+", "d T1 bob ann 5 USD")
+    append(3, 1_020, "+", "c 1.1 ann 0 5 USD")
+    for number in range(9):
+        append(3, 1_030 + number, "+", f"c 2.{number + 100} ann 0 5 USD")
+    assert find_credits(tmp_path, 3, 900_000_000, [(1, 1, 0)]) == {(1, 1, 0): "+"}
+    assert find_credits(tmp_path, 3, 900_000_000, [(2, 1, 0)]) == {}
+
+
 def test_only_a_copy_with_the_entry_named_answers(
     journal: JournalWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ def full_state() -> PartitionState:
     """One that has something under every key."""
     return state_of_image(
         {
-            "meta": {"seq": "9", "nonce": "ab", "clock": "7", "window": "2", "window_started": "3"},
+            "meta": {"seq": "9", "nonce": "ab", "clock": "7", "window": "2", "witnessed_s": "3"},
             "flags": {"alice": "F USD=5"},
             "open": {"8": "8", "8.1": "8"},
             "seen:2": {"x": "+Bxxxxxxxx"},

@@ -20,6 +20,7 @@ import hiredis
 from wallet_engine.admin.moving.wire import Command, Setback, Wire
 from wallet_engine.domain.errors import ConfigError, WalletError
 from wallet_engine.domain.key_names import META_FOLDED
+from wallet_engine.domain.oracle_state import WITNESSED
 from wallet_engine.redis_store.connection import Word
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
@@ -184,7 +185,7 @@ class Target(Side):
 
     def certify(self, content: Mapping[str, str], epoch: int, last: tuple[int, str]) -> None:
         """Write meta: all but its being live. From now on the keys here are the whole partition, up to `last`."""
-        changes: dict[str, Word] = {name: content.get(name, "") for name in (*META_FOLDED, "form")}
+        changes: dict[str, Word] = {name: content.get(name, "") for name in (*META_FOLDED, WITNESSED, "form")}
         changes |= {"epoch": epoch, "owner": self.node.node_id}
         stands = self.turn({"state": "copying", "move": self.token}, changes)
         if stands is None:
