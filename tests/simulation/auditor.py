@@ -23,6 +23,7 @@ from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_state import WITNESSED, PartitionState, RedisImage, redis_image
+from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.returns import parse_evidence
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -230,6 +231,8 @@ class Auditor:
         self, operation: Operation, outcome: str, reference: Reference, header: EntryHeader
     ) -> None:
         """A refund was decided: the original is as it says, was paid, and has not gone back in all before."""
+        if outcome in (Outcome.STALE, Outcome.TRANSFER_FORGOTTEN):
+            return  # not remembered: it is made anew, of what there is then
         said, key = parse_evidence(operation.other), (operation.account, operation.id)
         self._decided("x", key, operation.other, outcome, reference, header)
         if outcome != "+":
