@@ -259,7 +259,13 @@ def home_of(ward: Ward, partition: int) -> str:
 
 
 def bring(ward: Ward, partition: int, shard: str) -> None:
+    """Move it there, when the partitions that are being recovered serve again."""
     if home_of(ward, partition) != shard:
+        wait_until(
+            lambda: not any(f["check"] in ("partitions", "scripts", "payments") for f in ward.findings()),
+            "all partitions serve",
+            HEALED_S_MAX,
+        )
         answer("move", str(partition), shard, *ward.flags, "--yes")
 
 
@@ -350,7 +356,7 @@ def test_a_journal_copy_that_died_and_an_old_map(ward: Ward) -> None:
     ward.cluster.wait_replaced(journal["pid"])
     ward.cluster.wait_ready()
     assert home_of(ward, 3) == "s2"
-    answer("move", "3", "s1", *ward.flags, "--yes")
+    bring(ward, 3, "s1")
 
 
 def _answers(ward: Ward) -> bool:
