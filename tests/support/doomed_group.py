@@ -63,8 +63,10 @@ def _doom(operation: int, when: str) -> None:
             return await send(self, *args, **more)
         if when == "before":
             _die()
-        asyncio.get_running_loop().call_later(SENT_S, _die)
-        return await send(self, *args, **more)
+        sent = asyncio.ensure_future(send(self, *args, **more))
+        await asyncio.sleep(SENT_S)  # however slow this machine is, nothing follows the operation
+        _die()
+        return await sent
 
     GroupDriver.send = doomed  # type: ignore[method-assign]
 

@@ -5,7 +5,7 @@ addresses only.
 """
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,8 @@ class Membership:
     keys: int
     lazy_drop: bool
     in_sync: bool
-    #: `7.0.15`.
+    #: `redis` or `valkey`, and its own version: `7.0.15`.
+    program: str
     version: str
     #: How often it has sent its whole memory to a replica since it was started.
     full_syncs: int
@@ -53,7 +54,7 @@ def membership(address: str) -> Membership:
         keys,
         lazy == "yes",
         str(role[0]) == "slave" and str(role[3]) == "connected",
-        str(server["redis_version"]),
+        *_program(server),
         int(stats["sync_full"]),
     )
 
@@ -68,12 +69,16 @@ def meet(newcomer: str, members: Iterable[str]) -> None:
 
 
 def check_can_follow(replica: str, primary: str) -> None:
-    """Raises `ConfigError` for a replica that is older than its primary: Redis loads what older versions wrote only."""
-    mine, theirs = membership(replica).version, membership(primary).version
-    if _release(mine) < _release(theirs):
+    """Raises `ConfigError` for a replica that is older than its primary: it loads what older versions wrote only."""
+    mine, theirs = membership(replica), membership(primary)
+    if mine.program == theirs.program:
+        loads = _release(mine.version) >= _release(theirs.version)
+    else:  # Valkey goes on from Redis 7.2, and no Redis from it
+        loads = mine.program == "valkey" and _release(theirs.version) <= (7, 2)
+    if not loads:
         raise ConfigError(
-            f"Redis at {replica} is version {mine} and cannot load the memory of {primary}, which is {theirs}: "
-            f"start it with redis-server {theirs} or newer"
+            f"{mine.program} {mine.version} at {replica} cannot load the memory of {primary}, which is "
+            f"{theirs.program} {theirs.version}: start it with {theirs.program} {theirs.version} or newer"
         )
 
 
@@ -105,6 +110,13 @@ def leave(address: str) -> None:
                 raise ConfigError(f"Redis at {address} owns slots, and is not emptied")
             client.execute_command("FLUSHALL", "ASYNC")  # type: ignore[no-untyped-call]
         client.execute_command("CLUSTER", "RESET", "HARD")  # type: ignore[no-untyped-call]
+
+
+def _program(server: Mapping[str, Any]) -> tuple[str, str]:
+    """Name and version, of the section `server` of INFO. Valkey calls itself Redis 7.2.4, too."""
+    if "valkey_version" in server:
+        return "valkey", str(server["valkey_version"])
+    return "redis", str(server["redis_version"])
 
 
 def _release(version: str) -> tuple[int, ...]:
