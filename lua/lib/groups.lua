@@ -5,7 +5,6 @@
         local MEMORY, NO_LEG = 'g', '-'
         local leg_count = 0 -- of this batch
         local groups, groups_changed = {}, {} -- field and mark -> record, false if there is none; which are to be written
-        local memory = {} -- field -> what is remembered of a group, as this batch has left it
         said = {}
 
         -- The legs of a text, nil where it is malformed; what their accounts have and are is read at once.
@@ -164,12 +163,12 @@
         end
 
         local function memory_of(field)
-          return memory[field] or call('HGET', k_seen, MEMORY .. field)
+          return remembered[MEMORY .. field] or call('HGET', k_seen, MEMORY .. field)
             or window_asked > 1 and call('HGET', k_seen_before, MEMORY .. field) or nil
         end
 
         local function memorize(field, text)
-          memory[field] = text
+          remembered[MEMORY .. field] = text
           records[record_count + 1], records[record_count + 2], record_count = MEMORY .. field, text, record_count + 2
         end
 

@@ -1,5 +1,5 @@
         -- Refunds: what is remembered here of an original, and how much of it has gone back. Needs lib/holds.lua.
-        local RETURN_RECORD, TOTAL, CREDITED = 'R', 'r.', 'c' -- as in wallet_engine/domain/returns.py
+        local RETURN_RECORD, TOTAL, CREDITED, GROUP_PART = 'R', 'r.', 'c', 'y' -- as in wallet_engine/domain/returns.py
 
         -- A number as records have it: digits of 64, most significant first.
         local function digits_of(number)
@@ -17,7 +17,14 @@
         end
 
         -- In which window an original is remembered as paid: true for the one in force, false for the one before, nil: in none.
-        local function window_of(field, origin, seq, idx, how)
+        local function window_of(field, origin, seq, idx, how, mark)
+          field = match(field, '^[^#]+')
+          if how == GROUP_PART then
+            field = 'g' .. field .. mark
+            if (remembered[field] or call('HGET', k_seen, field)) == 'C 0' then return true end
+            if call('HGET', k_seen_before, field) == 'C 0' then return false end
+            return nil
+          end
           idx = sub('A' .. digits_of(idx), -2)
           if how == CREDITED then
             local entry = origin .. '.' .. seq

@@ -1,16 +1,16 @@
         -- x: money of a transfer goes back from its receiver to its payer here; z: to its payer elsewhere, by way of @transit.
-        -- detail: '<payer>|<field of the original>|<p>.<seq>.<idx> of it|<l or c>|<its minor>|<amount asked for, or ->'; minor:
+        -- detail: '<payer>|<field of the original>|<p>.<seq>.<idx> of it|<l, c, m or y<mark>>|<its minor>|<amount asked for, or ->'; minor:
         -- what that is now.
         local function give_back(i, ledger, account, detail, minor, here)
-          local to, field, origin, seq, idx, how, whole, asked =
-            match(detail, '^([^|]+)|([^|]+)|(%d+)%.(%d+)%.(%d+)|([lc])|(%d+)|(%S+)$')
+          local to, field, origin, seq, idx, how, mark, whole, asked =
+            match(detail, '^([^|]+)|([^|]+)|(%d+)%.(%d+)%.(%d+)|([lcmy])([^|]*)|(%d+)|(%S+)$')
           if not to or not ledger or to == account or to == TRANSIT or account == TRANSIT or minor < 0 or minor > AMOUNT_MAX
             or minor % 1 ~= 0 or whole + 0 < 1 or whole + 0 > AMOUNT_MAX then
             return nil
           end
           local outcome, record_end = answered(i)
           if outcome then return outcome end
-          local current = window_of(field, origin, seq, idx + 0, how)
+          local current = window_of(field, origin, seq, idx + 0, how, mark)
           if current == nil then return TRANSFER_FORGOTTEN end
           local total = (total_in(current, field) or 0) + 0
           local rest = whole - total

@@ -227,6 +227,33 @@ def test_the_number_of_legs_is_bounded(api: WalletApi) -> None:
     assert group(api, *[leg(a, "@fees", "0.01")] * 100).status == 200
 
 
+def refund(api: WalletApi, payer: str, id_: str, **more: Any) -> Reply:
+    body = {"from_account": payer, "transaction_id": new_id(), **more}
+    return api.post(f"/v1/transfers/{id_}/refunds", body)
+
+
+@PARTITIONS_OF
+def test_legs_are_refunded_each_on_its_own(api: WalletApi, at: tuple[int, int, int]) -> None:
+    """Never more than the leg, whichever partition remembers it."""
+    a, b, c = (api.account(p, "10.00") for p in at)
+    id_ = new_id()
+    legs = [leg(a, b, "4.00"), leg(b, c, "1.00"), leg(c, a, "2.00"), leg(a, "@fees", "0.50")]
+    check_success(group(api, *legs, transaction_id=id_), id_)
+    first = refund(api, a, id_, leg=0, amount="1.50").json()
+    assert (first["refunded_total"], first["refundable"]) == ("1.50", "2.50")
+    assert refund(api, a, id_, leg=0, amount="2.51").json()["code"] == "refund_exceeds"
+    assert refund(api, a, id_, leg=0).json()["refundable"] == "0.00"
+    assert refund(api, a, id_, leg=0).json()["code"] == "refund_exceeds"
+    for number in (1, 2, 3):
+        assert refund(api, a, id_, leg=number).status == 200
+    stands(api, **{a: "10.00", b: "10.00", c: "10.00"})
+    for wrong in ({}, {"leg": 4}):
+        assert refund(api, a, id_, **wrong).json()["code"] == "invalid_request"
+    declined = new_id()
+    assert group(api, leg(a, b, "10.01"), transaction_id=declined).status == 422
+    assert refund(api, a, declined).json()["code"] == "not_refundable"
+
+
 def test_metrics_count_groups(api: WalletApi) -> None:
     a = api.account(0, "10.00")
     assert group(api, leg(a, "@fees", "1.00")).status == 200

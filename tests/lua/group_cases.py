@@ -10,6 +10,7 @@ from typing import Final
 from lua.cases import MAX, ROTATE, Case
 
 from wallet_engine.domain.groups import Leg, words
+from wallet_engine.domain.memory import transfer_field
 
 _short: Final = re.compile(r"(X[0-9])(?:/([0-9]))?(?: (c|r|a\.\d+\.\w))?\{([^}]*)\}")
 _leg: Final = re.compile(r"([prbn])(?:([0-9]+):)? ?(\S+)>(\S+) (\d+)(?: ([A-Z]{3}))?")
@@ -316,4 +317,42 @@ HOME: Final = [
     case("money that comes from home", ["+ g T1 @mint X1 c{r far>bob 5, p @mint>far 9}"], bob=1005),
 ]
 
-GROUP_CASES: Final = [*WHOLE, *PARTS, *HOME]
+#: Fields of the groups T1 of alice, which was decided here, and of far, of which this is a part.
+_HERE, _FAR = transfer_field("alice", "T1"), transfer_field("far", "T1")
+
+REFUNDS: Final = [
+    case(
+        "a leg of a group that was decided here",
+        ["+ m T1 alice X1 c{b alice>bob 400, b alice>bob 100}"],
+        [
+            f"+ x T2 bob alice|{_HERE}#1|0.4.0|m|100|- 100 USD",
+            f"r x T3 bob alice|{_HERE}#1|0.4.0|m|100|1 1 USD",
+            f"+ x T4 bob alice|{_HERE}#0|0.4.0|m|400|150 150 USD",
+            f"n x T5 bob alice|{_HERE}#0|0.4.1|m|400|150 150 USD",
+        ],
+        [ROTATE, f"+ x T6 bob alice|{_HERE}#0|0.4.0|m|400|- 250 USD"],
+        alice=1000,
+        bob=1000,
+    ),
+    case(
+        "a leg of which this was a part",
+        ["+ p T1 far X1{r0: far>bob 300}"],
+        [f"n z T2 bob far|{_FAR}#0|3.7.0|yX1|300|- 300 USD"],
+        ["+ y T1 far X1{r0: far>bob 300}", f"+ z T3 bob far|{_FAR}#0|3.7.0|yX1|300|100 100 USD"],
+        [f"n z T4 bob far|{_FAR}#0|3.7.0|yX2|300|- 200 USD"],
+        [
+            f"+ z T5 bob far|{_FAR}#0|3.7.0|yX1|300|- 200 USD",
+            f"r z T6 bob far|{_FAR}#0|3.7.0|yX1|300|1 1 USD",
+        ],
+        [f"+ j T5 bob 6.0.a|{_FAR}#0 200 USD", f"+ z T7 bob far|{_FAR}#0|3.7.0|yX1|300|1 1 USD"],
+        bob=1199,
+    ),
+    case(
+        "nothing of one that was given back",
+        ["+ p T1 far X1{r0: far>bob 300}"],
+        ["+ b T1 far X1{r0: far>bob 300}", f"n z T2 bob far|{_FAR}#0|3.7.0|yX1|300|- 300 USD"],
+        bob=1000,
+    ),
+]
+
+GROUP_CASES: Final = [*WHOLE, *PARTS, *HOME, *REFUNDS]

@@ -12,17 +12,21 @@ from typing import Final, NamedTuple
 
 from wallet_engine.admin.transit import Fault, Place
 from wallet_engine.domain.entry import Entry, parse_entry
+from wallet_engine.domain.groups import parse_words
 from wallet_engine.domain.kinds import kind_of, receiver_of
 from wallet_engine.domain.memory import is_field_of
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
-from wallet_engine.domain.returns import CREDITED, Evidence, parse_evidence
+from wallet_engine.domain.returns import CREDITED, GROUPED, LOCAL, Evidence, parse_evidence
 from wallet_engine.journal.lookup import find_entries
 
 #: Entries of originals in memory at a time.
 LOOKED_UP_AT_ONCE: Final = 500
 #: Kinds that can be refunded.
-REFUNDABLE: Final = "tdkq"
+REFUNDABLE: Final = "tdkqmg"
+
+#: A transfer, or a leg of a group.
+_Original = tuple[Place, int | None]
 
 
 class _Refund(NamedTuple):
@@ -36,6 +40,10 @@ class _Refund(NamedTuple):
     def original(self) -> Place:
         return Place(self.evidence.partition, self.evidence.seq, self.evidence.idx)
 
+    @property
+    def of(self) -> _Original:
+        return self.original, self.evidence.leg
+
 
 class RefundEvidence:
     """Give it every entry, then ask for `faults`."""
@@ -43,7 +51,7 @@ class RefundEvidence:
     def __init__(self) -> None:
         self._refunds: dict[Place, _Refund] = {}
         #: Original -> minor units that have gone back.
-        self._returned: Counter[Place] = Counter()
+        self._returned: Counter[_Original] = Counter()
 
     def __repr__(self) -> str:
         return f"<RefundEvidence refunds={len(self._refunds)}>"
@@ -59,12 +67,12 @@ class RefundEvidence:
                 place = Place(partition, seq, idx)
                 refund = _Refund(place, *words, parse_evidence(operation.other))
                 self._refunds[place] = refund
-                self._returned[refund.original] += refund.minor
+                self._returned[refund.of] += refund.minor
             elif operation.kind == "j":
                 of_seq, of_idx, _ = operation.other.partition("|")[0].split(".")
                 undone = self._refunds.get(Place(partition, int(of_seq), int(of_idx)))
                 if undone is not None:
-                    self._returned[undone.original] -= undone.minor
+                    self._returned[undone.of] -= undone.minor
 
     def faults(self, directory: Path, unread: Container[int] = ()) -> Iterator[Fault]:
         """What is not so. Nothing is said of originals in `unread` partitions. Raises `Damaged` and `Corruption`."""
@@ -84,13 +92,13 @@ class RefundEvidence:
         found = entry.operations[original.idx]
         if found.kind not in REFUNDABLE or entry.header.outcomes[original.idx] != Outcome.APPLIED:
             return f"refund of {original}, which is no paid transfer: {found.line()}"
-        if _said(refund) != _is(found) or not is_field_of(evidence.field, evidence.payer):
-            return f"refund of {original} as {_said(refund)}, and it is {_is(found)}"
-        if evidence.how != CREDITED and original.partition != refund.place.partition:
+        if _said(refund) != _is(found, evidence.leg) or not is_field_of(evidence.base, found.account):
+            return f"refund of {original} as {_said(refund)}, and it is {_is(found, evidence.leg)}"
+        if evidence.how in (LOCAL, GROUPED) and original.partition != refund.place.partition:
             return f"refund of {original} as a transfer of its own partition"
-        returned = self._returned[original]
-        if returned > found.amount_minor:
-            return f"{returned} {found.currency} have gone back of {original}, which was {found.amount_minor}"
+        returned, whole = self._returned[refund.of], evidence.amount_minor
+        if returned > whole:
+            return f"{returned} {refund.currency} have gone back of {original}, which was {whole}"
         return ""
 
 
@@ -100,6 +108,11 @@ def _said(refund: _Refund) -> tuple[object, ...]:
     return (*of, evidence.how == CREDITED)
 
 
-def _is(found: Operation) -> tuple[object, ...]:
+def _is(found: Operation, leg: int | None) -> tuple[object, ...]:
+    if kind_of(found.kind).grouped:
+        legs = [each for each in parse_words(found.other).legs if each.idx == leg]
+        return (legs[0].payer, found.id, *legs[0][3:], False) if legs else ()
+    if leg is not None:
+        return ()
     of = (found.account, found.id, receiver_of(found), found.amount_minor, found.currency)
     return (*of, kind_of(found.kind).opens)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from wallet_engine.domain import holds, returns
 from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.groups import COMMITTED, REMEMBERED
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
 from wallet_engine.domain.memory import (
@@ -71,8 +72,11 @@ def _remembering(batch: "Batch", original: Evidence) -> dict[str, str] | None:
             field, mark = credit_memory(f"{original.partition}.{original.seq}", original.idx)
             if credit_outcome(window.get(field, ""), mark) == "+":
                 return window
+        elif original.how[0] == returns.GROUP_PART:
+            if window.get(REMEMBERED + original.base + original.how[1:]) == f"{COMMITTED} 0":
+                return window
         else:
-            text = window.get(original.field)
+            text = window.get(original.base)
             record = None if text is None else TransferRecord.parse(text)
             if record is not None and (record.outcome, record.seq, record.idx) == (
                 "+",

@@ -10,9 +10,10 @@ it; `verify` holds it against the journal (`admin/refunds.py`). It stands in `Op
 
     <payer>|<field of the original>|<p>.<seq>.<idx>|<l or c>|<minor>|<asked>
 
-    field     as `domain/memory.py` makes it of (payer, id)
+    field     as `domain/memory.py` makes it of (payer, id); of a leg that of its group, `#` and its index
     p.seq.idx where the original is: operation idx of entry seq of partition p
-    l, c      the partition remembers it as a transfer of its own; as a credit for that operation
+    l, c      the partition remembers it as a transfer of its own; as a credit for that operation. Of a leg: `m`, as a
+              group that was decided here; `y<mark>`, as a part of one (`domain/groups.py`)
     minor     what was paid
     asked     minor units that the caller wants back; `-`: all that can be
 """
@@ -27,6 +28,10 @@ RETURN_RECORD: Final = "R"
 TOTAL: Final = "r."
 LOCAL: Final = "l"
 CREDITED: Final = "c"
+GROUPED: Final = "m"
+GROUP_PART: Final = "y"
+#: Before the index of a leg, behind the field of its group.
+LEG: Final = "#"
 
 
 class Evidence(NamedTuple):
@@ -44,7 +49,18 @@ class Evidence(NamedTuple):
     @property
     def transaction(self) -> str:
         """The packed id of the original."""
-        return self.field[:-PAYER_LENGTH]
+        return self.base[:-PAYER_LENGTH]
+
+    @property
+    def base(self) -> str:
+        """The field under which the original, or its group, is remembered where it was decided."""
+        return self.field.partition(LEG)[0]
+
+    @property
+    def leg(self) -> int | None:
+        """Of a group."""
+        leg = self.field.partition(LEG)[2]
+        return int(leg) if leg else None
 
     def text(self) -> str:
         """As it stands in `Operation.other`."""
@@ -57,7 +73,7 @@ def parse_evidence(other: str) -> Evidence:
     """The inverse of `Evidence.text`. Raises ValueError."""
     payer, field, place, how, amount, asked = other.split("|")
     partition, seq, idx = map(int, place.split("."))
-    if how not in (LOCAL, CREDITED):
+    if how not in (LOCAL, CREDITED, GROUPED) and (how[:1] != GROUP_PART or len(how) < 2):
         raise ValueError(f"an original remembered as {how!r}")
     return Evidence(payer, field, partition, seq, idx, how, int(amount), None if asked == "-" else int(asked))
 

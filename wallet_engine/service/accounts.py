@@ -97,6 +97,8 @@ class Accounts:
         try:
             async with asyncio.timeout(CLOSE_S_MAX):
                 while (outcome := await self._flag(account_id, "close", by)) == Outcome.OPERATIONS_PENDING:
+                    if await self._expects_money(account_id):
+                        break
                     outcome = await self._close_frozen(account_id, by)
                     if outcome != Outcome.OPERATIONS_PENDING:
                         break
@@ -114,6 +116,11 @@ class Accounts:
         read = await self._reader.account(self._partition(account_id), account_id)
         if read.closing_seq is not None:
             await self._flag(account_id, f"reopen.{read.closing_seq}", by)
+
+    async def _expects_money(self, account_id: str) -> bool:
+        """Whether a group is about to pay the account: that is answered, not waited for."""
+        read = await self._reader.account(self._partition(account_id), account_id)
+        return any(read.pending.values())
 
     async def _close_frozen(self, account_id: str, by: str) -> str:
         """What does not lead to a closed account leaves it as it was."""

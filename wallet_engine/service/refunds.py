@@ -4,12 +4,21 @@ import asyncio
 from typing import Final
 
 from wallet_engine.domain.errors import InvalidInput, Outage
+from wallet_engine.domain.groups import COMMITTED, parse_words
 from wallet_engine.domain.kinds import kind_of, receiver_of
 from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.money import parse_amount
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.domain.refund_command import Original, RefundCommand
-from wallet_engine.domain.returns import CREDITED, LOCAL, RETURN_RECORD, total_field
+from wallet_engine.domain.returns import (
+    CREDITED,
+    GROUP_PART,
+    GROUPED,
+    LEG,
+    LOCAL,
+    RETURN_RECORD,
+    total_field,
+)
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
@@ -50,6 +59,8 @@ class Refunds:
         if found is None:
             return "transfer_not_found"
         operation, seq, idx = found
+        if kind_of(operation.kind).grouped:
+            return await self._leg(operation, seq, idx, leg)
         if leg is not None:  # only a group has any
             raise InvalidInput("invalid_request", "leg: the transfer has none")
         homes = self._engine.cluster.homes
@@ -58,6 +69,28 @@ class Refunds:
         return Original(
             *(from_account, field, receiver, operation.amount_minor, operation.currency, p, seq, idx, q),
             CREDITED if kind_of(operation.kind).opens else LOCAL,
+            await self._returned(q, field),
+        )
+
+    async def _leg(self, group: Operation, seq: int, idx: int, leg: int | None) -> Original | str:
+        """The transfer of a leg. A group of one leg need not say which."""
+        said, homes = parse_words(group.other), self._engine.cluster.homes
+        if leg is None and len(said.legs) > 1:
+            raise InvalidInput("invalid_request", f"leg: which of the {len(said.legs)} of the group")
+        if (leg or 0) >= len(said.legs):
+            raise InvalidInput("invalid_request", f"leg: the group has {len(said.legs)}")
+        of = said.legs[leg or 0]
+        home = homes.of_payer(group.account, group.id)
+        q = homes.of_receiver(of.receiver, homes.of_payer(of.payer, group.id))
+        base = transfer_field(group.account, group.id)
+        if q != home:
+            part = await self._reader.group(q, base + said.mark)
+            if not (part.remembered or "").startswith(COMMITTED):
+                return "transfer_pending"
+        field = f"{base}{LEG}{of.idx}"
+        return Original(
+            *(of.payer, field, of.receiver, of.minor, of.currency, home, seq, idx, q),
+            GROUPED if q == home else GROUP_PART + said.mark,
             await self._returned(q, field),
         )
 
