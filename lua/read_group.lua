@@ -18,6 +18,6 @@ local function seen(name)
   return redis.call('HGET', k_seen, name) or redis.call('HGET', k_seen_before, name)
 end
 local answer, remembered = seen(field), seen('g' .. field)
-local mark = remembered and string.match(remembered, '^%S+')
+local mark = remembered and string.match(remembered, '^%S+ (%S-):')
 local record = mark and redis.call('HGET', k_group, field .. mark)
 return {'OK', tonumber(meta[1]), meta[2], answer, remembered, record}

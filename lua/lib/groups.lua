@@ -1,16 +1,20 @@
         -- Groups: their legs, and what is set aside, paid or given back for them. Words and records as
         -- wallet_engine/domain/groups.py has them.
+        -- A leg is {ledger, payer if here, receiver if here, minor, index, role}: fields in order cost half of named ones.
         local k_group = KEYS[K_EXTENDED + 2]
-        local WORDS, LEG = '^(%S-):(%d+):([^:]+):(%S*)$', '()(%l)(%d+)|([^|]+)|([^|]+)|(%d+)|(%u+);()'
+        local HEAD, LEG = '^(%S-):(%d+):([^:]+):()', '()(%l)(%d+)|([^|]+)|([^|]+)|(%d+)|(%u+);()'
         local MEMORY, NO_LEG = 'g', '-'
         local leg_count = 0 -- of this batch
         local groups, groups_changed = {}, {} -- field and mark -> record, false if there is none; which are to be written
         said = {}
 
-        -- The legs of a text, nil where it is malformed; what their accounts have and are is read at once.
-        local function legs_of(text)
-          local legs, n, at, wanted = {}, 0, 1, {}
-          for begins, role, index, from, to, amount, currency, ends in gmatch(text, LEG) do
+        -- Mark, attempt, word and legs of an operation's detail; nil where it is malformed. What the accounts of the legs have
+        -- and are is read at once.
+        local function words_of(detail)
+          local mark, attempt, word, at = match(detail, HEAD)
+          if not mark then return nil end
+          local legs, n, wanted = {}, 0, {}
+          for begins, role, index, from, to, amount, currency, ends in gmatch(detail, LEG) do
             local ledger, minor = ledgers[currency], amount + 0
             if begins ~= at or not ledger or from == to or from == TRANSIT or to == TRANSIT or minor < 1
               or minor > AMOUNT_MAX or not find('prbn', role, 1, true) then
@@ -18,47 +22,45 @@
             end
             local pays, gets = (role == 'p' or role == 'b') and from, (role == 'r' or role == 'b') and to
             n, at = n + 1, ends
-            legs[n] = {ledger = ledger, pays = pays, gets = gets, minor = minor, index = index, role = role,
-              payer_limited = pays and byte(pays) ~= SYSTEM, receiver_limited = gets and byte(gets) ~= SYSTEM}
-            local of = wanted[ledger]
+            legs[n] = {ledger, pays, gets, minor, index, role}
+            local known, of = ledger.known, wanted[ledger]
             if not of then
               of = {}
               wanted[ledger] = of
             end
-            if pays and not ledger.known[pays] then of[pays] = true end
-            if gets and not ledger.known[gets] then of[gets] = true end
+            if pays and not known[pays] then of[pays] = true end
+            if gets and not known[gets] then of[gets] = true end
           end
           leg_count = leg_count + n
-          if at ~= #text + 1 or leg_count + count > OPERATIONS_MAX then return nil end
+          if at ~= #detail + 1 or leg_count + count > OPERATIONS_MAX then return nil end
           for each, accounts in pairs(wanted) do
-            local names, m = {}, 0
+            local names, m, known = {}, 0, each.known
             for account in pairs(accounts) do
               m = m + 1
               names[m] = account
             end
             if m > 0 then
-              local read, states = call('HMGET', each.key, unpack(names)), flags_exist and call('HMGET', k_flags, unpack(names))
-              for at_name = 1, m do
-                local account = names[at_name]
-                each.known[account] = read[at_name] and read[at_name] + 0 or nil
-                if states and not flags[account] then flags[account] = states[at_name] or nil end
+              local read = call('HMGET', each.key, unpack(names))
+              for name = 1, m do known[names[name]] = read[name] and read[name] + 0 or nil end
+              if flags_exist then
+                read = call('HMGET', k_flags, unpack(names))
+                for name = 1, m do flags[names[name]] = flags[names[name]] or read[name] or nil end
               end
             end
           end
-          return legs
+          return mark, attempt, word, legs
         end
 
         local function pending(ledger, account)
           return ledger.pending[account] or (call('HGET', ledger.k_pending, account) or 0) + 0
         end
 
-        local function shift_pending(ledger, account, delta)
-          ledger.pending[account] = pending(ledger, account) + delta
-        end
-
         local function move(ledger, account, delta)
-          ledger.known[account] = added(ledger, account, ledger.known[account] or 0, delta)
-          ledger.moved[account] = true
+          local known = ledger.known
+          local have = known[account] or 0
+          local after = have + delta
+          if after > AMOUNT_MAX or after < -AMOUNT_MAX then after = added(ledger, account, have, delta) end
+          known[account], ledger.moved[account] = after, true
         end
 
         -- Sums by account of the legs looked at so far, for one look at all of them.
@@ -66,41 +68,38 @@
           for _, each in pairs(ledgers) do each.spent, each.coming = {}, {} end
         end
 
-        local function sum(sums, account, minor)
-          local total = (sums[account] or 0) + minor
-          sums[account] = total
-          return total
-        end
-
-        -- The first leg of which this partition's side cannot be: its outcome and index. Nil where all can. What one leg brings
-        -- is not there for another. What is set aside needs room where it is kept.
+        -- The first leg of which this partition's side cannot be: its outcome, index and role. Nil where all can. What one leg
+        -- brings is not there for another. What is set aside needs room where it is kept.
         local function first_refusal(legs, setting_aside)
           start_sums()
           for n = 1, #legs do
             local leg = legs[n]
-            local ledger, from, to, minor = leg.ledger, leg.pays, leg.gets, leg.minor
+            local ledger, from, to, minor = leg[1], leg[2], leg[3], leg[4]
             if from or to then
               local known = ledger.known
+              local have, have_to = from and known[from], to and known[to]
               local refused
               if from then
-                refused = side_refusal(from, known[from], to or nil, to and known[to])
+                refused = side_refusal(from, have, to or nil, have_to)
               else
-                refused = side_refusal(to, known[to], nil, nil)
+                refused = side_refusal(to, have_to, nil, nil)
               end
-              if not refused and leg.payer_limited then
-                local spent = sum(ledger.spent, from, minor)
-                local left = known[from] - spent
-                if left < 0 and left < -limit_of(from, leg.ledger.currency) then
+              if not refused and from and byte(from) ~= SYSTEM then
+                local spent = (ledger.spent[from] or 0) + minor
+                ledger.spent[from] = spent
+                if have < spent and have - spent < -limit_of(from, ledger.currency) then
                   refused = INSUFFICIENT_FUNDS
                 elseif setting_aside and held(ledger, from) + spent > AMOUNT_MAX then
                   refused = BALANCE_LIMIT
                 end
               end
-              if not refused and leg.receiver_limited then
-                local coming = sum(ledger.coming, to, minor) + (setting_aside and pending(ledger, to) or 0)
-                if coming > AMOUNT_MAX or known[to] + coming > AMOUNT_MAX then refused = BALANCE_LIMIT end
+              if not refused and to and byte(to) ~= SYSTEM then
+                local coming = (ledger.coming[to] or 0) + minor
+                ledger.coming[to] = coming
+                if setting_aside then coming = coming + pending(ledger, to) end
+                if coming > AMOUNT_MAX or have_to + coming > AMOUNT_MAX then refused = BALANCE_LIMIT end
               end
-              if refused then return refused, leg.index, leg.role end
+              if refused then return refused, leg[5], leg[6] end
             end
           end
           return nil
@@ -110,19 +109,19 @@
         local function pay(legs, set_aside)
           for n = 1, #legs do
             local leg = legs[n]
-            local ledger, minor, through = leg.ledger, leg.minor, 0
-            if leg.pays then
-              if set_aside and leg.payer_limited then
-                shift_held(ledger, leg.pays, -minor)
+            local ledger, from, to, minor, through = leg[1], leg[2], leg[3], leg[4], 0
+            if from then
+              if set_aside and byte(from) ~= SYSTEM then
+                shift_held(ledger, from, -minor)
               else
-                move(ledger, leg.pays, -minor)
+                move(ledger, from, -minor)
               end
               through = minor
             end
-            if leg.gets then
-              move(ledger, leg.gets, minor)
-              if set_aside and leg.receiver_limited then
-                shift_pending(ledger, leg.gets, -minor)
+            if to then
+              move(ledger, to, minor)
+              if set_aside and byte(to) ~= SYSTEM then
+                ledger.pending[to] = pending(ledger, to) - minor
               else
                 through = through - minor
               end
@@ -136,27 +135,28 @@
         local function set_aside(legs, sign)
           for n = 1, #legs do
             local leg = legs[n]
-            local ledger, minor = leg.ledger, leg.minor * sign
-            if leg.payer_limited then
-              move(ledger, leg.pays, -minor)
-              shift_held(ledger, leg.pays, minor)
+            local ledger, from, to, minor = leg[1], leg[2], leg[3], leg[4] * sign
+            if from and byte(from) ~= SYSTEM then
+              move(ledger, from, -minor)
+              shift_held(ledger, from, minor)
             end
-            if leg.receiver_limited then
-              shift_pending(ledger, leg.gets, minor)
+            if to and byte(to) ~= SYSTEM then
+              ledger.pending[to] = pending(ledger, to) + minor
               post_transit(ledger, -minor)
             end
           end
           effect = true
         end
 
-        -- Whether what is paid (side 'gets'), or given back ('pays'), has room in a number.
-        local function have_room(legs, side, limited)
+        -- Whether what is paid (to side 3), or given back (to side 2), has room in a number.
+        local function have_room(legs, side)
           start_sums()
           for n = 1, #legs do
-            local leg = legs[n]
-            local account = leg[limited] and leg[side]
-            if account and leg.ledger.known[account] + sum(leg.ledger.coming, account, leg.minor) > AMOUNT_MAX then
-              return false
+            local ledger, account = legs[n][1], legs[n][side]
+            if account and byte(account) ~= SYSTEM then
+              local coming = (ledger.coming[account] or 0) + legs[n][4]
+              ledger.coming[account] = coming
+              if ledger.known[account] + coming > AMOUNT_MAX then return false end
             end
           end
           return true
@@ -172,21 +172,19 @@
           records[record_count + 1], records[record_count + 2], record_count = MEMORY .. field, text, record_count + 2
         end
 
+        -- A group that is under way: its record, status and words; nil where there is none.
         local function group_of(key)
-          local group = groups[key]
-          if group ~= nil then return group or nil end
-          local text = call('HGET', k_group, key)
-          if text then
-            local status, attempt, legs = match(text, '^(%u) %S+ (%d+) %S+ (%S*)$')
-            group = {status = status, attempt = attempt + 0, legs = legs, text = text}
+          local text = groups[key]
+          if text == nil then
+            text = call('HGET', k_group, key)
+            groups[key] = text
           end
-          groups[key] = group or false
-          return group
+          if text then return text, match(text, '^(%u) %S+ %S+ (%S+)$') end
+          return nil
         end
 
-        local function keep_group(key, status, payer, attempt, i, legs)
-          local text = concat({status, payer, format('%d', attempt), seq_text .. '.' .. (i - 1), legs}, ' ')
-          groups[key], groups_changed[key] = {status = status, attempt = attempt + 0, legs = legs, text = text}, true
+        local function keep_group(key, status, payer, i, detail)
+          groups[key], groups_changed[key] = concat({status, payer, seq_text .. '.' .. (i - 1), detail}, ' '), true
         end
 
         local function end_group(key)
@@ -203,12 +201,12 @@
 
         function write_groups()
           for key in pairs(groups_changed) do
-            if groups[key] then call('HSET', k_group, key, groups[key].text) else call('HDEL', k_group, key) end
+            if groups[key] then call('HSET', k_group, key, groups[key]) else call('HDEL', k_group, key) end
           end
           for _, each in pairs(ledgers) do
-            local written, n = each.written, each.written_count
+            local written, n, known = each.written, each.written_count, each.known
             for account in pairs(each.moved) do
-              written[n + 1], written[n + 2], n = account, format('%d', each.known[account]), n + 2
+              written[n + 1], written[n + 2], n = account, format('%d', known[account]), n + 2
             end
             each.written_count = n
             for account, minor in pairs(each.pending) do call('HSET', each.k_pending, account, format('%.0f', minor)) end

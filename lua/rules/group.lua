@@ -2,8 +2,7 @@
         -- it: the first decision stands. A refusal elsewhere, or an interruption, is a decision too.
         -- Told: '<decision> <index of the leg that was refused, or -> <attempt>'.
         local function decide_group(i, account, detail)
-          local mark, attempt, word, text = match(detail, WORDS)
-          local legs = mark and legs_of(text)
+          local mark, attempt, word, legs = words_of(detail)
           local leg_elsewhere, code = match(word or '', '^a%.(%d+)%.(%l)$')
           if not legs or word ~= 'c' and word ~= 'r' and not code then return nil end
           local record_end = sub(head, record_end_at, record_end_at + RECORD_END_LENGTH - 1)
@@ -11,7 +10,7 @@
           local field = columns[FIELD + i]
           local old = remembered[field] or recalled[i] or recalled_before[i]
           if old then
-            local known_mark, leg, last = match(memory_of(field) or '', '^(%S+) (%S+) (%d+) ')
+            local leg, known_mark, last = match(memory_of(field) or '', '^(%S+) (%S-):(%d+):')
             if known_mark ~= mark then return CONFLICT end
             local decision = sub(old, 1, 1)
             if decision ~= INTERRUPTED or last + 0 >= attempt + 0 then
@@ -31,15 +30,15 @@
             leg = refused and leg or NO_LEG
           end
           remember(i, refused or APPLIED, record_end)
-          memorize(field, concat({mark, leg, attempt, text}, ' '))
+          memorize(field, leg .. ' ' .. detail)
           if refused then
             tell(i, refused, leg, attempt)
             return refused
           end
           pay(legs, false)
           for n = 1, #legs do
-            if legs[n].role ~= 'b' then
-              keep_group(field .. mark, 'C', account, attempt, i, text)
+            if legs[n][6] ~= 'b' then
+              keep_group(field .. mark, 'C', account, i, detail)
               break
             end
           end
@@ -51,9 +50,9 @@
 
         -- w: every part has ended.
         rules[FORGET] = function(i, _, _, detail)
-          local key = columns[FIELD + i] .. (match(detail, WORDS) or '')
-          local group = group_of(key)
-          if not group or group.status ~= 'C' then return REPEATED end
+          local key = columns[FIELD + i] .. (match(detail, HEAD) or '')
+          local _, status = group_of(key)
+          if status ~= 'C' then return REPEATED end
           end_group(key)
           return APPLIED
         end

@@ -182,8 +182,8 @@ class RandomBatches:
             key, text = draw.choice(found)
             record = parse_record(text)
             txid, mark, payer = key[:-10], key[-2:], record.payer
-            legs = legs_text(record.legs) if kind in "pybg" else legs
-            attempt = record.attempt if draw.random() < 0.8 else attempt
+            legs = legs_text(record.words.legs) if kind in "pybg" else legs
+            attempt = record.words.attempt if draw.random() < 0.8 else attempt
         elif kind in "yb":
             txid = f"U{draw.randint(1, 10_000)}"  # of one that is under way the legs are given
         elif draw.random() < 0.3:

@@ -15,10 +15,10 @@ A group is named by the payer of its first leg and an id; the partition that rem
 
 While it is under way a partition has its record in `group{tag}`, under <field of (first payer, id)><mark>::
 
-    <P prepared, C committed: parts are still to be told> <first payer> <attempt> <seq>.<idx> <legs>
+    <P prepared, C committed: parts are still to be told> <first payer> <seq>.<idx> <words of the operation>
 
 What has ended is remembered in `seen:<window>{tag}`, as long as transfers are. At home: the answer under the field, as
-of a transfer, and under `g<field>` `<mark> <index of the leg that was refused, or -> <attempt> <legs>`. In a part,
+of a transfer, and under `g<field>` `<index of the leg that was refused, or -> <words of the operation>`. In a part,
 under `g<field><mark>`: `C 0`, or `B <attempt>` of an attempt that has set nothing aside, and never will.
 """
 
@@ -87,15 +87,17 @@ class Words(NamedTuple):
     word: str
     legs: tuple[Leg, ...]
 
+    def text(self) -> str:
+        return words(*self)
+
 
 class Record(NamedTuple):
     """A group that is under way in a partition."""
 
     status: str
     payer: str
-    attempt: int
     place: str
-    legs: tuple[Leg, ...]
+    words: Words
 
     @property
     def seq(self) -> int:
@@ -103,19 +105,17 @@ class Record(NamedTuple):
         return int(self.place.partition(".")[0])
 
     def text(self) -> str:
-        return f"{self.status} {self.payer} {self.attempt} {self.place} {legs_text(self.legs)}"
+        return f"{self.status} {self.payer} {self.place} {self.words.text()}"
 
 
 class Remembered(NamedTuple):
     """What the home remembers of a group beside its answer; `refused_leg` is an index or `-`."""
 
-    mark: str
     refused_leg: str
-    attempt: int
-    legs: tuple[Leg, ...]
+    words: Words
 
     def text(self) -> str:
-        return f"{self.mark} {self.refused_leg} {self.attempt} {legs_text(self.legs)}"
+        return f"{self.refused_leg} {self.words.text()}"
 
 
 def legs_text(legs: Iterable[Leg]) -> str:
@@ -171,8 +171,8 @@ def mark_for(transfers: Iterable[tuple[str, str, int, str]], note: str) -> str:
 def parse_record(text: str) -> Record:
     """The inverse of `Record.text`. Raises `Corruption`."""
     try:
-        status, payer, attempt, place, legs = text.split(" ")
-        return Record(status, payer, int(attempt), place, parse_legs(legs))
+        status, payer, place, said = text.split(" ")
+        return Record(status, payer, place, parse_words(said))
     except ValueError:
         raise Corruption(f"not a group: {text[:200]!r}") from None
 
@@ -180,8 +180,8 @@ def parse_record(text: str) -> Record:
 def parse_remembered(text: str) -> Remembered:
     """The inverse of `Remembered.text`. Raises `Corruption`."""
     try:
-        mark, refused_leg, attempt, legs = text.split(" ")
-        return Remembered(mark, refused_leg, int(attempt), parse_legs(legs))
+        refused_leg, said = text.split(" ")
+        return Remembered(refused_leg, parse_words(said))
     except ValueError:
         raise Corruption(f"not a group: {text[:200]!r}") from None
 

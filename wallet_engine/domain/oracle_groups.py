@@ -18,6 +18,7 @@ from wallet_engine.domain.groups import (
     Leg,
     Record,
     Remembered,
+    Words,
     parse_record,
     parse_remembered,
     parse_words,
@@ -45,9 +46,9 @@ def decide(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cu
     answer = batch.current.get(field) or batch.previous.get(field)
     if answer is not None:
         before = None if known is None else parse_remembered(known)
-        if before is None or before.mark != mark:
+        if before is None or before.words.mark != mark:
             return "!"
-        if answer[0] != _INTERRUPTED or before.attempt >= attempt:
+        if answer[0] != _INTERRUPTED or before.words.attempt >= attempt:
             return "="
     refused: tuple[str, int | str] | None = None
     if word == INTERRUPT:
@@ -66,18 +67,18 @@ def decide(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cu
     outcome, refused_leg = ("+", NONE) if refused is None else (refused[0], str(refused[1]))
     fingerprint = transfer_fingerprint(a, mark, batch.note)
     batch.current[field] = TransferRecord(outcome, fingerprint, batch.seq, index).text()
-    batch.current[REMEMBERED + field] = Remembered(mark, refused_leg, attempt, legs).text()
+    batch.current[REMEMBERED + field] = Remembered(refused_leg, Words(mark, attempt, word, legs)).text()
     if refused is None:
         _pay_available(batch, legs)
         if any(leg.role != "b" for leg in legs):
-            record = Record(COMMITTED, a, attempt, f"{batch.seq}.{index}", legs)
+            record = Record(COMMITTED, a, f"{batch.seq}.{index}", Words(mark, attempt, word, legs))
             batch.groups[field + mark] = record.text()
     return outcome
 
 
 def prepare(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
     """A part sets aside what its legs need."""
-    mark, attempt, _, legs = parse_words(b)
+    mark, attempt, word, legs = parse_words(b)
     _check(legs)
     if not legs:
         raise ValueError("no legs")
@@ -92,7 +93,8 @@ def prepare(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, c
         return refused[0]
     for leg in legs:
         _set_aside(batch, leg, 1)
-    batch.groups[key] = Record(PREPARED, a, attempt, f"{batch.seq}.{index}", legs).text()
+    words = Words(mark, attempt, word, legs)
+    batch.groups[key] = Record(PREPARED, a, f"{batch.seq}.{index}", words).text()
     return "+"
 
 
@@ -102,7 +104,7 @@ def commit(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cu
     _check(legs)
     key = transfer_field(a, id_) + mark
     record = _prepared(batch, key, legs)
-    if record is None or record.attempt != attempt:
+    if record is None or record.words.attempt != attempt:
         return "="
     receivers = [(leg, leg.receiver) for leg in legs if leg.receiver_here and not is_system(leg.receiver)]
     if not _have_room(batch, receivers):
@@ -121,7 +123,7 @@ def abort(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cur
     key = transfer_field(a, id_) + mark
     if key in batch.groups:
         record = _prepared(batch, key, legs)
-        if record is None or record.attempt > attempt:
+        if record is None or record.words.attempt > attempt:
             return "="
         if not _have_room(
             batch, [(leg, leg.payer) for leg in legs if leg.payer_here and not is_system(leg.payer)]
@@ -160,7 +162,7 @@ def _prepared(batch: "Batch", key: str, legs: tuple[Leg, ...]) -> Record | None:
     """What is set aside under the key, if it is for these legs."""
     text = batch.groups.get(key)
     record = None if text is None else parse_record(text)
-    return None if record is None or record.status != PREPARED or record.legs != legs else record
+    return None if record is None or record.status != PREPARED or record.words.legs != legs else record
 
 
 def _first_refusal(batch: "Batch", legs: tuple[Leg, ...], setting_aside: bool) -> tuple[str, Leg] | None:

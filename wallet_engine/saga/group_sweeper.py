@@ -136,22 +136,22 @@ class GroupSweeper:
 
     async def _ask_home(self, driver: GroupDriver, partition: int, transaction: str, record: Record) -> None:
         home = self._engine.cluster.homes.of_payer(record.payer, transaction)
-        outcome, told = await driver.send("g", home, record.attempt, (), INTERRUPT)
+        outcome, told = await driver.send("g", home, record.words.attempt, (), INTERRUPT)
         # Of another body with this id home has decided otherwise; of this one, that it is nothing.
         decision = told[0] if outcome == Outcome.REPEATED else outcome
         paid = decision == Outcome.APPLIED
-        ended = await driver.send("y" if paid else "b", partition, record.attempt, record.legs)
+        ended = await driver.send("y" if paid else "b", partition, record.words.attempt, record.words.legs)
         if ended.outcome == Outcome.APPLIED:
             self._count("paid" if paid else "given_back", partition)
 
     async def _tell_parts(self, driver: GroupDriver, transaction: str, record: Record) -> None:
         transfers = [
             TransferCommand(leg.payer, leg.receiver, leg.minor, leg.currency, transaction)
-            for leg in record.legs
+            for leg in record.words.legs
         ]
         parts = parts_of(self._engine.cluster.homes, record.payer, transaction, transfers)
-        if await driver.tell("y", parts, record.attempt):
-            await driver.send("w", parts.home, record.attempt)
+        if await driver.tell("y", parts, record.words.attempt):
+            await driver.send("w", parts.home, record.words.attempt)
             self._count("paid", parts.home)
 
     def _count(self, result: str, partition: int) -> None:

@@ -70,12 +70,12 @@ class Groups:
         leg = None if known.refused_leg == NONE else int(known.refused_leg)
         if read.under_way and not await self._paid_everywhere(from_account, transaction, known):
             outcome = "~"
-        return GroupView(outcome, leg, known.legs, known.mark)
+        return GroupView(outcome, leg, known.words.legs, known.words.mark)
 
     async def _paid_everywhere(self, payer: str, transaction: str, known: Remembered) -> bool:
-        transfers = [TransferCommand(*leg[2:], transaction) for leg in known.legs]
+        transfers = [TransferCommand(*leg[2:], transaction) for leg in known.words.legs]
         parts = parts_of(self._engine.cluster.homes, payer, transaction, transfers)
-        key = transfer_field(payer, transaction) + known.mark
+        key = transfer_field(payer, transaction) + known.words.mark
         reads = await asyncio.gather(*(self._reader.group(p, key) for p in parts.others))
         return all((read.remembered or "").startswith(COMMITTED) for read in reads)
 
