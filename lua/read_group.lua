@@ -19,5 +19,5 @@ local function seen(name)
 end
 local answer, remembered = seen(field), seen('g' .. field)
 local mark = remembered and string.match(remembered, '^%S+ (%S-):')
-local record = mark and redis.call('HGET', k_group, field .. mark)
+local record = mark and redis.call('HGET', k_group, field .. mark) or false -- a nil would end the reply
 return {'OK', tonumber(meta[1]), meta[2], answer, remembered, record}

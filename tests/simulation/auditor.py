@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from simulation.commands import Stream
+from simulation.group_books import GroupBooks
 from simulation.redis_node import RedisNode
 from simulation.world import World
 
 from wallet_engine.domain.columns import unpack
 from wallet_engine.domain.entry import EntryHeader, parse_entry
 from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand
+from wallet_engine.domain.groups import parse_words
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.limits import STRIPE_LIMB_MINOR
 from wallet_engine.domain.memory import PAYER_LENGTH
@@ -81,6 +84,7 @@ class Auditor:
         #: Refunds made, by who paid them and their id, and what has gone back of each original: minor units.
         self.refunded: dict[tuple[str, str], int] = {}
         self.returned: dict[tuple[str, str], int] = {}
+        self.groups = GroupBooks(world)
         #: Answers given: (from, transaction, body) -> outcome
         self.given: dict[tuple[str, str, str], str] = {}
         #: (account, currency) -> seqs and balances behind them
@@ -155,6 +159,8 @@ class Auditor:
                 self._took_back(partition, operation)
             elif kind == "s":
                 self._settled(partition, int(operation.id))
+            elif kind in "mgpybw":
+                self._group(partition, operation, outcome, header)
             if outcome == "+" and kind in "tdcroxzj":
                 other = parse_evidence(operation.other).payer if kind == "x" else operation.other
                 names = (operation.account, other if kind in "tx" else TRANSIT)
@@ -169,6 +175,30 @@ class Auditor:
                 self.world.violate(
                     f"G1: {minor} {currency} on @transit, {self._in_flight.get(currency, 0)} in open debits"
                 )
+
+    def _group(self, partition: int, operation: Operation, outcome: str, header: EntryHeader) -> None:
+        key, said = (operation.account, operation.id), parse_words(operation.other)
+        before = self.answers.get(key)
+        if operation.kind in "mg":
+            if before is not None and before.outcome == "u":
+                del self.answers[key]
+            self._decided("g", key, said.mark, outcome, (partition, header.seq, 0), header)
+        for currency, minor in self.groups.took_place(partition, operation, said, outcome).items():
+            self._in_flight[currency] = self._in_flight.get(currency, 0) + minor
+        for leg in said.legs if outcome == "+" else ():
+            for name in (leg.payer, leg.receiver, TRANSIT):
+                self._note_balance(partition, name, leg.currency, header.seq)
+
+    def group_answered(self, command: GroupCommand, answer: GroupAnswer) -> None:
+        """A service answers a group now: decided, durable, and paid everywhere if at all (G1, G4, G5)."""
+        self.checked_answers += 1
+        found = self.answers.get((command.payer, command.transaction))
+        if found is None or (found.outcome, found.body) != (answer.outcome, command.mark()):
+            self.world.violate(f"G5: {answer} to {command}, in the journal: {found}")
+        if answer.outcome == "+" and not self.groups.is_paid(
+            command.payer, command.transaction, command.mark()
+        ):
+            self.world.violate(f"G1: {answer} to {command}, and not everybody has paid")
 
     def _note_balance(self, partition: int, account: str, currency: str, seq: int) -> None:
         balance = self.state[partition].balance(account, currency)
@@ -294,9 +324,10 @@ class Auditor:
         store = node.store
         for key in keys[7:]:
             book = store.get(key)
-            if book is None:
+            if book is None or not key.startswith(b"balance:"):
                 continue
-            total = 0
+            aside = (store.get(key.replace(b"balance", name), {}) for name in (b"held", b"pending"))
+            total = sum(int(minor) for other in aside for minor in other.values())
             for account, text in book.items():
                 minor = int(text)
                 total += minor * STRIPE_LIMB_MINOR if account.endswith(b"+") else minor

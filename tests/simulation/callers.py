@@ -11,6 +11,7 @@ from simulation.substitutes import RETENTION_MS
 from simulation.world import Handle, ProcessLoop
 
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.refund_command import RefundCommand
 from wallet_engine.domain.transfer import TransferCommand
@@ -50,6 +51,15 @@ class Refund:
     lost: bool = False
 
 
+@dataclass(slots=True)
+class WantedGroup:
+    """Payments that a caller wants together or not at all. `answer` is final once it is not None."""
+
+    command: GroupCommand
+    first_ms: int = 0
+    answer: str | None = None
+
+
 class Callers:
     """All callers, in one process that never dies."""
 
@@ -62,6 +72,7 @@ class Callers:
         self.accounts = self._names()
         self.payments: list[Payment] = []
         self.refunds: list[Refund] = []
+        self.groups: list[WantedGroup] = []
         self.finished = 0
         self._ids = 0
 
@@ -198,6 +209,8 @@ class Callers:
                 await self.open_another()
             else:
                 await self.look(rng.choice(self.accounts))
+            if self.cluster.profile.groups and rng.random() < 0.6:
+                await self.group_some()
             if self.cluster.profile.refunds and rng.random() < 0.6:
                 await self.refund_some()
             if rng.random() < 0.3:
@@ -313,6 +326,46 @@ class Callers:
         wanted.code = answer.code
         return True
 
+    async def group_some(self) -> None:
+        """A few legs over a few partitions; or a group of before again."""
+        rng = self.rng
+        if self.groups and rng.random() < 0.25:
+            await self.group_once(rng.choice(self.groups))
+            return
+        self._ids += 1
+        id_ = f"G{self._ids:021d}"
+        transfers = []
+        for _ in range(rng.randint(1, 4)):
+            payer, payee = rng.sample(self.accounts, 2)
+            draw = rng.random()
+            payee = f"nobody{rng.randrange(20)}" if draw < 0.03 else "@fees" if draw < 0.1 else payee
+            payer = "@bank" if 0.1 < draw < 0.2 else payer
+            currency = "EUR" if rng.random() < 0.1 else "USD"
+            amount = rng.randint(1, 200) if rng.random() < 0.9 else rng.randint(900, 5_000)
+            transfers.append(TransferCommand(payer, payee, amount, currency, id_))
+        wanted = WantedGroup(GroupCommand(id_, tuple(transfers)))
+        self.groups.append(wanted)
+        for _ in range(2):
+            if await self.group_once(wanted):
+                break
+
+    async def group_once(self, wanted: WantedGroup) -> bool:
+        """Ask for it once; whether it has its answer."""
+        if not self._may_retry(wanted):
+            return True
+        command = wanted.command
+
+        def check(answer: GroupAnswer) -> None:
+            self.auditor.group_answered(command, answer)
+
+        answer = await self.ask(lambda w: w.transfer_group(command), check)
+        if type(answer) is str:
+            return False
+        if wanted.answer not in (None, answer.outcome) or answer.outcome == "!":
+            self.world.violate(f"G4: {wanted} is now answered {answer}")
+        wanted.answer = answer.outcome
+        return True
+
     async def open_another(self) -> None:
         """An account gets a currency, perhaps the first of its partition in it."""
         account, currency = self.rng.choice(self.accounts), self.rng.choice((*CURRENCIES, "GBP"))
@@ -343,13 +396,18 @@ class Callers:
     async def finish(self) -> None:
         """Ask for everything that has no answer, until it has one."""
         await asyncio.gather(*(self.insist(payment) for payment in self.payments))
+        await asyncio.gather(*(self._insist_group(wanted) for wanted in self.groups if wanted.answer is None))
         await asyncio.gather(*(self._insist_refund(wanted) for wanted in self.refunds if wanted.code is None))
+
+    async def _insist_group(self, wanted: WantedGroup) -> None:
+        while not await self.group_once(wanted):
+            await asyncio.sleep(0.05)
 
     async def _insist_refund(self, wanted: Refund) -> None:
         while not await self.refund_once(wanted):
             await asyncio.sleep(0.05)
 
-    def _may_retry(self, payment: Payment | Refund) -> bool:
+    def _may_retry(self, payment: Payment | Refund | WantedGroup) -> bool:
         if not payment.first_ms:
             payment.first_ms = self.world.now_ms
         return self.world.now_ms - payment.first_ms < RETRY_MS_MAX
@@ -365,10 +423,12 @@ class Callers:
     def check_balances(self) -> None:
         """The caller's own bookkeeping: opening balances and paid payments, if every payment has its answer."""
         unknown = any(wanted.code is None and (wanted.tries or wanted.lost) for wanted in self.refunds)
+        unknown = unknown or any(wanted.answer is None for wanted in self.groups)
         if unknown or any(payment.answer is None for payment in self.payments):
             return
         expected: dict[tuple[str, str], int] = {}
-        for payment in self.payments:
+        legs = [leg for wanted in self.groups if wanted.answer == "+" for leg in wanted.command.transfers]
+        for payment in [*self.payments, *(Payment(leg, answer="+") for leg in legs)]:
             if payment.answer == "+":
                 payer, payee, amount, currency = payment.command[:4]
                 expected[payer, currency] = expected.get((payer, currency), 0) - amount

@@ -342,6 +342,9 @@ class Cluster:
             ]
             for seq, debit in left:
                 return f"entry {seq} of partition {partition} is open: {debit}"
+        for partition, state in enumerate(self.auditor.state):
+            for key, record in state.groups.items():
+                return f"group {key} is under way in partition {partition}: {record}"
         for reference, debit in self.auditor.debits.items():
             if not debit.ended:
                 return f"debit {reference} is open: {debit}"

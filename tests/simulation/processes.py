@@ -20,6 +20,7 @@ from wallet_engine.engine.reads import Reader
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.writer import Group, JournalWriter
 from wallet_engine.routing.directory import Directory
+from wallet_engine.saga.group_sweeper import GroupSweeper
 from wallet_engine.saga.sweeper import Sweeper
 from wallet_engine.service.wallet import ClusterWallet
 
@@ -112,6 +113,7 @@ class ServiceProcess(Process):
         reader = Reader(engine)
         await engine.start()
         Sweeper(engine, reader).start()
+        GroupSweeper(engine).start()
         self.engine = engine
         self.wallet = ClusterWallet(engine, reader)
 

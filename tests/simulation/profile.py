@@ -48,6 +48,8 @@ class Profile:
     reply_lost: float = 0.03
     #: Whether callers also want money back.
     refunds: bool = False
+    #: Whether they make groups among their payments.
+    groups: bool = False
 
     @staticmethod
     def draw_copies(seed: int) -> "Profile":
@@ -69,4 +71,5 @@ class Profile:
             repeat_receipts=rng.choice((0.0, 0.05, 0.3)),
             image_chance=rng.choice((0.05, 0.2, 0.5)),
             refunds=random.Random(f"refunds {seed}").random() < 0.3,
+            groups=random.Random(f"groups {seed}").random() < 0.3,
         )

@@ -62,6 +62,7 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
     "service.accounts": {"ANSWER_TIMEOUT_S": 3.0},
     "service.transfers": {"ANSWER_TIMEOUT_S": 3.0},
     "saga.standing": {"REST_S_MIN": 0.5, "REST_S_MAX": 2.0},
+    "saga.group_sweeper": {"TICK_S": 0.7, "RECORD_AGE_S_MIN": 1.0, "DRIVE_TIMEOUT_S": 6.0},
     "saga.sweeper": {"RETRY_S": 1.0, "SWEEP_S": 0.7, "OPEN_AGE_MS_MIN": 1_000, "DRIVE_TIMEOUT_S": 6.0},
     "routing.model": {"RETENTION_MS_MIN": 1_000},
 }
@@ -134,6 +135,7 @@ def surroundings(
     replaced: list[tuple[Any, str, Any]] = [
         (_module("engine.clocks"), "time", clock),
         (_module("engine.batch"), "_nonce", nonces),
+        (_module("saga.group_sweeper"), "random", rng),
         (_module("saga.sweeper"), "random", rng),
         (_module("journal.receipts_client"), "random", rng),
         (_module("journal.receipts_tracker"), "random", rng),
