@@ -28,6 +28,8 @@ from wallet_engine.recovery import ballot
 from wallet_engine.recovery.ballot import Ballot
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.peer_session import PeerSession
+from wallet_engine.saga.group import Group, GroupDriver
+from wallet_engine.saga.group_sweeper import GroupSweeper
 from wallet_engine.saga.settling import settle
 from wallet_engine.saga.sweeper import Sweeper
 from wallet_engine.saga.transfer import Transfer
@@ -154,6 +156,25 @@ def _sweep_without_receipt(original: Any) -> Any:
     return end
 
 
+def _expire_prepared(_original: Any) -> Any:
+    async def give_back(
+        self: GroupSweeper, driver: GroupDriver, partition: int, _transaction: str, record: Any
+    ) -> None:
+        await driver.send("b", partition, record.words.attempt, record.words.legs)
+
+    return give_back
+
+
+def _pay_before_decision(original: Any) -> Any:
+    async def decide(self: Group, attempt: int, *args: Any) -> Any:
+        for partition in self._parts.others:
+            words = self._driver._words("y", attempt, self._parts.legs[partition], "-")
+            self._engine.submit(partition, words, _Nobody(), self._engine.now_s())
+        return await original(self, attempt, *args)
+
+    return decide
+
+
 class _OtherReader:
     def __init__(self, durable: Any) -> None:
         self.durable = durable
@@ -246,10 +267,20 @@ _ASKED_AGAIN: Final = {
     "faults": 10,
     "fault_gap_steps": 100,
 }
+#: What leaves groups half done.
+_INTERRUPTING: Final = (
+    "service_killed",
+    "process_paused",
+    "connection_reset",
+    "redis_stalled",
+    "redis_empty",
+)
 #: Of changed scripts that few seeds show: the faults and the rest of the profile that do.
 _SHOWN_BY: Final[dict[str, tuple[tuple[str, ...], Mapping[str, Any]]]] = {
     #: What takes Redis' memory, so that it is filled from the journal, and callers who want money back.
     "refund total not replayed": (("redis_empty", "redis_flushed", "redis_restarted"), {"refunds": True}),
+    "a group is decided twice": (_INTERRUPTING, {"groups": True}),
+    "what was given back is prepared late": (_INTERRUPTING, {"groups": True}),
     "time passes by the wall clock": (("clocks_stepped",), _ASKED_AGAIN),
 }
 _BY_ANY: Final[tuple[tuple[str, ...], Mapping[str, Any]]] = ((), {})
@@ -287,6 +318,15 @@ SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
             "keep_total(current, field, total + minor)",
             "if not REPLAY then keep_total(current, field, total + minor) end",
         ),
+    ),
+    "a group is decided twice": (
+        (
+            "if decision ~= INTERRUPTED or last + 0 >= attempt + 0 then",
+            "if decision == INTERRUPTED and last + 0 >= attempt + 0 then",
+        ),
+    ),
+    "what was given back is prepared late": (
+        ("if status and (status ~= 'B' or last + 0 >= attempt + 0) then", "if status and status ~= 'B' then"),
     ),
     "frozen receiver is paid": (("if status_a == 'F' or status_b == 'F' then return FROZEN end", ""),),
 }
@@ -358,6 +398,22 @@ BUGS: Final = (
         100,
         ("process_paused", "journal_killed"),
         (2, 2),
+    ),
+    Bug(
+        "a prepared group expires",
+        "G1",
+        _method(GroupSweeper, "_ask_home", _expire_prepared),
+        100,
+        _INTERRUPTING,
+        changes={"groups": True},
+    ),
+    Bug(
+        "a part pays before home has decided",
+        "G1",
+        _method(Group, "_decide", _pay_before_decision),
+        50,
+        _INTERRUPTING,
+        changes={"groups": True},
     ),
     *(
         Bug(

@@ -8,6 +8,7 @@ from wallet_engine.domain.groups import COMMITTED, parse_words
 from wallet_engine.domain.kinds import kind_of, receiver_of
 from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.money import parse_amount
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.domain.refund_command import Original, RefundCommand
 from wallet_engine.domain.returns import (
