@@ -1,10 +1,13 @@
 """G9 for groups: whoever drives one dies at any of its steps; it ends as a whole or as nothing, by itself."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from support import doomed_group
@@ -103,6 +106,22 @@ def test_g9_a_service_that_dies_at_any_step_leaves_a_whole_group_or_nothing(clus
             if ends[each] == "paid":
                 assert reply.headers["idempotent-replayed"] == "true"
         verified(cluster)
+
+
+def test_pending_tells_what_a_group_waits_for(cluster: DevCluster) -> None:
+    """Where it is prepared, the decision of home. A service that died leaves it so for some seconds."""
+    command = [str(Path(sys.executable).with_name("wallet-admin")), *cluster.coordination_flags()]
+    with WalletApi(cluster.urls[1], PARTITIONS) as api:
+        for _ in range(5):  # on a busy machine it may have ended before anybody looks
+            doomed = Doomed(api, 2, "before", refused=False)
+            kill_all(cluster, [doomed])
+            run = subprocess.run([*command, "--json", "pending"], capture_output=True, text=True, check=True)
+            groups = json.loads(run.stdout)["groups"]
+            if len(groups) == 2:
+                break
+        assert {(g["state"], g["legs"]) for g in groups} == {("prepared", 2)}
+        assert all(g["waits_for"].startswith("the decision of partition 1 on ") for g in groups), groups
+        assert end_of(api, [doomed]) == {doomed: "nothing"}
 
 
 @pytest.mark.parametrize("role", ["api", "redis", "journal"])

@@ -106,6 +106,29 @@ def test_an_account_with_its_last_entries(api: WalletApi, flags: list[str]) -> N
     assert "4.00 USD, overdraft limit 3.00" in shown
 
 
+def test_a_group_across_partitions_is_a_timeline(api: WalletApi, flags: list[str]) -> None:
+    """What was prepared, decided and paid, in each partition; and the refund of a leg behind it."""
+    ann, bob, cy = api.account(0, "5.00"), api.account(7), api.account(14)
+    legs = [{"from_account": ann, "to_account": to, "amount": "1.00", "currency": "USD"} for to in (bob, cy)]
+    id_, declined = new_id(), new_id()
+    assert api.post("/v1/transfers/group", {"transaction_id": id_, "legs": legs}).status == 200
+    wanted = {"from_account": ann, "transaction_id": new_id(), "leg": 1}
+    assert api.post(f"/v1/transfers/{id_}/refunds", wanted).status == 200
+    document = answer("transfer", id_, "--from", ann, *flags)
+    assert document["status"] == "paid"
+    said = [(step["text"].split(" ")[0], step["partition"]) for step in document["steps"]]
+    assert sorted(said[:2]) == [("prepare", 7), ("prepare", 14)]
+    assert said[2] == ("decide", 0)
+    assert {("pay", 7), ("pay", 14)} <= set(said[3:])
+    assert len(document["refunds"]) == 1
+    assert f"1.00 USD from {ann} to {bob}" in admin("transfer", id_, "--from", ann, *flags).stdout
+    legs[1]["amount"] = "9.00"
+    assert api.post("/v1/transfers/group", {"transaction_id": declined, "legs": legs}).status == 422
+    document = answer("transfer", declined, "--from", ann, *flags)
+    assert document["status"] == "declined: insufficient_funds"
+    assert "group of" in admin("account", bob, *flags).stdout
+
+
 def test_freeze_and_unfreeze_go_the_way_of_every_write(api: WalletApi, flags: list[str]) -> None:
     ann, bob = api.account(0, "5.00"), api.account(7)
     assert answer("freeze", ann, *flags, "--dry-run")["plan"]["status"] == "active"
@@ -140,5 +163,5 @@ def test_what_is_refused(flags: list[str], words: tuple[str, ...], said: str) ->
 
 def test_nothing_is_pending_on_a_quiet_cluster(flags: list[str]) -> None:
     document = answer("pending", "--older-than", "60", *flags)
-    assert document == {"entries": [], "shards_not_asked": []}
+    assert document == {"entries": [], "groups": [], "shards_not_asked": []}
     assert "0 open entries" in admin("pending", "--older-than", "60", *flags).stdout

@@ -6,6 +6,7 @@ import click
 from rich.console import Console
 
 from wallet_engine.admin.open_entries import OpenEntry, find_open_entries
+from wallet_engine.admin.open_groups import OpenGroup, find_open_groups
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.admin.survey import survey
 
@@ -24,6 +25,8 @@ def pending(session: Session, older_than: float) -> None:
     process looks for such once a second and ends them. What is still there after a minute waits for something
     that is broken: the last words of its line say what.
 
+    A group stands in each partition that has prepared it until home has decided, and at home until all have paid.
+
     Ages are told by the clocks of the Redis nodes. Entries written before such a clock was set back have no age, and
     are shown whatever --older-than says. At most 200 entries of each partition are shown.
 
@@ -40,8 +43,17 @@ def pending(session: Session, older_than: float) -> None:
         if entry.age_ms is None or entry.age_ms >= older_than * 1000
     ]
     silent = sorted({p.shard for p in found.partitions if p.state == "unreachable"})
-    document = {"entries": [entry_document(entry) for entry in entries], "shards_not_asked": silent}
-    session.answer(document, lambda console: _show(console, entries, silent))
+    groups = [
+        group
+        for group in find_open_groups(found)
+        if group.age_ms is None or group.age_ms >= older_than * 1000
+    ]
+    document = {
+        "entries": [entry_document(entry) for entry in entries],
+        "groups": [group.document() for group in groups],
+        "shards_not_asked": silent,
+    }
+    session.answer(document, lambda console: _show(console, entries, groups, silent))
 
 
 def entry_document(entry: OpenEntry) -> dict[str, Any]:
@@ -55,7 +67,7 @@ def entry_document(entry: OpenEntry) -> dict[str, Any]:
     }
 
 
-def _show(console: Console, entries: list[OpenEntry], silent: list[str]) -> None:
+def _show(console: Console, entries: list[OpenEntry], groups: list[OpenGroup], silent: list[str]) -> None:
     for entry in entries:
         if not entry.in_stream:
             console.print(
@@ -72,6 +84,14 @@ def _show(console: Console, entries: list[OpenEntry], silent: list[str]) -> None
                 f"waits for {transfer.waits_for}",
                 soft_wrap=True,
             )
+    for group in groups:
+        g = group.document()
+        age = " unknown  " if group.age_ms is None else f"{group.age_ms / 1000:8.1f} s"
+        console.print(
+            f"{age}  {g['state']}  {g['transaction_id']}  group of {g['from_account']}, {g['legs']} legs  "
+            f"(partition {g['partition']} seq {g['seq']})  waits for {g['waits_for']}",
+            soft_wrap=True,
+        )
     for shard in silent:
         console.print(f"! shard {shard} was not asked: it does not answer", style="bold")
     stuck = sum(entry.age_ms is None or entry.age_ms > YOUNG_MS for entry in entries)

@@ -7,17 +7,22 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from wallet_engine.admin.history import time_text
 from wallet_engine.admin.open_entries import remembered
 from wallet_engine.admin.survey import Survey
-from wallet_engine.admin.telling import operation_text, outcome_text
+from wallet_engine.admin.telling import outcome_text
+from wallet_engine.admin.tracing_groups import (
+    INTERRUPTED_GROUP,
+    Step,
+    receivers_of_group,
+    status_of_group,
+    steps_of_group,
+)
 from wallet_engine.domain.entry import parse_entry
 from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.domain.kinds import KINDS, Id, kind_of, receiver_of
 from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_outcome, transfer_field
-from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
-from wallet_engine.domain.returns import RETURN_RECORD, original_field_of
+from wallet_engine.domain.returns import LEG, RETURN_RECORD, original_field_of
 from wallet_engine.journal.reader import read
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.stream import stream_entries
@@ -30,27 +35,6 @@ _CAUSES: Final = "".join(KINDS)
 #: Kinds that a transfer, or a refund of one, begins with inside a partition, and across two.
 _LOCAL: Final = "tkx"
 _REFUNDS: Final = "xzj"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One operation of the transfer that is in the journal."""
-
-    time_ms: int
-    partition: int
-    seq: int
-    idx: int
-    operation: Operation
-    outcome: str
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "time": time_text(self.time_ms),
-            "partition": self.partition,
-            "seq": self.seq,
-            "text": operation_text(self.operation),
-            "outcome": outcome_text(self.outcome),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +81,10 @@ class Trace:
         first = next((step for kind, step in steps.items() if _begins(kind)), None)
         redis = self.redis
         outcome = first.outcome if first is not None else None if redis is None else redis.outcome
+        if self.steps and kind_of(self.steps[-1].operation.kind).grouped:
+            return status_of_group(self.steps)
+        if outcome == Outcome.INTERRUPTED:
+            return INTERRUPTED_GROUP
         if outcome is None:
             return "unknown: neither Redis nor the journal has it"
         undone = next((step.operation for kind, step in steps.items() if kind_of(kind).rewrites), None)
@@ -153,8 +141,9 @@ def _remembered(found: Survey, home: int, packed: str, from_account: str) -> tup
             entry = parse_entry(stream_entries(stream)[0].payload)
             key = entry.operations[idx].by or None
         if stream and is_open:
-            to_account = receiver_of(entry.operations[idx])
-            if kind_of(entry.operations[idx].kind).opens:
+            grouped = kind_of(entry.operations[idx].kind).grouped
+            to_account = None if grouped else receiver_of(entry.operations[idx])
+            if to_account is not None and kind_of(entry.operations[idx].kind).opens:
                 to_partition = Homes(count).of_receiver(to_account, home)
                 with _client(found, to_partition) as client:
                     keys = PartitionKeys(tag_of(to_partition, count))
@@ -187,6 +176,8 @@ def _steps_in_journal(
     for step in _read_steps(directory, home, seq - 1, packed):
         kind = kind_of(step.operation.kind)
         mine = step.operation.id == packed and step.operation.account == payer and kind.id is Id.TRANSACTION
+        if mine and kind.grouped:
+            return steps_of_group(_read_steps, directory, homes, home, packed, payer)
         if mine and step.outcome not in (Outcome.REPEATED, Outcome.CONFLICT):
             found.append(step)
             if kind.opens and step.outcome == Outcome.APPLIED:
@@ -228,12 +219,15 @@ def _refunds_in_journal(directory: Path, homes: Homes, home: int, steps: Sequenc
         return
     operation = paid.operation
     field = transfer_field(operation.account, operation.id)
-    for step in _read_steps(directory, homes.of_receiver(receiver_of(operation), home), 0, field):
+    grouped = kind_of(operation.kind).grouped
+    receivers = receivers_of_group(homes, operation) if grouped else {receiver_of(operation): home}
+    partitions = {homes.of_receiver(receiver, payers) for receiver, payers in receivers.items()}
+    for step in (each for q in sorted(partitions) for each in _read_steps(directory, q, 0, field)):
         kind = step.operation.kind
         if (
             kind in _REFUNDS
             and step.outcome == Outcome.APPLIED
-            and original_field_of(step.operation.other) == field
+            and original_field_of(step.operation.other).partition(LEG)[0] == field
         ):
             yield step
 

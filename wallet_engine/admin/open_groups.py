@@ -1,0 +1,96 @@
+"""Groups that are under way, and what each waits for; asked of Redis."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+import redis
+from redis.exceptions import RedisError
+
+from wallet_engine.admin.survey import Survey
+from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.groups import COMMITTED, Record, parse_record
+from wallet_engine.domain.ids import unpack_transaction_id
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.stream import stream_entries
+from wallet_engine.redis_store.topology import connect
+from wallet_engine.routing.homes import Homes
+from wallet_engine.routing.slots import tag_of
+
+#: Records looked at in one partition.
+RECORDS_PER_PARTITION_MAX: Final = 200
+_ID_LENGTH: Final = 22
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGroup:
+    """What one partition has of a group."""
+
+    partition: int
+    transaction_id: str
+    record: Record
+    waits_for: str
+    #: By the clock of its Redis node; None when its entry is not in the stream any more.
+    age_ms: int | None
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "transaction_id": self.transaction_id,
+            "from_account": self.record.payer,
+            "partition": self.partition,
+            "seq": self.record.seq,
+            "age_ms": self.age_ms,
+            "state": "committed" if self.record.status == COMMITTED else "prepared",
+            "legs": len(self.record.words.legs),
+            "waits_for": self.waits_for,
+        }
+
+
+def find_open_groups(found: Survey) -> list[OpenGroup]:
+    """By partition. Shards that do not answer are passed over: the survey says which."""
+    groups: list[OpenGroup] = []
+    for state in found.shards:
+        if state.primary is None:
+            continue
+        mine = [p.partition for p in found.partitions if p.shard == state.shard.name]
+        client = connect(state.primary.address)
+        try:
+            for partition in mine:
+                groups += _of_partition(client, partition, found)
+        except (RedisError, OSError):
+            continue
+        finally:
+            client.close()
+    return sorted(groups, key=lambda group: (group.partition, group.record.seq))
+
+
+def _of_partition(client: redis.Redis, partition: int, found: Survey) -> Iterator[OpenGroup]:
+    count = found.config.partitions
+    keys = PartitionKeys(tag_of(partition, count))
+    for key, text in islice(client.hscan_iter(keys.group, count=100), RECORDS_PER_PARTITION_MAX):
+        record, packed = parse_record(str(text)), str(key)[:_ID_LENGTH]
+        homes = Homes(count)
+        seconds, micros = client.time()
+        stream = client.xrange(keys.journal, f"{record.seq}-0", f"{record.seq}-0")
+        written_ms = parse_header(stream_entries(stream)[0].payload).time_ms if stream else None
+        age_ms = None if written_ms is None else seconds * 1000 + micros // 1000 - written_ms
+        if record.status == COMMITTED:
+            waits_for = "its parts to pay: " + ", ".join(_parts(found, homes, partition, record, packed))
+        else:
+            waits_for = f"the decision of {_place(found, homes.of_payer(record.payer, packed))}"
+        yield OpenGroup(partition, unpack_transaction_id(packed), record, waits_for, age_ms)
+
+
+def _parts(found: Survey, homes: Homes, home: int, record: Record, packed: str) -> list[str]:
+    partitions = set()
+    for leg in record.words.legs:
+        payers = homes.of_payer(leg.payer, packed)
+        partitions |= {payers, homes.of_receiver(leg.receiver, payers)}
+    return [_place(found, partition) for partition in sorted(partitions - {home})]
+
+
+def _place(found: Survey, partition: int) -> str:
+    status = found.partitions[partition]
+    state = "" if status.state == "live" else f", which is {status.state}"
+    return f"partition {partition} on {status.shard}{state}"
