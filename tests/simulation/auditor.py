@@ -153,7 +153,7 @@ class Auditor:
                 )
             elif kind == "r" and outcome == "+":
                 self._refunded(partition, operation.other, operation.amount_minor)
-            elif kind in "xz":
+            elif kind in "xz" and outcome not in "sn":  # which nobody remembers
                 self._gave_back(operation, outcome, (partition, header.seq, idx), header)
             elif kind == "j" and outcome == "+":
                 self._took_back(partition, operation)
