@@ -17,6 +17,12 @@
               tell(i, decision, leg, last)
               return REPEATED
             end
+          elseif kinds[i] == DECIDE_GROUP then -- the record of one that others are still to pay outlasts the memory
+            local _, status, words = group_of(field .. mark)
+            if status == 'C' then
+              tell(i, APPLIED, NO_LEG, match(words, '^%S-:(%d+):'))
+              return REPEATED
+            end
           end
           local refused, leg, role = nil, NO_LEG, nil
           if word == 'r' then

@@ -313,6 +313,14 @@ HOME: Final = [
         ["= g T1 alice X1/3 c{p alice>far 1001}"],
         alice=1000,
     ),
+    case(
+        "a decision is known as long as parts are to pay",
+        ["+ g T1 alice X1 c{p alice>far 400}"],
+        [ROTATE, "+ t T2 alice bob 1 USD"],
+        [ROTATE, "+ t T3 alice bob 1 USD"],
+        ["= g T1 alice X1 r{}", "= g T1 alice X1 c{p alice>far 400}", "+ w T1 alice X1{}"],
+        alice=598,
+    ),
     case("another's interruption", ["+ g T1 alice X1 c{p alice>far 1}"], ["! g T1 alice X2 r{}"], alice=999),
     case("money that comes from home", ["+ g T1 @mint X1 c{r far>bob 5, p @mint>far 9}"], bob=1005),
 ]

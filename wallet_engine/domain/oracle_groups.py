@@ -50,6 +50,8 @@ def decide(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cu
             return "!"
         if answer[0] != _INTERRUPTED or before.words.attempt >= attempt:
             return "="
+    elif batch.groups.get(field + mark, NONE)[0] == COMMITTED:
+        return "="  # parts are still to pay: it is known longer than answers are
     refused: tuple[str, int | str] | None = None
     if word == INTERRUPT:
         refused = (_INTERRUPTED, NONE)

@@ -150,6 +150,10 @@ class GroupSweeper:
             for leg in record.words.legs
         ]
         parts = parts_of(self._engine.cluster.homes, record.payer, transaction, transfers)
+        # The record may be newer than the journal: home answers when what it answers is durable.
+        outcome, told = await driver.send("g", parts.home, record.words.attempt, (), INTERRUPT)
+        if (told[0] if outcome == Outcome.REPEATED else outcome) != Outcome.APPLIED:
+            return
         if await driver.tell("y", parts, record.words.attempt):
             await driver.send("w", parts.home, record.words.attempt)
             self._count("paid", parts.home)
