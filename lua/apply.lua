@@ -215,12 +215,16 @@ if flags_exist or uncommon then
 --@include rules/capture.lua
 --@include rules/capture_end.lua
 --@include rules/void.lua
+      -- A function has 200 local names at most, and 60 of those around it.
       if find(kinds_text, '[xzj]') then
+        local function make_returns()
 --@include lib/returns.lua
 --@include rules/return.lua
+        end
+        make_returns()
       end
       if find(kinds_text, '[mpgybw]') then
-        local function make_groups() -- a function has 200 local names at most, and 60 of others
+        local function make_groups()
 --@include lib/groups.lua
 --@include rules/group.lua
 --@include rules/group_part.lua
