@@ -17,7 +17,7 @@ from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.oracle import decide
 from wallet_engine.domain.oracle_state import PartitionState
 
-LUA = Path(__file__).parents[3] / "lua" / "lib" / "kinds.lua"
+LUA = [Path(__file__).parents[3] / "lua" / "lib" / name for name in ("kinds.lua", "groups.lua")]
 TXID = "+/AAAAAAAAAAAAAAAAAAAA"
 HOLD = transfer_field("alice", TXID)
 OTHERS = {"o": "500", "t": "bob", "d": "bob", "c": "3", "r": "17.0.a", "s": "-", "f": "freeze", "n": "-"}
@@ -45,7 +45,8 @@ def entry_of(operation: Operation, outcome: str = "+") -> Entry:
 
 def test_the_scripts_have_the_same_letters() -> None:
     lua = {}
-    for names, codes in re.findall(r"^local ([A-Z_, ]+) = ([\d, ]+)$", LUA.read_text("utf-8"), re.MULTILINE):
+    text = "".join(path.read_text("utf-8") for path in LUA)
+    for names, codes in re.findall(r"^ *local ([A-Z_, ]+) = ([\d, ]+)$", text, re.MULTILINE):
         letters = map(chr, map(int, codes.split(", ")))
         lua |= dict(zip(letters, names.lower().split(", "), strict=True))
     assert lua == {letter: kind.name for letter, kind in KINDS.items()}
