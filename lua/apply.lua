@@ -80,15 +80,13 @@ local window, witnessed_s, currencies_known = meta[7] + 0, meta[8] or '0', meta[
 local flags_exist = meta[10] == '1'
 
 local now_ms
-local point = '.' -- between the window and the seconds that have passed of it
 local recorded, rules_before = nil, false -- of a replay: outcomes; whether rules 1 decided
 if REPLAY then
   recorded, rules_before = ARGV[5], ARGV[6] == '1'
   RULES = rules_before and '' or ' ' .. ARGV[6]
   if nonce_last ~= ARGV[3] then return {'MALFORMED', 'entry does not continue ' .. nonce_last} end
   now_ms = ARGV[4] + 0
-  witnessed_s = ARGV[7]
-  if witnessed_s == '' then point = '' end
+  witnessed_s = ARGV[7] -- empty in entries of before it was counted
   if window_asked ~= window and window_asked ~= window + 1 then return {'WINDOW', window} end
 else
   local time = call('TIME')
@@ -409,8 +407,8 @@ local clock_text = format('%d', now_ms)
 local writes = effect or record_count > 0
 if REPLAY and (outcomes_text ~= recorded or not writes) then return {'DIFFERS', outcomes_text} end
 if not writes then seq_text, nonce = meta[1], nonce_last end
-local header = seq_text .. ' ' .. nonce_last .. ' ' .. nonce .. ' ' .. epoch .. ' ' .. clock_text .. ' ' .. window_text .. point
-  .. witnessed_s .. ' ' .. outcomes_text .. RULES
+local header = seq_text .. ' ' .. nonce_last .. ' ' .. nonce .. ' ' .. epoch .. ' ' .. clock_text .. ' ' .. window_text
+  .. (witnessed_s == '' and '' or '.') .. witnessed_s .. ' ' .. outcomes_text .. RULES
 if writes then
   local currencies_new
   if write_groups then write_groups() end
