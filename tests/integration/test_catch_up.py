@@ -16,7 +16,7 @@ from support.looked import Looked, with_marks_every
 from unit.journal.samples import append, entry, nonce
 
 from wallet_engine.domain.errors import Outage
-from wallet_engine.engine.drain import GroupCommit
+from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal import read
 from wallet_engine.journal.chains import RECENT_ENTRIES_PER_PARTITION
 from wallet_engine.journal.copies_wire import HeldAsk, Standings, StateAsk, Target, YesNo

@@ -11,8 +11,10 @@ from lua.partition import LuaPartition
 from support.clusters import RedisClusterFactory
 
 from wallet_engine.domain.entry import parse_header
-from wallet_engine.engine import drain as module
-from wallet_engine.engine.drain import Gap, GroupCommit, ShardDrain
+from wallet_engine.drain import group_commit
+from wallet_engine.drain import shard_drain as module
+from wallet_engine.drain.group_commit import GroupCommit
+from wallet_engine.drain.shard_drain import Gap, ShardDrain
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.writer import JournalWriter
@@ -194,7 +196,7 @@ def test_a_group_waits_for_a_shard_that_fetches_but_not_for_one_that_is_stuck(
         opening(partition, 3)
         first, second, third = ((PARTITION, payload) for payload in partition.payloads())
         _, commit = journaling(writer)
-        monkeypatch.setattr(module, "GATHER_S_MAX", 60)
+        monkeypatch.setattr(group_commit, "GATHER_S_MAX", 60)
         with commit.gathering():
             with commit.gathering():
                 one = commit.add([first])
@@ -208,7 +210,7 @@ def test_a_group_waits_for_a_shard_that_fetches_but_not_for_one_that_is_stuck(
             with commit.gathering():
                 two = commit.add([second])
             await asyncio.wait_for(two, 20)
-            monkeypatch.setattr(module, "GATHER_S_MAX", 60)
+            monkeypatch.setattr(group_commit, "GATHER_S_MAX", 60)
             with commit.gathering():
                 three = commit.add([third])
             await asyncio.wait_for(three, 20)  # the stuck one has had its wait

@@ -10,7 +10,7 @@ from support.clusters import RedisClusterFactory
 from support.looked import Looked, with_marks_every
 from unit.recovery.random_journal import RandomJournal
 
-from wallet_engine.engine.drain import GroupCommit
+from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.writer import JournalWriter

@@ -15,9 +15,9 @@ from simulation.profile import Profile
 from simulation.run import Plant, run_many
 from simulation.world import Violation
 
+from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.batch import Batch
-from wallet_engine.engine.drain import GroupCommit
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
 from wallet_engine.journal.copies_wire import Standing, Target

@@ -15,11 +15,11 @@ from typing import Any, Final
 from simulation.world import World
 
 import wallet_engine.app.journal
+import wallet_engine.drain.shard_drain
 import wallet_engine.engine.accumulator
 import wallet_engine.engine.batch
 import wallet_engine.engine.clocks
 import wallet_engine.engine.cluster
-import wallet_engine.engine.drain
 import wallet_engine.engine.engine
 import wallet_engine.engine.lane
 import wallet_engine.engine.reads
@@ -57,7 +57,7 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
     "recovery.ballot": {"FOLLOW_S_MAX": 3.0},
     "recovery.catchup": {"ENTRIES_S_MAX": 3.0},
     "journal.peers": {"CONNECT_S_MAX": 0.7, "ANSWER_S_MAX": 1.5},
-    "engine.drain": {"TRIM_S": 0.7, "WITNESS_S": 0.7},
+    "drain.shard_drain": {"TRIM_S": 0.7, "WITNESS_S": 0.7},
     "redis_store.connection": {"REPLY_TIMEOUT_S": 2.0},
     "service.accounts": {"ANSWER_TIMEOUT_S": 3.0},
     "service.transfers": {"ANSWER_TIMEOUT_S": 3.0},

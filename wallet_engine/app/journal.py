@@ -26,7 +26,7 @@ from wallet_engine.app.snapshots import SnapshotSchedule
 from wallet_engine.app.troubles import Troubles
 from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.domain.paths import path_text
-from wallet_engine.engine.drain import GroupCommit
+from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.credits import CreditSearch
 from wallet_engine.journal.receipts_server import ReceiptServer

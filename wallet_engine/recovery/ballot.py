@@ -19,7 +19,7 @@ from functools import partial
 from typing import Final
 
 from wallet_engine.domain.errors import text_of
-from wallet_engine.engine.drain import GroupCommit
+from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copies_wire import Follow, Followed, Promise, Standing, Standings, Target
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.peers import Peer

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from wallet_engine.engine.drain import GroupCommit
+from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copies_wire import (
     EntriesAsk,
     EntryTexts,

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from typing import Final
 
 from wallet_engine.domain.errors import ConfigError, WalletError, text_of
-from wallet_engine.engine.drain import GroupCommit
+from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copies_wire import Promise, Standing, Standings, StateAsk, Target
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.peers import Peer

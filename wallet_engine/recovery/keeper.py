@@ -9,7 +9,8 @@ from typing import Final
 import hiredis
 
 from wallet_engine.domain.errors import WalletError, text_of
-from wallet_engine.engine.drain import Abandoned, Gap, GroupCommit, ShardDrain, Unconfirmed
+from wallet_engine.drain.group_commit import GroupCommit, Unconfirmed
+from wallet_engine.drain.shard_drain import Abandoned, Gap, ShardDrain
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.receipts_wire import NewEntry

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from wallet_engine.domain.errors import WalletError, text_of
-from wallet_engine.engine.drain import GroupCommit
+from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copies_wire import (
     Answer,
     EntriesAsk,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from wallet_engine.domain.errors import WalletError, text_of
-from wallet_engine.engine.drain import GroupCommit
+from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.recovery.catchup import follow
 from wallet_engine.recovery.fellows import Fellows

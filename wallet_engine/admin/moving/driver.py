@@ -15,7 +15,7 @@ has made the freeze its own and the map newer (`take_freeze`); and recovery, whi
 the last two cases this run's compare-and-set fails: it looks at the map, then at its freeze, then sets that very map.
 
 A switch of which ZooKeeper does not say whether it was made leaves the source frozen, and the journal process ends
-that when ZooKeeper is back (`engine/drain.py`, MOVING_S_MAX).
+that when ZooKeeper is back (`drain/shard_drain.py`, MOVING_S_MAX).
 """
 
 import signal

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from wallet_engine.engine.drain import GroupCommit
+from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.writer import JournalWriter

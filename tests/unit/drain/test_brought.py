@@ -9,7 +9,8 @@ import pytest
 from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import Corruption
-from wallet_engine.engine.drain import GroupCommit, ShardDrain
+from wallet_engine.drain.group_commit import GroupCommit
+from wallet_engine.drain.shard_drain import ShardDrain
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.receipts_wire import NewEntry

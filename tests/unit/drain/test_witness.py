@@ -2,7 +2,7 @@
 
 import random
 
-from wallet_engine.engine.witness import Witness
+from wallet_engine.drain.witness import Witness
 
 
 def test_it_counts_from_when_it_speaks_first_after_it_has_seen() -> None:
