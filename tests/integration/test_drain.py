@@ -205,7 +205,7 @@ def test_a_group_waits_for_a_shard_that_fetches_but_not_for_one_that_is_stuck(
         await asyncio.wait_for(one, 20)
         assert writer.position(PARTITION).seq == 1
 
-        monkeypatch.setattr(module, "GATHER_S_MAX", 0.01)
+        monkeypatch.setattr(group_commit, "GATHER_S_MAX", 0.01)
         with commit.gathering():
             with commit.gathering():
                 two = commit.add([second])
