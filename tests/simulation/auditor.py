@@ -25,7 +25,7 @@ from wallet_engine.domain.limits import STRIPE_LIMB_MINOR
 from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.oracle import apply_payload
-from wallet_engine.domain.oracle_state import WITNESSED, PartitionState, RedisImage, redis_image
+from wallet_engine.domain.oracle_state import CLOSED, WITNESSED, PartitionState, RedisImage, redis_image
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.returns import parse_evidence
 from wallet_engine.domain.transfer import TransferCommand
@@ -92,6 +92,8 @@ class Auditor:
         self._in_flight: dict[str, int] = {}
         #: nonce -> the right time at which its script ran; clocks of nodes may be wrong
         self._ran_ms: dict[str, int] = {}
+        #: (account, id) of every payment that a script has decided, whether that is durable or not
+        self.ran: set[tuple[str, str]] = set()
         self.scripts = 0
         self.entries = 0
         self.checked_answers = 0
@@ -254,6 +256,9 @@ class Auditor:
             self.world.violate(f"G1: refund {reference} of {amount} for {decline}, but the debit is {debit}")
             return
         debit.ended = decline
+        flags = self.state[partition].flags.get(debit.key[0])
+        if flags is not None and flags.status == CLOSED:
+            self.world.violate(f"G1: {amount} came back to {debit.key[0]}, which is closed: {debit}")
         self._in_flight[debit.currency] -= amount
         self.answers[debit.key].outcome = decline
 
@@ -352,6 +357,8 @@ class Auditor:
     def _credits_ran(self, operations: Sequence[Operation], outcomes: str) -> None:
         for operation, outcome in zip(operations, outcomes, strict=True):
             kind, entry, to, idx, amount, *_ = operation
+            if kind in "td":
+                self.ran.add((to, entry))
             if kind == "c" and outcome != "=":
                 p, _, seq = entry.partition(".")
                 debit = self.debits.get((int(p), int(seq), int(idx)))

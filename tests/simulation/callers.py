@@ -36,6 +36,8 @@ class Payment:
     command: TransferCommand
     first_ms: int = 0
     answer: str | None = None
+    #: What it was refused with the last time.
+    said: str = ""
 
 
 @dataclass(slots=True)
@@ -157,12 +159,15 @@ class Callers:
         await asyncio.gather(*jobs)
 
     async def _open(self, account: str, currency: str, limit: int | None) -> None:
+        await self.open_with(account, FUNDS_MINOR, currency, limit)
+
+    async def open_with(self, account: str, minor: int, currency: str, limit: int | None = None) -> None:
         while True:
             outcome = await self.ask(lambda w: w.open_account(account, currency, limit), lambda _: None)
             if type(outcome) is tuple:
                 break
             await asyncio.sleep(0.05)
-        await self.insist(self.new_payment("@bank", account, FUNDS_MINOR, currency))
+        await self.insist(self.new_payment("@bank", account, minor, currency))
 
     # Traffic ---------------------------------------------------------------------------------------------
 
@@ -230,6 +235,7 @@ class Callers:
             lambda w: w.transfer(command), lambda got: self.auditor.answered(command, got.outcome)
         )
         if type(answer) is str:
+            payment.said = answer
             return False
         self._note(payment, answer.outcome)
         return True

@@ -91,7 +91,12 @@ class Cluster:
     def start(self) -> None:
         """Initialise the directory and start every process."""
         setup = ProcessLoop(self.world, "admin")
-        config = ClusterConfig(self.profile.partitions, RETENTION_MS, self.profile.quorum)
+        config = ClusterConfig(
+            self.profile.partitions,
+            RETENTION_MS,
+            self.profile.quorum,
+            stream_entries_max=self.profile.stream_entries_max,
+        )
         shards = [Shard(shard.name, tuple(node.address for node in shard.nodes)) for shard in self.shards]
         Directory(SimTree(self.keeper, setup)).initialise(config, shards, self.placement)
         for process in self.processes:

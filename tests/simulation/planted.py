@@ -51,10 +51,14 @@ class Bug:
     rotates: bool = False
     #: So rare that it is looked for in the soak alone.
     rare: bool = False
+    #: The long outage that lets it show, and then nothing of the above counts.
+    outage: str = ""
     #: What else of the profile must be as it is for the bug to show soon.
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def profile(self, seed: int) -> Profile:
+        if self.outage:
+            return Profile.draw_outage(seed, self.outage)
         drawn = replace(Profile.draw(seed), journals=self.copies[0], quorum=self.copies[1])
         if self.rotates:
             return replace(drawn, faults=1, rests_s=(15.0, 14.0, 15.0), payments_per_caller=3)
@@ -70,7 +74,7 @@ class _Nobody:
     def failed(self, outage: Exception) -> None: ...
 
 
-def _method(kind: type, name: str, make: Callable[[Any], Any]) -> Plant:
+def planted_method(kind: type, name: str, make: Callable[[Any], Any]) -> Plant:
     """Replace a method by what `make` makes of it."""
 
     @contextmanager
@@ -81,7 +85,7 @@ def _method(kind: type, name: str, make: Callable[[Any], Any]) -> Plant:
     return plant
 
 
-def _script(*changes: tuple[str, str]) -> Plant:
+def planted_script(*changes: tuple[str, str]) -> Plant:
     """Replace text in the scripts, service's and replay's alike, under the digest of the right ones."""
 
     def changed(text: bytes) -> bytes:
@@ -333,34 +337,37 @@ SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
 
 BUGS: Final = (
     Bug(
-        "credit before the debit's receipt", "G1", _method(Engine, "_on_applied", _credit_before_receipt), 50
+        "credit before the debit's receipt",
+        "G1",
+        planted_method(Engine, "_on_applied", _credit_before_receipt),
+        50,
     ),
-    Bug("answer before the receipt", "G5", _method(Engine, "_on_applied", _answer_before_receipt), 50),
+    Bug("answer before the receipt", "G5", planted_method(Engine, "_on_applied", _answer_before_receipt), 50),
     Bug(
         "receipts matched by sequence number",
         "G1 G5",
-        _method(ReceiptTracker, "receipts", _receipts_by_seq),
+        planted_method(ReceiptTracker, "receipts", _receipts_by_seq),
         100,
         ("journal_killed", "redis_empty", "redis_old_image", "failover", "slow_network"),
     ),
-    Bug("settle before credit", "G9", _method(Transfer, "_credit", _settle_before_credit), 50),
+    Bug("settle before credit", "G9", planted_method(Transfer, "_credit", _settle_before_credit), 50),
     Bug(
         "sweeper does not wait for the debit's receipt",
         "G1",
-        _method(Sweeper, "_end", _sweep_without_receipt),
+        planted_method(Sweeper, "_end", _sweep_without_receipt),
         300,
     ),
-    Bug("read before the receipt", "G1 G8", _method(Reader, "durable", _read_before_receipt), 100),
+    Bug("read before the receipt", "G1 G8", planted_method(Reader, "durable", _read_before_receipt), 100),
     Bug(
         "unknown outcome answered as a decline",
         "G4 G5",
-        _method(Transfer, "failed", _outcome_unknown_is_declined),
+        planted_method(Transfer, "failed", _outcome_unknown_is_declined),
         50,
     ),
     Bug(
         "no fencing before a recovery",
         "G1 G5 G6 G7",
-        _method(JournalCopy, "promise", _no_fencing),
+        planted_method(JournalCopy, "promise", _no_fencing),
         400,
         ("failover", "journal_killed"),
         (3, 2),
@@ -370,7 +377,7 @@ BUGS: Final = (
     Bug(
         "services' entries are receipted whatever their epoch",
         "G1 G5 G6 G7",
-        _method(GroupCommit, "_take_brought", _brought_of_any_epoch),
+        planted_method(GroupCommit, "_take_brought", _brought_of_any_epoch),
         300,
         _DEADLY,
         (3, 2),
@@ -378,7 +385,7 @@ BUGS: Final = (
     Bug(
         "the shortest chain is chosen",
         "G1 G2 G3 G4 G5 G6 G7",
-        _method(Ballot, "_take_best", _worst_chain),
+        planted_method(Ballot, "_take_best", _worst_chain),
         50,
         _DEADLY,
         (3, 2),
@@ -386,7 +393,7 @@ BUGS: Final = (
     Bug(
         "a copy counts before it has caught up",
         "G1 G2 G3 G4 G5 G6 G7",
-        _method(PeerSession, "_follow", _marks_without_following),
+        planted_method(PeerSession, "_follow", _marks_without_following),
         100,
         _DEADLY,
         (3, 2),
@@ -394,7 +401,7 @@ BUGS: Final = (
     Bug(
         "streams are trimmed behind the fastest copy",
         "G5",
-        _method(Fellows, "quorum_seq", _own_position),
+        planted_method(Fellows, "quorum_seq", _own_position),
         100,
         ("process_paused", "journal_killed"),
         (2, 2),
@@ -419,7 +426,7 @@ BUGS: Final = (
         Bug(
             name,
             "G1 G2 G3 G4 G5 G6 G7",
-            _script(*changes),
+            planted_script(*changes),
             100,
             _SHOWN_BY.get(name, _BY_ANY)[0],
             rotates="window" in name,

@@ -4,6 +4,8 @@ import random
 from dataclasses import dataclass, replace
 from typing import Final
 
+from wallet_engine.domain.limits import STREAM_ENTRIES_MAX
+
 FAULTS: Final = (
     "service_killed",
     "journal_killed",
@@ -23,6 +25,8 @@ FAULTS: Final = (
     "network_split",
     "clocks_stepped",
 )
+#: What may be out for long while all the rest is well (`outages.py`).
+OUTAGES: Final = ("shard_stopped", "shard_refuses")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,11 @@ class Profile:
     fault_gap_steps: int = 400
     #: Virtual seconds of rest before each further burst of traffic; windows rotate when they add up to a retention.
     rests_s: tuple[float, ...] = ()
+    #: Which of `OUTAGES` there is behind the traffic, and how many payments come at once meanwhile.
+    outage: str = ""
+    crowd: int = 0
+    #: Entries of a partition that Redis keeps for the journal.
+    stream_entries_max: int = STREAM_ENTRIES_MAX
     repeat_receipts: float = 0.05
     image_chance: float = 0.2
     reply_lost: float = 0.03
@@ -56,6 +65,21 @@ class Profile:
         """The same with two or three journal copies."""
         copies = random.Random(f"copies {seed}").choice(((2, 1), (2, 2), (3, 2), (3, 2), (3, 1)))
         return replace(Profile.draw(seed), journals=copies[0], quorum=copies[1])
+
+    @staticmethod
+    def draw_outage(seed: int, outage: str = "") -> "Profile":
+        """A long outage, small streams, and nothing else that fails; `outage`: this one."""
+        rng = random.Random(f"outage {seed}")
+        drawn = rng.choice(OUTAGES)
+        return Profile(
+            callers=3,
+            payments_per_caller=1,
+            faults=0,
+            outage=outage or drawn,
+            crowd=rng.randint(40, 100),
+            stream_entries_max=rng.choice((24, 32, 48, 64)),
+            reply_lost=0.0,
+        )
 
     @staticmethod
     def draw(seed: int) -> "Profile":

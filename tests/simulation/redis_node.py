@@ -271,7 +271,7 @@ class RedisNode:
         keys, argv = words[3 : 3 + count], words[3 + count :]
         meta = self.store.get(keys[0], {})
         state_before = meta.get(b"state")
-        reply = self._run_script(shortened(words[1]), keys, argv)
+        reply = self._run_script(self.patch_script(shortened(words[1])), keys, argv)
         if state_before in (b"recovering", b"copying") and meta.get(b"state") == b"live" and self.on_live:
             self.on_live(self, keys[0])
         return reply

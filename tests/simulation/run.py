@@ -12,6 +12,7 @@ from pathlib import Path
 
 from simulation.callers import Callers
 from simulation.cluster import Cluster
+from simulation.outages import Outage
 from simulation.processes import SimCopy
 from simulation.profile import Profile
 from simulation.substitutes import surroundings
@@ -99,6 +100,8 @@ def _run(cluster: Cluster, callers: Callers) -> int:
     for rest_s in profile.rests_s:
         world.run(_waited(world, rest_s), 120, "rest")
         world.run(callers.run(callers.traffic()), 120, "traffic")
+    if profile.outage:
+        world.run(callers.run(Outage(cluster, callers).happen()), 120, "the outage")
     cluster.heal()
     world.run(callers.run(callers.finish()), 60, "an answer to every payment")
     _wait_for_rest(cluster)

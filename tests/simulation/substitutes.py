@@ -61,10 +61,18 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
     "redis_store.connection": {"REPLY_TIMEOUT_S": 2.0},
     "service.accounts": {"ANSWER_TIMEOUT_S": 3.0},
     "service.transfers": {"ANSWER_TIMEOUT_S": 3.0},
-    "saga.standing": {"REST_S_MIN": 0.5, "REST_S_MAX": 2.0},
+    "saga.standing": {"REST_S_MIN": 0.5, "REST_S_MAX": 2.0, "OPEN_PER_RECEIVER_MAX": 40},
     "saga.group_sweeper": {"TICK_S": 0.7, "RECORD_AGE_S_MIN": 1.0, "DRIVE_TIMEOUT_S": 6.0},
-    "saga.sweeper": {"RETRY_S": 1.0, "SWEEP_S": 0.7, "OPEN_AGE_MS_MIN": 1_000, "DRIVE_TIMEOUT_S": 6.0},
-    "routing.model": {"RETENTION_MS_MIN": 1_000},
+    "saga.sweeper": {
+        "RETRY_S": 1.0,
+        "SWEEP_S": 0.7,
+        "OPEN_AGE_MS_MIN": 1_000,
+        "DRIVE_TIMEOUT_S": 6.0,
+        "MEMBERS_PER_PAGE": 8,
+        "ENTRIES_AT_ONCE_MAX": 4,
+        "OPEN_PER_RECEIVER_MAX": 40,
+    },
+    "routing.model": {"RETENTION_MS_MIN": 1_000, "STREAM_ENTRIES_MAX_LEAST": 24},
 }
 #: Retention of a simulated cluster: two windows pass in some virtual seconds.
 RETENTION_MS: Final = 40_000

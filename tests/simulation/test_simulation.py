@@ -1,6 +1,7 @@
 """The engine under faults in virtual time: G1-G9 on many seeds, and the same seed twice is the same run.
 
-`SIM_SEED=n` runs one seed and prints what happened in it; `SIM_SECONDS=n` sets the length of the soak.
+`SIM_SEED=n` runs one seed and prints what happened in it; `SIM_SECONDS=n` sets the length of the soak, and
+`SIM_PROFILE` says how both draw their profiles: `draw`, `draw_copies` or `draw_outage`.
 """
 
 import os
@@ -8,23 +9,31 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from simulation.auditor import Auditor
-from simulation.profile import FAULTS, Profile
+from simulation.profile import FAULTS, OUTAGES, Profile
 from simulation.run import Report, run_many, run_seed
 from simulation.substitutes import HORIZONS, PERIODS, RETENTION_MS
 from simulation.world import Violation, World
 
 SEEDS = 80
 COPIES_SEEDS = 25
+OUTAGE_SEEDS = 8
 TESTS = Path(__file__).parent.parent
+
+
+def _profile() -> Callable[[int], Profile]:
+    draw: Callable[[int], Profile] = getattr(Profile, os.environ.get("SIM_PROFILE", "draw"))
+    return draw
 
 
 @pytest.mark.skipif("SIM_SEED" not in os.environ, reason="runs the seed that SIM_SEED names")
 def test_one_seed() -> None:
-    print(run_seed(int(os.environ["SIM_SEED"]), trace=True))
+    seed = int(os.environ["SIM_SEED"])
+    print(run_seed(seed, _profile()(seed), trace=True))
 
 
 def test_seeds_keep_every_guarantee() -> None:
@@ -44,6 +53,14 @@ def test_seeds_with_several_journal_copies() -> None:
 def test_each_fault_alone(kind: str) -> None:
     for seed in range(1, 5):
         run_seed(seed, Profile(kinds=(kind,), faults=3, fault_gap_steps=150, payments_per_caller=2))
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_long_outages(outage: str) -> None:
+    """G1 to G10 and G14 while one part is out, streams are small and payments come in crowds."""
+    results = run_many(range(1, OUTAGE_SEEDS + 1), profile=lambda seed: Profile.draw_outage(seed, outage))
+    failed = [str(result) for result in results if isinstance(result, Violation)]
+    assert not failed, f"{len(failed)} seeds failed\n" + "\n".join(failed)
 
 
 def test_a_seed_is_one_run() -> None:
@@ -87,8 +104,7 @@ def test_soak() -> None:
     started_s = time.monotonic()
     reports: list[Report] = []
     failed: list[str] = []
-    profile = Profile.draw_copies if os.environ.get("SIM_COPIES") else Profile.draw
-    for result in run_many(iter(range(first, first + 10**9)), profile=profile):
+    for result in run_many(iter(range(first, first + 10**9)), profile=_profile()):
         if isinstance(result, Violation):
             failed.append(str(result))
             print(result)

@@ -1,0 +1,113 @@
+"""Bugs that a long outage shows, with full streams and crowds: what never ends by itself, and whom else it stops."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+from unittest.mock import patch
+
+from simulation.cluster import Cluster
+from simulation.planted import Bug, planted_method, planted_script
+from simulation.run import Plant
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.oracle_rules import Batch as OracleBatch
+from wallet_engine.engine.accumulator import Accumulator
+from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.conditions import Condition
+from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.headroom import Headroom
+from wallet_engine.engine.lane import Lane
+from wallet_engine.redis_store.refusals import Meaning, refusal_of
+from wallet_engine.saga.sweeper import Sweeper
+
+#: (script, its text, the text in its place)
+_FULL_STREAM: Final = (
+    # A stream as it once was: full of open entries, and then closed to what would end them.
+    (
+        "apply",
+        "if not find(columns[1], '[^bcgjlrsuwy]') then entries_max = entries_max + ENDING_ENTRIES_MAX end",
+        "",
+    ),
+    ("apply", "entries = entries - call('ZCARD', k_open)", "entries = entries + 0"),
+    ("trim", "local last = math.min(keep, newest - PINNED_ENTRIES_MAX)", "local last = 0"),
+)
+_CLOSE: Final = (("apply", "if not rules_before and (since and closing ~= since", "if false and (since"),)
+SCRIPT_CHANGES: Final = (*_FULL_STREAM, *_CLOSE)
+
+
+def _scripts(changes: tuple[tuple[str, str, str], ...]) -> Plant:
+    return planted_script(*((old, new) for _, old, new in changes))
+
+
+def _first_page_only(_original: Any) -> Any:
+    async def open_seqs(_: Sweeper, accumulator: Accumulator, lane: Lane) -> list[int]:
+        words = ("ZRANGEBYSCORE", accumulator.keys.open, "-inf", "+inf", "LIMIT", 0, 8)
+        members: list[bytes] = await lane.call(*words)
+        return [int(member) for member in members if b"." not in member]
+
+    return open_seqs
+
+
+def _no_door_at_dead_shards(original: Any) -> Any:
+    def close_door(self: Headroom, partition: int, condition: Condition, outage: Outage) -> None:
+        if condition is not Condition.UNREACHABLE:
+            original(self, partition, condition, outage)
+
+    return close_door
+
+
+def _refused_may_have_run(original: Any) -> Any:
+    def on_error(self: Engine, accumulator: Accumulator, batch: Batch, error: str) -> None:
+        if refusal_of(error).meaning is not Meaning.RETRY:
+            original(self, accumulator, batch, error)
+            return
+        self.tracker.forget(batch.nonce)
+        self._answered(accumulator)
+        batch.fail(Outage("outcome_unknown", error))
+
+    return on_error
+
+
+@contextmanager
+def _close_looks_at_nothing_open(cluster: Cluster) -> Iterator[None]:
+    """In the script and in the oracle alike, so that the two agree."""
+    with (
+        _scripts(_CLOSE)(cluster),
+        patch.object(OracleBatch, "nothing_comes_back", lambda *_: True),
+    ):
+        yield
+
+
+BUGS: Final = (
+    Bug(
+        "open entries fill the stream, and what ends them is refused",
+        "G9 G10",
+        _scripts(_FULL_STREAM),
+        20,
+        outage="shard_stopped",
+    ),
+    Bug(
+        "money leaves for a shard that does not answer",
+        "G10",
+        planted_method(Headroom, "close_door", _no_door_at_dead_shards),
+        20,
+        outage="shard_stopped",
+    ),
+    Bug(
+        "the sweeper reads the oldest open entries alone",
+        "G9",
+        planted_method(Sweeper, "_open_seqs", _first_page_only),
+        40,
+        outage="shard_stopped",
+    ),
+    Bug(
+        "close does not look at what is open", "G1", _close_looks_at_nothing_open, 40, outage="shard_stopped"
+    ),
+    Bug(
+        "what Redis refused may have run",
+        "G14",
+        planted_method(Engine, "_on_error", _refused_may_have_run),
+        20,
+        outage="shard_refuses",
+    ),
+)
