@@ -409,7 +409,7 @@ BUGS: Final = (
     Bug(
         "a prepared group expires",
         "G1",
-        _method(GroupSweeper, "_ask_home", _expire_prepared),
+        planted_method(GroupSweeper, "_ask_home", _expire_prepared),
         100,
         _INTERRUPTING,
         changes={"groups": True},
@@ -417,7 +417,7 @@ BUGS: Final = (
     Bug(
         "a part pays before home has decided",
         "G1",
-        _method(Group, "_decide", _pay_before_decision),
+        planted_method(Group, "_decide", _pay_before_decision),
         50,
         _INTERRUPTING,
         changes={"groups": True},
