@@ -22,6 +22,9 @@
 --       {'EXPIRED', now_ms} {'CURRENCIES', list} {'MALFORMED', text}; of a replay {'DIFFERS', outcomes} when the entry does
 --       not come out as recorded
 --
+-- Where an account has a most that it may have, meta.flagged is 2, and the plain text, which does not look at that, refuses:
+-- {'LIMITS', '2'}. The text for such partitions has the lines behind `--@limits`, and gets the keys of holds.
+--
 -- REPLAY (a constant put in front by the loader) re-executes a recorded entry while the partition is `recovering`:
 -- recorded time, nonce and rules, no owner, no stream. It is another text with another digest, so a service can never
 -- call it.
@@ -77,7 +80,9 @@ else
 end
 local seq_last, nonce_last, clock = meta[1] + 0, meta[2], meta[6] + 0
 local window, witnessed_s, currencies_known = meta[7] + 0, meta[8] or '0', meta[9]
-local flags_exist = meta[10] == '1'
+local flags_exist = meta[10]
+--@plain if flags_exist == '2' then return {'LIMITS', '2'} end
+--@limits local limited = flags_exist == '2' -- whether an account here has a most that it may have
 
 local now_ms
 local recorded, rules_before = nil, false -- of a replay: outcomes; whether rules 1 decided
@@ -191,6 +196,7 @@ local carries
 
 -- A closure costs a tenth of an operation, so the common kinds are decided in the loop below, and what the others and
 -- the flags need is made only when there is one of them.
+--@limits local over_limit
 local limit_of, side_refusal, write_holds, write_groups
 local said -- by position, what is told of operations on groups; made when they are needed
 -- By kind: decides operation i of it. Returns its outcome; nil for what is malformed, or nil and another refusal.
@@ -204,6 +210,7 @@ if flags_exist or uncommon then
 --@include lib/posting.lua
 --@include rules/refund.lua
 --@include rules/open_account.lua
+--@limits --@include rules/set_limits.lua
 --@include rules/set_flags.lua
 --@include rules/probe.lua
     if KEYS[K_EXTENDED] then
@@ -292,6 +299,8 @@ for i = 1, count do
           outcome = INSUFFICIENT_FUNDS -- the caller wants more to be left
         elseif full > AMOUNT_MAX and (rules_before or to and byte(to) ~= SYSTEM) or rules_before and left < -AMOUNT_MAX then
           outcome = BALANCE_LIMIT
+--@limits         elseif to and flags_exist and over_limit(ledger, to, full) then
+--@limits           outcome = BALANCE_LIMIT
         else
           if full > AMOUNT_MAX then
             full, carries = (have_to or 0) - STRIPE_LIMB + minor, carries or {}
@@ -347,6 +356,8 @@ for i = 1, count do
         local full, left = (have or 0) + minor, transit - minor
         if full > AMOUNT_MAX and (rules_before or byte(to) ~= SYSTEM) or rules_before and left < -AMOUNT_MAX then
           outcome = BALANCE_LIMIT
+--@limits         elseif flags_exist and over_limit(ledger, to, full) then
+--@limits           outcome = BALANCE_LIMIT
         else
           if full > AMOUNT_MAX then
             full, carries = have - STRIPE_LIMB + minor, carries or {}
@@ -434,7 +445,8 @@ if writes then
   if record_count > 0 then call('HSET', k_seen, unpack(records, 1, record_count)) end
   if rules then
     for account, flag in pairs(flags_new) do call('HSET', k_flags, account, flag) end
-    if next(flags_new) then call('HSET', k_meta, 'flagged', 1) end
+--@plain     if next(flags_new) then call('HSET', k_meta, 'flagged', 1) end
+--@limits     if next(flags_new) then call('HSET', k_meta, 'flagged', limited and 2 or 1) end
     for field, record in pairs(remembered_before) do call('HSET', k_seen_before, field, record) end
     for part, entry_seq in pairs(refunded) do call('ZADD', k_open, entry_seq, part) end
     if holds then write_holds() end

@@ -19,3 +19,29 @@
     if status_a == 'F' or status_b == 'F' then return FROZEN end
     return nil
   end
+
+--@limits   -- Whether an account would have more than it may, with so much available; what is set aside, or coming in, counts.
+--@limits   function over_limit(ledger, account, available)
+--@limits     local flag = flags[account]
+--@limits     local _, at = find(flag or '', ' ' .. ledger.currency .. '<', 1, true)
+--@limits     if not at then return false end
+--@limits     local held, pending = ledger.held and ledger.held[account], ledger.pending and ledger.pending[account]
+--@limits     for n = K_BALANCE_FIRST, K_EXTENDED - 1 do
+--@limits       if KEYS[n] == ledger.key then
+--@limits         local k_held = K_EXTENDED + 4 + 2 * (n - K_BALANCE_FIRST)
+--@limits         held = held or call('HGET', KEYS[k_held], account) or 0
+--@limits         pending = pending or call('HGET', KEYS[k_held + 1], account) or 0
+--@limits       end
+--@limits     end
+--@limits     return available + held + pending > match(flag, '^%d+', at + 1) + 0
+--@limits   end
+--@limits
+--@limits   -- An account's flags with a limit set: `sign` is '=' for an overdraft, '<' for the most that it may have. One that is there
+--@limits   -- stays in its place; the most stand behind the overdrafts.
+--@limits   local function with_limit(flag, currency, sign, text)
+--@limits     local word = ' ' .. currency .. sign
+--@limits     local from, to = find(flag, word .. '%d+')
+--@limits     if from then return sub(flag, 1, from - 1) .. word .. text .. sub(flag, to + 1) end
+--@limits     local behind = sign == '=' and find(flag, ' %u%u%u<') or #flag + 1
+--@limits     return sub(flag, 1, behind - 1) .. word .. text .. sub(flag, behind)
+--@limits   end

@@ -4,3 +4,4 @@ local OPEN_ACCOUNT, TRANSFER, DEBIT, CREDIT, REFUND, SETTLE, SET_FLAGS, PROBE = 
 local HOLD, INCREASE, CAPTURE, CAPTURE_DEBIT, UNCAPTURE, FINISH_HOLD, VOID, EXPIRE = 104, 105, 107, 113, 117, 108, 118, 101
 local RETURN, RETURN_DEBIT, UNRETURN = 120, 122, 106
 -- Those of groups are in lib/groups.lua: only there are they needed, and the script has few names left.
+local SET_LIMITS = 97

@@ -25,6 +25,7 @@
           look_up_flags(to)
           outcome = side_refusal(to, have_to, nil, nil)
           if not outcome and (have_to or 0) + minor > AMOUNT_MAX and byte(to) ~= SYSTEM then outcome = BALANCE_LIMIT end
+--@limits           if not outcome and over_limit(ledger, to, (have_to or 0) + minor) then outcome = BALANCE_LIMIT end
           if not outcome and share == 'f' and not has_room(hold, rest - minor) then outcome = BALANCE_LIMIT end
         end
         if not outcome then

@@ -27,8 +27,9 @@ class LuaPartition:
         self.client = client
         self.keys = PartitionKeys(tag)
         self.apply_script = load_script("apply")
+        self.limits_script = load_script("apply", limits=True)
         self.replay_script = load_script("apply", replay=True)
-        for script in (self.apply_script, self.replay_script):
+        for script in (self.apply_script, self.limits_script, self.replay_script):
             assert client.script_load(script.text) == script.sha
         self.nonces = 0
         #: What the script has answered to each call that has made an entry, by the entry's seq.
@@ -69,18 +70,21 @@ class LuaPartition:
         stream_entries_max: int = 100_000,
         issued_age_ms_max: int = 300_000,
     ) -> list[Any]:
-        """One call of the apply script; `rotate` opens a window.
+        """One call of the apply script, in the text that the partition takes; `rotate` opens a window.
 
         `operations` (columns) and `record_ends` are sent as they are, in place of what `lines` make.
 
         Returns a refusal, or OK, seq, nonce, time_ms, outcomes and the details of repeats.
         """
         self.nonces += 1
+        packed = pack([parse_operation(line) for line in lines])
+        if self.client.hget(self.keys.meta, "flagged") == "2":
+            packed = packed._replace(extended=True, limits=True)
         command = apply_command(
-            self.apply_script.sha,
+            self.limits_script.sha if packed.limits else self.apply_script.sha,
             self.keys,
             currencies,
-            pack([parse_operation(line) for line in lines]),
+            packed,
             epoch=epoch,
             nonce=f"{self.nonces:016x}",
             issued_ms=self.now_ms() if issued_ms is None else issued_ms,
@@ -106,7 +110,7 @@ class LuaPartition:
             self.replay_script.sha,
             self.keys,
             currencies,
-            pack(operations_of(payload)),
+            pack(operations_of(payload))._replace(extended=True),
             epoch=header.epoch,
             nonce=header.nonce,
             issued_ms=0,

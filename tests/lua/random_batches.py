@@ -12,7 +12,7 @@ MAX: Final = 2**53 - 1
 ORDINARY: Final = ("alice", "bob", "carol", "dave", "eve", "frank")
 SYSTEM: Final = ("@mint", "@fees", "@deep")
 CURRENCIES: Final = ("USD", "USD", "USD", "EUR", "JPY")
-KINDS: Final = "tttttttddddcccccrrrssofnhhhikkqquulvexxzzzjmmppppggyyyybbw"
+KINDS: Final = "tttttttddddcccccrrrssofnhhhikkqquulvexxzzzjmmppppggyyyybbwa"
 
 
 class RandomBatches:
@@ -65,7 +65,13 @@ class RandomBatches:
         currency = self.random.choice(CURRENCIES)
         if kind == "o":
             limit = self.random.choice(("-", "-", "0", "50", "1000", str(MAX)))
+            if self.random.random() < 0.15:
+                limit += f"<{self.random.choice((0, 500, 10**6, 2**52))}"
             return f"o - {self.random.choice(ORDINARY)} {limit} 0 {currency}"
+        if kind == "a":
+            overdraft, most = (self.random.choice(("-", "0", "70", str(10**6), str(MAX))) for _ in range(2))
+            note = self.random.choice(("", ' {"meta":{"tier":"gold"}}'))
+            return f"a - {self.random.choice(ORDINARY)} {overdraft}|{most} 0 {currency}{note}"
         if kind == "f":
             since = self.random.randint(max(0, self.state.seq - 3), self.state.seq)
             change = self.random.choice(

@@ -4,6 +4,7 @@ import pytest
 from lua.cases import CASES, SETUP, Case, rows
 from lua.group_cases import GROUP_CASES
 from lua.hold_cases import HOLD_CASES
+from lua.limit_cases import LIMIT_CASES
 from lua.partition import LuaPartition
 from lua.return_cases import RETURN_CASES
 
@@ -26,7 +27,9 @@ def run(partition: LuaPartition, state: PartitionState, batch: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    "cases", [CASES, HOLD_CASES, RETURN_CASES, GROUP_CASES], ids=["transfers", "holds", "refunds", "groups"]
+    "cases",
+    [CASES, HOLD_CASES, RETURN_CASES, GROUP_CASES, LIMIT_CASES],
+    ids=["transfers", "holds", "refunds", "groups", "limits"],
 )
 def test_cases(partition: LuaPartition, cases: list[Case]) -> None:
     for case in cases:

@@ -61,21 +61,20 @@ def _lua_value(value: Any) -> Any:
 
 
 def _decode(text: bytes) -> Any:
-    """`cjson.decode` of an array of strings, integers and arrays."""
-    return _lua_array(json.loads(text))
+    """`cjson.decode` of what columns have: strings, integers, arrays, objects."""
+    return _decoded(json.loads(text))
 
 
-def _lua_array(values: list[Any]) -> Any:
-    return _runtime.table_from(
-        [
-            value.encode()
-            if isinstance(value, str)
-            else _lua_array(value)
-            if isinstance(value, list)
-            else value
-            for value in values
-        ]
-    )
+def _decoded(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode()
+        case list():
+            return _runtime.table_from([_decoded(each) for each in value])
+        case dict():
+            return _runtime.table_from({name.encode(): _decoded(each) for name, each in value.items()})
+        case _:
+            return value
 
 
 def _call(*args: Any) -> Any:

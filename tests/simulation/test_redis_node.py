@@ -31,12 +31,15 @@ class Both:
         self.world = world
         self.node = RedisNode(world, "r:1", "the-id")
         self.fake = fakeredis.FakeRedis(server=fakeredis.FakeServer())
-        script = load_script("apply")
-        text = script.text.replace("redis.call('CLUSTER', 'MYID')", "'the-id'")
-        text = text.replace("call('TIME')", "{ARGV[3], '0'}")
-        assert text.count("'the-id'") == text.count("{ARGV[3], '0'}") == 1
-        self.fake_sha: Any = self.fake.script_load(text)
-        self.sha: Any = self.node.execute([b"SCRIPT", b"LOAD", script.text.encode()])
+        #: By whether it is the text that knows limits: digests in the simulator, and in fakeredis.
+        self.shas: dict[bool, tuple[Any, Any]] = {}
+        for limits in (False, True):
+            script = load_script("apply", limits=limits)
+            text = script.text.replace("redis.call('CLUSTER', 'MYID')", "'the-id'")
+            text = text.replace("call('TIME')", "{ARGV[3], '0'}")
+            assert text.count("'the-id'") == text.count("{ARGV[3], '0'}") == 1
+            mine = self.node.execute([b"SCRIPT", b"LOAD", script.text.encode()])
+            self.shas[limits] = (mine, self.fake.script_load(text))
 
     def call(self, *words: Any) -> Any:
         packed = [word if isinstance(word, bytes) else str(word).encode() for word in words]
@@ -47,11 +50,15 @@ class Both:
 
     def apply(self, nonce: int, window: int, window_ms: int, lines: list[str]) -> Any:
         now_s = self.world.now_us // 1_000_000
+        packed = pack([parse_operation(line) for line in lines])
+        if self.fake.hget(KEYS.meta, "flagged") == b"2":
+            packed = packed._replace(extended=True, limits=True)
+        sha, fake_sha = self.shas[packed.limits]
         command = apply_command(
-            self.sha.decode(),
+            sha.decode(),
             KEYS,
             CURRENCIES,
-            pack([parse_operation(line) for line in lines]),
+            packed,
             epoch=1,
             nonce=f"{nonce:016x}",
             issued_ms=now_s * 1000,
@@ -62,7 +69,7 @@ class Both:
         )
         words = words_of(command)
         mine = self.node.execute(words)
-        theirs = self.fake.execute_command("EVALSHA", self.fake_sha, *words[2:], now_s)
+        theirs = self.fake.execute_command("EVALSHA", fake_sha, *words[2:], now_s)
         assert mine == theirs
         return mine
 

@@ -64,6 +64,9 @@ class WalletApi:
     def post(self, path: str, document: Any = None, headers: dict[str, str] | None = None) -> Reply:
         return self.request("POST", path, b"" if document is None else json.dumps(document).encode(), headers)
 
+    def patch(self, path: str, document: Any) -> Reply:
+        return self.request("PATCH", path, json.dumps(document).encode())
+
     # Accounts
 
     def name(self, partition: int = 0) -> str:

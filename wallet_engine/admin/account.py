@@ -63,6 +63,11 @@ class AccountNow:
                     "currency": currency,
                     **figures(available + held, held, pending, currency),
                     "overdraft_limit": format_amount(self.flags.limits.get(currency, 0), currency),
+                    **(
+                        {"max_balance": format_amount(self.flags.most[currency], currency)}
+                        if currency in self.flags.most
+                        else {}
+                    ),
                 }
                 for currency, (available, held, pending) in sorted(self.balances.items())
             ],
@@ -187,7 +192,8 @@ def _show(console: Console, now: AccountNow, last: list[Entry]) -> None:
             else ""
         )
         aside = f", {balance['held']} of it held" if now.balances[balance["currency"]][1] else ""
-        console.print(f"  {balance['balance']} {balance['currency']}{aside}{limit}")
+        most = f", at most {balance['max_balance']}" if "max_balance" in balance else ""
+        console.print(f"  {balance['balance']} {balance['currency']}{aside}{limit}{most}")
     for entry in last:
         for operation, outcome in zip(entry.operations, entry.header.outcomes, strict=True):
             if concerns(operation, now.account):

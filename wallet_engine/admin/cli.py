@@ -24,6 +24,8 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
             "wallet_engine.admin.account:account", "Show an account: balances, flags, last entries."
         ),
         "transfer": Verb("wallet_engine.admin.transfer:transfer", "Show all that is known of one transfer."),
+        "hold": Verb("wallet_engine.admin.hold:hold", "Show one hold."),
+        "holds": Verb("wallet_engine.admin.hold:holds", "List the open holds of an account."),
         "pending": Verb("wallet_engine.admin.pending:pending", "Show open transfers and what they wait for."),
         "freeze": Verb("wallet_engine.admin.freeze:freeze", "Stop an account from paying and receiving."),
         "unfreeze": Verb("wallet_engine.admin.freeze:unfreeze", "Let a frozen account go on."),

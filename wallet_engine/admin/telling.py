@@ -25,8 +25,11 @@ def operation_text(operation: Operation) -> str:
 def _words_of(o: Operation) -> str:
     match o.kind:
         case "o":
-            limit = "" if o.other == "-" else f", overdraft limit {format_amount(int(o.other), o.currency)}"
-            return f"open {o.account} in {o.currency}{limit}"
+            overdraft, _, most = o.other.partition("<")
+            return f"open {o.account} in {o.currency}{_limits_text(overdraft, most or '-', o.currency)}"
+        case "a":
+            overdraft, _, most = o.other.partition("|")
+            return f"set limits of {o.account} in {o.currency}{_limits_text(overdraft, most, o.currency)}"
         case "t":
             return f"transfer {_money(o)} from {o.account} to {o.other}, id {unpack_transaction_id(o.id)}"
         case "d":
@@ -55,6 +58,11 @@ def _words_of(o: Operation) -> str:
             return group_operation_text(o)
         case _:
             raise Corruption(f"there are no words for an operation of kind {o.kind!r}")
+
+
+def _limits_text(overdraft: str, most: str, currency: str) -> str:
+    said = "" if overdraft == "-" else f", overdraft limit {format_amount(int(overdraft), currency)}"
+    return said if most == "-" else f"{said}, at most {format_amount(int(most), currency)}"
 
 
 def hold_operation_text(o: Operation) -> str:

@@ -77,6 +77,8 @@ class Packed(NamedTuple):
     extended: bool
     #: How many operations read their account in every currency that the call names.
     everywhere: int
+    #: Whether it takes the text of the script that knows what accounts may have at most.
+    limits: bool = False
 
 
 #: As `Packed`, without the function around it: every call of the script passes here.
@@ -97,6 +99,7 @@ def pack(operations: Sequence[Words]) -> Packed:
     extended = False
     everywhere = 0
     grouped: set[str] | None = None
+    limits = False
     idx = 0
     for kind, id_, account, other, amount_minor, currency, note, _ in operations:
         if kind == "c":
@@ -112,6 +115,7 @@ def pack(operations: Sequence[Words]) -> Packed:
             row = kind_of(kind)
             extended = extended or row.extended
             everywhere += row.everywhere
+            limits = limits or kind == "a" or (kind == "o" and "<" in other)
             details.append(other)
             if row.grouped:
                 grouped = (grouped or set()) | currencies_of(other)
@@ -132,7 +136,7 @@ def pack(operations: Sequence[Words]) -> Packed:
     columns = _encode((*head, *fields, *accounts, *others, TRANSIT, *amounts, *details, *said))
     # In base64 the two bytes of an idx, below 4096, leave the last two characters of eight to it alone.
     record_ends = b2a_base64(struct.pack(">" + len(ends) // 2 * "IH", *ends), newline=False) if ends else b""
-    return _packed((columns, record_ends, currencies, extended, everywhere))
+    return _packed((columns, record_ends, currencies, extended or limits, everywhere, limits))
 
 
 def _said(notes: tuple[str, ...], keys: tuple[str, ...]) -> tuple[dict[str, Any]]:

@@ -146,6 +146,7 @@ _TABLE: Final = (
         everywhere=True,
         extended=True,
     ),
+    Kind("a", "set_limits", Id.NONE, Other.DETAIL, flags=True, extended=True),
     Kind("n", "probe", Id.ASKER, Other.DETAIL, has_currency=False, everywhere=True),
     _Held("h", "hold", sides=_from_here, remembered=True, touches=_hold_by_id),
     _Held("i", "increase", sides=_from_here, remembered=True, touches=_hold_in_words),

@@ -181,7 +181,9 @@ def _first_refusal(batch: "Batch", legs: tuple[Leg, ...], setting_aside: bool) -
             if setting_aside:
                 into += batch.pending.get(leg.currency, {}).get(leg.receiver, 0)
             have = batch.balances[leg.currency][leg.receiver]
-            refused = "l" if max(into, have + into) > AMOUNT_MINOR_MAX else None
+            full = max(into, have + into) > AMOUNT_MINOR_MAX
+            have += coming[leg.currency, leg.receiver]
+            refused = "l" if full or batch.over_most(leg.receiver, leg.currency, have) else None
         if refused is not None:
             return refused, leg
     return None

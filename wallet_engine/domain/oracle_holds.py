@@ -223,6 +223,8 @@ def _capture_refusal(batch: "Batch", hold: Hold, to: str, amount: int, here: boo
     refused = _status_refusal(batch, to)
     if refused is None and to[:1] != "@" and book[to] + amount > AMOUNT_MINOR_MAX:
         return "l"
+    if refused is None and batch.over_most(to, hold.currency, book.get(to, 0) + amount):
+        return "l"
     return refused
 
 

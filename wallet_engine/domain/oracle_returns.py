@@ -102,7 +102,7 @@ def _refusal(batch: "Batch", payer: str, payee: str, amount: int, currency: str)
             return "i"
     if payee[:1] != "@" and book[payee] + amount > AMOUNT_MINOR_MAX:
         return "l"
-    return "+"
+    return "l" if batch.over_most(payee, currency, book.get(payee, 0) + amount) else "+"
 
 
 def undo(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:

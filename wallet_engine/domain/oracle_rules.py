@@ -47,6 +47,7 @@ class Batch:
         "groups",
         "held",
         "holds",
+        "lowered",
         "note",
         "open",
         "pending",
@@ -82,6 +83,8 @@ class Batch:
         #: The dedupe memory that new answers go to, and the older one that is still consulted.
         self.current: dict[str, str] = state.seen[window] if window == state.window else {}
         self.previous = state.seen[window - 1]
+        #: (account, currency) whose overdraft limit this entry lowers: what it had fallen to may be less.
+        self.lowered: set[tuple[str, str]] = set()
         #: Of the operation that is being decided.
         self.note = ""
         #: Whether money left with this entry; it joins `open` when it is whole.
@@ -184,8 +187,19 @@ class Batch:
             return "i"
         if got + amount > AMOUNT_MINOR_MAX and (payee[:1] != "@" or self.rules == 1):
             return "l"
+        if payee_flags is not None and payee_flags.most and self.over_most(payee, currency, got + amount):
+            return "l"
         self.move(payer, paid, payee, got, amount, currency)
         return "+"
+
+    def over_most(self, account: str, currency: str, available: int) -> bool:
+        """Whether an account would have more than it may, with so much available."""
+        flags = self.flags.get(account)
+        most = None if flags is None else flags.most.get(currency)
+        if most is None:
+            return False
+        beside = sum(books.get(currency, {}).get(account, 0) for books in (self.held, self.pending))
+        return available + beside > most
 
     def answered(self, index: int, field: str, fingerprint: str) -> str | None:
         """`=` or `!` when the transfer was answered before, None when it is new."""
@@ -273,12 +287,16 @@ def _settle(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, cur
 
 
 def _open_account(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
-    limit = None if b == "-" else int(b)
-    if limit is not None and not 0 <= limit <= AMOUNT_MINOR_MAX:
-        raise ValueError(f"limit {limit}")
+    overdraft, named, most_text = b.partition("<")
+    limit = None if overdraft == "-" else int(overdraft)
+    most = int(most_text) if named else None
+    if not all(0 <= minor <= AMOUNT_MINOR_MAX for minor in (limit or 0, most or 0)):
+        raise ValueError(f"limit {b}")
     flags = batch.flags.get(a)
     if a in batch.balances.get(currency, {}):
         present = 0 if flags is None else flags.limits.get(currency, 0)
+        if most is not None and (flags is None or flags.most.get(currency) != most):
+            return "!"
         return "=" if limit is None or limit == present else "!"
     if flags is not None and flags.status == CLOSED:
         return "c"
@@ -287,6 +305,32 @@ def _open_account(batch: Batch, index: int, id_: str, a: str, b: str, amount: in
         if flags is None:
             flags = batch.flags[a] = Flags()
         flags.limits[currency] = limit
+    if most is not None:
+        if flags is None:
+            flags = batch.flags[a] = Flags()
+        flags.most[currency] = most
+    return "+"
+
+
+def _set_limits(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
+    overdraft, most = (None if word == "-" else int(word) for word in b.split("|"))
+    if not all(0 <= minor <= AMOUNT_MINOR_MAX for minor in (overdraft or 0, most or 0)):
+        raise ValueError(f"limits {b}")
+    if a not in batch.balances.get(currency, {}):
+        return "a"
+    flags = batch.flags.get(a) or Flags()
+    if flags.status == CLOSED:
+        return "c"
+    before = flags.text()
+    if overdraft is not None and overdraft != flags.limits.get(currency, 0):
+        if overdraft < flags.limits.get(currency, 0):
+            batch.lowered.add((a, currency))
+        flags.limits[currency] = overdraft
+    if most is not None:
+        flags.most[currency] = most
+    if flags.text() == before:
+        return "+" if batch.note else "="
+    batch.flags[a] = flags
     return "+"
 
 
@@ -335,6 +379,7 @@ _RULES: Final[dict[str, Callable[[Batch, int, str, str, str, int, str], str]]] =
     "r": _refund,
     "s": _settle,
     "f": _set_flags,
+    "a": _set_limits,
     "n": _probe,
     "h": oracle_holds.place,
     "i": oracle_holds.increase,
@@ -412,7 +457,8 @@ def _audit(state: PartitionState, batch: Batch) -> None:
             after = book[account]
             delta += after - before
             if after < 0 or after > AMOUNT_MINOR_MAX:
-                state.check_balance(account, currency, after)
+                fell = after < before and (account, currency) not in batch.lowered
+                state.check_balance(account, currency, after, fell=fell)
         if delta:
             raise Corruption(f"entry {batch.seq}: books of {currency} sum to {delta}")
     if any(batch.shifted.values()):

@@ -40,21 +40,26 @@ CARRIED: Final = "+"
 
 
 class Flags:
-    """Status of an account, and currency -> overdraft limit in minor units, in the order they were set."""
+    """Status of an account, and currency -> overdraft limit, and the most it may have, in the order they were set.
 
-    __slots__ = ("closing", "limits", "status")
+    Minor units. A limit that was changed has been named once, if only as 0.
+    """
+
+    __slots__ = ("closing", "limits", "most", "status")
 
     def __init__(self) -> None:
         self.status = ACTIVE
         #: While a close has it frozen: the status before, and the seq of the entry that froze it, as text.
         self.closing: tuple[str, str] | None = None
         self.limits: dict[str, int] = {}
+        self.most: dict[str, int] = {}
 
     def text(self) -> str:
-        """The value in the hash `flags`: `F USD=500`, and while it is being closed `F A=17 USD=500`."""
+        """The value in the hash `flags`: `F USD=500 USD<9000`, and while it is being closed `F A=17 USD=500`."""
         closing = "" if self.closing is None else " {}={}".format(*self.closing)
         limits = "".join(f" {currency}={limit}" for currency, limit in self.limits.items())
-        return f"{self.status}{closing}{limits}"
+        most = "".join(f" {currency}<{minor}" for currency, minor in self.most.items())
+        return f"{self.status}{closing}{limits}{most}"
 
     @classmethod
     def parse(cls, text: str) -> "Flags":
@@ -62,7 +67,10 @@ class Flags:
         flags.status, *limits = text.split(" ")
         for item in limits:
             name, _, value = item.partition("=")
-            if name in (ACTIVE, FROZEN):
+            if "<" in item:
+                name, _, value = item.partition("<")
+                flags.most[name] = int(value)
+            elif name in (ACTIVE, FROZEN):
                 flags.closing = (name, value)
             else:
                 flags.limits[name] = int(value)
@@ -143,6 +151,11 @@ class PartitionState:
         flags = self.flags.get(account)
         return 0 if flags is None else flags.limits.get(currency, 0)
 
+    def most(self, account: str, currency: str) -> int | None:
+        """The most that an ordinary account may have, in minor units; what is set aside, or coming in, counts."""
+        flags = self.flags.get(account)
+        return None if flags is None else flags.most.get(currency)
+
     def status(self, account: str) -> str:
         """`A`, `F` or `C`."""
         flags = self.flags.get(account)
@@ -187,12 +200,18 @@ class PartitionState:
             for account, minor in book.items():
                 self.check_balance(account, currency, minor)
 
-    def check_balance(self, account: str, currency: str, minor: int) -> None:
-        """G12 and G3 of one balance, or `Corruption`. A system account may have any, in fields that may not."""
+    def check_balance(self, account: str, currency: str, minor: int, *, fell: bool = False) -> None:
+        """G12 and G3 of one balance, or `Corruption`. A system account may have any, in fields that may not.
+
+        A limit may have been lowered since: under one that was set the balance only must not have fallen.
+        """
         part = minor - STRIPE_LIMB_MINOR * self.carried.get(currency, {}).get(account, 0)
         if not -AMOUNT_MINOR_MAX <= part <= AMOUNT_MINOR_MAX:
             raise Corruption(f"balance of {account} leaves the bounds: {minor} {currency}")
-        if minor < 0 and not is_system(account) and minor < -self.limit(account, currency):
+        if minor >= 0 or is_system(account) or minor >= -self.limit(account, currency):
+            return
+        flags = self.flags.get(account)
+        if fell or flags is None or currency not in flags.limits:
             raise Corruption(f"balance of {account} is under its limit: {minor} {currency}")
 
 
@@ -223,6 +242,8 @@ def views(state: PartitionState) -> dict[str, View]:
 def meta_fields(state: PartitionState) -> dict[str, str]:
     """What the journal says of `meta`."""
     flagged = "1" if state.flags else None
+    if any(flags.most for flags in state.flags.values()):
+        flagged = "2"
     values = (state.seq, state.nonce, state.clock, state.window, ",".join(state.currencies), flagged)
     return {name: str(value) for name, value in zip(META_FOLDED, values, strict=True) if value is not None}
 

@@ -41,6 +41,7 @@ class Accumulator:
         "held_since_s",
         "held_why",
         "keys",
+        "limits",
         "operations_max",
         "partition",
         "probing",
@@ -56,6 +57,8 @@ class Accumulator:
         self.keys = keys
         self.shard = shard
         self.epoch = epoch
+        #: Some account here has a most that it may have; learnt from the script.
+        self.limits = False
         #: Dedupe window in force, learnt from the script; 1 until then.
         self.window = 1
         #: Since when it has been known to be in force (loop time); None until a partition has said so.

@@ -23,6 +23,7 @@ LOOK_AGAIN: Final = "?"
 NONCES_DRAWN: Final = 512
 
 _APPLY_SHA: Final = load_script("apply").sha
+_LIMITS_SHA: Final = load_script("apply", limits=True).sha
 
 
 def _nobody_waits() -> None:
@@ -138,8 +139,11 @@ class Batch:
         currencies: Iterable[str],
         stream_entries_max: int,
         issued_age_ms_max: int,
+        limits: bool = False,
     ) -> bytes:
         """The packed call of the script; it may read the `currencies` besides those of its operations.
+
+        `limits`: some account of the partition has a most that it may have.
 
         What would make the call too long is in `rest` afterwards, and not in this batch any more.
         """
@@ -147,8 +151,10 @@ class Batch:
         if packed.everywhere:
             packed = self._fit(packed, SCRIPT_FIELDS_MAX // len(packed.currencies.union(currencies) or "-"))
         self.columns = packed.columns
+        if limits:
+            packed = packed._replace(extended=True, limits=True)
         return apply_command(
-            _APPLY_SHA,
+            _LIMITS_SHA if packed.limits else _APPLY_SHA,
             keys,
             currencies,
             packed,

@@ -126,6 +126,9 @@ class ClusterView:
         if refusal.code == "CURRENCIES":
             accumulator.learn_currencies(refusal.shown)
             return True
+        if refusal.code == "LIMITS":
+            accumulator.limits = True
+            return True
         if refusal.code == "EPOCH":
             self.heed_epoch(accumulator.shard)
         elif refusal.unrecovered:

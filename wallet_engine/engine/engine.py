@@ -169,6 +169,7 @@ class Engine:
             accumulator.currencies if batch.wants_all_currencies else (),
             self.cluster.config.stream_entries_max,
             self.horizons.issued_age_ms_max,
+            accumulator.limits,
         )
         if batch.rest is not None:
             accumulator.queue_first(batch.rest)

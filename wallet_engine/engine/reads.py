@@ -40,6 +40,8 @@ class AccountRead:
     seq: int
     status: str
     limits: dict[str, int]
+    #: Currency -> the most that it may have, where there is one.
+    most: dict[str, int]
     balances: dict[str, int]
     held: dict[str, int] = field(default_factory=dict)
     pending: dict[str, int] = field(default_factory=dict)
@@ -95,7 +97,7 @@ class Reader:
         )
         closing_seq = None if flags.closing is None else int(flags.closing[1])
         return AccountRead(
-            partition, reply[1], flags.status, flags.limits, balances, held, pending, closing_seq
+            partition, reply[1], flags.status, flags.limits, flags.most, balances, held, pending, closing_seq
         )
 
     async def _account(self, partition: int, account: str) -> tuple[list[Any], list[str]]:

@@ -2,15 +2,17 @@
 
 from typing import Final
 
+from msgspec import UNSET, UnsetType
+
 from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.domain.ids import check_account_id
 from wallet_engine.domain.money import check_currency, format_amount
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.http import wire
 from wallet_engine.http.endpoint import Endpoint, Request
-from wallet_engine.http.parse import check_ordinary_account, parse_open_account
+from wallet_engine.http.parse import check_ordinary_account, load_object, parse_limits, parse_open_account
 from wallet_engine.http.problems import MALFORMED, OUTAGE_CODES, Answer, Refused, declined, json_answer
-from wallet_engine.service.api import AccountView, Money
+from wallet_engine.service.api import AccountView, CurrencyBalance, Money
 
 
 async def open_account(request: Request) -> Answer:
@@ -26,8 +28,25 @@ async def open_account(request: Request) -> Answer:
         currency=balance.currency,
         **_amounts(balance.money, balance.currency),
         status=view.status,
+        max_balance=_most(balance),
     )
     return json_answer(201 if outcome == Outcome.APPLIED else 200, wire.encode(body))
+
+
+async def patch(request: Request) -> Answer:
+    """Change limits in one currency; what is noted with it is journaled."""
+    account_id = _ordinary_account_of_path(request)
+    document = load_object(await request.body())
+    services, by = request.services, request.visit.principal
+    currencies: list[str] = []
+    if document.get("currency") is None:
+        found = await services.wallet.account(by, account_id)
+        if found is None:
+            raise _unknown_account()
+        currencies = [balance.currency for balance in found.balances]
+    command = parse_limits(document, account_id, currencies)
+    outcome, view = await services.calls.run(services.wallet.set_limits(by, command))
+    return declined(outcome) if view is None else _account_answer(view)
 
 
 async def show(request: Request) -> Answer:
@@ -62,11 +81,7 @@ def _flagging(action: str, *codes: str) -> Endpoint:
     """The endpoint that does `action` to an account."""
 
     async def set_flags(request: Request) -> Answer:
-        account_id = _account_of_path(request)
-        try:
-            check_ordinary_account(account_id)
-        except InvalidInput as error:
-            raise Refused(error.code, error.detail) from None
+        account_id = _ordinary_account_of_path(request)
         services = request.services
         outcome, view = await services.calls.run(
             services.wallet.set_flags(request.visit.principal, account_id, action)
@@ -97,6 +112,18 @@ def _account_of_path(request: Request) -> str:
         raise Refused(error.code, error.detail) from None
 
 
+def _ordinary_account_of_path(request: Request) -> str:
+    try:
+        return check_ordinary_account(request.path("account_id"))
+    except InvalidInput as error:
+        raise Refused(error.code, error.detail) from None
+
+
+def _most(balance: CurrencyBalance) -> str | UnsetType:
+    most = balance.max_balance_minor
+    return UNSET if most is None else format_amount(most, balance.currency)
+
+
 def _unknown_account() -> Refused:
     return Refused("account_not_found", "the account, or its balance in this currency, was never opened")
 
@@ -110,6 +137,7 @@ def _account_answer(view: AccountView) -> Answer:
                 currency=b.currency,
                 **_amounts(b.money, b.currency),
                 overdraft_limit=format_amount(b.overdraft_limit_minor, b.currency),
+                max_balance=_most(b),
             )
             for b in view.balances
         ],
@@ -151,6 +179,18 @@ ENDPOINTS: Final = (
         {200: wire.DurableBalance},
         (*MALFORMED, "invalid_currency", "account_not_found", *OUTAGE_CODES),
         query=("currency",),
+    ),
+    Endpoint(
+        "PATCH",
+        "/v1/accounts/{account_id}",
+        patch,
+        "Change what an account may owe or have at most in one currency; what it has now stays.",
+        {200: wire.Account},
+        (
+            *(*MALFORMED, "invalid_amount", "invalid_currency", "request_too_large", "account_not_found"),
+            *("account_closed", *OUTAGE_CODES),
+        ),
+        wire.PatchAccountRequest,
     ),
     _flagging("freeze", "account_closed"),
     _flagging("unfreeze", "account_closed"),

@@ -15,6 +15,7 @@ from wallet_engine.service.api import (
     AccountView,
     BalanceView,
     HoldAnswer,
+    LimitsCommand,
     Readiness,
     RefundAnswer,
     TransferAnswer,
@@ -72,9 +73,19 @@ class ObservedWallet:
         return outcomes
 
     async def open_account(
-        self, account_id: str, currency: str, overdraft_limit_minor: int | None, by: str = ""
+        self,
+        account_id: str,
+        currency: str,
+        overdraft_limit_minor: int | None,
+        by: str = "",
+        max_balance_minor: int | None = None,
+        note: str = "",
     ) -> tuple[str, AccountView | None]:
-        return await self._wallet.open_account(account_id, currency, overdraft_limit_minor, by)
+        limits = (overdraft_limit_minor, by, max_balance_minor, note)
+        return await self._wallet.open_account(account_id, currency, *limits)
+
+    async def set_limits(self, command: LimitsCommand, by: str = "") -> tuple[str, AccountView | None]:
+        return await self._wallet.set_limits(command, by)
 
     async def account(self, account_id: str) -> AccountView | None:
         return await self._wallet.account(account_id)

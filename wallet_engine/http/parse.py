@@ -6,7 +6,7 @@ a number as `amount` is `invalid_amount`. `fastparse.py` answers the same for re
 """
 
 import json
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 from wallet_engine.domain.errors import InvalidInput
@@ -21,7 +21,7 @@ from wallet_engine.domain.limits import BATCH_CALL_TRANSFERS_MAX
 from wallet_engine.domain.money import check_currency, parse_amount
 from wallet_engine.http.parse_notes import NOTE_FIELDS, parse_note
 from wallet_engine.http.problems import Refused
-from wallet_engine.service.api import TransferCommand
+from wallet_engine.service.api import LimitsCommand, TransferCommand
 
 T = TypeVar("T")
 #: Work that is done step by step, and what comes of it.
@@ -48,13 +48,17 @@ class OpenAccount(NamedTuple):
     account_id: str
     currency: str
     overdraft_limit_minor: int | None
+    max_balance_minor: int | None = None
+    note: str = ""
 
 
 _TRANSFER_REQUIRED: Final = ("from_account", "to_account", "amount", "currency", "transaction_id")
 _TRANSFER_REQUIRED_WITH_KEY: Final = _TRANSFER_REQUIRED[:-1]
 _TRANSFER_FIELDS: Final = frozenset((*_TRANSFER_REQUIRED, "min_balance_after", *NOTE_FIELDS))
 _ACCOUNT_REQUIRED: Final = ("account_id", "currency")
-_ACCOUNT_FIELDS: Final = frozenset((*_ACCOUNT_REQUIRED, "overdraft_limit"))
+_LIMIT_FIELDS: Final = ("overdraft_limit", "max_balance", "metadata")
+_ACCOUNT_FIELDS: Final = frozenset((*_ACCOUNT_REQUIRED, *_LIMIT_FIELDS))
+_PATCH_FIELDS: Final = frozenset(("currency", *_LIMIT_FIELDS))
 
 
 def parse_transfer(body: bytes, idempotency_key: str | None, by: str = "") -> ParsedTransfer:
@@ -105,12 +109,37 @@ def parse_open_account(body: bytes) -> OpenAccount:
     try:
         account_id = check_ordinary_account(document["account_id"])
         currency = check_currency(document["currency"])
-        limit = document.get("overdraft_limit")
-        return OpenAccount(
-            account_id, currency, None if limit is None else _renamed(limit, currency, "overdraft_limit")
-        )
+        return OpenAccount(account_id, currency, *_limits(document, currency), parse_note(document))
     except InvalidInput as error:
         raise Refused(error.code, error.detail) from None
+
+
+def parse_limits(document: dict[str, Any], account_id: str, currencies: Sequence[str]) -> LimitsCommand:
+    """The body of `PATCH /v1/accounts/{account_id}`. Raises `Refused`.
+
+    `currencies` are those of the account; of one that has one alone, it need not be named.
+    """
+    check_shape(document, _PATCH_FIELDS, ())
+    named = document.get("currency")
+    limited = any(document.get(field) is not None for field in ("overdraft_limit", "max_balance"))
+    try:
+        if named is None and limited and len(currencies) > 1:
+            raise InvalidInput("invalid_request", "currency is missing: the account has several")
+        currency = check_currency(currencies[0] if named is None else named)
+        limits, note = _limits(document, currency), parse_note(document)
+        if not limited and not note:
+            raise InvalidInput("invalid_request", "nothing to change: overdraft_limit, max_balance, metadata")
+    except InvalidInput as error:
+        raise Refused(error.code, error.detail) from None
+    return LimitsCommand(account_id, currency, *limits, note)
+
+
+def _limits(document: dict[str, Any], currency: str) -> tuple[int | None, int | None]:
+    overdraft, most = (
+        None if (given := document.get(field)) is None else _renamed(given, currency, field)
+        for field in ("overdraft_limit", "max_balance")
+    )
+    return overdraft, most
 
 
 def check_batch_size(transfers: int) -> None:

@@ -93,6 +93,18 @@ class OpenAccountRequest(Struct, gc=False, forbid_unknown_fields=True):
     account_id: AccountId
     currency: CurrencyCode
     overdraft_limit: Amount | None = None
+    #: The most that it may have; a payment that would make it more is declined as `balance_limit`.
+    max_balance: Amount | None = None
+    metadata: Metadata | None = None
+
+
+class PatchAccountRequest(Struct, gc=False, forbid_unknown_fields=True):
+    #: May be left out of an account that has one.
+    currency: CurrencyCode | None = None
+    #: A lowered limit stops new payments only.
+    overdraft_limit: Amount | None = None
+    max_balance: Amount | None = None
+    metadata: Metadata | None = None
 
 
 class TransferSucceeded(Struct):
@@ -230,7 +242,7 @@ class CaptureSucceeded(Struct):
     hold: Hold | None
 
 
-class OpenedAccount(Struct):
+class OpenedAccount(Struct, omit_defaults=True):
     account_id: AccountId
     currency: CurrencyCode
     balance: Balance
@@ -238,9 +250,11 @@ class OpenedAccount(Struct):
     held: Balance
     pending: Balance
     status: str
+    #: Where there is one.
+    max_balance: Balance | msgspec.UnsetType = msgspec.UNSET
 
 
-class AccountBalance(Struct):
+class AccountBalance(Struct, omit_defaults=True):
     """`balance` is available + held; what is pending is not the account's yet."""
 
     currency: CurrencyCode
@@ -249,6 +263,8 @@ class AccountBalance(Struct):
     held: Balance
     pending: Balance
     overdraft_limit: Balance
+    #: Where there is one.
+    max_balance: Balance | msgspec.UnsetType = msgspec.UNSET
 
 
 class Account(Struct):

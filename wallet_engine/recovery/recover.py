@@ -65,11 +65,12 @@ class Meta:
     state: str | None
     currencies: str
     form: str
+    flagged: str = ""
 
     @classmethod
     def parse(cls, values: list[bytes | None]) -> "Meta":
-        seq, nonce, epoch, owner, state, currencies, form = ((value or b"").decode() for value in values)
-        return cls(int(seq or 0), nonce, int(epoch or 0), owner, state or None, currencies, form)
+        seq, nonce, epoch, owner, state, *others = ((value or b"").decode() for value in values)
+        return cls(int(seq or 0), nonce, int(epoch or 0), owner, state or None, *others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +367,8 @@ class ShardRecovery:
             meta = await self._prepare(connection, partition, keys)
             await connection.call("HSET", keys.meta, "epoch", ballot.epochs[partition])
             if meta.seq != self._writer.position(partition).seq:
-                replayers[partition] = Replayer(connection, partition, keys, meta.currencies)
+                limits = meta.flagged == "2"
+                replayers[partition] = Replayer(connection, partition, keys, meta.currencies, limits=limits)
                 after[partition] = meta.seq
         await self._replay(replayers, after)
         doubted = {p: partitions[p] for p, seq in after.items() if seq and replayers[p].differs}
@@ -595,7 +597,7 @@ class ShardRecovery:
 
 
 async def _meta(connection: Connection, keys: PartitionKeys) -> Meta:
-    fields = ("seq", "nonce", "epoch", "owner", "state", "currencies", "form")
+    fields = ("seq", "nonce", "epoch", "owner", "state", "currencies", "form", "flagged")
     return Meta.parse(await connection.call("HMGET", keys.meta, *fields))
 
 

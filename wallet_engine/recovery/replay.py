@@ -32,11 +32,22 @@ class Replayer:
     changes nothing in Redis, nor does any after it: `differs` then says which and how.
     """
 
-    def __init__(self, connection: Connection, partition: int, keys: PartitionKeys, currencies: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        partition: int,
+        keys: PartitionKeys,
+        currencies: str,
+        *,
+        limits: bool = False,
+    ) -> None:
+        """`limits`: some account of the partition has a most that it may have."""
         self._connection = connection
         self._partition = partition
         self._keys = keys
         self._currencies = set(filter(None, currencies.split(",")))
+        #: Then calls name what is held.
+        self._limits = limits
         self._failure: Exception | None = None
         self.differs = ""
         self._at_once = 0
@@ -51,7 +62,9 @@ class Replayer:
         try:
             header = parse_header(payload)
             operations = operations_of(payload)
-            command = self._command(header, pack(operations))
+            packed = pack(operations)
+            self._limits = self._limits or packed.limits
+            command = self._command(header, packed._replace(extended=packed.extended or self._limits))
         except (Corruption, KeyError) as error:
             self.differs = f"it cannot be read: {error}"
             return
@@ -102,6 +115,8 @@ class Replayer:
             return
         if isinstance(reply, Exception) and not _is_of_script(reply):
             self._failure = reply
+        elif type(reply) is list and reply[0] == b"STATE":  # a node that forgets says nothing of the journal
+            self._failure = OSError(f"partition {self._partition} has changed while it was replayed")
         elif type(reply) is not bytes or reply.partition(b"\n")[0] != header.text().encode():
             self.differs = f"entry {header.seq}: {_difference(header, operations, reply)}"
 

@@ -65,7 +65,7 @@ def apply_command(
     KEYS and ARGV are explained at the top of `lua/apply.lua`, and so is `replay`. Of a call of few operations, naming
     the keys would be most of the work: it is done once.
     """
-    columns, record_ends, own, extended, _ = operations
+    columns, record_ends, own, extended, _, _ = operations
     names = tuple(sorted(own.union(currencies)))
     packed, settings = _common(
         *(sha, keys, names, window, window_ms, stream_entries_max, issued_age_ms_max),

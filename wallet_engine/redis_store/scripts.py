@@ -10,6 +10,8 @@ from wallet_engine.domain.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _include = re.compile(r"^--@include (\S+)$", re.MULTILINE)
+_plain = re.compile(r"^--@plain ?", re.MULTILINE)
+_limited = re.compile(r"^--@limits ?", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +33,29 @@ def _directory() -> Path:
 
 
 @cache
-def load_script(name: str, *, replay: bool = False) -> Script:
+def load_script(name: str, *, replay: bool = False, limits: bool = False) -> Script:
     """The script `lua/<name>.lua`. `replay` selects the variant that re-executes recorded entries.
+
+    `limits` selects the text that also knows what accounts may have at most: in it lines behind `--@limits` count, in
+    the other one those behind `--@plain`. So nobody pays for it elsewhere. A replay has it.
 
     The variants differ in their text, hence in their digest: loading one never makes the other callable.
     """
     directory = _directory()
+    chosen = _limited if limits or replay else _plain
+
+    def read(path: str) -> str:
+        return chosen.sub("", (directory / path).read_text("utf-8"))
 
     def include(match: re.Match[str]) -> str:
-        return _include.sub(include, (directory / match[1]).read_text("utf-8"))
+        return _include.sub(include, read(match[1]))
 
-    body = _include.sub(include, (directory / f"{name}.lua").read_text("utf-8"))
+    body = _include.sub(include, read(f"{name}.lua"))
     text = f"local REPLAY = {'true' if replay else 'false'}\n{body}"
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 def service_scripts() -> tuple[Script, ...]:
     """The scripts that services call; recovery loads them into a node as its last act."""
-    return tuple(
-        load_script(name) for name in ("apply", "read_account", "read_transfer", "read_hold", "read_group")
-    )
+    names = ("apply", "read_account", "read_transfer", "read_hold", "read_group")
+    return (*map(load_script, names), load_script("apply", limits=True))

@@ -10,7 +10,14 @@ from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import AccountRead, Reader
-from wallet_engine.service.api import ANSWER_TIMEOUT_S, AccountView, BalanceView, CurrencyBalance, Money
+from wallet_engine.service.api import (
+    ANSWER_TIMEOUT_S,
+    AccountView,
+    BalanceView,
+    CurrencyBalance,
+    LimitsCommand,
+    Money,
+)
 
 #: How long a close tries; what it waits for takes no longer than the sweeper.
 CLOSE_S_MAX: Final = 12.0
@@ -47,11 +54,26 @@ class Accounts:
         return f"<Accounts {self._engine!r}>"
 
     async def open_account(
-        self, account_id: str, currency: str, overdraft_limit_minor: int | None, by: str = ""
+        self,
+        account_id: str,
+        currency: str,
+        overdraft_limit_minor: int | None,
+        by: str = "",
+        max_balance_minor: int | None = None,
+        note: str = "",
     ) -> tuple[str, AccountView | None]:
-        limit = "-" if overdraft_limit_minor is None else str(overdraft_limit_minor)
+        limit = _word(overdraft_limit_minor)
+        if max_balance_minor is not None:
+            limit += f"<{max_balance_minor}"
         self._engine.headroom.check(self._partition(account_id))
-        operation = await self._operate(Operation("o", "-", account_id, limit, 0, currency, by=by))
+        operation = await self._operate(Operation("o", "-", account_id, limit, 0, currency, note, by))
+        outcome = operation.future.result()
+        return outcome, await self._view_unless_declined(account_id, outcome)
+
+    async def set_limits(self, command: LimitsCommand, by: str = "") -> tuple[str, AccountView | None]:
+        account_id, currency, overdraft, most, note = command
+        words = f"{_word(overdraft)}|{_word(most)}"
+        operation = await self._operate(Operation("a", "-", account_id, words, 0, currency, note, by))
         outcome = operation.future.result()
         return outcome, await self._view_unless_declined(account_id, outcome)
 
@@ -67,7 +89,9 @@ class Accounts:
         if not read.balances:
             return None
         balances = tuple(
-            CurrencyBalance(currency, _money(read, currency), read.limits.get(currency, 0))
+            CurrencyBalance(
+                currency, _money(read, currency), read.limits.get(currency, 0), read.most.get(currency)
+            )
             for currency in sorted(read.balances)
         )
         return AccountView(account_id, _STATUS[read.status], balances)
@@ -169,6 +193,10 @@ class Accounts:
             CurrencyBalance(currency, Money(minor), 0) for currency, minor in sorted(totals.items())
         )
         return AccountView(account_id, "active", balances)
+
+
+def _word(minor: int | None) -> str:
+    return "-" if minor is None else str(minor)
 
 
 def _money(read: AccountRead, currency: str) -> Money:

@@ -25,6 +25,7 @@ __all__ = [
     "GroupCommand",
     "GroupView",
     "HoldAnswer",
+    "LimitsCommand",
     "Money",
     "Readiness",
     "RefundAnswer",
@@ -62,6 +63,18 @@ class CurrencyBalance(NamedTuple):
     currency: str
     money: Money
     overdraft_limit_minor: int
+    #: The most that the account may have; None where there is no such limit.
+    max_balance_minor: int | None = None
+
+
+class LimitsCommand(NamedTuple):
+    """Change an account's limits in one currency; None leaves one as it is."""
+
+    account_id: str
+    currency: str
+    overdraft_limit_minor: int | None
+    max_balance_minor: int | None
+    note: str = ""
 
 
 class AccountView(NamedTuple):
@@ -125,12 +138,22 @@ class Wallet(Protocol):
     """Every method may raise `Outage`."""
 
     async def open_account(
-        self, account_id: str, currency: str, overdraft_limit_minor: int | None, by: str = ""
+        self,
+        account_id: str,
+        currency: str,
+        overdraft_limit_minor: int | None,
+        by: str = "",
+        max_balance_minor: int | None = None,
+        note: str = "",
     ) -> tuple[str, AccountView | None]:
         """For the key `by`.
 
         Outcome `+` created, `=` was there; `!` when it was there with another limit, or a decline (no view).
         """
+        ...
+
+    async def set_limits(self, command: LimitsCommand, by: str = "") -> tuple[str, AccountView | None]:
+        """For the key `by`. Outcome `+` or `=` with the account, else a decline."""
         ...
 
     async def account(self, account_id: str) -> AccountView | None: ...

@@ -13,6 +13,7 @@ from wallet_engine.service.api import (
     AccountView,
     BalanceView,
     HoldAnswer,
+    LimitsCommand,
     Readiness,
     RefundAnswer,
     TransferAnswer,
@@ -37,10 +38,21 @@ class GuardedWallet:
         return f"<GuardedWallet {self._wallet!r}>"
 
     async def open_account(
-        self, by: Principal, account_id: str, currency: str, overdraft_limit_minor: int | None
+        self,
+        by: Principal,
+        account_id: str,
+        currency: str,
+        overdraft_limit_minor: int | None,
+        max_balance_minor: int | None = None,
+        note: str = "",
     ) -> tuple[str, AccountView | None]:
         by.check_manages(account_id)
-        return await self._wallet.open_account(account_id, currency, overdraft_limit_minor, by.id)
+        limits = (overdraft_limit_minor, by.id, max_balance_minor, note)
+        return await self._wallet.open_account(account_id, currency, *limits)
+
+    async def set_limits(self, by: Principal, command: LimitsCommand) -> tuple[str, AccountView | None]:
+        by.check_manages(command.account_id)
+        return await self._wallet.set_limits(command, by.id)
 
     async def account(self, by: Principal, account_id: str) -> AccountView | None:
         by.check_reads(account_id)

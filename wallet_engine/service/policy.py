@@ -161,7 +161,7 @@ class Principal:
             raise self._forbidden(f"read {account_id}", "auditor or admin")
 
     def check_manages(self, account_id: str) -> None:
-        """Whether it may open, freeze, unfreeze and close this account."""
+        """Whether it may open, patch, freeze, unfreeze and close this account."""
         rights = self._rights
         if not (rights.everything or (rights.manages and self._reach_match(account_id))):
             raise self._forbidden(f"open, freeze or close {account_id}", "account-admin or admin")

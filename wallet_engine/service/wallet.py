@@ -27,6 +27,7 @@ class ClusterWallet:
         )
         self._transfers = transfers = Transfers(engine, repeats)
         self.open_account = accounts.open_account
+        self.set_limits = accounts.set_limits
         self.account = accounts.account
         self.balance = accounts.balance
         self.set_flags = accounts.set_flags

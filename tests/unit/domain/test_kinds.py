@@ -20,7 +20,17 @@ from wallet_engine.domain.oracle_state import PartitionState
 LUA = [Path(__file__).parents[3] / "lua" / "lib" / name for name in ("kinds.lua", "groups.lua")]
 TXID = "+/AAAAAAAAAAAAAAAAAAAA"
 HOLD = transfer_field("alice", TXID)
-OTHERS = {"o": "500", "t": "bob", "d": "bob", "c": "3", "r": "17.0.a", "s": "-", "f": "freeze", "n": "-"}
+OTHERS = {
+    "o": "500",
+    "t": "bob",
+    "d": "bob",
+    "c": "3",
+    "r": "17.0.a",
+    "s": "-",
+    "f": "freeze",
+    "n": "-",
+    "a": "500|-",
+}
 OTHERS |= {"h": "bob|1000", "i": HOLD, "k": f"bob|{HOLD}|f|-", "q": f"far|{HOLD}|p|5", "u": f"9.0.a|{HOLD}"}
 OTHERS |= {"l": f"9.0|{HOLD}", "v": "-", "e": "-"}
 OTHERS |= {"x": f"bob|{HOLD}|3.7.0|l|9|-", "z": f"bob|{HOLD}|3.7.0|c|9|5", "j": f"9.0.a|{HOLD}"}

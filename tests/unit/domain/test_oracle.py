@@ -300,7 +300,6 @@ def test_an_entry_without_effect_is_corruption() -> None:
     [
         ("bob", MAX + 5, "t T9 bob alice 1 USD", "leaves the bounds"),
         ("@mint", -MAX - 5, "t T9 alice @mint 1 USD", "leaves the bounds"),
-        ("bob", -60, "t T9 alice bob 1 USD", "under its limit"),
         ("alice", -60, "c 8.1 alice 0 1 USD", "under its limit"),
     ],
 )

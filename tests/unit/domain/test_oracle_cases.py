@@ -3,6 +3,7 @@
 import pytest
 from lua.cases import CASES, SETUP, Case, rows
 from lua.hold_cases import HOLD_CASES, HOLD_OUTCOMES
+from lua.limit_cases import LIMIT_CASES, LIMIT_OUTCOMES
 from lua.return_cases import RETURN_CASES, RETURN_OUTCOMES
 
 from wallet_engine.domain.operation import parse_operation
@@ -27,7 +28,9 @@ def run(state: PartitionState, batch: list[str]) -> None:
         assert redis_image(state) == before
 
 
-@pytest.mark.parametrize("case", [*CASES, *HOLD_CASES, *RETURN_CASES], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [*CASES, *HOLD_CASES, *RETURN_CASES, *LIMIT_CASES], ids=lambda case: case.name
+)
 def test_case(case: Case) -> None:
     state = PartitionState()
     for batch in [*SETUP, *case.batches]:
@@ -42,7 +45,7 @@ def test_case(case: Case) -> None:
 def test_the_table_has_every_outcome_of_every_operation() -> None:
     covered = {
         (row[2], row[0])
-        for case in [*CASES, *HOLD_CASES, *RETURN_CASES]
+        for case in [*CASES, *HOLD_CASES, *RETURN_CASES, *LIMIT_CASES]
         for batch in case.batches
         for row in batch
         if " " in row
@@ -58,5 +61,6 @@ def test_the_table_has_every_outcome_of_every_operation() -> None:
         "n": "+",
         **HOLD_OUTCOMES,
         **RETURN_OUTCOMES,
+        **LIMIT_OUTCOMES,
     }
     assert covered == {(kind, outcome) for kind, outcomes in expected.items() for outcome in outcomes}

@@ -16,6 +16,7 @@ from wallet_engine.engine.refusals import ScriptRefusal, refusal_in
         ([b"OWNER", b"a1b2"], "OWNER", "a1b2", True, True),
         ([b"WINDOW", 12], "WINDOW", "12", False, False),
         ([b"CURRENCIES", b"EUR,USD"], "CURRENCIES", "EUR,USD", False, False),
+        ([b"LIMITS", b"2"], "LIMITS", "2", False, False),
         ([b"FULL", 100_000], "FULL", "100000", False, False),
         ([b"EXPIRED", 1764000000000], "EXPIRED", "1764000000000", False, False),
     ],

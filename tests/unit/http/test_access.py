@@ -112,6 +112,8 @@ CALLS: list[tuple[str, str, Any, set[str]]] = [
     ("GET", f"/v1/transfers/{TXID}?from_account=u-1", None, AUDITS),
     ("POST", "/v1/accounts", {"account_id": "shop-2", "currency": "USD"}, MANAGES),
     ("POST", "/v1/accounts", {"account_id": "u-2", "currency": "USD"}, ADMIN),
+    ("PATCH", "/v1/accounts/shop-1", {"currency": "USD", "max_balance": "5.00"}, MANAGES),
+    ("PATCH", "/v1/accounts/u-1", {"currency": "USD", "max_balance": "5.00"}, ADMIN),
     ("GET", "/v1/accounts/shop-1", None, READS),
     ("GET", "/v1/accounts/u-1", None, AUDITS),
     ("GET", "/v1/accounts/@bank", None, AUDITS | {"treasury"}),

@@ -20,6 +20,7 @@ from wallet_engine.service.api import (
     GroupCommand,
     GroupView,
     HoldAnswer,
+    LimitsCommand,
     Money,
     Readiness,
     RefundAnswer,
@@ -45,6 +46,7 @@ class WalletDouble:
             "account": ALICE,
             "balance": BalanceView(Money(-1234), 3, 99),
             "set_flags": ("+", ALICE),
+            "set_limits": ("+", ALICE),
             "transfer": TransferAnswer("+", False),
             "transfer_many": None,
             "find_transfer": "+",
@@ -68,9 +70,19 @@ class WalletDouble:
         return answer
 
     async def open_account(
-        self, account_id: str, currency: str, overdraft_limit_minor: int | None, by: str = ""
+        self,
+        account_id: str,
+        currency: str,
+        overdraft_limit_minor: int | None,
+        by: str = "",
+        max_balance_minor: int | None = None,
+        note: str = "",
     ) -> tuple[str, AccountView | None]:
-        return self._answer("open_account", account_id, currency, overdraft_limit_minor)
+        more = () if max_balance_minor is None and not note else (max_balance_minor, note)
+        return self._answer("open_account", account_id, currency, overdraft_limit_minor, *more)
+
+    async def set_limits(self, command: LimitsCommand, by: str = "") -> tuple[str, AccountView | None]:
+        return self._answer("set_limits", command)
 
     async def account(self, account_id: str) -> AccountView | None:
         return self._answer("account", account_id)

@@ -1,0 +1,24 @@
+  -- a: the limits of an open account change; what is noted with it is journaled. detail: '<overdraft, or ->|<most, or ->'.
+  -- What it has stays, also where that is more or less than it may have now.
+  rules[SET_LIMITS] = function(i, ledger, account, detail)
+    local overdraft, most = match(detail, '^([%d-]+)|([%d-]+)$')
+    for _, text in ipairs({overdraft or '', most or ''}) do
+      if text ~= '-' and not (find(text, '^%d+$') and tonumber(text) <= AMOUNT_MAX) then return nil end
+    end
+    if not ledger then return nil end
+    if not balance(ledger, i, account) then return UNKNOWN_ACCOUNT end
+    if status_of(account) == 'C' then return CLOSED end
+    local flag = flags[account] or 'A'
+    local after = flag
+    if overdraft ~= '-' and tonumber(overdraft) ~= limit_of(account, ledger.currency) then
+      after = with_limit(after, ledger.currency, '=', overdraft)
+    end
+    if most ~= '-' then after = with_limit(after, ledger.currency, '<', most) end
+    if after == flag and not (notes and notes[i - 1 .. '']) then return REPEATED end
+    effect = true
+    if after ~= flag then
+      flags[account], flags_new[account], flags_exist = after, after, true
+      limited = limited or most ~= '-'
+    end
+    return APPLIED
+  end
