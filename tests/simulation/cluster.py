@@ -104,7 +104,7 @@ class Cluster:
 
     # What the engine asks about Redis --------------------------------------------------------------------
 
-    def find_primary(self, addresses: Sequence[str]) -> NodeView | None:
+    def find_primary(self, addresses: Sequence[str], refused: list[str] | None = None) -> NodeView | None:
         """In place of `topology.find_primary`."""
         views = [
             NodeView(node.address, node.node_id, True, node.config_epoch, self._slots(shard))

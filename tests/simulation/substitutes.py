@@ -78,7 +78,7 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
 RETENTION_MS: Final = 40_000
 HORIZONS: Final = Horizons(issued_age_ms_max=8_000)
 
-Find = Callable[[Sequence[str]], NodeView | None]
+Find = Callable[[Sequence[str], list[str] | None], NodeView | None]
 
 
 class NoMetrics:

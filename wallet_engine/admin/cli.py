@@ -48,6 +48,7 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
         "resume": Verb("wallet_engine.admin.moving.verbs:resume", "Go on with an interrupted move."),
         "abort": Verb("wallet_engine.admin.moving.verbs:abort", "Undo a move that has not switched."),
         "key": Verb("wallet_engine.admin.key:key", "Give out, change and revoke API keys."),
+        "redis": Verb("wallet_engine.admin.redis_acl:redis", "The users of Redis: acl."),
         "config": Verb(
             "wallet_engine.admin.config:config", "Show and change the configuration: get, set, history."
         ),

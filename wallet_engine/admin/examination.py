@@ -22,8 +22,9 @@ from wallet_engine.admin.strays import NO_STRAYS, Strays, find_strays, is_engine
 from wallet_engine.admin.survey import ShardState, Survey, shards_by_id, survey
 from wallet_engine.domain.addresses import join_address
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.refusals import Obstacle, hindrance_of
 from wallet_engine.redis_store.scripts import service_scripts
-from wallet_engine.redis_store.topology import connect, slot_owners
+from wallet_engine.redis_store.topology import ask_settings, connect, slot_owners
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import PartitionMap, ServiceInfo
 from wallet_engine.routing.moves import MOVES
@@ -75,6 +76,8 @@ class NodeFacts:
     strays: Strays = NO_STRAYS
     #: Of a primary: (state, epoch) of the partitions whose slots it has although the map puts them elsewhere.
     holds: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    #: Why `settings` lacks some; "" when it does not.
+    unchecked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,8 @@ class Facts:
     #: journal id -> free part of the disk, for directories on this host
     disk_free: Mapping[str, float]
     probes: Probes
+    #: Redis node -> why it could not be asked all of `NodeFacts`.
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
@@ -115,13 +120,17 @@ def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
         if move is not None:
             moves[name] = move.data
     nodes: dict[str, NodeFacts] = {}
+    refused: dict[str, str] = {}
     partitions: dict[int, PartitionFacts] = {}
     for state in found.shards:
         mine = partition_map.partitions_of(state.shard.name)
         for node in state.nodes:
             if node.reachable:
                 facts, of_partitions = _node(state, node.address, mine, len(partition_map.partitions))
-                nodes.update({} if facts is None else {node.address: facts})
+                if isinstance(facts, str):
+                    refused[node.address] = facts
+                elif facts is not None:
+                    nodes[node.address] = facts
                 partitions.update(of_partitions)
     with ThreadPoolExecutor(ASKED_AT_ONCE_MAX) as pool:
         readiness = list(pool.map(_readiness, found.services))
@@ -138,6 +147,7 @@ def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
         {info.service_id: facts for info, facts in zip(found.services, readiness, strict=True)},
         _disk_free(found),
         probe_partitions(directory, partial(_primaries, found), [state.info for state in found.journals]),
+        refused,
     )
 
 
@@ -151,11 +161,12 @@ def _primaries(found: Survey) -> dict[str, str]:
 
 def _node(
     state: ShardState, address: str, partitions: Iterable[int], count: int
-) -> tuple[NodeFacts | None, dict[int, PartitionFacts]]:
+) -> tuple[NodeFacts | str | None, dict[int, PartitionFacts]]:
+    """A text says why a node that is there cannot be asked all; None is of one that went away."""
     primary = state.primary is not None and state.primary.address == address
     client = connect(address)
     try:
-        settings = {name: str(client.config_get(name).get(name, "")) for name in SETTINGS}
+        settings, unchecked = ask_settings(client, SETTINGS)
         before_ns = time.time_ns()
         there_ms = _ms(client.time())
         here_ms = (before_ns + time.time_ns()) // 2_000_000
@@ -172,12 +183,13 @@ def _node(
             holds = _holds(client, owned, partitions, count)
         own = {slot_of(tag_of(partition, count)) for partition in partitions}
         strays = find_strays(client, own, owned, count)
-    except (RedisError, OSError, UnicodeDecodeError, ValueError):
-        return None, {}
+    except (RedisError, OSError, UnicodeDecodeError, ValueError) as error:
+        hindrance = hindrance_of(error)
+        return (None if hindrance.obstacle is Obstacle.SILENT else hindrance.text), {}
     finally:
         client.close()
     ahead_ms = there_ms - here_ms
-    facts = NodeFacts(address, state.shard.name, settings, ahead_ms, text, loaded, strays, holds)
+    facts = NodeFacts(address, state.shard.name, settings, ahead_ms, text, loaded, strays, holds, unchecked)
     return facts, of_partitions
 
 

@@ -53,10 +53,17 @@ def _settings(facts: Facts) -> Iterator[Finding]:
     }
     for node in facts.nodes.values():
         for name, (value, severity, harm) in wanted.items():
-            if node.settings[name] not in (value, ""):  # "": this version does not know it
+            if node.settings.get(name, "") not in (value, ""):  # "": this version does not know it
                 what = f"{node.address} has {name} {node.settings[name]}, which {harm}"
                 mend = Mend(redis_cli(node.address, "CONFIG", "SET", name, value), "and in its redis.conf")
                 yield Finding("settings", severity, what, mend)
+        if node.unchecked:
+            missing = [name for name in wanted if name not in node.settings]
+            what = f"not checked: {', '.join(missing)} of {node.address}, which {node.unchecked}"
+            yield Finding("settings", "note", what, by_hand("look them up where that Redis is configured"))
+    for address, why in facts.refused.items():
+        what = f"not checked: settings, clock, slots, scripts and keys of {address}, which {why}"
+        yield Finding("settings", "warning", what, by_hand("have this command's --redis-user do that"))
 
 
 def _memory(facts: Facts) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from shlex import quote
 from typing import Final, NewType
 
 from wallet_engine.domain.addresses import split_address
+from wallet_engine.redis_store.login import REDIS_CLI_VARIABLE, login
 
 #: What a node may be asked to do.
 REDIS_COMMANDS: Final = frozenset(
@@ -71,7 +72,7 @@ def wallet_engine(*words: object) -> Line:
 def redis_cli(address: str, *words: object) -> Line:
     """Have one node execute a command. Raises `ValueError` for one that is not in `REDIS_COMMANDS`."""
     _check(REDIS_COMMANDS, words)
-    return _line(*_client(address), *words)
+    return Line(_password() + _line(*_client(address), *words))
 
 
 def program(*words: object) -> Line:
@@ -95,12 +96,18 @@ def take_slots(address: str, node_id: str, slots: Sequence[int]) -> Line:
     some = f"$(seq {slots[0]} {slots[-1]})" if in_a_row else " ".join(map(str, slots))
     take = _line("CLUSTER", "SETSLOT", _SLOT, "NODE", node_id).replace(_SLOT, "$slot")
     said = f"echo CLUSTER BUMPEPOCH; for slot in {some}; do echo {take}; done"
-    return Line(f"({said}) | {_line(*_client(address))}")
+    return Line(f"({said}) | {_password()}{_line(*_client(address))}")
 
 
 def _client(address: str) -> tuple[object, ...]:
     host, port = split_address(address)
-    return "redis-cli", "-h", host, "-p", port
+    return "redis-cli", "-h", host, "-p", port, *login().cli_flags()
+
+
+def _password() -> str:
+    """What stands in front of `redis-cli` for it to find the password, which nobody may see in a list of processes."""
+    file = login().password_file
+    return "" if file is None else f'{REDIS_CLI_VARIABLE}="$(head -n 1 {quote(str(file))})" '
 
 
 def _line(*words: object) -> Line:

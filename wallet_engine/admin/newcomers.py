@@ -6,6 +6,7 @@ from redis.exceptions import RedisError
 
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.membership import Membership, membership
+from wallet_engine.redis_store.refusals import hindrance_of
 
 
 def asked(address: str) -> Membership:
@@ -13,7 +14,7 @@ def asked(address: str) -> Membership:
     try:
         return membership(address)
     except (RedisError, OSError) as error:
-        raise ConfigError(f"Redis at {address} does not answer: {error}") from None
+        raise ConfigError(f"Redis at {address} {hindrance_of(error).text}") from None
 
 
 def check_newcomer(

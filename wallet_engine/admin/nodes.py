@@ -8,7 +8,8 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from wallet_engine.domain.addresses import join_address
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, text_of
+from wallet_engine.redis_store.refusals import Obstacle, hindrance_of
 from wallet_engine.redis_store.topology import NodeView, connect, parse_myself
 
 #: Nodes asked at the same time.
@@ -20,7 +21,7 @@ class NodeState:
     """What a node answered; everything but `address` and `trouble` is empty when it did not."""
 
     address: str
-    #: Why it could not be asked; "" when it answered.
+    #: Why it could not be asked, also when it `refuses`; "" when it answered.
     trouble: str = ""
     view: NodeView | None = None
     cluster_ok: bool = False
@@ -31,10 +32,22 @@ class NodeState:
     #: 0 when the node has no limit.
     maxmemory_bytes: int | None = None
     keys: int = 0
+    #: What `trouble` is, sorted; None when it answered.
+    obstacle: Obstacle | None = None
 
     @property
     def reachable(self) -> bool:
         return not self.trouble
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it is there, and does not let us ask."""
+        return self.obstacle not in (None, Obstacle.SILENT)
+
+    @property
+    def complaint(self) -> str:
+        """What to say of one that is not reachable, after its name."""
+        return self.trouble if self.refuses else str(Obstacle.SILENT)
 
     @property
     def role(self) -> str | None:
@@ -52,7 +65,9 @@ def look_at(address: str) -> NodeState:
         view = parse_myself(address, str(client.execute_command("CLUSTER", "NODES")))  # type: ignore[no-untyped-call]
         state = str(client.execute_command("CLUSTER", "INFO"))  # type: ignore[no-untyped-call]
     except (RedisError, OSError, ConfigError, ValueError) as error:
-        return NodeState(address, trouble=" ".join(str(error).split()) or type(error).__name__)
+        hindrance = hindrance_of(error)
+        silent = hindrance.obstacle is Obstacle.SILENT
+        return NodeState(address, text_of(error) if silent else hindrance.text, obstacle=hindrance.obstacle)
     finally:
         client.close()
     master = join_address(info["master_host"], info["master_port"]) if "master_host" in info else None

@@ -72,7 +72,8 @@ def _primary(shard: Shard, nodes: Sequence[NodeState]) -> NodeState:
     """The one primary of the shard, all other nodes of it being its replicas."""
     for node in nodes:
         if not node.reachable:
-            raise ConfigError(f"Redis at {node.address} (shard {shard.name}) does not answer: {node.trouble}")
+            said = node.trouble if node.refuses else f"{node.complaint}: {node.trouble}"
+            raise ConfigError(f"Redis at {node.address} (shard {shard.name}) {said}")
     primary = primary_of(nodes)
     if primary is None:
         raise ConfigError(

@@ -22,6 +22,7 @@ from wallet_engine.admin.nodes import NodeState
 from wallet_engine.admin.strays import shown
 from wallet_engine.admin.survey import ShardState, shards_by_id
 from wallet_engine.domain.addresses import join_address, split_address
+from wallet_engine.redis_store.refusals import Obstacle
 from wallet_engine.redis_store.topology import NodeView, slot_owners
 from wallet_engine.routing.slots import partition_of_slot, slot_range
 
@@ -52,7 +53,10 @@ def nodes(facts: Facts) -> Iterator[Finding]:
         primary = state.primary
         if primary is None or primary.view is None:
             what = f"shard {state.shard.name} has no primary that answers"
-            yield Finding("nodes", "error", what, _mend_no_primary(state))
+            refusing = [node for node in state.nodes if node.refuses]
+            what += "".join(f"; Redis at {node.address} {node.trouble}" for node in refusing)
+            mend = _mend_refusal(refusing[0]) if refusing else _mend_no_primary(state)
+            yield Finding("nodes", "error", what, mend)
             continue
         if not primary.cluster_ok:
             what = f"{primary.address} says that the Redis cluster is down"
@@ -63,7 +67,10 @@ def nodes(facts: Facts) -> Iterator[Finding]:
 
 
 def _other_node(shard: str, node: NodeState, primary: str, primary_id: str) -> Iterator[Finding]:
-    if node.view is None:
+    if node.refuses:
+        what = f"{node.address} of shard {shard} {node.trouble}"
+        yield Finding("nodes", "warning", what, _mend_refusal(node))
+    elif node.view is None:
         mend = Mend(wallet_admin("replace-node", node.address, "NEW"), "or start redis-server there again")
         yield Finding("nodes", "warning", f"{node.address} of shard {shard} does not answer", mend)
     elif node.view.is_primary:
@@ -84,6 +91,21 @@ def _other_node(shard: str, node: NodeState, primary: str, primary_id: str) -> I
         said = "and its log: it connects by itself, or says why not"
         mend = Mend(redis_cli(node.address, "INFO", "replication"), said)
         yield Finding("nodes", "warning", what, mend)
+
+
+def _mend_refusal(node: NodeState) -> Mend:
+    if node.obstacle is Obstacle.TLS:
+        return by_hand(
+            "compare --redis-ca, --redis-cert and --redis-key with tls-port and tls-ca-cert-file there"
+        )
+    if node.obstacle is Obstacle.NO_COMMAND:
+        return by_hand(
+            "the engine cannot do without it: see rename-command there, or what the service offers"
+        )
+    return Mend(
+        wallet_admin("redis", "acl", "--node", node.address, "--apply"),
+        "with --redis-user of somebody whom that node lets set users; or give this command the login it asks for",
+    )
 
 
 def _mend_no_primary(state: ShardState) -> Mend:

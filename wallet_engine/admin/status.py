@@ -103,11 +103,15 @@ def _journal_document(state: JournalState) -> dict[str, Any]:
 
 def warnings_of(found: Survey) -> list[str]:
     """What a person should look at, one sentence each."""
-    said = [f"shard {s.shard.name} has no primary that answers" for s in found.shards if s.primary is None]
+    said = []
+    for state in found.shards:
+        if state.primary is None:
+            said.append(f"shard {state.shard.name} has no primary that answers")
+            said += [f"Redis at {node.address} {node.complaint}" for node in state.nodes if node.refuses]
     for state in found.shards:
         if state.primary is not None:
-            dead = [node.address for node in state.nodes if not node.reachable]
-            said += [f"{address} of shard {state.shard.name} does not answer" for address in dead]
+            dead = [node for node in state.nodes if not node.reachable]
+            said += [f"{node.address} of shard {state.shard.name} {node.complaint}" for node in dead]
     resting = [p.partition for p in found.partitions if p.state not in ("live", "moving", "unreachable")]
     if resting:
         said.append(f"partitions not serving: {_ranges(resting)}")

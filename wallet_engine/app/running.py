@@ -1,6 +1,7 @@
 """What both processes share: their flags, the event loop, and stopping on a signal."""
 
 import asyncio
+import functools
 import gc
 import io
 import ipaddress
@@ -19,10 +20,12 @@ import click
 import uvloop
 
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.login import use_flags
+from wallet_engine.redis_store.refusals import Obstacle
 from wallet_engine.redis_store.topology import check_settings
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.descriptors import raise_limit
-from wallet_engine.telemetry.flags import credentials_options
+from wallet_engine.telemetry.flags import credentials_options, redis_options
 from wallet_engine.telemetry.logging import configure_logging, get_logger
 
 #: Of what each thread is at when the process is ended.
@@ -32,8 +35,14 @@ log = get_logger(__name__)
 
 
 def directory_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`--zookeeper`, `--map-file`, the credentials for ZooKeeper, and `--log-level`."""
-    command = credentials_options(command)
+    """`--zookeeper`, `--map-file`, the credentials for ZooKeeper, and `--log-level`. Those for Redis are put to use."""
+
+    @functools.wraps(command)
+    def entering(*args: Any, **kwargs: Any) -> None:
+        use_flags(kwargs)
+        command(*args, **kwargs)
+
+    decorated = credentials_options(redis_options(entering))
     for option in (
         click.option(
             "--zookeeper", metavar="HOST:PORT,…", help="ZooKeeper ensemble that holds the partition map."
@@ -51,8 +60,8 @@ def directory_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Least important messages to log.",
         ),
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
 
 
 def run(
@@ -143,8 +152,16 @@ def _is_loopback(host: str) -> bool:
 def check_nodes(directory: Directory) -> None:
     """Refuse to start on Redis nodes that could lose or evict money; one that is down is looked at when it is back.
 
-    Raises `ConfigError` with the line to change.
+    One that does not let us in is logged. Raises `ConfigError` with the line to change, or when no node lets us in.
     """
-    for shard in directory.shards().values():
-        for address in shard.nodes:
-            check_settings(address, must_answer=False)
+    asked = [address for shard in directory.shards().values() for address in shard.nodes]
+    found = {address: check_settings(address, must_answer=False) for address in asked}
+    refused = [
+        f"Redis at {address} {hindrance.text}"
+        for address, hindrance in found.items()
+        if hindrance is not None and hindrance.obstacle is not Obstacle.SILENT
+    ]
+    if refused and all(found.values()):
+        raise ConfigError("; ".join(refused))
+    for why in refused:
+        log.warning("a Redis node does not let us in", error=why)

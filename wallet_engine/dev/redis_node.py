@@ -13,6 +13,7 @@ from wallet_engine.dev.binaries import RedisBinary
 from wallet_engine.dev.config_files import config_path
 from wallet_engine.dev.process import Child
 from wallet_engine.domain.addresses import join_address
+from wallet_engine.redis_store.login import login
 
 START_S_MAX: Final = 10.0
 COMMAND_S_MAX: Final = 5.0
@@ -44,6 +45,7 @@ class RedisEndpoint:
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
+            **login().options(),
         )
 
     def command(self, *arguments: str | int, timeout_s: float = COMMAND_S_MAX) -> Any:

@@ -12,7 +12,7 @@ import hiredis
 from wallet_engine.domain.errors import text_of
 from wallet_engine.redis_store.connection import Callback, Connection, ConnectionLost, NotSent, Reply, Word
 from wallet_engine.redis_store.node_clock import NodeClock
-from wallet_engine.redis_store.topology import find_primary
+from wallet_engine.redis_store.topology import find_primary, no_primary
 from wallet_engine.telemetry.logging import get_logger
 
 RECONNECT_S_MIN: Final = 0.05
@@ -101,9 +101,10 @@ class Lane:
         while True:
             await self._lost.wait()
             try:
-                primary = await asyncio.to_thread(find_primary, self.nodes)
+                refused: list[str] = []
+                primary = await asyncio.to_thread(find_primary, self.nodes, refused)
                 if primary is None:
-                    raise OSError("no primary answers")
+                    raise OSError(no_primary(refused))
                 connection = await Connection.open(primary.address, self._on_lost)
                 await self.clock.measure(connection)
                 if not connection.is_open:

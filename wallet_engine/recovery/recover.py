@@ -38,6 +38,7 @@ from wallet_engine.redis_store.topology import (
     check_settings,
     find_primary,
     keys_in_slots,
+    no_primary,
     view_node,
 )
 from wallet_engine.routing.directory import Directory
@@ -119,9 +120,10 @@ class ShardRecovery:
         Raises OSError when no primary answers, `ConfigError` when a node is unfit, `Corruption` when this is not
         the whole journal.
         """
-        primary = await self._find_primary()
+        refused: list[str] = []
+        primary = await self._find_primary(refused)
         if primary is None:
-            raise OSError(f"shard {self._shard}: no primary answers")
+            raise OSError(f"shard {self._shard}: {no_primary(refused)}")
         await asyncio.to_thread(check_settings, primary.address)
         async with _connected(primary.address) as connection:
             found = await self._set_aside(connection, await self._look(primary))
@@ -214,12 +216,12 @@ class ShardRecovery:
                 self._fenced.add(partition)
         return await self._look(primary)
 
-    async def _find_primary(self) -> NodeView | None:
+    async def _find_primary(self, refused: list[str] | None = None) -> NodeView | None:
         """Raises OSError when the shard is not written down: it was removed, or the whole tree is lost."""
         shard = (await asyncio.to_thread(self._directory.shards)).get(self._shard)
         if shard is None:
             raise OSError(f"shard {self._shard} is not in the directory")
-        return await asyncio.to_thread(find_primary, shard.nodes)
+        return await asyncio.to_thread(find_primary, shard.nodes, refused)
 
     async def _look_again(self, known: NodeView) -> NodeView:
         """The primary with its slots as they are now. Raises OSError when it is another."""

@@ -5,6 +5,7 @@ Nothing is ever retried here. A command was either never sent (`NotSent`), answe
 """
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
@@ -13,6 +14,8 @@ import hiredis
 
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import WalletError
+from wallet_engine.redis_store.login import login
+from wallet_engine.redis_store.refusals import hindrance_of
 
 #: Commands sent and not yet answered on one connection.
 COMMANDS_IN_FLIGHT_MAX: Final = 4096
@@ -37,6 +40,10 @@ class NotSent(WalletError):
 
 class ConnectionLost(WalletError):
     """The connection broke before the reply came: whether the command ran is not known."""
+
+
+class NotAdmitted(ConnectionError):
+    """The node answers, and does not let us in."""
 
 
 class Connection(asyncio.Protocol):
@@ -67,17 +74,33 @@ class Connection(asyncio.Protocol):
 
     @classmethod
     async def open(cls, address: str, on_lost: Callable[["Connection"], None]) -> "Connection":
-        """Connect to `host:port`. Raises OSError or TimeoutError."""
+        """Connect to `host:port` with the login of this process. Raises OSError (`NotAdmitted`) or TimeoutError."""
         host, port = split_address(address)
         loop = asyncio.get_running_loop()
+        entering = login()
+        tls = entering.tls()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, connection = await loop.create_connection(lambda: cls(address, on_lost), host, port)
+                _, connection = await loop.create_connection(
+                    lambda: cls(address, on_lost), host, port, ssl=tls
+                )
+                if words := entering.auth():
+                    await connection._enter(words)
         except TimeoutError:
-            raise TimeoutError(
-                f"{address} has not taken a connection within {CONNECT_TIMEOUT_S:g} s"
-            ) from None
+            what = "a connection" if tls is None else "a TLS connection"
+            raise TimeoutError(f"{address} has not taken {what} within {CONNECT_TIMEOUT_S:g} s") from None
+        except ssl.SSLError as error:
+            raise NotAdmitted(f"Redis at {address} {hindrance_of(error).text}") from None
         return connection
+
+    async def _enter(self, words: Sequence[Word]) -> None:
+        try:
+            await self.call(*words)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, hiredis.ReplyError | ConnectionLost | NotSent):
+                raise NotAdmitted(f"Redis at {self.address} {hindrance_of(error).text}") from None
+            raise
 
     def send(self, command: bytes, callback: Callback) -> None:
         """Queue one packed command; `callback` gets the reply, a `ReplyError` or `ConnectionLost`."""
@@ -154,6 +177,7 @@ class Connection(asyncio.Protocol):
         if self._watchdog is not None:
             self._watchdog.cancel()
         lost = ConnectionLost(f"connection to {self.address} lost: {exc or 'closed'}")
+        lost.__cause__ = exc
         waiting, self._waiting = self._waiting, deque()
         for callback in waiting:
             callback(lost)

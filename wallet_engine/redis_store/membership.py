@@ -8,13 +8,18 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import RedisError
 
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.redis_store.topology import connect, parse_myself
+from wallet_engine.redis_store.topology import ask_settings, connect, parse_myself
+
+#: How a node drops the keys of slots that it loses.
+LAZY_DROP: Final = "lazyfree-lazy-server-del"
+#: Of a setting that nobody may ask for.
+_UNKNOWN: Final = "?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,7 @@ class Membership:
     handshaking: bool
     slots: int
     keys: int
+    #: Also where nobody may ask.
     lazy_drop: bool
     in_sync: bool
     #: `redis` or `valkey`, and its own version: `7.0.15`.
@@ -40,7 +46,7 @@ def membership(address: str) -> Membership:
     with closing(connect(address)) as client:
         lines = [line.split(" ") for line in _said(client, "CLUSTER", "NODES").splitlines()]
         role: Any = client.execute_command("ROLE")  # type: ignore[no-untyped-call]
-        lazy = client.config_get("lazyfree-lazy-server-del").get("lazyfree-lazy-server-del")
+        settings, _ = ask_settings(client, [LAZY_DROP])
         keys = int(client.dbsize())
         server: dict[str, Any] = client.info("server")
         stats: dict[str, Any] = client.info("stats")
@@ -52,7 +58,7 @@ def membership(address: str) -> Membership:
         any("handshake" in words or "noaddr" in words for words in flags),
         sum(not word.startswith("[") for word in myself[8:]),
         keys,
-        lazy == "yes",
+        settings.get(LAZY_DROP, _UNKNOWN) in ("yes", _UNKNOWN),
         str(role[0]) == "slave" and str(role[3]) == "connected",
         *_program(server),
         int(stats["sync_full"]),

@@ -7,8 +7,14 @@ that comes out of a script may follow a write.
 """
 
 import re
+import ssl
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final, NamedTuple
+
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
+
+from wallet_engine.domain.errors import text_of
 
 
 class Meaning(StrEnum):
@@ -119,3 +125,80 @@ def refusal_of(error: str) -> Refusal:
     if error.startswith(_BEFORE_ANYTHING):
         return Refusal(code, Meaning.RETRY, False, text)
     return Refusal(code, row.meaning, row.reads, text)
+
+
+class Obstacle(StrEnum):
+    """Why a node cannot be asked, said of the node. Settings mend all but `SILENT`."""
+
+    SILENT = "does not answer"
+    NO_PASSWORD = "asks for a password: give --redis-user and --redis-password-file"
+    WRONG_PASSWORD = "does not take this user and password: see --redis-user, wallet-admin redis acl"
+    NOT_ALLOWED = "does not let this user do that: see --redis-user, wallet-admin redis acl"
+    NO_COMMAND = "has this command disabled or renamed"
+    TLS = "cannot be reached by TLS: see --redis-ca, --redis-cert, --redis-key"
+
+
+class Hindrance(NamedTuple):
+    """`text` is a sentence without its subject, with what Redis or TLS said."""
+
+    obstacle: Obstacle
+    text: str
+
+
+#: By the first word of an error reply. redis-py takes that word away, and tells some of them by class.
+_OBSTACLES: Final = {
+    "NOAUTH": Obstacle.NO_PASSWORD,
+    "WRONGPASS": Obstacle.WRONG_PASSWORD,
+    "NOPERM": Obstacle.NOT_ALLOWED,
+}
+_PASSWORD_MISSING: Final = "Authentication required"
+#: Said by Redis before 6, and by one that has no password for a login without a user.
+_PASSWORD_WRONG: Final = ("invalid password", "AUTH <password> called without any password configured")
+_UNKNOWN_COMMAND: Final = "unknown command"
+_HANDSHAKE: Final = "handshake"
+#: A node that wants TLS ends a connection that does not begin so.
+_BROKEN_OFF: Final = (ConnectionResetError, BrokenPipeError, EOFError)
+
+
+def hindrance_of(error: BaseException) -> Hindrance:
+    """Sort what redis-py, hiredis, `ssl` or a socket raised, or gave as a reply, when a node was to be asked."""
+    said = " ".join(text_of(error).split())[: 2 * TEXT_CHARACTERS_MAX]
+    obstacle = _obstacle(error, said)
+    if obstacle is Obstacle.SILENT and any(isinstance(cause, _BROKEN_OFF) for cause in _causes(error)):
+        said += "; perhaps it speaks TLS only (--redis-ca), or not at all"
+    return Hindrance(
+        obstacle, f"{obstacle}: {said}" if obstacle is Obstacle.SILENT else f"{obstacle} ({said})"
+    )
+
+
+def _obstacle(error: BaseException, said: str) -> Obstacle:
+    found = _OBSTACLES.get(said.partition(" ")[0])
+    if found is not None:
+        return found
+    if any(text in said for text in _PASSWORD_WRONG):
+        return Obstacle.WRONG_PASSWORD
+    if isinstance(error, NoPermissionError):
+        return Obstacle.NOT_ALLOWED
+    if isinstance(error, AuthenticationError):
+        return Obstacle.NO_PASSWORD if said.startswith(_PASSWORD_MISSING) else Obstacle.WRONG_PASSWORD
+    if said.removeprefix("ERR ").startswith(_UNKNOWN_COMMAND):
+        return Obstacle.NO_COMMAND
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLError) or (isinstance(cause, TimeoutError) and _HANDSHAKE in str(cause)):
+            return Obstacle.TLS
+    return Obstacle.SILENT
+
+
+def cannot_be_asked(error: BaseException) -> bool:
+    """Whether the node has answered, and that this command is not for us: who has no need of the answer goes on."""
+    return isinstance(error, ResponseError) and hindrance_of(error).obstacle in (
+        Obstacle.NOT_ALLOWED,
+        Obstacle.NO_COMMAND,
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -10,15 +10,19 @@ from typing import Any, Final
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.login import login
+from wallet_engine.redis_store.refusals import Hindrance, Obstacle, cannot_be_asked, hindrance_of
 
 _TIMEOUT_S = 1.0
 #: Names asked of one slot: many times what a partition has.
 SLOT_KEYS_MAX: Final = 1000
+#: What a node does when its memory is full.
+POLICY: Final = "maxmemory-policy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class NodeView:
 
 
 def connect(address: str, *, timeout_s: float = _TIMEOUT_S) -> redis.Redis:
-    """A redis-py client of one node for administration: no retries, text replies."""
+    """A redis-py client of one node for administration, with the login of this process: no retries, text replies."""
     host, port = split_address(address)
     return redis.Redis(
         host=host,
@@ -54,6 +58,7 @@ def connect(address: str, *, timeout_s: float = _TIMEOUT_S) -> redis.Redis:
         decode_responses=True,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
+        **login().options(),
     )
 
 
@@ -102,22 +107,38 @@ def _cluster_nodes(client: redis.Redis) -> str:
     return str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
 
 
-def view_node(address: str) -> NodeView | None:
-    """How the node sees itself, or None when it does not answer."""
+def view_node(address: str, refused: list[str] | None = None) -> NodeView | None:
+    """How the node sees itself, or None when it does not answer.
+
+    `refused` gets a sentence about a node that is there and does not let us in.
+    """
     client = connect(address)
     try:
         return parse_myself(address, _cluster_nodes(client))
-    except (RedisError, OSError):
+    except (RedisError, OSError) as error:
+        hindrance = hindrance_of(error)
+        if refused is not None and hindrance.obstacle is not Obstacle.SILENT:
+            refused.append(f"Redis at {address} {hindrance.text}")
         return None
     finally:
         client.close()
 
 
-def find_primary(nodes: Sequence[str]) -> NodeView | None:
-    """The primary among a shard's nodes: of those that call themselves one, the highest configuration epoch."""
-    views = [view for address in nodes if (view := view_node(address)) is not None and view.is_primary]
+def find_primary(nodes: Sequence[str], refused: list[str] | None = None) -> NodeView | None:
+    """The primary among a shard's nodes: of those that call themselves one, the highest configuration epoch.
+
+    `refused` as of `view_node`.
+    """
+    views = [
+        view for address in nodes if (view := view_node(address, refused)) is not None and view.is_primary
+    ]
     owners = [view for view in views if view.slots] or views
     return max(owners, key=lambda view: view.config_epoch, default=None)
+
+
+def no_primary(refused: Sequence[str]) -> str:
+    """Why `find_primary` found none."""
+    return "; ".join(("no primary answers", *refused))
 
 
 def keys_in_slots(address: str, slots: Iterable[int]) -> list[str]:
@@ -134,8 +155,13 @@ def keys_in_slots(address: str, slots: Iterable[int]) -> list[str]:
         client.close()
 
 
-def check_settings(address: str, *, must_answer: bool = True) -> None:
-    """Refuse a node that could lose or evict money. Raises `ConfigError` with the line to change."""
+def check_settings(address: str, *, must_answer: bool = True) -> Hindrance | None:
+    """Refuse a node that could lose or evict money. Raises `ConfigError` with the line to change.
+
+    Returns why it could not be asked; raises that too if it `must_answer`.
+
+    INFO says the policy, and managed services that have no CONFIG still have INFO.
+    """
     client = connect(address)
     try:
         info: dict[str, Any] = client.info("cluster")
@@ -143,14 +169,39 @@ def check_settings(address: str, *, must_answer: bool = True) -> None:
             raise ConfigError(
                 f"Redis at {address} is not in cluster mode: set `cluster-enabled yes` and restart it"
             )
-        policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
+        policy = eviction_policy(client)
         if policy != "noeviction":
             raise ConfigError(
                 f"Redis at {address} has maxmemory-policy {policy}, which may evict balances: "
                 f"run CONFIG SET maxmemory-policy noeviction"
             )
     except (RedisError, OSError) as error:
+        hindrance = hindrance_of(error)
         if must_answer:
-            raise ConfigError(f"Redis at {address} does not answer: {error}") from None
+            raise ConfigError(f"Redis at {address} {hindrance.text}") from None
+        return hindrance
     finally:
         client.close()
+    return None
+
+
+def eviction_policy(client: redis.Redis) -> str:
+    """`maxmemory-policy`, as INFO tells it. Raises what redis-py raises."""
+    memory: dict[str, Any] = client.info("memory")
+    return str(memory.get("maxmemory_policy", ""))
+
+
+def ask_settings(client: redis.Redis, names: Iterable[str]) -> tuple[dict[str, str], str]:
+    """Name -> value, "" for one that this version does not know, and why some are missing: "" when none is.
+
+    Without CONFIG there is only the eviction policy. Raises what redis-py raises for anything else.
+    """
+    found: dict[str, str] = {}
+    try:
+        for name in names:
+            found[name] = str(client.config_get(name).get(name, ""))
+    except ResponseError as error:
+        if not cannot_be_asked(error):
+            raise
+        return {POLICY: eviction_policy(client)}, hindrance_of(error).text
+    return found, ""

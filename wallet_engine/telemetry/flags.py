@@ -110,6 +110,19 @@ def credentials_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def redis_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--redis-user` and what belongs to it, for `redis_store.login.use_flags`."""
+    file = click.Path(path_type=Path, dir_okay=False)
+    for name, metavar, what in (
+        ("key", "FILE", "Private key of --redis-cert."),
+        ("cert", "FILE", "Certificate (PEM) to show to Redis, where it asks for one."),
+        ("ca", "FILE", "Speak TLS to Redis: certificates (PEM) of who vouches for its nodes."),
+        ("password-file", "FILE", "File whose first line is the Redis password of that user."),
+    ):
+        command = click.option(f"--redis-{name}", type=file, metavar=metavar, help=what)(command)
+    return click.option("--redis-user", metavar="NAME", help="Redis ACL user.  [default: default]")(command)
+
+
 def journal_disk_options(command: Callable[..., None]) -> Callable[..., None]:
     """`--archive-command`, `--segment-bytes` and `--snapshot-bytes`: what a journal copy does with its directory."""
     for option in (

@@ -14,6 +14,7 @@ from wallet_engine.admin.probing import Probe, Probes
 from wallet_engine.admin.strays import Strays
 from wallet_engine.admin.survey import JournalState, PartitionStatus, ShardState, Survey
 from wallet_engine.engine.conditions import Condition
+from wallet_engine.redis_store.refusals import Obstacle
 from wallet_engine.redis_store.topology import NodeView
 from wallet_engine.routing.model import (
     ClusterConfig,
@@ -183,6 +184,38 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         "no primary",
         state(TWO, trouble="away"),
         ("nodes", "error", "shard s2 has no primary", "start redis-server"),
+    ),
+    *(
+        (
+            f"no primary lets us in: {obstacle.name}",
+            state(TWO, trouble=f"{obstacle} (why)", obstacle=obstacle),
+            ("nodes", "error", f"no primary that answers; Redis at {TWO} {obstacle} (why)", mend),
+        )
+        for obstacle, mend in (
+            (Obstacle.TLS, "compare --redis-ca"),
+            (Obstacle.NO_COMMAND, "see rename-command there"),
+            (Obstacle.NOT_ALLOWED, "wallet-admin redis acl --node h2:2 --apply"),
+        )
+    ),
+    (
+        "a replica that does not let us in",
+        state(COPY, trouble="asks", obstacle=Obstacle.NO_PASSWORD, view=None),
+        ("nodes", "warning", f"{COPY} of shard s1 asks", "wallet-admin redis acl --node h3:3 --apply"),
+    ),
+    (
+        "no CONFIG",
+        node(TWO, settings={"maxmemory-policy": "noeviction"}, unchecked="has none"),
+        (
+            "settings",
+            "note",
+            f"not checked: cluster-require-full-coverage, cluster-allow-replica-migration of {TWO}, which has none",
+            "where that Redis is configured",
+        ),
+    ),
+    (
+        "a node that may not be examined",
+        others(refused={TWO: "does not let"}),
+        ("settings", "warning", f"scripts and keys of {TWO}, which does not let", "--redis-user"),
     ),
     (
         "no primary, and a replica",

@@ -20,6 +20,8 @@ from wallet_engine.admin.cli import main as wallet_admin_cli
 from wallet_engine.admin.finding import Finding
 from wallet_engine.admin.findings import find
 from wallet_engine.cli import main as wallet_engine_cli
+from wallet_engine.redis_store import login
+from wallet_engine.redis_store.login import Login
 
 #: Words that delete, empty or reset, in Redis, in ZooKeeper and in a shell.
 DESTRUCTIVE = re.compile(
@@ -172,3 +174,25 @@ def test_nowhere_is_a_person_told_to_empty_a_node() -> None:
         assert not [
             line for line in commands if re.search(r"FLUSH(ALL|DB)|CLUSTER RESET|UNLINK|DELSLOTS", line)
         ]
+
+
+def test_a_line_for_redis_cli_says_who_asks_and_shows_no_password(tmp_path: Path) -> None:
+    file = tmp_path / "a password"
+    file.write_text("hush\n")
+    used = Login("admin", "hush", file, tmp_path / "ca", tmp_path / "cert", tmp_path / "key")
+    login.use(used)
+    try:
+        lines = [mends.redis_cli("h:1", "INFO", "replication"), mends.take_slots("h:1", "id", [1, 2])]
+    finally:
+        login.use(Login())
+    for line in lines:
+        assert "hush" not in line
+        said = subprocess.run(
+            ["bash", "-c", f'redis-cli() {{ echo "$REDISCLI_AUTH" "$@"; }}; {line}'],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        ca, cert, key = tmp_path / "ca", tmp_path / "cert", tmp_path / "key"
+        flags = f"-h h -p 1 --user admin --tls --cacert {ca} --cert {cert} --key {key}"
+        assert said.stdout.startswith(f"hush {flags}")

@@ -18,6 +18,7 @@ from wallet_engine.admin.moving.wire import Setback
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.admin.strays import find_strays, is_engines, keys_in_slot, shown
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.refusals import hindrance_of
 from wallet_engine.redis_store.topology import NodeView, connect, slot_owners
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.slots import partition_of_slot, slot_of_name, tag_of
@@ -82,7 +83,7 @@ def _look(cluster: Cluster, shard: str, primary: NodeView) -> dict[int, set[byte
                     left.setdefault(slot_of_name(name), set()).add(name)
             except (RedisError, OSError) as error:
                 if address == primary.address:
-                    raise ConfigError(f"shard {shard} does not answer: {error}") from None
+                    raise ConfigError(f"shard {shard} {hindrance_of(error).text}") from None
     return left
 
 
@@ -101,7 +102,7 @@ def _foreign(cluster: Cluster, shard: str, primary: NodeView) -> dict[int, set[b
             for name in find_strays(client, tags.keys() & owned, owned, count).foreign:
                 found.setdefault(slot_of_name(name), set()).add(name)
     except (RedisError, OSError) as error:
-        raise ConfigError(f"shard {shard} does not answer: {error}") from None
+        raise ConfigError(f"shard {shard} {hindrance_of(error).text}") from None
     return found
 
 

@@ -12,6 +12,7 @@ from wallet_engine.admin.strays import is_engines, keys_in_slot, shown
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.key_names import BALANCE, SEEN
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.refusals import hindrance_of
 from wallet_engine.redis_store.scripts import service_scripts
 from wallet_engine.redis_store.topology import NodeView, check_settings, connect, find_primary
 from wallet_engine.routing.directory import Directory
@@ -115,7 +116,7 @@ def check_target(cluster: Cluster, target: str, moves: list[PlannedMove]) -> Non
                 )
             memory = client.info("memory")
         except (RedisError, OSError) as error:
-            raise ConfigError(f"shard {target} does not answer: {error}") from None
+            raise ConfigError(f"shard {target} {hindrance_of(error).text}") from None
     limit, used = int(memory["maxmemory"]), int(memory["used_memory"])
     if limit and used + coming > limit * MEMORY_SHARE_MAX:
         raise ConfigError(
@@ -133,7 +134,7 @@ def measure(cluster: Cluster, partition: int, target: str = "") -> PlannedMove:
         try:
             return _ask(client, partition, keys, source, target)
         except (RedisError, OSError) as error:
-            raise ConfigError(f"shard {source} does not answer: {error}") from None
+            raise ConfigError(f"shard {source} {hindrance_of(error).text}") from None
 
 
 def _ask(client: redis.Redis, partition: int, keys: PartitionKeys, source: str, target: str) -> PlannedMove:

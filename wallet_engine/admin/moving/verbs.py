@@ -22,6 +22,7 @@ from wallet_engine.admin.moving.runs import (
 from wallet_engine.admin.session import Plan, Session, admin_command, changing_command
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.refusals import hindrance_of
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.moves import Move, StoredMove
@@ -272,5 +273,5 @@ def _seqs(cluster: Cluster) -> dict[int, int]:
                         client.hget(PartitionKeys(tag_of(partition, count)).meta, "seq") or 0
                     )
             except (RedisError, OSError) as error:
-                raise ConfigError(f"shard {shard} does not answer: {error}") from None
+                raise ConfigError(f"shard {shard} {hindrance_of(error).text}") from None
     return seqs

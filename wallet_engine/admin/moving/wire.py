@@ -13,6 +13,8 @@ import hiredis
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.redis_store.connection import Word, pack
+from wallet_engine.redis_store.login import login
+from wallet_engine.redis_store.refusals import Obstacle, hindrance_of
 
 CONNECT_S_MAX: Final = 2.0
 REPLY_S_MAX: Final = 5.0
@@ -32,11 +34,15 @@ class Wire:
         self.address = address
         self._reader = hiredis.Reader(replyError=hiredis.ReplyError)
         try:
-            self._socket = socket.create_connection(split_address(address), timeout=CONNECT_S_MAX)
+            self._socket = _connected(address)
         except OSError as error:
-            raise Setback(f"Redis at {address} does not answer: {error}") from None
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.settimeout(REPLY_S_MAX)
+            raise Setback(f"Redis at {address} {hindrance_of(error).text}") from None
+        if words := login().auth():
+            try:
+                self.call(*words)
+            except BaseException:
+                self.close()
+                raise
 
     def __repr__(self) -> str:
         return f"<Wire {self.address}>"
@@ -57,7 +63,7 @@ class Wire:
                     self._reader.feed(data)
                 replies.append(reply)
         except (OSError, hiredis.ProtocolError) as error:
-            raise Setback(f"Redis at {self.address} does not answer: {error}") from None
+            raise Setback(f"Redis at {self.address} {hindrance_of(error).text}") from None
         return replies
 
     def call(self, *words: Word) -> Any:
@@ -68,5 +74,26 @@ class Wire:
     def checked(self, reply: Any) -> Any:
         """The reply, unless it is an error."""
         if isinstance(reply, hiredis.ReplyError):
-            raise Setback(f"Redis at {self.address}: {reply}")
+            raise Setback(_refused(self.address, reply))
         return reply
+
+
+def _connected(address: str) -> socket.socket:
+    """Raises OSError."""
+    target = split_address(address)
+    tls = login().tls()
+    plain = socket.create_connection(target, timeout=CONNECT_S_MAX)
+    try:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        link = plain if tls is None else tls.wrap_socket(plain, server_hostname=target[0])
+    except BaseException:
+        plain.close()
+        raise
+    link.settimeout(REPLY_S_MAX)
+    return link
+
+
+def _refused(address: str, reply: hiredis.ReplyError) -> str:
+    hindrance = hindrance_of(reply)
+    said = f": {reply}" if hindrance.obstacle is Obstacle.SILENT else f" {hindrance.text}"
+    return f"Redis at {address}{said}"

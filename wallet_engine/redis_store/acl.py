@@ -1,0 +1,109 @@
+"""What the engine's Redis users may do: the rules of their `ACL SETUSER` (redis.io, "ACL").
+
+    api      an API process: calls scripts that are loaded, and reads. It loads none, and changes no setting.
+    journal  a journal process: also loads scripts, restores partitions, and tells nodes whose slots are
+    admin    whoever runs wallet-admin
+
+What a script does is done by its caller's rights. So *api* needs the commands of the service's scripts, and could call
+them without a script: these users part the roles of our processes, they do not part the money from an API process.
+Every user has all keys: patterns would be compared for each key of each command of a script, and there are no others.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from wallet_engine.redis_store.scripts import Script, load_script, service_scripts
+
+API: Final = "api"
+JOURNAL: Final = "journal"
+ADMIN: Final = "admin"
+#: Stands for what is not known, and is no digest.
+PASSWORD_UNKNOWN: Final = "#SHA256-OF-THE-PASSWORD"
+
+_calls = re.compile(r"\bcall\(\s*'([A-Z]+)'(?:\s*,\s*'([A-Z]+)')?").findall
+#: Commands that are called with a subcommand.
+_CONTAINERS: Final = frozenset({"CLUSTER"})
+#: Scripts that a journal process sends whole.
+_JOURNAL_SCRIPTS: Final = ("trim", "certify", "restored", "restore_part", "distrust", "release", "turn")
+
+#: Beside what scripts do: `engine/`, `saga/`, `service/`.
+_API_COMMANDS: Final = frozenset(
+    {
+        "cluster|nodes",
+        "evalsha",
+        "hget",
+        "hlen",
+        "hmget",
+        "hscan",
+        "info",
+        "persist",
+        "ping",
+        "time",
+        "xlen",
+        "xrange",
+        "zcard",
+        "zrange",
+        "zrangebyscore",
+        "zscore",
+    }
+)
+#: Beside that: `recovery/`, `engine/drain.py`, `slots_owner.py`.
+_JOURNAL_COMMANDS: Final = frozenset(
+    {
+        "cluster|bumpepoch",
+        "cluster|getkeysinslot",
+        "cluster|setslot",
+        "eval",
+        "hset",
+        "hsetnx",
+        "role",
+        "script|exists",
+        "script|load",
+        "set",
+        "unlink",
+        "xadd",
+        "zadd",
+    }
+)
+#: Nothing that wallet-admin does, and what would end a node or bring foreign code into it.
+_NEVER: Final = ("debug", "migrate", "module", "monitor", "replicaof", "shutdown", "slaveof", "swapdb")
+
+
+@dataclass(frozen=True, slots=True)
+class AclUser:
+    """`rules` without the password."""
+
+    name: str
+    rules: tuple[str, ...]
+
+    def words(self, password: str | None) -> tuple[str, ...]:
+        """`ACL SETUSER …`, which replaces what the user was. Of the password its SHA-256."""
+        digest = PASSWORD_UNKNOWN if password is None else f"#{hashlib.sha256(password.encode()).hexdigest()}"
+        return ("ACL", "SETUSER", self.name, "reset", "on", digest, *self.rules)
+
+
+def acl_users() -> dict[str, AclUser]:
+    """By name."""
+    api = _API_COMMANDS.union(*map(commands_of, service_scripts()))
+    scripts = [load_script("apply", replay=True), *map(load_script, _JOURNAL_SCRIPTS)]
+    journal = api | _JOURNAL_COMMANDS.union(*map(commands_of, scripts))
+    rules = {
+        API: ("~*", *_allowed(api)),
+        JOURNAL: ("~*", *_allowed(journal)),
+        ADMIN: ("~*", "&*", "+@all", *(f"-{name}" for name in _NEVER)),
+    }
+    return {name: AclUser(name, said) for name, said in rules.items()}
+
+
+def commands_of(script: Script) -> frozenset[str]:
+    """The commands that a script calls by name, as ACL rules name them."""
+    return frozenset(
+        f"{command}|{sub}".lower() if command in _CONTAINERS else command.lower()
+        for command, sub in _calls(script.text)
+    )
+
+
+def _allowed(commands: frozenset[str]) -> list[str]:
+    return [f"+{name}" for name in sorted(commands)]

@@ -1,0 +1,120 @@
+"""How this process enters Redis: as which user, and by TLS or not. Every connection to a node is opened with it.
+
+There is one `Login` in a process, as there is one set of flags. Certificates are read anew for each connection, so that
+renewed ones count without a restart; the password is read once.
+"""
+
+import ssl
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.telemetry.secrets import check_secret_file, read_secret
+
+#: Who has a password and no name is this user (redis.io, "ACL").
+DEFAULT_USER: Final = "default"
+#: Where `redis-cli` looks for a password.
+REDIS_CLI_VARIABLE: Final = "REDISCLI_AUTH"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """The empty one says nothing and speaks plain TCP. With `ca` it is TLS, and the node's name is checked."""
+
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    password_file: Path | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    @property
+    def who(self) -> str:
+        return self.user or DEFAULT_USER
+
+    def auth(self) -> tuple[str, ...]:
+        """The command that comes first on a new connection, or nothing."""
+        if self.password is None:
+            return ()
+        # Redis before 6 knows no users.
+        return ("AUTH", self.password) if self.user is None else ("AUTH", self.user, self.password)
+
+    def tls(self) -> ssl.SSLContext | None:
+        """None for plain TCP. Raises OSError, as `ssl.SSLError` is, for files that cannot be used."""
+        if self.ca is None:
+            return None
+        context = ssl.create_default_context(cafile=str(self.ca))
+        if self.cert is not None:
+            context.load_cert_chain(self.cert, self.key)
+        return context
+
+    def options(self) -> dict[str, Any]:
+        """The same for redis-py's clients. Nothing for the empty login."""
+        said: dict[str, Any] = {}
+        if self.password is not None:
+            # Without `driver_info` redis-py sends no CLIENT SETINFO, which our users may not: ACL LOG would tell.
+            said |= {"username": self.user, "password": self.password, "driver_info": None}
+        if self.ca is not None:
+            said |= {"ssl": True, "ssl_ca_certs": str(self.ca), "ssl_min_version": ssl.TLSVersion.TLSv1_2}
+        if self.cert is not None:
+            said |= {"ssl_certfile": str(self.cert), "ssl_keyfile": str(self.key)}
+        return said
+
+    def cli_flags(self) -> tuple[str, ...]:
+        """The same for `redis-cli`, whose password comes by `REDIS_CLI_VARIABLE`."""
+        flags: list[str] = []
+        if self.user is not None:
+            flags += ["--user", self.user]
+        if self.ca is not None:
+            flags += ["--tls", "--cacert", str(self.ca)]
+        if self.cert is not None:
+            flags += ["--cert", str(self.cert), "--key", str(self.key)]
+        return tuple(flags)
+
+
+_current = Login()
+
+
+def login() -> Login:
+    """That of this process."""
+    return _current
+
+
+def use(chosen: Login) -> None:
+    """From now on every connection is opened with it."""
+    global _current
+    _current = chosen
+
+
+def read_login(
+    user: str | None, password_file: Path | None, ca: Path | None, cert: Path | None, key: Path | None
+) -> Login:
+    """Raises `ConfigError` for flags that do not belong together and files that cannot be used."""
+    if user is not None and password_file is None:
+        raise ConfigError("--redis-user is given with --redis-password-file")
+    if user is not None and (not user or not user.isprintable() or " " in user):
+        raise ConfigError(f"--redis-user {user!r} must be a name without spaces")
+    if (cert is None) != (key is None):
+        raise ConfigError("--redis-cert and --redis-key are given together or not at all")
+    if cert is not None and ca is None:
+        raise ConfigError("--redis-cert is given with --redis-ca, the certificates of who vouches for Redis")
+    password = None
+    if password_file is not None:
+        password = read_secret(password_file, f"Redis password of {user or DEFAULT_USER}")
+    if key is not None:
+        check_secret_file(key)
+    made = Login(user, password, password_file, ca, cert, key)
+    try:
+        made.tls()
+    except (OSError, ValueError) as error:
+        files = ", ".join(str(path) for path in (ca, cert, key) if path is not None)
+        raise ConfigError(f"cannot use the certificates for Redis ({files}): {error}") from None
+    return made
+
+
+def use_flags(flags: MutableMapping[str, Any]) -> None:
+    """Take the values of `telemetry.flags.redis_options` out of a command's, and `use` them. Raises as `read_login`."""
+    names = ("user", "password_file", "ca", "cert", "key")
+    use(read_login(*(flags.pop(f"redis_{name}", None) for name in names)))
