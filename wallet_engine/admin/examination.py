@@ -29,6 +29,7 @@ from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import PartitionMap, ServiceInfo
 from wallet_engine.routing.moves import MOVES
 from wallet_engine.routing.slots import slot_of, tag_of
+from wallet_engine.routing.zookeeper_tls import zookeeper_tls
 
 #: Settings of Redis that are looked at.
 SETTINGS: Final = ("maxmemory-policy", "cluster-require-full-coverage", "cluster-allow-replica-migration")
@@ -251,11 +252,13 @@ def _server(target: tuple[str, int]) -> ZooKeeperServer:
     """What the server answers to `srvr` (ZooKeeper administrator's guide, four letter words)."""
     address = join_address(*target)
     try:
-        with socket.create_connection(target, timeout=_SRVR_S_MAX) as link:
-            link.sendall(b"srvr")
-            answer = b""
-            while chunk := link.recv(4096):
-                answer += chunk
+        with socket.create_connection(target, timeout=_SRVR_S_MAX) as plain:
+            context = zookeeper_tls().context()
+            with plain if context is None else context.wrap_socket(plain, server_hostname=target[0]) as link:
+                link.sendall(b"srvr")
+                answer = b""
+                while chunk := link.recv(4096):
+                    answer += chunk
     except (OSError, ValueError):
         return ZooKeeperServer(address, "")
     modes = [line[6:] for line in answer.decode(errors="replace").splitlines() if line.startswith("Mode: ")]

@@ -25,7 +25,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from wallet_engine.admin.auditing import audited
 from wallet_engine.admin.service_calls import Caller
 from wallet_engine.domain.errors import WalletError
-from wallet_engine.redis_store.login import use_flags
+from wallet_engine.redis_store import login
+from wallet_engine.routing import zookeeper_tls
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.zookeeper import Credentials
@@ -191,7 +192,8 @@ def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
     ) -> None:
         dry_run = bool(kwargs.pop("dry_run", False))
         try:
-            use_flags(kwargs)
+            login.use_flags(kwargs)
+            zookeeper_tls.use_flags(kwargs)
             credentials = read_credentials(zookeeper_user, zookeeper_password_file)
             session = Session(zookeeper, map_file, json, yes, credentials, dry_run, key_file, api_ca)
             verb(session, *args, **kwargs)

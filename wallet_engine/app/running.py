@@ -20,9 +20,10 @@ import click
 import uvloop
 
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.redis_store.login import use_flags
+from wallet_engine.redis_store import login
 from wallet_engine.redis_store.refusals import Obstacle
 from wallet_engine.redis_store.topology import check_settings
+from wallet_engine.routing import zookeeper_tls
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.descriptors import raise_limit
 from wallet_engine.telemetry.flags import credentials_options, redis_options
@@ -39,7 +40,8 @@ def directory_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def entering(*args: Any, **kwargs: Any) -> None:
-        use_flags(kwargs)
+        login.use_flags(kwargs)
+        zookeeper_tls.use_flags(kwargs)
         command(*args, **kwargs)
 
     decorated = credentials_options(redis_options(entering))

@@ -42,6 +42,7 @@ from wallet_engine.routing.tree import (
     check_path,
 )
 from wallet_engine.routing.watches import Touch, WatchingTree
+from wallet_engine.routing.zookeeper_tls import why_unopened, zookeeper_tls
 
 logger = logging.getLogger(__name__)
 _NOISE: Final = f"{__name__}.kazoo"
@@ -89,7 +90,8 @@ class ZooKeeperTree(WatchingTree):
 
     `timeout_s` is the session timeout asked for. Raises `ConfigError` when ZooKeeper does not answer in it, nor in
     `OPEN_WAIT_S_MAX` if that is shorter; with several servers, in both together.
-    With `credentials`, what is created can be read by everybody and changed by that user alone.
+    It speaks TLS if this process does (`zookeeper_tls`). With `credentials`, what is created can be read by everybody
+    and changed by that user alone.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class ZooKeeperTree(WatchingTree):
         self._hosts = hosts
         self._timeout_s = timeout_s
         self._credentials = credentials
+        self._tls = zookeeper_tls()
         self._wait_s = min(timeout_s, ANSWER_WAIT_S_MAX)
         self._up = threading.Event()
         self._away_since = time.monotonic()
@@ -124,7 +127,7 @@ class ZooKeeperTree(WatchingTree):
         first_s = timeout_s if "," in hosts else 0.0
         if not self._up.wait(first_s + min(timeout_s, OPEN_WAIT_S_MAX)):
             self.close()
-            raise ConfigError(f"ZooKeeper at {hosts} does not answer: start it or set --zookeeper")
+            raise ConfigError(why_unopened(hosts))
         self._start_watching()
 
     def __repr__(self) -> str:
@@ -207,6 +210,7 @@ class ZooKeeperTree(WatchingTree):
             timeout=self._timeout_s,
             connection_retry=KazooRetry(max_tries=-1, delay=0.05, max_delay=_RECONNECT_S_MAX),
             logger=logging.getLogger(_NOISE),
+            **self._tls.options(),
             **({} if self._credentials is None else _identity(self._credentials)),
         )
 

@@ -98,7 +98,14 @@ class VerbGroup(click.Group):
 
 
 def credentials_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--zookeeper-user` and `--zookeeper-password-file`, for `routing.access.read_credentials`."""
+    """`--zookeeper-user` and `--zookeeper-password-file`, for `routing.access.read_credentials`, and those for TLS."""
+    file = click.Path(path_type=Path, dir_okay=False)
+    for name, what in (
+        ("key", "Private key of --zookeeper-cert."),
+        ("cert", "Certificate (PEM) to show to ZooKeeper, where it asks for one."),
+        ("ca", "Speak TLS to ZooKeeper: certificates (PEM) of who vouches for its servers."),
+    ):
+        command = click.option(f"--zookeeper-{name}", type=file, metavar="FILE", help=what)(command)
     command = click.option(
         "--zookeeper-password-file",
         type=click.Path(path_type=Path, dir_okay=False),

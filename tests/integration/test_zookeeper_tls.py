@@ -1,0 +1,163 @@
+"""ZooKeeper by TLS: a real server that takes nothing else, and wants to see a certificate."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.certificates import Authority, Pair
+from unit.admin.made import admin
+
+from wallet_engine.dev.binaries import find_zookeeper
+from wallet_engine.dev.config_files import config_path
+from wallet_engine.dev.ports import free_port
+from wallet_engine.dev.process import Child
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store import login
+from wallet_engine.routing import zookeeper_tls
+from wallet_engine.routing.directory import open_directory
+from wallet_engine.routing.model import ClusterConfig, Shard, spread
+from wallet_engine.routing.zookeeper_tls import ZooKeeperTls
+
+#: kazoo leaves the sockets of failed handshakes to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+NETTY = "org.apache.zookeeper.server.NettyServerCnxnFactory"
+#: Debian's zookeeper.jar does not name it, and needs it for TLS.
+CODEC_JAR = "/usr/share/java/netty-codec.jar"
+START_S_MAX = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _plain_again() -> Iterator[None]:
+    yield
+    zookeeper_tls.use(ZooKeeperTls())
+    login.use(login.Login())
+
+
+@dataclass(frozen=True)
+class Server:
+    secure: str
+    plain: str
+    tls: ZooKeeperTls
+    strangers: Authority
+
+
+def stored(folder: Path, pair: Pair) -> Path:
+    """Key and certificate in one file, as ZooKeeper reads PEM."""
+    path = folder / "server.pem"
+    path.write_text(pair.key.read_text() + pair.cert.read_text())
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("zookeeper-tls")
+    authority = Authority(folder / "ca")
+    pair = authority.issue("zookeeper", "IP:127.0.0.1")
+    client = authority.issue("client", "URI:wallet:service/api-1")
+    secure, plain = free_port(), free_port()
+    (folder / "data").mkdir()
+    (folder / "zoo.cfg").write_text(
+        f"{config_path('zoo.cfg').read_text('utf-8')}\ndataDir={folder}/data\n"
+        f"secureClientPort={secure}\nsecureClientPortAddress=127.0.0.1\n"
+        f"clientPort={plain}\nclientPortAddress=127.0.0.1\nserverCnxnFactory={NETTY}\n"
+        f"ssl.keyStore.location={stored(folder, pair)}\nssl.trustStore.location={authority.cert}\n"
+    )
+    install = find_zookeeper()
+    java = (str(install.java), "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+    main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+    argv = (*java, "-cp", f"{install.classpath}:{CODEC_JAR}", main, str(folder / "zoo.cfg"))
+    child = Child("zookeeper", argv, folder / "zookeeper.log")
+    tls = ZooKeeperTls(authority.cert, client.cert, client.key)
+
+    def serves() -> bool:
+        zookeeper_tls.use(tls)
+        try:
+            open_directory(f"127.0.0.1:{secure}", None).close()
+        except ConfigError:
+            return False
+        return True
+
+    try:
+        child.start()
+        child.wait_ready(serves, START_S_MAX)
+        yield Server(
+            f"127.0.0.1:{secure}", f"127.0.0.1:{plain}", tls, Authority(folder / "strangers", "strangers")
+        )
+    finally:
+        child.kill()
+
+
+def flags(tls: ZooKeeperTls) -> list[str]:
+    said = {"ca": tls.ca, "cert": tls.cert, "key": tls.key}
+    return [f"--zookeeper-{name}={path}" for name, path in said.items() if path is not None]
+
+
+def test_a_tree_is_written_and_read_by_tls(server: Server) -> None:
+    zookeeper_tls.use(server.tls)
+    hosts = f"{server.secure}/made/by/us"
+    with closing(open_directory(hosts, None)) as directory:
+        shards = [Shard("s1", ("127.0.0.1:1",))]
+        directory.initialise(ClusterConfig(4), shards, spread(4, ["s1"]))
+    zookeeper_tls.use(ZooKeeperTls())
+    result = admin("doctor", "--zookeeper", hosts, *flags(server.tls), "--json")
+    findings = json.loads(result.stdout)["findings"]
+    assert "nodes" in {found["check"] for found in findings}, "the tree was read"
+    assert "zookeeper" not in {found["check"] for found in findings}, "the server was asked by TLS how it is"
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("plain", "speaks TLS only: set --zookeeper-ca"),
+        ("strangers vouch", "cannot be reached by TLS"),
+        ("no certificate", "cannot be reached by TLS"),
+        ("TLS where there is none", "whether --zookeeper names its secureClientPort"),
+        ("another name", "cannot be reached by TLS"),
+    ],
+)
+def test_a_server_that_does_not_let_us_in_is_told_from_one_that_is_away(
+    server: Server, case: str, said: str
+) -> None:
+    tls, hosts = server.tls, server.secure
+    if case == "plain":
+        tls = ZooKeeperTls()
+    elif case == "strangers vouch":
+        tls = ZooKeeperTls(server.strangers.cert, tls.cert, tls.key)
+    elif case == "no certificate":
+        tls = ZooKeeperTls(tls.ca)
+    elif case == "another name":
+        hosts = hosts.replace("127.0.0.1", "localhost")
+    else:
+        hosts = server.plain
+    zookeeper_tls.use(tls)
+    with pytest.raises(ConfigError) as refused:
+        open_directory(hosts, None, timeout_s=1.5)
+    assert said in str(refused.value)
+    zookeeper_tls.use(tls)
+    with pytest.raises(ConfigError, match="does not answer: start it"):
+        open_directory(f"127.0.0.1:{free_port()}", None, timeout_s=0.3)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--zookeeper-cert={dir}/open"], "--zookeeper-cert and --zookeeper-key are given together"),
+        (["--zookeeper-cert={dir}/open", "--zookeeper-key={dir}/open"], "is given with --zookeeper-ca"),
+        (
+            ["--zookeeper-ca={dir}/open", "--zookeeper-cert={dir}/open", "--zookeeper-key={dir}/open"],
+            "others can read {dir}/open, which holds a secret: chmod 600",
+        ),
+        (["--zookeeper-ca={dir}/open"], "cannot use the certificates for ZooKeeper ({dir}/open)"),
+    ],
+)
+def test_flags_that_cannot_be_used(tmp_path: Path, given: list[str], said: str) -> None:
+    (tmp_path / "open").write_text("no certificate\n")
+    (tmp_path / "open").chmod(0o644)
+    words = [flag.format(dir=tmp_path) for flag in given]
+    result = admin("status", "--zookeeper", "127.0.0.1:1", *words)
+    assert result.exit_code == 1
+    assert said.format(dir=tmp_path) in result.stderr
