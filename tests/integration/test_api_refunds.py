@@ -51,7 +51,8 @@ def test_a_refund_happens_once_and_is_found(api: WalletApi, p: int, q: int) -> N
     refused(refund(api, payer, original, "1.50", transaction_id=refund_id), 409, "idempotency_conflict")
     assert (api.balance(payer), api.balance(receiver)) == ("7.50", "3.50")
     refunds = {"from_account": payer, "transaction_id": original}
-    assert api.find(receiver, refund_id).json() == {**success, "refunds": refunds}
+    noted = {"reference": body["reference"]}
+    assert api.find(receiver, refund_id).json() == {**success, **noted, "refunds": refunds}
     assert api.find(payer, original).json() == {"status": "success", "transaction_id": original}
 
 
