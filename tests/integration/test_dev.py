@@ -244,4 +244,4 @@ def test_what_readme_shows_a_newcomer_works_as_it_stands(cluster: DevCluster) ->
     assert '"code"' not in done.stdout
     assert "idempotent-replayed: true" in done.stdout.lower()
     assert [shown for shown in ("s1", "s2", "j1") if shown not in done.stdout] == []
-    assert sum(Decimal(balance(cluster.url, account)) for account in ("alice", "bob")) == 100
+    assert sum(Decimal(balance(cluster.url, account)) for account in ("alice", "bob", "@fees")) == 100
