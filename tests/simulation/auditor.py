@@ -107,6 +107,10 @@ class Auditor:
         """A copy has synced an entry, which it may not be allowed to receipt yet."""
         self._on_disk[journal_id, partition] = seq
 
+    def reached(self, journal_id: str, partition: int) -> int:
+        """The last entry that a copy has on its disk."""
+        return self._on_disk.get((journal_id, partition), 0)
+
     def trimmed(self, stream: bytes, seq: int) -> None:
         """Redis has forgotten a stream up to this entry: a quorum of copies must have it."""
         partition = self._partition_of_stream[stream]

@@ -50,7 +50,7 @@ def _entry_number(entry_id: bytes) -> int:
 
 #: Commands that change a key, or would: a node that takes no writes refuses them, and a watched key is touched.
 WRITES: Final = frozenset(
-    b"HSET HDEL HINCRBY DEL UNLINK PERSIST ZADD ZREM ZREMRANGEBYSCORE XADD XDEL XTRIM".split()
+    b"HSET HSETNX HDEL HINCRBY DEL UNLINK PERSIST ZADD ZREM ZREMRANGEBYSCORE XADD XDEL XTRIM".split()
 )
 
 
@@ -107,6 +107,9 @@ class Commands:
         size = len(found)
         found.update(zip(pairs[::2], pairs[1::2], strict=True))
         return len(found) - size
+
+    def cHSETNX(self, key: bytes, field: bytes, value: bytes) -> int:
+        return 0 if field in self.store.get(key, {}) else self.cHSET(key, field, value)
 
     def cHDEL(self, key: bytes, *fields: bytes) -> int:
         found = self.store.get(key, {})

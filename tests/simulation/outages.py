@@ -14,12 +14,17 @@ from simulation.cluster import Cluster
 from simulation.redis_node import MISCONF, RedisNode
 
 from wallet_engine.domain.transfer import TransferCommand
+from wallet_engine.recovery.snapshotting import make_snapshots
 from wallet_engine.routing.slots import partition_of
 
 #: Virtual seconds. A payment between partitions that are well is decided within so much,
 DECIDED_S_MAX: Final = 5.0
 #: and if its driver was killed it has ended, by a sweeper, within so much.
 ENDED_S_MAX: Final = 8.0
+#: A journal copy that has come back has what was written so much earlier, in every partition at once,
+LATE_S_MAX: Final = 1.0
+#: within so much, under light traffic.
+RETURNED_S_MAX: Final = 5.0
 #: No money leaves for a shard that has been stopped for so long: a service has missed a reply of it, and held it.
 REFUSED_S_MIN: Final = 6.5
 
@@ -47,6 +52,7 @@ class Outage:
         await {
             "shard_stopped": self.shard_stopped,
             "shard_refuses": self.shard_refuses,
+            "journal_away": self.journal_away,
         }[self.cluster.profile.outage]()
 
     # Outages ---------------------------------------------------------------------------------------------
@@ -79,6 +85,25 @@ class Outage:
         await self._until(lasts_s)
         node.refuse_writes("")
         self._out = frozenset()
+        await crowd
+
+    async def journal_away(self) -> None:
+        """A copy is away while the streams lose what it has not had, and comes back while payments go on."""
+        everywhere, journal = self.partitions, self.rng.choice(self.cluster.journals)
+        journal.kill()
+        await self._crowd(2.0, everywhere, everywhere)
+        await asyncio.sleep(1.5)
+        for each in self.cluster.journals:
+            make_snapshots(each.directory)
+        journal.start()
+        crowd = asyncio.ensure_future(self._crowd(RETURNED_S_MAX, everywhere, everywhere))
+        await asyncio.sleep(RETURNED_S_MAX - LATE_S_MAX)
+        seqs = [state.seq for state in self.auditor.state]
+        await asyncio.sleep(LATE_S_MAX)
+        has = [self.auditor.reached(journal.name, partition) for partition in everywhere]
+        if any(seq > there for seq, there in zip(seqs, has, strict=True)):
+            self.world.violate(f"G9: {journal.name} is back for {RETURNED_S_MAX} s and has {has} of {seqs}")
+        self.cluster.redis_empty()  # and is filled from a snapshot and what came since
         await crowd
 
     def _take_out(self, lasts_s: float) -> RedisNode:

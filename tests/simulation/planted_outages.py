@@ -1,5 +1,6 @@
 """Bugs that a long outage shows, with full streams and crowds: what never ends by itself, and whom else it stops."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -11,12 +12,15 @@ from simulation.run import Plant
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.oracle_rules import Batch as OracleBatch
+from wallet_engine.domain.oracle_state import PartitionState, RedisImage, redis_image
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.conditions import Condition
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.headroom import Headroom
 from wallet_engine.engine.lane import Lane
+from wallet_engine.recovery import snapshotting
+from wallet_engine.recovery.returning import Returning
 from wallet_engine.redis_store.refusals import Meaning, refusal_of
 from wallet_engine.saga.sweeper import Sweeper
 
@@ -68,6 +72,29 @@ def _refused_may_have_run(original: Any) -> Any:
     return on_error
 
 
+def _one_partition_a_round(original: Any) -> Any:
+    async def one_round(self: Returning) -> None:
+        waiting = dict(self._behind)
+        first = next(iter(waiting))
+        self._behind = {first: waiting.pop(first)}
+        try:
+            await original(self)
+        finally:
+            self._behind = {**waiting, **self._behind}
+        await asyncio.sleep(1.0)
+
+    return one_round
+
+
+@contextmanager
+def _snapshots_without_memory(_: Cluster) -> Iterator[None]:
+    def image(state: PartitionState) -> RedisImage:
+        return {name: fields for name, fields in redis_image(state).items() if not name.startswith("seen")}
+
+    with patch.object(snapshotting, "redis_image", image):
+        yield
+
+
 @contextmanager
 def _close_looks_at_nothing_open(cluster: Cluster) -> Iterator[None]:
     """In the script and in the oracle alike, so that the two agree."""
@@ -110,4 +137,12 @@ BUGS: Final = (
         20,
         outage="shard_refuses",
     ),
+    Bug(
+        "a copy that returns catches up with one partition, and waits",
+        "G9",
+        planted_method(Returning, "_round", _one_partition_a_round),
+        20,
+        outage="journal_away",
+    ),
+    Bug("snapshots without the memory of ids", "G6", _snapshots_without_memory, 20, outage="journal_away"),
 )

@@ -26,7 +26,7 @@ FAULTS: Final = (
     "clocks_stepped",
 )
 #: What may be out for long while all the rest is well (`outages.py`).
-OUTAGES: Final = ("shard_stopped", "shard_refuses")
+OUTAGES: Final = ("shard_stopped", "shard_refuses", "journal_away")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ class Profile:
             payments_per_caller=1,
             faults=0,
             outage=outage or drawn,
+            journals=3 if (outage or drawn) == "journal_away" else 1,
+            quorum=2 if (outage or drawn) == "journal_away" else 1,
             crowd=rng.randint(40, 100),
             stream_entries_max=rng.choice((24, 32, 48, 64)),
             reply_lost=0.0,
