@@ -1,6 +1,6 @@
 """Everything that is known of one transfer: what Redis remembers, and its entries in the journal as a timeline."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from wallet_engine.admin.tracing_groups import (
 )
 from wallet_engine.domain.entry import parse_entry
 from wallet_engine.domain.ids import pack_transaction_id
-from wallet_engine.domain.kinds import KINDS, Id, kind_of, receiver_of
+from wallet_engine.domain.kinds import Id, kind_of, receiver_of
 from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_outcome, transfer_field
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.returns import LEG, RETURN_RECORD, original_field_of
@@ -30,8 +30,6 @@ from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.homes import Homes
 from wallet_engine.routing.slots import tag_of
 
-#: Letters in the order in which one operation makes the next.
-_CAUSES: Final = "".join(KINDS)
 #: Kinds that a transfer, or a refund of one, begins with inside a partition, and across two.
 _LOCAL: Final = "tkx"
 _REFUNDS: Final = "xzj"
@@ -165,7 +163,7 @@ def _client(found: Survey, partition: int) -> Any:
 def _steps_in_journal(
     directory: Path, homes: Homes, home: int, packed: str, payer: str, seq: int
 ) -> list[Step]:
-    """In the order of their times, within a millisecond in that of their causes.
+    """In the order of their times, and within a millisecond in that of their causes.
 
     `seq` is that of the debit, 0 when it is not known.
 
@@ -209,7 +207,19 @@ def _steps_in_journal(
         ):
             found.append(step)
             break
-    return sorted(found, key=lambda step: (step.time_ms, _CAUSES.index(step.operation.kind)))
+    return in_order(found)
+
+
+def in_order(steps: Iterable[Step]) -> list[Step]:
+    """The steps of one transfer as they followed from each other."""
+    return sorted(steps, key=_place)
+
+
+def _place(step: Step) -> tuple[bool, int, int]:
+    """Where it stands: behind what began it all, whatever the nodes' clocks say; within a millisecond by its cause."""
+    kind = kind_of(step.operation.kind)
+    cause = 1 if kind.id is Id.CREDIT else 0 if kind.remembered else 2 if kind.rewrites else 3
+    return cause > 0, step.time_ms, cause
 
 
 def _refunds_in_journal(directory: Path, homes: Homes, home: int, steps: Sequence[Step]) -> Iterator[Step]:
