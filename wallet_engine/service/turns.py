@@ -1,9 +1,10 @@
 """Batches by turns, so that nobody waits behind what another has much of.
 
 A batch takes a turn to be read, which can take milliseconds in which the process does nothing else: there is one turn
-in each round of the event loop, of the callers in a circle. Its transfers go into the engine in slices, as many as the
-window has room for: a wide one while nobody else is there, and a narrow one while others make small calls, which then
-find at most that much ahead of them. A caller who has little in flight does not wait.
+in each round of the event loop, of the callers in a circle. Who is alone needs none for a batch that is soon read. Its
+transfers go into the engine in slices, as many as the window has room for: a wide one while nobody else is there, and
+a narrow one while others make small calls, which then find at most that much ahead of them. A caller who has little in
+flight does not wait.
 """
 
 import asyncio
@@ -28,6 +29,10 @@ SLICE_NARROW: Final = 125
 LITTLE_MAX: Final = 100
 #: Transfers of one caller that are read and not done, beyond which no more are read while others are there.
 READ_AHEAD_MAX: Final = 10_000
+#: Bytes of a body that is read at once while nobody else is there, and of all of them in one round: a few milliseconds.
+#: What is read in one round goes out together, so that a call of the script serves much of it.
+AT_ONCE_BYTES_MAX: Final = 512 * 1024
+ROUND_BYTES_MAX: Final = 3 * 1024 * 1024
 #: Bytes of bodies that wait for their turn, and the part of one caller while others are there.
 WAITING_BYTES_MAX: Final = 256 * 1024 * 1024
 PART_OF_ONE: Final = 0.5
@@ -77,6 +82,8 @@ class Turns:
         self._to_read, self._to_go_in = _Circle(), _Circle()
         #: The next round of the loop has somebody's turn already.
         self._given = False
+        #: Bytes that were read in this round without a turn.
+        self._at_once = 0
         self._bytes: dict[Share, int] = {}
         #: Transfers of batches that were taken and are not answered, by caller.
         self._taken: dict[Share, int] = {}
@@ -91,6 +98,8 @@ class Turns:
 
     async def read(self, share: Share, body_bytes: int, steps: Generator[None, None, T]) -> T:
         """What comes of the steps in which so large a body is read. Raises what they raise, `Outage`, `RateLimited`."""
+        if self._reads_at_once(share, body_bytes):
+            return _read(steps)
         self._check_part(share, self._bytes, body_bytes, WAITING_BYTES_MAX, "bytes of batches wait")
         self._bytes[share] = self._bytes.get(share, 0) + body_bytes
         try:
@@ -106,6 +115,23 @@ class Turns:
             raise Outage("overloaded", "the batch waited too long for those before it") from None
         finally:
             _take_off(self._bytes, share, body_bytes)
+
+    def _reads_at_once(self, share: Share, body_bytes: int) -> bool:
+        """Whether that little is read without a turn: nobody waits, and nobody else is there."""
+        if (
+            self._to_read
+            or body_bytes > AT_ONCE_BYTES_MAX
+            or self._at_once + body_bytes > ROUND_BYTES_MAX
+            or self._shares.others_present(share)
+        ):
+            return False
+        if not self._at_once:
+            asyncio.get_running_loop().call_soon(self._next_round)
+        self._at_once += body_bytes
+        return True
+
+    def _next_round(self) -> None:
+        self._at_once = 0
 
     async def _turn_to_read(self, share: Share) -> None:
         if self._given or self._to_read or not self._may_read(share, 0):
@@ -131,13 +157,15 @@ class Turns:
             if share.in_flight <= LITTLE_MAX:
                 share.present_s = time.perf_counter()
                 return await start(commands)
+            alone = not self._shares.others_present(share)
             if (
-                not self._given
+                (alone or not self._given)
                 and not self._to_go_in
                 and size <= self._slice(share)
                 and self._fits(share, size)
             ):
-                self._give()
+                if not alone:
+                    self._give()
                 self._inside += size
                 return await self._inside_until_done(size, start(commands))
             return await self._by_slices(share, commands, start)
@@ -202,6 +230,15 @@ class Turns:
             self._inside += let_in
         if let_in is not None or self._to_read.next(self._may_read) is not None:
             self._give()
+
+
+def _read(steps: Generator[None, None, T]) -> T:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as ended:
+            result: T = ended.value
+            return result
 
 
 def _take_off(table: dict[Share, int], share: Share, size: int) -> None:

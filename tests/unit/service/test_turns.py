@@ -13,8 +13,10 @@ from wallet_engine.service import shares as shares_module
 from wallet_engine.service import turns as turns_module
 from wallet_engine.service.shares import Share, Shares
 from wallet_engine.service.turns import (
+    AT_ONCE_BYTES_MAX,
     LITTLE_MAX,
     READ_AHEAD_MAX,
+    ROUND_BYTES_MAX,
     SLICE_NARROW,
     SLICE_WIDE,
     WAITING_BYTES_MAX,
@@ -154,13 +156,59 @@ def test_one_batch_is_read_in_each_round_of_the_loop() -> None:
             read_in.append(rounds_passed)
             return count
 
-        readers = [asyncio.create_task(turns.read(shares.of(f"c{n % 3}"), 100, steps(3))) for n in range(9)]
+        large = AT_ONCE_BYTES_MAX + 1
+        readers = [asyncio.create_task(turns.read(shares.of(f"c{n % 3}"), large, steps(3))) for n in range(9)]
         while not all(reader.done() for reader in readers):
             await asyncio.sleep(0)
             rounds_passed += 1
             assert rounds_passed < 1_000
         assert [reader.result() for reader in readers] == [3] * 9
         assert len(set(read_in)) == len(read_in) == 27
+
+    scene(work)
+
+
+def test_who_is_alone_reads_small_batches_in_one_round_but_no_more_than_a_few_milliseconds_of_them() -> None:
+    async def work() -> None:
+        shares = Shares()
+        turns, mine, read_in, rounds_passed = Turns(shares), shares.of("mine"), [], 0
+
+        def steps() -> Generator[None, None, None]:
+            read_in.append(rounds_passed)
+            return None
+            yield
+
+        at_once = ROUND_BYTES_MAX // AT_ONCE_BYTES_MAX
+        for _ in range(at_once * 2):
+            asyncio.create_task(turns.read(mine, AT_ONCE_BYTES_MAX, steps()))  # noqa: RUF006
+        while len(read_in) < at_once * 2:
+            await asyncio.sleep(0)
+            rounds_passed += 1
+            assert rounds_passed < 1_000
+        assert read_in.count(0) == at_once + 1  # and one that had its turn
+        assert max(map(read_in.count, read_in)) == at_once + 1
+
+    scene(work)
+
+
+def test_beside_others_even_small_batches_take_turns_to_be_read() -> None:
+    async def work() -> None:
+        shares = Shares()
+        turns, mine, other = Turns(shares), shares.of("mine"), shares.of("other")
+        other.present_s = float("inf")
+        read_in, rounds_passed = [], 0
+
+        def steps() -> Generator[None, None, None]:
+            read_in.append(rounds_passed)
+            return None
+            yield
+
+        readers = [asyncio.create_task(turns.read(mine, 100, steps())) for _ in range(5)]
+        while not all(reader.done() for reader in readers):
+            await asyncio.sleep(0)
+            rounds_passed += 1
+            assert rounds_passed < 1_000
+        assert len(set(read_in)) == 5
 
     scene(work)
 
