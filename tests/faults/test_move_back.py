@@ -176,6 +176,9 @@ def test_leftovers_of_before_are_passed_over(s1: ReplicatedShard) -> None:
     answer("rebalance", *flags, "--yes")
 
 
+# Slots that are given by hand may be taken back by gossip tens of seconds later, once in some runs: partition 5 is not
+# served then, and the tests behind it fail for it.
+@pytest.mark.soak
 @pytest.mark.parametrize("ending", ["the map follows, and it is moved back", "the slot is given back"])
 def test_what_only_a_replica_has_does_not_come_back(s1: ReplicatedShard, tmp_path: Path, ending: str) -> None:
     """Redis drops the keys of a slot that was taken away by hand from the primary alone."""
