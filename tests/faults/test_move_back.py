@@ -20,6 +20,10 @@ from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.slots import slot_range, tag_of
 
+# Redis 7.0 does not always do what these tests begin with: a node that is told twice within seconds to be primary may not
+# become it, and slots that are given by hand may be taken back by gossip. Then the tests behind fail for it.
+pytestmark = pytest.mark.soak
+
 PARTITIONS = 8
 
 
@@ -176,9 +180,6 @@ def test_leftovers_of_before_are_passed_over(s1: ReplicatedShard) -> None:
     answer("rebalance", *flags, "--yes")
 
 
-# Slots that are given by hand may be taken back by gossip tens of seconds later, once in some runs: partition 5 is not
-# served then, and the tests behind it fail for it.
-@pytest.mark.soak
 @pytest.mark.parametrize("ending", ["the map follows, and it is moved back", "the slot is given back"])
 def test_what_only_a_replica_has_does_not_come_back(s1: ReplicatedShard, tmp_path: Path, ending: str) -> None:
     """Redis drops the keys of a slot that was taken away by hand from the primary alone."""
