@@ -20,8 +20,8 @@ from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.slots import slot_range, tag_of
 
-# Redis 7.0 does not always do what these tests begin with: a node that is told twice within seconds to be primary may not
-# become it, and slots that are given by hand may be taken back by gossip. Then the tests behind fail for it.
+# Redis 7.0 does not always do what these tests begin with: a node that is told twice within seconds to be primary may
+# not become it, and slots that are given by hand may be taken back by gossip. Then the tests behind fail for it.
 pytestmark = pytest.mark.soak
 
 PARTITIONS = 8
