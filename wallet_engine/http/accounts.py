@@ -4,7 +4,6 @@ from typing import Final
 
 from msgspec import UNSET, UnsetType
 
-from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.domain.ids import check_account_id
 from wallet_engine.domain.money import check_currency, format_amount
 from wallet_engine.domain.outcomes import Outcome
@@ -60,10 +59,7 @@ async def show(request: Request) -> Answer:
 async def balance(request: Request) -> Answer:
     """One balance, durable."""
     account_id = _account_of_path(request)
-    try:
-        currency = check_currency(request.query("currency"))
-    except InvalidInput as error:
-        raise Refused(error.code, error.detail) from None
+    currency = check_currency(request.query("currency"))
     view = await request.services.wallet.balance(request.visit.principal, account_id, currency)
     if view is None:
         raise _unknown_account()
@@ -106,17 +102,11 @@ def _amounts(money: Money, currency: str) -> dict[str, str]:
 
 
 def _account_of_path(request: Request) -> str:
-    try:
-        return check_account_id(request.path("account_id"))
-    except InvalidInput as error:
-        raise Refused(error.code, error.detail) from None
+    return check_account_id(request.path("account_id"))
 
 
 def _ordinary_account_of_path(request: Request) -> str:
-    try:
-        return check_ordinary_account(request.path("account_id"))
-    except InvalidInput as error:
-        raise Refused(error.code, error.detail) from None
+    return check_ordinary_account(request.path("account_id"))
 
 
 def _most(balance: CurrencyBalance) -> str | UnsetType:

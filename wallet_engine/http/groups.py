@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.http import wire
 from wallet_engine.http.endpoint import Endpoint, Request
@@ -12,7 +11,6 @@ from wallet_engine.http.problems import (
     OUTAGE_CODES,
     REPLAYED,
     Answer,
-    Refused,
     declined,
     json_answer,
 )
@@ -26,10 +24,7 @@ async def transfer_group(request: Request) -> Answer:
     command, transaction_id = parse_group(await request.body(), request.header(_KEY), by.id)
     request.transaction_id = transaction_id
     services = request.services
-    try:
-        answer = await services.calls.run(services.wallet.transfer_group(by, command))
-    except InvalidInput as error:
-        raise Refused(error.code, error.detail) from None
+    answer = await services.calls.run(services.wallet.transfer_group(by, command))
     if answer.outcome != Outcome.APPLIED:
         return declined(
             answer.outcome, transaction_id=transaction_id, replayed=answer.replayed, leg=answer.leg

@@ -50,10 +50,7 @@ async def increase(request: Request) -> Answer:
     command, transaction_id = parse_increase(await request.body(), packed, request.header(_KEY), by.id)
     request.transaction_id = transaction_id
     services = request.services
-    try:
-        answer = await services.calls.run(services.wallet.increase_hold(by, command))
-    except InvalidInput as error:
-        raise Refused(error.code, error.detail) from None
+    answer = await services.calls.run(services.wallet.increase_hold(by, command))
     return _hold_answer(answer, hold_id, transaction_id, 200)
 
 
@@ -64,10 +61,7 @@ async def capture(request: Request) -> Answer:
     command, transaction_id = parse_capture(await request.body(), packed, request.header(_KEY), by.id)
     request.transaction_id = transaction_id
     services = request.services
-    try:
-        answer = await services.calls.run(services.wallet.capture_hold(by, command))
-    except InvalidInput as error:
-        raise Refused(error.code, error.detail) from None
+    answer = await services.calls.run(services.wallet.capture_hold(by, command))
     if answer.outcome != Outcome.APPLIED:
         return declined(answer.outcome, transaction_id=transaction_id, replayed=answer.replayed)
     hold = None if answer.hold is None else _hold(answer.hold, hold_id)
@@ -87,10 +81,7 @@ async def void(request: Request) -> Answer:
 async def show(request: Request) -> Answer:
     """A hold that is open, or ended and still remembered."""
     hold_id = _hold_of_path(request)
-    try:
-        account_id = holder(request.query("account_id"))
-    except InvalidInput as error:
-        raise Refused(error.code, error.detail) from None
+    account_id = holder(request.query("account_id"))
     wallet, by = request.services.wallet, request.visit.principal
     hold = await wallet.hold(by, account_id, pack_transaction_id(hold_id))
     if hold is None:

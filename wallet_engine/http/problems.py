@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 from msgspec import UNSET
 
-from wallet_engine.domain.errors import Forbidden, Outage, RateLimited
+from wallet_engine.domain.errors import Forbidden, InvalidInput, Outage, RateLimited
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.http import wire
 from wallet_engine.telemetry.logging import get_logger
@@ -193,6 +193,8 @@ def failure(error: Exception, path: str, transaction_id: str | None = None) -> A
     if isinstance(error, Refused):
         known = error.transaction_id or transaction_id
         return problem(error.code, error.detail, transaction_id=known, headers=error.headers, leg=error.leg)
+    if isinstance(error, InvalidInput):
+        return problem(error.code, error.detail, transaction_id=transaction_id)
     if isinstance(error, Outage):
         return outage(error, transaction_id=transaction_id)
     if isinstance(error, RateLimited):

@@ -52,17 +52,11 @@ def parse_refund(body: bytes, original_id: str, key: str | None, by: str) -> tup
 async def refund(request: Request) -> Answer:
     """Give money back, once for each transaction id."""
     by, services = request.visit.principal, request.services
-    try:
-        original_id = check_transaction_id(request.path("transaction_id"))
-    except InvalidInput as error:
-        raise Refused(error.code, error.detail) from None
+    original_id = check_transaction_id(request.path("transaction_id"))
     key = request.header(b"idempotency-key")
     command, transaction_id = parse_refund(await request.body(), original_id, key, by.id)
     request.transaction_id = transaction_id
-    try:
-        answer = await services.calls.run(services.wallet.refund(by, command))
-    except InvalidInput as error:
-        raise Refused(error.code, error.detail) from None
+    answer = await services.calls.run(services.wallet.refund(by, command))
     if answer.code:
         return refund_refused(answer.code, transaction_id=transaction_id, replayed=answer.replayed)
     body = wire.RefundSucceeded(

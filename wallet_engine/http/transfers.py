@@ -4,7 +4,6 @@ from typing import Final
 
 from msgspec import UNSET
 
-from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.domain.ids import (
     check_account_id,
     check_transaction_id,
@@ -77,11 +76,8 @@ async def batch(request: Request) -> Answer:
 
 async def find(request: Request) -> Answer:
     """What became of a transfer that is still remembered."""
-    try:
-        transaction_id = check_transaction_id(request.path("transaction_id"))
-        from_account = check_account_id(request.query("from_account"), "from_account")
-    except InvalidInput as error:
-        raise Refused(error.code, error.detail) from None
+    transaction_id = check_transaction_id(request.path("transaction_id"))
+    from_account = check_account_id(request.query("from_account"), "from_account")
     request.transaction_id = transaction_id
     packed = pack_transaction_id(transaction_id)
     wallet, by = request.services.wallet, request.visit.principal
