@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.telemetry.secrets import check_secret_file, read_secret
+from wallet_engine.telemetry.client_tls import ClientTls
+from wallet_engine.telemetry.secrets import read_secret
 
 #: Who has a password and no name is this user (redis.io, "ACL").
 DEFAULT_USER: Final = "default"
@@ -41,14 +42,13 @@ class Login:
         # Redis before 6 knows no users.
         return ("AUTH", self.password) if self.user is None else ("AUTH", self.user, self.password)
 
+    @property
+    def client_tls(self) -> ClientTls:
+        return ClientTls(self.ca, self.cert, self.key)
+
     def tls(self) -> ssl.SSLContext | None:
-        """None for plain TCP. Raises OSError, as `ssl.SSLError` is, for files that cannot be used."""
-        if self.ca is None:
-            return None
-        context = ssl.create_default_context(cafile=str(self.ca))
-        if self.cert is not None:
-            context.load_cert_chain(self.cert, self.key)
-        return context
+        """See `ClientTls.context`."""
+        return self.client_tls.context()
 
     def options(self) -> dict[str, Any]:
         """The same for redis-py's clients. Nothing for the empty login."""
@@ -96,21 +96,11 @@ def read_login(
         raise ConfigError("--redis-user is given with --redis-password-file")
     if user is not None and (not user or not user.isprintable() or " " in user):
         raise ConfigError(f"--redis-user {user!r} must be a name without spaces")
-    if (cert is None) != (key is None):
-        raise ConfigError("--redis-cert and --redis-key are given together or not at all")
-    if cert is not None and ca is None:
-        raise ConfigError("--redis-cert is given with --redis-ca, the certificates of who vouches for Redis")
     password = None
     if password_file is not None:
         password = read_secret(password_file, f"Redis password of {user or DEFAULT_USER}")
-    if key is not None:
-        check_secret_file(key)
     made = Login(user, password, password_file, ca, cert, key)
-    try:
-        made.tls()
-    except (OSError, ValueError) as error:
-        files = ", ".join(str(path) for path in (ca, cert, key) if path is not None)
-        raise ConfigError(f"cannot use the certificates for Redis ({files}): {error}") from None
+    made.client_tls.check("Redis")
     return made
 
 

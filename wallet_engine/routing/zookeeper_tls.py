@@ -1,19 +1,17 @@
 """How this process reaches ZooKeeper: by TLS or not. Every connection to a server of it is opened so.
 
-There is one `ZooKeeperTls` in a process, as there is one set of flags. Certificates are read anew for each connection.
+There is one `ZooKeeperTls` in a process, as there is one set of flags.
 """
 
 import socket
 import ssl
 from collections.abc import MutableMapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from kazoo.hosts import collect_hosts
 
-from wallet_engine.domain.errors import ConfigError
-from wallet_engine.telemetry.secrets import check_secret_file
+from wallet_engine.telemetry.client_tls import ClientTls
 
 #: The longest that a server is asked why no session came about.
 _TRY_S_MAX: Final = 1.0
@@ -21,13 +19,8 @@ _TRY_S_MAX: Final = 1.0
 _TLS_ALERT: Final = b"\x15"
 
 
-@dataclass(frozen=True, slots=True)
-class ZooKeeperTls:
-    """The empty one is plain TCP. With `ca` it is TLS, and the server's name is checked."""
-
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
+class ZooKeeperTls(ClientTls):
+    """As kazoo, and a socket of our own, are to have it."""
 
     def options(self) -> dict[str, Any]:
         """For kazoo's client. Nothing for plain TCP."""
@@ -37,15 +30,6 @@ class ZooKeeperTls:
         if self.cert is not None:
             said |= {"certfile": str(self.cert), "keyfile": str(self.key)}
         return said
-
-    def context(self) -> ssl.SSLContext | None:
-        """For a socket of our own; None for plain TCP. Raises OSError, as `ssl.SSLError` is, for unusable files."""
-        if self.ca is None:
-            return None
-        context = ssl.create_default_context(cafile=str(self.ca))
-        if self.cert is not None:
-            context.load_cert_chain(self.cert, self.key)
-        return context
 
 
 _current = ZooKeeperTls()
@@ -63,19 +47,9 @@ def use(chosen: ZooKeeperTls) -> None:
 
 
 def read_tls(ca: Path | None, cert: Path | None, key: Path | None) -> ZooKeeperTls:
-    """Raises `ConfigError` for flags that do not belong together and files that cannot be used."""
-    if (cert is None) != (key is None):
-        raise ConfigError("--zookeeper-cert and --zookeeper-key are given together or not at all")
-    if cert is not None and ca is None:
-        raise ConfigError("--zookeeper-cert is given with --zookeeper-ca, of who vouches for ZooKeeper")
-    if key is not None:
-        check_secret_file(key)
+    """Raises `ConfigError`: see `ClientTls.check`."""
     made = ZooKeeperTls(ca, cert, key)
-    try:
-        made.context()
-    except (OSError, ValueError) as error:
-        files = ", ".join(str(path) for path in (ca, cert, key) if path is not None)
-        raise ConfigError(f"cannot use the certificates for ZooKeeper ({files}): {error}") from None
+    made.check("ZooKeeper")
     return made
 
 

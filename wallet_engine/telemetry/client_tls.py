@@ -1,0 +1,44 @@
+"""TLS of a client: whom it believes, and who it is. Certificates are read anew for each connection."""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.telemetry.secrets import check_secret_file
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTls:
+    """The empty one is plain TCP. With `ca` it is TLS, and the server's name is checked."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext | None:
+        """None for plain TCP. Raises OSError, as `ssl.SSLError` is, for files that cannot be used."""
+        if self.ca is None:
+            return None
+        context = ssl.create_default_context(cafile=str(self.ca))
+        if self.cert is not None:
+            context.load_cert_chain(self.cert, self.key)
+        return context
+
+    def check(self, server: str) -> None:
+        """Raises `ConfigError` for flags that do not belong together and files that cannot be used.
+
+        The flags are `--<server>-ca`, `-cert` and `-key`, the server's name in lower case.
+        """
+        flag = f"--{server.lower()}"
+        if (self.cert is None) != (self.key is None):
+            raise ConfigError(f"{flag}-cert and {flag}-key are given together or not at all")
+        if self.cert is not None and self.ca is None:
+            raise ConfigError(f"{flag}-cert is given with {flag}-ca, of who vouches for {server}")
+        if self.key is not None:
+            check_secret_file(self.key)
+        try:
+            self.context()
+        except (OSError, ValueError) as error:
+            files = ", ".join(str(path) for path in (self.ca, self.cert, self.key) if path is not None)
+            raise ConfigError(f"cannot use the certificates for {server} ({files}): {error}") from None
