@@ -1,20 +1,16 @@
 """G1, G2: `wallet-admin verify` while transfers go between partitions, paid and refunded, is never wrong by a cent."""
 
 import contextlib
-import json
 import random
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 from integration.conftest import PARTITIONS
 from support.dev_process import DevCluster
 from support.paying import cluster_directory
 from support.replicated import wait_until
-from support.verification import VERIFY_S_MAX
+from support.verification import verify
 from support.wallet_api import WalletApi, new_id, transfer_body
 
 from wallet_engine.admin.verification import verify_online
@@ -24,20 +20,6 @@ FUNDS, CALLERS, TRANSFERS_PER_CALL = 1_000, 3, 40
 #: A journal that grows faster than it is read on a busy machine is no test of what is read.
 CALL_PAUSE_S = 0.1
 IMAGE_PAUSE_S = 0.05
-
-
-def verify(cluster: DevCluster) -> dict[str, Any]:
-    program = str(Path(sys.executable).with_name("wallet-admin"))
-    run = subprocess.run(
-        [program, *cluster.coordination_flags(), "--json", "verify"],
-        capture_output=True,
-        text=True,
-        timeout=VERIFY_S_MAX,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
-    document: dict[str, Any] = json.loads(run.stdout)
-    return document
 
 
 def verify_slowly(cluster: DevCluster) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from support.dev_process import DevCluster
 VERIFY_S_MAX = 60.0
 
 
-def verified(cluster: DevCluster, timeout_s: float = VERIFY_S_MAX) -> dict[str, Any]:
-    """The document of `wallet-admin verify --json`, which must say ok and find no money on its way (G1, G2)."""
+def verify(cluster: DevCluster, timeout_s: float = VERIFY_S_MAX) -> dict[str, Any]:
+    """The document of `wallet-admin verify --json`, which must end with status 0."""
     command = str(Path(sys.executable).with_name("wallet-admin"))
     run = subprocess.run(
         [command, *cluster.coordination_flags(), "--json", "verify"],
@@ -23,6 +23,12 @@ def verified(cluster: DevCluster, timeout_s: float = VERIFY_S_MAX) -> dict[str, 
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     document: dict[str, Any] = json.loads(run.stdout)
+    return document
+
+
+def verified(cluster: DevCluster, timeout_s: float = VERIFY_S_MAX) -> dict[str, Any]:
+    """The same, which must say ok and find no money on its way (G1, G2)."""
+    document = verify(cluster, timeout_s)
     assert document["ok"], document
     assert {amount.strip("0.") for amount in document["in_transit"].values()} <= {""}, document
     return document

@@ -21,9 +21,10 @@ from wallet_engine.domain.currencies import MINOR_DIGITS
 from wallet_engine.domain.ids import TRANSIT, pack_transaction_id
 from wallet_engine.domain.limits import ACCOUNT_ID_LENGTH_MAX, AMOUNT_MINOR_MAX
 from wallet_engine.http import parse
-from wallet_engine.http.parse import STEP_TRANSFERS, ParsedBatch, ParsedTransfer, Steps, at_once
+from wallet_engine.http.parse import STEP_TRANSFERS, ParsedBatch, ParsedTransfer
 from wallet_engine.http.wire import BatchedTransfer, BatchRequest, TransferRequest
 from wallet_engine.service.api import TransferCommand
+from wallet_engine.service.steps import Steps, at_once
 
 _SIDE: Final = rf"(?!{TRANSIT}(?:\Z| ))(?:[A-Za-z0-9._:-]{{1,64}}|@[A-Za-z0-9._:-]{{1,63}})"
 _AMOUNT: Final = r"[0-9]{1,16}(?:\.[0-9]{1,4})?"

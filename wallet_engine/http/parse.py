@@ -6,8 +6,8 @@ a number as `amount` is `invalid_amount`. `fastparse.py` answers the same for re
 """
 
 import json
-from collections.abc import Generator, Iterable, Sequence
-from typing import Any, Final, NamedTuple, NoReturn, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple, NoReturn
 
 from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.domain.ids import (
@@ -22,10 +22,8 @@ from wallet_engine.domain.money import check_currency, parse_amount
 from wallet_engine.http.parse_notes import NOTE_FIELDS, parse_note
 from wallet_engine.http.problems import Refused
 from wallet_engine.service.api import LimitsCommand, TransferCommand
+from wallet_engine.service.steps import Steps, at_once
 
-T = TypeVar("T")
-#: Work that is done step by step, and what comes of it.
-Steps = Generator[None, None, T]
 #: Transfers of a batch that are read in one step.
 STEP_TRANSFERS: Final = 1_000
 
@@ -90,16 +88,6 @@ def batch_steps(body: bytes, by: str) -> Steps[ParsedBatch]:
                 refused.code, f"transfers[{index}]: {refused.detail}", transaction_id=refused.transaction_id
             ) from None
     return ParsedBatch([p.command for p in parsed], [p.transaction_id for p in parsed])
-
-
-def at_once(steps: Steps[T]) -> T:
-    """What comes of the steps when nobody has a turn between them."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as ended:
-            result: T = ended.value
-            return result
 
 
 def parse_open_account(body: bytes) -> OpenAccount:

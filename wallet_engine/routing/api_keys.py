@@ -91,11 +91,6 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
             for stored in self.secrets
         )
 
-    def next_end_ms(self, now_ms: int) -> int | None:
-        """When a secret that is good now, or the key itself, will not be any more."""
-        ends = (self.expires_ms, *(stored.ends_ms for stored in self.secrets))
-        return min((end for end in ends if end is not None and end > now_ms), default=None)
-
 
 class Presented(NamedTuple):
     """The two parts of a key that a caller shows."""

@@ -10,13 +10,14 @@ flight does not wait.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from wallet_engine.domain.errors import Outage, RateLimited
 from wallet_engine.domain.limits import IN_FLIGHT_TRANSFERS_MAX
 from wallet_engine.service.api import TransferCommand
 from wallet_engine.service.shares import Share, Shares
+from wallet_engine.service.steps import Steps, T, at_once
 
 #: Transfers of batches in the engine at a time: enough for every process to be busy.
 WINDOW_WIDE: Final = 8_000
@@ -39,7 +40,6 @@ PART_OF_ONE: Final = 0.5
 #: How long a batch may wait until its last slice goes into the engine.
 WAIT_S_MAX: Final = 15.0
 
-T = TypeVar("T")
 Start = Callable[[Sequence[TransferCommand]], Awaitable[list[str]]]
 
 
@@ -96,10 +96,10 @@ class Turns:
             f"<Turns taken={taken} inside={self._inside} waiting={len(self._to_read)}, {len(self._to_go_in)}>"
         )
 
-    async def read(self, share: Share, body_bytes: int, steps: Generator[None, None, T]) -> T:
+    async def read(self, share: Share, body_bytes: int, steps: Steps[T]) -> T:
         """What comes of the steps in which so large a body is read. Raises what they raise, `Outage`, `RateLimited`."""
         if self._reads_at_once(share, body_bytes):
-            return _read(steps)
+            return at_once(steps)
         self._check_part(share, self._bytes, body_bytes, WAITING_BYTES_MAX, "bytes of batches wait")
         self._bytes[share] = self._bytes.get(share, 0) + body_bytes
         try:
@@ -230,15 +230,6 @@ class Turns:
             self._inside += let_in
         if let_in is not None or self._to_read.next(self._may_read) is not None:
             self._give()
-
-
-def _read(steps: Generator[None, None, T]) -> T:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as ended:
-            result: T = ended.value
-            return result
 
 
 def _take_off(table: dict[Share, int], share: Share, size: int) -> None:
