@@ -87,7 +87,13 @@ class Gate:
                 principal = peer.anyone
             visit.principal = principal
             if entrance.bounded:
-                self._count(visit, principal.share, small=entrance.small)
+                share = principal.share
+                share.in_flight += 1
+                visit.counted = True
+                if entrance.small:
+                    share.present_s = visit.began_s
+                if share.in_flight > share.in_flight_max or self.in_flight * 2 > self.in_flight_max:
+                    self._check_share(visit, share)
         if full and entrance.bounded:
             raise visit.refuse(Refused("overloaded", "too many requests are in flight"))
         return visit
@@ -96,16 +102,11 @@ class Gate:
         """The other end of a connection; all from one address are one caller where nobody needs a key."""
         return Peer(address, certificate, ANYONE.with_share(self.keyring.shares.of(f"from {address}")))
 
-    def _count(self, visit: "Visit", share: Share, *, small: bool) -> None:
-        """Of what its caller has in flight. Raises `Refused`."""
-        share.in_flight += 1
-        visit.counted = True
-        if small:
-            share.present_s = visit.began_s
+    def _check_share(self, visit: "Visit", share: Share) -> None:
+        """Raises `Refused` where its caller has too much in flight, for his key or beside others."""
         if share.in_flight > share.in_flight_max:
             raise visit.refuse(_too_many(f"this key may have {share.in_flight_max} transfers in flight"))
-        half = self.in_flight_max // 2
-        if self.in_flight > half and share.in_flight > half and self.keyring.shares.others_present(share):
+        if share.in_flight > self.in_flight_max // 2 and self.keyring.shares.others_present(share):
             raise visit.refuse(_too_many("this caller alone has too many requests in flight"))
 
     def _ask(self, visit: "Visit", authorization: bytes | None, peer: Peer) -> Principal:
