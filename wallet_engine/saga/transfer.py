@@ -108,6 +108,19 @@ class Transfer:
         stage = ("local", "debit", "credit", "refund", "finish")[self.stage]
         return f"<{type(self).__name__} {self.command.transaction} {self.p}->{self.q} {stage}>"
 
+    async def driven(self, answered: "asyncio.Future[Call]", timeout_s: float) -> tuple[str, bool]:
+        """Start it, the only one of its call: its result, and whether that is an earlier answer.
+
+        `outcome_unknown` past the time limit; it goes on. Raises `Outage`: nothing was done.
+        """
+        self.start(self.engine.now_s())
+        try:
+            async with asyncio.timeout(timeout_s):
+                await answered
+        except TimeoutError:
+            return "outcome_unknown", False
+        return self.call.results[0] or "outcome_unknown", self.call.replayed
+
     def start(self, issued_s: float) -> None:
         """Submit the first operation. Raises `Outage`: nothing was done."""
         kind = "t" if self.stage == LOCAL else "d"

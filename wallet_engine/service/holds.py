@@ -138,13 +138,7 @@ class Holds:
         if found is not None:
             return found, found != Outcome.CONFLICT
         call, answered = Call.awaited(1)
-        Capture(self._engine, transfer, p, q, call, 0, words).start(self._engine.now_s())
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                await answered
-        except TimeoutError:
-            return "outcome_unknown", False
-        return call.results[0] or "outcome_unknown", call.replayed
+        return await Capture(self._engine, transfer, p, q, call, 0, words).driven(answered, ANSWER_TIMEOUT_S)
 
     async def _look(self, account: str, field: str) -> Hold | None:
         """The hold as it is now, durable or not: the script decides whether it is still so."""

@@ -1,6 +1,5 @@
 """Refunds on a real cluster: the original is found, what is wanted of it decided where its receiver is, durable."""
 
-import asyncio
 from typing import Final
 
 from wallet_engine.domain.errors import InvalidInput, Outage
@@ -123,13 +122,7 @@ class Refunds:
             except Outage as outage:
                 return await self._remembered(transfer, p, words, outage)
         call, answered = Call.awaited(1)
-        Refund(engine, transfer, p, q, call, 0, words).start(engine.now_s())
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                await answered
-        except TimeoutError:
-            return "outcome_unknown", False
-        return call.results[0] or "outcome_unknown", call.replayed
+        return await Refund(engine, transfer, p, q, call, 0, words).driven(answered, ANSWER_TIMEOUT_S)
 
     async def _remembered(
         self, transfer: TransferCommand, p: int, words: str, outage: Outage
