@@ -22,7 +22,7 @@ from support.verification import verified
 from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer
 
-from wallet_engine.admin import probing
+from wallet_engine.admin.diagnosis import probing
 from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.receipts_wire import Ask
 from wallet_engine.redis_store.keys import PartitionKeys

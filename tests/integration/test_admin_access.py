@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from unit.admin.made import admin, answer, refusal
 
-from wallet_engine.admin.auditing import audit_records
+from wallet_engine.admin.audit_log import audit_records
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.directory import CONFIG, MAP, Directory, open_directory
 from wallet_engine.routing.model import ClusterConfig, JournalInfo, ServiceInfo, Shard, spread

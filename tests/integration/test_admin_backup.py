@@ -9,8 +9,8 @@ from support.replicated import wait_until
 from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer, make_map, refusal
 
-from wallet_engine.admin.auditing import audit_records
-from wallet_engine.admin.backups import EPOCH_STEP
+from wallet_engine.admin.audit_log import audit_records
+from wallet_engine.admin.tree_file import EPOCH_STEP
 from wallet_engine.routing.directory import AUDIT, CONFIG, JOURNALS, MAP, MEMBERS, SHARDS, open_directory
 from wallet_engine.routing.model import JournalInfo, PartitionEntry, PartitionMap
 

@@ -17,7 +17,7 @@ from support.patient import PARTITIONS, Patient, wait_healthy
 from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer, refusal
 
-from wallet_engine.admin.replace_node import join_as_replica
+from wallet_engine.admin.verbs.replace_node import join_as_replica
 from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.domain.errors import ConfigError

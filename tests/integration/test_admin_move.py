@@ -16,9 +16,9 @@ from support.verification import verified
 from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer, refusal
 
-from wallet_engine.admin.moving import verbs
 from wallet_engine.admin.moving.sides import Source, TakenOver, Target
 from wallet_engine.admin.moving.wire import Setback
+from wallet_engine.admin.verbs import moves
 from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -95,7 +95,7 @@ def test_rebalance_by_accounts_and_by_load(
     cluster: DevCluster, flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many accounts in one partition of a shard; then payments between two partitions of one shard, and no others."""
-    monkeypatch.setattr(verbs, "LOAD_S", 1.0)
+    monkeypatch.setattr(moves, "LOAD_S", 1.0)
     with cluster_directory(cluster) as directory:
         [crowded, other, *_] = directory.partition_map().partitions_of("s1")
 

@@ -13,8 +13,8 @@ from support.clusters import RedisClusterFactory
 from unit.admin.live import LiveCluster, some_of_everything
 from unit.admin.made import admin, answer, refusal
 
-from wallet_engine.admin import verification
-from wallet_engine.admin.image import PartitionImage
+from wallet_engine.admin.proof import cluster as proof
+from wallet_engine.admin.proof.image import PartitionImage
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.memory import transfer_field, transfer_fingerprint
 from wallet_engine.domain.oracle import apply_payload
@@ -123,8 +123,8 @@ def test_one_difference(
     journal: str | None,
     redis: str | None,
 ) -> None:
-    monkeypatch.setattr("wallet_engine.admin.verification.JOURNAL_WAIT_S_MAX", 0.2)
-    monkeypatch.setattr("wallet_engine.admin.verification._ROUND_PAUSE_S", 0.0)
+    monkeypatch.setattr("wallet_engine.admin.proof.cluster.JOURNAL_WAIT_S_MAX", 0.2)
+    monkeypatch.setattr("wallet_engine.admin.proof.cluster._ROUND_PAUSE_S", 0.0)
     spoil(cluster, cluster.partitions[1].keys)
     document = answer("verify", "--map-file", cluster.map_file, status=1)
     assert document["ok"] is False
@@ -136,7 +136,7 @@ def test_one_difference(
 
 def test_g1_a_credit_without_a_debit(cluster: LiveCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis holds what the journal says, every partition's books balance, and yet money was made."""
-    monkeypatch.setattr("wallet_engine.admin.verification.JOURNAL_WAIT_S_MAX", 0.2)
+    monkeypatch.setattr("wallet_engine.admin.proof.cluster.JOURNAL_WAIT_S_MAX", 0.2)
     cluster.apply(0, "c 2.9 bob 0 5 USD")
     for words in (("verify",), ("verify", "--offline")):
         (mismatch,) = answer(*words, "--map-file", cluster.map_file, status=1)["mismatches"]
@@ -156,7 +156,7 @@ def test_g1_a_debit_behind_the_cut_is_looked_for(
     cluster: LiveCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Partition 0 is read before the debit is made, partition 2 after the credit: the cent is nowhere in between."""
-    take = verification.take_image
+    take = proof.take_image
     paid: list[str] = []
 
     def take_slowly(client: redis.Redis, partition: int, keys: PartitionKeys) -> PartitionImage:
@@ -166,14 +166,14 @@ def test_g1_a_debit_behind_the_cut_is_looked_for(
             paid.append(cluster.apply(2, "c 0.3 bob 0 5 USD"))
         return image
 
-    monkeypatch.setattr(verification, "take_image", take_slowly)
+    monkeypatch.setattr(proof, "take_image", take_slowly)
     document = answer("verify", "--map-file", cluster.map_file)
     assert paid == ["+", "+"]
     assert (document["ok"], document["in_transit"]["USD"]) == (True, "0.01")
 
 
 def test_an_emptied_redis(cluster: LiveCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wallet_engine.admin.verification._ROUND_PAUSE_S", 0.0)
+    monkeypatch.setattr("wallet_engine.admin.proof.cluster._ROUND_PAUSE_S", 0.0)
     cluster.clients[0].flushall()
     document = answer("verify", "--map-file", cluster.map_file, status=1)
     assert [(m["partition"], m["what"], m["journal"]) for m in document["mismatches"]] == [
@@ -215,7 +215,7 @@ def test_a_partition_that_is_recovered_meanwhile_is_looked_at_again(
     cluster: LiveCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A recovery in sight of verify is no mismatch."""
-    monkeypatch.setattr("wallet_engine.admin.verification.JOURNAL_WAIT_S_MAX", 0.2)
+    monkeypatch.setattr("wallet_engine.admin.proof.cluster.JOURNAL_WAIT_S_MAX", 0.2)
     lua = cluster.partitions[1]
     payloads = lua.payloads()
     lua.empty("recovering")
@@ -234,7 +234,7 @@ def test_a_partition_that_is_recovered_meanwhile_is_looked_at_again(
 
 
 def test_a_slot_that_redis_has_elsewhere(cluster: LiveCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wallet_engine.admin.verification.PRIMARY_WAIT_S_MAX", 0.3)
+    monkeypatch.setattr("wallet_engine.admin.proof.cluster.PRIMARY_WAIT_S_MAX", 0.3)
     directory = cluster.directory
     placement = directory.partition_map()
     directory.replace_map(placement, placement.with_shard(1, "s2"))
@@ -245,7 +245,7 @@ def test_a_slot_that_redis_has_elsewhere(cluster: LiveCluster, monkeypatch: pyte
 
 def test_while_traffic_is_running(cluster: LiveCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small parts, a partition that changes between any two of them, and never a false alarm."""
-    monkeypatch.setattr("wallet_engine.admin.image.FIELDS_PER_PART", 7)
+    monkeypatch.setattr("wallet_engine.admin.proof.image.FIELDS_PER_PART", 7)
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     stop = threading.Event()

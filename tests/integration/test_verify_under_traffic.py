@@ -13,7 +13,7 @@ from support.replicated import wait_until
 from support.verification import verify
 from support.wallet_api import WalletApi, new_id, transfer_body
 
-from wallet_engine.admin.verification import verify_online
+from wallet_engine.admin.proof.cluster import verify_online
 
 CURRENCY = "BWP"
 FUNDS, CALLERS, TRANSFERS_PER_CALL = 1_000, 3, 40

@@ -6,7 +6,7 @@ import pytest
 import redis
 from support.clusters import RedisClusterFactory
 
-from wallet_engine.admin.open_entries import ENTRIES_PER_PARTITION_MAX, oldest
+from wallet_engine.admin.tracing.open_entries import ENTRIES_PER_PARTITION_MAX, oldest
 from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
 from wallet_engine.redis_store import open_members
 from wallet_engine.redis_store.open_members import MEMBERS_PER_CALL, OpenMembers

@@ -11,56 +11,75 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
 @click.group(
     cls=VerbGroup,
     verbs={
-        "init": Verb("wallet_engine.admin.init:init", "Write down a new cluster."),
-        "status": Verb("wallet_engine.admin.status:status", "Show shards, partitions, journals, services."),
+        "init": Verb("wallet_engine.admin.verbs.init:init", "Write down a new cluster."),
+        "status": Verb(
+            "wallet_engine.admin.verbs.status:status", "Show shards, partitions, journals, services."
+        ),
         "partitions": Verb(
-            "wallet_engine.admin.partitions:partitions", "Show partitions, how large, how far."
+            "wallet_engine.admin.verbs.partitions:partitions", "Show partitions, how large, how far."
         ),
-        "shards": Verb("wallet_engine.admin.shards:shards", "Show shards and nodes, their load and lag."),
-        "doctor": Verb("wallet_engine.admin.doctor:doctor", "Look at everything that can be wrong."),
-        "verify": Verb("wallet_engine.admin.verify:verify", "Prove that Redis holds what the journal says."),
-        "balance": Verb("wallet_engine.admin.balance:balance", "Show a balance, now or in the past."),
+        "shards": Verb(
+            "wallet_engine.admin.verbs.shards:shards", "Show shards and nodes, their load and lag."
+        ),
+        "doctor": Verb("wallet_engine.admin.verbs.doctor:doctor", "Look at everything that can be wrong."),
+        "verify": Verb(
+            "wallet_engine.admin.verbs.verify:verify", "Prove that Redis holds what the journal says."
+        ),
+        "balance": Verb("wallet_engine.admin.verbs.balance:balance", "Show a balance, now or in the past."),
         "account": Verb(
-            "wallet_engine.admin.account:account", "Show an account: balances, flags, last entries."
+            "wallet_engine.admin.verbs.account:account", "Show an account: balances, flags, last entries."
         ),
-        "transfer": Verb("wallet_engine.admin.transfer:transfer", "Show all that is known of one transfer."),
-        "hold": Verb("wallet_engine.admin.hold:hold", "Show one hold."),
-        "holds": Verb("wallet_engine.admin.hold:holds", "List the open holds of an account."),
-        "pending": Verb("wallet_engine.admin.pending:pending", "Show open transfers and what they wait for."),
-        "freeze": Verb("wallet_engine.admin.freeze:freeze", "Stop an account from paying and receiving."),
-        "unfreeze": Verb("wallet_engine.admin.freeze:unfreeze", "Let a frozen account go on."),
-        "journal": Verb("wallet_engine.admin.journal:journal", "Look at the journal on disk: info, cat."),
-        "snapshot": Verb("wallet_engine.admin.snapshot:snapshot", "Make snapshots of every partition."),
-        "replay": Verb("wallet_engine.admin.replay:replay", "Write out a whole past state."),
-        "rebuild": Verb("wallet_engine.admin.rebuild:rebuild", "Make a partition anew from the journal."),
-        "move": Verb("wallet_engine.admin.moving.verbs:move", "Move a partition while payments go on."),
-        "drain": Verb("wallet_engine.admin.moving.verbs:drain", "Move every partition away from a shard."),
-        "rebalance": Verb("wallet_engine.admin.moving.verbs:rebalance", "Even the shards out."),
-        "add-shard": Verb("wallet_engine.admin.moving.shards:add_shard", "Add an empty shard."),
-        "remove-shard": Verb("wallet_engine.admin.moving.shards:remove_shard", "Remove a drained shard."),
+        "transfer": Verb(
+            "wallet_engine.admin.verbs.transfer:transfer", "Show all that is known of one transfer."
+        ),
+        "hold": Verb("wallet_engine.admin.verbs.hold:hold", "Show one hold."),
+        "holds": Verb("wallet_engine.admin.verbs.hold:holds", "List the open holds of an account."),
+        "pending": Verb(
+            "wallet_engine.admin.verbs.pending:pending", "Show open transfers and what they wait for."
+        ),
+        "freeze": Verb(
+            "wallet_engine.admin.verbs.freeze:freeze", "Stop an account from paying and receiving."
+        ),
+        "unfreeze": Verb("wallet_engine.admin.verbs.freeze:unfreeze", "Let a frozen account go on."),
+        "journal": Verb(
+            "wallet_engine.admin.verbs.journal:journal", "Look at the journal on disk: info, cat."
+        ),
+        "snapshot": Verb("wallet_engine.admin.verbs.snapshot:snapshot", "Make snapshots of every partition."),
+        "replay": Verb("wallet_engine.admin.verbs.replay:replay", "Write out a whole past state."),
+        "rebuild": Verb(
+            "wallet_engine.admin.verbs.rebuild:rebuild", "Make a partition anew from the journal."
+        ),
+        "move": Verb("wallet_engine.admin.verbs.moves:move", "Move a partition while payments go on."),
+        "drain": Verb("wallet_engine.admin.verbs.moves:drain", "Move every partition away from a shard."),
+        "rebalance": Verb("wallet_engine.admin.verbs.moves:rebalance", "Even the shards out."),
+        "add-shard": Verb("wallet_engine.admin.verbs.add_shard:add_shard", "Add an empty shard."),
+        "remove-shard": Verb("wallet_engine.admin.verbs.add_shard:remove_shard", "Remove a drained shard."),
         "replace-node": Verb(
-            "wallet_engine.admin.replace_node:replace_node", "Put a new node in the place of a dead one."
+            "wallet_engine.admin.verbs.replace_node:replace_node",
+            "Put a new node in the place of a dead one.",
         ),
         "clear-leftovers": Verb(
             "wallet_engine.admin.moving.leftovers:clear_leftovers", "Remove keys that nobody reaches."
         ),
-        "moves": Verb("wallet_engine.admin.moving.verbs:moves", "List the moves in progress."),
-        "resume": Verb("wallet_engine.admin.moving.verbs:resume", "Go on with an interrupted move."),
-        "abort": Verb("wallet_engine.admin.moving.verbs:abort", "Undo a move that has not switched."),
-        "key": Verb("wallet_engine.admin.key:key", "Give out, change and revoke API keys."),
-        "redis": Verb("wallet_engine.admin.redis_acl:redis", "The users of Redis: acl."),
+        "moves": Verb("wallet_engine.admin.verbs.moves:moves", "List the moves in progress."),
+        "resume": Verb("wallet_engine.admin.verbs.moves:resume", "Go on with an interrupted move."),
+        "abort": Verb("wallet_engine.admin.verbs.moves:abort", "Undo a move that has not switched."),
+        "key": Verb("wallet_engine.admin.verbs.key:key", "Give out, change and revoke API keys."),
+        "redis": Verb("wallet_engine.admin.verbs.redis_acl:redis", "The users of Redis: acl."),
         "config": Verb(
-            "wallet_engine.admin.config:config", "Show and change the configuration: get, set, history."
+            "wallet_engine.admin.verbs.config:config", "Show and change the configuration: get, set, history."
         ),
-        "backup": Verb("wallet_engine.admin.backup:backup", "Write the tree in ZooKeeper into a file."),
+        "backup": Verb("wallet_engine.admin.verbs.backup:backup", "Write the tree in ZooKeeper into a file."),
         "restore": Verb(
-            "wallet_engine.admin.backup:restore", "Make the tree in ZooKeeper again from a backup."
+            "wallet_engine.admin.verbs.backup:restore", "Make the tree in ZooKeeper again from a backup."
         ),
-        "audit": Verb("wallet_engine.admin.audit:audit", "Show who changed what, when and from where."),
+        "audit": Verb("wallet_engine.admin.verbs.audit:audit", "Show who changed what, when and from where."),
         "protect": Verb(
-            "wallet_engine.admin.protect:protect", "Restrict who may change the tree in ZooKeeper."
+            "wallet_engine.admin.verbs.protect:protect", "Restrict who may change the tree in ZooKeeper."
         ),
-        "completion": Verb("wallet_engine.admin.completion:completion", "Print a shell's completion script."),
+        "completion": Verb(
+            "wallet_engine.admin.verbs.completion:completion", "Print a shell's completion script."
+        ),
     },
 )
 @click.version_option(package_name="wallet-engine")

@@ -22,7 +22,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from wallet_engine.admin.auditing import audited
+from wallet_engine.admin.audit_log import audited
 from wallet_engine.admin.service_calls import Caller
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.redis_store import login

@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from wallet_engine.admin.open_entries import find_open_entries
 from wallet_engine.admin.survey import Survey, survey
+from wallet_engine.admin.tracing.open_entries import find_open_entries
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.directory import CONFIG, Directory
 from wallet_engine.routing.model import ClusterConfig, encode

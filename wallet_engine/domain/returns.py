@@ -6,7 +6,7 @@ of it has gone back, so the two are forgotten together: what is not remembered h
 says.
 
 What the original was is evidence that the operation brings with it, read from the original's entry. The script believes
-it; `verify` holds it against the journal (`admin/refunds.py`). It stands in `Operation.other`::
+it; `verify` holds it against the journal (`admin/proof/refunds.py`). It stands in `Operation.other`::
 
     <payer>|<field of the original>|<p>.<seq>.<idx>|<l or c>|<minor>|<asked>
 

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 from unit.admin.made import admin, answer, make_map, refusal
 
-from wallet_engine.admin import auditing
-from wallet_engine.admin.auditing import audit_records, audited
+from wallet_engine.admin import audit_log
+from wallet_engine.admin.audit_log import audit_records, audited
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.admin.waiting import wait_until
 from wallet_engine.domain.errors import ConfigError
@@ -112,7 +112,7 @@ def test_a_change_made_is_no_failure_when_its_end_cannot_be_recorded(
 
 
 def test_only_the_newest_records_are_kept(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auditing, "AUDIT_RECORDS_MAX", 3)
+    monkeypatch.setattr(audit_log, "AUDIT_RECORDS_MAX", 3)
     for number in range(5):
         with audited(directory, "paint", f"colour {number}", zookeeper_user="sre"):
             pass

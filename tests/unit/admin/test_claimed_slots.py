@@ -1,6 +1,6 @@
 """Where slots are when a tree is restored: what their owners say, before what others have heard of them."""
 
-from wallet_engine.admin.backups import claimed_slots
+from wallet_engine.admin.tree_file import claimed_slots
 
 ONE = "h1:1"
 

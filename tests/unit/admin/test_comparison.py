@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from unit.admin.made import START_MS, payload_of, txid
 
-from wallet_engine.admin.comparison import MISMATCHES_MAX, Comparison
-from wallet_engine.admin.image import Part, PartitionImage
+from wallet_engine.admin.proof.comparison import MISMATCHES_MAX, Comparison
+from wallet_engine.admin.proof.image import Part, PartitionImage
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.memory import transfer_field, transfer_fingerprint
 from wallet_engine.domain.operation import parse_operation

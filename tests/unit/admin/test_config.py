@@ -8,9 +8,9 @@ import pytest
 from unit.admin.made import admin, answer, make_map, refusal
 
 from wallet_engine.admin import settings
-from wallet_engine.admin.open_entries import OpenEntry
 from wallet_engine.admin.settings import check_safe, write
 from wallet_engine.admin.survey import JournalState, PartitionStatus, Survey
+from wallet_engine.admin.tracing.open_entries import OpenEntry
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import ClusterConfig, JournalInfo, ServiceInfo

@@ -6,13 +6,19 @@ from typing import Any
 
 import pytest
 
-from wallet_engine.admin.examination import Facts, NodeFacts, PartitionFacts, ServiceFacts, ZooKeeperServer
-from wallet_engine.admin.findings import CHECKS, find
+from wallet_engine.admin.diagnosis.examination import (
+    Facts,
+    NodeFacts,
+    PartitionFacts,
+    ServiceFacts,
+    ZooKeeperServer,
+)
+from wallet_engine.admin.diagnosis.findings import CHECKS, find
+from wallet_engine.admin.diagnosis.probing import Probe, Probes
+from wallet_engine.admin.diagnosis.strays import Strays
 from wallet_engine.admin.nodes import NodeState
-from wallet_engine.admin.open_entries import OpenEntry
-from wallet_engine.admin.probing import Probe, Probes
-from wallet_engine.admin.strays import Strays
 from wallet_engine.admin.survey import JournalState, PartitionStatus, ShardState, Survey
+from wallet_engine.admin.tracing.open_entries import OpenEntry
 from wallet_engine.engine.conditions import Condition
 from wallet_engine.redis_store.refusals import Obstacle
 from wallet_engine.redis_store.topology import NodeView

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wallet_engine.admin.history import AtSeq, AtTime, parse_at, time_text
+from wallet_engine.admin.proof.past_balance import AtSeq, AtTime, parse_at, time_text
 from wallet_engine.domain.errors import ConfigError
 
 TEN_MS = 1_795_255_200_000  # 2026-11-21T10:00:00Z

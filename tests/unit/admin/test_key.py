@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from unit.admin.made import admin, answer, make_map, refusal
 
-from wallet_engine.admin.auditing import audit_records
+from wallet_engine.admin.audit_log import audit_records
 from wallet_engine.routing.api_keys import KEYS
 from wallet_engine.routing.directory import Directory
 from wallet_engine.service.keyring import Keyring, Unauthenticated

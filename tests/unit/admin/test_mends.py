@@ -15,10 +15,10 @@ import pytest
 from unit.admin.test_findings import CASES, healthy
 
 import wallet_engine
-from wallet_engine.admin import findings, mends, payments, redis_findings
 from wallet_engine.admin.cli import main as wallet_admin_cli
-from wallet_engine.admin.finding import Finding
-from wallet_engine.admin.findings import find
+from wallet_engine.admin.diagnosis import findings, mends, payments, redis_findings
+from wallet_engine.admin.diagnosis.finding import Finding
+from wallet_engine.admin.diagnosis.findings import find
 from wallet_engine.cli import main as wallet_engine_cli
 from wallet_engine.redis_store import login
 from wallet_engine.redis_store.login import Login

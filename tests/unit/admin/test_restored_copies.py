@@ -2,7 +2,7 @@
 
 import pytest
 
-from wallet_engine.admin.backups import copies_in_force
+from wallet_engine.admin.tree_file import copies_in_force
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.model import Members, MembersText
 

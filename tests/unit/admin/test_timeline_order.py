@@ -2,7 +2,7 @@
 
 import pytest
 
-from wallet_engine.admin.tracing import Step, in_order
+from wallet_engine.admin.tracing.timeline import Step, in_order
 from wallet_engine.domain.operation import Operation
 
 TXID = "A" * 22

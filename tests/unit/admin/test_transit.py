@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from unit.admin.made import txid
 
-from wallet_engine.admin.transit import Transit
+from wallet_engine.admin.proof.transit import Transit
 from wallet_engine.domain.entry import ZERO_NONCE, Entry, EntryHeader
 from wallet_engine.domain.operation import parse_operation
 

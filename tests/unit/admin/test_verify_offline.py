@@ -140,7 +140,7 @@ def test_bad_input_is_one_line(tmp_path: Path, words: tuple[str, ...], said: str
 def test_without_redis_the_way_out_is_named(
     journal: MadeJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wallet_engine.admin.verification.PRIMARY_WAIT_S_MAX", 0.3)
+    monkeypatch.setattr("wallet_engine.admin.proof.cluster.PRIMARY_WAIT_S_MAX", 0.3)
     make_map(tmp_path / "map.json", 4).close()
     said = refusal(admin("verify", "--map-file", tmp_path / "map.json", "--journal", journal.directory))
     assert said.startswith("shard s1: no primary answers at 127.0.0.1:1: mend that (see wallet-admin status)")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from wallet_engine.admin.moving.touched import touched_fields
-from wallet_engine.admin.telling import concerns, operation_text
+from wallet_engine.admin.tracing.telling import concerns, operation_text
 from wallet_engine.domain.columns import pack, unpack
 from wallet_engine.domain.entry import Entry, EntryHeader, outgoing
 from wallet_engine.domain.errors import Corruption

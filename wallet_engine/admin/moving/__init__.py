@@ -1,6 +1,6 @@
-"""Moving partitions between shards while payments go on, and the verbs that do it.
+"""Moving partitions between shards while payments go on.
 
-    verbs -> planning -> driver -> copying -> sides -> wire
+    planning -> driver -> copying -> sides -> wire
     leftovers -> driver
 
 The driver's order of steps is the safety argument; see its module.

@@ -11,12 +11,12 @@ import click
 from redis.exceptions import RedisError
 from rich.console import Console
 
+from wallet_engine.admin.diagnosis.strays import find_strays, is_engines, keys_in_slot, shown
 from wallet_engine.admin.moving.planning import Cluster
 from wallet_engine.admin.moving.runs import new_driver
 from wallet_engine.admin.moving.sides import TakenOver, forget_unreachable
 from wallet_engine.admin.moving.wire import Setback
 from wallet_engine.admin.session import Plan, Session, changing_command
-from wallet_engine.admin.strays import find_strays, is_engines, keys_in_slot, shown
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.refusals import hindrance_of
 from wallet_engine.redis_store.topology import NodeView, connect, slot_owners

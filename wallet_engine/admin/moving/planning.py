@@ -8,7 +8,7 @@ from typing import Final
 import redis
 from redis.exceptions import RedisError
 
-from wallet_engine.admin.strays import is_engines, keys_in_slot, shown
+from wallet_engine.admin.diagnosis.strays import is_engines, keys_in_slot, shown
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.key_names import BALANCE, SEEN
 from wallet_engine.redis_store.keys import PartitionKeys

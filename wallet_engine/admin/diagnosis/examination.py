@@ -1,0 +1,275 @@
+"""Everything that `doctor` looks at, asked once. What does not answer is a fact too: only the directory must."""
+
+import shutil
+import socket
+import time
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import redis
+from kazoo.hosts import collect_hosts
+from redis.exceptions import RedisError, ResponseError
+
+from wallet_engine.admin.diagnosis.probing import Probes, probe_partitions
+from wallet_engine.admin.diagnosis.strays import NO_STRAYS, Strays, find_strays, is_engines, keys_in_slot
+from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX, look_at_all, primary_of
+from wallet_engine.admin.service_calls import ask_one
+from wallet_engine.admin.survey import ShardState, Survey, shards_by_id, survey
+from wallet_engine.admin.tracing.open_entries import OpenEntry, find_open_entries
+from wallet_engine.domain.addresses import join_address
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.refusals import Obstacle, hindrance_of
+from wallet_engine.redis_store.scripts import service_scripts
+from wallet_engine.redis_store.topology import ask_settings, connect, slot_owners
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import PartitionMap, ServiceInfo
+from wallet_engine.routing.moves import MOVES
+from wallet_engine.routing.slots import slot_of, tag_of
+from wallet_engine.routing.zookeeper_tls import zookeeper_tls
+
+#: Settings of Redis that are looked at.
+SETTINGS: Final = ("maxmemory-policy", "cluster-require-full-coverage", "cluster-allow-replica-migration")
+_SRVR_S_MAX: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ZooKeeperServer:
+    """`mode` is leader, follower, observer or standalone; "" when it does not serve."""
+
+    address: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFacts:
+    """What the primary of the map says of a partition beyond the survey."""
+
+    partition: int
+    owner: str
+    #: Without the open ones, which wait for their receivers (`lua/apply.lua`).
+    stream_entries: int
+    #: Keys in its slot that the engine does not know.
+    unknown_keys: tuple[bytes, ...]
+    #: Why recovery has stopped it: what of its journal does not come out as recorded.
+    fault: str = ""
+    #: The date of its newest entry against the clock of its node, in milliseconds.
+    recorded_ahead_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What a Redis node that answers says beyond the survey."""
+
+    address: str
+    shard: str
+    settings: Mapping[str, str]
+    #: Its clock against the one of this machine, in milliseconds; positive when it is ahead.
+    clock_ahead_ms: int
+    #: `CLUSTER NODES` as this node tells it.
+    cluster_nodes: str
+    #: Of a primary.
+    scripts_loaded: bool
+    #: Keys in slots of no partition that the map puts here.
+    strays: Strays = NO_STRAYS
+    #: Of a primary: (state, epoch) of the partitions whose slots it has although the map puts them elsewhere.
+    holds: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    #: Why `settings` lacks some; "" when it does not.
+    unchecked: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """Why an API process does not take transfers of every partition, "" when it does; `dead` when of none."""
+
+    why: str
+    dead: bool
+    #: Its clock against the one of this machine, in milliseconds; positive when it is ahead.
+    clock_ahead_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """`zookeeper` is empty for a map file."""
+
+    survey: Survey
+    map: PartitionMap
+    zookeeper: tuple[ZooKeeperServer, ...]
+    nodes: Mapping[str, NodeFacts]
+    partitions: Mapping[int, PartitionFacts]
+    open_entries: tuple[OpenEntry, ...]
+    #: partition -> what its move's node holds
+    moves: Mapping[str, bytes]
+    copies: frozenset[str]
+    services: Mapping[str, ServiceFacts]
+    #: journal id -> free part of the disk, for directories on this host
+    disk_free: Mapping[str, float]
+    probes: Probes
+    #: Redis node -> why it could not be asked all of `NodeFacts`.
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
+    """Ask everything, and write an entry that changes nothing to each partition. Raises what the directory raises."""
+    found, partition_map = survey(directory), directory.partition_map()
+    moves = {}
+    for name in directory.tree.children(MOVES):
+        move = directory.tree.get(f"{MOVES}/{name}")
+        if move is not None:
+            moves[name] = move.data
+    nodes: dict[str, NodeFacts] = {}
+    refused: dict[str, str] = {}
+    partitions: dict[int, PartitionFacts] = {}
+    for state in found.shards:
+        mine = partition_map.partitions_of(state.shard.name)
+        for node in state.nodes:
+            if node.reachable:
+                facts, of_partitions = _node(state, node.address, mine, len(partition_map.partitions))
+                if isinstance(facts, str):
+                    refused[node.address] = facts
+                elif facts is not None:
+                    nodes[node.address] = facts
+                partitions.update(of_partitions)
+    with ThreadPoolExecutor(ASKED_AT_ONCE_MAX) as pool:
+        readiness = list(pool.map(_readiness, found.services))
+        servers = tuple(pool.map(_server, _hosts(zookeeper_hosts)))
+    return Facts(
+        found,
+        partition_map,
+        servers,
+        nodes,
+        partitions,
+        tuple(find_open_entries(found)),
+        moves,
+        frozenset(directory.members().copies),
+        {info.service_id: facts for info, facts in zip(found.services, readiness, strict=True)},
+        _disk_free(found),
+        probe_partitions(directory, partial(_primaries, found), [state.info for state in found.journals]),
+        refused,
+    )
+
+
+def _primaries(found: Survey) -> dict[str, str]:
+    """Shard -> its primary now, of those where one answers."""
+    nodes = {state.shard.name: state.shard.nodes for state in found.shards}
+    seen = look_at_all(address for addresses in nodes.values() for address in addresses)
+    primaries = {name: primary_of(map(seen.__getitem__, addresses)) for name, addresses in nodes.items()}
+    return {name: node.address for name, node in primaries.items() if node is not None}
+
+
+def _node(
+    state: ShardState, address: str, partitions: Iterable[int], count: int
+) -> tuple[NodeFacts | str | None, dict[int, PartitionFacts]]:
+    """A text says why a node that is there cannot be asked all; None is of one that went away."""
+    primary = state.primary is not None and state.primary.address == address
+    client = connect(address)
+    try:
+        settings, unchecked = ask_settings(client, SETTINGS)
+        before_ns = time.time_ns()
+        there_ms = _ms(client.time())
+        here_ms = (before_ns + time.time_ns()) // 2_000_000
+        text = str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
+        loaded = True
+        of_partitions: dict[int, PartitionFacts] = {}
+        holds: dict[int, tuple[str, int]] = {}
+        owned = _owned(state, text)
+        if primary:
+            loaded = all(client.script_exists(*(script.sha for script in service_scripts())))
+            for partition in partitions:
+                with suppress(ResponseError):  # its slot is elsewhere, or half moved
+                    of_partitions[partition] = _partition(client, partition, count)
+            holds = _holds(client, owned, partitions, count)
+        own = {slot_of(tag_of(partition, count)) for partition in partitions}
+        strays = find_strays(client, own, owned, count)
+    except (RedisError, OSError, UnicodeDecodeError, ValueError) as error:
+        hindrance = hindrance_of(error)
+        return (None if hindrance.obstacle is Obstacle.SILENT else hindrance.text), {}
+    finally:
+        client.close()
+    ahead_ms = there_ms - here_ms
+    facts = NodeFacts(address, state.shard.name, settings, ahead_ms, text, loaded, strays, holds, unchecked)
+    return facts, of_partitions
+
+
+def _owned(state: ShardState, cluster_nodes: str) -> set[int]:
+    """The slots of the shard as one of its nodes sees it."""
+    shard = shards_by_id([state])
+    return {slot for slot, node_id in slot_owners(cluster_nodes)[0].items() if node_id in shard}
+
+
+def _holds(
+    client: redis.Redis, owned: Collection[int], partitions: Iterable[int], count: int
+) -> dict[int, tuple[str, int]]:
+    found = {}
+    for partition in set(range(count)).difference(partitions):
+        tag = tag_of(partition, count)
+        if slot_of(tag) in owned:
+            with suppress(ResponseError):
+                state, epoch = client.hmget(PartitionKeys(tag).meta, ["state", "epoch"])
+                found[partition] = (str(state or "absent"), int(epoch or 0))
+    return found
+
+
+def _partition(client: redis.Redis, partition: int, count: int) -> PartitionFacts:
+    keys = PartitionKeys(tag_of(partition, count))
+    owner, fault, clock = (str(value or "") for value in client.hmget(keys.meta, ["owner", "fault", "clock"]))
+    ahead_ms = int(clock or 0) - _ms(client.time())
+    waiting = int(client.xlen(keys.journal)) - int(client.zcard(keys.open))
+    unknown = tuple(
+        name for name in keys_in_slot(client, slot_of(keys.tag)) if not is_engines(name, keys.tag)
+    )
+    return PartitionFacts(partition, owner, max(0, waiting), unknown, fault, ahead_ms)
+
+
+def _ms(time: tuple[int, int]) -> int:
+    """Redis TIME in milliseconds."""
+    return time[0] * 1000 + time[1] // 1000
+
+
+def _readiness(info: ServiceInfo) -> ServiceFacts:
+    before_ns = time.time_ns()
+    try:
+        status, document = ask_one(info, "GET", "/readyz")
+    except (OSError, ValueError) as error:
+        return ServiceFacts(" ".join(str(error).split()) or type(error).__name__, True)
+    here_ms = (before_ns + time.time_ns()) // 2_000_000
+    ahead_ms = int(document.get("clock_ms", here_ms)) - here_ms
+    if document.get("status") == "ready":
+        return ServiceFacts("", False, ahead_ms)
+    return ServiceFacts(str(document.get("reason", status)), status != 200, ahead_ms)
+
+
+def _hosts(connect_string: str | None) -> list[tuple[str, int]]:
+    """`zk1:2181,zk2:2181/root` -> each server."""
+    servers: list[tuple[str, int]] = collect_hosts(connect_string)[0] if connect_string else []
+    return servers
+
+
+def _server(target: tuple[str, int]) -> ZooKeeperServer:
+    """What the server answers to `srvr` (ZooKeeper administrator's guide, four letter words)."""
+    address = join_address(*target)
+    try:
+        with socket.create_connection(target, timeout=_SRVR_S_MAX) as plain:
+            context = zookeeper_tls().context()
+            with plain if context is None else context.wrap_socket(plain, server_hostname=target[0]) as link:
+                link.sendall(b"srvr")
+                answer = b""
+                while chunk := link.recv(4096):
+                    answer += chunk
+    except (OSError, ValueError):
+        return ZooKeeperServer(address, "")
+    modes = [line[6:] for line in answer.decode(errors="replace").splitlines() if line.startswith("Mode: ")]
+    return ZooKeeperServer(address, modes[0] if modes else "")
+
+
+def _disk_free(found: Survey) -> dict[str, float]:
+    free = {}
+    for state in found.journals:
+        directory = state.info.path
+        if state.info.host == socket.gethostname() and directory.is_dir():
+            usage = shutil.disk_usage(directory)
+            free[state.info.journal_id] = usage.free / usage.total
+    return free

@@ -1,0 +1,334 @@
+"""What is wrong with a cluster, from the facts that `examine` gathered: one plain function for each thing to check.
+
+Every finding says what is, and the exact command that mends it, made in `mends`.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from wallet_engine.admin.diagnosis import redis_findings
+from wallet_engine.admin.diagnosis.examination import Facts
+from wallet_engine.admin.diagnosis.finding import Finding
+from wallet_engine.admin.diagnosis.mends import Mend, by_hand, program, redis_cli, wallet_admin, wallet_engine
+from wallet_engine.admin.diagnosis.payments import payments
+from wallet_engine.admin.nodes import memory_text
+from wallet_engine.admin.proof.past_balance import time_text
+from wallet_engine.domain.addresses import split_address
+from wallet_engine.routing.model import JournalInfo
+
+#: Part of a limit from which there is a warning, and from which it is an error.
+MEMORY_PART_WARN: Final = 0.70
+MEMORY_PART_MAX: Final = 0.85
+STREAM_PART_WARN: Final = 0.10
+STREAM_PART_MAX: Final = 0.50
+DISK_FREE_PART_WARN: Final = 0.20
+DISK_FREE_PART_MIN: Final = 0.05
+#: Clocks stamp every entry; nothing else goes by them.
+CLOCK_MS_WARN: Final = 1_000
+CLOCK_MS_MAX: Final = 60_000
+LAG_ENTRIES_WARN: Final = 1_000
+#: A minute is many times what the sweeper takes to end an interrupted transfer.
+OPEN_AGE_MS_WARN: Final = 60_000
+OPEN_AGE_MS_MAX: Final = 600_000
+
+
+def _zookeeper(facts: Facts) -> Iterator[Finding]:
+    """every server of the ensemble serves"""
+    down = [server.address for server in facts.zookeeper if not server.mode]
+    left = len(facts.zookeeper) - len(down)
+    for address in down:
+        bad = "error" if left <= len(facts.zookeeper) // 2 + 1 else "warning"
+        what = f"ZooKeeper at {address} does not serve; {left} of {len(facts.zookeeper)} do"
+        mend = Mend(program("zkServer.sh", "start"), f"on {split_address(address)[0]}")
+        yield Finding("zookeeper", bad, what, mend)
+
+
+def _settings(facts: Facts) -> Iterator[Finding]:
+    """Redis evicts nothing, and one dead shard stops no other"""
+    wanted = {
+        "maxmemory-policy": ("noeviction", "error", "may evict balances"),
+        "cluster-require-full-coverage": ("no", "warning", "stops every shard when one is down"),
+        "cluster-allow-replica-migration": ("no", "warning", "lets a replica leave its shard by itself"),
+    }
+    for node in facts.nodes.values():
+        for name, (value, severity, harm) in wanted.items():
+            if node.settings.get(name, "") not in (value, ""):  # "": this version does not know it
+                what = f"{node.address} has {name} {node.settings[name]}, which {harm}"
+                mend = Mend(redis_cli(node.address, "CONFIG", "SET", name, value), "and in its redis.conf")
+                yield Finding("settings", severity, what, mend)
+        if node.unchecked:
+            missing = [name for name in wanted if name not in node.settings]
+            what = f"not checked: {', '.join(missing)} of {node.address}, which {node.unchecked}"
+            yield Finding("settings", "note", what, by_hand("look them up where that Redis is configured"))
+    for address, why in facts.refused.items():
+        what = f"not checked: settings, clock, slots, scripts and keys of {address}, which {why}"
+        yield Finding("settings", "warning", what, by_hand("have this command's --redis-user do that"))
+
+
+def _memory(facts: Facts) -> Iterator[Finding]:
+    """every node has memory left"""
+    for state in facts.survey.shards:
+        for node in state.nodes:
+            if node.used_memory_bytes is None:
+                continue
+            if not node.maxmemory_bytes:
+                what = f"{node.address} has no maxmemory: the kernel's limit is the only one"
+                spare = max(2 * node.used_memory_bytes, redis_findings.MAXMEMORY_BYTES_MIN)
+                mend = Mend(redis_findings.more_memory(node.address, spare), "or what the machine can spare")
+                yield Finding("memory", "note", what, mend)
+                continue
+            part = node.used_memory_bytes / node.maxmemory_bytes
+            if part > MEMORY_PART_WARN:
+                used = memory_text(node.used_memory_bytes)
+                what = f"{node.address} uses {used}, {part:.0%} of its maxmemory"
+                more = redis_findings.more_memory(node.address, 2 * node.maxmemory_bytes)
+                severity = "error" if part > MEMORY_PART_MAX else "warning"
+                yield Finding("memory", severity, what, Mend(more, "or", (wallet_admin("rebalance"),)))
+
+
+def _partitions(facts: Facts) -> Iterator[Finding]:
+    """every partition is live, on its certified owner, under the epoch of the map"""
+    ids = {s.shard.name: s.primary.view.node_id for s in facts.survey.shards if s.primary and s.primary.view}
+    hosts = ", ".join(sorted({state.info.host for state in facts.survey.journals})) or "its host"
+    recovery = by_hand(
+        f"see the log of wallet-engine journal on {hosts}: it recovers by itself, or says why it cannot"
+    )
+    for status in facts.survey.partitions:
+        p = f"partition {status.partition} on {status.shard}"
+        if status.state == "unreachable" or (
+            status.state == "moving" and str(status.partition) in facts.moves
+        ):
+            continue  # said by `nodes` and `moves`
+        extra = facts.partitions.get(status.partition)
+        if status.state == "moving":
+            yield Finding("partitions", "error", f"{p} is frozen by a move that is not there", recovery)
+        elif extra is not None and extra.fault:
+            what = f"{p} is stopped, for its journal does not come out as recorded: {extra.fault}"
+            again = wallet_admin("rebuild", status.partition)
+            mend = Mend(wallet_admin("verify", "--offline"), "when the journal is right", (again,))
+            yield Finding("partitions", "error", what, mend)
+        elif status.state != "live":
+            yield Finding("partitions", "error", f"{p} is {status.state} and takes no transfers", recovery)
+        elif status.redis_epoch is not None and status.redis_epoch > status.epoch:
+            what = f"{p} is at epoch {status.redis_epoch}, the map at {status.epoch}: the map is an old one"
+            yield Finding(
+                "partitions", "error", what, Mend(redis_findings.written_anew(), "it raises the epochs")
+            )
+        elif status.redis_epoch != status.epoch:
+            what = f"{p} is at epoch {status.redis_epoch}, the map at {status.epoch}"
+            yield Finding("partitions", "error", what, recovery)
+        elif extra is not None and status.shard in ids and extra.owner != ids[status.shard]:
+            what = (
+                f"{p} was certified for node {extra.owner or 'nobody'}, and is served by {ids[status.shard]}"
+            )
+            yield Finding("partitions", "error", what, recovery)
+
+
+def _scripts(facts: Facts) -> Iterator[Finding]:
+    """the scripts are loaded on every primary"""
+    for node in facts.nodes.values():
+        if not node.scripts_loaded:
+            what = f"{node.address} lacks the engine's scripts: it restarted, or its cache was flushed"
+            said = "each has asked the journal process to compare it with the journal"
+            mend = Mend(wallet_admin("doctor"), said)
+            yield Finding("scripts", "error", what, mend)
+
+
+def _journals(facts: Facts) -> Iterator[Finding]:
+    """enough journal copies answer, none is far behind, their disks have room"""
+    found = facts.survey
+    answering = {state.info.journal_id for state in found.journals if state.durable is not None}
+    needed, counted = found.config.journal_quorum, len(answering & facts.copies)
+    enough = counted >= needed
+    if not enough:
+        what = f"{counted} journal copies answer and {needed} must: no transfer is answered"
+        mend = by_hand("start wallet-engine journal with the --journal-id and --directory it had")
+        yield Finding("journal", "error", what, mend)
+    for name in sorted((facts.copies | {s.info.journal_id for s in found.journals}) - answering):
+        info = next((s.info for s in found.journals if s.info.journal_id == name), None)
+        where = "" if info is None else f" at {info.address}"
+        what = f"journal copy {name}{where} does not answer"
+        yield Finding("journal", "warning", what, _start_copy(name, info))
+    for state in found.journals:
+        if state.info.journal_id in answering - facts.copies:
+            what = f"journal copy {state.info.journal_id} runs and does not count: it has not joined the others yet"
+            said = f"wait for joined in the log of wallet-engine journal on {state.info.host}, which says why not; then"
+            mend = Mend(None, said, (wallet_admin("backup", "NOW.json"),))
+            yield Finding("journal", "warning", what, mend)
+        if state.lag_entries is not None and state.lag_entries > LAG_ENTRIES_WARN:
+            what = f"journal copy {state.info.journal_id} is {state.lag_entries:,} entries behind Redis"
+            mend = Mend(
+                program("iostat", "-x", 1), f"on {state.info.host}: the load of its disk; and the copy's log"
+            )
+            yield Finding("journal", "warning", what, mend)
+    for name, free in facts.disk_free.items():
+        if free < DISK_FREE_PART_WARN:
+            severity = "error" if free < DISK_FREE_PART_MIN else "warning"
+            mend = by_hand("give it more room: a journal that cannot write stops every payment")
+            yield Finding("journal", severity, f"the disk of journal copy {name} has {free:.0%} free", mend)
+    for partition in facts.partitions.values():
+        entries, entries_max = partition.stream_entries, found.config.stream_entries_max
+        if entries > STREAM_PART_WARN * entries_max:
+            what = (
+                f"in the stream of partition {partition.partition} {entries:,} entries wait for the journal"
+            )
+            what += f", of {entries_max:,}; then it takes no new work"
+            if entries >= entries_max:
+                what = (
+                    f"partition {partition.partition} is FULL and takes no new work: {entries:,} entries wait"
+                )
+                what += f" for the journal, of {entries_max:,}"
+            severity = "error" if entries > STREAM_PART_MAX * entries_max else "warning"
+            said = "a quorum of the copies must have them; the log of each says why not"
+            mend = Mend(wallet_admin("journal", "info"), said)
+            yield Finding("journal", severity, what, mend)
+
+
+def _start_copy(name: str, info: JournalInfo | None) -> Mend:
+    """Start it where it was, or another in its place."""
+    folder = "DIRECTORY" if info is None else info.directory
+    where = "" if info is None else f"on {info.host}, "
+    return Mend(
+        wallet_engine("journal", "--journal-id", name, "--directory", folder),
+        f"{where}with the other flags it had; if its disk is lost and others live",
+        (wallet_engine("journal", "--journal-id", "NEW", "--directory", "EMPTY", "--replaces", name),),
+    )
+
+
+def _beside(facts: Facts) -> Iterator[Finding]:
+    """what journal copies do beside payments goes well: archiving, snapshots"""
+    for state in facts.survey.journals:
+        info = state.info
+        for trouble in info.troubles:
+            what = f"journal copy {info.journal_id}, since {time_text(trouble.since_ms)}: {trouble.what}"
+            mend = by_hand(f"see the log of wallet-engine journal on {info.host}; it tries again by itself")
+            yield Finding("archive", "warning", what, mend)
+
+
+def _open(facts: Facts) -> Iterator[Finding]:
+    """no transfer is open for longer than the sweeper takes"""
+    for entry in facts.open_entries:
+        if entry.in_stream:
+            continue
+        what = (
+            f"open entry {entry.seq} of partition {entry.partition} is not in the stream: nobody can end it"
+        )
+        yield Finding("open entries", "error", what, Mend(wallet_admin("rebuild", entry.partition)))
+    ageless = [entry for entry in facts.open_entries if entry.in_stream and entry.age_ms is None]
+    if ageless:
+        what = f"{len(ageless)} open entries are of unknown age: the clock of their Redis node was set back"
+        mend = Mend(wallet_admin("pending"), "twice, 10 s apart: what is shown both times is stuck")
+        yield Finding("open entries", "warning", what, mend)
+    old = [e for e in facts.open_entries if e.age_ms is not None and e.age_ms > OPEN_AGE_MS_WARN]
+    if old:
+        age_ms = max(entry.age_ms or 0 for entry in old)
+        waits = next((t.waits_for for t in old[0].transfers), "its settle")
+        what = f"{len(old)} entries are open for up to {age_ms // 1000} s; the oldest waits for {waits}"
+        severity = "error" if age_ms > OPEN_AGE_MS_MAX else "warning"
+        yield Finding("open entries", severity, what, Mend(wallet_admin("pending", "--older-than", 60)))
+
+
+def _moves(facts: Facts) -> Iterator[Finding]:
+    """no move stands half-way"""
+    for partition in facts.moves:
+        what = f"a move of partition {partition} is not finished: {_text(facts.moves[partition])}"
+        mend = Mend(wallet_admin("resume", partition), "or", (wallet_admin("abort", partition),))
+        yield Finding("moves", "warning", what, mend)
+
+
+def _map(facts: Facts) -> Iterator[Finding]:
+    """the map names shards that there are"""
+    known = {state.shard.name for state in facts.survey.shards}
+    for name in sorted({entry.shard for entry in facts.map.partitions} - known):
+        what = f"the map puts partitions on shard {name}, which nobody described"
+        restore = ("restore", "FILE", "--replace")
+        described = wallet_admin(*restore, "--shard", f"{name}=HOST:PORT")
+        mend = Mend(
+            wallet_admin(*restore), "FILE is the newest backup that has it; if none has", (described,)
+        )
+        yield Finding("map", "error", what, mend)
+
+
+def _clocks(facts: Facts) -> Iterator[Finding]:
+    """the clocks of the Redis nodes, of the API processes and of this machine agree"""
+    clocks = [(node.address, node.address, node.clock_ahead_ms) for node in facts.nodes.values()]
+    clocks += [
+        (f"API process {info.service_id}", info.address, facts.services[info.service_id].clock_ahead_ms)
+        for info in facts.survey.services
+    ]
+    for name, address, ahead_ms in clocks:
+        off_ms = abs(ahead_ms)
+        if off_ms > CLOCK_MS_WARN:
+            side = "ahead of" if ahead_ms > 0 else "behind"
+            what = f"the clock of {name} is {off_ms / 1000:.1f} s {side} this machine's"
+            mend = redis_findings.set_clock(address)
+            yield Finding("clocks", "error" if off_ms > CLOCK_MS_MAX else "warning", what, mend)
+    dated_ahead: dict[str, list[int]] = defaultdict(list)
+    for partition in facts.partitions.values():
+        if partition.recorded_ahead_ms > CLOCK_MS_WARN:
+            dated_ahead[facts.map.shard_of(partition.partition)].append(partition.recorded_ahead_ms)
+    for shard, found in dated_ahead.items():
+        what = f"entries of {len(found)} partitions of shard {shard} are dated up to {max(found) / 1000:.1f} s ahead"
+        what += " of their node's clock, which was set back: until it has caught up, all have one date"
+        yield Finding("clocks", "warning", what, by_hand("nothing but time; transfers do not go by dates"))
+
+
+def _services(facts: Facts) -> Iterator[Finding]:
+    """API processes are registered and ready"""
+    services = facts.survey.services
+    if not services:
+        what = "no API process is registered: nobody can pay"
+        yield Finding("services", "critical", what, Mend(wallet_engine("serve")))
+    dead = [info for info in services if facts.services[info.service_id].dead]
+    for info in services:
+        state = facts.services[info.service_id]
+        if state.why:
+            what = f"API process {info.service_id} at {info.address} is not ready: {state.why}"
+            severity = "critical" if len(dead) == len(services) else "warning"
+            mend = Mend(program("curl", "-s", f"http://{info.address}/readyz"), "and its log")
+            yield Finding("services", severity, what, mend)
+
+
+def _access(facts: Facts) -> Iterator[Finding]:
+    """nobody is let in without saying who he is, but on loopback"""
+    told = [f"API process {info.service_id}" for info in facts.survey.services if info.insecure]
+    told += [
+        f"journal copy {state.info.journal_id}" for state in facts.survey.journals if state.info.insecure
+    ]
+    for who in told:
+        what = f"{who} runs with --insecure: whoever reaches it is let in"
+        mend = Mend(wallet_admin("key", "create", "NAME", "--role", "ROLE"), "and start it without")
+        yield Finding("access", "warning", what, mend)
+
+
+#: In the order of the report: what is below cannot be well if what is above is not.
+CHECKS: Final[Mapping[str, Callable[[Facts], Iterator[Finding]]]] = {
+    "zookeeper": _zookeeper,
+    "map": _map,
+    "nodes": redis_findings.nodes,
+    "strangers": redis_findings.strangers,
+    "settings": _settings,
+    "memory": _memory,
+    "clocks": _clocks,
+    "slots": redis_findings.slots,
+    "scripts": _scripts,
+    "partitions": _partitions,
+    "keys": redis_findings.keys,
+    "journal": _journals,
+    "archive": _beside,
+    "open entries": _open,
+    "moves": _moves,
+    "services": _services,
+    "payments": payments,
+    "access": _access,
+}
+
+
+def find(facts: Facts) -> list[Finding]:
+    """Everything that is wrong, in the order of `CHECKS`."""
+    return [finding for check in CHECKS.values() for finding in check(facts)]
+
+
+def _text(data: bytes) -> str:
+    return " ".join(data.decode("utf-8", "replace").split())[:120]

@@ -1,0 +1,264 @@
+"""What `doctor` says of Redis: its nodes, who owns which slots, and keys that are in the way.
+
+Nodes are told apart by id, never by address.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from wallet_engine.admin.diagnosis.examination import Facts, NodeFacts
+from wallet_engine.admin.diagnosis.finding import Finding
+from wallet_engine.admin.diagnosis.mends import (
+    Line,
+    Mend,
+    by_hand,
+    in_turn,
+    program,
+    redis_cli,
+    take_slots,
+    wallet_admin,
+)
+from wallet_engine.admin.diagnosis.strays import shown
+from wallet_engine.admin.nodes import NodeState
+from wallet_engine.admin.survey import ShardState, shards_by_id
+from wallet_engine.domain.addresses import join_address, split_address
+from wallet_engine.redis_store.refusals import Obstacle
+from wallet_engine.redis_store.topology import NodeView, slot_owners
+from wallet_engine.routing.slots import partition_of_slot, slot_range
+
+#: The least that is advised where there is no limit.
+MAXMEMORY_BYTES_MIN: Final = 4 << 30
+#: Keys named in one finding.
+KEYS_NAMED_MAX: Final = 3
+
+
+def written_anew(*more: str) -> Line:
+    """For a map that is an old one: Redis, which was certified under higher epochs, says where partitions are."""
+    return in_turn(
+        wallet_admin("backup", "NOW.json"), wallet_admin("restore", "NOW.json", "--replace", *more)
+    )
+
+
+def more_memory(address: str, maxmemory_bytes: int) -> Line:
+    return redis_cli(address, "CONFIG", "SET", "maxmemory", maxmemory_bytes)
+
+
+def set_clock(address: str) -> Mend:
+    return Mend(program("chronyc", "makestep"), f"on {split_address(address)[0]} or here, whichever is wrong")
+
+
+def nodes(facts: Facts) -> Iterator[Finding]:
+    """every Redis node answers, each shard has its primary, replicas follow it"""
+    for state in facts.survey.shards:
+        primary = state.primary
+        if primary is None or primary.view is None:
+            what = f"shard {state.shard.name} has no primary that answers"
+            refusing = [node for node in state.nodes if node.refuses]
+            what += "".join(f"; Redis at {node.address} {node.trouble}" for node in refusing)
+            mend = _mend_refusal(refusing[0]) if refusing else _mend_no_primary(state)
+            yield Finding("nodes", "error", what, mend)
+            continue
+        if not primary.cluster_ok:
+            what = f"{primary.address} says that the Redis cluster is down"
+            yield Finding("nodes", "error", what, _mend_down(facts.nodes.get(primary.address)))
+        for node in state.nodes:
+            if node is not primary:
+                yield from _other_node(state.shard.name, node, primary.address, primary.view.node_id)
+
+
+def _other_node(shard: str, node: NodeState, primary: str, primary_id: str) -> Iterator[Finding]:
+    if node.refuses:
+        what = f"{node.address} of shard {shard} {node.trouble}"
+        yield Finding("nodes", "warning", what, _mend_refusal(node))
+    elif node.view is None:
+        mend = Mend(wallet_admin("replace-node", node.address, "NEW"), "or start redis-server there again")
+        yield Finding("nodes", "warning", f"{node.address} of shard {shard} does not answer", mend)
+    elif node.view.is_primary:
+        what = f"{node.address} of shard {shard} is a primary beside {primary}"
+        if node.view.slots:
+            mend = by_hand("what is said of the slots below; it follows by itself when it has none")
+        elif node.keys:
+            mend = by_hand("start it again with an empty --dir: then a command is named here")
+        else:
+            mend = Mend(wallet_admin("replace-node", node.address, node.address))
+        yield Finding("nodes", "warning", what, mend)
+    elif node.view.primary_id != primary_id:
+        what = f"replica {node.address} of shard {shard} follows {node.follows}"
+        mend = Mend(redis_cli(node.address, "CLUSTER", "REPLICATE", primary_id))
+        yield Finding("nodes", "warning", what, mend)
+    elif not node.link_up:
+        what = f"replica {node.address} of shard {shard} has no link to {primary}"
+        said = "and its log: it connects by itself, or says why not"
+        mend = Mend(redis_cli(node.address, "INFO", "replication"), said)
+        yield Finding("nodes", "warning", what, mend)
+
+
+def _mend_refusal(node: NodeState) -> Mend:
+    if node.obstacle is Obstacle.TLS:
+        return by_hand(
+            "compare --redis-ca, --redis-cert and --redis-key with tls-port and tls-ca-cert-file there"
+        )
+    if node.obstacle is Obstacle.NO_COMMAND:
+        return by_hand(
+            "the engine cannot do without it: see rename-command there, or what the service offers"
+        )
+    return Mend(
+        wallet_admin("redis", "acl", "--node", node.address, "--apply"),
+        "with --redis-user of somebody whom that node lets set users; or give this command the login it asks for",
+    )
+
+
+def _mend_no_primary(state: ShardState) -> Mend:
+    replicas = [node.address for node in state.nodes if node.role == "replica"]
+    if not replicas:
+        return start_redis(state)
+    return Mend(redis_cli(replicas[0], "CLUSTER", "FAILOVER", "TAKEOVER"), "or start its primary again")
+
+
+def start_redis(state: ShardState) -> Mend:
+    return by_hand(f"start redis-server on one of {', '.join(state.shard.nodes)}")
+
+
+def _mend_down(node: NodeFacts | None) -> Mend:
+    lines = [] if node is None else [line.split(" ") for line in node.cluster_nodes.splitlines()]
+    failed = [_place(words) for words in lines if "master" in words[2] and "fail" in words[2] and words[8:]]
+    if failed:
+        return by_hand(f"start redis-server on {', '.join(failed)} again")
+    return by_hand(
+        "what is said of nodes, settings and slots here: it takes most primaries, and an owner for every slot"
+    )
+
+
+def _place(words: Sequence[str]) -> str:
+    """The address in a line of CLUSTER NODES: `ip:port@bus port`, and in Redis 7 `,host name`."""
+    ip, _, port = words[1].partition("@")[0].rpartition(":")
+    return join_address(words[1].partition(",")[2] or ip, int(port))
+
+
+def strangers(facts: Facts) -> Iterator[Finding]:
+    """Redis knows no primary with slots that the directory does not"""
+    known = shards_by_id(facts.survey.shards)
+    silent = {state.shard.name for state in facts.survey.shards if state.primary is None}
+    lines = [line.split(" ") for node in facts.nodes.values() for line in node.cluster_nodes.splitlines()]
+    owners = {words[0]: words for words in lines if "master" in words[2] and words[8:]}
+    for node_id, words in owners.items():
+        if node_id in known or "fail" in words[2]:
+            continue
+        if silent.issuperset(_mapped(facts, words[8:])):
+            continue  # it may be the node of a shard that does not answer here
+        address = _place(words)
+        what = f"{address} owns slots {' '.join(words[8:12])} and belongs to no shard"
+        said = "if it is one; if not, take its slots back as said below"
+        mend = Mend(written_anew("--shard", f"NAME={address}"), said)
+        yield Finding("strangers", "warning", what, mend)
+
+
+def _mapped(facts: Facts, spans: Sequence[str]) -> set[str]:
+    """The shards that the map gives these slots to."""
+    count = len(facts.map.partitions)
+    found: set[str] = set()
+    for span in spans:
+        if not span.startswith("["):
+            first, _, last = span.partition("-")
+            ends = partition_of_slot(int(first), count), partition_of_slot(int(last or first), count)
+            found.update(facts.map.shard_of(partition) for partition in range(ends[0], ends[1] + 1))
+    return found
+
+
+def slots(facts: Facts) -> Iterator[Finding]:
+    """the slots of every partition are where the map says, for every node alike"""
+    reported: set[tuple[int, str]] = set()
+    count = len(facts.map.partitions)
+    for node in facts.nodes.values():
+        owners, half = slot_owners(node.cluster_nodes)
+        for slot, word in half:
+            if str(partition_of_slot(slot, count)) not in facts.moves:
+                mend = Mend(redis_cli(node.address, "CLUSTER", "SETSLOT", slot, "STABLE"))
+                yield Finding("slots", "warning", f"{node.address} has slot {slot} half moved ({word})", mend)
+        for partition in range(count):
+            misplaced = _misplaced(facts, partition, owners)
+            if misplaced is not None and (partition, misplaced[0]) not in reported:
+                reported.add((partition, misplaced[0]))
+                yield _slots_elsewhere(facts, partition, *misplaced, node.address)
+
+
+def _misplaced(
+    facts: Facts, partition: int, owners: dict[int, str]
+) -> tuple[str, list[int], NodeView] | None:
+    """Where those slots of a partition are that the map puts elsewhere, which, and the node that should have them.
+
+    None when all is right, or cannot be told.
+    """
+    state = _shards(facts).get(facts.map.shard_of(partition))
+    home = None if state is None or state.primary is None else state.primary.view
+    if home is None or str(partition) in facts.moves:
+        return None
+    slots_of_it = slot_range(partition, len(facts.map.partitions))
+    wrong = [slot for slot in slots_of_it if owners.get(slot) != home.node_id]
+    if not wrong:
+        return None
+    owner = owners.get(wrong[0])
+    shard = shards_by_id(facts.survey.shards).get(owner or "")
+    where = "nobody" if owner is None else f"shard {shard}" if shard else f"node {owner}"
+    return where, wrong, home
+
+
+def _slots_elsewhere(
+    facts: Facts, partition: int, where: str, wrong: list[int], home: NodeView, seen_by: str
+) -> Finding:
+    entry = facts.map.partitions[partition]
+    live = wrong[0] == slot_range(partition, len(facts.map.partitions))[0]
+    span = f"{wrong[0]}-{wrong[-1]}"
+    what = f"slots {span} of partition {partition} belong to {where}, the map says {entry.shard}"
+    held, epoch = _held(facts, partition)
+    if live and epoch > entry.epoch:
+        what += f": it is {held} there under epoch {epoch}, and the map at {entry.epoch} is an old one"
+        return Finding("slots", "error", what, Mend(written_anew(), "Redis says where the partitions are"))
+    mend = Mend(take_slots(home.address, home.node_id, wrong))
+    return Finding("slots", "error" if live else "warning", f"{what} (as {seen_by} sees it)", mend)
+
+
+def _held(facts: Facts, partition: int) -> tuple[str, int]:
+    """State and epoch of the partition where Redis has it, if that is not where the map says."""
+    held = [node.holds[partition] for node in facts.nodes.values() if partition in node.holds]
+    return max(held, key=lambda one: one[1], default=("absent", 0))
+
+
+def keys(facts: Facts) -> Iterator[Finding]:
+    """Redis holds no key that is not the engine's, and none where nobody reaches it"""
+    for partition in facts.partitions.values():
+        if partition.unknown_keys:
+            shard = facts.map.shard_of(partition.partition)
+            yield _foreign(_shards(facts)[shard], partition.unknown_keys)
+    if facts.moves:  # a copy under way is in slots that are not the target's yet
+        return
+    for node in facts.nodes.values():
+        state = _shards(facts)[node.shard]
+        if node.strays.foreign and _address(state) == node.address:
+            yield _foreign(state, node.strays.foreign)
+        if left := node.strays.left:
+            what = f"{node.address} of shard {node.shard} holds {len(left)} keys of slots that it has not"
+            what += f": {_named(left)}; nobody reaches them"
+            yield Finding("keys", "warning", what, Mend(wallet_admin("clear-leftovers", node.shard)))
+
+
+def _foreign(state: ShardState, names: Sequence[bytes]) -> Finding:
+    what = f"{len(names)} keys on shard {state.shard.name} belong to no partition: {_named(names)}"
+    mend = Mend(
+        wallet_admin("clear-leftovers", state.shard.name, "--foreign"),
+        "it names each and asks: whoever wrote them may need them",
+    )
+    return Finding("keys", "warning", what, mend)
+
+
+def _named(names: Sequence[bytes]) -> str:
+    return ", ".join(map(shown, names[:KEYS_NAMED_MAX])) + ("" if len(names) <= KEYS_NAMED_MAX else ", …")
+
+
+def _shards(facts: Facts) -> dict[str, ShardState]:
+    return {state.shard.name: state for state in facts.survey.shards}
+
+
+def _address(state: ShardState) -> str:
+    """Of its primary; of any of its nodes when none answers."""
+    return state.shard.nodes[0] if state.primary is None else state.primary.address

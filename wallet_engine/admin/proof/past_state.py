@@ -1,0 +1,157 @@
+"""A whole past state, folded from the journal: every partition as it was at a sequence number or an instant."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import redis
+from redis.exceptions import RedisError
+
+from wallet_engine.admin.proof.fold import JournalFold, Progress
+from wallet_engine.admin.proof.past_balance import AtSeq, AtTime, first_entry_text, time_text
+from wallet_engine.domain.errors import ConfigError, Corruption
+from wallet_engine.domain.ids import is_system
+from wallet_engine.domain.money import format_amount
+from wallet_engine.domain.oracle_state import (
+    PartitionState,
+    RedisImage,
+    image_digest,
+    image_lines,
+    redis_image,
+)
+from wallet_engine.redis_store.layout import KeyType, key_of
+from wallet_engine.redis_store.topology import connect
+from wallet_engine.routing.slots import tag_of
+
+#: Fields written by one call.
+FIELDS_PER_CALL: Final = 500
+REDIS_TIMEOUT_S: Final = 30.0
+TOTALS_NAME: Final = "totals.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PastState:
+    """States by partition; a partition without entries until then is not in it."""
+
+    states: Mapping[int, PartitionState]
+    entries: int
+
+    def totals(self) -> dict[str, Any]:
+        """Where each partition stands, what it adds up to, and the sums over all of them."""
+        sums: dict[str, dict[str, int]] = {}
+        for state in self.states.values():
+            for currency, book in state.balances.items():
+                of = sums.setdefault(currency, {"accounts": 0})
+                for account, minor in book.items():
+                    name = account if is_system(account) else "accounts"
+                    of[name] = of.get(name, 0) + minor
+        return {
+            "entries": self.entries,
+            "partitions": [
+                {
+                    "partition": partition,
+                    "seq": state.seq,
+                    "nonce": state.nonce,
+                    "time": time_text(state.clock),
+                    "open_entries": len(state.open),
+                    "sha256": image_digest(redis_image(state)),
+                }
+                for partition, state in sorted(self.states.items())
+            ],
+            "totals": {
+                currency: {name: format_amount(minor, currency) for name, minor in sorted(of.items())}
+                for currency, of in sorted(sums.items())
+            },
+        }
+
+
+def past_state(
+    journal: Path,
+    partitions: Collection[int],
+    at: AtSeq | AtTime | None,
+    durable: Mapping[int, int] | None,
+    progress: Progress | None = None,
+) -> PastState:
+    """The states of these partitions; without `at`, as far as the journal goes (`durable`: partition -> seq).
+
+    `AtSeq` is for exactly one partition. Raises `ConfigError` when the journal does not go so far, and
+    `Corruption` when it does not add up.
+    """
+    fold = JournalFold(journal)
+    end: dict[int, int] | None = None
+    if isinstance(at, AtSeq):
+        end = dict.fromkeys(partitions, at.seq)
+    elif at is None and durable is not None:
+        end = {partition: durable.get(partition, 0) for partition in partitions}
+    until_ms = at.time_ms if isinstance(at, AtTime) else None
+    fold.run(partitions=partitions, end=end, until_ms=until_ms, progress=progress)
+    if not fold.sound:
+        why = fold.damage or next(iter(fold.broken.values()))
+        raise Corruption(f"the journal is damaged, see wallet-admin verify --offline: {why}")
+    if isinstance(at, AtSeq):
+        for partition in partitions:
+            if fold.seq(partition) < at.seq:
+                raise ConfigError(
+                    f"partition {partition} ends at seq {fold.seq(partition)}: there is no {at.seq}"
+                )
+    states = {partition: state for partition, state in fold.states.items() if state.seq}
+    if not states and isinstance(at, AtTime):
+        raise ConfigError(
+            f"nothing had happened by {time_text(at.time_ms)}, {first_entry_text(journal, partitions)}: "
+            f"give --at a later time"
+        )
+    for state in states.values():
+        state.check()
+    return PastState(states, fold.entries)
+
+
+def write_directory(past: PastState, directory: Path) -> None:
+    """`partition-00003.tsv` (key, field, value, sorted) for each partition, and `totals.json`.
+
+    The SHA-256 in the totals is that of the file. Raises `ConfigError` when the directory is not empty.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()):
+            raise ConfigError(f"{directory} is not empty: give --into an empty or a new directory")
+        for partition, state in past.states.items():
+            with open(
+                directory / f"partition-{partition:05d}.tsv", "w", encoding="utf-8", newline=""
+            ) as file:
+                file.writelines(image_lines(redis_image(state)))
+        totals = msgspec.json.format(msgspec.json.encode(past.totals()), indent=2)
+        (directory / TOTALS_NAME).write_bytes(totals + b"\n")
+    except OSError as error:
+        raise ConfigError(f"{directory} cannot be written: {error.strerror}") from error
+
+
+def write_redis(past: PastState, address: str, partitions: int) -> None:
+    """Every key under the name that it has in the cluster. `meta` holds no state, so no service takes it for live.
+
+    Raises `ConfigError` when the Redis is not empty or refuses.
+    """
+    client = connect(address, timeout_s=REDIS_TIMEOUT_S)
+    try:
+        if client.dbsize():
+            raise ConfigError(f"the Redis at {address} is not empty: give --into one that is")
+        for partition, state in past.states.items():
+            _write_image(client, redis_image(state), tag_of(partition, partitions))
+    except (RedisError, OSError) as error:
+        raise ConfigError(f"the Redis at {address} says {' '.join(str(error).split())}") from error
+    finally:
+        client.close()
+
+
+def _write_image(client: redis.Redis, image: RedisImage, tag: str) -> None:
+    for key, fields in image.items():
+        name, items = f"{key}{{{tag}}}", list(fields.items())
+        with client.pipeline(transaction=False) as pipe:
+            for start in range(0, len(items), FIELDS_PER_CALL):
+                some = items[start : start + FIELDS_PER_CALL]
+                if key_of(key).type is KeyType.SORTED_SET:
+                    pipe.zadd(name, {member: int(score) for member, score in some})
+                else:
+                    pipe.hset(name, items=[word for pair in some for word in pair])
+            pipe.execute()

@@ -1,0 +1,118 @@
+"""Is what every refund says of its original what the original's entry says, and do they add up to no more than it?
+
+No partition's own entries can say the first: the original is mostly another's. Entries are given as they stand in the
+journal; what they refer to is then looked up there, piece by piece.
+"""
+
+from collections import Counter
+from collections.abc import Container, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from wallet_engine.admin.proof.transit import Fault, Place
+from wallet_engine.domain.entry import Entry, parse_entry
+from wallet_engine.domain.groups import parse_words
+from wallet_engine.domain.kinds import kind_of, receiver_of
+from wallet_engine.domain.memory import is_field_of
+from wallet_engine.domain.operation import Operation
+from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.domain.returns import CREDITED, GROUPED, LOCAL, Evidence, parse_evidence
+from wallet_engine.journal.lookup import find_entries
+
+#: Entries of originals in memory at a time.
+LOOKED_UP_AT_ONCE: Final = 500
+#: Kinds that can be refunded.
+REFUNDABLE: Final = "tdkqmg"
+
+#: A transfer, or a leg of a group.
+_Original = tuple[Place, int | None]
+
+
+class _Refund(NamedTuple):
+    place: Place
+    receiver: str
+    minor: int
+    currency: str
+    evidence: Evidence
+
+    @property
+    def original(self) -> Place:
+        return Place(self.evidence.partition, self.evidence.seq, self.evidence.idx)
+
+    @property
+    def of(self) -> _Original:
+        return self.original, self.evidence.leg
+
+
+class RefundEvidence:
+    """Give it every entry, then ask for `faults`."""
+
+    def __init__(self) -> None:
+        self._refunds: dict[Place, _Refund] = {}
+        #: Original -> minor units that have gone back.
+        self._returned: Counter[_Original] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<RefundEvidence refunds={len(self._refunds)}>"
+
+    def entry(self, partition: int, entry: Entry) -> None:
+        """The next entry of the partition."""
+        seq = entry.header.seq
+        for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True)):
+            if outcome != Outcome.APPLIED:
+                continue
+            if operation.kind in "xz":
+                words = (operation.account, operation.amount_minor, operation.currency)
+                place = Place(partition, seq, idx)
+                refund = _Refund(place, *words, parse_evidence(operation.other))
+                self._refunds[place] = refund
+                self._returned[refund.of] += refund.minor
+            elif operation.kind == "j":
+                of_seq, of_idx, _ = operation.other.partition("|")[0].split(".")
+                undone = self._refunds.get(Place(partition, int(of_seq), int(of_idx)))
+                if undone is not None:
+                    self._returned[undone.of] -= undone.minor
+
+    def faults(self, directory: Path, unread: Container[int] = ()) -> Iterator[Fault]:
+        """What is not so. Nothing is said of originals in `unread` partitions. Raises `Damaged` and `Corruption`."""
+        asked = (refund for refund in self._refunds.values() if refund.original.partition not in unread)
+        while refunds := list(islice(asked, LOOKED_UP_AT_ONCE)):
+            entries = find_entries(directory, {refund.original[:2] for refund in refunds})
+            for refund in refunds:
+                payload = entries.get(refund.original[:2])
+                what = self._wrong(refund, None if payload is None else parse_entry(payload))
+                if what:
+                    yield Fault(refund.place.partition, refund.place, what)
+
+    def _wrong(self, refund: _Refund, entry: Entry | None) -> str:
+        evidence, original = refund.evidence, refund.original
+        if entry is None or original.idx >= len(entry.operations):
+            return f"refund of {original}, and there is no such operation"
+        found = entry.operations[original.idx]
+        if found.kind not in REFUNDABLE or entry.header.outcomes[original.idx] != Outcome.APPLIED:
+            return f"refund of {original}, which is no paid transfer: {found.line()}"
+        if _said(refund) != _is(found, evidence.leg) or not is_field_of(evidence.base, found.account):
+            return f"refund of {original} as {_said(refund)}, and it is {_is(found, evidence.leg)}"
+        if evidence.how in (LOCAL, GROUPED) and original.partition != refund.place.partition:
+            return f"refund of {original} as a transfer of its own partition"
+        returned, whole = self._returned[refund.of], evidence.amount_minor
+        if returned > whole:
+            return f"{returned} {refund.currency} have gone back of {original}, which was {whole}"
+        return ""
+
+
+def _said(refund: _Refund) -> tuple[object, ...]:
+    evidence = refund.evidence
+    of = (evidence.payer, evidence.transaction, refund.receiver, evidence.amount_minor, refund.currency)
+    return (*of, evidence.how == CREDITED)
+
+
+def _is(found: Operation, leg: int | None) -> tuple[object, ...]:
+    if kind_of(found.kind).grouped:
+        legs = [each for each in parse_words(found.other).legs if each.idx == leg]
+        return (legs[0].payer, found.id, *legs[0][3:], False) if legs else ()
+    if leg is not None:
+        return ()
+    of = (found.account, found.id, receiver_of(found), found.amount_minor, found.currency)
+    return (*of, kind_of(found.kind).opens)

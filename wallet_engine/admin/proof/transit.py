@@ -1,0 +1,269 @@
+"""Money between two partitions: is every credit that of a debit, every refund that of a decline, and nothing lost?
+
+No partition's own entries can say that. Entries are given as they stand in the journal, those of each partition in
+their order. The cut is where each partition's last entry is that was given by `entry`; a credit may stand in front of
+it whose debit, or a settle whose credit, stands behind it in the other partition: `later` takes what is behind, and
+nothing counts before it was found. Kept are open entries, and ends that do not meet yet: not the journal.
+"""
+
+from collections import Counter
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from wallet_engine.admin.proof.transit_groups import TransitGroups, Where
+from wallet_engine.domain.entry import Entry
+from wallet_engine.domain.kinds import kind_of, receiver_of
+from wallet_engine.domain.operation import Operation
+from wallet_engine.domain.outcomes import Outcome
+
+APPLIED: Final = Outcome.APPLIED.value
+CREDIT: Final = "c"
+SETTLE: Final = "s"
+#: Kinds that give back what a debit took.
+REFUNDS: Final = "ruj"
+
+
+class Place(NamedTuple):
+    """Of a debit."""
+
+    partition: int
+    seq: int
+    idx: int
+
+    def __str__(self) -> str:
+        return f"{self.partition}.{self.seq}.{self.idx}"
+
+
+class Fault(NamedTuple):
+    """What does not meet; `partition` is where it stands."""
+
+    partition: int
+    place: Place
+    what: str
+
+
+@dataclass(slots=True)
+class _Debit:
+    payer: str
+    to: str
+    minor: int
+    currency: str
+    credited: bool = False
+    #: The outcome of its credit, if that was refused; what it was refunded for.
+    declined: str = ""
+    refunded: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.credited or (self.refunded != "" and self.refunded == self.declined)
+
+
+@dataclass(slots=True)
+class _Opened:
+    """An entry with outgoing money."""
+
+    debits: dict[int, _Debit] = field(default_factory=dict)
+    settled: bool = False
+
+
+class _Credit(NamedTuple):
+    partition: int
+    operation: Operation
+    outcome: str
+
+
+class Transit:
+    """Give it every entry of the cut, then what is behind it until `wanted` is empty; then ask for `faults`."""
+
+    def __init__(self) -> None:
+        self._opened: dict[tuple[int, int], _Opened] = {}
+        #: Credits whose debit was not given yet.
+        self._early: dict[Place, list[_Credit]] = {}
+        #: What moves from one side of the cut to the other if both ends count as in front: currency -> minor units.
+        self._crossing: Counter[str] = Counter()
+        self._faults: list[Fault] = []
+        self._groups = TransitGroups()
+        #: (partition, currency) -> what the entries add up to on `@transit`
+        self.stripes: Counter[tuple[int, str]] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<Transit open={len(self._opened)} early={len(self._early)} faults={len(self._faults)}>"
+
+    def entry(self, partition: int, entry: Entry) -> None:
+        """The next entry of the partition."""
+        seq = entry.header.seq
+        opened = _Opened()
+        for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True)):
+            kind, moved = operation.kind, 0
+            if kind_of(kind).grouped:
+                for currency, minor in self._groups.operation(
+                    Where(partition, seq, idx), operation, outcome
+                ).items():
+                    self.stripes[partition, currency] += minor
+            elif kind == CREDIT:
+                if outcome == APPLIED:
+                    moved = -operation.amount_minor
+                if outcome != Outcome.REPEATED:
+                    self._credit(_Credit(partition, operation, outcome))
+            elif outcome == APPLIED:
+                if kind == SETTLE:
+                    self._settle(partition, int(operation.id))
+                elif kind in REFUNDS:
+                    moved = -operation.amount_minor
+                    self._refund(partition, operation)
+                elif kind_of(kind).opens:
+                    moved = operation.amount_minor
+                    opened.debits[idx] = _debit_of(operation)
+            if moved:
+                self.stripes[partition, operation.currency] += moved
+        if opened.debits:
+            self._opened[partition, seq] = opened
+            for idx in opened.debits:
+                for credit in self._early.pop(Place(partition, seq, idx), ()):
+                    self._credit(credit)
+
+    def later(self, partition: int, entry: Entry) -> None:
+        """An entry of the partition behind the cut: it explains what is in front, and changes nothing else."""
+        seq = entry.header.seq
+        for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True)):
+            if kind_of(operation.kind).grouped:
+                self._groups.later(Where(partition, seq, idx), operation, outcome)
+            elif operation.kind == CREDIT and outcome != Outcome.REPEATED:
+                place = _place_of(operation)
+                opened = self._opened.get((place.partition, place.seq))
+                debit = None if opened is None else opened.debits.get(place.idx)
+                if opened is not None and debit is not None and (opened.settled or debit.refunded):
+                    if outcome == APPLIED and not debit.credited:
+                        self._crossing[debit.currency] -= debit.minor
+                    self._credit(_Credit(partition, operation, outcome))
+            elif kind_of(operation.kind).opens and outcome == APPLIED:
+                for credit in self._early.pop(Place(partition, seq, idx), ()):
+                    debit = _debit_of(operation)
+                    self._meet(Place(partition, seq, idx), debit, credit)
+                    if credit.outcome == APPLIED:
+                        self._crossing[debit.currency] += debit.minor
+
+    def wanted(self) -> bool:
+        """Whether something stands in front of the cut of which the other end was not given yet."""
+        return bool(self._early) or any(self._unmet()) or self._groups.wanted()
+
+    def open_entries(self, partition: int) -> set[int]:
+        """Those that are not settled."""
+        return {seq for (p, seq), opened in self._opened.items() if p == partition and not opened.settled}
+
+    def in_transit(self) -> Counter[str]:
+        """Currency -> minor units on all of `@transit`. Of what the cut runs through, both ends count as in front."""
+        total = Counter(self._crossing)
+        for (_, currency), minor in self.stripes.items():
+            total[currency] += minor
+        return total
+
+    def open_minor(self) -> Counter[str]:
+        """Currency -> minor units of debits that have neither arrived nor come back, and of open groups: the same."""
+        total = self._groups.open_minor()
+        for opened in self._opened.values():
+            for debit in opened.debits.values():
+                if not debit.credited and not debit.refunded:
+                    total[debit.currency] += debit.minor
+        return total
+
+    def faults(self, unread: Container[int] = ()) -> Iterator[Fault]:
+        """What does not meet. Nothing is said of `unread` partitions, whose entries could not be given."""
+        yield from self._faults
+        for where, what in self._groups.faults():
+            if not unread:
+                yield Fault(where.partition, Place(*where), what)
+        for place, credits in self._early.items():
+            if place.partition not in unread:
+                for credit in credits:
+                    yield Fault(
+                        credit.partition, place, f"{_text(credit.operation)}, and there is no such debit"
+                    )
+        for place, debit in self._unmet():
+            if debit.refunded:
+                said = f"was refused ({debit.declined})" if debit.declined else "was never refused"
+                what = f"{_money(debit)} went back to {debit.payer} ({debit.refunded}), and the credit {said}"
+            else:
+                what = f"{_money(debit)} of {debit.payer} is settled, and did neither arrive nor come back"
+            yield Fault(place.partition, place, what)
+
+    def _unmet(self) -> Iterator[tuple[Place, _Debit]]:
+        for (partition, seq), opened in self._opened.items():
+            for idx, debit in opened.debits.items():
+                if not debit.ended and (opened.settled or debit.refunded):
+                    yield Place(partition, seq, idx), debit
+
+    def _credit(self, credit: _Credit) -> None:
+        place = _place_of(credit.operation)
+        opened = self._opened.get((place.partition, place.seq))
+        debit = None if opened is None else opened.debits.get(place.idx)
+        if opened is None or debit is None:
+            self._early.setdefault(place, []).append(credit)
+            return
+        self._meet(place, debit, credit)
+        self._drop(place, opened)
+
+    def _meet(self, place: Place, debit: _Debit, credit: _Credit) -> None:
+        o = credit.operation
+        if (o.account, o.amount_minor, o.currency) != (debit.to, debit.minor, debit.currency):
+            what = f"{_text(o)}, and the debit is {_money(debit)} for {debit.to}"
+        elif debit.credited or debit.declined:
+            what = f"{_text(o)} is decided a second time"
+        elif credit.outcome == APPLIED and debit.refunded:
+            what = f"{_text(o)}, and the debit is refunded"
+        else:
+            what = ""
+        if what:
+            self._faults.append(Fault(credit.partition, place, what))
+        if credit.outcome == APPLIED:
+            debit.credited = True
+        else:
+            debit.declined = credit.outcome
+
+    def _refund(self, partition: int, operation: Operation) -> None:
+        seq, idx, decline = operation.other.partition("|")[0].split(".")
+        place = Place(partition, int(seq), int(idx))
+        opened = self._opened.get((partition, place.seq))
+        debit = None if opened is None else opened.debits.get(place.idx)
+        if opened is None or debit is None or opened.settled:
+            self._faults.append(Fault(partition, place, f"{_text(operation)}, and no such debit is open"))
+            return
+        same = (operation.account, operation.amount_minor, operation.currency)
+        if same != (debit.payer, debit.minor, debit.currency) or debit.refunded or debit.credited:
+            what = f"{_text(operation)}, and the debit is {_money(debit)} of {debit.payer}"
+            what += ", paid" if debit.credited else ", refunded" if debit.refunded else ""
+            self._faults.append(Fault(partition, place, what))
+        debit.refunded = decline
+        self._drop(place, opened)
+
+    def _settle(self, partition: int, seq: int) -> None:
+        opened = self._opened.get((partition, seq))
+        if opened is None or opened.settled:
+            what = "it is settled, and was not open"
+            self._faults.append(Fault(partition, Place(partition, seq, 0), what))
+            return
+        opened.settled = True
+        self._drop(Place(partition, seq, 0), opened)
+
+    def _drop(self, place: Place, opened: _Opened) -> None:
+        if opened.settled and all(debit.ended for debit in opened.debits.values()):
+            del self._opened[place.partition, place.seq]
+
+
+def _debit_of(operation: Operation) -> _Debit:
+    return _Debit(operation.account, receiver_of(operation), operation.amount_minor, operation.currency)
+
+
+def _place_of(credit: Operation) -> Place:
+    partition, _, seq = credit.id.partition(".")
+    return Place(int(partition), int(seq), int(credit.other))
+
+
+def _money(debit: _Debit) -> str:
+    return f"{debit.minor} {debit.currency}"
+
+
+def _text(operation: Operation) -> str:
+    verb = "credit to" if operation.kind == CREDIT else "refund to"
+    return f"{verb} {operation.account} of {operation.amount_minor} {operation.currency}"

@@ -1,0 +1,41 @@
+"""`wallet-admin audit`: who changed what, when and from where."""
+
+import click
+import msgspec
+from rich.console import Console
+
+from wallet_engine.admin.audit_log import AuditRecord, audit_records
+from wallet_engine.admin.proof.past_balance import time_text
+from wallet_engine.admin.session import Session, admin_command
+
+
+@click.command()
+@admin_command
+@click.option(
+    "--last", type=click.IntRange(min=1), default=50, show_default=True, help="How many, newest last."
+)
+def audit(session: Session, last: int) -> None:
+    """Show who changed what, when and from where.
+
+    Every changing verb writes its record before it begins, and its end afterwards: begun (still under way, or
+    its driver was killed), done, or failed with the reason. The newest 1,000 are kept in ZooKeeper; each is also
+    sent to syslog (facility auth) of the machine it was made on.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 audit
+      wallet-admin --zookeeper zk1:2181 audit --last 1000 --json
+    """
+    with session.directory() as directory:
+        directory.config()
+        records = audit_records(directory)[-last:]
+    documents = [{**msgspec.structs.asdict(record), "time": time_text(record.time_ms)} for record in records]
+    session.answer({"records": documents}, lambda console: _show(console, records))
+
+
+def _show(console: Console, records: list[AuditRecord]) -> None:
+    for record in records:
+        state = f"{record.state}: {record.error}" if record.error else record.state
+        who = f"{record.user} on {record.host} pid {record.pid}"
+        line = f"{time_text(record.time_ms)}  {record.verb}: {record.what}  [{state}]  {who}"
+        console.print(line, soft_wrap=True)

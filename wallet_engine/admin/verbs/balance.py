@@ -1,0 +1,82 @@
+"""`wallet-admin balance`: a balance as it is, or as it was at any past moment, to the cent."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from wallet_engine.admin.journals import find_journal, journal_option, receipted_seqs
+from wallet_engine.admin.proof.past_balance import (
+    PastBalance,
+    check_moment,
+    figures,
+    parse_at,
+    past_balance,
+    time_text,
+)
+from wallet_engine.admin.session import Session, admin_command
+from wallet_engine.domain.errors import ConfigError, InvalidInput
+from wallet_engine.domain.ids import check_account_id
+from wallet_engine.domain.money import check_currency, format_amount
+
+
+@click.command()
+@admin_command
+@click.argument("account")
+@click.argument("currency")
+@click.option("--at", metavar="SEQ|TIME", help="The moment asked for.  [default: now]")
+@journal_option
+def balance(session: Session, account: str, currency: str, at: str | None, journal: Path | None) -> None:
+    """Show the balance of ACCOUNT in CURRENCY, now or at any past moment.
+
+    The answer comes from the journal alone, folded up to that moment, and needs no Redis.
+
+    --at takes a sequence number of the account's partition (digits only; an account's sequence numbers are in
+    the answer to its balance over HTTP), or a time in RFC 3339 such as 2026-11-21T10:00:00Z, 2026-11-21T11:00+01:00
+    or 2026-11-21. A time without an offset is UTC; the answer says the instant that was used. An entry of
+    exactly that instant counts. Without --at it is the newest durable balance. A time still to come is refused, and so
+    is one behind the end of a journal that nobody writes any more.
+
+    A system account (@bank, @fees, @transit) is part of every partition: its balance is the sum over all of
+    them, and a sequence number says nothing about it.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 balance alice USD
+      wallet-admin balance alice USD --at 120
+      wallet-admin balance @bank EUR --at 2026-11-21T10:00:00Z --json
+    """
+    try:
+        check_account_id(account, "ACCOUNT")
+        check_currency(currency)
+    except InvalidInput as error:
+        raise ConfigError(error.detail) from None
+    moment = None if at is None else parse_at(at)
+    with session.directory() as directory:
+        partitions = directory.config().partitions
+        source = find_journal(directory, journal)
+        durable = receipted_seqs(source.info) if moment is None and source.info is not None else None
+        check_moment(source.directory, moment, live=source.info is not None)
+        found = past_balance(source.directory, partitions, account, currency, moment, durable)
+    session.answer(_document(found), lambda console: _show(console, found))
+
+
+def _document(found: PastBalance) -> dict[str, Any]:
+    return {
+        "account_id": found.account,
+        "currency": found.currency,
+        **figures(found.balance_minor, found.held_minor, found.pending_minor, found.currency),
+        "partition": found.partition,
+        "seq": found.seq,
+        "time": time_text(found.time_ms),
+    }
+
+
+def _show(console: Console, found: PastBalance) -> None:
+    amount = format_amount(found.balance_minor, found.currency)
+    where = "all partitions" if found.partition is None else f"partition {found.partition}, seq {found.seq}"
+    held = format_amount(found.held_minor, found.currency)
+    aside = f", {held} of it held" if found.held_minor else ""
+    console.print(f"{found.account}  {amount} {found.currency}{aside}", style="bold")
+    console.print(f"{where}, {time_text(found.time_ms)}")

@@ -1,0 +1,137 @@
+"""`wallet-admin config get | set | history`: the configuration of the cluster."""
+
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+
+from wallet_engine.admin.audit_log import audit_records
+from wallet_engine.admin.proof.past_balance import time_text
+from wallet_engine.admin.session import Plan, Session, admin_command, changing_command
+from wallet_engine.admin.settings import changed, check_safe, settings_of, write
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.routing.directory import Directory
+from wallet_engine.telemetry.flags import VerbGroup
+
+
+@click.group(cls=VerbGroup)
+def config() -> None:
+    """Look at the cluster's configuration, and change what may be changed.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 config get
+      wallet-admin --zookeeper zk1:2181 config set retention-hours 48
+      wallet-admin --zookeeper zk1:2181 config history
+    """
+
+
+@config.command()
+@admin_command
+@click.argument("name", required=False)
+def get(session: Session, name: str | None) -> None:
+    """Show every setting, or the one of NAME.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 config get
+      wallet-admin --zookeeper zk1:2181 config get retention-hours --json
+    """
+    name = name and name.replace("_", "-")
+    with session.directory() as directory:
+        settings = settings_of(directory.config())
+    chosen = [setting for setting in settings if name in (None, setting.name)]
+    if not chosen:
+        raise ConfigError(f"there is no setting {name}: {', '.join(setting.name for setting in settings)}")
+
+    def show(console: Console) -> None:
+        for setting in chosen:
+            fixed = f"  (cannot be changed: {setting.fixed})" if setting.fixed else ""
+            console.print(f"{setting.name:18} {setting.value:>7}  {setting.meaning}{fixed}", soft_wrap=True)
+
+    session.answer({setting.name.replace("-", "_"): setting.value for setting in chosen}, show)
+
+
+@config.command("set")
+@changing_command
+@click.argument("name")
+@click.argument("value")
+def set_(session: Session, name: str, value: str) -> None:
+    """Set NAME to VALUE: retention-hours, journal-quorum, system-accounts, or stream-entries-max.
+
+    Processes read the configuration when they start: the answer names those to restart, one after the other.
+
+    retention-hours: 24 or more, at most twice what it is; refused while a transfer is open for longer than half of
+    the smaller one. Restart every API process before it is changed again.
+
+    journal-quorum: to raise it, stop every API process first; every journal copy must be there and have all that
+    Redis has. No answer given before may hang on fewer copies than a recovery counts on.
+
+    system-accounts: names and patterns, with commas between. A role other than admin may use no other `@` account.
+
+    stream-entries-max: how far the journal may be behind Redis in a partition before it takes no new work. A higher
+    one needs memory in Redis: up to 150 kB for each entry of a large request.
+
+    Who changed what and when is in `config history`.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 config set retention-hours 48 --dry-run
+      wallet-admin --zookeeper zk1:2181 config set journal-quorum 2 --yes
+    """
+    name = name.replace("_", "-")
+    with session.directory() as directory:
+        old = directory.config()
+        new = changed(old, name, value)
+        before, after = (
+            next(setting.value for setting in settings_of(config) if setting.name == name)
+            for config in (old, new)
+        )
+        check_safe(directory, old, new)
+        restart = _processes(directory) if new != old else []
+        document = {"setting": name, "old": before, "new": after, "restart": restart}
+        plan = Plan(
+            f"{name} from {before} to {after}", document, lambda console: _show_change(console, document)
+        )
+        if not session.agreed(plan):
+            return
+        with session.change(directory, plan):
+            write(directory, old, new)
+    session.answer(document, lambda console: _show_change(console, document))
+
+
+@config.command()
+@admin_command
+def history(session: Session) -> None:
+    """Show who set what, when and from where, the oldest first.
+
+    From the audit records, of which the newest 1,000 are kept.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 config history
+    """
+    with session.directory() as directory:
+        directory.config()
+        records = [record for record in audit_records(directory) if record.verb == "config set"]
+    documents = [{**msgspec.structs.asdict(record), "time": time_text(record.time_ms)} for record in records]
+
+    def show(console: Console) -> None:
+        for record in records:
+            state = f"{record.state}: {record.error}" if record.error else record.state
+            said = f"{time_text(record.time_ms)}  {record.what}  [{state}]  {record.user} on {record.host}"
+            console.print(said, soft_wrap=True)
+
+    session.answer({"changes": documents}, show)
+
+
+def _processes(directory: Directory) -> list[str]:
+    services = [f"API process {info.service_id} at {info.address}" for info in directory.services().values()]
+    return [*(f"journal {name} on {info.host}" for name, info in directory.journals().items()), *services]
+
+
+def _show_change(console: Console, document: dict[str, Any]) -> None:
+    console.print(f"{document['setting']}: {document['old']} -> {document['new']}", style="bold")
+    for process in document["restart"]:
+        console.print(f"  to restart: {process}")

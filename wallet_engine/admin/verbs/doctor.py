@@ -1,0 +1,58 @@
+"""`wallet-admin doctor`: one pass over everything that can be wrong."""
+
+import click
+from rich.console import Console
+
+from wallet_engine.admin.diagnosis.examination import examine
+from wallet_engine.admin.diagnosis.finding import Finding
+from wallet_engine.admin.diagnosis.findings import CHECKS, find
+from wallet_engine.admin.session import Session, admin_command
+
+
+@click.command()
+@admin_command
+@click.pass_context
+def doctor(ctx: click.Context, session: Session) -> None:
+    """Look at everything that can be wrong, and say how to mend it.
+
+    Checks ZooKeeper's servers; the map; every Redis node, its settings, memory and clock; who owns the slots of
+    each partition; state, owner and epoch of each partition; scripts and unknown keys; journal copies, their lag,
+    disks, archiving and snapshots; transfers that are open for too long; moves that stand half-way; API processes. At
+    last it writes an entry that changes nothing to every partition, and waits until every journal copy has it on disk.
+
+    May be run at any time, and takes half a minute at most. For each finding it prints the exact command that mends it.
+    Critical: nothing at all can be paid. An error endangers money or payments now; a warning will; a note is worth
+    knowing. It proves no balance: that is `wallet-admin verify`.
+
+    \b
+    EXIT STATUS
+      0  no error was found (there may be warnings)
+      1  an error was found, or ZooKeeper does not answer
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181,zk2:2181 doctor
+      wallet-admin --map-file data/map.json doctor --json
+    """
+    with session.directory() as directory:
+        found = find(examine(directory, session.zookeeper))
+    healthy = not any(finding.harmful for finding in found)
+    document = {"healthy": healthy, "findings": [finding.document() for finding in found]}
+    session.answer(document, lambda console: _show(console, found))
+    ctx.exit(0 if healthy else 1)
+
+
+def _show(console: Console, found: list[Finding]) -> None:
+    for name, check in CHECKS.items():
+        mine = [finding for finding in found if finding.check == name]
+        if not mine:
+            console.print(f"{'ok':8} {name}: {check.__doc__}", soft_wrap=True)
+        for finding in mine:
+            style = "bold" if finding.harmful else ""
+            console.print(f"{finding.severity:8} {name}: {finding.what}", style=style, soft_wrap=True)
+            console.print(f"{'':8} mend: {finding.mend}", soft_wrap=True)
+    critical, errors, warnings = (
+        sum(finding.severity == name for finding in found) for name in ("critical", "error", "warning")
+    )
+    said = f"{'nothing can be paid; ' if critical else ''}{errors} errors, {warnings} warnings"
+    console.print(f"{'NOT ' if critical or errors else ''}HEALTHY: {said}", style="bold")

@@ -1,0 +1,160 @@
+"""`wallet-admin init`: write down a new cluster, after looking at every node of it."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from wallet_engine.admin.nodes import look_at_all, memory_text, slots_text
+from wallet_engine.admin.placement import PlannedShard, parse_shard, plan_shards
+from wallet_engine.admin.session import Plan, Session, changing_command
+from wallet_engine.admin.verbs.protect import restrict, service_credentials, service_options
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.topology import check_settings, connect
+from wallet_engine.routing.model import ClusterConfig, PartitionMap, by_name, spread
+
+_HOUR_MS = 3600 * 1000
+
+
+@click.command()
+@changing_command
+@click.option(
+    "--shard",
+    metavar="NAME=HOST:PORT[,HOST:PORT…]",
+    multiple=True,
+    required=True,
+    help="A Redis primary with its replicas, in any order; once for each shard.",
+)
+@click.option(
+    "--partitions", type=int, default=64, show_default=True, help="A power of two; can never be changed."
+)
+@click.option(
+    "--retention-hours",
+    type=int,
+    default=24,
+    show_default=True,
+    help="How long a transaction id is remembered at least; 24 or more.",
+)
+@click.option(
+    "--journal-quorum",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Journal copies that must have an entry on disk before it is answered.",
+)
+@service_options
+def init(
+    session: Session,
+    shard: tuple[str, ...],
+    partitions: int,
+    retention_hours: int,
+    journal_quorum: int,
+    service_user: str | None,
+    service_password_file: Path | None,
+) -> None:
+    """Write down a new cluster: its shards, its partitions and where each of them is.
+
+    The Redis Cluster has to be there already, its nodes introduced to each other and all slots assigned.
+    Partition p of P owns the slots p*16384/P to (p+1)*16384/P-1; the partitions are spread over the shards in
+    the order in which these are given, in contiguous ranges. Nothing is changed in Redis: when slots lie
+    elsewhere, the message names them.
+
+    Every node must be in cluster mode, have maxmemory-policy noeviction and hold no partition yet. The plan is
+    shown before anything is written (and nothing more with --dry-run); the question whether to go on is answered
+    beforehand by --yes.
+
+    With --zookeeper-user, access to the tree is restricted from the start: see wallet-admin protect --help.
+
+    A cluster can be written down once. A second init fails and changes nothing.
+
+    \b
+    EXAMPLES
+      wallet-admin init --zookeeper zk1:2181 --shard s1=r1:6379,r4:6379 --shard s2=r2:6379,r5:6379
+      wallet-admin init --map-file map.json --shard s1=127.0.0.1:7001 --partitions 16 --yes --json
+    """
+    if retention_hours < 24:
+        raise ConfigError(f"--retention-hours must be at least 24: {retention_hours}")
+    service = service_credentials(session, service_user, service_password_file)
+    config = ClusterConfig(partitions, retention_hours * _HOUR_MS, journal_quorum)
+    shards = tuple(by_name(map(parse_shard, shard)).values())
+    placement = spread(partitions, [shard.name for shard in shards])
+    with session.directory() as directory:
+        if directory.initialised:
+            raise ConfigError(
+                "there is an initialised cluster already, left as it is: see wallet-admin status"
+            )
+        addresses = [address for shard in shards for address in shard.nodes]
+        for address in addresses:
+            check_settings(address)
+        planned = plan_shards(shards, placement, look_at_all(addresses))
+        _check_new(planned)
+        plan = Plan(
+            f"initialise {partitions} partitions on {', '.join(shard.name for shard in shards)}",
+            _document(config, placement, planned),
+            lambda console: _show(console, config, planned, "The cluster to be"),
+        )
+        if not session.agreed(plan):
+            return
+        with session.change(directory, plan):
+            directory.initialise(config, shards, placement)
+            if session.credentials is not None and service is not None:
+                restrict(directory, session.credentials, service)
+        stored = directory.config()
+        document = {"initialised": True, **_document(stored, directory.partition_map(), planned)}
+    session.answer(document, lambda console: _show(console, stored, planned, "The cluster is written down"))
+
+
+def _check_new(planned: list[PlannedShard]) -> None:
+    """Raises `ConfigError` for nodes of a cluster whose tree was perhaps lost: a new map would be an old one."""
+    for shard in planned:
+        if not shard.primary.keys:
+            continue
+        with closing(connect(shard.primary.address)) as client:
+            for name in client.scan_iter(match="meta{*}", count=1000):
+                raise ConfigError(
+                    f"Redis at {shard.primary.address} holds partitions of a cluster ({name}): if its tree in "
+                    f"ZooKeeper was lost, put it back with wallet-admin restore; a new cluster begins on empty nodes"
+                )
+
+
+def _document(config: ClusterConfig, stored: PartitionMap, planned: list[PlannedShard]) -> dict[str, Any]:
+    return {
+        "partitions": config.partitions,
+        "retention_hours": config.retention_ms // _HOUR_MS,
+        "journal_quorum": config.journal_quorum,
+        "map_version": stored.version,
+        "shards": [
+            {
+                "name": shard.shard.name,
+                "primary": shard.primary.address,
+                "nodes": list(shard.shard.nodes),
+                "partitions": list(stored.partitions_of(shard.shard.name)),
+                "slots": [f"{slots.start}-{slots.stop - 1}" for slots in shard.slots],
+            }
+            for shard in planned
+        ],
+    }
+
+
+def _show(console: Console, config: ClusterConfig, planned: list[PlannedShard], title: str) -> None:
+    table = Table("shard", "primary", "other nodes", "partitions", "slots", "keys", "memory", title=title)
+    for shard in planned:
+        span = f"{shard.partitions[0]}-{shard.partitions[-1]}" if shard.partitions else "none"
+        others = [address for address in shard.shard.nodes if address != shard.primary.address]
+        table.add_row(
+            shard.shard.name,
+            shard.primary.address,
+            "\n".join(others) or "-",
+            span,
+            slots_text(shard.slots),
+            str(shard.primary.keys),
+            memory_text(shard.primary.used_memory_bytes),
+        )
+    console.print(table)
+    console.print(
+        f"{config.partitions} partitions, transaction ids remembered for {config.retention_ms // _HOUR_MS} h, "
+        f"answers after {config.journal_quorum} journal {'copy' if config.journal_quorum == 1 else 'copies'}"
+    )

@@ -1,0 +1,27 @@
+"""`wallet-admin journal VERB`: the journal on disk."""
+
+import click
+
+from wallet_engine.telemetry.flags import Verb, VerbGroup
+
+
+@click.group(
+    cls=VerbGroup,
+    verbs={
+        "info": Verb(
+            "wallet_engine.admin.verbs.journal_info:info", "Show the copies: how far, how large, since when."
+        ),
+        "verify": Verb(
+            "wallet_engine.admin.verbs.journal_verify:verify", "Compare the copies, entry by entry."
+        ),
+        "cat": Verb("wallet_engine.admin.verbs.journal_cat:cat", "Print entries, in words or as JSON."),
+    },
+)
+def journal() -> None:
+    """Look at the journal on disk.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 journal info
+      wallet-admin --zookeeper zk1:2181 journal cat --account alice --since 2026-11-21T10:00:00Z
+    """

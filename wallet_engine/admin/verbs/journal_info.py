@@ -1,0 +1,130 @@
+"""`wallet-admin journal info`: the copies of the journal."""
+
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from wallet_engine.admin.journals import check_journal, journal_option
+from wallet_engine.admin.nodes import memory_text
+from wallet_engine.admin.proof.past_balance import time_text
+from wallet_engine.admin.session import Session, admin_command
+from wallet_engine.admin.survey import JournalState, survey
+from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.paths import path_text
+from wallet_engine.journal.reader import read
+from wallet_engine.journal.segments import segment_numbers, segment_path
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The segments in one directory of this host; `since_ms` is the time of the first entry, if there is one."""
+
+    directory: Path
+    segments: int
+    bytes: int
+    since_ms: int | None
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "directory": path_text(self.directory),
+            "segments": self.segments,
+            "bytes": self.bytes,
+            "since": None if self.since_ms is None else time_text(self.since_ms),
+        }
+
+
+@click.command()
+@admin_command
+@journal_option
+def info(session: Session, journal: Path | None) -> None:
+    """Show every copy of the journal: whether it answers, how far it is, how large.
+
+    Lists the live copies, and those that hold entries and are not running. Entries and lag are what the copy
+    itself says against what Redis has now. Size and age are shown for directories on this host.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 journal info
+      wallet-admin --zookeeper zk1:2181 journal info --journal /var/lib/wallet/journal --json
+    """
+    with session.directory() as directory:
+        found = survey(directory)
+        counted = frozenset(directory.members().copies)
+        silent = sorted(counted - directory.journals().keys())
+    copies = [(state, _files_of(state)) for state in found.journals]
+    given = None if journal is None else files_in(check_journal(journal))
+    document = {
+        "journal_quorum": found.config.journal_quorum,
+        "copies": [_document(state, files, counted) for state, files in copies],
+        "not_running": silent,
+        "directory": None if given is None else given.document(),
+    }
+
+    def show(console: Console) -> None:
+        _show(console, copies, silent)
+        for name in sorted({state.info.journal_id for state, _ in copies} - counted):
+            console.print(f"{name} does not count: it has not joined the others yet")
+        if given is not None:
+            console.print(f"{given.directory}: {_files_text(given)}", soft_wrap=True)
+        console.print(f"an answer needs {found.config.journal_quorum} of them")
+
+    session.answer(document, show)
+
+
+def files_in(directory: Path) -> Files:
+    """What is in a journal directory. Raises `Damaged`."""
+    numbers = segment_numbers(directory)
+    size = sum(segment_path(directory, number).stat().st_size for number in numbers)
+    first = next(read(directory, verify=False), None)
+    return Files(
+        directory, len(numbers), size, None if first is None else parse_header(first.payload).time_ms
+    )
+
+
+def _files_of(state: JournalState) -> Files | None:
+    directory = state.info.path
+    here = state.info.host == socket.gethostname() and segment_path(directory, 1).is_file()
+    return files_in(directory) if here else None
+
+
+def _document(state: JournalState, files: Files | None, counted: Collection[str]) -> dict[str, Any]:
+    return {
+        "journal_id": state.info.journal_id,
+        "address": state.info.address,
+        "host": state.info.host,
+        "directory": state.info.directory,
+        "counts": state.info.journal_id in counted,
+        "reachable": state.durable is not None,
+        "entries": None if state.durable is None else sum(state.durable.values()),
+        "lag_entries": state.lag_entries,
+        "silent_partitions": list(state.silent_partitions),
+        "files": None if files is None else files.document(),
+    }
+
+
+def _files_text(files: Files | None) -> str:
+    if files is None:
+        return "-"
+    since = "no entry" if files.since_ms is None else f"since {time_text(files.since_ms)}"
+    return f"{files.segments} segments, {memory_text(files.bytes)}, {since}"
+
+
+def _show(console: Console, copies: list[tuple[JournalState, Files | None]], silent: list[str]) -> None:
+    table = Table("journal", "address", "entries", "lag", "where", "files")
+    for state, files in copies:
+        where = f"{state.info.host}:{state.info.directory}"
+        if state.durable is None:
+            table.add_row(state.info.journal_id, state.info.address, "-", "does not answer", where, "-")
+            continue
+        lag = "unknown" if state.lag_entries is None else f"{state.lag_entries:,}"
+        entries = f"{sum(state.durable.values()):,}"
+        table.add_row(state.info.journal_id, state.info.address, entries, lag, where, _files_text(files))
+    for name in silent:
+        table.add_row(name, "-", "-", "not running", "-", "-")
+    console.print(table)

@@ -1,0 +1,100 @@
+"""`wallet-admin pending`: transfers under way, their age, and what they wait for."""
+
+from typing import Any, Final
+
+import click
+from rich.console import Console
+
+from wallet_engine.admin.session import Session, admin_command
+from wallet_engine.admin.survey import survey
+from wallet_engine.admin.tracing.open_entries import OpenEntry, find_open_entries
+from wallet_engine.admin.tracing.open_groups import OpenGroup, find_open_groups
+
+#: An entry younger than this is most likely just being paid.
+YOUNG_MS: Final = 5_000
+
+
+@click.command()
+@admin_command
+@click.option("--older-than", type=float, default=0.0, metavar="SECONDS", help="Only entries of this age.")
+def pending(session: Session, older_than: float) -> None:
+    """Show transfers that left their payer and have not ended, the oldest first, and what each waits for.
+
+    A transfer across partitions is a debit, then a credit, or a refund where the credit was refused, then a
+    settle. A healthy one takes milliseconds. What stands for over 5 seconds was interrupted, and every API
+    process looks for such once a second and ends them. What is still there after a minute waits for something
+    that is broken: the last words of its line say what.
+
+    A group stands in each partition that has prepared it until home has decided, and at home until all have paid.
+
+    Ages are told by the clocks of the Redis nodes. Entries written before such a clock was set back have no age, and
+    are shown whatever --older-than says. At most 200 entries of each partition are shown.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 pending
+      wallet-admin --zookeeper zk1:2181 pending --older-than 60 --json
+    """
+    with session.directory() as directory:
+        found = survey(directory)
+    entries = [
+        entry
+        for entry in find_open_entries(found)
+        if entry.age_ms is None or entry.age_ms >= older_than * 1000
+    ]
+    silent = sorted({p.shard for p in found.partitions if p.state == "unreachable"})
+    groups = [
+        group
+        for group in find_open_groups(found)
+        if group.age_ms is None or group.age_ms >= older_than * 1000
+    ]
+    document = {
+        "entries": [entry_document(entry) for entry in entries],
+        "groups": [group.document() for group in groups],
+        "shards_not_asked": silent,
+    }
+    session.answer(document, lambda console: _show(console, entries, groups, silent))
+
+
+def entry_document(entry: OpenEntry) -> dict[str, Any]:
+    """An open entry for `--json`."""
+    return {
+        "partition": entry.partition,
+        "seq": entry.seq,
+        "age_ms": entry.age_ms,
+        "in_stream": entry.in_stream,
+        "transfers": [transfer.document() for transfer in entry.transfers],
+    }
+
+
+def _show(console: Console, entries: list[OpenEntry], groups: list[OpenGroup], silent: list[str]) -> None:
+    for entry in entries:
+        if not entry.in_stream:
+            console.print(
+                f"partition {entry.partition} seq {entry.seq}: not in the stream; a recovery restores it",
+                soft_wrap=True,
+            )
+            continue
+        for transfer in entry.transfers:
+            o = transfer.document()
+            age = " unknown  " if entry.age_ms is None else f"{entry.age_ms / 1000:8.1f} s"
+            console.print(
+                f"{age}  {o['transaction_id']}  {o['amount']} {o['currency']} "
+                f"from {o['from_account']} to {o['to_account']}  (partition {entry.partition} seq {entry.seq})  "
+                f"waits for {transfer.waits_for}",
+                soft_wrap=True,
+            )
+    for group in groups:
+        g = group.document()
+        age = " unknown  " if group.age_ms is None else f"{group.age_ms / 1000:8.1f} s"
+        console.print(
+            f"{age}  {g['state']}  {g['transaction_id']}  group of {g['from_account']}, {g['legs']} legs  "
+            f"(partition {g['partition']} seq {g['seq']})  waits for {g['waits_for']}",
+            soft_wrap=True,
+        )
+    for shard in silent:
+        console.print(f"! shard {shard} was not asked: it does not answer", style="bold")
+    stuck = sum(entry.age_ms is None or entry.age_ms > YOUNG_MS for entry in entries)
+    console.print(
+        f"{len(entries)} open entries, {stuck} of them older than {YOUNG_MS // 1000} s, or nobody knows"
+    )

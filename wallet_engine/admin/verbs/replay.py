@@ -1,0 +1,100 @@
+"""`wallet-admin replay`: a whole past state for an auditor."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from wallet_engine.admin.journals import find_journal, journal_option, receipted_seqs
+from wallet_engine.admin.proof.past_balance import AtSeq, check_moment, parse_at
+from wallet_engine.admin.proof.past_state import past_state, write_directory, write_redis
+from wallet_engine.admin.session import Session, admin_command
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.paths import path_text
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import check_address
+
+_REDIS = "redis://"
+
+
+@click.command()
+@admin_command
+@click.option(
+    "--into",
+    required=True,
+    metavar="DIR|redis://HOST:PORT",
+    help="An empty or new directory, or an empty Redis that is no part of the cluster.",
+)
+@click.option("--at", metavar="SEQ|TIME", help="The moment asked for.  [default: now]")
+@click.option("--partition", type=click.IntRange(0), help="Only this one; a sequence number needs it.")
+@journal_option
+def replay(session: Session, into: str, at: str | None, partition: int | None, journal: Path | None) -> None:
+    """Write the whole state at any past moment: every balance, flag, remembered answer and open entry.
+
+    Folds the journal alone, from its first entry, deciding every operation again; the cluster's Redis is neither
+    asked nor touched. A journal that does not add up gives no state.
+
+    \b
+    DIR gets
+      partition-00003.tsv   key, field, value; balances are in minor units; sorted, so that two can be compared
+      totals.json           seq and SHA-256 of each file; money by currency: on all accounts together, and on each
+                            system account. They sum to zero.
+
+    redis://HOST:PORT gets the very keys that the cluster has, to be asked with redis-cli. No API can serve from it.
+
+    --at is as in `wallet-admin balance`: a sequence number (of --partition), or a time in RFC 3339.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 replay --into /tmp/year-end --at 2026-12-31T23:59:59.999Z
+      wallet-admin replay --into /tmp/p3 --partition 3 --at 120 --json
+      wallet-admin replay --into redis://127.0.0.1:7777
+    """
+    moment = None if at is None else parse_at(at)
+    if isinstance(moment, AtSeq) and partition is None:
+        raise ConfigError("a sequence number is that of one partition: give --partition, or a time to --at")
+    with session.directory() as directory:
+        count = directory.config().partitions
+        if partition is not None and partition >= count:
+            raise ConfigError(f"there is no partition {partition}: they are 0 to {count - 1}")
+        address = _address(into, directory)
+        source = find_journal(directory, journal)
+        durable = receipted_seqs(source.info) if moment is None and source.info is not None else None
+    check_moment(source.directory, moment, live=source.info is not None)
+    with session.progress() as progress:
+        task = progress.add_task("folding the journal", total=None)
+        past = past_state(
+            source.directory,
+            range(count) if partition is None else (partition,),
+            moment,
+            durable,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if address is None:
+        write_directory(past, Path(into))
+    else:
+        write_redis(past, address, count)
+    document = {"into": into, "journal": path_text(source.directory), **past.totals()}
+    session.answer(document, lambda console: _show(console, document))
+
+
+def _address(into: str, directory: Directory) -> str | None:
+    """`host:port` of a Redis, None for a directory. Raises `ConfigError` for a node of the cluster."""
+    if not into.startswith(_REDIS):
+        return None
+    address = into.removeprefix(_REDIS).rstrip("/")
+    check_address(address, "--into redis://")
+    if any(address in shard.nodes for shard in directory.shards().values()):
+        raise ConfigError(f"{address} is a node of this cluster: give --into another Redis")
+    return address
+
+
+def _show(console: Console, document: dict[str, Any]) -> None:
+    console.print(
+        f"{len(document['partitions'])} partitions, {document['entries']:,} entries, written to {document['into']}",
+        style="bold",
+    )
+    for currency, totals in document["totals"].items():
+        for name, amount in totals.items():
+            console.print(f"  {amount:>24} {currency}  {'all accounts' if name == 'accounts' else name}")
