@@ -23,8 +23,8 @@ from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer
 
 from wallet_engine.admin.diagnosis import probing
-from wallet_engine.journal.receipts_server import ReceiptServer
-from wallet_engine.journal.receipts_wire import Ask
+from wallet_engine.journal.link_server import LinkServer
+from wallet_engine.journal.link_wire import Ask
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.directory import open_directory
@@ -243,7 +243,7 @@ def mute_copy() -> Iterator[str]:
     def run(coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(10)
 
-    server = ReceiptServer(_Mute(), lambda shard, reason: None)
+    server = LinkServer(_Mute(), lambda shard, reason: None)
     try:
         host, port = run(server.start("127.0.0.1", 0))
         yield f"{host}:{port}"

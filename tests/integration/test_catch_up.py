@@ -21,8 +21,8 @@ from wallet_engine.journal import read
 from wallet_engine.journal.chains import RECENT_ENTRIES_PER_PARTITION
 from wallet_engine.journal.copies_wire import HeldAsk, Standings, StateAsk, Target, YesNo
 from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.peers import Peer
-from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.recovery.catchup import catch_up
 from wallet_engine.recovery.peer_session import PeerSession
@@ -46,7 +46,7 @@ class Copy:
         # Segments and marks as small as this journal: thousands of entries behave like millions.
         self.writer = JournalWriter(directory, journal_id, segment_bytes_max=1024 * 1024)
         self.copy = JournalCopy(self.writer)
-        self.server = ReceiptServer(
+        self.server = LinkServer(
             self.copy,
             lambda shard, reason: None,
             on_peer=lambda _: PeerSession(self.copy, self.commit, lambda partitions: None),

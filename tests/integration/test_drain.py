@@ -16,7 +16,7 @@ from wallet_engine.drain import shard_drain as module
 from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.drain.shard_drain import Gap, ShardDrain
 from wallet_engine.journal.copy import JournalCopy
-from wallet_engine.journal.receipts_server import ReceiptServer
+from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.redis_store.connection import Connection
 from wallet_engine.telemetry.metrics import Metrics
@@ -54,7 +54,7 @@ def opening(partition: LuaPartition, count: int) -> None:
 def journaling(writer: JournalWriter, metrics: Metrics | None = None) -> tuple[JournalCopy, GroupCommit]:
     copy = JournalCopy(writer)
     copy.confirm([(PARTITION, 1), (OTHER, 1)])
-    return copy, GroupCommit(copy, ReceiptServer(copy, lambda shard, reason: None), metrics or Metrics())
+    return copy, GroupCommit(copy, LinkServer(copy, lambda shard, reason: None), metrics or Metrics())
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from unit.recovery.random_journal import RandomJournal
 
 from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
-from wallet_engine.journal.receipts_server import ReceiptServer
+from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.recover import ShardRecovery
@@ -42,7 +42,7 @@ def recover(directory: Directory, journal: Path) -> PartitionMap:
         writer = await asyncio.to_thread(JournalWriter, journal, "random")
         try:
             copy = JournalCopy(writer)
-            commit = GroupCommit(copy, ReceiptServer(copy, lambda shard, reason: None), Metrics())
+            commit = GroupCommit(copy, LinkServer(copy, lambda shard, reason: None), Metrics())
             recovery = ShardRecovery("s1", directory, copy, commit, Fellows(directory, copy))
             found = await recovery.run()
             assert sorted(found.partitions) == list(range(PARTITIONS))

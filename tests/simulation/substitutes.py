@@ -24,8 +24,8 @@ import wallet_engine.engine.engine
 import wallet_engine.engine.lane
 import wallet_engine.engine.reads
 import wallet_engine.journal.credits
-import wallet_engine.journal.receipts_client
-import wallet_engine.journal.receipts_server
+import wallet_engine.journal.link_client
+import wallet_engine.journal.link_server
 import wallet_engine.journal.receipts_tracker
 import wallet_engine.recovery.ballot
 import wallet_engine.recovery.catchup
@@ -145,14 +145,14 @@ def surroundings(
         (_module("engine.batch"), "_nonce", nonces),
         (_module("saga.group_sweeper"), "random", rng),
         (_module("saga.sweeper"), "random", rng),
-        (_module("journal.receipts_client"), "random", rng),
+        (_module("journal.link_client"), "random", rng),
         (_module("journal.receipts_tracker"), "random", rng),
         (_module("engine.lane"), "find_primary", find_primary),
         (_module("recovery.recover"), "find_primary", find_primary),
         (_module("app.journal"), "JournalCopy", journal_copy),
         (_module("recovery.recover"), "check_settings", check_settings),
         (wallet_engine.engine.accumulator.Accumulator, "__hash__", _serial_hash()),
-        (wallet_engine.journal.receipts_server._ServiceConnection, "__hash__", _serial_hash()),
+        (wallet_engine.journal.link_server._ServiceConnection, "__hash__", _serial_hash()),
     ]
     replaced += [
         (_module(where), name, value) for where, names in PERIODS.items() for name, value in names.items()

@@ -29,8 +29,8 @@ from wallet_engine.domain.paths import path_text
 from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.credits import CreditSearch
-from wallet_engine.journal.receipts_server import ReceiptServer
-from wallet_engine.journal.receipts_wire import NewEntry
+from wallet_engine.journal.link_server import LinkServer
+from wallet_engine.journal.link_wire import NewEntry
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.join import check_may_join, join
@@ -201,7 +201,7 @@ async def _keep(
 
     copy = JournalCopy(writer)
     fellows = Fellows(tree, copy)
-    server = ReceiptServer(copy, recover, written, new, lambda _: PeerSession(copy, commit, promised))
+    server = LinkServer(copy, recover, written, new, lambda _: PeerSession(copy, commit, promised))
     server.search = CreditSearch(copy, fellows.quorum_seq)
     commit = GroupCommit(copy, server, metrics)
     returning = Returning(copy, commit, fellows)

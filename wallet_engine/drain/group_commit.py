@@ -10,7 +10,7 @@ from wallet_engine.domain.entry import EntryHeader, parse_header
 from wallet_engine.domain.errors import Outage, WalletError
 from wallet_engine.journal.copy import JournalCopy, Receipt
 from wallet_engine.journal.errors import Fork
-from wallet_engine.journal.receipts_server import ReceiptServer
+from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.threads import in_thread
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -30,7 +30,7 @@ class Unconfirmed(WalletError):
 class GroupCommit:
     """Appends what the shards bring, one fdatasync per group, then publishes the receipts."""
 
-    def __init__(self, copy: JournalCopy, server: ReceiptServer, metrics: Metrics) -> None:
+    def __init__(self, copy: JournalCopy, server: LinkServer, metrics: Metrics) -> None:
         self._copy = copy
         self._writer = copy.writer
         self._server = server

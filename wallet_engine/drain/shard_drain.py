@@ -13,7 +13,7 @@ from wallet_engine.drain.witness import Witness
 from wallet_engine.journal.chains import Position
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fenced
-from wallet_engine.journal.receipts_wire import NewEntry
+from wallet_engine.journal.link_wire import NewEntry
 from wallet_engine.redis_store.connection import Connection, Reply, pack
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.refusals import Meaning, refusal_of

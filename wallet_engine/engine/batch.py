@@ -9,7 +9,7 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.kinds import KINDS
 from wallet_engine.domain.limits import SCRIPT_FIELDS_MAX
 from wallet_engine.domain.operation import Words
-from wallet_engine.journal.receipts_wire import NewEntry
+from wallet_engine.journal.link_wire import NewEntry
 from wallet_engine.redis_store.apply_call import apply_command
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script

@@ -9,7 +9,7 @@ from wallet_engine.domain.errors import text_of
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.lane import Lane
 from wallet_engine.engine.refusals import ScriptRefusal
-from wallet_engine.journal.receipts_client import ReceiptClient
+from wallet_engine.journal.link_client import LinkClient
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.refusals import Meaning, Refusal, refusal_of
@@ -46,7 +46,7 @@ class ClusterView:
         self.accumulators: list[Accumulator] = []
         self.lanes: dict[str, Lane] = {}
         self.tracker = ReceiptTracker(quorum=1)
-        self._clients: dict[str, ReceiptClient] = {}
+        self._clients: dict[str, LinkClient] = {}
         self._unwatch: list[Callable[[], None]] = []
         self._asked_s: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -202,6 +202,6 @@ class ClusterView:
                 self._once(f"close {journal_id}", client.close())
         for journal_id, info in journals.items():
             address = split_address(info.address)
-            client = self._clients.setdefault(journal_id, ReceiptClient(journal_id, address, self.tracker))
+            client = self._clients.setdefault(journal_id, LinkClient(journal_id, address, self.tracker))
             client.address = address
             client.start()

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from wallet_engine.journal.receipts_wire import NewEntry
+from wallet_engine.journal.link_wire import NewEntry
 
 #: It is told anyhow so long after the first of the new entries: a node that is slow delays the others' no longer, and
 #: under large batches, when something is always out, the journal need not be told more often.

@@ -16,19 +16,19 @@
     segments    names, headers, creation
     snapshots   what a partition's entries add up to      Snapshot
 
-    receipts_wire      the messages between journal and service
-    receipts_server    broadcasts receipts, answers asks       ReceiptServer
+    link_wire      the messages between journal and service
+    link_server    broadcasts receipts, answers asks       LinkServer
     receipts_tracker   who waits for which nonce (no I/O)      ReceiptTracker
-    receipts_client    keeps the connection to one copy        ReceiptClient
+    link_client    keeps the connection to one copy        LinkClient
 
 Invariant: nothing here knows Redis. What drains the streams into the writer stands above.
 """
 
 from wallet_engine.journal.chains import Position
 from wallet_engine.journal.errors import Damaged, Fork, Link
+from wallet_engine.journal.link_client import LinkClient
+from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.reader import Record, read
-from wallet_engine.journal.receipts_client import ReceiptClient
-from wallet_engine.journal.receipts_server import ReceiptServer
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.journal.verify import Verified, verify_directory
 from wallet_engine.journal.writer import Group, JournalWriter
@@ -39,9 +39,9 @@ __all__ = [
     "Group",
     "JournalWriter",
     "Link",
+    "LinkClient",
+    "LinkServer",
     "Position",
-    "ReceiptClient",
-    "ReceiptServer",
     "ReceiptTracker",
     "Record",
     "Verified",

@@ -1,4 +1,4 @@
-"""The messages between two journal copies: on the port of the receipts, framed alike (`receipts_wire`).
+"""The messages between two journal copies: on the port of the receipts, framed alike (`link_wire`).
 
 A copy that connects says `peer` and is sent no receipts from then on; it asks, and each question is answered in
 its turn. A question that cannot be answered ends the connection.
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from wallet_engine.journal.receipts_wire import Ask, FromService
+from wallet_engine.journal.link_wire import Ask, FromService
 
 
 class Standing(NamedTuple):

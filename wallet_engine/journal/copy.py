@@ -13,8 +13,8 @@ from pathlib import Path
 from wallet_engine.domain.entry import EntryHeader
 from wallet_engine.journal.chains import RECENT_ENTRIES_PER_PARTITION, Position
 from wallet_engine.journal.copies_wire import Standing
+from wallet_engine.journal.link_wire import Ask
 from wallet_engine.journal.lookup import Place, find_entries, find_nonces
-from wallet_engine.journal.receipts_wire import Ask
 from wallet_engine.journal.threads import in_thread
 from wallet_engine.journal.writer import JournalWriter
 

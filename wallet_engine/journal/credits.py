@@ -10,8 +10,8 @@ from wallet_engine.domain.kinds import Id, kind_of
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.journal.index import read_index
+from wallet_engine.journal.link_wire import Ask, CreditReference, CreditsFound, FindCredits
 from wallet_engine.journal.reader import read
-from wallet_engine.journal.receipts_wire import Ask, CreditReference, CreditsFound, FindCredits
 from wallet_engine.journal.segments import read_seal, segment_numbers, segment_path
 from wallet_engine.journal.threads import in_thread
 

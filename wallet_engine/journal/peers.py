@@ -7,7 +7,7 @@ import msgspec
 
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.journal.copies_wire import Answer, PeerHello, Question, decode_answer
-from wallet_engine.journal.receipts_wire import (
+from wallet_engine.journal.link_wire import (
     Ask,
     CopyHello,
     FromJournal,

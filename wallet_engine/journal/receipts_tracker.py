@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from typing import Final, Protocol
 
-from wallet_engine.journal.receipts_wire import (
+from wallet_engine.journal.link_wire import (
     ASKS_PER_MESSAGE_MAX,
     Ask,
     CreditsFound,

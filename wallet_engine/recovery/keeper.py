@@ -13,7 +13,7 @@ from wallet_engine.drain.group_commit import GroupCommit, Unconfirmed
 from wallet_engine.drain.shard_drain import Abandoned, Gap, ShardDrain
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fork
-from wallet_engine.journal.receipts_wire import NewEntry
+from wallet_engine.journal.link_wire import NewEntry
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.recover import Certified, ShardRecovery
 from wallet_engine.recovery.returning import Returning

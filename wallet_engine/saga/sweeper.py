@@ -30,7 +30,7 @@ from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.lane import Lane
 from wallet_engine.engine.passage import Passage
 from wallet_engine.engine.reads import Reader
-from wallet_engine.journal.receipts_wire import CreditReference, CreditsFound, FindCredits
+from wallet_engine.journal.link_wire import CreditReference, CreditsFound, FindCredits
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 from wallet_engine.redis_store.stream import stream_entries
 from wallet_engine.saga.resuming import resumable

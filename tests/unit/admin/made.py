@@ -17,7 +17,7 @@ from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_rules import decide_operations
 from wallet_engine.domain.oracle_state import PartitionState, redis_image, state_of_image
 from wallet_engine.journal.copies_wire import Standing, Standings
-from wallet_engine.journal.receipts_wire import Ask, CopyHello, encode
+from wallet_engine.journal.link_wire import Ask, CopyHello, encode
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.model import ClusterConfig, JournalInfo, Shard, spread

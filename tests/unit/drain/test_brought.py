@@ -12,8 +12,8 @@ from wallet_engine.domain.errors import Corruption
 from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.drain.shard_drain import ShardDrain
 from wallet_engine.journal.copy import JournalCopy
-from wallet_engine.journal.receipts_server import ReceiptServer
-from wallet_engine.journal.receipts_wire import NewEntry
+from wallet_engine.journal.link_server import LinkServer
+from wallet_engine.journal.link_wire import NewEntry
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.stream import from_stream
@@ -33,7 +33,7 @@ def entry(seq: int, prev: str | None = None, epoch: int = EPOCH, partition: int 
     return partition, header.encode(), COLUMNS
 
 
-class Server(ReceiptServer):
+class Server(LinkServer):
     """Keeps what it should publish."""
 
     def __init__(self, copy: JournalCopy) -> None:

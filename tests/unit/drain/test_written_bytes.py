@@ -5,7 +5,7 @@ from pathlib import Path
 
 from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
-from wallet_engine.journal.receipts_server import ReceiptServer
+from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -14,7 +14,7 @@ def test_bytes_on_disk_are_counted_once(tmp_path: Path) -> None:
     async def main() -> None:
         writer = JournalWriter(tmp_path / "j", "j1")
         copy, metrics = JournalCopy(writer), Metrics()
-        server = ReceiptServer(copy, lambda shard, reason: None)
+        server = LinkServer(copy, lambda shard, reason: None)
         commit = GroupCommit(copy, server, metrics)
         (segment,) = (tmp_path / "j").glob("*.wal")
         before = segment.stat().st_size

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from wallet_engine.engine.heartbeats import BEAT_S, SILENT_S_MAX, Heartbeats
+from wallet_engine.journal.link_wire import Ask
 from wallet_engine.journal.receipts_tracker import ALIVE_ASKS, ReceiptTracker
-from wallet_engine.journal.receipts_wire import Ask
 
 NONCE = "ab" * 8
 

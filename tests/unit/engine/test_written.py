@@ -3,7 +3,7 @@
 import asyncio
 
 from wallet_engine.engine.written import WAIT_S_MAX, Written
-from wallet_engine.journal.receipts_wire import NewEntry
+from wallet_engine.journal.link_wire import NewEntry
 
 
 class Journal:

@@ -10,7 +10,7 @@ from wallet_engine.journal import JournalWriter
 from wallet_engine.journal import credits as credits_module
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.credits import CreditSearch, find_credits
-from wallet_engine.journal.receipts_wire import FindCredits
+from wallet_engine.journal.link_wire import FindCredits
 
 #: Entries of partition 3: time (ms), outcomes, operations.
 ENTRIES = [

@@ -8,8 +8,8 @@ import pytest
 from wallet_engine.domain.errors import text_of
 from wallet_engine.journal import peers
 from wallet_engine.journal.copies_wire import Standings, StateAsk
+from wallet_engine.journal.link_wire import CopyHello, encode
 from wallet_engine.journal.peers import Peer
-from wallet_engine.journal.receipts_wire import CopyHello, encode
 
 
 async def asked_of(says: bytes, ask: Callable[[str], Awaitable[object]]) -> str:

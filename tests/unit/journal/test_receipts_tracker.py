@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from wallet_engine.journal import ReceiptTracker, receipts_tracker
-from wallet_engine.journal.receipts_wire import ASKS_PER_MESSAGE_MAX, Ask
+from wallet_engine.journal.link_wire import ASKS_PER_MESSAGE_MAX, Ask
 
 
 class FakeCopy:

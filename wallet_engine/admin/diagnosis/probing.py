@@ -22,7 +22,7 @@ from wallet_engine.domain.operation import Words
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.conditions import Condition, condition_of, condition_of_error
 from wallet_engine.engine.refusals import refusal_in
-from wallet_engine.journal.receipts_client import ReceiptClient
+from wallet_engine.journal.link_client import LinkClient
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.redis_store.connection import Connection, ConnectionLost, NotSent
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -94,7 +94,7 @@ class _Copy:
     def __init__(self, info: JournalInfo) -> None:
         self.journal_id = info.journal_id
         self.tracker = ReceiptTracker(quorum=1)
-        self.client = ReceiptClient(
+        self.client = LinkClient(
             info.journal_id, split_address(info.address), self.tracker, service_id="doctor"
         )
 

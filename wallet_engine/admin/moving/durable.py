@@ -9,7 +9,7 @@ import msgspec
 
 from wallet_engine.admin.moving.wire import Setback
 from wallet_engine.domain.addresses import split_address
-from wallet_engine.journal.receipts_wire import (
+from wallet_engine.journal.link_wire import (
     CopyHello,
     MessageBuffer,
     MessageTooLong,

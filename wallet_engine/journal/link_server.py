@@ -1,4 +1,4 @@
-"""The journal's side: broadcasts what became durable, answers questions about what is."""
+"""The journal's side of the link to services: tells what became durable, takes entries, answers questions."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.journal.chains import Position
 from wallet_engine.journal.copies_wire import Answer, PeerHello, Question, decode_at_copy
 from wallet_engine.journal.credits import CreditSearch
-from wallet_engine.journal.receipts_wire import (
+from wallet_engine.journal.link_wire import (
     ASKS_PER_MESSAGE_MAX,
     RECEIPTS_PER_MESSAGE_MAX,
     Ask,
@@ -74,7 +74,7 @@ class Session(Protocol):
     def close(self) -> None: ...
 
 
-class ReceiptServer:
+class LinkServer:
     """Sends receipts to every connected service."""
 
     def __init__(
@@ -106,7 +106,7 @@ class ReceiptServer:
 
     def __repr__(self) -> str:
         services = sorted(connection.service_id for connection in self.connections)
-        return f"<ReceiptServer {self.durable.journal_id} services={services} dropped={self.dropped}>"
+        return f"<LinkServer {self.durable.journal_id} services={services} dropped={self.dropped}>"
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen; port 0 takes any. Returns the address. Raises `OSError`."""
@@ -199,7 +199,7 @@ def group_receipts(receipts: Sequence[tuple[int, str, int]]) -> list[ReceiptGrou
 class _ServiceConnection(asyncio.Protocol):
     """One connected service."""
 
-    def __init__(self, server: ReceiptServer) -> None:
+    def __init__(self, server: LinkServer) -> None:
         self.service_id = "?"
         self._server = server
         self._transport: asyncio.Transport | None = None

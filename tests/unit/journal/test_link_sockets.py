@@ -15,14 +15,14 @@ from unit.journal.samples import append, entry, nonce
 from wallet_engine.domain.errors import Corruption, Outage
 from wallet_engine.journal import (
     JournalWriter,
-    ReceiptClient,
-    ReceiptServer,
+    LinkClient,
+    LinkServer,
     ReceiptTracker,
-    receipts_client,
-    receipts_server,
+    link_client,
+    link_server,
 )
 from wallet_engine.journal.chains import Position
-from wallet_engine.journal.receipts_wire import (
+from wallet_engine.journal.link_wire import (
     MESSAGE_BYTES_MAX,
     Ask,
     Asks,
@@ -86,9 +86,9 @@ async def served(
     port: int = 0,
     told: Callable[[Sequence[int]], None] = lambda partitions: None,
     brought: Callable[[Sequence[NewEntry]], None] = lambda entries: None,
-) -> AsyncIterator[tuple[ReceiptServer, tuple[str, int]]]:
+) -> AsyncIterator[tuple[LinkServer, tuple[str, int]]]:
     noted = [] if recoveries is None else recoveries
-    server = ReceiptServer(memory, lambda shard, reason: noted.append((shard, reason)), told, brought)
+    server = LinkServer(memory, lambda shard, reason: noted.append((shard, reason)), told, brought)
     address = await server.start("127.0.0.1", port)
     try:
         yield server, address
@@ -99,8 +99,8 @@ async def served(
 @asynccontextmanager
 async def connected(
     memory: Memory, address: tuple[str, int], tracker: ReceiptTracker
-) -> AsyncIterator[ReceiptClient]:
-    client = ReceiptClient(memory.journal_id, address, tracker, service_id="s1")
+) -> AsyncIterator[LinkClient]:
+    client = LinkClient(memory.journal_id, address, tracker, service_id="s1")
     client.start()
     try:
         await until(lambda: client.connected)
@@ -123,8 +123,8 @@ def test_broadcast_ask_and_recovery(loop: str, forgotten: int) -> None:
             connected(memory, address, tracker) as client,
         ):
             await until(lambda: "s1" in repr(server))
-            assert repr(client) == f"<ReceiptClient j1 127.0.0.1:{address[1]} connected>"
-            assert repr(server) == "<ReceiptServer j1 services=['s1'] dropped=0>"
+            assert repr(client) == f"<LinkClient j1 127.0.0.1:{address[1]} connected>"
+            assert repr(server) == "<LinkServer j1 services=['s1'] dropped=0>"
             tracker.expect(1, 7, "latest", lambda: done.append("latest"))
             assert done == ["latest"]
             tracker.expect(2, None, "new", lambda: done.append("new"))
@@ -152,7 +152,7 @@ def test_g5_receipts_missed_while_disconnected_are_asked_for() -> None:
     async def test() -> None:
         memory, tracker, done = Memory(), ReceiptTracker(1), []
         async with served(memory) as (server, address):
-            client = ReceiptClient("j1", address, tracker)
+            client = LinkClient("j1", address, tracker)
             client.start()
             await until(lambda: client.connected)
             tracker.expect(1, 1, "a", lambda: done.append("a"))
@@ -177,9 +177,9 @@ def test_g5_quorum_of_two_copies_with_real_journals(tmp_path: Path) -> None:
     async def test() -> None:
         tracker, done = ReceiptTracker(2), []
         writers = [JournalWriter(tmp_path / name, name) for name in ("j1", "j2")]
-        servers = [ReceiptServer(writer, lambda shard, reason: None) for writer in writers]
+        servers = [LinkServer(writer, lambda shard, reason: None) for writer in writers]
         clients = [
-            ReceiptClient(writer.journal_id, await server.start("127.0.0.1", 0), tracker)
+            LinkClient(writer.journal_id, await server.start("127.0.0.1", 0), tracker)
             for writer, server in zip(writers, servers, strict=True)
         ]
         for client in clients:
@@ -207,7 +207,7 @@ def test_client_refuses_a_copy_with_another_name(monkeypatch: pytest.MonkeyPatch
     async def test() -> None:
         tracker = ReceiptTracker(1)
         async with served(Memory("j2")) as (_, address):
-            client = ReceiptClient("j1", address, tracker)
+            client = LinkClient("j1", address, tracker)
             client.start()
             await until(lambda: client.refusal is not None)
             assert (client.refusal, tracker.copies) == ("is journal j2", 0)
@@ -221,7 +221,7 @@ def test_client_goes_to_the_new_address() -> None:
         memory, tracker = Memory(), ReceiptTracker(1)
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
-            client = ReceiptClient("j1", unused.getsockname(), tracker)
+            client = LinkClient("j1", unused.getsockname(), tracker)
         client.start()
         await asyncio.sleep(0.05)
         assert repr(client).endswith("connecting>")
@@ -236,7 +236,7 @@ def test_client_goes_to_the_new_address() -> None:
 def test_entries_are_brought_in_their_order_in_messages_of_a_bounded_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(receipts_client, "ENTRIES_BYTES_MAX", 1000)
+    monkeypatch.setattr(link_client, "ENTRIES_BYTES_MAX", 1000)
 
     async def test() -> None:
         memory, tracker = Memory(), ReceiptTracker(1)
@@ -256,7 +256,7 @@ def test_entries_are_brought_in_their_order_in_messages_of_a_bounded_size(
 
 def test_g10_a_copy_that_does_not_read_is_only_told_of_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
     """G10: what waits for a copy is bounded; it fetches what it was not given."""
-    monkeypatch.setattr(receipts_client, "UNREAD_ENTRIES_BYTES_MAX", 100_000)
+    monkeypatch.setattr(link_client, "UNREAD_ENTRIES_BYTES_MAX", 100_000)
 
     async def test() -> None:
         memory, tracker = Memory(), ReceiptTracker(1)
@@ -300,7 +300,7 @@ def test_what_cannot_be_an_entry_ends_the_connection() -> None:
 
 
 def test_silent_peer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receipts_client, "HELLO_S_MAX", 0.05)
+    monkeypatch.setattr(link_client, "HELLO_S_MAX", 0.05)
 
     async def test() -> None:
         connections = 0
@@ -312,7 +312,7 @@ def test_silent_peer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
             writer.close()
 
         server = await asyncio.start_server(silent, "127.0.0.1", 0)
-        client = ReceiptClient("j1", server.sockets[0].getsockname(), ReceiptTracker(1))
+        client = LinkClient("j1", server.sockets[0].getsockname(), ReceiptTracker(1))
         client.start()
         await until(lambda: connections >= 2)
         await client.close()
@@ -325,7 +325,7 @@ def test_silent_peer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_g10_slow_service_is_dropped_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """G10: what a service leaves unread is bounded; it can come again and ask."""
-    monkeypatch.setattr(receipts_server, "UNREAD_BYTES_MAX", 200_000)
+    monkeypatch.setattr(link_server, "UNREAD_BYTES_MAX", 200_000)
 
     async def test() -> None:
         memory, tracker = Memory(), ReceiptTracker(1)
@@ -383,7 +383,7 @@ def test_stopped_writer_ends_the_connection() -> None:
 
 
 def test_too_many_connections_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receipts_server, "CONNECTIONS_MAX", 1)
+    monkeypatch.setattr(link_server, "CONNECTIONS_MAX", 1)
 
     async def test() -> None:
         memory = Memory()
@@ -398,8 +398,8 @@ def test_too_many_connections_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_large_publish_is_split_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receipts_server, "RECEIPTS_PER_MESSAGE_MAX", 7)
-    groups = receipts_server.group_receipts([(1, "a", 1), (2, "x", 9), (1, "b", 2)])
+    monkeypatch.setattr(link_server, "RECEIPTS_PER_MESSAGE_MAX", 7)
+    groups = link_server.group_receipts([(1, "a", 1), (2, "x", 9), (1, "b", 2)])
     assert groups == [(1, ["a", "b"], 2), (2, ["x"], 9)]
 
     async def test() -> None:

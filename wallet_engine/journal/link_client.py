@@ -8,8 +8,7 @@ from typing import Final, cast
 
 import msgspec
 
-from wallet_engine.journal.receipts_tracker import ReceiptTracker
-from wallet_engine.journal.receipts_wire import (
+from wallet_engine.journal.link_wire import (
     Ask,
     Asks,
     CopyHello,
@@ -29,6 +28,7 @@ from wallet_engine.journal.receipts_wire import (
     encode,
     notice_dead_peers,
 )
+from wallet_engine.journal.receipts_tracker import ReceiptTracker
 
 BACKOFF_S_MIN: Final = 0.05
 BACKOFF_S_MAX: Final = 1.0
@@ -54,7 +54,7 @@ def _portions(entries: Sequence[NewEntry]) -> Iterator[Sequence[NewEntry]]:
         yield entries[start:]
 
 
-class ReceiptClient:
+class LinkClient:
     """Connects one copy with the tracker, for as long as it runs."""
 
     def __init__(
@@ -73,7 +73,7 @@ class ReceiptClient:
 
     def __repr__(self) -> str:
         state = "connected" if self.connected else self.refusal or "connecting"
-        return f"<ReceiptClient {self.journal_id} {self.address[0]}:{self.address[1]} {state}>"
+        return f"<LinkClient {self.journal_id} {self.address[0]}:{self.address[1]} {state}>"
 
     @property
     def connected(self) -> bool:
@@ -123,7 +123,7 @@ class ReceiptClient:
 class _CopyConnection(asyncio.Protocol):
     """One connection to the copy; `copy` is set once it has said who it is."""
 
-    def __init__(self, client: ReceiptClient) -> None:
+    def __init__(self, client: LinkClient) -> None:
         loop = asyncio.get_running_loop()
         self.copy: int | None = None
         self.hello: asyncio.Future[None] = loop.create_future()
