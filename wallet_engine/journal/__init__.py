@@ -9,6 +9,7 @@
     chains      the end of each partition's chain, and its recent nonces
     index       where in a sealed segment a partition is
     reader      the entries, from any process     read
+    feed        what follows them for ever                Feed
     lookup      entries and nonces that memory has no more
     threads     where the two run, beside an event loop
     verify      everything, checked               verify_directory

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from wallet_engine.domain.entry import parse_header
 from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.format import KIND_ENTRY, SEGMENT_HEADER_BYTES, hash_at_start
 from wallet_engine.journal.head import read_head
@@ -92,6 +93,19 @@ async def in_pages(records: Iterator[Record]) -> AsyncIterator[list[Record]]:
     """The records page by page, each read by a thread: reading what is not wanted takes its time too."""
     while page := await in_thread(take_page, records):
         yield page
+
+
+def ends_of(directory: Path) -> dict[int, int]:
+    """partition -> seq of its last entry there. Sealed segments are believed by their indexes. Raises `Damaged`."""
+    ends: dict[int, int] = {}
+    for number in segment_numbers(directory):
+        index = index_of_segment(directory, number)
+        if index is None:
+            break
+        ends |= {partition: span.last_seq for partition, span in index.partitions.items()}
+    for record in read(directory, after=dict(ends), verify=False):
+        ends[record.partition] = parse_header(record.payload).seq
+    return ends
 
 
 class _Wanted:
