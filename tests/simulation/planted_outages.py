@@ -11,7 +11,7 @@ from simulation.planted import Bug, planted_method, planted_script
 from simulation.run import Plant
 
 from wallet_engine.domain.errors import Outage
-from wallet_engine.domain.oracle_rules import Batch as OracleBatch
+from wallet_engine.domain.oracle_batch import Batch as OracleBatch
 from wallet_engine.domain.oracle_state import PartitionState, RedisImage, redis_image
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.batch import Batch

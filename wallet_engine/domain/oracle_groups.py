@@ -25,11 +25,11 @@ from wallet_engine.domain.groups import (
 )
 from wallet_engine.domain.ids import TRANSIT, is_system
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
-from wallet_engine.domain.memory import TransferRecord, transfer_field, transfer_fingerprint
+from wallet_engine.domain.oracle_memory import field_of_transfer, fingerprint_of
 from wallet_engine.domain.oracle_state import CLOSED, FROZEN
 
 if TYPE_CHECKING:
-    from wallet_engine.domain.oracle_rules import Batch
+    from wallet_engine.domain.oracle_batch import Batch
 
 _INTERRUPTED: Final = "u"
 
@@ -41,7 +41,7 @@ def decide(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cu
     """A whole group, or at home."""
     mark, attempt, word, legs = parse_words(b)
     _check(legs)
-    field = transfer_field(a, id_)
+    field = field_of_transfer(a, id_)
     known = _remembered(batch, REMEMBERED + field)
     answer = batch.current.get(field) or batch.previous.get(field)
     if answer is not None:
@@ -67,8 +67,8 @@ def decide(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cu
             if found is None or leg < found[1].idx or payer_first:
                 refused = (code, leg)
     outcome, refused_leg = ("+", NONE) if refused is None else (refused[0], str(refused[1]))
-    fingerprint = transfer_fingerprint(a, mark, batch.note)
-    batch.current[field] = TransferRecord(outcome, fingerprint, batch.seq, index).text()
+    fingerprint = fingerprint_of(a, mark, batch.note)
+    batch.remember(field, outcome, fingerprint, index)
     batch.current[REMEMBERED + field] = Remembered(refused_leg, Words(mark, attempt, word, legs)).text()
     if refused is None:
         _pay_available(batch, legs)
@@ -84,7 +84,7 @@ def prepare(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, c
     _check(legs)
     if not legs:
         raise ValueError("no legs")
-    key = transfer_field(a, id_) + mark
+    key = field_of_transfer(a, id_) + mark
     if key in batch.groups:
         return "="
     ended = _remembered(batch, REMEMBERED + key)
@@ -104,7 +104,7 @@ def commit(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cu
     """A part pays what it set aside."""
     mark, attempt, _, legs = parse_words(b)
     _check(legs)
-    key = transfer_field(a, id_) + mark
+    key = field_of_transfer(a, id_) + mark
     record = _prepared(batch, key, legs)
     if record is None or record.words.attempt != attempt:
         return "="
@@ -122,7 +122,7 @@ def abort(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cur
     """A part gives back what it set aside, and will set nothing aside any more for this attempt."""
     mark, attempt, _, legs = parse_words(b)
     _check(legs)
-    key = transfer_field(a, id_) + mark
+    key = field_of_transfer(a, id_) + mark
     if key in batch.groups:
         record = _prepared(batch, key, legs)
         if record is None or record.words.attempt > attempt:
@@ -144,7 +144,7 @@ def abort(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cur
 
 def forget(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
     """Home: every part has ended."""
-    key = transfer_field(a, id_) + parse_words(b).mark
+    key = field_of_transfer(a, id_) + parse_words(b).mark
     if batch.groups.get(key, NONE)[0] != COMMITTED:
         return "="
     del batch.groups[key]

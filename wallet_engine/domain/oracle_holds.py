@@ -7,11 +7,11 @@ from wallet_engine.domain import holds
 from wallet_engine.domain.holds import Hold, parse_hold
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
-from wallet_engine.domain.memory import TransferRecord, transfer_field, transfer_fingerprint
+from wallet_engine.domain.oracle_memory import field_of_transfer, fingerprint_of
 from wallet_engine.domain.oracle_state import CLOSED, FROZEN
 
 if TYPE_CHECKING:
-    from wallet_engine.domain.oracle_rules import Batch
+    from wallet_engine.domain.oracle_batch import Batch
 
 _REFUSALS_KEPT: Final = frozenset("acfhoxdemil")
 
@@ -21,7 +21,7 @@ def _fields(
 ) -> tuple[str, str]:
     """The field under which the operation is remembered, and the fingerprint of its body."""
     body = holds.body_of(kind, b, amount, currency)
-    return transfer_field(a, id_), transfer_fingerprint(a, body, batch.note)
+    return field_of_transfer(a, id_), fingerprint_of(a, body, batch.note)
 
 
 def _find(batch: "Batch", field: str) -> Hold | None:
@@ -107,7 +107,7 @@ def _held_after(batch: "Batch", account: str, currency: str, minor: int) -> str 
 def _remember(batch: "Batch", field: str, fingerprint: str, index: int, outcome: str, applied: str) -> str:
     kept = applied if outcome == "+" else outcome
     if outcome == "+" or outcome in _REFUSALS_KEPT:
-        batch.current[field] = TransferRecord(kept, fingerprint, batch.seq, index).text()
+        batch.remember(field, kept, fingerprint, index)
     return outcome
 
 
@@ -262,7 +262,7 @@ def uncapture(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int,
         hold.captured -= amount
         hold.captures -= 1
         _keep(batch, hold_field, hold)
-    batch.rewrite(transfer_field(a, id_), decline)
+    batch.rewrite(field_of_transfer(a, id_), decline)
     return "+"
 
 
@@ -280,7 +280,7 @@ def finish(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cu
 
 
 def void(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
-    field = transfer_field(a, id_)
+    field = field_of_transfer(a, id_)
     hold = _find(batch, field)
     if not _known(batch, a):
         return "a"
@@ -301,7 +301,7 @@ def void(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, curr
 
 
 def expire(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
-    field = transfer_field(a, id_)
+    field = field_of_transfer(a, id_)
     hold = _find(batch, field)
     if hold is None or hold.status != holds.OPEN or hold.busy != holds.NOBODY:
         return "="

@@ -7,18 +7,19 @@ from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.groups import COMMITTED, REMEMBERED
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
-from wallet_engine.domain.memory import (
-    TransferRecord,
-    credit_memory,
-    credit_outcome,
-    transfer_field,
-    transfer_fingerprint,
+from wallet_engine.domain.oracle_memory import (
+    answer_text,
+    credit_in,
+    field_of_transfer,
+    fingerprint_in,
+    fingerprint_of,
+    place_of_credit,
 )
 from wallet_engine.domain.oracle_state import CLOSED, FROZEN
 from wallet_engine.domain.returns import Evidence, parse_evidence, total_field
 
 if TYPE_CHECKING:
-    from wallet_engine.domain.oracle_rules import Batch
+    from wallet_engine.domain.oracle_batch import Batch
 
 
 def give_back(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
@@ -38,8 +39,8 @@ def _give_back(
         raise ValueError(f"{amount} back from {a} to {payer}")
     if not 0 < original.amount_minor <= AMOUNT_MINOR_MAX:
         raise ValueError(f"an original of {original.amount_minor}")
-    field = transfer_field(a, id_)
-    fingerprint = transfer_fingerprint(a, holds.body_of(kind, b, amount, currency), batch.note)
+    field = field_of_transfer(a, id_)
+    fingerprint = fingerprint_of(a, holds.body_of(kind, b, amount, currency), batch.note)
     repeated = batch.answered(index, field, fingerprint)
     if repeated is not None:
         return repeated
@@ -61,7 +62,7 @@ def _give_back(
         window[name] = str(total + amount)
         batch.debited = batch.debited or kind == "z"
     kept = returns.RETURN_RECORD if outcome == "+" else outcome
-    batch.current[field] = TransferRecord(kept, fingerprint, batch.seq, index).text()
+    batch.remember(field, kept, fingerprint, index)
     return outcome
 
 
@@ -69,20 +70,15 @@ def _remembering(batch: "Batch", original: Evidence) -> dict[str, str] | None:
     """The window in which the original is remembered as paid."""
     for window in (batch.current, batch.previous):
         if original.how == returns.CREDITED:
-            field, mark = credit_memory(f"{original.partition}.{original.seq}", original.idx)
-            if credit_outcome(window.get(field, ""), mark) == "+":
+            field, mark = place_of_credit(f"{original.partition}.{original.seq}", original.idx)
+            if credit_in(window.get(field, ""), mark) == "+":
                 return window
         elif original.how[0] == returns.GROUP_PART:
             if window.get(REMEMBERED + original.base + original.how[1:]) == f"{COMMITTED} 0":
                 return window
         else:
             text = window.get(original.base)
-            record = None if text is None else TransferRecord.parse(text)
-            if record is not None and (record.outcome, record.seq, record.idx) == (
-                "+",
-                original.seq,
-                original.idx,
-            ):
+            if text and text == answer_text("+", original.seq, fingerprint_in(text), original.idx):
                 return window
     return None
 
@@ -126,5 +122,5 @@ def undo(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, curr
                 raise Corruption(f"entry {batch.seq}: {left} of {original} have gone back")
             window[name] = str(left)
             break
-    batch.rewrite(transfer_field(a, id_), decline)
+    batch.rewrite(field_of_transfer(a, id_), decline)
     return "+"

@@ -3,13 +3,9 @@
 The apply script decides the same in Lua. This file shares no code and no table with it on purpose: two
 implementations that agree on every entry are the check that neither is wrong.
 
-One posting explains all three ways in which money moves: a debit is a transfer to `@transit`, a credit is a
-transfer from it, because a system account exists always and is never closed, frozen or out of funds.
-
 What rules 1 decided otherwise (`domain/entry.py`) is decided so again in entries of theirs.
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -18,240 +14,48 @@ from wallet_engine.domain import oracle_groups, oracle_holds, oracle_returns
 from wallet_engine.domain.entry import RULES
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
-from wallet_engine.domain.limits import AMOUNT_MINOR_MAX, STRIPE_LIMB_MINOR
-from wallet_engine.domain.memory import (
-    PAYER_LENGTH,
-    TransferRecord,
-    credit_memory,
-    credit_outcome,
-    transfer_field,
-    transfer_fingerprint,
-)
+from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
 from wallet_engine.domain.operation import Operation
+from wallet_engine.domain.oracle_batch import Batch
+from wallet_engine.domain.oracle_memory import credit_in, field_of_transfer, fingerprint_of, place_of_credit
 from wallet_engine.domain.oracle_state import ACTIVE, CLOSED, FROZEN, Flags, PartitionState
 
 _STATUS_AFTER: Final = {"freeze": FROZEN, "unfreeze": ACTIVE, "close": CLOSED}
 _flags_match: Final = re.compile(r"(freeze|unfreeze|close|closing)|(close|reopen)\.([0-9]+)").fullmatch
 
 
-class Batch:
-    """The operations of one entry being decided, over the state they change in place."""
-
-    __slots__ = (
-        "balances",
-        "carried",
-        "current",
-        "debited",
-        "due",
-        "flags",
-        "groups",
-        "held",
-        "holds",
-        "lowered",
-        "note",
-        "open",
-        "pending",
-        "previous",
-        "recorded",
-        "rules",
-        "seq",
-        "settled",
-        "shifted",
-        "time_ms",
-        "touched",
-    )
-
-    def __init__(
-        self, state: PartitionState, window: int, time_ms: int, rules: int = RULES, recorded: str = ""
-    ) -> None:
-        self.seq = state.seq + 1
-        self.rules = rules
-        #: Outcomes in the entry; nothing but what only those of before can say is taken from them.
-        self.recorded = recorded
-        self.time_ms = time_ms
-        self.held, self.pending = state.held, state.pending
-        self.holds, self.due = state.holds, state.due
-        self.groups = state.groups
-        #: currency -> minor units that went to what is held or pending, or came from there
-        self.shifted: dict[str, int] = {}
-        self.balances = state.balances
-        self.carried = state.carried
-        self.flags = state.flags
-        self.open = state.open
-        #: Entries that were open before this one.
-        self.settled: set[int] = set()
-        #: The dedupe memory that new answers go to, and the older one that is still consulted.
-        self.current: dict[str, str] = state.seen[window] if window == state.window else {}
-        self.previous = state.seen[window - 1]
-        #: (account, currency) whose overdraft limit this entry lowers: what it had fallen to may be less.
-        self.lowered: set[tuple[str, str]] = set()
-        #: Of the operation that is being decided.
-        self.note = ""
-        #: Whether money left with this entry; it joins `open` when it is whole.
-        self.debited = False
-        #: currency -> account -> balance before this entry, of every account whose balance was written
-        self.touched: dict[str, dict[str, int]] = {}
-
-    def nothing_comes_back(self, closing: tuple[str, str] | None, since: str | None) -> bool:
-        """Whether no refund can reach an account any more: no entry that was open before this one may hold its debit.
-
-        An account that has been frozen since an entry has debits in those up to it alone.
-        """
-        before = self.open.keys() | self.settled
-        if since is None:
-            return not before and not self.debited
-        return closing is not None and closing[1] == since and all(seq > int(since) for seq in before)
-
-    def move(self, payer: str, paid: int, payee: str, got: int, amount: int, currency: str) -> None:
-        """Write two balances; `paid` and `got` are what the rule found."""
-        touched = self.touched.get(currency)
-        if touched is None:
-            touched = self.touched[currency] = {}
-        book = self.balances.get(currency)
-        if book is None:
-            book = self.balances[currency] = {}
-        if payer not in touched:
-            touched[payer] = book.get(payer, 0)
-        if payee not in touched:
-            touched[payee] = book.get(payee, 0)
-        left = book[payer] = paid - amount
-        full = book[payee] = got + amount
-        if self.carried or left < -AMOUNT_MINOR_MAX or full > AMOUNT_MINOR_MAX:
-            self._carry(payer, left, currency)
-            self._carry(payee, full, currency)
-
-    def add(self, account: str, currency: str, delta: int) -> None:
-        """Write one balance; what goes there comes from what is held or pending, or from another such call."""
-        book = self.balances.setdefault(currency, {})
-        before = book.get(account, 0)
-        self.touched.setdefault(currency, {}).setdefault(account, before)
-        book[account] = before + delta
-        self._carry(account, before + delta, currency)
-
-    def shift(self, books: dict[str, dict[str, int]], account: str, currency: str, delta: int) -> None:
-        """Add to what is held or pending of an account."""
-        book = books.setdefault(currency, {})
-        book[account] = book.get(account, 0) + delta
-        if book[account] < 0:
-            raise Corruption(f"entry {self.seq}: {account} has {book[account]} {currency} set aside")
-        self.shifted[currency] = self.shifted.get(currency, 0) + delta
-
-    def rewrite(self, field: str, decline: str) -> None:
-        """The answer remembered there becomes a decline."""
-        for window in (self.current, self.previous):
-            answer = window.get(field)
-            if answer is not None:
-                window[field] = decline + answer[1:]
-                break
-
-    def _carry(self, account: str, minor: int, currency: str) -> None:
-        """See that what a system account's own field holds of a new balance stays in the bounds of a number."""
-        limbs = self.carried.get(currency, {}).get(account, 0)
-        part = minor - STRIPE_LIMB_MINOR * limbs
-        if account[:1] == "@" and not -AMOUNT_MINOR_MAX <= part <= AMOUNT_MINOR_MAX:
-            self.carried.setdefault(currency, {})[account] = limbs + (1 if part > 0 else -1)
-
-    def post(self, payer: str, payee: str, amount: int, currency: str) -> str:
-        """Move money between two accounts of this partition, or say why not, in the order of refusals."""
-        if not 0 < amount <= AMOUNT_MINOR_MAX or payer == payee:
-            raise ValueError(f"{amount} from {payer} to {payee}")
-        book = self.balances.get(currency)
-        paid = got = None
-        if book is not None:
-            paid = book.get(payer)
-            got = book.get(payee)
-        if paid is None:
-            if payer[:1] != "@":
-                return "a"
-            paid = 0
-        if got is None:
-            if payee[:1] != "@":
-                return "a"
-            got = 0
-        payer_flags = self.flags.get(payer)
-        payee_flags = self.flags.get(payee)
-        if payer_flags is not None or payee_flags is not None:
-            both = (payer_flags and payer_flags.status, payee_flags and payee_flags.status)
-            if CLOSED in both:
-                return "c"
-            if FROZEN in both:
-                return "f"
-        left = paid - amount
-        if left < 0:
-            if payer[:1] == "@":
-                if self.rules == 1 and left < -AMOUNT_MINOR_MAX:
-                    return "l"
-            elif payer_flags is None or left < -payer_flags.limits.get(currency, 0):
-                return "i"
-        if self.note and payer[:1] != "@" and left < json.loads(self.note).get("min", left):
-            return "i"
-        if got + amount > AMOUNT_MINOR_MAX and (payee[:1] != "@" or self.rules == 1):
-            return "l"
-        if payee_flags is not None and payee_flags.most and self.over_most(payee, currency, got + amount):
-            return "l"
-        self.move(payer, paid, payee, got, amount, currency)
-        return "+"
-
-    def over_most(self, account: str, currency: str, available: int) -> bool:
-        """Whether an account would have more than it may, with so much available."""
-        flags = self.flags.get(account)
-        most = None if flags is None else flags.most.get(currency)
-        if most is None:
-            return False
-        beside = sum(books.get(currency, {}).get(account, 0) for books in (self.held, self.pending))
-        return available + beside > most
-
-    def answered(self, index: int, field: str, fingerprint: str) -> str | None:
-        """`=` or `!` when the transfer was answered before, None when it is new."""
-        answer = self.current.get(field)
-        if answer is None:
-            answer = self.previous.get(field)
-            if answer is None:
-                return self._answered_another(index, field) if self.rules == 1 else None
-        return "=" if TransferRecord.parse(answer).fingerprint == fingerprint else "!"
-
-    def _answered_another(self, index: int, field: str) -> str | None:
-        """By rules 1, names of one CRC-32 were one payer: what is recorded, if an answer for the id is there."""
-        recorded, transaction = self.recorded[index : index + 1], field[:-PAYER_LENGTH]
-        if recorded in ("=", "!"):
-            for window in (self.current, self.previous):
-                if any(other.startswith(transaction) for other in window):
-                    return recorded
-        return None
-
-
 def _transfer(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
     field, fingerprint = (
-        transfer_field(a, id_),
-        transfer_fingerprint(a, f"{b} {amount} {currency}", batch.note),
+        field_of_transfer(a, id_),
+        fingerprint_of(a, f"{b} {amount} {currency}", batch.note),
     )
     repeated = batch.answered(index, field, fingerprint)
     if repeated is not None:
         return repeated
     outcome = batch.post(a, b, amount, currency)
-    batch.current[field] = TransferRecord(outcome, fingerprint, batch.seq, index).text()
+    batch.remember(field, outcome, fingerprint, index)
     return outcome
 
 
 def _debit(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
     field, fingerprint = (
-        transfer_field(a, id_),
-        transfer_fingerprint(a, f"{b} {amount} {currency}", batch.note),
+        field_of_transfer(a, id_),
+        fingerprint_of(a, f"{b} {amount} {currency}", batch.note),
     )
     repeated = batch.answered(index, field, fingerprint)
     if repeated is not None:
         return repeated
     outcome = batch.post(a, TRANSIT, amount, currency)
-    batch.current[field] = TransferRecord(outcome, fingerprint, batch.seq, index).text()
+    batch.remember(field, outcome, fingerprint, index)
     if outcome == "+":
         batch.debited = True
     return outcome
 
 
 def _credit(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
-    field, mark = credit_memory(id_, b)
+    field, mark = place_of_credit(id_, b)
     received = batch.current.get(field, "")
-    if credit_outcome(received, mark) or credit_outcome(batch.previous.get(field, ""), mark):
+    if credit_in(received, mark) or credit_in(batch.previous.get(field, ""), mark):
         return "="
     outcome = batch.post(TRANSIT, a, amount, currency)
     batch.current[field] = f"{received}{mark}{outcome}"
@@ -274,7 +78,7 @@ def _refund(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, cur
         return "l"
     batch.move(TRANSIT, transit, a, balance, amount, currency)
     refunded.add(idx)
-    batch.rewrite(transfer_field(a, id_), decline)
+    batch.rewrite(field_of_transfer(a, id_), decline)
     return "+"
 
 

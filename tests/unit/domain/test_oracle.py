@@ -6,7 +6,7 @@ from wallet_engine.domain.entry import ZERO_NONCE, body_of, parse_entry, parse_h
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.memory import TransferRecord, transfer_field, transfer_fingerprint
 from wallet_engine.domain.oracle import apply_entry, apply_payload
-from wallet_engine.domain.oracle_rules import Batch
+from wallet_engine.domain.oracle_batch import Batch
 from wallet_engine.domain.oracle_state import (
     Flags,
     PartitionState,
