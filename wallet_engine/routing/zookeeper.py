@@ -34,7 +34,6 @@ from wallet_engine.routing.tree import (
     Node,
     NodeExists,
     NodeMissing,
-    NodeNotEmpty,
     NotAllowed,
     StoreUnavailable,
     TreeError,
@@ -42,6 +41,7 @@ from wallet_engine.routing.tree import (
     check_path,
 )
 from wallet_engine.routing.watches import Touch, WatchingTree
+from wallet_engine.routing.zookeeper_answers import LOST, MEANING, refusal
 from wallet_engine.routing.zookeeper_tls import why_unopened, zookeeper_tls
 
 logger = logging.getLogger(__name__)
@@ -57,24 +57,6 @@ ANSWER_WAIT_S_MAX: Final = 3.0
 OPEN_WAIT_S_MAX: Final = 5.0
 _RECONNECT_S_MAX: Final = 1.0
 _RETRY_S: Final = 1.0
-
-_ANSWERS: Final[dict[type[Exception], type[TreeError]]] = {
-    kazoo_errors.NoNodeError: NodeMissing,
-    kazoo_errors.NodeExistsError: NodeExists,
-    kazoo_errors.BadVersionError: VersionConflict,
-    kazoo_errors.NotEmptyError: NodeNotEmpty,
-    kazoo_errors.NoAuthError: NotAllowed,
-    kazoo_errors.NoChildrenForEphemeralsError: TreeError,
-}
-_MEANING: Final[dict[type[TreeError], str]] = {
-    NodeMissing: "does not exist",
-    NodeExists: "exists already",
-    VersionConflict: "was changed by another",
-    NodeNotEmpty: "has children",
-    NotAllowed: "may not be changed like this: give --zookeeper-user and --zookeeper-password-file of a role that may",
-    TreeError: "would be below an ephemeral node",
-}
-_LOST: Final = (kazoo_errors.ConnectionLoss, kazoo_errors.SessionExpiredError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +311,7 @@ class ZooKeeperTree(WatchingTree):
             outside.start(timeout=self._wait_s)
             outside.ensure_path(root, acl=OPEN_ACL_UNSAFE)
         except kazoo_errors.NoAuthError:
-            raise NotAllowed(f"{root} {_MEANING[NotAllowed]}") from None
+            raise NotAllowed(f"{root} {MEANING[NotAllowed]}") from None
         except (kazoo_errors.KazooException, KazooTimeoutError):
             raise StoreUnavailable(f"ZooKeeper at {hosts} does not answer") from None
         finally:
@@ -410,14 +392,14 @@ class ZooKeeperTree(WatchingTree):
         while True:
             try:
                 return self._ask(path, call, deadline)
-            except _LOST:
+            except LOST:
                 time.sleep(0.02)
 
     def _write(self, path: str, call: Callable[[], Any]) -> Any:
         """The answer; never asked twice, because the first may have been done."""
         try:
             return self._ask(path, call, time.monotonic() + self._wait_s)
-        except _LOST:
+        except LOST:
             raise StoreUnavailable(f"ZooKeeper went away: whether {path} was changed is not known") from None
 
     def _ask(self, path: str, call: Callable[[], Any], deadline: float) -> Any:
@@ -429,15 +411,12 @@ class ZooKeeperTree(WatchingTree):
             raise StoreUnavailable(f"ZooKeeper at {self._hosts} does not answer")
         try:
             return call().get(timeout=max(0.001, deadline - time.monotonic()))
-        except tuple(_ANSWERS) as error:
-            answer = _ANSWERS[type(error)]
-            raise answer(f"{path} {_MEANING[answer]}") from None
         except KazooTimeoutError:
             raise StoreUnavailable(f"ZooKeeper at {self._hosts} does not answer") from None
-        except _LOST:
+        except LOST:
             raise
         except kazoo_errors.KazooException as error:
-            raise StoreUnavailable(f"ZooKeeper refuses {path}: {type(error).__name__}") from None
+            raise refusal(path, error) from None
 
 
 def _identity(credentials: Credentials) -> dict[str, Any]:
