@@ -65,6 +65,9 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
         "resume": Verb("wallet_engine.admin.verbs.moves:resume", "Go on with an interrupted move."),
         "abort": Verb("wallet_engine.admin.verbs.moves:abort", "Undo a move that has not switched."),
         "key": Verb("wallet_engine.admin.verbs.key:key", "Give out, change and revoke API keys."),
+        "ca": Verb(
+            "wallet_engine.admin.verbs.ca:ca", "Make certificates of our processes: init, issue, show."
+        ),
         "redis": Verb("wallet_engine.admin.verbs.redis_acl:redis", "The users of Redis: acl."),
         "config": Verb(
             "wallet_engine.admin.verbs.config:config", "Show and change the configuration: get, set, history."

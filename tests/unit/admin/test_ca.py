@@ -1,0 +1,124 @@
+"""`ca init | issue | show`: what `openssl` says of the certificates, who can read the keys, and what stays as it is."""
+
+import json
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from unit.admin.made import admin, answer, refusal
+
+from wallet_engine.domain.principals import PeerRole, principal_of
+
+
+def openssl(*words: str | Path) -> str:
+    done = subprocess.run(
+        ["openssl", *map(str, words)], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> Path:
+    assert admin("ca", "init", tmp_path / "ca").exit_code == 0
+    return tmp_path / "ca"
+
+
+def issued(ca: Path, role: str, name: str, *flags: str) -> tuple[Path, Path]:
+    document = answer("ca", "issue", role, name, "--ca", ca, *flags)
+    return Path(document["cert"]), Path(document["key_file"])
+
+
+@pytest.mark.parametrize("role", PeerRole)
+def test_a_certificate_names_one_principal_and_openssl_believes_it(ca: Path, role: PeerRole) -> None:
+    cert, key = issued(ca, role, "x-1", "--hosts", "pay.example,10.0.0.4,[::1]")
+    purpose = "sslserver" if role in (PeerRole.JOURNAL, PeerRole.SERVICE, PeerRole.SERVER) else "sslclient"
+    openssl("verify", "-x509_strict", "-purpose", purpose, "-CAfile", ca / "ca.pem", cert)
+    text = openssl("x509", "-in", cert, "-noout", "-text")
+    names = f"URI:wallet:{role}/x-1, DNS:pay.example, IP Address:10.0.0.4, IP Address:0:0:0:0:0:0:0:1"
+    assert names in text
+    assert "CA:FALSE" in text
+    own = openssl("x509", "-in", cert, "-noout", "-pubkey")
+    assert openssl("pkey", "-in", key, "-pubout") == own
+    (shown,) = answer("ca", "show", cert)["certificates"]
+    assert (shown["principal"], 364 <= shown["days_left"] <= 365) == (f"{role}/x-1", True)
+
+
+def test_who_is_no_server_cannot_be_one(ca: Path) -> None:
+    cert, _ = issued(ca, "admin", "ann")
+    with pytest.raises(AssertionError, match="purpose"):
+        openssl("verify", "-purpose", "sslserver", "-CAfile", ca / "ca.pem", cert)
+
+
+def test_keys_are_for_their_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        admin("ca", "init", tmp_path / "ca")
+        _, key = issued(tmp_path / "ca", "service", "api-1")
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "ca" / "ca.key", key):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "ca").stat().st_mode) == 0o700
+
+
+def test_what_is_there_stays(ca: Path) -> None:
+    issued(ca, "journal", "j1")
+    before = {path.name: path.read_bytes() for path in ca.iterdir()}
+    assert "is there already, and stays as it is" in refusal(admin("ca", "init", ca))
+    assert "is there already" in refusal(admin("ca", "issue", "journal", "j1", "--ca", ca))
+    assert {path.name: path.read_bytes() for path in ca.iterdir()} == before
+    issued(ca, "journal", "j1", "--renew")
+    after = {path.name: path.read_bytes() for path in ca.iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {"journal-j1.pem", "journal-j1.key"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("issue", "journal", "j/1"), "must be 1-64 of A-Z a-z 0-9"),
+        (("issue", "journal", "j1", "--hosts", "a b"), "neither a name nor an address"),
+        (("issue", "journal", "j1", "--days", "36500"), "give fewer --days"),
+        (("issue", "journal", "j1", "--out", "/nowhere"), "is not a folder"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_makes_nothing(ca: Path, words: tuple[str, ...], said: str) -> None:
+    assert said in refusal(admin("ca", *words, "--ca", ca))
+    assert {path.name for path in ca.iterdir()} == {"ca.pem", "ca.key"}
+
+
+def test_an_authority_that_is_none_or_that_others_can_read(ca: Path, tmp_path: Path) -> None:
+    said = refusal(admin("ca", "issue", "journal", "j1", "--ca", tmp_path))
+    assert "wallet-admin ca init" in said
+    (ca / "ca.key").chmod(0o644)
+    assert "others can read" in refusal(admin("ca", "issue", "journal", "j1", "--ca", ca))
+
+
+def test_people_are_told_what_comes_next(ca: Path) -> None:
+    said = admin("ca", "issue", "journal", "j1", "--ca", ca).stdout
+    assert f"--peer-ca {ca}/ca.pem --peer-cert {ca}/journal-j1.pem --peer-key {ca}/journal-j1.key" in said
+    assert json.loads(admin("ca", "issue", "key", "abc", "--ca", ca, "--json").stdout)["uri"] == (
+        "wallet:key/abc"
+    )
+    assert "PRIVATE" not in said
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ([("URI", "wallet:journal/j1"), ("DNS", "a")], "journal/j1"),
+        ([("URI", "wallet:journal/j1"), ("URI", "https://elsewhere")], "journal/j1"),
+        ([("URI", "wallet:journal/j1"), ("URI", "wallet:service/a")], None),
+        ([("URI", "wallet:journal/")], None),
+        ([("URI", "wallet:journal/j1/x")], None),
+        ([("URI", "wallet:root/j1")], None),
+        ([("DNS", "wallet:journal/j1")], None),
+        ([("URI", "wallet:journal/j1\n")], None),
+        ([], None),
+    ],
+)
+def test_whose_a_certificate_is(names: list[tuple[str, str]], found: str | None) -> None:
+    principal = principal_of({"subjectAltName": tuple(names)})
+    assert (None if principal is None else str(principal)) == found

@@ -1,0 +1,176 @@
+"""`wallet-admin ca init | issue | show`: the certificates by which our processes know each other."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.paths import path_text
+from wallet_engine.domain.principals import PeerRole, checked
+from wallet_engine.telemetry.authority import (
+    CA_DAYS_DEFAULT,
+    DAYS_MAX,
+    LEAF_DAYS_DEFAULT,
+    Authority,
+    Pair,
+    holder_of,
+)
+from wallet_engine.telemetry.flags import VerbGroup
+
+_NAME_DEFAULT = "wallet engine"
+
+_json_option = click.option("--json", is_flag=True, help="Print exactly one JSON document.")
+_folder = click.Path(path_type=Path, file_okay=False)
+
+
+@click.group(cls=VerbGroup)
+def ca() -> None:
+    """Make certificates by which journal copies, API processes and SREs know each other.
+
+    One authority for a cluster. Its folder stays on one safe machine: who has ca.key can be anybody. The
+    other machines get ca.pem and the two files of each of their processes.
+
+    \b
+    ROLES
+      journal    a journal copy, ID as its --journal-id
+      service    an API process; several may share one
+      follower   reads the journal as it grows
+      admin      wallet-admin, of the person or machine ID
+      key        a caller of the HTTP API, as the key ID (serve --tls-client-ca)
+      server     a Redis node or a ZooKeeper server, with --hosts
+
+    \b
+    EXAMPLES
+      wallet-admin ca init ca
+      wallet-admin ca issue journal j1 --ca ca
+      wallet-admin ca issue service api-1 --ca ca --hosts pay1.example,10.0.0.4
+      wallet-admin ca issue journal j1 --ca ca --renew
+    """
+
+
+@ca.command()
+@click.argument("directory", type=_folder)
+@click.option("--name", default=_NAME_DEFAULT, show_default=True, help="What the authority calls itself.")
+@click.option(
+    "--days",
+    type=click.IntRange(1, DAYS_MAX),
+    default=CA_DAYS_DEFAULT,
+    show_default=True,
+    help="How long it is good.",
+)
+@_json_option
+def init(directory: Path, name: str, days: int, json: bool) -> None:
+    """Make an authority in DIRECTORY. One that is there stays as it is."""
+    if not 0 < len(name) <= 64:
+        raise ConfigError("--name has 1 to 64 characters")
+    made = Authority.create(directory, name, days)
+    text = path_text(directory)
+    _answer(
+        json,
+        made.pair,
+        made.ends,
+        [
+            f"Keep {path_text(made.pair.key)} secret: who has it can be anybody. Next, for each process:",
+            f"  wallet-admin ca issue journal j1 --ca {text}",
+            f"  wallet-admin ca issue service api-1 --ca {text}",
+            f"  wallet-admin ca issue admin NAME --ca {text}",
+        ],
+    )
+
+
+@ca.command()
+@click.argument("role", type=click.Choice([role.value for role in PeerRole]))
+@click.argument("name", metavar="ID")
+@click.option("--ca", "folder", type=_folder, required=True, metavar="DIR", help="Folder of the authority.")
+@click.option(
+    "--hosts",
+    metavar="HOST[,…]",
+    help="Names and addresses of its machine, where clients look for them: browsers, Redis, ZooKeeper.",
+)
+@click.option(
+    "--days",
+    type=click.IntRange(1, DAYS_MAX),
+    default=LEAF_DAYS_DEFAULT,
+    show_default=True,
+    help="How long the certificate is good.",
+)
+@click.option("--out", type=_folder, metavar="DIR", help="Folder of the two files.  [default: that of --ca]")
+@click.option("--renew", is_flag=True, help="Replace what was issued before. Processes read it anew.")
+@_json_option
+def issue(
+    role: str,
+    name: str,
+    folder: Path,
+    hosts: str | None,
+    days: int,
+    out: Path | None,
+    renew: bool,
+    json: bool,
+) -> None:
+    """Issue a certificate with a new key, for the URI wallet:ROLE/ID.
+
+    \b
+    EXAMPLES
+      wallet-admin ca issue journal j1 --ca ca --out j1-files
+      wallet-admin ca issue server redis-1 --ca ca --hosts redis1.example,10.0.0.7
+    """
+    principal = checked(role, name)
+    if out is not None and not out.is_dir():
+        raise ConfigError(f"--out {path_text(out)} is not a folder")
+    listed = [host.strip() for host in (hosts or "").split(",") if host.strip()]
+    found = Authority(folder)
+    pair = found.issue(principal, hosts=listed, days=days, out=out, renew=renew)
+    _, ends = holder_of(pair.cert)
+    ca_file, cert, key = map(path_text, (found.pair.cert, *pair))
+    told = [f"{principal.uri}: copy {cert}, {key} (readable by its process alone) and {ca_file} there."]
+    match principal.role:
+        case PeerRole.JOURNAL | PeerRole.SERVICE | PeerRole.FOLLOWER | PeerRole.ADMIN:
+            verb = {
+                PeerRole.JOURNAL: f"wallet-engine journal --journal-id {name}",
+                PeerRole.SERVICE: "wallet-engine serve",
+                PeerRole.ADMIN: "wallet-admin",
+            }.get(principal.role, "its command")
+            told.append(f"{verb} takes: --peer-ca {ca_file} --peer-cert {cert} --peer-key {key}")
+        case PeerRole.KEY:
+            told.append(f"serve takes: --tls-client-ca {ca_file}; the caller: curl --cert {cert} --key {key}")
+        case PeerRole.SERVER:
+            told.append("Clients of that server believe it by the same ca.pem: --redis-ca, --zookeeper-ca.")
+    _answer(json, pair, ends, told, role=role, id=name, uri=principal.uri, ca=ca_file)
+
+
+@ca.command()
+@click.argument("certificates", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_json_option
+def show(certificates: tuple[Path, ...], json: bool) -> None:
+    """Show for whom certificates are, and when they end."""
+    found = [(path, *holder_of(path)) for path in certificates]
+    now = datetime.now(UTC)
+    document = [
+        {
+            "file": path_text(path),
+            "principal": None if principal is None else str(principal),
+            "ends": f"{ends:%Y-%m-%dT%H:%M:%SZ}",
+            "days_left": (ends - now).days,
+        }
+        for path, principal, ends in found
+    ]
+    if json:
+        click.echo(msgspec.json.encode({"certificates": document}))
+        return
+    for row in document:
+        whose = row["principal"] or "nobody of ours"
+        click.echo(f"{row['file']}: {whose}, until {row['ends']} ({row['days_left']} days)")
+
+
+def _answer(json: bool, pair: Pair, ends: datetime, told: list[str], **more: Any) -> None:
+    if json:
+        files = {"cert": path_text(pair.cert), "key_file": path_text(pair.key)}
+        click.echo(msgspec.json.encode({**more, **files, "ends": f"{ends:%Y-%m-%dT%H:%M:%SZ}"}))
+        return
+    # Not through rich: what is to be copied must not be broken into lines.
+    click.echo(f"made {path_text(pair.cert)} and {path_text(pair.key)}, good until {ends:%Y-%m-%d}")
+    for line in told:
+        click.echo(line)

@@ -1,0 +1,227 @@
+"""A private certificate authority in a folder: made once, and asked for certificates of this cluster's processes.
+
+    ca.pem  ca.key                    the authority; whoever has ca.key can be anybody
+    journal-j1.pem  journal-j1.key    of each principal, as it was issued
+
+Certificates are X.509 version 3 (RFC 5280) with ECDSA keys on P-256, whose holder is the URI `wallet:<role>/<id>`.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.principals import PeerRole, Principal, principal_of_uris
+from wallet_engine.telemetry.secrets import check_secret_file
+
+CA_DAYS_DEFAULT: Final = 3650
+LEAF_DAYS_DEFAULT: Final = 365
+DAYS_MAX: Final = 36_500
+#: Certificates begin so long ago, for machines whose clocks are behind.
+BEGIN_AGO: Final = timedelta(minutes=10)
+
+#: Those that others connect to.
+_SERVERS: Final = frozenset({PeerRole.JOURNAL, PeerRole.SERVICE, PeerRole.SERVER})
+
+
+class Pair(NamedTuple):
+    """A certificate and its private key, PEM files."""
+
+    cert: Path
+    key: Path
+
+
+class Authority:
+    """The one in a folder. Raises `ConfigError` for a folder that holds none, or that others can read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pair = Pair(folder / "ca.pem", folder / "ca.key")
+        try:
+            certificate = x509.load_pem_x509_certificate(self.pair.cert.read_bytes())
+            check_secret_file(self.pair.key)
+            key = serialization.load_pem_private_key(self.pair.key.read_bytes(), None)
+        except OSError as error:
+            raise ConfigError(
+                f"no authority in {folder} ({error.filename}: {error.strerror}): wallet-admin ca init {folder}"
+            ) from None
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"cannot use the authority in {folder}: {error}") from None
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+            raise ConfigError(f"{self.pair.key} is not the key of {self.pair.cert}")
+        self._certificate, self._key = certificate, key
+
+    def __repr__(self) -> str:
+        return f"<Authority {self.folder}>"
+
+    @property
+    def ends(self) -> datetime:
+        return self._certificate.not_valid_after_utc
+
+    @classmethod
+    def create(cls, folder: Path, name: str, days: int = CA_DAYS_DEFAULT) -> "Authority":
+        """Make one, in a folder that only its owner can enter. Raises `ConfigError` where there is one already."""
+        key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - BEGIN_AGO)
+            .not_valid_after(now + timedelta(days=days))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(signs=True), critical=True)
+            .add_extension(identifier, critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False
+            )
+            .sign(key, hashes.SHA256())
+        )
+        pair = Pair(folder / "ca.pem", folder / "ca.key")
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot make {folder}: {error.strerror}") from None
+        _write(pair, certificate, key, replace=False)
+        return cls(folder)
+
+    def issue(
+        self,
+        principal: Principal,
+        *,
+        hosts: Sequence[str] = (),
+        days: int = LEAF_DAYS_DEFAULT,
+        out: Path | None = None,
+        renew: bool = False,
+    ) -> Pair:
+        """A new key and its certificate, in `out` or the authority's folder. Raises `ConfigError`.
+
+        `hosts`: names and addresses of the machine, for those who look for them (browsers, Redis, ZooKeeper). What is
+        there already stays, unless `renew`: then the key is replaced first and the certificate next, and who
+        reads them in between tries again.
+        """
+        key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+        ends = now + timedelta(days=days)
+        if ends > self.ends:
+            raise ConfigError(f"the authority ends on {self.ends:%Y-%m-%d}, before that: give fewer --days")
+        names = [x509.UniformResourceIdentifier(principal.uri), *map(_host, hosts)]
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, str(principal)[:64])]))
+            .issuer_name(self._certificate.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - BEGIN_AGO)
+            .not_valid_after(ends)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(_purposes(principal.role)), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
+            .sign(self._key, hashes.SHA256())
+        )
+        pair = pair_of(out or self.folder, principal)
+        _write(pair, certificate, key, replace=renew)
+        return pair
+
+
+def pair_of(folder: Path, principal: Principal) -> Pair:
+    """Where the certificate and the key of a principal are."""
+    stem = f"{principal.role}-{principal.id}"
+    return Pair(folder / f"{stem}.pem", folder / f"{stem}.key")
+
+
+def holder_of(cert: Path) -> tuple[Principal | None, datetime]:
+    """Whom a certificate file is for, and when it ends. Raises `ConfigError`."""
+    try:
+        certificate = x509.load_pem_x509_certificate(cert.read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except OSError as error:
+        raise ConfigError(f"cannot read {cert}: {error.strerror}") from None
+    except x509.ExtensionNotFound:
+        return None, certificate.not_valid_after_utc
+    except ValueError as error:
+        raise ConfigError(f"{cert} is no certificate (PEM): {error}") from None
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return principal_of_uris(uris), certificate.not_valid_after_utc
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        pass
+    if not host or not host.isascii() or any(sign in host for sign in " /:@"):
+        raise ConfigError(f"--hosts: {host[:80]!r} is neither a name nor an address")
+    return x509.DNSName(host)
+
+
+def _purposes(role: PeerRole) -> list[x509.ObjectIdentifier]:
+    """Redis nodes and ZooKeeper servers connect to each other too."""
+    server = [ExtendedKeyUsageOID.SERVER_AUTH] if role in _SERVERS else []
+    return [*server, ExtendedKeyUsageOID.CLIENT_AUTH]
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _write(
+    pair: Pair, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, *, replace: bool
+) -> None:
+    """The key first, so that no certificate is without one. Raises `ConfigError`, also for files that are there."""
+    texts = (
+        (
+            pair.key,
+            0o600,
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            ),
+        ),
+        (pair.cert, 0o644, certificate.public_bytes(serialization.Encoding.PEM)),
+    )
+    present = [path for path, _, _ in texts if path.exists()]
+    if present and not replace:
+        raise ConfigError(f"{present[0]} is there already, and stays as it is")
+    written: list[Path] = []
+    try:
+        for path, mode, text in texts:
+            fresh = path.with_name(f"{path.name}.new")
+            fresh.unlink(missing_ok=True)
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                written.append(fresh)
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, _, _ in texts:
+            path.with_name(f"{path.name}.new").rename(path)
+    except OSError as error:
+        for fresh in written:
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)
+        raise ConfigError(f"cannot write {error.filename or pair.cert}: {error.strerror}") from None
