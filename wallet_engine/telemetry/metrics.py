@@ -43,7 +43,12 @@ class Metrics:
         ProcessCollector(registry=r)
         PlatformCollector(registry=r)
         GCCollector(registry=r)
+        self._make_http(r)
+        self._make_payments(r)
+        self._make_upkeep(r)
+        self._make_journal(r)
 
+    def _make_http(self, r: CollectorRegistry) -> None:
         self.http_requests = TallyCounter(
             "wallet_http_requests", "Requests answered.", ("route", "status"), r
         )
@@ -60,13 +65,14 @@ class Metrics:
         self.http_call_transfers = Histogram(
             "wallet_http_call_transfers", "Transfers in one batch call.", buckets=_CALL, registry=r
         )
+
+    def _make_payments(self, r: CollectorRegistry) -> None:
         self.transfers = TallyCounter(
             "wallet_transfers",
             "Transfers answered: success, the code of a decline or of an outage.",
             ("outcome",),
             r,
         )
-
         self.groups = Counter(
             "wallet_groups_total",
             "Groups answered: success, the code of a decline or of an outage.",
@@ -74,6 +80,12 @@ class Metrics:
             registry=r,
         )
         self.group_legs = Histogram("wallet_group_legs", "Legs in one group.", buckets=_LEGS, registry=r)
+        self.refunds = TallyCounter(
+            "wallet_refunds", "Refunds asked for, by what became of them.", ("outcome",), r
+        )
+        self.transfers_in_flight = Gauge(
+            "wallet_transfers_in_flight", "Transfers accepted and not yet answered.", registry=r
+        )
         self.script_operations = TallyHistogram(
             "wallet_script_operations", "Operations in one script call.", (), r, _BATCH
         )
@@ -91,12 +103,8 @@ class Metrics:
             r,
             _SECONDS,
         )
-        self.refunds = TallyCounter(
-            "wallet_refunds", "Refunds asked for, by what became of them.", ("outcome",), r
-        )
-        self.transfers_in_flight = Gauge(
-            "wallet_transfers_in_flight", "Transfers accepted and not yet answered.", registry=r
-        )
+
+    def _make_upkeep(self, r: CollectorRegistry) -> None:
         self.partition_state = Gauge(
             "wallet_partition_state",
             "State of a partition as this process sees it: " + _legend(PARTITION_STATES),
@@ -127,6 +135,7 @@ class Metrics:
             registry=r,
         )
 
+    def _make_journal(self, r: CollectorRegistry) -> None:
         self.journal_lag_entries = Gauge(
             "wallet_journal_lag_entries",
             "Entries of a partition that this copy has not yet on disk, at its last look (once a second).",
