@@ -24,7 +24,7 @@ from bench.redis_figures import KeyMemory, RedisFigures, key_memory, read_figure
 from bench.result import Figures, Plan, Result
 from bench.ring import ring_size
 from bench.scrape import scrape, sync_count
-from bench.workload import CURRENCY, draw
+from bench.workload import CURRENCY, FORMS, Pair, draw
 from wallet_engine.app.running import collect_rarely
 
 DOORS: Final[Mapping[str, type[Door]]] = {"http": HttpDoor, "engine": EngineDoor, "script": ScriptDoor}
@@ -72,10 +72,10 @@ async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) ->
     rng, count = Random(plan.seed), ring_size(plan.batch) * plan.batch
     pairs = draw(plan.workload, count, prepared.accounts, cluster.shape.partitions, rng)
     recorder = Recorder()
-    repeats = plan.workload == "repeats"
     pacing = _pacing(plan, recorder)
-    door = DOORS[plan.door].make(Load(cluster, recorder, pairs, plan.batch, plan.callers, repeats, pacing))
-    del pairs
+    load = _load(cluster, recorder, plan, pairs, pacing)
+    door = DOORS[plan.door].make(load)
+    del load, pairs
     gc.collect()
     collect_rarely()
     roles = cluster.pids()
@@ -133,7 +133,7 @@ async def send_transfers(cluster: Cluster, plan: Plan, prepared: Prepared, trans
     )
     recorder = Recorder()
     pacing = _pacing(plan, recorder)
-    door = DOORS[plan.door].make(Load(cluster, recorder, pairs, plan.batch, plan.callers, False, pacing))
+    door = DOORS[plan.door].make(_load(cluster, recorder, plan, pairs, pacing))
     try:
         await door.start()
         while recorder.total_transfers < transfers and not recorder.unexpected:
@@ -175,6 +175,13 @@ async def _end(cluster: Cluster, door: Door, recorder: Recorder) -> tuple[_Readi
 
 async def _syncs(cluster: Cluster) -> int:
     return sync_count(await asyncio.to_thread(scrape, cluster.journal_metrics))
+
+
+def _load(cluster: Cluster, recorder: Recorder, plan: Plan, pairs: list[Pair], pacing: Pacing) -> Load:
+    if plan.workload in FORMS and plan.door != "http":
+        raise ValueError(f"only HTTP has {plan.workload}: give --door http")
+    repeats = plan.workload == "repeats"
+    return Load(cluster, recorder, plan.workload, pairs, plan.batch, plan.callers, repeats, pacing)
 
 
 def _pacing(plan: Plan, recorder: Recorder) -> Pacing:

@@ -29,6 +29,12 @@ WORKLOADS: Final = {
     "repeats": f"uniform, and {1 / REPEAT_EVERY:.0%} of the requests are the caller's last one again",
 }
 
+#: What is more than transfers: both sides are any accounts, and only HTTP has it.
+FORMS: Final = {
+    "holds": "a hold and its capture in place of each transfer (--batch 1)",
+    "groups": "one group of --batch legs in place of each request",
+}
+
 
 class Pair(NamedTuple):
     """One transfer before it has an id: account numbers and minor units."""
@@ -133,4 +139,6 @@ _SIDES: Final = {
     "across": _across,
     "declines": _uniform,
     "repeats": _uniform,
+    "holds": _uniform,
+    "groups": _uniform,
 }

@@ -10,7 +10,7 @@ from bench.result import Plan, results_table, spread_table
 from bench.runner import DOORS
 from bench.text import table
 from bench.textbook import TEXTBOOK_HEADINGS
-from bench.workload import WORKLOADS
+from bench.workload import FORMS, WORKLOADS
 
 
 @click.command()
@@ -23,10 +23,10 @@ from bench.workload import WORKLOADS
 )
 @click.option(
     "--workload",
-    type=click.Choice(list(WORKLOADS)),
+    type=click.Choice([*WORKLOADS, *FORMS]),
     default="uniform",
     show_default=True,
-    help="; ".join(f"{name}: {text}" for name, text in WORKLOADS.items()) + ".",
+    help="; ".join(f"{name}: {text}" for name, text in (WORKLOADS | FORMS).items()) + ".",
 )
 @click.option(
     "--batch", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="Transfers in a request."

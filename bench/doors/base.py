@@ -16,6 +16,7 @@ class Load:
 
     cluster: Cluster
     recorder: Recorder
+    workload: str
     pairs: Sequence[Pair]
     batch: int
     callers: int

@@ -1,51 +1,21 @@
 """The door of payment services: HTTP, single transfers or batches."""
 
 import asyncio
-import os
 from functools import partial
 from typing import Final
 
 from bench.doors.base import Load
-from bench.http_client import Caller, connect, request_bytes
+from bench.doors.forms import PLACEHOLDER, Form, form_of
+from bench.http_client import Caller, connect
 from bench.pacing import Pacing
 from bench.recorder import Recorder
 from bench.ring import Request, Ring, chunks, declined_of
 from bench.scrape import scrape, script_counters
-from bench.workload import CURRENCY, Pair, account_name
-from wallet_engine.domain.money import format_amount
 
-#: Stands where the number of a sending goes: the first eight digits of every transaction id.
-PLACEHOLDER: Final = b"########"
 STOP_S_MAX: Final = 30.0
 
-_SUCCESS: Final = b'"status":"success"'
-_DECLINED: Final = b'"status":"declined","code":"insufficient_funds"'
-
-
-def encode(pairs: list[Pair] | tuple[Pair, ...], host: str, *, single: bool) -> bytes:
-    """The request for these transfers, with random transaction ids behind the placeholder."""
-    transfers = []
-    for pair in pairs:
-        digits = os.urandom(12).hex()
-        transaction = f"{PLACEHOLDER.decode()}-{digits[:4]}-4{digits[5:8]}-a{digits[9:12]}-{digits[12:24]}"
-        transfers.append(
-            f'{{"from_account":"{account_name(pair.sender)}","to_account":"{account_name(pair.receiver)}",'
-            f'"amount":"{format_amount(pair.amount_minor, CURRENCY)}","currency":"{CURRENCY}",'
-            f'"transaction_id":"{transaction}"}}'
-        )
-    if single:
-        return request_bytes("/v1/wallet/balance_transfer", transfers[0].encode(), host=host)
-    body = f'{{"transfers":[{",".join(transfers)}]}}'
-    return request_bytes("/v1/transfers/batch", body.encode(), host=host)
-
-
-def count_answers(status: int, body: bytes, *, single: bool) -> tuple[int, int] | None:
-    """`(succeeded, declined for want of money)`; None for an answer of any other kind."""
-    if single:
-        if status == 200 and _SUCCESS in body:
-            return 1, 0
-        return (0, 1) if status == 422 and b'"insufficient_funds"' in body else None
-    return (body.count(_SUCCESS), body.count(_DECLINED)) if status == 200 else None
+#: The calls of one request, each sent when the one before it was answered.
+Calls = tuple[bytes, ...]
 
 
 class HttpDoor:
@@ -57,30 +27,32 @@ class HttpDoor:
         self,
         addresses: list[str],
         recorder: Recorder,
-        ring: Ring[bytes],
+        ring: Ring[Calls],
         callers: int,
         pacing: Pacing,
-        *,
-        single: bool,
+        form: Form,
     ):
         self._addresses = addresses
         self._recorder = recorder
         self._ring = ring
         self._callers_wanted = callers
         self._pacing = pacing
-        self._single = single
+        self._form = form
         self._callers: list[Caller] = []
-        #: By caller: its last request, as sent, and whether that was a repeat.
-        self._last: list[tuple[Request[bytes], bytes, bool] | None] = [None] * callers
+        #: By caller: its last request, its calls as sent, and whether that was a repeat.
+        self._last: list[tuple[Request[Calls], Calls, bool] | None] = [None] * callers
+        #: By caller: which call of it is out, and since when its request.
+        self._step = [0] * callers
+        self._since_s = [0.0] * callers
         self._stopping = False
         self._idle = asyncio.Event()
         self._waiting = 0
 
     @classmethod
     def make(cls, load: Load) -> "HttpDoor":
-        addresses, single = load.cluster.api_addresses, load.batch == 1
+        addresses, form = load.cluster.api_addresses, form_of(load.workload, load.batch)
         requests = [
-            Request(encode(list(part), addresses[0], single=single), len(part), declined_of(part))
+            Request(form.calls(part, addresses[0]), len(part), declined_of(part))
             for part in chunks(load.pairs, load.batch)
         ]
         return cls(
@@ -89,7 +61,7 @@ class HttpDoor:
             Ring(requests, repeats=load.repeats),
             load.callers,
             load.pacing,
-            single=single,
+            form,
         )
 
     async def start(self) -> None:
@@ -132,20 +104,26 @@ class HttpDoor:
             drawn = self._ring.next()  # nothing to repeat yet
         if drawn is not None:
             request, number = drawn
-            sent = request.payload.replace(PLACEHOLDER, b"%08x" % number)
+            sent = tuple(call.replace(PLACEHOLDER, b"%08x" % number) for call in request.payload)
             self._last[caller.number] = request, sent, False
         else:
             assert last is not None
             request, sent, _ = last
             self._last[caller.number] = request, sent, True
         self._waiting += 1
-        caller.send(sent, since_s)
+        self._step[caller.number], self._since_s[caller.number] = 0, since_s
+        caller.send(sent[0], since_s)
 
     def _answered(self, caller: Caller, status: int, body: bytes, latency_s: float) -> None:
         last = self._last[caller.number]
         assert last is not None
-        request, _, repeated = last
-        counts = count_answers(status, body, single=self._single)
+        request, sent, repeated = last
+        step = self._step[caller.number]
+        counts = self._form.counts[step](status, body)
+        if counts is not None and step + 1 < len(sent):
+            self._step[caller.number] = step + 1
+            caller.send(sent[step + 1], self._since_s[caller.number])
+            return
         if counts == (request.transfers - request.declined, request.declined):
             self._recorder.answered(latency_s, request.transfers, request.declined, repeated=repeated)
         else:

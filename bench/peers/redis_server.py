@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 import hiredis
 import redis
 
-from bench.doors.http import PLACEHOLDER
+from bench.doors.forms import PLACEHOLDER
 from bench.funding import funds_of, funds_total
 from bench.peers.base import PeerFailed, PeerMissing, Send
 from bench.ring import Request, chunks, declined_of

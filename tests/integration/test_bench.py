@@ -78,6 +78,28 @@ def test_an_open_loop_at_the_script_door_is_refused(running: Running) -> None:
         run(running, "script", "uniform", 10, rate=10.0)
 
 
+@pytest.mark.parametrize(("workload", "batch"), [("holds", 1), ("groups", 10)])
+def test_what_is_more_than_a_transfer(running: Running, workload: str, batch: int) -> None:
+    document = run(running, "http", workload, batch)
+    assert document["conserved"] is True
+    assert document["transfers"] >= batch and document["declined"] == 0
+
+
+@pytest.mark.parametrize(
+    ("door", "workload", "batch", "advice"),
+    [
+        ("http", "holds", 2, "--batch 1"),
+        ("http", "groups", 17, "--batch 16"),
+        ("engine", "holds", 1, "--door http"),
+    ],
+)
+def test_a_run_that_cannot_be_says_what_to_give(
+    running: Running, door: str, workload: str, batch: int, advice: str
+) -> None:
+    with pytest.raises(ValueError, match=advice):
+        run(running, door, workload, batch)
+
+
 def test_books_that_do_not_add_up_are_not_reported(running: Running) -> None:
     account = account_name(5)
     with running[0].places() as places:

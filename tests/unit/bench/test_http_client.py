@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from bench.doors.engine import commands_of, number_text, rows_of
-from bench.doors.http import PLACEHOLDER, count_answers, encode
+from bench.doors.forms import PLACEHOLDER, form_of
 from bench.http_client import HEAD_BYTES_MAX, BadAnswer, Caller, parse_head
 from bench.workload import AMOUNT_MINOR_DECLINED, Pair
 from wallet_engine.domain.ids import unpack_transaction_id
@@ -82,7 +82,7 @@ def test_other_answers_are_refused(data: bytes) -> None:
 
 
 def test_a_prepared_batch_is_what_the_server_reads() -> None:
-    request = encode(PAIRS, "h:1", single=False).replace(PLACEHOLDER, b"0000abcd")
+    request = form_of("uniform", 3).calls(PAIRS, "h:1")[0].replace(PLACEHOLDER, b"0000abcd")
     head, _, body = request.partition(b"\r\n\r\n")
     assert head.startswith(b"POST /v1/transfers/batch HTTP/1.1\r\nHost: h:1\r\n")
     assert f"Content-Length: {len(body)}".encode() in head
@@ -95,7 +95,7 @@ def test_a_prepared_batch_is_what_the_server_reads() -> None:
 
 
 def test_a_prepared_transfer_is_what_the_server_reads() -> None:
-    request = encode(PAIRS[:1], "h:1", single=True).replace(PLACEHOLDER, b"ffffffff")
+    request = form_of("uniform", 1).calls(PAIRS[:1], "h:1")[0].replace(PLACEHOLDER, b"ffffffff")
     head, _, body = request.partition(b"\r\n\r\n")
     assert head.startswith(b"POST /v1/wallet/balance_transfer HTTP/1.1\r\n")
     assert parse_transfer(body, None).command.amount_minor == 5
@@ -129,4 +129,4 @@ DECLINE = b'{"transaction_id":"x","status":"declined","code":"insufficient_funds
     ],
 )
 def test_answers_are_counted(status: int, body: bytes, single: bool, counted: tuple[int, int] | None) -> None:
-    assert count_answers(status, body, single=single) == counted
+    assert form_of("uniform", 1 if single else 2).counts[0](status, body) == counted
