@@ -7,6 +7,7 @@
     /wallet/services/<id>     ServiceInfo, ephemeral
     /wallet/journals/<id>     JournalInfo, ephemeral
     /wallet/copies/members    Members: the journal copies that count, alive or not
+    /wallet/followers/<sink>  how far who follows the feed is (`routing/followers.py`)
     /wallet/locks/<name>      held locks
     /wallet/keys              API keys of callers (`routing/api_keys.py`)
     /wallet/used/<id>         when a key was last used
@@ -31,6 +32,7 @@ from wallet_engine.domain.errors import ConfigError, Corruption, WalletError
 from wallet_engine.routing.access import check_known
 from wallet_engine.routing.api_keys import ApiKeys
 from wallet_engine.routing.file_tree import FileTree
+from wallet_engine.routing.followers import Followers
 from wallet_engine.routing.model import (
     ClusterConfig,
     JournalInfo,
@@ -85,12 +87,13 @@ _REGISTER_RETRY_S: Final = 0.2
 
 
 class Directory:
-    """See the module's text. `moves` are the moves in progress, `api_keys` those of callers."""
+    """See the module's text. `moves` are the moves in progress, `api_keys` those of callers, `followers` the feed's."""
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.moves = Moves(tree)
         self.api_keys = ApiKeys(tree)
+        self.followers = Followers(tree)
 
     def __repr__(self) -> str:
         return f"<Directory {self.tree!r}>"

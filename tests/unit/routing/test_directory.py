@@ -258,3 +258,18 @@ def test_news_reach_the_loop_and_a_closed_loop_is_left_alone(directory: Director
 
     assert asyncio.run(main()) == (PLACEMENT, threading.current_thread().name)
     deliver[0](PLACEMENT)
+
+
+def test_followers_say_how_far_they_are(directory: Directory) -> None:
+    followers = directory.followers
+    assert followers.seqs() == {}
+    followers.note("history", {0: 0, 3: 17})
+    followers.note("webhooks", {0: 5})
+    followers.note("history", {3: 20})
+    assert followers.seqs() == {"history": {0: 0, 3: 20}, "webhooks": {0: 5}}
+    followers.forget("history")
+    followers.forget("history")
+    assert followers.seqs() == {"webhooks": {0: 5}}
+    directory.tree.create("/wallet/followers/webhooks/1", b"many")
+    with pytest.raises(Corruption, match="/wallet/followers/webhooks/1 is not the seq"):
+        followers.seqs()

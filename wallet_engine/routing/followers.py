@@ -1,0 +1,70 @@
+"""How far those are who follow the feed: `/wallet/followers/<sink>/<partition>`, a seq in digits.
+
+It is for others: segments with entries that a follower has not taken yet are kept on disk (`wallet-admin journal
+prune`), and `doctor` sees who is behind. Where a follower goes on it knows itself, from where it keeps what it made
+of the entries.
+
+A sink is there from its first `note` on until somebody calls `forget`, running or not. A partition that it has not
+noted counts as one of which it has nothing.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.routing.model import check_name
+from wallet_engine.routing.tree import NodeExists, NodeMissing, Tree, VersionConflict
+
+FOLLOWERS: Final = "/wallet/followers"
+#: How often a follower notes how far it is, at most; and only partitions that got further.
+NOTE_S: Final = 10.0
+
+
+class Followers:
+    """Synchronous, as the tree; of all sinks."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+
+    def __repr__(self) -> str:
+        return f"<Followers of {self._tree!r}>"
+
+    def note(self, sink: str, seqs: Mapping[int, int]) -> None:
+        """The sink has durably taken these partitions up to these seqs: it never asks for those entries again.
+
+        One writer a partition at a time. A sink that is made anew notes 0 before it begins.
+        """
+        folder = f"{FOLLOWERS}/{check_name(sink, 'name of a sink')}"
+        for partition, seq in seqs.items():
+            path, data = f"{folder}/{partition}", b"%d" % seq
+            node = self._tree.get(path)
+            with suppress(NodeExists, NodeMissing, VersionConflict):  # somebody has taken the partition over
+                if node is None:
+                    self._tree.create(path, data)
+                elif node.data != data:
+                    self._tree.set(path, data, node.version)
+
+    def seqs(self) -> dict[str, dict[int, int]]:
+        """sink -> partition -> seq that it has taken. Raises `Corruption`."""
+        return {sink: self._seqs(f"{FOLLOWERS}/{sink}") for sink in self._tree.children(FOLLOWERS)}
+
+    def _seqs(self, folder: str) -> dict[int, int]:
+        found: dict[int, int] = {}
+        for name in self._tree.children(folder):
+            node = self._tree.get(f"{folder}/{name}")
+            if node is None:
+                continue
+            if not (name.isdecimal() and node.data.isdigit()):
+                raise Corruption(f"{folder}/{name} is not the seq of a partition: {node.data[:40]!r}")
+            found[int(name)] = int(node.data)
+        return found
+
+    def forget(self, sink: str) -> None:
+        """Nothing is kept for this sink any more."""
+        folder = f"{FOLLOWERS}/{check_name(sink, 'name of a sink')}"
+        for name in self._tree.children(folder):
+            with suppress(NodeMissing):
+                self._tree.delete(f"{folder}/{name}")
+        with suppress(NodeMissing):
+            self._tree.delete(folder)
