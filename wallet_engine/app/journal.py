@@ -29,6 +29,7 @@ from wallet_engine.domain.paths import path_text
 from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.credits import CreditSearch
+from wallet_engine.journal.feed_server import FeedServer, FeedSession
 from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.link_wire import NewEntry
 from wallet_engine.journal.writer import JournalWriter
@@ -202,6 +203,8 @@ async def _keep(
     copy = JournalCopy(writer)
     fellows = Fellows(tree, copy)
     server = LinkServer(copy, recover, written, new, lambda _: PeerSession(copy, commit, promised))
+    feed = FeedServer(writer, fellows.quorum_seq)
+    server.on_follower = lambda _: FeedSession(feed)
     server.search = CreditSearch(copy, fellows.quorum_seq)
     commit = GroupCommit(copy, server, metrics)
     returning = Returning(copy, commit, fellows)

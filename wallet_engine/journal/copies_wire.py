@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from wallet_engine.journal.feed_wire import FeedAnswer, FeedQuestion, FollowerHello
 from wallet_engine.journal.link_wire import Ask, FromService
 
 
@@ -105,11 +106,11 @@ class Followed(msgspec.Struct, tag="followed", array_like=True):
     why_not: str
 
 
-Question = StateAsk | Promise | HeldAsk | EntriesAsk | More | PlaceAsk | Follow
-Answer = Standings | YesNo | EntryTexts | Place | Followed
+Question = StateAsk | Promise | HeldAsk | EntriesAsk | More | PlaceAsk | Follow | FeedQuestion
+Answer = Standings | YesNo | EntryTexts | Place | Followed | FeedAnswer
 
-#: What a copy is sent, by services and by other copies.
-ToCopy = FromService | PeerHello | Question
+#: What a copy is sent, by services, by other copies and by followers (`feed_wire`).
+ToCopy = FromService | PeerHello | FollowerHello | Question
 
 decode_at_copy = msgspec.msgpack.Decoder[ToCopy](ToCopy).decode
 decode_answer = msgspec.msgpack.Decoder[Answer](Answer).decode

@@ -11,6 +11,7 @@ from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.journal.chains import Position
 from wallet_engine.journal.copies_wire import Answer, PeerHello, Question, decode_at_copy
 from wallet_engine.journal.credits import CreditSearch
+from wallet_engine.journal.feed_wire import FollowerHello
 from wallet_engine.journal.link_wire import (
     ASKS_PER_MESSAGE_MAX,
     RECEIPTS_PER_MESSAGE_MAX,
@@ -38,7 +39,7 @@ from wallet_engine.telemetry.logging import get_logger
 #: What a service may leave unread. Past it the connection is dropped: it reconnects and asks.
 UNREAD_BYTES_MAX: Final = 8 * 1024 * 1024
 CONNECTIONS_MAX: Final = 1000
-#: Questions of one other copy that wait for their turn.
+#: Questions of one other copy or follower that wait for their turn.
 QUESTIONS_MAX: Final = 64
 #: Questions of one service that wait until the partition is confirmed.
 WAITING_ASKS_MAX: Final = ASKS_PER_MESSAGE_MAX
@@ -67,7 +68,7 @@ class Durable(Protocol):
 
 
 class Session(Protocol):
-    """What answers one other copy, for as long as its connection lasts."""
+    """What answers one other copy or follower, for as long as its connection lasts."""
 
     def answer(self, question: Question) -> Awaitable[Answer]: ...
 
@@ -84,16 +85,18 @@ class LinkServer:
         on_written: Callable[[Sequence[int]], None] = lambda partitions: None,
         on_new: Callable[[Sequence[NewEntry]], None] = lambda entries: None,
         on_peer: Callable[[str], Session] | None = None,
+        on_follower: Callable[[str], Session] | None = None,
     ) -> None:
         """`on_recover(shard, reason)` is called when a service asks for recovery, `on_written(partitions)` when
         it has appended to their streams, `on_new(entries)` when it brings what it has appended; none may block.
-        `on_peer(journal_id)` is asked for what answers another copy.
+        `on_peer(journal_id)` is asked for what answers another copy, `on_follower(name)` for what answers a follower.
         """
         self.durable = durable
         self.on_recover = on_recover
         self.on_written = on_written
         self.on_new = on_new
         self.on_peer = on_peer
+        self.on_follower = on_follower
         self.connections: set[_ServiceConnection] = set()
         self.dropped = 0
         self.reserve = Reserve()
@@ -271,7 +274,9 @@ class _ServiceConnection(asyncio.Protocol):
                 elif isinstance(message, ServiceHello):
                     self.service_id = message.service_id
                 elif isinstance(message, PeerHello):
-                    self._become_peer(message.journal_id)
+                    self._become_asker(message.journal_id, self._server.on_peer)
+                elif isinstance(message, FollowerHello):
+                    self._become_asker(message.name, self._server.on_follower)
                 elif self._questions is not None:
                     self._questions.put_nowait(message)
         except (MessageTooLong, msgspec.MsgspecError, WalletError, asyncio.QueueFull):
@@ -318,19 +323,18 @@ class _ServiceConnection(asyncio.Protocol):
         if waiting:
             self._answer(waiting)
 
-    # The other end is a copy -----------------------------------------------------------------------------
+    # The other end is a copy or a follower ---------------------------------------------------------------
 
-    def _become_peer(self, journal_id: str) -> None:
+    def _become_asker(self, name: str, begin: Callable[[str], Session] | None) -> None:
         """It wants answers, not receipts."""
         self._server.connections.discard(self)
-        if self._server.on_peer is None or self._questions is not None:
+        if begin is None or self._questions is not None:
             self.abort()
             return
-        self.service_id = journal_id
+        self.service_id = name
         self._questions = asyncio.Queue(QUESTIONS_MAX)
-        session = self._server.on_peer(journal_id)
         self._answering = asyncio.get_running_loop().create_task(
-            self._answer_questions(session, self._questions), name=f"peer {journal_id}"
+            self._answer_questions(begin(name), self._questions), name=f"answers {name}"
         )
 
     async def _answer_questions(self, session: Session, questions: asyncio.Queue[Question]) -> None:

@@ -7,6 +7,7 @@ import msgspec
 
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.journal.copies_wire import Answer, PeerHello, Question, decode_answer
+from wallet_engine.journal.feed_wire import FollowerHello
 from wallet_engine.journal.link_wire import (
     Ask,
     CopyHello,
@@ -29,9 +30,9 @@ A = TypeVar("A", bound=msgspec.Struct)
 class Peer:
     """A connection to another copy; any failure is an `OSError` or a `TimeoutError`, and ends it."""
 
-    def __init__(self, journal_id: str, asker: str) -> None:
+    def __init__(self, journal_id: str, hello: PeerHello | FollowerHello) -> None:
         self.journal_id = journal_id
-        self._connection = _PeerConnection(journal_id, asker)
+        self._connection = _PeerConnection(journal_id, hello)
 
     def __repr__(self) -> str:
         return f"<Peer {self.journal_id}>"
@@ -42,9 +43,9 @@ class Peer:
         return self._connection.receipted
 
     @classmethod
-    async def connect(cls, journal_id: str, address: str, asker: str) -> "Peer":
-        """Connect to the copy of this id; `asker` is the own one."""
-        peer = cls(journal_id, asker)
+    async def connect(cls, journal_id: str, address: str, asker: str | FollowerHello) -> "Peer":
+        """Connect to the copy of this id; `asker` is the id of the own one, or says which follower this is."""
+        peer = cls(journal_id, PeerHello(asker) if isinstance(asker, str) else asker)
         connection = peer._connection
         host, port = split_address(address)
         try:
@@ -88,11 +89,11 @@ class Peer:
 
 
 class _PeerConnection(asyncio.Protocol):
-    def __init__(self, copy: str, asker: str) -> None:
+    def __init__(self, copy: str, hello: PeerHello | FollowerHello) -> None:
         loop = asyncio.get_running_loop()
         self.hello: asyncio.Future[str] = loop.create_future()
         self._copy = copy
-        self._asker = asker
+        self._hello = hello
         self.receipted: list[Ask] = []
         self._answer: asyncio.Future[Answer] | None = None
         self._transport: asyncio.Transport | None = None
@@ -114,7 +115,7 @@ class _PeerConnection(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         self._transport = transport
         notice_dead_peers(transport.get_extra_info("socket"))
-        transport.write(encode(PeerHello(self._asker)))
+        transport.write(encode(self._hello))
 
     def connection_lost(self, exc: Exception | None) -> None:
         for waiter in (self.hello, self._answer):

@@ -66,15 +66,15 @@ class Scan:
                     return
                 chunk += more
                 base = self.offset
-                if not (yield from self._frames(chunk)):
+                if not (yield from self.frames_of(chunk)):
                     if self.sealed and (self.offset != base + len(chunk) or file.read(1)):
                         raise Damaged(self.path, self.offset, "bytes behind the seal")
                     return
                 chunk = chunk[self.offset - base :]
 
-    def _frames(self, chunk: bytes) -> Generator[tuple[int, int, int, bytes], None, bool]:
-        """The whole frames of the chunk, which starts at `self.offset`. Returns whether more bytes may
-        help.
+    def frames_of(self, chunk: bytes) -> Generator[tuple[int, int, int, bytes], None, bool]:
+        """The whole frames of the chunk, which starts at `self.offset`, as iterating yields them. Returns whether more
+        bytes may help.
         """
         base = self.offset
         position = 0

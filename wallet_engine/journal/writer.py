@@ -169,6 +169,13 @@ class JournalWriter:
         """Bytes appended and not yet cut; at most `GROUP_BYTES_MAX`."""
         return self._group_bytes
 
+    @property
+    def durable_place(self) -> tuple[int, int]:
+        """Segment and offset behind the last frame that is on disk, for who writes in one turn what he syncs."""
+        if self._stopped is not None:
+            self._refuse()
+        return self._segment, self._offset - self._group_bytes
+
     def append(self, partition: int, payload: bytes, header: EntryHeader, *, bound: bool = True) -> None:
         """Take the next entry of a partition; `header` is the parsed first line of `payload`.
 

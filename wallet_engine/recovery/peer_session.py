@@ -68,6 +68,8 @@ class PeerSession:
                 return Place(segment_path(self._copy.directory, record.segment).name, record.offset)
             case Follow():
                 return Followed(await self._follow(question))
+            case _:
+                raise OSError("not a question of a journal copy")
 
     def _entries(self) -> EntryTexts:
         page = take_page(self._records)

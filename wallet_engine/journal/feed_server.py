@@ -1,0 +1,187 @@
+"""Answers followers (`feed_wire`) from a copy's files: what is final is said, and bytes are handed out as they stand.
+
+A copy spends on a follower what reading a file costs, in a thread that does nothing else, and a look at the ends of its
+partitions; frames are taken apart where they are used.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+from wallet_engine.journal.copies_wire import Answer, Question
+from wallet_engine.journal.feed_wire import (
+    FEED_BYTES_MAX,
+    NEWS_S_MAX,
+    Ended,
+    EndsAsk,
+    FeedBytes,
+    Locate,
+    Located,
+    ReadAsk,
+)
+from wallet_engine.journal.format import SEGMENT_HEADER_BYTES
+from wallet_engine.journal.index import SegmentIndex, start_mark
+from wallet_engine.journal.reader import index_of_segment
+from wallet_engine.journal.segments import read_segment_header, segment_numbers, segment_path
+from wallet_engine.journal.threads import in_thread
+
+#: How old what is known of the ends may be.
+ENDS_S_MAX: Final = 0.05
+#: Partitions looked at in one turn of the event loop.
+_TURN_PARTITIONS_MAX: Final = 128
+
+
+class Journaled(Protocol):
+    """What is needed of a `JournalWriter`."""
+
+    @property
+    def directory(self) -> Path: ...
+
+    @property
+    def durable_place(self) -> tuple[int, int]: ...
+
+    def partitions(self) -> list[int]: ...
+
+    def durable_seq(self, partition: int) -> int: ...
+
+    def last_index(self) -> SegmentIndex: ...
+
+
+class FeedServer:
+    """What all followers of one copy share."""
+
+    def __init__(self, journal: Journaled, quorum_seq: Callable[[int], int] | None = None) -> None:
+        """`quorum_seq(partition)`: up to which entry a quorum of the copies has it now, 0 where that is not known;
+        without one, this copy is the quorum.
+        """
+        self.journal = journal
+        self._quorum_seq = quorum_seq
+        #: partition -> the last entry that is final, and was found to be while this copy had it.
+        self.ends: dict[int, int] = {}
+        self._looked_s = float("-inf")
+        self._looking = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<FeedServer partitions={len(self.ends)} entries={sum(self.ends.values())}>"
+
+    async def look(self) -> None:
+        """Bring `ends` up to date, if they are old. What was final stays so, whoever is away or behind now."""
+        loop = asyncio.get_running_loop()
+        async with self._looking:
+            if loop.time() < self._looked_s + ENDS_S_MAX:
+                return
+            for count, partition in enumerate(self.journal.partitions(), 1):
+                own = self.journal.durable_seq(partition)
+                known = self.ends.get(partition, 0)
+                if own > known:
+                    end = own if self._quorum_seq is None else min(own, self._quorum_seq(partition))
+                    if end > known:
+                        self.ends[partition] = end
+                if not count % _TURN_PARTITIONS_MAX:
+                    await asyncio.sleep(0)
+            self._looked_s = loop.time()
+
+
+class FeedSession:
+    """One follower's connection."""
+
+    def __init__(self, server: FeedServer) -> None:
+        self._server = server
+        self._told: dict[int, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<FeedSession partitions={len(self._told)}>"
+
+    async def answer(self, question: Question) -> Answer:
+        """Raises what ends the connection: `WalletError`, OSError."""
+        await self._server.look()
+        match question:
+            case Locate(after):
+                return await self._locate(dict(after))
+            case ReadAsk():
+                return await self._read(question)
+            case EndsAsk():
+                return Ended(list(self._server.ends.items()))
+            case _:
+                raise OSError("not a question of a follower")
+
+    async def _locate(self, after: dict[int, int]) -> Located:
+        journal = self._server.journal
+        self._told = dict.fromkeys(after, 0)
+        behind = {partition: seq for partition, seq in after.items() if journal.durable_seq(partition) > seq}
+        return await in_thread(locate, journal.directory, behind, journal.last_index())
+
+    async def _read(self, ask: ReadAsk) -> FeedBytes:
+        if ask.news:
+            await self._news()
+        ends = [
+            (partition, end)
+            for partition, told in self._told.items()
+            if (end := self._server.ends.get(partition, 0)) > told
+        ]
+        self._told |= ends
+        newest, durable_offset = self._server.journal.durable_place
+        size = max(0, min(ask.bytes_max, FEED_BYTES_MAX))
+        if ask.segment >= newest:
+            size = max(0, min(size, durable_offset - ask.offset)) if ask.segment == newest else 0
+        path = segment_path(self._server.journal.directory, ask.segment)
+        data = await in_thread(_read_bytes, path, ask.offset, size) if size else b""
+        at_end = ask.segment >= newest and ask.offset + len(data) >= durable_offset
+        return FeedBytes(data, at_end, ends)
+
+    async def _news(self) -> None:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + NEWS_S_MAX
+        while True:
+            ends = self._server.ends
+            if any(ends.get(partition, 0) > told for partition, told in self._told.items()):
+                return
+            if loop.time() >= until_s:
+                return
+            await asyncio.sleep(ENDS_S_MAX)
+            await self._server.look()
+
+    def close(self) -> None:
+        self._told = {}
+
+
+def _read_bytes(path: Path, offset: int, size: int) -> bytes:
+    """Opened anew each time: a segment that was written anew has the same name."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(fd, size, offset)
+    finally:
+        os.close(fd)
+
+
+def locate(directory: Path, behind: Mapping[int, int], last: SegmentIndex) -> Located:
+    """Where to read from, to meet every entry of these partitions behind these seqs; each has one. Blocks.
+
+    `last`: what an index would say of the segment that is being written. Raises `Damaged`, `OSError`.
+    """
+    missing = dict(behind)
+    start, start_index = last.segment, last
+    for number in reversed(segment_numbers(directory)):
+        if not missing or number > last.segment:
+            break
+        index = index_of_segment(directory, number, last)
+        if index is None:
+            start = number
+            continue
+        spans = index.partitions
+        if any(spans[partition].last_seq > seq for partition, seq in missing.items() if partition in spans):
+            start, start_index = number, index
+        missing = {
+            partition: seq
+            for partition, seq in missing.items()
+            if partition not in spans or spans[partition].first_seq > seq + 1
+        }
+    mark = None
+    if start == start_index.segment:
+        here = {partition: seq for partition, seq in behind.items() if partition in start_index.partitions}
+        mark = start_mark(start_index, here)
+    if mark is None:
+        return Located(start, SEGMENT_HEADER_BYTES, read_segment_header(directory, start).start_hash)
+    return Located(start, mark.offset, bytes.fromhex(mark.running_hash))
