@@ -91,6 +91,7 @@ def _flagging(action: str, *codes: str) -> Endpoint:
         f"{action.capitalize()} an account.",
         {200: wire.Account},
         (*MALFORMED, "account_not_found", *codes, *OUTAGE_CODES),
+        ordinary=True,
     )
 
 
@@ -181,6 +182,7 @@ ENDPOINTS: Final = (
             *("account_closed", *OUTAGE_CODES),
         ),
         wire.PatchAccountRequest,
+        ordinary=True,
     ),
     _flagging("freeze", "account_closed"),
     _flagging("unfreeze", "account_closed"),

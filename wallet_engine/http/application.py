@@ -49,7 +49,7 @@ class Found(NamedTuple):
 
 
 class Routes:
-    """Method and path -> endpoint. The first template that fits a path decides, so literal ones lead."""
+    """Method and path -> endpoint. Of the templates that fit a path one without parameters decides."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._literal = {
@@ -63,8 +63,9 @@ class Routes:
             methods[endpoint.method] = endpoint
             if endpoint.method == "GET":
                 methods["HEAD"] = endpoint
+        literal_first = sorted(self._by_template.items(), key=lambda item: item[0].count("{"))
         self._patterns: list[tuple[re.Pattern[str], dict[str, Endpoint]]] = [
-            (compile_path(template)[0], methods) for template, methods in self._by_template.items()
+            (compile_path(template)[0], methods) for template, methods in literal_first
         ]
 
     def __repr__(self) -> str:

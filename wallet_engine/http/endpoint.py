@@ -84,6 +84,8 @@ class Endpoint(NamedTuple):
     codes: tuple[str, ...] = ()
     request: type[Struct] | None = None
     query: tuple[str, ...] = ()
+    #: Its `account_id` is no system account.
+    ordinary: bool = False
     replayable: bool = False
     #: Refused when too many requests are in flight, among which it counts. What watches the process does not.
     bounded: bool = True

@@ -146,6 +146,7 @@ ENDPOINTS: Final = (
         {200: wire.Hold},
         (*MALFORMED, "hold_not_found", *OUTAGE_CODES),
         query=("account_id",),
+        ordinary=True,
     ),
     Endpoint(
         "POST",

@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document, made from the endpoints and the types that decode and encode their bodies."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from wallet_engine.http import wire
 from wallet_engine.http.endpoint import Endpoint
+from wallet_engine.http.examples import EXAMPLES, Example
 from wallet_engine.http.problems import KINDS
 
 _KEY: Final = "key"
@@ -58,7 +59,9 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     if parameters:
         described["parameters"] = parameters
     if endpoint.request is not None:
-        described["requestBody"] = {"required": True, "content": _content(endpoint.request)}
+        content = _content(endpoint.request)
+        content["application/json"]["examples"] = {e.name: {"value": e.body} for e in _examples(endpoint)}
+        described["requestBody"] = {"required": True, "content": content}
     return described
 
 
@@ -72,7 +75,13 @@ def _operation_id(endpoint: Endpoint) -> str:
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     in_path = [part[1:-1] for part in endpoint.template.split("/") if part.startswith("{")]
     parameters: list[dict[str, Any]] = [
-        {"name": name, "in": where, "required": True, "schema": _field_schema(name)}
+        {
+            "name": name,
+            "in": where,
+            "required": True,
+            "schema": _field_schema(name, endpoint),
+            **_parameter_examples(name, endpoint),
+        }
         for where, names in (("path", in_path), ("query", endpoint.query))
         for name in names
     ]
@@ -83,19 +92,29 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
                 "in": "header",
                 "required": False,
                 "description": "Stands in for transaction_id; both given must be equal.",
-                "schema": _field_schema("transaction_id"),
+                "schema": _field_schema("transaction_id", endpoint),
             }
         )
     return parameters
 
 
-def _field_schema(name: str) -> dict[str, Any]:
+def _parameter_examples(name: str, endpoint: Endpoint) -> dict[str, Any]:
+    found = {e.name: {"value": e.parameters[name]} for e in _examples(endpoint) if name in e.parameters}
+    return {"examples": found} if found else {}
+
+
+def _examples(endpoint: Endpoint) -> Iterator[Example]:
+    return (e for e in EXAMPLES if (e.method, e.template) == (endpoint.method, endpoint.template))
+
+
+def _field_schema(name: str, endpoint: Endpoint) -> dict[str, Any]:
     types = {
+        "account_id": wire.OrdinaryAccountId if endpoint.ordinary else wire.AccountId,
         "currency": wire.CurrencyCode,
         "transaction_id": wire.TransactionId,
         "hold_id": wire.TransactionId,
     }
-    return msgspec.json.schema(types.get(name, wire.AccountId))
+    return msgspec.json.schema(types.get(name, wire.Party))
 
 
 def _responses(endpoint: Endpoint) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def check_ordinary_account(account_id: object) -> str:
 def _transfer(document: object, idempotency_key: str | None, by: str) -> ParsedTransfer:
     if not isinstance(document, dict):
         raise Refused("invalid_request", "a transfer must be a JSON object")
-    transaction_id = known_id(document.get("transaction_id"), idempotency_key)
+    transaction_id = known_id(document, idempotency_key)
     try:
         check_shape(
             document,
@@ -158,7 +158,7 @@ def _transfer(document: object, idempotency_key: str | None, by: str) -> ParsedT
         )
         sender = side(document["from_account"], "from_account")
         receiver = side(document["to_account"], "to_account")
-        transaction_id = transaction_id_of(document.get("transaction_id"), idempotency_key)
+        transaction_id = transaction_id_of(document, idempotency_key)
         currency = check_currency(document["currency"])
         amount_minor = parse_amount(document["amount"], currency)
         if sender == receiver:
@@ -181,23 +181,24 @@ def side(account_id: object, field: str) -> str:
     return checked
 
 
-def transaction_id_of(in_body: object, idempotency_key: str | None) -> str:
+def transaction_id_of(document: dict[str, Any], idempotency_key: str | None) -> str:
+    in_body = "transaction_id" in document
     if idempotency_key is None:
-        return check_transaction_id(in_body)
+        return check_transaction_id(document.get("transaction_id"))
     try:
         # The header's draft standard (a structured-field string) has it in double quotes.
         key = check_transaction_id(idempotency_key.removeprefix('"').removesuffix('"'))
     except InvalidInput:
         raise InvalidInput("invalid_request", "Idempotency-Key must be a UUID") from None
-    if in_body is not None and check_transaction_id(in_body) != key:
+    if in_body and check_transaction_id(document["transaction_id"]) != key:
         raise InvalidInput("invalid_request", "Idempotency-Key and transaction_id differ")
     return key
 
 
-def known_id(in_body: object, idempotency_key: str | None) -> str | None:
+def known_id(document: dict[str, Any], idempotency_key: str | None) -> str | None:
     """The id that a problem may name before the request is known to be well-formed."""
     try:
-        return transaction_id_of(in_body, idempotency_key)
+        return transaction_id_of(document, idempotency_key)
     except InvalidInput:
         return None
 
@@ -215,6 +216,15 @@ def _renamed(text: object, currency: str, field: str) -> int:
         return parse_amount(text, currency, zero_allowed=True)
     except InvalidInput as error:
         raise InvalidInput(error.code, error.detail.replace("amount", field)) from None
+
+
+def whole_number(number: object, field: str, least: int, most: int) -> int:
+    """A JSON number without a fraction, however it is written: 4 and 4.0 are one. Raises `InvalidInput`."""
+    if isinstance(number, int | float) and not isinstance(number, bool) and least <= number <= most:
+        whole = int(number)
+        if whole == number:
+            return whole
+    raise InvalidInput("invalid_request", f"{field} must be a whole number of {least} to {most}")
 
 
 def check_shape(document: dict[str, Any], known: frozenset[str], required: Iterable[str]) -> None:

@@ -26,10 +26,10 @@ class ParsedGroup(NamedTuple):
 def parse_group(body: bytes, key: str | None, by: str) -> ParsedGroup:
     """`POST /v1/transfers/group`. Raises `Refused`."""
     document = load_object(body)
-    known = known_id(document.get("transaction_id"), key)
+    known = known_id(document, key)
     try:
         check_shape(document, _FIELDS, ("legs",) if key is not None else ("transaction_id", "legs"))
-        transaction_id = transaction_id_of(document.get("transaction_id"), key)
+        transaction_id = transaction_id_of(document, key)
         legs = _legs(document["legs"])
         packed = pack_transaction_id(transaction_id)
         transfers, references = [], {}

@@ -7,7 +7,7 @@ from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, Incr
 from wallet_engine.domain.holds import EXPIRES_IN_S_DEFAULT, EXPIRES_IN_S_MAX
 from wallet_engine.domain.ids import check_account_id, is_system, pack_transaction_id
 from wallet_engine.domain.money import check_currency, parse_amount
-from wallet_engine.http.parse import check_shape, known_id, load_object, side, transaction_id_of
+from wallet_engine.http.parse import check_shape, known_id, load_object, side, transaction_id_of, whole_number
 from wallet_engine.http.parse_notes import NOTE_FIELDS, parse_note
 from wallet_engine.http.problems import Refused
 
@@ -35,11 +35,8 @@ def parse_hold_request(body: bytes, key: str | None, by: str) -> tuple[HoldComma
         amount = parse_amount(document["amount"], currency)
         if receiver == account:
             raise InvalidInput("same_account", "account_id and to_account must differ")
-        expires = document.get("expires_in_s", EXPIRES_IN_S_DEFAULT)
-        if type(expires) is not int or not 1 <= expires <= EXPIRES_IN_S_MAX:
-            raise InvalidInput(
-                "invalid_request", f"expires_in_s must be a whole number of 1 to {EXPIRES_IN_S_MAX}"
-            )
+        given = document.get("expires_in_s", EXPIRES_IN_S_DEFAULT)
+        expires = whole_number(given, "expires_in_s", 1, EXPIRES_IN_S_MAX)
         packed, note = pack_transaction_id(transaction_id), parse_note(document)
         return HoldCommand(account, amount, currency, packed, receiver, expires, note, by), transaction_id
 
@@ -109,9 +106,9 @@ class _naming:
         return fields if self._key is not None else (*fields, "transaction_id")
 
     def id(self) -> str:
-        return transaction_id_of(self._document.get("transaction_id"), self._key)
+        return transaction_id_of(self._document, self._key)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, InvalidInput | Refused):
-            known = known_id(self._document.get("transaction_id"), self._key)
+            known = known_id(self._document, self._key)
             raise Refused(error.code, error.detail, transaction_id=known) from None

@@ -8,7 +8,7 @@ from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.refund_command import RefundCommand
 from wallet_engine.http import wire
 from wallet_engine.http.endpoint import Endpoint, Request
-from wallet_engine.http.parse import check_shape, known_id, load_object, side, transaction_id_of
+from wallet_engine.http.parse import check_shape, known_id, load_object, side, transaction_id_of, whole_number
 from wallet_engine.http.parse_notes import parse_note
 from wallet_engine.http.problems import (
     MALFORMED,
@@ -31,17 +31,16 @@ def parse_refund(body: bytes, original_id: str, key: str | None, by: str) -> tup
     The amount is checked once the original's currency is known.
     """
     document = load_object(body)
-    known = known_id(document.get("transaction_id"), key)
+    known = known_id(document, key)
     try:
         required = ("from_account",) if key is not None else ("from_account", "transaction_id")
         check_shape(document, _FIELDS, required)
         payer = side(document["from_account"], "from_account")
-        transaction_id = transaction_id_of(document.get("transaction_id"), key)
+        transaction_id = transaction_id_of(document, key)
         amount, leg = document.get("amount"), document.get("leg")
         if amount is not None and not isinstance(amount, str):
             raise InvalidInput("invalid_amount", "amount must be a string of a decimal number")
-        if leg is not None and (type(leg) is not int or not 0 <= leg <= LEG_MAX):
-            raise InvalidInput("invalid_request", f"leg must be a whole number of 0 to {LEG_MAX}")
+        leg = None if leg is None else whole_number(leg, "leg", 0, LEG_MAX)
         packed, note = pack_transaction_id(transaction_id), parse_note(document)
     except (InvalidInput, Refused) as error:
         raise Refused(error.code, error.detail, transaction_id=known) from None

@@ -4,10 +4,12 @@ Formats of strings are notes for OpenAPI only (`extra_json_schema`): `parse.py` 
 checked during decoding could not tell `invalid_amount` from `invalid_request`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from wallet_engine.domain.currencies import MINOR_DIGITS
 
 AccountId = Annotated[
     str,
@@ -16,14 +18,33 @@ AccountId = Annotated[
         extra_json_schema={"pattern": "^(?:[A-Za-z0-9._:-]{1,64}|@[A-Za-z0-9._:-]{1,63})$"},
     ),
 ]
+OrdinaryAccountId = Annotated[
+    str, Meta(description="Account.", extra_json_schema={"pattern": "^[A-Za-z0-9._:-]{1,64}$"})
+]
+#: Who pays, or is paid.
+Party = Annotated[
+    str,
+    Meta(
+        description="Account; a leading @ names a system account. @transit is the engine's own.",
+        extra_json_schema={"pattern": "^(?:[A-Za-z0-9._:-]{1,64}|(?!@transit$)@[A-Za-z0-9._:-]{1,63})$"},
+    ),
+]
 TransactionId = Annotated[
     str, Meta(description="UUID, compared in canonical lower case.", extra_json_schema={"format": "uuid"})
 ]
+_AMOUNT: Final = "[0-9]{1,16}(\\.[0-9]{1,4})?$"
 Amount = Annotated[
     str,
     Meta(
+        description="Major units with at most the currency's ISO 4217 digits, above zero.",
+        extra_json_schema={"pattern": f"^(?=.*[1-9]){_AMOUNT}", "examples": ["12.34"]},
+    ),
+]
+Limit = Annotated[
+    str,
+    Meta(
         description="Major units with at most the currency's ISO 4217 digits.",
-        extra_json_schema={"pattern": "^[0-9]{1,16}(\\.[0-9]{1,4})?$", "examples": ["12.34"]},
+        extra_json_schema={"pattern": f"^{_AMOUNT}", "examples": ["12.34"]},
     ),
 ]
 Balance = Annotated[
@@ -34,55 +55,60 @@ Balance = Annotated[
     ),
 ]
 CurrencyCode = Annotated[
-    str, Meta(description="ISO 4217.", extra_json_schema={"pattern": "^[A-Z]{3}$", "examples": ["USD"]})
+    str,
+    Meta(description="ISO 4217.", extra_json_schema={"enum": sorted(MINOR_DIGITS), "examples": ["USD"]}),
 ]
-
-
+#: What `str.isprintable` takes, without spaces and with them.
+_PRINTED: Final = r"[\p{L}\p{M}\p{N}\p{P}\p{S}]"
+_PRINTABLE: Final = r"[\p{L}\p{M}\p{N}\p{P}\p{S} ]"
 Reference = Annotated[
     str,
     Meta(
         description="Printable text, part of the body, kept in the journal.",
-        extra_json_schema={"minLength": 1, "maxLength": 140},
+        extra_json_schema={
+            "minLength": 1,
+            "maxLength": 140,
+            "pattern": f"^{_PRINTED}(?:{_PRINTABLE}*{_PRINTED})?$",
+        },
     ),
 ]
+MetadataValue = Annotated[str, Meta(extra_json_schema={"maxLength": 200, "pattern": f"^{_PRINTABLE}*$"})]
 Metadata = Annotated[
-    dict[str, str],
+    dict[str, MetadataValue],
     Meta(
         description="At most 1,024 bytes in all; part of the body, kept in the journal.",
         extra_json_schema={
             "maxProperties": 16,
             "propertyNames": {"pattern": "^[a-z0-9_]{1,40}$"},
-            "additionalProperties": {"type": "string", "maxLength": 200},
         },
     ),
 ]
-OrdinaryAccountId = Annotated[
-    str, Meta(description="Account.", extra_json_schema={"pattern": "^[A-Za-z0-9._:-]{1,64}$"})
-]
+#: Of a request whose id may be in the header; never null.
+IdOfBodyOrHeader = TransactionId | UnsetType
 
 
 class TransferRequest(Struct, gc=False, forbid_unknown_fields=True):
-    from_account: AccountId
-    to_account: AccountId
+    from_account: Party
+    to_account: Party
     amount: Amount
     currency: CurrencyCode
     #: May be left out of a single transfer that carries an `Idempotency-Key`.
-    transaction_id: TransactionId | None = None
+    transaction_id: IdOfBodyOrHeader = UNSET
     reference: Reference | None = None
     metadata: Metadata | None = None
     #: Declined as `insufficient_funds` when the payer would have less available.
-    min_balance_after: Amount | None = None
+    min_balance_after: Limit | None = None
 
 
 class BatchedTransfer(Struct, gc=False, forbid_unknown_fields=True):
-    from_account: AccountId
-    to_account: AccountId
+    from_account: Party
+    to_account: Party
     amount: Amount
     currency: CurrencyCode
     transaction_id: TransactionId
     reference: Reference | None = None
     metadata: Metadata | None = None
-    min_balance_after: Amount | None = None
+    min_balance_after: Limit | None = None
 
 
 class BatchRequest(Struct, gc=False, forbid_unknown_fields=True):
@@ -90,11 +116,11 @@ class BatchRequest(Struct, gc=False, forbid_unknown_fields=True):
 
 
 class OpenAccountRequest(Struct, gc=False, forbid_unknown_fields=True):
-    account_id: AccountId
+    account_id: OrdinaryAccountId
     currency: CurrencyCode
-    overdraft_limit: Amount | None = None
+    overdraft_limit: Limit | None = None
     #: The most that it may have; a payment that would make it more is declined as `balance_limit`.
-    max_balance: Amount | None = None
+    max_balance: Limit | None = None
     metadata: Metadata | None = None
 
 
@@ -102,8 +128,8 @@ class PatchAccountRequest(Struct, gc=False, forbid_unknown_fields=True):
     #: May be left out of an account that has one.
     currency: CurrencyCode | None = None
     #: A lowered limit stops new payments only.
-    overdraft_limit: Amount | None = None
-    max_balance: Amount | None = None
+    overdraft_limit: Limit | None = None
+    max_balance: Limit | None = None
     metadata: Metadata | None = None
 
 
@@ -115,7 +141,7 @@ class TransferSucceeded(Struct):
 class TransferResult(Struct, omit_defaults=True):
     transaction_id: TransactionId
     status: Literal["success", "declined", "unknown"]
-    code: str | msgspec.UnsetType = msgspec.UNSET
+    code: str | UnsetType = UNSET
 
 
 class BatchResponse(Struct):
@@ -123,13 +149,13 @@ class BatchResponse(Struct):
 
 
 class RefundedTransfer(Struct):
-    from_account: AccountId
+    from_account: Party
     transaction_id: TransactionId
 
 
 class GroupLeg(Struct, gc=False, forbid_unknown_fields=True):
-    from_account: AccountId
-    to_account: AccountId
+    from_account: Party
+    to_account: Party
     amount: Amount
     currency: CurrencyCode
     reference: Reference | None = None
@@ -138,7 +164,7 @@ class GroupLeg(Struct, gc=False, forbid_unknown_fields=True):
 class GroupRequest(Struct, gc=False, forbid_unknown_fields=True):
     legs: Annotated[list[GroupLeg], Meta(extra_json_schema={"minItems": 1, "maxItems": 100})]
     #: Named by it and the payer of the first leg; may be left out where an `Idempotency-Key` is given.
-    transaction_id: TransactionId | None = None
+    transaction_id: IdOfBodyOrHeader = UNSET
     reference: Reference | None = None
     metadata: Metadata | None = None
 
@@ -146,31 +172,31 @@ class GroupRequest(Struct, gc=False, forbid_unknown_fields=True):
 class LegStatus(Struct, omit_defaults=True):
     """One leg of a group."""
 
-    from_account: AccountId
-    to_account: AccountId
+    from_account: Party
+    to_account: Party
     amount: Amount
     currency: CurrencyCode
-    reference: str | msgspec.UnsetType = msgspec.UNSET
+    reference: str | UnsetType = UNSET
 
 
 class TransferStatus(Struct, omit_defaults=True):
     transaction_id: TransactionId
     status: Literal["success", "declined", "pending"]
-    code: str | msgspec.UnsetType = msgspec.UNSET
-    reference: str | msgspec.UnsetType = msgspec.UNSET
-    metadata: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    code: str | UnsetType = UNSET
+    reference: str | UnsetType = UNSET
+    metadata: dict[str, str] | UnsetType = UNSET
     #: Of a refund that was made: the transfer whose money went back.
-    refunds: RefundedTransfer | msgspec.UnsetType = msgspec.UNSET
+    refunds: RefundedTransfer | UnsetType = UNSET
     #: Of a group: all of them, and which could not be where it was declined.
-    legs: list[LegStatus] | msgspec.UnsetType = msgspec.UNSET
-    leg: int | msgspec.UnsetType = msgspec.UNSET
+    legs: list[LegStatus] | UnsetType = UNSET
+    leg: int | UnsetType = UNSET
 
 
 class RefundRequest(Struct, gc=False, forbid_unknown_fields=True):
     #: The payer of the transfer whose money goes back.
-    from_account: AccountId
+    from_account: Party
     #: Of the refund.
-    transaction_id: TransactionId | None = None
+    transaction_id: IdOfBodyOrHeader = UNSET
     #: All that is left, when it is left out.
     amount: Amount | None = None
     #: Which leg of a group.
@@ -190,9 +216,9 @@ class HoldRequest(Struct, gc=False, forbid_unknown_fields=True):
     account_id: OrdinaryAccountId
     amount: Amount
     currency: CurrencyCode
-    transaction_id: TransactionId | None = None
+    transaction_id: IdOfBodyOrHeader = UNSET
     #: Captures go there and nowhere else.
-    to_account: AccountId | None = None
+    to_account: Party | None = None
     expires_in_s: Annotated[int, Meta(ge=1, le=2_592_000)] = 604_800
     reference: Reference | None = None
     metadata: Metadata | None = None
@@ -200,8 +226,8 @@ class HoldRequest(Struct, gc=False, forbid_unknown_fields=True):
 
 class CaptureRequest(Struct, gc=False, forbid_unknown_fields=True):
     account_id: OrdinaryAccountId
-    transaction_id: TransactionId | None = None
-    to_account: AccountId | None = None
+    transaction_id: IdOfBodyOrHeader = UNSET
+    to_account: Party | None = None
     #: What remains, when it is left out.
     amount: Amount | None = None
     final: bool = True
@@ -211,7 +237,7 @@ class CaptureRequest(Struct, gc=False, forbid_unknown_fields=True):
 class IncreaseRequest(Struct, gc=False, forbid_unknown_fields=True):
     account_id: OrdinaryAccountId
     amount: Amount
-    transaction_id: TransactionId | None = None
+    transaction_id: IdOfBodyOrHeader = UNSET
 
 
 class VoidRequest(Struct, gc=False, forbid_unknown_fields=True):
@@ -223,7 +249,7 @@ class Hold(Struct):
 
     hold_id: TransactionId
     account_id: OrdinaryAccountId
-    to_account: AccountId | None
+    to_account: Party | None
     currency: CurrencyCode
     amount: Balance
     captured: Balance
@@ -251,7 +277,7 @@ class OpenedAccount(Struct, omit_defaults=True):
     pending: Balance
     status: str
     #: Where there is one.
-    max_balance: Balance | msgspec.UnsetType = msgspec.UNSET
+    max_balance: Balance | UnsetType = UNSET
 
 
 class AccountBalance(Struct, omit_defaults=True):
@@ -264,7 +290,7 @@ class AccountBalance(Struct, omit_defaults=True):
     pending: Balance
     overdraft_limit: Balance
     #: Where there is one.
-    max_balance: Balance | msgspec.UnsetType = msgspec.UNSET
+    max_balance: Balance | UnsetType = UNSET
 
 
 class Account(Struct):
@@ -316,9 +342,9 @@ class Problem(Struct, omit_defaults=True):
     detail: str
     code: str
     retryable: bool
-    transaction_id: TransactionId | msgspec.UnsetType = msgspec.UNSET
+    transaction_id: TransactionId | UnsetType = UNSET
     #: Of a group: the index of the first leg that cannot be.
-    leg: int | msgspec.UnsetType = msgspec.UNSET
+    leg: int | UnsetType = UNSET
 
 
 #: Encodes any of the above.

@@ -130,14 +130,21 @@ def test_transaction_id_is_canonical_lower_case(app: ASGIApp, wallet: WalletDoub
 
 
 @pytest.mark.parametrize("key", [TXID, TXID.upper(), f'"{TXID}"'])
-@pytest.mark.parametrize("in_body", ["absent", None, TXID, TXID.upper()])
-def test_idempotency_key_stands_in(app: ASGIApp, wallet: WalletDouble, key: str, in_body: str | None) -> None:
+@pytest.mark.parametrize("in_body", ["absent", TXID, TXID.upper()])
+def test_idempotency_key_stands_in(app: ASGIApp, wallet: WalletDouble, key: str, in_body: str) -> None:
     body: dict[str, Any] = changed({"transaction_id": in_body})
     if in_body == "absent":
         del body["transaction_id"]
     response = call(app, "POST", SINGLE, json=body, headers={"Idempotency-Key": key})
     assert response.json() == {"status": "success", "transaction_id": TXID}
     assert wallet.calls == [("transfer", (COMMAND,))]
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": TXID}])
+def test_transaction_id_is_never_null(app: ASGIApp, wallet: WalletDouble, headers: dict[str, str]) -> None:
+    response = call(app, "POST", SINGLE, json=changed({"transaction_id": None}), headers=headers)
+    assert_problem(response, 400, "invalid_request")
+    assert wallet.calls == []
 
 
 def test_system_accounts_pay_and_receive(app: ASGIApp, wallet: WalletDouble) -> None:
