@@ -3,14 +3,11 @@
 import asyncio
 from typing import Final
 
-import hiredis
-
 from wallet_engine.domain.entry import parse_entry
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.operation import Operation
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
-from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 from wallet_engine.redis_store.stream import stream_entries
 
 #: How long one copy may take; it reads a piece of its segments.
@@ -44,12 +41,8 @@ class Entries:
         return None
 
     async def _of_stream(self, partition: int, seq: int) -> bytes | None:
-        accumulator = self._engine.cluster.accumulators[partition]
-        try:
-            lane = self._engine.cluster.lanes[accumulator.shard]
-            found = await lane.call("XRANGE", accumulator.keys.journal, f"{seq}-0", f"{seq}-0")
-        except (NotSent, ConnectionLost, KeyError, hiredis.ReplyError):
-            return None
+        keys = self._engine.cluster.accumulators[partition].keys
+        found = await self._reader.glance(partition, "XRANGE", keys.journal, f"{seq}-0", f"{seq}-0")
         return stream_entries(found)[0].payload if found else None
 
     async def _of_journal(self, partition: int, seq: int) -> bytes:

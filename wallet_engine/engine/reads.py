@@ -1,7 +1,6 @@
 """Reads that never un-happen (G8): a value is handed out when the entry it reflects is durable."""
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from wallet_engine.domain.oracle_state import Flags
 from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.refusals import refusal_in
-from wallet_engine.redis_store.connection import ConnectionLost, NotSent, Word
+from wallet_engine.redis_store.connection import ConnectionLost, NotSent, Reply, Word
 from wallet_engine.redis_store.scripts import load_script
 
 _ACCOUNT_SHA: Final = load_script("read_account").sha
@@ -144,12 +143,22 @@ class Reader:
         keys, window = accumulator.keys, accumulator.window
         if accumulator.held_since_s is not None:
             return False
+        now, before = (
+            self.glance(partition, "HGET", keys.seen(number), field) for number in (window, window - 1)
+        )
+        return any(record is not None for record in await asyncio.gather(now, before))
+
+    async def glance(self, partition: int, *words: Word) -> Reply:
+        """The reply to one plain command, durable or not; None when the partition cannot be asked now."""
+        cluster = self._engine.cluster
+        shard = cluster.accumulators[partition].shard
         try:
-            lane = self._engine.cluster.lanes[accumulator.shard]
-            now, before = (lane.call("HGET", keys.seen(number), field) for number in (window, window - 1))
-            return any(record is not None for record in await asyncio.gather(now, before))
-        except (NotSent, ConnectionLost, KeyError, hiredis.ReplyError):
-            return False
+            return await cluster.lanes[shard].call(*words)
+        except (NotSent, ConnectionLost, KeyError):
+            return None
+        except hiredis.ReplyError as error:
+            cluster.heed(shard, str(error))
+            return None
 
     async def hold(self, partition: int, field: str) -> Hold | None:
         """A hold that is open, or ended and still remembered."""
@@ -196,14 +205,12 @@ class Reader:
 
     async def settled(self, partition: int, seq: int) -> None:
         """Wait until no entry up to `seq` has money on its way. Raises `Outage("partition_unavailable")`."""
-        accumulator = self._engine.cluster.accumulators[partition]
+        keys = self._engine.cluster.accumulators[partition].keys
         try:
             async with asyncio.timeout(_SETTLED_TIMEOUT_S):
                 while True:
-                    with suppress(NotSent, ConnectionLost, KeyError):
-                        lane = self._engine.cluster.lanes[accumulator.shard]
-                        if not await lane.call("ZRANGEBYSCORE", accumulator.keys.open, 0, seq, "LIMIT", 0, 1):
-                            return
+                    if await self.glance(partition, "ZRANGEBYSCORE", keys.open, 0, seq, "LIMIT", 0, 1) == []:
+                        return
                     await asyncio.sleep(_RETRY_S)
         except TimeoutError:
             raise Outage(

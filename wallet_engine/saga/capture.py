@@ -10,6 +10,7 @@ from wallet_engine.domain.operation import Words
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
+from wallet_engine.saga.patient import PatientTransfer
 from wallet_engine.saga.transfer import (
     APPLIED,
     CREDIT,
@@ -17,12 +18,11 @@ from wallet_engine.saga.transfer import (
     LOCAL,
     REPEATED,
     Call,
-    Transfer,
 )
 
 
-class Capture(Transfer):
-    """As `Transfer`; the command's payer is the hold's account. `words` is `domain.holds.capturing`."""
+class Capture(PatientTransfer):
+    """As `PatientTransfer`; the command's payer is the hold's account. `words` is `domain.holds.capturing`."""
 
     __slots__ = ("hold_field", "words")
 

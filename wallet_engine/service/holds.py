@@ -1,7 +1,6 @@
 """Holds on a real cluster: placing, increasing, capturing, voiding, each answered only when it is durable."""
 
 import asyncio
-from contextlib import suppress
 from typing import Final
 
 from wallet_engine.domain import holds
@@ -17,7 +16,6 @@ from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
-from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 from wallet_engine.saga.capture import Capture
 from wallet_engine.saga.transfer import Call
 from wallet_engine.service.api import ANSWER_TIMEOUT_S, HoldAnswer
@@ -142,13 +140,12 @@ class Holds:
 
     async def _look(self, account: str, field: str) -> Hold | None:
         """The hold as it is now, durable or not: the script decides whether it is still so."""
-        accumulator = self._engine.cluster.accumulators[self._home(account)]
-        with suppress(NotSent, ConnectionLost, KeyError):
-            lane = self._engine.cluster.lanes[accumulator.shard]
-            record = await lane.call("HGET", accumulator.keys.hold, field)
-            if isinstance(record, bytes):
-                return parse_hold(record.decode())
-        return await self._reader.hold(self._home(account), field)
+        home = self._home(account)
+        keys = self._engine.cluster.accumulators[home].keys
+        record = await self._reader.glance(home, "HGET", keys.hold, field)
+        if record is None:
+            return await self._reader.hold(home, field)
+        return parse_hold(record.decode())
 
     async def _remembered(self, words: Words, p: int, *others: int) -> str | None:
         """Of an operation of p that may not begin, what is remembered. None: it may; raises `Outage`: neither."""

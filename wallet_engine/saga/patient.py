@@ -1,0 +1,50 @@
+"""A transfer whose repeat may meet it on its way: the repeat waits for its end in place of driving it too.
+
+Who drives it, or else the sweeper, takes the words of its entry, which a repeat has not.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import ClassVar, Final
+
+from wallet_engine.domain.transfer import TransferCommand
+from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.engine import Engine
+from wallet_engine.saga.transfer import APPLIED, DEBIT, LOCAL, REPEATED, Call, Transfer
+
+#: Between one look and the next; 4 s in all, less than any caller waits for an answer.
+PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.2, 1.2)
+
+
+class PatientTransfer(Transfer):
+    """As `Transfer`, but for repeats. `SUCCESS` is what is remembered of one that was applied."""
+
+    __slots__ = ("pauses_s",)
+
+    SUCCESS: ClassVar[str] = APPLIED
+
+    def __init__(
+        self, engine: Engine, command: TransferCommand, p: int, q: int, call: Call, index: int
+    ) -> None:
+        super().__init__(engine, command, p, q, call, index)
+        self.pauses_s: Iterator[float] = iter(PAUSES_S)
+
+    def committed(self, outcome: str, idx: int, batch: Batch) -> None:
+        if outcome == REPEATED and self.stage in (LOCAL, DEBIT):
+            remembered, _, opened = batch.detail(idx)
+            if remembered == self.SUCCESS:
+                self._met(ended=opened == "0")
+                return
+        super().committed(outcome, idx, batch)
+
+    def _met(self, *, ended: bool) -> None:
+        self.replayed = True
+        if ended:
+            self._finish(APPLIED)
+        elif pause_s := next(self.pauses_s, None):
+            asyncio.get_running_loop().call_later(pause_s, self._look_again)
+        else:
+            self._finish("outcome_unknown")
+
+    def _look_again(self) -> None:
+        self._ask_again(self.engine.now_s())
