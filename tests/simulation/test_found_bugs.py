@@ -8,6 +8,7 @@ import pytest
 from simulation.callers import NO_REPLY
 from simulation.commands import copy_store
 from simulation.profile import Profile
+from simulation.redis_node import RedisNode
 from simulation.run import stage
 from simulation.substitutes import RETENTION_MS
 from simulation.world import Violation
@@ -15,6 +16,7 @@ from simulation.world import Violation
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.horizons import Horizons
+from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.saga.sweeper import Sweeper
 
 
@@ -116,6 +118,35 @@ def test_a_meta_made_new_under_a_partition_that_is_not() -> None:
         world.run(callers.run(callers.insist(payment)), 20, "an answer")
         assert payment.answer == "+"
         assert node.store[meta][b"state"] == b"live"
+    assert world.violation is None
+
+
+def test_a_node_that_forgets_while_it_is_replayed_into_says_nothing_of_the_journal() -> None:
+    """FLUSHALL behind the first entry of a replay: the recovery begins again.
+
+    Once, what the script said to the next entry (`STATE absent`) was taken for how that entry came out, and the
+    partition was stopped for a person to look at.
+    """
+    replays = load_script("apply", replay=True).sha.encode()
+    with stage(1, Profile(reply_lost=0.0, services=1)) as (cluster, callers):
+        world, node = cluster.world, cluster.shards[0].primary
+        cluster.start()
+        world.run(callers.run(callers.open_and_fund()), 60, "setting up")
+        heard, flushed = node.on_script, []
+        assert heard is not None
+
+        def forget_once(at: RedisNode, sha: bytes, *words: Any) -> None:
+            heard(at, sha, *words)
+            if sha == replays and not flushed:
+                flushed.append(at)
+                at.store.clear()
+
+        node.on_script = forget_once
+        node.store.clear()
+        payment = callers.new_payment(callers.accounts[0], "@fees", 1, "USD")
+        world.run(callers.run(callers.insist(payment)), 20, "an answer")
+        assert payment.answer == "+"
+        assert flushed
     assert world.violation is None
 
 

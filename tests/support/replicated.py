@@ -22,6 +22,8 @@ Process = dict[str, Any]
 WAIT_S_MAX = 40.0
 #: For which Redis remembers the votes that a node has got: four times `cluster-node-timeout`.
 ELECTION_S_MAX = 12.0
+#: Until Redis has given up a failover that came to nothing: 5 s.
+LAPSE_S = 6.0
 
 
 def wait_until(
@@ -120,7 +122,11 @@ class ReplicatedShard:
         command(primary, "ACL", "SETUSER", "default", "+psync", "+sync")
 
     def promote(self, replica: Process, *how: str) -> None:
-        """`CLUSTER FAILOVER`, planned or with FORCE or TAKEOVER; returns when it is primary, by a new epoch."""
+        """`CLUSTER FAILOVER`, planned or with FORCE or TAKEOVER; returns when it is primary, by a new epoch.
+
+        It is asked for again when Redis lets it lapse, as it does of a replica that its primary, or a voter, does not
+        know as one yet.
+        """
         if "TAKEOVER" not in how:
             wait_until(
                 lambda: self._votes_are_old(replica), f"nobody's vote for {replica['name']} counts any more"
@@ -128,10 +134,18 @@ class ReplicatedShard:
         before = max(
             view.config_epoch for node in self.nodes if (view := view_node(node["address"])) is not None
         )
-        command(replica, "CLUSTER", "FAILOVER", *how)
-        wait_until(
-            lambda: self._is_primary(replica, before), f"{replica['name']} is promoted", seen=self._told
-        )
+        deadline = time.monotonic() + WAIT_S_MAX
+        while not self._is_primary(replica, before):
+            assert time.monotonic() < deadline, f"{replica['name']} is not promoted\n{self._told()}"
+            with contextlib.suppress(RedisError):  # one is under way, or it is primary by now
+                command(replica, "CLUSTER", "FAILOVER", *how)
+            self._settled(replica, before)
+
+    def _settled(self, replica: Process, before: int) -> None:
+        """Until it is primary, or its attempt has lapsed."""
+        lapses = time.monotonic() + LAPSE_S
+        while time.monotonic() < lapses and not self._is_primary(replica, before):
+            time.sleep(0.03)
 
     def _votes_are_old(self, node: Process) -> bool:
         """Whether the node's last election is forgotten.
@@ -158,14 +172,18 @@ class ReplicatedShard:
 
 
 def wait_agreed(cluster: DevCluster) -> None:
-    """Return when all nodes agree who has which slots: gossip takes a second."""
-    wait_until(lambda: len({_owned_slots(node) for node in cluster.processes("redis")}) == 1, "gossip")
+    """Return when all nodes agree who has which slots, under which epoch, and who follows whom: gossip takes a second.
+
+    Who is made primary before that, or is given slots by hand, may lose them to an older claim.
+    """
+    wait_until(lambda: len({_known_to(node) for node in cluster.processes("redis")}) == 1, "gossip")
 
 
-def _owned_slots(node: Process) -> frozenset[tuple[str, ...]]:
+def _known_to(node: Process) -> frozenset[tuple[str, ...]]:
+    """Of each node: its id, its primary's, its epoch and its slots, as the asked one sees them."""
     with contextlib.closing(connect(node["address"])) as client:
         lines = str(client.execute_command("CLUSTER", "NODES")).splitlines()
-    return frozenset((words[0], *words[8:]) for line in lines if len(words := line.split(" ")) > 8)
+    return frozenset((words[0], words[3], words[6], *words[8:]) for line in map(str.split, lines) if (words := line))
 
 
 def kill(process: Process) -> None:
