@@ -192,6 +192,23 @@ def test_a_shard_comes_and_goes_under_traffic(
     assert [len(node.cluster_nodes()) for node in new_nodes] == [1, 1]
 
 
+def test_a_stream_without_entries_moves(cluster: DevCluster, flags: list[str]) -> None:
+    """As trimming leaves it behind a replay, which writes no stream: the key is there, and has nothing in it."""
+    partition = 6
+    with WalletApi(cluster.url, PARTITIONS) as api:
+        account = api.account(partition, "2.00")
+        with cluster_directory(cluster) as directory:
+            node = find_primary(directory.shards()[shard_of(cluster, partition)].nodes)
+        assert node is not None
+        with closing(connect(node.address)) as client:
+            assert client.xtrim(
+                PartitionKeys(tag_of(partition, PARTITIONS)).journal, maxlen=0, approximate=False
+            )
+        answer("move", str(partition), other_shard(cluster, partition), *flags, "--yes")
+        assert api.get(f"/v1/accounts/{account}/balance?currency=USD").json()["balance"] == "2.00"
+    assert answer("verify", *flags)["ok"]
+
+
 def test_what_is_refused_changes_nothing(cluster: DevCluster, flags: list[str]) -> None:
     home, other = shard_of(cluster, 0), other_shard(cluster, 0)
     with cluster_directory(cluster) as directory:

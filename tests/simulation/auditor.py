@@ -35,7 +35,7 @@ from wallet_engine.routing.slots import tag_of
 
 _APPLY: Final = load_script("apply").sha.encode()
 #: Facts of the cluster, not of the journal: not in an image.
-_META_OF_THE_CLUSTER: Final = (b"epoch", b"owner", b"state", b"trimmed", b"form")
+_META_OF_THE_CLUSTER: Final = (b"epoch", b"owner", b"state", b"trimmed", b"form", b"move")
 
 #: (partition, seq, idx) of a debit
 Reference = tuple[int, int, int]

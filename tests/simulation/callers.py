@@ -219,7 +219,7 @@ class Callers:
             if self.cluster.profile.refunds and rng.random() < 0.6:
                 await self.refund_some()
             if rng.random() < 0.3:
-                await asyncio.sleep(rng.random() * 0.05)
+                await asyncio.sleep(rng.random() * self.cluster.profile.pause_s)
 
     async def attempt(self, payment: Payment, tries: int) -> None:
         for _ in range(tries):

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from simulation.auditor import Auditor
+from simulation.blocking import Clients
 from simulation.commands import copy_store
 from simulation.directory_tree import Keeper, SimTree
+from simulation.moves import Mover
 from simulation.network import Network
 from simulation.processes import JournalProcess, Process, ServiceProcess
 from simulation.profile import Profile
@@ -16,9 +18,12 @@ from simulation.world import ProcessLoop, World
 
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import NodeView
-from wallet_engine.routing.directory import Directory
-from wallet_engine.routing.model import ClusterConfig, Shard, spread
+from wallet_engine.routing.directory import MAP, Directory
+from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, decode_map, spread
 from wallet_engine.routing.slots import slot_range
+
+#: How often nodes tell each other which slots they have.
+GOSSIP_US: Final = 300_000
 
 ISSUED_AGE_US: Final = HORIZONS.issued_age_ms_max * 1000
 
@@ -46,7 +51,16 @@ class Cluster:
         self.network.repeat_receipts = profile.repeat_receipts
         self.auditor = Auditor(world, profile.partitions, profile.quorum, RETENTION_MS)
         self.shards = [self._make_shard(number) for number in range(1, profile.shards + 1)]
-        self.placement = spread(profile.partitions, [shard.name for shard in self.shards])
+        self._map = spread(profile.partitions, [shard.name for shard in self.shards])
+        for node in self.nodes:
+            node.ranges = {
+                (own := slot_range(p, profile.partitions))[0]: own for p in range(profile.partitions)
+            }
+            node.slots = {
+                slot: (self._map.shard_of(p), node.config_epoch) for p, slot in enumerate(node.ranges)
+            }
+        self.clients = Clients(world, self.nodes, self._reached)
+        self.mover = Mover(world, self.keeper, self.network, [shard.name for shard in self.shards])
         self.journals = [
             JournalProcess(world, self.keeper, self.network, f"j{n}", directory / f"j{n}", self.auditor)
             for n in range(1, profile.journals + 1)
@@ -60,6 +74,14 @@ class Cluster:
         return f"<Cluster {self.shards!r} {self.processes!r}>"
 
     @property
+    def placement(self) -> PartitionMap:
+        """The map as ZooKeeper has it."""
+        node = self.keeper.nodes.get(MAP)
+        if node is not None and (node.version != self._map.version):
+            self._map = decode_map(node.data, node.version, MAP)
+        return self._map
+
+    @property
     def processes(self) -> list[Process]:
         return [*self.services, *self.journals]
 
@@ -68,15 +90,21 @@ class Cluster:
         return [node for shard in self.shards for node in shard.nodes]
 
     def _make_shard(self, number: int) -> SimShard:
-        nodes = tuple(RedisNode(self.world, f"r{number}{side}:7000", f"id-r{number}{side}") for side in "ab")
+        nodes = tuple(
+            RedisNode(self.world, f"r{number}{side}:7000", f"id-r{number}{side}", f"s{number}")
+            for side in "ab"
+        )
         for node in nodes:
             node.image_chance = self.profile.image_chance
             node.on_script = self.auditor.script_ran
             node.on_live = self._went_live
             node.on_trim = self.auditor.trimmed
+            node.on_claim = self._claimed
+            node.epoch_max = lambda: max(node.config_epoch for node in self.nodes)
             node.skew_us = self.world.rng.randint(-40_000, 40_000)
             self.network.hosts[node.address] = node.accept
         nodes[1].primary = False
+        nodes[0].peer, nodes[1].peer = nodes[1], nodes[0]
         return SimShard(f"s{number}", (nodes[0], nodes[1]))
 
     def _went_live(self, node: RedisNode, meta_key: bytes) -> None:
@@ -87,6 +115,22 @@ class Cluster:
             if journal.writer is not None and journal.writer.view(partition) >= epoch:
                 journal.receipt_withheld(partition)
         self.auditor.went_live(node, partition)
+
+    def _claimed(self, node: RedisNode, slot: int, node_id: str) -> None:
+        """A node was told whose a slot is."""
+        owner = next(each for each in self.nodes if each.node_id == node_id)
+        node.slots[slot] = owner.shard, owner.config_epoch
+
+    def _gossip(self) -> None:
+        """Every primary tells every node that it reaches what it has; a demoted one that does not know it, too."""
+        for one in self.nodes:
+            for other in self.nodes:
+                heard = one.alive and one.primary and other.alive and one is not other
+                if heard and self.network.reaches(one.address, other.address):
+                    for slot, (shard, _) in one.slots.items():
+                        if shard == one.shard:
+                            other.learn(slot, shard, one.config_epoch)
+        self.world.after(GOSSIP_US, self._gossip)
 
     def start(self) -> None:
         """Initialise the directory and start every process."""
@@ -99,6 +143,8 @@ class Cluster:
         )
         shards = [Shard(shard.name, tuple(node.address for node in shard.nodes)) for shard in self.shards]
         Directory(SimTree(self.keeper, setup)).initialise(config, shards, self.placement)
+        if "partition_moved" in self.profile.kinds:
+            self._gossip()
         for process in self.processes:
             process.start()
 
@@ -107,21 +153,17 @@ class Cluster:
     def find_primary(self, addresses: Sequence[str], refused: list[str] | None = None) -> NodeView | None:
         """In place of `topology.find_primary`."""
         views = [
-            NodeView(node.address, node.node_id, True, node.config_epoch, self._slots(shard))
-            for shard in self.shards
-            for node in shard.nodes
+            NodeView(node.address, node.node_id, True, node.config_epoch, tuple(node.owned()))
+            for node in self.nodes
             if node.address in addresses and self._answers(node)
         ]
-        return max(views, key=lambda view: view.config_epoch, default=None)
+        owners = [view for view in views if view.slots] or views
+        return max(owners, key=lambda view: view.config_epoch, default=None)
 
     def check_settings(self, address: str, **_: Any) -> None:
         """In place of `topology.check_settings`."""
         if not any(node.address == address and node.alive and self._reached(node) for node in self.nodes):
             raise ConfigError(f"Redis at {address} does not answer")
-
-    def _slots(self, shard: SimShard) -> tuple[range, ...]:
-        mine = self.placement.partitions_of(shard.name)
-        return tuple(slot_range(partition, self.profile.partitions) for partition in mine)
 
     def _answers(self, node: RedisNode) -> bool:
         """As a primary, to the process that is running."""
@@ -196,7 +238,7 @@ class Cluster:
         shard, rng = self._any_shard(), self.world.rng
         if shard.primary.alive:
             old = shard.primary
-            self.promote(shard, copy_store(old.image if rng.random() < 0.7 else old.store))
+            self.promote(shard, old.image if rng.random() < 0.7 else old.store)
             if rng.random() < 0.5:
                 old.stop()
                 self.demote(old)
@@ -207,12 +249,13 @@ class Cluster:
         """Make the standby primary with this memory; the old one does not know it."""
         old, new, rng = shard.primary, shard.standby, self.world.rng
         shard.primary, shard.standby = new, old
-        new.config_epoch = old.config_epoch + 1
+        new.config_epoch = new.epoch_max() + 1
+        new.slots, new.importing = dict(old.slots), set()
         new.primary = True
         new.stalled_until_us = 0
         if rng.random() < 0.3:
             new.scripts = dict(old.scripts)
-        new.start(store, scripts=rng.random() < 0.5)
+        new.start(old.replica_has(store), scripts=rng.random() < 0.5)
 
     def demote(self, node: RedisNode) -> None:
         """The old primary learns that it is one no more, and takes its successor's data."""
@@ -269,13 +312,17 @@ class Cluster:
 
     def _promote_beside(self, shard: SimShard, old: RedisNode) -> None:
         if shard.primary is old and self.network.island:
-            self.promote(shard, copy_store(old.image if self.world.rng.random() < 0.7 else old.store))
+            self.promote(shard, old.image if self.world.rng.random() < 0.7 else old.store)
 
     def _join_network(self) -> None:
         self.network.join()
         self.keeper.cut(frozenset())
         for shard in self.shards:
             self.world.after(int(self._seconds(0.01, 2.0) * 1e6), self.demote, shard.standby)
+
+    def partition_moved(self) -> None:
+        """Somebody moves a partition, or stops to, or goes on with a move or undoes it."""
+        self.mover.strike(self.placement.shard_of, self.profile.partitions)
 
     def redis_refuses(self) -> None:
         """Redis takes no writes for a while: it cannot save its image, or has lost its replicas."""
@@ -327,11 +374,14 @@ class Cluster:
         for process in self.processes:
             if not process.alive:
                 process.start()
+        self.mover.tidy()
 
     # Rest ------------------------------------------------------------------------------------------------
 
     def restless(self) -> str:
         """What is still under way; empty when nothing is."""
+        if moves := self.mover.under_way():
+            return f"moves of {moves} are under way"
         for partition, keys in enumerate(self.auditor.keys):
             shard = next(s for s in self.shards if s.name == self.placement.shard_of(partition))
             store, state = shard.primary.store, self.auditor.state[partition]

@@ -50,7 +50,7 @@ def _entry_number(entry_id: bytes) -> int:
 
 #: Commands that change a key, or would: a node that takes no writes refuses them, and a watched key is touched.
 WRITES: Final = frozenset(
-    b"HSET HSETNX HDEL HINCRBY DEL UNLINK PERSIST ZADD ZREM ZREMRANGEBYSCORE XADD XDEL XTRIM".split()
+    b"SET HSET HSETNX HDEL HINCRBY DEL UNLINK PERSIST ZADD ZREM ZREMRANGEBYSCORE XADD XDEL XTRIM".split()
 )
 
 
@@ -137,6 +137,11 @@ class Commands:
 
     def cEXISTS(self, key: bytes) -> int:
         return int(key in self.store)
+
+    def cSET(self, key: bytes, value: bytes) -> Any:
+        """A text stands as a hash of one field: nothing reads it, it is there to be unlinked."""
+        self.store[key] = {b"": value}
+        return Status(b"OK")
 
     def cDEL(self, *keys: bytes) -> int:
         return sum(self.store.pop(key, None) is not None for key in keys)

@@ -25,6 +25,8 @@ FAULTS: Final = (
     "network_split",
     "clocks_stepped",
 )
+#: Only where a seed's profile says so: moves add gossip, and an administrator.
+MOVED: Final = "partition_moved"
 #: What may be out for long while all the rest is well (`outages.py`).
 OUTAGES: Final = ("shard_stopped", "shard_refuses", "journal_away")
 
@@ -40,6 +42,8 @@ class Profile:
     quorum: int = 1
     callers: int = 4
     payments_per_caller: int = 4
+    #: The most that a caller rests between two requests, now and then.
+    pause_s: float = 0.05
     #: Kinds of fault that may strike, and how many do.
     kinds: tuple[str, ...] = FAULTS
     faults: int = 4
@@ -81,6 +85,20 @@ class Profile:
             crowd=rng.randint(40, 100),
             stream_entries_max=rng.choice((24, 32, 48, 64)),
             reply_lost=0.0,
+        )
+
+    @staticmethod
+    def draw_moves(seed: int) -> "Profile":
+        """The same with partitions that move all the time, and primaries that fail over."""
+        drawn, rng = Profile.draw(seed), random.Random(f"moves {seed}")
+        few = tuple(rng.sample(drawn.kinds, min(2, len(drawn.kinds))))
+        return replace(
+            drawn,
+            kinds=(MOVED,) * 4 + ("failover",) * rng.randint(0, 2) + few,
+            faults=rng.randint(4, 14),
+            fault_gap_steps=rng.choice((100, 200, 400)),
+            payments_per_caller=rng.randint(4, 8),
+            pause_s=rng.choice((0.1, 0.6, 1.2)),
         )
 
     @staticmethod

@@ -24,6 +24,8 @@ _OK: Final = Status(b"OK")
 _QUEUED: Final = Status(b"QUEUED")
 #: Commands that name no key.
 _KEYLESS: Final = frozenset((b"PING", b"TIME", b"INFO", b"CLUSTER", b"SCRIPT", b"ROLE"))
+#: What a replica answers too.
+_OF_REPLICAS: Final = frozenset((b"PING", b"INFO", b"CLUSTER", b"ROLE"))
 
 
 def shortened(text: bytes) -> bytes:
@@ -59,6 +61,10 @@ class RedisNode:
         #: Of each partition, the slot that its keys are in -> the shard that owns it, and the epoch of that claim.
         #: A slot that is not in here is anybody's.
         self.slots: dict[int, tuple[str, int]] = {}
+        #: The slots that stand behind each of those.
+        self.ranges: dict[int, range] = {}
+        #: The other node of its shard: its replica, or its primary.
+        self.peer: RedisNode | None = None
         self.importing: set[int] = set()
         #: What this node has dropped on losing a slot: its replica has not (Redis does not tell it).
         self.left_on_replica: Store = {}
@@ -80,6 +86,8 @@ class RedisNode:
         self.on_trim: Callable[[bytes, int], None] = lambda key, seq: None
         #: Told when this node gives a slot to the shard of a node id.
         self.on_claim: Callable[[RedisNode, int, str], None] = lambda node, slot, node_id: None
+        #: The highest configuration epoch in the cluster.
+        self.epoch_max: Callable[[], int] = lambda: self.config_epoch
         self._bind()
 
     def __repr__(self) -> str:
@@ -116,6 +124,7 @@ class RedisNode:
         self.alive = True
         self.store = store
         self.image = copy_store(store)
+        self.left_on_replica = {}  # it takes everything anew
         self.refuses_writes = ""
         if not scripts:
             self.scripts = {}
@@ -133,6 +142,10 @@ class RedisNode:
         self.refuses_writes = self.commands.refuses_writes = said
 
     # Slots -----------------------------------------------------------------------------------------------
+
+    def owned(self) -> list[range]:
+        """The slots that the node says are its shard's."""
+        return [self.ranges[slot] for slot, (shard, _) in self.slots.items() if shard == self.shard]
 
     def learn(self, slot: int, shard: str, epoch: int) -> None:
         """Gossip: a shard claims a slot. A node that loses it drops its keys, and its replica does not."""
@@ -156,8 +169,12 @@ class RedisNode:
     def _cluster(self, words: list[bytes]) -> Any:
         what = words[1].upper()
         if what == b"BUMPEPOCH":
-            self.config_epoch += 1
+            self.bump_epoch()
             return _OK
+        if what == b"NODES":
+            return self._myself()
+        if what == b"GETKEYSINSLOT" and not self.primary:
+            return self._replicated(int(words[2]))
         if what != b"SETSLOT":
             return self.commands.run(b"CLUSTER", *words[1:])
         slot, how = int(words[2]), words[3].upper()
@@ -172,12 +189,33 @@ class RedisNode:
                 self._assign(slot, words[4])
         return _OK
 
+    def bump_epoch(self) -> None:
+        self.config_epoch = self.epoch_max() + 1
+
+    def _myself(self) -> bytes:
+        """The line of `CLUSTER NODES` about the node itself."""
+        slots = "".join(f" {owned.start}-{owned.stop - 1}" for owned in self.owned() if self.primary)
+        follows = "-" if self.primary or self.peer is None else self.peer.node_id
+        role = "master" if self.primary else "slave"
+        line = f"{self.node_id} {self.address}@1 myself,{role} {follows} 0 0 {self.config_epoch} connected{slots}"
+        return line.encode()
+
+    def _replicated(self, slot: int) -> list[bytes]:
+        """Keys of a slot that a replica has."""
+        if self.peer is None or not self.peer.alive:
+            return []
+        return sorted(
+            key for key in {*self.peer.store, *self.peer.left_on_replica} if slot_of_key(key) == slot
+        )
+
     def _assign(self, slot: int, node_id: bytes) -> None:
         mine = self.slots[slot][0] == self.shard
         if mine and node_id != self.node_id.encode() and any(slot_of_key(key) == slot for key in self.store):
             raise CommandError(
                 f"ERR Can't assign hashslot {slot} to a different node while I still hold keys for this hash slot."
             )
+        if slot in self.importing and node_id == self.node_id.encode():
+            self.bump_epoch()
         self.importing.discard(slot)
         self.on_claim(self, slot, node_id.decode())
 
@@ -198,7 +236,7 @@ class RedisNode:
         """One command; raises `CommandError`."""
         talk = talk or Talk()
         name = words[0].upper()
-        if not self.primary and name != b"ROLE":
+        if not self.primary and name not in _OF_REPLICAS:
             raise CommandError(f"MOVED 0 {self.address}")
         if name == b"ASKING":
             talk.asking = True
@@ -249,14 +287,22 @@ class RedisNode:
         if name == b"CLUSTER":
             return self._cluster(words)
         if name == b"ROLE":
-            return [b"master", 0, []] if self.primary else [b"slave"]
+            return self._role()
         if name in (b"DEL", b"UNLINK"):
             for key in words[1:]:
-                self.left_on_replica.pop(key, None)
+                if key in self.store:  # else nothing is sent on
+                    self.left_on_replica.pop(key, None)
         try:
             return self.commands.run(name, *words[1:])
         except ERRORS as error:
             raise CommandError(f"ERR {name.decode()} failed: {error!r}") from error
+
+    def _role(self) -> Any:
+        if not self.primary:
+            return [b"slave"]
+        replicas = [self.peer] if self.peer is not None and self.peer.alive and not self.peer.primary else []
+        addresses = [replica.address.encode().partition(b":") for replica in replicas]
+        return [b"master", 0, [[host, port, b"0"] for host, _, port in addresses]]
 
     def _script(self, words: list[bytes]) -> Any:
         if words[1].upper() == b"EXISTS":

@@ -68,12 +68,16 @@ def stage(
         world.trace = []
     with _directory() as directory:
         cluster = Cluster(world, profile, directory)
-        with surroundings(world, cluster.find_primary, cluster.check_settings, SimCopy):
+        with surroundings(
+            world, cluster.find_primary, cluster.check_settings, SimCopy, cluster.clients.connect
+        ):
             try:
                 with plant(cluster) if plant else nullcontext():
                     yield cluster, Callers(cluster)
             finally:
                 world.close()
+                for run in cluster.mover.runs:
+                    run.kill()
                 for journal in cluster.journals:
                     if journal.writer is not None:
                         journal.writer.close()

@@ -12,8 +12,14 @@ from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 
+from simulation.blocking import SimSocket, clock_of
 from simulation.world import World
 
+import wallet_engine.admin.moving.copying
+import wallet_engine.admin.moving.driver
+import wallet_engine.admin.moving.durable
+import wallet_engine.admin.moving.wire
+import wallet_engine.admin.waiting
 import wallet_engine.app.journal
 import wallet_engine.drain.shard_drain
 import wallet_engine.engine.accumulator
@@ -36,11 +42,15 @@ import wallet_engine.recovery.peer_session
 import wallet_engine.recovery.recover
 import wallet_engine.recovery.returning
 import wallet_engine.redis_store.connection
+import wallet_engine.redis_store.slots_owner
+import wallet_engine.redis_store.topology
 import wallet_engine.routing.model
 import wallet_engine.saga.sweeper
 import wallet_engine.service.wallet
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.redis_store.topology import NodeView
+from wallet_engine.routing.slots import slot_range
 
 #: module -> constant -> value in the simulation.
 PERIODS: Final[dict[str, dict[str, float]]] = {
@@ -57,7 +67,17 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
     "recovery.ballot": {"FOLLOW_S_MAX": 3.0},
     "recovery.catchup": {"ENTRIES_S_MAX": 3.0},
     "journal.peers": {"CONNECT_S_MAX": 0.7, "ANSWER_S_MAX": 1.5},
-    "drain.shard_drain": {"TRIM_S": 0.7, "WITNESS_S": 0.7},
+    "drain.shard_drain": {"TRIM_S": 0.7, "WITNESS_S": 0.7, "MOVING_S_MAX": 2.0},
+    #: A freeze is as long to the time that services hold operations as it is; what is copied takes many calls.
+    "admin.moving.driver": {
+        "FREEZE_S_MAX": 0.25,
+        "SETBACKS_S_MAX": 8.0,
+        "SETBACK_PAUSE_S": 0.1,
+        "UNDO_S_MAX": 4.0,
+        "SEEN_S_MAX": 6.0,
+    },
+    "admin.moving.copying": {"FIELDS_PER_CALL": 3, "ENTRIES_PER_CALL": 2, "DIRTY_MAX": 4},
+    "admin.moving.wire": {"CONNECT_S_MAX": 0.8, "REPLY_S_MAX": 2.0},
     "redis_store.connection": {"REPLY_TIMEOUT_S": 2.0},
     "service.accounts": {"ANSWER_TIMEOUT_S": 3.0},
     "service.transfers": {"ANSWER_TIMEOUT_S": 3.0},
@@ -77,6 +97,9 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
 #: Retention of a simulated cluster: two windows pass in some virtual seconds.
 RETENTION_MS: Final = 40_000
 HORIZONS: Final = Horizons(issued_age_ms_max=8_000)
+
+#: What of `wallet-admin` looks at the time, and waits.
+_WAITING: Final = ("moving.driver", "moving.durable", "waiting")
 
 Find = Callable[[Sequence[str], list[str] | None], NodeView | None]
 
@@ -113,6 +136,13 @@ class SimLog:
             self.critical(f"{event}: {sys.exc_info()[1]!r}", **fields)
 
 
+def _connected(address: str) -> SimSocket:
+    wire = _module("admin.moving.wire")
+    link = SimSocket(split_address(address), wire.CONNECT_S_MAX)
+    link.settimeout(wire.REPLY_S_MAX)
+    return link
+
+
 def _module(name: str) -> ModuleType:
     return sys.modules[f"wallet_engine.{name}"]
 
@@ -133,7 +163,11 @@ def _serial_hash() -> Callable[[Any], int]:
 
 @contextmanager
 def surroundings(
-    world: World, find_primary: Find, check_settings: Callable[..., None], journal_copy: type
+    world: World,
+    find_primary: Find,
+    check_settings: Callable[..., None],
+    journal_copy: type,
+    connect: Callable[..., Any],
 ) -> Iterator[None]:
     """Everything that the engine must not get from the machine it runs on."""
     rng = world.rng
@@ -151,6 +185,12 @@ def surroundings(
         (_module("recovery.recover"), "find_primary", find_primary),
         (_module("app.journal"), "JournalCopy", journal_copy),
         (_module("recovery.recover"), "check_settings", check_settings),
+        (_module("admin.moving.wire"), "_connected", _connected),
+        # One slot says it all: thousands of commands would be a second of work.
+        (_module("admin.moving.driver"), "slot_range", lambda *of: slot_range(*of)[:1]),
+        (_module("admin.moving.durable"), "socket", SimpleNamespace(create_connection=SimSocket)),
+        *((_module(f"admin.{name}"), "time", clock_of(world)) for name in _WAITING),
+        *((_module(f"redis_store.{name}"), "connect", connect) for name in ("topology", "slots_owner")),
         (wallet_engine.engine.accumulator.Accumulator, "__hash__", _serial_hash()),
         (wallet_engine.journal.link_server._ServiceConnection, "__hash__", _serial_hash()),
     ]

@@ -167,7 +167,7 @@ def test_what_the_node_lacks_is_an_error() -> None:
         node.execute([b"EVALSHA", b"0" * 40, b"0"])
     node.primary = False
     with pytest.raises(CommandError, match="MOVED"):
-        node.execute([b"PING"])
+        node.execute([b"HGET", b"x", b"y"])
     assert (
         encode([None, 1, b"x", [CommandError("ERR no")]])
         == b"*4\r\n$-1\r\n:1\r\n$1\r\nx\r\n*1\r\n-ERR no\r\n"

@@ -1,7 +1,7 @@
 """The engine under faults in virtual time: G1-G9 on many seeds, and the same seed twice is the same run.
 
 `SIM_SEED=n` runs one seed and prints what happened in it; `SIM_SECONDS=n` sets the length of the soak, and
-`SIM_PROFILE` says how both draw their profiles: `draw`, `draw_copies` or `draw_outage`.
+`SIM_PROFILE` says how both draw their profiles: `draw`, `draw_copies`, `draw_moves` or `draw_outage`.
 """
 
 import os
@@ -22,6 +22,7 @@ from simulation.world import Violation, World
 SEEDS = 80
 COPIES_SEEDS = 25
 OUTAGE_SEEDS = 8
+MOVES_SEEDS = 30
 TESTS = Path(__file__).parent.parent
 
 
@@ -49,6 +50,13 @@ def test_seeds_with_several_journal_copies() -> None:
     assert not failed, f"{len(failed)} seeds failed\n" + "\n".join(failed)
 
 
+def test_seeds_with_moves() -> None:
+    """G1 to G9 and G11 while partitions move and come back, and primaries fail over."""
+    results = run_many(range(1, MOVES_SEEDS + 1), profile=Profile.draw_moves)
+    failed = [str(result) for result in results if isinstance(result, Violation)]
+    assert not failed, f"{len(failed)} seeds failed\n" + "\n".join(failed)
+
+
 @pytest.mark.parametrize("kind", FAULTS)
 def test_each_fault_alone(kind: str) -> None:
     for seed in range(1, 5):
@@ -65,8 +73,10 @@ def test_long_outages(outage: str) -> None:
 
 def test_a_seed_is_one_run() -> None:
     """Whatever ran before in this process, and whatever the hash seed of the process is."""
-    here = [run_seed(seed).digest for seed in (4, 3, 2)][::-1]
-    program = "from simulation.run import run_seed\nfor seed in (2, 3, 4): print(run_seed(seed).digest)"
+    here = [*(run_seed(seed).digest for seed in (2, 3, 4)), run_seed(8, Profile.draw_moves(8)).digest]
+    program = """from simulation.run import Profile, run_seed
+for seed in (2, 3, 4): print(run_seed(seed).digest)
+print(run_seed(8, Profile.draw_moves(8)).digest)"""
     for hash_seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
         command = [sys.executable, "-c", program]

@@ -183,7 +183,9 @@ def _known_to(node: Process) -> frozenset[tuple[str, ...]]:
     """Of each node: its id, its primary's, its epoch and its slots, as the asked one sees them."""
     with contextlib.closing(connect(node["address"])) as client:
         lines = str(client.execute_command("CLUSTER", "NODES")).splitlines()
-    return frozenset((words[0], words[3], words[6], *words[8:]) for line in map(str.split, lines) if (words := line))
+    return frozenset(
+        (words[0], words[3], words[6], *words[8:]) for line in map(str.split, lines) if (words := line)
+    )
 
 
 def kill(process: Process) -> None:
