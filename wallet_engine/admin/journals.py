@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,20 +12,33 @@ import click
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.journal.copies_wire import Standings, StateAsk
 from wallet_engine.journal.peers import Peer
-from wallet_engine.journal.segments import segment_path
+from wallet_engine.journal.restore import restore_with
+from wallet_engine.journal.segments import numbers_on_disk
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import JournalInfo
+from wallet_engine.telemetry.flags import RESTORE_COMMAND_HELP
 
 #: How long a journal process may take to say what it holds.
 STATE_WAIT_S_MAX: Final = 3.0
 
-#: `--journal DIR` of a verb that reads a journal directory; the verb gives it to `find_journal`.
-journal_option = click.option(
-    "--journal",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Directory of a journal copy.  [default: that of a live copy on this host]",
+#: How a verb that reads a journal directory reads what is only in the archive.
+restore_option = click.option(
+    "--restore-command",
+    metavar="COMMAND",
+    expose_value=False,
+    callback=lambda _context, _param, command: restore_with(command),
+    help=RESTORE_COMMAND_HELP,
 )
+
+
+def journal_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--journal DIR` of a verb that reads a journal directory; the verb gives it to `find_journal`."""
+    return click.option(
+        "--journal",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Directory of a journal copy.  [default: that of a live copy on this host]",
+    )(restore_option(command))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +70,8 @@ def find_journal(directory: Directory, given: Path | None) -> JournalSource:
 
 def check_journal(path: Path) -> Path:
     """The path, or `ConfigError` when no journal is in it."""
-    if not segment_path(path, 1).is_file():
-        raise ConfigError(
-            f"{path} is not a journal directory (no {segment_path(path, 1).name}): set --journal"
-        )
+    if not path.is_dir() or not numbers_on_disk(path):
+        raise ConfigError(f"{path} is not a journal directory (no *.wal in it): set --journal")
     return path
 
 

@@ -1,39 +1,33 @@
-"""Hands every sealed segment to `--archive-command`, in order, with PostgreSQL's conventions.
+"""Hands every sealed segment to `--archive-command`, in order, with PostgreSQL's conventions (`journal.archive`).
 
-In the command %p is the segment's path, quoted if need be, %f the file name it is to have, %% a percent sign. Exit
-status 0 means that the segment is archived; anything else, and it is asked again, for ever. The command runs in a shell
-and a process group of its own. It may be given the same segment twice (a crash can come between its success and the
-note of it), so it must refuse to overwrite an archived file by another one, and say 0 when the very same file is there
-already.
-
-A segment's file name is the one it has here, until a rewrite took orphaned entries out of it or of one before it
-(`journal.rewrite`): then they are archived again, as `00000005-r1.wal` after the first rewrite, `-r2` after the second;
-what is sealed later is named alike. Of each number the highest -r counts. It is PostgreSQL's idea of timelines.
-
-The file `archived` in the journal's directory holds the number of the last archived segment in 8 digits, a space, how
-many rewrites of the journal its text and those before it reflect, and a newline.
+Exit status 0 means that the segment is archived; anything else, and it is asked again, for ever. The command runs in a
+shell and a process group of its own. It may be given the same segment twice (a crash can come between its success and
+the note of it), so it must refuse to overwrite an archived file by another one, and say 0 when the very same file is
+there already.
 """
 
 import asyncio
 import os
-import re
-import shlex
 import signal
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from wallet_engine.app.troubles import Tell
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.journal.errors import Damaged
+from wallet_engine.journal.archive import (
+    ARCHIVED_NAME,
+    Archived,
+    archive_name,
+    expand,
+    read_archived,
+    read_rewrites,
+)
 from wallet_engine.journal.head import read_head
-from wallet_engine.journal.rewrite import read_rewrites
-from wallet_engine.journal.segments import fsync_directory, segment_path
+from wallet_engine.journal.segments import fsync_directory, read_segment_header, segment_path
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
-ARCHIVED_NAME: Final = "archived"
 POLL_S: Final = 1.0
 RETRY_S_MIN: Final = 1.0
 RETRY_S_MAX: Final = 60.0
@@ -43,71 +37,8 @@ RUN_S_WARN: Final = 60.0
 STOP_S_MAX: Final = 3.0
 
 _STANDARD_ERROR: Final = 2
-#: What decides how a word has to be quoted, and what is replaced.
-_tokens: Final = re.compile(r"""%[pf%]|\\['"\\]|['"]""").sub
 
 log = get_logger(__name__)
-
-
-_note_match = re.compile(rb"([0-9]{8}) ([0-9]+)\n\Z").match
-
-
-class Archived(NamedTuple):
-    """How far the archive is: the last segment, and how many rewrites are in the archived texts up to it."""
-
-    number: int
-    rewrites: int
-
-    def next(self, rewrites: Sequence[int]) -> int:
-        """The segment to archive next; further back when some were rewritten since."""
-        return min((self.number + 1, *rewrites[self.rewrites :]))
-
-
-def archive_name(path: Path, number: int, rewrites: Sequence[int]) -> str:
-    """What the segment is called in the archive after these rewrites, given by their first segments."""
-    last = max((count for count, first in enumerate(rewrites, 1) if first <= number), default=0)
-    return f"{path.stem}-r{last}{path.suffix}" if last else path.name
-
-
-def expand(command: str, path: Path, name: str) -> str:
-    """The command for one segment, for a shell; a % before any other character stands as it is.
-
-    A path with spaces or quotes is one word wherever %p stands: on its own, or between the quotes of the command.
-    """
-    words, quote = {"%p": str(path), "%f": name}, ""
-
-    def put(found: re.Match[str]) -> str:
-        nonlocal quote
-        token = found[0]
-        if token in words:
-            return _within(quote, words[token])
-        if token in ("'", '"'):
-            quote = token if not quote else "" if quote == token else quote
-        elif token == "\\'" and quote == token[1]:  # between such quotes a backslash is a character as others
-            quote = ""
-        return "%" if token == "%%" else token
-
-    return _tokens(put, command)
-
-
-def _within(quote: str, word: str) -> str:
-    """The word as the shell is to be given it within these quotes, or within none."""
-    if quote == "'":
-        return word.replace("'", "'\\''")
-    return re.sub(r'[$`"\\]', r"\\\g<0>", word) if quote else shlex.quote(word)
-
-
-def read_archived(journal: Path) -> Archived:
-    """What was noted last; (0, 0) before the first segment. Raises `Damaged`."""
-    path = journal / ARCHIVED_NAME
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        return Archived(0, 0)
-    found = _note_match(text)
-    if found is None:
-        raise Damaged(path, 0, f"not a segment number and a count of rewrites: {text[:32]!r}")
-    return Archived(int(found[1]), int(found[2]))
 
 
 def note_archived(journal: Path, archived: Archived) -> None:
@@ -138,6 +69,7 @@ class Archiver:
         self._metrics = metrics
         self._tell = tell
         self._archived = read_archived(journal)
+        self._journal_id: str | None = None
 
     def __repr__(self) -> str:
         return f"<Archiver archived={self._archived.number} waiting={self.waiting()}>"
@@ -165,6 +97,11 @@ class Archiver:
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, RETRY_S_MAX)
 
+    def _words(self, path: Path, name: str) -> dict[str, str]:
+        if self._journal_id is None:
+            self._journal_id = read_segment_header(self._journal, read_head(self._journal)).journal_id
+        return {"%p": str(path), "%f": name, "%j": self._journal_id}
+
     async def _archive_next(self) -> str | None:
         """Why it did not work; None when the segment is archived and that is noted.
 
@@ -178,7 +115,7 @@ class Archiver:
             RUN_S_WARN, self._tell, f"{name}: --archive-command does not end"
         )
         try:
-            status = await run_in_group(expand(self._command, path, name))
+            status = await run_in_group(expand(self._command, self._words(path, name)))
             if status:
                 return f"{name}: --archive-command ended with status {status}"
             archived = Archived(number, len(rewrites))

@@ -32,6 +32,8 @@ from wallet_engine.journal.credits import CreditSearch
 from wallet_engine.journal.feed_server import FeedServer, FeedSession
 from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.link_wire import NewEntry
+from wallet_engine.journal.restore import RESTORED_NAME, Restorer
+from wallet_engine.journal.segments import restore_by
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.join import check_may_join, join
@@ -90,6 +92,7 @@ def journal(
     port: int,
     metrics_port: int | None,
     archive_command: str | None,
+    restore_command: str | None,
     segment_bytes: int,
     snapshot_bytes: int,
     insecure: bool,
@@ -109,28 +112,48 @@ def journal(
             await asyncio.to_thread(tree.config)
             await asyncio.to_thread(check_nodes, tree)
             metrics = Metrics()
+            troubles = Troubles()
+            restorer = restorer_of(restore_command, directory, troubles)
             open_writer = partial(JournalWriter, directory, journal_id, segment_bytes_max=segment_bytes)
             writer = await asyncio.to_thread(open_writer)
             try:
                 await asyncio.to_thread(check_may_join, tree, JournalCopy(writer), replaces)
                 if metrics_port is not None:
                     start_http_server(metrics_port, listening.host, metrics.registry)
-                troubles = Troubles()
                 beside: dict[str, Archiver | SnapshotSchedule] = {}
                 if archive_command:
                     tell = troubles.teller("archive")
                     beside["archive"] = Archiver(directory, archive_command, metrics, tell)
                 if snapshot_bytes:
                     tell = troubles.teller("snapshots")
-                    beside["snapshots"] = SnapshotSchedule(directory, snapshot_bytes, metrics, tell)
+                    beside["snapshots"] = SnapshotSchedule(
+                        directory, snapshot_bytes, metrics, tell, restore_command
+                    )
                 async with _beside(beside, troubles):
                     await _keep(tree, writer, metrics, listening, stop, troubles, replaces, insecure=insecure)
             finally:
+                if restorer is not None:
+                    restorer.close()
                 writer.close()
         finally:
             await asyncio.to_thread(tree.close)
 
     run(main, log_level, STOP_S_MAX)
+
+
+def restorer_of(command: str | None, journal: Path, troubles: Troubles) -> Restorer | None:
+    """What brings back segments of this journal from now on, in whichever thread. Raises `ConfigError`."""
+    if not command:
+        restore_by(None)
+        return None
+    loop, tell = asyncio.get_running_loop(), troubles.teller("restore")
+
+    def tell_from_thread(why: str) -> None:
+        loop.call_soon_threadsafe(tell, why)
+
+    restorer = Restorer(command, journal.resolve() / RESTORED_NAME, tell_from_thread)
+    restore_by(restorer.restore)
+    return restorer
 
 
 @asynccontextmanager

@@ -21,12 +21,15 @@ log = get_logger(__name__)
 class SnapshotSchedule:
     """`bytes_between`: how much is journaled from one snapshot to the next."""
 
-    def __init__(self, journal: Path, bytes_between: int, metrics: Metrics, tell: Tell) -> None:
+    def __init__(
+        self, journal: Path, bytes_between: int, metrics: Metrics, tell: Tell, restore_command: str | None
+    ) -> None:
         """`tell` is told that snapshots fail."""
         self._journal = journal
         self._bytes_between = bytes_between
         self._metrics = metrics
         self._tell = tell
+        self._restore_command = restore_command
 
     def __repr__(self) -> str:
         return f"<SnapshotSchedule {self._journal} bytes_between={self._bytes_between}>"
@@ -40,6 +43,7 @@ class SnapshotSchedule:
             "wallet_engine.recovery.snapshotting",
             str(self._journal),
             at_leisure,
+            *([self._restore_command] if self._restore_command else []),
         ]
         while True:
             since = await asyncio.to_thread(bytes_since_newest, self._journal)

@@ -76,6 +76,7 @@ def dev(
     embedded: bool,
     auth: bool,
     archive_command: str | None,
+    restore_command: str | None,
     segment_bytes: int,
     snapshot_bytes: int,
 ) -> None:
@@ -90,4 +91,6 @@ def dev(
     journal_flags = [f"--segment-bytes={segment_bytes}", f"--snapshot-bytes={snapshot_bytes}"]
     if archive_command:
         journal_flags.append(f"--archive-command={archive_command}")
+    if restore_command:
+        journal_flags.append(f"--restore-command={restore_command}")
     Supervisor(DevOptions(data_dir, port, wishes, apis, tuple(journal_flags), auth)).run()

@@ -15,6 +15,9 @@
     verify      everything, checked               verify_directory
     head        lock, and number of the newest segment
     segments    names, headers, creation
+    archive     names in the archive, and how far it goes
+    restore     segments that are in the archive only     Restorer
+    prune       taking such off the disk
     snapshots   what a partition's entries add up to      Snapshot
 
     link_wire      the messages between journal and service

@@ -9,10 +9,9 @@ from wallet_engine.domain.entry import parse_entry
 from wallet_engine.domain.kinds import Id, kind_of
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.domain.outcomes import Outcome
-from wallet_engine.journal.index import read_index
 from wallet_engine.journal.link_wire import Ask, CreditReference, CreditsFound, FindCredits
-from wallet_engine.journal.reader import read
-from wallet_engine.journal.segments import read_seal, segment_numbers, segment_path
+from wallet_engine.journal.reader import index_of_segment, read
+from wallet_engine.journal.segments import segment_numbers
 from wallet_engine.journal.threads import in_thread
 
 #: Searches waiting for the one that runs; each reads a partition's part of the journal since a debit.
@@ -114,8 +113,7 @@ def _seq_before(directory: Path, partition: int, since_ms: int) -> int:
     """
     seq = 0
     for number in segment_numbers(directory)[:-1]:
-        path = segment_path(directory, number)
-        index = read_index(path, read_seal(path)[2])
+        index = index_of_segment(directory, number)
         if index is None or any(span.last_time_ms >= since_ms for span in index.partitions.values()):
             break
         if partition in index.partitions:

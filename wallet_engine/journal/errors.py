@@ -4,7 +4,7 @@ import errno
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.errors import Corruption, WalletError
 
 
 class Damaged(Corruption):
@@ -15,6 +15,10 @@ class Damaged(Corruption):
         self.path = path
         self.offset = offset
         self.what = what
+
+
+class NotRestored(WalletError):
+    """What is needed is only in the archive, and was not brought from there; the text says why, and what to do."""
 
 
 class Link(NamedTuple):

@@ -269,7 +269,6 @@ class _Reading:
                         batch.append(self._followed.take(partition, payload))
                     else:
                         self._waiting.add(partition)
-                        passed.add(partition)
                         if self._held is None:
                             self._held = replace(self._at, offset=offset, running_hash=before)
             before = scan.running_hash

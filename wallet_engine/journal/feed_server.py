@@ -24,8 +24,13 @@ from wallet_engine.journal.feed_wire import (
 from wallet_engine.journal.format import SEGMENT_HEADER_BYTES
 from wallet_engine.journal.index import SegmentIndex, start_mark
 from wallet_engine.journal.reader import index_of_segment
-from wallet_engine.journal.segments import read_segment_header, segment_numbers, segment_path
-from wallet_engine.journal.threads import in_thread
+from wallet_engine.journal.segments import (
+    read_segment_header,
+    segment_file,
+    segment_numbers,
+    segment_path,
+)
+from wallet_engine.journal.threads import in_archive_thread, in_thread
 
 #: How old what is known of the ends may be.
 ENDS_S_MAX: Final = 0.05
@@ -126,10 +131,16 @@ class FeedSession:
         size = max(0, min(ask.bytes_max, FEED_BYTES_MAX))
         if ask.segment >= newest:
             size = max(0, min(size, durable_offset - ask.offset)) if ask.segment == newest else 0
-        path = segment_path(self._server.journal.directory, ask.segment)
-        data = await in_thread(_read_bytes, path, ask.offset, size) if size else b""
+        data = await self._bytes(ask, size) if size else b""
         at_end = ask.segment >= newest and ask.offset + len(data) >= durable_offset
         return FeedBytes(data, at_end, ends)
+
+    async def _bytes(self, ask: ReadAsk, size: int) -> bytes:
+        directory = self._server.journal.directory
+        path = segment_path(directory, ask.segment)
+        if not path.exists():
+            path = await in_archive_thread(segment_file, directory, ask.segment)
+        return await in_thread(_read_bytes, path, ask.offset, size)
 
     async def _news(self) -> None:
         loop = asyncio.get_running_loop()

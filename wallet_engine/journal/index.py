@@ -73,14 +73,19 @@ def write_index(segment: Path, index: SegmentIndex) -> None:
 
 def read_index(segment: Path, end_hash: bytes) -> SegmentIndex | None:
     """The index, bound to the running hash behind the seal; None when there is no good one."""
+    index = stored_index(segment)
+    return index if index is not None and index.end_hash == end_hash.hex() else None
+
+
+def stored_index(segment: Path) -> SegmentIndex | None:
+    """The index as it is, of whichever text of the segment; None when there is no good one."""
     try:
         checksum, _, text = index_path(segment).read_bytes().partition(b"\n")
         if int(checksum, 16) != zlib.crc32(text):
             return None
-        index = _decode(text)
+        return _decode(text)
     except (FileNotFoundError, ValueError, msgspec.MsgspecError):
         return None
-    return index if index.end_hash == end_hash.hex() else None
 
 
 def start_mark(index: SegmentIndex, after: dict[int, int]) -> Mark | None:

@@ -13,7 +13,7 @@ from wallet_engine.journal.format import KIND_ENTRY, SEGMENT_HEADER_BYTES
 from wallet_engine.journal.index import Mark, SegmentIndex, start_mark
 from wallet_engine.journal.reader import index_of_segment
 from wallet_engine.journal.scan import Scan
-from wallet_engine.journal.segments import read_segment_header, segment_numbers, segment_path
+from wallet_engine.journal.segments import read_segment_header, segment_file, segment_numbers
 
 #: (partition, seq)
 Place = tuple[int, int]
@@ -32,7 +32,7 @@ def find_entries(
 ) -> dict[Place, bytes]:
     """The texts of the entries at these places; those that are not there are left out.
 
-    `last` is what an index would say of the segment that is being written. Raises `Damaged`, `OSError`.
+    `last` is what an index would say of the segment that is being written. Raises `Damaged`, `NotRestored`, `OSError`.
     """
     missing: defaultdict[int, set[int]] = defaultdict(set)
     for partition, seq in places:
@@ -69,7 +69,7 @@ def _pieces(
 def _read(
     directory: Path, number: int, mark: Mark | None, wanted: set[Place]
 ) -> Iterator[tuple[Place, bytes]]:
-    path = segment_path(directory, number)
+    path = segment_file(directory, number)
     if mark is None:
         scan = Scan(path, SEGMENT_HEADER_BYTES, read_segment_header(directory, number).start_hash)
     else:

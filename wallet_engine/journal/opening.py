@@ -1,7 +1,7 @@
 """Open a journal for writing: prove that it is whole, heal a torn tail, and learn where every chain ends.
 
-Sealed segments are checked by header, seal and continuity, and believed through their index; the last
-segment is read completely. `verify` reads everything.
+Sealed segments are checked by header, seal and continuity, and believed through their index, which alone is needed of
+those that are in the archive only; the last segment is read completely. `verify` reads everything.
 """
 
 import os
@@ -14,7 +14,14 @@ from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.format import GROUP_BYTES_MAX, SEGMENT_HEADER_BYTES, hash_at_start
 from wallet_engine.journal.index import read_index, write_index
 from wallet_engine.journal.scan import Scan
-from wallet_engine.journal.segments import read_seal, read_segment_header, segment_numbers, segment_path
+from wallet_engine.journal.segments import (
+    absent_index,
+    read_seal,
+    read_segment_header,
+    segment_file,
+    segment_numbers,
+    segment_path,
+)
 from wallet_engine.journal.take import Taken, index_of, take_frames
 from wallet_engine.journal.torn import cut_tail
 
@@ -57,15 +64,22 @@ def open_segments(directory: Path, journal_id: str, head: int, chains: Chains) -
 
 def _take_sealed(path: Path, number: int, start_hash: bytes, journal_id: str, chains: Chains) -> bytes:
     """Believe the index, or read the segment and write the index anew. Returns the running hash behind it."""
-    _, seal_offset, end_hash = read_seal(path)
-    index = read_index(path, end_hash)
+    if path.exists():
+        source = path
+        _, seal_offset, end_hash = read_seal(path)
+        index = read_index(path, end_hash)
+    elif (index := absent_index(path.parent, number)) is not None:
+        end_hash = bytes.fromhex(index.end_hash)
+    else:
+        source = segment_file(path.parent, number)
+        _, seal_offset, end_hash = read_seal(source)
     if index is not None:
         try:
             chains.adopt(index)
         except Corruption as error:
             raise Damaged(path, 0, str(error)) from error
         return end_hash
-    scan = Scan(path, SEGMENT_HEADER_BYTES, start_hash)
+    scan = Scan(source, SEGMENT_HEADER_BYTES, start_hash)
     taken = take_frames(scan, chains, number)
     if not scan.sealed:
         raise scan.damaged()

@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from wallet_engine.domain.entry import parse_header
+from wallet_engine.journal.archive import archived_up_to
 from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.format import KIND_ENTRY, SEGMENT_HEADER_BYTES, hash_at_start
 from wallet_engine.journal.head import read_head
 from wallet_engine.journal.index import SegmentIndex, read_index, start_mark
 from wallet_engine.journal.scan import Scan
-from wallet_engine.journal.segments import read_seal, read_segment_header, segment_numbers, segment_path
+from wallet_engine.journal.segments import (
+    absent_index,
+    read_seal,
+    read_segment_header,
+    segment_file,
+    segment_numbers,
+    segment_path,
+)
 from wallet_engine.journal.threads import in_thread
 
 #: Entries read in one go, and bytes of their texts; one entry more may pass the latter.
@@ -40,7 +48,7 @@ def read(
     last: SegmentIndex | None = None,
     verify: bool = True,
 ) -> Iterator[Record]:
-    """The entries in journal order, as far as they go at the moment. Raises `Damaged`.
+    """The entries in journal order, as far as they go at the moment. Raises `Damaged`, `NotRestored`.
 
     partitions  only these (default: all)
     after       partition -> seq already known: begins behind it (default 0)
@@ -57,18 +65,17 @@ def read(
     running_hash: bytes | None = None
     while not wanted.done and _exists(directory, number):
         header = read_segment_header(directory, number)
-        path = segment_path(directory, number)
         if running_hash is None:
             running_hash = hash_at_start(header.journal_id)
         if header.start_hash != running_hash:
-            raise Damaged(path, 16, "does not continue the segment before it")
+            raise Damaged(segment_path(directory, number), 16, "does not continue the segment before it")
         index = index_of_segment(directory, number, last)
         if index is not None and not wanted.seqs_after(index):
             if index is last:
                 return
             running_hash = bytes.fromhex(index.end_hash)
         else:
-            scan = _start(path, running_hash, index, wanted, verify)
+            scan = _start(segment_file(directory, number), running_hash, index, wanted, verify)
             yield from _records(directory, number, scan, wanted)
             if wanted.done or not scan.sealed:
                 return
@@ -153,7 +160,7 @@ def _exists(directory: Path, number: int) -> bool:
     """Whether the segment is there. Raises `Damaged` when it should be and is not."""
     head = read_head(directory)  # first: what it counts exists already
     path = segment_path(directory, number)
-    if path.exists():
+    if path.exists() or number <= archived_up_to(directory):
         return True
     if head >= number:
         raise Damaged(path, 0, "segment is missing")
@@ -162,9 +169,11 @@ def _exists(directory: Path, number: int) -> bool:
 
 def index_of_segment(directory: Path, number: int, last: SegmentIndex | None = None) -> SegmentIndex | None:
     """The index of a segment, when there is a good one; of the one that is being written, `last` is."""
-    if not segment_path(directory, number + 1).exists():
-        return last if last is not None and last.segment == number else None
     path = segment_path(directory, number)
+    if not path.exists():
+        return absent_index(directory, number)
+    if not segment_path(directory, number + 1).exists() and number > archived_up_to(directory):
+        return last if last is not None and last.segment == number else None
     _, _, end_hash = read_seal(path)
     return read_index(path, end_hash)
 

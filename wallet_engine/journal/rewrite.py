@@ -20,7 +20,7 @@ from typing import Final
 
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.errors import Corruption
-from wallet_engine.journal.errors import Damaged
+from wallet_engine.journal.archive import REWRITES_NAME, read_rewrites
 from wallet_engine.journal.format import (
     KIND_BASE,
     KIND_ENTRY,
@@ -41,10 +41,9 @@ from wallet_engine.journal.segments import (
     segment_numbers,
     segment_path,
 )
-from wallet_engine.journal.snapshots import Snapshot, hash_behind, list_snapshots
+from wallet_engine.journal.snapshots import Snapshot, list_snapshots, stands_in
 
 REDO_NAME: Final = "redo"
-REWRITES_NAME: Final = "rewrites"
 
 
 def set_aside(directory: Path, journal_id: str, after: Mapping[int, int]) -> dict[int, Path]:
@@ -78,21 +77,6 @@ def _keep(directory: Path, partition: int, orphans: Sequence[Record]) -> Path:
     kept = _unused(directory / f"orphaned-p{partition}-{first}-{last}")
     _write(kept, b"".join(record.payload for record in orphans))
     return kept
-
-
-def read_rewrites(directory: Path) -> list[int]:
-    """The first segment of each rewrite, in their order: it and all later ones have been other bytes before.
-
-    Raises `Damaged`.
-    """
-    path = directory / REWRITES_NAME
-    try:
-        words = path.read_text("latin-1").split()
-    except FileNotFoundError:
-        return []
-    if not all(word.isdecimal() for word in words):
-        raise Damaged(path, 0, "not a list of segment numbers")
-    return [int(word) for word in words]
 
 
 def finish_rewrite(directory: Path) -> None:
@@ -129,8 +113,7 @@ def _drop_snapshots(directory: Path) -> None:
     """Those of entries in segments written anew are bound to bytes that are no more; others can be made."""
     for path in (path for paths in list_snapshots(directory).values() for path in paths):
         with Snapshot(path) as snapshot:
-            head = snapshot.head
-            if hash_behind(directory, head.partition, head.segment, head.offset) != head.running_hash:
+            if not stands_in(directory, snapshot.head):
                 path.unlink()
 
 

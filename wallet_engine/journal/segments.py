@@ -1,12 +1,17 @@
-"""The segments of a directory: which there are, and how one is created (whole or, after a crash, absent)."""
+"""The segments of a directory: which there are, and how one is created (whole or, after a crash, absent).
+
+One that is in the archive may be absent here, its index excepted, and is restored when it is read (`restore`).
+"""
 
 import os
 import re
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from wallet_engine.journal.errors import Damaged
+from wallet_engine.journal.archive import archived_up_to
+from wallet_engine.journal.errors import Damaged, NotRestored
 from wallet_engine.journal.format import (
     FRAME_HEADER_BYTES,
     FRAME_START_BYTES,
@@ -15,11 +20,17 @@ from wallet_engine.journal.format import (
     SEGMENT_HEADER_BYTES,
     frame_header_unpack,
     hash_after,
+    hash_at_start,
     parse_seal,
     parse_segment_header,
     segment_header,
 )
+from wallet_engine.journal.index import SegmentIndex, stored_index
 
+#: Brings a segment from the archive and says where it is; see `restore_by`.
+Restore = Callable[[Path, int], Path]
+
+_restore: Restore | None = None
 _name_match = re.compile(r"([0-9]{8})\.wal\Z").match
 
 
@@ -36,23 +47,84 @@ def segment_path(directory: Path, number: int) -> Path:
 
 
 def segment_numbers(directory: Path) -> list[int]:
-    """The numbers of the segments in ascending order. Raises `Damaged` when one is missing from 1, 2, 3 …"""
-    matches = (_name_match(name) for name in os.listdir(directory))
-    found = {int(match[1]) for match in matches if match}
+    """The numbers of the segments in ascending order: 1, 2, 3 …
+
+    Raises `Damaged` when one is missing that is not in the archive.
+    """
+    found = set(numbers_on_disk(directory))
     numbers = list(range(1, max(found, default=0) + 1))
-    for number in numbers:
-        path = segment_path(directory, number)
-        if number not in found and not path.exists():  # it may have been created while we listed
-            raise Damaged(path, 0, "segment is missing")
+    absent = [number for number in numbers if number not in found]
+    if absent:
+        archived = archived_up_to(directory)
+        for number in absent:
+            path = segment_path(directory, number)
+            if number > archived and not path.exists():  # it may have been created while we listed
+                raise Damaged(path, 0, "segment is missing")
     return numbers
 
 
-def read_segment_header(directory: Path, number: int) -> SegmentHeader:
-    """The header of a segment. Raises `Damaged`."""
+def numbers_on_disk(directory: Path) -> list[int]:
+    """The numbers of the segments that are here, in ascending order."""
+    matches = (_name_match(name) for name in os.listdir(directory))
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def restore_by(restore: Restore | None) -> None:
+    """What this process reads segments with from now on that are only in the archive."""
+    global _restore  # whatever reads a directory may meet one
+    _restore = restore
+
+
+def segment_file(directory: Path, number: int) -> Path:
+    """Where the segment can be read now: in the directory, or brought from the archive, which blocks for as long.
+
+    Raises `Damaged` when it is nowhere, and `NotRestored`.
+    """
     path = segment_path(directory, number)
-    with open(path, "rb") as file:
-        start_hash, journal_id = parse_segment_header(path, file.read(SEGMENT_HEADER_BYTES), number)
-    return SegmentHeader(number, start_hash, journal_id)
+    if path.exists():
+        return path
+    if number > archived_up_to(directory):
+        raise Damaged(path, 0, "segment is missing")
+    if _restore is None:
+        raise NotRestored(f"{path.name} of {directory} is only in the archive: give --restore-command")
+    return _restore(directory, number)
+
+
+def read_segment_header(directory: Path, number: int) -> SegmentHeader:
+    """The header of a segment; of one that is not here, what the indexes say of it. Raises `Damaged`, `NotRestored`."""
+    path = segment_path(directory, number)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(SEGMENT_HEADER_BYTES)
+    except FileNotFoundError:
+        known = _known_header(directory, number)
+        if known is not None:
+            return known
+        path = segment_file(directory, number)
+        head = path.read_bytes()[:SEGMENT_HEADER_BYTES]
+    return SegmentHeader(number, *parse_segment_header(path, head, number))
+
+
+def _known_header(directory: Path, number: int) -> SegmentHeader | None:
+    index = absent_index(directory, number)
+    if index is None:
+        return None
+    if number == 1:
+        return SegmentHeader(number, hash_at_start(index.journal_id), index.journal_id)
+    before = segment_path(directory, number - 1)
+    if before.exists():
+        return SegmentHeader(number, read_seal(before)[2], index.journal_id)
+    previous = absent_index(directory, number - 1)
+    return (
+        None
+        if previous is None
+        else SegmentHeader(number, bytes.fromhex(previous.end_hash), index.journal_id)
+    )
+
+
+def absent_index(directory: Path, number: int) -> SegmentIndex | None:
+    """The index of a segment that is in the archive and not here. What it says is proved when that is restored."""
+    return stored_index(segment_path(directory, number)) if number <= archived_up_to(directory) else None
 
 
 def read_seal(path: Path) -> tuple[int, int, bytes]:
@@ -83,6 +155,16 @@ def create_segment(directory: Path, number: int, running_hash: bytes, journal_id
         os.fsync(file.fileno())
     os.rename(unfinished, path)
     fsync_directory(directory)
+
+
+def segment_bytes(directory: Path, number: int) -> int:
+    """How large the segment is, also one that is in the archive only; 0 where nobody here knows."""
+    path = segment_path(directory, number)
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        index = stored_index(path)
+        return 0 if index is None else index.seal_offset + SEAL_FRAME_BYTES
 
 
 def fsync_directory(directory: Path) -> None:

@@ -40,7 +40,13 @@ from wallet_engine.journal.format import (
     frame_header_unpack,
     hash_after,
 )
-from wallet_engine.journal.segments import fsync_directory, segment_path
+from wallet_engine.journal.segments import (
+    absent_index,
+    fsync_directory,
+    numbers_on_disk,
+    segment_file,
+    segment_path,
+)
 
 SNAPSHOTS_NAME: Final = "snapshots"
 #: Of each partition; the older one is for the day on which the newest is damaged.
@@ -204,7 +210,7 @@ class Snapshot:
             raise Damaged(self.path, len(_FIRST_LINE), f"holds partition {head.partition} at seq {head.seq}")
         for _ in self.parts():
             pass
-        if hash_behind(journal, head.partition, head.segment, head.offset) != head.running_hash:
+        if not stands_in(journal, head):
             raise Damaged(
                 self.path,
                 len(_FIRST_LINE),
@@ -220,10 +226,21 @@ class Snapshot:
         return image
 
 
+def stands_in(journal: Path, head: SnapshotHead) -> bool:
+    """Whether the entry that the snapshot stands for is in this journal; its segment may be in the archive."""
+    index = None if segment_path(journal, head.segment).exists() else absent_index(journal, head.segment)
+    span = None if index is None else index.partitions.get(head.partition)
+    if (
+        span is not None and span.last_seq == head.seq
+    ):  # a nonce names one entry, and all those in front of it
+        return span.last_nonce == head.nonce
+    return hash_behind(journal, head.partition, head.segment, head.offset) == head.running_hash
+
+
 def hash_behind(journal: Path, partition: int, segment: int, offset: int) -> str | None:
     """The running hash, in hex, behind the partition's entry at this place; None when no such entry is there."""
     try:
-        with open(segment_path(journal, segment), "rb") as file:
+        with open(_readable(journal, segment), "rb") as file:
             file.seek(offset)
             start = file.read(FRAME_HEADER_BYTES)
             if len(start) < FRAME_HEADER_BYTES:
@@ -236,6 +253,13 @@ def hash_behind(journal: Path, partition: int, segment: int, offset: int) -> str
         return None
     whole = len(body) == FRAME_HEADER_BYTES - FRAME_START_BYTES + length
     return hash_after(body).hex() if whole and zlib.crc32(body) == checksum else None
+
+
+def _readable(journal: Path, segment: int) -> Path:
+    try:
+        return segment_file(journal, segment)
+    except Damaged as error:
+        raise FileNotFoundError(error.what) from error
 
 
 def newest_usable(journal: Path, paths: list[Path]) -> tuple[Snapshot | None, list[Damaged]]:
@@ -279,8 +303,8 @@ def bytes_since_newest(journal: Path) -> int:
 
 def bytes_behind(journal: Path, segment: int, offset: int) -> int:
     """How many bytes were journaled behind this place."""
-    total = -offset
-    while (path := segment_path(journal, segment)).exists():
-        total += path.stat().st_size
-        segment += 1
+    total = 0
+    for number in numbers_on_disk(journal):
+        if number >= segment:
+            total += segment_path(journal, number).stat().st_size - (offset if number == segment else 0)
     return max(0, total)

@@ -21,3 +21,12 @@ _pool: Final = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="journal")
 def in_thread(work: Callable[[*Ts], R], *arguments: *Ts) -> asyncio.Future[R]:
     """What the work returns or raises, once it is done. It begins whether anybody waits for it or not."""
     return asyncio.get_running_loop().run_in_executor(_pool, work, *arguments)
+
+
+#: The archive may take minutes for a segment: what is read from it waits beside everything else that is read here.
+_from_archive: Final = ThreadPoolExecutor(1, thread_name_prefix="from-archive")
+
+
+def in_archive_thread(work: Callable[[*Ts], R], *arguments: *Ts) -> asyncio.Future[R]:
+    """`in_thread`, for what has to be brought from the archive first."""
+    return asyncio.get_running_loop().run_in_executor(_from_archive, work, *arguments)

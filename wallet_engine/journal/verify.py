@@ -6,11 +6,22 @@ from pathlib import Path
 
 from wallet_engine.journal.chains import Chains, Position
 from wallet_engine.journal.errors import Damaged
-from wallet_engine.journal.format import SEAL_FRAME_BYTES, SEGMENT_HEADER_BYTES, hash_at_start
+from wallet_engine.journal.format import (
+    SEAL_FRAME_BYTES,
+    SEGMENT_HEADER_BYTES,
+    hash_at_start,
+    parse_segment_header,
+)
 from wallet_engine.journal.head import read_head
 from wallet_engine.journal.index import SegmentIndex, index_path, read_index
 from wallet_engine.journal.scan import Scan
-from wallet_engine.journal.segments import read_seal, read_segment_header, segment_numbers, segment_path
+from wallet_engine.journal.segments import (
+    read_seal,
+    segment_bytes,
+    segment_file,
+    segment_numbers,
+    segment_path,
+)
 from wallet_engine.journal.take import index_of, take_frames
 
 
@@ -29,8 +40,15 @@ class Verified:
     indexes_missing: tuple[int, ...]
 
 
-def verify_directory(directory: Path, progress: Callable[[Path, int, int], None] | None = None) -> Verified:
-    """Check every frame, chain, seal, index and name. Raises `Damaged` with file and offset.
+def verify_directory(
+    directory: Path,
+    progress: Callable[[Path, int, int], None] | None = None,
+    source: Callable[[Path, int], Path] = segment_file,
+) -> Verified:
+    """Check every frame, chain, seal, index and name, of every segment. Raises `Damaged` with file and offset.
+
+    `source(directory, number)` says where a segment is read, as `segment_file` does: here, or, when it is not here, as
+    it comes out of the archive. Raises `NotRestored`.
 
     `progress(segment, bytes_done, bytes_total)` is called after each segment. Other processes may be writing.
     """
@@ -38,21 +56,22 @@ def verify_directory(directory: Path, progress: Callable[[Path, int, int], None]
     head = read_head(directory)
     if head > len(numbers) and not segment_path(directory, head).exists():
         raise Damaged(segment_path(directory, len(numbers) + 1), 0, "segment is missing")
-    sizes = {number: segment_path(directory, number).stat().st_size for number in numbers}
+    sizes = {number: segment_bytes(directory, number) for number in numbers}
     chains = Chains()
     journal_id, running_hash = "", b""
     entries = bytes_done = torn_bytes = 0
     indexes_missing = []
     for number in numbers:
-        path = segment_path(directory, number)
-        header = read_segment_header(directory, number)
+        path = source(directory, number)
+        with open(path, "rb") as file:
+            start_hash, found_id = parse_segment_header(path, file.read(SEGMENT_HEADER_BYTES), number)
         if number == 1:
-            journal_id, running_hash = header.journal_id, hash_at_start(header.journal_id)
-        if header.journal_id != journal_id or header.start_hash != running_hash:
+            journal_id, running_hash = found_id, hash_at_start(found_id)
+        if found_id != journal_id or start_hash != running_hash:
             raise Damaged(path, 16, "does not continue the segment before it")
         scan = Scan(path, SEGMENT_HEADER_BYTES, running_hash)
         if number < len(numbers):
-            taken, indexed = _verify_sealed(scan, chains, journal_id, number)
+            taken, indexed = _verify_sealed(scan, chains, journal_id, number, segment_path(directory, number))
             entries += taken
             if not indexed:
                 indexes_missing.append(number)
@@ -78,22 +97,24 @@ def verify_directory(directory: Path, progress: Callable[[Path, int, int], None]
     )
 
 
-def _verify_sealed(scan: Scan, chains: Chains, journal_id: str, number: int) -> tuple[int, bool]:
-    """(entries, whether it has an index). An index that is there must say what the segment says."""
-    index = _index(scan.path)
+def _verify_sealed(
+    scan: Scan, chains: Chains, journal_id: str, number: int, segment: Path
+) -> tuple[int, bool]:
+    """(entries, whether `segment` has an index). An index that is there must say what the segment says."""
+    index = _index(scan.path, segment)
     marks_at = None if index is None else [mark.offset for mark in index.marks]
     taken = take_frames(scan, chains, number, marks_at=marks_at)
     if not scan.sealed:
         raise scan.damaged()
     seal = (scan.offset - SEAL_FRAME_BYTES, scan.running_hash)
     if index is not None and index != index_of(taken, chains, journal_id, number, seal):
-        raise Damaged(index_path(scan.path), 0, "index does not say what its segment says")
+        raise Damaged(index_path(segment), 0, "index does not say what its segment says")
     return taken.entries, index is not None
 
 
-def _index(path: Path) -> SegmentIndex | None:
+def _index(source: Path, segment: Path) -> SegmentIndex | None:
     try:
-        return read_index(path, read_seal(path)[2])
+        return read_index(segment, read_seal(source)[2])
     except Damaged:  # the scan will say it, with the first offset
         return None
 

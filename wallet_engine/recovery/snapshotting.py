@@ -6,7 +6,7 @@ reading and writing the partitions that have any.
 
 What the journal process runs beside itself, at leisure until BYTES more were journaled:
 
-    python -m wallet_engine.recovery.snapshotting DIRECTORY BYTES
+    python -m wallet_engine.recovery.snapshotting DIRECTORY BYTES [RESTORE_COMMAND]
 """
 
 import fcntl
@@ -24,6 +24,7 @@ from wallet_engine.domain.errors import ConfigError, Corruption, WalletError
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_state import PartitionState, redis_image, state_of_image
 from wallet_engine.journal.reader import Record, read
+from wallet_engine.journal.restore import restore_with
 from wallet_engine.journal.segments import fsync_directory, read_segment_header, segment_numbers, segment_path
 from wallet_engine.journal.snapshots import (
     Snapshot,
@@ -198,9 +199,10 @@ def at_leisure(journal: Path, bytes_most: int) -> Iterator[None]:
         signal.signal(signal.SIGPROF, before)
 
 
-def main(journal: Path, bytes_most: int) -> int:
+def main(journal: Path, bytes_most: int, restore_command: str | None = None) -> int:
     """Make snapshots once, out of everybody's way, and log what came of it. Returns the exit status."""
     configure_logging("info")
+    restore_with(restore_command)
     os.nice(_NICENESS)
     try:
         with at_leisure(journal, bytes_most):
@@ -217,4 +219,4 @@ def main(journal: Path, bytes_most: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))

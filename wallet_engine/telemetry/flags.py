@@ -30,6 +30,12 @@ SEGMENT_BYTES_MAX: Final = 256 * 1024 * 1024
 #: A gibibyte is about 15 million operations, which are replayed in about two minutes.
 SNAPSHOT_BYTES_DEFAULT: Final = 1024 * 1024 * 1024
 
+RESTORE_COMMAND_HELP: Final = (
+    "Shell command that brings a segment back from the archive: %f is its name there, %p the path to put it at, "
+    "quoted if need be, %j the id of its journal copy, %% a percent sign. What it brings is checked against the "
+    "running hash.  [default: none]"
+)
+
 
 class Verb(NamedTuple):
     """Where a command is, and what the list of commands says about it."""
@@ -131,15 +137,16 @@ def redis_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def journal_disk_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`--archive-command`, `--segment-bytes` and `--snapshot-bytes`: what a journal copy does with its directory."""
+    """`--archive-command`, `--restore-command` and so on: what a journal copy does with its directory."""
     for option in (
         click.option(
             "--archive-command",
             metavar="COMMAND",
             help="Shell command that archives each sealed segment: %p is its path, quoted if need be, %f its name in "
-            "the archive, %% a percent sign. Exit status 0 means archived; else it is asked again, for ever. It must "
-            "not overwrite an archived file by another one.  [default: none]",
+            "the archive, %j the id of its copy, %% a percent sign. Exit status 0 means archived; else it is asked "
+            "again, for ever. It must not overwrite an archived file by another one.  [default: none]",
         ),
+        click.option("--restore-command", metavar="COMMAND", help=RESTORE_COMMAND_HELP),
         click.option(
             "--segment-bytes",
             type=click.IntRange(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),

@@ -134,6 +134,7 @@ def test_info_says_how_large_and_since_when(made: MadeJournal, tmp_path: Path) -
         "directory": str(made.directory),
         "segments": 1,
         "bytes": segment_path(made.directory, 1).stat().st_size,
+        "only_archived": 0,
         "since": "2026-11-21T10:00:00.000Z",
     }
     assert "does not answer" in admin("journal", "info", *flags(tmp_path)).stdout

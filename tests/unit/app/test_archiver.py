@@ -13,19 +13,12 @@ import pytest
 from unit.journal.samples import append, entry
 
 from wallet_engine.app import archiver
-from wallet_engine.app.archiver import (
-    Archived,
-    Archiver,
-    archive_name,
-    expand,
-    read_archived,
-    run_in_group,
-)
+from wallet_engine.app.archiver import Archiver, run_in_group
 from wallet_engine.app.troubles import Tell
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.journal import JournalWriter, verify_directory
+from wallet_engine.journal.archive import Archived, archive_name, expand, read_archived, read_rewrites
 from wallet_engine.journal.errors import Damaged
-from wallet_engine.journal.rewrite import read_rewrites
 from wallet_engine.telemetry.metrics import Metrics
 
 WAIT_S_MAX = 30.0
@@ -70,7 +63,7 @@ def archive_until(directory: Path, command: str, done: Callable[[], bool], tell:
 
 def test_the_placeholders_are_those_of_postgresql() -> None:
     command = "cp %p /a/%f # 100%% of %x %"
-    expanded = expand(command, Path("/j/00000001.wal"), "00000001-r2.wal")
+    expanded = expand(command, {"%p": "/j/00000001.wal", "%f": "00000001-r2.wal"})
     assert expanded == "cp /j/00000001.wal /a/00000001-r2.wal # 100% of %x %"
 
 
@@ -93,7 +86,7 @@ def test_the_placeholders_are_those_of_postgresql() -> None:
 def test_a_path_is_one_word_wherever_it_stands(folder: str, command: str) -> None:
     path = f"/j/{folder}/00000001.wal"
     said = subprocess.run(
-        ["/bin/sh", "-c", expand(command, Path(path), "1.wal")], capture_output=True, check=True
+        ["/bin/sh", "-c", expand(command, {"%p": path, "%f": "1.wal"})], capture_output=True, check=True
     ).stdout.decode()
     assert said.endswith(path)
 

@@ -308,6 +308,7 @@ def test_random_ends_and_rewrites(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     print(f"seed {seed}")
     rng = random.Random(seed)
     monkeypatch.setattr(feed_client, "AGAIN_BYTES_MAX", rng.choice((100, 2000, 1 << 20)))
+    monkeypatch.setattr(feed_client, "READ_BYTES", rng.choice((300, 2000, 1 << 20)))
     monkeypatch.setattr(feed_client, "RETRY_S_MIN", 0.001)
 
     async def scenario() -> None:

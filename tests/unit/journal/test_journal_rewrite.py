@@ -8,7 +8,8 @@ import pytest
 
 from wallet_engine.domain.entry import ZERO_NONCE, parse_header
 from wallet_engine.journal import JournalWriter, read, verify_directory
-from wallet_engine.journal.rewrite import read_rewrites, set_aside
+from wallet_engine.journal.archive import read_rewrites
+from wallet_engine.journal.rewrite import set_aside
 from wallet_engine.journal.segments import segment_numbers, segment_path
 
 

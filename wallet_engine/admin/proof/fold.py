@@ -14,7 +14,7 @@ from wallet_engine.domain.oracle import apply_entry
 from wallet_engine.domain.oracle_state import PartitionState
 from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.reader import Record, read
-from wallet_engine.journal.segments import segment_numbers, segment_path
+from wallet_engine.journal.segments import segment_bytes, segment_numbers
 
 #: Entries between two reports of progress.
 _REPORT_ENTRIES: Final = 500
@@ -120,7 +120,7 @@ class _Steps:
         if progress is not None:
             for number in _readable_numbers(directory):
                 self._before[number] = self._total
-                self._total += segment_path(directory, number).stat().st_size
+                self._total += segment_bytes(directory, number)
 
     def take(self, record: Record) -> None:
         self._count += 1

@@ -13,9 +13,8 @@ from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.money import format_amount
-from wallet_engine.journal.index import read_index
-from wallet_engine.journal.reader import read
-from wallet_engine.journal.segments import read_seal, segment_numbers, segment_path
+from wallet_engine.journal.reader import index_of_segment, read
+from wallet_engine.journal.segments import segment_numbers
 from wallet_engine.routing.slots import partition_of
 
 _seq_match = re.compile(r"[0-9]{1,16}\Z").match
@@ -130,8 +129,7 @@ def newest_entry_ms(journal: Path) -> int:
     """Time of the newest entry of any partition; 0 without one. Most of the journal is not read. Raises `Damaged`."""
     newest_ms, after = 0, {}
     for number in segment_numbers(journal)[:-1]:
-        path = segment_path(journal, number)
-        index = read_index(path, read_seal(path)[2])
+        index = index_of_segment(journal, number)
         for partition, span in {} if index is None else index.partitions.items():
             newest_ms, after[partition] = max(newest_ms, span.last_time_ms), span.last_seq
     for record in read(journal, after=after, verify=False):

@@ -1,7 +1,7 @@
 """`wallet-admin journal info`: the copies of the journal."""
 
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,24 +17,36 @@ from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.admin.survey import JournalState, survey
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.paths import path_text
-from wallet_engine.journal.reader import read
-from wallet_engine.journal.segments import segment_numbers, segment_path
+from wallet_engine.journal.format import KIND_ENTRY, SEGMENT_HEADER_BYTES
+from wallet_engine.journal.scan import Scan
+from wallet_engine.journal.segments import (
+    numbers_on_disk,
+    read_segment_header,
+    segment_bytes,
+    segment_numbers,
+    segment_path,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The segments in one directory of this host; `since_ms` is the time of the first entry, if there is one."""
+    """The segments in one directory of this host; `since_ms` is the time of the first entry there, if there is one.
+
+    `only_archived`: how many there were that are in the archive alone now.
+    """
 
     directory: Path
     segments: int
     bytes: int
     since_ms: int | None
+    only_archived: int
 
     def document(self) -> dict[str, Any]:
         return {
             "directory": path_text(self.directory),
             "segments": self.segments,
             "bytes": self.bytes,
+            "only_archived": self.only_archived,
             "since": None if self.since_ms is None else time_text(self.since_ms),
         }
 
@@ -79,17 +91,26 @@ def info(session: Session, journal: Path | None) -> None:
 
 def files_in(directory: Path) -> Files:
     """What is in a journal directory. Raises `Damaged`."""
-    numbers = segment_numbers(directory)
-    size = sum(segment_path(directory, number).stat().st_size for number in numbers)
-    first = next(read(directory, verify=False), None)
-    return Files(
-        directory, len(numbers), size, None if first is None else parse_header(first.payload).time_ms
-    )
+    absent = len(segment_numbers(directory))
+    numbers = numbers_on_disk(directory)
+    absent -= len(numbers)
+    size = sum(segment_bytes(directory, number) for number in numbers)
+    return Files(directory, len(numbers), size, _first_ms(directory, numbers), absent)
+
+
+def _first_ms(directory: Path, numbers: Sequence[int]) -> int | None:
+    for number in numbers:
+        start = read_segment_header(directory, number).start_hash
+        scan = Scan(segment_path(directory, number), SEGMENT_HEADER_BYTES, start, verify=False)
+        for _, _, kind, payload in scan:
+            if kind == KIND_ENTRY:
+                return parse_header(payload).time_ms
+    return None
 
 
 def _files_of(state: JournalState) -> Files | None:
     directory = state.info.path
-    here = state.info.host == socket.gethostname() and segment_path(directory, 1).is_file()
+    here = state.info.host == socket.gethostname() and directory.is_dir() and numbers_on_disk(directory)
     return files_in(directory) if here else None
 
 
@@ -112,7 +133,8 @@ def _files_text(files: Files | None) -> str:
     if files is None:
         return "-"
     since = "no entry" if files.since_ms is None else f"since {time_text(files.since_ms)}"
-    return f"{files.segments} segments, {memory_text(files.bytes)}, {since}"
+    archived = f", {files.only_archived} more in the archive" if files.only_archived else ""
+    return f"{files.segments} segments, {memory_text(files.bytes)}, {since}{archived}"
 
 
 def _show(console: Console, copies: list[tuple[JournalState, Files | None]], silent: list[str]) -> None:

@@ -1,0 +1,56 @@
+"""Takes segments off the disk that are in the archive. Which of them may go: `app.pruner`.
+
+What is left of one is its index without the marks, some hundred bytes for each partition that is in it: it says what
+is where, and by its running hash what the archive must give back.
+"""
+
+import os
+from pathlib import Path
+
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.journal.archive import archived_up_to
+from wallet_engine.journal.errors import Damaged
+from wallet_engine.journal.index import SegmentIndex, index_path, read_index, write_index
+from wallet_engine.journal.segments import fsync_directory, read_seal, segment_path
+
+
+def sealed_index(directory: Path, number: int) -> SegmentIndex:
+    """The index of a sealed segment that is here. Raises `Damaged` when there is no good one."""
+    path = segment_path(directory, number)
+    index = read_index(path, read_seal(path)[2])
+    if index is None:
+        raise Damaged(
+            index_path(path), 0, "not the index of its segment: the next start of the journal makes it anew"
+        )
+    return index
+
+
+def remove_segment(directory: Path, number: int) -> int:
+    """Remove a sealed segment that is archived; the bytes that are free now. A crash leaves it whole, or removed.
+
+    Raises `ConfigError` when it is not archived, `Damaged`, `OSError`.
+    """
+    path = segment_path(directory, number)
+    if number > archived_up_to(directory):
+        raise ConfigError(f"{path} is not archived")
+    index = sealed_index(directory, number)
+    write_index(
+        path,
+        SegmentIndex(
+            index.journal_id,
+            index.segment,
+            index.seal_offset,
+            index.end_hash,
+            index.partitions,
+            index.fences,
+            [],
+            index.bases,
+        ),
+    )
+    with open(index_path(path), "rb") as file:
+        os.fsync(file.fileno())
+    fsync_directory(directory)
+    size = path.stat().st_size
+    path.unlink()
+    fsync_directory(directory)
+    return size

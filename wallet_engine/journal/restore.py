@@ -1,0 +1,225 @@
+"""Brings segments back from the archive by `--restore-command`, with PostgreSQL's conventions, when they are read.
+
+In the command %p is the path to put the file at, quoted if need be, %f its name in the archive, %j the id of the copy,
+%% a percent sign (`archive`). Exit status 0 means that it is there. Nothing is believed: what was brought is read once,
+by a process of its own, and must be the segment whose running hash continues that of its neighbours here.
+
+The newest few that were brought are kept, for whoever reads on. A process that reads a journal says once, by
+`restore_with`, how that is done; until then what is only in the archive is `NotRestored`.
+
+    python -m wallet_engine.journal.restore FILE NUMBER JOURNAL_ID START_HASH|- END_HASH|-     checks one
+"""
+
+import atexit
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from wallet_engine.domain.errors import ConfigError, WalletError
+from wallet_engine.journal.archive import archive_name, expand, read_archived, read_rewrites
+from wallet_engine.journal.errors import NotRestored
+from wallet_engine.journal.format import SEGMENT_HEADER_BYTES, hash_at_start, parse_segment_header
+from wallet_engine.journal.index import stored_index
+from wallet_engine.journal.scan import Scan
+from wallet_engine.journal.segments import (
+    numbers_on_disk,
+    read_seal,
+    read_segment_header,
+    restore_by,
+    segment_path,
+)
+from wallet_engine.telemetry.logging import get_logger
+
+#: In a journal's directory: what its own process brought.
+RESTORED_NAME: Final = "restored"
+#: Segments kept of those that were brought; with 256 MiB each, 2 GiB.
+RESTORED_SEGMENTS_MAX: Final = 8
+#: A command that takes longer for one segment hangs, and is ended.
+RESTORE_S_MAX: Final = 600.0
+#: What checks a segment takes some 2 s for one of 256 MiB.
+CHECK_S_MAX: Final = 300.0
+
+_STANDARD_ERROR: Final = 2
+
+log = get_logger(__name__)
+
+
+class Restorer:
+    """One segment at a time; blocks, so call it in a thread."""
+
+    def __init__(
+        self, command: str, cache: Path | None = None, tell: Callable[[str], None] = lambda why: None
+    ) -> None:
+        """`cache`: where to put them; by default a directory that goes with this process. `tell` is told what fails.
+
+        Raises `ConfigError` when the command does not name the file.
+        """
+        if "%p" not in command or "%f" not in command:
+            raise ConfigError(
+                "--restore-command must say what to bring and where to: %f for its name, %p for the path"
+            )
+        self._command = command
+        self._cache = cache
+        self._tell = tell
+        self._one = threading.Lock()
+        self._running: subprocess.Popen[bytes] | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Restorer {self._command!r} cache={self._cache}>"
+
+    def restore(self, directory: Path, number: int) -> Path:
+        """Where the segment of this journal can be read. Raises `NotRestored`."""
+        with self._one:
+            path, rewrites = segment_path(directory, number), read_rewrites(directory)
+            name = archive_name(path, number, rewrites[: read_archived(directory).rewrites])
+            try:
+                found = self._restored(directory, number, name)
+            except OSError as error:
+                failure = f"{name} was not restored: {error}"
+            except WalletError as error:
+                failure = str(error)
+            else:
+                self._tell("")
+                return found
+        self._tell(failure)
+        raise NotRestored(failure)
+
+    def _restored(self, directory: Path, number: int, name: str) -> Path:
+        journal_id = read_segment_header(directory, numbers_on_disk(directory)[-1]).journal_id
+        cache = self._cache_directory()
+        target = cache / f"{journal_id}-{name}"
+        if target.exists():
+            os.utime(target)  # it is the newest of those kept
+            return target
+        _make_room(cache)
+        unfinished = cache / f"{target.name}.part"
+        words = {"%p": str(unfinished), "%f": name, "%j": journal_id}
+        try:
+            status = self._run(["/bin/sh", "-c", expand(self._command, words)], RESTORE_S_MAX)
+            if status:
+                raise NotRestored(f"{name}: --restore-command ended with status {status}")
+            if not unfinished.is_file():
+                raise NotRestored(f"{name}: --restore-command ended with status 0 and brought no file")
+            start, end = _hashes(directory, number, journal_id)
+            if start is None and end is None:
+                raise NotRestored(f"{name}: nothing in {directory} says what it must hold")
+            check = [sys.executable, "-m", "wallet_engine.journal.restore", str(unfinished), str(number)]
+            ends = ["-" if each is None else each.hex() for each in (start, end)]
+            if self._run([*check, journal_id, *ends], CHECK_S_MAX):
+                raise NotRestored(
+                    f"{name}: --restore-command brought something else than segment {number} of journal "
+                    f"{journal_id}; the line before says what"
+                )
+            os.rename(unfinished, target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        log.info("segment restored", name=name, journal=journal_id)
+        return target
+
+    def _cache_directory(self) -> Path:
+        if self._cache is None:
+            self._cache = Path(tempfile.mkdtemp(prefix="wallet-restored-"))
+            atexit.register(shutil.rmtree, self._cache, ignore_errors=True)
+        self._cache.mkdir(exist_ok=True)
+        return self._cache
+
+    def _run(self, command: list[str], seconds_max: float) -> int:
+        """Its exit status, in a process group of its own; its output goes to standard error."""
+        if self._closed:
+            raise NotRestored("this process ends")
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=_STANDARD_ERROR, start_new_session=True
+        ) as process:
+            self._running = process
+            try:
+                return process.wait(seconds_max)
+            except subprocess.TimeoutExpired:
+                raise NotRestored(
+                    f"--restore-command did not end within {seconds_max:g} s: {command[-1]}"
+                ) from None
+            finally:
+                self._running = None
+                if process.returncode is None:
+                    _end_group(process)
+
+    def close(self) -> None:
+        """End what is running; nothing is restored any more."""
+        self._closed = True
+        running = self._running
+        if running is not None:
+            _end_group(running)
+
+
+def restore_with(command: str | None, cache: Path | None = None) -> None:
+    """From now on this process reads with this command what is only in the archive; None for no command."""
+    restore_by(Restorer(command, cache).restore if command else None)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _make_room(cache: Path) -> None:
+    for part in cache.glob("*.part"):
+        part.unlink(missing_ok=True)
+    oldest_first = sorted(cache.glob("*.wal"), key=lambda path: path.stat().st_mtime)
+    for path in oldest_first[: max(0, len(oldest_first) - RESTORED_SEGMENTS_MAX + 1)]:
+        path.unlink(missing_ok=True)
+
+
+def _hashes(directory: Path, number: int, journal_id: str) -> tuple[bytes | None, bytes | None]:
+    """The running hash in front of a segment and behind it, as far as its neighbours and its index here say."""
+    start = hash_at_start(journal_id) if number == 1 else None
+    before, after = segment_path(directory, number - 1), segment_path(directory, number + 1)
+    if start is None and before.exists():
+        start = read_seal(before)[2]
+    elif start is None and (index := stored_index(before)) is not None:
+        start = bytes.fromhex(index.end_hash)
+    own = stored_index(segment_path(directory, number))
+    if after.exists():
+        return start, read_segment_header(directory, number + 1).start_hash
+    return start, None if own is None else bytes.fromhex(own.end_hash)
+
+
+def check_segment(path: Path, number: int, journal_id: str, start: bytes | None, end: bytes | None) -> None:
+    """Read all of a sealed segment. Raises `Damaged`, `NotRestored` when it is another one."""
+    with open(path, "rb") as file:
+        found_start, found_id = parse_segment_header(path, file.read(SEGMENT_HEADER_BYTES), number)
+    if found_id != journal_id:
+        raise NotRestored(
+            f"{path} is of journal {found_id}, not of {journal_id}: say %j in --restore-command"
+        )
+    if start not in (None, found_start):
+        raise NotRestored(f"{path} does not continue the segment before it")
+    scan = Scan(path, SEGMENT_HEADER_BYTES, found_start)
+    for _ in scan:
+        pass
+    if not scan.sealed:
+        raise scan.damaged()
+    if end not in (None, scan.running_hash):
+        raise NotRestored(f"{path} does not end as the journal goes on: it is another text of this segment")
+
+
+def main(path: str, number: str, journal_id: str, start: str, end: str) -> int:
+    """Returns the exit status."""
+    try:
+        start_hash, end_hash = (None if text == "-" else bytes.fromhex(text) for text in (start, end))
+        check_segment(Path(path), int(number), journal_id, start_hash, end_hash)
+    except (WalletError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
