@@ -6,6 +6,7 @@ from typing import Final
 import click
 
 try:
+    from bench.commands.client import client
     from bench.commands.compare import compare
     from bench.commands.memory import memory
     from bench.commands.move import move
@@ -24,7 +25,7 @@ except ModuleNotFoundError as error:
 
 #: Every subcommand is a module with a click command of its own.
 COMMANDS: Final[tuple[click.Command, ...]] = (
-    *(run, quick, peers, scale, memory, rebuild, move, report, compare),
+    *(run, quick, client, peers, scale, memory, rebuild, move, report, compare),
 )
 
 

@@ -1,0 +1,140 @@
+"""Single transfers of many coroutines as batches: each gets its own answer, whatever becomes of the others."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from wallet_engine import client
+from wallet_engine.client import AsyncWallet
+from wallet_engine.client.testing import AsyncFakeWallet
+
+Answers = Callable[[str, dict[str, Any]], httpx.Response]
+
+
+async def funded(wallet: AsyncWallet, accounts: int, funds: str) -> list[str]:
+    names = [f"a{number}" for number in range(accounts)]
+    for name in names:
+        await wallet.open_account(name, "USD")
+        await wallet.transfer("@bank", name, funds, "USD")
+    return names
+
+
+def counted(wallet: AsyncFakeWallet) -> Counter[str]:
+    """How often each path was called from now on."""
+    paths: Counter[str] = Counter()
+
+    async def count(request: httpx.Request) -> None:
+        paths[request.url.path] += 1
+
+    wallet._http.event_hooks["request"].append(count)
+    return paths
+
+
+def test_many_go_as_one_and_each_gets_its_own() -> None:
+    async def run() -> None:
+        async with AsyncFakeWallet(batching=True) as wallet:
+            names = await funded(wallet, 20, "10")
+            paths = counted(wallet)
+            payments = [
+                wallet.transfer(name, "@fees", number, "USD") for number, name in enumerate(names[1:], 1)
+            ]
+            results = await asyncio.gather(*payments, return_exceptions=True)
+            assert [type(result) for result in results] == (
+                [client.Transfer] * 10 + [client.InsufficientFunds] * 9
+            )
+            assert paths == {"/v1/transfers/batch": 1}
+            ids = [getattr(result, "transaction_id", None) for result in results]
+            assert len(set(ids)) == 19
+            assert (await wallet.balance("@fees", "USD")).balance == 55
+
+    asyncio.run(run())
+
+
+def test_one_that_is_wrong_spoils_no_other() -> None:
+    async def run() -> None:
+        async with AsyncFakeWallet(batching=True) as wallet:
+            (ann,) = await funded(wallet, 1, "10")
+            right = [wallet.transfer(ann, "@fees", 1, "USD") for _ in range(3)]
+            results = await asyncio.gather(
+                *right, wallet.transfer(ann, "@fees", "1.234", "USD"), return_exceptions=True
+            )
+            assert [type(result) for result in results] == [client.Transfer] * 3 + [client.Malformed]
+            assert (await wallet.balance(ann, "USD")).available == 7
+
+    asyncio.run(run())
+
+
+def test_a_thousand_leave_at_once() -> None:
+    async def run() -> None:
+        async with AsyncFakeWallet(batching=True) as wallet:
+            paths = counted(wallet)
+            await asyncio.gather(*(wallet.transfer("@bank", "@fees", 1, "USD") for _ in range(2_500)))
+            assert paths == {"/v1/transfers/batch": 3}
+
+    asyncio.run(run())
+
+
+def scripted(answers: Answers) -> httpx.MockTransport:
+    return httpx.MockTransport(lambda request: answers(request.url.path, json.loads(request.content)))
+
+
+def test_one_whose_outcome_is_unknown_is_asked_for_again() -> None:
+    def answers(path: str, body: dict[str, Any]) -> httpx.Response:
+        if path.endswith("/batch"):
+            ids = [t["transaction_id"] for t in body["transfers"]]
+            results = [{"transaction_id": ids[0], "status": "unknown", "code": "outcome_unknown"}]
+            results += [{"transaction_id": i, "status": "success"} for i in ids[1:]]
+            return httpx.Response(200, json={"results": results})
+        return httpx.Response(200, json={"status": "success", "transaction_id": body["transaction_id"]})
+
+    async def run() -> None:
+        async with AsyncWallet("http://w.test", batching=True, transport=scripted(answers)) as wallet:
+            paid = await asyncio.gather(*(wallet.transfer("a", "b", 1, "USD") for _ in range(3)))
+            assert len({p.transaction_id for p in paid}) == 3
+
+    asyncio.run(run())
+
+
+def test_when_nobody_answers_each_has_a_question_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(path: str, body: dict[str, Any]) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    async def run() -> None:
+        async with AsyncWallet(
+            "http://w.test", batching=True, transport=scripted(down), deadline_s=0.2
+        ) as wallet:
+            calls = [wallet.transfer("a", "b", 1, "USD", transaction_id=f"{n}") for n in range(3)]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            assert [getattr(r, "transaction_id", r) for r in results] == ["0", "1", "2"]
+            assert {type(r) for r in results} == {client.OutcomeUnknown}
+
+    asyncio.run(run())
+
+
+def test_a_caller_that_gives_up_takes_nobody_along() -> None:
+    async def run() -> None:
+        async with AsyncFakeWallet(batching=True) as wallet:
+            (ann,) = await funded(wallet, 1, "10")
+            given_up = asyncio.ensure_future(wallet.transfer(ann, "@fees", 1, "USD"))
+            stays = asyncio.ensure_future(wallet.transfer(ann, "@fees", 2, "USD"))
+            await asyncio.sleep(0)
+            given_up.cancel()
+            assert isinstance(await stays, client.Transfer)
+            assert (await wallet.balance(ann, "USD")).available == 7
+
+    asyncio.run(run())
+
+
+def test_closing_sends_what_waits() -> None:
+    async def run() -> None:
+        async with AsyncFakeWallet(batching=True) as wallet:
+            waiting = asyncio.ensure_future(wallet.transfer("@bank", "@fees", 1, "USD"))
+            await asyncio.sleep(0)
+        assert isinstance(await waiting, client.Transfer)
+
+    asyncio.run(run())

@@ -1,0 +1,170 @@
+"""When a call is tried again, how long it waits, and what it ends in; against a server that answers as told."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from wallet_engine import client
+from wallet_engine.client import Wallet, wallet
+from wallet_engine.client.calls import transfer
+from wallet_engine.client.tries import Again, Policy, Tries
+
+Answer = httpx.Response | Exception
+TXID = "6f1c1a3e-0f4b-4c53-9a53-0d6f2f4e8b11"
+
+
+def problem(
+    status: int, code: str, *, retryable: bool = False, retry_after: str | None = None
+) -> httpx.Response:
+    body = {"code": code, "detail": "so it is", "retryable": retryable, "status": status}
+    headers = {} if retry_after is None else {"retry-after": retry_after}
+    return httpx.Response(status, json=body, headers=headers)
+
+
+def paid() -> httpx.Response:
+    return httpx.Response(200, json={"status": "success", "transaction_id": TXID})
+
+
+class Scripted:
+    """A server that gives these answers, one after another; it keeps the bodies that came."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self._answers = iter(answers)
+        self.bodies: list[dict[str, Any]] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.bodies.append(json.loads(request.content))
+        answer = next(self._answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the client has slept; it sleeps no time."""
+    slept: list[float] = []
+    monkeypatch.setattr(wallet.time, "sleep", slept.append)
+    return slept
+
+
+def connected(server: Callable[[httpx.Request], httpx.Response], **options: Any) -> Wallet:
+    return Wallet("http://wallet.test", transport=httpx.MockTransport(server), **options)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        httpx.ConnectError("refused"),
+        httpx.ReadError("reset"),
+        httpx.ReadTimeout("slow"),
+        httpx.RemoteProtocolError("hung up"),
+        problem(429, "rate_limited", retryable=True),
+        problem(503, "outcome_unknown", retryable=True),
+        problem(500, "internal_error", retryable=True),
+        problem(409, "hold_busy", retryable=True),
+    ],
+    ids=repr,
+)
+def test_is_tried_again_with_the_same_id(waits: list[float], trouble: Answer) -> None:
+    server = Scripted(trouble, trouble, paid())
+    with connected(server) as made:
+        assert made.transfer("ann", "bob", 1, "USD").transaction_id == TXID
+    ids = {body["transaction_id"] for body in server.bodies}
+    assert (len(server.bodies), len(ids), len(waits)) == (3, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind"),
+    [
+        (problem(400, "invalid_amount"), client.Malformed),
+        (problem(401, "unauthenticated"), client.Unauthenticated),
+        (problem(403, "forbidden"), client.Forbidden),
+        (problem(404, "account_not_found"), client.AccountNotFound),
+        (problem(409, "idempotency_conflict"), client.IdempotencyConflict),
+        (problem(413, "request_too_large"), client.Malformed),
+        (problem(422, "insufficient_funds"), client.InsufficientFunds),
+        (problem(422, "of_tomorrow"), client.Declined),
+    ],
+    ids=repr,
+)
+def test_a_refusal_is_not_tried_again(
+    waits: list[float], refusal: httpx.Response, kind: type[client.WalletError]
+) -> None:
+    server = Scripted(refusal)
+    with connected(server) as made, pytest.raises(kind) as raised:
+        made.transfer("ann", "bob", 1, "USD", transaction_id=TXID)
+    assert raised.value.transaction_id == TXID
+    assert not raised.value.retryable
+    assert (len(server.bodies), waits) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "trouble", [httpx.ConnectError("refused"), problem(503, "overloaded", retryable=True)]
+)
+def test_five_tries_and_then_nobody_knows(waits: list[float], trouble: Answer) -> None:
+    server = Scripted(*[trouble] * 9)
+    with connected(server) as made, pytest.raises(client.OutcomeUnknown) as raised:
+        made.transfer("ann", "bob", 1, "USD", transaction_id=TXID)
+    error = raised.value
+    assert (error.code, error.retryable, error.transaction_id) == ("outcome_unknown", True, TXID)
+    assert (len(server.bodies), len(waits)) == (5, 4)
+
+
+def test_a_read_that_nobody_answers_is_no_question_of_outcome(waits: list[float]) -> None:
+    def down(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    with connected(down) as made, pytest.raises(client.Unavailable) as raised:
+        made.account("ann")
+    assert type(raised.value) is client.Unavailable
+    assert len(waits) == 4
+
+
+def test_an_answer_of_a_proxy_is_not_tried_again(waits: list[float]) -> None:
+    server = Scripted(httpx.Response(502, text="<html>Bad Gateway"))
+    with connected(server) as made, pytest.raises(client.OutcomeUnknown):
+        made.transfer("ann", "bob", 1, "USD")
+    assert len(server.bodies) == 1
+
+
+def test_retry_after_is_obeyed(waits: list[float]) -> None:
+    server = Scripted(problem(503, "overloaded", retryable=True, retry_after="3"), paid())
+    with connected(server) as made:
+        made.transfer("ann", "bob", 1, "USD")
+    assert 3 <= waits[0] <= 3.1
+
+
+def test_what_would_be_past_the_deadline_is_not_waited_for(waits: list[float]) -> None:
+    server = Scripted(problem(503, "overloaded", retryable=True, retry_after="60"))
+    with connected(server, deadline_s=30) as made, pytest.raises(client.OutcomeUnknown):
+        made.transfer("ann", "bob", 1, "USD")
+    assert waits == []
+
+
+def test_waits_are_random_below_a_bound_that_doubles() -> None:
+    for luck in (0.0, 0.5, 1.0):
+        policy = Policy(random=lambda luck=luck: luck)  # type: ignore[misc]
+        tries = Tries(transfer("a", "b", 1, "USD"), policy, 0.0)
+        waits = [tries.lost(httpx.ConnectError(""), 0.0) for _ in range(4)]
+        assert waits == [Again(luck * bound) for bound in (0.1, 0.2, 0.4, 0.8)]
+
+
+def test_a_try_ends_with_the_deadline() -> None:
+    tries = Tries(transfer("a", "b", 1, "USD"), Policy(deadline_s=30), 100.0)
+    assert tries.timeout_s(100.0) == 20
+    assert tries.timeout_s(125.0) == 5
+
+
+def test_pages_are_walked_to_their_end() -> None:
+    def listing(request: httpx.Request) -> httpx.Response:
+        asked = dict(request.url.params)
+        assert asked.pop("limit") == "2"
+        following = {None: "a", "a": "b", "b": None}[asked.get("cursor")]
+        return httpx.Response(200, json={"lines": [following or "end"], "next_cursor": following})
+
+    with connected(listing) as made:
+        assert list(made.pages("/v1/lines", "lines", limit=2)) == ["a", "b", "end"]

@@ -1,0 +1,130 @@
+"""Single transfers of many coroutines, sent as batches: each caller gets the answer of its own transfer.
+
+The first transfer opens a batch, which leaves after `LINGER_S_MAX`, or at once when `BATCH_TRANSFERS_MAX` are in it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from wallet_engine.client.calls import Call
+from wallet_engine.client.errors import (
+    DECLINES,
+    Declined,
+    Forbidden,
+    Malformed,
+    OutcomeUnknown,
+    WalletError,
+)
+from wallet_engine.client.types import Batch, Transfer, TransferResult
+
+LINGER_S_MAX: Final = 0.002
+BATCH_TRANSFERS_MAX: Final = 1_000
+
+Send = Callable[[Call[Any]], Awaitable[Any]]
+
+
+class _Waiting(NamedTuple):
+    call: Call[Transfer]
+    future: asyncio.Future[Transfer]
+
+
+class Gatherer:
+    """Sends through `send`, which tries as often as a single call would be tried."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._waiting: list[_Waiting] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Gatherer waiting={len(self._waiting)} in_flight={len(self._tasks)}>"
+
+    async def transfer(self, call: Call[Transfer]) -> Transfer:
+        """As if it were sent alone; that nothing says whether it was answered before is the one difference."""
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(call, loop.create_future())
+        self._waiting.append(waiting)
+        if len(self._waiting) >= BATCH_TRANSFERS_MAX:
+            self._flush()
+        elif self._timer is None:
+            self._timer = loop.call_later(LINGER_S_MAX, self._flush)
+        return await waiting.future
+
+    async def close(self) -> None:
+        """Send what waits, and wait for what is sent."""
+        self._flush()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            gathered, self._waiting = self._waiting, []
+            task = asyncio.ensure_future(self._deliver(gathered))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _deliver(self, gathered: Sequence[_Waiting]) -> None:
+        try:
+            batch: Batch = await self._send(batch_call([waiting.call for waiting in gathered]))
+        except (Malformed, Forbidden):
+            # One that is wrong has the whole call refused, and nothing done: each is told by a call of its own.
+            await asyncio.gather(*map(self._deliver_alone, gathered))
+        except Exception as error:
+            for waiting in gathered:
+                _fail(waiting, _of_all(error, waiting.call))
+        else:
+            unknown = [w for w, r in zip(gathered, batch.results, strict=True) if not _settle(w, r)]
+            await asyncio.gather(*map(self._deliver_alone, unknown))
+
+    async def _deliver_alone(self, waiting: _Waiting) -> None:
+        try:
+            answer = await self._send(waiting.call)
+        except Exception as error:
+            _fail(waiting, error)
+        else:
+            if not waiting.future.done():
+                waiting.future.set_result(answer)
+
+
+def batch_call(calls: Sequence[Call[Transfer]]) -> Call[Batch]:
+    """The calls as one."""
+    elements = b",".join([call.element or b"" for call in calls])
+    return Call("POST", "/v1/transfers/batch", Batch, b'{"transfers":[%b]}' % elements)
+
+
+def _settle(waiting: _Waiting, result: TransferResult) -> bool:
+    """Answer the caller, unless what became of its transfer is not known."""
+    if result.status == "unknown":
+        return False
+    if result.status == "declined":
+        code = result.code or "declined"
+        _fail(waiting, DECLINES.get(code, Declined)(code, "declined", transaction_id=result.transaction_id))
+    elif not waiting.future.done():
+        waiting.future.set_result(Transfer(transaction_id=result.transaction_id))
+    return True
+
+
+def _fail(waiting: _Waiting, error: Exception) -> None:
+    if not waiting.future.done():
+        waiting.future.set_exception(error)
+
+
+def _of_all(error: Exception, call: Call[Transfer]) -> Exception:
+    """An error of the batch as one of the call."""
+    if isinstance(error, OutcomeUnknown):
+        unknown = OutcomeUnknown(call.transaction_id, error.detail)
+        unknown.__cause__ = error
+        return unknown
+    if isinstance(error, WalletError):
+        return type(error)(
+            error.code,
+            error.detail,
+            retryable=error.retryable,
+            transaction_id=call.transaction_id,
+            status=error.status,
+        )
+    return error

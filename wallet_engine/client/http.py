@@ -1,0 +1,31 @@
+"""What both clients know of HTTP: which connections, which headers, and which errors of them are tried again."""
+
+import ssl
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+
+from wallet_engine.client.calls import Call
+
+#: The pool of httpx looks at every connection for every request, so many cost much.
+CONNECTIONS_MAX: Final = 32
+
+#: The connection could not be made, broke, or gave no answer in time.
+LOST: Final = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ProxyError)
+
+_JSON: Final = {"content-type": "application/json"}
+
+
+def settings(url: str, key: str | None, tls: ssl.SSLContext | None) -> dict[str, Any]:
+    """Arguments of `httpx.Client` and `httpx.AsyncClient`."""
+    headers: Mapping[str, str] = {} if key is None else {"authorization": f"Bearer {key}"}
+    limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX)
+    more: dict[str, Any] = {} if tls is None else {"verify": tls}
+    return {"base_url": url, "headers": headers, "limits": limits, **more}
+
+
+def request_of(call: Call[Any], timeout_s: float) -> dict[str, Any]:
+    """Arguments of `request`."""
+    body = {} if call.body is None else {"content": call.body, "headers": _JSON}
+    return {"method": call.method, "url": call.path, "timeout": timeout_s, **body}

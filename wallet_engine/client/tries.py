@@ -1,0 +1,122 @@
+"""What follows from a try of a call: its answer, its error, or another try and when.
+
+Tried again are connections that break, 429, and problems that say that they are `retryable`; with the same id, so that
+nothing is done twice. Waits are random in full between nothing and a bound that doubles (the "full jitter" of Marc
+Brooker, "Exponential Backoff And Jitter", 2015), behind what `Retry-After` asks for. Nothing else is tried again.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from wallet_engine.client.calls import Call
+from wallet_engine.client.errors import OutcomeUnknown, Problem, Unavailable, WalletError, error_of
+
+T = TypeVar("T")
+
+TRIES_MAX: Final = 5
+DEADLINE_S: Final = 30.0
+#: Longer than a service waits before it answers that it does not know.
+TRY_S_MAX: Final = 20.0
+WAIT_S_FIRST: Final = 0.1
+WAIT_S_MAX: Final = 5.0
+
+_decode_problem: Final = msgspec.json.Decoder(Problem).decode
+
+
+class Policy(NamedTuple):
+    """How long a call is tried. `random` gives a number from 0 to 1."""
+
+    deadline_s: float = DEADLINE_S
+    tries_max: int = TRIES_MAX
+    try_s_max: float = TRY_S_MAX
+    random: Callable[[], float] = random.random
+
+
+class Again(NamedTuple):
+    """Another try, after a wait."""
+
+    wait_s: float
+
+
+class Done(NamedTuple, Generic[T]):
+    """The answer."""
+
+    value: T
+
+
+class Tries(Generic[T]):
+    """The tries of one call; `now_s` of each method is the time of a clock that only goes on."""
+
+    def __init__(self, call: Call[T], policy: Policy, now_s: float) -> None:
+        self._call = call
+        self._policy = policy
+        self._until_s = now_s + policy.deadline_s
+        self._made = 0
+
+    def __repr__(self) -> str:
+        return f"<Tries {self._call.method} {self._call.path} made={self._made}>"
+
+    def timeout_s(self, now_s: float) -> float:
+        """How long the next try may take."""
+        return max(0.001, min(self._policy.try_s_max, self._until_s - now_s))
+
+    def lost(self, error: Exception, now_s: float) -> Again:
+        """The connection broke, or the answer did not come. Raises `Unavailable` when this was the last try."""
+        unavailable = Unavailable("no_answer", str(error) or type(error).__name__, retryable=True)
+        unavailable.__cause__ = error
+        return self._again(unavailable, 0.0, now_s)
+
+    def received(self, status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> Done[T] | Again:
+        """An answer came. Raises `WalletError`."""
+        if 200 <= status < 300 or status == self._call.also:
+            return Done(self._decoded(headers, body))
+        try:
+            problem = _decode_problem(body)
+        except msgspec.MsgspecError:
+            raise self._gave_up(_foreign(status, body)) from None
+        error = error_of(problem, status, self._call.transaction_id)
+        if status != 429 and not problem.retryable:
+            raise error
+        return self._again(error, _seconds(headers.get("retry-after")), now_s)
+
+    def _decoded(self, headers: Mapping[str, str], body: bytes) -> T:
+        try:
+            value: Any = msgspec.json.decode(body, type=self._call.answer)
+        except msgspec.MsgspecError as error:
+            raise self._gave_up(
+                Unavailable("unexpected_answer", f"not what this version understands: {error}")
+            ) from None
+        if self._call.changes and "replayed" in getattr(value, "__struct_fields__", ()):
+            replayed = headers.get("idempotent-replayed") == "true"
+            value = msgspec.structs.replace(value, replayed=replayed)
+        result: T = value
+        return result
+
+    def _again(self, error: WalletError, at_least_s: float, now_s: float) -> Again:
+        bound_s = min(WAIT_S_MAX, WAIT_S_FIRST * 2**self._made)
+        self._made += 1
+        wait_s = at_least_s + bound_s * self._policy.random()
+        if self._made >= self._policy.tries_max or now_s + wait_s >= self._until_s:
+            raise self._gave_up(error)
+        return Again(wait_s)
+
+    def _gave_up(self, error: WalletError) -> WalletError:
+        if not self._call.changes:
+            return error
+        unknown = OutcomeUnknown(self._call.transaction_id, f"after {max(1, self._made)} tries: {error}")
+        unknown.__cause__ = error
+        return unknown
+
+
+def _foreign(status: int, body: bytes) -> Unavailable:
+    """An answer that is none of the wallet's: of a proxy between."""
+    said = body[:200].decode("utf-8", "replace")
+    return Unavailable("unexpected_answer", f"status {status}, and no problem+json: {said!r}", status=status)
+
+
+def _seconds(retry_after: str | None) -> float:
+    """Of a `Retry-After`. The wallet gives seconds, never a date."""
+    return float(retry_after) if retry_after is not None and retry_after.isdigit() else 0.0

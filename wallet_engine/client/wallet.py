@@ -1,0 +1,110 @@
+"""The client for code without an event loop."""
+
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from functools import wraps
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import httpx
+
+from wallet_engine.client import calls
+from wallet_engine.client.calls import Call
+from wallet_engine.client.http import LOST, request_of, settings
+from wallet_engine.client.tries import DEADLINE_S, Done, Policy, Tries
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _sends(build: Callable[P, Call[T]]) -> Callable[Concatenate["Wallet", P], T]:
+    @wraps(build)
+    def method(self: "Wallet", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.send(build(*args, **kwargs))
+
+    return method
+
+
+class Wallet:
+    """`with Wallet("http://127.0.0.1:8080", key="wk_…") as wallet: wallet.transfer("ann", "bob", "1.00", "USD")`.
+
+    It may be used by many threads at once. Every method may raise `errors.WalletError`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        deadline_s: float = DEADLINE_S,
+        tls: ssl.SSLContext | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """`deadline_s`: how long a call may take with all its tries. `tls`: trust, and a certificate of one's own."""
+        self._http = httpx.Client(**settings(url, key, tls), transport=transport)
+        self._policy = Policy(deadline_s)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._http.base_url}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def send(self, call: Call[T]) -> T:
+        """Make a call of `calls`, as often as it takes. Raises `errors.WalletError`."""
+        tries = Tries(call, self._policy, time.monotonic())
+        while True:
+            try:
+                response = self._http.request(**request_of(call, tries.timeout_s(time.monotonic())))
+            except LOST as error:
+                result: Done[T] | Any = tries.lost(error, time.monotonic())
+            else:
+                result = tries.received(
+                    response.status_code, response.headers, response.content, time.monotonic()
+                )
+            if isinstance(result, Done):
+                value: T = result.value
+                return value
+            time.sleep(result.wait_s)
+
+    def pages(self, path: str, field: str, **filters: str | int | None) -> Iterator[Any]:
+        """Everything in a listing, page by page while there is a `next_cursor`; `field` is where a page has it."""
+        cursor: str | None = None
+        while True:
+            page = self.send(calls.page(path, **filters, cursor=cursor))
+            yield from page[field]
+            cursor = page.get("next_cursor")
+            if cursor is None:
+                return
+
+    open_account = _sends(calls.open_account)
+    account = _sends(calls.account)
+    balance = _sends(calls.balance)
+    patch_account = _sends(calls.patch_account)
+    freeze_account = _sends(calls.freeze_account)
+    unfreeze_account = _sends(calls.unfreeze_account)
+    close_account = _sends(calls.close_account)
+
+    transfer = _sends(calls.transfer)
+    transfer_batch = _sends(calls.transfer_batch)
+    transfer_group = _sends(calls.transfer_group)
+    find_transfer = _sends(calls.find_transfer)
+    refund = _sends(calls.refund)
+
+    place_hold = _sends(calls.place_hold)
+    hold = _sends(calls.hold)
+    capture_hold = _sends(calls.capture_hold)
+    increase_hold = _sends(calls.increase_hold)
+    void_hold = _sends(calls.void_hold)
+
+    readiness = _sends(calls.readiness)
