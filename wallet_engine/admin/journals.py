@@ -9,8 +9,9 @@ from typing import Final
 
 import click
 
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, text_of
 from wallet_engine.journal.copies_wire import Standings, StateAsk
+from wallet_engine.journal.feed_wire import Ended, EndsAsk, FollowerHello
 from wallet_engine.journal.peers import Peer
 from wallet_engine.journal.restore import restore_with
 from wallet_engine.journal.segments import numbers_on_disk
@@ -109,6 +110,18 @@ async def _ask_state(info: JournalInfo) -> CopyState:
             return CopyState(on_disk, {partition: seq for partition, seq, _ in peer.receipted})
         finally:
             peer.close()
+
+
+async def final_seqs(info: JournalInfo) -> dict[int, int]:
+    """partition -> last seq of which a live copy knows that it is final, and which it has. Raises `ConfigError`."""
+    try:
+        peer = await Peer.connect(info.journal_id, info.address, FollowerHello("wallet-admin"))
+        try:
+            return dict((await peer.ask(EndsAsk(), Ended)).ends)
+        finally:
+            peer.close()
+    except OSError as error:
+        raise ConfigError(f"journal copy {info.journal_id} does not answer: {text_of(error)}") from error
 
 
 def _is_here(info: JournalInfo) -> bool:

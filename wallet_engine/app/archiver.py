@@ -4,12 +4,17 @@ Exit status 0 means that the segment is archived; anything else, and it is asked
 shell and a process group of its own. It may be given the same segment twice (a crash can come between its success and
 the note of it), so it must refuse to overwrite an archived file by another one, and say 0 when the very same file is
 there already.
+
+When no segment waits, the newest snapshot of each partition is handed over in the same way, as
+`00003-0000000000001234-v5.snapshot` (partition, seq, version of its form); `snapshots/archived` lists those that were.
 """
 
 import asyncio
 import os
 import signal
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +30,7 @@ from wallet_engine.journal.archive import (
 )
 from wallet_engine.journal.head import read_head
 from wallet_engine.journal.segments import fsync_directory, read_segment_header, segment_path
+from wallet_engine.journal.snapshots import SNAPSHOT_VERSION, list_snapshots, snapshots_directory
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -33,6 +39,8 @@ RETRY_S_MIN: Final = 1.0
 RETRY_S_MAX: Final = 60.0
 #: A command that takes longer for one segment hangs.
 RUN_S_WARN: Final = 60.0
+#: Sealed segments that may wait before it is told; with 256 MiB each, 2 GiB that are on one disk only.
+WAITING_WARN: Final = 8
 #: How long a command may take to end when the journal stops.
 STOP_S_MAX: Final = 3.0
 
@@ -43,13 +51,38 @@ log = get_logger(__name__)
 
 def note_archived(journal: Path, archived: Archived) -> None:
     """Remember it durably. Raises `OSError`."""
-    unfinished = journal / f"{ARCHIVED_NAME}.tmp"
+    _replace(journal / ARCHIVED_NAME, b"%08d %d\n" % archived)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    unfinished = path.with_name(f"{path.name}.tmp")
     with open(unfinished, "wb") as file:
-        file.write(b"%08d %d\n" % archived)
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.rename(unfinished, journal / ARCHIVED_NAME)
-    fsync_directory(journal)
+    os.rename(unfinished, path)
+    fsync_directory(path.parent)
+
+
+def archived_snapshot_name(path: Path, rewrites: Sequence[int]) -> str:
+    """Snapshots that are made anew after a rewrite, or in another form, may differ from those of before."""
+    last = f"-r{len(rewrites)}" if rewrites else ""
+    return f"{path.stem}-v{SNAPSHOT_VERSION}{last}{path.suffix}"
+
+
+def read_archived_snapshots(journal: Path) -> frozenset[str]:
+    """The names under which snapshots were archived, of those that are still here."""
+    try:
+        return frozenset((snapshots_directory(journal) / ARCHIVED_NAME).read_text("ascii").split())
+    except FileNotFoundError:
+        return frozenset()
+
+
+def note_archived_snapshots(journal: Path, names: Iterable[str]) -> None:
+    """Remember these. Raises `OSError`."""
+    _replace(
+        snapshots_directory(journal) / ARCHIVED_NAME, "".join(f"{name}\n" for name in sorted(names)).encode()
+    )
 
 
 class Archiver:
@@ -84,16 +117,19 @@ class Archiver:
         while True:
             waiting = self.waiting()
             self._metrics.journal_segments_to_archive.set(waiting)
-            if not waiting:
+            snapshot = None if waiting else await asyncio.to_thread(self._next_snapshot)
+            if not waiting and snapshot is None:
+                self._tell("")
                 await asyncio.sleep(POLL_S)
                 continue
-            failure = await self._archive_next()
-            self._tell(failure or "")
+            failure = await self._archive_next() if snapshot is None else await self._archive(*snapshot)
+            late = waiting > WAITING_WARN
+            self._tell(failure or (f"archiving is behind: {waiting} sealed segments wait" if late else ""))
             if failure is None:
                 delay_s = RETRY_S_MIN
                 continue
             self._metrics.journal_archive_failures.inc()
-            log.warning("segment not archived", why=failure, waiting=waiting, retry_s=delay_s)
+            log.warning("not archived", why=failure, waiting=waiting, retry_s=delay_s)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, RETRY_S_MAX)
 
@@ -110,7 +146,16 @@ class Archiver:
         rewrites = read_rewrites(self._journal)
         number = self._archived.next(rewrites)
         path = segment_path(self._journal, number)
-        name = archive_name(path, number, rewrites)
+        archived = Archived(number, len(rewrites))
+
+        def note() -> None:
+            note_archived(self._journal, archived)
+            self._archived = archived
+
+        return await self._archive(path, archive_name(path, number, rewrites), note)
+
+    async def _archive(self, path: Path, name: str, note: Callable[[], None]) -> str | None:
+        """Why it did not work; None when the file is archived and `note` has noted it durably."""
         hangs = asyncio.get_running_loop().call_later(
             RUN_S_WARN, self._tell, f"{name}: --archive-command does not end"
         )
@@ -118,14 +163,24 @@ class Archiver:
             status = await run_in_group(expand(self._command, self._words(path, name)))
             if status:
                 return f"{name}: --archive-command ended with status {status}"
-            archived = Archived(number, len(rewrites))
-            await asyncio.to_thread(note_archived, self._journal, archived)
+            await asyncio.to_thread(note)
         except OSError as error:
             return f"{name}: {error}"
         finally:
             hangs.cancel()
-        self._archived = archived
-        log.info("segment archived", path=str(path), name=name)
+        log.info("archived", path=str(path), name=name)
+        return None
+
+    def _next_snapshot(self) -> tuple[Path, str, Callable[[], None]] | None:
+        """A snapshot that is the newest of its partition and not archived: path, name, and how that is noted."""
+        listed = list_snapshots(self._journal)
+        archived = read_archived_snapshots(self._journal)
+        rewrites = read_rewrites(self._journal)
+        for path in (paths[0] for paths in listed.values()):
+            name = archived_snapshot_name(path, rewrites)
+            if name not in archived:
+                here = {archived_snapshot_name(each, rewrites) for paths in listed.values() for each in paths}
+                return path, name, partial(note_archived_snapshots, self._journal, (archived & here) | {name})
         return None
 
 

@@ -14,7 +14,9 @@ import click
 from prometheus_client import start_http_server
 
 from wallet_engine.app.archiver import Archiver
+from wallet_engine.app.disk_watch import DiskWatch
 from wallet_engine.app.listening import Listening, advertise_option
+from wallet_engine.app.pruner import Pruner
 from wallet_engine.app.running import (
     check_closed_door,
     check_nodes,
@@ -24,7 +26,7 @@ from wallet_engine.app.running import (
 )
 from wallet_engine.app.snapshots import SnapshotSchedule
 from wallet_engine.app.troubles import Troubles
-from wallet_engine.domain.errors import WalletError, text_of
+from wallet_engine.domain.errors import ConfigError, WalletError, text_of
 from wallet_engine.domain.paths import path_text
 from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
@@ -39,6 +41,7 @@ from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.join import check_may_join, join
 from wallet_engine.recovery.keeper import ShardKeeper
 from wallet_engine.recovery.peer_session import PeerSession
+from wallet_engine.recovery.pruning import Keep, parse_keep
 from wallet_engine.recovery.returning import Returning
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, on_loop, open_directory
@@ -52,6 +55,9 @@ from wallet_engine.telemetry.metrics import Metrics
 STOP_S_MAX: Final = 8.0
 #: How soon what could not be announced is announced again.
 ANNOUNCE_RETRY_S: Final = 2.0
+
+#: What runs beside the journal, and may fail without stopping payments.
+Worker = Archiver | SnapshotSchedule | DiskWatch
 
 log = get_logger(__name__)
 
@@ -93,6 +99,7 @@ def journal(
     metrics_port: int | None,
     archive_command: str | None,
     restore_command: str | None,
+    keep: str | None,
     segment_bytes: int,
     snapshot_bytes: int,
     insecure: bool,
@@ -104,6 +111,9 @@ def journal(
     """
     listening = Listening.checked(host, port, advertise)
     credentials = read_credentials(zookeeper_user, zookeeper_password_file)
+    kept = parse_keep(keep) if keep else None
+    if kept is not None and not archive_command:
+        raise ConfigError("--keep removes only what is archived: give --archive-command too")
 
     async def main(stop: asyncio.Event) -> None:
         check_closed_door(listening.host, "listen on loopback", closed=False, insecure=insecure)
@@ -120,7 +130,7 @@ def journal(
                 await asyncio.to_thread(check_may_join, tree, JournalCopy(writer), replaces)
                 if metrics_port is not None:
                     start_http_server(metrics_port, listening.host, metrics.registry)
-                beside: dict[str, Archiver | SnapshotSchedule] = {}
+                beside: dict[str, Worker] = {"disk": DiskWatch(directory, troubles.teller("disk"))}
                 if archive_command:
                     tell = troubles.teller("archive")
                     beside["archive"] = Archiver(directory, archive_command, metrics, tell)
@@ -130,7 +140,17 @@ def journal(
                         directory, snapshot_bytes, metrics, tell, restore_command
                     )
                 async with _beside(beside, troubles):
-                    await _keep(tree, writer, metrics, listening, stop, troubles, replaces, insecure=insecure)
+                    await _keep(
+                        tree,
+                        writer,
+                        metrics,
+                        listening,
+                        stop,
+                        troubles,
+                        replaces,
+                        insecure=insecure,
+                        keep=kept,
+                    )
             finally:
                 if restorer is not None:
                     restorer.close()
@@ -151,18 +171,19 @@ def restorer_of(command: str | None, journal: Path, troubles: Troubles) -> Resto
     def tell_from_thread(why: str) -> None:
         loop.call_soon_threadsafe(tell, why)
 
-    restorer = Restorer(command, journal.resolve() / RESTORED_NAME, tell_from_thread)
+    def restored(name: str) -> None:
+        log.info("segment restored", name=name)
+
+    restorer = Restorer(command, journal.resolve() / RESTORED_NAME, tell_from_thread, restored)
     restore_by(restorer.restore)
     return restorer
 
 
 @asynccontextmanager
-async def _beside(
-    workers: Mapping[str, Archiver | SnapshotSchedule], troubles: Troubles
-) -> AsyncIterator[None]:
+async def _beside(workers: Mapping[str, Worker], troubles: Troubles) -> AsyncIterator[None]:
     """Run what may fail without stopping payments; the log and `troubles` then say so."""
 
-    async def watched(name: str, worker: Archiver | SnapshotSchedule) -> None:
+    async def watched(name: str, worker: Worker) -> None:
         try:
             await worker.run()
         except (WalletError, OSError) as error:
@@ -202,6 +223,7 @@ async def _keep(
     replaces: str | None = None,
     *,
     insecure: bool = False,
+    keep: Keep | None = None,
 ) -> None:
     """Serve receipts and keep every shard of the map until `stop` or until the disk fails."""
     keepers: dict[str, ShardKeeper] = {}
@@ -277,7 +299,14 @@ async def _keep(
         unwatch.append(await asyncio.to_thread(tree.watch_shards, on_loop(loop, shards_changed)))
         await fellows.run()
 
+    async def prune() -> None:
+        if keep is not None:
+            tell = troubles.teller("prune")
+            await Pruner(writer.directory, keep, tree, feed, fellows, tell).run()
+        await asyncio.Event().wait()
+
     always = (
+        asyncio.create_task(prune(), name="prune"),
         asyncio.create_task(count(), name="member"),
         asyncio.create_task(returning.run(), name="returning"),
         asyncio.create_task(_announce(tree, info, troubles), name="announce"),

@@ -77,6 +77,7 @@ def dev(
     auth: bool,
     archive_command: str | None,
     restore_command: str | None,
+    keep: str | None,
     segment_bytes: int,
     snapshot_bytes: int,
 ) -> None:
@@ -93,4 +94,6 @@ def dev(
         journal_flags.append(f"--archive-command={archive_command}")
     if restore_command:
         journal_flags.append(f"--restore-command={restore_command}")
+    if keep:
+        journal_flags.append(f"--keep={keep}")
     Supervisor(DevOptions(data_dir, port, wishes, apis, tuple(journal_flags), auth)).run()

@@ -174,7 +174,10 @@ def index_of_segment(directory: Path, number: int, last: SegmentIndex | None = N
         return absent_index(directory, number)
     if not segment_path(directory, number + 1).exists() and number > archived_up_to(directory):
         return last if last is not None and last.segment == number else None
-    _, _, end_hash = read_seal(path)
+    try:
+        _, _, end_hash = read_seal(path)
+    except FileNotFoundError:  # it was pruned meanwhile
+        return absent_index(directory, number)
     return read_index(path, end_hash)
 
 

@@ -36,7 +36,6 @@ from wallet_engine.journal.segments import (
     restore_by,
     segment_path,
 )
-from wallet_engine.telemetry.logging import get_logger
 
 #: In a journal's directory: what its own process brought.
 RESTORED_NAME: Final = "restored"
@@ -49,16 +48,19 @@ CHECK_S_MAX: Final = 300.0
 
 _STANDARD_ERROR: Final = 2
 
-log = get_logger(__name__)
-
 
 class Restorer:
     """One segment at a time; blocks, so call it in a thread."""
 
     def __init__(
-        self, command: str, cache: Path | None = None, tell: Callable[[str], None] = lambda why: None
+        self,
+        command: str,
+        cache: Path | None = None,
+        tell: Callable[[str], None] = lambda why: None,
+        restored: Callable[[str], None] = lambda name: None,
     ) -> None:
-        """`cache`: where to put them; by default a directory that goes with this process. `tell` is told what fails.
+        """`cache`: where to put them; by default a directory that goes with this process. `tell` is told what fails,
+        and "" when it goes well; `restored` the name of each segment that was brought.
 
         Raises `ConfigError` when the command does not name the file.
         """
@@ -69,6 +71,7 @@ class Restorer:
         self._command = command
         self._cache = cache
         self._tell = tell
+        self._restored_one = restored
         self._one = threading.Lock()
         self._running: subprocess.Popen[bytes] | None = None
         self._closed = False
@@ -122,7 +125,7 @@ class Restorer:
             os.rename(unfinished, target)
         finally:
             unfinished.unlink(missing_ok=True)
-        log.info("segment restored", name=name, journal=journal_id)
+        self._restored_one(name)
         return target
 
     def _cache_directory(self) -> Path:

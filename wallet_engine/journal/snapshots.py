@@ -57,8 +57,8 @@ _LINE_BYTES_MAX: Final = 4096
 #: A part of `PART_FIELDS_MAX` fields; a record of credits received can be long.
 _PART_BYTES_MAX: Final = 64 * 1024 * 1024
 
-_VERSION: Final = 5
-_FIRST_LINE: Final = b"wallet snapshot %d\n" % _VERSION
+SNAPSHOT_VERSION: Final = 5
+_FIRST_LINE: Final = b"wallet snapshot %d\n" % SNAPSHOT_VERSION
 _name_match = re.compile(r"([0-9]{5})-([0-9]{16})\.snapshot\Z").match
 _part_match = re.compile(rb"([!-~]+) ([0-9]{1,7}) ([0-9]{1,9}) ([0-9a-f]{8})\n").fullmatch
 
@@ -152,7 +152,7 @@ class Snapshot:
         self._file: BinaryIO = open(path, "rb")  # noqa: SIM115  # open as long as this object is
         try:
             if self._file.readline(_LINE_BYTES_MAX) != _FIRST_LINE:
-                raise Damaged(path, 0, f"not a snapshot of version {_VERSION}")
+                raise Damaged(path, 0, f"not a snapshot of version {SNAPSHOT_VERSION}")
             try:
                 self.head = _decode_head(self._file.readline(_LINE_BYTES_MAX))
             except (msgspec.MsgspecError, UnicodeDecodeError):

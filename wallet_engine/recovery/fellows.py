@@ -122,6 +122,18 @@ class Fellows:
             if standing is not None and name in council.members.copies:
                 yield standing
 
+    def on_disk(self) -> dict[str, dict[int, int] | None]:
+        """partition -> last seq of each other copy that counts; None of one that does not answer."""
+        if self._council is None:
+            raise StoreUnavailable("who the journal copies are is not known yet")
+        others = [name for name in self._council.members.copies if name != self._copy.journal_id]
+        return {
+            name: {partition: at.seq for partition, at in self._standings[name].items()}
+            if name in self._standings
+            else None
+            for name in others
+        }
+
     async def run(self) -> None:
         """Keep asking the others how far they are. Raises `ConfigError` when this copy does not count any more."""
         loop = asyncio.get_running_loop()

@@ -148,6 +148,12 @@ def journal_disk_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--restore-command", metavar="COMMAND", help=RESTORE_COMMAND_HELP),
         click.option(
+            "--keep",
+            metavar="DURATION|BYTES",
+            help="Keep on disk what was journaled within this time (7d, 12h) or the newest so much (200GB, 64GiB); "
+            "older segments are removed, when they are archived and nobody needs them.  [default: everything]",
+        ),
+        click.option(
             "--segment-bytes",
             type=click.IntRange(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
             default=SEGMENT_BYTES_MAX,

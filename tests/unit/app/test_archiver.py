@@ -10,15 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from unit.admin.made import MadeJournal, txid
 from unit.journal.samples import append, entry
 
 from wallet_engine.app import archiver
-from wallet_engine.app.archiver import Archiver, run_in_group
+from wallet_engine.app.archiver import Archiver, read_archived_snapshots, run_in_group
 from wallet_engine.app.troubles import Tell
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.journal import JournalWriter, verify_directory
 from wallet_engine.journal.archive import Archived, archive_name, expand, read_archived, read_rewrites
 from wallet_engine.journal.errors import Damaged
+from wallet_engine.journal.snapshots import SNAPSHOT_VERSION, list_snapshots
+from wallet_engine.recovery.snapshotting import make_snapshots
 from wallet_engine.telemetry.metrics import Metrics
 
 WAIT_S_MAX = 30.0
@@ -230,3 +233,40 @@ def test_it_tells_of_a_command_that_does_not_end(tmp_path: Path, monkeypatch: py
     told = list[str]()
     archive_until(tmp_path / "j", "sleep 60 # %p", lambda: bool(told), told.append)
     assert told == ["00000001.wal: --archive-command does not end"]
+
+
+def test_the_newest_snapshots_are_archived_behind_the_segments(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    made = MadeJournal(journal, segment_bytes_max=2000)
+    made.add(0, "o - ann - 0 USD")
+    for number in range(30):
+        made.add(0, f"t {txid(number)} @bank ann 1 USD")
+    make_snapshots(journal)
+    made.add(0, f"t {txid(100)} @bank ann 1 USD")
+    make_snapshots(journal)
+    made.close()
+    archive, log = tmp_path / "archive", tmp_path / "log"
+    archive.mkdir()
+    command = f"echo %f of %j >> {log}; test ! -e {archive}/%f && cp %p {archive}/%f"
+    newest = list_snapshots(journal)[0][0]
+    name = f"{newest.stem}-v{SNAPSHOT_VERSION}.snapshot"
+    archive_until(journal, command, lambda: name in read_archived_snapshots(journal))
+    *segments, snapshot = log.read_text().splitlines()
+    assert snapshot == f"{name} of j1"
+    assert segments
+    assert all(line.endswith(".wal of j1") for line in segments)
+    assert (archive / name).read_bytes() == newest.read_bytes()
+    (journal / "rewrites").write_text("00000001\n")  # what is made anew then may be another text
+    again = f"{newest.stem}-v{SNAPSHOT_VERSION}-r1.snapshot"
+    archive_until(journal, command, lambda: again in read_archived_snapshots(journal))
+    assert read_archived_snapshots(journal) == {again}
+
+
+def test_an_archive_that_is_behind_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archiver, "WAITING_WARN", 2)
+    sealed(tmp_path, 5)
+    told: list[str] = []
+    archive_until(
+        tmp_path, "true %p", lambda: read_archived(tmp_path).number >= 5 and told[-1] == "", told.append
+    )
+    assert told[0] == "archiving is behind: 5 sealed segments wait"

@@ -12,7 +12,11 @@ from wallet_engine.telemetry.flags import Verb, VerbGroup
             "wallet_engine.admin.verbs.journal_info:info", "Show the copies: how far, how large, since when."
         ),
         "verify": Verb(
-            "wallet_engine.admin.verbs.journal_verify:verify", "Compare the copies, entry by entry."
+            "wallet_engine.admin.verbs.journal_verify:verify",
+            "Compare the copies, or prove one with its archive.",
+        ),
+        "prune": Verb(
+            "wallet_engine.admin.verbs.journal_prune:prune", "Remove archived segments that nobody needs."
         ),
         "cat": Verb("wallet_engine.admin.verbs.journal_cat:cat", "Print entries, in words or as JSON."),
     },

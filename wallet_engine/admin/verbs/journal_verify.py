@@ -1,4 +1,4 @@
-"""`wallet-admin journal verify`: do the copies hold the same?"""
+"""`wallet-admin journal verify`: do the copies hold the same, and is one whole, with its archive?"""
 
 import asyncio
 from pathlib import Path
@@ -8,10 +8,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from wallet_engine.admin.journals import check_journal
+from wallet_engine.admin.journals import check_journal, find_journal
 from wallet_engine.admin.proof.journal_compare import Comparison, compare_directories, compare_live
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.paths import path_text
+from wallet_engine.journal.archive import archived_up_to
+from wallet_engine.journal.restore import Restorer, restore_with
+from wallet_engine.journal.segments import segment_file
+from wallet_engine.journal.verify import verify_directory
+from wallet_engine.telemetry.flags import RESTORE_COMMAND_HELP
 
 
 @click.command()
@@ -19,8 +25,20 @@ from wallet_engine.domain.errors import ConfigError
 @click.argument(
     "directories", nargs=-1, type=click.Path(path_type=Path, file_okay=False), metavar="[DIR DIR…]"
 )
+@click.option(
+    "--archive",
+    is_flag=True,
+    help="Prove one journal, from its first entry to its last: each archived segment as --restore-command brings it.",
+)
+@click.option("--restore-command", metavar="COMMAND", help=RESTORE_COMMAND_HELP)
 @click.pass_context
-def verify(ctx: click.Context, session: Session, directories: tuple[Path, ...]) -> None:
+def verify(
+    ctx: click.Context,
+    session: Session,
+    directories: tuple[Path, ...],
+    archive: bool,
+    restore_command: str | None,
+) -> None:
     """Compare the journal copies, partition by partition, byte for byte of every entry.
 
     Asks the live copies over the network, from wherever this runs, while payments go on; or reads the journal
@@ -29,16 +47,25 @@ def verify(ctx: click.Context, session: Session, directories: tuple[Path, ...]) 
     A copy that has fewer entries is behind, which is no fault; one that has another entry in the same place is
     different, and the first such entry of each partition is named with its segment file and offset.
 
+    With --archive it reads one journal instead, that of DIR or of a live copy on this host: every segment that is
+    archived out of the archive, also when it is still here, and the rest from the disk. Each frame, seal and chain is
+    checked, and that every segment goes on where the one before it ends.
+
     \b
     EXIT STATUS
-      0  every copy holds the same, as far as it goes
+      0  every copy holds the same, as far as it goes; the journal is whole
       1  one does not, or could not be read
 
     \b
     EXAMPLES
       wallet-admin --zookeeper zk1:2181 journal verify
       wallet-admin journal verify /mnt/j1/journal /mnt/j2/journal --json
+      wallet-admin journal verify --archive /mnt/j1/journal --restore-command 'cp /archive/%j/%f %p'
     """
+    if archive:
+        _prove(session, directories, restore_command)
+        return
+    restore_with(restore_command)
     if directories:
         if len(directories) < 2:
             raise click.UsageError("give two directories or more, or none for the live copies")
@@ -54,6 +81,52 @@ def verify(ctx: click.Context, session: Session, directories: tuple[Path, ...]) 
         comparison = asyncio.run(compare_live([live[name] for name in members]))
     session.answer(_document(comparison), lambda console: _show(console, comparison))
     ctx.exit(0 if comparison.same else 1)
+
+
+def _prove(session: Session, directories: tuple[Path, ...], restore_command: str | None) -> None:
+    """Raises `Damaged`, `NotRestored` with what is wrong."""
+    if restore_command is None:
+        raise ConfigError("--archive reads the archive: give --restore-command")
+    if len(directories) > 1:
+        raise click.UsageError("give one directory with --archive: each copy has an archive of its own")
+    if directories:
+        source = check_journal(directories[0])
+    else:
+        with session.directory() as directory:
+            source = find_journal(directory, None).directory
+    restorer = Restorer(restore_command)
+    archived = archived_up_to(source)
+
+    def read_from(journal: Path, number: int) -> Path:
+        return restorer.restore(journal, number) if number <= archived else segment_file(journal, number)
+
+    with session.progress() as progress:
+        task = progress.add_task("reading archive and disk", total=None)
+        found = verify_directory(
+            source,
+            lambda _, done, total: progress.update(task, completed=done, total=total),
+            read_from,
+        )
+    document = {
+        "whole": True,
+        "directory": path_text(source),
+        "journal_id": found.journal_id,
+        "segments": found.segments,
+        "from_archive": archived,
+        "entries": found.entries,
+        "bytes": found.bytes,
+        "running_hash": found.running_hash,
+        "torn_bytes": found.torn_bytes,
+    }
+    session.answer(
+        document,
+        lambda console: console.print(
+            f"ok: journal {found.journal_id} is whole: {found.entries:,} entries in {found.segments} segments, "
+            f"{archived} of them out of the archive; running hash {found.running_hash}",
+            style="bold",
+            soft_wrap=True,
+        ),
+    )
 
 
 def _document(comparison: Comparison) -> dict[str, Any]:

@@ -1,0 +1,116 @@
+"""`wallet-admin journal prune`: take segments off the disk that are in the archive and that nobody needs."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from wallet_engine.admin.journals import JournalSource, copy_state, final_seqs, find_journal, journal_option
+from wallet_engine.admin.nodes import memory_text
+from wallet_engine.admin.session import Plan, Session, changing_command
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.paths import path_text
+from wallet_engine.journal.prune import remove_segment
+from wallet_engine.journal.reader import ends_of
+from wallet_engine.journal.segments import numbers_on_disk, read_segment_header, segment_path
+from wallet_engine.recovery.pruning import Facts, Keep, Pruning, good_snapshots, parse_keep, plan_pruning
+from wallet_engine.routing.directory import Directory
+
+
+@click.command()
+@changing_command
+@journal_option
+@click.option(
+    "--keep",
+    required=True,
+    metavar="DURATION|BYTES",
+    help="What stays in any case: what was journaled within this time (7d, 12h), or the newest so much (200GB, 64GiB).",
+)
+def prune(session: Session, journal: Path | None, keep: str) -> None:
+    """Remove segments from the disk of a journal copy that are in the archive and that nobody needs.
+
+    A segment goes when it is archived, when a quorum and every other copy have its entries, when every follower has
+    taken them, and when a snapshot of each partition, read now and found good, stands for them. The oldest go first,
+    and the first that may not go holds back the rest; the answer says what needs it. Its index stays, so the journal
+    starts without it, and --restore-command brings it back for whoever reads so far back.
+
+    Runs where the journal's directory is, as the user of the journal process, which may run meanwhile and does the
+    same by itself with --keep. Interrupted, it has removed some, each of them whole.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 journal prune --keep 7d --dry-run
+      wallet-admin --zookeeper zk1:2181 journal prune --keep 200GB --yes
+    """
+    kept = parse_keep(keep)
+    with session.directory() as directory:
+        source = find_journal(directory, journal)
+        facts = _facts(session, directory, source)
+        found = plan_pruning(source.directory, kept, facts, time.time_ns() // 1_000_000)
+        document = _document(source.directory, kept, found)
+        plan = Plan(
+            f"remove {len(found.numbers)} segments of {source.directory}, {memory_text(found.bytes)}",
+            document,
+            lambda console: _show(console, source.directory, kept, found, "can be removed"),
+        )
+        if found.numbers or session.dry_run:
+            if not session.agreed(plan):
+                return
+            with session.change(directory, plan), session.progress() as progress:
+                for number in progress.track(found.numbers, description="removing segments"):
+                    remove_segment(source.directory, number)
+    session.answer(document, lambda console: _show(console, source.directory, kept, found, "removed"))
+
+
+def _facts(session: Session, directory: Directory, source: JournalSource) -> Facts:
+    """Raises `ConfigError` when it cannot be known what is final."""
+    members, live = directory.members().copies, directory.journals()
+    newest = numbers_on_disk(source.directory)[-1]
+    own = read_segment_header(source.directory, newest).journal_id
+    copies: dict[str, Mapping[int, int] | None] = {}
+    for name in members:
+        if name != own:
+            state = copy_state(live[name]) if name in live else None
+            copies[name] = None if state is None else state.on_disk
+    if source.info is not None:
+        final = asyncio.run(final_seqs(source.info))
+    elif copies:
+        raise ConfigError(
+            f"journal copy {own} does not run, and there are others: start it, it knows what a quorum has"
+        )
+    else:
+        final = ends_of(source.directory)
+    with session.progress() as progress:
+        task = progress.add_task("reading snapshots", total=None)
+        snapshots = good_snapshots(
+            source.directory, lambda done, total: progress.update(task, completed=done, total=total)
+        )
+    return Facts(final, snapshots, directory.followers.seqs(), copies)
+
+
+def _document(directory: Path, keep: Keep, found: Pruning) -> dict[str, Any]:
+    return {
+        "directory": path_text(directory),
+        "keep": keep.text,
+        "segments": [segment_path(directory, number).name for number in found.numbers],
+        "bytes": found.bytes,
+        "held": found.held or None,
+    }
+
+
+def _show(console: Console, directory: Path, keep: Keep, found: Pruning, done: str) -> None:
+    if found.numbers:
+        names = [segment_path(directory, number).name for number in (found.numbers[0], found.numbers[-1])]
+        which = names[0] if len(found.numbers) == 1 else f"{names[0]} to {names[1]}"
+        size = memory_text(found.bytes)
+        console.print(f"{len(found.numbers)} segments {done}, {which}: {size}", style="bold", soft_wrap=True)
+    else:
+        console.print("no segment is removed", style="bold")
+    if found.held:
+        console.print(f"held back: {found.held}", soft_wrap=True)
+    else:
+        console.print(f"what is left on disk is kept by --keep {keep.text}, or is still being written")
