@@ -12,6 +12,8 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 LOCKING := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra build
 RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
+DOCS := $(VENV)-docs
+DOCS_STAMP := $(DOCS)/.installed
 APT := DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
 
 PORT ?= 8080
@@ -20,7 +22,7 @@ DATA ?= data
 export DATA
 ARGS ?=
 
-.PHONY: help setup run cluster packages lint test soak bench report clean
+.PHONY: help setup run cluster packages lint test soak bench report docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +61,7 @@ lock: $(PY) ## choose the newest versions within the bounds of pyproject.toml an
 	$(PIP) uv
 	$(PY) -m uv pip compile $(LOCKING) pyproject.toml -o requirements.lock
 	$(PY) -m uv pip compile $(LOCKING) --extra dev --constraint requirements.lock pyproject.toml -o requirements-dev.lock
+	$(PY) -m uv pip compile $(LOCKING) --extra docs --constraint requirements.lock pyproject.toml -o requirements-docs.lock
 
 run: $(RUN_STAMP) ## start a cluster on http://127.0.0.1:8080 (PORT=, DATA=, ARGS=) and keep it running
 	@mode=""; \
@@ -115,6 +118,15 @@ postgresql-package:
 report: $(DEV_STAMP) packages postgresql ## all of bench/report, peers included, in 20 minutes (ARGS=--quick: 7)
 	$(PY) -m bench report $(ARGS)
 
+# Theme and builder are in an environment of their own: nothing else needs them, and no test waits for them.
+$(DOCS_STAMP): pyproject.toml requirements-docs.lock | $(PY)
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
+	@touch $@
+
+docs: $(DOCS_STAMP) ## the documentation, in site/index.html; once installed, without the internet
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(DOCS)/bin/python -m mkdocs build --quiet --clean --strict
+
 clean: ## remove the environment and all caches; data directories stay
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(DOCS) site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

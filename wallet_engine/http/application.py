@@ -21,6 +21,7 @@ from wallet_engine.http.media import check_media
 from wallet_engine.http.observed import ObservedWallet
 from wallet_engine.http.openapi import openapi_document
 from wallet_engine.http.problems import Answer, Refused, failure
+from wallet_engine.http.reference import reference_page
 from wallet_engine.http.uncancelled import Uncancelled
 from wallet_engine.service.api import Wallet
 from wallet_engine.service.guarded import GuardedWallet
@@ -162,12 +163,14 @@ def create_app(wallet: Wallet, *, metrics: Metrics | None = None, gate: Gate | N
     metrics = Metrics() if metrics is None else metrics
     gate = Gate(metrics) if gate is None else gate
     turns = Turns(gate.keyring.shares)
+    document = openapi_document(ENDPOINTS)
     services = Services(
         GuardedWallet(ObservedWallet(wallet, metrics), turns),
         BodyReader(),
         Uncancelled(),
         metrics,
         turns,
-        openapi_document(ENDPOINTS),
+        document,
+        reference_page(document),
     )
     return Application(services, gate, ENDPOINTS)

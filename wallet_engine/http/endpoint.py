@@ -24,8 +24,9 @@ class Services(NamedTuple):
     calls: Uncancelled
     metrics: Metrics
     turns: Turns
-    #: The OpenAPI document.
+    #: The OpenAPI document, and the page made of it.
     document: bytes
+    reference: bytes
 
 
 class Request:
@@ -79,7 +80,7 @@ class Endpoint(NamedTuple):
     template: str
     handler: Handler
     summary: str
-    #: Status -> type of the body; None is text.
+    #: Status -> type of the body; None is what `media` says.
     answers: dict[int, type[Struct] | None]
     codes: tuple[str, ...] = ()
     request: type[Struct] | None = None
@@ -87,6 +88,7 @@ class Endpoint(NamedTuple):
     #: Its `account_id` is no system account.
     ordinary: bool = False
     replayable: bool = False
+    media: str = "text/plain"
     #: Refused when too many requests are in flight, among which it counts. What watches the process does not.
     bounded: bool = True
     #: Needs no key.

@@ -120,13 +120,11 @@ def _field_schema(name: str, endpoint: Endpoint) -> dict[str, Any]:
 def _responses(endpoint: Endpoint) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, type_ in endpoint.answers.items():
-        content = {"text/plain": {"schema": {"type": "string"}}} if type_ is None else _content(type_)
+        content = {endpoint.media: {"schema": _text(endpoint)}} if type_ is None else _content(type_)
         responses[str(status)] = {
             "description": "Success" if status < 300 else "Not ready",
             "content": content,
         }
-    if endpoint.template == "/openapi.json":
-        responses["200"]["content"] = {"application/json": {"schema": {"type": "object"}}}
     if endpoint.replayable:
         responses["200"]["headers"] = _header("Idempotent-Replayed", "true when this answer was given before")
     bounded = ("rate_limited", "overloaded") if endpoint.bounded else ()
@@ -145,6 +143,10 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
             if problem_status == "401":
                 responses[problem_status]["headers"] = _header("WWW-Authenticate", "the scheme: Bearer")
     return dict(sorted(responses.items()))
+
+
+def _text(endpoint: Endpoint) -> dict[str, Any]:
+    return {"type": "object" if endpoint.media == "application/json" else "string"}
 
 
 def _problem_response(codes: Iterable[str]) -> dict[str, Any]:

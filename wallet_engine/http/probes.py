@@ -44,6 +44,17 @@ async def openapi(request: Request) -> Answer:
     return json_answer(200, request.services.document)
 
 
+async def docs(request: Request) -> Answer:
+    body = request.services.reference
+    headers = (*_HTML, (b"content-length", b"%d" % len(body)))
+    return Answer(200, body, headers)
+
+
+_HTML: Final = (
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
+)
+
 ENDPOINTS: Final = (
     Endpoint(
         "GET",
@@ -64,5 +75,24 @@ ENDPOINTS: Final = (
         public=True,
     ),
     Endpoint("GET", "/metrics", metrics, "Prometheus exposition text.", {200: None}, bounded=False),
-    Endpoint("GET", "/openapi.json", openapi, "This document.", {200: None}, bounded=False, public=True),
+    Endpoint(
+        "GET",
+        "/openapi.json",
+        openapi,
+        "This document.",
+        {200: None},
+        media="application/json",
+        bounded=False,
+        public=True,
+    ),
+    Endpoint(
+        "GET",
+        "/docs",
+        docs,
+        "This document as a page for people, without scripts and without the internet.",
+        {200: None},
+        media="text/html",
+        bounded=False,
+        public=True,
+    ),
 )

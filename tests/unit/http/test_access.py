@@ -157,7 +157,7 @@ CALLS: list[tuple[str, str, Any, set[str]]] = [
     ],
     ("GET", "/metrics", None, {"metrics", "auditor", "admin"}),
 ]
-PUBLIC = {"/healthz", "/readyz", "/openapi.json"}
+PUBLIC = {"/healthz", "/readyz", "/openapi.json", "/docs"}
 
 
 def test_the_cases_are_every_endpoint() -> None:
