@@ -1,0 +1,1 @@
+"""The queryable past: facts made of journal entries, and the PostgreSQL that keeps them."""

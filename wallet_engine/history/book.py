@@ -1,0 +1,106 @@
+"""What the fold has to know of a partition: what accounts have, open holds, parts of groups that are set aside."""
+
+from typing import NamedTuple
+
+from wallet_engine.domain import holds
+from wallet_engine.domain.entry import Entry
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.groups import parse_words
+from wallet_engine.domain.kinds import kind_of
+from wallet_engine.domain.memory import PAYER_LENGTH, transfer_field
+from wallet_engine.history.facts import HoldState
+
+
+class Standing:
+    """What an account has in a currency, in minor units; `balance` includes what is held."""
+
+    __slots__ = ("balance", "held", "pending")
+
+    def __init__(self, balance: int = 0, held: int = 0, pending: int = 0) -> None:
+        self.balance = balance
+        self.held = held
+        self.pending = pending
+
+    def __repr__(self) -> str:
+        return f"<Standing {self.balance} held={self.held} pending={self.pending}>"
+
+
+AccountKey = tuple[str, str]
+HoldKey = tuple[str, str]
+
+
+class Book:
+    """The running state of one partition, as far as it was asked for."""
+
+    __slots__ = ("holds", "prepared", "standings")
+
+    def __init__(self) -> None:
+        #: (account, currency); of a system account, its stripe in this partition.
+        self.standings: dict[AccountKey, Standing] = {}
+        #: (account, packed id)
+        self.holds: dict[HoldKey, HoldState] = {}
+        #: Key of a group -> whether its part here is set aside.
+        self.prepared: dict[str, bool] = {}
+
+    def __repr__(self) -> str:
+        return f"<Book accounts={len(self.standings)} holds={len(self.holds)}>"
+
+    def standing(self, account: str, currency: str) -> Standing:
+        """Raises `Corruption` for an account that was never opened."""
+        found = self.standings.get((account, currency))
+        if found is None:
+            if account[:1] != "@":
+                raise Corruption(f"{account} moves {currency}, and was never opened in it")
+            found = self.standings[account, currency] = Standing()
+        return found
+
+
+class Wanted(NamedTuple):
+    """What an entry needs of a book."""
+
+    accounts: set[AccountKey]
+    holds: set[HoldKey]
+    groups: set[str]
+
+
+def wanted(entry: Entry, book: Book, into: Wanted) -> None:
+    """Add what the entry needs and the book has not. What then is not found was never there."""
+    standings = book.standings
+    for kind, id_, account, other, _, currency, _, _ in entry.operations:
+        if kind in "dcr":
+            if (account, currency) not in standings:
+                into.accounts.add((account, currency))
+        elif kind == "t":
+            for key in ((account, currency), (other, currency)):
+                if key not in standings:
+                    into.accounts.add(key)
+        elif kind not in "sn":
+            _wanted_rarely(kind, id_, account, other, currency, book, into)
+
+
+def _wanted_rarely(
+    kind: str, id_: str, account: str, other: str, currency: str, book: Book, into: Wanted
+) -> None:
+    if kind_of(kind).grouped:
+        words = parse_words(other)
+        key = transfer_field(account, id_) + words.mark
+        if kind in "pyb" and key not in book.prepared:
+            into.groups.add(key)
+        sides = [(leg.payer, leg.currency) for leg in words.legs if leg.payer_here]
+        sides += [(leg.receiver, leg.currency) for leg in words.legs if leg.receiver_here]
+    else:
+        sides = [(account, currency)]
+        if kind in "kx":
+            sides.append((holds.receiver_of(other), currency))
+        if kind in "ikqulve":
+            hold = (account, hold_id_of(kind, id_, other))
+            if hold not in book.holds:
+                into.holds.add(hold)
+    into.accounts.update(side for side in sides if side not in book.standings)
+
+
+def hold_id_of(kind: str, id_: str, other: str) -> str:
+    """The packed id of the hold that an operation on one is about."""
+    if kind in "ve":
+        return id_
+    return (other if kind == "i" else holds.hold_field_of(other))[:-PAYER_LENGTH]

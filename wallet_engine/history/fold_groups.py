@@ -1,0 +1,79 @@
+"""Facts about groups."""
+
+from typing import Any
+
+from wallet_engine.domain.groups import Leg, parse_words
+from wallet_engine.domain.memory import transfer_field
+from wallet_engine.domain.outcomes import WIRE_CODES
+from wallet_engine.history.facts import DECLINED, GROUP, HELD, SUCCESS, GroupDecision, Transfer
+from wallet_engine.history.step import Step
+
+
+def decide_group(step: Step) -> None:
+    _, id_, payer, other, _, _, note, by = step.operation
+    legs = parse_words(other).legs
+    if not (step.applied or step.declined):
+        return
+    status = SUCCESS if step.applied else DECLINED
+    code = "" if step.applied else WIRE_CODES[step.outcome]
+    step.facts.groups.append(GroupDecision(step.origin, step.at_ms, id_, payer, legs, status, code, note, by))
+    for leg in legs:
+        step.facts.transfers.append(
+            Transfer(
+                *(step.origin._replace(leg=leg.idx), step.at_ms, id_, GROUP, leg.payer, leg.receiver),
+                *(leg.minor, leg.currency, status, code, note, by),
+            )
+        )
+    if step.applied:
+        for leg in legs:
+            _pay_leg(step, leg, note)
+
+
+def _pay_leg(step: Step, leg: Leg, note: str = "", set_aside: bool = False) -> None:
+    """Its sides that are here; `set_aside` if what they need was."""
+    said: dict[str, Any] = {
+        "transaction": step.operation.id,
+        "origin": step.origin._replace(leg=leg.idx),
+        "note": note,
+    }
+    if leg.payer_here:
+        held = -leg.minor if set_aside and leg.payer[:1] != "@" else 0
+        step.post(
+            leg.payer, leg.currency, GROUP, delta=-leg.minor, held=held, counterparty=leg.receiver, **said
+        )
+    if leg.receiver_here:
+        pending = -leg.minor if set_aside and leg.receiver[:1] != "@" else 0
+        step.post(
+            leg.receiver,
+            leg.currency,
+            GROUP,
+            delta=leg.minor,
+            pending=pending,
+            counterparty=leg.payer,
+            **said,
+        )
+
+
+def _set_leg_aside(step: Step, leg: Leg, sign: int) -> None:
+    said: dict[str, Any] = {"transaction": step.operation.id, "origin": step.origin._replace(leg=leg.idx)}
+    if leg.payer_here and leg.payer[:1] != "@":
+        step.post(leg.payer, leg.currency, HELD, held=sign * leg.minor, **said)
+    if leg.receiver_here and leg.receiver[:1] != "@":
+        step.post(leg.receiver, leg.currency, HELD, pending=sign * leg.minor, **said)
+
+
+def part_of_group(step: Step) -> None:
+    if not step.applied:
+        return
+    kind, id_, payer, other = step.operation[:4]
+    words = parse_words(other)
+    key = transfer_field(payer, id_) + words.mark
+    prepared = step.book.prepared.get(key, False)
+    for leg in words.legs:
+        if kind == "p":
+            _set_leg_aside(step, leg, 1)
+        elif kind == "y":
+            _pay_leg(step, leg, set_aside=True)
+        elif prepared:
+            _set_leg_aside(step, leg, -1)
+    step.book.prepared[key] = kind == "p"
