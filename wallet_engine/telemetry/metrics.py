@@ -165,6 +165,28 @@ class Metrics:
             "wallet_journal_sync_duration_seconds", "One fdatasync.", (), r, _SECONDS
         )
 
+        self.follow_entries = Counter(
+            "wallet_follow_entries_total", "Entries handed to a sink.", ("sink",), registry=r
+        )
+        self.follow_failures = Counter(
+            "wallet_follow_failures_total",
+            "Times that a sink failed and was opened again.",
+            ("sink",),
+            registry=r,
+        )
+        self.follow_behind_entries = Gauge(
+            "wallet_follow_behind_entries",
+            "Durable entries that a sink has not been handed yet, at the last look (once a second).",
+            ("sink",),
+            registry=r,
+        )
+        self.follow_lag_seconds = Gauge(
+            "wallet_follow_lag_seconds",
+            "How old the newest entry was that a sink took last; 0 when it has all there is.",
+            ("sink",),
+            registry=r,
+        )
+
     def observe_in_flight(self, requests: Callable[[], float]) -> None:
         """Have `http_requests_in_flight` read by `requests` when it is scraped."""
         self.http_requests_in_flight.set_function(requests)

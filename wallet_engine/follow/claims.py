@@ -1,0 +1,96 @@
+"""Which partitions this process follows for a sink: shared evenly among the processes that do, by claims in the tree."""
+
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Final
+
+from wallet_engine.domain.errors import WalletError, text_of
+from wallet_engine.routing.followers import FollowerInfo, Followers, groups_of
+from wallet_engine.telemetry.logging import get_logger
+
+#: How often claims are looked at, beside when a process comes or goes.
+LOOK_S: Final = 1.0
+
+log = get_logger(__name__)
+
+
+class Claims:
+    """The claims of one process for one sink. Use it on one event loop."""
+
+    def __init__(self, followers: Followers, info: FollowerInfo, partitions: int) -> None:
+        self._followers = followers
+        self.info = info
+        self._partitions = partitions
+        self._groups = groups_of(partitions)
+        #: Groups that are ours.
+        self.owned: frozenset[int] = frozenset()
+        #: Groups that another process is to have: whoever uses them lets go, then calls `release`.
+        self.unwanted: frozenset[int] = frozenset()
+        #: Set whenever `owned` or `unwanted` has changed.
+        self.changed = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Claims {self.info.sink} {sorted(self.owned)} of {self._groups}>"
+
+    @property
+    def partitions(self) -> list[int]:
+        """Those to follow now."""
+        wanted = self.owned - self.unwanted
+        return [p for p in range(self._partitions) if p % self._groups in wanted]
+
+    def partitions_of(self, group: int) -> range:
+        return range(group, self._partitions, self._groups)
+
+    async def run(self) -> None:
+        """Keep what is claimed in step with who is there. While the tree is away, everything stays as it is."""
+        loop = asyncio.get_running_loop()
+        came_or_went = asyncio.Event()
+
+        def told(_names: list[str]) -> None:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(came_or_went.set)
+
+        unsubscribe = await asyncio.to_thread(self._followers.watch_members, self.info.sink, told)
+        try:
+            while True:
+                came_or_went.clear()
+                await self._look()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await came_or_went.wait()
+        finally:
+            unsubscribe()
+
+    async def _look(self) -> None:
+        try:
+            owned, unwanted = await asyncio.to_thread(self._claim)
+        except WalletError as error:
+            log.debug("claims stay as they are", sink=self.info.sink, error=text_of(error))
+            return
+        if (owned, unwanted) != (self.owned, self.unwanted):
+            self.owned, self.unwanted = owned, unwanted
+            log.info("follows", sink=self.info.sink, groups=sorted(owned - unwanted), of=self._groups)
+            self.changed.set()
+
+    def _claim(self) -> tuple[frozenset[int], frozenset[int]]:
+        sink, own_id = self.info.sink, self.info.follower_id
+        self._followers.register(self.info)
+        members = sorted(self._followers.sink(sink).members)
+        place = members.index(own_id) if own_id in members else 0
+        ours = {group for group in range(self._groups) if group % max(1, len(members)) == place}
+        tried = ours | self.owned
+        owned = frozenset(group for group in tried if self._followers.claim(sink, group, own_id))
+        return owned, owned - ours
+
+    async def release(self, groups: Collection[int]) -> None:
+        """Nobody here uses these any more."""
+        for group in groups:
+            await asyncio.to_thread(self._followers.release, self.info.sink, group, self.info.follower_id)
+        self.owned -= frozenset(groups)
+        self.unwanted -= frozenset(groups)
+
+    async def close(self) -> None:
+        """Give up everything: whoever else follows takes over at once."""
+        with suppress(WalletError):
+            await self.release(self.owned)

@@ -1,0 +1,232 @@
+"""One sink and its partitions: reads the feed, hands over batches, starts over behind a failure."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, suppress
+from typing import Final
+
+from wallet_engine.domain.errors import Outage, WalletError, text_of
+from wallet_engine.follow.claims import Claims
+from wallet_engine.follow.sink import Sink
+from wallet_engine.journal.errors import Fork
+from wallet_engine.journal.feed import Feed, FeedEntry
+from wallet_engine.routing.followers import Followers
+from wallet_engine.telemetry.logging import get_logger
+from wallet_engine.telemetry.metrics import Metrics
+
+#: Of entries that are read and not yet handed over, and of one batch.
+WAITING_BYTES_MAX: Final = 4 * 1024 * 1024
+BATCH_BYTES_MAX: Final = 1024 * 1024
+#: How long a batch that is not full waits for more: a transaction costs a database the same whatever is in it.
+LINGER_S: Final = 0.05
+BACKOFF_S_MIN: Final = 0.2
+BACKOFF_S_MAX: Final = 10.0
+#: How often it is looked whether all there is has been taken.
+LOOK_S: Final = 1.0
+#: How often what was reached is written down for whoever prunes the journal.
+NOTE_S: Final = 5.0
+#: How long the sink may take to let go of what it has.
+CLOSE_S_MAX: Final = 5.0
+
+log = get_logger(__name__)
+
+
+class Follower:
+    """Follows for one sink until it is cancelled. `claims` says which partitions."""
+
+    def __init__(
+        self, feed: Feed, sink: Sink, claims: Claims, followers: Followers, metrics: Metrics
+    ) -> None:
+        self._feed = feed
+        self._sink = sink
+        self._claims = claims
+        self._followers = followers
+        #: partition -> seq handed over, and kept for good.
+        self._taken: dict[int, int] = {}
+        self._kept: dict[int, int] = {}
+        self._noted: dict[int, int] = {}
+        #: Partitions whose chain is not the one that the sink has: a person must look.
+        self.forked: dict[int, str] = {}
+        #: Why the sink does not take anything now; empty while it does.
+        self.trouble = ""
+        self._entries = metrics.follow_entries.labels(sink.name)
+        self._failures = metrics.follow_failures.labels(sink.name)
+        self._behind = metrics.follow_behind_entries.labels(sink.name)
+        self._lag = metrics.follow_lag_seconds.labels(sink.name)
+
+    def __repr__(self) -> str:
+        return f"<Follower {self._sink.name} partitions={len(self._taken)} {self.trouble or 'well'}>"
+
+    async def run(self) -> None:
+        """For ever: a failure is logged, and the sink is opened again after a while."""
+        failures = 0
+        while True:
+            began_s = time.monotonic()
+            try:
+                await self._sink.open()
+                await self._follow()
+            except Fork as fork:
+                self.forked[fork.partition] = text_of(fork)
+                log.error("not followed any more", sink=self._sink.name, error=text_of(fork))
+            except Exception as error:
+                self._failures.inc()
+                failures = 0 if time.monotonic() - began_s > BACKOFF_S_MAX else failures + 1
+                self.trouble = text_of(error)
+                wait_s = min(BACKOFF_S_MIN * 2 ** min(failures, 10), BACKOFF_S_MAX)
+                unforeseen = not isinstance(error, WalletError | OSError)
+                log.warning(
+                    "the sink failed",
+                    sink=self._sink.name,
+                    error=self.trouble,
+                    again_in_s=wait_s,
+                    exc_info=error if unforeseen else None,
+                )
+                await asyncio.sleep(wait_s)
+            finally:
+                await self._close_sink()
+
+    async def _close_sink(self) -> None:
+        with suppress(Exception):
+            async with asyncio.timeout(CLOSE_S_MAX):
+                await self._sink.close()
+
+    async def _follow(self) -> None:
+        """With the partitions that are ours, as long as the sink works; returns never."""
+        while True:
+            self._claims.changed.clear()
+            partitions = [p for p in self._claims.partitions if p not in self.forked]
+            if partitions:
+                positions = await self._sink.positions(partitions)
+                self._taken = {p: at.seq for p, at in positions.items()}
+                self._kept = dict(self._taken)
+                async with aclosing(self._feed.follow(positions)) as batches:
+                    await _Run(self, batches).until(self._claims.changed)
+            else:
+                await self._claims.changed.wait()
+            await self._release()
+
+    async def _release(self) -> None:
+        """Let another process have what it is to have: nothing of ours is under way there."""
+        unwanted = self._claims.unwanted
+        if unwanted:
+            await self.note(force=True)
+            await self._claims.release(unwanted)
+
+    async def take(self, batch: Sequence[FeedEntry]) -> None:
+        await self._sink.take(batch)
+        for entry in batch:
+            self._taken[entry.partition] = entry.header.seq
+        self._entries.inc(len(batch))
+        self._lag.set(max(0.0, time.time() - batch[-1].header.time_ms / 1000))
+
+    async def flush(self) -> None:
+        taken = dict(self._taken)
+        await self._sink.flush()
+        self._kept.update(taken)
+        self.trouble = ""
+
+    async def look(self) -> None:
+        """Tell the sink when it has all there is."""
+        at_ms = time.time_ns() // 1_000_000
+        try:
+            ends = await self._feed.positions()
+        except Outage:
+            return
+        behind = {p: ends.get(p, 0) - seq for p, seq in self._taken.items()}
+        self._behind.set(sum(max(0, entries) for entries in behind.values()))
+        current = [p for p, entries in behind.items() if entries <= 0 and self._kept[p] >= self._taken[p]]
+        if len(current) == len(behind):
+            self._lag.set(0)
+        if current:
+            await self._sink.caught_up(current, at_ms)
+
+    async def note(self, *, force: bool = False) -> None:
+        """Write down what the sink has for good."""
+        kept = {p: seq for p, seq in self._kept.items() if seq != self._noted.get(p)}
+        by_group: dict[int, dict[int, int]] = {}
+        for group in self._claims.owned:
+            reached = {p: kept[p] for p in self._claims.partitions_of(group) if p in kept}
+            if reached:
+                by_group[group] = reached
+        for group, reached in by_group.items():
+            try:
+                await asyncio.to_thread(self._followers.note_reached, self._sink.name, group, reached)
+                self._noted.update(reached)
+            except WalletError as error:
+                log.debug("not noted", sink=self._sink.name, error=text_of(error))
+                if force:
+                    return
+
+
+class _Run:
+    """One reading of the feed: a task reads, this one hands over."""
+
+    def __init__(self, follower: Follower, batches: AsyncIterator[Sequence[FeedEntry]]) -> None:
+        self._follower = follower
+        self._batches = batches
+        self._waiting: deque[Sequence[FeedEntry]] = deque()
+        self._waiting_bytes = 0
+        self._more = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    async def until(self, changed: asyncio.Event) -> None:
+        """Hand over until `changed`. Raises what the feed or the sink raises; what was read before is handed over."""
+        reading = asyncio.create_task(self._read(), name="feed")
+        reading.add_done_callback(lambda _: self._more.set())
+        changing = asyncio.create_task(changed.wait())
+        changing.add_done_callback(lambda _: self._more.set())
+        try:
+            looked_s = noted_s = -1e9
+            while not changing.done():
+                if self._waiting:
+                    await self._follower.take(self._next())
+                    if not self._waiting:
+                        await asyncio.sleep(LINGER_S)
+                if not self._waiting:
+                    await self._follower.flush()
+                    if reading.done():
+                        reading.result()
+                    now_s = time.monotonic()
+                    if now_s - looked_s >= LOOK_S:
+                        looked_s = now_s
+                        await self._follower.look()
+                    self._more.clear()
+                    if not self._waiting and not reading.done() and not changing.done():
+                        with suppress(TimeoutError):
+                            async with asyncio.timeout(LOOK_S):
+                                await self._more.wait()
+                if time.monotonic() - noted_s >= NOTE_S:
+                    noted_s = time.monotonic()
+                    await self._follower.note()
+            await self._follower.flush()
+        finally:
+            reading.cancel()
+            changing.cancel()
+            await asyncio.gather(reading, changing, return_exceptions=True)
+
+    async def _read(self) -> None:
+        async for batch in self._batches:
+            self._waiting.append(batch)
+            self._waiting_bytes += _bytes_of(batch)
+            self._more.set()
+            if self._waiting_bytes >= WAITING_BYTES_MAX:
+                self._room.clear()
+                await self._room.wait()
+
+    def _next(self) -> list[FeedEntry]:
+        taken: list[FeedEntry] = []
+        size = 0
+        while self._waiting and size < BATCH_BYTES_MAX:
+            batch = self._waiting.popleft()
+            size += _bytes_of(batch)
+            taken += batch
+        self._waiting_bytes -= size
+        self._room.set()
+        return taken
+
+
+def _bytes_of(batch: Sequence[FeedEntry]) -> int:
+    return sum(len(entry.payload) for entry in batch)
