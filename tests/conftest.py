@@ -4,6 +4,8 @@ redis_cluster       factory: redis_cluster(shards=1, replicas=0, ownership=None,
 zookeeper           ZooKeeperProcess shared by the session; not to be killed
 zookeeper_hosts     connect string with a fresh root of its own on the shared ZooKeeper
 private_zookeeper   ZooKeeperProcess of this test alone
+postgresql          PostgresProcess shared by the session; not to be killed
+history_url         URL of a fresh database on it, without tables
 dev_cluster         factory: dev_cluster(shards=1, replicas=0, partitions=16, apis=1, embedded=False,
                     data_dir=None, extra=())
 """
@@ -18,9 +20,11 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 from support.clusters import ClusterPool, RedisClusterFactory, even_ownership, redis_binary
+from support.databases import fresh_database
 from support.dev_process import DevCluster
 
 from wallet_engine.dev.binaries import find_zookeeper
+from wallet_engine.dev.postgresql import PostgresProcess, find_postgresql
 from wallet_engine.dev.redis_cluster import Ownership, RedisCluster
 from wallet_engine.dev.zookeeper import ZooKeeperProcess
 
@@ -73,6 +77,23 @@ def redis_cluster(_cluster_pool: ClusterPool, tmp_path: Path) -> Iterator[RedisC
             return stack.enter_context(RedisCluster(binary, directory, owned, replicas=replicas))
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresProcess]:
+    """A PostgreSQL for the whole session; use `history_url` to have a database of your own on it."""
+    server = PostgresProcess(find_postgresql(), tmp_path_factory.mktemp("postgresql"))
+    server.start_and_wait()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def history_url(postgresql: PostgresProcess) -> str:
+    """URL with the password of a database that nobody else uses."""
+    return fresh_database(postgresql)
 
 
 @pytest.fixture(scope="session")

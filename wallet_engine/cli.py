@@ -1,4 +1,4 @@
-"""`wallet-engine dev | serve | journal`: composes the commands, which are imported when they are run."""
+"""`wallet-engine dev | serve | journal | follow`: composes the commands, which are imported when they are run."""
 
 import click
 
@@ -12,6 +12,7 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
         "dev": Verb("wallet_engine.dev.command:dev", "Start a whole cluster on this machine."),
         "serve": Verb("wallet_engine.app.serve:serve", "Run one API process."),
         "journal": Verb("wallet_engine.app.journal:journal", "Run one journal process."),
+        "follow": Verb("wallet_engine.app.follow:follow", "Follow the journal for history and other sinks."),
     },
 )
 @click.version_option(package_name="wallet-engine")

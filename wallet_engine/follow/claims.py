@@ -1,4 +1,4 @@
-"""Which partitions this process follows for a sink: shared evenly among the processes that do, by claims in the tree."""
+"""Which partitions this process follows for a sink: shared evenly among those that do, by claims in the tree."""
 
 import asyncio
 from collections.abc import Collection
@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 from wallet_engine.domain.errors import WalletError, text_of
-from wallet_engine.routing.followers import FollowerInfo, Followers, groups_of
+from wallet_engine.routing.following import FollowerInfo, Following, groups_of
 from wallet_engine.telemetry.logging import get_logger
 
 #: How often claims are looked at, beside when a process comes or goes.
@@ -18,8 +18,8 @@ log = get_logger(__name__)
 class Claims:
     """The claims of one process for one sink. Use it on one event loop."""
 
-    def __init__(self, followers: Followers, info: FollowerInfo, partitions: int) -> None:
-        self._followers = followers
+    def __init__(self, following: Following, info: FollowerInfo, partitions: int) -> None:
+        self._following = following
         self.info = info
         self._partitions = partitions
         self._groups = groups_of(partitions)
@@ -51,7 +51,7 @@ class Claims:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(came_or_went.set)
 
-        unsubscribe = await asyncio.to_thread(self._followers.watch_members, self.info.sink, told)
+        unsubscribe = await asyncio.to_thread(self._following.watch_members, self.info.sink, told)
         try:
             while True:
                 came_or_went.clear()
@@ -75,18 +75,18 @@ class Claims:
 
     def _claim(self) -> tuple[frozenset[int], frozenset[int]]:
         sink, own_id = self.info.sink, self.info.follower_id
-        self._followers.register(self.info)
-        members = sorted(self._followers.sink(sink).members)
+        self._following.register(self.info)
+        members = sorted(self._following.sink(sink).members)
         place = members.index(own_id) if own_id in members else 0
         ours = {group for group in range(self._groups) if group % max(1, len(members)) == place}
         tried = ours | self.owned
-        owned = frozenset(group for group in tried if self._followers.claim(sink, group, own_id))
+        owned = frozenset(group for group in tried if self._following.claim(sink, group, own_id))
         return owned, owned - ours
 
     async def release(self, groups: Collection[int]) -> None:
         """Nobody here uses these any more."""
         for group in groups:
-            await asyncio.to_thread(self._followers.release, self.info.sink, group, self.info.follower_id)
+            await asyncio.to_thread(self._following.release, self.info.sink, group, self.info.follower_id)
         self.owned -= frozenset(groups)
         self.unwanted -= frozenset(groups)
 

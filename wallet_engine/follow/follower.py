@@ -12,7 +12,7 @@ from wallet_engine.follow.claims import Claims
 from wallet_engine.follow.sink import Sink
 from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.feed import Feed, FeedEntry
-from wallet_engine.routing.followers import Followers
+from wallet_engine.routing.followers import NOTE_S, Followers
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -25,8 +25,6 @@ BACKOFF_S_MIN: Final = 0.2
 BACKOFF_S_MAX: Final = 10.0
 #: How often it is looked whether all there is has been taken.
 LOOK_S: Final = 1.0
-#: How often what was reached is written down for whoever prunes the journal.
-NOTE_S: Final = 5.0
 #: How long the sink may take to let go of what it has.
 CLOSE_S_MAX: Final = 5.0
 
@@ -111,7 +109,7 @@ class Follower:
         """Let another process have what it is to have: nothing of ours is under way there."""
         unwanted = self._claims.unwanted
         if unwanted:
-            await self.note(force=True)
+            await self.note()
             await self._claims.release(unwanted)
 
     async def take(self, batch: Sequence[FeedEntry]) -> None:
@@ -142,22 +140,16 @@ class Follower:
         if current:
             await self._sink.caught_up(current, at_ms)
 
-    async def note(self, *, force: bool = False) -> None:
+    async def note(self) -> None:
         """Write down what the sink has for good."""
         kept = {p: seq for p, seq in self._kept.items() if seq != self._noted.get(p)}
-        by_group: dict[int, dict[int, int]] = {}
-        for group in self._claims.owned:
-            reached = {p: kept[p] for p in self._claims.partitions_of(group) if p in kept}
-            if reached:
-                by_group[group] = reached
-        for group, reached in by_group.items():
-            try:
-                await asyncio.to_thread(self._followers.note_reached, self._sink.name, group, reached)
-                self._noted.update(reached)
-            except WalletError as error:
-                log.debug("not noted", sink=self._sink.name, error=text_of(error))
-                if force:
-                    return
+        if not kept:
+            return
+        try:
+            await asyncio.to_thread(self._followers.note, self._sink.name, kept)
+            self._noted.update(kept)
+        except WalletError as error:
+            log.debug("not noted", sink=self._sink.name, error=text_of(error))
 
 
 class _Run:

@@ -183,3 +183,5 @@ class Facts:
     holds: list[HoldChange] = field(default_factory=list)
     groups: list[GroupDecision] = field(default_factory=list)
     accounts: list[AccountChange] = field(default_factory=list)
+    #: (partition, key) of a part of a group -> whether it is set aside now.
+    parts: dict[tuple[int, str], bool] = field(default_factory=dict)

@@ -76,4 +76,4 @@ def part_of_group(step: Step) -> None:
             _pay_leg(step, leg, set_aside=True)
         elif prepared:
             _set_leg_aside(step, leg, -1)
-    step.book.prepared[key] = kind == "p"
+    step.book.prepared[key] = step.facts.parts[step.partition, key] = kind == "p"

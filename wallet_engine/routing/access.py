@@ -28,7 +28,8 @@ _ROOT: Final = "/wallet"
 _MAP: Final = f"{_ROOT}/map"
 #: Folders in which services create and delete nodes.
 _SERVICE_FOLDERS: Final = tuple(
-    f"{_ROOT}/{name}" for name in ("services", "journals", "copies", "locks", "used", "followers")
+    f"{_ROOT}/{name}"
+    for name in ("services", "journals", "copies", "locks", "used", "followers", "following")
 )
 _BELOW_SERVICE_FOLDERS: Final = tuple(f"{folder}/" for folder in _SERVICE_FOLDERS)
 #: Folders in which only SREs do.

@@ -8,6 +8,7 @@
     /wallet/journals/<id>     JournalInfo, ephemeral
     /wallet/copies/members    Members: the journal copies that count, alive or not
     /wallet/followers/<sink>  how far who follows the feed is (`routing/followers.py`)
+    /wallet/following/<sink>  who follows the feed now (`routing/following.py`)
     /wallet/locks/<name>      held locks
     /wallet/keys              API keys of callers (`routing/api_keys.py`)
     /wallet/used/<id>         when a key was last used
@@ -33,6 +34,7 @@ from wallet_engine.routing.access import check_known
 from wallet_engine.routing.api_keys import ApiKeys
 from wallet_engine.routing.file_tree import FileTree
 from wallet_engine.routing.followers import Followers
+from wallet_engine.routing.following import Following
 from wallet_engine.routing.model import (
     ClusterConfig,
     JournalInfo,
@@ -94,6 +96,7 @@ class Directory:
         self.moves = Moves(tree)
         self.api_keys = ApiKeys(tree)
         self.followers = Followers(tree)
+        self.following = Following(tree)
 
     def __repr__(self) -> str:
         return f"<Directory {self.tree!r}>"

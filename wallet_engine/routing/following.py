@@ -1,25 +1,23 @@
-"""Who follows the journal, which partitions each has claimed, and how far every sink has got.
+"""Who follows the feed now, and which partitions each process has claimed.
 
-    /wallet/followers/<sink>/members/<id>     ephemeral: a process that follows for this sink
-    /wallet/followers/<sink>/claims/<group>   ephemeral: whose partitions are those of the group
-    /wallet/followers/<sink>/reached/<group>  partition -> seq that the sink has for good; outlives the process
+    /wallet/following/<sink>/members/<id>     ephemeral: a process that follows for this sink
+    /wallet/following/<sink>/claims/<group>   ephemeral: whose partitions are those of the group
 
-A group is the partitions that are alike modulo `groups_of`. What a sink has reached is a promise to whoever prunes the
-journal: nothing before it is needed by this sink any more, also when it dies.
+A group is the partitions that are alike modulo `groups_of`. How far a sink is stands elsewhere, and outlives the
+processes (`routing/followers.py`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.model import Trouble, check_name, decode
 from wallet_engine.routing.tree import NodeExists, NodeMissing, Tree, Unsubscribe, VersionConflict
 
-FOLLOWERS: Final = "/wallet/followers"
+FOLLOWING: Final = "/wallet/following"
 #: Claims of one sink at most: each is a node that lives and dies with a process.
 GROUPS_MAX: Final = 16
 _ATTEMPTS_MAX: Final = 20
@@ -44,44 +42,40 @@ class FollowerInfo:
 
 @dataclass(frozen=True, slots=True)
 class SinkState:
-    """One sink as the tree knows it: processes by id, group -> who has claimed it, partition -> seq reached."""
+    """One sink as the tree knows it: processes by id, and group -> who has claimed it."""
 
     members: dict[str, FollowerInfo]
     claims: dict[int, str]
-    reached: dict[int, int]
 
 
-class Followers:
-    """The followers in one tree. Calls are synchronous and may raise `StoreUnavailable`."""
+class Following:
+    """The processes that follow, in one tree. Calls are synchronous and may raise `StoreUnavailable`."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
 
     def __repr__(self) -> str:
-        return f"<Followers {self._tree!r}>"
+        return f"<Following {self._tree!r}>"
 
     def sinks(self) -> dict[str, SinkState]:
-        """Every sink that has ever been followed for and was not forgotten."""
-        return {name: self.sink(name) for name in self._tree.children(FOLLOWERS)}
+        """Every sink that somebody follows for, or once did."""
+        return {name: self.sink(name) for name in self._tree.children(FOLLOWING)}
 
     def sink(self, sink: str) -> SinkState:
-        folder = f"{FOLLOWERS}/{check_name(sink, 'name of a sink')}"
+        folder = f"{FOLLOWING}/{check_name(sink, 'name of a sink')}"
         members = {
             name: decode(data, FollowerInfo, name) for name, data in self._below(f"{folder}/members").items()
         }
         claims = {int(group): data.decode() for group, data in self._below(f"{folder}/claims").items()}
-        reached: dict[int, int] = {}
-        for group, data in self._below(f"{folder}/reached").items():
-            reached.update(decode(data, dict[int, int], f"{folder}/reached/{group}"))
-        return SinkState(members, claims, reached)
+        return SinkState(members, claims)
 
     def register(self, info: FollowerInfo) -> None:
         """Announce this process until it ends, or what it announces now."""
-        self._own(f"{FOLLOWERS}/{info.sink}/members/{info.follower_id}", msgspec.json.encode(info))
+        self._own(f"{FOLLOWING}/{info.sink}/members/{info.follower_id}", msgspec.json.encode(info))
 
     def claim(self, sink: str, group: int, follower_id: str) -> bool:
         """Whether the group is this process's now: nobody else's claim stands."""
-        path = f"{FOLLOWERS}/{sink}/claims/{group}"
+        path = f"{FOLLOWING}/{sink}/claims/{group}"
         with suppress(NodeExists):
             self._tree.create(path, follower_id.encode(), ephemeral=True)
             return True
@@ -90,46 +84,15 @@ class Followers:
 
     def release(self, sink: str, group: int, follower_id: str) -> None:
         """Give up a claim; that of another is left."""
-        path = f"{FOLLOWERS}/{sink}/claims/{group}"
+        path = f"{FOLLOWING}/{sink}/claims/{group}"
         node = self._tree.get(path)
         if node is not None and node.data == follower_id.encode():
             with suppress(NodeMissing, VersionConflict):
                 self._tree.delete(path, node.version)
 
-    def note_reached(self, sink: str, group: int, reached: Mapping[int, int]) -> None:
-        """The sink has these for good. Nothing that was said before is taken back."""
-        path = f"{FOLLOWERS}/{sink}/reached/{group}"
-        for _attempt in range(_ATTEMPTS_MAX):
-            node = self._tree.get(path)
-            known = {} if node is None else decode(node.data, dict[int, int], path)
-            merged = known | {p: max(seq, known.get(p, 0)) for p, seq in reached.items()}
-            if merged == known:
-                return
-            with suppress(NodeExists, NodeMissing, VersionConflict):
-                if node is None:
-                    self._tree.create(path, msgspec.json.encode(merged))
-                else:
-                    self._tree.set(path, msgspec.json.encode(merged), node.version)
-                return
-
     def watch_members(self, sink: str, callback: Callable[[list[str]], object]) -> Unsubscribe:
         """Call back with the ids of the processes soon and whenever one comes or goes."""
-        return self._tree.watch_children(f"{FOLLOWERS}/{sink}/members", callback)
-
-    def forget(self, sink: str) -> None:
-        """The sink needs nothing of the journal any more. Raises `ConfigError` while somebody follows for it."""
-        folder = f"{FOLLOWERS}/{check_name(sink, 'name of a sink')}"
-        members = self._tree.children(f"{folder}/members")
-        if members:
-            raise ConfigError(f"{', '.join(members)} follows for {sink}: stop it first")
-        for below in ("reached", "claims", "members"):
-            for name in self._tree.children(f"{folder}/{below}"):
-                with suppress(NodeMissing):
-                    self._tree.delete(f"{folder}/{below}/{name}")
-            with suppress(NodeMissing):
-                self._tree.delete(f"{folder}/{below}")
-        with suppress(NodeMissing):
-            self._tree.delete(folder)
+        return self._tree.watch_children(f"{FOLLOWING}/{sink}/members", callback)
 
     def _below(self, folder: str) -> dict[str, bytes]:
         nodes = ((name, self._tree.get(f"{folder}/{name}")) for name in self._tree.children(folder))

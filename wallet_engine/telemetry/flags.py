@@ -8,6 +8,7 @@ A `VerbGroup` is a click group whose
 - exit status is 0, 1 (it failed: one line on standard error, no traceback) or 2 (usage).
 """
 
+import functools
 import importlib
 import io
 import os
@@ -17,10 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import click
 
-from wallet_engine.domain.errors import WalletError
+from wallet_engine.domain.errors import ConfigError, WalletError
+from wallet_engine.telemetry.secrets import read_secret
 
 ENVIRONMENT_PREFIX: Final = "WALLET"
 _is_service_link: Final = re.compile(r"(?:tcp|udp|sctp)://.+:[0-9]+\Z").match
@@ -171,6 +174,58 @@ def journal_disk_options(command: Callable[..., None]) -> Callable[..., None]:
     ):
         command = option(command)
     return command
+
+
+def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--database` and `--database-password-file`, as `database`: a URL with its password, or None."""
+
+    @functools.wraps(command)
+    def with_password(
+        *args: Any, database: str | None, database_password_file: Path | None, **kwargs: Any
+    ) -> Any:
+        return command(*args, database=database_url(database, database_password_file), **kwargs)
+
+    command = click.option(
+        "--database-password-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="File whose first line is the password of that user.",
+    )(with_password)
+    return click.option(
+        "--database",
+        metavar="URL",
+        help="PostgreSQL of the history: postgresql://USER@HOST:PORT/NAME. A password stands in "
+        "--database-password-file, or in the environment's WALLET_DATABASE, never in a command line.",
+    )(command)
+
+
+def database_url(url: str | None, password_file: Path | None) -> str | None:
+    """The URL with the password of the file in it. Raises `ConfigError`."""
+    if url is None:
+        if password_file is not None:
+            raise ConfigError("--database-password-file says nothing without --database")
+        return None
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError as error:
+        raise ConfigError(f"--database is no URL: {error}") from None
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise ConfigError("--database must be a URL such as postgresql://user@host:5432/name")
+    context = click.get_current_context(silent=True)
+    source = None if context is None else context.get_parameter_source("database")
+    if parts.password is not None and source is click.core.ParameterSource.COMMANDLINE:
+        raise ConfigError(
+            "--database has a password in it, which everybody on this machine can read: "
+            "put it into --database-password-file, or the URL into WALLET_DATABASE"
+        )
+    if password_file is None:
+        return url
+    password = quote(read_secret(password_file, "password of the database"), safe="")
+    user = quote(parts.username or "", safe="")
+    port = "" if parts.port is None else f":{parts.port}"
+    bare = f"[{host}]" if ":" in host else host
+    return urlunsplit(parts._replace(netloc=f"{user}:{password}@{bare}{port}"))
 
 
 def pass_over_service_links(environ: MutableMapping[str, str]) -> None:

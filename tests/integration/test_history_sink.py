@@ -1,0 +1,236 @@
+"""The sink `history` on a real PostgreSQL: each entry once, whatever is interrupted, and the oracle agrees."""
+
+import asyncio
+import random
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.databases import asked, rows_of
+from unit.recovery.random_journal import RandomJournal
+
+from wallet_engine.domain.columns import pack
+from wallet_engine.domain.entry import RULES, EntryHeader, parse_header
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.domain.operation import parse_operation
+from wallet_engine.domain.oracle import apply_payload
+from wallet_engine.domain.oracle_rules import decide_operations
+from wallet_engine.domain.oracle_state import PartitionState
+from wallet_engine.history import books, ends, rows
+from wallet_engine.history.database import check_version, migrate
+from wallet_engine.history.sink import HistorySink, TakenOver
+from wallet_engine.journal.feed import DirectoryFeed, FeedEntry, partitions_from_start
+
+T = [letter * 22 for letter in "ABCDEFGH"]
+
+
+class Chains:
+    """Partitions to which entries are written as the script would."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, PartitionState] = {}
+
+    def add(self, partition: int, *lines: str) -> FeedEntry:
+        state = self.states.setdefault(partition, PartitionState())
+        operations = [parse_operation(line) for line in lines]
+        time_ms = 1_795_255_200_000 + 1000 * sum(s.seq for s in self.states.values())
+        nonce = f"{partition * 1_000_000 + state.seq + 1:016x}"
+        seq, before = state.seq, state.nonce
+        outcomes = decide_operations(state, operations, time_ms, 1)
+        assert state.seq == seq + 1, outcomes
+        state.nonce = nonce
+        header = EntryHeader(seq + 1, before, nonce, 1, time_ms, 1, outcomes, RULES, 0)
+        payload = header.text().encode() + b"\n" + pack(operations).columns
+        return FeedEntry(partition, parse_header(payload), payload)
+
+
+def run(url: str, *batches: Sequence[FeedEntry], partitions: Sequence[int] = (0, 1)) -> None:
+    """Give batches to a sink that is opened for them."""
+
+    async def main() -> None:
+        sink = HistorySink(url)
+        await sink.open()
+        await sink.positions(partitions)
+        for batch in batches:
+            await sink.take(batch)
+        await sink.flush()
+        await sink.close()
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def url(history_url: str) -> str:
+    asked(history_url, migrate)
+    return history_url
+
+
+def test_migrations_come_once_and_a_newer_schema_is_refused(history_url: str) -> None:
+    with pytest.raises(ConfigError, match="history migrate"):
+        asked(history_url, check_version)
+    before, now = asked(history_url, migrate)
+    assert (before, now) == (0, now)
+    assert asked(history_url, migrate) == (now, now)
+    asked(history_url, check_version)
+    asked(history_url, lambda c: c.execute("INSERT INTO versions (version) VALUES ($1)", now + 1))
+    for look in (check_version, migrate):
+        with pytest.raises(ConfigError, match="use the newer program"):
+            asked(history_url, look)
+
+
+@pytest.mark.parametrize("order", ["debit first", "credit first", "in one batch"])
+def test_a_transfer_across_partitions_is_one_row_whichever_entry_comes_first(url: str, order: str) -> None:
+    chains = Chains()
+    opened = [
+        chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD"),
+        chains.add(1, "o - bob - 0 USD"),
+    ]
+    debit = chains.add(0, f'd {T[1]} alice bob 200 USD {{"ref":"rent"}}')
+    credit = chains.add(1, "c 0.2 bob 0 200 USD")
+    batches = {
+        "debit first": [opened, [debit], [credit]],
+        "credit first": [opened, [credit], [debit]],
+        "in one batch": [[*opened, debit, credit]],
+    }
+    run(url, *batches[order])
+    (transfer,) = rows_of(url, "SELECT * FROM transfers WHERE payer = 'alice'")
+    assert (transfer["status"], transfer["receiver"], transfer["amount"]) == ("success", "bob", 200)
+    assert transfer["ended_at"] is not None
+    (got,) = rows_of(url, "SELECT * FROM postings WHERE account = 'bob' AND delta > 0")
+    assert (got["transaction_id"], got["counterparty"], got["reference"], got["type"]) == (
+        *(transfer["transaction_id"], "alice", "rent", "transfer"),
+    )
+    (sent,) = rows_of(url, "SELECT * FROM postings WHERE account = 'alice' AND delta < 0")
+    assert (sent["status"], sent["balance"], sent["available"]) == ("success", 300, 300)
+    assert rows_of(url, "SELECT * FROM early_credits") == []
+
+
+def test_two_processes_whose_partitions_meet(url: str) -> None:
+    """Each has one side of the transfer, and nobody both."""
+    chains = Chains()
+    opened = [
+        chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD"),
+        chains.add(1, "o - bob - 0 USD"),
+    ]
+    debit = chains.add(0, f"d {T[1]} alice bob 200 USD")
+    credit = chains.add(1, "c 0.2 bob 0 200 USD")
+
+    async def main() -> None:
+        sinks = [HistorySink(url), HistorySink(url)]
+        for partition, sink in enumerate(sinks):
+            await sink.open()
+            await sink.positions([partition])
+        await sinks[1].take([opened[1], credit])
+        await sinks[1].flush()
+        await sinks[0].take([opened[0], debit])
+        await sinks[0].flush()
+        await sinks[1].flush()
+        for sink in sinks:
+            await sink.close()
+
+    asyncio.run(main())
+    statuses = rows_of(url, "SELECT status FROM transfers ORDER BY seq")
+    assert [row["status"] for row in statuses] == ["success", "success"]
+
+
+def test_who_was_overtaken_writes_nothing(url: str) -> None:
+    chains = Chains()
+    first = chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD")
+
+    async def main() -> None:
+        slow, quick = HistorySink(url), HistorySink(url)
+        for sink in (slow, quick):
+            await sink.open()
+            await sink.positions([0])
+        await quick.take([first])
+        await quick.flush()
+        await slow.take([first])
+        with pytest.raises(TakenOver):
+            await slow.flush()
+        await slow.close()
+        await quick.close()
+
+    asyncio.run(main())
+    assert len(rows_of(url, "SELECT * FROM postings WHERE account = 'alice'")) == 2
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_random_journals_end_as_the_oracle_says(
+    url: str, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut into batches by lot, with the sink closed in the midst of some."""
+    _take_any_id(monkeypatch)
+    chance = random.Random(seed)
+    journal = RandomJournal(tmp_path / "journal", seed, partitions=1)
+    journal.grow(150)
+    states = {p: PartitionState() for p in range(1)}
+    entries: list[FeedEntry] = []
+
+    async def main() -> None:
+        feed = DirectoryFeed(journal.directory, ends=True)
+        async for page in feed.follow(partitions_from_start(range(1))):
+            entries.extend(page)
+        sink = HistorySink(url)
+        while True:
+            await sink.close()
+            await sink.open()
+            positions = await sink.positions(range(1))
+            rest = [entry for entry in entries if entry.seq > positions[entry.partition].seq]
+            if not rest:
+                break
+            while rest:
+                count = chance.randrange(1, 20)
+                await sink.take(rest[:count])
+                rest = rest[count:]
+                if chance.random() < 0.2:
+                    break
+            else:
+                await sink.flush()
+        await sink.close()
+
+    asyncio.run(main())
+    for entry in entries:
+        apply_payload(states[entry.partition], entry.payload)
+    check_last_postings(url, states, f"seed {seed}")
+    doubled = "SELECT partition, seq, idx, leg FROM transfers GROUP BY 1, 2, 3, 4 HAVING count(*) > 1"
+    assert rows_of(url, doubled) == []
+
+
+def _take_any_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ids of random journals are too short to be a UUID each: they get one."""
+    texts: dict[str, str] = {}
+
+    def uuid_of(text: str) -> uuid.UUID | None:
+        found = uuid.uuid5(uuid.NAMESPACE_OID, text) if text else None
+        texts[str(found)] = text
+        return found
+
+    for module in (rows, books):
+        monkeypatch.setattr(module, "uuid_of", uuid_of)
+    for module in (books, ends):
+        monkeypatch.setattr(module, "pack_transaction_id", texts.__getitem__)
+
+
+def check_last_postings(url: str, states: dict[int, PartitionState], where: str) -> None:
+    """Every account's last posting is what the oracle has of it."""
+    query = """
+        SELECT DISTINCT ON (partition, account, currency) partition, account, currency, balance, held, pending
+        FROM postings ORDER BY partition, account, currency, at DESC, seq DESC, idx DESC, sub DESC
+    """
+    found = {
+        (row["partition"], row["account"], row["currency"]): (row["balance"], row["held"], row["pending"])
+        for row in rows_of(url, query)
+    }
+    expected: dict[Any, Any] = {}
+    for partition, state in states.items():
+        for currency, book in state.balances.items():
+            for account, available in book.items():
+                if account != TRANSIT:
+                    held = state.held.get(currency, {}).get(account, 0)
+                    pending = state.pending.get(currency, {}).get(account, 0)
+                    expected[partition, account, currency] = (available + held, held, pending)
+    assert found == expected, where

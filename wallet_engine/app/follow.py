@@ -1,0 +1,153 @@
+"""`wallet-engine follow`: one process that follows the journal for one sink or several, off the payment path."""
+
+import asyncio
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from prometheus_client import start_http_server
+
+from wallet_engine.app.listening import Listening
+from wallet_engine.app.running import check_closed_door, default_id, directory_options, insecure_option, run
+from wallet_engine.app.troubles import Troubles
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.follow.claims import Claims
+from wallet_engine.follow.follower import Follower
+from wallet_engine.follow.sinks import SINKS, Surroundings, make_sink
+from wallet_engine.journal.feed import DirectoryFeed, Feed
+from wallet_engine.routing.access import read_credentials
+from wallet_engine.routing.directory import Directory, open_directory
+from wallet_engine.routing.following import FollowerInfo
+from wallet_engine.telemetry.flags import database_option
+from wallet_engine.telemetry.logging import get_logger
+from wallet_engine.telemetry.metrics import Metrics
+
+#: How long the process may take to end: a batch that is under way is kept or given up.
+STOP_S_MAX: Final = 8.0
+#: Of the session in ZooKeeper: how long a dead process's partitions wait for the next one.
+SESSION_S: Final = 6.0
+#: How often it is looked whether the troubles that are announced are those of now.
+ANNOUNCE_S: Final = 1.0
+
+log = get_logger(__name__)
+
+
+@click.command()
+@directory_options
+@click.option(
+    "--to",
+    "targets",
+    metavar="SINK",
+    multiple=True,
+    required=True,
+    help=f"Where entries go; may be given several times: {', '.join(SINKS)}.",
+)
+@database_option
+@click.option(
+    "--directory",
+    "journal",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Read this journal folder, the only copy or one at rest, instead of asking the journal copies.",
+)
+@click.option("--follower-id", help="Name of this process in ZooKeeper.  [default: made from host and pid]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address for metrics.")
+@click.option("--metrics-port", type=int, help="Port for Prometheus metrics.  [default: none]")
+@insecure_option
+def follow(
+    zookeeper: str | None,
+    map_file: Path | None,
+    zookeeper_user: str | None,
+    zookeeper_password_file: Path | None,
+    log_level: str,
+    targets: tuple[str, ...],
+    database: str | None,
+    journal: Path | None,
+    follower_id: str | None,
+    host: str,
+    metrics_port: int | None,
+    insecure: bool,
+) -> None:
+    """Follow the journal: bring what is durable to where it is read, queried or passed on.
+
+    Payments never wait for it. It goes on where each sink stopped, after whatever time. Several processes share the
+    partitions.
+    """
+    listening = Listening.checked(host, metrics_port or 0, None)
+    credentials = read_credentials(zookeeper_user, zookeeper_password_file)
+    if len(set(targets)) != len(targets):
+        raise ConfigError("--to names a sink twice")
+
+    async def main(stop: asyncio.Event) -> None:
+        directory = await asyncio.to_thread(
+            open_directory, zookeeper, map_file, credentials=credentials, timeout_s=SESSION_S
+        )
+        try:
+            config = await asyncio.to_thread(directory.config)
+            metrics = Metrics()
+            around = Surroundings(directory, config.partitions, metrics, database)
+            sinks = [make_sink(target, around) for target in targets]
+            if metrics_port is not None:
+                closing = "listen on loopback"
+                check_closed_door(listening.host, closing, closed=False, insecure=insecure)
+                start_http_server(metrics_port, listening.host, metrics.registry)
+            address = "" if metrics_port is None else listening.advertised(metrics_port)
+            feed = await asyncio.to_thread(_feed, directory, journal)
+            name = follower_id or default_id("follower")
+            tasks: list[asyncio.Task[None]] = []
+            claims_made: list[Claims] = []
+            for sink in sinks:
+                info = FollowerInfo(name, sink.name, address, os.getpid(), socket.gethostname())
+                claims = Claims(directory.following, info, config.partitions)
+                follower = Follower(feed, sink, claims, directory.followers, metrics)
+                claims_made.append(claims)
+                tasks += [
+                    asyncio.create_task(claims.run(), name=f"claims-{sink.name}"),
+                    asyncio.create_task(follower.run(), name=f"follow-{sink.name}"),
+                    asyncio.create_task(_announce(claims, follower), name=f"announce-{sink.name}"),
+                ]
+            log.info("follows the journal", follower=name, sinks=[sink.name for sink in sinks])
+            await _until_stopped(stop, tasks)
+            for claims in claims_made:
+                await claims.close()
+        finally:
+            await asyncio.to_thread(directory.close)
+
+    run(main, log_level, STOP_S_MAX)
+
+
+def _feed(directory: Directory, journal: Path | None) -> Feed:
+    if journal is not None:
+        return DirectoryFeed(journal)
+    copies = [info.path for info in directory.journals().values()]
+    if len(copies) != 1:
+        raise ConfigError("give --directory, the folder of the journal")
+    return DirectoryFeed(copies[0])
+
+
+async def _announce(claims: Claims, follower: Follower) -> None:
+    """Keep the registration of this process true of what its sink has against it."""
+    troubles = Troubles()
+    failing, forked = troubles.teller("sink"), troubles.teller("fork")
+    while True:
+        failing(follower.trouble and f"{claims.info.sink}: {follower.trouble}")
+        forked("; ".join(follower.forked.values()))
+        if troubles.now() != claims.info.troubles:
+            claims.info = replace(claims.info, troubles=troubles.now())
+        await asyncio.sleep(ANNOUNCE_S)
+
+
+async def _until_stopped(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    """Return on `stop`. None of the tasks ever ends by itself: one that does raises its bug here."""
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        waiting: list[asyncio.Future[Any]] = [stopping, *tasks]
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (stopping, *tasks):
+            task.cancel()
+        await asyncio.gather(stopping, *tasks, return_exceptions=True)

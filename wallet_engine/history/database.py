@@ -1,0 +1,169 @@
+"""The connection to PostgreSQL, and its tables: which version they have, and what brings them to ours."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from importlib import resources
+from typing import Any, Final
+
+import asyncpg
+
+from wallet_engine.domain.errors import ConfigError, Outage
+
+#: All tables are in it.
+SCHEMA: Final = "wallet_history"
+VERSION_MIN: Final = 13
+CONNECT_S_MAX: Final = 10.0
+#: Tables that are cut into months by the time of their rows.
+MONTHLY: Final = ("postings", "transfers", "groups")
+#: Months that are made ahead.
+MONTHS_AHEAD: Final = 2
+#: Key of the advisory lock under which tables are made: "wallet" in ASCII.
+_LOCK: Final = 0x77616C6C6574
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_migration_match = re.compile(r"([0-9]{4})\.sql\Z").match
+
+#: What it means that PostgreSQL cannot be asked, whichever way.
+#: The last is what the driver says where a connection was lost between two steps of one call.
+FAILURES: Final = (
+    *(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError),
+    asyncpg.InternalClientError,
+)
+
+
+class HistoryUnavailable(Outage):
+    """The database does not answer, or not as it should."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__("history_unavailable", f"the history store does not answer: {text_of(error)}")
+
+
+def text_of(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def as_outage() -> Iterator[None]:
+    """What PostgreSQL or the way to it raises is a `HistoryUnavailable`."""
+    try:
+        yield
+    except FAILURES as error:
+        raise HistoryUnavailable(error) from None
+
+
+def time_of(ms: int) -> datetime:
+    """Unix milliseconds, as the driver has them."""
+    return _EPOCH + timedelta(milliseconds=ms)
+
+
+def ms_of(time: datetime) -> int:
+    since = time - _EPOCH
+    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
+
+
+def settings(name: str) -> dict[str, str]:
+    """Of every session."""
+    return {"search_path": SCHEMA, "application_name": name, "timezone": "UTC", "jit": "off"}
+
+
+async def connect(url: str, name: str) -> Any:
+    """A connection. Raises `HistoryUnavailable`, `ConfigError` for a PostgreSQL that is too old."""
+    with as_outage():
+        try:
+            connection = await asyncpg.connect(
+                url, timeout=CONNECT_S_MAX, server_settings=settings(name), statement_cache_size=200
+            )
+        except ValueError as error:
+            raise ConfigError(
+                f"--database is no URL such as postgresql://user@host/database: {error}"
+            ) from None
+        version = connection.get_server_version()
+        if version.major < VERSION_MIN:
+            await connection.close()
+            raise ConfigError(f"PostgreSQL {version.major} is too old: history needs {VERSION_MIN} or newer")
+    return connection
+
+
+def migrations() -> dict[int, str]:
+    """Version -> what makes it of the one before."""
+    folder = resources.files("wallet_engine.history") / "migrations"
+    found = {}
+    for file in folder.iterdir():
+        match = _migration_match(file.name)
+        if match:
+            found[int(match[1])] = file.read_text("utf-8")
+    return dict(sorted(found.items()))
+
+
+async def version_of(connection: Any) -> int:
+    """Of the tables; 0 where there are none."""
+    if await connection.fetchval("SELECT to_regclass($1)", f"{SCHEMA}.versions") is None:
+        return 0
+    return int(await connection.fetchval(f"SELECT coalesce(max(version), 0) FROM {SCHEMA}.versions"))
+
+
+async def check_version(connection: Any) -> None:
+    """Raises `ConfigError` unless the tables are of our version."""
+    found, ours = await version_of(connection), max(migrations())
+    if found < ours:
+        raise ConfigError(
+            f"the history database has version {found}, this program needs {ours}: wallet-admin history migrate"
+        )
+    check_not_newer(found)
+
+
+def check_not_newer(found: int) -> None:
+    """Raises `ConfigError` for tables that a newer program has made."""
+    ours = max(migrations())
+    if found > ours:
+        raise ConfigError(
+            f"the history database has version {found}, this program knows {ours}: use the newer program"
+        )
+
+
+async def migrate(connection: Any) -> tuple[int, int]:
+    """Bring the tables to our version, in one transaction: (version before, now). Raises `ConfigError`."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        before = await version_of(connection)
+        check_not_newer(before)
+        if before == 0:
+            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            await connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {SCHEMA}.versions (version integer PRIMARY KEY, "
+                f"migrated_at timestamptz NOT NULL DEFAULT now())"
+            )
+        now = before
+        for version, text in migrations().items():
+            if version > before:
+                await connection.execute(text)
+                await connection.execute("INSERT INTO versions (version) VALUES ($1)", version)
+                now = version
+        today = datetime.now(UTC)
+        for month in range(MONTHS_AHEAD + 1):
+            await _make_month(connection, *_months_after(today.year, today.month, month))
+    return before, now
+
+
+async def make_months(connection: Any, months: set[tuple[int, int]]) -> None:
+    """Make the tables of these (year, month) where they are missing."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        for year, month in sorted(months):
+            await _make_month(connection, year, month)
+
+
+async def _make_month(connection: Any, year: int, month: int) -> None:
+    next_year, next_month = _months_after(year, month, 1)
+    for table in MONTHLY:
+        await connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {table}_{year:04d}_{month:02d} PARTITION OF {table} "
+            f"FOR VALUES FROM ('{year:04d}-{month:02d}-01 00:00:00+00') "
+            f"TO ('{next_year:04d}-{next_month:02d}-01 00:00:00+00')"
+        )
+
+
+def _months_after(year: int, month: int, count: int) -> tuple[int, int]:
+    years, months = divmod(month - 1 + count, 12)
+    return year + years, months + 1

@@ -1,0 +1,284 @@
+"""The sink `history`: entries into rows of PostgreSQL, each exactly once.
+
+Rows and positions are written in one transaction, and only if the positions are still those that the entries follow:
+who was stopped, and whose partitions another process has taken over, writes nothing.
+
+While one batch is written the next is folded: the database works on another core.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Collection, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from wallet_engine.domain.entry import ZERO_NONCE
+from wallet_engine.domain.errors import WalletError
+from wallet_engine.history.books import ACCOUNTS_MAX, Books
+from wallet_engine.history.database import (
+    HistoryUnavailable,
+    as_outage,
+    check_version,
+    connect,
+    make_months,
+    time_of,
+)
+from wallet_engine.history.ends import Ends
+from wallet_engine.history.facts import AccountChange, Facts
+from wallet_engine.history.fold import fold
+from wallet_engine.history.rows import (
+    GROUP_COLUMNS,
+    HOLD_COLUMNS,
+    POSTING_COLUMNS,
+    TRANSFER_COLUMNS,
+    Row,
+    group_row,
+    hold_row,
+    noted,
+    posting_row,
+    transfer_row,
+)
+from wallet_engine.journal.feed import FeedEntry, FeedPosition
+
+T = TypeVar("T")
+
+SINK: Final = "history"
+#: How long the driver may take to say that a connection was lost.
+LOST_S_MAX: Final = 1.0
+
+_ADVANCE: Final = """
+UPDATE positions AS p SET seq = u.seq, nonce = u.nonce, at = greatest(p.at, u.at)
+FROM unnest($2::integer[], $3::bigint[], $4::bigint[], $5::text[], $6::timestamptz[])
+    AS u (partition, before, seq, nonce, at)
+WHERE p.sink = $1 AND p.partition = u.partition AND p.seq = u.before
+"""
+_ACCOUNT_OPENED: Final = """
+INSERT INTO accounts
+    (account, currency, partition, opened_at, changed_at, overdraft_limit, max_balance, metadata, status)
+VALUES ($1, $2, $3, $4, $4, $5, $6, $7, coalesce((SELECT min(status) FROM accounts WHERE account = $1), 'active'))
+"""
+_ACCOUNT_UPDATED: Final = """
+UPDATE accounts SET changed_at = $3, overdraft_limit = coalesce($4, overdraft_limit),
+    max_balance = coalesce($5, max_balance), metadata = coalesce($6, metadata)
+WHERE account = $1 AND currency = $2
+"""
+_STATUS_OF: Final = {"frozen": "frozen", "unfrozen": "active", "closed": "closed"}
+_HOLD_CHANGED: Final = (
+    f"INSERT INTO holds ({', '.join(HOLD_COLUMNS)}) "
+    f"VALUES ({', '.join(f'${number}' for number in range(1, len(HOLD_COLUMNS) + 1))}) "
+    f"ON CONFLICT (account, placed_at, hold_id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in HOLD_COLUMNS[4:])
+)
+
+
+class TakenOver(WalletError):
+    """Another process has written entries of these partitions: this one is not to."""
+
+
+class HistorySink:
+    """See the module; `follow.sink.Sink`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Any = None
+        self._books = Books()
+        self._ends = Ends()
+        self._positions: dict[int, FeedPosition] = {}
+        self._months: set[tuple[int, int]] = set()
+        self._writing: asyncio.Task[None] | None = None
+        self._lost: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<HistorySink partitions={len(self._positions)} {self._books!r}>"
+
+    @property
+    def name(self) -> str:
+        return SINK
+
+    async def open(self) -> None:
+        """Raises `HistoryUnavailable`, and `ConfigError` for tables of another version."""
+        self._connection = connection = await connect(self._url, "wallet-engine follow")
+        lost = self._lost = asyncio.get_running_loop().create_future()
+        connection.add_termination_listener(lambda _: None if lost.done() else lost.set_result(None))
+        await self._ask(check_version(connection))
+        self._months.clear()
+
+    async def positions(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
+        self._books.forget()
+        self._ends.forget()
+        await self._ask(
+            self._connection.execute(
+                "INSERT INTO positions SELECT $1::text, p, 0, $3::text, timestamptz 'epoch' "
+                "FROM unnest($2::integer[]) AS p ON CONFLICT DO NOTHING",
+                *(SINK, list(partitions), ZERO_NONCE),
+            )
+        )
+        rows = await self._ask(
+            self._connection.fetch(
+                "SELECT partition, seq, nonce FROM positions WHERE sink = $1 AND partition = ANY($2)",
+                *(SINK, list(partitions)),
+            )
+        )
+        self._positions = {row[0]: FeedPosition(row[1], row[2]) for row in rows}
+        return dict(self._positions)
+
+    async def take(self, batch: Sequence[FeedEntry]) -> None:
+        """Folds the batch, and leaves it to be written when the one before it is. Raises what that raised."""
+        entries = [(entry.partition, entry.entry) for entry in batch]
+        if self._books.size() > ACCOUNTS_MAX:
+            self._books.forget()
+        lacking = self._books.lacking(entries)
+        if lacking:
+            await self.flush()  # what is looked for may be in what is being written
+            await self._ask(self._books.fill(self._connection, lacking))
+        facts = Facts()
+        for partition, entry in entries:
+            fold(partition, entry, self._books.of(partition), facts)
+        before = dict(self._positions)
+        for item in batch:
+            self._positions[item.partition] = FeedPosition(item.header.seq, item.header.nonce)
+        advance = [
+            (p, before[p].seq, at.seq, at.nonce) for p, at in self._positions.items() if at != before[p]
+        ]
+        times = {item.partition: item.header.time_ms for item in batch}
+        await self.flush()
+        self._writing = asyncio.create_task(self._write(self._connection, facts, advance, times))
+
+    async def flush(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await self._ask(writing)
+        elif self._ends.early:
+            await self._ask(self._ends.settle_early(self._connection))
+
+    async def _ask(self, asking: Awaitable[T]) -> T:
+        """What the database says. Raises `HistoryUnavailable` also where the driver waits for a connection it lost."""
+        task = asyncio.ensure_future(asking)
+        try:
+            lost = () if self._lost is None else (self._lost,)
+            await asyncio.wait((task, *lost), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                await asyncio.wait((task,), timeout=LOST_S_MAX)
+            if not task.done():
+                raise HistoryUnavailable(ConnectionError("the connection was lost"))
+            with as_outage():
+                return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
+        await self.flush()
+        await self._ask(
+            self._connection.execute(
+                "UPDATE positions SET at = greatest(at, $3) WHERE sink = $1 AND partition = ANY($2)",
+                *(SINK, list(partitions), time_of(at_ms)),
+            )
+        )
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            with suppress(Exception):  # it ends with its connection
+                await self._ask(writing)
+
+    async def _write(
+        self,
+        connection: Any,
+        facts: Facts,
+        advance: Sequence[tuple[int, int, int, str | None]],
+        times: dict[int, int],
+    ) -> None:
+        await self._make_months(connection, facts)
+        await self._ends.look_up(connection, facts)
+        postings, transfers = self._rows(facts)
+        async with connection.transaction():
+            moved = await connection.execute(
+                _ADVANCE,
+                *(SINK, [a[0] for a in advance], [a[1] for a in advance], [a[2] for a in advance]),
+                *([a[3] for a in advance], [time_of(times[a[0]]) for a in advance]),
+            )
+            if moved != f"UPDATE {len(advance)}":
+                raise TakenOver("another process has written what follows: positions are read anew")
+            if postings:
+                await connection.copy_records_to_table("postings", records=postings, columns=POSTING_COLUMNS)
+            if transfers:
+                await connection.copy_records_to_table(
+                    "transfers", records=transfers, columns=TRANSFER_COLUMNS
+                )
+            await self._ends.write(connection)
+            if facts.groups or facts.holds or facts.accounts or facts.parts:
+                await self._write_rare(connection, facts)
+        await self._ends.written(connection)
+
+    def _rows(self, facts: Facts) -> tuple[list[Row], list[Row]]:
+        """Those of postings and transfers, with what is known by now of how they ended."""
+        ends = self._ends
+        times: dict[int, datetime] = {}
+        postings, transfers = [], []
+        for posting in facts.postings:
+            at_ms = posting.at_ms
+            at = times.get(at_ms) or times.setdefault(at_ms, time_of(at_ms))
+            begun, status, code = ends.of_posting(posting)
+            postings.append(posting_row(posting, at, begun, status, code))
+        for transfer in facts.transfers:
+            at_ms = transfer.at_ms
+            at = times.get(at_ms) or times.setdefault(at_ms, time_of(at_ms))
+            end = ends.of_transfer(transfer)
+            if end is None:
+                ended_at = None if transfer.status == "pending" else at
+                transfers.append(transfer_row(transfer, at, ended_at, transfer.status, transfer.code))
+            else:
+                transfers.append(transfer_row(transfer, at, time_of(end.at_ms), end.status, end.code))
+        return postings, transfers
+
+    async def _write_rare(self, connection: Any, facts: Facts) -> None:
+        if facts.groups:
+            rows = [group_row(group) for group in facts.groups]
+            await connection.copy_records_to_table("groups", records=rows, columns=GROUP_COLUMNS)
+        if facts.holds:
+            newest = {
+                (c.hold.account, c.hold.hold, c.hold.placed_ms): hold_row(c.hold, c.partition, c.at_ms)
+                for c in facts.holds
+            }
+            await connection.executemany(_HOLD_CHANGED, list(newest.values()))
+        for change in facts.accounts:
+            await _write_account(connection, change)
+        for (partition, part), there in facts.parts.items():
+            verb = (
+                "INSERT INTO group_parts VALUES ($1, $2) ON CONFLICT DO NOTHING"
+                if there
+                else "DELETE FROM group_parts WHERE partition = $1 AND part = $2"
+            )
+            await connection.execute(verb, partition, part)
+
+    async def _make_months(self, connection: Any, facts: Facts) -> None:
+        needed = set()
+        for moment in {row.at_ms for rows in (facts.postings, facts.transfers) for row in rows}:
+            time = time_of(moment)
+            needed.add((time.year, time.month))
+        needed |= {(g_time.year, g_time.month) for g_time in (time_of(g.at_ms) for g in facts.groups)}
+        if needed - self._months:
+            await make_months(connection, needed - self._months)
+            self._months |= needed
+
+
+async def _write_account(connection: Any, change: AccountChange) -> None:
+    at = time_of(change.at_ms)
+    if change.what in _STATUS_OF:
+        await connection.execute(
+            "UPDATE accounts SET status = $2, changed_at = $3 WHERE account = $1",
+            *(change.account, _STATUS_OF[change.what], at),
+        )
+        return
+    metadata = noted(change.note)[1]
+    limits = (change.overdraft_minor, change.most_minor, metadata)
+    if change.what == "opened":
+        place = (change.account, change.currency, change.partition, at)
+        await connection.execute(_ACCOUNT_OPENED, *place, limits[0] or 0, *limits[1:])
+    else:
+        await connection.execute(_ACCOUNT_UPDATED, change.account, change.currency, at, *limits)
