@@ -18,6 +18,7 @@ from wallet_engine.follow.claims import Claims
 from wallet_engine.follow.follower import Follower
 from wallet_engine.follow.sinks import SINKS, Surroundings, make_sink
 from wallet_engine.journal.feed import DirectoryFeed, Feed
+from wallet_engine.journal.feed_client import FeedClient
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.following import FollowerInfo
@@ -94,8 +95,8 @@ def follow(
                 check_closed_door(listening.host, closing, closed=False, insecure=insecure)
                 start_http_server(metrics_port, listening.host, metrics.registry)
             address = "" if metrics_port is None else listening.advertised(metrics_port)
-            feed = await asyncio.to_thread(_feed, directory, journal)
             name = follower_id or default_id("follower")
+            feed = _feed(directory, journal, name)
             tasks: list[asyncio.Task[None]] = []
             claims_made: list[Claims] = []
             for sink in sinks:
@@ -118,13 +119,16 @@ def follow(
     run(main, log_level, STOP_S_MAX)
 
 
-def _feed(directory: Directory, journal: Path | None) -> Feed:
+def _feed(directory: Directory, journal: Path | None, name: str) -> Feed:
+    """What is followed: the live journal copies, or a folder."""
     if journal is not None:
         return DirectoryFeed(journal)
-    copies = [info.path for info in directory.journals().values()]
-    if len(copies) != 1:
-        raise ConfigError("give --directory, the folder of the journal")
-    return DirectoryFeed(copies[0])
+
+    async def copies() -> dict[str, str]:
+        found = await asyncio.to_thread(directory.journals)
+        return {journal_id: info.address for journal_id, info in found.items()}
+
+    return FeedClient(copies, name)
 
 
 async def _announce(claims: Claims, follower: Follower) -> None:
