@@ -65,7 +65,7 @@ def test_metric_names_carry_their_unit() -> None:
     own = {name: type_ for name, type_ in names.items() if name.startswith("wallet_")}
     assert len(own) >= 18
     for name, type_ in own.items():
-        assert ("duration" in name or "wait" in name) == name.endswith("_seconds"), name
+        assert ("duration" in name or "wait" in name or "_lag_s" in name) == name.endswith("_seconds"), name
         assert type_ in ("counter", "gauge", "histogram")
     assert Metrics().partition_state.labels("3").set(PARTITION_STATES["moving"]) is None
 
