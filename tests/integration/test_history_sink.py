@@ -52,7 +52,7 @@ def run(url: str, *batches: Sequence[FeedEntry], partitions: Sequence[int] = (0,
 
     async def main() -> None:
         sink = HistorySink(url)
-        await sink.open()
+        await sink.start()
         await sink.positions(partitions)
         for batch in batches:
             await sink.take(batch)
@@ -121,7 +121,7 @@ def test_two_processes_whose_partitions_meet(url: str) -> None:
     async def main() -> None:
         sinks = [HistorySink(url), HistorySink(url)]
         for partition, sink in enumerate(sinks):
-            await sink.open()
+            await sink.start()
             await sink.positions([partition])
         await sinks[1].take([opened[1], credit])
         await sinks[1].flush()
@@ -143,7 +143,7 @@ def test_who_was_overtaken_writes_nothing(url: str) -> None:
     async def main() -> None:
         slow, quick = HistorySink(url), HistorySink(url)
         for sink in (slow, quick):
-            await sink.open()
+            await sink.start()
             await sink.positions([0])
         await quick.take([first])
         await quick.flush()
@@ -177,7 +177,7 @@ def test_random_journals_end_as_the_oracle_says(
         sink = HistorySink(url)
         while True:
             await sink.close()
-            await sink.open()
+            await sink.start()
             positions = await sink.positions(range(1))
             rest = [entry for entry in entries if entry.seq > positions[entry.partition].seq]
             if not rest:

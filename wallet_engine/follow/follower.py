@@ -63,7 +63,7 @@ class Follower:
         while True:
             began_s = time.monotonic()
             try:
-                await self._sink.open()
+                await self._sink.start()
                 await self._follow()
             except Fork as fork:
                 self.forked[fork.partition] = text_of(fork)

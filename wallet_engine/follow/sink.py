@@ -18,7 +18,7 @@ class Sink(Protocol):
         """Under which it is known in the tree and in metrics: a name as `check_name` takes it."""
         ...
 
-    async def open(self) -> None:
+    async def start(self) -> None:
         """Connect. Called before anything else, also behind a failure."""
         ...
 

@@ -61,6 +61,8 @@ class Posting(NamedTuple):
     note: str
     by: str
     code: str = ""
+    #: Of a transfer that was declined, and so moved nothing.
+    amount_minor: int = 0
 
     @property
     def available(self) -> int:

@@ -62,7 +62,7 @@ def fold(partition: int, entry: Entry, book: Book, facts: Facts) -> None:
                     (
                         *(partition, seq, idx, 0, at_ms, account, currency, amount),
                         *(standing.balance, standing.held, standing.pending),
-                        *("", SUCCESS, "", "", origin, "", by, ""),
+                        *("", SUCCESS, "", "", origin, "", by, "", 0),
                     )
                 )
             )
@@ -78,7 +78,7 @@ def fold(partition: int, entry: Entry, book: Book, facts: Facts) -> None:
                     (
                         *(partition, seq, idx, 0, at_ms, account, currency, -amount),
                         *(standing.balance, standing.held, standing.pending),
-                        *(type_, PENDING, id_, other, origin, note, by, ""),
+                        *(type_, PENDING, id_, other, origin, note, by, "", 0),
                     )
                 )
             )

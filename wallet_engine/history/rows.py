@@ -12,7 +12,18 @@ from wallet_engine.history.database import ms_of, time_of
 from wallet_engine.history.facts import GroupDecision, HoldState, Posting, Transfer
 
 POSTING_COLUMNS: Final = (
-    *("at", "seq", "delta", "balance", "held", "pending", "origin_seq", "origin_partition", "partition"),
+    *(
+        "at",
+        "seq",
+        "delta",
+        "amount",
+        "balance",
+        "held",
+        "pending",
+        "origin_seq",
+        "origin_partition",
+        "partition",
+    ),
     *("idx", "sub", "origin_idx", "leg", "transaction_id", "account", "currency", "type", "status", "code"),
     *("counterparty", "reference", "metadata", "key_id"),
 )
@@ -69,7 +80,15 @@ def posting_row(posting: Posting, at: datetime, begun: Transfer | None, status: 
     if begun is not None:
         transaction, type_, counterparty, note = begun.transaction, begun.type, begun.payer, begun.note
     return (
-        *(at, posting.seq, posting.delta, posting.balance, posting.held, posting.pending),
+        *(
+            at,
+            posting.seq,
+            posting.delta,
+            posting.amount_minor or abs(posting.delta),
+            posting.balance,
+            posting.held,
+            posting.pending,
+        ),
         *(origin.seq, origin.partition, posting.partition, posting.idx, posting.sub, origin.idx, origin.leg),
         *(uuid_of(transaction), posting.account, posting.currency, type_, status, code or None),
         *(counterparty or None, *noted(note, origin.leg), posting.by or None),

@@ -95,7 +95,7 @@ class HistorySink:
     def name(self) -> str:
         return SINK
 
-    async def open(self) -> None:
+    async def start(self) -> None:
         """Raises `HistoryUnavailable`, and `ConfigError` for tables of another version."""
         self._connection = connection = await connect(self._url, "wallet-engine follow")
         lost = self._lost = asyncio.get_running_loop().create_future()

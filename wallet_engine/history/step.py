@@ -97,6 +97,7 @@ class Step:
         origin: Origin | None = None,
         note: str = "",
         code: str = "",
+        amount: int = 0,
     ) -> None:
         """Change what an account has by these, and say so."""
         if account == TRANSIT:
@@ -113,7 +114,7 @@ class Step:
                     *(self.partition, self.seq, self.idx, self.sub, self.at_ms, account, currency, delta),
                     *(standing.balance, standing.held, standing.pending),
                     *(type_, status, transaction, counterparty, origin or self.origin),
-                    *(note, self.operation.by, code),
+                    *(note, self.operation.by, code, amount),
                 )
             )
         )
@@ -138,7 +139,7 @@ class Step:
         )
         if status == DECLINED and (account, currency) in self.book.standings:
             said: dict[str, Any] = {"transaction": id_, "counterparty": receiver, "note": note, "code": code}
-            self.post(account, currency, type_, status=DECLINED, **said)
+            self.post(account, currency, type_, status=DECLINED, amount=amount, **said)
 
     def hold_changed(self, what: str, amount: int, hold: HoldState) -> None:
         self.facts.holds.append(

@@ -31,6 +31,8 @@ CREATE TABLE postings (
     at               timestamptz NOT NULL,
     seq              bigint NOT NULL,
     delta            bigint NOT NULL,
+    -- Of the transaction, also where it was declined and delta is 0.
+    amount           bigint NOT NULL,
     balance          bigint NOT NULL,
     held             bigint NOT NULL,
     pending          bigint NOT NULL,
