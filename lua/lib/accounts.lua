@@ -26,13 +26,8 @@
 --@limits     local _, at = find(flag or '', ' ' .. ledger.currency .. '<', 1, true)
 --@limits     if not at then return false end
 --@limits     local held, pending = ledger.held and ledger.held[account], ledger.pending and ledger.pending[account]
---@limits     for n = K_BALANCE_FIRST, K_EXTENDED - 1 do
---@limits       if KEYS[n] == ledger.key then
---@limits         local k_held = K_EXTENDED + 4 + 2 * (n - K_BALANCE_FIRST)
---@limits         held = held or call('HGET', KEYS[k_held], account) or 0
---@limits         pending = pending or call('HGET', KEYS[k_held + 1], account) or 0
---@limits       end
---@limits     end
+--@limits     held = held or call('HGET', HELD_OF .. ledger.currency .. tag, account) or 0
+--@limits     pending = pending or call('HGET', PENDING_OF .. ledger.currency .. tag, account) or 0
 --@limits     return available + held + pending > match(flag, '^%d+', at + 1) + 0
 --@limits   end
 --@limits

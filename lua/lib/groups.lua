@@ -2,7 +2,6 @@
         -- wallet_engine/domain/groups.py has them.
         -- A leg is {ledger, payer if here, receiver if here, minor, index, role}: fields in order cost half of named ones.
         local GROUP, PREPARE, DECIDE_GROUP, COMMIT, ABORT, FORGET = 109, 112, 103, 121, 98, 119
-        local k_group = KEYS[K_EXTENDED + 2]
         local HEAD, LEG = '^(%S-):(%d+):([^:]+):()', '()(%l)(%d+)|([^|]+)|([^|]+)|(%d+)|(%u+);()'
         local MEMORY, NO_LEG = 'g', '-'
         local leg_count = 0 -- of this batch

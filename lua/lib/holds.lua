@@ -1,12 +1,9 @@
     -- Holds: records as wallet_engine/domain/holds.py has them. Each is read once a batch, and written behind the decisions.
-    local k_hold, k_due = KEYS[K_EXTENDED], KEYS[K_EXTENDED + 1]
     local HOLD_LIMIT_OPEN, HOLD_LIMIT_CAPTURES, COUNT_OF = 1000, 50, '#'
     local open_counts = {} -- account -> open holds, as this batch has left it
 
-    for n = K_BALANCE_FIRST, K_EXTENDED - 1 do
-      local each = ledgers[sub(KEYS[n], CURRENCY_AT, CURRENCY_AT + CURRENCY_LENGTH - 1)]
-      local at = K_EXTENDED + 4 + 2 * (n - K_BALANCE_FIRST)
-      each.k_held, each.k_pending, each.held = KEYS[at], KEYS[at + 1], {}
+    for currency, each in pairs(ledgers) do
+      each.k_held, each.k_pending, each.held = HELD_OF .. currency .. tag, PENDING_OF .. currency .. tag, {}
     end
 
     -- The hold of a field: from this batch, open, or ended and still remembered; nil where there is none.

@@ -2,7 +2,7 @@
   rules[PROBE] = function()
     if not REPLAY then
       local entries = call('XLEN', k_journal) - call('ZCARD', k_open)
-      if entries >= entries_max_text + 0 then return nil, {'FULL', entries} end
+      if entries >= entries_max then return nil, {'FULL', entries} end
     end
     effect = true
     return APPLIED

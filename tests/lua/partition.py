@@ -9,7 +9,7 @@ from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import ZERO_NONCE, operations_of, parse_header
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle_state import RedisImage
-from wallet_engine.redis_store.apply_call import apply_command
+from wallet_engine.redis_store.apply_call import apply_command, apply_part, replay_command
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.redis_store.stream import from_stream
@@ -80,8 +80,7 @@ class LuaPartition:
         packed = pack([parse_operation(line) for line in lines])
         if self.client.hget(self.keys.meta, "flagged") == "2":
             packed = packed._replace(extended=True, limits=True)
-        command = apply_command(
-            self.limits_script.sha if packed.limits else self.apply_script.sha,
+        part = apply_part(
             self.keys,
             currencies,
             packed,
@@ -89,6 +88,10 @@ class LuaPartition:
             nonce=f"{self.nonces:016x}",
             issued_ms=self.now_ms() if issued_ms is None else issued_ms,
             window=self.window + rotate if window is None else window,
+        )
+        command = apply_command(
+            self.limits_script.sha if packed.limits else self.apply_script.sha,
+            [part],
             window_ms=0 if rotate else window_ms,
             stream_entries_max=stream_entries_max,
             issued_age_ms_max=issued_age_ms_max,
@@ -97,7 +100,7 @@ class LuaPartition:
         if record_ends is not None:
             head = head[: head.rindex(b" ") + 1] + record_ends.encode()
         words += [head, made_operations if operations is None else operations.encode()]
-        reply = self.client.execute_command(*words)
+        (reply,) = self.client.execute_command(*words)
         answer = _answer(reply)
         if answer[2:3] == [f"{self.nonces:016x}"]:
             self.answered[answer[1]] = reply.partition("\n")[0]
@@ -106,25 +109,21 @@ class LuaPartition:
     def replay(self, payload: bytes, currencies: tuple[str, ...] = CURRENCIES) -> list[Any]:
         """One call of the replay variant with a recorded entry."""
         header = parse_header(payload)
-        command = apply_command(
+        command = replay_command(
             self.replay_script.sha,
             self.keys,
             currencies,
             pack(operations_of(payload))._replace(extended=True),
-            epoch=header.epoch,
-            nonce=header.nonce,
-            issued_ms=0,
-            window=header.window,
-            window_ms=NEVER_MS,
-            stream_entries_max=0,
-            issued_age_ms_max=0,
-            replay=(
+            (
                 header.prev_nonce.encode(),
                 b"%d" % header.time_ms,
                 header.outcomes.encode(),
                 b"%d" % header.rules,
                 b"" if header.witnessed_s is None else b"%d" % header.witnessed_s,
             ),
+            epoch=header.epoch,
+            nonce=header.nonce,
+            window=header.window,
         )
         return _answer(self.client.execute_command(*words_of(command)))
 

@@ -9,7 +9,7 @@ from wallet_engine.domain.columns import Packed, pack
 from wallet_engine.domain.entry import EntryHeader, operations_of, parse_header
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.operation import Operation
-from wallet_engine.redis_store.apply_call import apply_command
+from wallet_engine.redis_store.apply_call import replay_command
 from wallet_engine.redis_store.connection import Connection
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
@@ -89,25 +89,18 @@ class Replayer:
 
     def _command(self, header: EntryHeader, packed: Packed) -> bytes:
         self._currencies |= packed.currencies
-        return apply_command(
-            _SHA,
-            self._keys,
-            self._currencies,
-            packed,
-            epoch=header.epoch,
-            nonce=header.nonce,
-            issued_ms=0,
-            window=header.window,
-            window_ms=0,
-            stream_entries_max=0,
-            issued_age_ms_max=0,
-            replay=(
+        return replay_command(
+            *(_SHA, self._keys, self._currencies, packed),
+            (
                 header.prev_nonce.encode(),
                 b"%d" % header.time_ms,
                 header.outcomes.encode(),
                 b"%d" % header.rules,
                 b"" if header.witnessed_s is None else b"%d" % header.witnessed_s,
             ),
+            epoch=header.epoch,
+            nonce=header.nonce,
+            window=header.window,
         )
 
     def _check(self, header: EntryHeader, operations: Sequence[Operation], reply: Any) -> None:

@@ -1,6 +1,6 @@
 """How the apply script is called."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -8,45 +8,23 @@ from wallet_engine.domain.columns import Packed
 from wallet_engine.redis_store.connection import Word, pack
 from wallet_engine.redis_store.keys import PartitionKeys
 
-#: Partitions times sets of currencies, of which the common part of a call is kept: some 600 bytes each.
-COMMON_KEPT: Final = 8192
+#: Sets of settings, and of currencies, of which the text is kept.
+TEXTS_KEPT: Final = 1024
 
 
-@lru_cache(maxsize=COMMON_KEPT)
-def _common(
-    sha: str,
-    keys: PartitionKeys,
-    currencies: tuple[str, ...],
-    window: int,
-    window_ms: int,
-    stream_entries_max: int,
-    issued_age_ms_max: int,
-    extended: bool,
-    arguments: int,
-) -> tuple[bytes, str]:
-    """What calls on one partition have in common: the command packed up to where its arguments begin, so many of them;
-    and what the first one has from the window on, before the memory.
-    """
-    names = (
-        *(keys.meta, keys.journal, keys.open, keys.flags),
-        *(keys.seen(window), keys.seen(window - 1), keys.seen(window - 2)),
-        *(keys.balance(currency) for currency in currencies),
-    )
-    if extended:
-        names += (keys.hold, keys.due, keys.group, keys.returned)
-        names += tuple(
-            name for currency in currencies for name in (keys.held(currency), keys.pending(currency))
-        )
-    words: tuple[Word, ...] = ("EVALSHA", sha, len(names), *names)
-    _, _, packed = pack(words).partition(b"\r\n")
-    return (
-        b"*%d\r\n%b" % (len(words) + arguments, packed),
-        f"{window} {window_ms} {stream_entries_max} {issued_age_ms_max}",
-    )
+@lru_cache(maxsize=TEXTS_KEPT)
+def _begin(sha: str, window_ms: int, stream_entries_max: int, issued_age_ms_max: int) -> bytes:
+    """What all calls have in common, behind the number of their words. No key is declared: they are of many slots."""
+    settings = f"{window_ms} {stream_entries_max} {issued_age_ms_max}"
+    return pack(("EVALSHA", sha, 0, settings)).partition(b"\r\n")[2]
 
 
-def apply_command(
-    sha: str,
+@lru_cache(maxsize=TEXTS_KEPT)
+def _listed(own: frozenset[str], more: tuple[str, ...]) -> str:
+    return ",".join(sorted(own.union(more)))
+
+
+def apply_part(
     keys: PartitionKeys,
     currencies: Iterable[str],
     operations: Packed,
@@ -55,24 +33,63 @@ def apply_command(
     nonce: str,
     issued_ms: int,
     window: int,
-    window_ms: int,
-    stream_entries_max: int,
-    issued_age_ms_max: int,
-    replay: tuple[bytes, ...] = (),
 ) -> bytes:
-    """The EVALSHA for operations, in the protocol's form. It may read the `currencies` besides those of the operations.
+    """A partition's two arguments of a call, packed: they are explained at the top of `lua/apply.lua`.
 
-    KEYS and ARGV are explained at the top of `lua/apply.lua`, and so is `replay`. Of a call of few operations, naming
-    the keys would be most of the work: it is done once.
+    It may read the `currencies` besides those of the operations.
     """
     columns, record_ends, own, extended, _, _ = operations
-    names = tuple(sorted(own.union(currencies)))
-    packed, settings = _common(
-        *(sha, keys, names, window, window_ms, stream_entries_max, issued_age_ms_max),
-        *(extended, 2 + len(replay)),
+    listed = _listed(frozenset(own), tuple(currencies))
+    head = f"{keys.braced} {epoch} {nonce} {issued_ms} {window} {listed} {extended:d} ".encode()
+    return b"$%d\r\n%b%b\r\n$%d\r\n%b\r\n" % (
+        *(len(head) + len(record_ends), head, record_ends),
+        *(len(columns), columns),
     )
-    head = b"%b %b" % (f"{epoch} {nonce} {issued_ms} {settings}".encode(), record_ends)
-    command = b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (packed, len(head), head, len(columns), columns)
-    for argument in replay:
-        command += b"$%d\r\n%b\r\n" % (len(argument), argument)
-    return command
+
+
+def apply_command(
+    sha: str, parts: Sequence[bytes], *, window_ms: int, stream_entries_max: int, issued_age_ms_max: int
+) -> bytes:
+    """The EVALSHA for the parts of several partitions of one shard, in the protocol's form. Its reply is a list in their
+    order.
+    """
+    return b"*%d\r\n%b%b" % (
+        4 + 2 * len(parts),
+        _begin(sha, window_ms, stream_entries_max, issued_age_ms_max),
+        b"".join(parts),
+    )
+
+
+def replay_command(
+    sha: str,
+    keys: PartitionKeys,
+    currencies: Iterable[str],
+    operations: Packed,
+    recorded: Sequence[bytes],
+    *,
+    epoch: int,
+    nonce: str,
+    window: int,
+) -> bytes:
+    """The EVALSHA that executes a `recorded` entry again. It declares the partition's keys, so Redis refuses it as a whole
+    where it does not serve all of them.
+    """
+    currencies = sorted(operations.currencies.union(currencies))
+    names = (
+        *(keys.meta, keys.journal, keys.open, keys.flags),
+        *(keys.seen(window), keys.seen(window - 1), keys.seen(window - 2)),
+        *map(keys.balance, currencies),
+    )
+    if operations.extended:
+        names += (keys.hold, keys.due, keys.group)
+        names += (*map(keys.held, currencies), *map(keys.pending, currencies))
+    words: tuple[Word, ...] = ("EVALSHA", sha, len(names), *names, "0 0 0")
+    part = apply_part(
+        *(keys, currencies, operations), epoch=epoch, nonce=nonce, issued_ms=0, window=window
+    )
+    return b"*%d\r\n%b%b%b" % (
+        len(words) + 2 + len(recorded),
+        pack(words).partition(b"\r\n")[2],
+        part,
+        b"".join([b"$%d\r\n%b\r\n" % (len(text), text) for text in recorded]),
+    )

@@ -8,46 +8,47 @@ class PartitionKeys:
     """Key names of one partition; `tag` is `routing.slots.tag_of(partition, partitions)`."""
 
     __slots__ = (
-        *("_braced", "due", "flags", "group", "hold", "journal"),
+        *("braced", "due", "flags", "group", "hold", "journal"),
         *("meta", "open", "returned", "tag"),
     )
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
-        self._braced = f"{{{tag}}}"
+        #: With which every name ends.
+        self.braced = f"{{{tag}}}"
         #: Hash: seq, nonce, epoch, owner, state, clock, window, witnessed_s, currencies, flagged (flags exist),
         #: trimmed (how far `lua/trim.lua` has come behind open entries), form (of what `seen` holds).
-        self.meta = f"meta{self._braced}"
+        self.meta = f"meta{self.braced}"
         #: Stream: entry id `<seq>-0`, fields as `redis_store/stream.py` makes them of an entry's text.
-        self.journal = f"journal{self._braced}"
+        self.journal = f"journal{self.braced}"
         #: Sorted set: seq of own entries with outgoing money not settled; `<seq>.<idx>` for each refund made.
-        self.open = f"open{self._braced}"
+        self.open = f"open{self.braced}"
         #: Hash, sparse: account -> `<status A|F|C>` then ` CCY=<overdraft minor units>` for each limit set.
-        self.flags = f"flags{self._braced}"
+        self.flags = f"flags{self.braced}"
 
         #: Hash: field of (account, id) -> open hold (`domain/holds.py`); sorted set: the same scored expiry, Unix ms.
-        self.hold = f"hold{self._braced}"
-        self.due = f"due{self._braced}"
+        self.hold = f"hold{self.braced}"
+        self.due = f"due{self.braced}"
         #: Hash: field of (first payer, id) -> a group that is under way here.
-        self.group = f"group{self._braced}"
+        self.group = f"group{self.braced}"
         #: Hash: field of a transfer -> minor units refunded of it.
-        self.returned = f"returned{self._braced}"
+        self.returned = f"returned{self.braced}"
 
     def __repr__(self) -> str:
         return f"<PartitionKeys {self.tag}>"
 
     def seen(self, window: int) -> str:
         """Hash of one dedupe window: answers of transfers, credits received (`domain/memory.py`)."""
-        return f"seen:{window}{self._braced}"
+        return f"seen:{window}{self.braced}"
 
     def balance(self, currency: str) -> str:
         """Hash: account -> minor units; `<system account>+` -> how many `STRIPE_LIMB_MINOR` it has beside them."""
-        return f"balance:{currency}{self._braced}"
+        return f"balance:{currency}{self.braced}"
 
     def held(self, currency: str) -> str:
         """Hash: account -> minor units of its own that holds and groups have set aside."""
-        return f"held:{currency}{self._braced}"
+        return f"held:{currency}{self.braced}"
 
     def pending(self, currency: str) -> str:
         """Hash: account -> minor units that are coming in by groups."""
-        return f"pending:{currency}{self._braced}"
+        return f"pending:{currency}{self.braced}"

@@ -1,0 +1,233 @@
+-- Decide: every operation in order, each seeing the effects of those before it. Nothing is written.
+
+local seq_text = format('%d', seq_last + 1)
+local effect = false -- whether anything is to be written
+local debited = false -- whether money leaves this partition with this entry
+local remembered = {} -- what this batch itself remembers: field -> record, of a long one only what is added
+local lengthened -- the first operations that have added to a long record
+local records, record_count = {}, 0 -- the same as HSET is to write it; of a field written twice the last record stays
+local settled, remembered_before, flags_new, refunded -- made when they are needed
+local seq_digits, record_begin -- as all records of this entry have its seq; of an operation that is applied, as they begin
+local repeated -- positions of repeated operations that have something remembered
+local holds, holds_changed, counts_changed -- field -> hold, false if there is none; which are to be written; of accounts
+-- Only accounts have a limit. A system account's part that leaves the bounds of a number is carried: of its balance
+-- here, <account> holds what is less than STRIPE_LIMB, <account>+ how many of these there are. {key, account, how many}
+local carries
+
+-- A closure costs a tenth of an operation, so the common kinds are decided in the loop below, and what the others and
+-- the flags need is made only when there is one of them.
+--@limits local over_limit
+local limit_of, side_refusal, write_holds, write_groups
+local said -- by position, what is told of operations on groups; made when they are needed
+-- By kind: decides operation i of it. Returns its outcome; nil for what is malformed, or nil and another refusal.
+local rules
+
+if flags_exist or uncommon then
+--@include lib/accounts.lua
+  if not flags_exist then flags = {} end
+  rules, remembered_before, flags_new, refunded = {}, {}, {}, {}
+  if uncommon then
+--@include lib/posting.lua
+--@include rules/refund.lua
+--@include rules/open_account.lua
+--@limits --@include rules/set_limits.lua
+--@include rules/set_flags.lua
+--@include rules/probe.lua
+    if extended then
+      holds, holds_changed, counts_changed = {}, {}, {}
+--@include lib/holds.lua
+--@include rules/hold.lua
+--@include rules/capture.lua
+--@include rules/capture_end.lua
+--@include rules/void.lua
+      -- A function has 200 local names at most, and 60 of those around it.
+      if find(kinds_text, '[xzj]') then
+        local function make_returns()
+--@include lib/returns.lua
+--@include rules/return.lua
+        end
+        make_returns()
+      end
+      if find(kinds_text, '[mpgybw]') then
+        local function make_groups()
+--@include lib/groups.lua
+--@include rules/group.lua
+--@include rules/group_part.lua
+        end
+        make_groups()
+      end
+    end
+  end
+end
+
+local outcomes = {unpack(columns, FIELD + 1, ACCOUNT)}
+local credited -- by position, outcomes of repeated credits
+local other = count -- position among the accounts of a transfer's other side
+local detail_at = AMOUNT + count -- where the last operation that has a detail has it
+local ledger, currency = nil, nil
+local known, values, written, n, transit, transit_changed = nothing, nothing, nothing, 0, 0, false
+for i = 1, count do
+  local kind = kinds[i]
+  local outcome
+  if i == 1 or currency_each and currency_each[i] ~= currency then
+    if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
+    currency = currency_each and currency_each[i] or currencies
+    ledger = ledgers[currency]
+    if ledger then
+      known, values, written, n = ledger.known, ledger.values, ledger.written, ledger.written_count
+      transit, transit_changed = ledger.transit, ledger.transit_changed
+    end
+  end
+  if kind == DEBIT or kind == TRANSFER then
+    -- The debit of a transfer whose receiver is elsewhere, or a transfer whose two sides are here.
+    local field, record_end = columns[FIELD + i], sub(head, record_end_at, record_end_at + RECORD_END_LENGTH - 1)
+    record_end_at = record_end_at + RECORD_END_LENGTH
+    local to = nil
+    if kind == TRANSFER then
+      other = other + 1
+      to = columns[ACCOUNT + other]
+    end
+    local old = remembered[field] or recalled[i] or recalled_before[i]
+    if old then
+      if sub(old, -RECORD_END_LENGTH, -3) ~= sub(record_end, 1, FINGERPRINT_LENGTH) then
+        outcome = CONFLICT
+      else
+        outcome = REPEATED
+        repeated = repeated or {}
+        repeated[#repeated + 1] = i
+      end
+    elseif rules_before and find('=!', sub(recorded, i, i), 1, true) then
+      outcome = sub(recorded, i, i) -- another payer of the id, whose name has the same CRC-32, was answered
+    else
+      local from, minor = columns[ACCOUNT + i], columns[AMOUNT + i]
+      if not ledger or minor > AMOUNT_MAX or minor < 1 or minor % 1 ~= 0 or from == TRANSIT
+        or to and (to == TRANSIT or to == from) then
+        return {'MALFORMED', 'operation ' .. i}
+      end
+      local have, have_to = known[from] or values[i], transit
+      if to then have_to = known[to] or values[other] end
+      if flags_exist then
+        outcome = side_refusal(from, have, to, have_to)
+      elseif not have and byte(from) ~= SYSTEM or not have_to and byte(to) ~= SYSTEM then
+        outcome = UNKNOWN_ACCOUNT
+      end
+      if not outcome then
+        local left, full = (have or 0) - minor, (have_to or 0) + minor
+        if left < 0 and byte(from) ~= SYSTEM and left < -(flags_exist and limit_of(from, currency) or 0) then
+          outcome = INSUFFICIENT_FUNDS
+        elseif notes and notes[i - 1 .. ''] and left < (notes[i - 1 .. ''].min or left) and byte(from) ~= SYSTEM then
+          outcome = INSUFFICIENT_FUNDS -- the caller wants more to be left
+        elseif full > AMOUNT_MAX and (rules_before or to and byte(to) ~= SYSTEM) or rules_before and left < -AMOUNT_MAX then
+          outcome = BALANCE_LIMIT
+--@limits         elseif to and flags_exist and over_limit(ledger, to, full) then
+--@limits           outcome = BALANCE_LIMIT
+        else
+          if full > AMOUNT_MAX then
+            full, carries = (have_to or 0) - STRIPE_LIMB + minor, carries or {}
+            carries[#carries + 1] = {ledger.key, to or TRANSIT, 1}
+          end
+          if left < -AMOUNT_MAX then
+            left, carries = (have or 0) + STRIPE_LIMB - minor, carries or {}
+            carries[#carries + 1] = {ledger.key, from, -1}
+          end
+          outcome, known[from] = APPLIED, left
+          written[n + 1], written[n + 2] = from, format('%d', left)
+          if to then
+            known[to] = full
+            written[n + 3], written[n + 4], n = to, format('%d', full), n + 4
+          else
+            n, transit, transit_changed, debited = n + 2, full, true, true
+          end
+        end
+      end
+      if not record_begin then
+--@include lib/seq_digits.lua
+        record_begin = APPLIED .. seq_digits
+      end
+      local record = outcome == APPLIED and record_begin .. record_end or outcome .. seq_digits .. record_end
+      remembered[field] = record
+      records[record_count + 1], records[record_count + 2], record_count = field, record, record_count + 2
+    end
+  elseif kind == CREDIT then
+    detail_at = detail_at + 1
+    local field, mark = columns[FIELD + i], columns[detail_at]
+    local here, stored, before = remembered[field], recalled[i], recalled_before[i]
+    local long, first = stored and #stored > LONG, not here
+    if first and not long then here = stored end
+    local marked, found = here, here and find(here, mark, 1, true)
+    if not found and long then marked, found = stored, find(stored, mark, 1, true) end
+    if not found and before then marked, found = before, find(before, mark, 1, true) end
+    if found then
+      outcome = REPEATED
+      repeated, credited = repeated or {}, credited or {}
+      repeated[#repeated + 1], credited[i] = i, sub(marked, found + MARK_LENGTH, found + MARK_LENGTH)
+    else
+      local to, minor = columns[ACCOUNT + i], columns[AMOUNT + i]
+      if not mark or not ledger or minor > AMOUNT_MAX or minor < 1 or minor % 1 ~= 0 or to == TRANSIT then
+        return {'MALFORMED', 'operation ' .. i}
+      end
+      local have = known[to] or values[i]
+      if flags_exist then
+        outcome = side_refusal(to, have, nil, nil)
+      elseif not have and byte(to) ~= SYSTEM then
+        outcome = UNKNOWN_ACCOUNT
+      end
+      if not outcome then
+        local full, left = (have or 0) + minor, transit - minor
+        if full > AMOUNT_MAX and (rules_before or byte(to) ~= SYSTEM) or rules_before and left < -AMOUNT_MAX then
+          outcome = BALANCE_LIMIT
+--@limits         elseif flags_exist and over_limit(ledger, to, full) then
+--@limits           outcome = BALANCE_LIMIT
+        else
+          if full > AMOUNT_MAX then
+            full, carries = have - STRIPE_LIMB + minor, carries or {}
+            carries[#carries + 1] = {ledger.key, to, 1}
+          end
+          if left < -AMOUNT_MAX then
+            left, carries = transit + STRIPE_LIMB - minor, carries or {}
+            carries[#carries + 1] = {ledger.key, TRANSIT, -1}
+          end
+          outcome, known[to], transit, transit_changed = APPLIED, full, left, true
+          written[n + 1], written[n + 2], n = to, format('%d', full), n + 2
+        end
+      end
+      local record = here and here .. mark .. outcome or mark .. outcome
+      remembered[field] = record
+      if not long then
+        records[record_count + 1], records[record_count + 2], record_count = field, record, record_count + 2
+      elseif first then
+        lengthened = lengthened or {}
+        lengthened[#lengthened + 1] = i
+      end
+    end
+  elseif kind == SETTLE then
+    local field = columns[FIELD + i]
+    settled = settled or {}
+    if settled[field] or not call('ZSCORE', k_open, field) then
+      outcome = REPEATED
+    else
+      settled[field], effect, outcome = true, true, APPLIED
+    end
+  else
+    if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
+    detail_at = detail_at + 1
+    local rule, refused = rules[kind], nil
+    if rule then outcome, refused = rule(i, ledger, columns[ACCOUNT + i], columns[detail_at], columns[AMOUNT + i]) end
+    if ledger then n, transit, transit_changed = ledger.written_count, ledger.transit, ledger.transit_changed end
+    if not outcome then return refused or {'MALFORMED', 'operation ' .. i} end
+  end
+  outcomes[i] = outcome
+end
+if record_end_at ~= #head + 1 or other ~= account_count or detail_at ~= last then
+  return {'MALFORMED', 'columns of other lengths'}
+end
+if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
+local outcomes_text = concat(outcomes)
+if lengthened then
+  for n = 1, #lengthened do
+    local i = lengthened[n]
+    local field = columns[FIELD + i]
+    records[record_count + 1], records[record_count + 2] = field, recalled[i] .. remembered[field]
+    record_count = record_count + 2
+  end
+end

@@ -1,0 +1,68 @@
+-- Guards: whether the partition takes this. `head` and `operations` are as at the top of apply.lua.
+
+--@include lib/kinds.lua
+--@include lib/outcomes.lua
+--@include lib/memory.lua
+--@include lib/pinned.lua
+
+local AMOUNT_MAX = 9007199254740991
+local OPERATIONS_MAX = 1500 -- unpack() fails near 8,000 values; an operation writes two accounts at most
+local STRIPE_LIMB = AMOUNT_MAX + 1 -- what one unit in '<account>+' stands for
+local ENDING_ENTRIES_MAX = 20000 -- so many above its limit are for what ends begun work: credits, refunds and settles
+local LOOK_AGAIN = '?' -- of a detail, as in wallet_engine/engine/batch.py
+local FLAGS_MAX = 20000 -- operations times currencies, where flags are read: they may name a limit in each
+local MANY = 100 -- so many operations are looked at for runs of one field
+local LONG = 400 -- bytes of a record of credits; what this batch adds to a longer one is put together first
+local TRANSIT = '@transit'
+local SYSTEM = 64 -- '@', with which a system account begins
+
+local tag, epoch, nonce, issued_text, window_text, currency_list, extended, record_end_at =
+  match(head, '^(%S+) (%d+) (%x+) (%d+) (%d+) (%S*) ([01]) ()')
+if not tag then return {'MALFORMED', head} end
+-- `x + 0` makes a number of a string in half the time of tonumber(), and fails on anything else.
+local issued_ms, window_asked = issued_text + 0, window_text + 0
+extended = extended == '1'
+--@include lib/keys.lua
+
+-- The first touch: where the slot is elsewhere, it fails.
+local meta = call('HMGET', k_meta, 'seq', 'nonce', 'epoch', 'owner', 'state', 'clock', 'window', 'witnessed_s',
+  'currencies', 'flagged')
+local readable, columns = pcall(cjson.decode, operations)
+if not readable then return {'MALFORMED', tostring(columns)} end
+if REPLAY then
+  if meta[5] ~= 'recovering' then return {'STATE', meta[5] or 'absent'} end
+else
+  local refused = refusal(meta[3], epoch, meta[5], meta[4], node_id)
+  if refused then return refused end
+end
+local seq_last, nonce_last, clock = meta[1] + 0, meta[2], meta[6] + 0
+local window, witnessed_s, currencies_known = meta[7] + 0, meta[8] or '0', meta[9]
+local flags_exist = meta[10]
+--@plain if flags_exist == '2' then return {'LIMITS', '2'} end
+--@limits local limited = flags_exist == '2' -- whether an account here has a most that it may have
+
+local now_ms
+local recorded, rules_before, rules_text = nil, false, RULES -- of a replay: outcomes; whether rules 1 decided
+if REPLAY then
+  recorded, rules_before = ARGV[6], ARGV[7] == '1'
+  rules_text = rules_before and '' or ' ' .. ARGV[7]
+  if nonce_last ~= ARGV[4] then return {'MALFORMED', 'entry does not continue ' .. nonce_last} end
+  now_ms = ARGV[5] + 0
+  witnessed_s = ARGV[8] -- empty in entries of before it was counted
+  if window_asked ~= window and window_asked ~= window + 1 then return {'WINDOW', window} end
+else
+  now_ms = time_ms
+  local age_ms = now_ms - issued_ms
+  if age_ms > issued_age_ms_max or age_ms < -issued_age_ms_max then return {'EXPIRED', now_ms} end
+  if now_ms < clock then now_ms = clock end
+  local window_due = window
+  -- Seconds that a monotonic clock has seen (witness.lua): TIME may step.
+  if witnessed_s * 1000 >= window_ms and seq_last > 0 then window_due, witnessed_s = window + 1, '0' end
+  if window_asked ~= window_due then return {'WINDOW', window_due} end
+  local entries = call('XLEN', k_journal)
+  if entries >= entries_max then
+    entries = entries - call('ZCARD', k_open) -- open entries wait for their receivers, the others for the journal
+    local most = find(columns[1], '[^bcgjlrsuwy]') and entries_max or entries_max + ENDING_ENTRIES_MAX
+    if entries >= most then return {'FULL', entries} end
+  end
+end

@@ -1,0 +1,79 @@
+-- Read: everything that is needed, in a handful of calls.
+
+-- Operation i is kinds[i], columns[FIELD + i], columns[ACCOUNT + i] and columns[AMOUNT + i]; behind the accounts stand the
+-- receivers of transfers and @transit, behind the amounts the details. Tables of their own would cost more than this adding.
+local kinds_text, currencies, account_count = columns[1], columns[2], columns[4] - 1
+local count = #kinds_text
+local FIELD, ACCOUNT, AMOUNT = 4, 4 + count, 5 + count + account_count
+local last, notes = #columns, nil -- notes: idx, as text -> what was noted with the operation
+if type(columns[last]) == 'table' then last, notes = last - 1, columns[last].notes end
+if count < 1 or count > OPERATIONS_MAX or account_count < count or columns[AMOUNT] ~= TRANSIT
+  or last < AMOUNT + count then
+  return {'MALFORMED', 'columns of ' .. count}
+end
+if flags_exist and not REPLAY and count * (#currencies_known + 1) > FLAGS_MAX * (CURRENCY_LENGTH + 1) and count > 1 then
+  return {'CURRENCIES', currencies_known} -- which says how many operations a call may have
+end
+local kinds = {byte(kinds_text, 1, count)}
+local currency_each = type(currencies) == 'table' and currencies
+local remembering = find(kinds_text, '[^sofn]') -- whether the memory of transactions and credits is needed
+local uncommon = find(kinds_text, '[^dtcs]')
+local flagging = uncommon and find(kinds_text, '[^dtcsornmpgybw]') -- whether every currency of the partition is needed
+
+-- A ledger is the part of one currency. values: what was read, by position among the accounts; known: account -> minor units
+-- where this batch has changed them; written: what HSET is to write, alternating; next: the ledger of the next currency.
+local ledgers, ledger_first = {}, nil
+local values_in -- what is read of one currency, where there are several
+if #currency_list > CURRENCY_LENGTH then
+--@include lib/several.lua
+end
+for at = 1, #currency_list, CURRENCY_LENGTH + 1 do
+  local currency = sub(currency_list, at, at + CURRENCY_LENGTH - 1)
+  local key = BALANCE_OF .. currency .. tag
+  local values = values_in and values_in(key, currency) or call('HMGET', key, unpack(columns, ACCOUNT + 1, AMOUNT))
+  ledger_first = {currency = currency, key = key, values = values, known = {}, written = {}, written_count = 0,
+    transit = (values[account_count + 1] or 0) + 0, transit_changed = false, next = ledger_first or false}
+  ledgers[currency] = ledger_first
+end
+if flagging then
+  for listed in gmatch(currencies_known, '[^,]+') do
+    if not ledgers[listed] then return {'CURRENCIES', currencies_known} end
+  end
+end
+
+local nothing = {}
+local flags = nothing
+if flags_exist then
+  flags = {}
+  local values = call('HMGET', k_flags, unpack(columns, ACCOUNT + 1, AMOUNT - 1))
+  for i = 1, account_count do flags[columns[ACCOUNT + i]] = values[i] or nil end
+end
+
+local recalled, recalled_before = nothing, nothing -- by operation: what is remembered of it
+if remembering then
+  local recall
+  if count >= MANY and find(kinds_text, 'c', 1, true) then
+--@include lib/runs.lua
+  end
+  recalled = recall and recall(k_seen) or call('HMGET', k_seen, unpack(columns, FIELD + 1, ACCOUNT))
+  if window_asked > 1 then
+    recalled_before = recall and recall(k_seen_before) or call('HMGET', k_seen_before, unpack(columns, FIELD + 1, ACCOUNT))
+  end
+end
+
+-- The keys of a call are not declared, as they are of many slots. In a slot that somebody is migrating, to touch a key that
+-- is not there fails: so whatever may be written is touched before the first write.
+if not REPLAY then
+  if uncommon or find(kinds_text, 'd', 1, true) then call('ZCARD', k_open) end
+  if uncommon then call('HLEN', k_flags) end
+  if window_asked ~= window then call('HLEN', k_seen_dropped) end
+  if extended then
+    call('HLEN', k_hold)
+    call('ZCARD', k_due)
+    call('HLEN', k_group)
+    for currency in pairs(ledgers) do
+      call('HLEN', HELD_OF .. currency .. tag)
+      call('HLEN', PENDING_OF .. currency .. tag)
+    end
+  end
+end
