@@ -1,4 +1,4 @@
-"""One call of the apply script: the operations that go together and what came back."""
+"""What a partition has in one call of the apply script: the operations that go together and what came back."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -7,12 +7,11 @@ from typing import Final, Protocol
 from wallet_engine.domain.columns import Packed, pack
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.kinds import KINDS
-from wallet_engine.domain.limits import SCRIPT_FIELDS_MAX
+from wallet_engine.domain.limits import SCRIPT_FIELDS_MAX, SCRIPT_OPERATIONS_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.journal.link_wire import NewEntry
-from wallet_engine.redis_store.apply_call import apply_command
+from wallet_engine.redis_store.apply_call import apply_part
 from wallet_engine.redis_store.keys import PartitionKeys
-from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -21,9 +20,6 @@ log = get_logger(__name__)
 LOOK_AGAIN: Final = "?"
 #: Nonces drawn at a time.
 NONCES_DRAWN: Final = 512
-
-_APPLY_SHA: Final = load_script("apply").sha
-_LIMITS_SHA: Final = load_script("apply", limits=True).sha
 
 
 def _nobody_waits() -> None:
@@ -60,12 +56,13 @@ class Pending(Protocol):
 
 
 class Batch:
-    """Operations of one partition in one script call. `items[i]` waits for `operations[i]`."""
+    """Operations of one partition that are decided together. `items[i]` waits for `operations[i]`."""
 
     __slots__ = (
         "answered_s",
         "applied",
         "columns",
+        "cost",
         "deadline_s",
         "details",
         "durable",
@@ -75,6 +72,7 @@ class Batch:
         "header",
         "issued_s",
         "items",
+        "limits",
         "nonce",
         "on_durable",
         "on_end",
@@ -120,7 +118,10 @@ class Batch:
         self.unsettled = 0
         #: The script needs every balance hash of the partition to decide (closing an account).
         self.wants_all_currencies = False
-        #: See `command`.
+        #: How many common operations it weighs in a call, and whether it takes the text that knows limits.
+        self.cost = 0
+        self.limits = False
+        #: See `part`.
         self.rest: Batch | None = None
         #: Told of the nonce when the batch is not out any more; once for each time it was sent.
         self.on_end: Callable[[str], None] | None = None
@@ -129,19 +130,16 @@ class Batch:
         state = "durable" if self.durable else "applied" if self.applied else "sent"
         return f"<Batch p={self.partition} seq={self.seq} nonce={self.nonce} operations={len(self.operations)} {state}>"
 
-    def command(
+    def part(
         self,
         keys: PartitionKeys,
         epoch: int,
         issued_ms: int,
         window: int,
-        window_ms: int,
         currencies: Iterable[str],
-        stream_entries_max: int,
-        issued_age_ms_max: int,
         limits: bool = False,
     ) -> bytes:
-        """The packed call of the script; it may read the `currencies` besides those of its operations.
+        """Its arguments of a call, packed; it may read the `currencies` besides those of its operations.
 
         `limits`: some account of the partition has a most that it may have.
 
@@ -153,18 +151,10 @@ class Batch:
         self.columns = packed.columns
         if limits:
             packed = packed._replace(extended=True, limits=True)
-        return apply_command(
-            _LIMITS_SHA if packed.limits else _APPLY_SHA,
-            keys,
-            currencies,
-            packed,
-            epoch=epoch,
-            nonce=self.nonce,
-            issued_ms=issued_ms,
-            window=window,
-            window_ms=window_ms,
-            stream_entries_max=stream_entries_max,
-            issued_age_ms_max=issued_age_ms_max,
+        self.limits = packed.limits
+        self.cost = SCRIPT_OPERATIONS_MAX if packed.everywhere or packed.extended else len(self.operations)
+        return apply_part(
+            keys, currencies, packed, epoch=epoch, nonce=self.nonce, issued_ms=issued_ms, window=window
         )
 
     def _fit(self, packed: Packed, everywhere_max: int) -> Packed:

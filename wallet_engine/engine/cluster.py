@@ -110,13 +110,17 @@ class ClusterView:
         await asyncio.sleep(LOOK_S_MIN)
 
     def heed(self, shard: str, error: str) -> Refusal:
-        """Sort an error reply of a shard's node, and do what it calls for: look who serves, or ask for recovery."""
+        """Sort an error reply of a shard's node, and do what it calls for."""
         refusal = refusal_of(error)
+        self.heed_refusal(shard, refusal)
+        return refusal
+
+    def heed_refusal(self, shard: str, refusal: Refusal) -> None:
+        """Do what an error calls for: look who serves, or ask for recovery."""
         if refusal.meaning is Meaning.ELSEWHERE:
             self.heed_epoch(shard)
         elif refusal.meaning is Meaning.RECOVER:
             self.ask_recovery(shard, "script cache is empty")
-        return refusal
 
     def heed_script(self, accumulator: Accumulator, refusal: ScriptRefusal) -> bool:
         """Learn from a script's refusal and do what it calls for; whether the same can be asked again at once."""

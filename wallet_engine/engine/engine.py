@@ -1,12 +1,12 @@
 """The engine of one service: operations in, durable outcomes out.
 
-A commit is: one script call for everything a partition has waiting, then the receipt of that call's nonce from
-`journal_quorum` journal copies, then the results. Whoever submitted may be gone by then; nothing is cancelled.
+A commit is: one script call for what partitions of a shard have waiting, then the receipts of each partition's nonce
+from `journal_quorum` journal copies, then the results. Whoever submitted may be gone by then; nothing is cancelled.
 """
 
 import asyncio
 from functools import partial
-from itertools import groupby
+from itertools import groupby, repeat
 from operator import attrgetter
 from typing import Any, Final
 
@@ -14,8 +14,9 @@ import hiredis
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.operation import Words
-from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, HOLD_MS_MAX, Accumulator
+from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.batch import Batch, Pending
+from wallet_engine.engine.call import Call
 from wallet_engine.engine.clocks import Clocks
 from wallet_engine.engine.cluster import ClusterView
 from wallet_engine.engine.conditions import Condition, condition_of, condition_of_error
@@ -24,7 +25,7 @@ from wallet_engine.engine.horizons import Horizons
 from wallet_engine.engine.lookout import Lookout
 from wallet_engine.engine.observer import Observer
 from wallet_engine.engine.passage import Passage
-from wallet_engine.engine.refusals import ScriptRefusal, refusal_in
+from wallet_engine.engine.refusals import ScriptRefusal, error_in, refusal_in
 from wallet_engine.engine.riders import Riders
 from wallet_engine.engine.wave import Wave
 from wallet_engine.engine.written import Written
@@ -45,6 +46,7 @@ RECEIPT_TIMEOUT_AFTER_RECOVERY_S: Final = 0.5
 HOLD_RETRY_S: Final = 0.05
 
 _by_shard: Final = attrgetter("shard")
+_by_call: Final = attrgetter("shard", "limits")
 
 _PROBE_SHA: Final = load_script("read_account").sha
 
@@ -141,8 +143,9 @@ class Engine:
             self._wave.join(accumulator)
 
     def _send(self, accumulators: list[Accumulator]) -> None:
-        """A shard begins with its part of the wave while the next one's is packed."""
-        for shard, waiting in groupby(sorted(accumulators, key=_by_shard), _by_shard):
+        """Each shard gets its part of the wave in as few calls as may be, and begins while the next one's is packed."""
+        for shard, waiting in groupby(sorted(accumulators, key=_by_call), _by_shard):
+            call: Call | None = None
             for accumulator in waiting:
                 if accumulator.partition in self.riders.waiting:
                     self.riders.board(accumulator, self.now_s())
@@ -150,64 +153,100 @@ class Engine:
                 if batch is not None:
                     batch.on_end = self._wave.back
                     self._wave.left(batch.nonce)
-                    self._transmit(accumulator, batch)
+                    call = self._join(call, accumulator, batch)
+            if call is not None:
+                self._transmit(call)
             lane = self.cluster.lanes.get(shard)
             if lane is not None:
                 lane.flush()
 
-    def _transmit(self, accumulator: Accumulator, batch: Batch) -> None:
+    def _send_again(self, accumulator: Accumulator, batch: Batch) -> None:
+        call = self._join(None, accumulator, batch)
+        if call is not None:
+            self._transmit(call)
+
+    def _join(self, call: Call | None, accumulator: Accumulator, batch: Batch) -> Call | None:
+        """Add a batch to a call of its shard, or to a new one when that has left. Returns the call that takes more."""
         if batch.issued_s < accumulator.remembers_since_s:
             self._give_up(accumulator, batch, ScriptRefusal("FORGOTTEN", str(accumulator.window)))
-            return
+            return call
         lane = self.cluster.lanes.get(accumulator.shard)
-        command = batch.command(
+        part = batch.part(
             accumulator.keys,
             accumulator.epoch,
             lane.clock.ms_at(batch.issued_s) if lane is not None else 0,
             accumulator.window,
-            self.cluster.config.retention_ms,
             accumulator.currencies if batch.wants_all_currencies else (),
-            self.cluster.config.stream_entries_max,
-            self.horizons.issued_age_ms_max,
             accumulator.limits,
         )
         if batch.rest is not None:
             accumulator.queue_first(batch.rest)
             batch.rest = None
         batch.epoch = accumulator.epoch
-        batch.sent_s = self._loop.time()
-        batch.deadline_s = batch.sent_s + RECEIPT_TIMEOUT_S
-        batch.on_durable = partial(self._on_durable, accumulator, batch)
-        self.tracker.expect_new(batch.partition, batch.nonce, batch.on_durable)
+        if call is not None and not call.takes(batch):
+            self._transmit(call)
+            call = None
+        if call is None:
+            call = Call(accumulator.shard, batch.limits)
+        call.add(accumulator, batch, part)
+        if call.is_good:
+            self._transmit(call)
+            return None
+        return call
+
+    def _transmit(self, call: Call) -> None:
+        call.sent_s = self._loop.time()
+        for accumulator, batch in call.batches:
+            batch.sent_s = call.sent_s
+            batch.deadline_s = call.sent_s + RECEIPT_TIMEOUT_S
+            batch.on_durable = partial(self._on_durable, accumulator, batch)
+            self.tracker.expect_new(batch.partition, batch.nonce, batch.on_durable)
+        config = self.cluster.config
+        command = call.command(
+            config.retention_ms, config.stream_entries_max, self.horizons.issued_age_ms_max
+        )
         try:
-            if lane is None:
-                raise NotSent(f"there is no shard {accumulator.shard}")
-            lane.send(command, partial(self._on_reply, accumulator, batch))
+            lane = self.cluster.lanes[call.shard]
+            lane.send(command, partial(self._on_reply, call))
             self._written.sent()
-            if len(batch.operations) >= EARLY_OPERATIONS_MIN:  # the next ones take their time to be packed
+            if call.is_good:  # the next ones take their time to be packed
                 lane.flush()
         except (NotSent, KeyError):
-            self._put_back(
-                accumulator, batch, Condition.UNREACHABLE, f"shard {accumulator.shard} is not reachable"
-            )
+            for accumulator, batch in call.batches:
+                self._put_back(
+                    accumulator, batch, Condition.UNREACHABLE, f"shard {call.shard} is not reachable"
+                )
 
-    def _on_reply(self, accumulator: Accumulator, batch: Batch, reply: Any) -> None:
-        try:
-            if type(reply) is bytes:
-                self._on_applied(accumulator, batch, reply)
-            elif isinstance(reply, ConnectionLost):
-                self.tracker.forget(batch.nonce)
-                self._hold(accumulator, Condition.UNREACHABLE, str(reply))
-                self._answered(accumulator)
-                batch.fail(Outage("outcome_unknown", "the Redis node went away before it answered"))
-            elif isinstance(reply, hiredis.ReplyError):
-                self._on_error(accumulator, batch, str(reply))
-            else:
-                refusal = refusal_in(reply)
-                assert refusal is not None, reply
-                self._on_refusal(accumulator, batch, refusal)
-        finally:
-            self._written.answered()
+    def _on_reply(self, call: Call, reply: Any) -> None:
+        """Of a call that is answered as a whole by an error, every partition is told that."""
+        failure: Exception | None = None
+        seconds = self._loop.time() - call.sent_s
+        if type(reply) is list:
+            self._observer.applied(call.shard, call.operations, seconds)
+        answers = reply if type(reply) is list else repeat(reply, len(call.batches))
+        for (accumulator, batch), answer in zip(call.batches, answers, strict=True):
+            try:
+                self._on_answer(accumulator, batch, answer)
+            except Exception as error:  # a bug that one batch meets must not leave the others out
+                failure = failure or error
+        self._written.answered()
+        if failure is not None:
+            raise failure
+
+    def _on_answer(self, accumulator: Accumulator, batch: Batch, answer: Any) -> None:
+        if type(answer) is bytes:
+            self._on_applied(accumulator, batch, answer)
+        elif isinstance(answer, ConnectionLost):
+            self.tracker.forget(batch.nonce)
+            self._hold(accumulator, Condition.UNREACHABLE, str(answer))
+            self._answered(accumulator)
+            batch.fail(Outage("outcome_unknown", "the Redis node went away before it answered"))
+        elif error := error_in(answer):
+            self._on_error(accumulator, batch, error)
+        else:
+            refusal = refusal_in(answer)
+            assert refusal is not None, answer
+            self._on_refusal(accumulator, batch, refusal)
 
     def _on_applied(self, accumulator: Accumulator, batch: Batch, reply: bytes) -> None:
         batch.accept(reply)
@@ -215,7 +254,6 @@ class Engine:
             return
         accumulator.behind = 0
         batch.answered_s = self._loop.time()
-        self._observer.applied(accumulator.shard, len(batch.operations), batch.answered_s - batch.sent_s)
         if accumulator.held_since_s is not None:
             self._release(accumulator)
         elif self.lookout.troubles:
@@ -274,7 +312,7 @@ class Engine:
             batch.wants_all_currencies = batch.wants_all_currencies or refusal.code == "CURRENCIES"
             batch.cut(accumulator.operations_max)
             self.tracker.forget(batch.nonce)
-            self._transmit(accumulator, batch)
+            self._send_again(accumulator, batch)
         elif refusal.guarded:
             self._put_back(accumulator, batch, condition_of(refusal), refusal.why)
         elif refusal.code == "FULL":
@@ -293,7 +331,7 @@ class Engine:
         if lane is not None:
             lane.clock.shows(node_ms, self.now_s())
         self.tracker.forget(batch.nonce)
-        self._transmit(accumulator, batch)
+        self._send_again(accumulator, batch)
 
     def _on_full(self, accumulator: Accumulator, batch: Batch, entries: int) -> None:
         """What begins something is refused, and what ends something goes again without it, or later by the sweeper."""
@@ -316,16 +354,16 @@ class Engine:
             outage = Outage("partition_unavailable", "internal error: the batch was refused as malformed")
         batch.fail(outage)
 
-    def _on_error(self, accumulator: Accumulator, batch: Batch, error: str) -> None:
-        """An error reply of Redis itself, not of the script."""
-        refusal = self.cluster.heed(accumulator.shard, error)
+    def _on_error(self, accumulator: Accumulator, batch: Batch, refusal: Refusal) -> None:
+        """An error of Redis itself, no refusal by the script."""
+        self.cluster.heed_refusal(accumulator.shard, refusal)
         if refusal.meaning is Meaning.MEMORY:
             self.headroom.exhausted(accumulator.shard)
             self.tracker.forget(batch.nonce)
             self._answered(accumulator)
             batch.fail(Outage("overloaded", f"shard {accumulator.shard} is out of memory"))
         elif refusal.meaning is Meaning.UNKNOWN:
-            log.critical("Redis failed a script call", error=error, batch=repr(batch))
+            log.critical("Redis failed a script call", error=refusal.text, batch=repr(batch))
             self.tracker.forget(batch.nonce)
             self._hold_refused(accumulator, refusal)
             self._answered(accumulator)

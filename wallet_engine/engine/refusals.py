@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+import hiredis
+
+from wallet_engine.redis_store.refusals import Refusal, refusal_inside, refusal_of
+
 #: The partition is not served here, or not in this epoch: nothing was done, and it may be elsewhere or later.
 _OF_GUARDS: Final = frozenset(("EPOCH", "STATE", "OWNER"))
 
@@ -27,6 +31,15 @@ class ScriptRefusal(NamedTuple):
     def unrecovered(self) -> bool:
         """The node has to be compared with the journal first."""
         return self.code == "OWNER" or self.shown == "absent"
+
+
+def error_in(answer: Any) -> Refusal | None:
+    """What Redis said in place of an answer, of the whole call or of this partition; None where the script answers."""
+    if isinstance(answer, hiredis.ReplyError):
+        return refusal_of(str(answer))
+    if type(answer) is list and answer[0] == b"ERROR":
+        return refusal_inside(answer[1].decode(errors="replace"), bool(answer[2]))
+    return None
 
 
 def refusal_in(reply: Sequence[Any]) -> ScriptRefusal | None:

@@ -50,9 +50,7 @@ def apply_part(
 def apply_command(
     sha: str, parts: Sequence[bytes], *, window_ms: int, stream_entries_max: int, issued_age_ms_max: int
 ) -> bytes:
-    """The EVALSHA for the parts of several partitions of one shard, in the protocol's form. Its reply is a list in their
-    order.
-    """
+    """The packed EVALSHA for parts of several partitions of one shard; the reply lists the answers in their order."""
     return b"*%d\r\n%b%b" % (
         4 + 2 * len(parts),
         _begin(sha, window_ms, stream_entries_max, issued_age_ms_max),
@@ -71,8 +69,9 @@ def replay_command(
     nonce: str,
     window: int,
 ) -> bytes:
-    """The EVALSHA that executes a `recorded` entry again. It declares the partition's keys, so Redis refuses it as a whole
-    where it does not serve all of them.
+    """The EVALSHA that executes a `recorded` entry again.
+
+    It declares the partition's keys, so Redis refuses it as a whole where it does not serve all of them.
     """
     currencies = sorted(operations.currencies.union(currencies))
     names = (
@@ -84,9 +83,7 @@ def replay_command(
         names += (keys.hold, keys.due, keys.group)
         names += (*map(keys.held, currencies), *map(keys.pending, currencies))
     words: tuple[Word, ...] = ("EVALSHA", sha, len(names), *names, "0 0 0")
-    part = apply_part(
-        *(keys, currencies, operations), epoch=epoch, nonce=nonce, issued_ms=0, window=window
-    )
+    part = apply_part(*(keys, currencies, operations), epoch=epoch, nonce=nonce, issued_ms=0, window=window)
     return b"*%d\r\n%b%b%b" % (
         len(words) + 2 + len(recorded),
         pack(words).partition(b"\r\n")[2],

@@ -127,6 +127,27 @@ def refusal_of(error: str) -> Refusal:
     return Refusal(code, row.meaning, row.reads, text)
 
 
+#: What Redis says inside a script, where it would have answered a call that declares its keys with this word.
+_UNDECLARED: Final = {"non local key": "MOVED", "cluster is down": "CLUSTERDOWN"}
+#: Where in the script it was, as Redis 6.2 puts it in front.
+_place = re.compile(r"\A(?:@?user_script: ?\d+: )+-?")
+
+
+def refusal_inside(error: str, begun: bool) -> Refusal:
+    """Sort what Redis said inside the apply script of one of its partitions; `begun`: whether that one's writes had."""
+    said = _place.sub("", error)
+    text = " ".join(said.split())[:TEXT_CHARACTERS_MAX]
+    code = said.partition(" ")[0]
+    row = TABLE.get(code, _FOREIGN)
+    if row.first_write:
+        return Refusal(code, row.meaning, row.reads, text)
+    if not begun:
+        for words, word in _UNDECLARED.items():
+            if words in said:
+                return Refusal(word, TABLE[word].meaning, False, text)
+    return Refusal(code, Meaning.UNKNOWN, False, text)
+
+
 class Obstacle(StrEnum):
     """Why a node cannot be asked, said of the node. Settings mend all but `SILENT`."""
 

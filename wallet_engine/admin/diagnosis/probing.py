@@ -14,20 +14,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-import hiredis
-
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.conditions import Condition, condition_of, condition_of_error
-from wallet_engine.engine.refusals import refusal_in
+from wallet_engine.engine.refusals import error_in, refusal_in
 from wallet_engine.journal.link_client import LinkClient
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
+from wallet_engine.redis_store.apply_call import apply_command
 from wallet_engine.redis_store.connection import Connection, ConnectionLost, NotSent
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.node_clock import NodeClock
-from wallet_engine.redis_store.refusals import Meaning, refusal_of
+from wallet_engine.redis_store.refusals import Meaning
+from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import JournalInfo, PartitionMap
 from wallet_engine.routing.slots import tag_of
@@ -40,6 +40,7 @@ REFUSED_RETRY_S: Final = 0.2
 #: How long the journal copies may take for all receipts together.
 RECEIPT_S_MAX: Final = 5.0
 
+_APPLY_SHA: Final = load_script("apply").sha
 _OPERATION: Final[Words] = ("n", "doctor", "-", "-", 0, "-", "", "")
 
 
@@ -195,20 +196,27 @@ class _Probing:
         now_s = asyncio.get_running_loop().time()
         batches = [Batch(one.partition, [_OPERATION], [], now_s) for one in tries]
         commands = [
-            batch.command(
-                PartitionKeys(tag_of(one.partition, self._config.partitions)),
-                partition_map.epoch_of(one.partition),
-                clock.ms_at(now_s),
-                one.window,
-                self._config.retention_ms,
-                (),
-                self._config.stream_entries_max,
-                ISSUED_AGE_MS_MAX,
+            apply_command(
+                _APPLY_SHA,
+                [
+                    batch.part(
+                        PartitionKeys(tag_of(one.partition, self._config.partitions)),
+                        partition_map.epoch_of(one.partition),
+                        clock.ms_at(now_s),
+                        one.window,
+                        (),
+                    )
+                ],
+                window_ms=self._config.retention_ms,
+                stream_entries_max=self._config.stream_entries_max,
+                issued_age_ms_max=ISSUED_AGE_MS_MAX,
             )
             for one, batch in zip(tries, batches, strict=True)
         ]
         again = []
-        for one, batch, reply in zip(tries, batches, await connection.call_all(commands), strict=True):
+        replies = await connection.call_all(commands)
+        for one, batch, answers in zip(tries, batches, replies, strict=True):
+            reply = answers[0] if type(answers) is list else answers
             if type(reply) is list and reply[0] == b"WINDOW":
                 one.window = int(reply[1])
                 again.append(one)
@@ -223,8 +231,7 @@ class _Probing:
             for copy in self._copies:
                 confirm = partial(self._confirm, one, copy.journal_id)
                 copy.tracker.ask_needed(one.partition, batch.seq, batch.nonce, confirm)
-        elif isinstance(reply, hiredis.ReplyError):
-            refusal = refusal_of(str(reply))
+        elif refusal := error_in(reply):
             if (
                 refusal.meaning is Meaning.RECOVER
             ):  # as a service would: nothing else would happen without a payment
