@@ -33,7 +33,7 @@ from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.routing.slots import tag_of
 
-_APPLY: Final = load_script("apply").sha.encode()
+_APPLY: Final = {load_script("apply", limits=limits).sha.encode() for limits in (False, True)}
 #: Facts of the cluster, not of the journal: not in an image.
 _META_OF_THE_CLUSTER: Final = (b"epoch", b"owner", b"state", b"trimmed", b"form", b"move")
 
@@ -323,17 +323,21 @@ class Auditor:
 
     # Redis -----------------------------------------------------------------------------------------------
 
-    def script_ran(
-        self, node: RedisNode, sha: bytes, keys: list[bytes], argv: list[bytes], reply: Any
-    ) -> None:
-        """A script ran on a node: look at the partition it left behind."""
-        if sha != _APPLY or not isinstance(reply, bytes):
+    def script_ran(self, node: RedisNode, sha: bytes, argv: list[bytes], reply: Any) -> None:
+        """A script ran on a node: look at the partitions it left behind."""
+        if sha not in _APPLY:
             return
         self.scripts += 1
-        store = node.store
-        for key in keys[7:]:
+        for head, columns, answer in zip(argv[1::2], argv[2::2], reply, strict=True):
+            if type(answer) is bytes:
+                self._part_ran(node.store, head.split(b" "), columns, answer)
+
+    def _part_ran(self, store: dict[bytes, Any], head: list[bytes], columns: bytes, answer: bytes) -> None:
+        tag, currencies = head[0], head[5]
+        for currency in filter(None, currencies.split(b",")):
+            key = b"balance:%b%b" % (currency, tag)
             book = store.get(key)
-            if book is None or not key.startswith(b"balance:"):
+            if book is None:
                 continue
             aside = (store.get(key.replace(b"balance", name), {}) for name in (b"held", b"pending"))
             total = sum(int(minor) for other in aside for minor in other.values())
@@ -341,14 +345,14 @@ class Auditor:
                 minor = int(text)
                 total += minor * STRIPE_LIMB_MINOR if account.endswith(b"+") else minor
                 if minor < 0 and not account.startswith(b"@"):
-                    limit = self._limit(store, keys[3], account, key)
+                    limit = self._limit(store, b"flags" + tag, account, key)
                     if minor < -limit:
                         self.world.violate(f"G3: {account.decode()} stands at {minor} in {key.decode()}")
             if total:
                 self.world.violate(f"G2: {key.decode()} sums to {total}")
-        header = reply.partition(b"\n")[0].decode().split(" ")
+        header = answer.partition(b"\n")[0].decode().split(" ")
         self._ran_ms.setdefault(header[2], self.world.now_ms)
-        self._credits_ran(unpack(argv[1]), header[6])
+        self._credits_ran(unpack(columns), header[6])
 
     def _limit(self, store: dict[bytes, Any], flags_key: bytes, account: bytes, balance_key: bytes) -> int:
         currency = balance_key.partition(b":")[2].partition(b"{")[0]

@@ -10,24 +10,34 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import lupa.lua51
-from simulation.commands import Status
+from simulation.commands import CommandError, Status
 
 _runtime = lupa.lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True)
 _prelude = _runtime.execute(
     b"""
-    local unpack, type, error = unpack, type, error
+    local unpack, type, error, pcall = unpack, type, error, pcall
     KEYS, ARGV, redis, cjson = {}, {}, {}, {}
     local function load(text)
       local chunk, problem = loadstring(text)
       if not chunk then error(problem) end
       return chunk
     end
-    local function install(call, decode) redis.call, cjson.decode = call, decode end
+    local function install(call, decode)
+      cjson.decode = decode
+      redis.call = function(...)
+        local reply = call(...)
+        if type(reply) == 'table' and reply.err then error(reply) end -- as Redis 7 does it
+        return reply
+      end
+    end
     local function run(chunk, keys, argv)
       KEYS, ARGV = keys, argv
-      local reply = chunk()
-      if type(reply) == 'table' then return true, unpack(reply) end
-      return false, reply
+      local passed, reply = pcall(chunk)
+      if not passed then
+        if type(reply) == 'table' then return 'error', reply.err end
+        error(reply, 0)
+      end
+      return 'reply', reply
     end
     return load, install, run
     """
@@ -78,27 +88,42 @@ def _decoded(value: Any) -> Any:
 
 
 def _call(*args: Any) -> Any:
-    return _lua_value(_current[-1](*args))
+    try:
+        return _lua_value(_current[-1](*args))
+    except CommandError as error:
+        return _runtime.table_from({b"err": str(error).encode()})
+
+
+def _plain(value: Any) -> Any:
+    """What a script returns, as Redis makes a reply of it."""
+    if lupa.lua51.lua_type(value) == "table":
+        return [_plain(value[number]) for number in range(1, len(value) + 1)]
+    if value is False:
+        return None
+    return int(value) if type(value) is float else value
 
 
 _install(_call, _decode)
 
 
 def run_script(text: bytes, keys: Sequence[bytes], argv: Sequence[bytes], call: Callable[..., Any]) -> Any:
-    """Run a script text; `call` is its `redis.call`. The reply is bytes, an int or None, or a list of these."""
+    """Run a script text; `call` is its `redis.call`. The reply is bytes, an int or None, or a list of these or of lists.
+
+    Raises `CommandError` when that of a command was not caught, `ScriptError` for anything else.
+    """
     chunk = _chunks.get(text)
     if chunk is None:
         chunk = _chunks[text] = _load(text)
     _current.append(call)
     try:
-        reply = _run(chunk, _runtime.table_from(keys), _runtime.table_from(argv))
+        how, reply = _run(chunk, _runtime.table_from(keys), _runtime.table_from(argv))
     except lupa.lua51.LuaError as error:
         raise ScriptError(str(error)) from None
     finally:
         _current.pop()
-    is_list, *values = reply if type(reply) is tuple else (reply,)
-    plain = [None if value is False else int(value) if type(value) is float else value for value in values]
-    return plain if is_list else plain[0]
+    if how == b"error":
+        raise CommandError(reply.decode())
+    return _plain(reply)
 
 
 def leaked_globals() -> set[bytes]:

@@ -307,8 +307,8 @@ SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     ),
     "time passes by the wall clock": (
         (
-            "if witnessed_s * 1000 >= window_ms_text + 0 and seq_last > 0 then",
-            "if now_ms - clock >= window_ms_text + 0 and seq_last > 0 then",
+            "if witnessed_s * 1000 >= window_ms and seq_last > 0 then",
+            "if now_ms - clock >= window_ms and seq_last > 0 then",
         ),
     ),
     "refused credit is not remembered": (

@@ -18,6 +18,8 @@ from simulation.world import Handle, World
 MISCONF: Final = (
     "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk."
 )
+#: Of a key in a slot of another node, in a script that did not declare it.
+NON_LOCAL: Final = "ERR Script attempted to access a non local key in a cluster node"
 #: As short as the engine's periods are here: streams get holes around open entries after a few entries.
 SHORTENED: Final = {b"local PINNED_ENTRIES_MAX = 64\n": b"local PINNED_ENTRIES_MAX = 3\n"}
 _OK: Final = Status(b"OK")
@@ -78,8 +80,8 @@ class RedisNode:
         self.stalled_until_us = 0
         self.refuses_writes = ""
         self.patch_script: Callable[[bytes], bytes] = lambda text: text
-        #: Called after each script: name of the command's SHA, keys, arguments, reply.
-        self.on_script: Callable[[RedisNode, bytes, list[bytes], list[bytes], list[Any]], None] | None = None
+        #: Called after each cached script: its SHA, its arguments, its reply.
+        self.on_script: Callable[[RedisNode, bytes, list[bytes], Any], None] | None = None
         #: Called after a partition (its meta key) has been made `live` by recovery, or by a move where it has come to.
         self.on_live: Callable[[RedisNode, bytes], None] | None = None
         #: Called with a stream's key and the newest entry trimmed from it.
@@ -236,7 +238,7 @@ class RedisNode:
         """One command; raises `CommandError`."""
         talk = talk or Talk()
         name = words[0].upper()
-        if not self.primary and name not in _OF_REPLICAS:
+        if not self.primary and name not in _OF_REPLICAS and not (name == b"EVALSHA" and words[2] == b"0"):
             raise CommandError(f"MOVED 0 {self.address}")
         if name == b"ASKING":
             talk.asking = True
@@ -331,14 +333,25 @@ class RedisNode:
         keys, argv = words[3 : 3 + count], words[3 + count :]
         reply = self._run_script(text, keys, argv)
         if self.on_script is not None:
-            self.on_script(self, sha, keys, argv, reply)
+            self.on_script(self, sha, argv, reply)
         if self.image_chance and self.world.rng.random() < self.image_chance:
             self.take_image()
         return reply
 
     def _run_script(self, text: bytes, keys: list[bytes], argv: list[bytes]) -> Any:
+        declared = slot_of_key(keys[0]) if keys else -1
+
+        def call(name: bytes, *args: Any) -> Any:
+            if name not in _KEYLESS and args and slot_of_key(args[0]) != declared:
+                self._check_local(args[0])
+            return self.commands.from_script(name, *args)
+
         try:
-            return run_script(text, keys, argv, self.commands.from_script)
+            reply = run_script(text, keys, argv, call)
+            for answer in reply if type(reply) is list else ():
+                if type(answer) is list and answer[0] == b"ERROR":
+                    self._check_failure(answer[1].decode())
+            return reply
         except CommandError as error:
             if (
                 self.refuses_writes and str(error) == self.refuses_writes
@@ -349,6 +362,17 @@ class RedisNode:
         except (ScriptError, *ERRORS) as error:
             self.world.violate(f"a script failed: {error!r}")
             raise CommandError(f"ERR {error}") from error
+
+    def _check_local(self, key: bytes) -> None:
+        """What a script touches without having declared it. Raises `CommandError`."""
+        owner = self.slots.get(slot_of_key(key))
+        if not self.primary or (owner is not None and owner[0] != self.shard):
+            raise CommandError(NON_LOCAL)
+
+    def _check_failure(self, said: str) -> None:
+        """A script has caught an error: that one must be none of its own."""
+        if said != NON_LOCAL and not (self.refuses_writes and said == self.refuses_writes):
+            self.world.violate(f"a script failed: {said}")
 
 
 class _Session:

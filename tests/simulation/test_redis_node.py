@@ -15,7 +15,7 @@ from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import apply_payload
-from wallet_engine.redis_store.apply_call import apply_command
+from wallet_engine.redis_store.apply_call import apply_command, apply_part
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.redis_store.stream import from_stream
@@ -36,8 +36,11 @@ class Both:
         for limits in (False, True):
             script = load_script("apply", limits=limits)
             text = script.text.replace("redis.call('CLUSTER', 'MYID')", "'the-id'")
-            text = text.replace("call('TIME')", "{ARGV[3], '0'}")
-            assert text.count("'the-id'") == text.count("{ARGV[3], '0'}") == 1
+            text = text.replace("call('CLUSTER', 'MYID')", "'the-id'").replace(
+                "call('TIME')", "{ARGV[#ARGV], '0'}"
+            )
+            text = text.replace("for at = 2, #ARGV, 2 do", "for at = 2, #ARGV - 1, 2 do")
+            assert text.count("{ARGV[#ARGV], '0'}") == text.count("#ARGV - 1") == 1
             mine = self.node.execute([b"SCRIPT", b"LOAD", script.text.encode()])
             self.shas[limits] = (mine, self.fake.script_load(text))
 
@@ -54,15 +57,16 @@ class Both:
         if self.fake.hget(KEYS.meta, "flagged") == b"2":
             packed = packed._replace(extended=True, limits=True)
         sha, fake_sha = self.shas[packed.limits]
-        command = apply_command(
-            sha.decode(),
-            KEYS,
-            CURRENCIES,
-            packed,
+        part = apply_part(
+            *(KEYS, CURRENCIES, packed),
             epoch=1,
             nonce=f"{nonce:016x}",
             issued_ms=now_s * 1000,
             window=window,
+        )
+        command = apply_command(
+            sha.decode(),
+            [part],
             window_ms=window_ms,
             stream_entries_max=100_000,
             issued_age_ms_max=300_000,
@@ -71,7 +75,7 @@ class Both:
         mine = self.node.execute(words)
         theirs = self.fake.execute_command("EVALSHA", fake_sha, *words[2:], now_s)
         assert mine == theirs
-        return mine
+        return mine[0]
 
     def same_keys(self) -> None:
         names = sorted(self.fake.keys("*"))

@@ -1,0 +1,54 @@
+"""One call of the apply script: what several partitions of a shard send together."""
+
+from typing import Final
+
+from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
+from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, Accumulator
+from wallet_engine.engine.batch import Batch
+from wallet_engine.redis_store.apply_call import apply_command
+from wallet_engine.redis_store.scripts import load_script
+
+_SHA: Final = {limits: load_script("apply", limits=limits).sha for limits in (False, True)}
+
+
+class Call:
+    """Batches of different partitions, in the order of their answers. All take the same text of the script."""
+
+    __slots__ = ("_cost", "_parts", "batches", "limits", "operations", "sent_s", "shard")
+
+    def __init__(self, shard: str, limits: bool) -> None:
+        self.shard = shard
+        self.limits = limits
+        self.batches: list[tuple[Accumulator, Batch]] = []
+        self.operations = 0
+        self.sent_s = 0.0
+        self._parts: list[bytes] = []
+        self._cost = 0
+
+    def __repr__(self) -> str:
+        return f"<Call {self.shard} partitions={len(self.batches)} operations={self.operations}>"
+
+    def takes(self, batch: Batch) -> bool:
+        """Whether the batch may go along: a call is no longer than one batch may be, and of one text."""
+        return batch.limits == self.limits and self._cost + batch.cost <= SCRIPT_OPERATIONS_MAX
+
+    @property
+    def is_good(self) -> bool:
+        """It has enough: one that waited for more would keep its node waiting."""
+        return self._cost >= EARLY_OPERATIONS_MIN
+
+    def add(self, accumulator: Accumulator, batch: Batch, part: bytes) -> None:
+        self.batches.append((accumulator, batch))
+        self._parts.append(part)
+        self.operations += len(batch.operations)
+        self._cost += batch.cost
+
+    def command(self, window_ms: int, stream_entries_max: int, issued_age_ms_max: int) -> bytes:
+        """The packed call."""
+        return apply_command(
+            _SHA[self.limits],
+            self._parts,
+            window_ms=window_ms,
+            stream_entries_max=stream_entries_max,
+            issued_age_ms_max=issued_age_ms_max,
+        )
