@@ -4,7 +4,6 @@ import re
 from typing import Any
 
 import pytest
-import redis
 from lua.cases import MAX, SETUP, rows
 from lua.partition import LuaPartition
 
@@ -12,6 +11,7 @@ from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
 from wallet_engine.domain.operation import parse_operation
+from wallet_engine.redis_store.refusals import Meaning, refusal_inside
 
 PAY = ["t T1 alice bob 1 USD"]
 HOUR_MS = 3_600_000
@@ -302,8 +302,9 @@ def test_memory_that_runs_out_stops_the_script_before_its_first_write(prepared: 
     before = prepared.image()
     prepared.client.config_set("maxmemory", 1)
     try:
-        with pytest.raises(redis.exceptions.ResponseError, match="maxmemory"):
-            prepared.apply(PAY)
+        code, said, _ = prepared.apply(PAY)
+        assert code == "ERROR"
+        assert refusal_inside(said, True).meaning is Meaning.MEMORY
         assert prepared.image() == before
     finally:
         prepared.client.config_set("maxmemory", 0)

@@ -23,9 +23,9 @@ def credit(number: int) -> Words:
 
 
 def sent(batch: Batch, currencies: list[str]) -> list[bytes]:
-    """The words of the call."""
+    """The two arguments of the call."""
     reader = hiredis.Reader()
-    reader.feed(batch.command(KEYS, 1, 1, 1, 1, currencies, 1000, 1000))
+    reader.feed(b"*2\r\n" + batch.part(KEYS, 1, 1, 1, currencies))
     words: list[bytes] = reader.gets()
     return words
 

@@ -7,7 +7,7 @@ from wallet_engine.domain.columns import pack as pack_operations
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.operation import parse_operation
-from wallet_engine.redis_store.apply_call import apply_command
+from wallet_engine.redis_store.apply_call import apply_command, apply_part, replay_command
 from wallet_engine.redis_store.connection import pack
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.stream import from_stream, to_stream
@@ -31,18 +31,12 @@ def test_an_entry_comes_out_of_the_stream_as_it_went_in(lines: list[str]) -> Non
     assert to_stream(old.encode()) == to_stream(payload)
 
 
-@pytest.mark.parametrize("replay", [(), (b"00000000000000a1", b"17")])
 @pytest.mark.parametrize("currencies", [(), ("USD",), ("USD", "EUR")])
 @pytest.mark.parametrize("window", [1, 2, 17])
 @pytest.mark.parametrize("tag", ["3", "11"])
-def test_each_call_has_the_words_of_its_own(
-    tag: str, currencies: tuple[str, ...], window: int, replay: tuple[bytes, ...]
-) -> None:
+def test_each_call_has_the_words_of_its_own(tag: str, currencies: tuple[str, ...], window: int) -> None:
     """Whatever is kept of others."""
     keys = PartitionKeys(tag)
-    names = [f"{name}{{{tag}}}" for name in ("meta", "journal", "open", "flags")]
-    names += [f"seen:{window - n}{{{tag}}}" for n in (0, 1, 2)]
-    names += [f"balance:{currency}{{{tag}}}" for currency in sorted({"JPY", "USD", *currencies})]
     for epoch, chosen, window_ms, age_ms in (
         (1, LINES, 60_000, 1),
         (2, LINES[:2], 60_000, 2),
@@ -50,27 +44,47 @@ def test_each_call_has_the_words_of_its_own(
     ):
         nonce, issued_ms = f"{epoch:016x}", 1_700_000_000_000 + epoch
         packed = pack_operations([parse_operation(line) for line in chosen])
+        part = apply_part(
+            *(keys, currencies, packed), epoch=epoch, nonce=nonce, issued_ms=issued_ms, window=window
+        )
         command = apply_command(
-            *("a" * 40, keys, currencies, packed),
-            epoch=epoch,
-            nonce=nonce,
-            issued_ms=issued_ms,
-            window=window,
+            *("a" * 40, [part, part]),
             window_ms=window_ms,
             stream_entries_max=1_000,
             issued_age_ms_max=age_ms,
-            replay=replay,
         )
-        settings = [str(epoch), nonce, str(issued_ms), str(window), str(window_ms), "1000", str(age_ms)]
-        head, operations, *rest = (words := words_of(command))[3 + len(names) :]
-        assert [word.decode() for word in words[: 3 + len(names)]] == [
-            *("EVALSHA", "a" * 40, str(len(names))),
-            *names,
+        listed = ",".join(sorted({"JPY", "USD", *currencies}))
+        head = f"{{{tag}}} {epoch} {nonce} {issued_ms} {window} {listed} 0 {packed.record_ends.decode()}"
+        words = words_of(command)
+        assert [word.decode() for word in words] == [
+            *("EVALSHA", "a" * 40, "0", f"{window_ms} 1000 {age_ms}"),
+            *(head, packed.columns.decode()) * 2,
         ]
-        assert head.decode().split(" ") == [*settings, packed.record_ends.decode()]
-        assert operations == packed.columns
-        assert rest == list(replay)
         assert command == pack(words)
+
+
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize("window", [1, 17])
+def test_a_replay_declares_the_keys_of_its_partition(window: int, extended: bool) -> None:
+    keys = PartitionKeys("11")
+    names = [f"{name}{{11}}" for name in ("meta", "journal", "open", "flags")]
+    names += [f"seen:{window - n}{{11}}" for n in (0, 1, 2)]
+    names += [f"balance:{currency}{{11}}" for currency in ("EUR", "JPY", "USD")]
+    if extended:
+        names += [f"{name}{{11}}" for name in ("hold", "due", "group")]
+        names += [f"{name}:{c}{{11}}" for name in ("held", "pending") for c in ("EUR", "JPY", "USD")]
+    packed = pack_operations([parse_operation(line) for line in LINES])._replace(extended=extended)
+    recorded = (b"00000000000000a1", b"17", b"++++", b"2", b"")
+    command = replay_command(
+        *("b" * 40, keys, {"EUR"}, packed, recorded), epoch=7, nonce="00000000000000b1", window=window
+    )
+    head = f"{{11}} 7 00000000000000b1 0 {window} EUR,JPY,USD {extended:d} {packed.record_ends.decode()}"
+    words = words_of(command)
+    assert [word.decode() for word in words] == [
+        *("EVALSHA", "b" * 40, str(len(names)), *names, "0 0 0", head, packed.columns.decode()),
+        *(word.decode() for word in recorded),
+    ]
+    assert command == pack(words)
 
 
 @pytest.mark.parametrize(
