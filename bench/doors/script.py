@@ -23,8 +23,10 @@ from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.domain.operation import Operation, Words
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.engine.batch import Batch
+from wallet_engine.redis_store.apply_call import apply_command
 from wallet_engine.redis_store.connection import Connection
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.redis_store.topology import find_primary
 from wallet_engine.routing.slots import partition_of, tag_of
 
@@ -32,6 +34,7 @@ STOP_S_MAX: Final = 30.0
 #: Operations of one call, at most: the script's own bound, less what settles add.
 BATCH_MAX: Final = 1_000
 _FEED: Final = 64
+_APPLY_SHA: Final = load_script("apply").sha
 
 
 class _Entry:
@@ -183,9 +186,12 @@ class ScriptDoor:
         entry = self._map.partitions[partition]
         keys, retention_ms = self._keys[partition], self._config.retention_ms
         issued_ms = time.time_ns() // 1_000_000
-        command = batch.command(
-            *(keys, entry.epoch, issued_ms, 1, retention_ms, (CURRENCY,)),
-            *(self._config.stream_entries_max, ISSUED_AGE_MS_MAX),
+        command = apply_command(
+            _APPLY_SHA,
+            [batch.part(keys, entry.epoch, issued_ms, 1, (CURRENCY,))],
+            window_ms=retention_ms,
+            stream_entries_max=self._config.stream_entries_max,
+            issued_age_ms_max=ISSUED_AGE_MS_MAX,
         )
         self._in_flight += 1
         answered = partial(self._answered, batch, items, time.perf_counter())
@@ -195,13 +201,14 @@ class ScriptDoor:
 
     def _answered(self, batch: Batch, items: list[Item], sent_s: float, reply: Any) -> None:
         self._in_flight -= 1
-        if not isinstance(reply, bytes):
+        answer = reply[0] if isinstance(reply, list) else reply
+        if not isinstance(answer, bytes):
             self._recorder.surprised(f"partition {batch.partition}: {reply!r}")
             self._stopping = True
         else:
             self._calls += 1
             self._operations += len(items)
-            batch.accept(reply)
+            batch.accept(answer)
             ended, declined = self._carry_on(batch, items)
             self._recorder.answered(time.perf_counter() - sent_s, ended, declined)
         self._pump()
