@@ -107,7 +107,7 @@ _install(_call, _decode)
 
 
 def run_script(text: bytes, keys: Sequence[bytes], argv: Sequence[bytes], call: Callable[..., Any]) -> Any:
-    """Run a script text; `call` is its `redis.call`. The reply is bytes, an int or None, or a list of these or of lists.
+    """Run a script text; `call` is its `redis.call`. The reply is bytes, an int, None, or a list of these and of lists.
 
     Raises `CommandError` when that of a command was not caught, `ScriptError` for anything else.
     """
