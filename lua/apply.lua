@@ -24,7 +24,7 @@
 -- Refusals, nothing written: {'STATE', state} {'EPOCH', epoch} {'OWNER', id} {'WINDOW', number} {'FULL', entries}
 --       {'EXPIRED', now_ms} {'CURRENCIES', list} {'MALFORMED', text}; of a replay {'DIFFERS', outcomes} when the entry does
 --       not come out as recorded
--- Failures: {'ERROR', what Redis or Lua says, 1 if the partition's writes had begun, else 0}. A replay fails as a whole.
+-- Failures: {'ERROR', what Redis or Lua says, 1 if the entry had been made, else 0}. A replay fails as a whole.
 --
 -- Where an account has a most that it may have, meta.flagged is 2, and the plain text, which does not look at that, refuses:
 -- {'LIMITS', '2'}. The text for such partitions has the lines behind `--@limits`, and gets the keys of holds.
@@ -53,7 +53,7 @@ if not REPLAY then
   time_ms, node_id = time[1] * 1000 + math.floor(time[2] / 1000), call('CLUSTER', 'MYID')
 end
 local opened_bytes = 0 -- of entries read from streams, in the whole call
-local writing -- whether the writes of the partition have begun
+local writing -- whether the partition has its entry, and gets the effects
 
 local function apply(head, operations)
 --@include apply/guards.lua

@@ -8,6 +8,7 @@
 local AMOUNT_MAX = 9007199254740991
 local OPERATIONS_MAX = 1500 -- unpack() fails near 8,000 values; an operation writes two accounts at most
 local STRIPE_LIMB = AMOUNT_MAX + 1 -- what one unit in '<account>+' stands for
+local STREAM_CHECK_ENTRIES = 16 -- the stream's length is looked at every so many entries
 local ENDING_ENTRIES_MAX = 20000 -- so many above its limit are for what ends begun work: credits, refunds and settles
 local LOOK_AGAIN = '?' -- of a detail, as in wallet_engine/engine/batch.py
 local FLAGS_MAX = 20000 -- operations times currencies, where flags are read: they may name a limit in each
@@ -20,7 +21,7 @@ local tag, epoch, nonce, issued_text, window_text, currency_list, extended, reco
   match(head, '^(%S+) (%d+) (%x+) (%d+) (%d+) (%S*) ([01]) ()')
 if not tag then return {'MALFORMED', head} end
 -- `x + 0` makes a number of a string in half the time of tonumber(), and fails on anything else.
-local issued_ms, window_asked = issued_text + 0, window_text + 0
+local window_asked = window_text + 0
 extended = extended == '1'
 --@include lib/keys.lua
 
@@ -52,17 +53,19 @@ if REPLAY then
   if window_asked ~= window and window_asked ~= window + 1 then return {'WINDOW', window} end
 else
   now_ms = time_ms
-  local age_ms = now_ms - issued_ms
+  local age_ms = now_ms - issued_text
   if age_ms > issued_age_ms_max or age_ms < -issued_age_ms_max then return {'EXPIRED', now_ms} end
   if now_ms < clock then now_ms = clock end
   local window_due = window
   -- Seconds that a monotonic clock has seen (witness.lua): TIME may step.
   if witnessed_s * 1000 >= window_ms and seq_last > 0 then window_due, witnessed_s = window + 1, '0' end
   if window_asked ~= window_due then return {'WINDOW', window_due} end
-  local entries = call('XLEN', k_journal)
-  if entries >= entries_max then
-    entries = entries - call('ZCARD', k_open) -- open entries wait for their receivers, the others for the journal
-    local most = find(columns[1], '[^bcgjlrsuwy]') and entries_max or entries_max + ENDING_ENTRIES_MAX
-    if entries >= most then return {'FULL', entries} end
+  if seq_last % STREAM_CHECK_ENTRIES == 0 then
+    local entries = call('XLEN', k_journal)
+    if entries >= entries_max then
+      entries = entries - call('ZCARD', k_open) -- open entries wait for their receivers, the others for the journal
+      local most = find(columns[1], '[^bcgjlrsuwy]') and entries_max or entries_max + ENDING_ENTRIES_MAX
+      if entries >= most then return {'FULL', entries} end
+    end
   end
 end

@@ -62,11 +62,10 @@ if remembering then
 end
 
 -- The keys of a call are not declared, as they are of many slots. In a slot that somebody is migrating, to touch a key that
--- is not there fails: so whatever may be written is touched before the first write.
-if not REPLAY then
-  if uncommon or find(kinds_text, 'd', 1, true) then call('ZCARD', k_open) end
-  if uncommon then call('HLEN', k_flags) end
-  if window_asked ~= window then call('HLEN', k_seen_dropped) end
+-- is not there fails: so whatever may be written is read before, or is what is written first.
+if uncommon and not REPLAY then
+  call('ZCARD', k_open)
+  call('HLEN', k_flags)
   if extended then
     call('HLEN', k_hold)
     call('ZCARD', k_due)
@@ -77,3 +76,4 @@ if not REPLAY then
     end
   end
 end
+if window_asked ~= window and not REPLAY then call('HLEN', k_seen_dropped) end

@@ -1,4 +1,4 @@
--- Write: every effect, then the entry that explains them. Nothing here refuses.
+-- Write: the entry, and every effect that it explains. Nothing here refuses.
 
 local clock_text = format('%d', now_ms)
 local writes = effect or record_count > 0
@@ -7,8 +7,13 @@ if not writes then seq_text, nonce = meta[1], nonce_last end
 local header = seq_text .. ' ' .. nonce_last .. ' ' .. nonce .. ' ' .. epoch .. ' ' .. clock_text .. ' ' .. window_text
   .. (witnessed_s == '' and '' or '.') .. witnessed_s .. ' ' .. outcomes_text .. rules_text
 if writes then
-  local currencies_new
+  -- First what this call has not touched yet: in a slot that somebody is migrating, a key that is gone fails here. A member
+  -- of `open` without an entry stands for nothing.
+  if debited then call('ZADD', k_open, seq_text, seq_text) end
+  if not REPLAY then call('XADD', k_journal, seq_text .. '-0', 'header', header, 'operations', operations) end
   writing = true
+
+  local currencies_new
   if write_groups then write_groups() end
   ledger = ledger_first
   while ledger do
@@ -48,9 +53,6 @@ if writes then
       end
     end
   end
-  if debited then call('ZADD', k_open, seq_text, seq_text) end
-
-  if not REPLAY then call('XADD', k_journal, seq_text .. '-0', 'header', header, 'operations', operations) end
   call('HSET', k_meta, 'seq', seq_text, 'nonce', nonce, 'clock', clock_text)
   if currencies_new then
     local list = {}

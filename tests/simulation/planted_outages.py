@@ -21,7 +21,7 @@ from wallet_engine.engine.headroom import Headroom
 from wallet_engine.engine.lane import Lane
 from wallet_engine.recovery import snapshotting
 from wallet_engine.recovery.returning import Returning
-from wallet_engine.redis_store.refusals import Meaning, refusal_of
+from wallet_engine.redis_store.refusals import Meaning, Refusal
 from wallet_engine.saga.sweeper import Sweeper
 
 #: (script, its text, the text in its place)
@@ -29,8 +29,8 @@ _FULL_STREAM: Final = (
     # A stream as it once was: full of open entries, and then closed to what would end them.
     (
         "apply",
-        "if not find(columns[1], '[^bcgjlrsuwy]') then entries_max = entries_max + ENDING_ENTRIES_MAX end",
-        "",
+        "find(columns[1], '[^bcgjlrsuwy]') and entries_max or entries_max + ENDING_ENTRIES_MAX",
+        "entries_max",
     ),
     ("apply", "entries = entries - call('ZCARD', k_open)", "entries = entries + 0"),
     ("trim", "local last = math.min(keep, newest - PINNED_ENTRIES_MAX)", "local last = 0"),
@@ -61,13 +61,13 @@ def _no_door_at_dead_shards(original: Any) -> Any:
 
 
 def _refused_may_have_run(original: Any) -> Any:
-    def on_error(self: Engine, accumulator: Accumulator, batch: Batch, error: str) -> None:
-        if refusal_of(error).meaning is not Meaning.RETRY:
-            original(self, accumulator, batch, error)
+    def on_error(self: Engine, accumulator: Accumulator, batch: Batch, refusal: Refusal) -> None:
+        if refusal.meaning is not Meaning.RETRY:
+            original(self, accumulator, batch, refusal)
             return
         self.tracker.forget(batch.nonce)
         self._answered(accumulator)
-        batch.fail(Outage("outcome_unknown", error))
+        batch.fail(Outage("outcome_unknown", refusal.text))
 
     return on_error
 
