@@ -39,7 +39,8 @@ def apply_part(
     It may read the `currencies` besides those of the operations.
     """
     columns, record_ends, own, extended, _, _ = operations
-    listed = _listed(frozenset(own), tuple(currencies))
+    more = tuple(currencies)
+    listed = _listed(frozenset(own), more) if more or len(own) > 1 else "".join(own)
     head = f"{keys.braced} {epoch} {nonce} {issued_ms} {window} {listed} {extended:d} ".encode()
     return b"$%d\r\n%b%b\r\n$%d\r\n%b\r\n" % (
         *(len(head) + len(record_ends), head, record_ends),

@@ -1,0 +1,306 @@
+"""What goes to a shard in one call, and what becomes of each partition's batch when it is answered."""
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, Final, cast
+from unittest.mock import patch
+
+import hiredis
+import pytest
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
+from wallet_engine.domain.operation import Words
+from wallet_engine.engine import engine as engine_module
+from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, Accumulator
+from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.conditions import Condition
+from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.refusals import ScriptRefusal
+from wallet_engine.journal.receipts_tracker import ReceiptTracker
+from wallet_engine.redis_store.connection import ConnectionLost
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.node_clock import NodeClock
+from wallet_engine.redis_store.refusals import Meaning, Refusal
+from wallet_engine.redis_store.scripts import load_script
+from wallet_engine.telemetry.metrics import Metrics
+
+PARTITIONS: Final = 8
+NON_LOCAL: Final = b"ERR Script attempted to access a non local key in a cluster node"
+
+
+class Waiter:
+    """Whoever waits for one operation."""
+
+    def __init__(self) -> None:
+        self.said = ""
+
+    def committed(self, outcome: str, idx: int, batch: Batch) -> None:
+        self.said = outcome
+
+    def failed(self, outage: Outage) -> None:
+        self.said = outage.code
+
+
+class Lane:
+    """Keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.clock = NodeClock()
+        self.calls: list[list[bytes]] = []
+        self.callbacks: list[Callable[[Any], None]] = []
+
+    def send(self, command: bytes, callback: Callable[[Any], None]) -> None:
+        reader = hiredis.Reader()
+        reader.feed(command)
+        self.calls.append(reader.gets())
+        self.callbacks.append(callback)
+
+    def flush(self) -> None:
+        pass
+
+
+class View:
+    """In place of `ClusterView`: one shard."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.tracker = ReceiptTracker(quorum=1)
+        self.lane = Lane()
+        self.lanes = {"s1": self.lane}
+        self.accumulators = [Accumulator(p, PartitionKeys(str(p)), "s1", 1) for p in range(PARTITIONS)]
+        self.config = SimpleNamespace(retention_ms=86_400_000, stream_entries_max=1_000)
+        self.heeded: list[Meaning] = []
+
+    def heed_refusal(self, shard: str, refusal: Refusal) -> None:
+        self.heeded.append(refusal.meaning)
+
+    def heed_script(self, accumulator: Accumulator, refusal: ScriptRefusal) -> bool:
+        if refusal.code == "LIMITS":
+            accumulator.limits = True
+        return refusal.code == "LIMITS"
+
+
+class Bench:
+    """An engine on that view, which is told what the shard answers."""
+
+    def __init__(self) -> None:
+        with patch.object(engine_module, "ClusterView", View):
+            self.engine = Engine(cast(Any, None), Metrics())
+        self.view = cast(View, self.engine.cluster)
+        self.lane = self.view.lane
+        self.copy = self.engine.tracker.connected("j1", cast(Any, SimpleNamespace(written=self._told)), [])
+        self.told: list[int] = []
+        self.waiters: dict[int, list[Waiter]] = {}
+
+    def _told(self, entries: list[tuple[int, bytes, bytes]]) -> None:
+        self.told += [partition for partition, _, _ in entries]
+
+    async def submit(self, *counts: int, kind: str = "d") -> None:
+        """So many operations for each partition, in one wave."""
+        for partition, count in enumerate(counts):
+            for _ in range(count):
+                waiter = Waiter()
+                self.waiters.setdefault(partition, []).append(waiter)
+                operation: Words = (kind, "A" * 22, "alice", "bob", 1, "USD", "", "")
+                self.engine.submit(partition, operation, waiter, self.engine.now_s())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    def parts(self, call: int) -> list[tuple[int, int, str]]:
+        """Partition, number of operations and nonce of each part of a call."""
+        arguments = self.lane.calls[call][4:]
+        found = []
+        for head, columns in zip(arguments[::2], arguments[1::2], strict=True):
+            tag, _, nonce, *_ = head.decode().split(" ")
+            found.append((int(tag.strip("{}")), len(columns.split(b'"')[1]), nonce))
+        return found
+
+    def applied(self, call: int) -> list[Any]:
+        """What the script answers where all goes well."""
+        return [
+            f"7 {'0' * 16} {nonce} 1 1700000000000 1.0 {'+' * count} 2".encode()
+            for _, count, nonce in self.parts(call)
+        ]
+
+    def answer(self, call: int, reply: Any) -> None:
+        self.lane.callbacks[call](reply)
+
+    def receipts(self, call: int) -> None:
+        groups = [(partition, [nonce], 7) for partition, _, nonce in self.parts(call)]
+        self.engine.tracker.receipts(self.copy, groups)
+
+    def said(self) -> list[set[str]]:
+        return [{waiter.said for waiter in self.waiters[p]} for p in sorted(self.waiters)]
+
+
+def run(check: Callable[[Bench], Any]) -> None:
+    async def main() -> None:
+        await check(Bench())
+
+    asyncio.run(main())
+
+
+def test_a_wave_is_one_call_for_each_shard() -> None:
+    async def check(bench: Bench) -> None:
+        await bench.submit(1, 2, 0, 3)
+        (call,) = bench.lane.calls
+        assert call[:4] == [b"EVALSHA", load_script("apply").sha.encode(), b"0", b"86400000 1000 300000"]
+        assert [(partition, count) for partition, count, _ in bench.parts(0)] == [(0, 1), (1, 2), (3, 3)]
+        bench.answer(0, bench.applied(0))
+        assert bench.told == [0, 1, 3]
+        assert bench.said() == [{""}, {""}, {""}]
+        bench.receipts(0)
+        assert bench.said() == [{"+"}, {"+"}, {"+"}]
+
+    run(check)
+
+
+def test_a_call_is_cut_by_what_it_costs() -> None:
+    """None is longer than one batch may be, and who has enough leaves."""
+
+    async def check(bench: Bench) -> None:
+        await bench.submit(40, 60, 5, 350, 80, 400, 3, 2)
+        sizes = [[count for _, count, _ in bench.parts(n)] for n in range(len(bench.lane.calls))]
+        assert sizes == [[40, 60], [5, 350], [80], [400], [3, 2]]
+        assert all(sum(size) <= SCRIPT_OPERATIONS_MAX for size in sizes)
+        assert sum(sizes[0]) >= EARLY_OPERATIONS_MIN
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    ("operation", "alone"),
+    [
+        (("h", "A" * 22, "alice", "bob|600000", 1, "USD", "", ""), True),
+        (("f", "-", "alice", "freeze", 0, "-", "", ""), True),
+        (("o", "-", "alice", "-", 0, "USD", "", ""), False),
+        (("r", "A" * 22, "alice", "7.0.a", 1, "USD", "", ""), False),
+    ],
+)
+def test_what_may_read_much_goes_in_a_call_of_its_own(operation: Words, alone: bool) -> None:
+    async def check(bench: Bench) -> None:
+        bench.engine.submit(1, operation, Waiter(), bench.engine.now_s())
+        await bench.submit(1, 1, 1)
+        assert (len(bench.lane.calls) > 1) is alone
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ([b"STATE", b"moving"], Condition.MOVING),
+        ([b"STATE", b"recovering"], Condition.RECOVERING),
+        ([b"EPOCH", b"2"], Condition.FENCED),
+        ([b"OWNER", b"f" * 40], Condition.FENCED),
+        ([b"ERROR", NON_LOCAL, 0], Condition.UNREACHABLE),
+        ([b"ERROR", b"MISCONF Redis is configured to save", 0], Condition.REFUSED),
+    ],
+)
+def test_one_that_is_refused_waits_and_the_others_are_answered(answer: list[Any], why: Condition) -> None:
+    async def check(bench: Bench) -> None:
+        await bench.submit(2, 2, 2)
+        reply = bench.applied(0)
+        reply[1] = answer
+        bench.answer(0, reply)
+        bench.receipts(0)
+        assert bench.said() == [{"+"}, {""}, {"+"}]
+        waiting = bench.view.accumulators[1]
+        assert (waiting.pending, waiting.batch, waiting.held_since_s is not None) == (2, None, True)
+        assert bench.engine.lookout.troubles[1].condition is why
+        assert set(bench.engine.lookout.troubles) == {1}
+        assert bench.told == [0, 2]
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ([b"FULL", 1000], "journal_unavailable"),
+        ([b"MALFORMED", b"operation 1"], "partition_unavailable"),
+        ([b"ERROR", b"OOM command not allowed", 0], "overloaded"),
+        ([b"ERROR", b"WRONGTYPE Operation against a key", 1], "outcome_unknown"),
+        ([b"ERROR", b"@user_script: 88: -OOM command not allowed", 0], "overloaded"),
+        ([b"ERROR", NON_LOCAL, 1], "outcome_unknown"),
+    ],
+)
+def test_one_that_fails_fails_alone(answer: list[Any], code: str) -> None:
+    async def check(bench: Bench) -> None:
+        await bench.submit(2, 2, 2)
+        reply = bench.applied(0)
+        reply[0] = answer
+        bench.answer(0, reply)
+        bench.receipts(0)
+        assert bench.said() == [{code}, {"+"}, {"+"}]
+
+    run(check)
+
+
+def test_one_that_has_limits_is_asked_again_by_the_other_text() -> None:
+    async def check(bench: Bench) -> None:
+        await bench.submit(1, 1, 1)
+        reply = bench.applied(0)
+        reply[2] = [b"LIMITS", b"2"]
+        bench.answer(0, reply)
+        assert bench.lane.calls[1][1] == load_script("apply", limits=True).sha.encode()
+        assert [partition for partition, _, _ in bench.parts(1)] == [2]
+        bench.answer(1, bench.applied(1))
+        bench.receipts(0)
+        bench.receipts(1)
+        assert bench.said() == [{"+"}] * 3
+        await bench.submit(1, 1, 1)
+        assert [[p for p, _, _ in bench.parts(n)] for n in (2, 3)] == [[0, 1], [2]]
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        ("NOSCRIPT No matching script", Meaning.RECOVER),
+        ("LOADING Redis is loading the dataset in memory", Meaning.RETRY),
+        ("BUSY Redis is busy running a script", Meaning.RETRY),
+        ("CLUSTERDOWN The cluster is down", Meaning.RETRY),
+        ("MASTERDOWN Link with MASTER is down", Meaning.ELSEWHERE),
+        ("NOPERM this user has no permissions", Meaning.RETRY),
+    ],
+)
+def test_an_error_of_the_whole_call_puts_every_batch_back(error: str, meaning: Meaning) -> None:
+    """Nothing ran, so nobody is told anything."""
+
+    async def check(bench: Bench) -> None:
+        await bench.submit(1, 2, 3)
+        bench.answer(0, hiredis.ReplyError(error))
+        assert bench.said() == [{""}] * 3
+        assert [a.pending for a in bench.view.accumulators[:3]] == [1, 2, 3]
+        assert bench.view.heeded == [meaning] * 3
+        assert bench.engine.tracker.pending == 0
+
+    run(check)
+
+
+@pytest.mark.parametrize("reply", [ConnectionLost("gone"), hiredis.ReplyError("ERR Error running script")])
+def test_what_may_have_run_is_unknown_to_each(reply: Exception) -> None:
+    async def check(bench: Bench) -> None:
+        await bench.submit(1, 2, 3)
+        bench.answer(0, reply)
+        assert bench.said() == [{"outcome_unknown"}] * 3
+        assert [a.pending for a in bench.view.accumulators[:3]] == [0, 0, 0]
+        assert bench.engine.tracker.pending == 0
+
+    run(check)
+
+
+def test_a_bug_that_one_batch_meets_leaves_no_other_out() -> None:
+    async def check(bench: Bench) -> None:
+        await bench.submit(1, 1, 1)
+        reply = bench.applied(0)
+        reply[0] = b"no header"
+        with pytest.raises(ValueError, match="unpack"):
+            bench.answer(0, reply)
+        bench.receipts(0)
+        assert bench.said() == [{""}, {"+"}, {"+"}]
+
+    run(check)
