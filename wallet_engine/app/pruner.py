@@ -19,7 +19,7 @@ from wallet_engine.recovery.pruning import Facts, Keep, Pruning, beyond_keep, pl
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.logging import get_logger
 
-POLL_S: Final = 30.0
+POLL_S: Final = 10.0
 #: How long the same segment may be held back before it is told.
 HELD_S_WARN: Final = 600.0
 

@@ -1,0 +1,209 @@
+"""The feed of a cluster whose journal copies and Redis die, and whose segments leave the disk (G5, G9).
+
+What came, came once, in order, and is what every copy holds in the end: also what a recovery had to decide about, and
+also for a follower that was away until everything it needs was in the archive only.
+"""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.http_client import HttpClient
+from support.journal_copies import (
+    BIN,
+    entries,
+    folder,
+    journal_pid,
+    lags,
+    settle,
+    successes,
+    traffic,
+    unattended,
+    wait_for,
+)
+from support.pulse import PulsedBooks
+from support.traffic import open_and_fund
+
+from wallet_engine.journal.feed import FeedEntry, partitions_from_start
+from wallet_engine.journal.feed_client import FeedClient
+from wallet_engine.journal.reader import ends_of
+from wallet_engine.journal.restore import restore_with
+from wallet_engine.journal.segments import numbers_on_disk, restore_by
+from wallet_engine.routing.directory import Directory, open_directory
+
+PARTITIONS = 4
+FUNDED_CENTS = 100_000
+PAUSE_S = 0.02
+
+
+class Follower:
+    """Follows all partitions in a task of its own."""
+
+    def __init__(self, directory: Directory, name: str) -> None:
+        async def copies() -> Mapping[str, str]:
+            journals = await asyncio.to_thread(directory.journals)
+            return {journal_id: info.address for journal_id, info in journals.items()}
+
+        self.feed = FeedClient(copies, name)
+        self.taken: dict[int, list[FeedEntry]] = {partition: [] for partition in range(PARTITIONS)}
+        self._task = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        async with aclosing(self.feed.follow(partitions_from_start(self.taken))) as batches:
+            async for batch in batches:
+                self._take(batch)
+
+    def _take(self, batch: Sequence[FeedEntry]) -> None:
+        for entry in batch:
+            self.taken[entry.partition].append(entry)
+
+    def payloads(self) -> dict[int, list[bytes]]:
+        return {partition: [entry.payload for entry in entries] for partition, entries in self.taken.items()}
+
+    async def until(self, ends: Mapping[int, int]) -> None:
+        async with asyncio.timeout(60):
+            while any(len(self.taken[partition]) < end for partition, end in ends.items()):
+                if self._task.done():
+                    self._task.result()
+                await asyncio.sleep(0.02)
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+def wallet_admin(cluster: Any, restore: str, *words: str) -> dict[str, Any]:
+    command = [str(BIN / "wallet-admin"), *cluster.coordination_flags(), "--json", *words]
+    environ = {**os.environ, "WALLET_RESTORE_COMMAND": restore}
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environ)
+    assert run.returncode == 0, run.stdout + run.stderr
+    document: dict[str, Any] = json.loads(run.stdout)
+    return document
+
+
+@pytest.mark.timeout(300)
+def test_g5_g9_what_the_feed_gave_is_what_the_copies_hold(dev_cluster: Any, tmp_path: Path) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed={seed}")
+    archive = tmp_path / "archive"
+    for name in ("j1", "j2", "j3"):
+        (archive / name).mkdir(parents=True)
+    restore = f"cp {archive}/%j/%f %p"
+    cluster = dev_cluster(
+        shards=2,
+        partitions=PARTITIONS,
+        extra=(
+            *("--journals", "3", "--segment-bytes=16384", "--snapshot-bytes=32768", "--keep=48KB"),
+            f"--archive-command=cp %p {archive}/%j/%f",
+            f"--restore-command={restore}",
+        ),
+    )
+    books = PulsedBooks([f"acct-{i:03d}" for i in range(40)], FUNDED_CENTS, random.Random(seed))
+    wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j3": 0}, "all three count")
+    with closing(open_directory(cluster.state()["zookeeper"], None)) as directory:
+        first = asyncio.run(_under_faults(cluster, directory, books))
+        wait_for(lambda: set(lags(cluster).values()) == {0}, "all copies hold everything")
+        wait_for(
+            lambda: all(numbers_on_disk(folder(cluster, number))[0] > 2 for number in (1, 2, 3)),
+            "what --keep does not keep has left the disks",
+        )
+        late = asyncio.run(_away_until_now(directory, {p: len(taken) for p, taken in first.items()}))
+    assert late == first
+    restore_with(restore)
+    try:
+        for number in (1, 2, 3):
+            assert _held(folder(cluster, number)) == first
+    finally:
+        restore_by(None)
+    assert wallet_admin(cluster, restore, "verify")["ok"]
+    whole = wallet_admin(cluster, restore, "journal", "verify", "--archive", str(folder(cluster, 2)))
+    assert whole["from_archive"] > 2
+    assert whole["entries"] == sum(map(len, first.values()))
+    print(f"{whole['entries']} entries; {dict(books.answers)}")
+
+
+def _held(directory: Path) -> dict[int, list[bytes]]:
+    found = entries(directory)
+    return {partition: found.get(partition, []) for partition in range(PARTITIONS)}
+
+
+async def _under_faults(cluster: Any, directory: Directory, books: PulsedBooks) -> dict[int, list[bytes]]:
+    """What a follower got that was there all the time."""
+    async with HttpClient() as http:
+        await open_and_fund(http, cluster.url, books.accounts, FUNDED_CENTS)
+    follower = Follower(directory, "first")
+    async with traffic(cluster, books, PAUSE_S):
+        await successes(books, 100)
+        for name in ("j1", "j2", "j3"):
+            os.kill(journal_pid(cluster, name), signal.SIGKILL)
+            await successes(books, 100)
+        for process in cluster.processes("redis"):  # whatever only Redis had is gone, and was never answered
+            os.kill(process["pid"], signal.SIGKILL)
+            os.kill(journal_pid(cluster, books.rng.choice(("j1", "j2", "j3"))), signal.SIGKILL)
+            await successes(books, 100)
+        await successes(books, 100)
+        await _one_copy_alone(cluster, books)
+        await successes(books, 200)
+    await settle(cluster, books)
+    await asyncio.to_thread(_quiet, cluster)
+    ends = await follower.feed.positions()
+    await follower.until(ends)
+    await follower.stop()
+    assert {partition: len(taken) for partition, taken in follower.taken.items() if taken} == ends
+    return follower.payloads()
+
+
+async def _one_copy_alone(cluster: Any, books: PulsedBooks) -> None:
+    """j1 gets entries that no other copy gets. A recovery without it begins in their place, and j1 sets them aside."""
+    with unattended(cluster):
+        for name in ("j2", "j3"):
+            os.kill(journal_pid(cluster, name), signal.SIGKILL)
+        behind = sum(ends_of(folder(cluster, 2)).values())
+        async with asyncio.timeout(60):
+            while sum(ends_of(folder(cluster, 1)).values()) < behind + 4:
+                await asyncio.sleep(0.05)
+        os.kill(journal_pid(cluster, "j1"), signal.SIGSTOP)
+        for pid in cluster.pids("redis"):
+            os.kill(pid, signal.SIGKILL)
+    try:
+        await successes(books, 50)
+    finally:
+        os.kill(journal_pid(cluster, "j1"), signal.SIGCONT)
+    async with asyncio.timeout(60):
+        while not list(folder(cluster, 1).glob("orphaned-p*")):
+            await asyncio.sleep(0.05)
+
+
+def _quiet(cluster: Any) -> None:
+    """Wait until settles and whatever else follows answers is over, and every copy has it."""
+    seen: list[Any] = []
+
+    def same() -> bool:
+        info = json.loads(
+            subprocess.run(
+                [str(BIN / "wallet-admin"), *cluster.coordination_flags(), "--json", "journal", "info"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            ).stdout
+        )
+        seen.append([(copy["entries"], copy["lag_entries"]) for copy in info["copies"]])
+        return len(seen) > 2 and seen[-1] == seen[-2] == seen[-3] and len(set(seen[-1])) == 1
+
+    wait_for(same, "nothing is under way")
+
+
+async def _away_until_now(directory: Directory, ends: Mapping[int, int]) -> dict[int, list[bytes]]:
+    follower = Follower(directory, "late")
+    await follower.until(ends)
+    await follower.stop()
+    return follower.payloads()
