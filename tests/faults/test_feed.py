@@ -34,6 +34,7 @@ from support.traffic import open_and_fund
 
 from wallet_engine.journal.feed import FeedEntry, partitions_from_start
 from wallet_engine.journal.feed_client import FeedClient
+from wallet_engine.journal.feed_server import ENDS_S_MAX
 from wallet_engine.journal.reader import ends_of
 from wallet_engine.journal.restore import restore_with
 from wallet_engine.journal.segments import numbers_on_disk, restore_by
@@ -150,7 +151,7 @@ async def _under_faults(cluster: Any, directory: Directory, books: PulsedBooks) 
             os.kill(journal_pid(cluster, books.rng.choice(("j1", "j2", "j3"))), signal.SIGKILL)
             await successes(books, 100)
         await successes(books, 100)
-        await _one_copy_alone(cluster, books)
+        await _one_copy_alone(cluster, books, follower)
         await successes(books, 200)
     await settle(cluster, books)
     await asyncio.to_thread(_quiet, cluster)
@@ -161,7 +162,7 @@ async def _under_faults(cluster: Any, directory: Directory, books: PulsedBooks) 
     return follower.payloads()
 
 
-async def _one_copy_alone(cluster: Any, books: PulsedBooks) -> None:
+async def _one_copy_alone(cluster: Any, books: PulsedBooks, follower: Follower) -> None:
     """j1 gets entries that no other copy gets. A recovery without it begins in their place, and j1 sets them aside."""
     with unattended(cluster):
         for name in ("j2", "j3"):
@@ -170,6 +171,11 @@ async def _one_copy_alone(cluster: Any, books: PulsedBooks) -> None:
         async with asyncio.timeout(60):
             while sum(ends_of(folder(cluster, 1)).values()) < behind + 1:
                 await asyncio.sleep(0.05)
+        dead = [ends_of(folder(cluster, number)) for number in (2, 3)]
+        for _ in range(10):  # j1 has looked anew each time, and the follower has asked it for news
+            for partition, seq in (await follower.feed.positions()).items():
+                assert seq <= max(ends.get(partition, 0) for ends in dead)
+            await asyncio.sleep(2 * ENDS_S_MAX)
         os.kill(journal_pid(cluster, "j1"), signal.SIGSTOP)
         for pid in cluster.pids("redis"):
             os.kill(pid, signal.SIGKILL)
