@@ -79,8 +79,11 @@ Other files of the directory::
                             exclusive flock on it.
     00000001.idx            index of a sealed segment; can be rebuilt (see `index`)
     00000001.wal.torn-4711  what was cut off a segment at that offset (see `torn`)
-    archived                8 digits and a newline: the last segment that the archive command took
+    archived                the last segment that the archive command took (see `archive`)
     snapshots/              see `snapshots`
+    restored/               segments that were brought back from the archive (see `restore`)
+
+A segment up to that in `archived` may be absent: then its index is there, without marks (see `prune`).
 """
 
 import hashlib

@@ -125,3 +125,18 @@ def test_an_archive_that_is_not_whole_is_found(
 def test_verify_of_an_archive_needs_to_know_how_to_read_it(made: Path) -> None:
     said = refusal(admin("journal", "verify", "--archive", made))
     assert said == "--archive reads the archive: give --restore-command"
+
+
+def test_a_follower_that_is_gone_for_good_is_forgotten(directory: Directory, tmp_path: Path) -> None:
+    flags = ["--map-file", str(tmp_path / "map.json")]
+    assert "nobody follows" in admin("journal", "followers", *flags).stdout
+    directory.followers.note("history", {0: 20, 1: 3})
+    directory.followers.note("webhooks", {0: 7})
+    assert answer("journal", "followers", *flags)["followers"] == [
+        {"name": "history", "entries": 23, "partitions": {"0": 20, "1": 3}},
+        {"name": "webhooks", "entries": 7, "partitions": {"0": 7}},
+    ]
+    said = refusal(admin("journal", "followers", *flags, "--forget", "kafka", "--yes"))
+    assert said == "there is no follower kafka: history, webhooks"
+    left = answer("journal", "followers", *flags, "--forget", "history", "--yes")["followers"]
+    assert [each["name"] for each in left] == ["webhooks"]

@@ -18,6 +18,10 @@ from wallet_engine.telemetry.flags import Verb, VerbGroup
         "prune": Verb(
             "wallet_engine.admin.verbs.journal_prune:prune", "Remove archived segments that nobody needs."
         ),
+        "followers": Verb(
+            "wallet_engine.admin.verbs.journal_followers:followers",
+            "Show who follows the journal, and how far.",
+        ),
         "cat": Verb("wallet_engine.admin.verbs.journal_cat:cat", "Print entries, in words or as JSON."),
     },
 )

@@ -1,0 +1,63 @@
+"""`wallet-admin journal followers`: who follows the feed, how far, and forgetting who is gone for good."""
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from wallet_engine.admin.session import Plan, Session, changing_command
+from wallet_engine.domain.errors import ConfigError
+
+
+@click.command()
+@changing_command
+@click.option(
+    "--forget", metavar="NAME", help="Keep nothing for this follower any more. One that runs is there again."
+)
+def followers(session: Session, forget: str | None) -> None:
+    """Show how far each follower of the journal's feed has taken entries, running or not.
+
+    Segments are kept on disk until every follower listed here has taken them. One that is gone for good is forgotten by
+    --forget; should it come back, it reads what was removed out of the archive.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 journal followers
+      wallet-admin --zookeeper zk1:2181 journal followers --forget history-of-2025
+    """
+    with session.directory() as directory:
+        found = directory.followers.seqs()
+        if forget is not None:
+            if forget not in found:
+                raise ConfigError(
+                    f"there is no follower {forget}: {', '.join(sorted(found)) or 'there are none'}"
+                )
+            plan = Plan(
+                f"forget follower {forget}",
+                {"forget": forget, "entries": sum(found[forget].values())},
+                lambda console: console.print(
+                    f"follower {forget} has taken {sum(found[forget].values()):,} entries"
+                ),
+            )
+            if not session.agreed(plan):
+                return
+            with session.change(directory, plan):
+                directory.followers.forget(forget)
+            found = directory.followers.seqs()
+    document = {
+        "followers": [
+            {
+                "name": name,
+                "entries": sum(seqs.values()),
+                "partitions": {str(p): seqs[p] for p in sorted(seqs)},
+            }
+            for name, seqs in sorted(found.items())
+        ]
+    }
+
+    def show(console: Console) -> None:
+        table = Table("follower", "partitions", "entries taken")
+        for name, seqs in sorted(found.items()):
+            table.add_row(name, str(len(seqs)), f"{sum(seqs.values()):,}")
+        console.print(table if found else "nobody follows the journal")
+
+    session.answer(document, show)
