@@ -1,0 +1,1 @@
+"""What has happened as CloudEvents, made of the journal's entries. Decides nothing, reads nothing."""

@@ -1,0 +1,86 @@
+"""One event: CloudEvents 1.0 in JSON (cloudevents.io, "JSON Event Format").
+
+id       <partition>.<seq>.<index>, behind it a letter where one operation makes several; the same at every repeat
+source   the cluster's name, a URI reference
+type     one of `TYPES`
+subject  an account of the partition whose entry it is, so that one account's events come from one partition
+time     of the entry
+data     amounts are decimal strings of major units
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+ACCOUNT_OPENED: Final = "account.opened"
+ACCOUNT_UPDATED: Final = "account.updated"
+ACCOUNT_FROZEN: Final = "account.frozen"
+ACCOUNT_UNFROZEN: Final = "account.unfrozen"
+ACCOUNT_CLOSED: Final = "account.closed"
+TRANSFER_SUCCEEDED: Final = "transfer.succeeded"
+TRANSFER_DECLINED: Final = "transfer.declined"
+HOLD_PLACED: Final = "hold.placed"
+HOLD_CAPTURED: Final = "hold.captured"
+HOLD_INCREASED: Final = "hold.increased"
+HOLD_VOIDED: Final = "hold.voided"
+HOLD_EXPIRED: Final = "hold.expired"
+GROUP_SUCCEEDED: Final = "group.succeeded"
+GROUP_DECLINED: Final = "group.declined"
+REFUND_SUCCEEDED: Final = "refund.succeeded"
+POSTING: Final = "posting"
+
+#: Every type that there is.
+TYPES: Final = (
+    *(ACCOUNT_OPENED, ACCOUNT_UPDATED, ACCOUNT_FROZEN, ACCOUNT_UNFROZEN, ACCOUNT_CLOSED),
+    *(TRANSFER_SUCCEEDED, TRANSFER_DECLINED),
+    *(HOLD_PLACED, HOLD_CAPTURED, HOLD_INCREASED, HOLD_VOIDED, HOLD_EXPIRED),
+    *(GROUP_SUCCEEDED, GROUP_DECLINED, REFUND_SUCCEEDED, POSTING),
+)
+
+SOURCE_DEFAULT: Final = "wallet-engine"
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Event(NamedTuple):
+    """`accounts` are all that it is about, the subject among them: who follows one of them is told."""
+
+    id: str
+    type: str
+    subject: str
+    time_ms: int
+    data: dict[str, Any]
+    accounts: tuple[str, ...]
+
+    def document(self, source: str = SOURCE_DEFAULT) -> dict[str, Any]:
+        """The event as a JSON object."""
+        return {
+            "specversion": "1.0",
+            "id": self.id,
+            "source": source,
+            "type": self.type,
+            "subject": self.subject,
+            "time": instant(self.time_ms),
+            "datacontenttype": "application/json",
+            "data": self.data,
+        }
+
+    def encode(self, source: str = SOURCE_DEFAULT) -> bytes:
+        """The event as JSON."""
+        return _encode(self.document(source))
+
+
+def instant(time_ms: int) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    seconds, millis = divmod(time_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
+
+
+def event_id(partition: int, seq: int, idx: int, nth: int) -> str:
+    """The id of the `nth` event of an operation, from 0: without a letter, then a, b, … z, aa, ab, …"""
+    letters = ""
+    while nth > 0:
+        nth, digit = divmod(nth - 1, 26)
+        letters = chr(ord("a") + digit) + letters
+    return f"{partition}.{seq}.{idx}{letters}"

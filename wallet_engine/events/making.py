@@ -1,0 +1,316 @@
+"""Entries to events. What an entry does not say itself is handed in: what became of balances, and debits elsewhere.
+
+Of a transfer across partitions the event comes from the entry that decides it: the one that receives its credit, or the
+one that gives the money back. Neither repeats what the debit said, so the debit is asked for by its place
+(`wanted_of`). Exactly one entry decides, so there is exactly one event.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from wallet_engine.domain import groups, holds
+from wallet_engine.domain.entry import Entry
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.holds import NOBODY
+from wallet_engine.domain.ids import TRANSIT, is_system, unpack_transaction_id
+from wallet_engine.domain.kinds import receiver_of
+from wallet_engine.domain.memory import PAYER_LENGTH
+from wallet_engine.domain.money import format_amount
+from wallet_engine.domain.notes import LEG_REFERENCES, METADATA, REFERENCE, said_in
+from wallet_engine.domain.operation import Operation
+from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
+from wallet_engine.domain.returns import parse_evidence
+from wallet_engine.events import event as types
+from wallet_engine.events.event import Event, event_id, instant
+
+#: Where a debit is: operation `idx` of entry `seq` of a partition.
+Place = tuple[int, int, int]
+Data = dict[str, Any]
+#: (type, subject, data, accounts)
+_Told = tuple[str, str, Data, tuple[str, ...]]
+
+_FLAGGED: Final = {
+    "freeze": types.ACCOUNT_FROZEN,
+    "unfreeze": types.ACCOUNT_UNFROZEN,
+    "close": types.ACCOUNT_CLOSED,
+}
+#: What a refused transfer or group is answered with; anything else is no decision about it.
+_DECLINES: Final = frozenset(outcome.value for outcome in Outcome if outcome.declined)
+
+
+class Touched(NamedTuple):
+    """What operation `idx` did to one account in one currency; minor units, after it. `delta` is of the balance."""
+
+    idx: int
+    account: str
+    currency: str
+    delta_minor: int
+    balance_minor: int
+    available_minor: int
+    held_minor: int
+    pending_minor: int = 0
+    counterparty: str | None = None
+
+
+def wanted_of(partition: int, entry: Entry) -> Iterator[Place]:
+    """The debits that `events_of` needs to know."""
+    for operation, outcome in zip(entry.operations, entry.header.outcomes, strict=True):
+        if outcome == Outcome.APPLIED and operation.kind in "cr":
+            yield _debit_of(partition, operation)
+
+
+def events_of(
+    partition: int,
+    entry: Entry,
+    touched: Iterable[Touched],
+    debits: Mapping[Place, Operation],
+    ends: Callable[[int], str] = lambda idx: holds.VOIDED,
+) -> list[Event]:
+    """The events of an entry, in order: of each operation what it came to, then a posting of each account.
+
+    `ends` says of a void how its hold ended: it may have expired before. Raises `Corruption` for a debit that is
+    not there.
+    """
+    header = entry.header
+    postings: dict[int, list[Touched]] = {}
+    for each in touched:
+        postings.setdefault(each.idx, []).append(each)
+    made = []
+    for idx, (operation, outcome) in enumerate(zip(entry.operations, header.outcomes, strict=True)):
+        told = _told(partition, header.time_ms, operation, outcome, debits)
+        if told is not None and operation.kind == "v" and ends(idx) == holds.EXPIRED:
+            told = (types.HOLD_EXPIRED, *told[1:])
+        all_told = [] if told is None else [told]
+        all_told += [_posting(each, operation, debits, partition) for each in postings.get(idx, ())]
+        for nth, (type_, subject, data, accounts) in enumerate(all_told):
+            if operation.by:
+                data["key"] = operation.by
+            name = event_id(partition, header.seq, idx, nth)
+            made.append(Event(name, type_, subject, header.time_ms, data, accounts))
+    return made
+
+
+def _told(
+    partition: int, time_ms: int, o: Operation, outcome: str, debits: Mapping[Place, Operation]
+) -> _Told | None:
+    """What the operation came to; None where that is nobody's news, or is decided elsewhere."""
+    if outcome != Outcome.APPLIED:
+        if outcome not in _DECLINES:
+            return None
+        if o.kind in "td":
+            return _transfer(types.TRANSFER_DECLINED, o, o.account, code=WIRE_CODES[outcome])
+        return _group(types.GROUP_DECLINED, o, outcome) if o.kind in "mg" else None
+    match o.kind:
+        case "o" | "a":
+            return _limits(o)
+        case "f":
+            return _flags(o)
+        case "t":
+            subject = o.other if is_system(o.account) and not is_system(o.other) else o.account
+            return _transfer(types.TRANSFER_SUCCEEDED, o, subject)
+        case "c":
+            return _received(o, _debit(partition, o, debits))
+        case "r":
+            debit = _debit(partition, o, debits)
+            code = WIRE_CODES[o.other.split(".")[2]]
+            return _transfer(types.TRANSFER_DECLINED, debit, o.account, code=code)
+        case "h" | "i" | "v" | "e":
+            return _hold(o, time_ms)
+        case "k":
+            return _capture(o, o.account)
+        case "x":
+            return _refund(o, o.account)
+        case "m" | "g":
+            return _group(types.GROUP_SUCCEEDED, o, outcome)
+        case _:
+            return None
+
+
+def _debit_of(partition: int, o: Operation) -> Place:
+    if o.kind == "c":
+        payers, _, seq = o.id.partition(".")
+        return int(payers), int(seq), int(o.other)
+    seq, idx, _ = o.other.split(".")
+    return partition, int(seq), int(idx)
+
+
+def _debit(partition: int, o: Operation, debits: Mapping[Place, Operation]) -> Operation:
+    place = _debit_of(partition, o)
+    debit = debits.get(place)
+    if debit is None or debit.kind not in "dqz":
+        where = "operation {2} of entry {1} of partition {0}".format(*place)
+        raise Corruption(f"{o.line()[:200]!r} is for {where}, which is no debit")
+    return debit
+
+
+def _received(o: Operation, debit: Operation) -> _Told:
+    """A credit has come in: what its debit began has succeeded. The account of this partition is the receiver's."""
+    if debit.kind == "q":
+        return _capture(debit, o.account)
+    if debit.kind == "z":
+        return _refund(debit, o.account)
+    return _transfer(types.TRANSFER_SUCCEEDED, debit, o.account)
+
+
+def _transfer(type_: str, o: Operation, subject: str, code: str | None = None) -> _Told:
+    data: Data = {
+        "transaction_id": unpack_transaction_id(o.id),
+        "from_account": o.account,
+        "to_account": o.other,
+        **_money(o),
+        **_noted(o),
+    }
+    if code is not None:
+        data["code"] = code
+    return type_, subject, data, (o.account, o.other)
+
+
+def _money(o: Operation) -> Data:
+    return {"amount": format_amount(o.amount_minor, o.currency), "currency": o.currency}
+
+
+def _noted(o: Operation) -> Data:
+    said = said_in(o.note)
+    return {
+        name: said[key] for key, name in ((REFERENCE, "reference"), (METADATA, "metadata")) if key in said
+    }
+
+
+def _limits(o: Operation) -> _Told:
+    type_, sign = (types.ACCOUNT_OPENED, "<") if o.kind == "o" else (types.ACCOUNT_UPDATED, "|")
+    overdraft, _, most = o.other.partition(sign)
+    data: Data = {"account_id": o.account, "currency": o.currency}
+    for name, text in (("overdraft_limit", overdraft), ("max_balance", most)):
+        if text not in ("", "-"):
+            data[name] = format_amount(int(text), o.currency)
+    data.update(_noted(o))
+    return type_, o.account, data, (o.account,)
+
+
+def _flags(o: Operation) -> _Told | None:
+    """While a close waits it has the account frozen, and may give that up: nobody asked for either."""
+    type_ = _FLAGGED.get(o.other.partition(".")[0])
+    return None if type_ is None else (type_, o.account, {"account_id": o.account}, (o.account,))
+
+
+def _hold(o: Operation, time_ms: int) -> _Told:
+    data: Data = {"account_id": o.account}
+    accounts: tuple[str, ...] = (o.account,)
+    match o.kind:
+        case "h":
+            to, _, expires_in_ms = o.other.partition("|")
+            data |= {"hold_id": unpack_transaction_id(o.id), **_money(o), **_noted(o)}
+            data["expires_at"] = instant(time_ms + int(expires_in_ms))
+            if to != NOBODY:
+                data["to_account"] = to
+                accounts += (to,)
+            type_ = types.HOLD_PLACED
+        case "i":
+            data |= {"hold_id": _id_in(o.other), "transaction_id": unpack_transaction_id(o.id)}
+            data |= {**_money(o), **_noted(o)}
+            type_ = types.HOLD_INCREASED
+        case _:
+            data |= {"hold_id": unpack_transaction_id(o.id), "currency": o.currency}
+            type_ = types.HOLD_VOIDED if o.kind == "v" else types.HOLD_EXPIRED
+    return type_, o.account, data, accounts
+
+
+def _id_in(field: str) -> str:
+    """The id in a field of the memory."""
+    return unpack_transaction_id(field[:-PAYER_LENGTH])
+
+
+def _capture(o: Operation, subject: str) -> _Told:
+    to, field, share, _ = o.other.split("|")
+    data = {
+        "hold_id": _id_in(field),
+        "transaction_id": unpack_transaction_id(o.id),
+        "account_id": o.account,
+        "to_account": to,
+        **_money(o),
+        "final": share == "f",
+        **_noted(o),
+    }
+    return types.HOLD_CAPTURED, subject, data, (o.account, to)
+
+
+def _refund(o: Operation, subject: str) -> _Told:
+    original = parse_evidence(o.other)
+    data: Data = {
+        "transaction_id": unpack_transaction_id(o.id),
+        "refund_of": unpack_transaction_id(original.transaction),
+        "from_account": o.account,
+        "to_account": original.payer,
+        **_money(o),
+        **_noted(o),
+    }
+    if original.leg is not None:
+        data["leg"] = original.leg
+    return types.REFUND_SUCCEEDED, subject, data, (o.account, original.payer)
+
+
+def _group(type_: str, o: Operation, outcome: str) -> _Told | None:
+    said = groups.parse_words(o.other)
+    if said.word == groups.INTERRUPT:
+        return None
+    references = said_in(o.note).get(LEG_REFERENCES, {})
+    legs = []
+    for leg in said.legs:
+        told = {
+            "from_account": leg.payer,
+            "to_account": leg.receiver,
+            "amount": format_amount(leg.minor, leg.currency),
+            "currency": leg.currency,
+        }
+        if str(leg.idx) in references:
+            told["reference"] = references[str(leg.idx)]
+        legs.append(told)
+    data: Data = {"transaction_id": unpack_transaction_id(o.id), "from_account": o.account, "legs": legs}
+    data.update(_noted(o))
+    if type_ == types.GROUP_DECLINED:
+        data["code"] = WIRE_CODES[outcome]
+    sides = (side for leg in said.legs for side in (leg.payer, leg.receiver))
+    return type_, o.account, data, tuple(dict.fromkeys((o.account, *sides)))
+
+
+def _posting(each: Touched, o: Operation, debits: Mapping[Place, Operation], partition: int) -> _Told:
+    currency = each.currency
+    data: Data = {
+        "account_id": each.account,
+        "currency": currency,
+        "delta": format_amount(each.delta_minor, currency),
+    }
+    if not is_system(each.account):  # of which this partition has a part only
+        data |= {
+            "balance": format_amount(each.balance_minor, currency),
+            "available": format_amount(each.available_minor, currency),
+            "held": format_amount(each.held_minor, currency),
+            "pending": format_amount(each.pending_minor, currency),
+        }
+    counterparty, transaction = _cause(o, each, debits, partition)
+    if transaction is not None:
+        data["transaction_id"] = unpack_transaction_id(transaction)
+    if counterparty not in (None, TRANSIT, each.account):
+        data["counterparty"] = counterparty
+    return types.POSTING, each.account, data, (each.account,)
+
+
+def _cause(
+    o: Operation, each: Touched, debits: Mapping[Place, Operation], partition: int
+) -> tuple[str | None, str | None]:
+    """The other side, and the packed id of the transaction that a posting is part of, where there are such."""
+    match o.kind:
+        case "c" | "r":
+            debit = _debit(partition, o, debits)
+            other = debit.account if o.kind == "c" else receiver_of(debit)
+            return each.counterparty or other, debit.id
+        case "t" | "d" | "k" | "q":
+            receiver = receiver_of(o)
+            return each.counterparty or (o.account if each.account == receiver else receiver), o.id
+        case "x" | "z":
+            payer = parse_evidence(o.other).payer
+            return each.counterparty or (o.account if each.account == payer else payer), o.id
+        case "o" | "a" | "f" | "n" | "s" | "l" | "h" | "v" | "e":
+            return None, None
+        case _:
+            return each.counterparty, o.id

@@ -1,0 +1,111 @@
+"""Where a webhook may be sent to. Without leave, nowhere inside: a caller's URL must not reach what only we can reach.
+
+A name is resolved when it is connected to, and the connection goes to the very address that was looked at, so that a
+name which answers differently the second time (DNS rebinding) gains nothing.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from typing import Final
+from urllib.parse import urlsplit
+
+from wallet_engine.domain.errors import InvalidInput, WalletError
+
+URL_LENGTH_MAX: Final = 2_048
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+#: IPv6 addresses that carry an IPv4 address, which a gateway may unpack (RFC 6052, 8215).
+_NAT64: Final = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48")))
+
+
+class Unreachable(WalletError):
+    """The host has no address that may be connected to; the text says why."""
+
+
+def check_url(url: object, *, allow_private: bool) -> str:
+    """A URL that can be an endpoint's, by its form alone. Raises `InvalidInput`."""
+    try:
+        if not isinstance(url, str) or not url.isascii() or len(url) > URL_LENGTH_MAX:
+            raise ValueError
+        if any(character <= " " or character in '"<>\\^`{|}\x7f' for character in url):
+            raise ValueError
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise _wrong(f"must be a URL of at most {URL_LENGTH_MAX} characters") from None
+    if parts.scheme not in ("https", "http") or not host or port == 0:
+        raise _wrong("must be https://HOST[:PORT][/PATH]")
+    if parts.username is not None or parts.password is not None or parts.fragment:
+        raise _wrong("must name neither a user nor a fragment")
+    if parts.scheme == "http" and not allow_private:
+        raise _wrong("must be https: amounts would be readable on their way")
+    if not allow_private and (why := _refused_literal(host)):
+        raise _wrong(why)
+    return url
+
+
+async def check_host(url: str) -> None:
+    """Refuse what is known to be inside now; a name that has no address yet is looked at when it is sent to.
+
+    Raises `InvalidInput`.
+    """
+    parts = urlsplit(url)
+    assert parts.hostname is not None  # `check_url` has seen it
+    try:
+        found = await _addresses(parts.hostname, parts.port or 443)
+    except Unreachable:
+        return
+    for address in found:
+        if why := _refused(address):
+            raise _wrong(f"{parts.hostname} is {address}, {why}")
+
+
+async def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
+    """The addresses to connect to. Raises `Unreachable`: one that is inside refuses the whole name."""
+    found = await _addresses(host, port)
+    for address in found:
+        why = None if allow_private else _refused(address)
+        if why is not None:
+            raise Unreachable(f"{host} is {address}, {why}")
+    return [str(address) for address in found]
+
+
+async def _addresses(host: str, port: int) -> list[_Address]:
+    try:
+        infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # A scope, as in fe80::1%eth0, is of an address inside anyway.
+        found = [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in infos]
+    except (OSError, UnicodeError, ValueError) as error:
+        raise Unreachable(f"{host} has no address: {error}") from None
+    if not found:
+        raise Unreachable(f"{host} has no address")
+    return list(dict.fromkeys(found))
+
+
+def _refused_literal(host: str) -> str | None:
+    try:
+        return _refused(ipaddress.ip_address(host))
+    except ValueError:
+        return None
+
+
+def _refused(address: _Address) -> str | None:
+    """Why it must not be connected to; None where it may be."""
+    for inner in (address, *_carried_in(address)):
+        if not inner.is_global or inner.is_multicast or inner.is_reserved:
+            return "which is not on the public internet (--webhooks-allow-private lets it pass)"
+    return None
+
+
+def _carried_in(address: _Address) -> list[ipaddress.IPv4Address]:
+    if isinstance(address, ipaddress.IPv4Address):
+        return []
+    carried = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if any(address in network for network in _NAT64):
+        carried.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return [inner for inner in carried if inner is not None]
+
+
+def _wrong(why: str) -> InvalidInput:
+    return InvalidInput("invalid_request", f"url {why}")

@@ -1,0 +1,121 @@
+"""What is still to be sent to one endpoint: which delivery is next, and what follows from how an attempt went.
+
+Of each account (the events' subject) one delivery is under way at a time, the oldest; the others wait for it, also
+while it waits to be tried again. So one account's events arrive in their order, and no other account's wait for it.
+
+Decides, and does nothing: times are handed in.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from wallet_engine.webhooks.sending import Reply
+
+#: After each attempt that failed, how long until the next. Behind the last of them there is none.
+RETRY_S: Final = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+#: So that many endpoints which failed together are not all tried again together: up to so much longer.
+JITTER_MAX: Final = 0.1
+_GONE: Final = 410
+
+PENDING: Final = "pending"
+DELIVERED: Final = "delivered"
+PARKED: Final = "parked"
+STATUSES: Final = (PENDING, DELIVERED, PARKED)
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One event for one endpoint; times are Unix seconds."""
+
+    delivery_id: int
+    event_id: str
+    subject: str
+    body: bytes
+    attempts: int = 0
+    next_s: float = 0.0
+    #: Tried once, whatever comes of it.
+    once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an attempt has come to."""
+
+    delivery: Delivery
+    status: str
+    reply: Reply
+    #: When it is tried again, if it is pending.
+    next_s: float
+    #: The endpoint has said that it is gone.
+    gone: bool = False
+
+
+class Queue:
+    """The deliveries of one endpoint that have not ended."""
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        """`jitter` gives numbers from 0 to 1."""
+        self._jitter = jitter
+        #: Subject -> its deliveries, the oldest first.
+        self._lines: dict[str, deque[Delivery]] = {}
+        #: (when, delivery_id, subject) of the first of each line that is not under way.
+        self._due: list[tuple[float, int, str]] = []
+        self._count = 0
+
+    def __repr__(self) -> str:
+        return f"<Queue pending={self._count} accounts={len(self._lines)}>"
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, deliveries: Iterable[Delivery]) -> None:
+        """Put them behind what is there, in the order of their accounts."""
+        for delivery in deliveries:
+            line = self._lines.setdefault(delivery.subject, deque())
+            line.append(delivery)
+            self._count += 1
+            if len(line) == 1:
+                self._push(delivery)
+
+    def take(self, now_s: float) -> Delivery | None:
+        """A delivery that is to be tried now; `ended` must be called with what came of it."""
+        if not self._due or self._due[0][0] > now_s:
+            return None
+        return self._lines[heapq.heappop(self._due)[2]][0]
+
+    @property
+    def next_s(self) -> float | None:
+        """When `take` has something; None while nothing waits."""
+        return self._due[0][0] if self._due else None
+
+    def decide(self, delivery: Delivery, reply: Reply, now_s: float) -> Result:
+        """What an attempt that began with `take` has come to. Changes nothing."""
+        attempts = delivery.attempts + 1
+        if reply.delivered:
+            return Result(delivery, DELIVERED, reply, now_s)
+        gone = reply.status == _GONE
+        if delivery.once or attempts > len(RETRY_S):
+            return Result(delivery, PARKED, reply, now_s, gone)
+        wait_s = RETRY_S[attempts - 1] * (1 + JITTER_MAX * self._jitter())
+        return Result(delivery, PENDING, reply, now_s + wait_s, gone)
+
+    def ended(self, result: Result) -> None:
+        """An attempt has come to this, and that is recorded."""
+        delivery = result.delivery
+        line = self._lines[delivery.subject]
+        delivery.attempts += 1
+        if result.status == PENDING:
+            delivery.next_s = result.next_s
+        else:
+            line.popleft()
+            self._count -= 1
+        if line:
+            self._push(line[0])
+        else:
+            del self._lines[delivery.subject]
+
+    def _push(self, delivery: Delivery) -> None:
+        heapq.heappush(self._due, (delivery.next_s, delivery.delivery_id, delivery.subject))

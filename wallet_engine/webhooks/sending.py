@@ -1,0 +1,107 @@
+"""One attempt: a POST, and what came of it. Redirects are answers like others; proxies are not asked."""
+
+import asyncio
+import ssl
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+import httpcore
+
+from wallet_engine.domain.errors import text_of
+from wallet_engine.webhooks.addresses import Unreachable, resolve
+
+#: An answer that comes later is none.
+ANSWER_S_MAX: Final = 10.0
+#: Deliveries to one endpoint at a time, each of another account.
+AT_ONCE_MAX: Final = 16
+_IDLE_S_MAX: Final = 30.0
+#: Of an answer's body, so that its connection can be used again; what has more loses it.
+_READ_BYTES_MAX: Final = 16 * 1024
+
+_HTTP_ERRORS: Final = (
+    *(httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError),
+    *(httpcore.UnsupportedProtocol, httpcore.ConnectionNotAvailable),
+)
+
+
+class Reply(NamedTuple):
+    """What came of an attempt; without a status there was no answer, and `error` says why."""
+
+    status: int | None
+    error: str = ""
+
+    @property
+    def delivered(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+class Sender:
+    """Connections to one endpoint, which are nobody else's. Close it."""
+
+    def __init__(self, *, allow_private: bool, answer_s_max: float = ANSWER_S_MAX) -> None:
+        self._answer_s_max = answer_s_max
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=ssl.create_default_context(),
+            max_connections=AT_ONCE_MAX,
+            keepalive_expiry=_IDLE_S_MAX,
+            network_backend=_Pinned(allow_private),
+        )
+
+    def __repr__(self) -> str:
+        return f"<Sender {self._pool!r}>"
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """Send it once."""
+        status: int | None = None
+        try:
+            async with asyncio.timeout(self._answer_s_max):
+                async with self._pool.stream(
+                    "POST", url, headers=list(_bytes(headers)), content=body
+                ) as answer:
+                    status = answer.status
+                    read = 0
+                    async for piece in answer.aiter_stream():
+                        read += len(piece)
+                        if read > _READ_BYTES_MAX:
+                            break
+        except TimeoutError:
+            if status is None:
+                return Reply(None, f"no answer within {self._answer_s_max:g} s")
+        except (Unreachable, OSError, ssl.SSLError, *_HTTP_ERRORS) as error:
+            if status is None:
+                return Reply(None, text_of(error)[:200])
+        return Reply(status)
+
+    async def close(self) -> None:
+        await self._pool.aclose()
+
+
+def _bytes(headers: Mapping[str, str]) -> Iterable[tuple[bytes, bytes]]:
+    return ((name.encode("ascii"), value.encode("ascii")) for name, value in headers.items())
+
+
+class _Pinned(httpcore.AsyncNetworkBackend):
+    """Connects to an address that was looked at just now. TLS still asks for the name: httpcore says it apart."""
+
+    def __init__(self, allow_private: bool) -> None:
+        self._allow_private = allow_private
+        self._backend = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        last: Exception = Unreachable(f"{host} has no address")
+        for address in await resolve(host, port, allow_private=self._allow_private):
+            try:
+                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                last = error
+        raise last
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
