@@ -1,0 +1,140 @@
+"""Where a webhook may go: nowhere inside, also not by a name that is looked up a second time."""
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+from wallet_engine.domain.errors import InvalidInput
+from wallet_engine.webhooks.addresses import Unreachable, check_host, check_url, resolve
+from wallet_engine.webhooks.sending import Sender
+
+pytestmark = pytest.mark.anyio
+
+INSIDE = [
+    "127.0.0.1",
+    "127.8.9.1",
+    "10.1.2.3",
+    "172.16.0.1",
+    "192.168.1.1",
+    "169.254.169.254",
+    "100.64.0.1",
+    "0.0.0.0",
+    "224.0.0.1",
+    "255.255.255.255",
+    "::1",
+    "::",
+    "fe80::1",
+    "fd00::1",
+    "ff02::1",
+    "::ffff:127.0.0.1",
+    "::ffff:10.0.0.1",
+    "2002:7f00:1::",
+    "64:ff9b::7f00:1",
+    "64:ff9b::a9fe:a9fe",
+]
+OUTSIDE = ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"]
+
+
+def literal(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+@pytest.mark.parametrize("address", INSIDE)
+def test_addresses_inside_are_refused(address: str) -> None:
+    with pytest.raises(InvalidInput, match="public internet"):
+        check_url(f"https://{literal(address)}/hook", allow_private=False)
+    assert check_url(f"https://{literal(address)}/hook", allow_private=True)
+
+
+@pytest.mark.parametrize("address", INSIDE)
+async def test_they_are_refused_when_they_are_sent_to(address: str) -> None:
+    with pytest.raises(Unreachable, match="public internet"):
+        await resolve(address, 443, allow_private=False)
+
+
+@pytest.mark.parametrize("address", OUTSIDE)
+async def test_addresses_outside_pass(address: str) -> None:
+    assert check_url(f"https://{literal(address)}:8443/hook?a=b", allow_private=False)
+    assert await resolve(address, 443, allow_private=False) == [address]
+
+
+@pytest.mark.parametrize("number", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1"])
+async def test_other_ways_to_write_an_address_are_refused_where_they_are_understood(number: str) -> None:
+    with pytest.raises(Unreachable):
+        await resolve(number, 443, allow_private=False)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "example.com", "ftp://example.com/", "https://", "https:///x", "https://user:pw@example.com/"),
+        *(
+            "https://u@example.com/",
+            "https://example.com/#x",
+            "https://example.com:0/",
+            "https://example.com:x/",
+        ),
+        *("https://exa mple.com/", "https://example.com/\n", "https://exämple.com/", "https://[::1", 7, None),
+        "https://example.com/" + "x" * 2_050,
+    ],
+)
+def test_what_is_no_url_is_refused(url: Any) -> None:
+    with pytest.raises(InvalidInput):
+        check_url(url, allow_private=True)
+
+
+def test_amounts_go_encrypted_unless_it_stays_inside() -> None:
+    with pytest.raises(InvalidInput, match="must be https"):
+        check_url("http://example.com/hook", allow_private=False)
+    assert check_url("http://localhost:9000/hook", allow_private=True)
+
+
+async def test_a_name_that_is_inside_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="public internet"):
+        await check_host("https://localhost/hook")
+
+
+class Names:
+    """Answers each look-up with the next of these lists of addresses; the last one stays."""
+
+    def __init__(self, *answers: list[str]) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def getaddrinfo(self, host: str, port: int, **_: Any) -> list[Any]:
+        self.asked += 1
+        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
+
+
+async def test_one_address_inside_refuses_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = Names(["93.184.215.14", "10.0.0.1"])
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", names.getaddrinfo, raising=False)
+    with pytest.raises(Unreachable, match=r"10\.0\.0\.1"):
+        await resolve("both.example", 443, allow_private=False)
+
+
+async def test_a_name_that_answers_differently_later_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was outside when the endpoint was made; when it is sent to, it is inside: no connection is made."""
+    connected: list[Any] = []
+
+    async def accept(reader: Any, writer: asyncio.StreamWriter) -> None:
+        connected.append(writer)
+        writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    names = Names(["93.184.215.14"], ["127.0.0.1"])
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", names.getaddrinfo, raising=False)
+    url = f"https://rebound.example:{port}/"
+    await check_host(url)
+    sender = Sender(allow_private=False)
+    reply = await sender.post(url, {}, b"{}")
+    await sender.close()
+    server.close()
+    assert reply.status is None
+    assert "public internet" in reply.error
+    assert names.asked == 2
+    assert not connected
