@@ -1,0 +1,178 @@
+"""The event log: every event, numbered in the order in which it was committed, a row for each entry that has any.
+
+The order is total and safe to read behind while several followers write: a number is given under a lock that its
+transaction keeps until its commit, so nothing with a smaller number can become visible later.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from wallet_engine.events.event import Event
+
+#: How soon who waits for events sees new ones.
+POLL_S: Final = 0.1
+#: Rows looked at in one query, whatever passes the filter.
+WINDOW_ROWS: Final = 2_000
+_ROWS_MAX: Final = 50
+
+_COLUMNS: Final = ("number", "partition", "seq", "at", "types", "accounts", "events")
+
+
+class Logged(NamedTuple):
+    """One event of the log; `number` and `idx` are its place in the order. `document` is its JSON."""
+
+    number: int
+    idx: int
+    type: str
+    accounts: list[str]
+    document: msgspec.Raw
+
+
+class Place(NamedTuple):
+    """Behind event `idx` of row `number`; the events of a row are counted from 1."""
+
+    number: int
+    idx: int
+
+
+START: Final = Place(0, 0)
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(list[tuple[str, list[str], msgspec.Raw]]).decode
+
+
+class LogRow(NamedTuple):
+    """The events of one entry, to be appended."""
+
+    partition: int
+    seq: int
+    time_ms: int
+    events: Sequence[Event]
+
+
+async def append(connection: Any, rows: Sequence[LogRow], source: str) -> None:
+    """Number these rows and write them, in the transaction that the connection is in."""
+    if not rows:
+        return
+    query = "UPDATE event_numbers SET last = last + $1 RETURNING last"
+    first = await connection.fetchval(query, len(rows)) - len(rows) + 1
+    records = [_record(number, row, source) for number, row in enumerate(rows, first)]
+    await connection.copy_records_to_table("event_log", records=records, columns=_COLUMNS)
+
+
+def _record(number: int, row: LogRow, source: str) -> tuple[Any, ...]:
+    types = list(dict.fromkeys(event.type for event in row.events))
+    accounts = list(dict.fromkeys(account for event in row.events for account in event.accounts))
+    told = [(event.type, event.accounts, msgspec.Raw(event.encode(source))) for event in row.events]
+    at = datetime.fromtimestamp(row.time_ms / 1000, UTC)
+    return number, row.partition, row.seq, at, types, accounts, _encode(told)
+
+
+class EventLog:
+    """Reads the log. `pool` is one of asyncpg's."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._last = 0
+        self._watch: asyncio.Task[None] | None = None
+        self._waiting = 0
+        self._grown = asyncio.Condition()
+
+    def __repr__(self) -> str:
+        return f"<EventLog last={self._last} waiting={self._waiting}>"
+
+    async def last(self) -> int:
+        """Number of the newest row."""
+        self._last = max(self._last, await last_number(self._pool))
+        return self._last
+
+    async def read(
+        self, after: Place, limit: int, types: Sequence[str] | None = None, account: str | None = None
+    ) -> tuple[list[Logged], Place]:
+        """Up to `limit` events behind a place, and the place behind all that was looked at."""
+        last = await self.last()
+        end = min(last, after.number + WINDOW_ROWS)
+        if after.number > last:
+            return [], after
+        found: list[Logged] = []
+        rows = await self._pool.fetch(_READ, after.number, end, types, account, _ROWS_MAX)
+        for row in rows:
+            events = read_events(row["number"], row["events"])
+            for event in events:
+                if (event.number, event.idx) <= after or not _passes(event, types, account):
+                    continue
+                found.append(event)
+                if len(found) == limit:
+                    return found, Place(event.number, event.idx)
+        if len(rows) == _ROWS_MAX:
+            end = rows[-1]["number"]
+        return found, after if end <= after.number else Place(end, _ALL)
+
+    async def wait_beyond(self, number: int, timeout_s: float) -> bool:
+        """Whether there is a row behind this one, within that time."""
+        if await self.last() > number:
+            return True
+        self._waiting += 1
+        try:
+            if self._watch is None or self._watch.done():
+                self._watch = asyncio.create_task(self._look(), name="event-log")
+            async with asyncio.timeout(timeout_s), self._grown:
+                await self._grown.wait_for(lambda: self._last > number or self._failed())
+            return self._last > number
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
+
+    def _failed(self) -> bool:
+        return self._watch is None or self._watch.done()
+
+    async def _look(self) -> None:
+        """One for all who wait; ends when nobody does."""
+        try:
+            while self._waiting:
+                before = self._last
+                if await self.last() > before:
+                    await self._tell()
+                await asyncio.sleep(POLL_S)
+        finally:
+            self._watch = None
+            await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._grown:
+            self._grown.notify_all()
+
+    async def close(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+
+
+#: Behind every event of a row.
+_ALL: Final = 1 << 30
+
+_READ: Final = """
+SELECT number, events FROM event_log
+WHERE number >= $1 AND number <= $2
+  AND ($3::text[] IS NULL OR types && $3) AND ($4::text IS NULL OR accounts @> ARRAY[$4::text])
+ORDER BY number LIMIT $5
+"""
+
+
+async def last_number(connection: Any) -> int:
+    number: int = await connection.fetchval("SELECT last FROM event_numbers")
+    return number
+
+
+def read_events(number: int, text: bytes) -> list[Logged]:
+    """The events of one row."""
+    return [Logged(number, index, *told) for index, told in enumerate(_decode(text), 1)]
+
+
+def _passes(event: Logged, types: Sequence[str] | None, account: str | None) -> bool:
+    return (types is None or event.type in types) and (account is None or account in event.accounts)
