@@ -1,18 +1,18 @@
-"""Entries to events. What an entry does not say itself is handed in: what became of balances, and debits elsewhere.
+"""Entries to events. What an entry does not say itself is handed in: its facts, with balances, and debits elsewhere.
 
 Of a transfer across partitions the event comes from the entry that decides it: the one that receives its credit, or the
 one that gives the money back. Neither repeats what the debit said, so the debit is asked for by its place
 (`wanted_of`). Exactly one entry decides, so there is exactly one event.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
-from wallet_engine.domain import groups, holds
+from wallet_engine.domain import groups
 from wallet_engine.domain.entry import Entry
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.holds import NOBODY
-from wallet_engine.domain.ids import TRANSIT, is_system, unpack_transaction_id
+from wallet_engine.domain.ids import is_system, unpack_transaction_id
 from wallet_engine.domain.kinds import receiver_of
 from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.domain.money import format_amount
@@ -22,6 +22,7 @@ from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.domain.returns import parse_evidence
 from wallet_engine.events import event as types
 from wallet_engine.events.event import Event, event_id, instant
+from wallet_engine.history.facts import DECLINED, OPENED, REVERSAL, Facts, Posting
 
 #: Where a debit is: operation `idx` of entry `seq` of a partition.
 Place = tuple[int, int, int]
@@ -38,20 +39,6 @@ _FLAGGED: Final = {
 _DECLINES: Final = frozenset(outcome.value for outcome in Outcome if outcome.declined)
 
 
-class Touched(NamedTuple):
-    """What operation `idx` did to one account in one currency; minor units, after it. `delta` is of the balance."""
-
-    idx: int
-    account: str
-    currency: str
-    delta_minor: int
-    balance_minor: int
-    available_minor: int
-    held_minor: int
-    pending_minor: int = 0
-    counterparty: str | None = None
-
-
 def wanted_of(partition: int, entry: Entry) -> Iterator[Place]:
     """The debits that `events_of` needs to know."""
     for operation, outcome in zip(entry.operations, entry.header.outcomes, strict=True):
@@ -59,29 +46,25 @@ def wanted_of(partition: int, entry: Entry) -> Iterator[Place]:
             yield _debit_of(partition, operation)
 
 
-def events_of(
-    partition: int,
-    entry: Entry,
-    touched: Iterable[Touched],
-    debits: Mapping[Place, Operation],
-    ends: Callable[[int], str] = lambda idx: holds.VOIDED,
-) -> list[Event]:
+def events_of(partition: int, entry: Entry, facts: Facts, debits: Mapping[Place, Operation]) -> list[Event]:
     """The events of an entry, in order: of each operation what it came to, then a posting of each account.
 
-    `ends` says of a void how its hold ended: it may have expired before. Raises `Corruption` for a debit that is
-    not there.
+    `facts` are those of this entry alone. Raises `Corruption` for a debit that is not there.
     """
     header = entry.header
-    postings: dict[int, list[Touched]] = {}
-    for each in touched:
-        postings.setdefault(each.idx, []).append(each)
+    postings: dict[int, list[Posting]] = {}
+    for posting in facts.postings:
+        # That an account was opened, or a transfer of it declined, is told otherwise.
+        if posting.type != OPENED and (posting.status != DECLINED or posting.type == REVERSAL):
+            postings.setdefault(posting.idx, []).append(posting)
+    expired = {change.idx for change in facts.holds if change.what == "expired"}
     made = []
     for idx, (operation, outcome) in enumerate(zip(entry.operations, header.outcomes, strict=True)):
         told = _told(partition, header.time_ms, operation, outcome, debits)
-        if told is not None and operation.kind == "v" and ends(idx) == holds.EXPIRED:
+        if told is not None and idx in expired:
             told = (types.HOLD_EXPIRED, *told[1:])
         all_told = [] if told is None else [told]
-        all_told += [_posting(each, operation, debits, partition) for each in postings.get(idx, ())]
+        all_told += [_posting(posting, operation, debits, partition) for posting in postings.get(idx, ())]
         for nth, (type_, subject, data, accounts) in enumerate(all_told):
             if operation.by:
                 data["key"] = operation.by
@@ -273,44 +256,26 @@ def _group(type_: str, o: Operation, outcome: str) -> _Told | None:
     return type_, o.account, data, tuple(dict.fromkeys((o.account, *sides)))
 
 
-def _posting(each: Touched, o: Operation, debits: Mapping[Place, Operation], partition: int) -> _Told:
-    currency = each.currency
+def _posting(posting: Posting, o: Operation, debits: Mapping[Place, Operation], partition: int) -> _Told:
+    currency, account = posting.currency, posting.account
     data: Data = {
-        "account_id": each.account,
+        "account_id": account,
         "currency": currency,
-        "delta": format_amount(each.delta_minor, currency),
+        "delta": format_amount(posting.delta, currency),
     }
-    if not is_system(each.account):  # of which this partition has a part only
-        data |= {
-            "balance": format_amount(each.balance_minor, currency),
-            "available": format_amount(each.available_minor, currency),
-            "held": format_amount(each.held_minor, currency),
-            "pending": format_amount(each.pending_minor, currency),
-        }
-    counterparty, transaction = _cause(o, each, debits, partition)
-    if transaction is not None:
+    if not is_system(account):  # of which this partition has a part only
+        figures = (posting.balance, posting.available, posting.held, posting.pending)
+        for name, minor in zip(("balance", "available", "held", "pending"), figures, strict=True):
+            data[name] = format_amount(minor, currency)
+    transaction, counterparty = posting.transaction, posting.counterparty
+    if o.kind in "cr":
+        debit = _debit(partition, o, debits)
+        transaction = debit.id
+        counterparty = debit.account if o.kind == "c" else receiver_of(debit)
+    if transaction and o.kind in "hve":
+        data["hold_id"] = unpack_transaction_id(transaction)
+    elif transaction:
         data["transaction_id"] = unpack_transaction_id(transaction)
-    if counterparty not in (None, TRANSIT, each.account):
+    if counterparty:
         data["counterparty"] = counterparty
-    return types.POSTING, each.account, data, (each.account,)
-
-
-def _cause(
-    o: Operation, each: Touched, debits: Mapping[Place, Operation], partition: int
-) -> tuple[str | None, str | None]:
-    """The other side, and the packed id of the transaction that a posting is part of, where there are such."""
-    match o.kind:
-        case "c" | "r":
-            debit = _debit(partition, o, debits)
-            other = debit.account if o.kind == "c" else receiver_of(debit)
-            return each.counterparty or other, debit.id
-        case "t" | "d" | "k" | "q":
-            receiver = receiver_of(o)
-            return each.counterparty or (o.account if each.account == receiver else receiver), o.id
-        case "x" | "z":
-            payer = parse_evidence(o.other).payer
-            return each.counterparty or (o.account if each.account == payer else payer), o.id
-        case "o" | "a" | "f" | "n" | "s" | "l" | "h" | "v" | "e":
-            return None, None
-        case _:
-            return each.counterparty, o.id
+    return types.POSTING, account, data, (account,)

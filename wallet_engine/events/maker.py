@@ -1,0 +1,145 @@
+"""Makes the events of whatever a follower is handed, in the order of each partition.
+
+What a balance comes to is in no entry, so the maker folds every partition that it has from its first entry on, or from
+what was saved of that fold, and keeps it in memory: some 200 bytes for each account and currency. Entries before the
+place from which events are wanted are folded silently.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from contextlib import aclosing
+from typing import Final, NamedTuple
+
+from wallet_engine.domain.entry import Entry
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.kinds import kind_of
+from wallet_engine.domain.operation import Operation
+from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.events.event import Event
+from wallet_engine.events.making import Place, events_of, wanted_of
+from wallet_engine.history.book import Book
+from wallet_engine.history.facts import Facts
+from wallet_engine.history.fold import fold
+from wallet_engine.journal.errors import Fork, Link
+from wallet_engine.journal.feed import START, Feed, FeedEntry, FeedPosition
+
+#: Debits whose end has not been met; of more, the oldest are read again when it is.
+DEBITS_MAX: Final = 200_000
+#: How long reading one that is not known may take.
+LOOK_UP_S_MAX: Final = 30.0
+
+
+class Made(NamedTuple):
+    """An entry and its events, of which there may be none."""
+
+    entry: FeedEntry
+    events: list[Event]
+
+
+class Start(NamedTuple):
+    """Where a partition is taken up: its fold is of everything up to `folded`, its events are wanted behind `told`."""
+
+    folded: FeedPosition
+    book: Book
+    told: FeedPosition
+
+
+def from_first(told: FeedPosition = START) -> Start:
+    """The start of whoever has nothing but how far he has told."""
+    return Start(START, Book(), told)
+
+
+class Maker:
+    """The folds of the partitions that one sink has."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self.books: dict[int, Book] = {}
+        self.folded: dict[int, FeedPosition] = {}
+        self._told: dict[int, FeedPosition] = {}
+        self._debits: OrderedDict[Place, Operation] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<Maker partitions={len(self.books)} debits={len(self._debits)}>"
+
+    def knows(self, partition: int, told: FeedPosition) -> bool:
+        """Whether its fold is at hand, and not beyond what was told."""
+        return partition in self.books and self.folded[partition].seq <= told.seq
+
+    def begin(self, partition: int, start: Start) -> None:
+        """Take a partition up; its entries are to come behind `folded`."""
+        self.books[partition], self.folded[partition] = start.book, start.folded
+        self._told[partition] = start.told
+
+    def keep(self, partitions: Collection[int]) -> None:
+        """Forget all partitions but these."""
+        for gone in self.books.keys() - set(partitions):
+            self._forget(gone)
+
+    async def make(self, batch: Sequence[FeedEntry]) -> list[Made]:
+        """The events of entries that continue what was folded; those not wanted have none.
+
+        Raises `Corruption`, `Fork`, and `Outage` when a debit elsewhere cannot be read now: then begin again.
+        """
+        entries = [(at, at.entry) for at in batch]
+        for at, entry in entries:
+            self._remember(at.partition, entry)
+        made = []
+        for at, entry in entries:
+            try:
+                made.append(Made(at, await self._events(at, entry)))
+            except BaseException:
+                self._forget(at.partition)  # half of an entry may be in its book
+                raise
+        return made
+
+    async def _events(self, at: FeedEntry, entry: Entry) -> list[Event]:
+        partition, told = at.partition, self._told[at.partition]
+        facts = Facts()
+        fold(partition, entry, self.books[partition], facts)
+        self.folded[partition] = at.position
+        if at.seq == told.seq and told.nonce not in (None, at.nonce):
+            raise Fork(partition, Link(told.seq, told.nonce or "", 0), Link(at.seq, at.nonce, at.epoch))
+        if at.seq <= told.seq:
+            for place in wanted_of(partition, entry):
+                self._debits.pop(place, None)
+            return []
+        debits = {}
+        for place in wanted_of(partition, entry):
+            if place not in self._debits:
+                await self._look_up(place)
+            debits[place] = self._debits[place]
+        events = events_of(partition, entry, facts, debits)
+        self._told[partition] = at.position
+        for place in debits:
+            self._debits.pop(place, None)
+        return events
+
+    def _forget(self, partition: int) -> None:
+        del self.books[partition], self.folded[partition], self._told[partition]
+
+    def _remember(self, partition: int, entry: Entry) -> None:
+        seq = entry.header.seq
+        for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True)):
+            if outcome == Outcome.APPLIED and kind_of(operation.kind).opens:
+                self._debits[partition, seq, idx] = operation
+        while len(self._debits) > DEBITS_MAX:
+            self._debits.popitem(last=False)
+
+    async def _look_up(self, place: Place) -> None:
+        """Read the entry of a debit that another follows, or that was not kept, and what comes with it."""
+        partition, seq, _ = place
+        position = START if seq == 1 else FeedPosition(seq - 1, None)
+        try:
+            async with (
+                asyncio.timeout(LOOK_UP_S_MAX),
+                aclosing(self._feed.follow({partition: position})) as found,
+            ):
+                batch = await anext(found)
+        except TimeoutError:
+            raise Outage(
+                "journal_unavailable", f"entry {seq} of partition {partition} is not there"
+            ) from None
+        for at in batch:
+            self._remember(partition, at.entry)
