@@ -27,7 +27,9 @@ class Logged(NamedTuple):
 
     number: int
     idx: int
+    id: str
     type: str
+    subject: str
     accounts: list[str]
     document: msgspec.Raw
 
@@ -42,7 +44,7 @@ class Place(NamedTuple):
 START: Final = Place(0, 0)
 
 _encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder(list[tuple[str, list[str], msgspec.Raw]]).decode
+_decode: Final = msgspec.json.Decoder(list[tuple[str, str, str, list[str], msgspec.Raw]]).decode
 
 
 class LogRow(NamedTuple):
@@ -67,7 +69,10 @@ async def append(connection: Any, rows: Sequence[LogRow], source: str) -> None:
 def _record(number: int, row: LogRow, source: str) -> tuple[Any, ...]:
     types = list(dict.fromkeys(event.type for event in row.events))
     accounts = list(dict.fromkeys(account for event in row.events for account in event.accounts))
-    told = [(event.type, event.accounts, msgspec.Raw(event.encode(source))) for event in row.events]
+    told = [
+        (event.id, event.type, event.subject, event.accounts, msgspec.Raw(event.encode(source)))
+        for event in row.events
+    ]
     at = datetime.fromtimestamp(row.time_ms / 1000, UTC)
     return number, row.partition, row.seq, at, types, accounts, _encode(told)
 

@@ -1,0 +1,52 @@
+"""A fold's book as bytes, for whoever goes on with it. Read only by the version that has written it, or not at all."""
+
+from typing import Any, Final
+
+import msgspec
+
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.holds import OPEN
+from wallet_engine.history.book import Book, Standing
+from wallet_engine.history.facts import HoldState
+
+#: Raised with every change of the form.
+FORM: Final = 1
+#: A capture that is on its way can come back to a hold that has ended, for so long behind its expiry.
+ENDED_MS_KEPT: Final = 7 * 86_400_000
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(
+    tuple[int, list[tuple[str, str, int, int, int]], list[HoldState], dict[str, bool]]
+).decode
+
+
+def save_book(book: Book, clock_ms: int) -> bytes:
+    """The book as bytes; what ended long before that time is taken out of it first."""
+    ended = [
+        key
+        for key, hold in book.holds.items()
+        if hold.status != OPEN and hold.expires_ms + ENDED_MS_KEPT < clock_ms
+    ]
+    for key in ended:
+        del book.holds[key]
+    book.prepared = {part: True for part, there in book.prepared.items() if there}
+    standings = [
+        (*key, standing.balance, standing.held, standing.pending) for key, standing in book.standings.items()
+    ]
+    saved: tuple[Any, ...] = (FORM, standings, list(book.holds.values()), book.prepared)
+    return _encode(saved)
+
+
+def load_book(data: bytes) -> Book:
+    """The inverse of `save_book`. Raises `Corruption`."""
+    try:
+        form, standings, holds, prepared = _decode(data)
+        if form != FORM:
+            raise ValueError(f"form {form}")
+    except (msgspec.DecodeError, ValueError) as error:
+        raise Corruption(f"not a saved fold: {error}") from None
+    book = Book()
+    book.standings = {(account, currency): Standing(*minor) for account, currency, *minor in standings}
+    book.holds = {(hold.account, hold.hold): hold for hold in holds}
+    book.prepared = prepared
+    return book

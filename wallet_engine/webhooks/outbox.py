@@ -1,0 +1,151 @@
+"""What a process that delivers does in PostgreSQL: leases of endpoints, and their deliveries out of the event log.
+
+A lease is an endpoint's for some seconds, by the database's clock. Whoever has lost it writes nothing more, because
+everything is written on the condition that it still stands, in the version that was read.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from wallet_engine.domain.errors import WalletError
+from wallet_engine.webhooks.endpoint import DISABLED, ENABLED, Endpoint, Filter
+from wallet_engine.webhooks.log import read_events
+from wallet_engine.webhooks.queue import DELIVERED, PARKED, PENDING, Delivery, Result
+from wallet_engine.webhooks.store import ENDPOINT_COLUMNS, TEST, endpoint_of
+
+#: How long the endpoints of a process that died wait for the next one.
+LEASE_S: Final = 8.0
+#: Rows of the log that are looked through in one step, which ends sooner where it has made so many deliveries.
+STEP_ROWS: Final = 50
+STEP_DELIVERIES: Final = 2_000
+#: Deliveries of one endpoint that are in memory; when there are more, the log waits.
+QUEUED_MAX: Final = 5_000
+#: How long deliveries that have ended are listed.
+KEPT_S: Final = {DELIVERED: 7 * 86_400, PARKED: 30 * 86_400}
+
+
+_RECORD: Final = """
+UPDATE webhook_deliveries AS d
+SET status = u.status, attempts = u.attempts, next_at = u.next_at, tried_at = $4, answer = u.answer, error = u.error
+FROM unnest($5::bigint[], $6::text[], $7::integer[], $8::timestamptz[], $9::integer[], $10::text[])
+    AS u (delivery_id, status, attempts, next_at, answer, error)
+WHERE d.delivery_id = u.delivery_id
+  AND EXISTS (SELECT 1 FROM webhooks WHERE webhook_id = $1 AND worker = $2 AND version = $3)
+"""
+
+
+class LeaseLost(WalletError):
+    """The endpoint is another process's now, or was changed: it must be read anew."""
+
+
+class Outbox:
+    """One process's side, named `worker`. Raises what asyncpg raises."""
+
+    def __init__(self, pool: Any, worker: str) -> None:
+        self._pool = pool
+        self._worker = worker
+
+    def __repr__(self) -> str:
+        return f"<Outbox {self._worker}>"
+
+    async def lease(self) -> list[Endpoint]:
+        """Take or keep every enabled endpoint that is nobody else's; those that are ours now."""
+        rows = await self._pool.fetch(
+            f"UPDATE webhooks SET worker = $1, leased_until = clock_timestamp() + make_interval(secs => {LEASE_S}) "
+            f"WHERE status = $2 AND (worker = $1 OR leased_until < clock_timestamp()) RETURNING {ENDPOINT_COLUMNS}",
+            *(self._worker, ENABLED),
+        )
+        return [endpoint_of(row) for row in rows]
+
+    async def release(self) -> None:
+        """Let others have all of ours at once."""
+        await self._pool.execute(
+            "UPDATE webhooks SET worker = '', leased_until = 'epoch' WHERE worker = $1", self._worker
+        )
+
+    async def last_number(self) -> int:
+        """Number of the newest row of the log."""
+        number: int = await self._pool.fetchval("SELECT last FROM event_numbers")
+        return number
+
+    async def queue_more(self, endpoint: Endpoint, position: int, wanted: Filter) -> int:
+        """Make deliveries of the log's rows behind `position`; how far it came. Raises `LeaseLost`."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            rows = await connection.fetch(
+                "SELECT number, events FROM event_log WHERE number > $1 ORDER BY number LIMIT $2",
+                *(position, STEP_ROWS),
+            )
+            if not rows:
+                return position
+            made: list[tuple[str, int, str, str, str, bytes]] = []
+            reached = position
+            for row in rows:
+                reached = row["number"]
+                made += [
+                    (endpoint.webhook_id, reached, event.id, event.type, event.subject, bytes(event.document))
+                    for event in read_events(reached, row["events"])
+                    if wanted.passes(event.type, event.accounts)
+                ]
+                if len(made) >= STEP_DELIVERIES:
+                    break
+            done = await connection.fetchval(
+                "UPDATE webhooks SET position = $4 WHERE webhook_id = $1 AND worker = $2 AND version = $3 "
+                "AND position = $5 RETURNING true",
+                *(endpoint.webhook_id, self._worker, endpoint.version, reached, position),
+            )
+            if not done:
+                raise LeaseLost(f"{endpoint.webhook_id} has changed, or is another process's")
+            await connection.copy_records_to_table(
+                "webhook_deliveries",
+                records=made,
+                columns=("webhook_id", "number", "event_id", "type", "subject", "body"),
+            )
+        return reached
+
+    async def queued(self, endpoint: Endpoint, behind: int) -> list[Delivery]:
+        """The deliveries that have not ended and were made behind this one, in their order."""
+        rows = await self._pool.fetch(
+            "SELECT delivery_id, event_id, subject, body, attempts, extract(epoch FROM next_at)::float8 AS next_s, "
+            "subject = $4 AS once FROM webhook_deliveries "
+            "WHERE webhook_id = $1 AND status = $2 AND delivery_id > $3 ORDER BY delivery_id",
+            *(endpoint.webhook_id, PENDING, behind, TEST),
+        )
+        return [Delivery(**dict(row)) for row in rows]
+
+    async def record(self, endpoint: Endpoint, results: Sequence[Result], now_s: float) -> None:
+        """Keep what attempts have come to. Raises `LeaseLost` unless all could be."""
+        rows = [
+            (
+                *(each.delivery.delivery_id, each.status, each.delivery.attempts + 1, _time(each.next_s)),
+                *(each.reply.status, each.reply.error),
+            )
+            for each in results
+        ]
+        done = await self._pool.execute(
+            _RECORD,
+            endpoint.webhook_id,
+            self._worker,
+            endpoint.version,
+            _time(now_s),
+            *map(list, zip(*rows, strict=True)),
+        )
+        if any(each.gone for each in results):
+            await self._pool.execute(
+                "UPDATE webhooks SET status = $3, reason = $4 WHERE webhook_id = $1 AND worker = $2",
+                *(endpoint.webhook_id, self._worker, DISABLED, "it answered 410 Gone"),
+            )
+        if done != f"UPDATE {len(results)}":
+            raise LeaseLost(f"{endpoint.webhook_id} has changed, or is another process's")
+
+    async def forget(self, now_s: float) -> None:
+        """Take away what has ended long ago."""
+        for status, kept_s in KEPT_S.items():
+            await self._pool.execute(
+                "DELETE FROM webhook_deliveries WHERE status = $1 AND created_at < $2",
+                *(status, _time(now_s - kept_s)),
+            )
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,187 @@
+"""The sink `webhooks`: every event into the event log, and out of it to the endpoints that want it.
+
+Rows of the log and positions are written in one transaction, on the condition that the positions are still those that
+the entries follow: an event is in the log once. Deliveries are made of the log by another task, which goes on when the
+feed does not.
+
+The folds of the partitions are saved now and then, so that who takes them up need not begin with their first entry.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import asyncpg
+
+from wallet_engine.domain.entry import ZERO_NONCE
+from wallet_engine.domain.errors import WalletError, text_of
+from wallet_engine.events.event import SOURCE_DEFAULT
+from wallet_engine.events.maker import Maker, Start, from_first
+from wallet_engine.events.saved import load_book, save_book
+from wallet_engine.history.database import as_outage, check_version, connect, settings, time_of
+from wallet_engine.journal.feed import Feed, FeedEntry, FeedPosition
+from wallet_engine.telemetry.logging import get_logger
+from wallet_engine.webhooks.dispatcher import BACKOFF_S, Dispatcher
+from wallet_engine.webhooks.log import LogRow, append
+
+SINK: Final = "webhooks"
+#: How often folds are saved, and of its time at most this part goes into that.
+SAVE_S_MIN: Final = 30.0
+SAVE_SHARE_MAX: Final = 0.02
+#: Connections of the deliveries: their statements are short.
+_CONNECTIONS_MAX: Final = 4
+
+_ADVANCE: Final = """
+UPDATE positions AS p SET seq = u.seq, nonce = u.nonce, at = greatest(p.at, u.at)
+FROM unnest($2::integer[], $3::bigint[], $4::bigint[], $5::text[], $6::timestamptz[])
+    AS u (partition, before, seq, nonce, at)
+WHERE p.sink = $1 AND p.partition = u.partition AND p.seq = u.before
+"""
+_SAVE: Final = """
+INSERT INTO event_folds (partition, seq, nonce, book) VALUES ($1, $2, $3, $4)
+ON CONFLICT (partition) DO UPDATE SET seq = excluded.seq, nonce = excluded.nonce, book = excluded.book
+WHERE event_folds.seq < excluded.seq
+"""
+
+log = get_logger(__name__)
+
+
+class TakenOver(WalletError):
+    """Another process has written events of these partitions: this one is not to."""
+
+
+class WebhookSink:
+    """See the module; `follow.sink.Sink`."""
+
+    def __init__(
+        self, url: str, feed: Feed, worker: str, *, allow_private: bool, source: str = SOURCE_DEFAULT
+    ) -> None:
+        self._url = url
+        self._source = source
+        self._worker = worker
+        self._allow_private = allow_private
+        self._maker = Maker(feed)
+        self._connection: Any = None
+        self._pool: Any = None
+        self._dispatcher: Dispatcher | None = None
+        self._delivering: asyncio.Task[None] | None = None
+        self._told: dict[int, FeedPosition] = {}
+        self._saved_s = time.monotonic()
+        self._save_s = SAVE_S_MIN
+
+    def __repr__(self) -> str:
+        return f"<WebhookSink {self._maker!r} {self._dispatcher!r}>"
+
+    @property
+    def name(self) -> str:
+        return SINK
+
+    async def open(self) -> None:
+        """Raises `HistoryUnavailable`, and `ConfigError` for tables of another version."""
+        self._connection = await connect(self._url, "wallet-engine follow webhooks")
+        with as_outage():
+            await check_version(self._connection)
+            # What was delivered and is not recorded is sent again: those commits need not wait for the disk.
+            quick = {**settings("wallet-engine webhooks"), "synchronous_commit": "off"}
+            self._pool = await asyncpg.create_pool(
+                self._url, min_size=1, max_size=_CONNECTIONS_MAX, server_settings=quick
+            )
+        self._dispatcher = Dispatcher(self._pool, self._worker, allow_private=self._allow_private)
+        self._delivering = asyncio.create_task(self._deliver(self._dispatcher), name="webhooks")
+
+    async def positions(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
+        self._maker.keep(partitions)
+        with as_outage():
+            await self._connection.execute(
+                "INSERT INTO positions SELECT $1, p, 0, $3, 'epoch' FROM unnest($2::integer[]) AS p "
+                "ON CONFLICT DO NOTHING",
+                *(SINK, list(partitions), ZERO_NONCE),
+            )
+            rows = await self._connection.fetch(
+                "SELECT partition, seq, nonce FROM positions WHERE sink = $1 AND partition = ANY($2)",
+                *(SINK, list(partitions)),
+            )
+            self._told = {row[0]: FeedPosition(row[1], row[2]) for row in rows}
+            unknown = [p for p, told in self._told.items() if not self._maker.knows(p, told)]
+            for partition, start in (await self._starts(unknown)).items():
+                self._maker.begin(partition, start)
+        return dict(self._maker.folded)
+
+    async def _starts(self, partitions: list[int]) -> dict[int, Start]:
+        starts = {partition: from_first(self._told[partition]) for partition in partitions}
+        query = "SELECT partition, seq, nonce, book FROM event_folds WHERE partition = ANY($1)"
+        for partition, seq, nonce, book in await self._connection.fetch(query, partitions):
+            if seq <= self._told[partition].seq:
+                folded = FeedPosition(seq, nonce)
+                starts[partition] = Start(folded, load_book(book), self._told[partition])
+        return starts
+
+    async def take(self, batch: Sequence[FeedEntry]) -> None:
+        """Its events are in the log, and so for good, when this returns."""
+        made = await self._maker.make(batch)
+        before, after = self._told, dict(self._told)
+        times: dict[int, int] = {}
+        for at, _ in made:
+            if at.seq > before[at.partition].seq:
+                after[at.partition] = at.position
+                times[at.partition] = at.time_ms
+        if not times:
+            return
+        rows = [LogRow(at.partition, at.seq, at.time_ms, events) for at, events in made if events]
+        moved = [(p, before[p].seq, after[p].seq, after[p].nonce, time_of(ms)) for p, ms in times.items()]
+        with as_outage():
+            async with self._connection.transaction():
+                done = await self._connection.execute(_ADVANCE, SINK, *map(list, zip(*moved, strict=True)))
+                if done != f"UPDATE {len(moved)}":
+                    raise TakenOver("another process has written what follows: positions are read anew")
+                await append(self._connection, rows, self._source)
+        self._told = after
+        if self._dispatcher is not None and rows:
+            self._dispatcher.wake()
+        await self._save(batch[-1].time_ms)
+
+    async def flush(self) -> None:
+        """All that was taken is kept already."""
+
+    async def _save(self, clock_ms: int) -> None:
+        """The folds, when it is time."""
+        began_s = time.monotonic()
+        if began_s - self._saved_s < self._save_s:
+            return
+        with as_outage():
+            for partition, folded in self._maker.folded.items():
+                if folded.seq <= self._told[partition].seq:
+                    book = save_book(self._maker.books[partition], clock_ms)
+                    await self._connection.execute(_SAVE, partition, folded.seq, folded.nonce, book)
+        self._saved_s = time.monotonic()
+        self._save_s = max(SAVE_S_MIN, (self._saved_s - began_s) / SAVE_SHARE_MAX)
+
+    async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
+        with as_outage():
+            await self._connection.execute(
+                "UPDATE positions SET at = greatest(at, $3) WHERE sink = $1 AND partition = ANY($2)",
+                *(SINK, list(partitions), time_of(at_ms)),
+            )
+
+    async def close(self) -> None:
+        delivering, self._delivering, self._dispatcher = self._delivering, None, None
+        if delivering is not None:
+            delivering.cancel()
+            await asyncio.gather(delivering, return_exceptions=True)
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _deliver(self, dispatcher: Dispatcher) -> None:
+        while True:
+            with suppress(OSError):
+                try:
+                    await dispatcher.run()
+                except Exception as error:
+                    log.warning("webhooks wait", error=text_of(error))
+            await asyncio.sleep(BACKOFF_S)

@@ -1,0 +1,179 @@
+"""Endpoints and deliveries in PostgreSQL, for whoever manages them. Times are Unix seconds.
+
+An endpoint's row is locked by whatever changes its deliveries, so `delivery_id` grows in the order in which others see
+them. `version` and `poked` tell the process that delivers what it must read anew.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from wallet_engine.webhooks.endpoint import DISABLED, ENABLED, WEBHOOKS_MAX, Endpoint
+from wallet_engine.webhooks.queue import PENDING
+from wallet_engine.webhooks.signing import ROTATION_S
+
+#: Subject of deliveries that are tests: no account has this name.
+TEST: Final = "-"
+
+_COLUMNS: Final = (
+    "webhook_id, url, types, accounts, description, status, reason, secret, previous_secret, "
+    "extract(epoch FROM previous_until)::float8 AS previous_until_s, "
+    "extract(epoch FROM created_at)::float8 AS created_s, position, version, poked"
+)
+
+
+class DeliveryView(NamedTuple):
+    """One delivery as it is listed; `next_s` while it is pending, `tried_s` once it was tried."""
+
+    delivery_id: int
+    event_id: str
+    type: str
+    subject: str
+    status: str
+    attempts: int
+    next_s: float
+    created_s: float
+    tried_s: float | None
+    answer: int | None
+    error: str
+
+
+class TooMany(Exception):
+    """There are as many endpoints as there may be."""
+
+
+class WebhookStore:
+    """`pool` is one of asyncpg's, or one of its connections. Raises what asyncpg raises."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    def __repr__(self) -> str:
+        return f"<WebhookStore {self._pool!r}>"
+
+    async def create(self, endpoint: Endpoint) -> Endpoint:
+        """It is told of what is committed from now on. Raises `TooMany`."""
+        row = await self._pool.fetchrow(
+            f"INSERT INTO webhooks (webhook_id, url, types, accounts, description, secret, position) "
+            f"SELECT $1, $2, $3, $4, $5, $6, last FROM event_numbers "
+            f"WHERE (SELECT count(*) FROM webhooks) < {WEBHOOKS_MAX} RETURNING {_COLUMNS}",
+            *(endpoint.webhook_id, endpoint.url, endpoint.types, endpoint.accounts),
+            *(endpoint.description, endpoint.secret),
+        )
+        if row is None:
+            raise TooMany(f"there are {WEBHOOKS_MAX} endpoints, which is the most")
+        return endpoint_of(row)
+
+    async def all(self) -> list[Endpoint]:
+        """The oldest first."""
+        rows = await self._pool.fetch(f"SELECT {_COLUMNS} FROM webhooks ORDER BY created_at, webhook_id")
+        return [endpoint_of(row) for row in rows]
+
+    async def get(self, webhook_id: str) -> Endpoint | None:
+        row = await self._pool.fetchrow(f"SELECT {_COLUMNS} FROM webhooks WHERE webhook_id = $1", webhook_id)
+        return None if row is None else endpoint_of(row)
+
+    async def change(
+        self,
+        webhook_id: str,
+        *,
+        url: str | None = None,
+        types: Sequence[str] | None = None,
+        accounts: Sequence[str] | None = None,
+        description: str | None = None,
+        enabled: bool | None = None,
+    ) -> Endpoint | None:
+        """Change what is given. What was queued before stays queued, for the new address."""
+        status = None if enabled is None else ENABLED if enabled else DISABLED
+        reason = None if enabled is None else "" if enabled else "disabled by an operator"
+        row = await self._pool.fetchrow(
+            f"UPDATE webhooks SET url = coalesce($2, url), types = coalesce($3, types), "
+            f"accounts = coalesce($4, accounts), description = coalesce($5, description), "
+            f"reason = CASE WHEN $6 IS NULL OR $6 = status THEN reason ELSE $7 END, "
+            f"status = coalesce($6, status) WHERE webhook_id = $1 RETURNING {_COLUMNS}",
+            *(webhook_id, url, types, accounts, description, status, reason),
+        )
+        return None if row is None else endpoint_of(row)
+
+    async def delete(self, webhook_id: str) -> bool:
+        """Whether it was there; its deliveries go with it."""
+        gone = await self._pool.fetchval(
+            "DELETE FROM webhooks WHERE webhook_id = $1 RETURNING true", webhook_id
+        )
+        return bool(gone)
+
+    async def rotate(self, webhook_id: str, secret: str) -> Endpoint | None:
+        """Sign with this secret too from now on, and for a day with the one before."""
+        row = await self._pool.fetchrow(
+            f"UPDATE webhooks SET previous_secret = secret, secret = $2, "
+            f"previous_until = now() + make_interval(secs => {ROTATION_S}) "
+            f"WHERE webhook_id = $1 RETURNING {_COLUMNS}",
+            *(webhook_id, secret),
+        )
+        return None if row is None else endpoint_of(row)
+
+    async def add_test(self, webhook_id: str, event_id: str, type_: str, body: bytes) -> bool:
+        """Have this sent, once; whether the endpoint is there and enabled."""
+        async with self._connection() as connection, connection.transaction():
+            found = await connection.fetchval(
+                "UPDATE webhooks SET poked = poked + 1 WHERE webhook_id = $1 AND status = $2 RETURNING true",
+                *(webhook_id, ENABLED),
+            )
+            if found:
+                await connection.execute(
+                    "INSERT INTO webhook_deliveries (webhook_id, event_id, type, subject, body) "
+                    "VALUES ($1, $2, $3, $4, $5)",
+                    *(webhook_id, event_id, type_, TEST, body),
+                )
+        return bool(found)
+
+    async def replay(self, webhook_id: str, from_s: float) -> Endpoint | None:
+        """Have everything sent anew that is of this time or later. Nothing is sent twice that is still to be sent."""
+        async with self._connection() as connection, connection.transaction():
+            row = await connection.fetchrow(
+                f"UPDATE webhooks SET version = version + 1, position = least(position, coalesce("
+                f"(SELECT min(number) - 1 FROM event_log WHERE at >= $2), position)) "
+                f"WHERE webhook_id = $1 RETURNING {_COLUMNS}",
+                *(webhook_id, datetime.fromtimestamp(from_s, UTC)),
+            )
+            if row is not None:
+                await connection.execute(
+                    "DELETE FROM webhook_deliveries WHERE webhook_id = $1 AND number > $2",
+                    *(webhook_id, row["position"]),
+                )
+        return None if row is None else endpoint_of(row)
+
+    async def deliveries(
+        self, webhook_id: str, status: str | None, limit: int, before: int | None = None
+    ) -> list[DeliveryView]:
+        """The newest first; those older than delivery `before`."""
+        rows = await self._pool.fetch(
+            "SELECT delivery_id, event_id, type, subject, status, attempts, "
+            "extract(epoch FROM next_at)::float8 AS next_s, extract(epoch FROM created_at)::float8 AS created_s, "
+            "extract(epoch FROM tried_at)::float8 AS tried_s, answer, error FROM webhook_deliveries "
+            "WHERE webhook_id = $1 AND ($2::text IS NULL OR status = $2) "
+            "AND ($3::bigint IS NULL OR delivery_id < $3) ORDER BY delivery_id DESC LIMIT $4",
+            *(webhook_id, status, before, limit),
+        )
+        return [DeliveryView(*row) for row in rows]
+
+    async def pending(self, webhook_id: str) -> int:
+        """How many deliveries have not ended."""
+        count = await self._pool.fetchval(
+            "SELECT count(*) FROM webhook_deliveries WHERE webhook_id = $1 AND status = $2",
+            *(webhook_id, PENDING),
+        )
+        return int(count)
+
+    def _connection(self) -> Any:
+        return self._pool.acquire()
+
+
+def endpoint_of(row: Any) -> Endpoint:
+    """The endpoint of a row of `_COLUMNS`."""
+    values = dict(row)
+    values["types"], values["accounts"] = tuple(values["types"]), tuple(values["accounts"])
+    return Endpoint(**values)
+
+
+ENDPOINT_COLUMNS: Final = _COLUMNS
