@@ -87,10 +87,10 @@ class WebhookStore:
         status = None if enabled is None else ENABLED if enabled else DISABLED
         reason = None if enabled is None else "" if enabled else "disabled by an operator"
         row = await self._pool.fetchrow(
-            f"UPDATE webhooks SET url = coalesce($2, url), types = coalesce($3, types), "
-            f"accounts = coalesce($4, accounts), description = coalesce($5, description), "
-            f"reason = CASE WHEN $6 IS NULL OR $6 = status THEN reason ELSE $7 END, "
-            f"status = coalesce($6, status) WHERE webhook_id = $1 RETURNING {_COLUMNS}",
+            f"UPDATE webhooks SET url = coalesce($2::text, url), types = coalesce($3::text[], types), "
+            f"accounts = coalesce($4::text[], accounts), description = coalesce($5::text, description), "
+            f"reason = CASE WHEN $6::text IS NULL OR $6 = status THEN reason ELSE $7::text END, "
+            f"status = coalesce($6::text, status) WHERE webhook_id = $1 RETURNING {_COLUMNS}",
             *(webhook_id, url, types, accounts, description, status, reason),
         )
         return None if row is None else endpoint_of(row)

@@ -1,0 +1,418 @@
+"""Webhooks out of the event log of a real PostgreSQL to receivers that misbehave; the clock is one that is moved."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+from standardwebhooks import Webhook
+from support.webhook_server import Received, WebhookServer, never, status
+
+from wallet_engine.domain.errors import text_of
+from wallet_engine.events.event import Event
+from wallet_engine.history.database import connect, migrate, settings
+from wallet_engine.webhooks import dispatcher as dispatching
+from wallet_engine.webhooks import outbox
+from wallet_engine.webhooks.dispatcher import Dispatcher
+from wallet_engine.webhooks.endpoint import Endpoint, new_webhook_id
+from wallet_engine.webhooks.log import LogRow, append
+from wallet_engine.webhooks.queue import RETRY_S
+from wallet_engine.webhooks.signing import new_secret
+from wallet_engine.webhooks.store import WebhookStore
+
+pytestmark = pytest.mark.anyio
+
+NOON_MS = 1_795_255_200_000
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def pool(history_url: str) -> AsyncIterator[Any]:
+    connection = await connect(history_url, "test")
+    await migrate(connection)
+    await connection.close()
+    made = await asyncpg.create_pool(history_url, min_size=1, max_size=8, server_settings=settings("test"))
+    yield made
+    made.terminate()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[WebhookServer]:
+    async with WebhookServer() as running:
+        yield running
+
+
+class Clock:
+    """Shows what it is told."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@asynccontextmanager
+async def delivering(pool: Any, worker: str = "f1", **options: Any) -> AsyncIterator[Dispatcher]:
+    """As the sink runs it: begun again behind a failure."""
+    running = Dispatcher(pool, worker, allow_private=True, **options)
+
+    async def run() -> None:
+        while True:
+            try:
+                await running.run()
+            except Exception as error:
+                print(f"{worker}: {text_of(error)}")
+                await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(run())
+    try:
+        yield running
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def endpoint(url: str, types: Sequence[str] = ("*",), accounts: Sequence[str] = ()) -> Endpoint:
+    return Endpoint(
+        *(
+            new_webhook_id(),
+            url,
+            tuple(types),
+            tuple(accounts),
+            "",
+            "enabled",
+            "",
+            new_secret(),
+            "",
+            0.0,
+            0.0,
+        ),
+        *(0, 0, 0),
+    )
+
+
+def event(seq: int, subject: str = "alice", type_: str = "posting", partition: int = 0) -> Event:
+    data = {"account_id": subject, "delta": "1.00"}
+    return Event(f"{partition}.{seq}.0", type_, subject, NOON_MS + seq * 1000, data, (subject,))
+
+
+async def log_events(pool: Any, *events: Event) -> None:
+    """Each as an entry of its own."""
+    rows = [LogRow(*map(int, each.id.split(".")[:2]), each.time_ms, [each]) for each in events]
+    async with pool.acquire() as connection, connection.transaction():
+        await append(connection, rows, "test")
+
+
+async def statuses(store: WebhookStore, webhook_id: str) -> list[tuple[str, str, int]]:
+    return [
+        (d.event_id, d.status, d.attempts) for d in reversed(await store.deliveries(webhook_id, None, 100))
+    ]
+
+
+async def until(condition: Any, what: str, timeout_s: float = 30) -> None:
+    """Wait for a condition, which may be a coroutine's."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found = condition()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return
+        assert time.monotonic() < deadline, f"never: {what}"
+        await asyncio.sleep(0.02)
+
+
+def ids(received: Sequence[Received]) -> list[str]:
+    return [each.headers["webhook-id"] for each in received]
+
+
+async def test_an_event_arrives_signed_and_is_listed(pool: Any, server: WebhookServer) -> None:
+    store, secret = WebhookStore(pool), ""
+    made = await store.create(endpoint(server.url("/hook")))
+    secret = made.secret
+    async with delivering(pool):
+        await log_events(pool, event(1), event(2, "bob"))
+        received = await server.until(2, "/hook")
+        assert sorted(ids(received)) == ["0.1.0", "0.2.0"]
+        for each in received:
+            assert each.headers["content-type"] == "application/cloudevents+json"
+            told = Webhook(secret).verify(each.body, each.headers)
+            assert told["specversion"] == "1.0"
+            assert told["id"] == each.headers["webhook-id"]
+            assert told["data"]["delta"] == "1.00"
+
+        async def delivered() -> bool:
+            return {status for _, status, _ in await statuses(store, made.webhook_id)} == {"delivered"}
+
+        await until(delivered, "delivered")
+    view = (await store.deliveries(made.webhook_id, "delivered", 10))[0]
+    assert (view.answer, view.error) == (204, "")
+    assert view.tried_s is not None
+
+
+async def test_only_what_is_asked_for_and_only_from_then_on(pool: Any, server: WebhookServer) -> None:
+    store = WebhookStore(pool)
+    await log_events(pool, event(1, "shop-1"))
+    await store.create(endpoint(server.url("/shops"), ["posting"], ["shop-*"]))
+    await store.create(endpoint(server.url("/accounts"), ["account.*"]))
+    await log_events(
+        pool,
+        event(2, "shop-1"),
+        event(3, "alice"),
+        event(4, "shop-2", "account.opened"),
+        event(5, "shop-3"),
+        event(6, "alice", "account.frozen"),
+    )
+    async with delivering(pool):
+        assert sorted(ids(await server.until(2, "/shops"))) == ["0.2.0", "0.5.0"]
+        assert sorted(ids(await server.until(2, "/accounts"))) == ["0.4.0", "0.6.0"]
+        await log_events(pool, event(7, "shop-1"), event(8, "bob", "account.closed"))
+        await server.until(3, "/shops")
+        await server.until(3, "/accounts")
+    assert len(server.received) == 6
+
+
+async def test_one_that_hangs_delays_no_other(pool: Any, server: WebhookServer) -> None:
+    store = WebhookStore(pool)
+    server.behaviours["/never"] = never
+    await store.create(endpoint(server.url("/never")))
+    await store.create(endpoint(server.url("/quick")))
+    await log_events(pool, *(event(seq, f"a{seq}") for seq in range(1, 201)))
+    async with delivering(pool):
+        await server.until(16, "/never")
+        began_s = time.monotonic()
+        await server.until(200, "/quick", timeout_s=9)
+        assert time.monotonic() - began_s < dispatching.ANSWER_S_MAX
+        # What it may have under way at a time is all that it has got.
+        assert len(server.at("/never")) == dispatching.AT_ONCE_MAX
+
+
+async def test_the_schedule_until_it_is_parked(pool: Any, server: WebhookServer) -> None:
+    store, clock = WebhookStore(pool), Clock()
+    server.behaviours["/broken"] = status(500)
+    made = await store.create(endpoint(server.url("/broken")))
+    await log_events(pool, event(1), event(2))
+    async with delivering(pool, now_s=clock, jitter=lambda: 0.5):
+        for attempt, wait_s in enumerate(RETRY_S, 1):
+            await server.until(attempt, "/broken")
+
+            async def noted(attempts: int = attempt) -> bool:
+                return (await statuses(store, made.webhook_id))[0] == ("0.1.0", "pending", attempts)
+
+            await until(noted, f"attempt {attempt} is recorded")
+            view = (await store.deliveries(made.webhook_id, "pending", 10))[-1]
+            assert view.next_s == pytest.approx(clock.now + wait_s * 1.05, abs=0.01)
+            clock.now += wait_s * 1.05 - 1
+            await asyncio.sleep(0.05)
+            assert len(server.at("/broken")) == attempt, "tried before its time"
+            clock.now += 1.01
+        # Of one account the next is sent only now.
+        assert set(ids(server.at("/broken"))) == {"0.1.0"}
+        assert ids(await server.until(11, "/broken"))[9:] == ["0.1.0", "0.2.0"]
+
+        async def parked() -> bool:
+            return (await statuses(store, made.webhook_id))[0] == ("0.1.0", "parked", 10)
+
+        await until(parked, "parked")
+    (view,) = await store.deliveries(made.webhook_id, "parked", 10)
+    assert (view.event_id, view.answer) == ("0.1.0", 500)
+
+
+async def test_retries_survive_the_process(pool: Any, server: WebhookServer) -> None:
+    store, clock = WebhookStore(pool), Clock()
+    server.behaviours["/hook"] = status(503)
+    made = await store.create(endpoint(server.url("/hook")))
+    await log_events(pool, event(1))
+    async with delivering(pool, now_s=clock):
+        await server.until(1, "/hook")
+
+        async def noted() -> bool:
+            return (await statuses(store, made.webhook_id)) == [("0.1.0", "pending", 1)]
+
+        await until(noted, "recorded")
+    async with delivering(pool, "f2", now_s=clock):
+        await asyncio.sleep(1.2)
+        assert len(server.at("/hook")) == 1
+        server.behaviours["/hook"] = status(200)
+        clock.now += 6
+        await server.until(2, "/hook")
+
+
+async def test_gone_disables_until_somebody_enables_it(pool: Any, server: WebhookServer) -> None:
+    store, clock = WebhookStore(pool), Clock()
+    server.behaviours["/gone"] = status(410)
+    made = await store.create(endpoint(server.url("/gone")))
+    await log_events(pool, event(1))
+    async with delivering(pool, now_s=clock):
+
+        async def disabled() -> bool:
+            found = await store.get(made.webhook_id)
+            assert found is not None
+            return found.status == "disabled" and found.reason == "it answered 410 Gone"
+
+        await until(disabled, "disabled")
+        await log_events(pool, event(2))
+        await asyncio.sleep(1)
+        assert len(server.at("/gone")) == 1
+        server.behaviours["/gone"] = status(200)
+        clock.now += 6
+        await store.change(made.webhook_id, enabled=True)
+        assert ids(await server.until(3, "/gone")) == ["0.1.0", "0.1.0", "0.2.0"]
+
+
+async def test_both_secrets_sign_while_they_are_exchanged(pool: Any, server: WebhookServer) -> None:
+    store, clock = WebhookStore(pool), Clock()
+    made = await store.create(endpoint(server.url("/hook")))
+    newer = new_secret()
+    async with delivering(pool, now_s=clock):
+        await log_events(pool, event(1))
+        await server.until(1, "/hook")
+        await store.rotate(made.webhook_id, newer)
+
+        async def both() -> bool:
+            count = len(server.received)
+            await log_events(pool, event(count + 1))
+            received = (await server.until(count + 1, "/hook"))[-1]
+            return " " in received.headers["webhook-signature"]
+
+        await until(both, "two signatures")
+        last = server.received[-1]
+        for secret in (made.secret, newer):
+            Webhook(secret).verify(last.body, last.headers)
+        clock.now += 86_400 + 60
+        await log_events(pool, event(1_000))
+        last = (await server.until(len(server.received) + 1, "/hook"))[-1]
+        assert " " not in last.headers["webhook-signature"]
+
+
+async def test_a_replay_sends_everything_since_then_again_in_order(pool: Any, server: WebhookServer) -> None:
+    store = WebhookStore(pool)
+    made = await store.create(endpoint(server.url("/hook")))
+    async with delivering(pool):
+        await log_events(pool, *(event(seq) for seq in range(1, 11)))
+        await server.until(10, "/hook")
+        await store.replay(made.webhook_id, (NOON_MS + 4_000) / 1000)
+        received = await server.until(17, "/hook")
+        assert ids(received)[10:17] == [f"0.{seq}.0" for seq in range(4, 11)]
+        bodies = {each.headers["webhook-id"]: each.body for each in received[:10]}
+        assert all(bodies[each.headers["webhook-id"]] == each.body for each in received)
+        await log_events(pool, event(11))
+        assert ids(await server.until(18, "/hook"))[17:] == ["0.11.0"]
+
+
+async def test_a_test_is_sent_once(pool: Any, server: WebhookServer) -> None:
+    store = WebhookStore(pool)
+    server.behaviours["/hook"] = status(500)
+    made = await store.create(endpoint(server.url("/hook")))
+    async with delivering(pool):
+        assert await store.add_test(made.webhook_id, "test.1", "webhook.test", b'{"id":"test.1"}')
+        received = await server.until(1, "/hook")
+        assert ids(received) == ["test.1"]
+
+        async def parked() -> bool:
+            return await statuses(store, made.webhook_id) == [("test.1", "parked", 1)]
+
+        await until(parked, "parked")
+    assert not await store.add_test("wh_" + "0" * 24, "test.2", "webhook.test", b"{}")
+
+
+async def test_of_two_processes_one_delivers_and_the_other_takes_over(
+    pool: Any, server: WebhookServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LEASE_S", 1.5)
+    monkeypatch.setattr(dispatching, "LEASE_S", 1.5)
+    store = WebhookStore(pool)
+    await store.create(endpoint(server.url("/hook")))
+    first = Dispatcher(pool, "f1", allow_private=True)
+    task = asyncio.create_task(first.run())
+    async with delivering(pool, "f2"):
+        await log_events(pool, *(event(seq) for seq in range(1, 6)))
+        await server.until(5, "/hook")
+        # As killed: it lets nothing go.
+        monkeypatch.setattr(first.outbox, "release", _nothing)
+        task.cancel()
+        await log_events(pool, *(event(seq) for seq in range(6, 11)))
+        await until(lambda: "0.10.0" in ids(server.received), "the last one")
+        assert list(dict.fromkeys(ids(server.received))) == [f"0.{seq}.0" for seq in range(1, 11)]
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _nothing() -> None:
+    pass
+
+
+class Unreliable:
+    """A pool whose `fail_at`-th statement fails, before or after it has been carried out."""
+
+    def __init__(self, pool: Any, fail_at: int, after: bool) -> None:
+        self.pool, self.fail_at, self.after, self.count = pool, fail_at, after, 0
+
+    async def _call(self, method: Any, *arguments: Any, **named: Any) -> Any:
+        self.count += 1
+        fails = self.count == self.fail_at
+        if fails and not self.after:
+            raise ConnectionResetError("gone before")
+        found = await method(*arguments, **named)
+        if fails:
+            raise ConnectionResetError("gone after")
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.pool, name)
+        return lambda *arguments, **named: self._call(method, *arguments, **named)
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Any]:
+        async with self.pool.acquire() as connection:
+            yield _Connection(self, connection)
+
+
+class _Connection:
+    def __init__(self, unreliable: Unreliable, connection: Any) -> None:
+        self._unreliable, self._connection = unreliable, connection
+
+    def transaction(self) -> Any:
+        return self._connection.transaction()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._connection, name)
+        return lambda *arguments, **named: self._unreliable._call(method, *arguments, **named)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_failure_at_every_statement_loses_nothing(
+    pool: Any, server: WebhookServer, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "BACKOFF_S", 0.05)
+    monkeypatch.setattr(dispatching, "LOOK_S", 0.05)
+    store = WebhookStore(pool)
+    seq = 0
+    for fail_at in range(1, 13):
+        path = f"/{fail_at}"
+        made = await store.create(endpoint(server.url(path)))
+        events = [event(seq + number, f"a{number % 3}") for number in range(1, 10)]
+        seq += 9
+        unreliable = Unreliable(pool, fail_at, after)
+        async with delivering(unreliable):
+            await log_events(pool, *events)
+
+            async def all_delivered(webhook_id: str = made.webhook_id) -> bool:
+                found = await statuses(store, webhook_id)
+                return len(found) == 9 and {status for _, status, _ in found} == {"delivered"}
+
+            await until(all_delivered, f"all delivered, statement {fail_at} having failed")
+        assert unreliable.count > fail_at
+        received = server.at(path)
+        for subject in ("a0", "a1", "a2"):
+            first = list(dict.fromkeys(ids([r for r in received if r.event["subject"] == subject])))
+            assert first == [each.id for each in events if each.subject == subject]
+        assert len({(r.headers["webhook-id"], r.body) for r in received}) == 9
+        await store.delete(made.webhook_id)
