@@ -63,6 +63,10 @@ class Maker:
     def __repr__(self) -> str:
         return f"<Maker partitions={len(self.books)} debits={len(self._debits)}>"
 
+    def told(self, partition: int) -> FeedPosition:
+        """Behind which entry its events are wanted."""
+        return self._told[partition]
+
     def knows(self, partition: int, told: FeedPosition) -> bool:
         """Whether its fold is at hand, and not beyond what was told."""
         return partition in self.books and self.folded[partition].seq <= told.seq

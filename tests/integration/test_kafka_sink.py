@@ -1,0 +1,217 @@
+"""The sink `kafka:` on librdkafka's own cluster of brokers, which speaks the protocol over TCP."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from support.written import Written
+from unit.events.test_making import OPENED, T, write_across
+
+from wallet_engine.domain.errors import ConfigError, Outage
+from wallet_engine.exports import extras, kafka
+from wallet_engine.exports.kafka import POSITIONS, KafkaSink, parse_target
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def owner() -> Iterator[Producer]:
+    """Has three brokers, which live as long as it does."""
+    made = Producer({"test.mock.num.brokers": 3})
+    yield made
+    made.flush(1)
+
+
+@pytest.fixture
+def brokers(owner: Producer) -> str:
+    found = owner.list_topics(timeout=10).brokers.values()
+    return ",".join(f"{broker.host}:{broker.port}" for broker in found)
+
+
+_topics = iter(range(1, 1000))
+
+
+@pytest.fixture
+def target(owner: Producer, brokers: str) -> str:
+    """Its topics are there: these brokers make one that is asked about, and take no request to make one."""
+    topic = f"events-{next(_topics)}"
+    for name in (topic, topic + POSITIONS):
+        owner.list_topics(name, timeout=10)
+    return f"kafka://{brokers}/{topic}"
+
+
+def messages(target: str, suffix: str = "") -> list[tuple[str, dict[str, Any], int]]:
+    """(key, value, partition) of everything in the topic."""
+    where = parse_target(target)
+    topic, found = where.topic + suffix, []
+    consumer = Consumer({"bootstrap.servers": where.brokers, "group.id": "test"})
+    try:
+        for number in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
+            _, end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)
+            consumer.assign([TopicPartition(topic, number, 0)])
+            for _ in range(end):
+                message = consumer.poll(10)
+                assert message is not None
+                assert message.error() is None
+                found.append((message.key().decode(), json.loads(message.value()), number))
+    finally:
+        consumer.close()
+    return found
+
+
+async def follow(sink: KafkaSink, written: Written, partitions: tuple[int, ...] = (0, 1)) -> None:
+    """Give it what its positions ask for."""
+    await sink.open()
+    try:
+        positions = await sink.positions(partitions)
+        batch = [at for at in written.all() if at.partition in positions]
+        batch = [at for at in batch if at.seq > positions[at.partition].seq]
+        if batch:
+            await sink.take(batch)
+            await sink.flush()
+    finally:
+        await sink.close()
+
+
+async def test_events_are_keyed_by_account_and_positions_follow_them(target: str) -> None:
+    written = Written()
+    write_across(written)
+    await follow(KafkaSink(target, written, source="urn:wallet:test"), written)
+    found = messages(target)
+    assert {key for key, _, _ in found} == {"alice", "bob", "@bank"}
+    assert all(key == event["subject"] for key, event, _ in found)
+    succeeded = [event for _, event, _ in found if event["type"] == "transfer.succeeded"]
+    assert {event["id"] for event in succeeded} == {"0.1.1", "1.2.0"}
+    assert {event["source"] for event in succeeded} == {"urn:wallet:test"}
+    for account in ("alice", "bob"):
+        assert len({partition for key, _, partition in found if key == account}) == 1
+    positions = {key: value["seq"] for key, value, _ in messages(target, POSITIONS)}
+    assert positions == {"0": 3, "1": 2}
+
+
+async def test_it_goes_on_where_it_stopped(target: str) -> None:
+    written = Written()
+    write_across(written)
+    await follow(KafkaSink(target, written), written)
+    before = messages(target)
+    await follow(KafkaSink(target, written), written)
+    assert messages(target) == before
+    written.write(0, f"+ t {T[5]} alice @fees 5 USD")
+    await follow(KafkaSink(target, written), written)
+    more = [event for _, event, _ in messages(target)][len(before) :]
+    ids = {event["id"] for _, event, _ in messages(target)} - {event["id"] for _, event, _ in before}
+    assert ids == {"0.4.0", "0.4.0a", "0.4.0b"}
+    assert len(more) == 3
+
+
+class Died(Exception):
+    """As killed."""
+
+
+@pytest.mark.parametrize("step", ["before events", "within events", "before positions", "behind positions"])
+async def test_whatever_is_interrupted_no_event_is_missing(
+    target: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Written()
+    write_across(written)
+    sink = KafkaSink(target, written)
+    produce, confirm, counts = sink._produce, sink._confirm, {"produce": 0, "confirm": 0}
+
+    def dying_produce(topic: str, key: bytes, value: bytes) -> None:
+        if step == "before events" or (step == "within events" and counts["produce"] == 3):
+            raise Died
+        counts["produce"] += 1
+        produce(topic, key, value)
+
+    def dying_confirm() -> None:
+        confirm()
+        counts["confirm"] += 1
+        if counts["confirm"] == {"before positions": 1, "behind positions": 2}.get(step):
+            raise Died
+
+    monkeypatch.setattr(sink, "_produce", dying_produce)
+    monkeypatch.setattr(sink, "_confirm", dying_confirm)
+    with pytest.raises(Died):
+        await follow(sink, written)
+    await follow(KafkaSink(target, written), written)
+    found = messages(target)
+    seen: dict[str, dict[str, Any]] = {}
+    for _, event, _ in found:
+        assert seen.setdefault(event["id"], event) == event
+    wanted = Written()
+    write_across(wanted)
+    from unit.events.test_making import events_of_all
+
+    assert set(seen) == {event.id for event in await events_of_all(wanted)}
+    # Repeats begin again before what they repeat: the first of each id is in order.
+    for account in ("alice", "bob"):
+        first = list(dict.fromkeys(event["id"] for key, event, _ in found if key == account))
+        assert first == sorted(first)
+    repeated = len(found) - len(seen)
+    assert (repeated > 0) == (step in ("before positions",)) or step == "within events"
+
+
+async def test_an_older_position_that_comes_late_takes_nothing_back(target: str, brokers: str) -> None:
+    written = Written()
+    write_across(written)
+    await follow(KafkaSink(target, written), written)
+    before = len(messages(target))
+    late = Producer({"bootstrap.servers": brokers})
+    late.produce(parse_target(target).topic + POSITIONS, json.dumps({"seq": 1, "nonce": "0" * 16}), "0")
+    late.flush(10)
+    await follow(KafkaSink(target, written), written)
+    assert len(messages(target)) == before
+
+
+async def test_a_kafka_that_is_away_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "ANSWER_S_MAX", 1.0)
+    written = Written(1)
+    written.write(0, *OPENED)
+    sink = KafkaSink("kafka://127.0.0.1:1/events", written)
+    with pytest.raises(Outage, match="Kafka"):
+        await sink.open()
+    await sink.close()
+
+
+@pytest.mark.parametrize(
+    "target", ["kafka:", "kafka://", "kafka://host", "kafka:///topic", "kafka://host/a b"]
+)
+def test_what_is_no_target_is_refused(target: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_target(target)
+
+
+def test_who_lacks_the_library_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "confluent_kafka", None)
+    with pytest.raises(ConfigError, match=r"pip install 'wallet-engine\[kafka\]'"):
+        extras.needed("confluent_kafka", "kafka", "--to kafka:")
+
+
+def test_reading_positions_blocks_no_loop(target: str) -> None:
+    """Everything that waits for brokers does so in a thread."""
+
+    async def main() -> int:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.001)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        written = Written(1)
+        written.write(0, *OPENED)
+        await follow(KafkaSink(target, written), written, (0,))
+        ticking.cancel()
+        return ticks
+
+    assert asyncio.run(main()) > 10

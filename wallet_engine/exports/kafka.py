@@ -1,0 +1,206 @@
+"""The sink `kafka://broker,broker/topic`: CloudEvents JSON, keyed by account, at least once, each account's in order.
+
+How far it is stands in Kafka too, in `<topic>.positions`: partition of the journal -> the last entry whose events the
+brokers have confirmed. So it needs no other store, a stopped database stops no Kafka, and who copies, deletes or makes
+the topic anew does the same with its positions. The topic should be compacted; where it is not there it is made so.
+
+A position is written behind the delivery reports of its events. Whatever is interrupted between the two, the events
+come again, with the same ids.
+"""
+
+import asyncio
+import json
+from collections.abc import Collection, Sequence
+from typing import Any, Final, NamedTuple
+
+from wallet_engine.domain.errors import ConfigError, Outage
+from wallet_engine.events.event import SOURCE_DEFAULT
+from wallet_engine.events.maker import Made, Maker, from_first
+from wallet_engine.exports.extras import needed
+from wallet_engine.journal.feed import START, Feed, FeedEntry, FeedPosition
+from wallet_engine.routing.model import check_name
+
+POSITIONS: Final = ".positions"
+#: How long brokers may take to confirm a batch, and to answer what is asked.
+CONFIRM_S_MAX: Final = 30.0
+ANSWER_S_MAX: Final = 10.0
+_HEADERS: Final = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
+
+
+class Target(NamedTuple):
+    """Where to."""
+
+    brokers: str
+    topic: str
+
+
+def parse_target(target: str) -> Target:
+    """Of `kafka://broker:9092,broker:9092/topic`. Raises `ConfigError`."""
+    scheme, _, rest = target.partition("://")
+    brokers, _, topic = rest.partition("/")
+    if scheme != "kafka" or not brokers or not topic:
+        raise ConfigError(f"--to {target} is none such as kafka://broker:9092,broker:9092/topic")
+    check_name(topic, "topic")
+    return Target(brokers, topic)
+
+
+class KafkaSink:
+    """See the module; `follow.sink.Sink`. `settings` are librdkafka's, beside those that are set here."""
+
+    def __init__(
+        self, target: str, feed: Feed, settings: dict[str, str] | None = None, source: str = SOURCE_DEFAULT
+    ) -> None:
+        """Raises `ConfigError` for a target that is none, and where the library is missing."""
+        self._target = parse_target(target)
+        self._kafka = needed("confluent_kafka", "kafka", "--to kafka:")
+        self._admin = needed("confluent_kafka.admin", "kafka", "--to kafka:")
+        self._settings = {"bootstrap.servers": self._target.brokers, **(settings or {})}
+        self._source = source
+        self._maker = Maker(feed)
+        self._producer: Any = None
+        self._failed: list[str] = []
+
+    def __repr__(self) -> str:
+        return f"<KafkaSink {self._target.topic} {self._maker!r}>"
+
+    @property
+    def name(self) -> str:
+        return f"kafka-{self._target.topic}"[:64]
+
+    async def open(self) -> None:
+        """Raises `Outage` when no broker answers."""
+        await asyncio.to_thread(self._open)
+
+    def _open(self) -> None:
+        self._producer = self._kafka.Producer(
+            {
+                **self._settings,
+                "enable.idempotence": True,
+                "message.timeout.ms": int(CONFIRM_S_MAX * 1000),
+                "compression.type": "lz4",
+                "linger.ms": 5,
+                # As Java's producers do, so that one account is in one partition whoever writes.
+                "partitioner": "murmur2_random",
+            }
+        )
+        topic = self._target.topic + POSITIONS
+        client = self._admin.AdminClient(self._settings)
+        try:
+            known = client.list_topics(timeout=ANSWER_S_MAX).topics
+            if topic not in known:
+                made = self._admin.NewTopic(topic, num_partitions=1, config={"cleanup.policy": "compact"})
+                for future in client.create_topics([made], request_timeout=ANSWER_S_MAX).values():
+                    future.result(ANSWER_S_MAX)
+        except self._kafka.KafkaException as error:
+            raise _outage(error) from None
+        except TimeoutError:
+            hint = f"make {topic} with cleanup.policy=compact"
+            raise Outage(
+                "journal_unavailable", f"Kafka makes no topic within {ANSWER_S_MAX:g} s: {hint}"
+            ) from None
+
+    async def positions(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
+        self._maker.keep(partitions)
+        found = await asyncio.to_thread(self._read_positions)
+        for partition in partitions:
+            told = found.get(partition, START)
+            if not self._maker.knows(partition, told):
+                self._maker.begin(partition, from_first(told))
+        return dict(self._maker.folded)
+
+    def _read_positions(self) -> dict[int, FeedPosition]:
+        """The highest that was written of each: a process that was stopped may have written an older one behind it."""
+        topic = self._target.topic + POSITIONS
+        # It commits nothing and joins nothing: the group is only a name that has to be there.
+        consumer = self._kafka.Consumer(
+            {**self._settings, "group.id": f"{topic}-reader", "enable.auto.commit": False}
+        )
+        found: dict[int, FeedPosition] = {}
+        try:
+            described = consumer.list_topics(topic, timeout=ANSWER_S_MAX).topics[topic]
+            for number in described.partitions:
+                place = self._kafka.TopicPartition(topic, number)
+                _, end = consumer.get_watermark_offsets(place, timeout=ANSWER_S_MAX)
+                if end > 0:
+                    self._read_partition(consumer, self._kafka.TopicPartition(topic, number, 0), end, found)
+        except self._kafka.KafkaException as error:
+            raise _outage(error) from None
+        finally:
+            consumer.close()
+        return found
+
+    def _read_partition(self, consumer: Any, place: Any, end: int, found: dict[int, FeedPosition]) -> None:
+        consumer.assign([place])
+        # A compacted topic lacks offsets: the position of the consumer says when its end is reached.
+        while consumer.position([place])[0].offset < end:
+            message = consumer.poll(ANSWER_S_MAX)
+            if message is None:
+                raise Outage("journal_unavailable", f"Kafka does not answer with {place.topic}")
+            if message.error():
+                raise self._kafka.KafkaException(message.error())
+            if message.value() is not None:
+                said = json.loads(message.value())
+                partition, position = int(message.key()), FeedPosition(said["seq"], said["nonce"])
+                if position.seq > found.get(partition, START).seq:
+                    found[partition] = position
+
+    async def take(self, batch: Sequence[FeedEntry]) -> None:
+        """Its events are confirmed, and the positions behind them, when this returns. Raises `Outage`."""
+        told = {partition: self._maker.told(partition) for partition in {at.partition for at in batch}}
+        made = await self._maker.make(batch)
+        moved = {at.partition: at.position for at, _ in made if at.seq > told[at.partition].seq}
+        if moved:
+            await asyncio.to_thread(self._send, made, moved)
+
+    def _send(self, made: Sequence[Made], moved: dict[int, FeedPosition]) -> None:
+        self._failed.clear()
+        for _, events in made:
+            for event in events:
+                self._produce(self._target.topic, event.subject.encode(), event.encode(self._source))
+        self._confirm()
+        for partition, position in moved.items():
+            value = json.dumps({"seq": position.seq, "nonce": position.nonce}).encode()
+            self._produce(self._target.topic + POSITIONS, str(partition).encode(), value)
+        self._confirm()
+
+    def _produce(self, topic: str, key: bytes, value: bytes) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key, headers=_HEADERS, on_delivery=self._reported)
+                self._producer.poll(0)
+                return
+            except BufferError:  # librdkafka's own limit: its reports make room
+                self._producer.poll(0.1)
+            except self._kafka.KafkaException as error:
+                raise _outage(error) from None
+
+    def _confirm(self) -> None:
+        """Wait for the reports of all that was produced."""
+        left = self._producer.flush(CONFIRM_S_MAX + 1)
+        if left or self._failed:
+            why = self._failed[0] if self._failed else f"{left} messages are not confirmed"
+            raise Outage("journal_unavailable", f"Kafka does not take events: {why}")
+
+    def _reported(self, error: Any, _message: Any) -> None:
+        if error is not None and len(self._failed) < 10:
+            self._failed.append(error.str())
+
+    async def flush(self) -> None:
+        """All that was taken is kept already."""
+
+    async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
+        """Nobody asks it."""
+
+    async def close(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await asyncio.to_thread(_abandon, producer)
+
+
+def _abandon(producer: Any) -> None:
+    producer.purge()
+    producer.flush(1)
+
+
+def _outage(error: Exception) -> Outage:
+    return Outage("journal_unavailable", f"Kafka: {error.args[0].str() if error.args else error}")
