@@ -1,0 +1,213 @@
+"""The sink `parquet:`, read by DuckDB."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from support.written import Written
+from unit.events.test_making import T, U, events_of_all, write_across
+
+from wallet_engine.domain.errors import ConfigError, Corruption
+from wallet_engine.exports import extras, parquet
+from wallet_engine.exports.parquet import GRACE_MS, HOUR_MS, Group, ParquetSink, TakenOver
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def asked(directory: Path, query: str) -> list[tuple[Any, ...]]:
+    """What DuckDB answers; `events` are all files, with the folders' names as columns."""
+    files = f"read_parquet('{directory}/*/*/*.parquet', hive_partitioning = true)"
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        return connection.execute(query.replace("events", files)).fetchall()
+
+
+def files(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*.parquet"))
+
+
+async def begun(directory: Path, written: Written, groups: int = 2) -> ParquetSink:
+    """A sink that has all there is."""
+    sink = ParquetSink(f"parquet:{directory}", written, groups)
+    await sink.open()
+    await more(sink, written)
+    return sink
+
+
+async def more(sink: ParquetSink, written: Written) -> None:
+    positions = await sink.positions(list(written.states))
+    batch = [at for at in written.all() if at.seq > positions[at.partition].seq]
+    if batch:
+        await sink.take(batch)
+    await sink.flush()
+
+
+async def ids_of(written: Written) -> list[str]:
+    return sorted(event.id for event in await events_of_all(written))
+
+
+def ids_in(directory: Path) -> list[str]:
+    return [name for (name,) in asked(directory, "SELECT id FROM events ORDER BY id")]
+
+
+async def test_an_hour_becomes_a_file_of_each_group_when_it_has_ended(tmp_path: Path) -> None:
+    written = Written()
+    write_across(written)
+    sink = await begun(tmp_path, written)
+    end_ms = (written.now_ms // HOUR_MS + 1) * HOUR_MS
+    await sink.caught_up([0, 1], end_ms + GRACE_MS - 1)
+    assert files(tmp_path) == []
+    await sink.caught_up([0], end_ms + GRACE_MS)
+    hour = "date=2026-11-21/hour=10"
+    assert files(tmp_path) == [f"{hour}/group-00-000001.parquet"]
+    await sink.caught_up([0, 1], end_ms + GRACE_MS)
+    assert files(tmp_path) == [f"{hour}/group-00-000001.parquet", f"{hour}/group-01-000001.parquet"]
+    assert ids_in(tmp_path) == await ids_of(written)
+    written.write(0, f"+ t {T[5]} alice @fees 5 USD", after_ms=HOUR_MS)
+    await more(sink, written)
+    await sink.close()
+    assert files(tmp_path)[-1] == "date=2026-11-21/hour=11/group-00-000002.parquet"
+    assert ids_in(tmp_path) == await ids_of(written)
+    assert list((tmp_path / ".writing").iterdir()) == []
+
+
+async def test_what_the_readme_asks_of_it(tmp_path: Path) -> None:
+    written = Written()
+    write_across(written)
+    await (await begun(tmp_path, written)).close()
+    balances = asked(
+        tmp_path,
+        "SELECT account, currency, sum(delta), arg_max(balance, (partition, seq)) FROM events "
+        "WHERE type = 'posting' AND NOT starts_with(account, '@') GROUP BY ALL ORDER BY account",
+    )
+    assert balances == [
+        ("alice", "USD", Decimal("6.0000"), Decimal("6.0000")),
+        ("bob", "USD", Decimal("4.0000"), Decimal("4.0000")),
+    ]
+    ((transaction, payer, receiver, amount, reference, key, date),) = asked(
+        tmp_path,
+        "SELECT transaction_id, account, counterparty, amount, reference, key, date FROM events "
+        f"WHERE type = 'transfer.succeeded' AND transaction_id = '{U[1]}'",
+    )
+    assert (transaction, payer, receiver) == (U[1], "alice", "bob")
+    assert (amount, reference, key, str(date)) == (Decimal("4.0000"), "rent", "k7", "2026-11-21")
+    ((text,),) = asked(tmp_path, "SELECT data->>'$.account_id' FROM events WHERE id = '0.1.0'")
+    assert text == "alice"
+
+
+async def test_it_goes_on_where_it_stopped_and_the_hour_gets_a_second_file(tmp_path: Path) -> None:
+    written = Written()
+    write_across(written)
+    await (await begun(tmp_path, written)).close()
+    before = files(tmp_path)
+    await (await begun(tmp_path, written)).close()
+    assert files(tmp_path) == before
+    written.write(0, f"+ t {T[5]} alice @fees 5 USD")
+    await (await begun(tmp_path, written)).close()
+    assert len(files(tmp_path)) == len(before) + 1
+    assert ids_in(tmp_path) == await ids_of(written)
+
+
+class Died(BaseException):
+    """As killed: nothing is tidied up."""
+
+
+@pytest.mark.parametrize("step", ["write", "close", "replace", "rename", "behind"])
+async def test_killed_at_every_step_each_event_is_in_one_file(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Written()
+    write_across(written)
+    sink = await begun(tmp_path, written)
+
+    def dies(*_: Any) -> Any:
+        raise Died
+
+    replace = parquet._replace
+    with monkeypatch.context() as patched:
+        if step == "write":
+            patched.setattr(parquet.Hour, "_write", dies)
+        elif step == "close":
+            patched.setattr(parquet, "_sync", dies)
+        elif step == "replace":
+            patched.setattr(parquet, "_replace", dies)
+        elif step == "rename":
+            patched.setattr(Path, "rename", dies)
+        else:
+            patched.setattr(parquet, "_replace", lambda *said: (replace(*said), dies()))
+        with pytest.raises(Died):
+            await sink.close()
+    assert all((tmp_path / name).stat().st_size for name in files(tmp_path))  # noqa: ASYNC240
+    written.write(0, f"+ t {T[5]} alice @fees 5 USD")
+    await (await begun(tmp_path, written)).close()
+    assert ids_in(tmp_path) == await ids_of(written)
+    assert list((tmp_path / ".writing").iterdir()) == []
+
+
+async def test_who_was_overtaken_writes_nothing(tmp_path: Path) -> None:
+    written = Written()
+    write_across(written)
+    slow = await begun(tmp_path, written)
+    await (await begun(tmp_path, written)).close()
+    with pytest.raises((TakenOver, OSError)):
+        await slow.caught_up([0, 1], written.now_ms + 2 * HOUR_MS)
+    assert ids_in(tmp_path) == await ids_of(written)
+
+
+async def test_a_failure_leaves_no_half_of_an_entry_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Written()
+    write_across(written)
+    sink = ParquetSink(f"parquet:{tmp_path}", written, 2)
+    await sink.open()
+    await sink.positions([0, 1])
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Group, "add", full)
+        with pytest.raises(OSError, match="No space"):
+            await sink.take(written.all())
+        await sink.close()
+    assert files(tmp_path) == []
+    await (await begun(tmp_path, written)).close()
+    assert ids_in(tmp_path) == await ids_of(written)
+
+
+async def test_long_ago_is_read_with_few_files_open(tmp_path: Path) -> None:
+    written = Written(1)
+    written.write(0, "+ o - alice - 0 USD", f"+ t {T[9]} @bank alice 1000 USD")
+    for number in range(8):
+        written.write(0, f"+ t {T[number]} alice @fees 1 USD", after_ms=HOUR_MS)
+    sink = await begun(tmp_path, written, 1)
+    assert len(files(tmp_path)) == 9 - parquet.HOURS_MAX
+    await sink.close()
+    assert len(files(tmp_path)) == 9
+    assert ids_in(tmp_path) == await ids_of(written)
+
+
+async def test_positions_that_are_none_are_corruption(tmp_path: Path) -> None:
+    (tmp_path / ".positions").mkdir()
+    (tmp_path / ".positions" / "00.json").write_text('{"positions": {')
+    with pytest.raises(Corruption, match="damaged"):
+        await begun(tmp_path, Written(1), 1)
+
+
+def test_what_is_no_target_is_refused() -> None:
+    with pytest.raises(ConfigError):
+        ParquetSink("parquet:", Written(1), 1)
+
+
+def test_who_lacks_the_library_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match=r"pip install 'wallet-engine\[parquet\]'"):
+        extras.needed("pyarrow", "parquet", "--to parquet:")

@@ -1,0 +1,349 @@
+"""The sink `parquet:DIR`: events in columns, for DuckDB, ClickHouse and whatever else reads Parquet.
+
+    DIR/date=2026-11-29/hour=00/group-03-000017.parquet     events of one hour and one group of partitions
+    DIR/.positions/03.json                                  how far the group is, and what its last file was
+    DIR/.writing/…                                          files that are not whole yet
+
+A file is written beside, and takes its place when it is whole, in this order: the positions are replaced, which is the
+commit and names the file; then the file is renamed. Whoever opens the group finds a file that was committed and not
+renamed, and renames it. So each event is in one file, whatever is interrupted, and readers see whole files only.
+
+A file ends with its hour, once nothing can follow; with the process, and then the hour has a second one. Of a group,
+hours end in their order, so a position never passes what is not in a file.
+"""
+
+import asyncio
+import fcntl
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import msgspec
+
+from wallet_engine.domain.errors import ConfigError, Corruption, WalletError
+from wallet_engine.events.event import Event
+from wallet_engine.events.maker import Maker, from_first
+from wallet_engine.exports.extras import needed
+from wallet_engine.journal.feed import START, Feed, FeedEntry, FeedPosition
+
+HOUR_MS: Final = 3_600_000
+#: Behind the end of an hour: what may still come with a time in it, from a node whose clock is behind.
+GRACE_MS: Final = 10_000
+#: Rows in memory of one file, which are then written as a row group.
+ROWS_MAX: Final = 50_000
+#: Hours of one group that are open at a time, while what happened long ago is read.
+HOURS_MAX: Final = 4
+_ID_CHARACTERS: Final = 8
+
+#: Amounts: 16 digits of major units of a currency without minor ones, 4 of one that has most.
+_AMOUNTS: Final = ("amount", "delta", "balance", "available", "held", "pending")
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class TakenOver(WalletError):
+    """Another process has written events of this group: this one is not to."""
+
+
+class ParquetSink:
+    """See the module; `follow.sink.Sink`."""
+
+    def __init__(self, target: str, feed: Feed, groups: int) -> None:
+        """`groups` share the partitions: p is in p modulo so many. Raises `ConfigError`."""
+        scheme, _, folder = target.partition(":")
+        if scheme != "parquet" or not folder:
+            raise ConfigError(f"--to {target} is none such as parquet:/var/lib/wallet/events")
+        self._arrow = needed("pyarrow", "parquet", "--to parquet:")
+        self._files = needed("pyarrow.parquet", "parquet", "--to parquet:")
+        self._directory = Path(folder)
+        self._groups = groups
+        self._maker = Maker(feed)
+        self._open: dict[int, Group] = {}
+        self._broken = False
+
+    def __repr__(self) -> str:
+        return f"<ParquetSink {self._directory} {self._maker!r}>"
+
+    @property
+    def name(self) -> str:
+        plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in self._directory.name)
+        return f"parquet-{plain or 'root'}"[:64]
+
+    async def open(self) -> None:
+        """Raises OSError for a folder that cannot be written."""
+        self._broken = False
+        for folder in (self._directory, self._directory / ".positions", self._directory / ".writing"):
+            await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+
+    async def positions(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
+        self._maker.keep(partitions)
+        wanted = {partition % self._groups for partition in partitions}
+        for number, group in list(self._open.items()):
+            await asyncio.to_thread(group.commit_all)
+            if number not in wanted:
+                del self._open[number]
+        for number in wanted - self._open.keys():
+            self._open[number] = await asyncio.to_thread(
+                Group, self._directory, number, self._arrow, self._files
+            )
+        for partition in partitions:
+            told = self._open[partition % self._groups].reached.get(partition, START)
+            if not self._maker.knows(partition, told):
+                self._maker.begin(partition, from_first(told))
+        return dict(self._maker.folded)
+
+    async def take(self, batch: Sequence[FeedEntry]) -> None:
+        """Its events are in a file when its hour has ended, or this process."""
+        told = {partition: self._maker.told(partition) for partition in {at.partition for at in batch}}
+        try:
+            made = await self._maker.make(batch)
+            new = [each for each in made if each.entry.seq > told[each.entry.partition].seq]
+            await asyncio.to_thread(self._add, new)
+        except BaseException:
+            self._broken = True
+            raise
+
+    def _add(self, made: Sequence[Any]) -> None:
+        for at, events in made:
+            self._open[at.partition % self._groups].add(at, events)
+
+    async def flush(self) -> None:
+        """What was taken is kept when its hour has ended."""
+
+    async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
+        """Ends the hours that have passed in groups that have all there is."""
+        current = set(partitions)
+        for number, group in self._open.items():
+            mine = {partition for partition in self._maker.folded if partition % self._groups == number}
+            if mine <= current:
+                await asyncio.to_thread(group.commit_until, at_ms - GRACE_MS)
+
+    async def close(self) -> None:
+        """Commits what there is, unless something failed: then it comes again."""
+        opened, self._open = self._open, {}
+        for group in opened.values():
+            await asyncio.to_thread(group.abandon if self._broken else group.commit_all)
+        self._maker.keep(())
+
+
+class Group:
+    """The files of one group of partitions."""
+
+    def __init__(self, directory: Path, number: int, arrow: Any, files: Any) -> None:
+        """Raises OSError, `Corruption`."""
+        self._directory = directory
+        self._number = number
+        self._arrow = arrow
+        self._files = files
+        self._state = directory / ".positions" / f"{number:02d}.json"
+        self._hours: dict[int, Hour] = {}
+        with self._locked():
+            self._said = self._read()
+            self._finish(self._said)
+            for left in (directory / ".writing").glob(f"{number:02d}-*"):
+                left.unlink(missing_ok=True)  # of a process that is dead, or has lost the group
+        #: Partition -> how far it is in files.
+        self.reached = _positions(self._said)
+        self._owner = uuid4().hex[:_ID_CHARACTERS]
+
+    def __repr__(self) -> str:
+        return f"<Group {self._number} hours={len(self._hours)}>"
+
+    def add(self, at: FeedEntry, events: Sequence[Event]) -> None:
+        """Take one entry's."""
+        hour = at.time_ms // HOUR_MS
+        if hour not in self._hours:
+            path = self._directory / ".writing" / f"{self._number:02d}-{hour}-{self._owner}"
+            self._hours[hour] = Hour(path, self._arrow, self._files)
+        self._hours[hour].add(at, events)
+        while len(self._hours) > HOURS_MAX:
+            self._commit(min(self._hours))
+
+    def commit_until(self, time_ms: int) -> None:
+        """End the hours that had ended by then."""
+        for hour in sorted(self._hours):
+            if (hour + 1) * HOUR_MS > time_ms:
+                return
+            self._commit(hour)
+
+    def commit_all(self) -> None:
+        for hour in sorted(self._hours):
+            self._commit(hour)
+
+    def abandon(self) -> None:
+        for hour in self._hours.values():
+            hour.abandon()
+        self._hours.clear()
+
+    def _commit(self, hour: int) -> None:
+        """Raises `TakenOver`."""
+        ended = self._hours.pop(hour)
+        has_rows = ended.finish()
+        with self._locked():
+            if self._read() != self._said:
+                ended.abandon()
+                raise TakenOver(f"another process writes {self._state}: positions are read anew")
+            said = {
+                "positions": self._said["positions"]
+                | {str(partition): list(position) for partition, position in ended.reached.items()},
+                "files": self._said["files"] + has_rows,
+                "last": [],
+            }
+            if has_rows:
+                said["last"] = [
+                    str(ended.path.relative_to(self._directory)),
+                    f"{_folder_of(hour)}/group-{self._number:02d}-{said['files']:06d}.parquet",
+                ]
+            _replace(self._state, _encode(said))
+            self._finish(said)
+            self._said = said
+        self.reached = _positions(said)
+
+    def _finish(self, said: Mapping[str, Any]) -> None:
+        """Rename the file that was committed last, where that is still to be done."""
+        if not said["last"]:
+            return
+        written, place = (self._directory / path for path in said["last"])
+        if written.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            written.rename(place)
+            for folder in (place.parent, place.parent.parent, self._directory):
+                _sync(folder)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self._state.read_bytes())
+        except FileNotFoundError:
+            return {"positions": {}, "files": 0, "last": []}
+        except ValueError as error:
+            raise Corruption(f"{self._state} is damaged: {error}") from None
+        if not isinstance(found, dict) or found.keys() != {"positions", "files", "last"}:
+            raise Corruption(f"{self._state} is none of ours")
+        return found
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._state.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+class Hour:
+    """One file that is being written."""
+
+    def __init__(self, path: Path, arrow: Any, files: Any) -> None:
+        self.path = path
+        #: Partition -> its last entry in the file.
+        self.reached: dict[int, FeedPosition] = {}
+        self._arrow = arrow
+        self._files = files
+        self._schema = _schema(arrow)
+        self._rows: list[dict[str, Any]] = []
+        self._writer: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Hour {self.path.name} rows={len(self._rows)}>"
+
+    def add(self, at: FeedEntry, events: Sequence[Event]) -> None:
+        self.reached[at.partition] = at.position
+        self._rows += [_row(at, event) for event in events]
+        if len(self._rows) >= ROWS_MAX:
+            self._write()
+
+    def finish(self) -> bool:
+        """Bring it to the disk; whether there is a file, which there is not of entries without events."""
+        if self._rows:
+            self._write()
+        if self._writer is None:
+            return False
+        self._writer.close()
+        self._writer = None
+        _sync(self.path)
+        return True
+
+    def abandon(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        self.path.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        if self._writer is None:
+            self._writer = self._files.ParquetWriter(self.path, self._schema, compression="zstd")
+        self._writer.write_table(self._arrow.Table.from_pylist(self._rows, self._schema))
+        self._rows = []
+
+
+def _schema(arrow: Any) -> Any:
+    """The columns; absent where a type of event has no such thing. `data` is the event's, as JSON."""
+    text, words = arrow.string(), arrow.dictionary(arrow.int32(), arrow.string())
+    amount = arrow.decimal128(20, 4)
+    return arrow.schema(
+        [
+            ("id", text),
+            ("type", words),
+            ("time", arrow.timestamp("ms", tz="UTC")),
+            ("partition", arrow.int32()),
+            ("seq", arrow.int64()),
+            ("account", text),
+            ("counterparty", text),
+            ("transaction_id", text),
+            ("currency", words),
+            *((name, amount) for name in _AMOUNTS),
+            ("code", words),
+            ("reference", text),
+            ("key", words),
+            ("data", text),
+        ]
+    )
+
+
+def _row(at: FeedEntry, event: Event) -> dict[str, Any]:
+    data = event.data
+    row = {
+        "id": event.id,
+        "type": event.type,
+        "time": event.time_ms,
+        "partition": at.partition,
+        "seq": at.seq,
+        "account": data.get("account_id") or data.get("from_account") or event.subject,
+        "counterparty": data.get("counterparty") or data.get("to_account"),
+        "data": _encode(data).decode(),
+    }
+    for name in ("transaction_id", "currency", "code", "reference", "key"):
+        row[name] = data.get(name)
+    for name in _AMOUNTS:
+        row[name] = Decimal(data[name]) if name in data else None
+    return row
+
+
+def _positions(said: Mapping[str, Any]) -> dict[int, FeedPosition]:
+    return {int(partition): FeedPosition(*at) for partition, at in said["positions"].items()}
+
+
+def _folder_of(hour: int) -> str:
+    return f"{datetime.fromtimestamp(hour * 3600, UTC):date=%Y-%m-%d/hour=%H}"
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """As a whole, also when the power goes."""
+    beside = path.with_suffix(".next")
+    with beside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
