@@ -144,7 +144,7 @@ async def test_killed_at_every_step_each_event_is_in_one_file(
             patched.setattr(parquet, "_replace", lambda *said: (replace(*said), dies()))
         with pytest.raises(Died):
             await sink.close()
-    assert all((tmp_path / name).stat().st_size for name in files(tmp_path))  # noqa: ASYNC240
+    assert all((tmp_path / name).stat().st_size for name in files(tmp_path))
     written.write(0, f"+ t {T[5]} alice @fees 5 USD")
     await (await begun(tmp_path, written)).close()
     assert ids_in(tmp_path) == await ids_of(written)
