@@ -24,6 +24,7 @@ from wallet_engine.http.problems import Answer, Refused, failure
 from wallet_engine.http.reference import reference_page
 from wallet_engine.http.uncancelled import Uncancelled
 from wallet_engine.service.api import Wallet
+from wallet_engine.service.events import GuardedEvents
 from wallet_engine.service.guarded import GuardedWallet
 from wallet_engine.service.turns import Turns
 from wallet_engine.telemetry.metrics import Metrics
@@ -158,8 +159,17 @@ def _authorization(scope: Scope) -> bytes | None:
     return None if not values else values[0] if len(values) == 1 else b""
 
 
-def create_app(wallet: Wallet, *, metrics: Metrics | None = None, gate: Gate | None = None) -> Application:
-    """Offers `wallet` by HTTP, through `gate`; counts into `metrics`. It has no start-up or shutdown of its own."""
+def create_app(
+    wallet: Wallet,
+    *,
+    metrics: Metrics | None = None,
+    gate: Gate | None = None,
+    events: GuardedEvents | None = None,
+) -> Application:
+    """Offers `wallet`, and `events` where there are such, by HTTP, through `gate`; counts into `metrics`.
+
+    It has no start-up or shutdown of its own.
+    """
     metrics = Metrics() if metrics is None else metrics
     gate = Gate(metrics) if gate is None else gate
     turns = Turns(gate.keyring.shares)
@@ -172,5 +182,6 @@ def create_app(wallet: Wallet, *, metrics: Metrics | None = None, gate: Gate | N
         turns,
         document,
         reference_page(document),
+        events,
     )
     return Application(services, gate, ENDPOINTS)

@@ -11,6 +11,7 @@ from wallet_engine.http.body import BodyReader
 from wallet_engine.http.gate import Visit
 from wallet_engine.http.problems import Answer, Refused
 from wallet_engine.http.uncancelled import Uncancelled
+from wallet_engine.service.events import GuardedEvents
 from wallet_engine.service.guarded import GuardedWallet
 from wallet_engine.service.turns import Turns
 from wallet_engine.telemetry.metrics import Metrics
@@ -27,6 +28,8 @@ class Services(NamedTuple):
     #: The OpenAPI document, and the page made of it.
     document: bytes
     reference: bytes
+    #: None without a database.
+    events: GuardedEvents | None = None
 
 
 class Request:
@@ -55,12 +58,18 @@ class Request:
 
     def query(self, name: str) -> str:
         """A query parameter that must be there once. Raises `Refused`."""
+        value = self.optional(name)
+        if value is None:
+            raise Refused("invalid_request", f"query parameter {name} is missing")
+        return value
+
+    def optional(self, name: str) -> str | None:
+        """A query parameter that may be there once. Raises `Refused`."""
         query_string = self._scope["query_string"].decode("latin-1")
         values: list[str] = parse_qs(query_string, keep_blank_values=True).get(name, [])
-        if len(values) != 1:
-            given = "is missing" if not values else "is given twice"
-            raise Refused("invalid_request", f"query parameter {name} {given}")
-        return values[0]
+        if len(values) > 1:
+            raise Refused("invalid_request", f"query parameter {name} is given twice")
+        return values[0] if values else None
 
     def header(self, name: bytes) -> str | None:
         """A header that may be there once, in however many lines of one value. Raises `Refused`."""
@@ -85,6 +94,7 @@ class Endpoint(NamedTuple):
     codes: tuple[str, ...] = ()
     request: type[Struct] | None = None
     query: tuple[str, ...] = ()
+    optional_query: tuple[str, ...] = ()
     #: Its `account_id` is no system account.
     ordinary: bool = False
     replayable: bool = False

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from wallet_engine.http import accounts, groups, holds, probes, refunds, transfers
+from wallet_engine.http import accounts, events, groups, holds, probes, refunds, transfers
 from wallet_engine.http.endpoint import Endpoint
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
@@ -11,5 +11,6 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *accounts.ENDPOINTS,
     *holds.ENDPOINTS,
     *refunds.ENDPOINTS,
+    *events.ENDPOINTS,
     *probes.ENDPOINTS,
 )

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from wallet_engine.http import wire
+from wallet_engine.http import wire, wire_events
 from wallet_engine.http.endpoint import Endpoint
 from wallet_engine.http.examples import EXAMPLES, Example
 from wallet_engine.http.problems import KINDS
@@ -78,11 +78,15 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
         {
             "name": name,
             "in": where,
-            "required": True,
+            "required": required,
             "schema": _field_schema(name, endpoint),
             **_parameter_examples(name, endpoint),
         }
-        for where, names in (("path", in_path), ("query", endpoint.query))
+        for where, required, names in (
+            ("path", True, in_path),
+            ("query", True, endpoint.query),
+            ("query", False, endpoint.optional_query),
+        )
         for name in names
     ]
     if endpoint.replayable:
@@ -113,6 +117,7 @@ def _field_schema(name: str, endpoint: Endpoint) -> dict[str, Any]:
         "currency": wire.CurrencyCode,
         "transaction_id": wire.TransactionId,
         "hold_id": wire.TransactionId,
+        **wire_events.PARAMETERS,
     }
     return msgspec.json.schema(types.get(name, wire.Party))
 
@@ -123,7 +128,7 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
         content = {endpoint.media: {"schema": _text(endpoint)}} if type_ is None else _content(type_)
         responses[str(status)] = {
             "description": "Success" if status < 300 else "Not ready",
-            "content": content,
+            **({} if status == 204 else {"content": content}),
         }
     if endpoint.replayable:
         responses["200"]["headers"] = _header("Idempotent-Replayed", "true when this answer was given before")

@@ -41,6 +41,7 @@ KINDS: Final[dict[str, Kind]] = {
     "account_not_found": Kind(404, "No such account"),
     "transfer_not_found": Kind(404, "No such transfer"),
     "hold_not_found": Kind(404, "No such hold"),
+    "webhook_not_found": Kind(404, "No such webhook"),
     "method_not_allowed": Kind(405, "Method not allowed"),
     "request_timeout": Kind(408, "Request too slow", retryable=True),
     "idempotency_conflict": Kind(409, "Repeated with another body"),
@@ -65,6 +66,8 @@ KINDS: Final[dict[str, Kind]] = {
     "rate_limited": Kind(429, "Too much at once", retryable=True),
     # Retryable because the caller cannot know how far it came, and a repeat with the same id is always safe.
     "internal_error": Kind(500, "Internal error", retryable=True),
+    "history_not_configured": Kind(501, "No history here"),
+    "history_unavailable": Kind(503, "History unavailable", retryable=True),
     "overloaded": Kind(503, "Overloaded", retryable=True),
     "partition_unavailable": Kind(503, "Partition unavailable", retryable=True),
     "journal_unavailable": Kind(503, "Journal unavailable", retryable=True),
@@ -74,8 +77,13 @@ KINDS: Final[dict[str, Kind]] = {
 #: Codes of what is wrong with a request itself.
 MALFORMED: Final = ("invalid_request",)
 
-#: The codes of `Outage`.
-OUTAGE_CODES: Final = tuple(code for code, kind in KINDS.items() if kind.status == 503)
+#: The code of an `Outage` of the history, which stops nothing else.
+HISTORY_OUTAGE: Final = "history_unavailable"
+
+#: The codes of every other `Outage`.
+OUTAGE_CODES: Final = tuple(
+    code for code, kind in KINDS.items() if kind.status == 503 and code != HISTORY_OUTAGE
+)
 
 _DECLINE_DETAILS: Final[dict[str, str]] = {
     Outcome.CONFLICT: "this id was used before with another body; nothing was changed",
@@ -181,7 +189,7 @@ def refund_refused(code: str, *, transaction_id: str, replayed: bool) -> Answer:
 def outage(error: Outage, *, transaction_id: str | None = None) -> Answer:
     """The 503 of an outage; one with a code outside the contract promises nothing about the outcome."""
     return problem(
-        error.code if error.code in OUTAGE_CODES else "outcome_unknown",
+        error.code if error.code in (*OUTAGE_CODES, HISTORY_OUTAGE) else "outcome_unknown",
         error.detail,
         transaction_id=transaction_id,
         headers=((b"retry-after", b"%d" % max(1, error.retry_after_s)),),

@@ -166,6 +166,16 @@ class Principal:
         if not (rights.everything or (rights.manages and self._reach_match(account_id))):
             raise self._forbidden(f"open, freeze or close {account_id}", "account-admin or admin")
 
+    def check_reads_all(self, what: str) -> None:
+        """Whether it may read what is of every account."""
+        if not (self._rights.everything or self._rights.reads_all):
+            raise self._forbidden(what, "auditor or admin")
+
+    def check_everything(self, what: str) -> None:
+        """Whether it may do what is for `admin` alone."""
+        if not self._rights.everything:
+            raise self._forbidden(what, "admin")
+
     def check_metrics(self) -> None:
         if not (self._rights.everything or self._rights.sees_metrics):
             raise self._forbidden("read /metrics", "metrics, auditor or admin")

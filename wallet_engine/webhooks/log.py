@@ -85,6 +85,7 @@ class EventLog:
         self._last = 0
         self._watch: asyncio.Task[None] | None = None
         self._waiting = 0
+        self._stopped = False
         self._grown = asyncio.Condition()
 
     def __repr__(self) -> str:
@@ -121,12 +122,14 @@ class EventLog:
         """Whether there is a row behind this one, within that time."""
         if await self.last() > number:
             return True
+        if self._stopped:
+            return False
         self._waiting += 1
         try:
             if self._watch is None or self._watch.done():
                 self._watch = asyncio.create_task(self._look(), name="event-log")
             async with asyncio.timeout(timeout_s), self._grown:
-                await self._grown.wait_for(lambda: self._last > number or self._failed())
+                await self._grown.wait_for(lambda: self._last > number or self._stopped or self._failed())
             return self._last > number
         except TimeoutError:
             return False
@@ -139,7 +142,7 @@ class EventLog:
     async def _look(self) -> None:
         """One for all who wait; ends when nobody does."""
         try:
-            while self._waiting:
+            while self._waiting and not self._stopped:
                 before = self._last
                 if await self.last() > before:
                     await self._tell()
@@ -152,7 +155,12 @@ class EventLog:
         async with self._grown:
             self._grown.notify_all()
 
+    def stop_waiting(self) -> None:
+        """Nobody waits any more; who does is told within `POLL_S`."""
+        self._stopped = True
+
     async def close(self) -> None:
+        self._stopped = True
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)

@@ -42,7 +42,7 @@ class Client:
         """The next answer, whole, without its date."""
         async with asyncio.timeout(ANSWER_S_MAX):
             head = await self.reader.readuntil(b"\r\n\r\n")
-            length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
             body = await self.reader.readexactly(length)
         return re.sub(rb"date: [^\r]*\r\n", b"", head) + body
 

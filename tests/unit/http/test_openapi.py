@@ -64,7 +64,7 @@ def test_every_code_is_documented_under_its_status() -> None:
     for _, path, operation in operations():
         for status, response in operation["responses"].items():
             assert response["description"]
-            problem = response["content"].get("application/problem+json")
+            problem = response.get("content", {}).get("application/problem+json")
             if problem is None:
                 continue
             codes = problem["schema"]["allOf"][1]["properties"]["code"]["enum"]

@@ -1,0 +1,347 @@
+"""Reading events, and managing who is told of them."""
+
+import base64
+import binascii
+import re
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from msgspec import UNSET
+
+from wallet_engine.domain.errors import InvalidInput
+from wallet_engine.domain.ids import check_account_id
+from wallet_engine.http import wire, wire_events
+from wallet_engine.http.endpoint import Endpoint, Request
+from wallet_engine.http.parse import check_shape, load_object
+from wallet_engine.http.problems import HISTORY_OUTAGE, MALFORMED, Answer, Refused, json_answer
+from wallet_engine.http.wire_events import LIMIT_MAX, WAIT_S_MAX
+from wallet_engine.service.events import GuardedEvents, WebhookWish
+from wallet_engine.webhooks import endpoint as endpoints
+from wallet_engine.webhooks.addresses import check_url
+from wallet_engine.webhooks.endpoint import Filter, is_webhook_id
+from wallet_engine.webhooks.log import START, Place
+from wallet_engine.webhooks.queue import PENDING, STATUSES
+from wallet_engine.webhooks.store import DeliveryView
+
+_LIMIT_DEFAULT: Final = 50
+
+_place_match: Final = re.compile(r"([0-9]{1,19})\.([0-9]{1,10})\Z").match
+_number_match: Final = re.compile(r"[0-9]{1,9}\Z").match
+_wait_match: Final = re.compile(r"[0-9]{1,2}(?:\.[0-9]{1,3})?\Z").match
+_time_match: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)\Z", re.ASCII
+).match
+
+
+async def read(request: Request) -> Answer:
+    """Events behind a place; waits for some where there are none."""
+    events = _events(request)
+    text = request.optional("after")
+    after = START if text is None else _parse_place(text)
+    limit = _limit(request)
+    named = request.optional("types")
+    types = None if named is None else sorted(Filter(endpoints.check_types(named.split(",")), ()).types)
+    account = request.optional("account")
+    if account is not None:
+        check_account_id(account, "account")
+    wait_text = request.optional("wait_s")
+    wait_s = 0.0 if wait_text is None else _wait(wait_text)
+    page = await events.events(request.visit.principal, after, limit, types, account, wait_s)
+    told = b",".join(bytes(event.document) for event in page.events)
+    return json_answer(200, b'{"events":[' + told + b'],"next":"' + _place_text(page.next) + b'"}')
+
+
+async def create(request: Request) -> Answer:
+    """201, with the secret."""
+    events, document = _events(request), load_object(await request.body())
+    check_shape(document, frozenset(("url", "types", "accounts", "description")), ("url", "types"))
+    wish = _wish(document, events)
+    made = await request.services.calls.run(events.create(request.visit.principal, wish))
+    body = wire_events.CreatedWebhook(secret=made.secret, **_webhook(made))
+    return json_answer(201, wire.encode(body))
+
+
+async def all_of_them(request: Request) -> Answer:
+    found = await _events(request).all(request.visit.principal)
+    listed = [wire_events.Webhook(**_webhook(each)) for each in found]
+    return json_answer(200, wire.encode(wire_events.Webhooks(listed)))
+
+
+async def show(request: Request) -> Answer:
+    return _shown(await _events(request).get(request.visit.principal, _id(request)))
+
+
+async def patch(request: Request) -> Answer:
+    """Change what is given."""
+    events, webhook_id, document = _events(request), _id(request), load_object(await request.body())
+    check_shape(document, frozenset(("url", "types", "accounts", "description", "status")), ())
+    if not document:
+        raise Refused("invalid_request", "nothing to change")
+    wish = _wish(document, events)
+    return _shown(await request.services.calls.run(events.change(request.visit.principal, webhook_id, wish)))
+
+
+async def delete(request: Request) -> Answer:
+    """204; what was still to be sent goes with it."""
+    events = _events(request)
+    if not await request.services.calls.run(events.delete(request.visit.principal, _id(request))):
+        raise _unknown()
+    return Answer(204, b"", ())
+
+
+async def rotate(request: Request) -> Answer:
+    """A new secret; the one before signs too for a day."""
+    events = _events(request)
+    made = await request.services.calls.run(events.rotate(request.visit.principal, _id(request)))
+    if made is None:
+        raise _unknown()
+    body = wire_events.RotatedSecret(made.webhook_id, made.secret, _time_text(made.previous_until_s))
+    return json_answer(200, wire.encode(body))
+
+
+async def test(request: Request) -> Answer:
+    """202: what is sent is listed among the deliveries."""
+    events, webhook_id = _events(request), _id(request)
+    event_id = await request.services.calls.run(events.test(request.visit.principal, webhook_id))
+    if event_id is None:
+        raise Refused("webhook_not_found", "there is no such webhook, or it is disabled")
+    return json_answer(202, wire.encode(wire_events.TestSent(webhook_id, event_id)))
+
+
+async def replay(request: Request) -> Answer:
+    """202: everything since then is sent again, in order."""
+    events, webhook_id, document = _events(request), _id(request), load_object(await request.body())
+    check_shape(document, frozenset(("from",)), ("from",))
+    from_s = _parse_time(document["from"])
+    made = await request.services.calls.run(events.replay(request.visit.principal, webhook_id, from_s))
+    if made is None:
+        raise _unknown()
+    return json_answer(202, wire.encode(wire_events.Webhook(**_webhook(made))))
+
+
+async def deliveries(request: Request) -> Answer:
+    """The newest first."""
+    status = request.optional("status")
+    if status is not None and status not in STATUSES:
+        raise Refused("invalid_request", f"status must be one of {', '.join(STATUSES)}")
+    limit = _limit(request)
+    cursor = request.optional("cursor")
+    before = None if cursor is None else _parse_cursor(cursor)
+    found = await _events(request).deliveries(
+        request.visit.principal, _id(request), status, limit + 1, before
+    )
+    if found is None:
+        raise _unknown()
+    more = len(found) > limit
+    listed = [_delivery(each) for each in found[:limit]]
+    cursor = _cursor_text(found[limit - 1].delivery_id) if more else None
+    return json_answer(200, wire.encode(wire_events.Deliveries(listed, cursor)))
+
+
+def _events(request: Request) -> GuardedEvents:
+    events = request.services.events
+    if events is None:
+        raise Refused("history_not_configured", "this process was started without --database")
+    return events
+
+
+def _wish(document: dict[str, Any], events: GuardedEvents) -> WebhookWish:
+    given = {name: value for name, value in document.items() if value is not None}
+    status = given.get("status")
+    if status not in (None, endpoints.ENABLED, endpoints.DISABLED):
+        raise Refused("invalid_request", "status must be enabled or disabled")
+    return WebhookWish(
+        check_url(given["url"], allow_private=events.allow_private) if "url" in given else None,
+        endpoints.check_types(given["types"]) if "types" in given else None,
+        endpoints.check_accounts(given["accounts"]) if "accounts" in given else None,
+        endpoints.check_description(given["description"]) if "description" in given else None,
+        None if status is None else status == endpoints.ENABLED,
+    )
+
+
+def _webhook(found: endpoints.Endpoint) -> dict[str, Any]:
+    return {
+        "webhook_id": found.webhook_id,
+        "url": found.url,
+        "types": list(found.types),
+        "accounts": list(found.accounts),
+        "description": found.description,
+        "status": found.status,
+        "created_at": _time_text(found.created_s),
+        "reason": found.reason or UNSET,
+    }
+
+
+def _shown(found: endpoints.Endpoint | None) -> Answer:
+    if found is None:
+        raise _unknown()
+    return json_answer(200, wire.encode(wire_events.Webhook(**_webhook(found))))
+
+
+def _delivery(view: DeliveryView) -> wire_events.Delivery:
+    return wire_events.Delivery(
+        view.event_id,
+        view.type,
+        view.subject,
+        view.status,  # type: ignore[arg-type]  # one of `STATUSES`
+        view.attempts,
+        _time_text(view.created_s),
+        _time_text(max(view.next_s, view.created_s)) if view.status == PENDING else None,
+        None if view.tried_s is None else _time_text(view.tried_s),
+        view.answer,
+        view.error,
+    )
+
+
+def _id(request: Request) -> str:
+    """Raises `Refused`: what no id can be is nobody's."""
+    webhook_id = request.path("webhook_id")
+    if not is_webhook_id(webhook_id):
+        raise _unknown()
+    return webhook_id
+
+
+def _unknown() -> Refused:
+    return Refused("webhook_not_found", "there is no such webhook")
+
+
+def _limit(request: Request) -> int:
+    text = request.optional("limit")
+    if text is None:
+        return _LIMIT_DEFAULT
+    if not _number_match(text) or not 1 <= int(text) <= LIMIT_MAX:
+        raise Refused("invalid_request", f"limit must be 1 to {LIMIT_MAX}")
+    return int(text)
+
+
+def _wait(text: str) -> float:
+    if not _wait_match(text) or float(text) > WAIT_S_MAX:
+        raise Refused("invalid_request", f"wait_s must be 0 to {WAIT_S_MAX}")
+    return float(text)
+
+
+def _parse_time(given: object) -> float:
+    if not isinstance(given, str) or not _time_match(given):
+        raise Refused("invalid_request", "from must be a time such as 2026-11-21T10:00:00Z")
+    try:
+        return datetime.fromisoformat(given.upper()).timestamp()
+    except (ValueError, OverflowError):
+        raise Refused("invalid_request", f"from: there is no time {given[:40]}") from None
+
+
+def _time_text(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _place_text(place: Place) -> bytes:
+    return base64.urlsafe_b64encode(f"{place.number}.{place.idx}".encode()).rstrip(b"=")
+
+
+def _parse_place(text: str) -> Place:
+    match = _place_match(_opened(text, "after"))
+    if match is None:
+        raise InvalidInput("invalid_request", "after is none that was given as next")
+    return Place(min(int(match[1]), 2**62), int(match[2]))
+
+
+def _cursor_text(delivery_id: int) -> str:
+    return base64.urlsafe_b64encode(f"{delivery_id}".encode()).rstrip(b"=").decode()
+
+
+def _parse_cursor(text: str) -> int:
+    opened = _opened(text, "cursor")
+    if not re.fullmatch(r"[0-9]{1,18}", opened):
+        raise InvalidInput("invalid_request", "cursor is none that was given as next_cursor")
+    return int(opened)
+
+
+def _opened(text: str, name: str) -> str:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, UnicodeError, ValueError):
+        raise InvalidInput("invalid_request", f"{name} is none that was given") from None
+
+
+_NEEDED: Final = ("history_not_configured", HISTORY_OUTAGE)
+_ONE: Final = (*MALFORMED, "webhook_not_found", *_NEEDED)
+
+ENDPOINTS: Final = (
+    Endpoint(
+        "GET",
+        "/v1/events",
+        read,
+        "Events behind `after`, in one order; waits up to 30 s for some. With `next` none is missed or repeated.",
+        {200: wire_events.Events},
+        (*MALFORMED, *_NEEDED),
+        optional_query=("after", "types", "account", "limit", "wait_s"),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/webhooks",
+        create,
+        "Have events posted to a URL, signed as standardwebhooks.com has it.",
+        {201: wire_events.CreatedWebhook},
+        (*MALFORMED, "request_too_large", *_NEEDED),
+        wire_events.CreateWebhookRequest,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/webhooks",
+        all_of_them,
+        "All webhooks.",
+        {200: wire_events.Webhooks},
+        (*MALFORMED, *_NEEDED),
+    ),
+    Endpoint("GET", "/v1/webhooks/{webhook_id}", show, "A webhook.", {200: wire_events.Webhook}, _ONE),
+    Endpoint(
+        "PATCH",
+        "/v1/webhooks/{webhook_id}",
+        patch,
+        "Change a webhook; what was still to be sent goes to the new URL.",
+        {200: wire_events.Webhook},
+        (*_ONE, "request_too_large"),
+        wire_events.PatchWebhookRequest,
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/webhooks/{webhook_id}",
+        delete,
+        "Delete a webhook, and what was still to be sent.",
+        {204: None},
+        _ONE,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/webhooks/{webhook_id}/rotate",
+        rotate,
+        "A new secret; for a day what is sent is signed with the one before, too.",
+        {200: wire_events.RotatedSecret},
+        _ONE,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/webhooks/{webhook_id}/test",
+        test,
+        "Send a test event, once.",
+        {202: wire_events.TestSent},
+        _ONE,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/webhooks/{webhook_id}/replay",
+        replay,
+        "Send everything since a time again, with the same ids.",
+        {202: wire_events.Webhook},
+        (*_ONE, "request_too_large"),
+        wire_events.ReplayRequest,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/webhooks/{webhook_id}/deliveries",
+        deliveries,
+        "What was sent and what is still to be, the newest first.",
+        {200: wire_events.Deliveries},
+        _ONE,
+        optional_query=("status", "limit", "cursor"),
+    ),
+)

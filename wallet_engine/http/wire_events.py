@@ -1,0 +1,146 @@
+"""The bodies of events and webhooks, as `wire.py` has the others."""
+
+from typing import Annotated, Any, Final, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from wallet_engine.events.event import TYPES
+from wallet_engine.webhooks.endpoint import DESCRIPTION_LENGTH_MAX, PATTERNS_MAX
+
+EventType = Annotated[
+    str, Meta(description="A type of events, `hold.*` or `*`.", extra_json_schema={"examples": list(TYPES)})
+]
+Pattern = Annotated[
+    str, Meta(description="Account, or several: `shop-*`.", extra_json_schema={"examples": ["shop-*"]})
+]
+Time = Annotated[str, Meta(description="RFC 3339.", extra_json_schema={"format": "date-time"})]
+Url = Annotated[
+    str,
+    Meta(
+        description="Where events are posted to. Without --webhooks-allow-private: https, and on the public internet.",
+        extra_json_schema={"format": "uri", "maxLength": 2048},
+    ),
+]
+Types = Annotated[list[EventType], Meta(extra_json_schema={"minItems": 1})]
+Accounts = Annotated[list[Pattern], Meta(extra_json_schema={"maxItems": PATTERNS_MAX})]
+Description = Annotated[str, Meta(extra_json_schema={"maxLength": DESCRIPTION_LENGTH_MAX})]
+Secret = Annotated[str, Meta(description="Shown this once; signs as standardwebhooks.com has it.")]
+
+
+class CloudEvent(Struct):
+    """CloudEvents 1.0."""
+
+    specversion: Literal["1.0"]
+    id: Annotated[str, Meta(description="<partition>.<seq>.<index>; the same at every repeat.")]
+    source: str
+    type: str
+    subject: Annotated[str, Meta(description="An account; of one, events come in order.")]
+    time: Time
+    datacontenttype: str
+    data: dict[str, Any]
+
+
+class Events(Struct):
+    events: list[CloudEvent]
+    next: Annotated[str, Meta(description="What the next call says as `after`.")]
+
+
+class CreateWebhookRequest(Struct, forbid_unknown_fields=True):
+    url: Url
+    types: Types
+    accounts: Accounts | None = None
+    description: Description | None = None
+
+
+class PatchWebhookRequest(Struct, forbid_unknown_fields=True):
+    url: Url | None = None
+    types: Types | None = None
+    accounts: Accounts | None = None
+    description: Description | None = None
+    status: Literal["enabled", "disabled"] | None = None
+
+
+class ReplayRequest(Struct, forbid_unknown_fields=True, rename={"from_": "from"}):
+    from_: Time
+
+
+class Webhook(Struct):
+    webhook_id: str
+    url: str
+    types: list[str]
+    accounts: list[str]
+    description: str
+    status: Literal["enabled", "disabled"]
+    created_at: Time
+    #: Why it is disabled.
+    reason: str | UnsetType = UNSET
+
+
+class CreatedWebhook(Webhook, kw_only=True):
+    secret: Secret
+
+
+class Webhooks(Struct):
+    webhooks: list[Webhook]
+
+
+class RotatedSecret(Struct):
+    webhook_id: str
+    secret: Secret
+    #: Until then what is sent is signed with the secret before, too.
+    previous_until: Time
+
+
+class TestSent(Struct):
+    webhook_id: str
+    event_id: str
+
+
+class Delivery(Struct):
+    event_id: str
+    type: str
+    subject: str
+    status: Literal["pending", "delivered", "parked"]
+    attempts: int
+    created_at: Time
+    #: While it is pending.
+    next_at: Time | None
+    tried_at: Time | None
+    #: Status of the last answer; null without one.
+    answer: int | None
+    #: Why there was none.
+    error: str
+
+
+class Deliveries(Struct):
+    deliveries: list[Delivery]
+    next_cursor: str | None
+
+
+def _whole(least: int, most: int) -> Any:
+    return Annotated[int, Meta(ge=least, le=most)]
+
+
+LIMIT_MAX: Final = 200
+WAIT_S_MAX: Final = 30
+
+_TYPE: Final = "|".join(name.replace(".", "[.]") for name in TYPES)
+_WebhookId = Annotated[str, Meta(extra_json_schema={"pattern": "^wh_[0-9a-f]{24}$"})]
+_Opaque = Annotated[str, Meta(description="As the answer before said it.")]
+
+#: Query and path parameters of these endpoints -> type.
+PARAMETERS: Final[dict[str, Any]] = {
+    "webhook_id": _WebhookId,
+    "after": _Opaque,
+    "cursor": _Opaque,
+    "types": Annotated[
+        str,
+        Meta(
+            description="Types of events, with commas between.",
+            extra_json_schema={"pattern": f"^({_TYPE})(,({_TYPE}))*$"},
+        ),
+    ],
+    "limit": _whole(1, LIMIT_MAX),
+    "wait_s": Annotated[float, Meta(ge=0, le=WAIT_S_MAX)],
+    "status": Literal["pending", "delivered", "parked"],
+}
