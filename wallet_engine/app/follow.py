@@ -13,7 +13,10 @@ from prometheus_client import start_http_server
 from wallet_engine.app.listening import Listening
 from wallet_engine.app.running import check_closed_door, default_id, directory_options, insecure_option, run
 from wallet_engine.app.troubles import Troubles
+from wallet_engine.app.webhooks import webhooks_option
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.events.event import SOURCE_DEFAULT
+from wallet_engine.exports.kafka import read_settings
 from wallet_engine.follow.claims import Claims
 from wallet_engine.follow.follower import Follower
 from wallet_engine.follow.sinks import SINKS, Surroundings, make_sink
@@ -56,6 +59,20 @@ log = get_logger(__name__)
 @click.option("--follower-id", help="Name of this process in ZooKeeper.  [default: made from host and pid]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for metrics.")
 @click.option("--metrics-port", type=int, help="Port for Prometheus metrics.  [default: none]")
+@webhooks_option
+@click.option(
+    "--kafka-config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Settings of librdkafka for kafka://, a line each: sasl.username=wallet. Others must not be able to read it.",
+)
+@click.option(
+    "--event-source",
+    metavar="URI",
+    default=SOURCE_DEFAULT,
+    show_default=True,
+    help="What events say as their source: tells clusters apart.",
+)
 @insecure_option
 def follow(
     zookeeper: str | None,
@@ -69,6 +86,9 @@ def follow(
     follower_id: str | None,
     host: str,
     metrics_port: int | None,
+    webhooks_allow_private: bool,
+    kafka_config: Path | None,
+    event_source: str,
     insecure: bool,
 ) -> None:
     """Follow the journal: bring what is durable to where it is read, queried or passed on.
@@ -80,6 +100,7 @@ def follow(
     credentials = read_credentials(zookeeper_user, zookeeper_password_file)
     if len(set(targets)) != len(targets):
         raise ConfigError("--to names a sink twice")
+    librdkafka = {} if kafka_config is None else read_settings(kafka_config)
 
     async def main(stop: asyncio.Event) -> None:
         directory = await asyncio.to_thread(
@@ -88,15 +109,25 @@ def follow(
         try:
             config = await asyncio.to_thread(directory.config)
             metrics = Metrics()
-            around = Surroundings(directory, config.partitions, metrics, database)
+            name = follower_id or default_id("follower")
+            feed = _feed(directory, journal, name)
+            around = Surroundings(
+                directory,
+                config.partitions,
+                metrics,
+                database,
+                feed,
+                name,
+                webhooks_allow_private,
+                librdkafka,
+                event_source,
+            )
             sinks = [make_sink(target, around) for target in targets]
             if metrics_port is not None:
                 closing = "listen on loopback"
                 check_closed_door(listening.host, closing, closed=False, insecure=insecure)
                 start_http_server(metrics_port, listening.host, metrics.registry)
             address = "" if metrics_port is None else listening.advertised(metrics_port)
-            name = follower_id or default_id("follower")
-            feed = _feed(directory, journal, name)
             tasks: list[asyncio.Task[None]] = []
             claims_made: list[Claims] = []
             for sink in sinks:

@@ -18,6 +18,7 @@ from wallet_engine.app.running import (
     insecure_option,
     run,
 )
+from wallet_engine.app.webhooks import guarded_events, webhooks_option
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
@@ -35,6 +36,7 @@ from wallet_engine.saga.expiry import Expirer
 from wallet_engine.saga.group_sweeper import GroupSweeper
 from wallet_engine.saga.sweeper import Sweeper
 from wallet_engine.service.wallet import ClusterWallet
+from wallet_engine.telemetry.flags import database_option
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -95,6 +97,8 @@ def certificates_of(cert: Path | None, key: Path | None, client_ca: Path | None)
     "[default: half of the retention, which is also the most]",
 )
 @tls_options
+@database_option
+@webhooks_option
 @insecure_option
 def serve(
     zookeeper: str | None,
@@ -111,6 +115,8 @@ def serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
+    database: str | None,
+    webhooks_allow_private: bool,
     insecure: bool,
 ) -> None:
     """Run one API process: takes transfers by HTTP, answers when they are durable.
@@ -154,8 +160,11 @@ def serve(
             wallet = ClusterWallet(engine, reader)
             metrics.transfers_in_flight.set_function(lambda: wallet.in_flight)
             metrics.observe_readiness(wallet.readings)
-            async with watched_keyring(directory, insecure=insecure) as keyring:
-                app = create_app(wallet, metrics=metrics, gate=Gate(metrics, keyring))
+            async with (
+                watched_keyring(directory, insecure=insecure) as keyring,
+                guarded_events(database, stop, allow_private=webhooks_allow_private) as events,
+            ):
+                app = create_app(wallet, metrics=metrics, gate=Gate(metrics, keyring), events=events)
                 await serve_http(
                     app, listening.host, port, stop=stop, on_listening=taken, certificates=certificates
                 )

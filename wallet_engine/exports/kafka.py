@@ -11,6 +11,7 @@ come again, with the same ids.
 import asyncio
 import json
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from wallet_engine.domain.errors import ConfigError, Outage
@@ -19,6 +20,7 @@ from wallet_engine.events.maker import Made, Maker, from_first
 from wallet_engine.exports.extras import needed
 from wallet_engine.journal.feed import START, Feed, FeedEntry, FeedPosition
 from wallet_engine.routing.model import check_name
+from wallet_engine.telemetry.secrets import check_secret_file
 
 POSITIONS: Final = ".positions"
 #: How long brokers may take to confirm a batch, and to answer what is asked.
@@ -42,6 +44,20 @@ def parse_target(target: str) -> Target:
         raise ConfigError(f"--to {target} is none such as kafka://broker:9092,broker:9092/topic")
     check_name(topic, "topic")
     return Target(brokers, topic)
+
+
+def read_settings(path: Path) -> dict[str, str]:
+    """librdkafka's settings out of a file that nobody else can read: `name=value` lines. Raises `ConfigError`."""
+    check_secret_file(path)
+    found: dict[str, str] = {}
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        name, equals, value = line.partition("=")
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if not equals:
+            raise ConfigError(f"{path} line {number} is none such as sasl.username=wallet")
+        found[name.strip()] = value.strip()
+    return found
 
 
 class KafkaSink:

@@ -1,14 +1,20 @@
 """Which sinks there are: what stands behind `--to`, and what each needs of the command line."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.events.event import SOURCE_DEFAULT
+from wallet_engine.exports.kafka import KafkaSink
+from wallet_engine.exports.parquet import ParquetSink
 from wallet_engine.follow.sink import Sink
 from wallet_engine.history.sink import HistorySink
+from wallet_engine.journal.feed import Feed
 from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.following import groups_of
 from wallet_engine.telemetry.metrics import Metrics
+from wallet_engine.webhooks.sink import WebhookSink
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +26,15 @@ class Surroundings:
     metrics: Metrics
     #: URL of PostgreSQL; None without `--database`.
     database: str | None
+    #: What is followed, in which sinks look earlier entries up.
+    feed: Feed
+    #: Of this process.
+    name: str
+    webhooks_allow_private: bool = False
+    #: Of librdkafka.
+    kafka: Mapping[str, str] = field(default_factory=dict)
+    #: CloudEvents' `source`.
+    source: str = SOURCE_DEFAULT
 
     def needed_database(self, sink: str) -> str:
         """Raises `ConfigError` without one."""
@@ -35,8 +50,31 @@ def _history(target: str, around: Surroundings) -> Sink:
     return HistorySink(around.needed_database(target))
 
 
+def _webhooks(target: str, around: Surroundings) -> Sink:
+    return WebhookSink(
+        around.needed_database(target),
+        around.feed,
+        around.name,
+        allow_private=around.webhooks_allow_private,
+        source=around.source,
+    )
+
+
+def _kafka(target: str, around: Surroundings) -> Sink:
+    return KafkaSink(target, around.feed, dict(around.kafka), around.source)
+
+
+def _parquet(target: str, around: Surroundings) -> Sink:
+    return ParquetSink(target, around.feed, groups_of(around.partitions))
+
+
 #: What `--to` begins with, up to a colon -> how its sink is made.
-SINKS: Final[dict[str, Maker]] = {"history": _history}
+SINKS: Final[dict[str, Maker]] = {
+    "history": _history,
+    "webhooks": _webhooks,
+    "kafka": _kafka,
+    "parquet": _parquet,
+}
 
 
 def make_sink(target: str, around: Surroundings) -> Sink:

@@ -1,0 +1,59 @@
+"""What processes that know of webhooks have in common: a flag, and the events behind their policy."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import asyncpg
+import click
+
+from wallet_engine.history.database import CONNECT_S_MAX, settings
+from wallet_engine.service.events import GuardedEvents
+from wallet_engine.webhooks.log import EventLog
+from wallet_engine.webhooks.store import WebhookStore
+
+_CONNECTIONS_MAX: Final = 8
+#: How long one question to the database may take.
+_ANSWER_S_MAX: Final = 10.0
+
+
+def webhooks_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--webhooks-allow-private`."""
+    return click.option(
+        "--webhooks-allow-private",
+        is_flag=True,
+        help="Let webhooks go to private and loopback addresses, and over plain http.",
+    )(command)
+
+
+@asynccontextmanager
+async def guarded_events(
+    database: str | None, stop: asyncio.Event, *, allow_private: bool
+) -> AsyncIterator[GuardedEvents | None]:
+    """Events in this database, None without one; connected to when it is asked. Who waits is answered on `stop`."""
+    if database is None:
+        yield None
+        return
+    pool = await asyncpg.create_pool(
+        database,
+        min_size=0,
+        max_size=_CONNECTIONS_MAX,
+        timeout=CONNECT_S_MAX,
+        command_timeout=_ANSWER_S_MAX,
+        server_settings=settings("wallet-engine serve"),
+    )
+    log = EventLog(pool)
+    events = GuardedEvents(log, WebhookStore(pool), allow_private=allow_private)
+
+    async def stop_waiting() -> None:
+        await stop.wait()
+        events.stop_waiting()
+
+    stopping = asyncio.create_task(stop_waiting())
+    try:
+        yield events
+    finally:
+        stopping.cancel()
+        await log.close()
+        pool.terminate()
