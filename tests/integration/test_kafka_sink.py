@@ -69,7 +69,7 @@ def messages(target: str, suffix: str = "") -> list[tuple[str, dict[str, Any], i
 
 async def follow(sink: KafkaSink, written: Written, partitions: tuple[int, ...] = (0, 1)) -> None:
     """Give it what its positions ask for."""
-    await sink.open()
+    await sink.start()
     try:
         positions = await sink.positions(partitions)
         batch = [at for at in written.all() if at.partition in positions]
@@ -177,7 +177,7 @@ async def test_a_kafka_that_is_away_is_an_outage(monkeypatch: pytest.MonkeyPatch
     written.write(0, *OPENED)
     sink = KafkaSink("kafka://127.0.0.1:1/events", written)
     with pytest.raises(Outage, match="Kafka"):
-        await sink.open()
+        await sink.start()
     await sink.close()
 
 

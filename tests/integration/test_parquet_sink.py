@@ -36,7 +36,7 @@ def files(directory: Path) -> list[str]:
 async def begun(directory: Path, written: Written, groups: int = 2) -> ParquetSink:
     """A sink that has all there is."""
     sink = ParquetSink(f"parquet:{directory}", written, groups)
-    await sink.open()
+    await sink.start()
     await more(sink, written)
     return sink
 
@@ -167,7 +167,7 @@ async def test_a_failure_leaves_no_half_of_an_entry_behind(
     written = Written()
     write_across(written)
     sink = ParquetSink(f"parquet:{tmp_path}", written, 2)
-    await sink.open()
+    await sink.start()
     await sink.positions([0, 1])
 
     def full(*_: Any) -> None:

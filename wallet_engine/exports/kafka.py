@@ -83,7 +83,7 @@ class KafkaSink:
     def name(self) -> str:
         return f"kafka-{self._target.topic}"[:64]
 
-    async def open(self) -> None:
+    async def start(self) -> None:
         """Raises `Outage` when no broker answers."""
         await asyncio.to_thread(self._open)
 

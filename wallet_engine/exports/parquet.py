@@ -74,7 +74,7 @@ class ParquetSink:
         plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in self._directory.name)
         return f"parquet-{plain or 'root'}"[:64]
 
-    async def open(self) -> None:
+    async def start(self) -> None:
         """Raises OSError for a folder that cannot be written."""
         self._broken = False
         for folder in (self._directory, self._directory / ".positions", self._directory / ".writing"):

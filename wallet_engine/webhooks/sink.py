@@ -78,7 +78,7 @@ class WebhookSink:
     def name(self) -> str:
         return SINK
 
-    async def open(self) -> None:
+    async def start(self) -> None:
         """Raises `HistoryUnavailable`, and `ConfigError` for tables of another version."""
         self._connection = await connect(self._url, "wallet-engine follow webhooks")
         with as_outage():
