@@ -185,7 +185,7 @@ def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         return command(*args, database=database_url(database, database_password_file), **kwargs)
 
-    command = click.option(
+    decorated = click.option(
         "--database-password-file",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
@@ -196,7 +196,7 @@ def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="URL",
         help="PostgreSQL of the history: postgresql://USER@HOST:PORT/NAME. A password stands in "
         "--database-password-file, or in the environment's WALLET_DATABASE, never in a command line.",
-    )(command)
+    )(decorated)
 
 
 def database_url(url: str | None, password_file: Path | None) -> str | None:
