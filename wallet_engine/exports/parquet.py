@@ -228,7 +228,7 @@ class Group:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with self._state.with_suffix(".lock").open("w") as lock:
+        with self._state.with_suffix(".lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -70,6 +70,8 @@ def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[
 
 
 def _answer(answer: dict[str, Any]) -> tuple[str, str]:
+    if "content" not in answer:
+        return "nothing", ""
     (media, content), *_ = answer["content"].items()
     if media == _PROBLEM:
         codes = content["schema"]["allOf"][1]["properties"]["code"]["enum"]
