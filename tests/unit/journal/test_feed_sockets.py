@@ -17,6 +17,8 @@ from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.feed import START, FeedEntry, FeedPosition, partitions_from_start
 from wallet_engine.journal.feed_client import FeedClient
 from wallet_engine.journal.feed_server import FeedServer, FeedSession
+from wallet_engine.journal.feed_wire import FEED_BYTES_MAX, FollowerHello, Locate, ReadAsk
+from wallet_engine.journal.link_wire import encode
 
 SEGMENT_BYTES = 6000
 
@@ -345,5 +347,33 @@ def test_random_ends_and_rewrites(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             await follower.stop()
             for partition, chain in chains.items():
                 assert [each.nonce for each in follower.taken[partition]] == chain[1:]
+
+    run(scenario)
+
+
+def test_a_follower_that_asks_and_does_not_read_costs_a_bounded_buffer(tmp_path: Path) -> None:
+    """It is dropped; another one, and the copy's own work, go on meanwhile."""
+
+    async def scenario() -> None:
+        copy = Copy(tmp_path, "j1", 1 << 28)
+        copy.append(1, 40, filling=900_000)
+        async with copies_of(copy) as feed:
+            host, _, port = copy.address.rpartition(":")
+            reader, writer = await asyncio.open_connection(host, int(port), limit=1)
+            try:
+                writer.write(encode(FollowerHello("greedy")) + encode(Locate([(1, 0)])))
+                for _ in range(60):
+                    writer.write(encode(ReadAsk(1, 128, FEED_BYTES_MAX, False)))
+                follower = Follower(feed, {1: START})
+                copy.append(1, 1)
+                await follower.until({1: 41})
+                await follower.stop()
+                async with asyncio.timeout(20):
+                    while not copy.server.dropped:
+                        await asyncio.sleep(0.01)
+            finally:
+                writer.transport.abort()
+                await asyncio.sleep(0)
+            assert reader.exception() is None or isinstance(reader.exception(), OSError)
 
     run(scenario)
