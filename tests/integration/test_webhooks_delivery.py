@@ -200,7 +200,7 @@ async def test_the_schedule_until_it_is_parked(pool: Any, server: WebhookServer)
     server.behaviours["/broken"] = status(500)
     made = await store.create(endpoint(server.url("/broken")))
     await log_events(pool, event(1), event(2))
-    async with delivering(pool, now_s=clock, jitter=lambda: 0.5):
+    async with delivering(pool, now_s=clock, jitter=lambda: 0.5) as dispatcher:
         for attempt, wait_s in enumerate(RETRY_S, 1):
             await server.until(attempt, "/broken")
 
@@ -222,6 +222,8 @@ async def test_the_schedule_until_it_is_parked(pool: Any, server: WebhookServer)
             return (await statuses(store, made.webhook_id))[0] == ("0.1.0", "parked", 10)
 
         await until(parked, "parked")
+        attempts = dispatcher.metrics.webhook_attempts
+        assert [attempts.labels(status)._value.get() for status in ("pending", "parked")] == [10, 1]
     (view,) = await store.deliveries(made.webhook_id, "parked", 10)
     assert (view.event_id, view.answer) == ("0.1.0", 500)
 

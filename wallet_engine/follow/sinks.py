@@ -57,6 +57,7 @@ def _webhooks(target: str, around: Surroundings) -> Sink:
         around.name,
         allow_private=around.webhooks_allow_private,
         source=around.source,
+        metrics=around.metrics,
     )
 
 

@@ -14,6 +14,7 @@ _REFUND: Final = "55555555-5555-4555-8555-555555555555"
 _GROUP: Final = "66666666-6666-4666-8666-666666666666"
 _SALARIES: Final = ("77777777-7777-4777-8777-777777777771", "77777777-7777-4777-8777-777777777772")
 _INCREASE: Final = "88888888-8888-4888-8888-888888888888"
+_WEBHOOK: Final = "wh_0123456789abcdef01234567"
 _SECOND_HOLD: Final = "99999999-9999-4999-8999-999999999999"
 
 
@@ -26,6 +27,8 @@ class Example(NamedTuple):
     body: dict[str, Any] | None = None
     #: Those of the path and of the query.
     parameters: Mapping[str, str] = MappingProxyType({})
+    #: It is told of what was made for another caller, or takes a database: no part of the story.
+    apart: bool = False
 
 
 def _transfer(payer: str, receiver: str, amount: str, transaction_id: str, **more: object) -> dict[str, Any]:
@@ -145,4 +148,44 @@ EXAMPLES: Final = (
     Example("POST", "/v1/accounts/{account_id}/freeze", "customer", parameters={"account_id": "carol"}),
     Example("POST", "/v1/accounts/{account_id}/unfreeze", "customer", parameters={"account_id": "carol"}),
     Example("POST", "/v1/accounts/{account_id}/close", "customer", parameters={"account_id": "carol"}),
+    Example(
+        "GET",
+        "/v1/events",
+        "shop",
+        parameters={
+            "after": "MTIuMw",
+            "types": "transfer.succeeded,posting",
+            "account": "bob",
+            "limit": "100",
+            "wait_s": "0",
+        },
+        apart=True,
+    ),
+    Example(
+        "POST",
+        "/v1/webhooks",
+        "shop",
+        {"url": "https://shop.example/hook", "types": ["transfer.*", "posting"], "accounts": ["shop-*"]},
+        apart=True,
+    ),
+    *(
+        Example(
+            method, f"/v1/webhooks/{{webhook_id}}{step}", "shop", body, {"webhook_id": _WEBHOOK}, apart=True
+        )
+        for method, step, body in (
+            ("GET", "", None),
+            ("PATCH", "", {"status": "enabled"}),
+            ("DELETE", "", None),
+            ("POST", "/rotate", None),
+            ("POST", "/test", None),
+            ("POST", "/replay", {"from": "2026-11-21T10:00:00Z"}),
+        )
+    ),
+    Example(
+        "GET",
+        "/v1/webhooks/{webhook_id}/deliveries",
+        "shop",
+        parameters={"webhook_id": _WEBHOOK, "status": "parked", "limit": "50", "cursor": "MTI"},
+        apart=True,
+    ),
 )

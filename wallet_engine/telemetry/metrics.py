@@ -168,6 +168,12 @@ class Metrics:
         self.follow_entries = Counter(
             "wallet_follow_entries_total", "Entries handed to a sink.", ("sink",), registry=r
         )
+        self.webhook_attempts = Counter(
+            "wallet_webhook_attempts_total",
+            "Attempts to deliver an event: delivered, pending (it will be tried again) or parked.",
+            ("status",),
+            registry=r,
+        )
         self.follow_failures = Counter(
             "wallet_follow_failures_total",
             "Times that a sink failed and was opened again.",

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from wallet_engine.domain.errors import text_of
 from wallet_engine.telemetry.logging import get_logger
+from wallet_engine.telemetry.metrics import Metrics
 from wallet_engine.webhooks.endpoint import Endpoint, Filter
 from wallet_engine.webhooks.outbox import LEASE_S, QUEUED_MAX, LeaseLost, Outbox
 from wallet_engine.webhooks.queue import Delivery, Queue, Result
@@ -41,12 +42,14 @@ class Dispatcher:
         now_s: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
         answer_s_max: float = ANSWER_S_MAX,
+        metrics: Metrics | None = None,
     ) -> None:
         self.outbox = Outbox(pool, worker)
         self.now_s = now_s
         self.jitter = jitter
         self._allow_private = allow_private
         self._answer_s_max = answer_s_max
+        self.metrics = metrics or Metrics()
         self._workers: dict[str, _Worker] = {}
         self._wake = asyncio.Event()
         self._forgotten_s = float("-inf")
@@ -194,6 +197,7 @@ class _Worker:
             await self._dispatcher.outbox.record(self._endpoint, results, self._dispatcher.now_s())
             for result in results:
                 self._queue.ended(result)
+                self._dispatcher.metrics.webhook_attempts.labels(result.status).inc()
 
     def _begin_sends(self, sender: Sender) -> None:
         while self._may_send:

@@ -23,6 +23,7 @@ from wallet_engine.events.saved import load_book, save_book
 from wallet_engine.history.database import as_outage, check_version, connect, settings, time_of
 from wallet_engine.journal.feed import Feed, FeedEntry, FeedPosition
 from wallet_engine.telemetry.logging import get_logger
+from wallet_engine.telemetry.metrics import Metrics
 from wallet_engine.webhooks.dispatcher import BACKOFF_S, Dispatcher
 from wallet_engine.webhooks.log import LogRow, append
 
@@ -56,12 +57,20 @@ class WebhookSink:
     """See the module; `follow.sink.Sink`."""
 
     def __init__(
-        self, url: str, feed: Feed, worker: str, *, allow_private: bool, source: str = SOURCE_DEFAULT
+        self,
+        url: str,
+        feed: Feed,
+        worker: str,
+        *,
+        allow_private: bool,
+        source: str = SOURCE_DEFAULT,
+        metrics: Metrics | None = None,
     ) -> None:
         self._url = url
         self._source = source
         self._worker = worker
         self._allow_private = allow_private
+        self._metrics = metrics
         self._maker = Maker(feed)
         self._connection: Any = None
         self._pool: Any = None
@@ -88,7 +97,9 @@ class WebhookSink:
             self._pool = await asyncpg.create_pool(
                 self._url, min_size=1, max_size=_CONNECTIONS_MAX, server_settings=quick
             )
-        self._dispatcher = Dispatcher(self._pool, self._worker, allow_private=self._allow_private)
+        self._dispatcher = Dispatcher(
+            self._pool, self._worker, allow_private=self._allow_private, metrics=self._metrics
+        )
         self._delivering = asyncio.create_task(self._deliver(self._dispatcher), name="webhooks")
 
     async def positions(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
