@@ -223,7 +223,11 @@ async def test_the_schedule_until_it_is_parked(pool: Any, server: WebhookServer)
 
         await until(parked, "parked")
         attempts = dispatcher.metrics.webhook_attempts
-        assert [attempts.labels(status)._value.get() for status in ("pending", "parked")] == [10, 1]
+
+        def counted() -> list[float]:
+            return [attempts.labels(status)._value.get() for status in ("pending", "parked")]
+
+        await until(lambda: counted() == [10, 1], "counted")
     (view,) = await store.deliveries(made.webhook_id, "parked", 10)
     assert (view.event_id, view.answer) == ("0.1.0", 500)
 
