@@ -53,10 +53,10 @@ async def measure_peer(peer: Peer, plan: PeerPlan, folder: Path | None, say: Say
                     raise Refused(f"{peer.name}: {'; '.join(faults)}")
                 documents.append(document)
             return documents
-        except PeerMissing as error:
+        except (PeerMissing, StartFailed) as error:
             say(f"{peer.name}: not run: {error}")
             return [{"name": peer.name, "peer": peer.name, "not_run": str(error)}]
-        except (StartFailed, PeerFailed) as error:
+        except PeerFailed as error:
             raise Refused(f"{peer.name}: {error}") from None
         finally:
             await peer.disconnect()

@@ -1,11 +1,13 @@
 """TigerBeetle, when its server binary is given: one replica, reached from Python.
 
-The client is the PyPI package `tigerbeetle`, which has to be of the server's version.
+The client is the PyPI package `tigerbeetle`, of the version of the server. It waits for an answer for ever, and
+in native code: so the first question is asked by a process of its own, which can be ended.
 """
 
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -18,8 +20,10 @@ from bench.workload import Pair
 from wallet_engine.dev.ports import free_port, port_is_free
 from wallet_engine.dev.process import Child, StartFailed
 
-START_S_MAX: Final = 60.0
-COMMAND_S_MAX: Final = 60.0
+#: Together they are less than a minute, after which nobody should have to wonder.
+COMMAND_S_MAX: Final = 10.0
+START_S_MAX: Final = 15.0
+ANSWER_S_MAX: Final = 15.0
 #: The most events that one request of TigerBeetle holds.
 EVENTS_MAX: Final = 8189
 _CLUSTER: Final = 0
@@ -28,6 +32,15 @@ _CODE: Final = 1
 #: Account ids of TigerBeetle begin at 1; 1 is the bank.
 _FIRST: Final = 2
 _BANK: Final = 1
+#: Asks as the measurement does: argv is the server's address.
+_PROBE: Final = """
+import sys, tigerbeetle, uvloop
+async def ask():
+    session = tigerbeetle.ClientAsync(cluster_id=0, replica_addresses=sys.argv[1])
+    await session.lookup_accounts([1])
+    await session.close()
+uvloop.run(ask())
+"""
 
 
 def server_version(binary: Path) -> str:
@@ -87,15 +100,36 @@ class TigerBeetle:
         port = free_port()
         self._data, self._address = folder / "0_0.tigerbeetle", str(port)
         formatted = [str(self._binary), "format", f"--cluster={_CLUSTER}", "--replica=0", "--replica-count=1"]
-        made = subprocess.run(
-            [*formatted, str(self._data)], capture_output=True, encoding="utf-8", timeout=COMMAND_S_MAX
-        )
+        try:
+            made = subprocess.run(
+                [*formatted, str(self._data)], capture_output=True, encoding="utf-8", timeout=COMMAND_S_MAX
+            )
+        except subprocess.TimeoutExpired:
+            raise StartFailed(f"tigerbeetle format has not ended within {COMMAND_S_MAX:.0f} s") from None
         if made.returncode:
             raise StartFailed(f"tigerbeetle format failed: {made.stderr[-300:]}")
         argv = [str(self._binary), "start", f"--addresses=127.0.0.1:{port}", str(self._data)]
         self._server = Child("tigerbeetle", argv, folder / "tigerbeetle.log")
         self._server.start()
         self._server.wait_ready(lambda: not port_is_free(port), START_S_MAX)
+        self._ask_first()
+
+    def _ask_first(self) -> None:
+        """Raises `StartFailed` when the server takes connections and the client gets no answer."""
+        assert self._server is not None
+        try:
+            asked = subprocess.run(
+                [sys.executable, "-c", _PROBE, self._address],
+                capture_output=True,
+                encoding="utf-8",
+                timeout=ANSWER_S_MAX,
+            )
+        except subprocess.TimeoutExpired:
+            what = f"its client {self._version} has had no answer within {ANSWER_S_MAX:.0f} s"
+            raise StartFailed(f"{what}{self._server.last_words()}") from None
+        if asked.returncode:
+            said = asked.stderr.strip()[-300:]
+            raise StartFailed(f"its client {self._version} failed: {said}{self._server.last_words()}")
 
     def stop(self) -> None:
         if self._server is not None:

@@ -1,6 +1,8 @@
 """The peers keep the same books as the engine: checked on their real servers, and one real row of a run."""
 
 import asyncio
+import re
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ import uvloop
 
 from bench import ring
 from bench.funding import funds_of
+from bench.peers import tigerbeetle
 from bench.peers.base import PeerMissing
 from bench.peers.measure import PeerPlan, measure_peer
 from bench.peers.postgresql import PostgreSql, find_postgresql
@@ -156,3 +159,44 @@ async def _decide(peer: PostgreSql) -> None:
     counts = await asyncio.gather(send(request.payload, 1))
     await peer.disconnect()
     assert counts == [(2, 0)]
+
+
+SILENT_SERVER = """#!/bin/sh
+case "$1" in
+  version) echo "TigerBeetle version 0.17.8" ;;
+  format) for data; do :; done; echo made > "$data" ;;
+  start)
+    echo "info(main): listening"
+    exec {python} -c '
+import socket, sys, time
+host, port = sys.argv[1].removeprefix("--addresses=").split(":")
+taken = socket.create_server((host, int(port)))
+time.sleep(600)' "$2" ;;
+esac
+"""
+SILENT_CLIENT = """
+import asyncio
+class ClientAsync:
+    def __init__(self, cluster_id, replica_addresses): pass
+    async def lookup_accounts(self, ids): await asyncio.Event().wait()
+    async def close(self): pass
+"""
+
+
+def test_a_tigerbeetle_that_does_not_answer_is_named_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client waits for ever, and in native code."""
+    binary = tmp_path / "tigerbeetle"
+    binary.write_text(SILENT_SERVER.format(python=sys.executable), "utf-8")
+    binary.chmod(0o755)
+    modules = tmp_path / "modules"
+    (modules / "tigerbeetle-0.17.8.dist-info").mkdir(parents=True)
+    (modules / "tigerbeetle.py").write_text(SILENT_CLIENT, "utf-8")
+    metadata = "Metadata-Version: 2.1\nName: tigerbeetle\nVersion: 0.17.8\n"
+    (modules / "tigerbeetle-0.17.8.dist-info" / "METADATA").write_text(metadata, "utf-8")
+    monkeypatch.syspath_prepend(str(modules))
+    monkeypatch.setenv("PYTHONPATH", str(modules))
+    monkeypatch.setattr(tigerbeetle, "ANSWER_S_MAX", 3.0)
+    [document] = uvloop.run(measure_peer(TigerBeetle(binary), plan(), tmp_path, say))
+    assert re.match(r"its client 0\.17\.8 has had no answer within 3 s: .*listening", document["not_run"])
