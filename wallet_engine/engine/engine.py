@@ -224,12 +224,14 @@ class Engine:
         if type(reply) is list:
             self._observer.applied(call.shard, call.operations, seconds)
         answers = reply if type(reply) is list else repeat(reply, len(call.batches))
-        for (accumulator, batch), answer in zip(call.batches, answers, strict=True):
-            try:
-                self._on_answer(accumulator, batch, answer)
-            except Exception as error:  # a bug that one batch meets must not leave the others out
-                failure = failure or error
-        self._written.answered()
+        try:
+            for (accumulator, batch), answer in zip(call.batches, answers, strict=True):
+                try:
+                    self._on_answer(accumulator, batch, answer)
+                except Exception as error:  # a bug that one batch meets must not leave the others out
+                    failure = failure or error
+        finally:
+            self._written.answered()
         if failure is not None:
             raise failure
 
