@@ -6,7 +6,7 @@ Work is counted, not timed: the frames that are looked at in the segments of bot
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from wallet_engine.journal.peers import Peer
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.recovery.catchup import catch_up
 from wallet_engine.recovery.peer_session import PeerSession
+from wallet_engine.routing.model import JournalInfo
 from wallet_engine.telemetry.metrics import Metrics
 
 EPOCH = 1
@@ -39,6 +40,16 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> Looked:
     return Looked(monkeypatch)
 
 
+class Everybody:
+    """Whoever asks counts; nobody is followed here."""
+
+    async def check_ballots(self, asker: str, ballots: Sequence[tuple[int, int]]) -> None:
+        pass
+
+    async def member(self, journal_id: str) -> JournalInfo:
+        raise AssertionError(journal_id)
+
+
 class Copy:
     """One journal copy in this process, with its port."""
 
@@ -49,7 +60,7 @@ class Copy:
         self.server = LinkServer(
             self.copy,
             lambda shard, reason: None,
-            on_peer=lambda _: PeerSession(self.copy, self.commit, lambda partitions: None),
+            on_peer=lambda asker: PeerSession(asker, Everybody(), self.copy, self.commit, lambda _: None),
         )
         self.commit = GroupCommit(self.copy, self.server, Metrics())
         self.receipts: list[tuple[int, str, int]] = []

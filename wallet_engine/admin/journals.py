@@ -103,7 +103,7 @@ def receipted_seqs(info: JournalInfo) -> dict[int, int] | None:
 
 async def _ask_state(info: JournalInfo) -> CopyState:
     async with asyncio.timeout(STATE_WAIT_S_MAX):
-        peer = await Peer.connect(info.journal_id, info.address, "wallet-admin")
+        peer = await Peer.connect(info.journal_id, info.address, "wallet-admin", info.tls)
         try:
             standings = (await peer.ask(StateAsk([]), Standings)).standings
             on_disk = {each.partition: each.seq for each in standings if each.seq}

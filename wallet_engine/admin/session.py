@@ -25,12 +25,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from wallet_engine.admin.audit_log import audited
 from wallet_engine.admin.service_calls import Caller
 from wallet_engine.domain.errors import WalletError
+from wallet_engine.domain.principals import PeerRole
+from wallet_engine.journal import peer_tls
 from wallet_engine.redis_store import login
 from wallet_engine.routing import zookeeper_tls
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.zookeeper import Credentials
-from wallet_engine.telemetry.flags import credentials_options, redis_options
+from wallet_engine.telemetry.flags import credentials_options, peer_options, redis_options
 from wallet_engine.telemetry.secrets import read_secret
 
 P = ParamSpec("P")
@@ -165,6 +167,7 @@ def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
     )
     @credentials_options
     @redis_options
+    @peer_options
     @click.option(
         "--key-file",
         type=click.Path(path_type=Path, dir_okay=False),
@@ -194,6 +197,7 @@ def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
         try:
             login.use_flags(kwargs)
             zookeeper_tls.use_flags(kwargs)
+            peer_tls.use_flags(kwargs, PeerRole.ADMIN)
             credentials = read_credentials(zookeeper_user, zookeeper_password_file)
             session = Session(zookeeper, map_file, json, yes, credentials, dry_run, key_file, api_ca)
             verb(session, *args, **kwargs)

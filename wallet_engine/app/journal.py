@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,6 +17,7 @@ from wallet_engine.app.archiver import Archiver
 from wallet_engine.app.disk_watch import DiskWatch
 from wallet_engine.app.listening import Listening, advertise_option
 from wallet_engine.app.pruner import Pruner
+from wallet_engine.app.recovery_calls import RecoveryCalls
 from wallet_engine.app.running import (
     check_closed_door,
     check_nodes,
@@ -28,12 +29,16 @@ from wallet_engine.app.snapshots import SnapshotSchedule
 from wallet_engine.app.troubles import Troubles
 from wallet_engine.domain.errors import ConfigError, WalletError, text_of
 from wallet_engine.domain.paths import path_text
+from wallet_engine.domain.principals import PeerRole
 from wallet_engine.drain.group_commit import GroupCommit
+from wallet_engine.journal.bounds import Bounds
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.credits import CreditSearch
 from wallet_engine.journal.feed_server import FeedServer, FeedSession
 from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.link_wire import NewEntry
+from wallet_engine.journal.peer_tls import PeerMode, PeerTls, peer_tls
+from wallet_engine.journal.refusals import Refusals
 from wallet_engine.journal.restore import RESTORED_NAME, Restorer
 from wallet_engine.journal.segments import restore_by
 from wallet_engine.journal.writer import JournalWriter
@@ -63,7 +68,7 @@ log = get_logger(__name__)
 
 
 @click.command()
-@directory_options
+@partial(directory_options, role=PeerRole.JOURNAL)
 @click.option(
     "--directory",
     required=True,
@@ -114,9 +119,12 @@ def journal(
     kept = parse_keep(keep) if keep else None
     if kept is not None and not archive_command:
         raise ConfigError("--keep removes only what is archived: give --archive-command too")
+    tls = _tls_of(journal_id)
 
     async def main(stop: asyncio.Event) -> None:
-        check_closed_door(listening.host, "listen on loopback", closed=False, insecure=insecure)
+        closing = f"give --peer-ca, --peer-cert and --peer-key (wallet-admin ca issue journal {journal_id})"
+        closed = tls is not None and tls.mode is PeerMode.REQUIRED
+        check_closed_door(listening.host, closing, closed=closed, insecure=insecure)
         tree = await asyncio.to_thread(open_directory, zookeeper, map_file, credentials=credentials)
         try:
             await asyncio.to_thread(tree.config)
@@ -179,6 +187,14 @@ def restorer_of(command: str | None, journal: Path, troubles: Troubles) -> Resto
     return restorer
 
 
+def _tls_of(journal_id: str) -> PeerTls | None:
+    """Raises `ConfigError` for a certificate of another copy: it would be believed by nobody."""
+    tls = peer_tls()
+    if tls is not None and (holder := tls.principal()).id != journal_id:
+        raise ConfigError(f"--peer-cert is for {holder}, and this is --journal-id {journal_id}")
+    return tls
+
+
 @asynccontextmanager
 async def _beside(workers: Mapping[str, Worker], troubles: Troubles) -> AsyncIterator[None]:
     """Run what may fail without stopping payments; the log and `troubles` then say so."""
@@ -197,6 +213,11 @@ async def _beside(workers: Mapping[str, Worker], troubles: Troubles) -> AsyncIte
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _bounds_of(partition_map: PartitionMap, shards: Iterable[str]) -> Bounds:
+    entries = partition_map.partitions
+    return Bounds([entry.epoch for entry in entries], {*shards, *(entry.shard for entry in entries)})
 
 
 async def _announce(tree: Directory, info: JournalInfo, troubles: Troubles) -> None:
@@ -228,10 +249,7 @@ async def _keep(
     """Serve receipts and keep every shard of the map until `stop` or until the disk fails."""
     keepers: dict[str, ShardKeeper] = {}
 
-    def recover(shard: str, reason: str) -> None:
-        log.warning("recovery asked for", shard=shard, reason=reason)
-        if shard in keepers:
-            keepers[shard].check()
+    calls = RecoveryCalls(lambda shard: keepers[shard].check() if shard in keepers else None)
 
     def written(partitions: Sequence[int]) -> None:
         for keeper in keepers.values():
@@ -247,7 +265,17 @@ async def _keep(
 
     copy = JournalCopy(writer)
     fellows = Fellows(tree, copy)
-    server = LinkServer(copy, recover, written, new, lambda _: PeerSession(copy, commit, promised))
+    refusals = Refusals(lambda reason: metrics.journal_refused.labels(reason).inc())
+    server = LinkServer(
+        copy,
+        calls.take,
+        written,
+        new,
+        lambda asker: PeerSession(asker, fellows, copy, commit, promised),
+        refusals=refusals,
+    )
+    known_map = await asyncio.to_thread(tree.partition_map)
+    server.bounds = _bounds_of(known_map, await asyncio.to_thread(tree.shards))
     feed = FeedServer(writer, fellows.quorum_seq)
     server.on_follower = lambda _: FeedSession(feed)
     server.search = CreditSearch(copy, fellows.quorum_seq)
@@ -262,6 +290,7 @@ async def _keep(
         os.getpid(),
         socket.gethostname(),
         insecure,
+        tls="" if (tls := peer_tls()) is None else tls.mode,
     )
     await asyncio.to_thread(tree.register_journal, info)
     log.info(
@@ -273,6 +302,8 @@ async def _keep(
     latest_map: PartitionMap | None = None
 
     def shards_changed(shards: dict[str, Shard]) -> None:
+        if latest_map is not None:
+            server.bounds = _bounds_of(latest_map, shards)
         for shard in sorted(shards.keys() - keepers.keys()):
             keepers[shard] = keeper = ShardKeeper(shard, tree, copy, commit, fellows, returning)
             if latest_map is not None:
@@ -286,6 +317,7 @@ async def _keep(
     def map_changed(partition_map: PartitionMap) -> None:
         nonlocal latest_map
         latest_map = partition_map
+        server.bounds = _bounds_of(partition_map, keepers)
         for keeper in keepers.values():
             keeper.map_changed(partition_map)
 

@@ -20,13 +20,15 @@ import click
 import uvloop
 
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.principals import PeerRole
+from wallet_engine.journal import peer_tls
 from wallet_engine.redis_store import login
 from wallet_engine.redis_store.refusals import Obstacle
 from wallet_engine.redis_store.topology import check_settings
 from wallet_engine.routing import zookeeper_tls
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.descriptors import raise_limit
-from wallet_engine.telemetry.flags import credentials_options, redis_options
+from wallet_engine.telemetry.flags import credentials_options, peer_options, redis_options
 from wallet_engine.telemetry.logging import configure_logging, get_logger
 
 #: Of what each thread is at when the process is ended.
@@ -35,16 +37,22 @@ _FRAMES_SHOWN: Final = 6
 log = get_logger(__name__)
 
 
-def directory_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`--zookeeper`, `--map-file`, the credentials for ZooKeeper, and `--log-level`. Those for Redis are put to use."""
+def directory_options(
+    command: Callable[..., None], role: PeerRole = PeerRole.FOLLOWER
+) -> Callable[..., None]:
+    """The flags by which a process of this role finds the others and says who it is, and `--log-level`.
+
+    Those for Redis, for TLS to ZooKeeper and between our processes are put to use.
+    """
 
     @functools.wraps(command)
     def entering(*args: Any, **kwargs: Any) -> None:
         login.use_flags(kwargs)
         zookeeper_tls.use_flags(kwargs)
+        peer_tls.use_flags(kwargs, role)
         command(*args, **kwargs)
 
-    decorated = credentials_options(redis_options(entering))
+    decorated = credentials_options(redis_options(peer_options(entering)))
     for option in (
         click.option(
             "--zookeeper", metavar="HOST:PORT,…", help="ZooKeeper ensemble that holds the partition map."

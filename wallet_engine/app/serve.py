@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from wallet_engine.app.webhooks import guarded_events, webhooks_option
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
+from wallet_engine.domain.principals import PeerRole
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.engine.reads import Reader
@@ -78,7 +80,7 @@ def certificates_of(cert: Path | None, key: Path | None, client_ca: Path | None)
 
 
 @click.command()
-@directory_options
+@partial(directory_options, role=PeerRole.SERVICE)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @advertise_option
 @click.option("--port", default=8080, show_default=True, help="Port to listen on; 0 takes a free one.")

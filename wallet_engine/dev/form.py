@@ -1,6 +1,7 @@
 """`python -m wallet_engine.dev.form`: make a cluster of Redis nodes that others started (docker-compose.yml)."""
 
 import socket
+from typing import Any
 
 import click
 
@@ -9,8 +10,9 @@ from wallet_engine.dev.layout import PARTITIONS_DEFAULT, ownership_of
 from wallet_engine.dev.redis_node import RedisEndpoint
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store import login
 from wallet_engine.routing.model import ClusterConfig, check_address, spread
-from wallet_engine.telemetry.flags import one_line_failures, write_anything
+from wallet_engine.telemetry.flags import one_line_failures, redis_options, write_anything
 
 ANSWER_S_MAX = 60.0
 
@@ -25,13 +27,15 @@ ANSWER_S_MAX = 60.0
     help="A shard and its nodes, the primary first; once for each shard.",
 )
 @click.option("--partitions", type=click.IntRange(1), default=PARTITIONS_DEFAULT, show_default=True)
-def main(shards: tuple[str, ...], partitions: int) -> None:
+@redis_options
+def main(shards: tuple[str, ...], partitions: int, **entering: Any) -> None:
     """Make one cluster of running Redis nodes, with the slots where the first partition map has them.
 
     Does nothing when the nodes are a cluster already.
     """
     write_anything()
     with one_line_failures():
+        login.use_flags(entering)
         form(shards, partitions)
 
 

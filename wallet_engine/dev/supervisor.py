@@ -28,6 +28,7 @@ from wallet_engine.dev.binaries import (
     find_zookeeper,
     system_redis,
 )
+from wallet_engine.dev.certificates import Certificates
 from wallet_engine.dev.keeper import Keeper, Kept
 from wallet_engine.dev.keys import provide_keys
 from wallet_engine.dev.layout import Layout, Wishes, ownership_of, settle
@@ -39,6 +40,7 @@ from wallet_engine.dev.state import DevState, StateFiles
 from wallet_engine.dev.zookeeper import ZooKeeperProcess
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.principals import PeerRole, Principal
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, spread
 from wallet_engine.routing.tree import StoreUnavailable
@@ -70,6 +72,7 @@ _DECIDED_HERE: Final = (
     *("ARCHIVE_COMMAND", "SEGMENT_BYTES", "SNAPSHOT_BYTES", "INSECURE"),
     *(f"REDIS_{what}" for what in ("USER", "PASSWORD_FILE", "CA", "CERT", "KEY")),
     *("ZOOKEEPER_CA", "ZOOKEEPER_CERT", "ZOOKEEPER_KEY"),
+    *("PEER_CA", "PEER_CERT", "PEER_KEY", "PEER_TLS"),
 )
 
 
@@ -106,6 +109,7 @@ class Supervisor:
         self._unwritten_since: float | None = None
         self._zookeeper: ZooKeeperProcess | None = None
         self._map_file = self._data_dir / "map.json"
+        self._certificates = Certificates(self._data_dir / "ca")
         self._zookeeper_folder = self._data_dir / "zookeeper"
         self._environ = {
             name: value
@@ -211,6 +215,7 @@ class Supervisor:
         where = {"MAP_FILE": str(self._map_file)} if zookeeper is None else {"ZOOKEEPER": zookeeper.address}
         if self._options.auth:
             where["KEY"] = provide_keys(directory, self._data_dir)
+            where |= self._certificates.variables(Principal(PeerRole.ADMIN, "dev"))
         return {f"WALLET_{name}": value for name, value in where.items()}
 
     def _start_redis(
@@ -275,6 +280,7 @@ class Supervisor:
         metrics_port = self._environ.get("WALLET_METRICS_PORT", "")
         if metrics_port.isdecimal():  # that of the first copy; the others take the next ports
             flags += ["--metrics-port", str(int(metrics_port) + number - 1)]
+        flags += self._peer_flags(PeerRole.JOURNAL, f"j{number}")
         child = self._python(name, "journal", *flags, *self._options.journal_flags, port=port)
         return self._keeper.start(Kept("journal", child, f"{HOST}:{port}"))
 
@@ -282,8 +288,13 @@ class Supervisor:
         port = self._options.port + index
         name = f"api-{index + 1}"
         self._say(f"starting API process {index + 1} on port {port}")
-        child = self._python(name, "serve", "--service-id", name, port=port)
+        flags = ("--service-id", name, *self._peer_flags(PeerRole.SERVICE, name))
+        child = self._python(name, "serve", *flags, port=port)
         return self._keeper.start(Kept("api", child, f"{HOST}:{port}"))
+
+    def _peer_flags(self, role: PeerRole, name: str) -> tuple[str, ...]:
+        """With --auth our processes know each other by certificates."""
+        return self._certificates.flags(Principal(role, name)) if self._options.auth else ()
 
     def _python(self, name: str, verb: str, *flags: str, port: int) -> Child:
         if self._zookeeper is None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final, cast
@@ -28,7 +29,11 @@ from wallet_engine.journal.link_wire import (
     encode,
     notice_dead_peers,
 )
+from wallet_engine.journal.peer_tls import Impostor, NotSecured, check_copy, towards
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
+from wallet_engine.telemetry.logging import get_logger
+
+log = get_logger(__name__)
 
 BACKOFF_S_MIN: Final = 0.05
 BACKOFF_S_MAX: Final = 1.0
@@ -60,11 +65,14 @@ class LinkClient:
     def __init__(
         self, journal_id: str, address: tuple[str, int], tracker: ReceiptTracker, *, service_id: str = ""
     ) -> None:
-        """`address` may be changed at any time; it holds from the next connection on."""
+        """`address` and `tls`, what the copy has announced of it, may be changed at any time: they hold from the next
+        connection on.
+        """
         self.journal_id = journal_id
         self.address = address
         self.tracker = tracker
         self.service_id = service_id
+        self.tls = ""
         #: Whether it is to be connected again after a loss.
         self.listed = True
         self.refusal: str | None = None
@@ -101,9 +109,13 @@ class LinkClient:
         while self.listed:
             self._connection = connection = _CopyConnection(self)
             try:
-                with suppress(OSError, TimeoutError):
+                try:
                     await self._connect(connection)
                     await connection.lost
+                except (NotSecured, ssl.SSLError) as error:
+                    self.refuse(str(error))
+                except (OSError, TimeoutError):
+                    pass
             finally:
                 connection.abort()
             if connection.copy is not None:
@@ -116,8 +128,14 @@ class LinkClient:
         loop = asyncio.get_running_loop()
         host, port = self.address
         async with asyncio.timeout(HELLO_S_MAX):
-            await loop.create_connection(lambda: connection, host, port)
+            await loop.create_connection(lambda: connection, host, port, ssl=towards(self.tls))
             await connection.hello
+
+    def refuse(self, why: str) -> None:
+        """The copy cannot be used, for a reason that does not pass by itself: said when it is new."""
+        if why != self.refusal:
+            log.warning("a journal copy cannot be used", journal=self.journal_id, error=why)
+        self.refusal = why
 
 
 class _CopyConnection(asyncio.Protocol):
@@ -136,10 +154,18 @@ class _CopyConnection(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         self._transport = transport
         notice_dead_peers(transport.get_extra_info("socket"))
+        try:
+            check_copy(self._client.journal_id, transport)
+        except Impostor as error:
+            self._client.refuse(str(error))
+            self.abort()
+            return
         self._send(ServiceHello(self._client.service_id))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._client.tracker.disconnected(self._client.journal_id, self)
+        if isinstance(exc, ssl.SSLError):  # a TLS 1.3 server refuses a certificate after the handshake
+            self._client.refuse(str(exc))
         for waiter in (self.hello, self.lost):
             if not waiter.done():
                 waiter.set_result(None)
@@ -162,14 +188,14 @@ class _CopyConnection(asyncio.Protocol):
                 elif self.copy is not None:
                     self._client.tracker.receipts(self.copy, message.groups)
         except (MessageTooLong, msgspec.MsgspecError):
-            self._client.refusal = "not a journal copy"
+            self._client.refuse("not a journal copy")
             self.abort()
 
     def _greet(self, message: CopyHello) -> None:
         """Accept the copy, unless it is another one: a copy must not be counted under two names."""
         client = self._client
         if message.journal_id != client.journal_id:
-            client.refusal = f"is journal {message.journal_id}"
+            client.refuse(f"is journal {message.journal_id}")
             self.abort()
             return
         client.refusal = None

@@ -7,10 +7,13 @@ from typing import Final, Protocol, cast
 
 import msgspec
 
-from wallet_engine.domain.errors import WalletError, text_of
+from wallet_engine.domain.errors import Corruption, WalletError, text_of
+from wallet_engine.domain.principals import Principal
+from wallet_engine.journal.bounds import Bounds
 from wallet_engine.journal.chains import Position
-from wallet_engine.journal.copies_wire import Answer, PeerHello, Question, decode_at_copy
+from wallet_engine.journal.copies_wire import Answer, PeerHello, Question, ToCopy, decode_at_copy
 from wallet_engine.journal.credits import CreditSearch
+from wallet_engine.journal.door import Door
 from wallet_engine.journal.feed_wire import FollowerHello
 from wallet_engine.journal.link_wire import (
     ASKS_PER_MESSAGE_MAX,
@@ -33,12 +36,26 @@ from wallet_engine.journal.link_wire import (
     encode,
     notice_dead_peers,
 )
+from wallet_engine.journal.peer_tls import PeerTls, caller_of, peer_tls
+from wallet_engine.journal.refusals import TEXT_LENGTH_MAX, Refusals, Refused
+from wallet_engine.journal.speakers import CALLERS, may_say
 from wallet_engine.telemetry.descriptors import Reserve
 from wallet_engine.telemetry.logging import get_logger
 
 #: What a service may leave unread. Past it the connection is dropped: it reconnects and asks.
 UNREAD_BYTES_MAX: Final = 8 * 1024 * 1024
 CONNECTIONS_MAX: Final = 1000
+#: Of one certificate.
+CONNECTIONS_PER_CALLER_MAX: Final = 200
+#: A connection that has said nothing for so long is closed, and one whose message does not get whole.
+HELLO_S_MAX: Final = 10.0
+HALF_MESSAGE_S_MAX: Final = 30.0
+#: Of messages that are not whole, of all connections: room for those of the largest size of some.
+HALF_BYTES_MAX: Final = 64 * 1024 * 1024
+#: How often such connections are looked for.
+TIDY_S: Final = 1.0
+#: Questions for credits that are looked up, of all services.
+SEARCHES_MAX: Final = 64
 #: Questions of one other copy or follower that wait for their turn.
 QUESTIONS_MAX: Final = 64
 #: Questions of one service that wait until the partition is confirmed.
@@ -86,10 +103,14 @@ class LinkServer:
         on_new: Callable[[Sequence[NewEntry]], None] = lambda entries: None,
         on_peer: Callable[[str], Session] | None = None,
         on_follower: Callable[[str], Session] | None = None,
+        *,
+        tls: PeerTls | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         """`on_recover(shard, reason)` is called when a service asks for recovery, `on_written(partitions)` when
         it has appended to their streams, `on_new(entries)` when it brings what it has appended; none may block.
         `on_peer(journal_id)` is asked for what answers another copy, `on_follower(name)` for what answers a follower.
+        `tls` is that of the process unless given.
         """
         self.durable = durable
         self.on_recover = on_recover
@@ -105,7 +126,15 @@ class LinkServer:
         #: Entries that services want, with where the answers go; one search at a time is for all that wait.
         self._wanted: list[tuple[FindEntry, Callable[[bytes], None]]] = []
         self._reading: asyncio.Task[None] | None = None
-        self._server: asyncio.Server | None = None
+        self.refusals = refusals or Refusals()
+        #: What messages can be about; unknown before somebody says so.
+        self.bounds: Bounds | None = None
+        #: Every connection, those of other copies too, and the bytes that wait for the rest of their messages.
+        self.open: set[_ServiceConnection] = set()
+        self.half_bytes = 0
+        self._tls = tls or peer_tls()
+        self._door: Door | None = None
+        self._tidying: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         services = sorted(connection.service_id for connection in self.connections)
@@ -113,10 +142,29 @@ class LinkServer:
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen; port 0 takes any. Returns the address. Raises `OSError`."""
+        self._door = Door(lambda: _ServiceConnection(self), self._tls, self.refusals, self.reserve)
+        address = await self._door.open(host, port)
+        self._tidying = asyncio.get_running_loop().create_task(self._tidy(), name="tidy")
+        return address
+
+    async def _tidy(self) -> None:
+        """End connections that keep room and say nothing whole."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _ServiceConnection(self), host, port)
-        address = self._server.sockets[0].getsockname()
-        return address[0], address[1]
+        while True:
+            await asyncio.sleep(TIDY_S)
+            now_s = loop.time()
+            for connection in tuple(self.open):
+                if (why := connection.idles(now_s)) is not None:
+                    connection.refuse(why)
+
+    def room_for(self, connection: "_ServiceConnection") -> bool:
+        """Whether one more connection is taken, after those of its kind."""
+        if len(self.open) >= CONNECTIONS_MAX:
+            return False
+        caller = connection.principal
+        if caller is None:
+            return True
+        return sum(other.principal == caller for other in self.open) < CONNECTIONS_PER_CALLER_MAX
 
     def publish(self, receipts: Sequence[tuple[int, str, int]]) -> None:
         """Tell every service that these (partition, nonce, seq), in journal order, are durable. Encoded
@@ -128,7 +176,10 @@ class LinkServer:
                 connection.send(message)
 
     def find(self, question: FindCredits, send: Callable[[bytes], None]) -> None:
-        """Look credits up in the segments; `send` gets the answer, if there is one."""
+        """Look credits up in the segments; `send` gets the answer, if there is one: who gets none asks again."""
+        if len(self._searches) >= SEARCHES_MAX:
+            self.refusals.note("searches")
+            return
 
         async def search() -> None:
             try:
@@ -175,14 +226,15 @@ class LinkServer:
 
     async def close(self) -> None:
         """Stop listening and end every connection."""
-        if self._server is not None:
-            self._server.close()
-            for connection in tuple(self.connections):
+        if self._door is not None and self._tidying is not None:
+            self._tidying.cancel()
+            await self._door.close()
+            for connection in tuple(self.open):
                 connection.abort()
-            await self._server.wait_closed()
+            await self._door.closed()
             reading = () if self._reading is None else (self._reading,)
             await asyncio.gather(*self._searches, *reading, return_exceptions=True)
-            self._server = None
+            self._door = None
             await asyncio.sleep(0)
 
 
@@ -206,7 +258,14 @@ class _ServiceConnection(asyncio.Protocol):
         self.service_id = "?"
         self._server = server
         self._transport: asyncio.Transport | None = None
+        #: Whom the certificate is for; None on a plain connection.
+        self.principal: Principal | None = None
         self._messages = MessageBuffer()
+        self._made_s = 0.0
+        self._spoke = False
+        #: Bytes of a message that is not whole, and since when (loop time).
+        self._half_bytes = 0
+        self._half_s = 0.0
         self._waiting: list[Ask] = []
         #: Asked for, and older than what the copy remembers.
         self._old: list[Ask] = []
@@ -218,10 +277,12 @@ class _ServiceConnection(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         self._transport = transport
         connected = transport.get_extra_info("socket")
-        if len(self._server.connections) >= CONNECTIONS_MAX or self._server.reserve.refuses(
-            connected.fileno()
-        ):
-            transport.abort()
+        secured, self.principal = caller_of(transport)
+        if secured and (self.principal is None or self.principal.role not in CALLERS):
+            self.refuse("certificate")
+            return
+        if self._server.reserve.refuses(connected.fileno()) or not self._server.room_for(self):
+            self.refuse("connections")
             return
         notice_dead_peers(connected)
         durable = self._server.durable
@@ -231,19 +292,38 @@ class _ServiceConnection(asyncio.Protocol):
             transport.abort()
             return
         hello = [(partition, at.seq, at.nonce) for partition, at in positions.items()]
+        self._made_s = asyncio.get_running_loop().time()
+        self._server.open.add(self)
         self._server.connections.add(self)
         self.send(encode(CopyHello(durable.journal_id, hello)))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._server.connections.discard(self)
+        self._forget()
         for task in (self._answering, self._looking_up):
             if task is not None:
                 task.cancel()
 
-    def abort(self) -> None:
+    def _forget(self) -> None:
+        self._server.open.discard(self)
         self._server.connections.discard(self)
+        self._server.half_bytes -= self._half_bytes
+        self._half_bytes = 0
+
+    def abort(self) -> None:
+        self._forget()
         if self._transport is not None:
             self._transport.abort()
+
+    def refuse(self, reason: str, **details: object) -> None:
+        """End the connection for what it has said, or not said."""
+        self._server.refusals.note(reason, caller=self.principal or self.service_id, **details)
+        self.abort()
+
+    def idles(self, now_s: float) -> str | None:
+        """Why the connection is to be ended, if it is."""
+        if self._half_bytes and now_s - self._half_s > HALF_MESSAGE_S_MAX:
+            return "half_message"
+        return "silence" if not self._spoke and now_s - self._made_s > HELLO_S_MAX else None
 
     def send(self, message: bytes) -> None:
         """Write, unless the service reads too slowly: then drop it."""
@@ -256,31 +336,62 @@ class _ServiceConnection(asyncio.Protocol):
             self.abort()
 
     def data_received(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return  # refused: what was on its way is not looked at
         try:
             for body in self._messages.feed(data):
                 message = decode_at_copy(body)
-                if isinstance(message, NewEntries):
-                    self._server.on_new(message.entries)
-                elif isinstance(message, Written):
-                    self._server.on_written(message.partitions)
-                elif isinstance(message, Asks):
-                    self._answer(message.asks)
-                elif isinstance(message, FindCredits):
-                    self._server.find(message, self.send)
-                elif isinstance(message, FindEntry):
-                    self._server.find_entry(message, self.send)
-                elif isinstance(message, Recover):
-                    self._server.on_recover(message.shard, message.reason)
-                elif isinstance(message, ServiceHello):
-                    self.service_id = message.service_id
-                elif isinstance(message, PeerHello):
-                    self._become_asker(message.journal_id, self._server.on_peer)
-                elif isinstance(message, FollowerHello):
-                    self._become_asker(message.name, self._server.on_follower)
-                elif self._questions is not None:
-                    self._questions.put_nowait(message)
-        except (MessageTooLong, msgspec.MsgspecError, WalletError, asyncio.QueueFull):
-            self.abort()  # not a service of ours, or the writer has stopped: it will come again and ask
+                self._spoke, self._half_s = True, 0.0
+                if self.principal is not None and not may_say(self.principal, message):
+                    self.refuse("role", said=type(message).__name__)
+                    return
+                bounds = self._server.bounds
+                if bounds is not None and (why := bounds.why_not(message)) is not None:
+                    self.refuse(why, said=type(message).__name__)
+                    return
+                self._take(message)
+        except (MessageTooLong, msgspec.MsgspecError, Corruption) as error:
+            self.refuse("message", error=text_of(error) or type(error).__name__)
+        except asyncio.QueueFull:
+            self.refuse("questions")
+        except WalletError:
+            self.abort()  # the writer has stopped: it will come again and ask
+        else:
+            if self._half_bytes or self._messages.waiting_bytes:
+                self._note_half()
+
+    def _note_half(self) -> None:
+        """What waits for the rest of a message is bounded, for all connections together."""
+        waiting = self._messages.waiting_bytes
+        self._server.half_bytes += waiting - self._half_bytes
+        self._half_bytes = waiting
+        if waiting and not self._half_s:
+            self._half_s = asyncio.get_running_loop().time()
+        if self._server.half_bytes > HALF_BYTES_MAX:
+            self.refuse("half_messages")
+
+    def _take(self, message: ToCopy) -> None:
+        if isinstance(message, NewEntries):
+            self._server.on_new(message.entries)
+        elif isinstance(message, Written):
+            self._server.on_written(message.partitions)
+        elif isinstance(message, Asks):
+            self._answer(message.asks)
+        elif isinstance(message, FindCredits):
+            self._server.find(message, self.send)
+        elif isinstance(message, FindEntry):
+            self._server.find_entry(message, self.send)
+        elif isinstance(message, Recover):
+            self._server.on_recover(message.shard, message.reason[:TEXT_LENGTH_MAX])
+        elif isinstance(message, ServiceHello):
+            self.service_id = message.service_id[:TEXT_LENGTH_MAX]
+        elif isinstance(message, PeerHello):
+            self._become_asker(message.journal_id, self._server.on_peer)
+        elif isinstance(message, FollowerHello):
+            self._become_asker(message.name[:TEXT_LENGTH_MAX], self._server.on_follower)
+        elif self._questions is not None:
+            self._questions.put_nowait(message)
 
     def _answer(self, asks: list[Ask]) -> None:
         remembers = self._server.durable.remembers
@@ -341,6 +452,8 @@ class _ServiceConnection(asyncio.Protocol):
         try:
             while True:
                 self.send(encode(await session.answer(await questions.get())))
+        except Refused as error:
+            self.refuse(error.reason, error=error)
         except (WalletError, OSError, TimeoutError):
             self.abort()  # it will come again and ask
         finally:

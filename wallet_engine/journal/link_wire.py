@@ -138,6 +138,11 @@ class MessageBuffer:
     def __init__(self) -> None:
         self._rest = bytearray()
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Of a message that is not whole yet."""
+        return len(self._rest)
+
     def feed(self, data: bytes) -> Iterator[memoryview]:
         """The bodies that are complete now. Raises `MessageTooLong`."""
         source: bytes | bytearray = data

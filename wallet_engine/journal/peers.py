@@ -1,6 +1,7 @@
 """Ask another journal copy: one connection, one question at a time (`copies_wire`)."""
 
 import asyncio
+import ssl
 from typing import Final, TypeVar, cast
 
 import msgspec
@@ -18,6 +19,7 @@ from wallet_engine.journal.link_wire import (
     encode,
     notice_dead_peers,
 )
+from wallet_engine.journal.peer_tls import Impostor, check_copy, towards
 
 #: Time for the connection and the copy's first message.
 CONNECT_S_MAX: Final = 2.0
@@ -43,15 +45,20 @@ class Peer:
         return self._connection.receipted
 
     @classmethod
-    async def connect(cls, journal_id: str, address: str, asker: str | FollowerHello) -> "Peer":
-        """Connect to the copy of this id; `asker` is the id of the own one, or says which follower this is."""
+    async def connect(
+        cls, journal_id: str, address: str, asker: str | FollowerHello, tls: str = ""
+    ) -> "Peer":
+        """Connect to the copy of this id; `asker` is the id of the own one, or says which follower this is.
+
+        `tls` is what the copy has announced of it.
+        """
         peer = cls(journal_id, PeerHello(asker) if isinstance(asker, str) else asker)
         connection = peer._connection
         host, port = split_address(address)
         try:
             async with asyncio.timeout(CONNECT_S_MAX):
                 loop = asyncio.get_running_loop()
-                await loop.create_connection(lambda: connection, host, port)
+                await loop.create_connection(lambda: connection, host, port, ssl=towards(tls))
                 found = await connection.hello
         except TimeoutError:
             peer.close()
@@ -115,12 +122,23 @@ class _PeerConnection(asyncio.Protocol):
         transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass
         self._transport = transport
         notice_dead_peers(transport.get_extra_info("socket"))
+        try:
+            check_copy(self._copy, transport)
+        except Impostor as error:
+            self._fail(error)
+            self.abort()
+            return
         transport.write(encode(self._hello))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # A TLS 1.3 server refuses a certificate after the handshake, and says why.
+        why = f"refuses us: {exc}" if isinstance(exc, ssl.SSLError) else "is gone"
+        self._fail(OSError(f"journal copy {self._copy} {why}"))
+
+    def _fail(self, error: OSError) -> None:
         for waiter in (self.hello, self._answer):
             if waiter is not None and not waiter.done():
-                waiter.set_exception(OSError(f"journal copy {self._copy} is gone"))
+                waiter.set_exception(error)
                 waiter.exception()  # nobody may be waiting
 
     def data_received(self, data: bytes) -> None:

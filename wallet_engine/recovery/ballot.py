@@ -20,7 +20,7 @@ from typing import Final
 
 from wallet_engine.domain.errors import text_of
 from wallet_engine.drain.group_commit import GroupCommit
-from wallet_engine.journal.copies_wire import Follow, Followed, Promise, Standing, Standings, Target
+from wallet_engine.journal.copies_wire import Follow, Followed, Promise, Standing, Standings, StateAsk, Target
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.peers import Peer
 from wallet_engine.recovery.catchup import Superseded, catch_up
@@ -69,6 +69,10 @@ class Ballot:
         `seen` are epochs that were met elsewhere: a map whose newest state was lost knows less than they do.
         """
         used = {p: max(seen.get(p, 0), self._copy.writer.epoch_min(p)) for p in self.partitions}
+        # What others have promised, to whomever: else they could never promise what comes next.
+        for peer in self._peers:
+            for standing in (await peer.ask(StateAsk(list(self.partitions)), Standings)).standings:
+                used[standing.partition] = max(used[standing.partition], standing.promised)
         raised = await asyncio.to_thread(
             partial(self._directory.raise_epochs, self.partitions, above=used, on_shard=on_shard)
         )

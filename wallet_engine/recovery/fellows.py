@@ -10,8 +10,9 @@ from wallet_engine.domain.errors import ConfigError, WalletError
 from wallet_engine.journal.copies_wire import Standing, Standings, StateAsk
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.peers import Peer
+from wallet_engine.journal.refusals import Refused
 from wallet_engine.routing.directory import Directory
-from wallet_engine.routing.model import Members
+from wallet_engine.routing.model import JournalInfo, Members
 from wallet_engine.routing.tree import StoreUnavailable
 
 #: How often the copies tell each other how far they are; a stream keeps what was written meanwhile.
@@ -21,6 +22,11 @@ POLL_S: Final = 0.5
 LATE_ENTRIES_MAX: Final = 512
 #: How often each looks in the directory who the copies are, which takes some 2 ms of CPU.
 COUNCIL_S: Final = 2.0
+
+
+#: How often, and how long after one another, the map is looked at for an epoch that it should have.
+MAP_LOOKS_MAX: Final = 5
+MAP_LOOK_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +87,51 @@ class Fellows:
         own = self._copy.journal_id
         found = await asyncio.gather(
             *(
-                Peer.connect(name, infos[name].address, own)
+                Peer.connect(name, infos[name].address, own, infos[name].tls)
                 for name in copies
                 if name != own and name in infos
             ),
             return_exceptions=True,
         )
         return [peer for peer in found if isinstance(peer, Peer)]
+
+    # Who asks --------------------------------------------------------------------------------------------
+
+    async def check_ballots(self, asker: str, ballots: Sequence[tuple[int, int]]) -> None:
+        """Raises `Refused` unless a copy asks that counts, or runs and may come to, and the map has these epochs.
+
+        Who begins an epoch raises the map before anybody is asked. A promise of what the map does not know would shut
+        this copy out until somebody else happens to begin a later epoch.
+        """
+        await self._check_asker(asker)
+        for tried in range(MAP_LOOKS_MAX):
+            found = await asyncio.to_thread(self._directory.partition_map)
+            ahead = [p for p, epoch in ballots if epoch > found.epoch_of(p)]
+            if not ahead:
+                return
+            if tried:  # the server of ZooKeeper that is asked may be behind another one
+                await asyncio.sleep(MAP_LOOK_S)
+        raise Refused(
+            "epoch", f"{asker} asks for epochs of partitions {ahead[:8]} that the map does not have"
+        )
+
+    async def _check_asker(self, asker: str) -> None:
+        members = await asyncio.to_thread(self._directory.members)
+        if asker in members.copies:
+            return
+        joins = asker not in members.replaced and asker in await asyncio.to_thread(self._directory.journals)
+        if not joins:
+            raise Refused("asker", f"{asker} is not a journal copy that counts, nor one that runs")
+
+    async def member(self, journal_id: str) -> JournalInfo:
+        """Raises `Refused` for one that does not count, `StoreUnavailable` for one that is not announced."""
+        members = await asyncio.to_thread(self._directory.members)
+        if journal_id not in members.copies:
+            raise Refused("asker", f"{journal_id} is not a journal copy that counts")
+        info = (await asyncio.to_thread(self._directory.journals)).get(journal_id)
+        if info is None:
+            raise StoreUnavailable(f"journal copy {journal_id} is not announced")
+        return info
 
     # How far a quorum is ---------------------------------------------------------------------------------
 

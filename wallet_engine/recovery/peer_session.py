@@ -1,6 +1,7 @@
 """Answers another copy's questions (`journal.copies_wire`), in their order, on one connection."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.drain.group_commit import GroupCommit
@@ -23,17 +24,41 @@ from wallet_engine.journal.copies_wire import (
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.peers import Peer
 from wallet_engine.journal.reader import Record, read, take_page
+from wallet_engine.journal.refusals import Refused
 from wallet_engine.journal.segments import segment_path
 from wallet_engine.journal.threads import in_thread
 from wallet_engine.recovery.catchup import Superseded, catch_up
+from wallet_engine.routing.model import JournalInfo
+
+
+class Roll(Protocol):
+    """Which journal copies there are; both raise `Refused`, and `WalletError` when nobody can tell."""
+
+    async def check_ballots(self, asker: str, ballots: Sequence[tuple[int, int]]) -> None:
+        """It may ask for these promises: it counts, or is on its way to, and the map knows the epochs."""
+        ...
+
+    async def member(self, journal_id: str) -> JournalInfo:
+        """Of a copy that counts and runs, where it is."""
+        ...
 
 
 class PeerSession:
-    """See the module. `on_promise(partitions)` is called after promises: what was in force is not any more."""
+    """See the module. `on_promise(partitions)` is called after promises: what was in force is not any more.
+
+    `asker` is who asks; on a plain connection, who he says he is.
+    """
 
     def __init__(
-        self, copy: JournalCopy, commit: GroupCommit, on_promise: Callable[[list[int]], None]
+        self,
+        asker: str,
+        roll: Roll,
+        copy: JournalCopy,
+        commit: GroupCommit,
+        on_promise: Callable[[list[int]], None],
     ) -> None:
+        self._asker = asker
+        self._roll = roll
         self._copy = copy
         self._commit = commit
         self._on_promise = on_promise
@@ -45,6 +70,7 @@ class PeerSession:
             case StateAsk(partitions):
                 return Standings(self._copy.standings(partitions))
             case Promise(ballots):
+                await self._roll.check_ballots(self._asker, ballots)
                 standings = self._copy.promise(ballots)
                 self._on_promise([partition for partition, _ in ballots])
                 return Standings(standings)
@@ -76,9 +102,21 @@ class PeerSession:
         return EntryTexts([(record.partition, record.payload) for record in page], not page)
 
     async def _follow(self, question: Follow) -> str:
-        """Catch up and mark; why it could not be done, or nothing."""
+        """Catch up and mark; why it could not be done, or nothing. Raises `Refused`.
+
+        A copy that counts asks others to follow itself, at the address where it is registered, in an epoch that they
+        have promised. Whoever else could be followed could have taken out what was receipted.
+        """
+        if question.journal_id != self._asker:
+            raise Refused("follow", f"{self._asker} asks to follow {question.journal_id}")
+        info = await self._roll.member(self._asker)
         try:
-            source = await Peer.connect(question.journal_id, question.address, self._copy.journal_id)
+            if info.address != question.address:
+                raise OSError(f"{self._asker} is registered at {info.address}")
+            for partition, epoch, _, _ in question.targets:
+                if self._copy.writer.epoch_min(partition) < epoch:
+                    raise OSError(f"partition {partition}: epoch {epoch} was not promised here")
+            source = await Peer.connect(self._asker, info.address, self._copy.journal_id, info.tls)
             try:
                 await catch_up(self._copy, self._commit, source, question.targets)
             finally:

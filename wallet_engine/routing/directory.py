@@ -279,6 +279,19 @@ class Directory:
         """Call back with `journals()` soon and whenever one comes, goes or changes its address."""
         return watch_roster(self.tree, JOURNALS, JournalInfo, callback)
 
+    def watch_members(self, callback: Callable[[Members], object]) -> Unsubscribe:
+        """Call back with `members()` soon and whenever they change. What cannot be read is passed over."""
+
+        def decoded(node: Node | None) -> None:
+            if node is None:
+                callback(Members(-1, ()))
+            elif (text := _readable(node, MembersText, MEMBERS)) is not None:
+                callback(Members(node.version, text.copies, text.replaced))
+            else:
+                logger.error("the list of journal copies is passed over: it cannot be read")
+
+        return self.tree.watch(MEMBERS, decoded)
+
     def lock(
         self, name: str, *, holder: str | None = None, timeout_s: float = LOCK_TIMEOUT_S
     ) -> AbstractContextManager[HeldLock]:

@@ -121,6 +121,8 @@ class JournalInfo:
     #: It was told to listen to whoever calls.
     insecure: bool = False
     troubles: tuple[Trouble, ...] = ()
+    #: Whether it speaks TLS to those with certificates: `required`, `optional`, or not at all.
+    tls: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.journal_id, "journal id")

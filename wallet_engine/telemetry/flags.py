@@ -139,6 +139,24 @@ def redis_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--redis-user", metavar="NAME", help="Redis ACL user.  [default: default]")(command)
 
 
+def peer_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--peer-ca` and what belongs to it, for `journal.peer_tls.use_flags`."""
+    file = click.Path(path_type=Path, dir_okay=False)
+    command = click.option(
+        "--peer-tls",
+        type=click.Choice(("required", "optional")),
+        help="Speak TLS to our other processes always, or only to those that have certificates already: for the time "
+        "in which a running cluster changes over.  [default: required, with --peer-ca]",
+    )(command)
+    for name, what in (
+        ("key", "Private key of --peer-cert."),
+        ("cert", "Certificate (PEM) that says who this process is: wallet-admin ca issue."),
+        ("ca", "Speak TLS between our processes: certificate (PEM) of the authority that they all have."),
+    ):
+        command = click.option(f"--peer-{name}", type=file, metavar="FILE", help=what)(command)
+    return command
+
+
 def journal_disk_options(command: Callable[..., None]) -> Callable[..., None]:
     """`--archive-command`, `--restore-command` and so on: what a journal copy does with its directory."""
     for option in (

@@ -156,6 +156,12 @@ class Metrics:
         self.journal_archive_failures = Counter(
             "wallet_journal_archive_failures_total", "Runs of the archive command that failed.", registry=r
         )
+        self.journal_refused = Counter(
+            "wallet_journal_refused_total",
+            "Connections and messages that the journal's port refused, by what was wrong with them.",
+            ("reason",),
+            registry=r,
+        )
         self.journal_bytes_since_snapshot = Gauge(
             "wallet_journal_bytes_since_snapshot",
             "Bytes journaled since the newest snapshot: what a rebuild replays.",

@@ -601,7 +601,12 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
     (
         "an open journal",
         lambda facts: journal(info=replace(facts.survey.journals[0].info, insecure=True))(facts),
-        ("access", "warning", "runs with --insecure: whoever reaches it is let in", "start it without"),
+        (
+            "access",
+            "warning",
+            "runs with --insecure: whoever reaches it is let in",
+            "ca issue journal j1 --ca DIR",
+        ),
     ),
 ]
 

@@ -292,14 +292,24 @@ def _services(facts: Facts) -> Iterator[Finding]:
 
 def _access(facts: Facts) -> Iterator[Finding]:
     """nobody is let in without saying who he is, but on loopback"""
-    told = [f"API process {info.service_id}" for info in facts.survey.services if info.insecure]
-    told += [
-        f"journal copy {state.info.journal_id}" for state in facts.survey.journals if state.info.insecure
+    make_key = wallet_admin("key", "create", "NAME", "--role", "ROLE")
+    told = [
+        (f"API process {info.service_id}", make_key, "and start it without")
+        for info in facts.survey.services
+        if info.insecure
     ]
-    for who in told:
+    told += [
+        (
+            f"journal copy {state.info.journal_id}",
+            wallet_admin("ca", "issue", "journal", state.info.journal_id, "--ca", "DIR"),
+            "and start it with --peer-ca, --peer-cert and --peer-key, and without --insecure",
+        )
+        for state in facts.survey.journals
+        if state.info.insecure
+    ]
+    for who, command, further in told:
         what = f"{who} runs with --insecure: whoever reaches it is let in"
-        mend = Mend(wallet_admin("key", "create", "NAME", "--role", "ROLE"), "and start it without")
-        yield Finding("access", "warning", what, mend)
+        yield Finding("access", "warning", what, Mend(command, further))
 
 
 #: In the order of the report: what is below cannot be well if what is above is not.

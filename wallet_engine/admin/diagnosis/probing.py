@@ -98,6 +98,7 @@ class _Copy:
         self.client = LinkClient(
             info.journal_id, split_address(info.address), self.tracker, service_id="doctor"
         )
+        self.client.tls = info.tls
 
 
 class _Probing:

@@ -232,7 +232,8 @@ class Driver:
             self._step("verified")
             stored = self._record(stored, state=MoveState.FROZEN)
             self._step("frozen recorded")
-            journals = list(self._directory.journals().values())
+            counted = self._directory.members().copies
+            journals = [info for name, info in self._directory.journals().items() if name in counted]
             partition_map = self._map_with(move.target)
             copy.catch_up()
             frozen_s = time.monotonic()

@@ -2,13 +2,15 @@
 
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
 
 from wallet_engine.admin.moving.wire import Setback
 from wallet_engine.domain.addresses import split_address
+from wallet_engine.domain.principals import principal_of
 from wallet_engine.journal.link_wire import (
     CopyHello,
     MessageBuffer,
@@ -17,6 +19,7 @@ from wallet_engine.journal.link_wire import (
     decode_from_journal,
     encode,
 )
+from wallet_engine.journal.peer_tls import check_principal, towards
 from wallet_engine.routing.model import JournalInfo
 
 _ANSWER_S_MAX: Final = 1.0
@@ -45,11 +48,24 @@ def wait_durable(
             time.sleep(_POLL_S)
 
 
+@contextmanager
+def _connected(info: JournalInfo) -> Iterator[socket.socket]:
+    """Raises OSError, `Impostor` among them."""
+    context = towards(info.tls)
+    with socket.create_connection(split_address(info.address), timeout=_ANSWER_S_MAX) as plain:
+        if context is None:
+            yield plain
+            return
+        with context.wrap_socket(plain) as secured:
+            check_principal(info.journal_id, principal_of(secured.getpeercert()))
+            yield secured
+
+
 def _newest(info: JournalInfo, partition: int) -> tuple[int, str] | None:
     """seq and nonce of the partition's newest durable entry; None when the copy does not say."""
     messages = MessageBuffer()
     try:
-        with socket.create_connection(split_address(info.address), timeout=_ANSWER_S_MAX) as connection:
+        with _connected(info) as connection:
             connection.sendall(encode(Written([partition])))  # fetch it now, not at the next poll
             while data := connection.recv(_READ_BYTES):
                 for body in messages.feed(data):

@@ -86,7 +86,7 @@ async def compare_live(copies: Iterable[JournalInfo]) -> Comparison:
     try:
         for info in copies:
             try:
-                peers.append(await Peer.connect(info.journal_id, info.address, "wallet-admin"))
+                peers.append(await Peer.connect(info.journal_id, info.address, "wallet-admin", info.tls))
             except (OSError, TimeoutError) as error:
                 raise ConfigError(f"journal copy {info.journal_id} at {info.address}: {error}") from None
         digests = dict(

@@ -1,0 +1,41 @@
+"""What services say of shards that need recovery: many may say it at once, and each look interrupts the drain."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from wallet_engine.telemetry.logging import get_logger
+
+#: How often one shard is looked at, whoever asks for it.
+LOOK_S_MIN: Final = 0.25
+
+log = get_logger(__name__)
+
+
+class RecoveryCalls:
+    """Has `look(shard)` called for each call, together with others that come within `LOOK_S_MIN`."""
+
+    def __init__(self, look: Callable[[str], None]) -> None:
+        self._look = look
+        self._looked_s: dict[str, float] = {}
+        self._planned: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<RecoveryCalls planned={sorted(self._planned)}>"
+
+    def take(self, shard: str, reason: str) -> None:
+        if shard in self._planned:
+            return
+        loop = asyncio.get_running_loop()
+        since_s = loop.time() - self._looked_s.get(shard, -LOOK_S_MIN)
+        log.warning("recovery asked for", shard=shard, reason=reason)
+        if since_s >= LOOK_S_MIN:
+            self._now(shard)
+        else:
+            self._planned.add(shard)
+            loop.call_later(LOOK_S_MIN - since_s, self._now, shard)
+
+    def _now(self, shard: str) -> None:
+        self._planned.discard(shard)
+        self._looked_s[shard] = asyncio.get_running_loop().time()
+        self._look(shard)

@@ -1,0 +1,190 @@
+"""Mutual TLS between our processes: who each of them is, by a private authority (`wallet-admin ca`).
+
+Both ends show a certificate of that authority. Who the other one is stands in its URI, `wallet:<role>/<id>`; the name
+of its machine means nothing. There is one `PeerTls` in a process, as there is one set of flags, or none: then our
+processes speak plainly. New connections get what the files hold at that time.
+"""
+
+import asyncio
+import ssl
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.principals import PeerRole, Principal, principal_of
+from wallet_engine.telemetry.logging import get_logger
+from wallet_engine.telemetry.secrets import check_secret_file
+
+log = get_logger(__name__)
+
+
+class PeerMode(StrEnum):
+    """`OPTIONAL` is for the time in which a running cluster changes over."""
+
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+
+
+class NotSecured(OSError):
+    """The copy speaks TLS alone, and this process has no certificate."""
+
+    def __init__(self) -> None:
+        super().__init__("it speaks TLS only: give --peer-ca, --peer-cert and --peer-key")
+
+
+class Impostor(OSError):
+    """Whoever answers has no certificate that says it is who was asked for."""
+
+
+class PeerTls:
+    """The files of one process. Raises `ConfigError` when they cannot be used."""
+
+    def __init__(self, ca: Path, cert: Path, key: Path, mode: PeerMode = PeerMode.REQUIRED) -> None:
+        self._files = (ca, cert, key)
+        self.mode = mode
+        self._seen = self._look()
+        self._server, self._client = self._read(ssl.PROTOCOL_TLS_SERVER), self._read(ssl.PROTOCOL_TLS_CLIENT)
+
+    def __repr__(self) -> str:
+        return f"<PeerTls {self._files[1]} {self.mode}>"
+
+    def principal(self) -> Principal:
+        """Who this process is. Raises `ConfigError` for a certificate that is for nobody, or is over."""
+        # Loaded only where it is needed: it costs a tenth of a second.
+        from wallet_engine.telemetry.authority import holder_of
+
+        _, cert, _ = self._files
+        holder, ends = holder_of(cert)
+        if holder is None:
+            raise ConfigError(f"{cert} is for none of our processes: make one with wallet-admin ca issue")
+        if ends < datetime.now(UTC):
+            raise ConfigError(
+                f"{cert} was good until {ends:%Y-%m-%d %H:%M} UTC: wallet-admin ca issue --renew"
+            )
+        return holder
+
+    def server(self) -> ssl.SSLContext:
+        """For connections that are accepted now."""
+        self._renew()
+        return self._server
+
+    def client(self) -> ssl.SSLContext:
+        """For a connection that is made now."""
+        self._renew()
+        return self._client
+
+    def _renew(self) -> None:
+        try:
+            seen = self._look()
+            if seen == self._seen:
+                return
+            self._server, self._client = (
+                self._read(ssl.PROTOCOL_TLS_SERVER),
+                self._read(ssl.PROTOCOL_TLS_CLIENT),
+            )
+            self._seen = seen
+            log.info("certificates were read anew", cert=str(self._files[1]))
+        except ConfigError as error:  # they are being replaced, one after the other
+            log.warning("the certificates stay as they were", error=str(error))
+
+    def _look(self) -> tuple[tuple[int, int, int], ...]:
+        """What tells one state of the files from another."""
+        try:
+            found = [path.stat() for path in self._files]
+        except OSError as error:
+            raise ConfigError(f"cannot read {error.filename}: {error.strerror}") from None
+        return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in found)
+
+    def _read(self, protocol: int) -> ssl.SSLContext:
+        ca, cert, key = self._files
+        check_secret_file(key)
+        context = ssl.SSLContext(protocol)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.check_hostname = False  # who it is stands in the URI
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_cert_chain(cert, key, password=lambda: "")
+            context.load_verify_locations(ca)
+        except (OSError, ValueError) as error:
+            files = ", ".join(map(str, self._files))
+            raise ConfigError(f"cannot use {files} for TLS between our processes: {error}") from None
+        if protocol == ssl.PROTOCOL_TLS_SERVER:
+            context.num_tickets = 0  # nobody resumes a session: connections last
+        return context
+
+
+_current: PeerTls | None = None
+
+
+def peer_tls() -> PeerTls | None:
+    """That of this process."""
+    return _current
+
+
+def use(chosen: PeerTls | None) -> None:
+    """From now on every connection between our processes is made and taken with it."""
+    global _current
+    _current = chosen
+
+
+def use_flags(flags: MutableMapping[str, Any], role: PeerRole) -> None:
+    """Take the values of `telemetry.flags.peer_options` out of a command's, and `use` them.
+
+    Raises `ConfigError` for flags that do not belong together, files that cannot be used, and a certificate that is
+    for another role than this command's.
+    """
+    ca, cert, key = (flags.pop(f"peer_{name}", None) for name in ("ca", "cert", "key"))
+    mode = flags.pop("peer_tls", None)
+    if ca is None and cert is None and key is None:
+        if mode is not None:
+            raise ConfigError("--peer-tls is given with --peer-ca, --peer-cert and --peer-key")
+        use(None)
+        return
+    if ca is None or cert is None or key is None:
+        raise ConfigError("--peer-ca, --peer-cert and --peer-key are given together or not at all")
+    made = PeerTls(ca, cert, key, PeerMode(mode or PeerMode.REQUIRED))
+    holder = made.principal()
+    if holder.role is not role:
+        raise ConfigError(f"--peer-cert {cert} is for {holder}; this command needs one for {role}/…")
+    use(made)
+
+
+def towards(announced: str) -> ssl.SSLContext | None:
+    """For a connection to a journal copy that has `announced` (`JournalInfo.tls`) so; None for plain TCP.
+
+    What was announced decides only while both ways are allowed here. Raises `NotSecured`.
+    """
+    tls = peer_tls()
+    if tls is None:
+        if announced == PeerMode.REQUIRED:
+            raise NotSecured
+        return None
+    return tls.client() if tls.mode is PeerMode.REQUIRED or announced else None
+
+
+def caller_of(transport: asyncio.BaseTransport) -> tuple[bool, Principal | None]:
+    """Whether a connection is secured, and whom the certificate of the other end is for."""
+    if transport.get_extra_info("sslcontext") is None:
+        return False, None
+    return True, principal_of(transport.get_extra_info("peercert"))
+
+
+def check_copy(journal_id: str, transport: asyncio.BaseTransport) -> None:
+    """Raises `Impostor` unless a secured connection leads to this journal copy."""
+    secured, principal = caller_of(transport)
+    if secured:
+        check_principal(journal_id, principal)
+
+
+def check_principal(journal_id: str, principal: Principal | None) -> None:
+    """Raises `Impostor` unless it is this journal copy."""
+    wanted = Principal(PeerRole.JOURNAL, journal_id)
+    if principal != wanted:
+        raise Impostor(f"its certificate is for {principal or 'none of our processes'}, not for {wanted}")
+
+
+#: What `telemetry.flags.peer_options` takes for `--peer-tls`.
+MODES: Final = tuple(mode.value for mode in PeerMode)

@@ -1,0 +1,74 @@
+"""Who may say what to a journal copy. A new message is a row here, or it is refused.
+
+The table counts where connections are secured (`peer_tls`). On a plain one nobody knows who speaks: that is loopback,
+or `--insecure` has said that whoever comes is believed.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from wallet_engine.domain.principals import PeerRole, Principal
+from wallet_engine.journal.copies_wire import (
+    EntriesAsk,
+    Follow,
+    HeldAsk,
+    More,
+    PeerHello,
+    PlaceAsk,
+    Promise,
+    StateAsk,
+)
+from wallet_engine.journal.feed_wire import EndsAsk, FollowerHello, Locate, ReadAsk
+from wallet_engine.journal.link_wire import (
+    Asks,
+    FindCredits,
+    FindEntry,
+    NewEntries,
+    Recover,
+    ServiceHello,
+    Written,
+)
+
+_JOURNAL, _SERVICE = PeerRole.JOURNAL, PeerRole.SERVICE
+_FOLLOWER, _ADMIN = PeerRole.FOLLOWER, PeerRole.ADMIN
+
+#: Roles that connect to a journal copy at all.
+CALLERS: Final = frozenset({_JOURNAL, _SERVICE, _FOLLOWER, _ADMIN})
+#: Those that read.
+READERS: Final = frozenset({_JOURNAL, _FOLLOWER, _ADMIN})
+
+FOLLOWERS: Final = frozenset({_FOLLOWER, _SERVICE, _ADMIN})
+
+MAY_SAY: Final[Mapping[type[Any], frozenset[PeerRole]]] = {
+    # As a service.
+    ServiceHello: frozenset({_SERVICE, _FOLLOWER, _ADMIN}),
+    NewEntries: frozenset({_SERVICE}),
+    Written: frozenset({_SERVICE, _ADMIN}),
+    Asks: frozenset({_SERVICE, _FOLLOWER, _ADMIN}),
+    FindCredits: frozenset({_SERVICE, _FOLLOWER, _ADMIN}),
+    FindEntry: frozenset({_SERVICE, _FOLLOWER, _ADMIN}),
+    Recover: frozenset({_SERVICE, _ADMIN}),
+    # As another copy, or as somebody who reads like one.
+    PeerHello: READERS,
+    StateAsk: READERS,
+    HeldAsk: READERS,
+    EntriesAsk: READERS,
+    More: READERS,
+    PlaceAsk: READERS,
+    Promise: frozenset({_JOURNAL}),
+    Follow: frozenset({_JOURNAL}),
+    # As a follower: services too, whose calls read the past.
+    FollowerHello: FOLLOWERS,
+    Locate: FOLLOWERS,
+    ReadAsk: FOLLOWERS,
+    EndsAsk: FOLLOWERS,
+}
+
+
+def may_say(principal: Principal, message: object) -> bool:
+    """Whether this caller may say it. A copy names itself by no other id than that of its certificate."""
+    if principal.role not in MAY_SAY.get(type(message), ()):
+        return False
+    if isinstance(message, PeerHello) and principal.role is PeerRole.JOURNAL:
+        return message.journal_id == principal.id
+    return True
