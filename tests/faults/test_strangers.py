@@ -340,6 +340,25 @@ def test_g13_no_promise_stops_payments_for_good(either: Struck, struck: str, ahe
 # Receipts of those who do not count --------------------------------------------------------------------------
 
 
+def test_g13_receipts_of_a_copy_that_does_not_count_are_none(either: Struck) -> None:
+    """A node in the directory counted as a receipt: an answered payment was gone after a restart.
+
+    It has a good certificate, of a copy that never joined.
+    """
+    context = None
+    if either.auth:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*either.pair("journal/j9"))
+    pids = {process["name"]: process["pid"] for process in either.dev.processes("journal")}
+    with KeyedApi(either) as api, FalseCopy("j9", context).running() as false:
+        ann = api.account(2, "5.00")
+        with stopped([pids["journal-j2"], pids["journal-j3"]]), announced(either, "j9", false.address):
+            answer = api.pay(ann, "@bank", "1.00")
+            assert answer.status == 503, answer
+        assert false.receipts == 0
+    either.check()
+
+
 @contextlib.contextmanager
 def stopped(pids: Sequence[int]) -> Iterator[None]:
     for pid in pids:

@@ -15,7 +15,7 @@ from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.refusals import Meaning, Refusal, refusal_of
 from wallet_engine.routing.directory import Directory, on_loop
 from wallet_engine.routing.homes import Homes
-from wallet_engine.routing.model import ClusterConfig, JournalInfo, PartitionMap, Shard
+from wallet_engine.routing.model import ClusterConfig, JournalInfo, Members, PartitionMap, Shard
 from wallet_engine.routing.slots import tag_of
 from wallet_engine.telemetry.logging import get_logger
 
@@ -47,6 +47,9 @@ class ClusterView:
         self.lanes: dict[str, Lane] = {}
         self.tracker = ReceiptTracker(quorum=1)
         self._clients: dict[str, LinkClient] = {}
+        #: Journal copies that count: the receipts of others say nothing, whoever has announced them.
+        self._members: frozenset[str] = frozenset()
+        self._journals: dict[str, JournalInfo] = {}
         self._unwatch: list[Callable[[], None]] = []
         self._asked_s: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,9 +75,11 @@ class ClusterView:
             self._add_lane(shard.name, shard.nodes)
         watch_map = on_loop(self._loop, self._map_changed)
         watch_journals = on_loop(self._loop, self._journals_changed)
+        watch_members = on_loop(self._loop, self._members_changed)
         watch_shards = on_loop(self._loop, self._shards_changed)
         self._unwatch.append(await asyncio.to_thread(directory.watch_shards, watch_shards))
         self._unwatch.append(await asyncio.to_thread(directory.watch_map, watch_map))
+        self._unwatch.append(await asyncio.to_thread(directory.watch_members, watch_members))
         self._unwatch.append(await asyncio.to_thread(directory.watch_journals, watch_journals))
 
     async def close(self) -> None:
@@ -193,19 +198,27 @@ class ClusterView:
             self.lanes[name] = lane
             lane.start()
 
+    def _members_changed(self, members: Members) -> None:
+        """Other copies count. A list that is lost is put back by a restore, and until then the old one holds."""
+        if members.version >= 0:
+            self._members = frozenset(members.copies)
+            self._journals_changed(self._journals)
+
     def _journals_changed(self, journals: dict[str, JournalInfo]) -> None:
-        """Follow copies that come, go or change their address.
+        """Follow copies that count as they come, go or change their address.
 
         One that receipts is kept while it does, registered or not: what ZooKeeper loses stops no payment, and whether a
         copy still counts is decided by the epochs that it confirms.
         """
+        self._journals = journals
+        counted = {name: info for name, info in journals.items() if name in self._members}
         for journal_id, client in list(self._clients.items()):
-            client.listed = journal_id in journals
-            if not (client.listed or client.connected):
+            client.listed = journal_id in counted
+            if journal_id not in self._members or not (client.listed or client.connected):
                 del self._clients[journal_id]
                 self._once(f"close {journal_id}", client.close())
-        for journal_id, info in journals.items():
+        for journal_id, info in counted.items():
             address = split_address(info.address)
             client = self._clients.setdefault(journal_id, LinkClient(journal_id, address, self.tracker))
-            client.address = address
+            client.address, client.tls = address, info.tls
             client.start()
