@@ -49,7 +49,7 @@ class Deployment:
         self.key: str | None = None
         self.passwords = {
             name: self._password(name)
-            for name in ("api", "journal", "admin", "replica", "zk-sre", "zk-service")
+            for name in ("api", "journal", "admin", "replica", "zk-sre", "zk-service", "zk-api")
         }
 
     def _password(self, name: str) -> Path:
@@ -170,9 +170,13 @@ class Deployment:
             for port in (REDIS, REPLICA):
                 self._redis(host, port, pair, "ACL", "SETUSER", "default", "off")
                 self._redis(host, port, pair, "ACL", "SAVE")
-        service = f"--service-password-file={self.passwords['zk-service']}"
+        users = [
+            f"--{role}-{what}={value}"
+            for role in ("service", "api")
+            for what, value in (("user", f"zk-{role}"), ("password-file", self.passwords[f"zk-{role}"]))
+        ]
         words = (*self.shards, f"--partitions={PARTITIONS}", "--journal-quorum=2", "--yes")
-        self.admin("init", *words, "--service-user=zk-service", service)
+        self.admin("init", *words, *users)
 
     def _redis(self, host: Host, port: int, pair: Pair, *words: str) -> None:
         at = ("-h", host.address, "-p", str(port), "--tls", "--cacert", str(self.authority.pair.cert))
@@ -190,7 +194,7 @@ class Deployment:
         self.key = self.admin("key", "create", "ops", "--role=admin", "--yes")["key"]
         for host in self.hosts:
             pair = self.pair("service", f"api-{host.number}", host.address)
-            environ = self.environ(pair, "api", "zk-service")
+            environ = self.environ(pair, "api", "zk-api")
             https = ("--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
             at = ("--host", host.address, "--port", str(API))
             host.start("api", (str(BIN / "wallet-engine"), "serve", *at, *https), environ)

@@ -15,6 +15,7 @@ from wallet_engine.routing.zookeeper import Credentials
 
 SRE = Credentials("sre", "secret-of-sres")
 SERVICE = Credentials("wallet", "secret-of-services")
+API = Credentials("api", "secret-of-apis")
 
 
 def password_file(tmp_path: Path, credentials: Credentials) -> Path:
@@ -30,7 +31,10 @@ def login(tmp_path: Path, credentials: Credentials) -> list[str]:
 
 
 def service_flags(tmp_path: Path) -> list[str]:
-    return ["--service-user", SERVICE.user, "--service-password-file", str(password_file(tmp_path, SERVICE))]
+    given = []
+    for role, who in (("service", SERVICE), ("api", API)):
+        given += [f"--{role}-user", who.user, f"--{role}-password-file", str(password_file(tmp_path, who))]
+    return given
 
 
 @pytest.fixture
@@ -40,7 +44,11 @@ def protected(zookeeper_hosts: str, tmp_path: Path) -> Iterator[str]:
     with_service.initialise(ClusterConfig(2), [Shard("s1", ("127.0.0.1:1",))], spread(2, ["s1"]))
     with_service.register_service(ServiceInfo("before", "127.0.0.1:1", 1))
     words = ("protect", "--zookeeper", zookeeper_hosts, *login(tmp_path, SRE), *service_flags(tmp_path))
-    assert answer(*words, "--dry-run")["plan"] == {"sre_user": "sre", "service_user": "wallet"}
+    assert answer(*words, "--dry-run")["plan"] == {
+        "sre_user": "sre",
+        "service_user": "wallet",
+        "api_user": "api",
+    }
     assert answer(*words, "--yes")["nodes"] > 10
     assert answer(*words, "--yes")["nodes"] > 10, "it may be repeated"
     yield zookeeper_hosts
@@ -58,7 +66,7 @@ def change_config(directory: Directory) -> None:
 
 
 def test_each_role_changes_what_it_must_and_no_more(protected: str) -> None:
-    for credentials in (None, SERVICE):
+    for credentials in (None, SERVICE, API):
         directory = opened(protected, credentials)
         assert directory.config().partitions == 2
         assert list(directory.services()) == ["before"]
@@ -84,6 +92,18 @@ def test_each_role_changes_what_it_must_and_no_more(protected: str) -> None:
         with pytest.raises(NotAllowed):
             forbidden()
     nobody.close()
+
+    api = opened(protected, API)
+    for forbidden in (
+        lambda: api.raise_epochs([0]),
+        lambda: api.register_journal(JournalInfo("j9", "127.0.0.1:3", "/j", 3, "h")),
+        lambda: api.replace_members(api.members(), ("j9",)),
+        lambda: api.lock("recovery-s1").__enter__(),
+    ):
+        with pytest.raises(NotAllowed):
+            forbidden()
+    api.register_service(ServiceInfo("api-1", "127.0.0.1:4", 4))
+    api.close()
 
     service = opened(protected, SERVICE)
     assert service.raise_epochs([0]).epoch_of(0) == 2
@@ -131,6 +151,7 @@ def test_a_service_role_cannot_take_the_tree(protected: str, tmp_path: Path) -> 
         (("--zookeeper-user", "sre", "--zookeeper-password-file", "/no/such"), "cannot read the password"),
         ((), "give the SRE role"),
         (("--service-user", "wallet"), "--service-user and --service-password-file are given together"),
+        (("--api-user", "api"), "--api-user and --api-password-file are given together"),
     ],
 )
 def test_bad_flags(words: tuple[str, ...], said: str) -> None:

@@ -1,8 +1,10 @@
-"""Who may change what in ZooKeeper: two roles, each a digest user, and the access control lists for them.
+"""Who may change what in ZooKeeper: three roles, each a digest user, and the access control lists for them.
 
     SRE       changes everything; only SREs change configuration, shards, moves and audit records
-    service   changes what API and journal processes must write: registrations, locks, the list of copies, and
-              the map, because a recovery raises epochs in it
+    service   changes what journal processes must write: registrations, locks, the list of copies, and the map,
+              because a recovery raises epochs in it
+    API       changes what API processes and followers must write: their registrations, when keys were used, how
+              far followers are. It may be the same user as the service role
 
 Everybody may read all but `ACCESS`: no money, no customer and no secret is in the tree. `ACCESS` is the proof that
 credentials are good, since ZooKeeper itself never says that a password was wrong: only the roles can read it.
@@ -14,7 +16,7 @@ what others created before is given to the roles by `protect`.
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from kazoo.security import ACL, READ_ACL_UNSAFE, make_digest_acl
 
@@ -32,8 +34,18 @@ _SERVICE_FOLDERS: Final = tuple(
     for name in ("services", "journals", "copies", "locks", "used", "followers", "following")
 )
 _BELOW_SERVICE_FOLDERS: Final = tuple(f"{folder}/" for folder in _SERVICE_FOLDERS)
+_API_FOLDERS: Final = tuple(f"{_ROOT}/{name}" for name in ("services", "used", "followers", "following"))
+_BELOW_API_FOLDERS: Final = tuple(f"{folder}/" for folder in _API_FOLDERS)
 #: Folders in which only SREs do.
 _SRE_FOLDERS: Final = tuple(f"{_ROOT}/{name}" for name in ("shards", "moves", "audit"))
+
+
+class Roles(NamedTuple):
+    """The user of each role; one may have several."""
+
+    sre: Credentials
+    service: Credentials
+    api: Credentials
 
 
 def read_credentials(user: str | None, password_file: Path | None) -> Credentials | None:
@@ -58,7 +70,7 @@ def check_known(tree: Tree, credentials: Credentials) -> None:
         ) from None
 
 
-def protect(tree: ZooKeeperTree, sre: Credentials, service: Credentials) -> int:
+def protect(tree: ZooKeeperTree, roles: Roles) -> int:
     """Give every node under `/wallet` to the roles; the number of nodes. May be repeated, and ends what was begun.
 
     Raises `NotAllowed` when the tree of somebody else is protected already.
@@ -72,7 +84,7 @@ def protect(tree: ZooKeeperTree, sre: Credentials, service: Credentials) -> int:
     for path in _below(tree, _ROOT):
         of_service = path.startswith(_BELOW_SERVICE_FOLDERS)
         try:
-            tree.set_acl(path, access_list(path, sre, service))
+            tree.set_acl(path, access_list(path, roles))
             count += 1
         except (NodeMissing, NotAllowed):
             if not of_service:
@@ -81,22 +93,32 @@ def protect(tree: ZooKeeperTree, sre: Credentials, service: Credentials) -> int:
     return count
 
 
-def access_list(path: str, sre: Credentials, service: Credentials) -> list[ACL]:
+def access_list(path: str, roles: Roles) -> list[ACL]:
     """The list of one node, as the table above says it."""
-    all_for_sre = make_digest_acl(sre.user, sre.password, all=True)
+    all_for_sre = _acl(roles.sre, all=True)
 
-    def for_service(**permissions: bool) -> ACL:
-        return make_digest_acl(service.user, service.password, **permissions)
+    def listed(of_service: dict[str, bool], of_api: dict[str, bool]) -> list[ACL]:
+        found = [all_for_sre]
+        if of_service:
+            found.append(_acl(roles.service, **of_service))
+        if of_api and roles.api != roles.service:
+            found.append(_acl(roles.api, **of_api))
+        return found if path == ACCESS else [*found, *READ_ACL_UNSAFE]
 
     if path == ACCESS:
-        return [all_for_sre, for_service(read=True)]
+        return listed({"read": True}, {"read": True})
     if path == _MAP:
-        return [all_for_sre, for_service(read=True, write=True), *READ_ACL_UNSAFE]
+        return listed({"read": True, "write": True}, {})
     if path in _SERVICE_FOLDERS:
-        return [all_for_sre, for_service(read=True, write=True, create=True, delete=True), *READ_ACL_UNSAFE]
+        keeps = {"read": True, "write": True, "create": True, "delete": True}
+        return listed(keeps, keeps if path in _API_FOLDERS else {})
     if path.startswith(_BELOW_SERVICE_FOLDERS):
-        return [all_for_sre, for_service(all=True), *READ_ACL_UNSAFE]
-    return [all_for_sre, *READ_ACL_UNSAFE]
+        return listed({"all": True}, {"all": True} if path.startswith(_BELOW_API_FOLDERS) else {})
+    return listed({}, {})
+
+
+def _acl(who: Credentials, **permissions: bool) -> ACL:
+    return make_digest_acl(who.user, who.password, **permissions)
 
 
 def _below(tree: Tree, path: str) -> Iterator[str]:

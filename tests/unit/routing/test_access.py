@@ -3,10 +3,10 @@
 import pytest
 from kazoo.security import ACL, make_digest_acl
 
-from wallet_engine.routing.access import access_list
+from wallet_engine.routing.access import Roles, access_list
 from wallet_engine.routing.zookeeper import Credentials
 
-SRE, SERVICE = Credentials("sre", "1"), Credentials("wallet", "2")
+SRE, SERVICE, API = Credentials("sre", "1"), Credentials("wallet", "2"), Credentials("api", "3")
 
 
 def allowed(acl: list[ACL], who: Credentials | None) -> str:
@@ -43,8 +43,33 @@ def allowed(acl: list[ACL], who: Credentials | None) -> str:
     ],
 )
 def test_who_may_do_what(path: str, service: str, anybody: str) -> None:
-    acl = access_list(path, SRE, SERVICE)
+    acl = access_list(path, Roles(SRE, SERVICE, SERVICE))
     assert allowed(acl, SRE) == "rwcda"
     assert allowed(acl, SERVICE) == service
     assert allowed(acl, None) == anybody
     assert allowed(acl, Credentials("sre", "2")) == anybody
+
+
+@pytest.mark.parametrize(
+    ("path", "may"),
+    [
+        ("/wallet/services", "rwcd"),
+        ("/wallet/services/api-1", "rwcda"),
+        ("/wallet/used/abc", "rwcda"),
+        ("/wallet/following/history", "rwcda"),
+        ("/wallet/journals", "r"),
+        ("/wallet/journals/j1", "r"),
+        ("/wallet/copies", "r"),
+        ("/wallet/copies/members", "r"),
+        ("/wallet/locks", "r"),
+        ("/wallet/map", "r"),
+        ("/wallet/config", "r"),
+        ("/wallet/keys", "r"),
+        ("/wallet/access", "r"),
+    ],
+)
+def test_g13_an_api_process_registers_itself_and_no_journal(path: str, may: str) -> None:
+    acl = access_list(path, Roles(SRE, SERVICE, API))
+    assert allowed(acl, API) == may
+    assert allowed(acl, SRE) == "rwcda"
+    assert allowed(acl, SERVICE) == allowed(access_list(path, Roles(SRE, SERVICE, SERVICE)), SERVICE)

@@ -20,7 +20,7 @@ from wallet_engine.admin.tree_file import (
     write_backup,
 )
 from wallet_engine.admin.tree_file import restore as restore_tree
-from wallet_engine.admin.verbs.protect import restrict, service_credentials, service_options
+from wallet_engine.admin.verbs.protect import Users, restrict, roles_of, service_options
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import check_name
@@ -97,8 +97,7 @@ def restore(
     replace: bool,
     shard: tuple[str, ...],
     journal_copies: str | None,
-    service_user: str | None,
-    service_password_file: Path | None,
+    users: Users,
 ) -> None:
     """Make the cluster's tree in ZooKeeper again, from the FILE of a backup.
 
@@ -122,7 +121,7 @@ def restore(
       wallet-admin --zookeeper zk1:2181 restore /backup/wallet-tree-2026-11-21.json --journal-copies j1,j2,j4
     """
     taken = read_backup(file)
-    service = service_credentials(session, service_user, service_password_file)
+    roles = roles_of(session, users)
     with session.directory() as directory:
         present = directory.partition_map() if directory.initialised else None
         if present is not None and not replace:
@@ -147,8 +146,8 @@ def restore(
         restore_audit(directory.tree, taken)
         with session.change(directory, plan):
             restore_tree(directory, plan_, present)
-            if session.credentials is not None and service is not None:
-                restrict(directory, session.credentials, service)
+            if roles is not None:
+                restrict(directory, roles)
         document["map_version"] = directory.partition_map().version
 
     def show(console: Console) -> None:

@@ -1,7 +1,6 @@
 """`wallet-admin init`: write down a new cluster, after looking at every node of it."""
 
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,7 +10,7 @@ from rich.table import Table
 from wallet_engine.admin.nodes import look_at_all, memory_text, slots_text
 from wallet_engine.admin.placement import PlannedShard, parse_shard, plan_shards
 from wallet_engine.admin.session import Plan, Session, changing_command
-from wallet_engine.admin.verbs.protect import restrict, service_credentials, service_options
+from wallet_engine.admin.verbs.protect import Users, restrict, roles_of, service_options
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import check_settings, connect
 from wallet_engine.routing.model import ClusterConfig, PartitionMap, by_name, spread
@@ -52,8 +51,7 @@ def init(
     partitions: int,
     retention_hours: int,
     journal_quorum: int,
-    service_user: str | None,
-    service_password_file: Path | None,
+    users: Users,
 ) -> None:
     """Write down a new cluster: its shards, its partitions and where each of them is.
 
@@ -77,7 +75,7 @@ def init(
     """
     if retention_hours < 24:
         raise ConfigError(f"--retention-hours must be at least 24: {retention_hours}")
-    service = service_credentials(session, service_user, service_password_file)
+    roles = roles_of(session, users)
     config = ClusterConfig(partitions, retention_hours * _HOUR_MS, journal_quorum)
     shards = tuple(by_name(map(parse_shard, shard)).values())
     placement = spread(partitions, [shard.name for shard in shards])
@@ -100,8 +98,8 @@ def init(
             return
         with session.change(directory, plan):
             directory.initialise(config, shards, placement)
-            if session.credentials is not None and service is not None:
-                restrict(directory, session.credentials, service)
+            if roles is not None:
+                restrict(directory, roles)
         stored = directory.config()
         document = {"initialised": True, **_document(stored, directory.partition_map(), planned)}
     session.answer(document, lambda console: _show(console, stored, planned, "The cluster is written down"))

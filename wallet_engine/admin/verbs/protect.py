@@ -1,68 +1,105 @@
 """`wallet-admin protect`: restrict who may change the cluster's tree in ZooKeeper."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import click
 from rich.console import Console
 
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.routing.access import Roles, read_credentials
 from wallet_engine.routing.access import protect as protect_tree
-from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.zookeeper import Credentials, ZooKeeperTree
 
+#: Role -> whose it is, and who has it otherwise.
+_ROLES: Final = {
+    "service": ("journal processes", "--zookeeper-user"),
+    "api": ("API processes and followers", "--service-user"),
+}
+
+
+class Users(NamedTuple):
+    """What was given on the command line."""
+
+    service: str | None
+    service_file: Path | None
+    api: str | None
+    api_file: Path | None
+
 
 def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--service-user` and `--service-password-file`, for `service_credentials`."""
-    command = click.option(
-        "--service-password-file",
-        type=click.Path(path_type=Path, dir_okay=False),
-        metavar="FILE",
-        help="File whose first line is that user's password.",
-    )(command)
-    return click.option(
-        "--service-user",
-        metavar="NAME",
-        help="ZooKeeper user of API and journal processes.  [default: --zookeeper-user]",
-    )(command)
+    """`--service-user`, `--api-user` and their password files: the command gets them as `users`, for `roles_of`."""
+
+    @functools.wraps(command)
+    def collecting(*args: Any, **kwargs: Any) -> None:
+        given = Users(
+            *(kwargs.pop(f"{role}_{what}") for role in _ROLES for what in ("user", "password_file"))
+        )
+        command(*args, users=given, **kwargs)
+
+    decorated: Callable[..., Any] = collecting
+    for role, (who, default) in reversed(_ROLES.items()):
+        decorated = click.option(
+            f"--{role}-password-file",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="File whose first line is that user's password.",
+        )(decorated)
+        decorated = click.option(
+            f"--{role}-user", metavar="NAME", help=f"ZooKeeper user of {who}.  [default: {default}]"
+        )(decorated)
+    return decorated
 
 
-def service_credentials(session: Session, user: str | None, file: Path | None) -> Credentials | None:
-    """The role of the services; None when the session has no credentials. Raises `ConfigError`."""
-    try:
-        service = read_credentials(user, file)
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("--zookeeper-", "--service-")) from None
-    if session.credentials is None:
-        if service is not None:
-            raise ConfigError(
-                "--service-user needs --zookeeper-user: who restricts access must be able to pass"
-            )
+def roles_of(session: Session, users: Users) -> Roles | None:
+    """None when the session has no credentials. Raises `ConfigError`."""
+    service = _credentials("service", users.service, users.service_file)
+    api = _credentials("api", users.api, users.api_file)
+    sre = session.credentials
+    if sre is None:
+        for role, found in (("service", service), ("api", api)):
+            if found is not None:
+                raise ConfigError(
+                    f"--{role}-user needs --zookeeper-user: who restricts access must be able to pass"
+                )
         return None
-    if service is not None and service.user == session.credentials.user:
-        raise ConfigError("--service-user and --zookeeper-user are two roles: give two names")
-    return service or session.credentials
+    for role, found in (("service", service), ("api", api)):
+        if found is not None and found.user == sre.user:
+            raise ConfigError(f"--{role}-user and --zookeeper-user are two roles: give two names")
+    if service is not None and api is not None and api.user == service.user:
+        raise ConfigError("--api-user and --service-user are two roles: give two names, or no --api-user")
+    return Roles(sre, service or sre, api or service or sre)
 
 
-def restrict(directory: Directory, sre: Credentials, service: Credentials) -> int:
+def _credentials(role: str, user: str | None, file: Path | None) -> Credentials | None:
+    try:
+        return read_credentials(user, file)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("--zookeeper-", f"--{role}-")) from None
+
+
+def restrict(directory: Directory, roles: Roles) -> int:
     """`routing.access.protect` for what `--zookeeper` has opened; the number of nodes."""
     if not isinstance(directory.tree, ZooKeeperTree):
         raise TypeError("credentials are for ZooKeeper only")
-    return protect_tree(directory.tree, sre, service)
+    return protect_tree(directory.tree, roles)
 
 
 @click.command()
 @changing_command
 @service_options
-def protect(session: Session, service_user: str | None, service_password_file: Path | None) -> None:
+def protect(session: Session, users: Users) -> None:
     """Restrict who may change the cluster's tree in ZooKeeper.
 
     Everybody may go on reading it: there is no secret in it. --zookeeper-user becomes the SRE role, which alone
-    changes configuration, shards, moves, and the audit records. --service-user becomes the role of API and
-    journal processes, which may write their registrations, locks, and the map (a recovery raises epochs in it).
+    changes configuration, shards, moves, and the audit records. --service-user becomes the role of journal
+    processes, which may write their registrations, locks, the list of copies, and the map (a recovery raises
+    epochs in it). --api-user becomes that of API processes and followers, which register themselves and note the
+    use of keys; without it they have the role of journal processes.
     `wallet-admin init` does the same when it is given credentials.
 
     Give every wallet-engine process its credentials BEFORE this is done (--zookeeper-user and
@@ -75,30 +112,36 @@ def protect(session: Session, service_user: str | None, service_password_file: P
     \b
     EXAMPLES
       wallet-admin --zookeeper zk1:2181 protect --zookeeper-user sre --zookeeper-password-file /etc/wallet/sre \\
-          --service-user wallet --service-password-file /etc/wallet/service
+          --service-user journal --service-password-file /etc/wallet/journal --api-user api --api-password-file …
     """
     if session.map_file is not None:
         raise ConfigError("a map file has no users: chmod it instead")
-    service = service_credentials(session, service_user, service_password_file)
-    if session.credentials is None or service is None:
+    roles = roles_of(session, users)
+    if roles is None:
         raise ConfigError("give the SRE role with --zookeeper-user and --zookeeper-password-file")
-    sre = session.credentials
+    named = {f"{role}_user": who.user for role, who in roles._asdict().items()}
     with session.directory() as directory:
         directory.config()
         plan = Plan(
-            f"let only {sre.user} and {service.user} change the tree",
-            {"sre_user": sre.user, "service_user": service.user},
-            lambda console: _show(console, sre, service),
+            f"let only {', '.join(dict.fromkeys(named.values()))} change the tree",
+            named,
+            lambda console: _show(console, roles),
         )
         if not session.agreed(plan):
             return
         with session.change(directory, plan):
-            nodes = restrict(directory, sre, service)
-    document = {"sre_user": sre.user, "service_user": service.user, "nodes": nodes}
+            nodes = restrict(directory, roles)
+    document = {**named, "nodes": nodes}
     session.answer(document, lambda console: console.print(f"{nodes} nodes are restricted"))
 
 
-def _show(console: Console, sre: Credentials, service: Credentials) -> None:
-    console.print(f"{sre.user} may change everything, {service.user} what services must; everybody may read")
+def _show(console: Console, roles: Roles) -> None:
+    sre, service, api = roles
+    console.print(
+        f"{sre.user} may change everything, {service.user} what journal processes must, {api.user} what API "
+        f"processes must; everybody may read"
+    )
     if sre == service:
-        console.print("(give --service-user to tell services from SREs)")
+        console.print("(give --service-user to tell journal processes from SREs)")
+    if api == service:
+        console.print("(give --api-user, or an API process may say which journal copies count)")
