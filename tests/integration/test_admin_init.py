@@ -97,6 +97,18 @@ def test_in_zookeeper(redis_cluster: RedisClusterFactory, zookeeper_hosts: str) 
     )
 
 
+def test_g13_a_tree_that_others_reach_is_closed_or_said_to_be_open(
+    redis_cluster: RedisClusterFactory, zookeeper_hosts: str
+) -> None:
+    """0.0.0.0 leads to loopback, and is not known to."""
+    words = ("init", "--zookeeper", zookeeper_hosts.replace("127.0.0.1", "0.0.0.0"), "--yes")
+    shards = shard_flags(redis_cluster())
+    assert "give --zookeeper-user and --zookeeper-password-file, or add --insecure" in refusal(
+        admin(*words, *shards)
+    )
+    assert answer(*words, *shards, "--insecure")["initialised"]
+
+
 def test_slots_that_lie_elsewhere_are_named(
     redis_cluster: RedisClusterFactory, tmp_path: Path, opened: Run
 ) -> None:

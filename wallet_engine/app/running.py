@@ -4,7 +4,6 @@ import asyncio
 import functools
 import gc
 import io
-import ipaddress
 import os
 import signal
 import socket
@@ -30,6 +29,7 @@ from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.descriptors import raise_limit
 from wallet_engine.telemetry.flags import credentials_options, peer_options, redis_options
 from wallet_engine.telemetry.logging import configure_logging, get_logger
+from wallet_engine.telemetry.loopback import is_loopback
 
 #: Of what each thread is at when the process is ended.
 _FRAMES_SHOWN: Final = 6
@@ -143,20 +143,11 @@ def check_closed_door(host: str, closing: str, *, closed: bool, insecure: bool) 
     """
     if insecure:
         log.warning("insecure: whoever can reach this address is let in", host=host)
-    elif not closed and not _is_loopback(host):
+    elif not closed and not is_loopback(host):
         raise ConfigError(
             f"--host {host} is open to other machines, and callers need not say who they are: "
             f"{closing}, or add --insecure"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return False
-    return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
 
 
 def check_nodes(directory: Directory) -> None:

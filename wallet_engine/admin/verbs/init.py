@@ -4,6 +4,7 @@ from contextlib import closing
 from typing import Any
 
 import click
+from kazoo.hosts import collect_hosts
 from rich.console import Console
 from rich.table import Table
 
@@ -14,6 +15,7 @@ from wallet_engine.admin.verbs.protect import Users, restrict, roles_of, service
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import check_settings, connect
 from wallet_engine.routing.model import ClusterConfig, PartitionMap, by_name, spread
+from wallet_engine.telemetry.loopback import is_loopback
 
 _HOUR_MS = 3600 * 1000
 
@@ -45,6 +47,11 @@ _HOUR_MS = 3600 * 1000
     help="Journal copies that must have an entry on disk before it is answered.",
 )
 @service_options
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Let whoever reaches ZooKeeper change the tree, also from other machines: without --zookeeper-user.",
+)
 def init(
     session: Session,
     shard: tuple[str, ...],
@@ -52,6 +59,7 @@ def init(
     retention_hours: int,
     journal_quorum: int,
     users: Users,
+    insecure: bool,
 ) -> None:
     """Write down a new cluster: its shards, its partitions and where each of them is.
 
@@ -64,7 +72,8 @@ def init(
     shown before anything is written (and nothing more with --dry-run); the question whether to go on is answered
     beforehand by --yes.
 
-    With --zookeeper-user, access to the tree is restricted from the start: see wallet-admin protect --help.
+    With --zookeeper-user, access to the tree is restricted from the start: see wallet-admin protect --help. A
+    ZooKeeper that other machines reach takes that, or --insecure.
 
     A cluster can be written down once. A second init fails and changes nothing.
 
@@ -84,6 +93,8 @@ def init(
             raise ConfigError(
                 "there is an initialised cluster already, left as it is: see wallet-admin status"
             )
+        if roles is None and not insecure:
+            _check_closed(session.zookeeper)
         addresses = [address for shard in shards for address in shard.nodes]
         for address in addresses:
             check_settings(address)
@@ -103,6 +114,16 @@ def init(
         stored = directory.config()
         document = {"initialised": True, **_document(stored, directory.partition_map(), planned)}
     session.answer(document, lambda console: _show(console, stored, planned, "The cluster is written down"))
+
+
+def _check_closed(zookeeper: str | None) -> None:
+    """Raises `ConfigError` when others than this machine could change the tree."""
+    for host, _ in () if zookeeper is None else collect_hosts(zookeeper)[0]:
+        if not is_loopback(host):
+            raise ConfigError(
+                f"whoever reaches ZooKeeper at {host} could change the tree: give --zookeeper-user and "
+                f"--zookeeper-password-file, or add --insecure"
+            )
 
 
 def _check_new(planned: list[PlannedShard]) -> None:
