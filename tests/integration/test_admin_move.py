@@ -16,6 +16,7 @@ from support.verification import verified
 from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer, refusal
 
+from wallet_engine.admin.moving.runs import new_driver
 from wallet_engine.admin.moving.sides import Source, TakenOver, Target
 from wallet_engine.admin.moving.wire import Setback
 from wallet_engine.admin.verbs import moves
@@ -205,6 +206,64 @@ def test_a_stream_without_entries_moves(cluster: DevCluster, flags: list[str]) -
                 PartitionKeys(tag_of(partition, PARTITIONS)).journal, maxlen=0, approximate=False
             )
         answer("move", str(partition), other_shard(cluster, partition), *flags, "--yes")
+        assert api.get(f"/v1/accounts/{account}/balance?currency=USD").json()["balance"] == "2.00"
+    assert answer("verify", *flags)["ok"]
+
+
+def test_slots_that_another_claim_has_won_are_given_again(cluster: DevCluster, flags: list[str]) -> None:
+    """The source learns by gossip that it has lost them. If it takes a new epoch before, its claim wins.
+
+    So it does when another move brings a partition there at that moment. The move once ended with slots and map apart.
+    """
+    partition = 7
+    slot, source = slot_range(partition, PARTITIONS)[0], shard_of(cluster, partition)
+    target = other_shard(cluster, partition)
+    with cluster_directory(cluster) as directory, WalletApi(cluster.url, PARTITIONS) as api:
+        account = api.account(partition, "2.00")
+        shards = directory.shards()
+
+        def claim(step: str) -> None:
+            if step != "slots given":
+                return
+            node = find_primary(shards[source].nodes)
+            assert node is not None
+            with closing(connect(node.address)) as client:
+                client.execute_command("CLUSTER", "BUMPEPOCH")
+                client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", node.node_id)
+            wait_until(lambda: not owns(target), "the source's claim has won")
+
+        def owns(shard: str) -> bool:
+            node = find_primary(shards[shard].nodes)
+            return node is not None and node.owns(slot)
+
+        new_driver(directory, partition, on_step=claim).begin(source, target)
+        assert owns(target)
+        assert not owns(source)
+        cluster.wait_ready()
+        assert api.get(f"/v1/accounts/{account}/balance?currency=USD").json()["balance"] == "2.00"
+    assert answer("verify", *flags)["ok"]
+
+
+def test_a_recovery_while_it_is_copied_is_no_corruption(cluster: DevCluster, flags: list[str]) -> None:
+    """No entry tells of what it drops and makes anew. The copy begins again."""
+    partition = 5
+    keys = PartitionKeys(tag_of(partition, PARTITIONS))
+    source, target = shard_of(cluster, partition), other_shard(cluster, partition)
+    struck: list[str] = []
+    with cluster_directory(cluster) as directory, WalletApi(cluster.url, PARTITIONS) as api:
+        account = api.account(partition, "2.00")
+        node = find_primary(directory.shards()[source].nodes)
+        assert node is not None
+
+        def strike(step: str) -> None:
+            if step == "copied" and not struck:
+                struck.append(step)
+                with closing(connect(node.address)) as client:
+                    client.hset(keys.meta, mapping={"state": "recovering", "nonce": "f" * 16})
+                    client.hset(keys.balance("USD"), "somebody", 7)
+
+        assert new_driver(directory, partition, on_step=strike).begin(source, target).attempts > 1
+        cluster.wait_ready()
         assert api.get(f"/v1/accounts/{account}/balance?currency=USD").json()["balance"] == "2.00"
     assert answer("verify", *flags)["ok"]
 

@@ -374,14 +374,14 @@ class Cluster:
         for process in self.processes:
             if not process.alive:
                 process.start()
-        self.mover.tidy()
+        self.mover.tidy(lambda partition: self.placement.shard_of(partition))
 
     # Rest ------------------------------------------------------------------------------------------------
 
     def restless(self) -> str:
         """What is still under way; empty when nothing is."""
-        if moves := self.mover.under_way():
-            return f"moves of {moves} are under way"
+        if not self.mover.at_rest:
+            return f"moves of {self.mover.under_way()} are under way"
         for partition, keys in enumerate(self.auditor.keys):
             shard = next(s for s in self.shards if s.name == self.placement.shard_of(partition))
             store, state = shard.primary.store, self.auditor.state[partition]

@@ -1,6 +1,7 @@
 """The commands of a simulated Redis node: those that the engine, its scripts and its moves use, and no others."""
 
 from binascii import crc_hqx
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -67,6 +68,10 @@ class Commands:
         self.touched: dict[bytes, int] = {}
         #: How far `XTRIM ~` goes, 0 to 1: Redis trims whole blocks and may leave any number below one.
         self.trim_reach: Callable[[], float] = lambda: 1.0
+        #: How many fields a scan returns again; fewer than it returns at once.
+        self.scan_again: Callable[[], int] = lambda: 0
+        #: cursor -> the last name that was returned
+        self._scanned: dict[bytes, bytes] = {}
         #: Told the key and the newest entry that was trimmed.
         self.on_trim: Callable[[bytes, int], None] = lambda key, seq: None
         self.table: dict[bytes, Callable[..., Any]] = {
@@ -125,12 +130,16 @@ class Commands:
         return value
 
     def cHSCAN(self, key: bytes, cursor: bytes, _count: bytes, most: bytes) -> list[Any]:
-        """In order of the names: a field that is there from the beginning to the end is returned once."""
+        """In order of the names. A field that is there from the beginning to the end is returned, perhaps twice."""
         found = sorted(self.store.get(key, {}).items())
-        start = int(cursor)
-        some = found[start : start + int(most)]
-        end = start + len(some)
-        rest = b"0" if end >= len(found) else b"%d" % end
+        last = self._scanned.get(cursor, b"")
+        begin = bisect_right(found, last, key=lambda pair: pair[0]) if cursor != b"0" else 0
+        begin = max(0, begin - self.scan_again())
+        some = found[begin : begin + int(most)]
+        if begin + len(some) >= len(found):
+            return [b"0", [word for pair in some for word in pair]]
+        rest = b"%d" % (len(self._scanned) + 1)
+        self._scanned[rest] = max(last, some[-1][0])
         return [rest, [word for pair in some for word in pair]]
 
     # Keys ------------------------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ from simulation.blocking import Blocking, wait
 from simulation.directory_tree import Keeper, SimTree
 from simulation.network import Network
 from simulation.processes import Process
-from simulation.world import Killed, World
+from simulation.world import Killed, ProcessLoop, World
 
-from wallet_engine.admin.moving.driver import Driver
+from wallet_engine.admin.moving.driver import Driver, Undone
 from wallet_engine.domain.errors import Corruption, WalletError
 from wallet_engine.routing.directory import Directory
-from wallet_engine.routing.moves import MOVES
+from wallet_engine.routing.moves import MOVES, Moves
 from wallet_engine.routing.tree import HeldLock, Node, StoreUnavailable
 
 #: What the driver says after each of its steps.
@@ -34,6 +34,9 @@ STEPS: Final = (
     "slots given",
     "done",
 )
+#: How many partitions come back to where they were, when nothing fails any more.
+RETURNS: Final = 2
+
 Verb = Callable[[Driver], object]
 
 
@@ -76,7 +79,10 @@ class AdminTree:
 
 
 class MoveRun(Process):
-    """`wallet-admin move`, `resume` or `abort` of one partition. `dies_at`: the step behind which it is killed."""
+    """`wallet-admin move`, `resume` or `abort` of one partition.
+
+    `dies_at`: the step behind which it is killed. `must_end`: nothing fails any more, so that it has to come to its end.
+    """
 
     def __init__(
         self,
@@ -87,11 +93,14 @@ class MoveRun(Process):
         partition: int,
         verb: Verb,
         dies_at: str,
+        *,
+        must_end: bool = False,
     ) -> None:
         super().__init__(world, keeper, network, name)
         self.partition = partition
         self.verb = verb
         self.dies_at = dies_at
+        self.must_end = must_end
         self._blocking: Blocking | None = None
 
     async def main(self, directory: Directory) -> None:
@@ -99,7 +108,8 @@ class MoveRun(Process):
         self._blocking = Blocking(self.loop, self._drive, ended.set_result)
         error = await ended
         self.world.note(f"{self.name} ends: {error!r}")
-        if isinstance(error, Corruption) or not isinstance(error, WalletError | None):
+        unexpected = isinstance(error, Corruption) or not isinstance(error, WalletError | None)
+        if unexpected or (error and self.must_end):
             self.world.violate(f"G11: the move of partition {self.partition}: {error!r}")
         self.loop.call_soon(self._leave)
 
@@ -110,7 +120,9 @@ class MoveRun(Process):
     def _drive(self) -> None:
         directory = Directory(AdminTree(SimTree(self.keeper, self.loop), self._pass_time))  # type: ignore[arg-type]
         driver = Driver(directory, self.partition, self.name, self.name, on_step=self._note_step)
-        self.verb(driver)
+        ended = self.verb(driver)
+        if isinstance(ended, Undone) and ended.left and self.must_end:
+            self.world.violate(f"G11: what was copied of partition {self.partition} is still there: {ended.left}")
 
     def _pass_time(self) -> None:
         wait(asyncio.sleep(self.world.latency_us() / 1e6))
@@ -135,9 +147,14 @@ class Mover:
         self.keeper = keeper
         self.network = network
         self.runs: list[MoveRun] = []
-        self.done = 0
         self._shard_names = shard_names
+        #: Partitions and the shards that they were to leave, in the order of the moves.
+        self._left: dict[tuple[int, str], None] = {}
         self._tidying = False
+        #: Once tidied, nothing is left to be done.
+        self.at_rest = True
+        self._outsider = ProcessLoop(world, "onlooker")
+        self._to_return = RETURNS
 
     def __repr__(self) -> str:
         return f"<Mover runs={self.runs!r} under way={self.under_way()}>"
@@ -163,6 +180,7 @@ class Mover:
         others = [name for name in self._shard_names if name != source]
         chosen = target or self.world.rng.choice(others)
         self.world.note(f"move of {partition} from {source} to {chosen}, dies at {dies_at or 'no step'}")
+        self._left[partition, source] = None
         self._start(partition, lambda driver: driver.begin(source, chosen), dies_at)
 
     def _running(self) -> list[MoveRun]:
@@ -170,25 +188,16 @@ class Mover:
         return self.runs
 
     def _start(self, partition: int, verb: Verb, dies_at: str = "") -> None:
-        run = MoveRun(
-            self.world,
-            self.keeper,
-            self.network,
-            f"admin{next(self.world.serials)}",
-            partition,
-            verb,
-            dies_at,
-        )
+        name = f"admin{next(self.world.serials)}"
+        words = self.world, self.keeper, self.network, name, partition, verb, dies_at
+        run = MoveRun(*words, must_end=self._tidying)
         self.runs.append(run)
         run.start()
 
-    def _go_on(self, partition: int, *, dies: bool = True) -> None:
+    def _go_on(self, partition: int, *, undo: float = 0.4) -> None:
         rng = self.world.rng
-        dies_at = rng.choice(STEPS) if dies and rng.random() < 0.3 else ""
-        if rng.random() < 0.6:
-            self._start(partition, Driver.resume, dies_at)
-        else:
-            self._start(partition, Driver.abort, dies_at)
+        dies_at = rng.choice(STEPS) if not self._tidying and rng.random() < 0.3 else ""
+        self._start(partition, Driver.abort if rng.random() < undo else Driver.resume, dies_at)
 
     def _disturb(self, run: MoveRun) -> None:
         """Kill it, or stop it for long, perhaps for longer than ZooKeeper waits for it: another may take over."""
@@ -199,16 +208,31 @@ class Mover:
         if self.world.rng.random() < 0.5:
             self.keeper.process_died(run.loop)
 
-    def tidy(self) -> None:
-        """Nothing fails any more: whoever is at it goes on, and what nobody is at is resumed or undone."""
+    def tidy(self, home_of: Callable[[int], str]) -> None:
+        """Nothing fails any more: whoever is at it goes on, what nobody is at is resumed or undone, some come back."""
         if not self._tidying:
-            self._tidying = True
-            self.world.after(0, self._tidy)
+            self._tidying, self.at_rest = True, False
+            self.world.after(0, self._tidy, home_of)
 
-    def _tidy(self) -> None:
-        if not self._running():
-            left = self.under_way()
-            if not left:
-                return
-            self._go_on(self.world.rng.choice(left), dies=False)
-        self.world.after(200_000, self._tidy)
+    def _tidy(self, home_of: Callable[[int], str]) -> None:
+        if not self._running() and not self._begin_another(home_of):
+            self.at_rest = True
+            return
+        self.world.after(200_000, self._tidy, home_of)
+
+    def _begin_another(self, home_of: Callable[[int], str]) -> bool:
+        """Whether something was left to be done."""
+        rng = self.world.rng
+        if left := self.under_way():
+            partition = rng.choice(left)
+            stored = Moves(SimTree(self.keeper, self._outsider)).get(partition)
+            assert stored is not None
+            self._go_on(partition, undo=0.0 if stored.move.target == home_of(partition) else 0.4)
+            return True
+        gone = [(partition, shard) for partition, shard in self._left if home_of(partition) != shard]
+        if not gone or not self._to_return:
+            return False
+        self._to_return -= 1
+        partition, shard = rng.choice(gone)
+        self.move(partition, home_of(partition), target=shard)
+        return True

@@ -53,12 +53,16 @@ class Bug:
     rare: bool = False
     #: The long outage that lets it show, and then nothing of the above counts.
     outage: str = ""
+    #: Whether partitions move, and then nothing of the above but `changes` counts.
+    moves: bool = False
     #: What else of the profile must be as it is for the bug to show soon.
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def profile(self, seed: int) -> Profile:
         if self.outage:
             return Profile.draw_outage(seed, self.outage)
+        if self.moves:
+            return replace(Profile.draw_moves(seed), **self.changes)
         drawn = replace(Profile.draw(seed), journals=self.copies[0], quorum=self.copies[1])
         if self.rotates:
             return replace(drawn, faults=1, rests_s=(15.0, 14.0, 15.0), payments_per_caller=3)

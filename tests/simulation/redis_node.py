@@ -99,6 +99,7 @@ class RedisNode:
     def _bind(self) -> None:
         self.commands = Commands(self.store, self._now_us, self.node_id.encode())
         self.commands.trim_reach = self.world.rng.random
+        self.commands.scan_again = lambda: int(self.world.rng.random() ** 2 * 3)
         self.commands.on_trim = lambda key, seq: self.on_trim(key, seq)
         self.commands.refuses_writes = self.refuses_writes
 

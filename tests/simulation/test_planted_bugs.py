@@ -1,12 +1,12 @@
 """Each planted protocol bug is found within a bounded number of seeds, and the guarantee it breaks is named."""
 
 import pytest
-from simulation import planted, planted_outages
+from simulation import planted, planted_moves, planted_outages
 from simulation.planted import SCRIPT_CHANGES, Bug, changed_places, seeds_needed
 
 from wallet_engine.redis_store.scripts import load_script
 
-BUGS = (*planted.BUGS, *planted_outages.BUGS)
+BUGS = (*planted.BUGS, *planted_outages.BUGS, *planted_moves.BUGS)
 
 
 @pytest.mark.parametrize("bug", [bug for bug in BUGS if not bug.rare], ids=lambda bug: bug.name)

@@ -100,16 +100,23 @@ class Copy:
                 names, values = pairs[::2], pairs[1::2]
                 [found] = self._target.read((fields_command(kind.decode()), self._target.key(kind), *names))
                 for name, value, copied in zip(names, values, found, strict=True):
-                    hashed = _hash(kind, name, value)
-                    self._digests[0] += hashed
-                    self._digests[1] += hashed if copied == value else _hash(kind, name, copied)
-                    if copied != value:
-                        self._differing[kind, name] = hashed
+                    self._compare_field((kind, name), value, copied)
                 self._progress(len(names))
                 self.follow()
         self.follow()
         self._explain(self._differing)
         self.catch_up()
+
+    def _compare_field(self, field: Field, value: bytes, copied: bytes | None) -> None:
+        """A scan may return a field again, and with another value; the target has the one that it had."""
+        hashed, before = _hash(*field, value), self._differing.pop(field, None)
+        if before is not None:
+            self._digests[0] += hashed - before
+        else:
+            self._digests[0] += hashed
+            self._digests[1] += hashed if copied == value else _hash(*field, copied)
+        if copied != value:
+            self._differing[field] = hashed
 
     def follow(self) -> None:
         """Read the stream on, and put what its entries touched on the list."""

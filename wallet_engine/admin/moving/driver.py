@@ -34,7 +34,7 @@ from wallet_engine.admin.moving.durable import wait_durable
 from wallet_engine.admin.moving.sides import Side, Source, TakenOver, Target
 from wallet_engine.admin.moving.wire import Setback
 from wallet_engine.admin.waiting import wait_until
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.slots_owner import give_slots
 from wallet_engine.redis_store.topology import NodeView, find_primary, view_node
@@ -226,20 +226,23 @@ class Driver:
             target.claim(source_node.node_id, source.epoch, source.kinds())
             self._step("copying")
             copy = Copy(source, target, self._progress)
-            copy.copy()
-            self._step("copied")
-            copy.verify()
+            with self._unless_recovered(source):
+                copy.copy()
+                self._step("copied")
+                copy.verify()
             self._step("verified")
             stored = self._record(stored, state=MoveState.FROZEN)
             self._step("frozen recorded")
             counted = self._directory.members().copies
             journals = [info for name, info in self._directory.journals().items() if name in counted]
             partition_map = self._map_with(move.target)
-            copy.catch_up()
+            with self._unless_recovered(source):
+                copy.catch_up()
             frozen_s = time.monotonic()
             with uninterrupted(), self._frozen(source) as (seq, nonce, give_up):
                 self._step("frozen")
-                copy.finish(seq)
+                with self._unless_recovered(source):
+                    copy.finish(seq)
                 remaining_s = frozen_s + FREEZE_S_MAX - time.monotonic()
                 quorum = self._config.journal_quorum
                 wait_durable(journals, quorum, self._partition, seq, nonce, remaining_s)
@@ -257,6 +260,17 @@ class Driver:
                     self._open(target, source.epoch + 1)
                 self._step("open")
             return stored, copy, time.monotonic() - frozen_s
+
+    @contextmanager
+    def _unless_recovered(self, source: Source) -> Iterator[None]:
+        """What a recovery changes no entry tells of: what differs then says nothing but that."""
+        try:
+            yield
+        except Corruption:
+            meta = source.meta()
+            if meta.get("state") not in ("live", "moving") or meta.get("epoch") != str(source.epoch):
+                raise Setback("the partition was recovered meanwhile") from None
+            raise
 
     def _again(self, stored: StoredMove) -> StoredMove:
         """Before each attempt: still the driver, still to be done, the nodes there and fit."""
@@ -366,7 +380,7 @@ class Driver:
             SEEN_S_MAX,
         )
         wait_until(
-            lambda: self._all_know(slots, others),
+            lambda: self._all_know(move.target, slots, others),
             f"slots {slots.start}-{slots.stop - 1} on {move.target}",
             SEEN_S_MAX,
         )
@@ -404,12 +418,22 @@ class Driver:
                 return True
         return False
 
-    def _all_know(self, slots: range, addresses: list[str]) -> bool:
-        """Whether exactly one of the primaries that answer says that the slots are its own."""
-        views = [
-            view for address in addresses if (view := view_node(address)) is not None and view.is_primary
-        ]
-        return all(sum(view.owns(slot) for view in views) == 1 for slot in (slots.start, slots.stop - 1))
+    def _all_know(self, shard: str, slots: range, addresses: list[str]) -> bool:
+        """Whether of all primaries that answer the shard's alone says that the slots are its own.
+
+        The source learns by gossip that it has lost them. If it takes a new epoch before it does, as another move may
+        have it do, its claim wins, and they have to be given again.
+        """
+        ends = {slots.start, slots.stop - 1}
+        target = find_primary(self._nodes(shard))
+        if target is None:
+            return False
+        if not all(map(target.owns, ends)):
+            with suppress(RedisError, OSError):
+                give_slots(slots, target, addresses)
+            return False
+        views = [view for address in addresses if address != target.address and (view := view_node(address))]
+        return not any(view.is_primary and view.owns(slot) for view in views for slot in ends)
 
     # Small parts
 

@@ -1,0 +1,111 @@
+"""Bugs of moves: what is not copied, who serves beside whom, and what a shard keeps of a partition that has left it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+from unittest.mock import patch
+
+from simulation.cluster import Cluster
+from simulation.planted import Bug, planted_method
+
+from wallet_engine.admin.moving import driver, sides
+from wallet_engine.admin.moving.copying import Copy
+from wallet_engine.admin.moving.driver import Driver
+from wallet_engine.admin.moving.sides import Source, Target
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.recovery.recover import ShardRecovery
+
+
+@contextmanager
+def _replicas_keep_what_was_there(_: Cluster) -> Iterator[None]:
+    """As a move once was: it emptied the target's primary alone, and so did a recovery."""
+
+    async def nothing(*_: Any) -> None: ...
+
+    with (
+        patch.object(sides, "_gone", lambda key: [("UNLINK", key)]),
+        patch.object(Target, "_names_on_replicas", lambda _: set()),
+        patch.object(ShardRecovery, "_forget_on_replicas", nothing),
+    ):
+        yield
+
+
+def _stumbles_over_leftovers(original: Any) -> Any:
+    def take(self: Target, epoch: int) -> None:
+        if self.meta().get("state") == "moved":
+            raise ConfigError(f"{self.node.address} holds the partition in state moved")
+        original(self, epoch)
+
+    return take
+
+
+def _does_not_read_on(original: Any) -> Any:
+    def take(self: Copy, seq: int, payload: bytes) -> None:
+        original(self, seq, payload)
+        self._dirty.clear()
+
+    return take
+
+
+@contextmanager
+def _switches_before_it_is_durable(_: Cluster) -> Iterator[None]:
+    with patch.object(driver, "wait_durable", lambda *_: None):
+        yield
+
+
+def _freezes_in_words_alone(original: Any) -> Any:
+    def freeze(self: Source, token: str) -> Any:
+        last = original(self, token)
+        self.turn({"state": "moving", "move": token}, {"state": "live"})
+        return last
+
+    return freeze
+
+
+def _thaws_what_may_still_switch(_original: Any) -> Any:
+    def take_freeze(self: Driver, stored: Any, source: Source) -> Any:
+        if source.seize(self._token):
+            source.thaw(self._token)
+        return stored
+
+    return take_freeze
+
+
+BUGS: Final = (
+    Bug("replicas keep what was there of a partition", "G6 G7", _replicas_keep_what_was_there, 100, moves=True),
+    Bug(
+        "a move stumbles over what an earlier one has left",
+        "G11",
+        planted_method(Target, "_take", _stumbles_over_leftovers),
+        100,
+        moves=True,
+    ),
+    Bug(
+        "what changes while it is copied is not copied again",
+        "G6 G11",
+        planted_method(Copy, "_take", _does_not_read_on),
+        50,
+        moves=True,
+    ),
+    Bug(
+        "a move switches before its last entry is durable",
+        "G5 G6 G7",
+        _switches_before_it_is_durable,
+        200,
+        moves=True,
+    ),
+    Bug(
+        "the source serves on while the last entries are copied",
+        "G6 G7 G9 G11",
+        planted_method(Source, "freeze", _freezes_in_words_alone),
+        50,
+        moves=True,
+    ),
+    Bug(
+        "a freeze ends while its run may still switch",
+        "G1 G5 G6 G7",
+        planted_method(Driver, "_take_freeze", _thaws_what_may_still_switch),
+        400,
+        moves=True,
+    ),
+)
