@@ -244,21 +244,27 @@ def test_slots_that_another_claim_has_won_are_given_again(cluster: DevCluster, f
     assert answer("verify", *flags)["ok"]
 
 
-def test_a_recovery_while_it_is_copied_is_no_corruption(cluster: DevCluster, flags: list[str]) -> None:
-    """No entry tells of what it drops and makes anew. The copy begins again."""
+@pytest.mark.parametrize("forgets", ["source", "target"])
+def test_a_node_that_forgets_while_it_is_copied_is_no_corruption(
+    cluster: DevCluster, flags: list[str], forgets: str
+) -> None:
+    """No entry tells of what is dropped and made anew, nor of what the target has lost. The copy begins again."""
     partition = 5
     keys = PartitionKeys(tag_of(partition, PARTITIONS))
     source, target = shard_of(cluster, partition), other_shard(cluster, partition)
     struck: list[str] = []
     with cluster_directory(cluster) as directory, WalletApi(cluster.url, PARTITIONS) as api:
         account = api.account(partition, "2.00")
-        node = find_primary(directory.shards()[source].nodes)
+        node = find_primary(directory.shards()[source if forgets == "source" else target].nodes)
         assert node is not None
 
         def strike(step: str) -> None:
             if step == "copied" and not struck:
                 struck.append(step)
                 with closing(connect(node.address)) as client:
+                    if forgets == "target":
+                        client.flushall()
+                        return
                     client.hset(keys.meta, mapping={"state": "recovering", "nonce": "f" * 16})
                     client.hset(keys.balance("USD"), "somebody", 7)
 

@@ -257,6 +257,13 @@ class Cluster:
             new.scripts = dict(old.scripts)
         new.start(old.replica_has(store), scripts=rng.random() < 0.5)
 
+    def _fail_over(self, name: str) -> None:
+        """A planned one: the replica has all that its primary has, and what nobody told it to drop."""
+        shard = next(shard for shard in self.shards if shard.name == name)
+        old = shard.primary
+        self.promote(shard, old.store)
+        self.demote(old)
+
     def demote(self, node: RedisNode) -> None:
         """The old primary learns that it is one no more, and takes its successor's data."""
         if any(shard.primary is node for shard in self.shards):
@@ -374,7 +381,7 @@ class Cluster:
         for process in self.processes:
             if not process.alive:
                 process.start()
-        self.mover.tidy(lambda partition: self.placement.shard_of(partition))
+        self.mover.tidy(lambda partition: self.placement.shard_of(partition), self._fail_over)
 
     # Rest ------------------------------------------------------------------------------------------------
 

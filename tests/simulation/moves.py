@@ -81,7 +81,7 @@ class AdminTree:
 class MoveRun(Process):
     """`wallet-admin move`, `resume` or `abort` of one partition.
 
-    `dies_at`: the step behind which it is killed. `must_end`: nothing fails any more, so that it has to come to its end.
+    `dies_at`: the step behind which it is killed. `must_end`: nothing fails any more, so it ends well.
     """
 
     def __init__(
@@ -101,6 +101,8 @@ class MoveRun(Process):
         self.verb = verb
         self.dies_at = dies_at
         self.must_end = must_end
+        #: The step behind which it is stopped for a while.
+        self.stops_at = "" if must_end or world.rng.random() < 0.8 else world.rng.choice(STEPS[4:9])
         self._blocking: Blocking | None = None
 
     async def main(self, directory: Directory) -> None:
@@ -122,7 +124,9 @@ class MoveRun(Process):
         driver = Driver(directory, self.partition, self.name, self.name, on_step=self._note_step)
         ended = self.verb(driver)
         if isinstance(ended, Undone) and ended.left and self.must_end:
-            self.world.violate(f"G11: what was copied of partition {self.partition} is still there: {ended.left}")
+            self.world.violate(
+                f"G11: what was copied of partition {self.partition} is still there: {ended.left}"
+            )
 
     def _pass_time(self) -> None:
         wait(asyncio.sleep(self.world.latency_us() / 1e6))
@@ -132,6 +136,14 @@ class MoveRun(Process):
         if step == self.dies_at:
             self.world.after(0, self.kill)
             wait(asyncio.sleep(60))
+        if step == self.stops_at:
+            self.world.after(0, self.stop_for, 0.3 + 4.0 * self.world.rng.random())
+            self._pass_time()
+
+    def stop_for(self, seconds: float) -> None:
+        """Longer than ZooKeeper waits for it: another may take over. It wakes up, and goes on with what it was at."""
+        self.world.pause(self.loop, int(seconds * 1e6))
+        self.keeper.process_died(self.loop)
 
     def kill(self) -> None:
         super().kill()
@@ -155,6 +167,7 @@ class Mover:
         self.at_rest = True
         self._outsider = ProcessLoop(world, "onlooker")
         self._to_return = RETURNS
+        self._returned: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Mover runs={self.runs!r} under way={self.under_way()}>"
@@ -208,17 +221,22 @@ class Mover:
         if self.world.rng.random() < 0.5:
             self.keeper.process_died(run.loop)
 
-    def tidy(self, home_of: Callable[[int], str]) -> None:
-        """Nothing fails any more: whoever is at it goes on, what nobody is at is resumed or undone, some come back."""
+    def tidy(self, home_of: Callable[[int], str], fail_over: Callable[[str], object]) -> None:
+        """Nothing fails any more: whoever is at it goes on, what nobody is at is resumed or undone.
+
+        Some come back to where they were, and then the replicas there are promoted, with all that they have.
+        """
         if not self._tidying:
             self._tidying, self.at_rest = True, False
-            self.world.after(0, self._tidy, home_of)
+            self.world.after(0, self._tidy, home_of, fail_over)
 
-    def _tidy(self, home_of: Callable[[int], str]) -> None:
-        if not self._running() and not self._begin_another(home_of):
-            self.at_rest = True
+    def _tidy(self, home_of: Callable[[int], str], fail_over: Callable[[str], object]) -> None:
+        if self._running() or self._begin_another(home_of):
+            self.world.after(200_000, self._tidy, home_of, fail_over)
             return
-        self.world.after(200_000, self._tidy, home_of)
+        for shard in sorted(self._returned):
+            fail_over(shard)
+        self.at_rest = True
 
     def _begin_another(self, home_of: Callable[[int], str]) -> bool:
         """Whether something was left to be done."""
@@ -234,5 +252,6 @@ class Mover:
             return False
         self._to_return -= 1
         partition, shard = rng.choice(gone)
+        self._returned.add(shard)
         self.move(partition, home_of(partition), target=shard)
         return True

@@ -18,25 +18,32 @@ from wallet_engine.recovery.recover import ShardRecovery
 
 @contextmanager
 def _replicas_keep_what_was_there(_: Cluster) -> Iterator[None]:
-    """As a move once was: it emptied the target's primary alone, and so did a recovery."""
+    """As a move once was: it emptied primaries alone, and so did a recovery. Redis drops what the source has."""
 
     async def nothing(*_: Any) -> None: ...
 
     with (
         patch.object(sides, "_gone", lambda key: [("UNLINK", key)]),
         patch.object(Target, "_names_on_replicas", lambda _: set()),
+        patch.object(Driver, "_forget_at_source", lambda *_: None),
+        patch.object(Source, "release", lambda _: False),
         patch.object(ShardRecovery, "_forget_on_replicas", nothing),
     ):
         yield
 
 
-def _stumbles_over_leftovers(original: Any) -> Any:
+@contextmanager
+def _stumbles_over_leftovers(cluster: Cluster) -> Iterator[None]:
+    """What a promoted replica has of a partition that left is taken for one that is served there."""
+    original = Target._take
+
     def take(self: Target, epoch: int) -> None:
         if self.meta().get("state") == "moved":
             raise ConfigError(f"{self.node.address} holds the partition in state moved")
         original(self, epoch)
 
-    return take
+    with _replicas_keep_what_was_there(cluster), patch.object(Target, "_take", take):
+        yield
 
 
 def _does_not_read_on(original: Any) -> Any:
@@ -71,14 +78,31 @@ def _thaws_what_may_still_switch(_original: Any) -> Any:
     return take_freeze
 
 
+#: Few partitions, so that the same ones leave and come back, and replicas that are promoted between.
+_THERE_AND_BACK: Final = {
+    "partitions": 2,
+    "kinds": ("partition_moved", "partition_moved", "failover"),
+    "faults": 16,
+    "fault_gap_steps": 400,
+    "payments_per_caller": 12,
+    "pause_s": 1.2,
+}
 BUGS: Final = (
-    Bug("replicas keep what was there of a partition", "G6 G7", _replicas_keep_what_was_there, 100, moves=True),
+    Bug(
+        "replicas keep what was there of a partition",
+        "G6 G7",
+        _replicas_keep_what_was_there,
+        100,
+        moves=True,
+        changes=_THERE_AND_BACK,
+    ),
     Bug(
         "a move stumbles over what an earlier one has left",
         "G11",
-        planted_method(Target, "_take", _stumbles_over_leftovers),
+        _stumbles_over_leftovers,
         100,
         moves=True,
+        changes=_THERE_AND_BACK,
     ),
     Bug(
         "what changes while it is copied is not copied again",
@@ -107,5 +131,7 @@ BUGS: Final = (
         planted_method(Driver, "_take_freeze", _thaws_what_may_still_switch),
         400,
         moves=True,
+        rare=True,
+        changes={"partitions": 2, "kinds": ("partition_moved",), "faults": 40, "fault_gap_steps": 80, "pause_s": 1.2},
     ),
 )

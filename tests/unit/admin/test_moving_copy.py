@@ -11,7 +11,7 @@ META = {"state": "live", "epoch": "1", "window": "1", "seq": "0", "trimmed": "0"
 
 
 class Node:
-    """One hash, of one account; the source's scan returns it as often as `scanned` has values, and then it is the last."""
+    """One hash, of one account; the source's scan returns it once for each of `scanned`, the last of which it stays."""
 
     def __init__(self, scanned: list[bytes]) -> None:
         self.keys = PartitionKeys("3")
@@ -49,7 +49,13 @@ class Node:
 
 def test_a_field_that_a_scan_returns_twice_counts_once() -> None:
     """Redis may return one again, and it may have changed before each time: the sides are equal once it is copied."""
-    for scanned in ([b"1", b"2", b"3"], [b"2", b"3"], [b"2", b"1", b"3"], [b"1", b"1", b"1"], [b"2", b"3", b"1"]):
+    for scanned in (
+        [b"1", b"2", b"3"],
+        [b"2", b"3"],
+        [b"2", b"1", b"3"],
+        [b"1", b"1", b"1"],
+        [b"2", b"3", b"1"],
+    ):
         source, target = Node(scanned), Node([b"1"])
         copy = Copy(source, target, lambda fields: None)  # type: ignore[arg-type]
         copy._dirty.add((KIND, b"a"))

@@ -226,7 +226,7 @@ class Driver:
             target.claim(source_node.node_id, source.epoch, source.kinds())
             self._step("copying")
             copy = Copy(source, target, self._progress)
-            with self._unless_recovered(source):
+            with _unless_changed(source, target):
                 copy.copy()
                 self._step("copied")
                 copy.verify()
@@ -236,12 +236,12 @@ class Driver:
             counted = self._directory.members().copies
             journals = [info for name, info in self._directory.journals().items() if name in counted]
             partition_map = self._map_with(move.target)
-            with self._unless_recovered(source):
+            with _unless_changed(source, target):
                 copy.catch_up()
             frozen_s = time.monotonic()
             with uninterrupted(), self._frozen(source) as (seq, nonce, give_up):
                 self._step("frozen")
-                with self._unless_recovered(source):
+                with _unless_changed(source, target):
                     copy.finish(seq)
                 remaining_s = frozen_s + FREEZE_S_MAX - time.monotonic()
                 quorum = self._config.journal_quorum
@@ -260,17 +260,6 @@ class Driver:
                     self._open(target, source.epoch + 1)
                 self._step("open")
             return stored, copy, time.monotonic() - frozen_s
-
-    @contextmanager
-    def _unless_recovered(self, source: Source) -> Iterator[None]:
-        """What a recovery changes no entry tells of: what differs then says nothing but that."""
-        try:
-            yield
-        except Corruption:
-            meta = source.meta()
-            if meta.get("state") not in ("live", "moving") or meta.get("epoch") != str(source.epoch):
-                raise Setback("the partition was recovered meanwhile") from None
-            raise
 
     def _again(self, stored: StoredMove) -> StoredMove:
         """Before each attempt: still the driver, still to be done, the nodes there and fit."""
@@ -507,6 +496,19 @@ class Driver:
         node = self._primary(shard)
         replicas = [address for address in self._nodes(shard) if address != node.address]
         return Target(node, self._keys, self._token, replicas)
+
+
+@contextmanager
+def _unless_changed(source: Source, target: Target) -> Iterator[None]:
+    """What a recovery changes, or a node forgets, no entry tells of: what differs then says nothing but that."""
+    try:
+        yield
+    except Corruption:
+        meta = source.meta()
+        if meta.get("state") not in ("live", "moving") or meta.get("epoch") != str(source.epoch):
+            raise Setback("the partition was recovered meanwhile") from None
+        target.check()
+        raise
 
 
 @contextmanager

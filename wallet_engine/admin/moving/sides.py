@@ -202,6 +202,10 @@ class Target(Side):
             raise TakenOver("another run drives this move now")
         self.wire.call("CLUSTER", "SETSLOT", self.slot, "STABLE")
 
+    def check(self) -> None:
+        """Raises `Setback` or `TakenOver` unless the node has what this run has copied to it."""
+        self._watch()
+
     def _watching(self) -> list[Command]:
         meta = self.keys.meta
         return [_ASKING, ("WATCH", meta), _ASKING, ("HMGET", meta, "state", "move")]
