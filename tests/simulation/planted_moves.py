@@ -132,6 +132,12 @@ BUGS: Final = (
         400,
         moves=True,
         rare=True,
-        changes={"partitions": 2, "kinds": ("partition_moved",), "faults": 40, "fault_gap_steps": 80, "pause_s": 1.2},
+        changes={
+            "partitions": 2,
+            "kinds": ("partition_moved",),
+            "faults": 40,
+            "fault_gap_steps": 80,
+            "pause_s": 1.2,
+        },
     ),
 )
