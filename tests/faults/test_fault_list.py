@@ -17,6 +17,7 @@ from support.clocks import Clocks
 from support.dev_process import DevCluster
 from support.fault_list import FaultList
 from support.http_client import HttpClient, NoReply
+from support.other_traffic import OtherCallers
 from support.pulse import PulsedBooks, longest_gap_s
 from support.replicated import WAIT_S_MAX
 from support.traffic import ask_batch, balances_cents, callers, finish, open_and_fund
@@ -26,6 +27,8 @@ PARTITIONS: Final = 16
 SHARDS: Final = 3
 FUNDED_CENTS: Final = 1_000_000
 CALLERS: Final = 12
+#: Who make groups, holds and refunds beside them.
+OTHER_CALLERS: Final = 6
 #: Answers asked for again after each round.
 AGAIN_MAX: Final = 2_000
 #: A reckoning takes longer the longer the journal is.
@@ -49,6 +52,8 @@ class Soak:
         run = secrets.token_hex(3)
         accounts = [f"{run}-{number:03d}" for number in range(90)]
         self.books = PulsedBooks(accounts, FUNDED_CENTS, random.Random(seed + 1))
+        others = [f"{run}-other-{number:02d}" for number in range(40)]
+        self.others = OtherCallers(cluster.urls, others, FUNDED_CENTS, random.Random(seed + 2))
         self.faults = FaultList(cluster, SHARDS, PARTITIONS, self.rng, long=long, clocks=clocks)
         self.checked = 0
         self.calm_at_s: list[float] = []
@@ -56,6 +61,7 @@ class Soak:
     async def start(self) -> None:
         async with HttpClient() as http:
             await open_and_fund(http, self.cluster.url, self.books.accounts, FUNDED_CENTS)
+        await self.others.open()
 
     async def round(self, faults: int, gap_s: tuple[float, float], pause_s: float) -> None:
         """So many faults with pauses drawn from `gap_s` under traffic, then the reckoning."""
@@ -64,18 +70,20 @@ class Soak:
             traffic = asyncio.create_task(
                 callers(http, self.cluster.urls, self.books, count=CALLERS, stop=stop, pause_s=pause_s)
             )
+            other = asyncio.create_task(self.others.run(stop, OTHER_CALLERS, pause_s))
             try:
                 await asyncio.sleep(0.5)
                 for _ in range(faults):
                     print(f"  {await asyncio.to_thread(self.faults.strike)}", flush=True)
                     await asyncio.sleep(self.rng.uniform(*gap_s))
                     assert not traffic.done() or traffic.result()
+                    assert not other.done() or other.result()
                 await asyncio.to_thread(self.faults.calm)
                 await self._serving(http)
             finally:
                 self.calm_at_s.append(time.monotonic())
                 stop.set()
-                await traffic
+                await asyncio.gather(traffic, other)
         await self._reckon()
 
     async def _serving(self, http: HttpClient) -> None:
@@ -104,9 +112,14 @@ class Soak:
             await finish(http, self.cluster.url, self.books, timeout_s=FINISH_S_MAX)
             found = await balances_cents(http, self.cluster.url, self.books.accounts)
             assert found == self.books.expected_cents()
+        await self.others.finish(FINISH_S_MAX)
+        await self.others.check()
         document = await asyncio.to_thread(verified, self.cluster, 600.0)
         self.checked = len(self.books.payments)
-        print(f"  sound: {self.checked} transfers, {document['entries']} entries", flush=True)
+        others = len(self.others.wanted)
+        print(
+            f"  sound: {self.checked} transfers, {others} others, {document['entries']} entries", flush=True
+        )
 
     async def _ends_by_itself(self, http: HttpClient) -> None:
         """G9: no caller comes back, and yet no money stays on its way."""
@@ -136,6 +149,7 @@ class Soak:
             [
                 f"{len(faults)} faults injected, {sum(self.faults.missed.values())} found nobody to strike; "
                 f"{self.checked} transfers checked; answers {dict(self.books.answers)}",
+                f"others: { ({' '.join(said): times for said, times in sorted(self.others.answers.items())}) }",
                 "times, longest gap between successes until the next fault or the reckoning, kind",
                 *lines,
             ]

@@ -12,6 +12,7 @@ from simulation.world import Handle, ProcessLoop
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand
+from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.refund_command import RefundCommand
 from wallet_engine.domain.transfer import TransferCommand
@@ -20,7 +21,6 @@ from wallet_engine.service.api import RefundAnswer
 from wallet_engine.service.wallet import ClusterWallet
 
 CURRENCIES: Final = ("USD", "EUR")
-FUNDS_MINOR: Final = 1_000
 #: How long a caller waits for a reply before it asks again, perhaps elsewhere.
 PATIENCE_S: Final = 2.5
 #: An id is used again no later than this after its first use: the retention promises no more.
@@ -159,7 +159,7 @@ class Callers:
         await asyncio.gather(*jobs)
 
     async def _open(self, account: str, currency: str, limit: int | None) -> None:
-        await self.open_with(account, FUNDS_MINOR, currency, limit)
+        await self.open_with(account, self.cluster.profile.funds_minor, currency, limit)
 
     async def open_with(self, account: str, minor: int, currency: str, limit: int | None = None) -> None:
         while True:
@@ -172,11 +172,28 @@ class Callers:
     # Traffic ---------------------------------------------------------------------------------------------
 
     def new_payment(self, payer: str, payee: str, amount: int, currency: str) -> Payment:
-        self._ids += 1
-        command = TransferCommand(payer, payee, amount, currency, f"T{self._ids:021d}")
+        id_ = self._shared_id(payer)
+        if id_ is None:
+            self._ids += 1
+            id_ = f"T{self._ids:021d}"
+        command = TransferCommand(payer, payee, amount, currency, id_)
         payment = Payment(command)
         self.payments.append(payment)
         return payment
+
+    def _shared_id(self, payer: str) -> str | None:
+        """One that somebody else has paid with, and this payer has not."""
+        if not self.cluster.profile.shared_ids or self.rng.random() < 0.5:
+            return None
+        mine = {
+            payment.command.transaction for payment in self.payments if payment.command.from_account == payer
+        }
+        others = [
+            payment.command.transaction
+            for payment in self.payments
+            if payment.command.transaction not in mine
+        ]
+        return self.rng.choice(others) if others else None
 
     def draw_payment(self) -> Payment:
         rng = self.rng
@@ -190,6 +207,7 @@ class Callers:
             payer = "@bank"
         currency = "EUR" if rng.random() < 0.15 else "USD"
         amount = rng.randint(1, 400) if rng.random() < 0.85 else rng.randint(900, 5_000)
+        amount = min(amount * self.cluster.profile.funds_minor // 1_000, AMOUNT_MINOR_MAX)
         return self.new_payment(payer, payee, amount, currency)
 
     async def traffic(self) -> None:

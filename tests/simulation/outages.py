@@ -27,6 +27,8 @@ LATE_S_MAX: Final = 1.0
 RETURNED_S_MAX: Final = 5.0
 #: No money leaves for a shard that has been stopped for so long: a service has missed a reply of it, and held it.
 REFUSED_S_MIN: Final = 6.5
+#: Services that are asked say within so much what is out.
+NOTED_S_MAX: Final = 4.0
 
 
 class Outage:
@@ -44,6 +46,8 @@ class Outage:
         #: Partitions that are out, and since when (virtual ms).
         self._out: frozenset[int] = frozenset()
         self._since_ms = 0
+        #: How often each service had been started by then.
+        self._starts: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"<Outage {self.cluster.profile.outage} out={sorted(self._out)}>"
@@ -111,6 +115,7 @@ class Outage:
         shard = self.rng.choice(self.cluster.shards)
         self._out = frozenset(self.cluster.placement.partitions_of(shard.name))
         self._since_ms = self.world.now_ms
+        self._starts = {service.name: service.starts for service in self.cluster.services}
         self.world.note(f"out for {lasts_s:.1f} s: {shard.primary.address}, partitions {sorted(self._out)}")
         self._look()
         return shard.primary
@@ -203,10 +208,22 @@ class Outage:
 
     # What must be true meanwhile -------------------------------------------------------------------------
 
+    def _look_at_readiness(self) -> None:
+        """G14: a service that was there when it began, and has been asked since, does not say that it is ready."""
+        out_s = (self.world.now_ms - self._since_ms) / 1000
+        for service in self.cluster.services if out_s > NOTED_S_MAX else ():
+            if service.wallet is not None and service.starts == self._starts[service.name]:
+                found = service.wallet.readiness()
+                if found.status == "ready":
+                    self.world.violate(
+                        f"G14: {service.name} is ready, and {sorted(self._out)} are out for {out_s:.1f} s"
+                    )
+
     def _look(self) -> None:
         """Four times a second, until what was out is back."""
         if not self._out:
             return
+        self._look_at_readiness()
         count = len(self.partitions)
         for reference, debit in self.auditor.debits.items():
             if debit.ended:

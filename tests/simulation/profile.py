@@ -25,6 +25,8 @@ FAULTS: Final = (
     "network_split",
     "clocks_stepped",
 )
+#: A few accounts with so much, and the stripe that pays them leaves the bounds of a number; no account does.
+HUGE_MINOR: Final = 3_000_000_000_000_000
 #: Only where a seed's profile says so: moves add gossip, and an administrator.
 MOVED: Final = "partition_moved"
 #: What may be out for long while all the rest is well (`outages.py`).
@@ -63,6 +65,10 @@ class Profile:
     refunds: bool = False
     #: Whether they make groups among their payments.
     groups: bool = False
+    #: Whether payers use ids that another one has used before.
+    shared_ids: bool = False
+    #: What each account begins with; payments are up to five times as much.
+    funds_minor: int = 1_000
 
     @staticmethod
     def draw_copies(seed: int) -> "Profile":
@@ -116,4 +122,6 @@ class Profile:
             image_chance=rng.choice((0.05, 0.2, 0.5)),
             refunds=random.Random(f"refunds {seed}").random() < 0.3,
             groups=random.Random(f"groups {seed}").random() < 0.3,
+            shared_ids=random.Random(f"shared {seed}").random() < 0.2,
+            funds_minor=HUGE_MINOR if random.Random(f"huge {seed}").random() < 0.1 else 1_000,
         )

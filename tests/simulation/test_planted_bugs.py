@@ -1,12 +1,12 @@
 """Each planted protocol bug is found within a bounded number of seeds, and the guarantee it breaks is named."""
 
 import pytest
-from simulation import planted, planted_moves, planted_outages
+from simulation import planted, planted_lies, planted_moves, planted_outages
 from simulation.planted import SCRIPT_CHANGES, Bug, changed_places, seeds_needed
 
 from wallet_engine.redis_store.scripts import load_script
 
-BUGS = (*planted.BUGS, *planted_outages.BUGS, *planted_moves.BUGS)
+BUGS = (*planted.BUGS, *planted_outages.BUGS, *planted_moves.BUGS, *planted_lies.BUGS)
 
 
 @pytest.mark.parametrize("bug", [bug for bug in BUGS if not bug.rare], ids=lambda bug: bug.name)
@@ -38,3 +38,8 @@ def test_planted_text_is_in_the_script(name: str) -> None:
 @pytest.mark.parametrize(("name", "old"), [(name, old) for name, old, _ in planted_outages.SCRIPT_CHANGES])
 def test_planted_text_of_outages_is_in_its_script(name: str, old: str) -> None:
     assert changed_places(old, load_script(name).text) == 1
+
+
+@pytest.mark.parametrize("old", [old for old, _ in planted_lies.SCRIPT_CHANGES])
+def test_planted_text_of_lies_is_in_the_script(old: str) -> None:
+    assert changed_places(old, load_script("apply", replay=True).text) == 1

@@ -4,21 +4,27 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from redis.exceptions import RedisError
 from support.clocks import Clocks
 from support.dev_process import DevCluster
 from support.replicated import Process, ReplicatedShard, command, kill
+from unit.admin.made import answer
 
 HOUR_S: Final = 3600
 #: Longer than a session in ZooKeeper, and than Redis Cluster takes to give a node up.
 LONG_STOP_S: Final = 12.0
+#: A move that meets faults is tried for a minute.
+MOVE_S_MAX: Final = 75.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,7 @@ class FaultList:
         self._cluster = cluster
         self._clocks = clocks
         self._rng = rng
+        self._partitions = partitions
         self._shards = [ReplicatedShard(cluster, f"s{n + 1}", partitions) for n in range(shards)]
         self._stopped: list[threading.Thread] = []
         self._deck: list[str] = []
@@ -96,6 +103,10 @@ class FaultList:
                     command(node, "CONFIG", "SET", "min-replicas-to-write", 0)
         for shard in self._shards:
             shard.wait_in_sync()
+        if "move_partition" in self.kinds:
+            flags = self._cluster.coordination_flags()
+            for move in answer("moves", *flags)["moves"]:
+                answer("resume", str(move["partition"]), *flags, "--yes")
 
     # Whom --------------------------------------------------------------------------------------------------------
 
@@ -272,6 +283,26 @@ class FaultList:
     def stop_zookeeper(self) -> str:
         return self._stop_for(self._process("zookeeper"), self._rng.uniform(0.5, LONG_STOP_S))
 
+    # Moves -------------------------------------------------------------------------------------------------------
+
+    def move_partition(self) -> str:
+        """Somebody moves one, and may die at it; `calm` goes on with what is left."""
+        partition, shard = self._rng.randrange(self._partitions), self._rng.choice(self._shards).name
+        dies_s = self._rng.uniform(0.5, 3.0) if self._rng.random() < 0.5 else MOVE_S_MAX
+        words = ("move", str(partition), shard, *self._cluster.coordination_flags(), "--yes")
+        admin = Path(sys.executable).with_name("wallet-admin")
+        process = subprocess.Popen([admin, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        def end() -> None:
+            try:
+                process.wait(dies_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+        self._later(0.0, end)
+        return f"{partition} to {shard}{'' if dies_s == MOVE_S_MAX else f', dies after {dies_s:.1f} s'}"
+
     # Clocks ------------------------------------------------------------------------------------------------------
 
     def step_a_clock(self) -> str:
@@ -301,5 +332,12 @@ KINDS: Final[dict[str, Callable[[FaultList], str]]] = {
     for name, method in vars(FaultList).items()
     if callable(method) and not name.startswith("_") and name not in ("strike", "calm")
 }
-LONG: Final = {"stop_primary_long", "stop_shard_long", "stop_journal_long", "stop_api_long", "stop_zookeeper"}
+LONG: Final = {
+    "move_partition",
+    "stop_primary_long",
+    "stop_shard_long",
+    "stop_journal_long",
+    "stop_api_long",
+    "stop_zookeeper",
+}
 OF_CLOCKS: Final = {"step_a_clock", "step_all_clocks_twice"}
