@@ -69,15 +69,6 @@ def _freezes_in_words_alone(original: Any) -> Any:
     return freeze
 
 
-def _thaws_what_may_still_switch(_original: Any) -> Any:
-    def take_freeze(self: Driver, stored: Any, source: Source) -> Any:
-        if source.seize(self._token):
-            source.thaw(self._token)
-        return stored
-
-    return take_freeze
-
-
 #: Few partitions, so that the same ones leave and come back, and replicas that are promoted between.
 _THERE_AND_BACK: Final = {
     "partitions": 2,
@@ -124,20 +115,5 @@ BUGS: Final = (
         planted_method(Source, "freeze", _freezes_in_words_alone),
         50,
         moves=True,
-    ),
-    Bug(
-        "a freeze ends while its run may still switch",
-        "G1 G5 G6 G7",
-        planted_method(Driver, "_take_freeze", _thaws_what_may_still_switch),
-        400,
-        moves=True,
-        rare=True,
-        changes={
-            "partitions": 2,
-            "kinds": ("partition_moved",),
-            "faults": 40,
-            "fault_gap_steps": 80,
-            "pause_s": 1.2,
-        },
     ),
 )
