@@ -172,6 +172,15 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         ("archive", "warning", "copy j1, since 1970-01-01T00:00:00", "log of wallet-engine journal on h4"),
     ),
     (
+        "a disk that fills",
+        journal(
+            info=JournalInfo(
+                "j1", "h4:4", "/j", 1, "h4", troubles=(Trouble("disk: 9.0 GB are free, which last 9.0 h", 0),)
+            )
+        ),
+        ("archive", "warning", "9.0 GB are free, which last 9.0 h", "journal prune --keep 7d --dry-run"),
+    ),
+    (
         "one of three servers",
         servers("", "leader", "follower"),
         ("zookeeper", "error", "z1:1 does not serve; 2 of 3", "on z1"),

@@ -197,12 +197,17 @@ def _start_copy(name: str, info: JournalInfo | None) -> Mend:
 
 
 def _beside(facts: Facts) -> Iterator[Finding]:
-    """what journal copies do beside payments goes well: archiving, snapshots"""
+    """what journal copies do beside payments goes well: archiving, snapshots, room on the disk"""
     for state in facts.survey.journals:
         info = state.info
         for trouble in info.troubles:
             what = f"journal copy {info.journal_id}, since {time_text(trouble.since_ms)}: {trouble.what}"
             mend = by_hand(f"see the log of wallet-engine journal on {info.host}; it tries again by itself")
+            if trouble.what.startswith(("disk:", "prune:")):
+                dry_run = wallet_admin("journal", "prune", "--keep", "7d", "--dry-run")
+                mend = Mend(
+                    dry_run, f"on {info.host}: says what of it may go to the archive, and what needs the rest"
+                )
             yield Finding("archive", "warning", what, mend)
 
 
