@@ -32,7 +32,7 @@ from wallet_engine.journal.scan import Scan
 from wallet_engine.telemetry.logging import get_logger
 
 #: What is asked for at once; a frame that is larger is asked for again with as much as one may have.
-READ_BYTES: Final = 512 * 1024
+READ_BYTES: Final = 256 * 1024
 #: Time for bytes; the segment may have to be brought from the archive first.
 READ_S_MAX: Final = 60.0
 #: A copy that is alive answers a question for news within a second.
