@@ -64,6 +64,10 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
         "moves": Verb("wallet_engine.admin.verbs.moves:moves", "List the moves in progress."),
         "resume": Verb("wallet_engine.admin.verbs.moves:resume", "Go on with an interrupted move."),
         "abort": Verb("wallet_engine.admin.verbs.moves:abort", "Undo a move that has not switched."),
+        "history": Verb(
+            "wallet_engine.admin.verbs.history:history",
+            "The history store: migrate, verify, rebuild, status.",
+        ),
         "key": Verb("wallet_engine.admin.verbs.key:key", "Give out, change and revoke API keys."),
         "ca": Verb(
             "wallet_engine.admin.verbs.ca:ca", "Make certificates of our processes: init, issue, show."

@@ -27,6 +27,7 @@ from wallet_engine.domain.principals import PeerRole
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.engine.reads import Reader
+from wallet_engine.history.reader import HistoryReader
 from wallet_engine.http.application import create_app
 from wallet_engine.http.gate import Gate
 from wallet_engine.http.server import DRAIN_SECONDS_MAX, serve_http
@@ -37,6 +38,7 @@ from wallet_engine.routing.model import ServiceInfo
 from wallet_engine.saga.expiry import Expirer
 from wallet_engine.saga.group_sweeper import GroupSweeper
 from wallet_engine.saga.sweeper import Sweeper
+from wallet_engine.service.history import GuardedHistory
 from wallet_engine.service.wallet import ClusterWallet
 from wallet_engine.telemetry.flags import database_option
 from wallet_engine.telemetry.logging import get_logger
@@ -160,16 +162,21 @@ def serve(
                 log.info("serving", url=url, service=name)
 
             wallet = ClusterWallet(engine, reader)
+            past = None if database is None else HistoryReader(database, engine.cluster.homes.of)
+            history = None if past is None else GuardedHistory(past)
             metrics.transfers_in_flight.set_function(lambda: wallet.in_flight)
             metrics.observe_readiness(wallet.readings)
             async with (
                 watched_keyring(directory, insecure=insecure) as keyring,
                 guarded_events(database, stop, allow_private=webhooks_allow_private) as events,
             ):
-                app = create_app(wallet, metrics=metrics, gate=Gate(metrics, keyring), events=events)
+                gate = Gate(metrics, keyring)
+                app = create_app(wallet, metrics=metrics, gate=gate, events=events, history=history)
                 await serve_http(
                     app, listening.host, port, stop=stop, on_listening=taken, certificates=certificates
                 )
+            if past is not None:
+                await past.close()
             log.info("stopped serving", service=name)
         finally:
             await group_sweeper.close()

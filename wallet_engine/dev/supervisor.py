@@ -1,13 +1,15 @@
 """The supervisor behind `wallet-engine dev`: starts everything in order, keeps it running, stops it in order.
 
     start   ZooKeeper -> partition map -> Redis Cluster with the slots of the map -> journal -> API -> `ready`
-            (the Redis Cluster of a first start is formed beside ZooKeeper)
-    stop    API -> journal -> Redis -> ZooKeeper
+            (the Redis Cluster of a first start is formed beside ZooKeeper; with --history PostgreSQL starts beside
+            both, and a follower behind the journal)
+    stop    API -> follower -> journal -> Redis -> PostgreSQL -> ZooKeeper
 
 Redis is only the present: at each start the cluster is made anew, empty, and the recovery of the engine fills
 it from the journal.
 """
 
+import asyncio
 import contextlib
 import os
 import shlex
@@ -32,6 +34,7 @@ from wallet_engine.dev.certificates import Certificates
 from wallet_engine.dev.keeper import Keeper, Kept
 from wallet_engine.dev.keys import provide_keys
 from wallet_engine.dev.layout import Layout, Wishes, ownership_of, settle
+from wallet_engine.dev.postgresql import PostgresInstall, PostgresProcess, find_postgresql
 from wallet_engine.dev.probing import probe
 from wallet_engine.dev.process import Child, StartFailed
 from wallet_engine.dev.redis_cluster import FAILOVER_S_MAX, RedisCluster, node_name
@@ -41,6 +44,7 @@ from wallet_engine.dev.zookeeper import ZooKeeperProcess
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.principals import PeerRole, Principal
+from wallet_engine.history.database import connect, migrate
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, spread
 from wallet_engine.routing.tree import StoreUnavailable
@@ -70,6 +74,7 @@ _DECIDED_HERE: Final = (
     ),
     *("ZOOKEEPER", "MAP_FILE", "DIRECTORY", "JOURNAL_ID", "REPLACES", "SERVICE_ID"),
     *("ARCHIVE_COMMAND", "SEGMENT_BYTES", "SNAPSHOT_BYTES", "INSECURE"),
+    *("DATABASE", "DATABASE_PASSWORD_FILE", "HISTORY", "TO", "FOLLOWER_ID"),
     *(f"REDIS_{what}" for what in ("USER", "PASSWORD_FILE", "CA", "CERT", "KEY")),
     *("ZOOKEEPER_CA", "ZOOKEEPER_CERT", "ZOOKEEPER_KEY"),
     *("PEER_CA", "PEER_CERT", "PEER_KEY", "PEER_TLS"),
@@ -88,6 +93,8 @@ class DevOptions:
     journal_flags: tuple[str, ...] = ()
     #: Callers need a key.
     auth: bool = False
+    #: PostgreSQL and a follower.
+    history: bool = False
 
 
 class Stopped(Exception):
@@ -108,6 +115,7 @@ class Supervisor:
         #: When writing the state down failed last; None when it is written.
         self._unwritten_since: float | None = None
         self._zookeeper: ZooKeeperProcess | None = None
+        self._database: PostgresProcess | None = None
         self._map_file = self._data_dir / "map.json"
         self._certificates = Certificates(self._data_dir / "ca")
         self._zookeeper_folder = self._data_dir / "zookeeper"
@@ -132,6 +140,7 @@ class Supervisor:
         ClusterConfig(partitions=layout.partitions)
         redis_binary = bundled_redis() if layout.embedded else system_redis()
         zookeeper_install = None if layout.embedded else find_zookeeper()
+        postgres_install = find_postgresql(self._data_dir / "postgresql") if self._options.history else None
         # All that can be wrong was looked at; from here on the directory is touched.
         self._make_data_dir()
         with self._files.lock(), self._signals():
@@ -144,7 +153,7 @@ class Supervisor:
             try:
                 if stored is None:
                     layout.save(self._data_dir / "layout.json")
-                self._start(layout, redis_binary, zookeeper_install)
+                self._start(layout, redis_binary, zookeeper_install, postgres_install)
                 self._say(f"for wallet-admin: set -a; . {shlex.quote(str(self._files.admin_environment))}")
                 _print(f"ready {self.url}", sys.stdout)
                 while not self._stopping:
@@ -173,11 +182,19 @@ class Supervisor:
                 raise ConfigError(f"port {port} is in use by another program: give another --port")
             ports.reserve(port)
 
-    def _start(self, layout: Layout, binary: RedisBinary, install: ZooKeeperInstall | None) -> None:
+    def _start(
+        self,
+        layout: Layout,
+        binary: RedisBinary,
+        install: ZooKeeperInstall | None,
+        postgres: PostgresInstall | None,
+    ) -> None:
         last = self._files.read()
         never_ran = not (self._map_file.exists() or self._zookeeper_folder.exists())
         if install is not None:
             self._start_zookeeper(install, last)
+        if postgres is not None:
+            self._start_database(postgres, last)
         # The cluster of a first start is known already: what its nodes wait for passes while ZooKeeper starts.
         cluster = self._start_redis(layout, binary, {}, _first_map(layout)) if never_ran else None
         if self._zookeeper is not None:
@@ -191,7 +208,12 @@ class Supervisor:
             self._enter(cluster, layout, directory, known, placement)
             self._files.write_admin_environment(self._admin_environment(directory))
         self._check_stopping()
+        if self._database is not None:
+            self._database.wait_serving()
+            asyncio.run(_migrate(self._database.url_with_password))
         journals = [self._start_journal(number, last) for number in range(1, layout.journals + 1)]
+        if self._database is not None:
+            self._start_follower()
         apis = [self._start_api(index) for index in range(self._options.apis)]
         if layout.journals > 1:
             self._wait_counted([*journals, *apis], layout.journals)
@@ -203,6 +225,25 @@ class Supervisor:
         self._say("starting ZooKeeper")
         self._zookeeper = ZooKeeperProcess(install, self._zookeeper_folder, port, log=log)
         self._keeper.start(Kept("zookeeper", self._zookeeper, self._zookeeper.address))
+
+    def _start_database(self, install: PostgresInstall, last: DevState | None) -> None:
+        port = _port_again(last.address_of("postgresql") if last else None)
+        self._say(f"starting {install}")
+        folder, log = self._data_dir / "postgresql", self._logs / "postgresql.log"
+        self._database = PostgresProcess(install, folder, port, log=log)
+        self._keeper.start(Kept("database", self._database, self._database.address))
+
+    def _start_follower(self) -> None:
+        self._say("starting the follower")
+        flags = ("--to", "history", "--follower-id", "follower-1", *self._database_flags())
+        child = self._python("follower-1", "follow", *flags)
+        self._keeper.start(Kept("follower", child, f"{HOST}:0"))
+
+    def _database_flags(self) -> tuple[str, ...]:
+        database = self._database
+        if database is None:
+            return ()
+        return ("--database", database.url, "--database-password-file", str(database.password_file))
 
     def _open_directory(self) -> Directory:
         if self._zookeeper is None:
@@ -216,6 +257,9 @@ class Supervisor:
         if self._options.auth:
             where["KEY"] = provide_keys(directory, self._data_dir)
             where |= self._certificates.variables(Principal(PeerRole.ADMIN, "dev"))
+        if self._database is not None:
+            where["DATABASE"] = self._database.url
+            where["DATABASE_PASSWORD_FILE"] = str(self._database.password_file)
         return {f"WALLET_{name}": value for name, value in where.items()}
 
     def _start_redis(
@@ -288,7 +332,7 @@ class Supervisor:
         port = self._options.port + index
         name = f"api-{index + 1}"
         self._say(f"starting API process {index + 1} on port {port}")
-        flags = ("--service-id", name, *self._peer_flags(PeerRole.SERVICE, name))
+        flags = ("--service-id", name, *self._peer_flags(PeerRole.SERVICE, name), *self._database_flags())
         child = self._python(name, "serve", *flags, port=port)
         return self._keeper.start(Kept("api", child, f"{HOST}:{port}"))
 
@@ -296,14 +340,16 @@ class Supervisor:
         """With --auth our processes know each other by certificates."""
         return self._certificates.flags(Principal(role, name)) if self._options.auth else ()
 
-    def _python(self, name: str, verb: str, *flags: str, port: int) -> Child:
+    def _python(self, name: str, verb: str, *flags: str, port: int | None = None) -> Child:
         if self._zookeeper is None:
             coordination = ("--map-file", str(self._map_file))
         else:
             coordination = ("--zookeeper", self._zookeeper.address)
         argv = [sys.executable, "-m", "wallet_engine", verb, *coordination, "--host", HOST]
         log = self._logs / f"{name}.log"
-        return Child(name, [*argv, "--port", str(port), *flags], log, environ=self._environ)
+        if port is not None:
+            argv += ["--port", str(port)]
+        return Child(name, [*argv, *flags], log, environ=self._environ)
 
     def _wait_counted(self, engine: list[Kept], copies: int) -> None:
         """Return when every journal copy counts, which takes one after the other a moment. Raises as `_wait` does.
@@ -353,7 +399,7 @@ class Supervisor:
     def _write_state(self) -> None:
         """Write down who runs. A disk that takes nothing is no reason to end anything: it is tried again."""
         living = self._keeper.living
-        order = ("redis", "zookeeper", "journal", "api")
+        order = ("redis", "zookeeper", "database", "journal", "follower", "api")
         processes = sorted((kept.info for kept in living), key=lambda info: order.index(info.role))
         zookeeper = self._zookeeper.address if self._zookeeper else None
         identities = [kept.child.identity for kept in living if kept.child.identity]
@@ -394,6 +440,14 @@ class Supervisor:
 
     def _say(self, text: str) -> None:
         _print(f"dev {time.monotonic() - self._began:5.1f} s  {text}", sys.stderr)
+
+
+async def _migrate(url: str) -> None:
+    connection = await connect(url, "wallet-engine dev")
+    try:
+        await migrate(connection)
+    finally:
+        await connection.close()
 
 
 def _print(text: str, stream: TextIO) -> None:

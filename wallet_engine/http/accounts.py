@@ -1,5 +1,6 @@
 """Opening, reading and flagging accounts."""
 
+import time
 from typing import Final
 
 from msgspec import UNSET, UnsetType
@@ -7,9 +8,10 @@ from msgspec import UNSET, UnsetType
 from wallet_engine.domain.ids import check_account_id
 from wallet_engine.domain.money import check_currency, format_amount
 from wallet_engine.domain.outcomes import Outcome
-from wallet_engine.http import wire
+from wallet_engine.http import history, wire
 from wallet_engine.http.endpoint import Endpoint, Request
 from wallet_engine.http.parse import check_ordinary_account, load_object, parse_limits, parse_open_account
+from wallet_engine.http.parse_history import time_ms
 from wallet_engine.http.problems import MALFORMED, OUTAGE_CODES, Answer, Refused, declined, json_answer
 from wallet_engine.service.api import AccountView, CurrencyBalance, Money
 
@@ -60,6 +62,11 @@ async def balance(request: Request) -> Answer:
     """One balance, durable."""
     account_id = _account_of_path(request)
     currency = check_currency(request.query("currency"))
+    at_ms = time_ms(request, "at")
+    if at_ms is not None:
+        if at_ms > time.time_ns() // 1_000_000:
+            raise Refused("invalid_request", "at is still to come: leave it out for what is known now")
+        return await history.balance_at(request, account_id, currency, at_ms)
     view = await request.services.wallet.balance(request.visit.principal, account_id, currency)
     if view is None:
         raise _unknown_account()
@@ -166,10 +173,11 @@ ENDPOINTS: Final = (
         "GET",
         "/v1/accounts/{account_id}/balance",
         balance,
-        "A durable balance and the journal entry it stands at.",
+        "A durable balance and the journal entry it stands at; of the past with `at`.",
         {200: wire.DurableBalance},
-        (*MALFORMED, "invalid_currency", "account_not_found", *OUTAGE_CODES),
+        (*MALFORMED, "invalid_currency", "account_not_found", *OUTAGE_CODES, *history.CODES),
         query=("currency",),
+        optional_query=("at",),
     ),
     Endpoint(
         "PATCH",

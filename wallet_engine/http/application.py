@@ -6,6 +6,7 @@ return an `Answer` or raise; only this file sends.
 
 import re
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -26,6 +27,7 @@ from wallet_engine.http.uncancelled import Uncancelled
 from wallet_engine.service.api import Wallet
 from wallet_engine.service.events import GuardedEvents
 from wallet_engine.service.guarded import GuardedWallet
+from wallet_engine.service.history import GuardedHistory
 from wallet_engine.service.turns import Turns
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -124,7 +126,13 @@ class Application:
         except ClientGone:
             return
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        if answer.stream is None:
+            await send({"type": "http.response.body", "body": answer.body})
+            return
+        async with aclosing(answer.stream) as chunks:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         """Raises `ClientGone`."""
@@ -165,8 +173,9 @@ def create_app(
     metrics: Metrics | None = None,
     gate: Gate | None = None,
     events: GuardedEvents | None = None,
+    history: GuardedHistory | None = None,
 ) -> Application:
-    """Offers `wallet`, and `events` where there are such, by HTTP, through `gate`; counts into `metrics`.
+    """Offers `wallet`, and `events` and `history` where there are such, by HTTP, through `gate`; counts into `metrics`.
 
     It has no start-up or shutdown of its own.
     """
@@ -183,5 +192,6 @@ def create_app(
         document,
         reference_page(document),
         events,
+        history,
     )
     return Application(services, gate, ENDPOINTS)

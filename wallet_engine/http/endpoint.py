@@ -13,6 +13,7 @@ from wallet_engine.http.problems import Answer, Refused
 from wallet_engine.http.uncancelled import Uncancelled
 from wallet_engine.service.events import GuardedEvents
 from wallet_engine.service.guarded import GuardedWallet
+from wallet_engine.service.history import GuardedHistory
 from wallet_engine.service.turns import Turns
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -30,6 +31,7 @@ class Services(NamedTuple):
     reference: bytes
     #: None without a database.
     events: GuardedEvents | None = None
+    history: GuardedHistory | None = None
 
 
 class Request:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from wallet_engine.http import accounts, events, groups, holds, probes, refunds, transfers
+from wallet_engine.http import accounts, events, groups, history, holds, probes, refunds, transfers
 from wallet_engine.http.endpoint import Endpoint
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
@@ -12,5 +12,6 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *holds.ENDPOINTS,
     *refunds.ENDPOINTS,
     *events.ENDPOINTS,
+    *history.ENDPOINTS,
     *probes.ENDPOINTS,
 )

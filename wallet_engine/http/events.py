@@ -13,7 +13,7 @@ from wallet_engine.domain.ids import check_account_id
 from wallet_engine.http import wire, wire_events
 from wallet_engine.http.endpoint import Endpoint, Request
 from wallet_engine.http.parse import check_shape, load_object
-from wallet_engine.http.problems import HISTORY_OUTAGE, MALFORMED, Answer, Refused, json_answer
+from wallet_engine.http.problems import MALFORMED, Answer, Refused, json_answer
 from wallet_engine.http.wire_events import LIMIT_MAX, WAIT_S_MAX
 from wallet_engine.service.events import GuardedEvents, WebhookWish
 from wallet_engine.webhooks import endpoint as endpoints
@@ -262,7 +262,7 @@ def _opened(text: str, name: str) -> str:
         raise InvalidInput("invalid_request", f"{name} is none that was given") from None
 
 
-_NEEDED: Final = ("history_not_configured", HISTORY_OUTAGE)
+_NEEDED: Final = ("history_not_configured", "history_unavailable")
 _ONE: Final = (*MALFORMED, "webhook_not_found", *_NEEDED)
 
 ENDPOINTS: Final = (

@@ -9,6 +9,7 @@ from msgspec import Struct
 from wallet_engine.http import wire, wire_events
 from wallet_engine.http.endpoint import Endpoint
 from wallet_engine.http.examples import EXAMPLES, Example
+from wallet_engine.http.parse_history import LIMIT_DEFAULT, LIMIT_MAX
 from wallet_engine.http.problems import KINDS
 
 _KEY: Final = "key"
@@ -89,6 +90,16 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
         )
         for name in names
     ]
+    parameters += [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "schema": _optional_schema(name),
+            **_parameter_examples(name, endpoint),
+        }
+        for name in endpoint.optional_query
+    ]
     if endpoint.replayable:
         parameters.append(
             {
@@ -109,6 +120,22 @@ def _parameter_examples(name: str, endpoint: Endpoint) -> dict[str, Any]:
 
 def _examples(endpoint: Endpoint) -> Iterator[Example]:
     return (e for e in EXAMPLES if (e.method, e.template) == (endpoint.method, endpoint.template))
+
+
+def _optional_schema(name: str) -> dict[str, Any]:
+    words = {
+        "order": ("desc", "asc"),
+        "format": ("json", "csv"),
+        "direction": ("in", "out"),
+    }
+    if name == "limit":
+        return {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}
+    if name in ("at", "from", "to"):
+        return {"type": "string", "format": "date-time"}
+    if name in words:
+        return {"type": "string", "enum": list(words[name])}
+    types = {"currency": wire.CurrencyCode, "counterparty": wire.AccountId}
+    return msgspec.json.schema(types.get(name, str))
 
 
 def _field_schema(name: str, endpoint: Endpoint) -> dict[str, Any]:

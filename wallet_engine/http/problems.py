@@ -1,5 +1,6 @@
 """Answers, and the stable codes of everything that is not a success."""
 
+from collections.abc import AsyncGenerator
 from typing import Final, NamedTuple
 
 from msgspec import UNSET
@@ -20,6 +21,8 @@ class Answer(NamedTuple):
     status: int
     body: bytes
     headers: Headers
+    #: What follows the body, made while it is sent.
+    stream: AsyncGenerator[bytes, None] | None = None
 
 
 class Kind(NamedTuple):
@@ -34,6 +37,7 @@ KINDS: Final[dict[str, Kind]] = {
     "invalid_request": Kind(400, "Malformed request"),
     "invalid_amount": Kind(400, "Malformed amount"),
     "invalid_currency": Kind(400, "Unknown currency"),
+    "cursor_mismatch": Kind(400, "Cursor of another call"),
     "same_account": Kind(400, "Sender and receiver are the same account"),
     "unauthenticated": Kind(401, "Who asks is not known"),
     "forbidden": Kind(403, "Not allowed"),
@@ -67,22 +71,23 @@ KINDS: Final[dict[str, Kind]] = {
     # Retryable because the caller cannot know how far it came, and a repeat with the same id is always safe.
     "internal_error": Kind(500, "Internal error", retryable=True),
     "history_not_configured": Kind(501, "No history here"),
-    "history_unavailable": Kind(503, "History unavailable", retryable=True),
     "overloaded": Kind(503, "Overloaded", retryable=True),
     "partition_unavailable": Kind(503, "Partition unavailable", retryable=True),
     "journal_unavailable": Kind(503, "Journal unavailable", retryable=True),
     "outcome_unknown": Kind(503, "Outcome unknown", retryable=True),
+    "history_unavailable": Kind(503, "History unavailable", retryable=True),
+    "history_behind": Kind(503, "History behind", retryable=True),
 }
+
+#: Codes of an `Outage` of the history store.
+HISTORY_OUTAGES: Final = ("history_unavailable", "history_behind")
 
 #: Codes of what is wrong with a request itself.
 MALFORMED: Final = ("invalid_request",)
 
-#: The code of an `Outage` of the history, which stops nothing else.
-HISTORY_OUTAGE: Final = "history_unavailable"
-
-#: The codes of every other `Outage`.
+#: The codes of an `Outage` of payments.
 OUTAGE_CODES: Final = tuple(
-    code for code, kind in KINDS.items() if kind.status == 503 and code != HISTORY_OUTAGE
+    code for code, kind in KINDS.items() if kind.status == 503 and code not in HISTORY_OUTAGES
 )
 
 _DECLINE_DETAILS: Final[dict[str, str]] = {
@@ -140,6 +145,11 @@ def json_answer(status: int, body: bytes, headers: Headers = ()) -> Answer:
     return Answer(status, body, (_JSON, (b"content-length", b"%d" % len(body)), *headers))
 
 
+def stream_answer(media: bytes, stream: AsyncGenerator[bytes, None]) -> Answer:
+    """A 200 whose length is not known beforehand."""
+    return Answer(200, b"", ((b"content-type", media),), stream)
+
+
 def problem(
     code: str,
     detail: str,
@@ -189,7 +199,7 @@ def refund_refused(code: str, *, transaction_id: str, replayed: bool) -> Answer:
 def outage(error: Outage, *, transaction_id: str | None = None) -> Answer:
     """The 503 of an outage; one with a code outside the contract promises nothing about the outcome."""
     return problem(
-        error.code if error.code in (*OUTAGE_CODES, HISTORY_OUTAGE) else "outcome_unknown",
+        error.code if error.code in (*OUTAGE_CODES, *HISTORY_OUTAGES) else "outcome_unknown",
         error.detail,
         transaction_id=transaction_id,
         headers=((b"retry-after", b"%d" % max(1, error.retry_after_s)),),

@@ -356,7 +356,7 @@ class WalletHttpProtocol(asyncio.Protocol):
         """The request on the short way is answered."""
         if self.transport.is_closing():
             return
-        status, body, headers = answer
+        status, body, headers, _ = answer
         if self._closing:
             headers = (*headers, _CLOSE)
         self.transport.write(_encoded.head(status, headers, self._server_state.default_headers) + body)

@@ -160,6 +160,12 @@ class Principal:
         if not (rights.everything or rights.reads_all or (rights.reads and self._reach_match(account_id))):
             raise self._forbidden(f"read {account_id}", "auditor or admin")
 
+    def check_reads_some(self) -> None:
+        """Whether there are accounts that it may read."""
+        rights = self._rights
+        if not (rights.everything or rights.reads_all or rights.reads):
+            raise self._forbidden("read transfers", "payer, auditor or admin")
+
     def check_manages(self, account_id: str) -> None:
         """Whether it may open, patch, freeze, unfreeze and close this account."""
         rights = self._rights

@@ -1,0 +1,326 @@
+"""The past by HTTP on a real cluster with a real PostgreSQL, and that it stays right whatever is killed."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psutil
+import pytest
+from support.databases import asked, rows_of
+from support.dev_process import DevCluster
+from support.wallet_api import WalletApi, check_problem, new_id, transfer_body
+
+PARTITIONS = 16
+#: What is paid is in the history within a second or two; more is for a machine that is busy with other tests.
+ARRIVES_S_MAX = 30.0
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    made = DevCluster(
+        tmp_path_factory.mktemp("history") / "dev", partitions=PARTITIONS, embedded=True, extra=("--history",)
+    )
+    try:
+        yield made.start()
+    finally:
+        made.kill_all()
+
+
+@pytest.fixture
+def api(cluster: DevCluster) -> Iterator[WalletApi]:
+    with WalletApi(cluster.url, PARTITIONS) as found:
+        yield found
+
+
+def admin_environment(cluster: DevCluster) -> dict[str, str]:
+    lines = (cluster.data_dir / "admin.env").read_text("utf-8").splitlines()
+    return {name: value.strip("'") for name, _, value in (line.partition("=") for line in lines)}
+
+
+def admin(cluster: DevCluster, *words: str) -> tuple[int, dict[str, Any]]:
+    argv = [
+        sys.executable,
+        "-c",
+        "from wallet_engine.admin.cli import main; main()",
+        *words,
+        "--json",
+        "--yes",
+    ]
+    environ = {**os.environ, **admin_environment(cluster)}
+    done = subprocess.run(argv, capture_output=True, env=environ, check=False, timeout=90)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def database_url(cluster: DevCluster) -> str:
+    found = admin_environment(cluster)
+    password = Path(found["WALLET_DATABASE_PASSWORD_FILE"]).read_text("utf-8").strip()
+    return found["WALLET_DATABASE"].replace("wallet@", f"wallet:{password}@")
+
+
+def process(cluster: DevCluster, role: str) -> dict[str, Any]:
+    return next(p for p in cluster.state()["processes"] if p["role"] == role)
+
+
+def eventually(look: Any, what: str = "") -> Any:
+    """What `look` finds as soon as it is true."""
+    deadline = time.monotonic() + ARRIVES_S_MAX
+    while not (found := look()):
+        assert time.monotonic() < deadline, what or "it never came"
+        time.sleep(0.05)
+    return found
+
+
+def listed(api: WalletApi, account: str, count: int, query: str = "") -> list[dict[str, Any]]:
+    """The transactions of an account as soon as there are so many."""
+
+    def look() -> list[dict[str, Any]] | None:
+        reply = api.get(f"/v1/accounts/{account}/transactions?{query}")
+        found = reply.json().get("transactions", [])
+        return found if len(found) >= count else None
+
+    return eventually(look, f"{count} transactions of {account}")
+
+
+def pay(api: WalletApi, sender: str, receiver: str, amount: str, **more: Any) -> str:
+    transaction_id = new_id()
+    reply = api.post(
+        "/v1/wallet/balance_transfer", {**transfer_body(sender, receiver, amount, transaction_id), **more}
+    )
+    assert reply.status in (200, 422, 404), reply
+    return transaction_id
+
+
+def opened(api: WalletApi, partition: int, funds: str | None = None) -> str:
+    account = api.name(partition)
+    assert api.post("/v1/accounts", {"account_id": account, "currency": "USD"}).status == 201
+    if funds is not None:
+        pay(api, "@bank", account, funds)
+    return account
+
+
+def minor(text: str) -> int:
+    return int(text.replace(".", ""))
+
+
+def test_what_was_paid_is_listed_newest_first(api: WalletApi) -> None:
+    ann, bob = opened(api, 1, "100.00"), opened(api, 2)
+    rent = pay(api, ann, bob, "30.00", reference="rent May", metadata={"flat": "3"})
+    refused = pay(api, ann, bob, "900.00")
+    sent, deposit = listed(api, ann, 2)
+    assert (sent["transaction_id"], sent["direction"], sent["amount"]) == (rent, "out", "30.00")
+    assert (sent["counterparty"], sent["balance_after"], sent["type"]) == (bob, "70.00", "transfer")
+    assert (sent["reference"], sent["metadata"], sent["status"]) == ("rent May", {"flat": "3"}, "success")
+    assert (deposit["type"], deposit["direction"], deposit["counterparty"]) == ("deposit", "in", "@bank")
+    (got,) = listed(api, bob, 1)
+    assert (got["transaction_id"], got["direction"], got["counterparty"]) == (rent, "in", ann)
+    (declined,) = listed(api, ann, 1, "status=declined")
+    assert (declined["transaction_id"], declined["code"]) == (refused, "insufficient_funds")
+    assert (declined["amount"], declined["balance_after"]) == ("900.00", "70.00")
+    assert [t["transaction_id"] for t in listed(api, ann, 3, "status=all&order=asc")][1:] == [rent, refused]
+    (found,) = api.get(f"/v1/transfers?reference={quote('rent May')}&limit=1").json()["transfers"]
+    assert (found["from_account"], found["to_account"], found["status"]) == (ann, bob, "success")
+
+
+def test_filters_narrow_and_are_checked(api: WalletApi) -> None:
+    ann, bob = opened(api, 3, "100.00"), opened(api, 3)
+    for amount in ("1.00", "2.00", "3.00"):
+        pay(api, ann, bob, amount)
+    listed(api, ann, 4)
+
+    def amounts(query: str) -> list[str]:
+        return [
+            t["amount"] for t in api.get(f"/v1/accounts/{ann}/transactions?{query}").json()["transactions"]
+        ]
+
+    assert amounts("type=transfer") == ["3.00", "2.00", "1.00"]
+    assert amounts("direction=in") == ["100.00"]
+    assert amounts(f"counterparty={bob}&order=asc") == ["1.00", "2.00", "3.00"]
+    assert amounts("currency=USD&min_amount=2&max_amount=3.00") == ["3.00", "2.00"]
+    assert amounts("currency=EUR") == []
+    assert amounts("from=2999-01-01T00:00:00Z") == []
+    assert amounts("to=2000-01-01T00:00:00Z") == []
+    for query, code in (
+        *(
+            ("min_amount=2", "invalid_request"),
+            ("limit=0", "invalid_request"),
+            ("limit=201", "invalid_request"),
+        ),
+        *(("from=yesterday", "invalid_request"), ("from=2026-01-01T00:00:00", "invalid_request")),
+        *(("order=up", "invalid_request"), ("type=gift", "invalid_request"), ("status=x", "invalid_request")),
+        *(("currency=XXY", "invalid_currency"), ("cursor=abc", "cursor_mismatch")),
+        ("currency=USD&min_amount=-1", "invalid_amount"),
+        ("min_position=x", "invalid_request"),
+    ):
+        check_problem(api.get(f"/v1/accounts/{ann}/transactions?{query}"), 400, code)
+    check_problem(api.get("/v1/accounts/nobody/transactions"), 404, "account_not_found")
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_pages_neither_skip_nor_repeat_while_rows_are_added(api: WalletApi, order: str) -> None:
+    ann, bob = opened(api, 4, "100.00"), opened(api, 5)
+    paid = [pay(api, ann, bob, "0.01") for _ in range(12)]
+    listed(api, ann, 13)
+    query, found, cursor = f"order={order}&limit=5&type=transfer", [], ""
+    while True:
+        page = api.get(f"/v1/accounts/{ann}/transactions?{query}{cursor}").json()
+        found += [t["transaction_id"] for t in page["transactions"]]
+        if page["next_cursor"] is None:
+            break
+        if len(paid) < 16:
+            paid.append(pay(api, ann, bob, "0.01"))
+            listed(api, ann, len(paid) + 1)
+        cursor = f"&cursor={page['next_cursor']}"
+        other = f"/v1/accounts/{ann}/transactions?order={order}&limit=5&type=refund{cursor}"
+        check_problem(api.get(other), 400, "cursor_mismatch")
+    assert found == (paid if order == "asc" else paid[11::-1])
+
+
+def test_a_statement_adds_up(api: WalletApi) -> None:
+    ann, bob = opened(api, 6, "100.00"), opened(api, 7)
+    for amount in ("10.00", "20.50"):
+        pay(api, ann, bob, amount)
+    pay(api, ann, "nobody", "5.00")  # goes and comes back
+    listed(api, ann, 3)
+    eventually(lambda: len(api.get(f"/v1/accounts/{ann}/statement?currency=USD").json()["lines"]) >= 3)
+    found = api.get(f"/v1/accounts/{ann}/statement?currency=USD").json()
+    assert found["opening_balance"] == "0.00"
+    assert found["closing_balance"] == "69.50"
+    assert sum(minor(line["amount"]) for line in found["lines"]) == 6950
+    since = quote(found["lines"][1]["at"])
+    later = api.get(f"/v1/accounts/{ann}/statement?currency=USD&from={since}").json()
+    assert (later["opening_balance"], later["closing_balance"]) == ("100.00", "69.50")
+    reply = api.get(f"/v1/accounts/{ann}/statement?currency=USD&format=csv&to={since}")
+    lines = list(csv.DictReader(io.StringIO(reply.body.decode())))
+    assert [line["type"] for line in lines] == ["opening", "deposit", "closing"]
+    assert [line["balance_after"] for line in lines] == ["0.00", "100.00", "100.00"]
+
+
+def test_a_balance_of_then(api: WalletApi) -> None:
+    ann, bob = opened(api, 8, "100.00"), opened(api, 9)
+    before = listed(api, ann, 1)[0]["at"]
+    time.sleep(0.01)
+    pay(api, ann, bob, "40.00")
+    after = listed(api, ann, 2)[0]["at"]
+
+    def then(at: str) -> Any:
+        return eventually(
+            lambda: (
+                (reply := api.get(f"/v1/accounts/{ann}/balance?currency=USD&at={at}")).status != 503 and reply
+            )
+        )
+
+    assert then(before).json()["balance"] == "100.00"
+    found = then(after).json()
+    assert (found["balance"], found["available"], found["held"], found["pending"]) == (
+        *("60.00", "60.00", "0.00", "0.00"),
+    )
+    assert found["at"] == after
+    check_problem(then("2020-01-01T00:00:00Z"), 404, "account_not_found")
+    future = api.get(f"/v1/accounts/{ann}/balance?currency=USD&at=2999-01-01T00:00:00Z")
+    check_problem(future, 400, "invalid_request")
+
+
+def test_holds_are_listed_also_when_they_have_ended(api: WalletApi) -> None:
+    ann, bob = opened(api, 10, "100.00"), opened(api, 11)
+    holds = []
+    for amount in ("1.00", "2.00", "3.00"):
+        body = {"account_id": ann, "amount": amount, "currency": "USD", "transaction_id": new_id()}
+        holds.append(api.post("/v1/holds", body).json()["hold_id"])
+    capture = {"account_id": ann, "transaction_id": new_id(), "to_account": bob}
+    assert api.post(f"/v1/holds/{holds[0]}/capture", capture).status == 200
+    assert api.post(f"/v1/holds/{holds[1]}/void", {"account_id": ann}).status == 200
+
+    def statuses(query: str = "") -> list[tuple[str, str]]:
+        found = api.get(f"/v1/accounts/{ann}/holds?{query}").json()
+        return [(hold["hold_id"], hold["status"]) for hold in found.get("holds", [])]
+
+    expected = [(holds[2], "open"), (holds[1], "voided"), (holds[0], "captured")]
+    eventually(lambda: statuses() == expected, "the holds")
+    assert statuses("status=voided") == [expected[1]]
+    first = api.get(f"/v1/accounts/{ann}/holds?limit=2").json()
+    assert statuses(f"limit=2&cursor={first['next_cursor']}") == expected[2:]
+    assert listed(api, ann, 2)[0]["type"] == "capture"
+
+
+def test_verify_names_what_differs_and_rebuild_mends_it(cluster: DevCluster, api: WalletApi) -> None:
+    ann, bob = opened(api, 12, "100.00"), opened(api, 13)
+    for _ in range(5):
+        pay(api, ann, bob, "1.00")
+    listed(api, bob, 5)
+    status, found = admin(cluster, "history", "verify")
+    assert (status, found["ok"], found["differences"]) == (0, True, [])
+    assert found["transfers"] >= 6
+    url = database_url(cluster)
+    asked(url, lambda c: c.execute("UPDATE postings SET balance = balance + 1 WHERE account = $1", bob))
+    asked(url, lambda c: c.execute("DELETE FROM transfers WHERE payer = $1", ann))
+    status, found = admin(cluster, "history", "verify")
+    assert (status, found["ok"]) == (1, False)
+    assert any(bob in line for line in found["differences"])
+    assert any("transfer success in USD of partition 12" in line for line in found["differences"])
+    assert admin(cluster, "history", "rebuild", "12", "13")[0] == 0
+    eventually(lambda: admin(cluster, "history", "verify")[1]["ok"], "the rebuilt history")
+    assert len(listed(api, bob, 5)) == 5
+
+
+@pytest.mark.parametrize("role", ["follower", "database", "journal"])
+def test_a_kill_loses_and_doubles_nothing(cluster: DevCluster, api: WalletApi, role: str) -> None:
+    """kill -9 under traffic; payments go on while the history is away."""
+    ann, bob = opened(api, 14, "1000.00"), opened(api, 15)
+    for number in range(60):
+        if number in (20, 40):
+            os.kill(process(cluster, role)["pid"], signal.SIGKILL)
+        reply = api.post("/v1/wallet/balance_transfer", transfer_body(ann, bob, "1.00", new_id()))
+        assert reply.status == 200 or (role == "journal" and reply.status == 503), reply
+    paid = minor(api.get(f"/v1/accounts/{bob}/balance?currency=USD").json()["balance"])
+    sums = "SELECT coalesce(sum(delta), 0)::bigint AS paid FROM postings WHERE account = $1"
+
+    def arrived() -> bool:
+        try:
+            return bool(rows_of(database_url(cluster), sums, bob)[0]["paid"] == paid)
+        except Exception:
+            return False
+
+    eventually(arrived, f"all of {bob}'s money")
+    eventually(lambda: admin(cluster, "history", "verify")[1].get("ok"), "a sound history")
+
+
+def test_a_database_that_is_down_is_503_for_the_past_alone(cluster: DevCluster, api: WalletApi) -> None:
+    ann = opened(api, 0, "10.00")
+    listed(api, ann, 1)
+    postmaster = psutil.Process(process(cluster, "database")["pid"])
+    stopped = [postmaster, *postmaster.children()]
+    for each in stopped:
+        each.suspend()
+    try:
+        check_problem(api.get(f"/v1/accounts/{ann}/transactions"), 503, "history_unavailable")
+        assert api.get(f"/v1/accounts/{ann}/balance?currency=USD").json()["balance"] == "10.00"
+        pay(api, "@bank", ann, "1.00")
+    finally:
+        for each in stopped:
+            each.resume()
+    listed(api, ann, 2)
+
+
+def test_a_restart_keeps_what_is_there(cluster: DevCluster, api: WalletApi) -> None:
+    ann = opened(api, 1, "10.00")
+    listed(api, ann, 1)
+    roles = {p["role"] for p in cluster.state()["processes"]}
+    assert {"database", "follower"} <= roles
+    password = cluster.data_dir / "postgresql" / "password"
+    assert password.stat().st_mode & 0o777 == 0o600
+    cluster.stop()
+    cluster.start()
+    with WalletApi(cluster.url, PARTITIONS) as again:
+        assert len(listed(again, ann, 1)) == 1
+        pay(again, "@bank", ann, "1.00")
+        assert len(listed(again, ann, 2)) == 2

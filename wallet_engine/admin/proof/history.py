@@ -1,0 +1,190 @@
+"""Is the history what the journal says? Every account's last posting, every count and every sum are compared.
+
+Two folds of the journal, as far as the history is: the oracle says what accounts have, the light fold what rows there
+must be. The history is read in one snapshot.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from wallet_engine.admin.proof.fold import JournalFold, Progress
+from wallet_engine.domain.entry import Entry
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.history.book import Book
+from wallet_engine.history.database import as_outage, check_version, connect
+from wallet_engine.history.facts import PENDING, Facts, Origin
+from wallet_engine.history.fold import fold
+from wallet_engine.history.sink import SINK
+
+#: Of each kind, that are named.
+DIFFERENCES_MAX: Final = 100
+#: Rows of accounts that are read at once.
+_FETCH: Final = 5_000
+
+#: partition, account, currency
+AccountAt = tuple[int, str, str]
+#: balance, held, pending, postings, sum of what they changed
+Account = tuple[int, int, int, int, int]
+#: partition, type, status, currency
+TransfersOf = tuple[int, str, str, str]
+
+_ACCOUNTS: Final = """
+SELECT DISTINCT ON (account, currency, partition)
+    partition, account, currency, balance, held, pending,
+    count(*) OVER each AS postings, (sum(delta) OVER each)::bigint AS delta
+FROM postings
+WINDOW each AS (PARTITION BY account, currency, partition)
+ORDER BY account, currency, partition, at DESC, seq DESC, idx DESC, sub DESC
+"""
+_TRANSFERS: Final = """
+SELECT partition, type, status, currency, count(*) AS transfers, sum(amount)::bigint AS amount
+FROM transfers GROUP BY 1, 2, 3, 4
+"""
+
+
+@dataclass(slots=True)
+class Rows:
+    """What the tables hold, or should."""
+
+    accounts: dict[AccountAt, Account] = field(default_factory=dict)
+    #: -> how many there are, and what they add up to
+    transfers: dict[TransfersOf, tuple[int, int]] = field(default_factory=dict)
+    #: partition -> seq
+    positions: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryVerdict:
+    """`differences` are lines for a person."""
+
+    accounts: int
+    transfers: int
+    differences: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.differences
+
+
+async def read_rows(url: str) -> Rows:
+    """What is in the tables now. Raises `HistoryUnavailable`, and `ConfigError` for tables of another version."""
+    rows = Rows()
+    connection = await connect(url, "wallet-admin history verify")
+    try:
+        with as_outage():
+            await check_version(connection)
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                positions = await connection.fetch("SELECT * FROM positions WHERE sink = $1", SINK)
+                rows.positions = {row["partition"]: row["seq"] for row in positions}
+                cursor = await connection.cursor(_ACCOUNTS)
+                while found := await cursor.fetch(_FETCH):
+                    for partition, account, currency, *amounts in found:
+                        rows.accounts[partition, account, currency] = tuple(amounts)
+                for *of, count, amount in await connection.fetch(_TRANSFERS):
+                    rows.transfers[tuple(of)] = (count, amount)
+    finally:
+        await connection.close()
+    return rows
+
+
+def compare(rows: Rows, directory: Path, progress: Progress | None = None) -> HistoryVerdict:
+    """Hold the tables against the journal in a directory. Raises `ConfigError` when that cannot be folded."""
+    expected, differences = _expected(directory, rows.positions, progress)
+    differences += _named("account", expected.accounts, rows.accounts, _account_text)
+    differences += _named("transfers", expected.transfers, rows.transfers, _transfers_text)
+    count = sum(count for count, _ in rows.transfers.values())
+    names = {(account, currency) for _, account, currency in rows.accounts}
+    return HistoryVerdict(len(names), count, tuple(differences))
+
+
+def _expected(
+    directory: Path, positions: Mapping[int, int], progress: Progress | None
+) -> tuple[Rows, list[str]]:
+    journal, light = JournalFold(directory), _Light()
+    end = {partition: seq for partition, seq in positions.items() if seq}
+    journal.run(partitions=set(end), end=end, on_operations=light.entry, progress=progress)
+    if not journal.sound:
+        why = journal.damage or next(iter(journal.broken.values()))
+        raise ConfigError(f"the journal itself is damaged, see wallet-admin verify --offline: {why}")
+    differences = [
+        f"partition {partition}: the history is at seq {seq}, the journal ends at {journal.seq(partition)}"
+        for partition, seq in end.items()
+        if journal.seq(partition) < seq
+    ]
+    rows = Rows(positions=dict(positions))
+    for partition, state in journal.states.items():
+        for currency, book in state.balances.items():
+            for account, available in book.items():
+                if account == TRANSIT:
+                    continue
+                key = (partition, account, currency)
+                held, pending = (b.get(currency, {}).get(account, 0) for b in (state.held, state.pending))
+                balance = available + held
+                rows.accounts[key] = (balance, held, pending, light.postings[key], balance)
+    for origin, (of, amount) in light.begun.items():
+        light.count(light.ended(origin, of), amount)
+    rows.transfers = {key: (count, light.amounts[key]) for key, count in light.transfers.items()}
+    return rows, differences
+
+
+class _Light:
+    """Which rows there must be."""
+
+    def __init__(self) -> None:
+        self._books: dict[int, Book] = {}
+        self.postings: Counter[AccountAt] = Counter()
+        self.transfers: Counter[TransfersOf] = Counter()
+        self.amounts: Counter[TransfersOf] = Counter()
+        #: Transfers that are pending by their first entry, and how those ended of which the end was met.
+        self.begun: dict[Origin, tuple[TransfersOf, int]] = {}
+        self._ends: dict[Origin, str] = {}
+
+    def count(self, key: TransfersOf, amount: int) -> None:
+        self.transfers[key] += 1
+        self.amounts[key] += amount
+
+    def ended(self, origin: Origin, key: TransfersOf) -> TransfersOf:
+        partition, type_, status, currency = key
+        return partition, type_, self._ends.pop(origin, status), currency
+
+    def entry(self, partition: int, entry: Entry) -> None:
+        facts = Facts()
+        fold(partition, entry, self._books.setdefault(partition, Book()), facts)
+        for posting in facts.postings:
+            self.postings[partition, posting.account, posting.currency] += 1
+        for transfer in facts.transfers:
+            key = (partition, transfer.type, transfer.status, transfer.currency)
+            if transfer.status == PENDING:
+                self.begun[transfer.origin] = (key, transfer.amount_minor)
+            else:
+                self.count(key, transfer.amount_minor)
+        for end in facts.ends:
+            self._ends[end.origin] = end.status
+            begun = self.begun.pop(end.origin, None)
+            if begun is not None:
+                self.count(self.ended(end.origin, begun[0]), begun[1])
+
+
+def _named(what: str, expected: Mapping[Any, Any], found: Mapping[Any, Any], text: Any) -> list[str]:
+    different = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    lines = [
+        f"{what} {text(key)}: the history has {found.get(key)}, the journal {expected.get(key)}"
+        for key in different[:DIFFERENCES_MAX]
+    ]
+    if len(different) > DIFFERENCES_MAX:
+        lines.append(f"and {len(different) - DIFFERENCES_MAX} more of {what}")
+    return lines
+
+
+def _account_text(key: AccountAt) -> str:
+    partition, account, currency = key
+    return f"{account} {currency} in partition {partition} (balance, held, pending, postings, their sum)"
+
+
+def _transfers_text(key: TransfersOf) -> str:
+    partition, type_, status, currency = key
+    return f"{type_} {status} in {currency} of partition {partition} (count, sum)"

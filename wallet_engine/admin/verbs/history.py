@@ -1,0 +1,202 @@
+"""`wallet-admin history migrate | verify | rebuild | status`: the history store in PostgreSQL."""
+
+import asyncio
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from wallet_engine.admin.journals import find_journal, journal_option
+from wallet_engine.admin.proof.history import HistoryVerdict, compare, read_rows
+from wallet_engine.admin.proof.past_balance import time_text
+from wallet_engine.admin.session import Plan, Session, admin_command, changing_command
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.history.clearing import clear
+from wallet_engine.history.database import as_outage, check_version, connect, migrate, ms_of, version_of
+from wallet_engine.history.sink import SINK
+from wallet_engine.telemetry.flags import VerbGroup, database_option
+
+
+@click.group(cls=VerbGroup)
+def history() -> None:
+    """Look after the history: the queryable past in PostgreSQL, written by wallet-engine follow --to history.
+
+    Its tables are in the schema wallet_history of the database that --database names.
+
+    \b
+    EXAMPLES
+      export WALLET_DATABASE=postgresql://wallet@db:5432/wallet WALLET_DATABASE_PASSWORD_FILE=/run/secrets/db
+      wallet-admin history migrate
+      wallet-admin --zookeeper zk1:2181 history verify --json
+      wallet-admin --zookeeper zk1:2181 history rebuild 3 17
+    """
+
+
+def _needed(database: str | None) -> str:
+    if database is None:
+        raise ConfigError("give --database postgresql://user@host:5432/name, or set WALLET_DATABASE")
+    return database
+
+
+@history.command("migrate")
+@changing_command
+@database_option
+def migrate_(session: Session, database: str | None) -> None:
+    """Bring the tables to the version of this program; make those of the next months. May be repeated.
+
+    Tables that a newer program has made are refused and left as they are.
+    """
+    url = _needed(database)
+
+    async def look() -> int:
+        connection = await connect(url, "wallet-admin")
+        try:
+            with as_outage():
+                return await version_of(connection)
+        finally:
+            await connection.close()
+
+    async def change() -> tuple[int, int]:
+        connection = await connect(url, "wallet-admin")
+        try:
+            with as_outage():
+                return await migrate(connection)
+        finally:
+            await connection.close()
+
+    found = asyncio.run(look())
+    what = f"bring the tables of the history from version {found} to that of this program"
+    plan = Plan(what, {"version": found}, lambda console: console.print(what))
+    if not session.agreed(plan):
+        return
+    before, now = asyncio.run(change())
+    document = {"version_before": before, "version": now}
+    session.answer(
+        document, lambda console: console.print(f"the tables have version {now} (before: {before})")
+    )
+
+
+@history.command()
+@admin_command
+@database_option
+@journal_option
+def verify(session: Session, database: str | None, journal: Path | None) -> None:
+    """Compare the history with the journal: every account's last posting, every count and every sum.
+
+    Both are looked at as far as the history is. Exit status 1, and each difference named, when they differ.
+    """
+    url = _needed(database)
+    with session.directory() as directory:
+        source = find_journal(directory, journal)
+    rows = asyncio.run(read_rows(url))
+    with session.progress() as progress:
+        task = progress.add_task("folding the journal")
+        verdict = compare(
+            rows, source.directory, lambda done, total: progress.update(task, completed=done, total=total)
+        )
+    session.answer(_verdict_document(verdict), lambda console: _show_verdict(console, verdict))
+    if not verdict.ok:
+        sys.exit(1)
+
+
+def _verdict_document(verdict: HistoryVerdict) -> dict[str, Any]:
+    return {
+        "ok": verdict.ok,
+        "accounts": verdict.accounts,
+        "transfers": verdict.transfers,
+        "differences": list(verdict.differences),
+    }
+
+
+def _show_verdict(console: Console, verdict: HistoryVerdict) -> None:
+    for line in verdict.differences:
+        console.print(line, style="red")
+    word = "ok" if verdict.ok else f"{len(verdict.differences)} differences"
+    console.print(f"{word}: {verdict.accounts} accounts, {verdict.transfers} transfers", style="bold")
+
+
+@history.command()
+@changing_command
+@database_option
+@click.argument("partitions", nargs=-1, type=click.IntRange(0), metavar="[PARTITION…]")
+def rebuild(session: Session, database: str | None, partitions: tuple[int, ...]) -> None:
+    """Make the history of these partitions, or of all, anew from the journal.
+
+    Their rows are deleted, in one step, and whoever follows for the history writes them again from the first entry
+    on, while the API goes on reading: until it is there, answers are about a history that ends earlier.
+    """
+    url = _needed(database)
+    with session.directory() as directory:
+        count = directory.config().partitions
+        strange = [p for p in partitions if p >= count]
+        if strange:
+            raise ConfigError(f"there is no partition {strange[0]}: they are 0 to {count - 1}")
+        chosen = sorted(set(partitions)) or list(range(count))
+        named = ", ".join(map(str, partitions)) or "all partitions"
+        what = f"delete the history of {named} and have it made anew"
+        plan = Plan(what, {"partitions": chosen}, lambda console: console.print(what))
+        if not session.agreed(plan):
+            return
+        with session.change(directory, plan):
+            directory.followers.note(SINK, dict.fromkeys(chosen, 0))
+            asyncio.run(_clear(url, chosen))
+    session.answer({"partitions": chosen}, lambda console: console.print(f"{named}: it is being made anew"))
+
+
+async def _clear(url: str, partitions: Collection[int]) -> None:
+    connection = await connect(url, "wallet-admin history rebuild")
+    try:
+        with as_outage():
+            await check_version(connection)
+            await clear(connection, partitions)
+    finally:
+        await connection.close()
+
+
+@history.command()
+@admin_command
+@database_option
+def status(session: Session, database: str | None) -> None:
+    """How far the history is with each partition, and who follows for it."""
+    url = _needed(database)
+
+    async def look() -> tuple[int, list[Any]]:
+        connection = await connect(url, "wallet-admin")
+        try:
+            with as_outage():
+                await check_version(connection)
+                rows = await connection.fetch(
+                    "SELECT * FROM positions WHERE sink = $1 ORDER BY partition", SINK
+                )
+                return await version_of(connection), rows
+        finally:
+            await connection.close()
+
+    version, rows = asyncio.run(look())
+    with session.directory() as directory:
+        members = directory.following.sink(SINK).members
+    document = {
+        "version": version,
+        "followers": sorted(members),
+        "troubles": [trouble.what for info in members.values() for trouble in info.troubles],
+        "partitions": [
+            {"partition": row["partition"], "seq": row["seq"], "at": time_text(ms_of(row["at"]))}
+            for row in rows
+        ],
+    }
+    session.answer(document, lambda console: _show_status(console, document))
+
+
+def _show_status(console: Console, document: dict[str, Any]) -> None:
+    followers = ", ".join(document["followers"]) or "nobody"
+    console.print(f"version {document['version']}, followed for by {followers}", style="bold")
+    for trouble in document["troubles"]:
+        console.print(trouble, style="red")
+    table = Table("partition", "seq", "complete until", box=None)
+    for row in document["partitions"]:
+        table.add_row(str(row["partition"]), str(row["seq"]), row["at"])
+    console.print(table)

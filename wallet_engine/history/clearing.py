@@ -1,0 +1,31 @@
+"""Forgetting the history of partitions, so that whoever follows makes it anew."""
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from wallet_engine.domain.entry import ZERO_NONCE
+from wallet_engine.history.sink import SINK
+
+#: Credits elsewhere of transfers that began in these partitions wait for those to be here again.
+_SET_BACK: Final = """
+WITH back AS (
+    UPDATE postings SET type = '', transaction_id = NULL, counterparty = NULL, reference = NULL, metadata = NULL
+    WHERE origin_partition = ANY($1) AND partition <> ALL($1)
+    RETURNING origin_partition, origin_seq, origin_idx, partition, seq, idx, at, account
+)
+INSERT INTO early_credits SELECT * FROM back ON CONFLICT DO NOTHING
+"""
+_TABLES: Final = ("postings", "transfers", "groups", "holds", "accounts", "group_parts", "early_credits")
+
+
+async def clear(connection: Any, partitions: Collection[int]) -> None:
+    """Delete the rows of these partitions and set their positions to the beginning, in one transaction."""
+    chosen = list(partitions)
+    async with connection.transaction():
+        await connection.execute(
+            "UPDATE positions SET seq = 0, nonce = $3, at = 'epoch' WHERE sink = $1 AND partition = ANY($2)",
+            *(SINK, chosen, ZERO_NONCE),
+        )
+        await connection.execute(_SET_BACK, chosen)
+        for table in _TABLES:
+            await connection.execute(f"DELETE FROM {table} WHERE partition = ANY($1)", chosen)

@@ -1,0 +1,397 @@
+"""Asking the history: plain rows out of PostgreSQL, with how far the tables are."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from wallet_engine.domain.errors import ConfigError, Outage
+from wallet_engine.domain.ids import is_system
+from wallet_engine.history.database import (
+    HistoryUnavailable,
+    as_outage,
+    check_version,
+    ms_of,
+    settings,
+    time_of,
+)
+from wallet_engine.history.sink import SINK
+
+CONNECTIONS_MAX: Final = 8
+#: How long a question waits for a connection, and for its answer.
+CONNECT_S_MAX: Final = 2.0
+ANSWER_S_MAX: Final = 10.0
+#: How long a question waits until the history has what it is to have.
+BEHIND_S_MAX: Final = 2.0
+_BEHIND_POLL_S: Final = 0.02
+STREAM_ROWS: Final = 500
+
+#: The order of an account's postings: that in which they happened, in every partition.
+_ORDER: Final = ("at", "partition", "seq", "idx", "sub")
+
+
+class Behind(Outage):
+    """What was asked for is not in the history yet."""
+
+    def __init__(self) -> None:
+        super().__init__("history_behind", "the history does not reach there yet: ask again")
+
+
+class Position(NamedTuple):
+    """An entry of a partition."""
+
+    partition: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """All that was durable at `at_ms`, of the partitions that an answer is about, is in it."""
+
+    at_ms: int
+
+    @property
+    def lag_s(self) -> float:
+        return max(0, time.time_ns() // 1_000_000 - self.at_ms) / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is asked of an account's transactions. Amounts in minor units; empty or None: anything."""
+
+    account: str
+    currency: str | None = None
+    types: tuple[str, ...] = ()
+    direction: str | None = None
+    status: str = "success"
+    counterparty: str | None = None
+    reference: str | None = None
+    amount_min: int | None = None
+    amount_max: int | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+    ascending: bool = False
+    limit: int = 50
+    #: Values of `_ORDER` of the last row that the caller has.
+    after: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows, whether there are more behind them, and how far the tables were."""
+
+    rows: list[Any]
+    more: bool
+    as_of: AsOf
+
+
+def place_of(row: Any) -> tuple[int, ...]:
+    """Where a posting stands in its account's order."""
+    return ms_of(row["at"]), row["partition"], row["seq"], row["idx"], row["sub"]
+
+
+class HistoryReader:
+    """See the module. Use it on one event loop. Everything may raise `HistoryUnavailable` and `Behind`."""
+
+    def __init__(self, url: str, home: Callable[[str], int]) -> None:
+        """`home` says the partition of an ordinary account."""
+        self._url = url
+        self._home = home
+        self._pool: Any = None
+        self._opening = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<HistoryReader {'open' if self._pool is not None else 'closed'}>"
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()
+
+    async def transactions(self, asked: Listing, position: Position | None) -> Page | None:
+        """Postings that are transactions; None for an account that was never opened."""
+        await self.reach(position)
+        deadline_s = time.monotonic() + BEHIND_S_MAX
+        while True:
+            async with self._connection() as connection:
+                as_of = await self._as_of(connection, asked.account)
+                query, arguments = _listing(asked, as_of)
+                rows = await connection.fetch(query, *arguments)
+                if not rows and not await _known(connection, asked.account):
+                    return None
+            more = len(rows) > asked.limit
+            rows = rows[: asked.limit]
+            untold = [number for number, row in enumerate(rows) if row["type"] == ""]
+            if not untold:
+                return Page(rows, more, as_of)
+            # What has arrived and is not known yet: the page ends in front of it, or begins behind it.
+            if asked.ascending and untold[0] > 0:
+                return Page(rows[: untold[0]], False, as_of)
+            if not asked.ascending and asked.after is None and untold[-1] + 1 < len(rows):
+                return Page(rows[untold[-1] + 1 :], more, as_of)
+            if time.monotonic() > deadline_s:
+                raise Behind
+            await asyncio.sleep(_BEHIND_POLL_S)
+
+    async def balance_at(self, account: str, currency: str, at_ms: int) -> tuple[list[Any], AsOf]:
+        """The last posting of that time or before, one for each partition of a system account."""
+        deadline_s = time.monotonic() + BEHIND_S_MAX
+        while True:
+            async with self._connection() as connection:
+                as_of = await self._as_of(connection, account)
+                if as_of.at_ms >= at_ms:
+                    return await _last_postings(connection, account, currency, time_of(at_ms), "<="), as_of
+            if time.monotonic() > deadline_s:
+                raise Behind
+            await asyncio.sleep(_BEHIND_POLL_S)
+
+    @asynccontextmanager
+    async def statement(
+        self, account: str, currency: str, from_ms: int | None, to_ms: int | None, position: Position | None
+    ) -> AsyncIterator["Statement | None"]:
+        """The postings of a time that changed the balance, as of one moment; None for an unknown account."""
+        await self.reach(position)
+        async with (
+            self._connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            as_of = await self._as_of(connection, account)
+            if not await _known(connection, account, currency):
+                yield None
+                return
+            opening = 0
+            if from_ms is not None:
+                last = await _last_postings(connection, account, currency, time_of(from_ms), "<")
+                opening = sum(row["balance"] for row in last)
+            yield Statement(connection, account, currency, from_ms, to_ms, opening, as_of)
+
+    async def holds(
+        self,
+        account: str,
+        status: str | None,
+        limit: int,
+        after: tuple[int, ...] | None,
+        position: Position | None,
+    ) -> Page | None:
+        """Newest first; `status` is the letter of a record. None for an account that was never opened."""
+        await self.reach(position)
+        conditions = ["account = $1"]
+        arguments: list[Any] = [account]
+        if status is not None:
+            arguments.append(status)
+            conditions.append(f"status = ${len(arguments)}")
+        if after is not None:
+            arguments += [time_of(after[0]), UUID(int=after[1] << 64 | after[2])]
+            conditions.append(f"(placed_at, hold_id) < (${len(arguments) - 1}, ${len(arguments)})")
+        async with self._connection() as connection:
+            as_of = await self._as_of(connection, account)
+            rows = await connection.fetch(
+                f"SELECT * FROM holds WHERE {' AND '.join(conditions)} "
+                f"ORDER BY placed_at DESC, hold_id DESC LIMIT {limit + 1}",
+                *arguments,
+            )
+            if not rows and not await _known(connection, account):
+                return None
+        return Page(rows[:limit], len(rows) > limit, as_of)
+
+    async def transfers(
+        self,
+        reference: str,
+        from_ms: int | None,
+        to_ms: int | None,
+        limit: int,
+        after: tuple[int, ...] | None,
+        position: Position | None,
+    ) -> Page:
+        """Transfers of a reference, newest first, whatever became of them."""
+        await self.reach(position)
+        conditions = ["reference = $1"]
+        arguments: list[Any] = [reference]
+        _between(conditions, arguments, from_ms, to_ms)
+        if after is not None:
+            arguments += [time_of(after[0]), *after[1:]]
+            first = len(arguments) - 4
+            conditions.append(
+                f"(at, partition, seq, idx, leg) < ({', '.join(f'${first + n}' for n in range(5))})"
+            )
+        async with self._connection() as connection:
+            as_of = await self._as_of(connection, "@")
+            rows = await connection.fetch(
+                f"SELECT * FROM transfers WHERE {' AND '.join(conditions)} "
+                f"ORDER BY at DESC, partition DESC, seq DESC, idx DESC, leg DESC LIMIT {limit + 1}",
+                *arguments,
+            )
+        return Page(rows[:limit], len(rows) > limit, as_of)
+
+    async def reach(self, position: Position | None) -> None:
+        """Wait until the entry is in the history, and what it ended. Raises `Behind` after 2 s."""
+        if position is None:
+            return
+        deadline_s = time.monotonic() + BEHIND_S_MAX
+        while True:
+            async with self._connection() as connection:
+                reached = await connection.fetchval(
+                    "SELECT seq >= $3 AND NOT EXISTS "
+                    "(SELECT FROM early_credits WHERE partition = $2 AND seq <= $3) "
+                    "FROM positions WHERE sink = $1 AND partition = $2",
+                    *(SINK, *position),
+                )
+            if reached:
+                return
+            if time.monotonic() > deadline_s:
+                raise Behind
+            await asyncio.sleep(_BEHIND_POLL_S)
+
+    async def _as_of(self, connection: Any, account: str) -> AsOf:
+        """Of the account's partition; a system account is in all of them."""
+        if is_system(account):
+            at = await connection.fetchval("SELECT min(at) FROM positions WHERE sink = $1", SINK)
+        else:
+            at = await connection.fetchval(
+                "SELECT at FROM positions WHERE sink = $1 AND partition = $2", SINK, self._home(account)
+            )
+        return AsOf(0 if at is None else ms_of(at))
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        pool = self._pool or await self._open()
+        with as_outage():
+            async with pool.acquire(timeout=CONNECT_S_MAX) as connection:
+                yield connection
+
+    async def _open(self) -> Any:
+        async with self._opening:
+            if self._pool is None:
+                with as_outage():
+                    pool = await asyncpg.create_pool(
+                        self._url,
+                        min_size=0,
+                        max_size=CONNECTIONS_MAX,
+                        timeout=CONNECT_S_MAX,
+                        command_timeout=ANSWER_S_MAX,
+                        server_settings=settings("wallet-engine serve"),
+                    )
+                    try:
+                        async with pool.acquire(timeout=CONNECT_S_MAX) as connection:
+                            await check_version(connection)
+                    except ConfigError as error:
+                        pool.terminate()
+                        raise HistoryUnavailable(error) from None
+                    except BaseException:
+                        pool.terminate()
+                        raise
+                self._pool = pool
+        return self._pool
+
+
+class Statement:
+    """Lines of a statement, as long as its transaction is open."""
+
+    def __init__(
+        self,
+        connection: Any,
+        account: str,
+        currency: str,
+        from_ms: int | None,
+        to_ms: int | None,
+        opening_minor: int,
+        as_of: AsOf,
+    ) -> None:
+        self._connection = connection
+        self._account = account
+        self._currency = currency
+        self._span = (from_ms, to_ms)
+        self.opening_minor = opening_minor
+        self.as_of = as_of
+
+    def __repr__(self) -> str:
+        return f"<Statement {self._account} {self._currency}>"
+
+    async def lines(self) -> AsyncIterator[Sequence[Any]]:
+        """Some hundred rows at a time, oldest first."""
+        conditions = ["account = $1", "currency = $2", "delta <> 0"]
+        arguments: list[Any] = [self._account, self._currency]
+        _between(conditions, arguments, *self._span)
+        query = f"SELECT * FROM postings WHERE {' AND '.join(conditions)} ORDER BY {', '.join(_ORDER)}"
+        with as_outage():
+            cursor = await self._connection.cursor(query, *arguments)
+            while rows := await cursor.fetch(STREAM_ROWS):
+                yield rows
+
+
+def _between(conditions: list[str], arguments: list[Any], from_ms: int | None, to_ms: int | None) -> None:
+    for sign, moment in ((">=", from_ms), ("<", to_ms)):
+        if moment is not None:
+            arguments.append(time_of(moment))
+            conditions.append(f"at {sign} ${len(arguments)}")
+
+
+def _listing(asked: Listing, as_of: AsOf) -> tuple[str, list[Any]]:
+    """The query of a page, one row more than it has, and its arguments."""
+    arguments: list[Any] = [asked.account]
+    conditions = ["account = $1"]
+    _between(conditions, arguments, asked.from_ms, asked.to_ms)
+
+    def put(value: Any) -> str:
+        arguments.append(value)
+        return f"${len(arguments)}"
+
+    if asked.currency is not None:
+        conditions.append(f"currency = {put(asked.currency)}")
+    if asked.direction == "in":
+        conditions.append("delta > 0")
+    elif asked.direction == "out":
+        conditions.append("delta <= 0")
+    if asked.ascending and is_system(asked.account):
+        # Its partitions come each at its own pace: what is behind this is not all there yet.
+        conditions.append(f"at < {put(time_of(as_of.at_ms))}")
+    told = [f"type = ANY({put(list(asked.types))})"]
+    if asked.status != "all":
+        told.append(f"status = {put(asked.status)}")
+    for column, value in (("counterparty", asked.counterparty), ("reference", asked.reference)):
+        if value is not None:
+            told.append(f"{column} = {put(value)}")
+    for sign, minor in ((">=", asked.amount_min), ("<=", asked.amount_max)):
+        if minor is not None:
+            told.append(f"amount {sign} {put(minor)}")
+    conditions.append(f"(type = '' OR ({' AND '.join(told)}))")
+    if asked.after is not None:
+        sign = ">" if asked.ascending else "<"
+        values = ", ".join([put(time_of(asked.after[0])), *map(put, asked.after[1:])])
+        conditions.append(f"({', '.join(_ORDER)}) {sign} ({values})")
+    order = ", ".join(name if asked.ascending else f"{name} DESC" for name in _ORDER)
+    return (
+        f"SELECT * FROM postings WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT {asked.limit + 1}",
+        arguments,
+    )
+
+
+async def _known(connection: Any, account: str, currency: str | None = None) -> bool:
+    return is_system(account) or await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM accounts WHERE account = $1 AND ($2::text IS NULL OR currency = $2))",
+        *(account, currency),
+    )
+
+
+async def _last_postings(connection: Any, account: str, currency: str, at: datetime, sign: str) -> list[Any]:
+    """The last posting in front of a time, one for each partition that the account is in."""
+    last = (
+        f"SELECT * FROM postings WHERE account = $1 AND currency = $2 AND at {sign} $3 {{}}"
+        f"ORDER BY {', '.join(f'{name} DESC' for name in _ORDER)} LIMIT 1"
+    )
+    if not is_system(account):
+        return list(await connection.fetch(last.format(""), account, currency, at))
+    return list(
+        await connection.fetch(
+            "SELECT p.* FROM positions AS each CROSS JOIN LATERAL ("
+            + last.format("AND partition = each.partition ")
+            + ") AS p WHERE each.sink = $4",
+            *(account, currency, at, SINK),
+        )
+    )

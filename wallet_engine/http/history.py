@@ -1,0 +1,333 @@
+"""The handlers of what is read from the history store: the past of an account, and transfers by their reference."""
+
+import csv
+import io
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET
+
+from wallet_engine.domain.holds import NOBODY, STATUS_WORDS
+from wallet_engine.domain.ids import check_account_id
+from wallet_engine.domain.money import check_currency, format_amount
+from wallet_engine.domain.notes import REFERENCE, said_in
+from wallet_engine.history.database import ms_of
+from wallet_engine.history.reader import AsOf, Statement, place_of
+from wallet_engine.http import wire
+from wallet_engine.http.endpoint import Endpoint, Request
+from wallet_engine.http.parse_history import (
+    PLACE,
+    choice,
+    cursor_of,
+    filters_of,
+    limit_of,
+    listing_of,
+    make_cursor,
+    position_of,
+    reference_of,
+    span_of,
+    time_text,
+    time_text_of,
+)
+from wallet_engine.http.problems import MALFORMED, Answer, Refused, json_answer, stream_answer
+from wallet_engine.service.history import GuardedHistory
+
+#: Status as callers see it -> in a record.
+_HOLD_LETTERS: Final = {word: letter for letter, word in STATUS_WORDS.items()}
+#: Of the cursors of holds: when it was placed, and the halves of its id.
+_HOLD_PLACE: Final = (PLACE[0], 2**64, 2**64)
+_CSV_HEAD: Final = (
+    *("at", "type", "status", "transaction_id", "amount", "currency", "counterparty", "balance_after"),
+    *("reference", "partition", "seq"),
+)
+CODES: Final = ("history_not_configured", "history_unavailable", "history_behind")
+
+
+def history_of(request: Request) -> GuardedHistory:
+    """Raises `Refused` where none is configured."""
+    history = request.services.history
+    if history is None:
+        raise Refused("history_not_configured", "this process was started without --database")
+    return history
+
+
+async def transactions(request: Request) -> Answer:
+    """An account's transactions, newest first unless asked otherwise."""
+    account = check_account_id(request.path("account_id"))
+    asked, position = listing_of(request, account), position_of(request)
+    page = await history_of(request).transactions(request.visit.principal, asked, position)
+    if page is None:
+        raise _unknown_account()
+    cursor = make_cursor(filters_of(asked), place_of(page.rows[-1])) if page.more else None
+    body = wire.Transactions([_transaction(row) for row in page.rows], cursor, _as_of(page.as_of))
+    return json_answer(200, wire.encode(body))
+
+
+async def balance_at(request: Request, account: str, currency: str, at_ms: int) -> Answer:
+    """The balance of then."""
+    rows, as_of = await history_of(request).balance_at(request.visit.principal, account, currency, at_ms)
+    if not rows and account[:1] != "@":
+        raise Refused("account_not_found", "the account, or its balance in this currency, was not open then")
+    sums = {name: sum(row[name] for row in rows) for name in ("balance", "available", "held", "pending")}
+    alone = rows[0] if account[:1] != "@" else None
+    body = wire.PastBalance(
+        account_id=account,
+        currency=currency,
+        **{name: format_amount(minor, currency) for name, minor in sums.items()},
+        partition=None if alone is None else alone["partition"],
+        seq=None if alone is None else alone["seq"],
+        at=time_text_of(at_ms),
+        as_of=_as_of(as_of),
+    )
+    return json_answer(200, wire.encode(body))
+
+
+async def statement(request: Request) -> Answer:
+    """What changed a balance, from its opening to its closing; sent while it is read."""
+    account = check_account_id(request.path("account_id"))
+    currency = check_currency(request.query("currency"))
+    span, position = span_of(request), position_of(request)
+    as_csv = choice(request, "format", ("json", "csv")) == "csv"
+    history = history_of(request)
+    async with AsyncExitStack() as stack:
+        entered = history.statement(request.visit.principal, account, currency, span, position)
+        found = await stack.enter_async_context(entered)
+        if found is None:
+            raise _unknown_account()
+        write = _as_csv if as_csv else _as_json
+        chunks = write(found, account, currency, span)
+        first = await anext(chunks)  # what fails by now is a problem, not half an answer
+        kept = stack.pop_all()
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        async with kept:
+            yield first
+            async for chunk in chunks:
+                yield chunk
+
+    return stream_answer(b"text/csv; charset=utf-8" if as_csv else b"application/json", stream())
+
+
+async def holds(request: Request) -> Answer:
+    """An account's holds, newest first, those that have ended long ago too."""
+    account = check_account_id(request.path("account_id"))
+    status = choice(request, "status", tuple(_HOLD_LETTERS))
+    limit, position = limit_of(request), position_of(request)
+    filters = [account, status]
+    after = cursor_of(request, filters, _HOLD_PLACE)
+    letter = None if status is None else _HOLD_LETTERS[status]
+    by = request.visit.principal
+    page = await history_of(request).holds(by, account, letter, limit, after, position)
+    if page is None:
+        raise _unknown_account()
+    cursor = None
+    if page.more:
+        last = page.rows[-1]
+        number = last["hold_id"].int
+        cursor = make_cursor(filters, (ms_of(last["placed_at"]), number >> 64, number & (2**64 - 1)))
+    body = wire.Holds([_hold(row) for row in page.rows], cursor, _as_of(page.as_of))
+    return json_answer(200, wire.encode(body))
+
+
+async def transfers(request: Request) -> Answer:
+    """Transfers by their reference, newest first."""
+    reference = reference_of(request)
+    if reference is None:
+        raise Refused("invalid_request", "query parameter reference is missing")
+    span, limit, position = span_of(request), limit_of(request), position_of(request)
+    filters = [reference, *span]
+    after = cursor_of(request, filters, PLACE)
+    by = request.visit.principal
+    page, rows = await history_of(request).transfers(by, reference, span, limit, after, position)
+    cursor = None
+    if page.more:
+        last = page.rows[-1]
+        place = (last["partition"], last["seq"], last["idx"], last["leg"])
+        cursor = make_cursor(filters, (ms_of(last["at"]), *place))
+    body = wire.Transfers([_transfer(row) for row in rows], cursor, _as_of(page.as_of))
+    return json_answer(200, wire.encode(body))
+
+
+def _unknown_account() -> Refused:
+    return Refused("account_not_found", "the account, or its balance in this currency, was never opened")
+
+
+def _as_of(as_of: AsOf) -> wire.AsOf:
+    return wire.AsOf(time_text_of(as_of.at_ms), as_of.lag_s)
+
+
+def _metadata(row: Any) -> dict[str, str] | msgspec.UnsetType:
+    text = row["metadata"]
+    return UNSET if text is None else msgspec.json.decode(text, type=dict[str, str])
+
+
+def _or_unset(value: Any) -> Any:
+    return UNSET if value is None else value
+
+
+def _transaction(row: Any) -> wire.Transaction:
+    currency = row["currency"]
+    return wire.Transaction(
+        transaction_id=str(row["transaction_id"]),
+        type=row["type"],
+        direction="in" if row["delta"] > 0 else "out",
+        amount=format_amount(row["amount"], currency),
+        currency=currency,
+        counterparty=row["counterparty"],
+        status=row["status"],
+        code=_or_unset(row["code"]),
+        balance_after=format_amount(row["balance"], currency),
+        reference=row["reference"],
+        metadata=_metadata(row),
+        key=_or_unset(row["key_id"]),
+        at=time_text(row["at"]),
+        partition=row["partition"],
+        seq=row["seq"],
+    )
+
+
+def _transfer(row: Any) -> wire.Transfer:
+    currency = row["currency"]
+    return wire.Transfer(
+        transaction_id=str(row["transaction_id"]),
+        type=row["type"],
+        from_account=row["payer"],
+        to_account=row["receiver"],
+        amount=format_amount(row["amount"], currency),
+        currency=currency,
+        status=row["status"],
+        code=_or_unset(row["code"]),
+        reference=row["reference"],
+        metadata=_metadata(row),
+        key=_or_unset(row["key_id"]),
+        at=time_text(row["at"]),
+        partition=row["partition"],
+        seq=row["seq"],
+    )
+
+
+def _hold(row: Any) -> wire.Hold:
+    currency = row["currency"]
+    amounts = {name: row[name] for name in ("amount", "captured", "released")}
+    amounts["remaining"] = amounts["amount"] - amounts["captured"] - amounts["released"]
+    return wire.Hold(
+        hold_id=str(row["hold_id"]),
+        account_id=row["account"],
+        to_account=None if row["to_account"] == NOBODY else row["to_account"],
+        currency=currency,
+        **{name: format_amount(minor, currency) for name, minor in amounts.items()},
+        status=STATUS_WORDS[row["status"]],
+        expires_at=time_text(row["expires_at"]),
+        reference=said_in(row["note"]).get(REFERENCE),
+    )
+
+
+def _line(row: Any, currency: str) -> wire.StatementLine:
+    return wire.StatementLine(
+        at=time_text(row["at"]),
+        type=row["type"] or "transfer",
+        status=row["status"],
+        transaction_id=None if row["transaction_id"] is None else str(row["transaction_id"]),
+        amount=format_amount(row["delta"], currency),
+        currency=currency,
+        counterparty=row["counterparty"],
+        balance_after=format_amount(row["balance"], currency),
+        reference=row["reference"],
+        partition=row["partition"],
+        seq=row["seq"],
+    )
+
+
+async def _as_json(
+    found: Statement, account: str, currency: str, span: tuple[int | None, int | None]
+) -> AsyncGenerator[bytes, None]:
+    """`closing_balance` comes last: it is the opening and the lines."""
+    head = {
+        "account_id": account,
+        "currency": currency,
+        **{
+            name: None if ms is None else time_text_of(ms)
+            for name, ms in zip(("from", "to"), span, strict=True)
+        },
+        "as_of": _as_of(found.as_of),
+        "opening_balance": format_amount(found.opening_minor, currency),
+    }
+    yield msgspec.json.encode(head)[:-1] + b',"lines":['
+    closing, comma = found.opening_minor, b""
+    async for rows in found.lines():
+        closing += sum(row["delta"] for row in rows)
+        yield comma + b",".join(wire.encode(_line(row, currency)) for row in rows)
+        comma = b","
+    yield b'],"closing_balance":"%b"}' % format_amount(closing, currency).encode()
+
+
+async def _as_csv(
+    found: Statement, account: str, currency: str, span: tuple[int | None, int | None]
+) -> AsyncGenerator[bytes, None]:
+    """A head, `opening` and `closing` as the first and the last line, RFC 4180."""
+
+    def text(*lines: Any) -> bytes:
+        out = io.StringIO()
+        csv.writer(out).writerows(lines)
+        return out.getvalue().encode()
+
+    def edge(name: str, ms: int | None, minor: int) -> list[str | None]:
+        when = None if ms is None else time_text_of(ms)
+        return [when, name, *[None] * 3, currency, None, format_amount(minor, currency), *[None] * 3]
+
+    yield text(_CSV_HEAD, edge("opening", span[0], found.opening_minor))
+    closing = found.opening_minor
+    async for rows in found.lines():
+        closing += sum(row["delta"] for row in rows)
+        lines = [msgspec.to_builtins(_line(row, currency)) for row in rows]
+        yield text(*([line[name] for name in _CSV_HEAD] for line in lines))
+    yield text(edge("closing", span[1], closing))
+
+
+_PAGED: Final = ("limit", "cursor", "min_position")
+ENDPOINTS: Final = (
+    Endpoint(
+        "GET",
+        "/v1/accounts/{account_id}/transactions",
+        transactions,
+        "An account's transactions, page by page, newest first.",
+        {200: wire.Transactions},
+        (*MALFORMED, "invalid_currency", "invalid_amount", "cursor_mismatch", "account_not_found", *CODES),
+        optional_query=(
+            *("currency", "type", "direction", "status", "counterparty", "reference", "min_amount"),
+            *("max_amount", "from", "to", "order", *_PAGED),
+        ),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/accounts/{account_id}/statement",
+        statement,
+        "What changed a balance, from an opening to a closing balance; as JSON or CSV.",
+        {200: wire.StatementDocument},
+        (*MALFORMED, "invalid_currency", "account_not_found", *CODES),
+        query=("currency",),
+        optional_query=("from", "to", "format", "min_position"),
+        small=False,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/accounts/{account_id}/holds",
+        holds,
+        "An account's holds, newest first.",
+        {200: wire.Holds},
+        (*MALFORMED, "cursor_mismatch", "account_not_found", *CODES),
+        optional_query=("status", *_PAGED),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/transfers",
+        transfers,
+        "Transfers by their reference, newest first.",
+        {200: wire.Transfers},
+        (*MALFORMED, "cursor_mismatch", *CODES),
+        query=("reference",),
+        optional_query=("from", "to", *_PAGED),
+    ),
+)

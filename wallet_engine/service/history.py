@@ -1,0 +1,76 @@
+"""The past as its callers see it: who asks is looked at, then the history store is asked."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from wallet_engine.domain.errors import Forbidden
+from wallet_engine.history.reader import AsOf, HistoryReader, Listing, Page, Position, Statement
+from wallet_engine.service.policy import Principal
+
+
+class GuardedHistory:
+    """`HistoryReader` for somebody. Every method may raise `Forbidden`, and what the reader raises."""
+
+    def __init__(self, reader: HistoryReader) -> None:
+        self._reader = reader
+
+    def __repr__(self) -> str:
+        return f"<GuardedHistory {self._reader!r}>"
+
+    async def transactions(self, by: Principal, asked: Listing, position: Position | None) -> Page | None:
+        by.check_reads(asked.account)
+        return await self._reader.transactions(asked, position)
+
+    async def balance_at(
+        self, by: Principal, account: str, currency: str, at_ms: int
+    ) -> tuple[list[Any], AsOf]:
+        by.check_reads(account)
+        return await self._reader.balance_at(account, currency, at_ms)
+
+    @asynccontextmanager
+    async def statement(
+        self,
+        by: Principal,
+        account: str,
+        currency: str,
+        span_ms: tuple[int | None, int | None],
+        position: Position | None,
+    ) -> AsyncIterator[Statement | None]:
+        by.check_reads(account)
+        async with self._reader.statement(account, currency, *span_ms, position) as statement:
+            yield statement
+
+    async def holds(
+        self,
+        by: Principal,
+        account: str,
+        status: str | None,
+        limit: int,
+        after: tuple[int, ...] | None,
+        position: Position | None,
+    ) -> Page | None:
+        by.check_reads(account)
+        return await self._reader.holds(account, status, limit, after, position)
+
+    async def transfers(
+        self,
+        by: Principal,
+        reference: str,
+        span_ms: tuple[int | None, int | None],
+        limit: int,
+        after: tuple[int, ...] | None,
+        position: Position | None,
+    ) -> tuple[Page, list[Any]]:
+        """The page as it is found, and those of its rows that touch an account which `by` may read."""
+        by.check_reads_some()
+        page = await self._reader.transfers(reference, *span_ms, limit, after, position)
+        return page, [row for row in page.rows if _reads(by, row["payer"]) or _reads(by, row["receiver"])]
+
+
+def _reads(by: Principal, account: str) -> bool:
+    try:
+        by.check_reads(account)
+    except Forbidden:
+        return False
+    return True
