@@ -52,6 +52,10 @@ FROM unnest($2::integer[], $3::bigint[], $4::bigint[], $5::text[], $6::timestamp
     AS u (partition, before, seq, nonce, at)
 WHERE p.sink = $1 AND p.partition = u.partition AND p.seq = u.before
 """
+_CAUGHT_UP: Final = """
+UPDATE positions AS p SET at = greatest(p.at, $4) FROM unnest($2::integer[], $3::bigint[]) AS u (partition, seq)
+WHERE p.sink = $1 AND p.partition = u.partition AND p.seq = u.seq
+"""
 _ACCOUNT_OPENED: Final = """
 INSERT INTO accounts
     (account, currency, partition, opened_at, changed_at, overdraft_limit, max_balance, metadata, status)
@@ -169,13 +173,16 @@ class HistorySink:
                 await asyncio.gather(task, return_exceptions=True)
 
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
+        """Raises `TakenOver` also where the history of some of them is to be made anew."""
         await self.flush()
-        await self._ask(
-            self._connection.execute(
-                "UPDATE positions SET at = greatest(at, $3) WHERE sink = $1 AND partition = ANY($2)",
-                *(SINK, list(partitions), time_of(at_ms)),
-            )
+        seqs = [self._positions[p].seq for p in partitions]
+        moved = await self._ask(
+            self._connection.execute(_CAUGHT_UP, SINK, list(partitions), seqs, time_of(at_ms))
         )
+        if moved != f"UPDATE {len(seqs)}":
+            raise TakenOver(
+                "these partitions are written by another process, or anew: positions are read again"
+            )
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
