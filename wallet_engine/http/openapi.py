@@ -6,10 +6,12 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from wallet_engine.domain.holds import STATUS_WORDS
+from wallet_engine.history.facts import TYPES
 from wallet_engine.http import wire, wire_events
 from wallet_engine.http.endpoint import Endpoint
 from wallet_engine.http.examples import EXAMPLES, Example
-from wallet_engine.http.parse_history import LIMIT_DEFAULT, LIMIT_MAX
+from wallet_engine.http.parse_history import LIMIT_DEFAULT, LIMIT_MAX, STATUSES
 from wallet_engine.http.problems import KINDS
 
 _KEY: Final = "key"
@@ -89,16 +91,7 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
             ("query", False, endpoint.optional_query),
         )
         for name in names
-    ]
-    parameters += [
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "schema": _optional_schema(name),
-            **_parameter_examples(name, endpoint),
-        }
-        for name in endpoint.optional_query
+        if name != "min_position"  # no schema can say what is a position: Wallet-Position has given it
     ]
     if endpoint.replayable:
         parameters.append(
@@ -122,28 +115,35 @@ def _examples(endpoint: Endpoint) -> Iterator[Example]:
     return (e for e in EXAMPLES if (e.method, e.template) == (endpoint.method, endpoint.template))
 
 
-def _optional_schema(name: str) -> dict[str, Any]:
-    words = {
-        "order": ("desc", "asc"),
-        "format": ("json", "csv"),
-        "direction": ("in", "out"),
-    }
+def _past_schema(name: str, endpoint: Endpoint) -> dict[str, Any]:
+    """Of a query parameter that may be left out, of a call about the past."""
     if name == "limit":
         return {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}
     if name in ("at", "from", "to"):
         return {"type": "string", "format": "date-time"}
+    words = {
+        "order": ("desc", "asc"),
+        "format": ("json", "csv"),
+        "direction": ("in", "out"),
+        "type": TYPES,
+        "status": STATUSES if "type" in endpoint.optional_query else tuple(STATUS_WORDS.values()),
+    }
     if name in words:
         return {"type": "string", "enum": list(words[name])}
-    types = {"currency": wire.CurrencyCode, "counterparty": wire.AccountId}
-    return msgspec.json.schema(types.get(name, str))
+    types = {"currency": wire.CurrencyCode, "counterparty": wire.AccountId, "reference": wire.Reference}
+    amounts = {"min_amount": wire.Limit, "max_amount": wire.Limit}
+    return msgspec.json.schema({**types, **amounts}.get(name, str))
 
 
 def _field_schema(name: str, endpoint: Endpoint) -> dict[str, Any]:
+    if name in endpoint.optional_query and "history_behind" in endpoint.codes:
+        return _past_schema(name, endpoint)
     types = {
         "account_id": wire.OrdinaryAccountId if endpoint.ordinary else wire.AccountId,
         "currency": wire.CurrencyCode,
         "transaction_id": wire.TransactionId,
         "hold_id": wire.TransactionId,
+        "reference": wire.Reference,
         **wire_events.PARAMETERS,
     }
     return msgspec.json.schema(types.get(name, wire.Party))

@@ -22,6 +22,12 @@ UNSAYABLE = re.compile(
       | to_account\ is\ missing.*
       | currency\ is\ missing:\ the\ account\ has\ several
       | nothing\ to\ change:\ .*
+      | from\ must\ not\ be\ after\ to
+      | (?:min|max)_amount\ needs\ currency
+      | cursor\ is\ not\ one\ that\ this\ call\ has\ given
+      | at\ is\ still\ to\ come:\ .*
+      | (?:at|from|to)\ must\ be\ a\ time\ such\ as\ .*
+      | amount\ has\ \d
       )
     """,
     re.VERBOSE,

@@ -23,7 +23,7 @@ from wallet_engine.telemetry.metrics import Metrics
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/v1", "/v2/accounts", "/v1/accounts/", "/v1/accounts/a/b", "/v1/transfers", "/v1/accounts%0A"],
+    ["/", "/v1", "/v2/accounts", "/v1/accounts/", "/v1/accounts/a/b", "/v1/transfer", "/v1/accounts%0A"],
 )
 def test_unknown_path(app: ASGIApp, path: str) -> None:
     assert_problem(call(app, "GET", path), 404, "not_found")
