@@ -129,12 +129,12 @@ def follow(
                 start_http_server(metrics_port, listening.host, metrics.registry)
             address = "" if metrics_port is None else listening.advertised(metrics_port)
             tasks: list[asyncio.Task[None]] = []
-            claims_made: list[Claims] = []
+            made: list[tuple[Claims, Follower]] = []
             for sink in sinks:
                 info = FollowerInfo(name, sink.name, address, os.getpid(), socket.gethostname())
                 claims = Claims(directory.following, info, config.partitions)
                 follower = Follower(feed, sink, claims, directory.followers, metrics)
-                claims_made.append(claims)
+                made.append((claims, follower))
                 tasks += [
                     asyncio.create_task(claims.run(), name=f"claims-{sink.name}"),
                     asyncio.create_task(follower.run(), name=f"follow-{sink.name}"),
@@ -142,7 +142,8 @@ def follow(
                 ]
             log.info("follows the journal", follower=name, sinks=[sink.name for sink in sinks])
             await _until_stopped(stop, tasks)
-            for claims in claims_made:
+            for claims, follower in made:
+                await follower.note()
                 await claims.close()
         finally:
             await asyncio.to_thread(directory.close)

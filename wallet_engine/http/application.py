@@ -125,7 +125,10 @@ class Application:
             answer = await self._answer(scope, receive)
         except ClientGone:
             return
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        headers = answer.headers
+        if answer.position:
+            headers = (*headers, (b"wallet-position", answer.position.encode()))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         if answer.stream is None:
             await send({"type": "http.response.body", "body": answer.body})
             return

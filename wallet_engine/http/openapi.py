@@ -157,6 +157,8 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
             "description": "Success" if status < 300 else "Not ready",
             **({} if status == 204 else {"content": content}),
         }
+    if "format" in endpoint.optional_query:
+        responses["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     if endpoint.replayable:
         responses["200"]["headers"] = _header("Idempotent-Replayed", "true when this answer was given before")
     bounded = ("rate_limited", "overloaded") if endpoint.bounded else ()

@@ -20,7 +20,6 @@ from wallet_engine.http.problems import Refused
 
 LIMIT_DEFAULT: Final = 50
 LIMIT_MAX: Final = 200
-REFERENCE_LENGTH_MAX: Final = 140
 STATUSES: Final = ("success", "declined", "pending", "all")
 DIRECTIONS: Final = {"in": "in", "out": "out", "credit": "in", "debit": "out"}
 CURSOR_LENGTH_MAX: Final = 400
@@ -28,7 +27,7 @@ CURSOR_LENGTH_MAX: Final = 400
 PLACE: Final = (253_402_300_800_000, 4096, 2**53, 4096, 2**15)
 
 _time_match = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)\Z", re.ASCII
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)\Z", re.ASCII
 ).match
 _position_match = re.compile(r"([0-9]{1,4})\.([0-9]{1,16})\Z").match
 
@@ -86,12 +85,7 @@ def choice(request: Request, name: str, choices: Sequence[str]) -> str | None:
 
 
 def reference_of(request: Request) -> str | None:
-    text = request.optional("reference")
-    if text is not None and not 1 <= len(text) <= REFERENCE_LENGTH_MAX:
-        raise Refused("invalid_request", f"reference must have 1 to {REFERENCE_LENGTH_MAX} characters")
-    if text is not None and "\0" in text:
-        raise Refused("invalid_request", "reference must be printable")
-    return text
+    return parse_reference({"reference": request.optional("reference")})
 
 
 def span_of(request: Request) -> tuple[int | None, int | None]:

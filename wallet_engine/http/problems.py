@@ -23,6 +23,8 @@ class Answer(NamedTuple):
     headers: Headers
     #: What follows the body, made while it is sent.
     stream: AsyncGenerator[bytes, None] | None = None
+    #: `<p>.<seq>` of what was written, for `Wallet-Position`.
+    position: str = ""
 
 
 class Kind(NamedTuple):
@@ -140,9 +142,10 @@ class Refused(Exception):
         self.headers = headers
 
 
-def json_answer(status: int, body: bytes, headers: Headers = ()) -> Answer:
+def json_answer(status: int, body: bytes, headers: Headers = (), position: str = "") -> Answer:
     """A JSON answer."""
-    return Answer(status, body, (_JSON, (b"content-length", b"%d" % len(body)), *headers))
+    length = (b"content-length", b"%d" % len(body))
+    return Answer(status, body, (_JSON, length, *headers), None, position)
 
 
 def stream_answer(media: bytes, stream: AsyncGenerator[bytes, None]) -> Answer:

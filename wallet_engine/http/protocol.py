@@ -356,10 +356,13 @@ class WalletHttpProtocol(asyncio.Protocol):
         """The request on the short way is answered."""
         if self.transport.is_closing():
             return
-        status, body, headers, _ = answer
+        status, body, headers, _, position = answer
         if self._closing:
             headers = (*headers, _CLOSE)
-        self.transport.write(_encoded.head(status, headers, self._server_state.default_headers) + body)
+        head = _encoded.head(status, headers, self._server_state.default_headers)
+        if position:  # not among the headers: heads are remembered
+            head = b"%bwallet-position: %b\r\n\r\n" % (head[:-2], position.encode())
+        self.transport.write(head + body)
         if self._held or self._eof or self._closing:
             self._ended()
         else:  # the usual case

@@ -122,11 +122,12 @@ def _show_request(status: wire.TransferStatus, asked: Operation) -> None:
 
 def transfer_answer(decision: TransferAnswer, transaction_id: str) -> Answer:
     """What a single transfer is answered with."""
-    outcome, replayed = decision
+    outcome, replayed, position = decision
     if outcome != _PAID:
-        return declined(outcome, transaction_id=transaction_id, replayed=replayed)
+        answer = declined(outcome, transaction_id=transaction_id, replayed=replayed)
+        return answer._replace(position=position)
     body = b'{"status":"success","transaction_id":"%b"}' % transaction_id.encode()
-    return json_answer(200, body, (REPLAYED,) if replayed else ())
+    return json_answer(200, body, (REPLAYED,) if replayed else (), position)
 
 
 _FAULTS_OF_TRANSFER: Final = (

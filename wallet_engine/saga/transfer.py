@@ -30,13 +30,15 @@ LOCAL, DEBIT, CREDIT, REFUND, FINISH = range(5)
 class Call:
     """The caller of one or many transfers: collects results by position, tells the caller after the last."""
 
-    __slots__ = ("_answer", "on_end", "remaining", "replayed", "results")
+    __slots__ = ("_answer", "on_end", "position", "remaining", "replayed", "results")
 
     def __init__(self, size: int, answer: Callable[["Call"], None]) -> None:
         """`answer` is called once: after the last transfer, or when the caller waits no longer."""
         self.results: list[str] = [""] * size
         self.remaining = size
         self.replayed = False
+        #: `<p>.<seq>` of the entry that was met last; empty before the first.
+        self.position = ""
         self._answer: Callable[[Call], None] | None = answer
         #: Called when the last transfer has ended, whether or not anybody still waits.
         self.on_end: Callable[[Call], None] | None = None
@@ -142,6 +144,7 @@ class Transfer:
 
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
         stage = self.stage
+        self.call.position = batch.entry
         if outcome == APPLIED:
             if stage == DEBIT:
                 batch.unsettled += 1

@@ -45,6 +45,8 @@ class TransferAnswer(NamedTuple):
 
     outcome: str
     replayed: bool
+    #: `<p>.<seq>` of the last entry that it took; empty where that is not known.
+    position: str = ""
 
 
 class Money(NamedTuple):

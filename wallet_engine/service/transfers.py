@@ -113,7 +113,7 @@ class Transfers:
 def _single_answer(call: Call) -> TransferAnswer | Outage:
     result = call.results[0]
     if len(result) == 1:
-        return TransferAnswer(result, call.replayed)
+        return TransferAnswer(result, call.replayed, call.position)
     if result in ("", "outcome_unknown"):
         return Outage("outcome_unknown", "the transfer is not confirmed: retry it with the same id")
     return Outage(result, "nothing was done: retry it with the same id")

@@ -1,0 +1,147 @@
+"""A follower: shares partitions, starts over where its sink is, and leaves a fork alone."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from wallet_engine.domain.entry import EntryHeader
+from wallet_engine.follow.claims import Claims
+from wallet_engine.follow.follower import Follower
+from wallet_engine.journal.errors import Fork, Link
+from wallet_engine.journal.feed import START, Feed, FeedEntry, FeedPosition
+from wallet_engine.routing.file_tree import FileTree
+from wallet_engine.routing.followers import Followers
+from wallet_engine.routing.following import FollowerInfo, Following
+from wallet_engine.telemetry.metrics import Metrics
+
+SOON_S = 20.0
+
+
+def entry(partition: int, seq: int) -> FeedEntry:
+    header = EntryHeader(seq, f"{seq - 1:016x}", f"{seq:016x}", 1, 1_000, 1, "+", 2, 0)
+    return FeedEntry(partition, header, b"")
+
+
+class ListFeed(Feed):
+    """So many entries of each partition; one forks behind its last."""
+
+    def __init__(self, ends: Mapping[int, int], forks: Collection[int] = ()) -> None:
+        self.ends = dict(ends)
+        self.forks = forks
+
+    async def follow(self, after: Mapping[int, FeedPosition]) -> AsyncGenerator[Sequence[FeedEntry], None]:
+        for partition, at in after.items():
+            for seq in range(at.seq + 1, self.ends[partition] + 1):
+                yield [entry(partition, seq)]
+        for partition in set(self.forks) & after.keys():
+            raise Fork(partition, Link(1, "", 0), Link(2, "", 0))
+        await asyncio.sleep(SOON_S)
+
+    async def positions(self) -> dict[int, int]:
+        return self.ends
+
+
+class ListSink:
+    """Keeps what it is given when it is flushed; fails as often as it is told."""
+
+    name = "list"
+
+    def __init__(self, failures: int = 0) -> None:
+        self.kept: dict[int, list[int]] = {}
+        self.failures = failures
+        self.current: set[int] = set()
+        self._taken: list[FeedEntry] = []
+
+    async def start(self) -> None:
+        self._taken = []
+
+    async def positions(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
+        seqs = {p: self.kept.get(p, [0])[-1] for p in partitions}
+        return {p: FeedPosition(seq, f"{seq:016x}") if seq else START for p, seq in seqs.items()}
+
+    async def take(self, batch: Sequence[FeedEntry]) -> None:
+        self._taken += batch
+
+    async def flush(self) -> None:
+        if self._taken and self.failures:
+            self.failures -= 1
+            raise OSError("the sink is away")
+        for each in self._taken:
+            self.kept.setdefault(each.partition, []).append(each.seq)
+        self._taken = []
+
+    async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
+        self.current |= set(partitions)
+
+    async def close(self) -> None:
+        pass
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SOON_S
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+def info(name: str, sink: str = "list") -> FollowerInfo:
+    return FollowerInfo(name, sink, "", 1, "here")
+
+
+async def follow(tree: FileTree, feed: Feed, sink: ListSink, done: Callable[[Follower], bool]) -> Follower:
+    """Follow four partitions until it is done."""
+    claims = Claims(Following(tree), info("one"), 4)
+    follower = Follower(feed, sink, claims, Followers(tree), Metrics())
+    tasks = [asyncio.create_task(claims.run()), asyncio.create_task(follower.run())]
+    try:
+        await until(lambda: done(follower))
+        await follower.note()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return follower
+
+
+@pytest.mark.parametrize("failures", [0, 2])
+def test_each_entry_comes_once_in_order_also_behind_failures(tmp_path: Path, failures: int) -> None:
+    ends, sink = {0: 3, 1: 0, 2: 700, 3: 1}, ListSink(failures)
+    with closing(FileTree(tmp_path / "map.json")) as tree:
+        asyncio.run(follow(tree, ListFeed(ends), sink, lambda _: sink.current == {0, 1, 2, 3}))
+        assert sink.kept == {p: list(range(1, end + 1)) for p, end in ends.items() if end}
+        assert Followers(tree).seqs() == {"list": ends}
+
+
+def test_a_fork_stops_its_partition_and_no_other(tmp_path: Path) -> None:
+    sink = ListSink()
+    with closing(FileTree(tmp_path / "map.json")) as tree:
+        feed = ListFeed({0: 2, 1: 2, 2: 2, 3: 2}, forks=[1])
+        follower = asyncio.run(follow(tree, feed, sink, lambda _: sink.current == {0, 2, 3}))
+    assert list(follower.forked) == [1]
+    assert "partition 1 forks" in follower.forked[1]
+
+
+def test_partitions_are_shared_and_those_of_who_is_gone_taken_over(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = tmp_path / "map.json"
+        with closing(FileTree(path)) as first, closing(FileTree(path)) as second:
+            claims = [Claims(Following(first), info("a"), 8), Claims(Following(second), info("b"), 8)]
+            tasks = [asyncio.create_task(claims[0].run())]
+            await until(lambda: claims[0].partitions == list(range(8)))
+            tasks.append(asyncio.create_task(claims[1].run()))
+            await until(lambda: len(claims[0].unwanted) == 4)
+            assert claims[1].partitions == []  # not before the other has let go
+            await claims[0].release(claims[0].unwanted)
+            await until(lambda: [c.partitions for c in claims] == [[0, 2, 4, 6], [1, 3, 5, 7]])
+            tasks[0].cancel()
+            await asyncio.gather(tasks[0], return_exceptions=True)
+            first.close()
+            await until(lambda: claims[1].partitions == list(range(8)))
+            tasks[1].cancel()
+            await asyncio.gather(tasks[1], return_exceptions=True)
+
+    asyncio.run(main())
