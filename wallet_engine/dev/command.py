@@ -68,6 +68,11 @@ from wallet_engine.telemetry.flags import journal_disk_options
     is_flag=True,
     help="PostgreSQL with the queryable past, filled by a follower: the system's, or else a bundled one.",
 )
+@click.option(
+    "--webhooks-allow-private",
+    is_flag=True,
+    help="With --history: let webhooks go to private and loopback addresses, and over plain http.",
+)
 @journal_disk_options
 def dev(
     data_dir: Path,
@@ -81,6 +86,7 @@ def dev(
     embedded: bool,
     auth: bool,
     history: bool,
+    webhooks_allow_private: bool,
     archive_command: str | None,
     restore_command: str | None,
     keep: str | None,
@@ -102,4 +108,6 @@ def dev(
         journal_flags.append(f"--restore-command={restore_command}")
     if keep:
         journal_flags.append(f"--keep={keep}")
-    Supervisor(DevOptions(data_dir, port, wishes, apis, tuple(journal_flags), auth, history)).run()
+    Supervisor(
+        DevOptions(data_dir, port, wishes, apis, tuple(journal_flags), auth, history, webhooks_allow_private)
+    ).run()

@@ -74,7 +74,7 @@ _DECIDED_HERE: Final = (
     ),
     *("ZOOKEEPER", "MAP_FILE", "DIRECTORY", "JOURNAL_ID", "REPLACES", "SERVICE_ID"),
     *("ARCHIVE_COMMAND", "SEGMENT_BYTES", "SNAPSHOT_BYTES", "INSECURE"),
-    *("DATABASE", "DATABASE_PASSWORD_FILE", "HISTORY", "TO", "FOLLOWER_ID"),
+    *("DATABASE", "DATABASE_PASSWORD_FILE", "HISTORY", "TO", "FOLLOWER_ID", "WEBHOOKS_ALLOW_PRIVATE"),
     *(f"REDIS_{what}" for what in ("USER", "PASSWORD_FILE", "CA", "CERT", "KEY")),
     *("ZOOKEEPER_CA", "ZOOKEEPER_CERT", "ZOOKEEPER_KEY"),
     *("PEER_CA", "PEER_CERT", "PEER_KEY", "PEER_TLS"),
@@ -93,8 +93,9 @@ class DevOptions:
     journal_flags: tuple[str, ...] = ()
     #: Callers need a key.
     auth: bool = False
-    #: PostgreSQL and a follower.
+    #: PostgreSQL, and a follower with the sinks history and webhooks.
     history: bool = False
+    webhooks_allow_private: bool = False
 
 
 class Stopped(Exception):
@@ -235,15 +236,16 @@ class Supervisor:
 
     def _start_follower(self) -> None:
         self._say("starting the follower")
-        flags = ("--to", "history", "--follower-id", "follower-1", *self._database_flags())
-        child = self._python("follower-1", "follow", *flags)
+        flags = ("--to", "history", "--to", "webhooks", "--follower-id", "follower-1")
+        child = self._python("follower-1", "follow", *flags, *self._database_flags())
         self._keeper.start(Kept("follower", child, f"{HOST}:0"))
 
     def _database_flags(self) -> tuple[str, ...]:
         database = self._database
         if database is None:
             return ()
-        return ("--database", database.url, "--database-password-file", str(database.password_file))
+        flags = ("--database", database.url, "--database-password-file", str(database.password_file))
+        return (*flags, "--webhooks-allow-private") if self._options.webhooks_allow_private else flags
 
     def _open_directory(self) -> Directory:
         if self._zookeeper is None:

@@ -16,6 +16,7 @@ from wallet_engine.history.database import ms_of, time_of
 from wallet_engine.history.facts import TYPES
 from wallet_engine.history.reader import Listing, Position
 from wallet_engine.http.endpoint import Request
+from wallet_engine.http.parse_notes import parse_reference
 from wallet_engine.http.problems import Refused
 
 LIMIT_DEFAULT: Final = 50

@@ -169,6 +169,6 @@ def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str
     assert body["type"]
     assert body["title"]
     assert body["detail"]
-    assert body["retryable"] is (status >= 500)
+    assert body["retryable"] is (status >= 500 and status != 501)
     assert ("retry-after" in response.headers) is (status == 503)
     return body

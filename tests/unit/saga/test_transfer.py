@@ -44,7 +44,7 @@ def begun(engine: FakeEngine) -> tuple[Transfer, Call]:
 
 def repeat(*detail: str) -> Any:
     """A batch whose first operation was a repeat."""
-    return SimpleNamespace(detail=lambda idx: list(detail), time_ms=500, sent_s=0.5)
+    return SimpleNamespace(detail=lambda idx: list(detail), time_ms=500, sent_s=0.5, entry="1.1")
 
 
 def test_a_repeat_that_the_call_could_not_look_at_is_asked_again(engine: FakeEngine) -> None:
