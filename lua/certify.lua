@@ -3,12 +3,12 @@
 --
 -- KEYS  1 meta
 -- ARGV  1 seq  2 nonce  3 epoch  4 owner
--- Returns 1, or 0 when the partition is not at this seq and nonce any more
+-- Returns 1, or 0 when the partition is not at this seq and nonce any more, or was condemned meanwhile
 
 local k_meta = KEYS[1]
 local seq, nonce, epoch, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
-local meta = redis.call('HMGET', k_meta, 'seq', 'nonce')
-if meta[1] ~= seq or meta[2] ~= nonce then return 0 end
+local meta = redis.call('HMGET', k_meta, 'seq', 'nonce', 'fault')
+if meta[1] ~= seq or meta[2] ~= nonce or meta[3] then return 0 end
 redis.call('HSET', k_meta, 'epoch', epoch, 'owner', owner, 'state', 'live')
 return 1

@@ -4,14 +4,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.dev_process import DevCluster
+from support.dev_process import DevCluster, run_admin
 from support.redis_peek import node_of
 from support.replicated import command, wait_until
 from support.wallet_api import WalletApi, check_problem, new_id
@@ -59,18 +57,6 @@ def add_entries(directory: Path, partition: int, *rows: str) -> int:
     finally:
         writer.close()
     return last.seq + 1
-
-
-def run_admin(cluster: DevCluster, *words: str) -> tuple[int, str]:
-    program = str(Path(sys.executable).with_name("wallet-admin"))
-    run = subprocess.run(
-        [program, *cluster.coordination_flags(), *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return run.returncode, run.stdout + run.stderr
 
 
 def meta(cluster: DevCluster) -> dict[str, Any]:

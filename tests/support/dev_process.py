@@ -179,6 +179,19 @@ class DevCluster:
             return []
 
 
+def run_admin(cluster: DevCluster, *words: str) -> tuple[int, str]:
+    """Run `wallet-admin` on a cluster: its exit status, and all that it printed."""
+    program = str(Path(sys.executable).with_name("wallet-admin"))
+    run = subprocess.run(
+        [program, *cluster.coordination_flags(), *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return run.returncode, run.stdout + run.stderr
+
+
 def _alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"

@@ -19,7 +19,8 @@ from wallet_engine.events.event import SOURCE_DEFAULT
 from wallet_engine.exports.kafka import read_settings
 from wallet_engine.follow.claims import Claims
 from wallet_engine.follow.follower import Follower
-from wallet_engine.follow.sinks import SINKS, Surroundings, make_sink
+from wallet_engine.follow.sink import Sink, Telling
+from wallet_engine.follow.sinks import SINKS, WHOLE, Surroundings, make_sink
 from wallet_engine.journal.feed import DirectoryFeed, Feed
 from wallet_engine.journal.feed_client import FeedClient
 from wallet_engine.routing.access import read_credentials
@@ -132,13 +133,14 @@ def follow(
             made: list[tuple[Claims, Follower]] = []
             for sink in sinks:
                 info = FollowerInfo(name, sink.name, address, os.getpid(), socket.gethostname())
-                claims = Claims(directory.following, info, config.partitions)
+                groups = 1 if sink.name in WHOLE else None
+                claims = Claims(directory.following, info, config.partitions, groups)
                 follower = Follower(feed, sink, claims, directory.followers, metrics)
                 made.append((claims, follower))
                 tasks += [
                     asyncio.create_task(claims.run(), name=f"claims-{sink.name}"),
                     asyncio.create_task(follower.run(), name=f"follow-{sink.name}"),
-                    asyncio.create_task(_announce(claims, follower), name=f"announce-{sink.name}"),
+                    asyncio.create_task(_announce(claims, follower, sink), name=f"announce-{sink.name}"),
                 ]
             log.info("follows the journal", follower=name, sinks=[sink.name for sink in sinks])
             await _until_stopped(stop, tasks)
@@ -163,13 +165,16 @@ def _feed(directory: Directory, journal: Path | None, name: str) -> Feed:
     return FeedClient(copies, name)
 
 
-async def _announce(claims: Claims, follower: Follower) -> None:
-    """Keep the registration of this process true of what its sink has against it."""
+async def _announce(claims: Claims, follower: Follower, sink: Sink) -> None:
+    """Keep the registration of this process true of what its sink has against it, and of what that has found."""
     troubles = Troubles()
+    finding = troubles.teller("finding")
     failing, forked = troubles.teller("sink"), troubles.teller("fork")
     while True:
         failing(follower.trouble and f"{claims.info.sink}: {follower.trouble}")
         forked("; ".join(follower.forked.values()))
+        if isinstance(sink, Telling):
+            finding(sink.trouble)
         if troubles.now() != claims.info.troubles:
             claims.info = replace(claims.info, troubles=troubles.now())
         await asyncio.sleep(ANNOUNCE_S)

@@ -73,6 +73,11 @@ from wallet_engine.telemetry.flags import journal_disk_options
     is_flag=True,
     help="With --history: let webhooks go to private and loopback addresses, and over plain http.",
 )
+@click.option(
+    "--oracle",
+    is_flag=True,
+    help="Decide every entry again in a process of its own, and stop a partition that differs. On with --auth.",
+)
 @journal_disk_options
 def dev(
     data_dir: Path,
@@ -87,6 +92,7 @@ def dev(
     auth: bool,
     history: bool,
     webhooks_allow_private: bool,
+    oracle: bool,
     archive_command: str | None,
     restore_command: str | None,
     keep: str | None,
@@ -109,5 +115,15 @@ def dev(
     if keep:
         journal_flags.append(f"--keep={keep}")
     Supervisor(
-        DevOptions(data_dir, port, wishes, apis, tuple(journal_flags), auth, history, webhooks_allow_private)
+        DevOptions(
+            data_dir,
+            port,
+            wishes,
+            apis,
+            tuple(journal_flags),
+            auth,
+            history,
+            webhooks_allow_private,
+            auth or oracle,
+        )
     ).run()

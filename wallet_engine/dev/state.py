@@ -22,7 +22,7 @@ from wallet_engine.dev.process import Identity, stop_identified
 from wallet_engine.domain.errors import ConfigError
 
 #: The order in which processes stop, and orphans are stopped: who is served before who serves.
-STOP_ORDER: Final = ("api", "follower", "journal", "redis", "database", "zookeeper")
+STOP_ORDER: Final = ("oracle", "api", "follower", "journal", "redis", "database", "zookeeper")
 OWNER_ONLY: Final = 0o600
 
 

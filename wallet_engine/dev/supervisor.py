@@ -1,9 +1,9 @@
 """The supervisor behind `wallet-engine dev`: starts everything in order, keeps it running, stops it in order.
 
-    start   ZooKeeper -> partition map -> Redis Cluster with the slots of the map -> journal -> API -> `ready`
+    start   ZooKeeper -> partition map -> Redis Cluster with the slots of the map -> journal -> API -> oracle -> `ready`
             (the Redis Cluster of a first start is formed beside ZooKeeper; with --history PostgreSQL starts beside
             both, and a follower behind the journal)
-    stop    API -> follower -> journal -> Redis -> PostgreSQL -> ZooKeeper
+    stop    oracle -> API -> follower -> journal -> Redis -> PostgreSQL -> ZooKeeper
 
 Redis is only the present: at each start the cluster is made anew, empty, and the recovery of the engine fills
 it from the journal.
@@ -96,6 +96,8 @@ class DevOptions:
     #: PostgreSQL, and a follower with the sinks history and webhooks.
     history: bool = False
     webhooks_allow_private: bool = False
+    #: Every entry is decided again.
+    oracle: bool = False
 
 
 class Stopped(Exception):
@@ -216,6 +218,8 @@ class Supervisor:
         if self._database is not None:
             self._start_follower()
         apis = [self._start_api(index) for index in range(self._options.apis)]
+        if self._options.oracle:
+            self._start_oracle(last)
         if layout.journals > 1:
             self._wait_counted([*journals, *apis], layout.journals)
         self._wait_ready([*journals, *apis])
@@ -342,6 +346,13 @@ class Supervisor:
         """With --auth our processes know each other by certificates."""
         return self._certificates.flags(Principal(role, name)) if self._options.auth else ()
 
+    def _start_oracle(self, last: DevState | None) -> None:
+        port = _port_again(last.address_of("oracle") if last else None)
+        self._say("starting the oracle")
+        flags = ("--to", f"oracle:{self._data_dir / 'oracle'}", "--follower-id", "oracle")
+        flags += ("--metrics-port", str(port), *self._peer_flags(PeerRole.FOLLOWER, "oracle"))
+        self._keeper.start(Kept("oracle", self._python("oracle", "follow", *flags), f"{HOST}:{port}"))
+
     def _python(self, name: str, verb: str, *flags: str, port: int | None = None) -> Child:
         if self._zookeeper is None:
             coordination = ("--map-file", str(self._map_file))
@@ -401,7 +412,7 @@ class Supervisor:
     def _write_state(self) -> None:
         """Write down who runs. A disk that takes nothing is no reason to end anything: it is tried again."""
         living = self._keeper.living
-        order = ("redis", "zookeeper", "database", "journal", "follower", "api")
+        order = ("redis", "zookeeper", "database", "journal", "follower", "api", "oracle")
         processes = sorted((kept.info for kept in living), key=lambda info: order.index(info.role))
         zookeeper = self._zookeeper.address if self._zookeeper else None
         identities = [kept.child.identity for kept in living if kept.child.identity]

@@ -18,11 +18,14 @@ log = get_logger(__name__)
 class Claims:
     """The claims of one process for one sink. Use it on one event loop."""
 
-    def __init__(self, following: Following, info: FollowerInfo, partitions: int) -> None:
+    def __init__(
+        self, following: Following, info: FollowerInfo, partitions: int, groups: int | None = None
+    ) -> None:
+        """`groups`: how many claims the partitions make; with one, one process has all, and the others wait."""
         self._following = following
         self.info = info
         self._partitions = partitions
-        self._groups = groups_of(partitions)
+        self._groups = groups or groups_of(partitions)
         #: Groups that are ours.
         self.owned: frozenset[int] = frozenset()
         #: Groups that another process is to have: whoever uses them lets go, then calls `release`.

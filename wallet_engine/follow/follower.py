@@ -121,8 +121,8 @@ class Follower:
 
     async def flush(self) -> None:
         taken = dict(self._taken)
-        await self._sink.flush()
-        self._kept.update(taken)
+        kept = await self._sink.flush()
+        self._kept.update(taken if kept is None else kept)
         self.trouble = ""
 
     async def look(self) -> None:
@@ -135,7 +135,7 @@ class Follower:
         behind = {p: ends.get(p, 0) - seq for p, seq in self._taken.items()}
         self._behind.set(sum(max(0, entries) for entries in behind.values()))
         current = [p for p, entries in behind.items() if entries <= 0 and self._kept[p] >= self._taken[p]]
-        if len(current) == len(behind):
+        if all(entries <= 0 for entries in behind.values()):
             self._lag.set(0)
         if current:
             await self._sink.caught_up(current, at_ms)

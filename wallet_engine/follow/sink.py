@@ -1,7 +1,7 @@
 """What a sink is: somewhere that entries go, with its own positions."""
 
-from collections.abc import Collection, Sequence
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from wallet_engine.journal.feed import FeedEntry, FeedPosition
 
@@ -33,8 +33,8 @@ class Sink(Protocol):
         """
         ...
 
-    async def flush(self) -> None:
-        """Return when all that was taken is kept. Asked as soon as nothing more is waiting."""
+    async def flush(self) -> Mapping[int, int] | None:
+        """Return when all that was taken is kept, or say up to which seqs. Asked as soon as nothing more waits."""
         ...
 
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
@@ -43,4 +43,14 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """Let go of everything. Called also when it could not be opened."""
+        ...
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A sink that may find what a person should know, although it works."""
+
+    @property
+    def trouble(self) -> str:
+        """Empty when there is nothing."""
         ...

@@ -1,16 +1,19 @@
 """Which sinks there are: what stands behind `--to`, and what each needs of the command line."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
+from wallet_engine.deciding.sink import OracleSink
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.events.event import SOURCE_DEFAULT
 from wallet_engine.exports.kafka import KafkaSink
 from wallet_engine.exports.parquet import ParquetSink
 from wallet_engine.follow.sink import Sink
 from wallet_engine.history.sink import HistorySink
-from wallet_engine.journal.feed import Feed
+from wallet_engine.journal.feed import Feed, furthest
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.following import groups_of
 from wallet_engine.telemetry.metrics import Metrics
@@ -69,13 +72,29 @@ def _parquet(target: str, around: Surroundings) -> Sink:
     return ParquetSink(target, around.feed, groups_of(around.partitions))
 
 
+def _oracle(target: str, around: Surroundings) -> Sink:
+    folder = target.partition(":")[2]
+    if not folder:
+        raise ConfigError("--to oracle needs a folder for its checkpoints: --to oracle:DIR")
+
+    async def ends() -> tuple[Mapping[int, int], bool]:
+        answers = await around.feed.answers()
+        members = await asyncio.to_thread(around.directory.members)
+        return furthest(answers), len(answers) >= len(members.copies)
+
+    return OracleSink(Path(folder), around.directory, around.partitions, ends, around.metrics)
+
+
 #: What `--to` begins with, up to a colon -> how its sink is made.
 SINKS: Final[dict[str, Maker]] = {
     "history": _history,
     "webhooks": _webhooks,
     "kafka": _kafka,
     "parquet": _parquet,
+    "oracle": _oracle,
 }
+#: Those that need all partitions in one process: another one stands by.
+WHOLE: Final = frozenset({"oracle"})
 
 
 def make_sink(target: str, around: Surroundings) -> Sink:

@@ -93,12 +93,16 @@ class Feed(ABC):
         """`follow` of one partition, behind entry `after`, which has this nonce."""
         return self.follow({partition: FeedPosition(after, nonce if after else ZERO_NONCE)})
 
-    @abstractmethod
     async def positions(self) -> dict[int, int]:
         """partition -> seq of the last entry that can be followed now; those without any are left out.
 
         Raises `Outage` when no journal copy answers.
         """
+        return furthest(await self.answers())
+
+    @abstractmethod
+    async def answers(self) -> Mapping[str, Mapping[int, int]]:
+        """The same as each journal copy says it that answers, by id."""
 
 
 class Followed:
@@ -150,9 +154,18 @@ class DirectoryFeed(Feed):
                 return
             await asyncio.sleep(POLL_S)
 
-    async def positions(self) -> dict[int, int]:
+    async def answers(self) -> Mapping[str, Mapping[int, int]]:
         """Raises `Damaged`."""
-        return await in_thread(ends_of, self.directory)
+        return {"": await in_thread(ends_of, self.directory)}
+
+
+def furthest(answers: Mapping[str, Mapping[int, int]]) -> dict[int, int]:
+    """partition -> the highest seq that any of them says."""
+    best: dict[int, int] = {}
+    for ends in answers.values():
+        for partition, seq in ends.items():
+            best[partition] = max(seq, best.get(partition, 0))
+    return best
 
 
 def partitions_from_start(partitions: Iterable[int]) -> dict[int, FeedPosition]:

@@ -69,19 +69,15 @@ class FeedClient(Feed):
     def __repr__(self) -> str:
         return f"<FeedClient {self._hello.name}>"
 
-    async def positions(self) -> dict[int, int]:
+    async def answers(self) -> Mapping[str, Mapping[int, int]]:
         copies = await self._addresses()
         found = await asyncio.gather(
             *(self._ends_at(*copy) for copy in copies.items()), return_exceptions=True
         )
-        answers = [ends for ends in found if isinstance(ends, dict)]
+        answers = {name: ends for name, ends in zip(copies, found, strict=True) if isinstance(ends, dict)}
         if not answers:
             raise Outage("journal_unavailable", f"none of {len(copies)} journal copies answers")
-        best: dict[int, int] = {}
-        for ends in answers:
-            for partition, seq in ends.items():
-                best[partition] = max(seq, best.get(partition, 0))
-        return best
+        return answers
 
     async def _addresses(self) -> Mapping[str, str]:
         try:

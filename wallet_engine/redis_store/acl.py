@@ -26,7 +26,16 @@ _calls = re.compile(r"\bcall\(\s*'([A-Z]+)'(?:\s*,\s*'([A-Z]+)')?").findall
 #: Commands that are called with a subcommand.
 _CONTAINERS: Final = frozenset({"CLUSTER"})
 #: Scripts that a journal process sends whole.
-_JOURNAL_SCRIPTS: Final = ("trim", "certify", "restored", "restore_part", "distrust", "release", "turn")
+_JOURNAL_SCRIPTS: Final = (
+    "trim",
+    "certify",
+    "restored",
+    "restore_part",
+    "distrust",
+    "condemn",
+    "release",
+    "turn",
+)
 
 #: Beside what scripts do: `engine/`, `saga/`, `service/`.
 _API_COMMANDS: Final = frozenset(

@@ -37,7 +37,7 @@ _BELOW_SERVICE_FOLDERS: Final = tuple(f"{folder}/" for folder in _SERVICE_FOLDER
 _API_FOLDERS: Final = tuple(f"{_ROOT}/{name}" for name in ("services", "used", "followers", "following"))
 _BELOW_API_FOLDERS: Final = tuple(f"{folder}/" for folder in _API_FOLDERS)
 #: Folders in which only SREs do.
-_SRE_FOLDERS: Final = tuple(f"{_ROOT}/{name}" for name in ("shards", "moves", "audit"))
+_SRE_FOLDERS: Final = tuple(f"{_ROOT}/{name}" for name in ("shards", "moves", "audit", "accepted"))
 
 
 class Roles(NamedTuple):

@@ -9,6 +9,7 @@
     /wallet/copies/members    Members: the journal copies that count, alive or not
     /wallet/followers/<sink>  how far who follows the feed is (`routing/followers.py`)
     /wallet/following/<sink>  who follows the feed now (`routing/following.py`)
+    /wallet/accepted/<p>      entries that differ and were accepted (`routing/accepted.py`)
     /wallet/locks/<name>      held locks
     /wallet/keys              API keys of callers (`routing/api_keys.py`)
     /wallet/used/<id>         when a key was last used
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
 from wallet_engine.domain.errors import ConfigError, Corruption, WalletError
+from wallet_engine.routing.accepted import Accepted
 from wallet_engine.routing.access import check_known
 from wallet_engine.routing.api_keys import ApiKeys
 from wallet_engine.routing.file_tree import FileTree
@@ -97,6 +99,7 @@ class Directory:
         self.api_keys = ApiKeys(tree)
         self.followers = Followers(tree)
         self.following = Following(tree)
+        self.accepted = Accepted(tree)
 
     def __repr__(self) -> str:
         return f"<Directory {self.tree!r}>"

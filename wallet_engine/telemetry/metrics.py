@@ -47,6 +47,7 @@ class Metrics:
         self._make_payments(r)
         self._make_upkeep(r)
         self._make_journal(r)
+        self._make_oracle(r)
 
     def _make_http(self, r: CollectorRegistry) -> None:
         self.http_requests = TallyCounter(
@@ -196,6 +197,16 @@ class Metrics:
             "wallet_follow_lag_seconds",
             "How old the newest entry was that a sink took last; 0 when it has all there is.",
             ("sink",),
+            registry=r,
+        )
+
+    def _make_oracle(self, r: CollectorRegistry) -> None:
+        self.oracle_operations = Counter(
+            "wallet_oracle_operations_total", "Operations of journaled entries decided again.", registry=r
+        )
+        self.oracle_partitions_differ = Gauge(
+            "wallet_oracle_partitions_differ",
+            "Partitions with an entry that the rules do not come to, and that nobody has accepted.",
             registry=r,
         )
 

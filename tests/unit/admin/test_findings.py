@@ -22,6 +22,7 @@ from wallet_engine.admin.tracing.open_entries import OpenEntry
 from wallet_engine.engine.conditions import Condition
 from wallet_engine.redis_store.refusals import Obstacle
 from wallet_engine.redis_store.topology import NodeView
+from wallet_engine.routing.following import FollowerInfo
 from wallet_engine.routing.model import (
     ClusterConfig,
     JournalInfo,
@@ -53,6 +54,9 @@ def nodes_text(*lines: str) -> str:
 
 def primary(address: str, node_id: str, slots: range) -> NodeState:
     return NodeState(address, "", NodeView(address, node_id, True, 1, (slots,)), True, None, True, 50, 100)
+
+
+ORACLE = FollowerInfo("oracle", "oracle", "", 1, "h6", (Trouble("partition 1: entry 7: …", 1000),))
 
 
 def healthy() -> Facts:
@@ -512,6 +516,16 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         "open for long",
         others(open_entries=(OpenEntry(1, 5, 600_001, ()),)),
         ("open entries", "error", "up to 600 s; the oldest waits for its settle", "pending"),
+    ),
+    (
+        "the oracle has found something",
+        others(followers={"oracle": [ORACLE]}),
+        ("followers", "error", "oracle on h6, since", "see the log of wallet-engine follow on h6"),
+    ),
+    (
+        "nobody decides again",
+        others(followers={"oracle": [], "history": [FollowerInfo("f", "history", "", 1, "h6")]}),
+        ("followers", "warning", "nobody follows the journal for oracle: an entry", "follow --to oracle"),
     ),
     (
         "open and not in the stream",

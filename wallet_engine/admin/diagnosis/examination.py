@@ -3,7 +3,7 @@
 import shutil
 import socket
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +26,7 @@ from wallet_engine.redis_store.refusals import Obstacle, hindrance_of
 from wallet_engine.redis_store.scripts import service_scripts
 from wallet_engine.redis_store.topology import ask_settings, connect, slot_owners
 from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.following import FollowerInfo
 from wallet_engine.routing.model import PartitionMap, ServiceInfo
 from wallet_engine.routing.moves import MOVES
 from wallet_engine.routing.slots import slot_of, tag_of
@@ -110,6 +111,8 @@ class Facts:
     probes: Probes
     #: Redis node -> why it could not be asked all of `NodeFacts`.
     refused: Mapping[str, str] = field(default_factory=dict)
+    #: Sink -> processes that follow the journal for it, of all sinks that were ever followed for.
+    followers: Mapping[str, Sequence[FollowerInfo]] = field(default_factory=dict)
 
 
 def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
@@ -149,7 +152,17 @@ def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
         _disk_free(found),
         probe_partitions(directory, partial(_primaries, found), [state.info for state in found.journals]),
         refused,
+        _followers(directory),
     )
+
+
+def _followers(directory: Directory) -> dict[str, list[FollowerInfo]]:
+    known: dict[str, list[FollowerInfo]] = {sink: [] for sink in directory.followers.seqs()}
+    return known | {
+        sink: list(state.members.values())
+        for sink, state in directory.following.sinks().items()
+        if state.members or sink in known
+    }
 
 
 def _primaries(found: Survey) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Final
 from wallet_engine.admin.diagnosis import redis_findings
 from wallet_engine.admin.diagnosis.examination import Facts
 from wallet_engine.admin.diagnosis.finding import Finding
+from wallet_engine.admin.diagnosis.followers import followers
 from wallet_engine.admin.diagnosis.mends import Mend, by_hand, program, redis_cli, wallet_admin, wallet_engine
 from wallet_engine.admin.diagnosis.payments import payments
 from wallet_engine.admin.nodes import memory_text
@@ -106,7 +107,8 @@ def _partitions(facts: Facts) -> Iterator[Finding]:
         elif extra is not None and extra.fault:
             what = f"{p} is stopped, for its journal does not come out as recorded: {extra.fault}"
             again = wallet_admin("rebuild", status.partition)
-            mend = Mend(wallet_admin("verify", "--offline"), "when the journal is right", (again,))
+            said = "RUNBOOKS.md, A partition is stopped; when the journal is right"
+            mend = Mend(wallet_admin("verify", "--offline"), said, (again,))
             yield Finding("partitions", "error", what, mend)
         elif status.state != "live":
             yield Finding("partitions", "error", f"{p} is {status.state} and takes no transfers", recovery)
@@ -332,6 +334,7 @@ CHECKS: Final[Mapping[str, Callable[[Facts], Iterator[Finding]]]] = {
     "keys": redis_findings.keys,
     "journal": _journals,
     "archive": _beside,
+    "followers": followers,
     "open entries": _open,
     "moves": _moves,
     "services": _services,

@@ -1,4 +1,4 @@
 """Proof by replay: what Redis holds against what the journal says, now and at any moment of the past.
 
-image (Redis) + fold (the journal) -> comparison; transit, transit_groups, refunds (between partitions) -> cluster
+image (Redis) + fold (the journal) -> comparison; domain/transit, refunds (between partitions) -> cluster
 """

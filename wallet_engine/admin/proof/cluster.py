@@ -20,12 +20,12 @@ from wallet_engine.admin.proof.comparison import MISMATCHES_MAX, Comparison, Mis
 from wallet_engine.admin.proof.fold import JournalFold, Progress
 from wallet_engine.admin.proof.image import PartitionImage, take_image
 from wallet_engine.admin.proof.refunds import RefundEvidence
-from wallet_engine.admin.proof.transit import Transit
 from wallet_engine.domain.entry import Entry, parse_entry
 from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.oracle_state import PartitionState
+from wallet_engine.domain.transit import Transit
 from wallet_engine.journal.reader import read
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect, find_primary

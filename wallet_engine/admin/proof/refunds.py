@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from wallet_engine.admin.proof.transit import Fault, Place
 from wallet_engine.domain.entry import Entry, parse_entry
 from wallet_engine.domain.groups import parse_words
 from wallet_engine.domain.kinds import kind_of, receiver_of
@@ -18,6 +17,7 @@ from wallet_engine.domain.memory import is_field_of
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.returns import CREDITED, GROUPED, LOCAL, Evidence, parse_evidence
+from wallet_engine.domain.transit import Fault, Place
 from wallet_engine.journal.lookup import find_entries
 
 #: Entries of originals in memory at a time.
@@ -83,7 +83,7 @@ class RefundEvidence:
                 payload = entries.get(refund.original[:2])
                 what = self._wrong(refund, None if payload is None else parse_entry(payload))
                 if what:
-                    yield Fault(refund.place.partition, refund.place, what)
+                    yield Fault(refund.place.partition, refund.place, what, refund.place.seq)
 
     def _wrong(self, refund: _Refund, entry: Entry | None) -> str:
         evidence, original = refund.evidence, refund.original

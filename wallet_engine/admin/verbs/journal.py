@@ -22,6 +22,10 @@ from wallet_engine.telemetry.flags import Verb, VerbGroup
             "wallet_engine.admin.verbs.journal_followers:followers",
             "Show who follows the journal, and how far.",
         ),
+        "cut": Verb(
+            "wallet_engine.admin.verbs.journal_cut:cut",
+            "Take the forged end of a partition out of a stopped copy.",
+        ),
         "cat": Verb("wallet_engine.admin.verbs.journal_cat:cat", "Print entries, in words or as JSON."),
     },
 )

@@ -26,9 +26,15 @@ _DISTRUST: Final = load_script("distrust").text
 @changing_command
 @click.argument("partition", type=click.IntRange(0))
 @click.option(
+    "--accept",
+    metavar="SEQ",
+    type=click.IntRange(1),
+    help="The oracle does not stop PARTITION for this entry any more.",
+)
+@click.option(
     "--timeout", default=600.0, show_default=True, help="Seconds to wait until the partition is seen live."
 )
-def rebuild(session: Session, partition: int, timeout: float) -> None:
+def rebuild(session: Session, partition: int, accept: int | None, timeout: float) -> None:
     """Drop PARTITION from Redis and make it anew from the journal.
 
     For a partition in which verify finds differences. Nothing that was answered is lost: what Redis holds is
@@ -38,31 +44,38 @@ def rebuild(session: Session, partition: int, timeout: float) -> None:
 
     Once it was asked for it ends by itself, also when this command is interrupted.
 
+    With --accept, for an entry that nobody may have written and that stays in the journal, such as a credit without its
+    debit: the partition serves again with what it holds. Take the money back by transfers; verify goes on naming it.
+
     \b
     EXAMPLES
       wallet-admin --zookeeper zk1:2181 rebuild 12 --dry-run
+      wallet-admin --zookeeper zk1:2181 rebuild 12 --accept 1234
       wallet-admin --zookeeper zk1:2181 rebuild 12 --yes && wallet-admin --zookeeper zk1:2181 verify
     """
     with session.directory() as directory:
         address, before = _look(directory, partition)
         plan = Plan(
-            f"rebuild partition {partition} from the journal",
-            {"partition": partition, "node": address, **before},
+            f"rebuild partition {partition} from the journal"
+            + ("" if accept is None else f", and accept its entry {accept}"),
+            {"partition": partition, "node": address, "accepted": accept, **before},
             lambda console: _show_plan(console, partition, address, before),
         )
         if not session.agreed(plan):
             return
         with session.change(directory, plan):
+            if accept is not None:
+                directory.accepted.add(partition, accept)
             epoch = _distrust(directory, partition)
 
             def rebuilt() -> bool:
-                meta = _meta(directory, partition, (*FIELDS, "fault"))
+                meta = meta_of(directory, partition, (*FIELDS, "fault"))
                 if meta["fault"]:
                     raise ConfigError(f"partition {partition} does not come out as recorded: {meta['fault']}")
                 return meta["state"] == "live" and int(meta["epoch"] or 0) > epoch
 
             wait_until(rebuilt, f"partition {partition} is being rebuilt, see the journal's log", timeout)
-            after = _meta(directory, partition)
+            after = meta_of(directory, partition)
     document = {"partition": partition, **after}
     session.answer(
         document,
@@ -83,7 +96,7 @@ def _look(directory: Directory, partition: int) -> tuple[str, dict[str, Any]]:
         raise ConfigError(f"partition {partition} is being moved: wallet-admin resume or abort that first")
     if not directory.journals():
         raise ConfigError("no journal process is alive, and it is what rebuilds: start it")
-    meta = _meta(directory, partition)
+    meta = meta_of(directory, partition)
     if meta["state"] in (None, "moving"):
         raise ConfigError(f"partition {partition} is {meta['state'] or 'absent'}: see wallet-admin doctor")
     return _address(directory, partition), meta
@@ -104,7 +117,7 @@ def _distrust(directory: Directory, partition: int) -> int:
     return int(said or 0)
 
 
-def _meta(directory: Directory, partition: int, fields: tuple[str, ...] = FIELDS) -> dict[str, Any]:
+def meta_of(directory: Directory, partition: int, fields: tuple[str, ...] = FIELDS) -> dict[str, Any]:
     """State, seq and epoch; all None while its shard does not answer."""
     try:
         client = connect(_address(directory, partition), timeout_s=REDIS_TIMEOUT_S)

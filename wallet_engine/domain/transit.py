@@ -4,6 +4,9 @@ No partition's own entries can say that. Entries are given as they stand in the 
 their order. The cut is where each partition's last entry is that was given by `entry`; a credit may stand in front of
 it whose debit, or a settle whose credit, stands behind it in the other partition: `later` takes what is behind, and
 nothing counts before it was found. Kept are open entries, and ends that do not meet yet: not the journal.
+
+Whoever follows the journal gives every entry by `entry`, takes away what is certain by `take_faults`, and looks how
+long each of `early` and `unended` has stood.
 """
 
 from collections import Counter
@@ -11,11 +14,13 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from wallet_engine.admin.proof.transit_groups import TransitGroups, Where
+import msgspec
+
 from wallet_engine.domain.entry import Entry
 from wallet_engine.domain.kinds import kind_of, receiver_of
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.domain.transit_groups import Groups, TransitGroups, Where
 
 APPLIED: Final = Outcome.APPLIED.value
 CREDIT: Final = "c"
@@ -36,11 +41,12 @@ class Place(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What does not meet; `partition` is where it stands."""
+    """What does not meet; `partition` and `seq` are where it stands, `place` is the debit that it is about."""
 
     partition: int
     place: Place
     what: str
+    seq: int
 
 
 @dataclass(slots=True)
@@ -71,6 +77,19 @@ class _Credit(NamedTuple):
     partition: int
     operation: Operation
     outcome: str
+    seq: int
+
+
+class _Image(NamedTuple):
+    """All that a `Transit` holds of what has not ended, but the stripes."""
+
+    opened: dict[tuple[int, int], _Opened]
+    early: dict[Place, list[_Credit]]
+    groups: Groups
+
+
+def _counter(_: type, counted: dict[str, int]) -> Counter[str]:
+    return Counter(counted)
 
 
 class Transit:
@@ -90,6 +109,18 @@ class Transit:
     def __repr__(self) -> str:
         return f"<Transit open={len(self._opened)} early={len(self._early)} faults={len(self._faults)}>"
 
+    def dump(self) -> bytes:
+        """What `load` makes the same of, but for what is on `@transit`."""
+        return msgspec.msgpack.encode(_Image(self._opened, self._early, self._groups.groups))
+
+    @classmethod
+    def load(cls, dumped: bytes) -> "Transit":
+        """Raises `msgspec.MsgspecError`."""
+        transit = cls()
+        image = msgspec.msgpack.decode(dumped, type=_Image, dec_hook=_counter)
+        transit._opened, transit._early, transit._groups.groups = image
+        return transit
+
     def entry(self, partition: int, entry: Entry) -> None:
         """The next entry of the partition."""
         seq = entry.header.seq
@@ -105,13 +136,13 @@ class Transit:
                 if outcome == APPLIED:
                     moved = -operation.amount_minor
                 if outcome != Outcome.REPEATED:
-                    self._credit(_Credit(partition, operation, outcome))
+                    self._credit(_Credit(partition, operation, outcome, seq))
             elif outcome == APPLIED:
                 if kind == SETTLE:
-                    self._settle(partition, int(operation.id))
+                    self._settle(partition, seq, int(operation.id))
                 elif kind in REFUNDS:
                     moved = -operation.amount_minor
-                    self._refund(partition, operation)
+                    self._refund(partition, seq, operation)
                 elif kind_of(kind).opens:
                     moved = operation.amount_minor
                     opened.debits[idx] = _debit_of(operation)
@@ -136,7 +167,7 @@ class Transit:
                 if opened is not None and debit is not None and (opened.settled or debit.refunded):
                     if outcome == APPLIED and not debit.credited:
                         self._crossing[debit.currency] -= debit.minor
-                    self._credit(_Credit(partition, operation, outcome))
+                    self._credit(_Credit(partition, operation, outcome, seq))
             elif kind_of(operation.kind).opens and outcome == APPLIED:
                 for credit in self._early.pop(Place(partition, seq, idx), ()):
                     debit = _debit_of(operation)
@@ -146,7 +177,7 @@ class Transit:
 
     def wanted(self) -> bool:
         """Whether something stands in front of the cut of which the other end was not given yet."""
-        return bool(self._early) or any(self._unmet()) or self._groups.wanted()
+        return bool(self._early) or any(self._unended()) or self._groups.wanted()
 
     def open_entries(self, partition: int) -> set[int]:
         """Those that are not settled."""
@@ -171,24 +202,44 @@ class Transit:
     def faults(self, unread: Container[int] = ()) -> Iterator[Fault]:
         """What does not meet. Nothing is said of `unread` partitions, whose entries could not be given."""
         yield from self._faults
-        for where, what in self._groups.faults():
+        for where, what in self._groups.said:
             if not unread:
-                yield Fault(where.partition, Place(*where), what)
+                yield _of_group(where, what)
+        yield from self.unmet(unread)
+
+    def take_faults(self) -> list[Fault]:
+        """What is certain, whatever comes, and was not taken yet."""
+        groups, self._groups.said = self._groups.said, []
+        faults, self._faults = self._faults, []
+        return faults + [_of_group(*said) for said in groups]
+
+    def unmet(self, unread: Container[int] = ()) -> Iterator[Fault]:
+        """What is a fault if nothing more comes. Nothing is said of `unread` partitions."""
+        yield from self.early(unread)
+        yield from self.unended(unread)
+
+    def early(self, unread: Container[int] = ()) -> Iterator[Fault]:
+        """Credits whose debit was not given, or has ended long ago."""
         for place, credits in self._early.items():
             if place.partition not in unread:
                 for credit in credits:
-                    yield Fault(
-                        credit.partition, place, f"{_text(credit.operation)}, and there is no such debit"
-                    )
-        for place, debit in self._unmet():
+                    what = f"{_text(credit.operation)}, and there is no such debit"
+                    yield Fault(credit.partition, place, what, credit.seq)
+
+    def unended(self, unread: Container[int] = ()) -> Iterator[Fault]:
+        """What is over by one end, and has not the other."""
+        for where, what in self._groups.unmet():
+            if not unread:
+                yield _of_group(where, what)
+        for place, debit in self._unended():
             if debit.refunded:
                 said = f"was refused ({debit.declined})" if debit.declined else "was never refused"
                 what = f"{_money(debit)} went back to {debit.payer} ({debit.refunded}), and the credit {said}"
             else:
                 what = f"{_money(debit)} of {debit.payer} is settled, and did neither arrive nor come back"
-            yield Fault(place.partition, place, what)
+            yield Fault(place.partition, place, what, place.seq)
 
-    def _unmet(self) -> Iterator[tuple[Place, _Debit]]:
+    def _unended(self) -> Iterator[tuple[Place, _Debit]]:
         for (partition, seq), opened in self._opened.items():
             for idx, debit in opened.debits.items():
                 if not debit.ended and (opened.settled or debit.refunded):
@@ -215,33 +266,34 @@ class Transit:
         else:
             what = ""
         if what:
-            self._faults.append(Fault(credit.partition, place, what))
+            self._faults.append(Fault(credit.partition, place, what, credit.seq))
         if credit.outcome == APPLIED:
             debit.credited = True
         else:
             debit.declined = credit.outcome
 
-    def _refund(self, partition: int, operation: Operation) -> None:
+    def _refund(self, partition: int, at: int, operation: Operation) -> None:
         seq, idx, decline = operation.other.partition("|")[0].split(".")
         place = Place(partition, int(seq), int(idx))
         opened = self._opened.get((partition, place.seq))
         debit = None if opened is None else opened.debits.get(place.idx)
         if opened is None or debit is None or opened.settled:
-            self._faults.append(Fault(partition, place, f"{_text(operation)}, and no such debit is open"))
+            what = f"{_text(operation)}, and no such debit is open"
+            self._faults.append(Fault(partition, place, what, at))
             return
         same = (operation.account, operation.amount_minor, operation.currency)
         if same != (debit.payer, debit.minor, debit.currency) or debit.refunded or debit.credited:
             what = f"{_text(operation)}, and the debit is {_money(debit)} of {debit.payer}"
             what += ", paid" if debit.credited else ", refunded" if debit.refunded else ""
-            self._faults.append(Fault(partition, place, what))
+            self._faults.append(Fault(partition, place, what, at))
         debit.refunded = decline
         self._drop(place, opened)
 
-    def _settle(self, partition: int, seq: int) -> None:
+    def _settle(self, partition: int, at: int, seq: int) -> None:
         opened = self._opened.get((partition, seq))
         if opened is None or opened.settled:
             what = "it is settled, and was not open"
-            self._faults.append(Fault(partition, Place(partition, seq, 0), what))
+            self._faults.append(Fault(partition, Place(partition, seq, 0), what, at))
             return
         opened.settled = True
         self._drop(Place(partition, seq, 0), opened)
@@ -249,6 +301,10 @@ class Transit:
     def _drop(self, place: Place, opened: _Opened) -> None:
         if opened.settled and all(debit.ended for debit in opened.debits.values()):
             del self._opened[place.partition, place.seq]
+
+
+def _of_group(where: Where, what: str) -> Fault:
+    return Fault(where.partition, Place(*where), what, where.seq)
 
 
 def _debit_of(operation: Operation) -> _Debit:

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 from unit.admin.made import txid
 
-from wallet_engine.admin.proof.transit import Transit
 from wallet_engine.domain.entry import ZERO_NONCE, Entry, EntryHeader
 from wallet_engine.domain.operation import parse_operation
+from wallet_engine.domain.transit import Transit
 
 #: (partition, rows `<outcome> <operation>` of its next entry)
 Step = tuple[int, list[str]]

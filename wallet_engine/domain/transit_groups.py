@@ -54,15 +54,19 @@ class _Group:
         return self.decided is None or (self.forgotten is not None and self.paid == self.needs)
 
 
+Groups = dict[_Key, _Group]
+
+
 class TransitGroups:
     """Give it the operations on groups of every entry of the cut, then those behind it while something is wanted."""
 
     def __init__(self) -> None:
-        self._groups: dict[_Key, _Group] = {}
-        self._faults: list[tuple[Where, str]] = []
+        self.groups: Groups = {}
+        #: What is certain, whatever comes.
+        self.said: list[tuple[Where, str]] = []
 
     def __repr__(self) -> str:
-        return f"<TransitGroups open={len(self._groups)} faults={len(self._faults)}>"
+        return f"<TransitGroups open={len(self.groups)} faults={len(self.said)}>"
 
     def operation(self, where: Where, operation: Operation, outcome: str) -> Counter[str]:
         """One that stands in front of the cut. Returns currency -> what it moves to `@transit`."""
@@ -72,7 +76,7 @@ class TransitGroups:
         if outcome != APPLIED and operation.kind != "g":
             return moved
         said, key = parse_words(operation.other), _key_of(operation)
-        group = self._groups.setdefault(key, _Group())
+        group = self.groups.setdefault(key, _Group())
         match operation.kind:
             case "g" if outcome == APPLIED:
                 self._decide(group, where, said)
@@ -93,17 +97,15 @@ class TransitGroups:
         group.transit.update(moved)
         if group.over:
             if any(group.transit.values()):
-                self._faults.append(
-                    (where, f"{_text(key)} is over, and left {dict(group.transit)} on @transit")
-                )
-            del self._groups[key]
+                self.said.append((where, f"{_text(key)} is over, and left {dict(group.transit)} on @transit"))
+            del self.groups[key]
         return moved
 
     def later(self, where: Where, operation: Operation, outcome: str) -> None:
         """One behind the cut: it explains what is in front."""
         if outcome != APPLIED or operation.kind not in "gy":
             return
-        group = self._groups.get(_key_of(operation))
+        group = self.groups.get(_key_of(operation))
         if group is None:
             return
         said = parse_words(operation.other)
@@ -115,20 +117,19 @@ class TransitGroups:
     def wanted(self) -> bool:
         """Whether the other end of something was not given yet."""
         return any(
-            group.early or (group.forgotten and group.paid != group.needs) for group in self._groups.values()
+            group.early or (group.forgotten and group.paid != group.needs) for group in self.groups.values()
         )
 
     def open_minor(self) -> Counter[str]:
         """Currency -> minor units on `@transit` because of groups that are under way."""
         total: Counter[str] = Counter()
-        for group in self._groups.values():
+        for group in self.groups.values():
             total.update(group.transit)
         return total
 
-    def faults(self) -> Iterator[tuple[Where, str]]:
-        """What does not meet, once nothing more can be given."""
-        yield from self._faults
-        for key, group in self._groups.items():
+    def unmet(self) -> Iterator[tuple[Where, str]]:
+        """What is a fault if nothing more comes."""
+        for key, group in self.groups.items():
             if group.early:
                 yield group.early, f"{_text(key)} is paid, and home has not decided it"
             elif group.forgotten and group.paid != group.needs:
@@ -140,31 +141,31 @@ class TransitGroups:
 
     def _decide(self, group: _Group, where: Where, said: Words) -> None:
         if group.decided is not None:
-            self._faults.append((where, "a group is decided a second time"))
+            self.said.append((where, "a group is decided a second time"))
         group.decided, group.attempt, group.early = where, said.attempt, None
         group.legs = {leg.idx: leg[2:] for leg in said.legs}
         here = _sides(said.legs)
         group.needs = {(leg.idx, payer) for leg in said.legs for payer in (True, False)} - here
         if group.paid - group.needs:
-            self._faults.append((where, "parts of a group have paid what home did not decide"))
+            self.said.append((where, "parts of a group have paid what home did not decide"))
         self._check_given_back(group)
 
     def _pay(self, group: _Group, where: Where, said: Words) -> None:
         attempt, legs = group.prepared.pop(where.partition, (None, ()))
         if (attempt, legs) != (said.attempt, said.legs):
-            self._faults.append((where, "a part of a group is paid that was not prepared so"))
+            self.said.append((where, "a part of a group is paid that was not prepared so"))
         group.paid |= _sides(said.legs)
         if group.decided is None:
             group.early = where
         elif not _sides(said.legs) <= group.needs or any(
             leg[2:] != group.legs.get(leg.idx) for leg in said.legs
         ):
-            self._faults.append((where, "a part of a group is paid otherwise than home has decided"))
+            self.said.append((where, "a part of a group is paid otherwise than home has decided"))
 
     def _check_given_back(self, group: _Group) -> None:
         where = group.given_back.get(group.attempt)
         if group.decided is not None and where is not None:
-            self._faults.append((where, "a part of a group is given back, and home has decided to pay it"))
+            self.said.append((where, "a part of a group is given back, and home has decided to pay it"))
 
 
 def _key_of(operation: Operation) -> _Key:

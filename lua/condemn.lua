@@ -1,0 +1,16 @@
+-- condemn: nobody writes to a partition from here on, because an entry of its journal is not what the rules decide.
+-- `fault` keeps every recovery from serving it until `distrust` takes it back. One that is being moved is left alone
+-- for the moment: whoever moves it holds it frozen.
+--
+-- KEYS  1 meta
+-- ARGV  1 what is wrong, for people
+-- Returns the state that the partition was in, or "absent"
+
+local k_meta = KEYS[1]
+local why = ARGV[1]
+
+local state = redis.call('HGET', k_meta, 'state')
+if not state or state == 'moving' then return state or 'absent' end
+redis.call('HSET', k_meta, 'fault', why)
+if state == 'live' then redis.call('HSET', k_meta, 'state', 'stopped') end
+return state

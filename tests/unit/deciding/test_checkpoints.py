@@ -1,0 +1,112 @@
+"""A restart goes on from what was kept, and comes to the same; what is damaged is read again from the journal."""
+
+from pathlib import Path
+
+import pytest
+from unit.deciding.test_decider import Journal, decided, opened, paid
+
+from wallet_engine.deciding.checkpoints import Checkpoints, image_of, matching_of
+from wallet_engine.deciding.decider import Decider
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.oracle_state import redis_image
+from wallet_engine.journal.feed import START, FeedEntry
+
+
+def save(checkpoints: Checkpoints, decider: Decider) -> None:
+    checkpoints.save_matching(matching_of(decider))
+    for partition in decider.states:
+        made = image_of(decider, partition)
+        if made is not None:
+            checkpoints.save_state(*made)
+
+
+def go_on(decider: Decider, entries: list[FeedEntry]) -> list[FeedEntry]:
+    """What the feed gives: all that is behind its positions."""
+    positions = decider.positions(range(decider.partitions))
+    return [entry for entry in entries if entry.seq > positions[entry.partition].seq]
+
+
+def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    journal = Journal()
+    entries = [*opened(journal, (0, "ann"), (1, "bob")), *paid(journal), *paid(journal, 2)]
+    for cut in range(len(entries) + 1):
+        checkpoints = Checkpoints(tmp_path / str(cut))
+        checkpoints.open()
+        first, _ = decided(entries[:cut])
+        save(checkpoints, first)
+        checkpoints.close()
+        again = Checkpoints(tmp_path / str(cut))
+        again.open()
+        second = again.load(first.partitions)
+        left = go_on(second, entries)
+        assert len(left) == len(entries) - cut
+        assert not second.take(left)
+        assert not list(second.transit.unmet())
+        whole, _ = decided(entries)
+        assert [redis_image(s) for s in second.states.values()] == [
+            redis_image(s) for s in whole.states.values()
+        ]
+        assert second.matched == whole.matched
+        again.close()
+
+
+def test_matching_and_snapshots_may_be_of_different_moments(tmp_path: Path) -> None:
+    journal = Journal()
+    entries = [*opened(journal, (0, "ann"), (1, "bob")), *paid(journal), *paid(journal, 2)]
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.open()
+    early, _ = decided(entries[:3])
+    checkpoints.save_matching(matching_of(early))
+    late, _ = decided(entries[:6])
+    for partition in (0, 1):
+        made = image_of(late, partition)
+        assert made is not None
+        checkpoints.save_state(*made)
+    loaded = checkpoints.load(early.partitions)
+    assert not loaded.take(go_on(loaded, entries))
+    assert not list(loaded.transit.unmet())
+    checkpoints.close()
+
+
+def test_a_difference_is_remembered(tmp_path: Path) -> None:
+    journal = Journal()
+    funds = opened(journal, (0, "ann"), (1, "bob"))
+    first, found = decided(funds, [journal.entry(1, "+ c 0.1 bob 0 5 USD")])
+    found += first.look(0.0)
+    assert found
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.open()
+    save(checkpoints, first)
+    second = checkpoints.load(first.partitions)
+    assert second.differences == first.differences
+    assert not second.look(0.0), "said before"
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("name", ["matching", "snapshots/00000-0000000000000003.snapshot"])
+def test_what_is_damaged_is_set_aside(tmp_path: Path, name: str) -> None:
+    journal = Journal()
+    entries = [*opened(journal, (0, "ann"), (1, "bob")), *paid(journal)]
+    first, _ = decided(entries)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.open()
+    save(checkpoints, first)
+    path = tmp_path / name
+    text = path.read_bytes()
+    path.write_bytes(text[:20] + b"?" + text[21:-3])
+    loaded = checkpoints.load(first.partitions)
+    assert not path.exists()
+    assert loaded.positions([0])[0] == START
+    assert not loaded.take(go_on(loaded, entries))
+    assert not list(loaded.transit.unmet())
+    checkpoints.close()
+
+
+def test_one_process_uses_a_directory(tmp_path: Path) -> None:
+    first, second = Checkpoints(tmp_path), Checkpoints(tmp_path)
+    first.open()
+    with pytest.raises(ConfigError, match="another oracle uses"):
+        second.open()
+    first.close()
+    second.open()
+    second.close()

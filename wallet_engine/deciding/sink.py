@@ -1,0 +1,212 @@
+"""The oracle as a sink of the feed: decides what it is handed, stops partitions that differ, keeps checkpoints.
+
+A restart goes on from the newest checkpoint, and finds again what it had found since. A partition stays stopped while
+its difference stands: looked at once a second, because a node that lost its memory is recovered from the journal and
+knows nothing of it. `wallet-admin rebuild --accept` takes a difference back.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from wallet_engine.deciding.checkpoints import Checkpoints, image_of, matching_of
+from wallet_engine.deciding.decider import Decider, Difference
+from wallet_engine.deciding.stopping import stop_partition
+from wallet_engine.domain.errors import Outage, WalletError, text_of
+from wallet_engine.journal.feed import FeedEntry, FeedPosition
+from wallet_engine.routing.directory import Directory
+from wallet_engine.telemetry.logging import get_logger
+from wallet_engine.telemetry.metrics import Metrics
+
+#: Entries decided in one turn of the event loop.
+SLICE_ENTRIES: Final = 32
+#: How often it is looked for what is missing.
+LOOK_S: Final = 0.5
+#: How often it is looked whether what was stopped still is.
+AGAIN_S: Final = 1.0
+#: Between two checkpoints, and how many times longer than one takes.
+CHECKPOINT_S: Final = 60.0
+CHECKPOINT_REST: Final = 20
+#: Further behind than this, an entry may be answered and spent before it is decided.
+LAG_S_MAX: Final = 5.0
+
+#: partition -> seq of the last durable entry, and whether every journal copy has answered
+Ends = Callable[[], Awaitable[tuple[Mapping[int, int], bool]]]
+
+log = get_logger(__name__)
+
+
+class OracleSink:
+    """One directory of checkpoints. It needs all partitions: matching what goes between them takes both ends."""
+
+    name = "oracle"
+
+    def __init__(
+        self, folder: Path, directory: Directory, partitions: int, ends: Ends, metrics: Metrics
+    ) -> None:
+        self._checkpoints = Checkpoints(folder)
+        self._directory = directory
+        self._partitions = partitions
+        self._ends = ends
+        self._metrics = metrics
+        self._decider: Decider | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._alone = False
+        self._accepted: Mapping[int, frozenset[int]] = {}
+        #: Partition -> when it was seen last to be stopped (monotonic).
+        self._stopped_s: dict[int, float] = {}
+        #: Partition -> why it could not be stopped.
+        self._unstopped: dict[int, str] = {}
+        self._checkpoint_s = time.monotonic() + CHECKPOINT_S
+        self._saved_operations = 0
+        self._lag_s = 0.0
+        #: partition -> seq behind which a restart reads on
+        self._kept: dict[int, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<OracleSink {self._checkpoints!r} {self._decider!r}>"
+
+    @property
+    def trouble(self) -> str:
+        """What a person should know: what differs, and how far it is behind if that is too far."""
+        said = [
+            f"partition {p}: {each[0].what}"
+            + (f" (not stopped yet: {self._unstopped[p]})" if p in self._unstopped else "")
+            for p, each in self._standing().items()
+        ]
+        if self._lag_s > LAG_S_MAX:
+            said.append(f"decides what was written {self._lag_s:.0f} s ago")
+        return "; ".join(said)
+
+    # What the follower calls ----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        if self._decider is None:
+            await asyncio.to_thread(self._checkpoints.open)
+            self._decider = await asyncio.to_thread(self._checkpoints.load, self._partitions)
+            self._wake.set()
+        self._watching = asyncio.create_task(self._watch(self._decider), name="oracle")
+
+    async def positions(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
+        decider = self._opened()
+        decider.leave_out(set(range(self._partitions)).difference(partitions))
+        return decider.positions(partitions)
+
+    async def take(self, batch: Sequence[FeedEntry]) -> None:
+        decider = self._opened()
+        for start in range(0, len(batch), SLICE_ENTRIES):
+            before = decider.operations
+            self._found(decider.take(batch[start : start + SLICE_ENTRIES]))
+            self._metrics.oracle_operations.inc(decider.operations - before)
+            await asyncio.sleep(0)
+        self._lag_s = max(0.0, time.time() - batch[-1].time_ms / 1000)
+
+    async def flush(self) -> Mapping[int, int]:
+        """What came after the last checkpoint is decided again."""
+        self._lag_s = 0.0
+        return self._kept
+
+    async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
+        """It waits for nothing."""
+
+    async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watching
+            self._watching = None
+            with suppress(OSError):
+                await self._checkpoint(self._opened())
+
+    # Beside it ------------------------------------------------------------------------------------------------
+
+    def _opened(self) -> Decider:
+        if self._decider is None:
+            raise Outage("journal_unavailable", "the oracle's directory is not open")
+        return self._decider
+
+    def _found(self, differences: Iterable[Difference]) -> None:
+        for difference in differences:
+            log.critical(
+                "an entry is not what the rules decide",
+                partition=difference.partition,
+                seq=difference.seq,
+                what=difference.what,
+            )
+            self._wake.set()
+
+    async def _watch(self, decider: Decider) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._look(decider)
+                await self._stop(decider)
+                if time.monotonic() >= self._checkpoint_s and decider.operations > self._saved_operations:
+                    await self._checkpoint(decider)
+            except (WalletError, OSError) as error:
+                log.warning("the oracle could not look", error=text_of(error))
+
+    async def _look(self, decider: Decider) -> None:
+        """Whether something is missing its other end for good."""
+        ends = None
+        if decider.overdue(time.monotonic(), alone=self._alone):
+            ends, complete = await self._ends()
+            if not complete and not self._alone:
+                ends = None  # a copy that has just died: what it knew alone may take a while
+            self._alone = not complete
+        self._found(decider.look(time.monotonic(), ends))
+
+    def _standing(self) -> dict[int, list[Difference]]:
+        """Partition -> differences that nobody has accepted."""
+        every = {} if self._decider is None else self._decider.differences
+        standing = {
+            p: [difference for difference in each if difference.seq not in self._accepted.get(p, ())]
+            for p, each in every.items()
+        }
+        return {p: each for p, each in standing.items() if each}
+
+    async def _stop(self, decider: Decider) -> None:
+        if decider.differences:
+            self._accepted = await asyncio.to_thread(self._directory.accepted.seqs)
+        standing = self._standing()
+        self._metrics.oracle_partitions_differ.set(len(standing))
+        for partition, differences in standing.items():
+            if time.monotonic() < self._stopped_s.get(partition, -AGAIN_S) + AGAIN_S:
+                continue
+            why = differences[0].what
+            try:
+                before = await asyncio.to_thread(stop_partition, self._directory, partition, why)
+            except WalletError as error:
+                self._unstopped[partition] = text_of(error)
+                continue
+            if before in ("absent", "moving"):
+                self._unstopped[partition] = f"it is {before}"
+                continue
+            if before != "stopped":
+                log.critical("partition stopped by the oracle", partition=partition, was=before, why=why)
+            self._unstopped.pop(partition, None)
+            self._stopped_s[partition] = time.monotonic()
+
+    async def _checkpoint(self, decider: Decider) -> None:
+        """A partition at a time: each of its files is of a moment of its own. Raises OSError."""
+        began_s = time.monotonic()
+        operations = decider.operations
+        matched = {partition: at.seq for partition, at in decider.matched.items()}
+        await asyncio.to_thread(self._checkpoints.save_matching, matching_of(decider))
+        for partition in range(self._partitions):
+            state = decider.states.get(partition)
+            if state is not None and state.seq > self._checkpoints.seqs.get(partition, 0):
+                made = image_of(decider, partition)
+                if made is not None:
+                    await asyncio.to_thread(self._checkpoints.save_state, *made)
+        self._saved_operations = operations
+        self._kept = {p: min(seq, self._checkpoints.seqs.get(p, seq)) for p, seq in matched.items()}
+        took_s = time.monotonic() - began_s
+        self._checkpoint_s = time.monotonic() + max(CHECKPOINT_S, CHECKPOINT_REST * took_s)

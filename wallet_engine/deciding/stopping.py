@@ -1,0 +1,35 @@
+"""Stop a partition whose journal is not what the rules decide, on the Redis node that serves it."""
+
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from wallet_engine.domain.errors import Outage, text_of
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.scripts import load_script
+from wallet_engine.redis_store.topology import connect, find_primary
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.slots import tag_of
+
+_CONDEMN: Final = load_script("condemn").text
+
+
+def stop_partition(directory: Directory, partition: int, why: str) -> str:
+    """See that nobody writes to it any more, whoever recovers it. Returns the state it was in; `stopped`: already.
+
+    Blocks. Raises `Outage` when its node cannot be asked.
+    """
+    partition_map = directory.partition_map()
+    shard = partition_map.shard_of(partition)
+    refused: list[str] = []
+    primary = find_primary(directory.shards()[shard].nodes, refused)
+    if primary is None:
+        raise Outage("partition_unavailable", f"no primary of shard {shard} answers {'; '.join(refused)}")
+    keys = PartitionKeys(tag_of(partition, len(partition_map.partitions)))
+    client = connect(primary.address)
+    try:
+        return str(client.eval(_CONDEMN, 1, keys.meta, why))
+    except (RedisError, OSError) as error:
+        raise Outage("partition_unavailable", text_of(error)) from error
+    finally:
+        client.close()

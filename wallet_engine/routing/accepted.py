@@ -1,0 +1,58 @@
+"""Entries that a person has accepted although the oracle does not come to them: `/wallet/accepted/<partition>`, seqs.
+
+What was stolen stays in the journal, which nobody rewrites; the partition serves again, and a transfer takes the money
+back. `wallet-admin rebuild P --accept SEQ` writes it, the oracle reads it.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.routing.tree import NodeExists, NodeMissing, Tree, VersionConflict
+
+ACCEPTED: Final = "/wallet/accepted"
+_ATTEMPTS_MAX: Final = 20
+
+
+class Accepted:
+    """Synchronous, as the tree."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+
+    def __repr__(self) -> str:
+        return f"<Accepted of {self._tree!r}>"
+
+    def seqs(self) -> Mapping[int, frozenset[int]]:
+        """partition -> seqs. Raises `Corruption`."""
+        found: dict[int, frozenset[int]] = {}
+        for name in self._tree.children(ACCEPTED):
+            node = self._tree.get(f"{ACCEPTED}/{name}")
+            if node is not None and name.isdecimal():
+                found[int(name)] = _read(node.data, name)
+        return found
+
+    def add(self, partition: int, seq: int) -> None:
+        """Raises `VersionConflict` when others keep changing it."""
+        path = f"{ACCEPTED}/{partition}"
+        for _attempt in range(_ATTEMPTS_MAX):
+            node = self._tree.get(path)
+            known = frozenset[int]() if node is None else _read(node.data, path)
+            data = msgspec.json.encode(sorted(known | {seq}))
+            with suppress(NodeExists, NodeMissing, VersionConflict):
+                if node is None:
+                    self._tree.create(path, data)
+                else:
+                    self._tree.set(path, data, node.version)
+                return
+        raise VersionConflict(f"{path} was changed by others {_ATTEMPTS_MAX} times in a row")
+
+
+def _read(data: bytes, path: str) -> frozenset[int]:
+    try:
+        return msgspec.json.decode(data, type=frozenset[int])
+    except msgspec.MsgspecError as error:
+        raise Corruption(f"{path} is damaged: {error}") from None
