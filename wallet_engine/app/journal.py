@@ -276,7 +276,7 @@ async def _keep(
     )
     known_map = await asyncio.to_thread(tree.partition_map)
     server.bounds = _bounds_of(known_map, await asyncio.to_thread(tree.shards))
-    feed = FeedServer(writer, fellows.quorum_seq)
+    feed = FeedServer(writer, fellows.quorum_seq, server.brought)
     server.on_follower = lambda _: FeedSession(feed)
     server.search = CreditSearch(copy, fellows.quorum_seq)
     commit = GroupCommit(copy, server, metrics)

@@ -36,6 +36,9 @@ LAG_S_MAX: Final = 5.0
 #: partition -> seq of the last durable entry, and whether every journal copy has answered
 Ends = Callable[[], Awaitable[tuple[Mapping[int, int], bool]]]
 
+#: Who has made and brought an entry of a partition, for people.
+Origin = Callable[[int, int], Awaitable[str]]
+
 log = get_logger(__name__)
 
 
@@ -45,12 +48,21 @@ class OracleSink:
     name = "oracle"
 
     def __init__(
-        self, folder: Path, directory: Directory, partitions: int, ends: Ends, metrics: Metrics
+        self,
+        folder: Path,
+        directory: Directory,
+        partitions: int,
+        ends: Ends,
+        origin: Origin,
+        metrics: Metrics,
     ) -> None:
         self._checkpoints = Checkpoints(folder)
         self._directory = directory
         self._partitions = partitions
         self._ends = ends
+        self._origin = origin
+        #: Of the first entry of a partition that differs.
+        self._origins: dict[Difference, str] = {}
         self._metrics = metrics
         self._decider: Decider | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -74,7 +86,7 @@ class OracleSink:
     def trouble(self) -> str:
         """What a person should know: what differs, and how far it is behind if that is too far."""
         said = [
-            f"partition {p}: {each[0].what}"
+            f"partition {p}: {self._told(each[0])}"
             + (f" (not stopped yet: {self._unstopped[p]})" if p in self._unstopped else "")
             for p, each in self._standing().items()
         ]
@@ -163,6 +175,10 @@ class OracleSink:
             self._alone = not complete
         self._found(decider.look(time.monotonic(), ends))
 
+    def _told(self, difference: Difference) -> str:
+        origin = self._origins.get(difference)
+        return f"{difference.what} ({origin})" if origin else difference.what
+
     def _standing(self) -> dict[int, list[Difference]]:
         """Partition -> differences that nobody has accepted."""
         every = {} if self._decider is None else self._decider.differences
@@ -180,7 +196,8 @@ class OracleSink:
         for partition, differences in standing.items():
             if time.monotonic() < self._stopped_s.get(partition, -AGAIN_S) + AGAIN_S:
                 continue
-            why = differences[0].what
+            first = differences[0]
+            why = self._told(first)
             try:
                 before = await asyncio.to_thread(stop_partition, self._directory, partition, why)
             except WalletError as error:
@@ -192,7 +209,12 @@ class OracleSink:
             if before != "stopped":
                 log.critical("partition stopped by the oracle", partition=partition, was=before, why=why)
             self._unstopped.pop(partition, None)
-            self._stopped_s[partition] = time.monotonic()
+            if first in self._origins:
+                self._stopped_s[partition] = time.monotonic()
+        for partition, (first, *_) in standing.items():
+            if first not in self._origins and partition not in self._unstopped:
+                self._origins[first] = await self._origin(partition, first.seq)
+                self._wake.set()  # now it can be told
 
     async def _checkpoint(self, decider: Decider) -> None:
         """A partition at a time: each of its files is of a moment of its own. Raises OSError."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from wallet_engine.deciding.origin import origin_of
 from wallet_engine.deciding.sink import OracleSink
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.events.event import SOURCE_DEFAULT
@@ -82,7 +83,11 @@ def _oracle(target: str, around: Surroundings) -> Sink:
         members = await asyncio.to_thread(around.directory.members)
         return furthest(answers), len(answers) >= len(members.copies)
 
-    return OracleSink(Path(folder), around.directory, around.partitions, ends, around.metrics)
+    async def origin(partition: int, seq: int) -> str:
+        return await origin_of(around.feed, partition, seq)
+
+    folder_path = Path(folder)
+    return OracleSink(folder_path, around.directory, around.partitions, ends, origin, around.metrics)
 
 
 #: What `--to` begins with, up to a colon -> how its sink is made.

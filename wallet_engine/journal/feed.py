@@ -100,6 +100,10 @@ class Feed(ABC):
         """
         return furthest(await self.answers())
 
+    async def brought(self, partition: int, nonce: str) -> Mapping[str, Sequence[str]]:
+        """Who brought that entry, as each journal copy says it that answers and knows; of the last seconds."""
+        return {}
+
     @abstractmethod
     async def answers(self) -> Mapping[str, Mapping[int, int]]:
         """The same as each journal copy says it that answers, by id."""

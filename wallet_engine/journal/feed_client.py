@@ -18,6 +18,8 @@ from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.feed import Feed, FeedEntry, FeedPosition, Followed
 from wallet_engine.journal.feed_wire import (
     FEED_BYTES_MAX,
+    BroughtAsk,
+    BroughtBy,
     Ended,
     EndsAsk,
     FeedBytes,
@@ -78,6 +80,17 @@ class FeedClient(Feed):
         if not answers:
             raise Outage("journal_unavailable", f"none of {len(copies)} journal copies answers")
         return answers
+
+    async def brought(self, partition: int, nonce: str) -> Mapping[str, Sequence[str]]:
+        found: dict[str, Sequence[str]] = {}
+        for name, address in (await self._addresses()).items():
+            with suppress(OSError, TimeoutError):
+                peer = await Peer.connect(name, address, self._hello)
+                try:
+                    found[name] = (await peer.ask(BroughtAsk(partition, nonce), BroughtBy)).who
+                finally:
+                    peer.close()
+        return {name: who for name, who in found.items() if who}
 
     async def _addresses(self) -> Mapping[str, str]:
         try:

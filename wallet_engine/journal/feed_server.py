@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
+from wallet_engine.journal.brought import Brought
 from wallet_engine.journal.copies_wire import Answer, Question
 from wallet_engine.journal.feed_wire import (
     FEED_BYTES_MAX,
     NEWS_S_MAX,
+    BroughtAsk,
+    BroughtBy,
     Ended,
     EndsAsk,
     FeedBytes,
@@ -57,11 +60,17 @@ class Journaled(Protocol):
 class FeedServer:
     """What all followers of one copy share."""
 
-    def __init__(self, journal: Journaled, quorum_seq: Callable[[int], int] | None = None) -> None:
+    def __init__(
+        self,
+        journal: Journaled,
+        quorum_seq: Callable[[int], int] | None = None,
+        brought: Brought | None = None,
+    ) -> None:
         """`quorum_seq(partition)`: up to which entry a quorum of the copies has it now, 0 where that is not known;
         without one, this copy is the quorum.
         """
         self.journal = journal
+        self.brought = brought or Brought()
         self._quorum_seq = quorum_seq
         #: partition -> the last entry that is final, and was found to be while this copy had it.
         self.ends: dict[int, int] = {}
@@ -107,6 +116,8 @@ class FeedSession:
                 return await self._locate(dict(after))
             case ReadAsk():
                 return await self._read(question)
+            case BroughtAsk(partition, nonce):
+                return BroughtBy(self._server.brought.by_whom(partition, nonce))
             case EndsAsk():
                 return Ended(list(self._server.ends.items()))
             case _:

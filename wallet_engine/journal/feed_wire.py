@@ -12,6 +12,8 @@ its turn. Nothing is sent that was not asked for, so a follower that is slow, or
                                              there on, frames as they stand in the file, and the ends that have changed
                                              since they were told last. `at_end`: there is no more. With `news` the
                                              answer waits, for a second at most, until an end has changed
+    ["brought", partition, nonce]            -> ["by", [who, …]]: who brought this copy an entry of the last seconds;
+                                             none when that is not known, or the copy has fetched it
     ["ends"]                                 -> ["ended", [[partition, seq], …]]: the ends of all partitions
 
 An end is the last entry of a partition that a quorum of the copies has, as far as this copy knows and has it itself. It
@@ -67,5 +69,14 @@ class Ended(msgspec.Struct, tag="ended", array_like=True):
     ends: list[End]
 
 
-FeedQuestion = Locate | ReadAsk | EndsAsk
-FeedAnswer = Located | FeedBytes | Ended
+class BroughtAsk(msgspec.Struct, tag="brought", array_like=True):
+    partition: int
+    nonce: str
+
+
+class BroughtBy(msgspec.Struct, tag="by", array_like=True):
+    who: list[str]
+
+
+FeedQuestion = Locate | ReadAsk | EndsAsk | BroughtAsk
+FeedAnswer = Located | FeedBytes | Ended | BroughtBy

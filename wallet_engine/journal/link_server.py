@@ -10,6 +10,7 @@ import msgspec
 from wallet_engine.domain.errors import Corruption, WalletError, text_of
 from wallet_engine.domain.principals import Principal
 from wallet_engine.journal.bounds import Bounds
+from wallet_engine.journal.brought import Brought
 from wallet_engine.journal.chains import Position
 from wallet_engine.journal.copies_wire import Answer, PeerHello, Question, ToCopy, decode_at_copy
 from wallet_engine.journal.credits import CreditSearch
@@ -122,6 +123,7 @@ class LinkServer:
         self.dropped = 0
         self.reserve = Reserve()
         self.search = CreditSearch(durable)
+        self.brought = Brought()
         self._searches: set[asyncio.Task[None]] = set()
         #: Entries that services want, with where the answers go; one search at a time is for all that wait.
         self._wanted: list[tuple[FindEntry, Callable[[bytes], None]]] = []
@@ -373,6 +375,7 @@ class _ServiceConnection(asyncio.Protocol):
 
     def _take(self, message: ToCopy) -> None:
         if isinstance(message, NewEntries):
+            self._server.brought.note(str(self.principal or self.service_id), message.entries)
             self._server.on_new(message.entries)
         elif isinstance(message, Written):
             self._server.on_written(message.partitions)

@@ -1,0 +1,34 @@
+"""Who made and brought an entry that is not right, as far as that is known: asked only then."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Final
+
+from wallet_engine.domain.errors import WalletError, text_of
+from wallet_engine.journal.feed import Feed
+
+#: The partition is stopped by then.
+ORIGIN_S_MAX: Final = 2.0
+
+
+async def origin_of(feed: Feed, partition: int, seq: int) -> str:
+    """For people: its epoch, who brought it to which copy, and the keys that it says it was for.
+
+    Who brought it is whom his certificate is for, or on a plain connection whom he says. The keys are words of the
+    entry: whoever brought it could write any.
+    """
+    try:
+        async with asyncio.timeout(ORIGIN_S_MAX):
+            async with aclosing(feed.entries(partition, seq - 1)) as batches:
+                found = (await anext(batches))[0]
+            brought = await feed.brought(partition, found.nonce)
+            keys = sorted({operation.by for operation in found.entry.operations} - {""})
+    except (WalletError, OSError, TimeoutError) as error:
+        return f"who brought it is not known: {text_of(error)}"
+    said = [f"epoch {found.epoch}"]
+    said += [f"brought to {copy} by {' and '.join(who)}" for copy, who in brought.items()]
+    if not brought:
+        said.append("who brought it is not known any more")
+    if keys:
+        said.append(f"for keys {', '.join(keys)}")
+    return "; ".join(said)

@@ -1,0 +1,46 @@
+"""Who brought a copy its newest entries: for whoever has found that one of them is not right."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from wallet_engine.journal.link_wire import NewEntry
+
+#: Some seconds of a busy cluster; with their headers some megabytes.
+ENTRIES_MAX: Final = 20_000
+
+
+class Brought:
+    """The newest of what came over this copy's link. What it fetched itself nobody brought."""
+
+    def __init__(self) -> None:
+        #: Who, and partition and header of each entry of one message.
+        self._messages: deque[tuple[str, list[tuple[int, bytes]]]] = deque()
+        self._entries = 0
+
+    def __repr__(self) -> str:
+        return f"<Brought entries={self._entries}>"
+
+    def note(self, who: str, entries: Sequence[NewEntry]) -> None:
+        """Every message passes here."""
+        self._messages.append((who, [entry[:2] for entry in entries]))
+        self._entries += len(entries)
+        while self._entries > ENTRIES_MAX:
+            self._entries -= len(self._messages.popleft()[1])
+
+    def by_whom(self, partition: int, nonce: str) -> list[str]:
+        """All who brought that entry; none when it is older, or was fetched."""
+        wanted = nonce.encode()
+        return sorted(
+            {
+                who
+                for who, entries in self._messages
+                if any(of == partition and _nonce(header) == wanted for of, header in entries)
+            }
+        )
+
+
+def _nonce(header: bytes) -> bytes | None:
+    """The third word; the second is that of the entry before, which others may have brought."""
+    words = header.split(b" ", 3)
+    return words[2] if len(words) > 3 else None
