@@ -56,5 +56,5 @@ class Written(Feed):
                     yield [followed.take(partition, payload)]
             await asyncio.sleep(0.01)
 
-    async def positions(self) -> dict[int, int]:
-        return {partition: state.seq for partition, state in self.states.items() if state.seq}
+    async def answers(self) -> dict[str, dict[int, int]]:
+        return {"j1": {partition: state.seq for partition, state in self.states.items() if state.seq}}

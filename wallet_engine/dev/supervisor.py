@@ -240,8 +240,9 @@ class Supervisor:
 
     def _start_follower(self) -> None:
         self._say("starting the follower")
-        flags = ("--to", "history", "--to", "webhooks", "--follower-id", "follower-1")
-        child = self._python("follower-1", "follow", *flags, *self._database_flags())
+        name = "follower-1"
+        flags = ("--to", "history", "--to", "webhooks", "--follower-id", name, *self._database_flags())
+        child = self._python(name, "follow", *flags, *self._peer_flags(PeerRole.FOLLOWER, name))
         self._keeper.start(Kept("follower", child, f"{HOST}:0"))
 
     def _database_flags(self) -> tuple[str, ...]:
@@ -349,9 +350,10 @@ class Supervisor:
     def _start_oracle(self, last: DevState | None) -> None:
         port = _port_again(last.address_of("oracle") if last else None)
         self._say("starting the oracle")
-        flags = ("--to", f"oracle:{self._data_dir / 'oracle'}", "--follower-id", "oracle")
-        flags += ("--metrics-port", str(port), *self._peer_flags(PeerRole.FOLLOWER, "oracle"))
-        self._keeper.start(Kept("oracle", self._python("oracle", "follow", *flags), f"{HOST}:{port}"))
+        where = f"oracle:{self._data_dir / 'oracle'}"
+        flags = ("--to", where, "--follower-id", "oracle", "--metrics-port", str(port))
+        child = self._python("oracle", "follow", *flags, *self._peer_flags(PeerRole.FOLLOWER, "oracle"))
+        self._keeper.start(Kept("oracle", child, f"{HOST}:{port}"))
 
     def _python(self, name: str, verb: str, *flags: str, port: int | None = None) -> Child:
         if self._zookeeper is None:

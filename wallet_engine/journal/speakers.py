@@ -18,7 +18,7 @@ from wallet_engine.journal.copies_wire import (
     Promise,
     StateAsk,
 )
-from wallet_engine.journal.feed_wire import EndsAsk, FollowerHello, Locate, ReadAsk
+from wallet_engine.journal.feed_wire import BroughtAsk, EndsAsk, FollowerHello, Locate, ReadAsk
 from wallet_engine.journal.link_wire import (
     Asks,
     FindCredits,
@@ -62,6 +62,7 @@ MAY_SAY: Final[Mapping[type[Any], frozenset[PeerRole]]] = {
     Locate: FOLLOWERS,
     ReadAsk: FOLLOWERS,
     EndsAsk: FOLLOWERS,
+    BroughtAsk: FOLLOWERS,
 }
 
 
