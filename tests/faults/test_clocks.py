@@ -18,10 +18,12 @@ from support.clocks import Clocks
 from support.dev_process import DevCluster
 from support.paying import Paying, cluster_directory
 from support.redis_peek import open_debits
-from support.replicated import wait_until
+from support.replicated import command, kill, wait_until
 from support.strand import strand
 from support.verification import verified
 from support.wallet_api import WalletApi, check_success, new_id, transfer_body
+
+from wallet_engine.redis_store.topology import view_node
 
 PARTITIONS = 16
 NODES = ("s1-1", "s2-1")
@@ -52,6 +54,23 @@ def cluster(started: DevCluster, clocks: Clocks) -> Iterator[DevCluster]:
     started.wait_ready()
     yield started
     clocks.step(0)
+
+
+def test_g9_a_node_that_starts_before_its_clock_is_set_back_serves(
+    cluster: DevCluster, clocks: Clocks
+) -> None:
+    """Redis lets two seconds pass by its wall clock before it serves: it would be two days. `dev` starts it again."""
+    node = next(process for process in cluster.processes("redis") if process["name"] == NODES[1])
+    clocks.step(50 * HOUR_S)
+    kill(node)
+    cluster.wait_replaced(node["pid"])
+    wait_until(lambda: view_node(node["address"]) is not None, "it answers again")
+    clocks.step(0)
+    down = command(node, "CLUSTER", "INFO")
+    assert "fail" in str(down), down
+    findings = admin(cluster, "doctor", status=(1,))["findings"]
+    assert any("its clock was set back" in str(finding) for finding in findings), findings
+    cluster.wait_ready()
 
 
 def admin(cluster: DevCluster, *argv: str, status: Sequence[int] = (0,)) -> Any:

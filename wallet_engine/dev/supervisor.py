@@ -40,6 +40,7 @@ from wallet_engine.dev.process import Child, StartFailed
 from wallet_engine.dev.redis_cluster import FAILOVER_S_MAX, RedisCluster, node_name
 from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.dev.state import DevState, StateFiles
+from wallet_engine.dev.stuck import StuckNodes
 from wallet_engine.dev.zookeeper import ZooKeeperProcess
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
@@ -113,6 +114,8 @@ class Supervisor:
         self._logs = self._data_dir / "logs"
         self._files = StateFiles(self._data_dir)
         self._keeper = Keeper(self._say, self._write_state)
+        self._redis: list[RedisNode] = []
+        self._stuck = StuckNodes(lambda: self._redis, self._say)
         self._began = time.monotonic()
         self._stopping = False
         #: When writing the state down failed last; None when it is written.
@@ -159,6 +162,7 @@ class Supervisor:
                 self._start(layout, redis_binary, zookeeper_install, postgres_install)
                 self._say(f"for wallet-admin: set -a; . {shlex.quote(str(self._files.admin_environment))}")
                 _print(f"ready {self.url}", sys.stdout)
+                self._stuck.start()
                 while not self._stopping:
                     self._keeper.tend()
                     self._write_state_late()
@@ -169,6 +173,7 @@ class Supervisor:
                 raise StartFailed(f"cannot use --data-dir {self._options.data_dir}: {error}") from None
             finally:
                 self._say("stopping")
+                self._stuck.stop()
                 self._keeper.stop()
                 self._write_state()
         self._say("stopped")
@@ -320,6 +325,7 @@ class Supervisor:
                 return True
             return any(other.is_primary() for other in cluster.shard_nodes(node.shard) if other is not node)
 
+        self._redis.append(node)
         self._keeper.keep(Kept("redis", node, node.address, node.shard, may_restart))
 
     def _start_journal(self, number: int, last: DevState | None) -> Kept:

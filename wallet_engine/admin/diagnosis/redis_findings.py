@@ -124,6 +124,11 @@ def _mend_down(node: NodeFacts | None) -> Mend:
     failed = [_place(words) for words in lines if "master" in words[2] and "fail" in words[2] and words[8:]]
     if failed:
         return by_hand(f"start redis-server on {', '.join(failed)} again")
+    if node is not None and not any("fail" in words[2] for words in lines):
+        # A node that misses nobody waits by its clock, which was set back (redis/redis#6416).
+        return by_hand(
+            f"start redis-server on {node.address} again if that lasts: its clock was set back while it waited to join"
+        )
     return by_hand(
         "what is said of nodes, settings and slots here: it takes most primaries, and an owner for every slot"
     )
