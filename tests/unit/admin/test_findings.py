@@ -244,8 +244,20 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         ("nodes", "error", "shard s1 has no primary", "redis-cli -h h3 -p 3 CLUSTER FAILOVER TAKEOVER"),
     ),
     (
-        "cluster down",
+        "cluster down, and nothing is missing",
         state(TWO, cluster_ok=False),
+        (
+            "nodes",
+            "error",
+            f"{TWO} says that",
+            f"start redis-server on {TWO} again if that lasts: its clock was set back",
+        ),
+    ),
+    (
+        "cluster down",
+        lambda facts: node(TWO, cluster_nodes=nodes_text(*KNOWN[:1], "two master 8192-16000"))(
+            state(TWO, cluster_ok=False)(facts)
+        ),
         ("nodes", "error", f"{TWO} says that", "what is said of nodes, settings and slots"),
     ),
     (

@@ -22,6 +22,7 @@ from wallet_engine.admin.diagnosis.strays import shown
 from wallet_engine.admin.nodes import NodeState
 from wallet_engine.admin.survey import ShardState, shards_by_id
 from wallet_engine.domain.addresses import join_address, split_address
+from wallet_engine.domain.limits import SLOTS
 from wallet_engine.redis_store.refusals import Obstacle
 from wallet_engine.redis_store.topology import NodeView, slot_owners
 from wallet_engine.routing.slots import partition_of_slot, slot_range
@@ -124,8 +125,8 @@ def _mend_down(node: NodeFacts | None) -> Mend:
     failed = [_place(words) for words in lines if "master" in words[2] and "fail" in words[2] and words[8:]]
     if failed:
         return by_hand(f"start redis-server on {', '.join(failed)} again")
-    if node is not None and not any("fail" in words[2] for words in lines):
-        # A node that misses nobody waits by its clock, which was set back (redis/redis#6416).
+    if node is not None and len(slot_owners(node.cluster_nodes)[0]) == SLOTS:
+        # A node that misses nothing waits by its clock, which was set back (redis/redis#6416).
         return by_hand(
             f"start redis-server on {node.address} again if that lasts: its clock was set back while it waited to join"
         )
