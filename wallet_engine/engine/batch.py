@@ -18,6 +18,8 @@ log = get_logger(__name__)
 
 #: In place of the outcome in the detail of a repeat: the call had read enough of other entries (`lua/apply.lua`).
 LOOK_AGAIN: Final = "?"
+#: An operation weighs so much in a call where accounts have a most that they may have: what is held is looked up, too.
+LIMITED_WEIGHT: Final = 2
 #: Nonces drawn at a time.
 NONCES_DRAWN: Final = 512
 
@@ -149,10 +151,11 @@ class Batch:
         if packed.everywhere:
             packed = self._fit(packed, SCRIPT_FIELDS_MAX // len(packed.currencies.union(currencies) or "-"))
         self.columns = packed.columns
+        self.cost = SCRIPT_OPERATIONS_MAX if packed.everywhere or packed.extended else len(self.operations)
         if limits:
             packed = packed._replace(extended=True, limits=True)
+            self.cost *= LIMITED_WEIGHT
         self.limits = packed.limits
-        self.cost = SCRIPT_OPERATIONS_MAX if packed.everywhere or packed.extended else len(self.operations)
         return apply_part(
             keys, currencies, packed, epoch=epoch, nonce=self.nonce, issued_ms=issued_ms, window=window
         )

@@ -256,6 +256,17 @@ def test_one_that_has_limits_is_asked_again_by_the_other_text() -> None:
     run(check)
 
 
+def test_partitions_with_limits_go_together_and_weigh_more() -> None:
+    async def check(bench: Bench) -> None:
+        for partition in (1, 3, 5, 6):
+            bench.view.accumulators[partition].limits = True
+        await bench.submit(10, 10, 10, 20, 10, 20, 30)
+        calls = [[p for p, _, _ in bench.parts(n)] for n in range(len(bench.lane.calls))]
+        assert calls == [[0, 2, 4], [1, 3, 5], [6]]
+
+    run(check)
+
+
 @pytest.mark.parametrize(
     ("error", "meaning"),
     [
