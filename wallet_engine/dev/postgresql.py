@@ -25,6 +25,7 @@ from wallet_engine.domain.errors import ConfigError
 USER: Final = "wallet"
 DATABASE: Final = "postgres"
 START_S_MAX: Final = 60.0
+START_TRIES_MAX: Final = 5
 INIT_S_MAX: Final = 120.0
 #: Between SIGINT, on which it ends its sessions and writes what it has, and SIGKILL.
 STOP_S_MAX: Final = 30.0
@@ -117,11 +118,10 @@ class PostgresProcess(Child):
     ) -> None:
         self.install = install
         self.directory = directory
-        self.port = port or ports.free_port()
+        self.port = port or 0
         argv = [*_prefix(), str(install.binaries / "postgres"), "-D", str(self._data)]
-        for setting, value in {**_SETTINGS, "port": str(self.port)}.items():
-            argv += ["-c", f"{setting}={value}"]
         super().__init__(name, argv, log or directory / "postgresql.log", folder=directory)
+        self._bare_argv = argv
 
     @property
     def _data(self) -> Path:
@@ -148,11 +148,25 @@ class PostgresProcess(Child):
     def start(self) -> None:
         if not (self._data / "PG_VERSION").exists():
             self._initialise()
+        self.port = self.port or ports.free_port()
+        settings = {**_SETTINGS, "port": str(self.port)}
+        self.argv = [*self._bare_argv, *(f"--{name}={value}" for name, value in settings.items())]
         super().start()
 
     def start_and_wait(self) -> None:
-        self.start()
-        self.wait_serving()
+        """Start, on another port if the wanted one is taken, and return when it takes connections."""
+        for attempt in range(1, START_TRIES_MAX + 1):
+            if self.port and not ports.port_is_free(self.port):
+                self.port = 0
+            self.start()
+            try:
+                self.wait_serving()
+            except StartFailed:
+                self.kill()
+                if attempt == START_TRIES_MAX or ports.port_is_free(self.port):
+                    raise
+            else:
+                return
 
     def wait_serving(self) -> None:
         """Return when it takes connections. Raises `StartFailed`."""

@@ -217,7 +217,6 @@ class Supervisor:
             self._files.write_admin_environment(self._admin_environment(directory))
         self._check_stopping()
         if self._database is not None:
-            self._database.wait_serving()
             asyncio.run(_migrate(self._database.url_with_password))
         journals = [self._start_journal(number, last) for number in range(1, layout.journals + 1)]
         if self._database is not None:
@@ -241,7 +240,8 @@ class Supervisor:
         self._say(f"starting {install}")
         folder, log = self._data_dir / "postgresql", self._logs / "postgresql.log"
         self._database = PostgresProcess(install, folder, port, log=log)
-        self._keeper.start(Kept("database", self._database, self._database.address))
+        self._database.start_and_wait()
+        self._keeper.keep(Kept("database", self._database, self._database.address))
 
     def _start_follower(self) -> None:
         self._say("starting the follower")
