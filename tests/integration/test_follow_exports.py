@@ -1,6 +1,5 @@
 """`wallet-engine follow` for Kafka and Parquet at once, of a running cluster, as a person would start it."""
 
-import asyncio
 import signal
 import subprocess
 import sys
@@ -13,33 +12,14 @@ import duckdb
 from confluent_kafka import Producer
 from integration.test_kafka_sink import messages
 from support.dev_process import DevCluster
+from support.journal_events import events_in
 from support.wallet_api import WalletApi
 
-from wallet_engine.events.event import Event
-from wallet_engine.events.maker import Maker, from_first
 from wallet_engine.exports.kafka import POSITIONS
-from wallet_engine.journal.feed import DirectoryFeed, partitions_from_start
 
 PARTITIONS = 8
 ARRIVE_S_MAX = 60.0
 STOP_S_MAX = 20.0
-
-
-def events_in(journal: Path, partitions: int) -> list[Event]:
-    """Every event of a journal's files, made apart from any follower."""
-
-    async def main() -> list[Event]:
-        maker = Maker(DirectoryFeed(journal))
-        for partition in range(partitions):
-            maker.begin(partition, from_first())
-        found = []
-        feed = DirectoryFeed(journal, ends=True)
-        async for batch in feed.follow(partitions_from_start(range(partitions))):
-            for made in await maker.make(batch):
-                found += made.events
-        return found
-
-    return asyncio.run(main())
 
 
 def pay(cluster: DevCluster) -> None:

@@ -24,8 +24,8 @@ PARTITIONS = 16
 CONFIG = Path(support.__path__[0]) / "openapi" / "schemathesis.toml"
 #: Cases of each operation and phase; all phases together take about 20 s.
 CASES = 15
-#: This cluster answers them with 501.
-NEEDS_DATABASE = "^/v1/(events|webhooks)"
+#: Tried by tests of their own: places are opaque, and nothing is to be sent to hosts that are made up.
+TRIED_APART = "^/v1/(events|webhooks)"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_schemathesis_finds_nothing(cluster: DevCluster, tmp_path: Path) -> None
         [
             *(Path(sys.executable).with_name("schemathesis"), "--config-file", CONFIG, "run"),
             *(f"{cluster.url}/openapi.json", "--checks", "all", "--continue-on-failure", "--no-color"),
-            *("--exclude-path-regex", NEEDS_DATABASE),
+            *("--exclude-path-regex", TRIED_APART),
             *("--max-examples", str(CASES), "--seed", seed, "--generation-database", "none"),
         ],
         cwd=tmp_path,

@@ -92,8 +92,8 @@ class WebhookServer:
                     return
                 writer.write(answer)
                 await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # they hung up, or the server ends
         finally:
             self._tasks.discard(task)
             writer.close()

@@ -27,7 +27,7 @@ class Example(NamedTuple):
     body: dict[str, Any] | None = None
     #: Those of the path and of the query.
     parameters: Mapping[str, str] = MappingProxyType({})
-    #: It is told of what was made for another caller, or takes a database: no part of the story.
+    #: No part of the story: it is about what has no name beforehand.
     apart: bool = False
 
 
