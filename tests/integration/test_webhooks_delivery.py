@@ -186,11 +186,10 @@ async def test_one_that_hangs_delays_no_other(pool: Any, server: WebhookServer) 
     await store.create(endpoint(server.url("/never")))
     await store.create(endpoint(server.url("/quick")))
     await log_events(pool, *(event(seq, f"a{seq}") for seq in range(1, 201)))
-    async with delivering(pool):
-        await server.until(16, "/never")
-        began_s = time.monotonic()
-        await server.until(200, "/quick", timeout_s=9)
-        assert time.monotonic() - began_s < dispatching.ANSWER_S_MAX
+    # It hangs for as long as this test runs.
+    async with delivering(pool, answer_s_max=600.0):
+        await server.until(dispatching.AT_ONCE_MAX, "/never", timeout_s=60)
+        await server.until(200, "/quick", timeout_s=90)
         # What it may have under way at a time is all that it has got.
         assert len(server.at("/never")) == dispatching.AT_ONCE_MAX
 
