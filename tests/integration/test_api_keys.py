@@ -24,7 +24,6 @@ from wallet_engine.admin.service_calls import Caller, ask_one
 from wallet_engine.dev.certificates import Certificates
 from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.process import wait_until
-from wallet_engine.domain.principals import PeerRole, Principal
 from wallet_engine.routing.api_keys import Role
 from wallet_engine.routing.directory import open_directory
 
@@ -237,7 +236,7 @@ def test_no_secret_is_written_anywhere_else(cluster: DevCluster) -> None:
 
 
 def serve(cluster: DevCluster, *flags: str) -> "subprocess.Popen[str]":
-    peer = Certificates(cluster.data_dir / "ca").flags(Principal(PeerRole.SERVICE, "another"))
+    peer = Certificates(cluster.data_dir / "ca").flags("serve", "another")
     argv = [sys.executable, "-m", "wallet_engine", "serve", *cluster.coordination_flags(), *peer, *flags]
     return subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 

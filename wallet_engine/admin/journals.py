@@ -115,7 +115,7 @@ async def _ask_state(info: JournalInfo) -> CopyState:
 async def final_seqs(info: JournalInfo) -> dict[int, int]:
     """partition -> last seq of which a live copy knows that it is final, and which it has. Raises `ConfigError`."""
     try:
-        peer = await Peer.connect(info.journal_id, info.address, FollowerHello("wallet-admin"))
+        peer = await Peer.connect(info.journal_id, info.address, FollowerHello("wallet-admin"), info.tls)
         try:
             return dict((await peer.ask(EndsAsk(), Ended)).ends)
         finally:

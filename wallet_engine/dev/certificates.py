@@ -8,12 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from wallet_engine.domain.principals import Principal
+from wallet_engine.domain.principals import PeerRole, Principal
 from wallet_engine.telemetry.authority import Authority, Pair, holder_of, pair_of
 
 _NAME: Final = "wallet-engine dev"
 #: A cluster for development seldom runs for as long without being started anew.
 _RENEW_BEFORE: Final = timedelta(days=30)
+
+_ROLES: Final = {"journal": PeerRole.JOURNAL, "serve": PeerRole.SERVICE, "follow": PeerRole.FOLLOWER}
 
 
 class Certificates:
@@ -40,16 +42,19 @@ class Certificates:
                 return pair
         return authority.issue(principal, renew=True)
 
-    def flags(self, principal: Principal) -> tuple[str, ...]:
-        """For a process of ours."""
+    def flags(self, verb: str, name: str) -> tuple[str, ...]:
+        """For the process of this name that runs this verb of `wallet-engine`: `journal`, `journal-j1`."""
+        return self._flags(Principal(_ROLES[verb], name.removeprefix(f"{verb}-")))
+
+    def variables(self) -> dict[str, str]:
+        """For `wallet-admin`, as variables without their prefix."""
+        ca, cert, key = self._flags(Principal(PeerRole.ADMIN, "dev"))[1::2]
+        return {"PEER_CA": ca, "PEER_CERT": cert, "PEER_KEY": key}
+
+    def _flags(self, principal: Principal) -> tuple[str, ...]:
         pair = self._of(principal)
         return (
             *("--peer-ca", str(self._authority.pair.cert)),
             *("--peer-cert", str(pair.cert)),
             *("--peer-key", str(pair.key)),
         )
-
-    def variables(self, principal: Principal) -> dict[str, str]:
-        """The same as variables, without their prefix."""
-        ca, cert, key = self.flags(principal)[1::2]
-        return {"PEER_CA": ca, "PEER_CERT": cert, "PEER_KEY": key}

@@ -44,7 +44,6 @@ from wallet_engine.dev.stuck import StuckNodes
 from wallet_engine.dev.zookeeper import ZooKeeperProcess
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.domain.principals import PeerRole, Principal
 from wallet_engine.history.database import connect, migrate
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, spread
@@ -123,7 +122,8 @@ class Supervisor:
         self._zookeeper: ZooKeeperProcess | None = None
         self._database: PostgresProcess | None = None
         self._map_file = self._data_dir / "map.json"
-        self._certificates = Certificates(self._data_dir / "ca")
+        #: With --auth our processes know each other by them.
+        self._certificates = Certificates(self._data_dir / "ca") if options.auth else None
         self._zookeeper_folder = self._data_dir / "zookeeper"
         self._environ = {
             name: value
@@ -247,7 +247,7 @@ class Supervisor:
         self._say("starting the follower")
         name = "follower-1"
         flags = ("--to", "history", "--to", "webhooks", "--follower-id", name, *self._database_flags())
-        child = self._python(name, "follow", *flags, *self._peer_flags(PeerRole.FOLLOWER, name))
+        child = self._python(name, "follow", *flags)
         self._keeper.start(Kept("follower", child, f"{HOST}:0"))
 
     def _database_flags(self) -> tuple[str, ...]:
@@ -266,9 +266,9 @@ class Supervisor:
         """What `wallet-admin` needs."""
         zookeeper = self._zookeeper
         where = {"MAP_FILE": str(self._map_file)} if zookeeper is None else {"ZOOKEEPER": zookeeper.address}
-        if self._options.auth:
+        if self._certificates is not None:
+            where |= self._certificates.variables()
             where["KEY"] = provide_keys(directory, self._data_dir)
-            where |= self._certificates.variables(Principal(PeerRole.ADMIN, "dev"))
         if self._database is not None:
             where["DATABASE"] = self._database.url
             where["DATABASE_PASSWORD_FILE"] = str(self._database.password_file)
@@ -337,7 +337,6 @@ class Supervisor:
         metrics_port = self._environ.get("WALLET_METRICS_PORT", "")
         if metrics_port.isdecimal():  # that of the first copy; the others take the next ports
             flags += ["--metrics-port", str(int(metrics_port) + number - 1)]
-        flags += self._peer_flags(PeerRole.JOURNAL, f"j{number}")
         child = self._python(name, "journal", *flags, *self._options.journal_flags, port=port)
         return self._keeper.start(Kept("journal", child, f"{HOST}:{port}"))
 
@@ -345,21 +344,16 @@ class Supervisor:
         port = self._options.port + index
         name = f"api-{index + 1}"
         self._say(f"starting API process {index + 1} on port {port}")
-        flags = ("--service-id", name, *self._peer_flags(PeerRole.SERVICE, name), *self._database_flags())
+        flags = ("--service-id", name, *self._database_flags())
         child = self._python(name, "serve", *flags, port=port)
         return self._keeper.start(Kept("api", child, f"{HOST}:{port}"))
-
-    def _peer_flags(self, role: PeerRole, name: str) -> tuple[str, ...]:
-        """With --auth our processes know each other by certificates."""
-        return self._certificates.flags(Principal(role, name)) if self._options.auth else ()
 
     def _start_oracle(self, last: DevState | None) -> None:
         port = _port_again(last.address_of("oracle") if last else None)
         self._say("starting the oracle")
         where = f"oracle:{self._data_dir / 'oracle'}"
         flags = ("--to", where, "--follower-id", "oracle", "--metrics-port", str(port))
-        child = self._python("oracle", "follow", *flags, *self._peer_flags(PeerRole.FOLLOWER, "oracle"))
-        self._keeper.start(Kept("oracle", child, f"{HOST}:{port}"))
+        self._keeper.start(Kept("oracle", self._python("oracle", "follow", *flags), f"{HOST}:{port}"))
 
     def _python(self, name: str, verb: str, *flags: str, port: int | None = None) -> Child:
         if self._zookeeper is None:
@@ -367,6 +361,7 @@ class Supervisor:
         else:
             coordination = ("--zookeeper", self._zookeeper.address)
         argv = [sys.executable, "-m", "wallet_engine", verb, *coordination, "--host", HOST]
+        argv += () if self._certificates is None else self._certificates.flags(verb, name)
         log = self._logs / f"{name}.log"
         if port is not None:
             argv += ["--port", str(port)]
