@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from support.http_client import HttpClient
+from support.oracle import oracle_figure
+from support.replicated import wait_until
 from support.traffic import Books, ask_batch, balances_cents, callers, finish, open_and_fund, until_answered
 
 TRAFFIC_S = 1.5
@@ -49,9 +51,16 @@ def test_kill_9_of_every_process_at_once(dev_cluster: Any, embedded: bool, round
     """The second round kills what the first has recovered."""
     seed = random.randrange(1 << 32)
     print(f"seed={seed}")
-    cluster = dev_cluster(shards=3, partitions=16, apis=2, embedded=embedded)
+    cluster = dev_cluster(shards=3, partitions=16, apis=2, embedded=embedded, extra=["--oracle"])
     books = Books([f"acct-{i:03d}" for i in range(60)], FUNDED_CENTS, random.Random(seed))
     asyncio.run(_run(cluster, books, rounds))
+    wait_until(
+        lambda: oracle_figure(cluster, "wallet_oracle_operations_total") > 0, "the oracle decides again"
+    )
+    wait_until(
+        lambda: oracle_figure(cluster, "wallet_follow_behind_entries") == 0, "it has decided everything"
+    )
+    assert oracle_figure(cluster, "wallet_oracle_partitions_differ") == 0
     document = verify(cluster)
     assert document["in_transit"] == {"USD": "0.00"}
     print(f"transfers={len(books.payments)} answers={dict(books.answers)} entries={document['entries']}")

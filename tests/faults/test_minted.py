@@ -10,11 +10,11 @@ import shutil
 import signal
 import socket
 import time
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
 from support.dev_process import DevCluster, run_admin
+from support.oracle import oracle_figure
 from support.redis_peek import node_of
 from support.replicated import command, wait_until
 from support.wallet_api import WalletApi, check_problem, new_id
@@ -157,9 +157,7 @@ def test_the_others_pay_and_doctor_and_verify_say_what_is(cluster: DevCluster) -
     assert len(stopped) == 4, findings
     (oracle,) = [f["what"] for f in findings if f["check"] == "followers"]
     assert all(f"partition {partition}: entry " in oracle for partition in (1, 4, 5, 6)), oracle
-    (process,) = cluster.processes("oracle")
-    with urllib.request.urlopen(f"http://{process['address']}/metrics", timeout=10) as answer:
-        assert "wallet_oracle_partitions_differ 4.0" in answer.read().decode()
+    assert oracle_figure(cluster, "wallet_oracle_partitions_differ") == 4
     status, out = run_admin(cluster, "verify", "--offline", "--journal", str(cluster.data_dir / "journal"))
     assert status == 1, out
 

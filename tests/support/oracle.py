@@ -1,0 +1,18 @@
+"""What the oracle of a `dev --oracle` says in its metrics."""
+
+import urllib.error
+import urllib.request
+
+from support.dev_process import DevCluster
+
+
+def oracle_figure(cluster: DevCluster, name: str) -> float:
+    """The value of one of its metrics; NaN while it does not answer, or has none yet."""
+    (process,) = cluster.processes("oracle")
+    try:
+        with urllib.request.urlopen(f"http://{process['address']}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+    except (urllib.error.URLError, ConnectionError):
+        return float("nan")
+    found = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
+    return float(found[0].rpartition(" ")[2]) if found else float("nan")
