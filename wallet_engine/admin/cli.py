@@ -41,6 +41,8 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
             "wallet_engine.admin.verbs.freeze:freeze", "Stop an account from paying and receiving."
         ),
         "unfreeze": Verb("wallet_engine.admin.verbs.freeze:unfreeze", "Let a frozen account go on."),
+        "pause": Verb("wallet_engine.admin.verbs.pause:pause", "Take no new payments for a while."),
+        "unpause": Verb("wallet_engine.admin.verbs.pause:unpause", "Take payments again."),
         "journal": Verb(
             "wallet_engine.admin.verbs.journal:journal", "Look at the journal on disk: info, cat."
         ),

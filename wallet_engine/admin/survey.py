@@ -64,6 +64,8 @@ class Survey:
     partitions: tuple[PartitionStatus, ...]
     journals: tuple[JournalState, ...]
     services: tuple[ServiceInfo, ...]
+    #: Why no new payments are taken; empty while they are.
+    paused: str = ""
 
 
 def survey(directory: Directory) -> Survey:
@@ -79,7 +81,9 @@ def survey(directory: Directory) -> Survey:
     # Redis was asked before the journals: what comes in between is no lag.
     journals = _journals(list(directory.journals().values()), partitions)
     services = tuple(directory.services().values())
-    return Survey(config, partition_map.version, tuple(states), partitions, journals, services)
+    pause = directory.pausing.get()
+    paused = "" if pause is None else pause.reason
+    return Survey(config, partition_map.version, tuple(states), partitions, journals, services, paused)
 
 
 def shards_by_id(states: Iterable[ShardState]) -> dict[str, str]:

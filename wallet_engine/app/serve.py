@@ -11,6 +11,7 @@ import click
 
 from wallet_engine.app.keys import watched_keyring
 from wallet_engine.app.listening import Listening, advertise_option
+from wallet_engine.app.pausing import watched_pause
 from wallet_engine.app.running import (
     check_closed_door,
     check_nodes,
@@ -172,9 +173,10 @@ def serve(
             ):
                 gate = Gate(metrics, keyring)
                 app = create_app(wallet, metrics=metrics, gate=gate, events=events, history=history)
-                await serve_http(
-                    app, listening.host, port, stop=stop, on_listening=taken, certificates=certificates
-                )
+                async with watched_pause(directory, gate):
+                    await serve_http(
+                        app, listening.host, port, stop=stop, on_listening=taken, certificates=certificates
+                    )
             if past is not None:
                 await past.close()
             log.info("stopped serving", service=name)

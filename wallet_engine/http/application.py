@@ -192,6 +192,7 @@ def create_app(
         Uncancelled(),
         metrics,
         turns,
+        gate,
         document,
         reference_page(document),
         events,

@@ -8,7 +8,7 @@ from msgspec import Struct
 from starlette.types import Receive, Scope
 
 from wallet_engine.http.body import BodyReader
-from wallet_engine.http.gate import Visit
+from wallet_engine.http.gate import Gate, Visit
 from wallet_engine.http.problems import Answer, Refused
 from wallet_engine.http.uncancelled import Uncancelled
 from wallet_engine.service.events import GuardedEvents
@@ -26,6 +26,7 @@ class Services(NamedTuple):
     calls: Uncancelled
     metrics: Metrics
     turns: Turns
+    gate: Gate
     #: The OpenAPI document, and the page made of it.
     document: bytes
     reference: bytes
@@ -105,5 +106,7 @@ class Endpoint(NamedTuple):
     bounded: bool = True
     #: Needs no key.
     public: bool = False
+    #: It begins to move money, so it is refused while the cluster is paused.
+    pays: bool = False
     #: One call is little work: others' batches do not go before it.
     small: bool = True

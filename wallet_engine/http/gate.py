@@ -17,6 +17,8 @@ from wallet_engine.telemetry.metrics import Metrics
 #: Requests to bounded endpoints that one process has begun and not yet answered.
 REQUESTS_IN_FLIGHT_MAX: Final = 20_000
 
+#: A pause lasts for minutes.
+_WHEN_PAUSED: Final = ((b"retry-after", b"5"),)
 _CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="wallet-engine"'),)
 
 
@@ -34,6 +36,9 @@ class Entrance(Protocol):
 
     @property
     def small(self) -> bool: ...
+
+    @property
+    def pays(self) -> bool: ...
 
 
 class Peer:
@@ -69,6 +74,8 @@ class Gate:
         #: Of bounded endpoints (G10).
         self.in_flight = 0
         self.in_flight_max = in_flight_max
+        #: Why no new payments are taken; empty while they are.
+        self.paused = ""
 
     def __repr__(self) -> str:
         return f"<Gate in_flight={self.in_flight}>"
@@ -96,6 +103,8 @@ class Gate:
                     self._check_share(visit, share)
         if full and entrance.bounded:
             raise visit.refuse(Refused("overloaded", "too many requests are in flight"))
+        if self.paused and entrance.pays:
+            raise visit.refuse(Refused("maintenance", self.paused, headers=_WHEN_PAUSED))
         return visit
 
     def peer(self, address: str, certificate: str | None = None) -> Peer:

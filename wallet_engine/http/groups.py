@@ -47,5 +47,6 @@ ENDPOINTS: Final = (
         ),
         wire.GroupRequest,
         replayable=True,
+        pays=True,
     ),
 )

@@ -137,6 +137,7 @@ ENDPOINTS: Final = (
         ),
         wire.HoldRequest,
         replayable=True,
+        pays=True,
     ),
     Endpoint(
         "GET",
@@ -160,6 +161,7 @@ ENDPOINTS: Final = (
         ),
         wire.CaptureRequest,
         replayable=True,
+        pays=True,
     ),
     Endpoint(
         "POST",
@@ -173,6 +175,7 @@ ENDPOINTS: Final = (
         ),
         wire.IncreaseRequest,
         replayable=True,
+        pays=True,
     ),
     Endpoint(
         "POST",

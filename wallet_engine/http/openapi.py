@@ -162,10 +162,11 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.replayable:
         responses["200"]["headers"] = _header("Idempotent-Replayed", "true when this answer was given before")
     bounded = ("rate_limited", "overloaded") if endpoint.bounded else ()
+    paused = ("maintenance",) if endpoint.pays else ()
     guarded = () if endpoint.public else ("unauthenticated", "forbidden")
     posted = ("request_timeout", "unsupported_media_type") if endpoint.method != "GET" else ()
     every = ("invalid_request", "head_too_large", "method_not_allowed", "internal_error")
-    codes = dict.fromkeys((*endpoint.codes, *guarded, *posted, *every, *bounded))
+    codes = dict.fromkeys((*endpoint.codes, *guarded, *posted, *every, *bounded, *paused))
     for code in codes:
         problem_status = str(KINDS[code].status)
         if problem_status not in responses:

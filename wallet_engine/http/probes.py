@@ -9,6 +9,7 @@ from typing import Final
 from wallet_engine.http import wire
 from wallet_engine.http.endpoint import Endpoint, Request
 from wallet_engine.http.problems import Answer, json_answer
+from wallet_engine.service.api import ConditionView, Readiness
 from wallet_engine.telemetry.metrics import EXPOSITION_CONTENT_TYPE
 
 
@@ -19,7 +20,10 @@ async def healthz(request: Request) -> Answer:
 
 async def readyz(request: Request) -> Answer:
     """200 when transfers of at least some partitions are taken, else 503; and what is wrong."""
-    found = request.services.wallet.readiness()
+    services = request.services
+    found = services.wallet.readiness()
+    if services.gate.paused:
+        found = paused(found, services.gate.paused)
     conditions = [
         wire.ReadinessCondition(c.condition, None if c.partitions is None else list(c.partitions), c.detail)
         for c in found.conditions
@@ -27,6 +31,14 @@ async def readyz(request: Request) -> Answer:
     clock_ms = time.time_ns() // 1_000_000
     body = wire.encode(wire.ReadinessReport(found.ready, found.status, found.reason, conditions, clock_ms))
     return json_answer(200, body) if found.ready else json_answer(503, body, ((b"retry-after", b"1"),))
+
+
+def paused(found: Readiness, reason: str) -> Readiness:
+    """With what a pause adds. Callers are still sent here: reads are answered, and payments are told why not."""
+    status = "degraded" if found.status == "ready" else found.status
+    condition = ConditionView("maintenance", None, f"no new payments are taken: {reason}")
+    said = condition.detail if found.status == "ready" else f"{condition.detail}; {found.reason}"
+    return Readiness(status, said, (condition, *found.conditions))
 
 
 async def metrics(request: Request) -> Answer:

@@ -79,6 +79,7 @@ KINDS: Final[dict[str, Kind]] = {
     "outcome_unknown": Kind(503, "Outcome unknown", retryable=True),
     "history_unavailable": Kind(503, "History unavailable", retryable=True),
     "history_behind": Kind(503, "History behind", retryable=True),
+    "maintenance": Kind(503, "No new payments for now", retryable=True),
 }
 
 #: Codes of an `Outage` of the history store.
@@ -89,7 +90,9 @@ MALFORMED: Final = ("invalid_request",)
 
 #: The codes of an `Outage` of payments.
 OUTAGE_CODES: Final = tuple(
-    code for code, kind in KINDS.items() if kind.status == 503 and code not in HISTORY_OUTAGES
+    code
+    for code, kind in KINDS.items()
+    if kind.status == 503 and code not in (*HISTORY_OUTAGES, "maintenance")
 )
 
 _DECLINE_DETAILS: Final[dict[str, str]] = {

@@ -81,5 +81,6 @@ ENDPOINTS: Final = (
         ),
         wire.RefundRequest,
         replayable=True,
+        pays=True,
     ),
 )

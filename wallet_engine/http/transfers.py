@@ -156,6 +156,7 @@ TRANSFER: Final = Endpoint(
     ),
     wire.TransferRequest,
     replayable=True,
+    pays=True,
 )
 
 ENDPOINTS: Final = (
@@ -169,6 +170,7 @@ ENDPOINTS: Final = (
         (*_FAULTS_OF_TRANSFER, *OUTAGE_CODES),
         wire.BatchRequest,
         small=False,
+        pays=True,
     ),
     Endpoint(
         "GET",

@@ -1,6 +1,7 @@
 """The typed view of `/wallet/…` in the coordination store: what the cluster is, where, and who is alive.
 
     /wallet/config            ClusterConfig; its existence means that the cluster is initialised
+    /wallet/pause             Pause; while it exists no new payments are taken
     /wallet/map               PartitionMap; the node's version is the map's
     /wallet/shards/<name>     Shard
     /wallet/moves/<partition> a move in progress (`routing/moves.py`)
@@ -53,6 +54,7 @@ from wallet_engine.routing.model import (
     encode_map,
 )
 from wallet_engine.routing.moves import Moves
+from wallet_engine.routing.pausing import Pausing
 from wallet_engine.routing.processes import birth_of
 from wallet_engine.routing.roster import watch_roster
 from wallet_engine.routing.tree import (
@@ -91,7 +93,10 @@ _REGISTER_RETRY_S: Final = 0.2
 
 
 class Directory:
-    """See the module's text. `moves` are the moves in progress, `api_keys` those of callers, `followers` the feed's."""
+    """See the module's text. `moves` are the moves in progress, `api_keys` those of callers, `followers` the feed's.
+
+    `pausing` says whether new payments are taken.
+    """
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
@@ -100,6 +105,7 @@ class Directory:
         self.followers = Followers(tree)
         self.following = Following(tree)
         self.accepted = Accepted(tree)
+        self.pausing = Pausing(tree)
 
     def __repr__(self) -> str:
         return f"<Directory {self.tree!r}>"

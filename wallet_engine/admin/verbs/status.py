@@ -49,6 +49,7 @@ def _document(found: Survey) -> dict[str, Any]:
             {"service_id": info.service_id, "address": info.address, "pid": info.pid}
             for info in found.services
         ],
+        "paused": found.paused or None,
         "warnings": warnings_of(found),
     }
 
@@ -103,7 +104,7 @@ def _journal_document(state: JournalState) -> dict[str, Any]:
 
 def warnings_of(found: Survey) -> list[str]:
     """What a person should look at, one sentence each."""
-    said = []
+    said = [f"no new payments are taken: {found.paused}"] if found.paused else []
     for state in found.shards:
         if state.primary is None:
             said.append(f"shard {state.shard.name} has no primary that answers")

@@ -1,0 +1,31 @@
+"""Whether the cluster is paused, kept up to date at the gate of an API process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from wallet_engine.http.gate import Gate
+from wallet_engine.routing.directory import Directory, on_loop
+from wallet_engine.routing.pausing import Pause
+from wallet_engine.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+
+@asynccontextmanager
+async def watched_pause(directory: Directory, gate: Gate) -> AsyncIterator[None]:
+    """The gate takes payments or not, as the directory says, for as long as the block lasts."""
+
+    def changed(pause: Pause | None) -> None:
+        reason = "" if pause is None else pause.reason
+        if reason != gate.paused:
+            log.warning("no new payments are taken" if reason else "payments are taken", reason=reason)
+        gate.paused = reason
+
+    # Read before anybody is let in: what the watch says comes later.
+    changed(await asyncio.to_thread(directory.pausing.get))
+    unwatch = await asyncio.to_thread(directory.pausing.watch, on_loop(asyncio.get_running_loop(), changed))
+    try:
+        yield
+    finally:
+        unwatch()
