@@ -82,6 +82,13 @@ system-packages:
 	$(call install_packages,redis-server zookeeper default-jre-headless)
 
 # One test preloads what moves the wall clocks of processes; it is compiled when it runs.
+.PHONY: promtool promtool-package
+promtool:
+	@command -v promtool >/dev/null || $(MAKE) --no-print-directory promtool-package
+
+promtool-package:
+	$(call install_packages,prometheus)
+
 .PHONY: compiler compiler-package
 compiler:
 	@command -v cc >/dev/null || $(MAKE) --no-print-directory compiler-package
@@ -98,7 +105,7 @@ lint: $(DEV_STAMP) ## ruff, mypy and the import contract
 # Programs that tests start compile the package anew each time unless they may keep what they compiled.
 test soak: export PYTHONDONTWRITEBYTECODE :=
 
-test: $(DEV_STAMP) packages compiler lint ## lint and every test, on two cores (ARGS= goes to pytest; -s needs -n0)
+test: $(DEV_STAMP) packages compiler promtool lint ## lint and every test, on two cores (ARGS= goes to pytest; -s needs -n0)
 	$(PY) -m pytest -n2 $(ARGS)
 
 soak: $(DEV_STAMP) packages compiler ## the long, seeded runs

@@ -89,6 +89,7 @@ def test_nothing_is_paid_and_all_else_goes_on(apis: list[WalletApi], flags: list
         assert (ready.status, ready.json()["status"]) == (200, "degraded")
         assert WHY in ready.json()["reason"]
         assert api.balance(ann) == "10.00"
+        assert b"wallet_paused 1.0" in api.get("/metrics").body
         assert api.flag(ann, "freeze").status == api.flag(ann, "unfreeze").status == 200
     assert apis[0].post(f"/v1/holds/{hold_id}/void", {"account_id": ann}).status == 200
     assert answer("status", *flags)["paused"] == WHY

@@ -8,12 +8,13 @@ from wallet_engine.http.gate import Gate
 from wallet_engine.routing.directory import Directory, on_loop
 from wallet_engine.routing.pausing import Pause
 from wallet_engine.telemetry.logging import get_logger
+from wallet_engine.telemetry.metrics import Metrics
 
 log = get_logger(__name__)
 
 
 @asynccontextmanager
-async def watched_pause(directory: Directory, gate: Gate) -> AsyncIterator[None]:
+async def watched_pause(directory: Directory, gate: Gate, metrics: Metrics) -> AsyncIterator[None]:
     """The gate takes payments or not, as the directory says, for as long as the block lasts."""
 
     def changed(pause: Pause | None) -> None:
@@ -21,6 +22,7 @@ async def watched_pause(directory: Directory, gate: Gate) -> AsyncIterator[None]
         if reason != gate.paused:
             log.warning("no new payments are taken" if reason else "payments are taken", reason=reason)
         gate.paused = reason
+        metrics.paused.set(bool(reason))
 
     # Read before anybody is let in: what the watch says comes later.
     changed(await asyncio.to_thread(directory.pausing.get))

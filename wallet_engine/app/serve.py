@@ -173,7 +173,7 @@ def serve(
             ):
                 gate = Gate(metrics, keyring)
                 app = create_app(wallet, metrics=metrics, gate=gate, events=events, history=history)
-                async with watched_pause(directory, gate):
+                async with watched_pause(directory, gate, metrics):
                     await serve_http(
                         app, listening.host, port, stop=stop, on_listening=taken, certificates=certificates
                     )

@@ -63,6 +63,7 @@ class Metrics:
         self.http_requests_in_flight = Gauge(
             "wallet_http_requests_in_flight", "Requests not yet answered.", registry=r
         )
+        self.paused = Gauge("wallet_paused", "1 while no new payments are taken.", registry=r)
         self.http_call_transfers = Histogram(
             "wallet_http_call_transfers", "Transfers in one batch call.", buckets=_CALL, registry=r
         )
