@@ -33,6 +33,20 @@ def test_a_transfer_across_partitions_is_a_timeline(api: WalletApi, flags: list[
     assert f"debit 1.23 USD from {ann} for {bob}" in shown
 
 
+def test_a_transfer_is_found_by_its_id_alone(api: WalletApi, flags: list[str]) -> None:
+    ann, bob = api.account(0, "5.00"), api.account(7)
+    paid, twice = new_id(), new_id()
+    api.paid(ann, bob, "1.23", transaction_id=paid)
+    found = answer("transfer", paid, *flags)
+    assert (found["from_account"], found["status"]) == (ann, "paid")
+    api.paid(ann, bob, "0.10", transaction_id=twice)
+    api.paid(bob, ann, "0.10", transaction_id=twice)
+    said = refusal(admin("transfer", twice, *flags))
+    assert f"give --from {' or '.join(sorted((ann, bob)))}" in said
+    assert answer("transfer", twice, "--from-account", bob, *flags)["status"] == "paid"
+    assert "nobody has a transfer" in refusal(admin("transfer", new_id(), *flags))
+
+
 def test_a_refused_credit_is_shown_with_its_refund(api: WalletApi, flags: list[str]) -> None:
     ann, bob = api.account(0, "5.00"), api.account(7)
     api.flag(bob, "freeze")

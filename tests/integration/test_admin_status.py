@@ -1,7 +1,11 @@
 """`wallet-admin status`: everything that answers, and what does not."""
 
+import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,3 +121,37 @@ def test_a_dead_shard_is_shown_and_is_no_failure(redis_cluster: RedisClusterFact
     assert result.stdout.count("does not answer") == 4
     assert "! shard s2 has no primary that answers" in result.stdout
     directory.close()
+
+
+def test_nothing_is_cut_where_there_is_little_room(
+    cluster: LiveCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    for verb in ("status", "shards"):
+        shown = admin(verb, "--map-file", cluster.map_file).stdout
+        assert "…" not in shown
+    addresses = [node for shard in cluster.directory.shards().values() for node in shard.nodes]
+    assert all(address in admin("status", "--map-file", cluster.map_file).stdout for address in addresses)
+
+
+@pytest.mark.parametrize("verb", ["status", "shards", "pending", "top"])
+def test_it_is_shown_again_until_it_is_interrupted(cluster: LiveCluster, verb: str) -> None:
+    often = ["--every", "0.2"] if verb == "top" else ["--watch", "0.2"]
+    program = [sys.executable, "-c", "from wallet_engine.admin.cli import main; main()"]
+    some = ["--older-than", "3600"] if verb == "pending" else []  # the ids of this cluster's are no ids
+    words = [*program, verb, *often, *some, "--json", "--map-file", str(cluster.map_file)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as watching:
+        assert watching.stdout is not None
+        looks = [json.loads(watching.stdout.readline()) for _ in range(3)]
+        watching.send_signal(signal.SIGINT)
+        watching.stdout.read()
+    assert watching.returncode == 0
+    assert all(look and "error" not in look for look in looks)
+
+
+def test_top_tells_what_was_written_between_two_looks(cluster: LiveCluster) -> None:
+    flags = ["--map-file", cluster.map_file]
+    document = answer("top", "--once", "--every", "0.2", *flags)
+    assert [(shard["live"], shard["entries_per_s"]) for shard in document["shards"]] == [(2, 0.0), (2, 0.0)]
+    assert document["shards"][0]["open_entries"] == 1
+    assert "entries/s" in admin("top", "--once", "--every", "0.2", *flags).stdout

@@ -15,6 +15,7 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
         "status": Verb(
             "wallet_engine.admin.verbs.status:status", "Show shards, partitions, journals, services."
         ),
+        "top": Verb("wallet_engine.admin.verbs.top:top", "Show live what the cluster does."),
         "partitions": Verb(
             "wallet_engine.admin.verbs.partitions:partitions", "Show partitions, how large, how far."
         ),

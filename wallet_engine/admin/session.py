@@ -11,20 +11,24 @@ A changing verb makes a `Plan`, and goes on only if it is agreed to:
 
 import functools
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec
 
 import click
 import msgspec
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from wallet_engine.admin.audit_log import audited
+from wallet_engine.admin.names import check_names_known
 from wallet_engine.admin.service_calls import Caller
-from wallet_engine.domain.errors import WalletError
+from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.domain.principals import PeerRole
 from wallet_engine.journal import peer_tls
 from wallet_engine.redis_store import login
@@ -43,6 +47,10 @@ KEY_VARIABLE: Final = "WALLET_KEY"
 #: Width of what is no terminal.
 PIPE_COLUMNS: Final = 160
 
+#: How often `--watch` looks, and at most.
+WATCH_S: Final = 2.0
+WATCH_S_MIN: Final = 0.2
+
 #: A verb's answer: what `--json` prints.
 Document = Mapping[str, Any]
 
@@ -52,12 +60,13 @@ class Plan:
     """What a changing verb is about to do.
 
     `what` is one line for the question and the audit record: "move partition 12 from s1 to s2". `document` is what
-    `--dry-run --json` prints, `show` prints the same for people.
+    `--dry-run --json` prints, `show` prints the same for people. What a plan `destroys` does not come back.
     """
 
     what: str
     document: Document
     show: Callable[[Console], object]
+    destroys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,8 @@ class Session:
     dry_run: bool = False
     key_file: Path | None = None
     api_ca: Path | None = None
+    #: `yes` is what an environment variable says, not who has typed this command.
+    yes_by_environment: bool = False
 
     def caller(self) -> Caller:
         """Who asks API processes: with the key of --key-file, or in `WALLET_KEY`. Raises `ConfigError`."""
@@ -82,6 +93,8 @@ class Session:
     @contextmanager
     def directory(self) -> Iterator[Directory]:
         """The directory that the flags name. Raises `ConfigError` when none, or both, are given."""
+        if self.zookeeper is not None:
+            check_names_known(self.zookeeper)
         directory = open_directory(self.zookeeper, self.map_file, credentials=self.credentials)
         try:
             yield directory
@@ -95,10 +108,43 @@ class Session:
         else:
             show(plain_console())
 
-    def confirm(self, question: str) -> None:
+    def watch(
+        self, look: Callable[[], tuple[Document, Callable[[Console], object]]], every_s: float | None
+    ) -> None:
+        """`answer` what `look` finds; with `every_s` again and again, until somebody interrupts it.
+
+        What cannot be looked at for the moment is said, and looked at again.
+        """
+        if every_s is None:
+            self.answer(*look())
+            return
+        with suppress(KeyboardInterrupt):
+            while True:
+                try:
+                    document, show = look()
+                except WalletError as error:
+                    document, show = _trouble(text_of(error))
+                self._again(document, show)
+                time.sleep(every_s)
+
+    def _again(self, document: Document, show: Callable[[Console], object]) -> None:
+        if self.json:
+            click.echo(msgspec.json.encode(document))
+            return
+        console = plain_console()
+        with console.capture() as shown:
+            console.print(time.strftime("%H:%M:%S"))
+            show(console)
+        # Written over what was there, so that nothing flickers.
+        click.echo(f"\x1b[H\x1b[2J{shown.get()}" if console.is_terminal else shown.get())
+
+    def confirm(self, question: str, *, destroys: bool = False) -> None:
         """Ask, unless `--yes`; ends the command with status 1 when the answer is no, or cannot be given."""
-        if not self.yes:
+        if not self._said_yes(destroys):
             click.confirm(question, abort=True, err=True)
+
+    def _said_yes(self, destroys: bool) -> bool:
+        return self.yes and not (destroys and self.yes_by_environment)
 
     def agreed(self, plan: Plan) -> bool:
         """Show the plan and ask. With `--dry-run` the plan is the answer, and False is returned.
@@ -108,9 +154,10 @@ class Session:
         if self.dry_run:
             self.answer({"dry_run": True, "plan": plan.document}, plan.show)
             return False
-        if not self.yes:
+        if not self._said_yes(plan.destroys):
             plan.show(plain_console(stderr=True))
-            self.confirm("Do it?")
+            hint = " (WALLET_YES does not answer this; --yes does)" if self.yes else ""
+            self.confirm(f"Do it?{hint}", destroys=plan.destroys)
         return True
 
     def change(self, directory: Directory, plan: Plan) -> AbstractContextManager[None]:
@@ -139,6 +186,35 @@ def plain_console(*, stderr: bool = False) -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPE_COLUMNS
     return console
+
+
+def _trouble(text: str) -> tuple[Document, Callable[[Console], object]]:
+    return {"error": text}, lambda console: console.print(f"! {text}", soft_wrap=True)
+
+
+def watch_option(command: Callable[..., None]) -> Callable[..., None]:
+    """`--watch [SECONDS]`, for `Session.watch`."""
+    return click.option(
+        "--watch",
+        "watch_s",
+        type=click.FloatRange(WATCH_S_MIN),
+        is_flag=False,
+        flag_value=WATCH_S,
+        metavar="[SECONDS]",
+        help=f"Show it again and again, every {WATCH_S:.0f} seconds; Ctrl-C ends it.",
+    )(command)
+
+
+def plain_table(*headings: str, **options: Any) -> Table:
+    """A table that cuts nothing: what does not fit is folded."""
+    table = Table(**options)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _source_of(parameter: str) -> ParameterSource | None:
+    return click.get_current_context().get_parameter_source(parameter)
 
 
 def admin_command(verb: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
@@ -199,7 +275,10 @@ def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
             zookeeper_tls.use_flags(kwargs)
             peer_tls.use_flags(kwargs, PeerRole.ADMIN)
             credentials = read_credentials(zookeeper_user, zookeeper_password_file)
-            session = Session(zookeeper, map_file, json, yes, credentials, dry_run, key_file, api_ca)
+            by_environment = _source_of("yes") is ParameterSource.ENVIRONMENT
+            session = Session(
+                *(zookeeper, map_file, json, yes, credentials, dry_run, key_file, api_ca, by_environment)
+            )
             verb(session, *args, **kwargs)
         except WalletError as error:
             if json:

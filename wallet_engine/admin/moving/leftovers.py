@@ -55,7 +55,8 @@ def clear_leftovers(session: Session, shard: str, foreign: bool) -> None:
         node = cluster.primary(shard)
         left = _foreign(cluster, shard, node) if foreign else _look(cluster, shard, node)
         document = {"shard": shard, "keys": sorted(shown(name) for names in left.values() for name in names)}
-        plan = Plan(f"clear {len(document['keys'])} keys left on {shard}", document, _show(document, foreign))
+        what = f"clear {len(document['keys'])} keys left on {shard}"
+        plan = Plan(what, document, _show(document, foreign), destroys=True)
         if not session.agreed(plan):
             return
         with session.change(directory, plan):

@@ -10,13 +10,12 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from wallet_engine.admin.moving.driver import Driver, Outcome
 from wallet_engine.admin.moving.planning import PlannedMove
 from wallet_engine.admin.moving.wire import Setback
 from wallet_engine.admin.nodes import memory_text
-from wallet_engine.admin.session import Plan, Session
+from wallet_engine.admin.session import Plan, Session, plain_table
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.tree import StoreUnavailable, TreeError
@@ -27,7 +26,7 @@ def plan_of(what: str, moves: Sequence[PlannedMove]) -> Plan:
     document = {"what": what, "moves": [move.document() for move in moves]}
 
     def show(console: Console) -> None:
-        table = Table("partition", "from", "to", "accounts", "answers", "memory", "open", title=what)
+        table = plain_table("partition", "from", "to", "accounts", "answers", "memory", "open", title=what)
         for move in moves:
             counts = (
                 f"{move.accounts:,}",

@@ -108,7 +108,7 @@ def remove_shard(session: Session, name: str) -> None:
         _check_no_move(directory, name)
         _check_owns_nothing(cluster, name)
         document = {"shard": name, "nodes": list(shard.nodes)}
-        plan = Plan(f"remove shard {name}", document, _show_plan(document))
+        plan = Plan(f"remove shard {name}", document, _show_plan(document), destroys=True)
         if not session.agreed(plan):
             return
         others = [node for other in cluster.shards.values() if other.name != name for node in other.nodes]

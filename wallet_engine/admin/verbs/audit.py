@@ -34,6 +34,8 @@ def audit(session: Session, last: int) -> None:
 
 
 def _show(console: Console, records: list[AuditRecord]) -> None:
+    if not records:
+        console.print("nothing was changed yet")
     for record in records:
         state = f"{record.state}: {record.error}" if record.error else record.state
         who = f"{record.user} on {record.host} pid {record.pid}"

@@ -140,6 +140,7 @@ def restore(
             f"restore the tree of {time_text(taken.made_ms)}",
             document,
             lambda console: _show(console, document),
+            destroys=True,
         )
         if not session.agreed(plan):
             return

@@ -1,4 +1,4 @@
-"""`wallet-admin config get | set | history`: the configuration of the cluster."""
+"""`wallet-admin config get | set | edit | history`: the configuration of the cluster."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from wallet_engine.admin.audit_log import audit_records
 from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.session import Plan, Session, admin_command, changing_command
-from wallet_engine.admin.settings import changed, check_safe, settings_of, write
+from wallet_engine.admin.settings import Setting, changed, check_safe, settings_of, write
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.flags import VerbGroup
@@ -102,6 +102,59 @@ def set_(session: Session, name: str, value: str) -> None:
 
 
 @config.command()
+@changing_command
+def edit(session: Session) -> None:
+    """Open the settings in an editor ($VISUAL, $EDITOR), show the difference, ask, and set them.
+
+    What `config set` refuses is refused here too, and then nothing is set.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 config edit
+    """
+    with session.directory() as directory:
+        old = directory.config()
+        new = old
+        for name, value in _edited(settings_of(old)).items():
+            new = changed(new, name, value)
+        before, after = ({s.name: s.value for s in settings_of(config)} for config in (old, new))
+        changes = [
+            {"setting": name, "old": value, "new": after[name]}
+            for name, value in before.items()
+            if value != after[name]
+        ]
+        document = {"changes": changes, "restart": _processes(directory) if changes else []}
+        if not changes:
+            session.answer(document, lambda console: console.print("nothing is different: nothing was set"))
+            return
+        check_safe(directory, old, new)
+        what = ", ".join(f"{c['setting']} from {c['old']} to {c['new']}" for c in changes)
+        plan = Plan(what, document, lambda console: _show_changes(console, document))
+        if not session.agreed(plan):
+            return
+        with session.change(directory, plan):
+            write(directory, old, new)
+    session.answer(document, lambda console: _show_changes(console, document))
+
+
+def _edited(settings: list[Setting]) -> dict[str, str]:
+    """What an editor made of the settings: those that are different. Raises `ConfigError` for what is none."""
+    given = {setting.name: str(setting.value) for setting in settings if not setting.fixed}
+    lines = [f"# {s.meaning}\n{s.name} = {s.value}\n" for s in settings if not s.fixed]
+    text = click.edit("\n".join(lines), extension=".conf")
+    wanted = {}
+    for line in (text or "").splitlines():
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if not name or name.startswith("#"):
+            continue
+        if not equals or name not in given:
+            raise ConfigError(f"not a setting that may be changed: {line.strip()}")
+        if value != given[name]:
+            wanted[name] = value
+    return wanted
+
+
+@config.command()
 @admin_command
 def history(session: Session) -> None:
     """Show who set what, when and from where, the oldest first.
@@ -114,10 +167,14 @@ def history(session: Session) -> None:
     """
     with session.directory() as directory:
         directory.config()
-        records = [record for record in audit_records(directory) if record.verb == "config set"]
+        records = [
+            record for record in audit_records(directory) if record.verb in ("config set", "config edit")
+        ]
     documents = [{**msgspec.structs.asdict(record), "time": time_text(record.time_ms)} for record in records]
 
     def show(console: Console) -> None:
+        if not records:
+            console.print("nothing was set yet")
         for record in records:
             state = f"{record.state}: {record.error}" if record.error else record.state
             said = f"{time_text(record.time_ms)}  {record.what}  [{state}]  {record.user} on {record.host}"
@@ -129,6 +186,14 @@ def history(session: Session) -> None:
 def _processes(directory: Directory) -> list[str]:
     services = [f"API process {info.service_id} at {info.address}" for info in directory.services().values()]
     return [*(f"journal {name} on {info.host}" for name, info in directory.journals().items()), *services]
+
+
+def _show_changes(console: Console, document: dict[str, Any]) -> None:
+    for change in document["changes"]:
+        console.print(f"- {change['setting']} = {change['old']}", style="red", soft_wrap=True)
+        console.print(f"+ {change['setting']} = {change['new']}", style="green", soft_wrap=True)
+    for process in document["restart"]:
+        console.print(f"  to restart: {process}", soft_wrap=True)
 
 
 def _show_change(console: Console, document: dict[str, Any]) -> None:

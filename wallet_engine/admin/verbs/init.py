@@ -6,11 +6,10 @@ from typing import Any
 import click
 from kazoo.hosts import collect_hosts
 from rich.console import Console
-from rich.table import Table
 
 from wallet_engine.admin.nodes import look_at_all, memory_text, slots_text
 from wallet_engine.admin.placement import PlannedShard, parse_shard, plan_shards
-from wallet_engine.admin.session import Plan, Session, changing_command
+from wallet_engine.admin.session import Plan, Session, changing_command, plain_table
 from wallet_engine.admin.verbs.protect import Users, restrict, roles_of, service_options
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import check_settings, connect
@@ -159,7 +158,9 @@ def _document(config: ClusterConfig, stored: PartitionMap, planned: list[Planned
 
 
 def _show(console: Console, config: ClusterConfig, planned: list[PlannedShard], title: str) -> None:
-    table = Table("shard", "primary", "other nodes", "partitions", "slots", "keys", "memory", title=title)
+    table = plain_table(
+        "shard", "primary", "other nodes", "partitions", "slots", "keys", "memory", title=title
+    )
     for shard in planned:
         span = f"{shard.partitions[0]}-{shard.partitions[-1]}" if shard.partitions else "none"
         others = [address for address in shard.shard.nodes if address != shard.primary.address]

@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from wallet_engine.admin.journals import check_journal, journal_option
 from wallet_engine.admin.nodes import memory_text
 from wallet_engine.admin.proof.past_balance import time_text
-from wallet_engine.admin.session import Session, admin_command
+from wallet_engine.admin.session import Session, admin_command, plain_table
 from wallet_engine.admin.survey import JournalState, survey
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.paths import path_text
@@ -138,7 +137,7 @@ def _files_text(files: Files | None) -> str:
 
 
 def _show(console: Console, copies: list[tuple[JournalState, Files | None]], silent: list[str]) -> None:
-    table = Table("journal", "address", "entries", "lag", "where", "files")
+    table = plain_table("journal", "address", "entries", "lag", "where", "files")
     for state, files in copies:
         where = f"{state.info.host}:{state.info.directory}"
         if state.durable is None:

@@ -56,6 +56,7 @@ def prune(session: Session, journal: Path | None, keep: str) -> None:
             f"remove {len(found.numbers)} segments of {source.directory}, {memory_text(found.bytes)}",
             document,
             lambda console: _show(console, source.directory, kept, found, "can be removed"),
+            destroys=True,
         )
         if found.numbers or session.dry_run:
             if not session.agreed(plan):

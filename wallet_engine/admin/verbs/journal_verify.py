@@ -6,11 +6,10 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from wallet_engine.admin.journals import check_journal, find_journal
 from wallet_engine.admin.proof.journal_compare import Comparison, compare_directories, compare_live
-from wallet_engine.admin.session import Session, admin_command
+from wallet_engine.admin.session import Session, admin_command, plain_table
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.paths import path_text
 from wallet_engine.journal.archive import archived_up_to
@@ -144,7 +143,7 @@ def _document(comparison: Comparison) -> dict[str, Any]:
 
 
 def _show(console: Console, comparison: Comparison) -> None:
-    table = Table("copy", "entries", "behind")
+    table = plain_table("copy", "entries", "behind")
     for copy, entries in comparison.entries.items():
         table.add_row(
             copy, f"{entries:,}", f"{comparison.behind[copy]:,}" if comparison.behind[copy] else "-"

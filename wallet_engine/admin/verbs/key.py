@@ -6,11 +6,10 @@ from typing import Any, Final
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from wallet_engine.admin.durations import duration_ms
 from wallet_engine.admin.proof.past_balance import time_text
-from wallet_engine.admin.session import Plan, Session, admin_command, changing_command
+from wallet_engine.admin.session import Plan, Session, admin_command, changing_command, plain_table
 from wallet_engine.domain.errors import ConfigError, InvalidInput
 from wallet_engine.domain.money import check_currency, format_amount, parse_amount
 from wallet_engine.routing.api_keys import ApiKey, Role, check_key, new_key, rotated
@@ -170,7 +169,7 @@ def list_(session: Session) -> None:
         if not listed:
             console.print("no keys")
             return
-        table = Table("id", "name", "role", "accounts", "expires", "last used")
+        table = plain_table("id", "name", "role", "accounts", "expires", "last used")
         for each in listed:
             ends = _time_or_none(each.expires_ms) or "never"
             used = _time_or_none(used_ms.get(each.id)) or "never"
@@ -271,7 +270,8 @@ def revoke(session: Session, key_name: str) -> None:
     """
     with session.directory() as directory:
         found = _find(_keys(directory), key_name)
-        plan = Plan(f"revoke key {found.id} {found.name}", _document(found), lambda c: _show(c, found))
+        what = f"revoke key {found.id} {found.name}"
+        plan = Plan(what, _document(found), lambda c: _show(c, found), destroys=True)
         if not session.agreed(plan):
             return
 

@@ -8,7 +8,6 @@ from typing import Final
 import click
 from redis.exceptions import RedisError
 from rich.console import Console
-from rich.table import Table
 
 from wallet_engine.admin.moving.placing import Step, balance_steps, drain_steps
 from wallet_engine.admin.moving.planning import Cluster, check_target, measure, plan_move
@@ -19,7 +18,7 @@ from wallet_engine.admin.moving.runs import (
     run_moves,
     said_how_to_go_on,
 )
-from wallet_engine.admin.session import Plan, Session, admin_command, changing_command
+from wallet_engine.admin.session import Plan, Session, admin_command, changing_command, plain_table
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.refusals import hindrance_of
@@ -122,7 +121,7 @@ def moves(session: Session) -> None:
     switched = {stored.move.partition for stored in found if stored.move.committed(partition_map)}
 
     def show(console: Console) -> None:
-        table = Table(
+        table = plain_table(
             "partition", "from", "to", "state", "since", "driver", "can be", title="Moves in progress"
         )
         for stored in found:

@@ -4,10 +4,9 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from wallet_engine.admin.contents import PartitionContents, contents_of
-from wallet_engine.admin.session import Session, admin_command
+from wallet_engine.admin.session import Session, admin_command, plain_table
 from wallet_engine.admin.survey import PartitionStatus, survey
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.slots import slot_range
@@ -56,7 +55,7 @@ def _document(status: PartitionStatus, contents: PartitionContents | None, count
 
 
 def _show(console: Console, documents: list[dict[str, Any]]) -> None:
-    table = Table()
+    table = plain_table()
     for heading in ("partition", "shard", "slots", "state", "epoch", "seq", "balances", "stream", "open"):
         table.add_column(heading, justify="left" if heading in ("shard", "state") else "right")
     for document in documents:

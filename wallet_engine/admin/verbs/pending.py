@@ -1,14 +1,16 @@
 """`wallet-admin pending`: transfers under way, their age, and what they wait for."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import click
 from rich.console import Console
 
-from wallet_engine.admin.session import Session, admin_command
+from wallet_engine.admin.session import Document, Session, admin_command, watch_option
 from wallet_engine.admin.survey import survey
 from wallet_engine.admin.tracing.open_entries import OpenEntry, find_open_entries
 from wallet_engine.admin.tracing.open_groups import OpenGroup, find_open_groups
+from wallet_engine.routing.directory import Directory
 
 #: An entry younger than this is most likely just being paid.
 YOUNG_MS: Final = 5_000
@@ -17,7 +19,8 @@ YOUNG_MS: Final = 5_000
 @click.command()
 @admin_command
 @click.option("--older-than", type=float, default=0.0, metavar="SECONDS", help="Only entries of this age.")
-def pending(session: Session, older_than: float) -> None:
+@watch_option
+def pending(session: Session, older_than: float, watch_s: float | None) -> None:
     """Show transfers that left their payer and have not ended, the oldest first, and what each waits for.
 
     A transfer across partitions is a debit, then a credit, or a refund where the credit was refused, then a
@@ -36,7 +39,11 @@ def pending(session: Session, older_than: float) -> None:
       wallet-admin --zookeeper zk1:2181 pending --older-than 60 --json
     """
     with session.directory() as directory:
-        found = survey(directory)
+        session.watch(lambda: _look(directory, older_than), watch_s)
+
+
+def _look(directory: Directory, older_than: float) -> tuple[Document, Callable[[Console], object]]:
+    found = survey(directory)
     entries = [
         entry
         for entry in find_open_entries(found)
@@ -53,7 +60,7 @@ def pending(session: Session, older_than: float) -> None:
         "groups": [group.document() for group in groups],
         "shards_not_asked": silent,
     }
-    session.answer(document, lambda console: _show(console, entries, groups, silent))
+    return document, lambda console: _show(console, entries, groups, silent)
 
 
 def entry_document(entry: OpenEntry) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def rebuild(session: Session, partition: int, accept: int | None, timeout: float
             + ("" if accept is None else f", and accept its entry {accept}"),
             {"partition": partition, "node": address, "accepted": accept, **before},
             lambda console: _show_plan(console, partition, address, before),
+            destroys=True,
         )
         if not session.agreed(plan):
             return

@@ -72,6 +72,7 @@ def replace_node(session: Session, old: str, new: str) -> None:
             f"replace node {old} of shard {shard.name} by {new}",
             document,
             lambda console: _show(console, document),
+            destroys=True,
         )
         if not session.agreed(plan):
             return

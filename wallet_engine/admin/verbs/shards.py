@@ -1,21 +1,22 @@
 """`wallet-admin shards`: every shard and node, its role, memory, load and lag."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from wallet_engine.admin.contents import NodeLoad, contents_of, loads_of
 from wallet_engine.admin.nodes import NodeState, memory_text
-from wallet_engine.admin.session import Session, admin_command
+from wallet_engine.admin.session import Document, Session, admin_command, plain_table, watch_option
 from wallet_engine.admin.survey import ShardState, survey
+from wallet_engine.routing.directory import Directory
 
 
 @click.command()
 @admin_command
-def shards(session: Session) -> None:
+@watch_option
+def shards(session: Session, watch_s: float | None) -> None:
     """Show every shard and its nodes: role, memory, operations per second, replication lag.
 
     `balances` counts pairs of account and currency in the shard's partitions. The lag of a replica is how many
@@ -27,8 +28,17 @@ def shards(session: Session) -> None:
       wallet-admin --zookeeper zk1:2181 shards --json
     """
     with session.directory() as directory:
-        found = survey(directory)
-        partition_map = directory.partition_map()
+
+        def look() -> tuple[Document, Callable[[Console], object]]:
+            documents = shard_documents(directory)
+            return {"shards": documents}, lambda console: _show(console, documents)
+
+        session.watch(look, watch_s)
+
+
+def shard_documents(directory: Directory) -> list[dict[str, Any]]:
+    """Every shard with its nodes, as `--json` has them."""
+    found, partition_map = survey(directory), directory.partition_map()
     contents = contents_of(found)
     loads = loads_of(node.address for state in found.shards for node in state.nodes if node.reachable)
     documents = []
@@ -43,7 +53,7 @@ def shards(session: Session) -> None:
                 "nodes": [_node(node, state, loads) for node in state.nodes],
             }
         )
-    session.answer({"shards": documents}, lambda console: _show(console, documents))
+    return documents
 
 
 def _node(node: NodeState, state: ShardState, loads: Mapping[str, NodeLoad]) -> dict[str, Any]:
@@ -63,7 +73,7 @@ def _node(node: NodeState, state: ShardState, loads: Mapping[str, NodeLoad]) -> 
 
 
 def _show(console: Console, documents: list[dict[str, Any]]) -> None:
-    table = Table(
+    table = plain_table(
         "shard", "node", "role", "memory", "limit", "ops/s", "clients", "lag", "partitions", "balances"
     )
     for shard in documents:

@@ -1,19 +1,20 @@
 """`wallet-admin status`: the cluster at one look."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from wallet_engine.admin.nodes import NodeState, memory_text
-from wallet_engine.admin.session import Session, admin_command
+from wallet_engine.admin.session import Document, Session, admin_command, plain_table, watch_option
 from wallet_engine.admin.survey import JournalState, PartitionStatus, ShardState, Survey, survey
 
 
 @click.command()
 @admin_command
-def status(session: Session) -> None:
+@watch_option
+def status(session: Session, watch_s: float | None) -> None:
     """Show shards, partitions, journal copies and API processes.
 
     Shards with every node, whether it answers, and its memory. Partitions with their shard, the epoch of the
@@ -28,10 +29,15 @@ def status(session: Session) -> None:
     EXAMPLES
       wallet-admin --zookeeper zk1:2181 status
       wallet-admin --map-file data/map.json status --json
+      wallet-admin --zookeeper zk1:2181 status --watch
     """
     with session.directory() as directory:
-        found = survey(directory)
-    session.answer(_document(found), lambda console: _show(console, found))
+
+        def look() -> tuple[Document, Callable[[Console], object]]:
+            found = survey(directory)
+            return _document(found), lambda console: _show(console, found)
+
+        session.watch(look, watch_s)
 
 
 def _document(found: Survey) -> dict[str, Any]:
@@ -134,14 +140,14 @@ def warnings_of(found: Survey) -> list[str]:
 
 
 def _show(console: Console, found: Survey) -> None:
-    shards = Table("shard", "node", "role", "memory", "limit", title="Shards", title_justify="left")
+    shards = plain_table("shard", "node", "role", "memory", "limit", title="Shards", title_justify="left")
     for state in found.shards:
         for node in state.nodes:
             name = state.shard.name if node is state.nodes[0] else ""
             shards.add_row(name, node.address, _role(node, state), *_memory(node))
     console.print(shards)
 
-    partitions = Table(title="Partitions", title_justify="left")
+    partitions = plain_table(title="Partitions", title_justify="left")
     for heading in ("partition", "shard", "epoch", "seq", "open", "state"):
         right = heading in ("partition", "epoch", "seq", "open")
         partitions.add_column(heading, justify="right" if right else "left")
@@ -150,14 +156,16 @@ def _show(console: Console, found: Survey) -> None:
         partitions.add_row(str(status.partition), status.shard, str(status.epoch), *numbers, _state(status))
     console.print(partitions)
 
-    journals = Table("journal", "address", "lag", "directory", title="Journal copies", title_justify="left")
+    journals = plain_table(
+        "journal", "address", "lag", "directory", title="Journal copies", title_justify="left"
+    )
     for journal in found.journals:
         lag = "does not answer" if journal.durable is None else _lag(journal)
         where = f"{journal.info.host}:{journal.info.directory}"
         journals.add_row(journal.info.journal_id, journal.info.address, lag, where)
     console.print(journals)
 
-    services = Table("API process", "address", "pid", title="API processes", title_justify="left")
+    services = plain_table("API process", "address", "pid", title="API processes", title_justify="left")
     for info in found.services:
         services.add_row(info.service_id, info.address, str(info.pid))
     console.print(services)

@@ -8,25 +8,32 @@ from rich.console import Console
 
 from wallet_engine.admin.journals import find_journal, journal_option
 from wallet_engine.admin.session import Session, admin_command
-from wallet_engine.admin.survey import survey
+from wallet_engine.admin.survey import Survey, survey
+from wallet_engine.admin.tracing.payers import payers_of
 from wallet_engine.admin.tracing.telling import outcome_text
 from wallet_engine.admin.tracing.timeline import Trace, trace
 from wallet_engine.domain.errors import ConfigError, InvalidInput
-from wallet_engine.domain.ids import check_account_id, check_transaction_id
+from wallet_engine.domain.ids import check_account_id, check_transaction_id, pack_transaction_id
 
 
 @click.command()
 @admin_command
 @click.argument("transaction_id", metavar="ID")
-@click.option("--from", "from_account", metavar="ACCOUNT", required=True, help="Who pays: part of the id.")
+@click.option(
+    *("--from", "--from-account", "from_account"),
+    metavar="ACCOUNT",
+    help="Who pays: part of the id.  [default: whoever has a transfer of this id, which takes longer]",
+)
 @journal_option
-def transfer(session: Session, transaction_id: str, from_account: str, journal: Path | None) -> None:
+def transfer(session: Session, transaction_id: str, from_account: str | None, journal: Path | None) -> None:
     """Show all that is known of the transfer ID of ACCOUNT, from Redis and the journal, as a timeline.
 
     Redis remembers a transfer for one to two retentions; the journal, read in a directory on this host, has it
     for ever. The first line says what became of it: paid, declined and why, pending and what it waits for, or
     unknown. A transfer across partitions has a debit, a credit (or the refund of a refused one) and a settle.
     Behind it stands what was refunded of it since.
+
+    Without --from every partition is searched for who pays: in what Redis remembers, then in the whole journal.
 
     Without a journal here the answer is what Redis remembers. Looking for a transfer that Redis has forgotten
     reads the journal of two partitions.
@@ -36,10 +43,12 @@ def transfer(session: Session, transaction_id: str, from_account: str, journal: 
     \b
     EXAMPLES
       wallet-admin --zookeeper zk1:2181 transfer 22222222-2222-4222-8222-222222222222 --from alice
+      wallet-admin --zookeeper zk1:2181 transfer 22222222-2222-4222-8222-222222222222
       wallet-admin transfer 22222222-2222-4222-8222-222222222222 --from @bank --journal /backup/journal --json
     """
     try:
-        check_account_id(from_account, "--from")
+        if from_account is not None:
+            check_account_id(from_account, "--from")
         transaction_id = check_transaction_id(transaction_id)
     except InvalidInput as error:
         raise ConfigError(error.detail) from None
@@ -51,9 +60,22 @@ def transfer(session: Session, transaction_id: str, from_account: str, journal: 
             if journal is not None:
                 raise
             source = None
+        if from_account is None:
+            from_account = _payer(found, source, transaction_id)
         traced = trace(found, source, transaction_id, from_account)
     session.answer(_document(traced), lambda console: _show(console, traced))
     click.get_current_context().exit(1 if traced.status.startswith("unknown") else 0)
+
+
+def _payer(found: Survey, source: Path | None, transaction_id: str) -> str:
+    """Raises `ConfigError` when nobody has a transfer of this id, or several have."""
+    payers = payers_of(found, source, pack_transaction_id(transaction_id))
+    if not payers:
+        looked = "" if source is not None else "; there is no journal on this host: give --journal DIR"
+        raise ConfigError(f"nobody has a transfer {transaction_id} that is remembered{looked}")
+    if len(payers) > 1:
+        raise ConfigError(f"several accounts have a transfer of this id: give --from {' or '.join(payers)}")
+    return payers[0]
 
 
 def _document(traced: Trace) -> dict[str, Any]:

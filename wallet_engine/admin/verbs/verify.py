@@ -11,7 +11,7 @@ from rich.table import Table
 
 from wallet_engine.admin.journals import JournalSource, check_journal, find_journal, journal_option
 from wallet_engine.admin.proof.cluster import Verdict, verify_offline, verify_online
-from wallet_engine.admin.session import Session, admin_command
+from wallet_engine.admin.session import Session, admin_command, plain_table
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.paths import path_text
 
@@ -102,7 +102,7 @@ def _show(console: Console, verdict: Verdict, source: JournalSource) -> None:
 
 
 def _show_mismatches(console: Console, verdict: Verdict) -> None:
-    table = Table("partition", "what", "key", "journal says", "Redis holds")
+    table = plain_table("partition", "what", "key", "journal says", "Redis holds")
     for mismatch in verdict.mismatches:
         partition = "-" if mismatch.partition is None else str(mismatch.partition)
         absent = "-" if mismatch.what in ("journal", "books", "transit") else "nothing"

@@ -1,0 +1,122 @@
+"""What helps a person who has mistyped, or set a variable and forgotten it."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from unit.admin.made import admin, answer, make_map, refusal
+
+from wallet_engine.admin import names
+from wallet_engine.admin.names import check_names_known, unknown_names
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.routing.directory import Directory
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Directory]:
+    opened = make_map(tmp_path / "map.json", 2)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["stauts"], "There is no command stauts. Did you mean status"),
+        (["config", "gett"], "There is no command gett. Did you mean get"),
+        (["qqqq"], "There is no command qqqq."),
+    ],
+)
+def test_a_mistyped_verb_is_told_what_is_near(words: list[str], said: str) -> None:
+    assert said in refusal(admin(*words), 2)
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Exception]:
+    """Name -> what asking for it raises; others are known."""
+    trouble: dict[str, Exception] = {}
+
+    def getaddrinfo(name: str, *_: Any, **__: Any) -> list[Any]:
+        if name in trouble:
+            raise trouble[name]
+        return []
+
+    monkeypatch.setattr(names.socket, "getaddrinfo", getaddrinfo)
+    return trouble
+
+
+NOBODY = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+LATER = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+
+def test_a_name_that_nobody_has_is_told_from_a_silent_host(resolver: dict[str, Exception]) -> None:
+    resolver |= {"zk9": NOBODY, "zk8": LATER}
+    assert unknown_names(["zk1", "zk9", "zk8"]) == ["zk9"]
+    with pytest.raises(ConfigError, match="no host has the name zk9"):
+        check_names_known("zk9:2181/root")
+    check_names_known("zk9:2181,zk1:2181")  # one of them may do
+    check_names_known("zk8:2181")
+    check_names_known("[::1]:2181")
+    assert "no host has the name zk9" in refusal(admin("status", "--zookeeper", "zk9:2181"))
+
+
+def test_wallet_yes_does_not_answer_what_destroys(
+    directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--map-file", tmp_path / "map.json"]
+    monkeypatch.setenv("WALLET_YES", "1")
+    created = answer("key", "create", "shop", "--role", "payer", "--accounts", "shop-*", *flags)
+    revoke = ("key", "revoke", created["id"], *flags)
+    refused = admin(*revoke, input="n\n")
+    assert refused.exit_code == 1
+    assert "WALLET_YES does not answer this" in refused.stderr
+    assert answer("key", "list", *flags)["keys"]
+    assert admin(*revoke, "--yes").exit_code == 0
+    assert answer("key", "list", *flags)["keys"] == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        (["audit"], "nothing was changed yet"),
+        (["config", "history"], "nothing was set yet"),
+        (["key", "list"], "no keys"),
+        (["moves"], "no partition is on its way"),
+    ],
+    ids=str,
+)
+def test_an_empty_list_says_so(directory: Directory, tmp_path: Path, verb: list[str], said: str) -> None:
+    assert said in admin(*verb, "--map-file", tmp_path / "map.json").stdout
+
+
+def test_an_editor_changes_settings(
+    directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--map-file", tmp_path / "map.json"]
+    script = tmp_path / "editor"
+    script.write_text(
+        "#!/bin/sh\nsed -i 's/^stream-entries-max = 100000/stream-entries-max = 200000/' \"$1\"\n"
+    )
+    script.chmod(0o700)
+    monkeypatch.setenv("VISUAL", str(script))
+    changes = [{"setting": "stream-entries-max", "old": 100_000, "new": 200_000}]
+    asked = admin("config", "edit", *flags, input="n\n")
+    assert "- stream-entries-max = 100000\n+ stream-entries-max = 200000" in asked.stderr
+    assert answer("config", "get", "stream-entries-max", *flags) == {"stream_entries_max": 100_000}
+    assert answer("config", "edit", "--yes", *flags)["changes"] == changes
+    assert answer("config", "get", "stream-entries-max", *flags) == {"stream_entries_max": 200_000}
+    assert answer("config", "edit", "--yes", *flags)["changes"] == []
+    assert "stream-entries-max from 100000 to 200000" in admin("config", "history", *flags).stdout
+
+
+def test_an_editor_cannot_make_settings_up(
+    directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "editor"
+    script.write_text("#!/bin/sh\necho 'colour = red' >> \"$1\"\n")
+    script.chmod(0o700)
+    monkeypatch.setenv("VISUAL", str(script))
+    said = refusal(admin("config", "edit", "--yes", "--map-file", tmp_path / "map.json"))
+    assert "not a setting that may be changed: colour = red" in said

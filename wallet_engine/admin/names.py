@@ -1,0 +1,49 @@
+"""A host name that nobody knows is told at once, not as a server that does not answer."""
+
+import queue
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from wallet_engine.domain.errors import ConfigError
+
+#: A name server that takes longer leaves the question open.
+NAMES_S_MAX: Final = 1.5
+
+
+def check_names_known(hosts: str) -> None:
+    """Of `zk1:2181,zk2:2181/root`. Raises `ConfigError` when no name of them is known."""
+    addresses = [host for host in hosts.partition("/")[0].split(",") if host]
+    names = list(dict.fromkeys(host.rpartition(":")[0].strip("[]") or host for host in addresses))
+    unknown = unknown_names(names)
+    if names and len(unknown) == len(names):
+        raise ConfigError(f"no host has the name {' or '.join(unknown)}: see --zookeeper, or /etc/hosts")
+
+
+def unknown_names(names: Sequence[str]) -> list[str]:
+    """Those of which it is certain that no host has them."""
+    answers: queue.SimpleQueue[tuple[str, bool]] = queue.SimpleQueue()
+    for name in names:
+        # Daemons: a name server that is silent keeps no command from ending.
+        threading.Thread(target=lambda n=name: answers.put((n, _is_unknown(n))), daemon=True).start()
+    unknown, until_s = set(), time.monotonic() + NAMES_S_MAX
+    for _ in names:
+        try:
+            name, is_unknown = answers.get(timeout=max(0.0, until_s - time.monotonic()))
+        except queue.Empty:
+            break
+        if is_unknown:
+            unknown.add(name)
+    return [name for name in names if name in unknown]
+
+
+def _is_unknown(name: str) -> bool:
+    try:
+        socket.getaddrinfo(name, None)
+    except socket.gaierror as error:
+        return error.errno == socket.EAI_NONAME
+    except (OSError, UnicodeError):
+        return False
+    return False
