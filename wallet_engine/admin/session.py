@@ -93,7 +93,7 @@ class Session:
     @contextmanager
     def directory(self) -> Iterator[Directory]:
         """The directory that the flags name. Raises `ConfigError` when none, or both, are given."""
-        if self.zookeeper is not None:
+        if self.zookeeper and self.map_file is None:
             check_names_known(self.zookeeper)
         directory = open_directory(self.zookeeper, self.map_file, credentials=self.credentials)
         try:

@@ -24,9 +24,9 @@ def directory(tmp_path: Path) -> Iterator[Directory]:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["stauts"], "There is no command stauts. Did you mean status"),
-        (["config", "gett"], "There is no command gett. Did you mean get"),
-        (["qqqq"], "There is no command qqqq."),
+        (["stauts"], "No such command 'stauts'. Did you mean status"),
+        (["config", "gett"], "No such command 'gett'. Did you mean get"),
+        (["qqqq"], "No such command 'qqqq'."),
     ],
 )
 def test_a_mistyped_verb_is_told_what_is_near(words: list[str], said: str) -> None:
