@@ -57,6 +57,9 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
         "rebalance": Verb("wallet_engine.admin.verbs.moves:rebalance", "Even the shards out."),
         "add-shard": Verb("wallet_engine.admin.verbs.add_shard:add_shard", "Add an empty shard."),
         "remove-shard": Verb("wallet_engine.admin.verbs.add_shard:remove_shard", "Remove a drained shard."),
+        "switchover": Verb(
+            "wallet_engine.admin.verbs.switchover:switchover", "Have a replica take its primary's place."
+        ),
         "replace-node": Verb(
             "wallet_engine.admin.verbs.replace_node:replace_node",
             "Put a new node in the place of a dead one.",

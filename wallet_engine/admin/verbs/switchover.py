@@ -1,0 +1,111 @@
+"""`wallet-admin switchover`: a replica takes its primary's place, while payments go on."""
+
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+import click
+from redis.exceptions import RedisError
+from rich.console import Console
+
+from wallet_engine.admin.nodes import NodeState
+from wallet_engine.admin.session import Plan, Session, changing_command
+from wallet_engine.admin.survey import ShardState, survey
+from wallet_engine.admin.waiting import wait_until
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.topology import connect
+from wallet_engine.routing.directory import Directory
+
+#: How long until the replica is the primary, and until the shard serves again.
+SWITCHED_S_MAX: Final = 30.0
+SERVING_S_MAX: Final = 60.0
+#: Redis gives an attempt up by itself, for instance when the votes of two meet; then it is asked again.
+ASK_AGAIN_S: Final = 6.0
+
+
+@click.command()
+@changing_command
+@click.argument("shard")
+@click.option("--to", metavar="NODE", help="Address of the replica.  [default: the one that has most]")
+def switchover(session: Session, shard: str, to: str | None) -> None:
+    """Make a replica the primary of SHARD, and its primary a replica: before its host goes down, or back afterwards.
+
+    The primary stops taking writes until the replica has all it has (CLUSTER FAILOVER), so nothing is lost. The
+    journal process compares the new one with the journal before it serves; calls wait meanwhile, mostly for less than a
+    second. Returns when all partitions of the shard are served again.
+
+    \b
+    EXAMPLES
+      wallet-admin --zookeeper zk1:2181 switchover s1
+      wallet-admin --zookeeper zk1:2181 switchover s1 --to 10.0.0.2:6379 --yes
+    """
+    with session.directory() as directory:
+        state = _state_of(directory, shard)
+        if state.primary is None:
+            raise ConfigError(f"shard {shard} has no primary that answers: see wallet-admin doctor")
+        old, new = state.primary.address, _chosen(state, to).address
+        document = {"shard": shard, "from": old, "to": new}
+        plan = Plan(f"switch {shard} from {old} to {new}", document, lambda console: _show(console, document))
+        if not session.agreed(plan):
+            return
+        with session.change(directory, plan):
+            _switch(directory, shard, new)
+            wait_until(lambda: _serves(directory, shard), f"shard {shard} does not serve", SERVING_S_MAX)
+    session.answer(document, lambda console: _show(console, document))
+
+
+def _state_of(directory: Directory, shard: str) -> ShardState:
+    found = survey(directory)
+    for state in found.shards:
+        if state.shard.name == shard:
+            return state
+    raise ConfigError(f"there is no shard {shard}: {', '.join(s.shard.name for s in found.shards)}")
+
+
+def _chosen(state: ShardState, to: str | None) -> NodeState:
+    """Raises `ConfigError` for a node that cannot be the primary."""
+    fit = [node for node in state.nodes if node.role == "replica" and node.link_up and node.reachable]
+    if to is None:
+        if not fit:
+            raise ConfigError(f"shard {state.shard.name} has no replica that follows its primary")
+        return max(fit, key=lambda node: node.keys)
+    for node in state.nodes:
+        if node.address == to:
+            if node in fit:
+                return node
+            if state.primary is not None and node.address == state.primary.address:
+                raise ConfigError(f"{to} is the primary already")
+            raise ConfigError(f"{to} is no replica that follows its primary: see wallet-admin doctor")
+    raise ConfigError(f"{to} is no node of shard {state.shard.name}")
+
+
+def _switch(directory: Directory, shard: str, new: str) -> None:
+    """Ask for it until it is so. Raises `ConfigError` when it is not in time."""
+    asked_s = 0.0
+
+    def switched() -> bool:
+        nonlocal asked_s
+        state = _state_of(directory, shard)
+        if state.primary is not None and state.primary.address == new:
+            return True
+        if time.monotonic() - asked_s > ASK_AGAIN_S:
+            asked_s = time.monotonic()
+            with suppress(RedisError, OSError), connect(new) as client:  # one may be under way
+                client.execute_command("CLUSTER", "FAILOVER")
+        return False
+
+    wait_until(switched, f"{new} has not become the primary", SWITCHED_S_MAX)
+
+
+def _serves(directory: Directory, shard: str) -> bool:
+    """Every partition of the shard is live under the epoch of the map."""
+    mine = [p for p in survey(directory).partitions if p.shard == shard]
+    return all(p.state == "live" and p.redis_epoch == p.epoch for p in mine)
+
+
+def _show(console: Console, document: dict[str, Any]) -> None:
+    console.print(
+        f"shard {document['shard']}: primary {document['from']} -> {document['to']}",
+        style="bold",
+        soft_wrap=True,
+    )
