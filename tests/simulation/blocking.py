@@ -152,8 +152,7 @@ class SimSocket:
         self.close()
 
     async def _connect(self, host: str, port: int) -> Any:
-        async with asyncio.timeout(self._timeout_s):
-            return (await self._blocking.loop.create_connection(lambda: self._received, host, port))[0]
+        return (await self._blocking.loop.create_connection(lambda: self._received, host, port))[0]
 
     def settimeout(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
@@ -171,9 +170,13 @@ class SimSocket:
         return data
 
     async def _more(self) -> None:
-        self._received.news.clear()
-        async with asyncio.timeout(self._timeout_s):
-            await self._received.news.wait()
+        received = self._received
+        received.news.clear()
+        over = self._blocking.loop.call_later(self._timeout_s, received.news.set)
+        await received.news.wait()
+        over.cancel()
+        if not received.data and not received.lost:
+            raise TimeoutError("no reply")
 
     def close(self) -> None:
         if not self._blocking.loop.dead:
