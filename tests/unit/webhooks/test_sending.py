@@ -13,6 +13,9 @@ from wallet_engine.webhooks.signing import new_secret, signed_headers
 
 pytestmark = pytest.mark.anyio
 
+#: Enough for an answer on a busy machine; those that never come are waited for so long.
+ANSWER_S_MAX = 3.0
+
 
 @pytest.fixture
 async def server() -> AsyncIterator[WebhookServer]:
@@ -22,7 +25,7 @@ async def server() -> AsyncIterator[WebhookServer]:
 
 @pytest.fixture
 async def sender() -> AsyncIterator[Sender]:
-    made = Sender(allow_private=True, answer_s_max=1.0)
+    made = Sender(allow_private=True, answer_s_max=ANSWER_S_MAX)
     yield made
     await made.close()
 
@@ -45,7 +48,9 @@ async def test_a_redirect_is_not_followed(server: WebhookServer, sender: Sender)
 
 async def test_who_never_answers_is_given_up(server: WebhookServer, sender: Sender) -> None:
     server.behaviours["/never"] = never
-    assert await sender.post(server.url("/never"), {}, b"{}") == Reply(None, "no answer within 1 s")
+    assert await sender.post(server.url("/never"), {}, b"{}") == Reply(
+        None, f"no answer within {ANSWER_S_MAX:g} s"
+    )
 
 
 async def test_who_sends_a_head_without_end_is_given_up(server: WebhookServer, sender: Sender) -> None:
@@ -86,7 +91,9 @@ async def test_one_that_hangs_leaves_room_for_its_others(server: WebhookServer, 
     hanging = [asyncio.create_task(sender.post(server.url("/never"), {}, b"{}")) for _ in range(40)]
     replies = await asyncio.gather(*hanging)
     assert {reply.status for reply in replies} == {None}
-    assert await sender.post(server.url("/hook"), {}, b"{}") == Reply(204)
+    deadline = time.monotonic() + 30  # on a busy machine an answer can take longer than this sender waits
+    while (reply := await sender.post(server.url("/hook"), {}, b"{}")) != Reply(204):
+        assert time.monotonic() < deadline, reply
 
 
 def test_both_secrets_of_a_rotation_verify() -> None:
