@@ -32,7 +32,11 @@ def locked(file: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("file", "extras"),
-    [("requirements.lock", ("build",)), ("requirements-dev.lock", ("build", "dev", "bench"))],
+    [
+        ("requirements.lock", ("build",)),
+        ("requirements-dev.lock", ("build", "dev", "bench")),
+        ("requirements-docs.lock", ("build", "docs")),
+    ],
 )
 def test_a_lock_has_all_that_is_wanted_in_versions_that_are_allowed(
     file: str, extras: tuple[str, ...]
