@@ -33,7 +33,7 @@ from support.pulse import PulsedBooks
 from support.traffic import open_and_fund
 
 from wallet_engine.journal.feed import FeedEntry, partitions_from_start
-from wallet_engine.journal.feed_client import FeedClient
+from wallet_engine.journal.feed_client import CopyAddress, FeedClient
 from wallet_engine.journal.feed_server import ENDS_S_MAX
 from wallet_engine.journal.reader import ends_of
 from wallet_engine.journal.restore import restore_with
@@ -49,9 +49,9 @@ class Follower:
     """Follows all partitions in a task of its own."""
 
     def __init__(self, directory: Directory, name: str) -> None:
-        async def copies() -> Mapping[str, str]:
+        async def copies() -> Mapping[str, CopyAddress]:
             journals = await asyncio.to_thread(directory.journals)
-            return {journal_id: info.address for journal_id, info in journals.items()}
+            return {journal_id: CopyAddress(info.address, info.tls) for journal_id, info in journals.items()}
 
         self.feed = FeedClient(copies, name)
         self.taken: dict[int, list[FeedEntry]] = {partition: [] for partition in range(PARTITIONS)}

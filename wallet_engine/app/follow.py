@@ -22,7 +22,7 @@ from wallet_engine.follow.follower import Follower
 from wallet_engine.follow.sink import Sink, Telling
 from wallet_engine.follow.sinks import SINKS, WHOLE, Surroundings, make_sink
 from wallet_engine.journal.feed import DirectoryFeed, Feed
-from wallet_engine.journal.feed_client import FeedClient
+from wallet_engine.journal.feed_client import CopyAddress, FeedClient
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.following import FollowerInfo
@@ -158,9 +158,9 @@ def _feed(directory: Directory, journal: Path | None, name: str) -> Feed:
     if journal is not None:
         return DirectoryFeed(journal)
 
-    async def copies() -> dict[str, str]:
+    async def copies() -> dict[str, CopyAddress]:
         found = await asyncio.to_thread(directory.journals)
-        return {journal_id: info.address for journal_id, info in found.items()}
+        return {journal_id: CopyAddress(info.address, info.tls) for journal_id, info in found.items()}
 
     return FeedClient(copies, name)
 

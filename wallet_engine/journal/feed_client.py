@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from wallet_engine.domain.errors import Outage, WalletError, text_of
 from wallet_engine.journal.errors import Damaged
@@ -50,8 +50,16 @@ RETRY_S_MAX: Final = 2.0
 #: How often in a row what copies send may be damaged, before anything good came: a rewrite under our feet is.
 DAMAGED_MAX: Final = 6
 
-#: The live copies: id -> address.
-Copies = Callable[[], Awaitable[Mapping[str, str]]]
+
+class CopyAddress(NamedTuple):
+    """Where a live copy is, and what it has announced of TLS."""
+
+    address: str
+    tls: str = ""
+
+
+#: The live copies, by id.
+Copies = Callable[[], Awaitable[Mapping[str, CopyAddress]]]
 
 log = get_logger(__name__)
 
@@ -85,21 +93,21 @@ class FeedClient(Feed):
         found: dict[str, Sequence[str]] = {}
         for name, address in (await self._addresses()).items():
             with suppress(OSError, TimeoutError):
-                peer = await Peer.connect(name, address, self._hello)
+                peer = await Peer.connect(name, address.address, self._hello, address.tls)
                 try:
                     found[name] = (await peer.ask(BroughtAsk(partition, nonce), BroughtBy)).who
                 finally:
                     peer.close()
         return {name: who for name, who in found.items() if who}
 
-    async def _addresses(self) -> Mapping[str, str]:
+    async def _addresses(self) -> Mapping[str, CopyAddress]:
         try:
             return await self._copies()
         except WalletError as error:
             raise Outage("journal_unavailable", f"journal copies are not known: {text_of(error)}") from error
 
-    async def _ends_at(self, journal_id: str, address: str) -> dict[int, int]:
-        peer = await Peer.connect(journal_id, address, self._hello)
+    async def _ends_at(self, journal_id: str, at: CopyAddress) -> dict[int, int]:
+        peer = await Peer.connect(journal_id, at.address, self._hello, at.tls)
         try:
             return dict((await peer.ask(EndsAsk(), Ended)).ends)
         finally:
@@ -147,7 +155,7 @@ class FeedClient(Feed):
         names = sorted(copies, key=lambda name: (name == avoid, random.random()))
         for name in names:
             with suppress(OSError):
-                return await Peer.connect(name, copies[name], self._hello)
+                return await Peer.connect(name, copies[name].address, self._hello, copies[name].tls)
         return None
 
     async def _ahead(self, peer: Peer, followed: Followed) -> bool:

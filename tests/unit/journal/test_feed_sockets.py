@@ -15,7 +15,7 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.journal import Damaged, Fork, JournalWriter, LinkServer, feed_client
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.feed import START, FeedEntry, FeedPosition, partitions_from_start
-from wallet_engine.journal.feed_client import FeedClient
+from wallet_engine.journal.feed_client import CopyAddress, FeedClient
 from wallet_engine.journal.feed_server import FeedServer, FeedSession
 from wallet_engine.journal.feed_wire import FEED_BYTES_MAX, FollowerHello, Locate, ReadAsk
 from wallet_engine.journal.link_wire import encode
@@ -56,8 +56,8 @@ async def copies_of(*copies: Copy) -> AsyncIterator[FeedClient]:
     for copy in copies:
         await copy.start()
 
-    async def known() -> Mapping[str, str]:
-        return {copy.writer.journal_id: copy.address for copy in copies}
+    async def known() -> Mapping[str, CopyAddress]:
+        return {copy.writer.journal_id: CopyAddress(copy.address) for copy in copies}
 
     try:
         yield FeedClient(known, "test")
