@@ -4,17 +4,21 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
 import uvloop
+from unit.journal.samples import append
 from unit.journal.test_link_sockets import Memory, until
 
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, Outage
 from wallet_engine.domain.principals import PeerRole, checked
 from wallet_engine.journal import door, link_server, peer_tls
 from wallet_engine.journal.copies_wire import PeerHello, StateAsk, ToCopy
+from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.feed_client import CopyAddress, FeedClient
+from wallet_engine.journal.feed_server import FeedServer, FeedSession
 from wallet_engine.journal.link_client import LinkClient
 from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.link_wire import Receipts, ServiceHello, encode
@@ -22,6 +26,7 @@ from wallet_engine.journal.peer_tls import Impostor, NotSecured, PeerMode, PeerT
 from wallet_engine.journal.peers import Peer
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.journal.speakers import MAY_SAY
+from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.telemetry.authority import Authority
 
 
@@ -291,3 +296,33 @@ def test_every_message_has_a_row() -> None:
     assert all(MAY_SAY.values())
     assert PeerRole.FOLLOWER in MAY_SAY[StateAsk]
     assert MAY_SAY[PeerHello]
+
+
+def test_g13_a_follower_reads_with_its_certificate(authority: Authority, tmp_path: Path) -> None:
+    async def test() -> None:
+        writer = JournalWriter(tmp_path, "j1")
+        append(writer, 1, 20)
+        writer.sync()
+        server = LinkServer(
+            JournalCopy(writer), lambda shard, reason: None, tls=tls_of(authority, "journal/j1")
+        )
+        feed = FeedServer(writer)
+        server.on_follower = lambda _: FeedSession(feed)
+        host, port = await server.start("127.0.0.1", 0)
+
+        async def copies() -> dict[str, CopyAddress]:
+            return {"j1": CopyAddress(f"{host}:{port}", "required")}
+
+        try:
+            with pytest.raises(Outage):
+                await FeedClient(copies, "test").positions()
+            peer_tls.use(tls_of(authority, "follower/f1"))
+            client = FeedClient(copies, "test")
+            assert await client.positions() == {1: 20}
+            async with aclosing(client.entries(1, 0)) as batches:
+                assert [entry.seq for entry in await anext(batches)] == list(range(1, 21))
+        finally:
+            await server.close()
+            writer.close()
+
+    run(test)
