@@ -356,6 +356,7 @@ def test_g13_receipts_of_a_copy_that_does_not_count_are_none(either: Struck) -> 
             answer = api.pay(ann, "@bank", "1.00")
             assert answer.status == 503, answer
         assert false.receipts == 0
+        assert not false.called.is_set(), "nobody asks it, followers neither"
     either.check()
 
 

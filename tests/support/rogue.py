@@ -169,9 +169,10 @@ class FalseCopy:
             thread.join()
 
     def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            stack.enter_context(connection)
             if self._context is not None:
-                connection = self._context.wrap_socket(connection, server_side=True)
+                connection = stack.enter_context(self._context.wrap_socket(connection, server_side=True))
             connection.sendall(encode(CopyHello(self._journal_id, [])))
             messages = MessageBuffer()
             while data := connection.recv(65536):

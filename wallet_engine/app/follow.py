@@ -154,13 +154,18 @@ def follow(
 
 
 def _feed(directory: Directory, journal: Path | None, name: str) -> Feed:
-    """What is followed: the live journal copies, or a folder."""
+    """What is followed: the live journal copies that count, or a folder."""
     if journal is not None:
         return DirectoryFeed(journal)
 
     async def copies() -> dict[str, CopyAddress]:
         found = await asyncio.to_thread(directory.journals)
-        return {journal_id: CopyAddress(info.address, info.tls) for journal_id, info in found.items()}
+        counted = (await asyncio.to_thread(directory.members)).copies
+        return {
+            journal_id: CopyAddress(info.address, info.tls)
+            for journal_id, info in found.items()
+            if journal_id in counted
+        }
 
     return FeedClient(copies, name)
 
