@@ -40,9 +40,12 @@ class Sender:
 
     def __init__(self, *, allow_private: bool, answer_s_max: float = ANSWER_S_MAX) -> None:
         self._answer_s_max = answer_s_max
+        # The pool's own limit is none: a request that is given up while it waits there keeps its connection for ever.
+        self._turns = asyncio.Semaphore(AT_ONCE_MAX)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl.create_default_context(),
-            max_connections=AT_ONCE_MAX,
+            max_connections=None,
+            max_keepalive_connections=AT_ONCE_MAX,
             keepalive_expiry=_IDLE_S_MAX,
             network_backend=_Pinned(allow_private),
         )
@@ -51,7 +54,11 @@ class Sender:
         return f"<Sender {self._pool!r}>"
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Send it once."""
+        """Send it once; of `AT_ONCE_MAX` at a time."""
+        async with self._turns:
+            return await self._post(url, headers, body)
+
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
         status: int | None = None
         try:
             async with asyncio.timeout(self._answer_s_max):

@@ -88,12 +88,10 @@ async def test_who_hangs_up_or_is_not_there_has_not_answered(server: WebhookServ
 
 async def test_one_that_hangs_leaves_room_for_its_others(server: WebhookServer, sender: Sender) -> None:
     server.behaviours["/never"] = never
-    hanging = [asyncio.create_task(sender.post(server.url("/never"), {}, b"{}")) for _ in range(40)]
+    hanging = [asyncio.create_task(sender.post(server.url("/never"), {}, b"{}")) for _ in range(20)]
     replies = await asyncio.gather(*hanging)
     assert {reply.status for reply in replies} == {None}
-    deadline = time.monotonic() + 30  # on a busy machine an answer can take longer than this sender waits
-    while (reply := await sender.post(server.url("/hook"), {}, b"{}")) != Reply(204):
-        assert time.monotonic() < deadline, reply
+    assert await sender.post(server.url("/hook"), {}, b"{}") == Reply(204)
 
 
 def test_both_secrets_of_a_rotation_verify() -> None:
