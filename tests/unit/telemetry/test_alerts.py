@@ -50,6 +50,8 @@ TROUBLE: dict[str, dict[str, str]] = {
     "WalletSnapshotsMissing": {'wallet_journal_bytes_since_snapshot{instance="j"}': "9000000000x120"},
     "WalletFollowerBehind": {'wallet_follow_lag_seconds{sink="history"}': "500x120"},
     "WalletFollowerFails": {'wallet_follow_failures_total{sink="history"}': "0+1x120"},
+    "WalletEntryNotRight": {"wallet_oracle_partitions_differ": "1x120"},
+    "WalletOracleBehind": {'wallet_follow_lag_seconds{sink="oracle"}': "12x120"},
 }
 WELL = {
     'up{job="wallet-api", instance="a"}': "1x120",
@@ -80,6 +82,8 @@ WELL = {
     "wallet_journal_segments_to_archive": "1x120",
     "wallet_journal_bytes_since_snapshot": "100000000x120",
     'wallet_follow_lag_seconds{sink="history"}': "0x120",
+    'wallet_follow_lag_seconds{sink="oracle"}': "1x120",
+    "wallet_oracle_partitions_differ": "0x120",
     'wallet_follow_failures_total{sink="history"}': "0x120",
 }
 
