@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from wallet_engine.dev.beginning import DevOptions
 from wallet_engine.dev.layout import (
     JOURNALS_DEFAULT,
     PARTITIONS_DEFAULT,
@@ -12,7 +13,7 @@ from wallet_engine.dev.layout import (
     Wishes,
 )
 from wallet_engine.dev.process import share_cores
-from wallet_engine.dev.supervisor import DevOptions, Supervisor
+from wallet_engine.dev.supervisor import Supervisor
 from wallet_engine.domain.limits import (
     STREAM_ENTRIES_MAX,
     STREAM_ENTRIES_MAX_LEAST,

@@ -17,12 +17,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Final, TextIO
 
 from wallet_engine.dev import ports
+from wallet_engine.dev.beginning import DevOptions, first_map, first_names, port_again, ports_of
 from wallet_engine.dev.binaries import (
     RedisBinary,
     ZooKeeperInstall,
@@ -33,20 +32,19 @@ from wallet_engine.dev.binaries import (
 from wallet_engine.dev.certificates import Certificates
 from wallet_engine.dev.keeper import Keeper, Kept
 from wallet_engine.dev.keys import provide_keys
-from wallet_engine.dev.layout import Layout, Wishes, ownership_of, settle
+from wallet_engine.dev.layout import Layout, ownership_of, settle
 from wallet_engine.dev.postgresql import PostgresInstall, PostgresProcess, find_postgresql
 from wallet_engine.dev.probing import probe
 from wallet_engine.dev.process import Child, StartFailed
-from wallet_engine.dev.redis_cluster import FAILOVER_S_MAX, RedisCluster, node_name
+from wallet_engine.dev.redis_cluster import FAILOVER_S_MAX, RedisCluster
 from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.dev.state import DevState, StateFiles
 from wallet_engine.dev.stuck import StuckNodes
 from wallet_engine.dev.zookeeper import ZooKeeperProcess
-from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.history.database import connect, migrate
 from wallet_engine.routing.directory import Directory, open_directory
-from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, spread
+from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard
 from wallet_engine.routing.tree import StoreUnavailable
 
 HOST: Final = "127.0.0.1"
@@ -79,25 +77,6 @@ _DECIDED_HERE: Final = (
     *("ZOOKEEPER_CA", "ZOOKEEPER_CERT", "ZOOKEEPER_KEY"),
     *("PEER_CA", "PEER_CERT", "PEER_KEY", "PEER_TLS"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class DevOptions:
-    """The command line of `dev`."""
-
-    data_dir: Path
-    port: int
-    wishes: Wishes
-    apis: int = 1
-    #: Further flags of the journal process.
-    journal_flags: tuple[str, ...] = ()
-    #: Callers need a key.
-    auth: bool = False
-    #: PostgreSQL, and a follower with the sinks history and webhooks.
-    history: bool = False
-    webhooks_allow_private: bool = False
-    #: Every entry is decided again.
-    oracle: bool = False
 
 
 class Stopped(Exception):
@@ -204,13 +183,13 @@ class Supervisor:
         if postgres is not None:
             self._start_database(postgres, last)
         # The cluster of a first start is known already: what its nodes wait for passes while ZooKeeper starts.
-        cluster = self._start_redis(layout, binary, {}, _first_map(layout)) if never_ran else None
+        cluster = self._start_redis(layout, binary, {}, first_map(layout)) if never_ran else None
         if self._zookeeper is not None:
             self._zookeeper.wait_serving()
         self._check_stopping()
         with contextlib.closing(self._open_directory()) as directory:
             known = directory.shards() if directory.initialised else {}
-            placement = directory.partition_map() if known else _first_map(layout)
+            placement = directory.partition_map() if known else first_map(layout)
             if cluster is None:
                 cluster = self._start_redis(layout, binary, known, placement)
             self._enter(cluster, layout, directory, known, placement)
@@ -229,14 +208,14 @@ class Supervisor:
         self._wait_ready([*journals, *apis])
 
     def _start_zookeeper(self, install: ZooKeeperInstall, last: DevState | None) -> None:
-        port = _port_again(last.zookeeper if last else None)
+        port = port_again(last.zookeeper if last else None)
         log = self._logs / "zookeeper.log"
         self._say("starting ZooKeeper")
         self._zookeeper = ZooKeeperProcess(install, self._zookeeper_folder, port, log=log)
         self._keeper.start(Kept("zookeeper", self._zookeeper, self._zookeeper.address))
 
     def _start_database(self, install: PostgresInstall, last: DevState | None) -> None:
-        port = _port_again(last.address_of("postgresql") if last else None)
+        port = port_again(last.address_of("postgresql") if last else None)
         self._say(f"starting {install}")
         folder, log = self._data_dir / "postgresql", self._logs / "postgresql.log"
         self._database = PostgresProcess(install, folder, port, log=log)
@@ -278,13 +257,13 @@ class Supervisor:
         self, layout: Layout, binary: RedisBinary, known: Mapping[str, Shard], placement: PartitionMap
     ) -> RedisCluster:
         """Form a cluster of the shards known, or of the layout's when none is."""
-        names = list(known) or _first_names(layout)
+        names = list(known) or first_names(layout)
         cluster = RedisCluster(
             binary,
             self._data_dir / "redis",
             ownership_of(placement, names),
             replicas={name: len(known[name].nodes) - 1 if known else layout.replicas for name in names},
-            wanted_ports=_ports_of(known),
+            wanted_ports=ports_of(known),
             logs=self._logs,
         )
         self._say(f"forming a Redis Cluster of {len(names)} shards, {cluster.size} nodes")
@@ -330,7 +309,7 @@ class Supervisor:
 
     def _start_journal(self, number: int, last: DevState | None) -> Kept:
         name = f"journal-j{number}"
-        port = _port_again(last.address_of(name) if last else None)
+        port = port_again(last.address_of(name) if last else None)
         self._say(f"starting journal copy {number}")
         folder = "journal" if number == 1 else f"journal-{number}"
         flags = ["--directory", str(self._data_dir / folder), "--journal-id", f"j{number}"]
@@ -349,7 +328,7 @@ class Supervisor:
         return self._keeper.start(Kept("api", child, f"{HOST}:{port}"))
 
     def _start_oracle(self, last: DevState | None) -> None:
-        port = _port_again(last.address_of("oracle") if last else None)
+        port = port_again(last.address_of("oracle") if last else None)
         self._say("starting the oracle")
         where = f"oracle:{self._data_dir / 'oracle'}"
         flags = ("--to", where, "--follower-id", "oracle", "--metrics-port", str(port))
@@ -469,27 +448,3 @@ async def _migrate(url: str) -> None:
 def _print(text: str, stream: TextIO) -> None:
     with contextlib.suppress(OSError):  # it may be a file on a full disk
         print(text, file=stream, flush=True)
-
-
-def _first_names(layout: Layout) -> list[str]:
-    return [f"s{number}" for number in range(1, layout.shards + 1)]
-
-
-def _first_map(layout: Layout) -> PartitionMap:
-    """Where the partitions are until somebody moves one."""
-    return spread(layout.partitions, _first_names(layout))
-
-
-def _port_again(address: str | None) -> int:
-    """The port of an address of the last run if it is free, else another."""
-    port = split_address(address)[1] if address else 0
-    return port if port and ports.port_is_free(port) else ports.free_port()
-
-
-def _ports_of(shards: Mapping[str, Shard]) -> dict[str, int]:
-    """Node name -> the port it had."""
-    return {
-        node_name(shard.name, index): split_address(address)[1]
-        for shard in shards.values()
-        for index, address in enumerate(shard.nodes, 1)
-    }

@@ -10,8 +10,6 @@ from itertools import groupby, repeat
 from operator import attrgetter
 from typing import Any, Final
 
-import hiredis
-
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
@@ -25,13 +23,13 @@ from wallet_engine.engine.horizons import Horizons
 from wallet_engine.engine.lookout import Lookout
 from wallet_engine.engine.observer import Observer
 from wallet_engine.engine.passage import Passage
+from wallet_engine.engine.prober import probe
 from wallet_engine.engine.refusals import ScriptRefusal, error_in, refusal_in
 from wallet_engine.engine.riders import Riders
 from wallet_engine.engine.wave import Wave
 from wallet_engine.engine.written import Written
-from wallet_engine.redis_store.connection import ConnectionLost, NotSent, pack
+from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 from wallet_engine.redis_store.refusals import Meaning, Refusal
-from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
@@ -47,15 +45,7 @@ HOLD_RETRY_S: Final = 0.05
 
 _by_shard: Final = attrgetter("shard")
 _by_call: Final = attrgetter("shard", "limits")
-
-_PROBE_SHA: Final = load_script("read_account").sha
-
 log = get_logger(__name__)
-
-
-def _why(accumulator: Accumulator, refusal: Refusal) -> str:
-    what = "refuses writes" if refusal.reads else "refuses"
-    return f"shard {accumulator.shard} {what}: {refusal.text}"
 
 
 class Engine:
@@ -371,7 +361,7 @@ class Engine:
             self._answered(accumulator)
             batch.fail(Outage("outcome_unknown", f"Redis refused: {refusal.text}"))
         else:
-            self._put_back(accumulator, batch, condition_of_error(refusal), _why(accumulator, refusal))
+            self._put_back(accumulator, batch, condition_of_error(refusal), refusal.why(accumulator.shard))
 
     # Held partitions -------------------------------------------------------------------------------------
 
@@ -396,8 +386,11 @@ class Engine:
             if accumulator.shard == shard:
                 self._hold(accumulator, Condition.UNREACHABLE, f"shard {shard} is not reachable")
 
-    def _hold_refused(self, accumulator: Accumulator, refusal: Refusal) -> None:
-        self._hold(accumulator, condition_of_error(refusal), _why(accumulator, refusal))
+    def _hold_refused(self, accumulator: Accumulator, refusal: ScriptRefusal | Refusal) -> None:
+        if isinstance(refusal, ScriptRefusal):
+            self._hold(accumulator, condition_of(refusal), refusal.why)
+        else:
+            self._hold(accumulator, condition_of_error(refusal), refusal.why(accumulator.shard))
 
     def _release(self, accumulator: Accumulator) -> None:
         self._held.discard(accumulator)
@@ -423,41 +416,7 @@ class Engine:
         if accumulator.may_send:
             self._schedule(accumulator)
         elif accumulator.batch is None and not accumulator.probing:
-            self._probe(accumulator)
-
-    def _probe(self, accumulator: Accumulator) -> None:
-        """Ask whether the partition would take operations, with a write that changes nothing (a node that takes no
-        writes still answers reads) and a read that passes the same guards as operations.
-        """
-        unwritten: hiredis.ReplyError | None = None
-
-        def written(reply: Any) -> None:
-            nonlocal unwritten
-            unwritten = reply if isinstance(reply, hiredis.ReplyError) else None
-
-        def answered(reply: Any) -> None:
-            accumulator.probing = False
-            if unwritten is not None:
-                reply = unwritten
-            if type(reply) is list:
-                refusal = refusal_in(reply)
-                if refusal is None or self.cluster.heed_script(accumulator, refusal):
-                    self._release(accumulator)
-                else:
-                    self._hold(accumulator, condition_of(refusal), refusal.why)
-            elif isinstance(reply, hiredis.ReplyError):
-                self._hold_refused(accumulator, self.cluster.heed(accumulator.shard, str(reply)))
-            self._schedule(accumulator)
-
-        keys = accumulator.keys
-        command = pack(("EVALSHA", _PROBE_SHA, 2, keys.meta, keys.flags, accumulator.epoch, "@transit", "-"))
-        try:
-            lane = self.cluster.lanes[accumulator.shard]
-            lane.send(pack(("PERSIST", keys.meta)), written)
-            lane.send(command, answered)
-            accumulator.probing = True
-        except (NotSent, KeyError):
-            pass
+            probe(self.cluster, accumulator, self._release, self._hold_refused, self._schedule)
 
     async def _keep_house(self) -> None:
         while True:

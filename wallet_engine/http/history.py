@@ -15,7 +15,7 @@ from wallet_engine.domain.money import check_currency, format_amount
 from wallet_engine.domain.notes import REFERENCE, said_in
 from wallet_engine.history.database import ms_of
 from wallet_engine.history.reader import AsOf, Statement, place_of
-from wallet_engine.http import wire
+from wallet_engine.http import wire, wire_past
 from wallet_engine.http.endpoint import Endpoint, Request
 from wallet_engine.http.parse_history import (
     PLACE,
@@ -61,7 +61,7 @@ async def transactions(request: Request) -> Answer:
     if page is None:
         raise _unknown_account()
     cursor = make_cursor(filters_of(asked), place_of(page.rows[-1])) if page.more else None
-    body = wire.Transactions([_transaction(row) for row in page.rows], cursor, _as_of(page.as_of))
+    body = wire_past.Transactions([_transaction(row) for row in page.rows], cursor, _as_of(page.as_of))
     return json_answer(200, wire.encode(body))
 
 
@@ -72,7 +72,7 @@ async def balance_at(request: Request, account: str, currency: str, at_ms: int) 
         raise Refused("account_not_found", "the account, or its balance in this currency, was not open then")
     sums = {name: sum(row[name] for row in rows) for name in ("balance", "available", "held", "pending")}
     alone = rows[0] if account[:1] != "@" else None
-    body = wire.PastBalance(
+    body = wire_past.PastBalance(
         account_id=account,
         currency=currency,
         **{name: format_amount(minor, currency) for name, minor in sums.items()},
@@ -127,7 +127,7 @@ async def holds(request: Request) -> Answer:
         last = page.rows[-1]
         number = last["hold_id"].int
         cursor = make_cursor(filters, (ms_of(last["placed_at"]), number >> 64, number & (2**64 - 1)))
-    body = wire.Holds([_hold(row) for row in page.rows], cursor, _as_of(page.as_of))
+    body = wire_past.Holds([_hold(row) for row in page.rows], cursor, _as_of(page.as_of))
     return json_answer(200, wire.encode(body))
 
 
@@ -146,7 +146,7 @@ async def transfers(request: Request) -> Answer:
         last = page.rows[-1]
         place = (last["partition"], last["seq"], last["idx"], last["leg"])
         cursor = make_cursor(filters, (ms_of(last["at"]), *place))
-    body = wire.Transfers([_transfer(row) for row in rows], cursor, _as_of(page.as_of))
+    body = wire_past.Transfers([_transfer(row) for row in rows], cursor, _as_of(page.as_of))
     return json_answer(200, wire.encode(body))
 
 
@@ -154,8 +154,8 @@ def _unknown_account() -> Refused:
     return Refused("account_not_found", "the account, or its balance in this currency, was never opened")
 
 
-def _as_of(as_of: AsOf) -> wire.AsOf:
-    return wire.AsOf(time_text_of(as_of.at_ms), as_of.lag_s)
+def _as_of(as_of: AsOf) -> wire_past.AsOf:
+    return wire_past.AsOf(time_text_of(as_of.at_ms), as_of.lag_s)
 
 
 def _metadata(row: Any) -> dict[str, str] | msgspec.UnsetType:
@@ -167,9 +167,9 @@ def _or_unset(value: Any) -> Any:
     return UNSET if value is None else value
 
 
-def _transaction(row: Any) -> wire.Transaction:
+def _transaction(row: Any) -> wire_past.Transaction:
     currency = row["currency"]
-    return wire.Transaction(
+    return wire_past.Transaction(
         transaction_id=str(row["transaction_id"]),
         type=row["type"],
         direction="in" if row["delta"] > 0 else "out",
@@ -188,9 +188,9 @@ def _transaction(row: Any) -> wire.Transaction:
     )
 
 
-def _transfer(row: Any) -> wire.Transfer:
+def _transfer(row: Any) -> wire_past.Transfer:
     currency = row["currency"]
-    return wire.Transfer(
+    return wire_past.Transfer(
         transaction_id=str(row["transaction_id"]),
         type=row["type"],
         from_account=row["payer"],
@@ -224,8 +224,8 @@ def _hold(row: Any) -> wire.Hold:
     )
 
 
-def _line(row: Any, currency: str) -> wire.StatementLine:
-    return wire.StatementLine(
+def _line(row: Any, currency: str) -> wire_past.StatementLine:
+    return wire_past.StatementLine(
         at=time_text(row["at"]),
         type=row["type"] or "transfer",
         status=row["status"],
@@ -293,7 +293,7 @@ ENDPOINTS: Final = (
         "/v1/accounts/{account_id}/transactions",
         transactions,
         "An account's transactions, page by page, newest first.",
-        {200: wire.Transactions},
+        {200: wire_past.Transactions},
         (*MALFORMED, "invalid_currency", "invalid_amount", "cursor_mismatch", "account_not_found", *CODES),
         optional_query=(
             *("currency", "type", "direction", "status", "counterparty", "reference", "min_amount"),
@@ -305,7 +305,7 @@ ENDPOINTS: Final = (
         "/v1/accounts/{account_id}/statement",
         statement,
         "What changed a balance, from an opening to a closing balance; as JSON or CSV.",
-        {200: wire.StatementDocument},
+        {200: wire_past.StatementDocument},
         (*MALFORMED, "invalid_currency", "account_not_found", *CODES),
         query=("currency",),
         optional_query=("from", "to", "format", "min_position"),
@@ -316,7 +316,7 @@ ENDPOINTS: Final = (
         "/v1/accounts/{account_id}/holds",
         holds,
         "An account's holds, newest first.",
-        {200: wire.Holds},
+        {200: wire_past.Holds},
         (*MALFORMED, "cursor_mismatch", "account_not_found", *CODES),
         optional_query=("status", *_PAGED),
     ),
@@ -325,7 +325,7 @@ ENDPOINTS: Final = (
         "/v1/transfers",
         transfers,
         "Transfers by their reference, newest first.",
-        {200: wire.Transfers},
+        {200: wire_past.Transfers},
         (*MALFORMED, "cursor_mismatch", *CODES),
         query=("reference",),
         optional_query=("from", "to", *_PAGED),

@@ -1,9 +1,8 @@
 """The journal's side of the link to services: tells what became durable, takes entries, answers questions."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Final, Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import Final, cast
 
 import msgspec
 
@@ -11,11 +10,11 @@ from wallet_engine.domain.errors import Corruption, WalletError, text_of
 from wallet_engine.domain.principals import Principal
 from wallet_engine.journal.bounds import Bounds
 from wallet_engine.journal.brought import Brought
-from wallet_engine.journal.chains import Position
-from wallet_engine.journal.copies_wire import Answer, PeerHello, Question, ToCopy, decode_at_copy
+from wallet_engine.journal.copies_wire import PeerHello, Question, ToCopy, decode_at_copy
 from wallet_engine.journal.credits import CreditSearch
 from wallet_engine.journal.door import Door
 from wallet_engine.journal.feed_wire import FollowerHello
+from wallet_engine.journal.link_terms import Durable, Session, group_receipts
 from wallet_engine.journal.link_wire import (
     ASKS_PER_MESSAGE_MAX,
     RECEIPTS_PER_MESSAGE_MAX,
@@ -29,7 +28,6 @@ from wallet_engine.journal.link_wire import (
     MessageTooLong,
     NewEntries,
     NewEntry,
-    ReceiptGroup,
     Receipts,
     Recover,
     ServiceHello,
@@ -65,32 +63,6 @@ WAITING_ASKS_MAX: Final = ASKS_PER_MESSAGE_MAX
 ENTRIES_WANTED_MAX: Final = 256
 
 log = get_logger(__name__)
-
-
-class Durable(Protocol):
-    """What the server needs of a `JournalCopy`."""
-
-    @property
-    def journal_id(self) -> str: ...
-
-    @property
-    def directory(self) -> Path: ...
-
-    def positions(self) -> Mapping[int, Position]: ...
-
-    def remembers(self, ask: Ask) -> bool | None: ...
-
-    async def receipted(self, asks: Sequence[Ask]) -> list[bool]: ...
-
-    async def entries(self, asks: Sequence[tuple[Ask, int]]) -> list[bytes]: ...
-
-
-class Session(Protocol):
-    """What answers one other copy or follower, for as long as its connection lasts."""
-
-    def answer(self, question: Question) -> Awaitable[Answer]: ...
-
-    def close(self) -> None: ...
 
 
 class LinkServer:
@@ -238,19 +210,6 @@ class LinkServer:
             await asyncio.gather(*self._searches, *reading, return_exceptions=True)
             self._door = None
             await asyncio.sleep(0)
-
-
-def group_receipts(receipts: Sequence[tuple[int, str, int]]) -> list[ReceiptGroup]:
-    """(partition, nonce, seq) in journal order -> one group per partition."""
-    nonces: dict[int, list[str]] = {}
-    last_seqs: dict[int, int] = {}
-    for partition, nonce, seq in receipts:
-        if partition in nonces:
-            nonces[partition].append(nonce)
-        else:
-            nonces[partition] = [nonce]
-        last_seqs[partition] = seq
-    return [(partition, group, last_seqs[partition]) for partition, group in nonces.items()]
 
 
 class _ServiceConnection(asyncio.Protocol):

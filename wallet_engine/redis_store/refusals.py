@@ -112,6 +112,10 @@ class Refusal(NamedTuple):
     reads: bool
     text: str
 
+    def why(self, shard: str) -> str:
+        """The same of a shard, in words."""
+        return f"shard {shard} refuses{' writes' if self.reads else ''}: {self.text}"
+
 
 def refusal_of(error: str) -> Refusal:
     """Sort an error reply to a script call or to a single command. What is in no row may have run."""

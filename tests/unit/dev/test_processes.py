@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from wallet_engine.dev import keeper, ports
+from wallet_engine.dev.beginning import DevOptions
 from wallet_engine.dev.config_files import config_path
 from wallet_engine.dev.files import replace_file
 from wallet_engine.dev.keeper import BACKOFF_S_MAX, Keeper, Kept, backoff_s
 from wallet_engine.dev.layout import Wishes
 from wallet_engine.dev.process import Child, Identity, StartFailed, identify, stop_identified, wait_until
 from wallet_engine.dev.state import DevState, ProcessInfo, StateFiles
-from wallet_engine.dev.supervisor import DevOptions, Supervisor
+from wallet_engine.dev.supervisor import Supervisor
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.file_tree import FileTree
 

@@ -20,6 +20,7 @@ from wallet_engine.journal import (
     ReceiptTracker,
     link_client,
     link_server,
+    link_terms,
 )
 from wallet_engine.journal.chains import Position
 from wallet_engine.journal.link_wire import (
@@ -399,7 +400,7 @@ def test_too_many_connections_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_large_publish_is_split_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_server, "RECEIPTS_PER_MESSAGE_MAX", 7)
-    groups = link_server.group_receipts([(1, "a", 1), (2, "x", 9), (1, "b", 2)])
+    groups = link_terms.group_receipts([(1, "a", 1), (2, "x", 9), (1, "b", 2)])
     assert groups == [(1, ["a", "b"], 2), (2, ["x"], 9)]
 
     async def test() -> None:

@@ -1,0 +1,54 @@
+"""What `dev` begins with: its command line, and what it knows before anything runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from wallet_engine.dev import ports
+from wallet_engine.dev.layout import Layout, Wishes
+from wallet_engine.dev.redis_cluster import node_name
+from wallet_engine.domain.addresses import split_address
+from wallet_engine.routing.model import PartitionMap, Shard, spread
+
+
+@dataclass(frozen=True, slots=True)
+class DevOptions:
+    """The command line of `dev`."""
+
+    data_dir: Path
+    port: int
+    wishes: Wishes
+    apis: int = 1
+    #: Further flags of the journal process.
+    journal_flags: tuple[str, ...] = ()
+    #: Callers need a key.
+    auth: bool = False
+    #: PostgreSQL, and a follower with the sinks history and webhooks.
+    history: bool = False
+    webhooks_allow_private: bool = False
+    #: Every entry is decided again.
+    oracle: bool = False
+
+
+def first_names(layout: Layout) -> list[str]:
+    return [f"s{number}" for number in range(1, layout.shards + 1)]
+
+
+def first_map(layout: Layout) -> PartitionMap:
+    """Where the partitions are until somebody moves one."""
+    return spread(layout.partitions, first_names(layout))
+
+
+def port_again(address: str | None) -> int:
+    """The port of an address of the last run if it is free, else another."""
+    port = split_address(address)[1] if address else 0
+    return port if port and ports.port_is_free(port) else ports.free_port()
+
+
+def ports_of(shards: Mapping[str, Shard]) -> dict[str, int]:
+    """Node name -> the port it had."""
+    return {
+        node_name(shard.name, index): split_address(address)[1]
+        for shard in shards.values()
+        for index, address in enumerate(shard.nodes, 1)
+    }

@@ -1,0 +1,58 @@
+"""Asks whether a partition that is held would take operations again."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import hiredis
+
+from wallet_engine.engine.accumulator import Accumulator
+from wallet_engine.engine.cluster import ClusterView
+from wallet_engine.engine.refusals import ScriptRefusal, refusal_in
+from wallet_engine.redis_store.connection import NotSent, pack
+from wallet_engine.redis_store.refusals import Refusal
+from wallet_engine.redis_store.scripts import load_script
+
+_PROBE_SHA: Final = load_script("read_account").sha
+
+Refused = Callable[[Accumulator, ScriptRefusal | Refusal], None]
+
+
+def probe(
+    cluster: ClusterView,
+    accumulator: Accumulator,
+    taken: Callable[[Accumulator], None],
+    refused: Refused,
+    ended: Callable[[Accumulator], None],
+) -> None:
+    """Send a write that changes nothing (a node that takes no writes still answers reads) and a read that passes the
+    same guards as operations. `taken` or `refused` is told, unless the connection is lost, and then `ended`.
+    """
+    unwritten: hiredis.ReplyError | None = None
+
+    def written(reply: Any) -> None:
+        nonlocal unwritten
+        unwritten = reply if isinstance(reply, hiredis.ReplyError) else None
+
+    def answered(reply: Any) -> None:
+        accumulator.probing = False
+        if unwritten is not None:
+            reply = unwritten
+        if type(reply) is list:
+            refusal = refusal_in(reply)
+            if refusal is None or cluster.heed_script(accumulator, refusal):
+                taken(accumulator)
+            else:
+                refused(accumulator, refusal)
+        elif isinstance(reply, hiredis.ReplyError):
+            refused(accumulator, cluster.heed(accumulator.shard, str(reply)))
+        ended(accumulator)
+
+    keys = accumulator.keys
+    command = pack(("EVALSHA", _PROBE_SHA, 2, keys.meta, keys.flags, accumulator.epoch, "@transit", "-"))
+    try:
+        lane = cluster.lanes[accumulator.shard]
+        lane.send(pack(("PERSIST", keys.meta)), written)
+        lane.send(command, answered)
+        accumulator.probing = True
+    except (NotSent, KeyError):
+        pass
