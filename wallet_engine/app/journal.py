@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,6 +15,7 @@ from prometheus_client import start_http_server
 
 from wallet_engine.app.archiver import Archiver
 from wallet_engine.app.disk_watch import DiskWatch
+from wallet_engine.app.keepers import Keepers, bounds_of
 from wallet_engine.app.listening import Listening, advertise_option
 from wallet_engine.app.pruner import Pruner
 from wallet_engine.app.recovery_calls import RecoveryCalls
@@ -31,12 +32,10 @@ from wallet_engine.domain.errors import ConfigError, WalletError, text_of
 from wallet_engine.domain.paths import path_text
 from wallet_engine.domain.principals import PeerRole
 from wallet_engine.drain.group_commit import GroupCommit
-from wallet_engine.journal.bounds import Bounds
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.credits import CreditSearch
 from wallet_engine.journal.feed_server import FeedServer, FeedSession
 from wallet_engine.journal.link_server import LinkServer
-from wallet_engine.journal.link_wire import NewEntry
 from wallet_engine.journal.peer_tls import PeerMode, PeerTls, peer_tls
 from wallet_engine.journal.refusals import Refusals
 from wallet_engine.journal.restore import RESTORED_NAME, Restorer
@@ -50,7 +49,7 @@ from wallet_engine.recovery.pruning import Keep, parse_keep
 from wallet_engine.recovery.returning import Returning
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, on_loop, open_directory
-from wallet_engine.routing.model import JournalInfo, PartitionMap, Shard
+from wallet_engine.routing.model import JournalInfo
 from wallet_engine.routing.tree import Unsubscribe
 from wallet_engine.telemetry.flags import journal_disk_options
 from wallet_engine.telemetry.logging import get_logger
@@ -215,11 +214,6 @@ async def _beside(workers: Mapping[str, Worker], troubles: Troubles) -> AsyncIte
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _bounds_of(partition_map: PartitionMap, shards: Iterable[str]) -> Bounds:
-    entries = partition_map.partitions
-    return Bounds([entry.epoch for entry in entries], {*shards, *(entry.shard for entry in entries)})
-
-
 async def _announce(tree: Directory, info: JournalInfo, troubles: Troubles) -> None:
     """Keep the registration of this process true of its troubles."""
     announced = info.troubles
@@ -232,6 +226,19 @@ async def _announce(tree: Directory, info: JournalInfo, troubles: Troubles) -> N
         except WalletError as error:
             log.debug("not announced", error=text_of(error))
             await asyncio.sleep(ANNOUNCE_RETRY_S)
+
+
+def _registration(writer: JournalWriter, address: str, *, insecure: bool) -> JournalInfo:
+    tls = peer_tls()
+    return JournalInfo(
+        writer.journal_id,
+        address,
+        path_text(writer.directory.resolve()),
+        os.getpid(),
+        socket.gethostname(),
+        insecure,
+        tls="" if tls is None else tls.mode,
+    )
 
 
 async def _keep(
@@ -247,79 +254,31 @@ async def _keep(
     keep: Keep | None = None,
 ) -> None:
     """Serve receipts and keep every shard of the map until `stop` or until the disk fails."""
-    keepers: dict[str, ShardKeeper] = {}
-
-    calls = RecoveryCalls(lambda shard: keepers[shard].check() if shard in keepers else None)
-
-    def written(partitions: Sequence[int]) -> None:
-        for keeper in keepers.values():
-            keeper.written(partitions)
-
-    def new(entries: Sequence[NewEntry]) -> None:
-        for keeper in keepers.values():
-            keeper.new(entries)
-
-    def promised(partitions: list[int]) -> None:
-        for keeper in keepers.values():
-            keeper.promised(partitions)
-
     copy = JournalCopy(writer)
     fellows = Fellows(tree, copy)
-    refusals = Refusals(lambda reason: metrics.journal_refused.labels(reason).inc())
+    keepers = Keepers(
+        lambda shard: ShardKeeper(shard, tree, copy, commit, fellows, returning),
+        lambda bounds: setattr(server, "bounds", bounds),
+    )
     server = LinkServer(
         copy,
-        calls.take,
-        written,
-        new,
-        lambda asker: PeerSession(asker, fellows, copy, commit, promised),
-        refusals=refusals,
+        RecoveryCalls(keepers.check).take,
+        keepers.written,
+        keepers.new,
+        lambda asker: PeerSession(asker, fellows, copy, commit, keepers.promised),
+        refusals=Refusals(lambda reason: metrics.journal_refused.labels(reason).inc()),
     )
     known_map = await asyncio.to_thread(tree.partition_map)
-    server.bounds = _bounds_of(known_map, await asyncio.to_thread(tree.shards))
+    server.bounds = bounds_of(known_map, await asyncio.to_thread(tree.shards))
     feed = FeedServer(writer, fellows.quorum_seq, server.brought)
     server.on_follower = lambda _: FeedSession(feed)
     server.search = CreditSearch(copy, fellows.quorum_seq)
     commit = GroupCommit(copy, server, metrics)
     returning = Returning(copy, commit, fellows)
     _, bound = await server.start(listening.host, listening.port)
-    address = listening.advertised(bound)
-    info = JournalInfo(
-        writer.journal_id,
-        address,
-        path_text(writer.directory.resolve()),
-        os.getpid(),
-        socket.gethostname(),
-        insecure,
-        tls="" if (tls := peer_tls()) is None else tls.mode,
-    )
+    info = _registration(writer, listening.advertised(bound), insecure=insecure)
     await asyncio.to_thread(tree.register_journal, info)
-    log.info(
-        "journal open", journal=writer.journal_id, directory=path_text(writer.directory), receipts=address
-    )
-
-    tasks: dict[str, asyncio.Task[None]] = {}
-
-    latest_map: PartitionMap | None = None
-
-    def shards_changed(shards: dict[str, Shard]) -> None:
-        if latest_map is not None:
-            server.bounds = _bounds_of(latest_map, shards)
-        for shard in sorted(shards.keys() - keepers.keys()):
-            keepers[shard] = keeper = ShardKeeper(shard, tree, copy, commit, fellows, returning)
-            if latest_map is not None:
-                keeper.map_changed(latest_map)
-            tasks[shard] = asyncio.create_task(keeper.run(), name=f"keeper-{shard}")
-        mapped = set() if latest_map is None else {entry.shard for entry in latest_map.partitions}
-        for shard in sorted(keepers.keys() - shards.keys() - mapped):
-            del keepers[shard]
-            tasks.pop(shard).cancel()
-
-    def map_changed(partition_map: PartitionMap) -> None:
-        nonlocal latest_map
-        latest_map = partition_map
-        server.bounds = _bounds_of(partition_map, keepers)
-        for keeper in keepers.values():
-            keeper.map_changed(partition_map)
+    log.info("journal open", journal=info.journal_id, directory=info.directory, receipts=info.address)
 
     loop = asyncio.get_running_loop()
     unwatch: list[Unsubscribe] = []
@@ -327,8 +286,8 @@ async def _keep(
     async def count() -> None:
         """Be one of the copies that count, for as long as that is so."""
         await join(tree, copy, commit, fellows, replaces)
-        unwatch.append(await asyncio.to_thread(tree.watch_map, on_loop(loop, map_changed)))
-        unwatch.append(await asyncio.to_thread(tree.watch_shards, on_loop(loop, shards_changed)))
+        unwatch.append(await asyncio.to_thread(tree.watch_map, on_loop(loop, keepers.map_changed)))
+        unwatch.append(await asyncio.to_thread(tree.watch_shards, on_loop(loop, keepers.shards_changed)))
         await fellows.run()
 
     async def prune() -> None:
@@ -346,9 +305,9 @@ async def _keep(
     stopping = asyncio.create_task(stop.wait())
     try:
         while not stopping.done() and not commit.failed.done():
-            waiting: list[asyncio.Future[Any]] = [stopping, commit.failed, *always, *tasks.values()]
+            waiting: list[asyncio.Future[Any]] = [stopping, commit.failed, *always, *keepers.tasks.values()]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=1.0)
-            for task in [task for task in (*always, *tasks.values()) if task.done()]:
+            for task in [task for task in (*always, *keepers.tasks.values()) if task.done()]:
                 task.result()  # none of them ever returns: this raises a bug, or that this copy was replaced
         if commit.failed.done():
             commit.failed.result()
@@ -356,9 +315,9 @@ async def _keep(
         for stop_watching in unwatch:
             stop_watching()
         stopping.cancel()
-        for task in (*always, *tasks.values()):
+        for task in (*always, *keepers.tasks.values()):
             task.cancel()
-        await asyncio.gather(*always, *tasks.values(), return_exceptions=True)
+        await asyncio.gather(*always, *keepers.tasks.values(), return_exceptions=True)
         fellows.close()
         await server.close()
         log.info("journal closed", journal=writer.journal_id)
