@@ -90,6 +90,7 @@ def wallet_admin(cluster: Any, restore: str, *words: str) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_g5_g9_what_the_feed_gave_is_what_the_copies_hold(dev_cluster: Any, tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)

@@ -40,6 +40,7 @@ FUNDED_CENTS = 100_000
 PAUSE_S = 0.02
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_g5_g9_copies_die_return_and_are_replaced(dev_cluster: Any) -> None:
     seed = random.randrange(1 << 32)

@@ -65,6 +65,7 @@ def services(cluster: DevCluster) -> set[str]:
         directory.close()
 
 
+@pytest.mark.soak
 def test_g4_g9_a_credit_is_not_made_again_by_who_comes_late(cluster: DevCluster) -> None:
     """The sweeper finds a forgotten credit in the receiver's journal. A service that stood still with a credit in hand
     is refused, though the receiver would take it. Afterwards it is in ZooKeeper again and serves.

@@ -95,8 +95,10 @@ def test_g6_g9_what_is_in_the_archive_alone_is_there_for_all(
 
 
 def _paid(cluster: Any, api: WalletApi, ann: str, bob: str) -> None:
+    """As soon as it can be: a process that was killed just now may still be thought to live."""
     cluster.wait_ready()
-    api.paid(ann, bob, "0.01")
+    paid = new_id()
+    wait_for(lambda: api.pay(ann, bob, "0.01", transaction_id=paid).status == 200, "a payment goes through")
 
 
 @contextmanager

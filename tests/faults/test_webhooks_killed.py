@@ -125,6 +125,7 @@ def second_follower(cluster: DevCluster, log: Path) -> Iterator[None]:
         process.wait()
 
 
+@pytest.mark.soak
 def test_followers_killed_under_traffic(dev_cluster: Any, tmp_path: Path) -> None:
     """The one of `dev`, which starts it again; and once, another that shares its partitions."""
     seed = random.randrange(2**32)

@@ -65,7 +65,7 @@ def test_probes_and_unknown_paths(api: WalletApi) -> None:
     assert api.get("/readyz").status == 200
     assert api.get("/openapi.json").json()["openapi"].startswith("3.")
     assert b"# TYPE" in api.get("/metrics").body
-    for path in ("/", "/v1", "/v1/transfers", "/v2/accounts"):
+    for path in ("/", "/v1", "/v1/transfer", "/v2/accounts"):
         check_problem(api.get(path), 404, "not_found")
     for method, path in [("GET", "/v1/accounts"), ("DELETE", "/v1/accounts/ann"), ("POST", "/healthz")]:
         check_problem(api.request(method, path), 405, "method_not_allowed")

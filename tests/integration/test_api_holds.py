@@ -196,3 +196,15 @@ def test_none_and_nobody(api: WalletApi) -> None:
     refused(api.get(f"/v1/holds/{new_id()}?account_id={payer}"), 404, "hold_not_found")
     nobody = {"account_id": api.name(3), "amount": "1.00", "currency": "USD", "transaction_id": new_id()}
     refused(api.post("/v1/holds", nobody), 404, "account_not_found")
+
+
+def test_an_id_of_something_else_is_no_id_for_a_hold_that_is_not_known(api: WalletApi) -> None:
+    """What is remembered under it was another request: a conflict, whatever that came to."""
+    payer, receiver = api.account(3, "10.00"), api.account(1)
+    paid, held = new_id(), place(api, payer, "1.00")["hold_id"]
+    api.paid(payer, receiver, "1.00", transaction_id=paid)
+    for known in (paid, held):
+        body = {"account_id": payer, "transaction_id": known}
+        unknown = f"/v1/holds/{new_id()}"
+        refused(api.post(f"{unknown}/increase", {**body, "amount": "9.00"}), 409, "idempotency_conflict")
+        refused(api.post(f"{unknown}/capture", {**body, "to_account": receiver}), 409, "idempotency_conflict")

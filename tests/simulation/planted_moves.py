@@ -92,6 +92,7 @@ BUGS: Final = (
         100,
         moves=True,
         changes=_THERE_AND_BACK,
+        rare=True,
     ),
     Bug(
         "a move stumbles over what an earlier one has left",

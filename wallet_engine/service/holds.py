@@ -7,11 +7,10 @@ from wallet_engine.domain import holds
 from wallet_engine.domain.errors import InvalidInput, Outage
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import Hold, parse_hold
-from wallet_engine.domain.memory import TransferRecord, transfer_field
+from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.money import parse_amount
 from wallet_engine.domain.operation import Words
 from wallet_engine.domain.outcomes import Outcome
-from wallet_engine.domain.returns import RETURN_RECORD
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
@@ -182,13 +181,14 @@ class Holds:
         return HoldAnswer(outcome, outcome == Outcome.REPEATED, await self.hold(account, hold_id))
 
     async def _without_hold(self, account: str, transaction: str | None) -> HoldAnswer:
-        """The answer where no hold is known: that of before, else the first refusal. It is not remembered."""
+        """The answer where no hold is known: the first refusal. It is not remembered."""
         partition = self._home(account)
         if transaction is not None:
             read = await self._reader.transfer(partition, transfer_field(account, transaction))
-            if read.record is not None:
-                before = TransferRecord.parse(read.record).outcome
-                return HoldAnswer(Outcome.CONFLICT if before == RETURN_RECORD else before, True)
+            if (
+                read.record is not None
+            ):  # a hold is remembered as long as what was done with it, so this was another
+                return HoldAnswer(Outcome.CONFLICT, False)
         found = await self._reader.account(partition, account)
         if not found.balances:
             return HoldAnswer(Outcome.UNKNOWN_ACCOUNT, False)
