@@ -15,3 +15,8 @@ def test_no_file_is_too_long() -> None:
         str(path.relative_to(root)): len(path.read_text("utf-8").splitlines()) for path in root.rglob("*.py")
     }
     assert {name for name, lines in lengths.items() if lines > LINES_MAX} == LONG
+
+
+def test_readme_is_for_a_newcomer() -> None:
+    readme = Path(__file__).parents[2] / "README.md"
+    assert len(readme.read_text("utf-8").splitlines()) <= 130
