@@ -53,6 +53,8 @@ class DevCluster:
         self.process: subprocess.Popen[bytes] | None = None
         self.stderr_path = data_dir.with_name(data_dir.name + ".stderr")
         self.ready_line = ""
+        #: Of all processes that `dev.json` has named to us: pid -> name.
+        self._names: dict[int, str] = {}
 
     def __repr__(self) -> str:
         return f"<DevCluster {self.url} {self.data_dir.name} running={self.running}>"
@@ -96,6 +98,7 @@ class DevCluster:
     def state(self) -> dict[str, Any]:
         """`dev.json` as it is now."""
         document: dict[str, Any] = json.loads((self.data_dir / "dev.json").read_bytes())
+        self._names.update((process["pid"], process["name"]) for process in document["processes"])
         return document
 
     def processes(self, role: str | None = None) -> list[dict[str, Any]]:
@@ -131,10 +134,10 @@ class DevCluster:
             time.sleep(0.05)
 
     def wait_replaced(self, pid: int, timeout_s: float = 30.0) -> None:
-        """Return when `dev.json` no longer names this process and names as many as before."""
-        count = len(self.pids())
+        """Return when `dev.json`, which has named this process to us, names another one in its place."""
+        name = self._names[pid]
         deadline = time.monotonic() + timeout_s
-        while pid in self.pids() or len(self.pids()) < count:
+        while not any(p["name"] == name and p["pid"] != pid for p in self.processes()):
             assert time.monotonic() < deadline, f"process {pid} was not replaced: {self.state()}"
             time.sleep(0.05)
 
