@@ -19,13 +19,13 @@ from typing import Final
 
 from wallet_engine.dev import ports
 from wallet_engine.dev.files import replace_file
-from wallet_engine.dev.process import Child, StartFailed, identify
+from wallet_engine.dev.ported import PortedChild
+from wallet_engine.dev.process import StartFailed, identify
 from wallet_engine.domain.errors import ConfigError
 
 USER: Final = "wallet"
 DATABASE: Final = "postgres"
 START_S_MAX: Final = 60.0
-START_TRIES_MAX: Final = 5
 INIT_S_MAX: Final = 120.0
 #: Between SIGINT, on which it ends its sessions and writes what it has, and SIGKILL.
 STOP_S_MAX: Final = 30.0
@@ -104,7 +104,7 @@ def _major(install: PostgresInstall) -> str:
     return said.split()[2].partition(".")[0]
 
 
-class PostgresProcess(Child):
+class PostgresProcess(PortedChild):
     """PostgreSQL on 127.0.0.1; what was committed survives a kill."""
 
     def __init__(
@@ -152,21 +152,6 @@ class PostgresProcess(Child):
         settings = {**_SETTINGS, "port": str(self.port)}
         self.argv = [*self._bare_argv, *(f"--{name}={value}" for name, value in settings.items())]
         super().start()
-
-    def start_and_wait(self) -> None:
-        """Start, on another port if the wanted one is taken, and return when it takes connections."""
-        for attempt in range(1, START_TRIES_MAX + 1):
-            if self.port and not ports.port_is_free(self.port):
-                self.port = 0
-            self.start()
-            try:
-                self.wait_serving()
-            except StartFailed:
-                self.kill()
-                if attempt == START_TRIES_MAX or ports.port_is_free(self.port):
-                    raise
-            else:
-                return
 
     def wait_serving(self) -> None:
         """Return when it takes connections. Raises `StartFailed`."""

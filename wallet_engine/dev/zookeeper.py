@@ -10,16 +10,15 @@ from wallet_engine.dev import ports
 from wallet_engine.dev.binaries import ZooKeeperInstall
 from wallet_engine.dev.config_files import config_path
 from wallet_engine.dev.files import replace_file
-from wallet_engine.dev.process import Child, StartFailed
+from wallet_engine.dev.ported import PortedChild
 
 START_S_MAX: Final = 30.0
 ANSWER_S_MAX: Final = 2.0
 HEAP_MIB_MAX: Final = 256
 CONFIG_NAME: Final = "zoo.cfg"
-START_TRIES_MAX: Final = 5
 
 
-class ZooKeeperProcess(Child):
+class ZooKeeperProcess(PortedChild):
     """ZooKeeper on 127.0.0.1; what was acknowledged survives a kill, as it is on disk in `directory`."""
 
     def __init__(
@@ -64,21 +63,6 @@ class ZooKeeperProcess(Child):
         if not config.exists() or config.read_bytes() != text:
             replace_file(config, text)
         super().start()
-
-    def start_and_wait(self) -> None:
-        """Start, on another port if the wanted one is taken, and return when ZooKeeper serves."""
-        for attempt in range(1, START_TRIES_MAX + 1):
-            if self.port and not ports.port_is_free(self.port):
-                self.port = 0
-            self.start()
-            try:
-                self.wait_serving()
-            except StartFailed:
-                self.kill()
-                if attempt == START_TRIES_MAX or ports.port_is_free(self.port):
-                    raise
-            else:
-                return
 
     def wait_serving(self) -> None:
         """Return when it serves. Raises `StartFailed`."""
