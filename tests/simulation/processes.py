@@ -10,7 +10,7 @@ from simulation.network import Network
 from simulation.substitutes import HORIZONS, NoMetrics
 from simulation.world import Killed, ProcessLoop, World
 
-from wallet_engine.app import journal as journal_app
+from wallet_engine.app.copy_process import CopyProcess
 from wallet_engine.app.listening import Listening
 from wallet_engine.app.troubles import Troubles
 from wallet_engine.domain.entry import EntryHeader
@@ -169,14 +169,8 @@ class JournalProcess(Process):
     async def main(self, directory: Directory) -> None:
         writer = await asyncio.to_thread(SimWriter, self)
         listening = Listening(self.name, 0, None)
-        await journal_app._keep(
-            directory,
-            writer,
-            NoMetrics(),  # type: ignore[arg-type]
-            listening,
-            asyncio.Event(),
-            Troubles(),
-        )
+        metrics: Any = NoMetrics()
+        await CopyProcess(directory, writer, metrics, Troubles()).run(listening, asyncio.Event())
 
     def kill(self) -> None:
         super().kill()

@@ -20,7 +20,7 @@ import wallet_engine.admin.moving.driver
 import wallet_engine.admin.moving.durable
 import wallet_engine.admin.moving.wire
 import wallet_engine.admin.waiting
-import wallet_engine.app.journal
+import wallet_engine.app.copy_process
 import wallet_engine.drain.shard_drain
 import wallet_engine.engine.accumulator
 import wallet_engine.engine.batch
@@ -183,7 +183,7 @@ def surroundings(
         (_module("journal.receipts_tracker"), "random", rng),
         (_module("engine.lane"), "find_primary", find_primary),
         (_module("recovery.recover"), "find_primary", find_primary),
-        (_module("app.journal"), "JournalCopy", journal_copy),
+        (_module("app.copy_process"), "JournalCopy", journal_copy),
         (_module("recovery.recover"), "check_settings", check_settings),
         (_module("admin.moving.wire"), "_connected", _connected),
         # One slot says it all: thousands of commands would be a second of work.

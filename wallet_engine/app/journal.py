@@ -1,24 +1,19 @@
 """`wallet-engine journal`: one journal copy. Drains every shard to disk, publishes receipts, recovers shards."""
 
 import asyncio
-import os
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 from prometheus_client import start_http_server
 
 from wallet_engine.app.archiver import Archiver
+from wallet_engine.app.copy_process import CopyProcess
 from wallet_engine.app.disk_watch import DiskWatch
-from wallet_engine.app.keepers import Keepers, bounds_of
 from wallet_engine.app.listening import Listening, advertise_option
-from wallet_engine.app.pruner import Pruner
-from wallet_engine.app.recovery_calls import RecoveryCalls
 from wallet_engine.app.running import (
     check_closed_door,
     check_nodes,
@@ -29,36 +24,22 @@ from wallet_engine.app.running import (
 from wallet_engine.app.snapshots import SnapshotSchedule
 from wallet_engine.app.troubles import Troubles
 from wallet_engine.domain.errors import ConfigError, WalletError, text_of
-from wallet_engine.domain.paths import path_text
 from wallet_engine.domain.principals import PeerRole
-from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
-from wallet_engine.journal.credits import CreditSearch
-from wallet_engine.journal.feed_server import FeedServer, FeedSession
-from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.peer_tls import PeerMode, PeerTls, peer_tls
-from wallet_engine.journal.refusals import Refusals
 from wallet_engine.journal.restore import RESTORED_NAME, Restorer
 from wallet_engine.journal.segments import restore_by
 from wallet_engine.journal.writer import JournalWriter
-from wallet_engine.recovery.fellows import Fellows
-from wallet_engine.recovery.join import check_may_join, join
-from wallet_engine.recovery.keeper import ShardKeeper
-from wallet_engine.recovery.peer_session import PeerSession
-from wallet_engine.recovery.pruning import Keep, parse_keep
-from wallet_engine.recovery.returning import Returning
+from wallet_engine.recovery.join import check_may_join
+from wallet_engine.recovery.pruning import parse_keep
 from wallet_engine.routing.access import read_credentials
-from wallet_engine.routing.directory import Directory, on_loop, open_directory
-from wallet_engine.routing.model import JournalInfo
-from wallet_engine.routing.tree import Unsubscribe
+from wallet_engine.routing.directory import open_directory
 from wallet_engine.telemetry.flags import journal_disk_options
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
 #: How long the process may take to end: an archive command and a snapshot in the making are given up first.
 STOP_S_MAX: Final = 8.0
-#: How soon what could not be announced is announced again.
-ANNOUNCE_RETRY_S: Final = 2.0
 
 #: What runs beside the journal, and may fail without stopping payments.
 Worker = Archiver | SnapshotSchedule | DiskWatch
@@ -147,17 +128,8 @@ def journal(
                         directory, snapshot_bytes, metrics, tell, restore_command
                     )
                 async with _beside(beside, troubles):
-                    await _keep(
-                        tree,
-                        writer,
-                        metrics,
-                        listening,
-                        stop,
-                        troubles,
-                        replaces,
-                        insecure=insecure,
-                        keep=kept,
-                    )
+                    copy = CopyProcess(tree, writer, metrics, troubles, keep=kept)
+                    await copy.run(listening, stop, replaces, insecure=insecure)
             finally:
                 if restorer is not None:
                     restorer.close()
@@ -212,112 +184,3 @@ async def _beside(workers: Mapping[str, Worker], troubles: Troubles) -> AsyncIte
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _announce(tree: Directory, info: JournalInfo, troubles: Troubles) -> None:
-    """Keep the registration of this process true of its troubles."""
-    announced = info.troubles
-    while True:
-        while (now := troubles.now()) == announced:
-            await troubles.changed()
-        try:
-            await asyncio.to_thread(tree.update_journal, replace(info, troubles=now))
-            announced = now
-        except WalletError as error:
-            log.debug("not announced", error=text_of(error))
-            await asyncio.sleep(ANNOUNCE_RETRY_S)
-
-
-def _registration(writer: JournalWriter, address: str, *, insecure: bool) -> JournalInfo:
-    tls = peer_tls()
-    return JournalInfo(
-        writer.journal_id,
-        address,
-        path_text(writer.directory.resolve()),
-        os.getpid(),
-        socket.gethostname(),
-        insecure,
-        tls="" if tls is None else tls.mode,
-    )
-
-
-async def _keep(
-    tree: Directory,
-    writer: JournalWriter,
-    metrics: Metrics,
-    listening: Listening,
-    stop: asyncio.Event,
-    troubles: Troubles,
-    replaces: str | None = None,
-    *,
-    insecure: bool = False,
-    keep: Keep | None = None,
-) -> None:
-    """Serve receipts and keep every shard of the map until `stop` or until the disk fails."""
-    copy = JournalCopy(writer)
-    fellows = Fellows(tree, copy)
-    keepers = Keepers(
-        lambda shard: ShardKeeper(shard, tree, copy, commit, fellows, returning),
-        lambda bounds: setattr(server, "bounds", bounds),
-    )
-    server = LinkServer(
-        copy,
-        RecoveryCalls(keepers.check).take,
-        keepers.written,
-        keepers.new,
-        lambda asker: PeerSession(asker, fellows, copy, commit, keepers.promised),
-        refusals=Refusals(lambda reason: metrics.journal_refused.labels(reason).inc()),
-    )
-    known_map = await asyncio.to_thread(tree.partition_map)
-    server.bounds = bounds_of(known_map, await asyncio.to_thread(tree.shards))
-    feed = FeedServer(writer, fellows.quorum_seq, server.brought)
-    server.on_follower = lambda _: FeedSession(feed)
-    server.search = CreditSearch(copy, fellows.quorum_seq)
-    commit = GroupCommit(copy, server, metrics)
-    returning = Returning(copy, commit, fellows)
-    _, bound = await server.start(listening.host, listening.port)
-    info = _registration(writer, listening.advertised(bound), insecure=insecure)
-    await asyncio.to_thread(tree.register_journal, info)
-    log.info("journal open", journal=info.journal_id, directory=info.directory, receipts=info.address)
-
-    loop = asyncio.get_running_loop()
-    unwatch: list[Unsubscribe] = []
-
-    async def count() -> None:
-        """Be one of the copies that count, for as long as that is so."""
-        await join(tree, copy, commit, fellows, replaces)
-        unwatch.append(await asyncio.to_thread(tree.watch_map, on_loop(loop, keepers.map_changed)))
-        unwatch.append(await asyncio.to_thread(tree.watch_shards, on_loop(loop, keepers.shards_changed)))
-        await fellows.run()
-
-    async def prune() -> None:
-        if keep is not None:
-            tell = troubles.teller("prune")
-            await Pruner(writer.directory, keep, tree, feed, fellows, tell).run()
-        await asyncio.Event().wait()
-
-    always = (
-        asyncio.create_task(prune(), name="prune"),
-        asyncio.create_task(count(), name="member"),
-        asyncio.create_task(returning.run(), name="returning"),
-        asyncio.create_task(_announce(tree, info, troubles), name="announce"),
-    )
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        while not stopping.done() and not commit.failed.done():
-            waiting: list[asyncio.Future[Any]] = [stopping, commit.failed, *always, *keepers.tasks.values()]
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=1.0)
-            for task in [task for task in (*always, *keepers.tasks.values()) if task.done()]:
-                task.result()  # none of them ever returns: this raises a bug, or that this copy was replaced
-        if commit.failed.done():
-            commit.failed.result()
-    finally:
-        for stop_watching in unwatch:
-            stop_watching()
-        stopping.cancel()
-        for task in (*always, *keepers.tasks.values()):
-            task.cancel()
-        await asyncio.gather(*always, *keepers.tasks.values(), return_exceptions=True)
-        fellows.close()
-        await server.close()
-        log.info("journal closed", journal=writer.journal_id)
