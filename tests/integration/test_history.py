@@ -17,6 +17,7 @@ import psutil
 import pytest
 from support.databases import asked, rows_of
 from support.dev_process import DevCluster
+from support.http_client import Reply
 from support.wallet_api import WalletApi, check_problem, new_id, transfer_body
 
 PARTITIONS = 16
@@ -250,6 +251,85 @@ def test_holds_are_listed_also_when_they_have_ended(api: WalletApi) -> None:
     first = api.get(f"/v1/accounts/{ann}/holds?limit=2").json()
     assert statuses(f"limit=2&cursor={first['next_cursor']}") == expected[2:]
     assert listed(api, ann, 2)[0]["type"] == "capture"
+
+
+def test_every_write_says_where_it_is(api: WalletApi) -> None:
+    """Whoever gives back what a write has said reads what it wrote."""
+    ann, bob, cid = opened(api, 1, "100.00"), api.name(2), opened(api, 3, "50.00")
+
+    def read(written: Reply, path: str) -> Any:
+        assert written.status in (200, 201), written
+        position = quote(written.headers["wallet-position"])
+        where = f"{path}{'&' if '?' in path else '?'}min_position={position}"
+        reply = eventually(lambda: (found := api.get(where)).status != 503 and found)
+        assert reply.status == 200, reply
+        return reply.json()
+
+    def newest(written: Reply, account: str) -> tuple[str, str]:
+        found = read(written, f"/v1/accounts/{account}/transactions?limit=1")["transactions"][0]
+        return found["type"], found["amount"]
+
+    def hold_of(written: Reply) -> tuple[str, str]:
+        found = read(written, f"/v1/accounts/{ann}/holds?limit=1")["holds"][0]
+        return found["status"], found["amount"]
+
+    def legs(*amounts: str) -> list[dict[str, str]]:
+        return [
+            {**transfer_body(ann, to, a, ""), "transaction_id": new_id()}
+            for a in amounts
+            for to in (bob, cid)
+        ]
+
+    account = api.open(bob)
+    assert read(account, f"/v1/accounts/{bob}/transactions")["transactions"] == []
+    original = new_id()
+    paid = api.post("/v1/wallet/balance_transfer", transfer_body(ann, bob, "5.00", original))
+    assert [newest(paid, who) for who in (ann, bob)] == [("transfer", "5.00")] * 2
+    batch = api.post("/v1/transfers/batch", {"transfers": legs("1.00", "2.00")})
+    assert [newest(batch, who) for who in (ann, bob, cid)] == [("transfer", "2.00")] * 3
+    parts = [{name: leg[name] for name in leg if name != "transaction_id"} for leg in legs("3.00")]
+    group = api.post("/v1/transfers/group", {"transaction_id": new_id(), "legs": parts})
+    assert [newest(group, who) for who in (ann, bob, cid)] == [("group", "3.00")] * 3
+    refund = {"from_account": ann, "transaction_id": new_id(), "amount": "4.00"}
+    back = api.post(f"/v1/transfers/{original}/refunds", refund)
+    assert [newest(back, who) for who in (ann, bob)] == [("refund", "4.00")] * 2
+
+    named = {"account_id": ann, "transaction_id": new_id()}
+    placed = api.post("/v1/holds", {**named, "amount": "6.00", "currency": "USD"})
+    assert hold_of(placed) == ("open", "6.00")
+    hold = f"/v1/holds/{placed.json()['hold_id']}"
+    named["transaction_id"] = new_id()
+    assert hold_of(api.post(f"{hold}/increase", {**named, "amount": "1.00"})) == ("open", "7.00")
+    named["transaction_id"] = new_id()
+    captured = api.post(f"{hold}/capture", {**named, "to_account": bob})
+    assert hold_of(captured) == ("captured", "7.00")
+    assert [newest(captured, who) for who in (ann, bob)] == [("capture", "7.00")] * 2
+    named["transaction_id"] = new_id()
+    hold = (
+        f"/v1/holds/{api.post('/v1/holds', {**named, 'amount': '8.00', 'currency': 'USD'}).json()['hold_id']}"
+    )
+    assert hold_of(api.post(f"{hold}/void", {"account_id": ann})) == ("voided", "8.00")
+
+    seqs = []
+    for changed in (
+        api.patch(f"/v1/accounts/{ann}", {"currency": "USD", "overdraft_limit": "5.00"}),
+        *(api.flag(ann, action) for action in ("freeze", "unfreeze")),
+    ):
+        read(changed, f"/v1/accounts/{ann}/transactions")
+        partition, _, seq = changed.headers["wallet-position"].partition(".")
+        assert partition == "1"
+        seqs.append(int(seq))
+    assert len(set(seqs)) == 3
+    assert seqs == sorted(seqs)
+    refused = api.post("/v1/wallet/balance_transfer", transfer_body(ann, bob, "900.00", new_id()))
+    assert refused.status == 422
+    assert refused.headers["wallet-position"].startswith("1.")
+    empty = api.name(4)
+    api.open(empty)
+    closed = api.flag(empty, "close")
+    assert read(closed, f"/v1/accounts/{empty}/transactions")["transactions"] == []
+    behind = api.get(f"/v1/accounts/{ann}/transactions?min_position={'1.999999999,2.1'}")
+    check_problem(behind, 503, "history_behind")
 
 
 def test_verify_names_what_differs_and_rebuild_mends_it(cluster: DevCluster, api: WalletApi) -> None:

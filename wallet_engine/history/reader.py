@@ -35,6 +35,15 @@ STREAM_ROWS: Final = 500
 #: The order of an account's postings: that in which they happened, in every partition.
 _ORDER: Final = ("at", "partition", "seq", "idx", "sub")
 
+#: Whether entries are here; a credit that came early waits for what it is the end of.
+_REACHED: Final = """
+SELECT bool_and(coalesce(p.seq >= u.seq, false) AND NOT EXISTS (
+    SELECT FROM early_credits AS e WHERE e.partition = u.partition AND e.seq <= u.seq
+))
+FROM unnest($2::integer[], $3::bigint[]) AS u (partition, seq)
+LEFT JOIN positions AS p ON p.sink = $1 AND p.partition = u.partition
+"""
+
 
 class Behind(Outage):
     """What was asked for is not in the history yet."""
@@ -114,9 +123,9 @@ class HistoryReader:
         if pool is not None:
             pool.terminate()
 
-    async def transactions(self, asked: Listing, position: Position | None) -> Page | None:
+    async def transactions(self, asked: Listing, positions: Sequence[Position]) -> Page | None:
         """Postings that are transactions; None for an account that was never opened."""
-        await self.reach(position)
+        await self.reach(positions)
         deadline_s = time.monotonic() + BEHIND_S_MAX
         while True:
             async with self._connection() as connection:
@@ -139,8 +148,11 @@ class HistoryReader:
                 raise Behind
             await asyncio.sleep(_BEHIND_POLL_S)
 
-    async def balance_at(self, account: str, currency: str, at_ms: int) -> tuple[list[Any], AsOf]:
+    async def balance_at(
+        self, account: str, currency: str, at_ms: int, positions: Sequence[Position]
+    ) -> tuple[list[Any], AsOf]:
         """The last posting of that time or before, one for each partition of a system account."""
+        await self.reach(positions)
         deadline_s = time.monotonic() + BEHIND_S_MAX
         while True:
             async with self._connection() as connection:
@@ -153,10 +165,15 @@ class HistoryReader:
 
     @asynccontextmanager
     async def statement(
-        self, account: str, currency: str, from_ms: int | None, to_ms: int | None, position: Position | None
+        self,
+        account: str,
+        currency: str,
+        from_ms: int | None,
+        to_ms: int | None,
+        positions: Sequence[Position],
     ) -> AsyncIterator["Statement | None"]:
         """The postings of a time that changed the balance, as of one moment; None for an unknown account."""
-        await self.reach(position)
+        await self.reach(positions)
         async with (
             self._connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
@@ -177,10 +194,10 @@ class HistoryReader:
         status: str | None,
         limit: int,
         after: tuple[int, ...] | None,
-        position: Position | None,
+        positions: Sequence[Position],
     ) -> Page | None:
         """Newest first; `status` is the letter of a record. None for an account that was never opened."""
-        await self.reach(position)
+        await self.reach(positions)
         conditions = ["account = $1"]
         arguments: list[Any] = [account]
         if status is not None:
@@ -207,10 +224,10 @@ class HistoryReader:
         to_ms: int | None,
         limit: int,
         after: tuple[int, ...] | None,
-        position: Position | None,
+        positions: Sequence[Position],
     ) -> Page:
         """Transfers of a reference, newest first, whatever became of them."""
-        await self.reach(position)
+        await self.reach(positions)
         conditions = ["reference = $1"]
         arguments: list[Any] = [reference]
         _between(conditions, arguments, from_ms, to_ms)
@@ -229,21 +246,16 @@ class HistoryReader:
             )
         return Page(rows[:limit], len(rows) > limit, as_of)
 
-    async def reach(self, position: Position | None) -> None:
-        """Wait until the entry is in the history, and what it ended. Raises `Behind` after 2 s."""
-        if position is None:
+    async def reach(self, positions: Sequence[Position]) -> None:
+        """Wait until these entries are in the history, and what they ended. Raises `Behind` after 2 s."""
+        if not positions:
             return
+        columns = [p.partition for p in positions], [p.seq for p in positions]
         deadline_s = time.monotonic() + BEHIND_S_MAX
         while True:
             async with self._connection() as connection:
-                reached = await connection.fetchval(
-                    "SELECT seq >= $3 AND NOT EXISTS "
-                    "(SELECT FROM early_credits WHERE partition = $2 AND seq <= $3) "
-                    "FROM positions WHERE sink = $1 AND partition = $2",
-                    *(SINK, *position),
-                )
-            if reached:
-                return
+                if await connection.fetchval(_REACHED, SINK, *columns):
+                    return
             if time.monotonic() > deadline_s:
                 raise Behind
             await asyncio.sleep(_BEHIND_POLL_S)

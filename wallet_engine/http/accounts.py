@@ -177,7 +177,7 @@ ENDPOINTS: Final = (
         {200: wire.DurableBalance},
         (*MALFORMED, "invalid_currency", "account_not_found", *OUTAGE_CODES, *history.CODES),
         query=("currency",),
-        optional_query=("at",),
+        optional_query=("at", "min_position"),
     ),
     Endpoint(
         "PATCH",

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from starlette.routing import Router, compile_path
 from starlette.types import Receive, Scope, Send
 
+from wallet_engine.engine.positions import Positions, note_positions, text_of
 from wallet_engine.http.body import BodyReader, ClientGone
 from wallet_engine.http.direct import DirectTransfers
 from wallet_engine.http.endpoint import Endpoint, Request, Services
@@ -148,11 +149,16 @@ class Application:
         request = Request(visit, self._services, scope, receive, found.path_params)
         status = _STATUS_CLIENT_GONE
         try:
-            if scope["method"] not in _READS:
+            if scope["method"] in _READS:
+                positions: Positions = {}
+            else:
+                positions = note_positions()
                 check_media(scope["headers"], peer)
             if found.refusal is not None:
                 raise found.refusal
             answer = await found.endpoint.handler(request)
+            if positions and not answer.position:
+                answer = answer._replace(position=text_of(positions))
             status = answer.status
         except ClientGone:
             raise

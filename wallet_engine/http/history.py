@@ -25,7 +25,7 @@ from wallet_engine.http.parse_history import (
     limit_of,
     listing_of,
     make_cursor,
-    position_of,
+    positions_of,
     reference_of,
     span_of,
     time_text,
@@ -56,8 +56,8 @@ def history_of(request: Request) -> GuardedHistory:
 async def transactions(request: Request) -> Answer:
     """An account's transactions, newest first unless asked otherwise."""
     account = check_account_id(request.path("account_id"))
-    asked, position = listing_of(request, account), position_of(request)
-    page = await history_of(request).transactions(request.visit.principal, asked, position)
+    asked, positions = listing_of(request, account), positions_of(request)
+    page = await history_of(request).transactions(request.visit.principal, asked, positions)
     if page is None:
         raise _unknown_account()
     cursor = make_cursor(filters_of(asked), place_of(page.rows[-1])) if page.more else None
@@ -67,7 +67,8 @@ async def transactions(request: Request) -> Answer:
 
 async def balance_at(request: Request, account: str, currency: str, at_ms: int) -> Answer:
     """The balance of then."""
-    rows, as_of = await history_of(request).balance_at(request.visit.principal, account, currency, at_ms)
+    by, positions = request.visit.principal, positions_of(request)
+    rows, as_of = await history_of(request).balance_at(by, account, currency, at_ms, positions)
     if not rows and account[:1] != "@":
         raise Refused("account_not_found", "the account, or its balance in this currency, was not open then")
     sums = {name: sum(row[name] for row in rows) for name in ("balance", "available", "held", "pending")}
@@ -88,11 +89,11 @@ async def statement(request: Request) -> Answer:
     """What changed a balance, from its opening to its closing; sent while it is read."""
     account = check_account_id(request.path("account_id"))
     currency = check_currency(request.query("currency"))
-    span, position = span_of(request), position_of(request)
+    span, positions = span_of(request), positions_of(request)
     as_csv = choice(request, "format", ("json", "csv")) == "csv"
     history = history_of(request)
     async with AsyncExitStack() as stack:
-        entered = history.statement(request.visit.principal, account, currency, span, position)
+        entered = history.statement(request.visit.principal, account, currency, span, positions)
         found = await stack.enter_async_context(entered)
         if found is None:
             raise _unknown_account()
@@ -114,12 +115,12 @@ async def holds(request: Request) -> Answer:
     """An account's holds, newest first, those that have ended long ago too."""
     account = check_account_id(request.path("account_id"))
     status = choice(request, "status", tuple(_HOLD_LETTERS))
-    limit, position = limit_of(request), position_of(request)
+    limit, positions = limit_of(request), positions_of(request)
     filters = [account, status]
     after = cursor_of(request, filters, _HOLD_PLACE)
     letter = None if status is None else _HOLD_LETTERS[status]
     by = request.visit.principal
-    page = await history_of(request).holds(by, account, letter, limit, after, position)
+    page = await history_of(request).holds(by, account, letter, limit, after, positions)
     if page is None:
         raise _unknown_account()
     cursor = None
@@ -136,11 +137,11 @@ async def transfers(request: Request) -> Answer:
     reference = reference_of(request)
     if reference is None:
         raise Refused("invalid_request", "query parameter reference is missing")
-    span, limit, position = span_of(request), limit_of(request), position_of(request)
+    span, limit, positions = span_of(request), limit_of(request), positions_of(request)
     filters = [reference, *span]
     after = cursor_of(request, filters, PLACE)
     by = request.visit.principal
-    page, rows = await history_of(request).transfers(by, reference, span, limit, after, position)
+    page, rows = await history_of(request).transfers(by, reference, span, limit, after, positions)
     cursor = None
     if page.more:
         last = page.rows[-1]

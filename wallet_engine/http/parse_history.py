@@ -30,7 +30,7 @@ PLACE: Final = (253_402_300_800_000, 4096, 2**53, 4096, 2**15)
 _time_match = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)\Z", re.ASCII
 ).match
-_position_match = re.compile(r"([0-9]{1,4})\.([0-9]{1,16})\Z").match
+_positions_match = re.compile(r"[0-9]{1,4}\.[0-9]{1,16}(?:, ?[0-9]{1,4}\.[0-9]{1,16})*\Z").match
 
 
 def time_ms(request: Request, name: str) -> int | None:
@@ -67,15 +67,14 @@ def limit_of(request: Request) -> int:
     return int(text)
 
 
-def position_of(request: Request) -> Position | None:
-    """`min_position`, as `Wallet-Position` said it."""
+def positions_of(request: Request) -> list[Position]:
+    """`min_position`, as `Wallet-Position` said it. Raises `Refused`."""
     text = request.optional("min_position")
     if text is None:
-        return None
-    match = _position_match(text)
-    if match is None:
+        return []
+    if not _positions_match(text):
         raise Refused("invalid_request", "min_position must be what Wallet-Position said: 3.1234")
-    return Position(int(match[1]), int(match[2]))
+    return [Position(*map(int, each.split("."))) for each in text.split(",")]
 
 
 def choice(request: Request, name: str, choices: Sequence[str]) -> str | None:

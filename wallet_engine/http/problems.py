@@ -23,7 +23,7 @@ class Answer(NamedTuple):
     headers: Headers
     #: What follows the body, made while it is sent.
     stream: AsyncGenerator[bytes, None] | None = None
-    #: `<p>.<seq>` of what was written, for `Wallet-Position`.
+    #: `<p>.<seq>` of what was written, or several with commas, for `Wallet-Position`.
     position: str = ""
 
 

@@ -42,6 +42,8 @@ class Capture(PatientTransfer):
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
         if self.stage == FINISH:
             if outcome in (APPLIED, REPEATED):
+                if self.call.positions is not None:
+                    self.call.positions[batch.partition] = batch.entry
                 self._settled()
                 self._finish(APPLIED)
             else:  # no room for what remains: the sweeper tries again

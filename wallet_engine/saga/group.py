@@ -34,6 +34,7 @@ from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.positions import positions_noted
 from wallet_engine.routing.homes import Homes
 
 #: How often a group begins anew because an attempt of it was interrupted meanwhile.
@@ -68,12 +69,14 @@ class Decided(NamedTuple):
 class _Step:
     """Waits for one operation of a group."""
 
-    __slots__ = ("future",)
+    __slots__ = ("future", "positions")
 
     def __init__(self) -> None:
+        self.positions = positions_noted()
         self.future: asyncio.Future[Decided] = asyncio.get_running_loop().create_future()
 
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
+        self.positions[batch.partition] = batch.entry
         if not self.future.done():
             self.future.set_result(Decided(outcome, batch.detail(idx)))
 

@@ -17,6 +17,7 @@ from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import LOOK_AGAIN, Batch
 from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.positions import Positions, positions_noted
 from wallet_engine.saga.settling import settle
 
 APPLIED: Final = Outcome.APPLIED.value
@@ -30,7 +31,7 @@ LOCAL, DEBIT, CREDIT, REFUND, FINISH = range(5)
 class Call:
     """The caller of one or many transfers: collects results by position, tells the caller after the last."""
 
-    __slots__ = ("_answer", "on_end", "position", "remaining", "replayed", "results")
+    __slots__ = ("_answer", "on_end", "position", "positions", "remaining", "replayed", "results")
 
     def __init__(self, size: int, answer: Callable[["Call"], None]) -> None:
         """`answer` is called once: after the last transfer, or when the caller waits no longer."""
@@ -39,6 +40,8 @@ class Call:
         self.replayed = False
         #: `<p>.<seq>` of the entry that was met last; empty before the first.
         self.position = ""
+        #: Where the newest entries met of all partitions are noted; None where the last one says enough.
+        self.positions: Positions | None = None
         self._answer: Callable[[Call], None] | None = answer
         #: Called when the last transfer has ended, whether or not anybody still waits.
         self.on_end: Callable[[Call], None] | None = None
@@ -47,7 +50,9 @@ class Call:
     def awaited(cls, size: int) -> tuple["Call", asyncio.Future["Call"]]:
         """A call, and the future that gets it as its answer; cancelling the future cancels nothing."""
         future: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-        return cls(size, partial(_resolve, future)), future
+        call = cls(size, partial(_resolve, future))
+        call.positions = positions_noted()
+        return call, future
 
     def __repr__(self) -> str:
         return f"<Call transfers={len(self.results)} remaining={self.remaining}>"
@@ -144,7 +149,10 @@ class Transfer:
 
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
         stage = self.stage
-        self.call.position = batch.entry
+        call = self.call
+        call.position = batch.entry
+        if call.positions is not None:
+            call.positions[batch.partition] = batch.entry
         if outcome == APPLIED:
             if stage == DEBIT:
                 batch.unsettled += 1

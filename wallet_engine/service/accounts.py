@@ -9,6 +9,7 @@ from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.positions import positions_noted
 from wallet_engine.engine.reads import AccountRead, Reader
 from wallet_engine.service.api import (
     ANSWER_TIMEOUT_S,
@@ -32,8 +33,10 @@ class _AccountOperation:
         self.future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         #: The newest entry of the partition when the operation was decided.
         self.seq = 0
+        self._positions = positions_noted()
 
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
+        self._positions[batch.partition] = batch.entry
         self.seq = batch.seq
         if not self.future.done():
             self.future.set_result(outcome)

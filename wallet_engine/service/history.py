@@ -1,6 +1,6 @@
 """The past as its callers see it: who asks is looked at, then the history store is asked."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,15 +18,15 @@ class GuardedHistory:
     def __repr__(self) -> str:
         return f"<GuardedHistory {self._reader!r}>"
 
-    async def transactions(self, by: Principal, asked: Listing, position: Position | None) -> Page | None:
+    async def transactions(self, by: Principal, asked: Listing, positions: Sequence[Position]) -> Page | None:
         by.check_reads(asked.account)
-        return await self._reader.transactions(asked, position)
+        return await self._reader.transactions(asked, positions)
 
     async def balance_at(
-        self, by: Principal, account: str, currency: str, at_ms: int
+        self, by: Principal, account: str, currency: str, at_ms: int, positions: Sequence[Position]
     ) -> tuple[list[Any], AsOf]:
         by.check_reads(account)
-        return await self._reader.balance_at(account, currency, at_ms)
+        return await self._reader.balance_at(account, currency, at_ms, positions)
 
     @asynccontextmanager
     async def statement(
@@ -35,10 +35,10 @@ class GuardedHistory:
         account: str,
         currency: str,
         span_ms: tuple[int | None, int | None],
-        position: Position | None,
+        positions: Sequence[Position],
     ) -> AsyncIterator[Statement | None]:
         by.check_reads(account)
-        async with self._reader.statement(account, currency, *span_ms, position) as statement:
+        async with self._reader.statement(account, currency, *span_ms, positions) as statement:
             yield statement
 
     async def holds(
@@ -48,10 +48,10 @@ class GuardedHistory:
         status: str | None,
         limit: int,
         after: tuple[int, ...] | None,
-        position: Position | None,
+        positions: Sequence[Position],
     ) -> Page | None:
         by.check_reads(account)
-        return await self._reader.holds(account, status, limit, after, position)
+        return await self._reader.holds(account, status, limit, after, positions)
 
     async def transfers(
         self,
@@ -60,11 +60,11 @@ class GuardedHistory:
         span_ms: tuple[int | None, int | None],
         limit: int,
         after: tuple[int, ...] | None,
-        position: Position | None,
+        positions: Sequence[Position],
     ) -> tuple[Page, list[Any]]:
         """The page as it is found, and those of its rows that touch an account which `by` may read."""
         by.check_reads_some()
-        page = await self._reader.transfers(reference, *span_ms, limit, after, position)
+        page = await self._reader.transfers(reference, *span_ms, limit, after, positions)
         return page, [row for row in page.rows if _reads(by, row["payer"]) or _reads(by, row["receiver"])]
 
 

@@ -14,6 +14,7 @@ from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.positions import positions_noted
 from wallet_engine.engine.reads import Reader
 from wallet_engine.saga.capture import Capture
 from wallet_engine.saga.transfer import Call
@@ -32,8 +33,10 @@ class _Decision:
 
     def __init__(self) -> None:
         self.future: asyncio.Future[tuple[str, list[str]]] = asyncio.get_running_loop().create_future()
+        self._positions = positions_noted()
 
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
+        self._positions[batch.partition] = batch.entry
         if not self.future.done():
             self.future.set_result((outcome, batch.detail(idx)))
 

@@ -107,7 +107,7 @@ class Engine:
         if partition in self.dead:
             item.failed(Outage("outcome_unknown", "the node went away"))
         else:
-            item.committed("+", 0, SimpleNamespace(sent_s=0.0, entry="1.1"))
+            item.committed("+", 0, SimpleNamespace(sent_s=0.0, partition=1, entry="1.1"))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from wallet_engine.service.policy import Principal
 class Reader:
     """Has two transfers, one of them of others."""
 
-    async def transactions(self, asked: Listing, position: Any) -> Page:
+    async def transactions(self, asked: Listing, positions: Any) -> Page:
         return Page([], False, AsOf(0))
 
     async def transfers(self, *asked: Any) -> Page:
@@ -28,7 +28,7 @@ def who(role: str, *accounts: str) -> Principal:
 
 
 def transactions_of(by: Principal, account: str) -> Any:
-    return asyncio.run(GuardedHistory(Reader()).transactions(by, Listing(account), None))  # type: ignore[arg-type]
+    return asyncio.run(GuardedHistory(Reader()).transactions(by, Listing(account), []))  # type: ignore[arg-type]
 
 
 def test_a_payer_reads_the_accounts_of_its_patterns() -> None:
@@ -41,7 +41,7 @@ def test_a_payer_reads_the_accounts_of_its_patterns() -> None:
 
 def test_of_a_reference_each_sees_what_touches_its_accounts() -> None:
     def seen(by: Principal) -> list[str]:
-        found = GuardedHistory(Reader()).transfers(by, "r", (None, None), 50, None, None)  # type: ignore[arg-type]
+        found = GuardedHistory(Reader()).transfers(by, "r", (None, None), 50, None, [])  # type: ignore[arg-type]
         return [row["payer"] for row in asyncio.run(found)[1]]
 
     assert seen(who("payer", "shop-*")) == ["shop-1"]
