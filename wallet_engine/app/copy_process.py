@@ -71,7 +71,7 @@ class CopyProcess:
             lambda asker: PeerSession(asker, fellows, copy, self._commit, self._keepers.promised),
             refusals=Refusals(lambda reason: metrics.journal_refused.labels(reason).inc()),
         )
-        self._server.search = CreditSearch(copy, fellows.quorum_seq)
+        self._server.questions.search = CreditSearch(copy, fellows.quorum_seq)
         self._feed = FeedServer(writer, fellows.quorum_seq, self._server.brought)
         self._server.on_follower = lambda _: FeedSession(self._feed)
         self._commit = GroupCommit(copy, self._server, metrics)

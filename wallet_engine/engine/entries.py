@@ -1,6 +1,7 @@
 """What an operation of long ago said: its entry, from the partition's stream or from a journal copy."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 from wallet_engine.domain.entry import parse_entry
@@ -8,6 +9,7 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.operation import Operation
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
+from wallet_engine.journal.link_wire import EntryText, FindEntry
 from wallet_engine.redis_store.stream import stream_entries
 
 #: How long one copy may take; it reads a piece of its segments.
@@ -48,17 +50,11 @@ class Entries:
     async def _of_journal(self, partition: int, seq: int) -> bytes:
         for _ in range(COPIES_ASKED_MAX):
             at_seq, nonce = await self._reader.position(partition)
-            answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-            tracker = self._engine.tracker
-            request = tracker.find_entry((partition, at_seq, nonce), seq, answer.set_result)
-            try:
-                async with asyncio.timeout(COPY_ANSWERS_S_MAX):
-                    if text := await answer:
-                        return text
-            except TimeoutError:
-                pass
-            finally:
-                tracker.forget_entry(request)
+            question = FindEntry(0, partition, at_seq, nonce, seq)
+            with suppress(TimeoutError):
+                answer = await self._engine.tracker.answer_of(question, EntryText, COPY_ANSWERS_S_MAX)
+                if answer.text:
+                    return answer.text
             await asyncio.sleep(_PAUSE_S)
         raise Outage(
             "journal_unavailable", f"no journal copy could say what entry {seq} of partition {partition} is"

@@ -15,8 +15,6 @@ from wallet_engine.journal.link_wire import (
     CopyHello,
     CreditsFound,
     EntryText,
-    FindCredits,
-    FindEntry,
     FromService,
     MessageBuffer,
     MessageTooLong,
@@ -24,6 +22,7 @@ from wallet_engine.journal.link_wire import (
     NewEntry,
     Recover,
     ServiceHello,
+    ServiceQuestion,
     Written,
     decode_from_journal,
     encode,
@@ -181,10 +180,8 @@ class _CopyConnection(asyncio.Protocol):
                 message = decode_from_journal(body)
                 if isinstance(message, CopyHello):
                     self._greet(message)
-                elif isinstance(message, CreditsFound):
-                    self._client.tracker.credits_found(message)
-                elif isinstance(message, EntryText):
-                    self._client.tracker.entry_found(message)
+                elif isinstance(message, CreditsFound | EntryText):
+                    self._client.tracker.answered(message)
                 elif self.copy is not None:
                     self._client.tracker.receipts(self.copy, message.groups)
         except (MessageTooLong, msgspec.MsgspecError):
@@ -206,7 +203,7 @@ class _CopyConnection(asyncio.Protocol):
     def ask(self, asks: Sequence[Ask]) -> None:
         self._send(Asks(list(asks)))
 
-    def find(self, question: FindCredits | FindEntry) -> None:
+    def find(self, question: ServiceQuestion) -> None:
         self._send(question)
 
     def recover(self, shard: str, reason: str) -> None:

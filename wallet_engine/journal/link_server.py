@@ -11,7 +11,6 @@ from wallet_engine.domain.principals import Principal
 from wallet_engine.journal.bounds import Bounds
 from wallet_engine.journal.brought import Brought
 from wallet_engine.journal.copies_wire import PeerHello, Question, ToCopy, decode_at_copy
-from wallet_engine.journal.credits import CreditSearch
 from wallet_engine.journal.door import Door
 from wallet_engine.journal.feed_wire import FollowerHello
 from wallet_engine.journal.link_terms import Durable, Session, group_receipts
@@ -21,7 +20,6 @@ from wallet_engine.journal.link_wire import (
     Ask,
     Asks,
     CopyHello,
-    EntryText,
     FindCredits,
     FindEntry,
     MessageBuffer,
@@ -36,6 +34,7 @@ from wallet_engine.journal.link_wire import (
     notice_dead_peers,
 )
 from wallet_engine.journal.peer_tls import PeerTls, caller_of, peer_tls
+from wallet_engine.journal.questions import Questions
 from wallet_engine.journal.refusals import TEXT_LENGTH_MAX, Refusals, Refused
 from wallet_engine.journal.speakers import CALLERS, may_say
 from wallet_engine.telemetry.descriptors import Reserve
@@ -53,14 +52,10 @@ HALF_MESSAGE_S_MAX: Final = 30.0
 HALF_BYTES_MAX: Final = 64 * 1024 * 1024
 #: How often such connections are looked for.
 TIDY_S: Final = 1.0
-#: Questions for credits that are looked up, of all services.
-SEARCHES_MAX: Final = 64
 #: Questions of one other copy or follower that wait for their turn.
 QUESTIONS_MAX: Final = 64
 #: Questions of one service that wait until the partition is confirmed.
 WAITING_ASKS_MAX: Final = ASKS_PER_MESSAGE_MAX
-#: Entries that wait to be looked up, of all services.
-ENTRIES_WANTED_MAX: Final = 256
 
 log = get_logger(__name__)
 
@@ -94,13 +89,9 @@ class LinkServer:
         self.connections: set[_ServiceConnection] = set()
         self.dropped = 0
         self.reserve = Reserve()
-        self.search = CreditSearch(durable)
         self.brought = Brought()
-        self._searches: set[asyncio.Task[None]] = set()
-        #: Entries that services want, with where the answers go; one search at a time is for all that wait.
-        self._wanted: list[tuple[FindEntry, Callable[[bytes], None]]] = []
-        self._reading: asyncio.Task[None] | None = None
         self.refusals = refusals or Refusals()
+        self.questions = Questions(durable, self.refusals)
         #: What messages can be about; unknown before somebody says so.
         self.bounds: Bounds | None = None
         #: Every connection, those of other copies too, and the bytes that wait for the rest of their messages.
@@ -149,49 +140,6 @@ class LinkServer:
             for connection in tuple(self.connections):
                 connection.send(message)
 
-    def find(self, question: FindCredits, send: Callable[[bytes], None]) -> None:
-        """Look credits up in the segments; `send` gets the answer, if there is one: who gets none asks again."""
-        if len(self._searches) >= SEARCHES_MAX:
-            self.refusals.note("searches")
-            return
-
-        async def search() -> None:
-            try:
-                found = await self.search.find(question)
-            except (WalletError, OSError) as error:
-                log.error("credits were not looked up", partition=question.partition, error=text_of(error))
-                return
-            if found is not None:
-                send(encode(found))
-
-        task = asyncio.get_running_loop().create_task(search(), name="credit-search")
-        self._searches.add(task)
-        task.add_done_callback(self._searches.discard)
-
-    def find_entry(self, question: FindEntry, send: Callable[[bytes], None]) -> None:
-        """Look an entry up in the segments; `send` gets the answer, at once when too many wait."""
-        if len(self._wanted) >= ENTRIES_WANTED_MAX:
-            send(encode(EntryText(question.request, b"")))
-            return
-        self._wanted.append((question, send))
-        if self._reading is None:
-            self._reading = asyncio.get_running_loop().create_task(self._read_entries(), name="entries")
-
-    async def _read_entries(self) -> None:
-        try:
-            while self._wanted:
-                wanted, self._wanted = self._wanted, []
-                asks = [((each.partition, each.seq, each.nonce), each.wanted) for each, _ in wanted]
-                texts = [b""] * len(wanted)
-                try:
-                    texts = await self.durable.entries(asks)
-                except (WalletError, OSError) as error:
-                    log.error("entries were not looked up", error=text_of(error))
-                for (question, send), text in zip(wanted, texts, strict=True):
-                    send(encode(EntryText(question.request, text)))
-        finally:
-            self._reading = None
-
     def confirmed(self, receipts: Sequence[tuple[int, str, int]]) -> None:
         """Partitions were confirmed: publish what was withheld, answer what was asked meanwhile."""
         self.publish(receipts)
@@ -206,8 +154,7 @@ class LinkServer:
             for connection in tuple(self.open):
                 connection.abort()
             await self._door.closed()
-            reading = () if self._reading is None else (self._reading,)
-            await asyncio.gather(*self._searches, *reading, return_exceptions=True)
+            await self.questions.close()
             self._door = None
             await asyncio.sleep(0)
 
@@ -340,10 +287,8 @@ class _ServiceConnection(asyncio.Protocol):
             self._server.on_written(message.partitions)
         elif isinstance(message, Asks):
             self._answer(message.asks)
-        elif isinstance(message, FindCredits):
-            self._server.find(message, self.send)
-        elif isinstance(message, FindEntry):
-            self._server.find_entry(message, self.send)
+        elif isinstance(message, FindCredits | FindEntry):
+            self._server.questions.take(message, self.send)
         elif isinstance(message, Recover):
             self._server.on_recover(message.shard, message.reason[:TEXT_LENGTH_MAX])
         elif isinstance(message, ServiceHello):

@@ -115,6 +115,10 @@ class Written(msgspec.Struct, tag="written", array_like=True):
     partitions: list[int]
 
 
+#: What a service asks and any one copy answers, matched by `request`.
+ServiceQuestion = FindCredits | FindEntry
+ServiceAnswer = CreditsFound | EntryText
+
 FromJournal = CopyHello | Receipts | CreditsFound | EntryText
 FromService = ServiceHello | Asks | FindCredits | FindEntry | Recover | NewEntries | Written
 

@@ -4,23 +4,26 @@ A receipt is matched by nonce, never by sequence number: after a failover the sa
 another entry. A copy counts once, however often it says the same.
 """
 
+import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
+
+import msgspec
 
 from wallet_engine.journal.link_wire import (
     ASKS_PER_MESSAGE_MAX,
     Ask,
-    CreditsFound,
-    EntryText,
-    FindCredits,
-    FindEntry,
     NewEntry,
     ReceiptGroup,
+    ServiceAnswer,
+    ServiceQuestion,
 )
 
 Callback = Callable[[], None]
+
+A = TypeVar("A", bound=msgspec.Struct)
 
 #: Durable nonces remembered per generation; two generations are kept (about 100 bytes each).
 RECENT_NONCES_MAX: Final = 8_192
@@ -33,7 +36,7 @@ class CopyConnection(Protocol):
 
     def ask(self, asks: Sequence[Ask]) -> None: ...
 
-    def find(self, question: FindCredits | FindEntry) -> None: ...
+    def find(self, question: ServiceQuestion) -> None: ...
 
     def recover(self, shard: str, reason: str) -> None: ...
 
@@ -76,9 +79,8 @@ class ReceiptTracker:
         self._masks: dict[str, int] = {}
         self._connections: dict[str, CopyConnection] = {}
         self._connects = 0
-        self._questions: dict[int, Callable[[CreditsFound], None]] = {}
-        self._entry_questions: dict[int, Callable[[bytes], None]] = {}
-        self._entry_requests = 0
+        self._questions: dict[int, asyncio.Future[ServiceAnswer]] = {}
+        self._requests = 0
         #: Mask of the copies that have said something since `take_heard`.
         self._heard = 0
 
@@ -255,39 +257,27 @@ class ReceiptTracker:
         self._connections[journal_id].ask([(partition, *latest[partition]) for partition in some])
         return True
 
-    def find(self, question: FindCredits, callback: Callable[[CreditsFound], None]) -> None:
-        """Ask any one connected copy; `callback` gets its answer, if one comes before `forget_question`."""
-        self._questions[question.request] = callback
+    async def answer_of(self, question: ServiceQuestion, kind: type[A], timeout_s: float) -> A:
+        """What any one connected copy answers. `question.request` is set here. Raises TimeoutError."""
+        self._requests += 1
+        request = question.request = self._requests
+        answer = self._questions[request] = asyncio.get_running_loop().create_future()
         if self._connections:
             random.choice(list(self._connections.values())).find(question)
+        try:
+            async with asyncio.timeout(timeout_s):
+                found = await answer
+        finally:
+            del self._questions[request]
+        if not isinstance(found, kind):
+            raise TimeoutError(f"a journal copy answered {type(question).__name__} with {found!r}")
+        return found
 
-    def forget_question(self, request: int) -> None:
-        self._questions.pop(request, None)
-
-    def credits_found(self, answer: CreditsFound) -> None:
-        callback = self._questions.pop(answer.request, None)
-        if callback is not None:
-            callback(answer)
-
-    def find_entry(self, at: Ask, wanted: int, callback: Callable[[bytes], None]) -> int:
-        """Ask any one connected copy for the text of the entry `wanted` of the chain that has `at`.
-
-        `callback` gets it, or nothing where that copy cannot say, if it answers before `forget_entry`.
-        """
-        self._entry_requests += 1
-        request = self._entry_requests
-        self._entry_questions[request] = callback
-        if self._connections:
-            random.choice(list(self._connections.values())).find(FindEntry(request, *at, wanted))
-        return request
-
-    def forget_entry(self, request: int) -> None:
-        self._entry_questions.pop(request, None)
-
-    def entry_found(self, answer: EntryText) -> None:
-        callback = self._entry_questions.pop(answer.request, None)
-        if callback is not None:
-            callback(answer.text)
+    def answered(self, answer: ServiceAnswer) -> None:
+        """A copy has answered a question; nobody may wait for it any more."""
+        waiting = self._questions.get(answer.request)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
 
     def request_recovery(self, shard: str, reason: str) -> int:
         """Tell every connected copy that the shard needs recovery. Returns how many were told."""

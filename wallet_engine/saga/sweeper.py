@@ -64,7 +64,6 @@ class Sweeper:
         self._reader = reader
         self._task: asyncio.Task[None] | None = None
         self.swept = 0
-        self._request = 0
         self._sweeps: dict[int, asyncio.Task[None]] = {}
         #: (payers' partition, receivers' partition) -> what drives the money from one to the other
         self._drives: dict[tuple[int, int], asyncio.Task[None]] = {}
@@ -247,23 +246,13 @@ class Sweeper:
             seq, nonce = await self._reader.position(q)
             if not seq:
                 return {}
-            self._request += 1
-            return await self._ask(FindCredits(self._request, q, seq, nonce, since_ms, asked))
+            question = FindCredits(0, q, seq, nonce, since_ms, asked)
+            found = await self._engine.tracker.answer_of(question, CreditsFound, LOOK_UP_TIMEOUT_S)
+            return {(p, seq, idx): outcome for p, seq, idx, outcome in found.credits}
         except (Outage, TimeoutError) as error:
             what = {"partition": partition, "receiver": q, "entries": len(entries)}
             log.warning("old credits are not known", error=text_of(error), **what)
             return None
-
-    async def _ask(self, question: FindCredits) -> Decided:
-        """Raises TimeoutError."""
-        answer: asyncio.Future[CreditsFound] = asyncio.get_running_loop().create_future()
-        self._engine.tracker.find(question, answer.set_result)
-        try:
-            async with asyncio.timeout(LOOK_UP_TIMEOUT_S):
-                found = await answer
-        finally:
-            self._engine.tracker.forget_question(question.request)
-        return {(p, seq, idx): outcome for p, seq, idx, outcome in found.credits}
 
     def _outgoing(self, entry: Entry, q: int) -> list[tuple[int, Operation]]:
         return [(idx, operation) for idx, operation in outgoing(entry) if self._homes_of(operation) == q]
