@@ -94,7 +94,7 @@ class Cluster:
         self.children["redis"] = child = Child("redis", redis, self.folder / "redis.log")
         child.start()
         shard, partitions = f"--shard=s1=127.0.0.1:{port}", f"--partitions={PARTITIONS}"
-        self._run(sys.executable, "-m", "wallet_engine.dev.form", shard, partitions)
+        self._run(str(BIN / "wallet-admin"), "cluster", "form", shard, partitions, "--yes")
         self.admin("init", shard, partitions, "--journal-quorum=2", "--yes")
         for name in (*COPIES, *APIS):
             self._start(name)

@@ -154,9 +154,8 @@ class Deployment:
             f"--redis-cert={pair.cert}",
             f"--redis-key={pair.key}",
         ]
-        self.run(
-            sys.executable, "-m", "wallet_engine.dev.form", *self.shards, f"--partitions={PARTITIONS}", *tls
-        )
+        forming = ("cluster", "form", *self.shards, f"--partitions={PARTITIONS}", "--yes", *tls)
+        self.run(str(BIN / "wallet-admin"), *forming)
         nodes = [f"--node={host.address}:{port}" for host in self.hosts for port in (REDIS, REPLICA)]
         users = [f"--{user}-password-file={self.passwords[user]}" for user in ("api", "journal", "admin")]
         acl = ("redis", "acl", "--apply", "--yes", "--json", *nodes, *users, *tls)

@@ -1,16 +1,10 @@
 """Redis Clusters formed by `wallet_engine.dev` on the system's and on the bundled redis-server."""
 
-from pathlib import Path
-
 import pytest
 import redis
-from click.testing import CliRunner
-from support.clusters import RedisClusterFactory, redis_binary
+from support.clusters import RedisClusterFactory
 
-from wallet_engine.dev import form
-from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.process import wait_until
-from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.domain.limits import SLOTS
 from wallet_engine.routing.slots import slot_of
 
@@ -114,23 +108,3 @@ def test_a_shared_cluster_is_handed_out_empty(redis_cluster: RedisClusterFactory
     assert again.primary("s1").command("DBSIZE") == 0
     with pytest.raises(redis.exceptions.NoScriptError):
         again.primary("s1").command("EVALSHA", sha, 0)
-
-
-def test_nodes_that_others_started_are_formed_once(tmp_path: Path) -> None:
-    nodes = [
-        RedisNode(redis_binary(), "-", f"n{i}", tmp_path / f"n{i}", free_port(redis=True)) for i in range(4)
-    ]
-    flags = ["--partitions", "4"]
-    for shard, pair in (("s1", nodes[:2]), ("s2", nodes[2:])):
-        flags += ["--shard", f"{shard}={','.join(node.address for node in pair)}"]
-    try:
-        for node in nodes:
-            node.start_and_wait()
-        first = CliRunner().invoke(form.main, flags)
-        assert (first.output, first.exit_code) == ("formed a cluster of 2 shards, 4 nodes\n", 0)
-        assert [node.is_primary() for node in nodes] == [True, False, True, False]
-        again = CliRunner().invoke(form.main, flags)
-        assert (again.output, again.exit_code) == ("these nodes are a cluster already: left as they are\n", 0)
-    finally:
-        for node in nodes:
-            node.kill()

@@ -95,7 +95,8 @@ def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]
         zookeeper = f"{place.zookeeper()}/not/there/yet"
         nodes = {shard: [place.redis(f"{shard}-{number}") for number in (1, 2)] for shard in ("s1", "s2")}
         shards = [f"--shard={shard}={','.join(addresses)}" for shard, addresses in nodes.items()]
-        place.run(sys.executable, "-m", "wallet_engine.dev.form", *shards, f"--partitions={PARTITIONS}")
+        forming = ("cluster", "form", *shards, f"--partitions={PARTITIONS}", "--yes")
+        place.run(str(BIN / "wallet-admin"), *forming)
         found = Running(place, f"http://{place.at(free(ip))}", zookeeper)
         found.admin("init", *shards, f"--partitions={PARTITIONS}", "--yes")
         common = ("--zookeeper", zookeeper, "--host", host)

@@ -11,6 +11,9 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
 @click.group(
     cls=VerbGroup,
     verbs={
+        "cluster": Verb(
+            "wallet_engine.admin.verbs.cluster:cluster", "Make one Redis Cluster of nodes: form."
+        ),
         "init": Verb("wallet_engine.admin.verbs.init:init", "Write down a new cluster."),
         "status": Verb(
             "wallet_engine.admin.verbs.status:status", "Show shards, partitions, journals, services."

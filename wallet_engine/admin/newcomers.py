@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 from redis.exceptions import RedisError
 
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.greeting import hindrance_at
 from wallet_engine.redis_store.membership import Membership, membership
-from wallet_engine.redis_store.refusals import hindrance_of
 
 
 def asked(address: str) -> Membership:
@@ -14,7 +14,7 @@ def asked(address: str) -> Membership:
     try:
         return membership(address)
     except (RedisError, OSError) as error:
-        raise ConfigError(f"Redis at {address} {hindrance_of(error).text}") from None
+        raise ConfigError(f"Redis at {address} {hindrance_at(address, error).text}") from None
 
 
 def check_newcomer(

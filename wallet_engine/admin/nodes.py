@@ -9,7 +9,8 @@ from redis.exceptions import RedisError
 
 from wallet_engine.domain.addresses import join_address
 from wallet_engine.domain.errors import ConfigError, text_of
-from wallet_engine.redis_store.refusals import Obstacle, hindrance_of
+from wallet_engine.redis_store.greeting import hindrance_at
+from wallet_engine.redis_store.refusals import Obstacle
 from wallet_engine.redis_store.topology import NodeView, connect, parse_myself
 
 #: Nodes asked at the same time.
@@ -65,7 +66,7 @@ def look_at(address: str) -> NodeState:
         view = parse_myself(address, str(client.execute_command("CLUSTER", "NODES")))  # type: ignore[no-untyped-call]
         state = str(client.execute_command("CLUSTER", "INFO"))  # type: ignore[no-untyped-call]
     except (RedisError, OSError, ConfigError, ValueError) as error:
-        hindrance = hindrance_of(error)
+        hindrance = hindrance_at(address, error)
         silent = hindrance.obstacle is Obstacle.SILENT
         return NodeState(address, text_of(error) if silent else hindrance.text, obstacle=hindrance.obstacle)
     finally:

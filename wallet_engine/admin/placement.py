@@ -62,8 +62,8 @@ def plan_shards(
     for shard in planned:
         if not shard.primary.cluster_ok:
             raise ConfigError(
-                f"Redis at {shard.primary.address} says cluster_state:fail: have the nodes meet "
-                f"(CLUSTER MEET) and every slot assigned, then try again"
+                f"Redis at {shard.primary.address} says cluster_state:fail: see wallet-admin cluster form, "
+                f"which makes one cluster of empty nodes"
             )
     return planned
 
@@ -115,6 +115,6 @@ def _check_slots(planned: Sequence[PlannedShard]) -> None:
             )
     if complaints:
         raise ConfigError(
-            f"{'; '.join(complaints)}: move them with redis-cli --cluster reshard, "
-            f"or assign the unowned ones with CLUSTER ADDSLOTS"
+            f"{'; '.join(complaints)}: wallet-admin cluster form lays them on empty nodes (CLUSTER RESET HARD on each "
+            f"first, if they are a cluster); redis-cli --cluster reshard moves them"
         )

@@ -6,9 +6,10 @@ from typing import Final
 
 from wallet_engine.dev import ports
 from wallet_engine.dev.binaries import RedisBinary
-from wallet_engine.dev.forming import FORM_S_MAX, form_cluster, wait_cluster_ok
+from wallet_engine.dev.forming import form_cluster, wait_cluster_ok
 from wallet_engine.dev.process import StartFailed, stop_all
 from wallet_engine.dev.redis_node import RedisNode
+from wallet_engine.redis_store.forming import FORM_S_MAX
 
 #: Tries with other ports when another program took one between choice and start.
 START_TRIES_MAX: Final = 5

@@ -161,6 +161,10 @@ class Obstacle(StrEnum):
     NOT_ALLOWED = "does not let this user do that: see --redis-user, wallet-admin redis acl"
     NO_COMMAND = "has this command disabled or renamed"
     TLS = "cannot be reached by TLS: see --redis-ca, --redis-cert, --redis-key"
+    PROTECTED = (
+        "is in protected mode, and lets only its own machine in: give it users (wallet-admin redis acl) or a password, "
+        "or, where nobody else reaches it, set `protected-mode no`"
+    )
 
 
 class Hindrance(NamedTuple):
@@ -175,6 +179,7 @@ _OBSTACLES: Final = {
     "NOAUTH": Obstacle.NO_PASSWORD,
     "WRONGPASS": Obstacle.WRONG_PASSWORD,
     "NOPERM": Obstacle.NOT_ALLOWED,
+    "DENIED": Obstacle.PROTECTED,
 }
 _PASSWORD_MISSING: Final = "Authentication required"
 #: Said by Redis before 6, and by one that has no password for a login without a user.
@@ -189,7 +194,7 @@ def hindrance_of(error: BaseException) -> Hindrance:
     """Sort what redis-py, hiredis, `ssl` or a socket raised, or gave as a reply, when a node was to be asked."""
     said = " ".join(text_of(error).split())[: 2 * TEXT_CHARACTERS_MAX]
     obstacle = _obstacle(error, said)
-    if obstacle is Obstacle.SILENT and any(isinstance(cause, _BROKEN_OFF) for cause in _causes(error)):
+    if obstacle is Obstacle.SILENT and is_broken_off(error):
         said += "; perhaps it speaks TLS only (--redis-ca), or not at all"
     return Hindrance(
         obstacle, f"{obstacle}: {said}" if obstacle is Obstacle.SILENT else f"{obstacle} ({said})"
@@ -220,6 +225,11 @@ def cannot_be_asked(error: BaseException) -> bool:
         Obstacle.NOT_ALLOWED,
         Obstacle.NO_COMMAND,
     )
+
+
+def is_broken_off(error: BaseException) -> bool:
+    """Whether somebody is there who has ended the connection: `greeting` may say why."""
+    return any(isinstance(cause, _BROKEN_OFF) for cause in _causes(error))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.greeting import hindrance_at
 from wallet_engine.redis_store.login import login
 from wallet_engine.redis_store.refusals import Hindrance, Obstacle, cannot_be_asked, hindrance_of
 
@@ -116,7 +117,7 @@ def view_node(address: str, refused: list[str] | None = None) -> NodeView | None
     try:
         return parse_myself(address, _cluster_nodes(client))
     except (RedisError, OSError) as error:
-        hindrance = hindrance_of(error)
+        hindrance = hindrance_at(address, error)
         if refused is not None and hindrance.obstacle is not Obstacle.SILENT:
             refused.append(f"Redis at {address} {hindrance.text}")
         return None
@@ -176,7 +177,7 @@ def check_settings(address: str, *, must_answer: bool = True) -> Hindrance | Non
                 f"run CONFIG SET maxmemory-policy noeviction"
             )
     except (RedisError, OSError) as error:
-        hindrance = hindrance_of(error)
+        hindrance = hindrance_at(address, error)
         if must_answer:
             raise ConfigError(f"Redis at {address} {hindrance.text}") from None
         return hindrance

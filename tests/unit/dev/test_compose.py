@@ -9,8 +9,6 @@ import click
 import pytest
 import yaml
 
-from wallet_engine.dev import form
-
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -25,8 +23,6 @@ def words(name: str) -> list[str]:
 
 def program(name: str) -> tuple[click.Command, list[str]]:
     """The click command that a service runs, and its arguments."""
-    if words(name)[:3] == ["python", "-m", "wallet_engine.dev.form"]:
-        return form.main, words(name)[3:]
     if words(name)[0] == "wallet-admin":
         from wallet_engine.admin.cli import main as admin
 
@@ -49,11 +45,11 @@ def test_it_has_the_services_of_a_whole_cluster() -> None:
 def test_every_command_has_flags_that_exist(name: str) -> None:
     command, arguments = program(name)
     context = command.make_context(name, list(arguments))
-    if isinstance(command, click.Group):
-        verb, *rest = arguments
+    while isinstance(command, click.Group):
+        verb, *arguments = arguments
         found = command.get_command(context, verb)
         assert found is not None
-        found.make_context(verb, rest, parent=context)
+        command, context = found, found.make_context(verb, list(arguments), parent=context)
 
 
 def test_every_shard_is_a_primary_and_a_replica_with_an_address_of_the_network() -> None:

@@ -21,8 +21,9 @@ from wallet_engine.admin.service_calls import ask_one
 from wallet_engine.admin.survey import ShardState, Survey, shards_by_id, survey
 from wallet_engine.admin.tracing.open_entries import OpenEntry, find_open_entries
 from wallet_engine.domain.addresses import join_address
+from wallet_engine.redis_store.greeting import hindrance_at
 from wallet_engine.redis_store.keys import PartitionKeys
-from wallet_engine.redis_store.refusals import Obstacle, hindrance_of
+from wallet_engine.redis_store.refusals import Obstacle
 from wallet_engine.redis_store.scripts import service_scripts
 from wallet_engine.redis_store.topology import ask_settings, connect, slot_owners
 from wallet_engine.routing.directory import Directory
@@ -198,7 +199,7 @@ def _node(
         own = {slot_of(tag_of(partition, count)) for partition in partitions}
         strays = find_strays(client, own, owned, count)
     except (RedisError, OSError, UnicodeDecodeError, ValueError) as error:
-        hindrance = hindrance_of(error)
+        hindrance = hindrance_at(address, error)
         return (None if hindrance.obstacle is Obstacle.SILENT else hindrance.text), {}
     finally:
         client.close()

@@ -12,7 +12,7 @@ from rich.console import Console
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.acl import ADMIN, API, JOURNAL, AclUser, acl_users
-from wallet_engine.redis_store.refusals import hindrance_of
+from wallet_engine.redis_store.greeting import hindrance_at
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.telemetry.flags import VerbGroup
 from wallet_engine.telemetry.secrets import read_secret
@@ -100,13 +100,13 @@ def _set_users(address: str, users: Iterable[AclUser], passwords: Mapping[str, s
             for user in users:
                 client.execute_command(*user.words(passwords[user.name]))  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
-            raise ConfigError(f"Redis at {address} {hindrance_of(error).text}") from None
+            raise ConfigError(f"Redis at {address} {hindrance_at(address, error).text}") from None
         try:
             client.execute_command("ACL", "SAVE")  # type: ignore[no-untyped-call]
         except ResponseError as error:
             return str(error)
         except (RedisError, OSError) as error:
-            raise ConfigError(f"Redis at {address} {hindrance_of(error).text}") from None
+            raise ConfigError(f"Redis at {address} {hindrance_at(address, error).text}") from None
     return ""
 
 
