@@ -70,7 +70,7 @@ def _check_formable(node: Member, ids: set[str], primary: Member, wanted: Sequen
     if not node.handshaking and node.known_ids - ids:
         raise ConfigError(
             f"Redis at {node.address} knows {len(node.known_ids - ids)} nodes that are not named: it belongs to "
-            f"another cluster; if that is none any more: CLUSTER RESET HARD on {node.address}"
+            f"another cluster: give a node with an empty --dir"
         )
     allowed = {slot for slots in wanted for slot in slots} if node is primary else set()
     misplaced = sorted(node.slots - allowed)
@@ -78,9 +78,9 @@ def _check_formable(node: Member, ids: set[str], primary: Member, wanted: Sequen
         where = slots_text(joined(range(slot, slot + 1) for slot in misplaced))
         raise ConfigError(
             f"Redis at {node.address} owns slots {where}, which belong elsewhere: the slots were laid otherwise "
-            f"(redis-cli --cluster create does); the node is empty: CLUSTER RESET HARD on each, then again"
+            f"(redis-cli --cluster create does): start the nodes anew, each with an empty --dir"
         )
     if not node.is_primary and (node is primary or node.primary_id != primary.node_id):
         raise ConfigError(
-            f"Redis at {node.address} is a replica of another node than it is to be: CLUSTER RESET HARD on it"
+            f"Redis at {node.address} is a replica of another node than it is to be: give one with an empty --dir"
         )

@@ -115,6 +115,6 @@ def _check_slots(planned: Sequence[PlannedShard]) -> None:
             )
     if complaints:
         raise ConfigError(
-            f"{'; '.join(complaints)}: wallet-admin cluster form lays them on empty nodes (CLUSTER RESET HARD on each "
-            f"first, if they are a cluster); redis-cli --cluster reshard moves them"
+            f"{'; '.join(complaints)}: wallet-admin cluster form lays them so on new nodes; "
+            f"redis-cli --cluster reshard moves them"
         )
