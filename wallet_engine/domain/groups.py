@@ -23,7 +23,7 @@ under `g<field><mark>`: `C 0`, or `B <attempt>` of an attempt that has set nothi
 """
 
 from binascii import b2a_base64
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -51,7 +51,7 @@ NONE: Final = "-"
 REMEMBERED: Final = "g"
 LEGS_MAX: Final = 100
 PARTITIONS_MAX: Final = 32
-#: The kinds of operations of which each leg counts as an operation.
+#: The kinds of operations that may have legs.
 LEGGED: Final = frozenset("mgpyb")
 #: Bytes of a mark. It takes 2^72 bodies to find two that are alike.
 _MARK_BYTES: Final = 18
@@ -189,11 +189,6 @@ def parse_remembered(text: str) -> Remembered:
 def currencies_of(other: str) -> set[str]:
     """The currencies of the legs."""
     return {leg.rpartition("|")[2] for leg in other.split(":", 3)[3].split(";") if leg}
-
-
-def weight_of(operation: Sequence[object]) -> int:
-    """As how many operations one counts towards what a call of the script takes."""
-    return max(1, str(operation[3]).count(";")) if operation[0] in LEGGED else 1
 
 
 def touched_of(kind: str, account: str, id_: str, other: str) -> list[tuple[str, str]]:

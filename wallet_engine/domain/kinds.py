@@ -14,7 +14,7 @@ from wallet_engine.domain import groups, holds, returns
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.key_names import SEEN
-from wallet_engine.domain.operation import Operation
+from wallet_engine.domain.operation import Operation, Words
 
 
 class Id(Enum):
@@ -69,6 +69,8 @@ class Kind:
     ends: bool = False
     #: Its detail is `domain/groups.py`: legs, which say the currencies that it needs.
     grouped: bool = False
+    #: As how many transfers one counts in a call of the script, by what it costs there; of a group that is each leg.
+    weight: int = 1
 
 
 def _to_other(operation: Operation) -> Sides:
@@ -126,8 +128,9 @@ _Grouped: Final = partial(
     extended=True,
     grouped=True,
     touches=_group,
+    weight=4,
 )
-_Held: Final = partial(Kind, id=Id.TRANSACTION, other=Other.DETAIL, extended=True)
+_Held: Final = partial(Kind, id=Id.TRANSACTION, other=Other.DETAIL, extended=True, weight=6)
 
 _TABLE: Final = (
     Kind("o", "open_account", Id.NONE, Other.DETAIL, sides=_opened, flags=True),
@@ -169,6 +172,14 @@ _TABLE: Final = (
 
 #: Letter -> row, in the order in which one operation of a transfer causes the next.
 KINDS: Final = {kind.letter: kind for kind in _TABLE}
+#: The letters of what counts as more than one.
+HEAVY: Final = frozenset(kind.letter for kind in _TABLE if kind.weight > 1)
+
+
+def weight_of(operation: Words) -> int:
+    """As how many transfers one counts towards what a call of the script takes."""
+    kind = KINDS[operation[0]]
+    return kind.weight * max(1, operation[3].count(";")) if kind.grouped else kind.weight
 
 
 def receiver_of(operation: Operation) -> str:

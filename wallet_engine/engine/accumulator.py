@@ -9,7 +9,7 @@ from math import inf
 from typing import Final
 
 from wallet_engine.domain.errors import Outage
-from wallet_engine.domain.groups import LEGGED, weight_of
+from wallet_engine.domain.kinds import HEAVY, weight_of
 from wallet_engine.domain.limits import SCRIPT_FLAGS_MAX, SCRIPT_OPERATIONS_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine.batch import Batch, Pending
@@ -124,6 +124,8 @@ class Accumulator:
             raise Outage("overloaded", f"partition {self.partition} has {len(operations)} operations waiting")
         if not operations or issued_s < self._issued_s:
             self._issued_s = issued_s
+        if operation[0] in HEAVY:
+            self._heavy = True
         operations.append(operation)
         self._items.append(item)
         return self.batch is None and self.wants_turn
@@ -139,10 +141,6 @@ class Accumulator:
             operations, items = operations[:most], items[:most]
         self.batch = batch = Batch(self.partition, operations, items, self._issued_s)
         return batch
-
-    def note_weight(self) -> None:
-        """Among the operations that wait is one of a group, whose legs count."""
-        self._heavy = True
 
     def _most(self) -> int:
         """How many of the operations a call takes, at least one."""
@@ -163,7 +161,7 @@ class Accumulator:
         """Operations that were taken out of a batch: to the head of the queue."""
         self._issued_s = min(batch.issued_s, self._issued_s) if self._operations else batch.issued_s
         self._operations = batch.operations + self._operations
-        self._heavy = self._heavy or any(operation[0] in LEGGED for operation in batch.operations)
+        self._heavy = self._heavy or any(operation[0] in HEAVY for operation in batch.operations)
         self._items = batch.items + self._items
 
     def hold(self, why: str, now_s: float) -> None:

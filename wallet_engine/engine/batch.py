@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from wallet_engine.domain.columns import Packed, pack
 from wallet_engine.domain.errors import Outage
-from wallet_engine.domain.kinds import KINDS
+from wallet_engine.domain.kinds import KINDS, weight_of
 from wallet_engine.domain.limits import SCRIPT_FIELDS_MAX, SCRIPT_OPERATIONS_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.journal.link_wire import NewEntry
@@ -148,10 +148,17 @@ class Batch:
         What would make the call too long is in `rest` afterwards, and not in this batch any more.
         """
         packed = pack(self.operations)
+        fields = 0
         if packed.everywhere:
-            packed = self._fit(packed, SCRIPT_FIELDS_MAX // len(packed.currencies.union(currencies) or "-"))
+            each = len(packed.currencies.union(currencies) or "-")
+            packed = self._fit(packed, SCRIPT_FIELDS_MAX // each)
+            fields = packed.everywhere * each
         self.columns = packed.columns
-        self.cost = SCRIPT_OPERATIONS_MAX if packed.everywhere or packed.extended else len(self.operations)
+        self.cost = len(self.operations)
+        if packed.extended or fields:
+            self.cost = (
+                sum(map(weight_of, self.operations)) + fields * SCRIPT_OPERATIONS_MAX // SCRIPT_FIELDS_MAX
+            )
         if limits:
             packed = packed._replace(extended=True, limits=True)
             self.cost *= LIMITED_WEIGHT

@@ -129,7 +129,6 @@ class GroupDriver:
         step = _Step()
         issued = self.engine.now_s() if issued_s is None else issued_s
         self.engine.submit(partition, self._words(kind, attempt, legs, word), step, issued)
-        self.engine.cluster.accumulators[partition].note_weight()
         return await step.future
 
     async def tell(self, kind: str, parts: Parts, attempt: int) -> bool:

@@ -10,6 +10,7 @@ import hiredis
 import pytest
 
 from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.kinds import weight_of
 from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine import engine as engine_module
@@ -169,20 +170,41 @@ def test_a_call_is_cut_by_what_it_costs() -> None:
     run(check)
 
 
-@pytest.mark.parametrize(
-    ("operation", "alone"),
-    [
-        (("h", "A" * 22, "alice", "bob|600000", 1, "USD", "", ""), True),
-        (("f", "-", "alice", "freeze", 0, "-", "", ""), True),
-        (("o", "-", "alice", "-", 0, "USD", "", ""), False),
-        (("r", "A" * 22, "alice", "7.0.a", 1, "USD", "", ""), False),
-    ],
-)
-def test_what_may_read_much_goes_in_a_call_of_its_own(operation: Words, alone: bool) -> None:
+HOLD: Final = ("h", "A" * 22, "alice", "bob|600000", 1, "USD", "", "")
+LEGS: Final = "".join(f"p{idx}|alice|bob|1|USD;" for idx in range(5))
+GROUP: Final = ("p", "A" * 22, "alice", f"mark:0:-:{LEGS}", 0, "-", "", "")
+FREEZE: Final = ("f", "-", "alice", "freeze", 0, "-", "", "")
+
+
+@pytest.mark.parametrize("operation", [HOLD, GROUP, FREEZE])
+def test_what_is_more_than_a_transfer_shares_its_call(operation: Words) -> None:
     async def check(bench: Bench) -> None:
-        bench.engine.submit(1, operation, Waiter(), bench.engine.now_s())
+        for partition in (1, 2):
+            bench.engine.submit(partition, operation, Waiter(), bench.engine.now_s())
         await bench.submit(1, 1, 1)
-        assert (len(bench.lane.calls) > 1) is alone
+        assert len(bench.lane.calls) == 1
+        assert {(p, count) for p, count, _ in bench.parts(0)} == {(0, 1), (1, 2), (2, 2)}
+
+    run(check)
+
+
+@pytest.mark.parametrize("operation", [HOLD, GROUP])
+def test_what_is_more_than_a_transfer_counts_for_more(operation: Words) -> None:
+    """Of a batch and of a call."""
+    fits = SCRIPT_OPERATIONS_MAX // weight_of(operation)
+
+    async def check(bench: Bench) -> None:
+        for partition in (1, 2):
+            for _ in range(fits + 2):
+                bench.engine.submit(partition, operation, Waiter(), bench.engine.now_s())
+        await bench.submit()
+        assert [[count for _, count, _ in bench.parts(n)] for n in range(len(bench.lane.calls))] == [
+            [fits]
+        ] * 2
+        bench.answer(0, bench.applied(0))
+        bench.receipts(0)
+        await bench.submit()
+        assert [count for _, count, _ in bench.parts(2)] == [2]
 
     run(check)
 
