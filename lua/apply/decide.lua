@@ -108,8 +108,10 @@ for i = 1, count do
       if to then have_to = known[to] or values[other] end
       if flags_exist then
         outcome = side_refusal(from, have, to, have_to)
-      elseif not have and byte(from) ~= SYSTEM or not have_to and byte(to) ~= SYSTEM then
+      elseif not have and byte(from) ~= SYSTEM then
         outcome = UNKNOWN_ACCOUNT
+      elseif not have_to and byte(to) ~= SYSTEM then
+        outcome = RECEIVER_UNKNOWN
       end
       if not outcome then
         local left, full = (have or 0) - minor, (have_to or 0) + minor
@@ -168,9 +170,9 @@ for i = 1, count do
       end
       local have = known[to] or values[i]
       if flags_exist then
-        outcome = side_refusal(to, have, nil, nil)
+        outcome = side_refusal(nil, nil, to, have)
       elseif not have and byte(to) ~= SYSTEM then
-        outcome = UNKNOWN_ACCOUNT
+        outcome = RECEIVER_UNKNOWN
       end
       if not outcome then
         local full, left = (have or 0) + minor, transit - minor

@@ -47,6 +47,7 @@ local recorded, rules_before, rules_text = nil, false, RULES -- of a replay: out
 if REPLAY then
   recorded, rules_before = ARGV[6], ARGV[7] == '1'
   rules_text = rules_before and '' or ' ' .. ARGV[7]
+  if ARGV[7] + 0 < 3 then RECEIVER_UNKNOWN, RECEIVER_CLOSED, RECEIVER_FROZEN = UNKNOWN_ACCOUNT, CLOSED, FROZEN end
   if nonce_last ~= ARGV[4] then return {'MALFORMED', 'entry does not continue ' .. nonce_last} end
   now_ms = ARGV[5] + 0
   witnessed_s = ARGV[8] -- empty in entries of before it was counted

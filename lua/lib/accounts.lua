@@ -10,13 +10,15 @@
     return flag and sub(flag, 1, 1) or 'A'
   end
 
-  -- The first of unknown, closed, frozen that holds for one of the two sides (b is nil where there is one side).
+  -- The first of unknown, closed, frozen that holds for a, which pays, or b, which receives (nil or false: not here).
   function side_refusal(a, have_a, b, have_b)
-    if not have_a and byte(a) ~= SYSTEM then return UNKNOWN_ACCOUNT end
-    if b and not have_b and byte(b) ~= SYSTEM then return UNKNOWN_ACCOUNT end
-    local status_a, status_b = status_of(a), b and status_of(b)
-    if status_a == 'C' or status_b == 'C' then return CLOSED end
-    if status_a == 'F' or status_b == 'F' then return FROZEN end
+    if a and not have_a and byte(a) ~= SYSTEM then return UNKNOWN_ACCOUNT end
+    if b and not have_b and byte(b) ~= SYSTEM then return RECEIVER_UNKNOWN end
+    local status_a, status_b = a and status_of(a), b and status_of(b)
+    if status_a == 'C' then return CLOSED end
+    if status_b == 'C' then return RECEIVER_CLOSED end
+    if status_a == 'F' then return FROZEN end
+    if status_b == 'F' then return RECEIVER_FROZEN end
     return nil
   end
 

@@ -78,12 +78,7 @@
             if from or to then
               local known = ledger.known
               local have, have_to = from and known[from], to and known[to]
-              local refused
-              if from then
-                refused = side_refusal(from, have, to or nil, have_to)
-              else
-                refused = side_refusal(to, have_to, nil, nil)
-              end
+              local refused = side_refusal(from, have, to, have_to)
               if not refused and from and byte(from) ~= SYSTEM then
                 local spent = (ledger.spent[from] or 0) + minor
                 ledger.spent[from] = spent

@@ -23,7 +23,7 @@
           outcome = HOLD_LIMIT
         elseif here then
           look_up_flags(to)
-          outcome = side_refusal(to, have_to, nil, nil)
+          outcome = side_refusal(nil, nil, to, have_to)
           if not outcome and (have_to or 0) + minor > AMOUNT_MAX and byte(to) ~= SYSTEM then outcome = BALANCE_LIMIT end
 --@limits           if not outcome and over_limit(ledger, to, (have_to or 0) + minor) then outcome = BALANCE_LIMIT end
           if not outcome and share == 'f' and not has_room(hold, rest - minor) then outcome = BALANCE_LIMIT end

@@ -102,6 +102,12 @@ def test_g4_a_decline_moves_nothing_and_is_remembered(api: WalletApi, p: int, q:
         check_problem(reply, case.status, case.code, transaction_id=transaction_id, replayed=replayed)
 
     check(ask(), replayed=False)
+    side = "receiver" if case.receiver_at_fault else "payer"
+    assert f"the {side}'s" in ask().json()["detail"]
+    (told,) = api.batch([transfer_body(sender, receiver, case.amount, transaction_id=transaction_id)]).json()[
+        "results"
+    ]
+    assert (told["code"], told["detail"]) == (case.code, ask().json()["detail"])
     assert [api.balance(name) for name in accounts] == balances
     check(ask(), replayed=True)
     found = api.find(sender, transaction_id).json()

@@ -93,12 +93,12 @@ TRANSFER = [
         "transfer below the limit", [["i t T1 line bob 501 USD", "+ t T2 line bob 499 USD"]], {"line": -499}
     ),
     Case("nobody pays", [["a t T1 nobody bob 1 USD"]]),
-    Case("nobody receives", [["a t T1 alice nobody 1 USD"]]),
-    Case("not opened in the currency", [["a t T1 alice bob 1 EUR", "a t T2 @mint bob 1 EUR"]]),
+    Case("nobody receives", [["g t T1 alice nobody 1 USD"]]),
+    Case("not opened in the currency", [["a t T1 alice bob 1 EUR", "g t T2 @mint bob 1 EUR"]]),
     Case("closed pays", [["c t T1 gone bob 1 USD"]]),
-    Case("closed receives", [["c t T1 alice gone 1 USD"]]),
+    Case("closed receives", [["k t T1 alice gone 1 USD"]]),
     Case("frozen pays", [["f t T1 snow bob 1 USD"]]),
-    Case("frozen receives", [["f t T1 alice snow 1 USD"]]),
+    Case("frozen receives", [["q t T1 alice snow 1 USD"]]),
     Case("receiver is full", [["l t T1 alice rich 1 USD"]]),
     Case("system account has no bottom", [["+ t T1 @bottom alice 1 USD"]], {"@bottom": -MAX - 1}),
     Case(
@@ -131,18 +131,18 @@ TRANSFER = [
     Case("to a system account", [["+ t T1 alice @fees 5 USD"]], {"@fees": 5, "alice": 995}),
     Case("money received is there in the batch", [["+ t T1 alice bob 1000 USD", "+ t T2 bob line 2000 USD"]]),
     Case("money spent is gone in the batch", [["+ t T1 alice bob 600 USD", "i t T2 alice bob 600 USD"]]),
-    Case("opened in the batch", [["a t T1 alice new 1 USD", "+ o - new - 0 USD", "+ t T2 alice new 1 USD"]]),
+    Case("opened in the batch", [["g t T1 alice new 1 USD", "+ o - new - 0 USD", "+ t T2 alice new 1 USD"]]),
 ]
 
 REFUSALS_IN_ORDER = [
     Case("duplicate before unknown", [["a t T1 nobody bob 1 USD"], ["= t T1 nobody bob 1 USD"]]),
     Case("conflict before unknown", [["+ t T1 alice bob 1 USD"], ["! t T1 alice nobody 1 USD"]]),
-    Case("unknown before closed", [["a t T1 gone nobody 1 USD", "a t T2 nobody gone 1 USD"]]),
-    Case("unknown before frozen", [["a t T1 snow nobody 1 USD", "a t T2 nobody snow 1 USD"]]),
-    Case("unknown before insufficient", [["a t T1 alice nobody 1001 USD"]]),
-    Case("closed before frozen", [["c t T1 snow gone 1 USD", "c t T2 gone snow 1 USD"]]),
-    Case("closed before insufficient", [["c t T1 gone bob 1 USD", "c t T2 alice gone 1001 USD"]]),
-    Case("frozen before insufficient", [["f t T1 ice bob 1 USD", "f t T2 alice ice 1001 USD"]]),
+    Case("unknown before closed", [["g t T1 gone nobody 1 USD", "a t T2 nobody gone 1 USD"]]),
+    Case("unknown before frozen", [["g t T1 snow nobody 1 USD", "a t T2 nobody snow 1 USD"]]),
+    Case("unknown before insufficient", [["g t T1 alice nobody 1001 USD"]]),
+    Case("closed before frozen", [["k t T1 snow gone 1 USD", "c t T2 gone snow 1 USD"]]),
+    Case("closed before insufficient", [["c t T1 gone bob 1 USD", "k t T2 alice gone 1001 USD"]]),
+    Case("frozen before insufficient", [["f t T1 ice bob 1 USD", "q t T2 alice ice 1001 USD"]]),
     Case("insufficient before limit", [["i t T1 alice rich 1001 USD", "i t T2 bob rich 1001 USD"]]),
     Case("debit: unknown before all", [["a d T1 nobody far 1 USD"], ["= d T1 nobody far 1 USD"]]),
     Case("debit: closed before insufficient", [["c d T1 gone far 1 USD"]]),
@@ -154,7 +154,7 @@ REFUSALS_IN_ORDER = [
     ),
     Case(
         "credit: frozen before limit",
-        [[f"+ c 9.1 @a 0 {MAX} USD", "f c 9.1 snow 1 1 USD", "c c 9.1 gone 2 1 USD"]],
+        [[f"+ c 9.1 @a 0 {MAX} USD", "q c 9.1 snow 1 1 USD", "k c 9.1 gone 2 1 USD"]],
     ),
 ]
 
@@ -245,11 +245,11 @@ CREDIT = [
     Case("origins differ", [["+ c 9.1 alice 0 5 USD", "+ c 9.11 alice 0 5 USD", "+ c 91.1 alice 0 5 USD"]]),
     Case(
         "credit to nobody",
-        [["a c 9.1 nobody 0 5 USD"], ["+ o - nobody - 0 USD", "= c 9.1 nobody 0 5 USD"]],
+        [["g c 9.1 nobody 0 5 USD"], ["+ o - nobody - 0 USD", "= c 9.1 nobody 0 5 USD"]],
         {"nobody": 0},
     ),
-    Case("credit to closed", [["c c 9.1 gone 0 5 USD"]], {"gone": 0}, seq=4),
-    Case("credit to frozen", [["f c 9.1 snow 0 5 USD"], ["+ f - snow unfreeze 0 -", "= c 9.1 snow 0 5 USD"]]),
+    Case("credit to closed", [["k c 9.1 gone 0 5 USD"]], {"gone": 0}, seq=4),
+    Case("credit to frozen", [["q c 9.1 snow 0 5 USD"], ["+ f - snow unfreeze 0 -", "= c 9.1 snow 0 5 USD"]]),
     Case("credit to full", [["l c 9.1 rich 0 1 USD"]]),
     Case("credit to a system account", [["+ c 9.1 @fees 0 5 USD"]], {"@fees": 5}),
     Case(
@@ -442,7 +442,7 @@ SET_FLAGS = [
     ),
     Case(
         "close emptied in the batch",
-        [["+ t T1 alice bob 1000 USD", "+ f - alice close 0 -", "c t T2 bob alice 1 USD"]],
+        [["+ t T1 alice bob 1000 USD", "+ f - alice close 0 -", "k t T2 bob alice 1 USD"]],
     ),
     Case("close a frozen account", [["+ f - ice close 0 -", "z f - snow close 0 -"]]),
     Case(
@@ -494,7 +494,7 @@ SET_FLAGS = [
         [
             ["+ f - line closing 0 -", "+ f - line reopen.4 0 -", "+ t T1 line bob 500 USD"],
             ["+ f - ice closing 0 -", "+ f - ice closing 0 -", "+ f - ice reopen.5 0 -"],
-            ["f t T2 @mint ice 1 USD", "= f - ice freeze 0 -"],
+            ["q t T2 @mint ice 1 USD", "= f - ice freeze 0 -"],
         ],
         {"line": -500},
     ),

@@ -87,7 +87,7 @@ WHOLE: Final = [
     case("in the overdraft limit", ["+ m T1 line X1 c{b line>bob 300, b line>bob 200}"], line=-500),
     case("past the overdraft limit", ["i m T1 line X1 c{b line>bob 300, b line>bob 201}"], line=0),
     case("nobody pays", ["a m T1 alice X1 c{b alice>bob 1, b nobody>bob 1}"]),
-    case("nobody is paid", ["a m T1 alice X1 c{b alice>nobody 1}"]),
+    case("nobody is paid", ["g m T1 alice X1 c{b alice>nobody 1}"]),
     case("of another currency", ["a m T1 alice X1 c{b alice>bob 1, b alice>bob 1 EUR}"]),
     case(
         "of two currencies",
@@ -97,11 +97,11 @@ WHOLE: Final = [
         bob=1001,
     ),
     case("frozen pays", ["f m T1 alice X1 c{b alice>bob 1, b snow>bob 1}"]),
-    case("frozen is paid", ["f m T1 alice X1 c{b alice>snow 1}"]),
-    case("closed is paid", ["c m T1 alice X1 c{b alice>gone 1}"]),
+    case("frozen is paid", ["q m T1 alice X1 c{b alice>snow 1}"]),
+    case("closed is paid", ["k m T1 alice X1 c{b alice>gone 1}"]),
     case(
         "unknown before closed before frozen",
-        ["c m T1 ice X1 c{b ice>gone 1}", "a m T2 gone X1 c{b gone>nobody 1}"],
+        ["k m T1 ice X1 c{b ice>gone 1}", "g m T2 gone X1 c{b gone>nobody 1}"],
     ),
     case("no room", ["l m T1 alice X1 c{b alice>rich 1}"], rich=MAX),
     case(
@@ -183,9 +183,9 @@ PARTS: Final = [
         seq=3,
         alice=1000,
     ),
-    case("nobody", ["a p T1 far X1{r4: far>nobody 1}"], seq=3),
-    case("frozen", ["f p T1 far X1{r4: far>ice 1}"], seq=3),
-    case("closed", ["c p T1 far X1{p0: gone>far 1}"], seq=3),
+    case("nobody", ["g p T1 far X1{r4: far>nobody 1}"], seq=3),
+    case("frozen", ["q p T1 far X1{r4: far>ice 1}"], seq=3),
+    case("closed", ["c p T1 far X1{p0: gone>far 1}", "k p T2 far X2{r0: far>gone 1}"], seq=3),
     case("no room", ["l p T1 far X1{r4: far>rich 1}"], seq=3),
     case(
         "room that another group has taken",

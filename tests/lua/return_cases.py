@@ -89,14 +89,21 @@ HERE: Final = [
         line=-500,
     ),
     case("a frozen receiver", PAID, ["+ f - bob freeze 0 -"], [f"f x T2 bob {ALL} 400 USD"], alice=600),
-    case("a frozen payer", PAID, ["+ f - alice freeze 0 -"], [f"f x T2 bob {ALL} 400 USD"], alice=600),
+    case("a frozen payer", PAID, ["+ f - alice freeze 0 -"], [f"q x T2 bob {ALL} 400 USD"], alice=600),
     case(
         "a closed payer",
         ["+ t T1 alice bob 1000 USD"],
         ["+ f - alice close 0 -"],
-        ["c x T2 bob alice|F1|0.4.0|l|1000|- 1000 USD"],
+        ["k x T2 bob alice|F1|0.4.0|l|1000|- 1000 USD"],
+    ),
+    case(
+        "a closed receiver",
+        PAID,
+        ["+ t T3 bob alice 1400 USD", "+ f - bob close 0 -"],
+        [f"c x T2 bob {ALL} 400 USD"],
     ),
     case("an account of another currency", PAID, [f"a x T2 bob {ALL} 400 EUR"]),
+    case("a payer of another currency", PAID, ["+ o - bob - 0 EUR"], [f"g x T2 bob {ALL} 400 EUR"]),
     case(
         "no room for it",
         ["+ t T1 rich bob 400 USD"],
@@ -203,7 +210,7 @@ ELSEWHERE: Final = [
         ["l j T2 bob 5.0.a|FAR 9 USD"],
         bob=MAX,
     ),
-    of_far("of a credit that was refused", ["f c 3.17 ice 5 400 USD"], [f"n z T2 ice {FAR}|- 400 USD"]),
+    of_far("of a credit that was refused", ["q c 3.17 ice 5 400 USD"], [f"n z T2 ice {FAR}|- 400 USD"]),
     of_far(
         "of another credit",
         RECEIVED,
@@ -245,4 +252,4 @@ ELSEWHERE: Final = [
 RETURN_CASES: Final = [*HERE, *WINDOWS, *ELSEWHERE]
 
 #: Kind -> every outcome that it can have.
-RETURN_OUTCOMES: Final = {"x": "+=!acfilnrs", "z": "+=!acfinrs", "j": "+=l"}
+RETURN_OUTCOMES: Final = {"x": "+=!acfgkqilnrs", "z": "+=!acfinrs", "j": "+=l"}

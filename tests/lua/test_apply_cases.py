@@ -73,9 +73,9 @@ DETAILS = [
     ),
     (
         "credit",
-        [["+ c 9.1 alice 10 1 USD", "a c 9.1 nobody 1 1 USD"]],
+        [["+ c 9.1 alice 10 1 USD", "g c 9.1 nobody 1 1 USD"]],
         ["= c 9.1 nobody 1 1 USD", "= c 9.1 alice 10 1 USD"],
-        ["0 a", "1 +"],
+        ["0 g", "1 +"],
     ),
     (
         "no detail of conflicts and others",

@@ -19,13 +19,18 @@ from wallet_engine.engine.reads import _minor
 from wallet_engine.redis_store.scripts import load_script
 
 TXID = "AAAAAAAAAAAAAAAAAAAAAQ"
-#: Outcome by rules 1, outcome since, and the operation, in a partition after `SETUP`.
+#: The first rules of a pair, its outcome by them and by the next, and the operation, in a partition after `SETUP`.
 BOUNDS = [
-    ("l", "+", "t T1 @bottom alice 1 USD"),
-    ("l", "+", "d T1 @bottom far 1 USD"),
-    ("l", "+", f"t T1 rich @top {MAX} USD"),
-    ("l", "+", f"c 9.1 @top 0 {MAX} USD"),
-    ("+", "p", "f - line close 0 -"),
+    (1, "l", "+", "t T1 @bottom alice 1 USD"),
+    (1, "l", "+", "d T1 @bottom far 1 USD"),
+    (1, "l", "+", f"t T1 rich @top {MAX} USD"),
+    (1, "l", "+", f"c 9.1 @top 0 {MAX} USD"),
+    (1, "+", "p", "f - line close 0 -"),
+    (2, "a", "g", "t T1 alice nobody 1 USD"),
+    (2, "c", "k", "t T1 alice gone 1 USD"),
+    (2, "f", "q", "t T1 alice snow 1 USD"),
+    (2, "a", "g", "c 9.1 nobody 0 1 USD"),
+    (2, "f", "q", "c 9.1 ice 0 1 USD"),
 ]
 
 
@@ -63,9 +68,9 @@ def test_script_and_oracle_know_the_same_rules() -> None:
     assert int(found[1]) == RULES
 
 
-@pytest.mark.parametrize(("before", "since", "line"), BOUNDS, ids=[row[2] for row in BOUNDS])
+@pytest.mark.parametrize(("first", "before", "since", "line"), BOUNDS, ids=[row[3] for row in BOUNDS])
 def test_an_entry_of_before_comes_out_as_it_was_recorded(
-    partition: LuaPartition, before: str, since: str, line: str
+    partition: LuaPartition, first: int, before: str, since: str, line: str
 ) -> None:
     """In the oracle and in the replay alike, and neither takes one outcome for the other."""
     payloads = prepared(partition)
@@ -73,14 +78,14 @@ def test_an_entry_of_before_comes_out_as_it_was_recorded(
         assert partition.replay(payload)[0] == "OK"
     stands = partition.image()
     pay = "+ t T7 alice bob 1 USD"
-    for rules, right, wrong in ((1, before, since), (2, since, before)):
+    for rules, right, wrong in ((first, before, since), (first + 1, since, before)):
         refused = next_entry(payloads, [f"{wrong} {line}", pay], rules)
         words = re.escape(f"must come out as '{right}', recorded is '{wrong}'")
         with pytest.raises(Corruption, match=words):
             fold([*payloads, refused])
         assert partition.replay(refused) == ["DIFFERS", right + "+"]
         assert partition.image() == stands, "nothing of it was written"
-    for rules, outcome in ((1, before), (2, since)):
+    for rules, outcome in ((first, before), (first + 1, since)):
         partition.empty("recovering")
         whole = [*payloads, next_entry(payloads, [f"{outcome} {line}", pay], rules)]
         for payload in whole:

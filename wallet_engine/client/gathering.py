@@ -102,7 +102,8 @@ def _settle(waiting: _Waiting, result: TransferResult) -> bool:
         return False
     if result.status == "declined":
         code = result.code or "declined"
-        _fail(waiting, DECLINES.get(code, Declined)(code, "declined", transaction_id=result.transaction_id))
+        told, known = result.detail or "declined", result.transaction_id
+        _fail(waiting, DECLINES.get(code, Declined)(code, told, transaction_id=known))
     elif not waiting.future.done():
         waiting.future.set_result(Transfer(transaction_id=result.transaction_id))
     return True

@@ -25,6 +25,8 @@ class TransferResult(Struct, frozen=True):
     transaction_id: str
     status: Literal["success", "declined", "unknown"]
     code: str | None = None
+    #: Why not, and whose side that is; not for programs.
+    detail: str | None = None
 
 
 class Refunds(Struct, frozen=True):

@@ -10,7 +10,7 @@ from wallet_engine.domain.entry import RULES
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX, STRIPE_LIMB_MINOR
 from wallet_engine.domain.oracle_memory import PAYER_WIDTH, answer_text, fingerprint_in
-from wallet_engine.domain.oracle_state import CLOSED, FROZEN, PartitionState
+from wallet_engine.domain.oracle_state import CLOSED, FROZEN, Flags, PartitionState
 
 
 class Batch:
@@ -145,16 +145,13 @@ class Batch:
             paid = 0
         if got is None:
             if payee[:1] != "@":
-                return "a"
+                return "g" if self.rules > 2 else "a"
             got = 0
         payer_flags = self.flags.get(payer)
         payee_flags = self.flags.get(payee)
-        if payer_flags is not None or payee_flags is not None:
-            both = (payer_flags and payer_flags.status, payee_flags and payee_flags.status)
-            if CLOSED in both:
-                return "c"
-            if FROZEN in both:
-                return "f"
+        flagged = payer_flags is not None or payee_flags is not None
+        if flagged and (refused := self.refused_for_status(payer_flags, payee_flags)):
+            return refused
         left = paid - amount
         if left < 0:
             if payer[:1] == "@":
@@ -170,6 +167,16 @@ class Batch:
             return "l"
         self.move(payer, paid, payee, got, amount, currency)
         return "+"
+
+    def refused_for_status(self, payer_flags: Flags | None, payee_flags: Flags | None) -> str | None:
+        """The refusal for what the two sides are; None for one that is not here, or has no flags."""
+        payer = None if payer_flags is None else payer_flags.status
+        payee = None if payee_flags is None else payee_flags.status
+        if CLOSED in (payer, payee):
+            return "c" if payer == CLOSED or self.rules < 3 else "k"
+        if FROZEN in (payer, payee):
+            return "f" if payer == FROZEN or self.rules < 3 else "q"
+        return None
 
     def over_most(self, account: str, currency: str, available: int) -> bool:
         """Whether an account would have more than it may, with so much available."""

@@ -26,7 +26,6 @@ from wallet_engine.domain.groups import (
 from wallet_engine.domain.ids import TRANSIT, is_system
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
 from wallet_engine.domain.oracle_memory import field_of_transfer, fingerprint_of
-from wallet_engine.domain.oracle_state import CLOSED, FROZEN
 
 if TYPE_CHECKING:
     from wallet_engine.domain.oracle_batch import Batch
@@ -171,8 +170,7 @@ def _first_refusal(batch: "Batch", legs: tuple[Leg, ...], setting_aside: bool) -
     """The first leg of which this partition's side cannot be. What a leg brings is not there for another."""
     spent, coming = _Sums(), _Sums()
     for leg in legs:
-        sides = [leg.payer] * leg.payer_here + [leg.receiver] * leg.receiver_here
-        refused = _state_refusal(batch, leg.currency, sides)
+        refused = _state_refusal(batch, leg)
         if refused is None and leg.payer_here and not is_system(leg.payer):
             refused = _payer_refusal(batch, leg, spent, setting_aside)
         if refused is None and leg.receiver_here and not is_system(leg.receiver):
@@ -189,12 +187,15 @@ def _first_refusal(batch: "Batch", legs: tuple[Leg, ...], setting_aside: bool) -
     return None
 
 
-def _state_refusal(batch: "Batch", currency: str, sides: list[str]) -> str | None:
-    book = batch.balances.get(currency, {})
-    if any(side not in book and not is_system(side) for side in sides):
+def _state_refusal(batch: "Batch", leg: Leg) -> str | None:
+    book = batch.balances.get(leg.currency, {})
+    if leg.payer_here and leg.payer not in book and not is_system(leg.payer):
         return "a"
-    states = [batch.flags[side].status for side in sides if side in batch.flags]
-    return "c" if CLOSED in states else "f" if FROZEN in states else None
+    if leg.receiver_here and leg.receiver not in book and not is_system(leg.receiver):
+        return "g" if batch.rules > 2 else "a"
+    payer = batch.flags.get(leg.payer) if leg.payer_here else None
+    receiver = batch.flags.get(leg.receiver) if leg.receiver_here else None
+    return batch.refused_for_status(payer, receiver)
 
 
 def _payer_refusal(batch: "Batch", leg: Leg, spent: _Sums, setting_aside: bool) -> str | None:

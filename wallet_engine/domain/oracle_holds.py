@@ -13,7 +13,7 @@ from wallet_engine.domain.oracle_state import CLOSED, FROZEN
 if TYPE_CHECKING:
     from wallet_engine.domain.oracle_batch import Batch
 
-_REFUSALS_KEPT: Final = frozenset("acfhoxdemil")
+_REFUSALS_KEPT: Final = frozenset("acfhoxdemilgkq")
 
 
 def _fields(
@@ -219,8 +219,8 @@ def _capture_refusal(batch: "Batch", hold: Hold, to: str, amount: int, here: boo
         return None
     book = batch.balances.get(hold.currency, {})
     if to not in book and to[:1] != "@":
-        return "a"
-    refused = _status_refusal(batch, to)
+        return "g" if batch.rules > 2 else "a"
+    refused = batch.refused_for_status(None, batch.flags.get(to))
     if refused is None and to[:1] != "@" and book[to] + amount > AMOUNT_MINOR_MAX:
         return "l"
     if refused is None and batch.over_most(to, hold.currency, book.get(to, 0) + amount):

@@ -15,7 +15,6 @@ from wallet_engine.domain.oracle_memory import (
     fingerprint_of,
     place_of_credit,
 )
-from wallet_engine.domain.oracle_state import CLOSED, FROZEN
 from wallet_engine.domain.returns import Evidence, parse_evidence, total_field
 
 if TYPE_CHECKING:
@@ -85,13 +84,11 @@ def _remembering(batch: "Batch", original: Evidence) -> dict[str, str] | None:
 
 def _refusal(batch: "Batch", payer: str, payee: str, amount: int, currency: str) -> str:
     book = batch.balances.get(currency, {})
-    if any(name not in book and name[:1] != "@" for name in (payer, payee)):
-        return "a"
-    statuses = [flags.status for name in (payer, payee) if (flags := batch.flags.get(name))]
-    if CLOSED in statuses:
-        return "c"
-    if FROZEN in statuses:
-        return "f"
+    for name, unknown in ((payer, "a"), (payee, "g" if batch.rules > 2 else "a")):
+        if name not in book and name[:1] != "@":
+            return unknown
+    if refused := batch.refused_for_status(batch.flags.get(payer), batch.flags.get(payee)):
+        return refused
     if payer[:1] != "@":
         flags = batch.flags.get(payer)
         if book[payer] - amount < -(0 if flags is None else flags.limits.get(currency, 0)):

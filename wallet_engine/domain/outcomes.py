@@ -42,11 +42,20 @@ class Outcome(StrEnum):
     STALE = "s"
     #: A group of which it was decided that this attempt is nothing: a caller who repeats it begins another.
     INTERRUPTED = "u"
+    #: As `UNKNOWN_ACCOUNT`, `CLOSED` and `FROZEN`, of the account that would receive: the payer's comes first.
+    RECEIVER_UNKNOWN = "g"
+    RECEIVER_CLOSED = "k"
+    RECEIVER_FROZEN = "q"
 
     @property
     def declined(self) -> bool:
         """A decision against the operation that is remembered as its answer."""
         return self in _DECLINES
+
+    @property
+    def of_receiver(self) -> bool:
+        """A decline for what the receiver is; the same of the payer is another outcome."""
+        return self in (Outcome.RECEIVER_UNKNOWN, Outcome.RECEIVER_CLOSED, Outcome.RECEIVER_FROZEN)
 
 
 _DECLINES = frozenset(
@@ -65,6 +74,9 @@ _DECLINES = frozenset(
         Outcome.AMOUNT_EXCEEDS_HOLD,
         Outcome.HOLD_LIMIT,
         Outcome.REFUND_EXCEEDS,
+        Outcome.RECEIVER_UNKNOWN,
+        Outcome.RECEIVER_CLOSED,
+        Outcome.RECEIVER_FROZEN,
     }
 )
 
@@ -87,4 +99,7 @@ WIRE_CODES: dict[str, str] = {
     Outcome.HOLD_LIMIT: "hold_limit",
     Outcome.TRANSFER_FORGOTTEN: "transfer_not_found",
     Outcome.REFUND_EXCEEDS: "refund_exceeds",
+    Outcome.RECEIVER_UNKNOWN: "account_not_found",
+    Outcome.RECEIVER_CLOSED: "account_closed",
+    Outcome.RECEIVER_FROZEN: "account_frozen",
 }

@@ -10,6 +10,7 @@ from wallet_engine.http.problems import (
     MALFORMED,
     OUTAGE_CODES,
     REPLAYED,
+    SIDED_DETAILS,
     Answer,
     declined,
     json_answer,
@@ -27,7 +28,11 @@ async def transfer_group(request: Request) -> Answer:
     answer = await services.calls.run(services.wallet.transfer_group(by, command))
     if answer.outcome != Outcome.APPLIED:
         return declined(
-            answer.outcome, transaction_id=transaction_id, replayed=answer.replayed, leg=answer.leg
+            answer.outcome,
+            transaction_id=transaction_id,
+            replayed=answer.replayed,
+            leg=answer.leg,
+            details=SIDED_DETAILS,
         )
     body = wire.TransferSucceeded(status="success", transaction_id=transaction_id)
     return json_answer(200, wire.encode(body), (REPLAYED,) if answer.replayed else ())

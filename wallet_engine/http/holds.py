@@ -21,6 +21,7 @@ from wallet_engine.http.problems import (
     MALFORMED,
     OUTAGE_CODES,
     REPLAYED,
+    SIDED_DETAILS,
     Answer,
     Refused,
     declined,
@@ -63,7 +64,9 @@ async def capture(request: Request) -> Answer:
     services = request.services
     answer = await services.calls.run(services.wallet.capture_hold(by, command))
     if answer.outcome != Outcome.APPLIED:
-        return declined(answer.outcome, transaction_id=transaction_id, replayed=answer.replayed)
+        return declined(
+            answer.outcome, transaction_id=transaction_id, replayed=answer.replayed, details=SIDED_DETAILS
+        )
     hold = None if answer.hold is None else _hold(answer.hold, hold_id)
     body = wire.CaptureSucceeded(status="success", transaction_id=transaction_id, hold=hold)
     return json_answer(200, wire.encode(body), (REPLAYED,) if answer.replayed else ())

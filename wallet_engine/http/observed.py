@@ -12,6 +12,7 @@ from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.domain.refund_command import Original, RefundCommand
 from wallet_engine.service.api import (
+    OF_RECEIVER,
     AccountView,
     BalanceView,
     HoldAnswer,
@@ -40,7 +41,7 @@ class ObservedWallet:
     def _count(self, outcome: str, transfers: int) -> None:
         counter = self._counters.get(outcome)
         if counter is None:
-            counter = self._counters[outcome] = self._transfers.labels(outcome)
+            counter = self._counters[outcome] = self._transfers.labels(outcome.partition(OF_RECEIVER)[0])
         counter.inc(transfers)
 
     async def transfer(self, command: TransferCommand) -> TransferAnswer:

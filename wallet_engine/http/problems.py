@@ -1,6 +1,6 @@
 """Answers, and the stable codes of everything that is not a success."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Final, NamedTuple
 
 from msgspec import UNSET
@@ -8,6 +8,7 @@ from msgspec import UNSET
 from wallet_engine.domain.errors import Forbidden, InvalidInput, Outage, RateLimited
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.http import wire
+from wallet_engine.service.api import OF_RECEIVER, outage_detail
 from wallet_engine.telemetry.logging import get_logger
 
 _log = get_logger(__name__)
@@ -112,12 +113,46 @@ _DECLINE_DETAILS: Final[dict[str, str]] = {
     Outcome.HOLD_LIMIT: "an account has at most 1,000 open holds, a hold at most 50 captures",
     Outcome.TRANSFER_FORGOTTEN: "this account sent no transfer of this id that is still remembered",
     Outcome.REFUND_EXCEEDS: "the amount exceeds what has not gone back of the transfer",
+    Outcome.RECEIVER_UNKNOWN: "the receiver's account, or its balance in this currency, was never opened",
+    Outcome.RECEIVER_CLOSED: "the receiver's account is closed",
+    Outcome.RECEIVER_FROZEN: "the receiver's account is frozen",
 }
 
+#: Of what has a payer and a receiver.
+SIDED_DETAILS: Final[dict[str, str]] = {
+    **_DECLINE_DETAILS,
+    Outcome.UNKNOWN_ACCOUNT: "the payer's account, or its balance in this currency, was never opened",
+    Outcome.CLOSED: "the payer's account is closed",
+    Outcome.FROZEN: "the payer's account is frozen",
+    Outcome.INSUFFICIENT_FUNDS: "the amount exceeds the payer's balance and overdraft limit",
+}
+
+#: The same of single transfers, of which only the receiver's balance has a limit; and of outages, for a batch.
+TRANSFER_DETAILS: Final[dict[str, str]] = {
+    **SIDED_DETAILS,
+    Outcome.BALANCE_LIMIT: "the receiver's balance would pass its limit, or leave the range that can be held exactly",
+    **{code: outage_detail(code) for code in OUTAGE_CODES},
+    **{code + OF_RECEIVER: outage_detail(code + OF_RECEIVER) for code in OUTAGE_CODES},
+}
+
+#: By the code. A refund is paid by who has received the original.
 _REFUND_DETAILS: Final[dict[str, str]] = {
-    **{WIRE_CODES[outcome]: detail for outcome, detail in _DECLINE_DETAILS.items()},
+    **{
+        WIRE_CODES[outcome]: detail
+        for outcome, detail in _DECLINE_DETAILS.items()
+        if not Outcome(outcome).of_receiver
+    },
+    "account_not_found": "the account that received the transfer, or its balance, was never opened",
+    "account_closed": "the account that received the transfer, and would give it back, is closed",
+    "account_frozen": "the account that received the transfer, and would give it back, is frozen",
+    "insufficient_funds": "the amount exceeds what the account that received the transfer has",
     "transfer_pending": "the transfer is neither paid nor declined yet: try again when it is",
     "not_refundable": "the transfer was declined, or is itself a refund",
+}
+_REFUND_BACK_DETAILS: Final[dict[str, str]] = {
+    "account_not_found": "the account that paid the transfer, to which it would go back, does not exist",
+    "account_closed": "the account that paid the transfer, to which it would go back, is closed",
+    "account_frozen": "the account that paid the transfer, to which it would go back, is frozen",
 }
 
 _JSON: Final = (b"content-type", b"application/json")
@@ -184,22 +219,34 @@ def problem(
 
 
 def declined(
-    outcome: str, *, transaction_id: str | None = None, replayed: bool = False, leg: int | None = None
+    outcome: str,
+    *,
+    transaction_id: str | None = None,
+    replayed: bool = False,
+    leg: int | None = None,
+    details: Mapping[str, str] = _DECLINE_DETAILS,
 ) -> Answer:
-    """The answer to an operation that was refused by decision. Raises `KeyError` for what is no refusal."""
+    """The answer to an operation that was refused by decision. Raises `KeyError` for what is no refusal.
+
+    `details` are those of what has one account, unless said otherwise.
+    """
     return problem(
         WIRE_CODES[outcome],
-        _DECLINE_DETAILS[outcome],
+        details[outcome],
         transaction_id=transaction_id,
         headers=(REPLAYED,) if replayed else (),
         leg=leg,
     )
 
 
-def refund_refused(code: str, *, transaction_id: str, replayed: bool) -> Answer:
-    """The answer to a refund that cannot be, by the code of why. Raises `KeyError` for what is no refusal."""
+def refund_refused(code: str, *, transaction_id: str, replayed: bool, back: bool) -> Answer:
+    """The answer to a refund that cannot be, by the code of why. Raises `KeyError` for what is no refusal.
+
+    `back`: it is the account to which the money would go that refuses it.
+    """
     headers = (REPLAYED,) if replayed else ()
-    return problem(code, _REFUND_DETAILS[code], transaction_id=transaction_id, headers=headers)
+    detail = (_REFUND_BACK_DETAILS if back else _REFUND_DETAILS)[code]
+    return problem(code, detail, transaction_id=transaction_id, headers=headers)
 
 
 def outage(error: Outage, *, transaction_id: str | None = None) -> Answer:

@@ -57,7 +57,9 @@ async def refund(request: Request) -> Answer:
     request.transaction_id = transaction_id
     answer = await services.calls.run(services.wallet.refund(by, command))
     if answer.code:
-        return refund_refused(answer.code, transaction_id=transaction_id, replayed=answer.replayed)
+        return refund_refused(
+            answer.code, transaction_id=transaction_id, replayed=answer.replayed, back=answer.back
+        )
     body = wire.RefundSucceeded(
         status="success",
         transaction_id=transaction_id,

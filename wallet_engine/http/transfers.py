@@ -23,27 +23,37 @@ from wallet_engine.http.problems import (
     MALFORMED,
     OUTAGE_CODES,
     REPLAYED,
+    TRANSFER_DETAILS,
     Answer,
     Refused,
     declined,
     json_answer,
 )
-from wallet_engine.service.api import TransferAnswer
+from wallet_engine.service.api import OF_RECEIVER, TransferAnswer
 
 _PAID: Final = Outcome.APPLIED.value
 #: Kinds of refunds that somebody asked for.
 _REFUNDS: Final = ("x", "z")
 _PENDING: Final = "~"
 
+
+def _tail(status: str, code: str, detail: str) -> str:
+    return f'","status":"{status}","code":"{code}","detail":"{detail}"}}'
+
+
 #: Outcome, or code of an outage -> what follows the transaction id in a result of a batch.
 _RESULT_TAILS: Final[dict[str, str]] = {
     _PAID: '","status":"success"}',
     **{
-        outcome.value: f'","status":"declined","code":"{WIRE_CODES[outcome]}"}}'
+        outcome.value: _tail("declined", WIRE_CODES[outcome], TRANSFER_DETAILS[outcome])
         for outcome in Outcome
-        if outcome is Outcome.CONFLICT or (outcome.declined and outcome is not Outcome.BALANCE_NOT_ZERO)
+        if outcome is Outcome.CONFLICT or (outcome.declined and outcome in TRANSFER_DETAILS)
     },
-    **{code: f'","status":"unknown","code":"{code}"}}' for code in OUTAGE_CODES},
+    **{
+        code + side: _tail("unknown", code, TRANSFER_DETAILS[code + side])
+        for code in OUTAGE_CODES
+        for side in ("", OF_RECEIVER)
+    },
 }
 
 
@@ -124,7 +134,8 @@ def transfer_answer(decision: TransferAnswer, transaction_id: str) -> Answer:
     """What a single transfer is answered with."""
     outcome, replayed, position = decision
     if outcome != _PAID:
-        answer = declined(outcome, transaction_id=transaction_id, replayed=replayed)
+        details = TRANSFER_DETAILS
+        answer = declined(outcome, transaction_id=transaction_id, replayed=replayed, details=details)
         return answer._replace(position=position)
     body = b'{"status":"success","transaction_id":"%b"}' % transaction_id.encode()
     return json_answer(200, body, (REPLAYED,) if replayed else (), position)

@@ -142,6 +142,8 @@ class TransferResult(Struct, omit_defaults=True):
     transaction_id: TransactionId
     status: Literal["success", "declined", "unknown"]
     code: str | UnsetType = UNSET
+    #: Why not, and whose side that is.
+    detail: str | UnsetType = UNSET
 
 
 class BatchResponse(Struct):

@@ -17,6 +17,7 @@ from wallet_engine.domain.transfer import TransferCommand
 
 __all__ = [
     "ANSWER_TIMEOUT_S",
+    "OF_RECEIVER",
     "AccountView",
     "BalanceView",
     "ConditionView",
@@ -32,12 +33,28 @@ __all__ = [
     "TransferAnswer",
     "TransferCommand",
     "Wallet",
+    "outage_detail",
 ]
 
 ReadyStatus = Literal["ready", "degraded", "unready"]
 
 #: How long a caller waits at most; what he asked for goes on, and a retry with the same id learns its end.
 ANSWER_TIMEOUT_S: Final = 15.0
+#: Behind the code of an outage, among the results of transfers: it is the receiver's partition that refuses.
+OF_RECEIVER: Final = " of the receiver"
+
+_OUTAGE_DETAILS: Final = {
+    "overloaded": "too much is on its way: nothing was done, retry it with the same id",
+    "partition_unavailable": "the {side}'s partition is not served now: nothing was done, retry it with the same id",
+    "journal_unavailable": "the {side}'s partition waits for the journal: nothing was done, retry it with the same id",
+}
+
+
+def outage_detail(result: str) -> str:
+    """What a caller is told of a transfer without an outcome: `result` is a code, maybe with `OF_RECEIVER`."""
+    code, of_receiver, _ = result.partition(OF_RECEIVER)
+    told = _OUTAGE_DETAILS.get(code, "the transfer is not confirmed: retry it with the same id")
+    return told.format(side="receiver" if of_receiver else "payer")
 
 
 class TransferAnswer(NamedTuple):
@@ -134,6 +151,8 @@ class RefundAnswer(NamedTuple):
     returned_minor: int = 0
     refundable_minor: int = 0
     currency: str = ""
+    #: Of a refusal: it is that of the account to which the money would have gone.
+    back: bool = False
 
 
 class Wallet(Protocol):
@@ -177,7 +196,8 @@ class Wallet(Protocol):
         ...
 
     async def transfer_many(self, commands: Sequence[TransferCommand]) -> list[str]:
-        """One string per command, in order: an `Outcome` character, or the code of an outage for this one.
+        """One string per command, in order: an `Outcome` character, or the code of an outage for this one, with
+        `OF_RECEIVER` behind it where it is that of the receiver's partition.
 
         Raises `Outage` only when none of the transfers was accepted.
         """

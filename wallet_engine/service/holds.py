@@ -20,6 +20,7 @@ from wallet_engine.saga.capture import Capture
 from wallet_engine.saga.transfer import Call
 from wallet_engine.service.api import ANSWER_TIMEOUT_S, HoldAnswer
 from wallet_engine.service.repeats import Repeats
+from wallet_engine.service.sides import check_sides
 
 #: How often an operation is made anew because its hold changed between the look at it and the decision.
 LOOKS_MAX: Final = 20
@@ -61,7 +62,7 @@ class Holds:
         partition = self._home(account)
         other = holds.placing(to, expires_in_s)
         words = ("h", transaction, account, other, amount, currency, note, by)
-        found = await self._remembered(words, partition)
+        found = await self._remembered(words, partition, partition)
         if found is None:
             outcome, before = await self._decide(partition, words)
         else:
@@ -149,13 +150,13 @@ class Holds:
             return await self._reader.hold(home, field)
         return parse_hold(record.decode())
 
-    async def _remembered(self, words: Words, p: int, *others: int) -> str | None:
+    async def _remembered(self, words: Words, p: int, q: int) -> str | None:
         """Of an operation of p that may not begin, what is remembered. None: it may; raises `Outage`: neither."""
         headroom = self._engine.headroom
         if not headroom.wary:
             return None
         try:
-            headroom.check(p, *others)
+            check_sides(headroom, p, q)
         except Outage:
             found = await self._repeats.outcome_of(p, words)
             if found == "outcome_unknown":

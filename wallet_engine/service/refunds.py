@@ -27,6 +27,7 @@ from wallet_engine.saga.transfer import Call
 from wallet_engine.service.api import ANSWER_TIMEOUT_S, RefundAnswer
 from wallet_engine.service.lookups import PENDING, LookUps
 from wallet_engine.service.repeats import Repeats
+from wallet_engine.service.sides import check_sides
 
 #: How often a refund of all that is left is made anew because another one came in between.
 LOOKS_MAX: Final = 20
@@ -110,7 +111,8 @@ class Refunds:
             returned = await self._returned(p, field)
             if result != Outcome.STALE:
                 code = "" if result == _APPLIED else WIRE_CODES[result]
-                return RefundAnswer(code, replayed, returned, original.amount_minor - returned, currency)
+                rest, back = original.amount_minor - returned, Outcome(result).of_receiver
+                return RefundAnswer(code, replayed, returned, rest, currency, back)
         raise Outage("overloaded", "refunds of this transfer come faster than they can be looked at")
 
     async def _drive(self, transfer: TransferCommand, p: int, q: int, words: str) -> tuple[str, bool]:
@@ -118,7 +120,7 @@ class Refunds:
         engine = self._engine
         if engine.headroom.wary:
             try:
-                engine.headroom.check(p, q)
+                check_sides(engine.headroom, p, q)
             except Outage as outage:
                 return await self._remembered(transfer, p, words, outage)
         call, answered = Call.awaited(1)

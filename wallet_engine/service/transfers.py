@@ -9,7 +9,7 @@ from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.engine import Engine
 from wallet_engine.saga.deadlines import Deadlines
 from wallet_engine.saga.transfer import CONFLICT, Call, Transfer
-from wallet_engine.service.api import ANSWER_TIMEOUT_S, TransferAnswer
+from wallet_engine.service.api import ANSWER_TIMEOUT_S, OF_RECEIVER, TransferAnswer, outage_detail
 from wallet_engine.service.repeats import Repeats
 
 
@@ -83,25 +83,24 @@ class Transfers:
 
     def _is_refused(self, command: TransferCommand, p: int, q: int, call: Call, index: int) -> bool:
         """Whether nothing new may begin there; then the transfer ends with what is remembered of it, or as refused."""
-        try:
-            self._engine.headroom.check(p, q)
-        except Outage as outage:
-            task = asyncio.create_task(self._look_up(command, p, call, index, outage))
-            self._looking.add(task)
-            task.add_done_callback(self._looking.discard)
-            return True
+        for partition, side in ((p, ""), (q, OF_RECEIVER)):
+            try:
+                self._engine.headroom.check(partition)
+            except Outage as outage:
+                task = asyncio.create_task(self._look_up(command, p, call, index, outage.code + side))
+                self._looking.add(task)
+                task.add_done_callback(self._looking.discard)
+                return True
         return False
 
-    async def _look_up(
-        self, command: TransferCommand, p: int, call: Call, index: int, outage: Outage
-    ) -> None:
+    async def _look_up(self, command: TransferCommand, p: int, call: Call, index: int, refused: str) -> None:
         sender, receiver, amount, currency, transaction, note, by = command
         result = "outcome_unknown"
         try:
             words = ("t", transaction, sender, receiver, amount, currency, note, by)
             found = await self._repeats.outcome_of(p, words)
             call.replayed = call.replayed or (found is not None and found != CONFLICT)
-            result = found or outage.code
+            result = found or refused
         finally:
             call.finish(index, result)
 
@@ -114,6 +113,5 @@ def _single_answer(call: Call) -> TransferAnswer | Outage:
     result = call.results[0]
     if len(result) == 1:
         return TransferAnswer(result, call.replayed, call.position)
-    if result in ("", "outcome_unknown"):
-        return Outage("outcome_unknown", "the transfer is not confirmed: retry it with the same id")
-    return Outage(result, "nothing was done: retry it with the same id")
+    result = result or "outcome_unknown"
+    return Outage(result.removesuffix(OF_RECEIVER), outage_detail(result))

@@ -52,9 +52,9 @@ def test_the_table_has_every_outcome_of_every_operation() -> None:
     }
     expected = {
         "o": "+=!c",
-        "t": "+=!acfil",
+        "t": "+=!acfgkqil",
         "d": "+=!acfi",
-        "c": "+=acfl",
+        "c": "+=gkql",
         "r": "+=l",
         "s": "+=",
         "f": "+=aczp",

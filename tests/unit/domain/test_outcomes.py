@@ -14,7 +14,7 @@ def test_lua_states_the_same_characters() -> None:
 
 
 def test_precedence_is_the_order_of_declaration() -> None:
-    assert "".join(Outcome) == "+=!acfilzphoxbdemnrsu"
+    assert "".join(Outcome) == "+=!acfilzphoxbdemnrsugkq"
 
 
 def test_every_outcome_is_one_distinct_character() -> None:
@@ -23,11 +23,13 @@ def test_every_outcome_is_one_distinct_character() -> None:
 
 
 def test_declines_are_what_is_remembered() -> None:
-    assert "".join(outcome for outcome in Outcome if outcome.declined) == "acfilzphoxdemr"
+    assert "".join(outcome for outcome in Outcome if outcome.declined) == "acfilzphoxdemrgkq"
 
 
 def test_every_refusal_has_a_wire_code() -> None:
     assert set(WIRE_CODES) == set(Outcome) - {
         *(Outcome.APPLIED, Outcome.REPEATED, Outcome.STALE, Outcome.INTERRUPTED)
     }
-    assert len(set(WIRE_CODES.values())) == len(WIRE_CODES)
+    of_payer = [code for outcome, code in WIRE_CODES.items() if not Outcome(outcome).of_receiver]
+    assert len(set(of_payer)) == len(of_payer)
+    assert {WIRE_CODES[outcome] for outcome in Outcome if outcome.of_receiver} <= set(of_payer)

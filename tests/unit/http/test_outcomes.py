@@ -14,8 +14,9 @@ from wallet_engine.domain.group_commands import GroupView
 from wallet_engine.domain.groups import Leg
 from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
-from wallet_engine.http.problems import KINDS, OUTAGE_CODES
+from wallet_engine.http.problems import KINDS, OUTAGE_CODES, TRANSFER_DETAILS
 from wallet_engine.service.api import (
+    OF_RECEIVER,
     AccountView,
     BalanceView,
     ConditionView,
@@ -33,6 +34,9 @@ DECLINES = [
     ("f", 422, "account_frozen"),
     ("i", 422, "insufficient_funds"),
     ("l", 422, "balance_limit"),
+    ("g", 404, "account_not_found"),
+    ("k", 422, "account_closed"),
+    ("q", 422, "account_frozen"),
 ]
 
 
@@ -160,8 +164,8 @@ def test_batch_answers_each_transfer_on_its_own(app: ASGIApp, wallet: WalletDoub
     response = call(app, "POST", BATCH, json={"transfers": transfers})
     expected: list[dict[str, str]] = [
         {"status": "success"},
-        *({"status": "declined", "code": code} for _, _, code in DECLINES),
-        *({"status": "unknown", "code": code} for code in OUTAGE_CODES),
+        *({"status": "declined", "code": code, "detail": TRANSFER_DETAILS[o]} for o, _, code in DECLINES),
+        *({"status": "unknown", "code": code, "detail": TRANSFER_DETAILS[code]} for code in OUTAGE_CODES),
         {"status": "success"},
     ]
     assert response.status_code == 200
@@ -171,6 +175,31 @@ def test_batch_answers_each_transfer_on_its_own(app: ASGIApp, wallet: WalletDoub
             for transfer, rest in zip(transfers, expected, strict=True)
         ]
     }
+
+
+@pytest.mark.parametrize(("of_payer", "of_receiver"), ["ag", "ck", "fq"])
+def test_a_refusal_names_the_side(
+    app: ASGIApp, wallet: WalletDouble, of_payer: str, of_receiver: str
+) -> None:
+    """Alone and in a batch; an account that is the only one is none of two sides."""
+    for outcome, side in ((of_payer, "payer"), (of_receiver, "receiver")):
+        wallet.answers["transfer"] = TransferAnswer(outcome, False)
+        wallet.answers["transfer_many"] = [outcome]
+        alone = call(app, "POST", SINGLE, json=GOOD).json()["detail"]
+        (result,) = call(app, "POST", BATCH, json={"transfers": [GOOD]}).json()["results"]
+        assert alone.startswith(f"the {side}'s account")
+        assert result["detail"] == alone
+    wallet.answers["set_flags"] = (of_payer, None)
+    detail = call(app, "POST", "/v1/accounts/alice/freeze").json()["detail"]
+    assert "payer" not in detail
+
+
+def test_an_outage_in_a_batch_names_the_side(app: ASGIApp, wallet: WalletDouble) -> None:
+    wallet.answers["transfer_many"] = ["partition_unavailable", "partition_unavailable" + OF_RECEIVER]
+    transfers = [GOOD, changed({"transaction_id": TXID_2})]
+    results = call(app, "POST", BATCH, json={"transfers": transfers}).json()["results"]
+    assert [result["code"] for result in results] == ["partition_unavailable"] * 2
+    assert ["payer's" in results[0]["detail"], "receiver's" in results[1]["detail"]] == [True, True]
 
 
 def test_batch_of_nothing(app: ASGIApp, wallet: WalletDouble) -> None:

@@ -213,7 +213,8 @@ class OracleWallet:
         )
         returned = self._returned(field)
         code = "" if outcome in (_APPLIED, RETURN_RECORD) else WIRE_CODES[outcome]
-        return RefundAnswer(code, replayed, returned, original.amount_minor - returned, currency)
+        rest, back = original.amount_minor - returned, bool(code) and Outcome(outcome).of_receiver
+        return RefundAnswer(code, replayed, returned, rest, currency, back)
 
     def readiness(self) -> Readiness:
         return Readiness("ready", "")
