@@ -1,4 +1,4 @@
-"""Which of the two accounts a payment was refused for, in every way that has a payer and a receiver, also when it is repeated."""
+"""Which of two accounts a payment is refused for, in every way that has a payer and a receiver, also when repeated."""
 
 from typing import Any
 

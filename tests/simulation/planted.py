@@ -336,7 +336,7 @@ SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "what was given back is prepared late": (
         ("if status and (status ~= 'B' or last + 0 >= attempt + 0) then", "if status and status ~= 'B' then"),
     ),
-    "frozen receiver is paid": (("if status_a == 'F' or status_b == 'F' then return FROZEN end", ""),),
+    "frozen receiver is paid": (("if status_b == 'F' then return RECEIVER_FROZEN end", ""),),
 }
 
 BUGS: Final = (

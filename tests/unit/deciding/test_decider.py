@@ -130,8 +130,8 @@ def test_a_refund_to_another_or_of_more() -> None:
         journal = Journal()
         funds = opened(journal, (0, "ann"), (0, "eve"))
         debit = journal.entry(0, f"+ d {txid(1)} ann bob 5 USD")
-        refused = journal.entry(1, "a c 0.3 bob 0 5 USD")
-        back = journal.entry(0, f"+ r {txid(1)} {who} 3.0.a {minor} USD")
+        refused = journal.entry(1, "g c 0.3 bob 0 5 USD")
+        back = journal.entry(0, f"+ r {txid(1)} {who} 3.0.g {minor} USD")
         _, found = decided(funds, [debit, refused, back])
         assert [(d.partition, d.seq) for d in found] == [(0, 4)], (who, minor)
 

@@ -262,7 +262,7 @@ async def test_a_transfer_across_partitions_is_told_where_it_is_received() -> No
 
 async def test_one_that_is_refused_there_is_told_where_the_money_comes_back() -> None:
     written = Written()
-    write_across(written, decided="a")
+    write_across(written, decided="g")
     events = [event for event in await events_of_all(written) if event.data.get("transaction_id") == U[1]]
     assert [(event.id, event.type, event.subject) for event in events] == [
         ("0.2.0", "posting", "alice"),

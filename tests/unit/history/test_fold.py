@@ -131,8 +131,8 @@ def test_what_is_not_known_is_refused() -> None:
     operation = Operation("@", "-", "alice", "-", 0, "-")
     with pytest.raises(Corruption, match="kind of operation"):
         fold(0, Entry(header, (operation,)), Book(), Facts())
-    with pytest.raises(Corruption, match="rules 3"):
-        fold(0, Entry(header._replace(rules=3), ()), Book(), Facts())
+    with pytest.raises(Corruption, match=f"rules {RULES + 1}"):
+        fold(0, Entry(header._replace(rules=RULES + 1), ()), Book(), Facts())
     paid = Operation("d", T1, "alice", "bob", 1, "USD")
     with pytest.raises(Corruption, match="never opened"):
         fold(0, Entry(header, (paid,)), Book(), Facts())
