@@ -1,10 +1,8 @@
 """G1, G2: an account that is unfrozen, paid and pays while its close waits is not closed before its refund arrives."""
 
-import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from http.client import HTTPException
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from support.dev_process import DevCluster
 from support.redis_peek import node_of, open_debits_of
 from support.replicated import command, wait_until
+from support.stopped import stopped
 from support.verification import verified
 from support.wallet_api import WalletApi, new_id
 from unit.admin.made import admin
@@ -36,16 +35,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
         yield started.start()
     finally:
         started.kill_all()
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[Callable[[], None]]:
-    """The process stands still until what this gives is called."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield lambda: os.kill(pid, signal.SIGCONT)
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def in_background(what: Callable[[], object]) -> threading.Thread:
@@ -74,7 +63,7 @@ def test_g1_money_does_not_end_on_a_closed_account(cluster: DevCluster) -> None:
         receiver, refusing = api.account(first), api.account(second)
         assert api.flag(refusing, "freeze").status == 200
         wait_until(lambda: open_here() == 0, "what opened the accounts has ended")
-        go_on_first = stack.enter_context(stopped(int(nodes[first]["pid"])))
+        go_on_first = stack.enter_context(stopped(nodes[first]))
         threads = [in_background(lambda: others[0].pay(other, receiver, "1.00"))]
         wait_until(lambda: open_here() == 1, "a debit is open")
         threads.append(in_background(lambda: closed.append(others[1].flag(account, "close").status)))
@@ -82,7 +71,7 @@ def test_g1_money_does_not_end_on_a_closed_account(cluster: DevCluster) -> None:
 
         assert api.flag(account, "unfreeze").status == 200
         api.paid("@bank", account, "5.00", transaction_id=id_here)
-        go_on_second = stack.enter_context(stopped(int(nodes[second]["pid"])))
+        go_on_second = stack.enter_context(stopped(nodes[second]))
         threads.append(in_background(lambda: others[2].pay(account, refusing, "5.00")))
         wait_until(lambda: open_here() == 2, "the account has paid")
         go_on_first()
@@ -111,8 +100,7 @@ def test_g9_a_close_whose_process_is_killed_is_repeated_or_undone(cluster: DevCl
         payer, refusing = api.account(HERE, "1.00"), api.account(first)
         assert api.flag(refusing, "freeze").status == 200
         wait_until(lambda: open_debits_of(nodes[HERE]["address"], HERE, PARTITIONS) == 0, "all has ended")
-        (pid,) = cluster.pids("api")
-        with stopped(int(nodes[first]["pid"])) as go_on:
+        with stopped(nodes[first]) as go_on:
             threads = [in_background(lambda: ended(others[0].pay, payer, refusing, "1.00"))]
             wait_until(
                 lambda: open_debits_of(nodes[HERE]["address"], HERE, PARTITIONS) == 1, "a debit is open"
@@ -124,7 +112,7 @@ def test_g9_a_close_whose_process_is_killed_is_repeated_or_undone(cluster: DevCl
                 lambda: all(flags_of(nodes[HERE], account).startswith("F A=") for account in accounts),
                 "the closes wait for it",
             )
-            os.kill(pid, signal.SIGKILL)
+            pid = cluster.kill("api")
             for thread in threads:
                 thread.join()
             cluster.wait_replaced(pid)

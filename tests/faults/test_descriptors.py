@@ -5,7 +5,6 @@ refuses what it has no room for, and takes everybody again when there is room.
 import contextlib
 import os
 import resource
-import signal
 import socket
 import subprocess
 import sys
@@ -38,7 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
 @contextlib.contextmanager
 def crowded(cluster: DevCluster, role: str) -> Iterator[list[socket.socket]]:
     """The process has `LEFT` descriptors left, and strangers take what they get of them."""
-    (process,) = cluster.processes(role)
+    process = cluster.living(role)
     pid, (host, port) = process["pid"], process["address"].split(":")
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     limit = len(os.listdir(f"/proc/{pid}/fd")) + LEFT
@@ -66,8 +65,7 @@ def test_g10_an_api_process_refuses_connections_that_it_has_no_room_for(cluster:
             )
             api.paid(ann, bob, "1.00")
 
-            (redis,) = cluster.pids("redis")
-            os.kill(redis, signal.SIGKILL)
+            cluster.kill("redis")
             wait_until(lambda: api.pay(ann, bob, "1.00").status == 200, "it has found Redis again")
     with WalletApi(cluster.url, PARTITIONS) as api:
         api.paid(ann, bob, "1.00")

@@ -5,10 +5,10 @@ also for a follower that was away until everything it needs was in the archive o
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import random
-import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, closing
@@ -21,15 +21,15 @@ from support.journal_copies import (
     BIN,
     entries,
     folder,
-    journal_pid,
     lags,
     settle,
     successes,
     traffic,
-    unattended,
     wait_for,
 )
 from support.pulse import PulsedBooks
+from support.replicated import kill, supervisor_sleeps
+from support.stopped import stopped
 from support.traffic import open_and_fund
 
 from wallet_engine.journal.feed import FeedEntry, partitions_from_start
@@ -43,6 +43,7 @@ from wallet_engine.routing.directory import Directory, open_directory
 PARTITIONS = 4
 FUNDED_CENTS = 100_000
 PAUSE_S = 0.02
+NODES = ("s1-1", "s2-1")
 
 
 class Follower:
@@ -145,11 +146,11 @@ async def _under_faults(cluster: Any, directory: Directory, books: PulsedBooks) 
     async with traffic(cluster, books, PAUSE_S):
         await successes(books, 100)
         for name in ("j1", "j2", "j3"):
-            os.kill(journal_pid(cluster, name), signal.SIGKILL)
+            await asyncio.to_thread(cluster.kill, f"journal-{name}")
             await successes(books, 100)
-        for process in cluster.processes("redis"):  # whatever only Redis had is gone, and was never answered
-            os.kill(process["pid"], signal.SIGKILL)
-            os.kill(journal_pid(cluster, books.rng.choice(("j1", "j2", "j3"))), signal.SIGKILL)
+        for node in NODES:  # whatever only Redis had is gone, and was never answered
+            await asyncio.to_thread(cluster.kill, node)
+            await asyncio.to_thread(cluster.kill, f"journal-{books.rng.choice(('j1', 'j2', 'j3'))}")
             await successes(books, 100)
         await successes(books, 100)
         await _one_copy_alone(cluster, books, follower)
@@ -165,25 +166,25 @@ async def _under_faults(cluster: Any, directory: Directory, books: PulsedBooks) 
 
 async def _one_copy_alone(cluster: Any, books: PulsedBooks, follower: Follower) -> None:
     """j1 gets entries that no other copy gets. A recovery without it begins in their place, and j1 sets them aside."""
-    with unattended(cluster):
-        for name in ("j2", "j3"):
-            os.kill(journal_pid(cluster, name), signal.SIGKILL)
-        behind = sum(ends_of(folder(cluster, 2)).values())
-        async with asyncio.timeout(60):
-            while sum(ends_of(folder(cluster, 1)).values()) < behind + 1:
-                await asyncio.sleep(0.05)
-        dead = [ends_of(folder(cluster, number)) for number in (2, 3)]
-        for _ in range(10):  # j1 has looked anew each time, and the follower has asked it for news
-            for partition, seq in (await follower.feed.positions()).items():
-                assert seq <= max(ends.get(partition, 0) for ends in dead)
-            await asyncio.sleep(2 * ENDS_S_MAX)
-        os.kill(journal_pid(cluster, "j1"), signal.SIGSTOP)
-        for pid in cluster.pids("redis"):
-            os.kill(pid, signal.SIGKILL)
-    try:
+    first, *others = [await asyncio.to_thread(cluster.living, f"journal-j{number}") for number in (1, 2, 3)]
+    nodes = [await asyncio.to_thread(cluster.living, name) for name in NODES]
+    with contextlib.ExitStack() as until_paid:
+        with supervisor_sleeps(cluster):
+            for copy in others:
+                kill(copy)
+            behind = sum(ends_of(folder(cluster, 2)).values())
+            async with asyncio.timeout(60):
+                while sum(ends_of(folder(cluster, 1)).values()) < behind + 1:
+                    await asyncio.sleep(0.05)
+            dead = [ends_of(folder(cluster, number)) for number in (2, 3)]
+            for _ in range(10):  # j1 has looked anew each time, and the follower has asked it for news
+                for partition, seq in (await follower.feed.positions()).items():
+                    assert seq <= max(ends.get(partition, 0) for ends in dead)
+                await asyncio.sleep(2 * ENDS_S_MAX)
+            until_paid.enter_context(stopped(first))
+            for node in nodes:
+                kill(node)
         await successes(books, 50)
-    finally:
-        os.kill(journal_pid(cluster, "j1"), signal.SIGCONT)
     async with asyncio.timeout(60):
         while not list(folder(cluster, 1).glob("orphaned-p*")):
             await asyncio.sleep(0.05)

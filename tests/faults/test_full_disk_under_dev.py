@@ -4,7 +4,6 @@ there is space.
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 import pytest
-from support.dev_process import DevCluster
+from support.dev_process import DevCluster, end
 from support.replicated import wait_until
 from support.wallet_api import WalletApi
 
@@ -69,8 +68,7 @@ def test_g9_a_full_disk_under_dev(cluster: DevCluster) -> None:
         ann, bob = api.account(0, "100.00"), api.account(1, "100.00")
     victims, state = cluster.pids(), cluster.data_dir / "dev.json"
     with full(cluster.data_dir.parent):
-        for pid in victims:
-            os.kill(pid, signal.SIGKILL)
+        end(*victims)
         for process in cluster.processes():
             again = f"{process['name']} was started again"
             wait_until(lambda again=again: said(cluster).count(again), again)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import doomed_group
-from support.dev_process import DevCluster
+from support.dev_process import DevCluster, end
 from support.http_client import HttpClient, Reply
 from support.verification import verified
 from support.wallet_api import WalletApi, new_id
@@ -129,7 +128,7 @@ def test_g9_a_process_dies_under_groups(cluster: DevCluster, role: str) -> None:
     """Two API processes are asked for each group at once; what is answered is so, and nothing stays set aside."""
     with WalletApi(cluster.urls[1], PARTITIONS) as api:
         groups = [Doomed(api, 0, "before", number % 4 == 3) for number in range(24)]
-        victim = cluster.pids(role)[0]
+        victim = cluster.living(role)["pid"]
 
         async def ask() -> list[list[Reply | BaseException]]:
             async with HttpClient() as http:
@@ -142,7 +141,7 @@ def test_g9_a_process_dies_under_groups(cluster: DevCluster, role: str) -> None:
 
                 asked = [asyncio.create_task(one(group)) for group in groups[:12]]
                 await asyncio.sleep(0.02)
-                os.kill(victim, signal.SIGKILL)
+                end(victim)
                 asked += [asyncio.create_task(one(group)) for group in groups[12:]]
                 return await asyncio.gather(*asked)
 

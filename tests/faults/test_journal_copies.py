@@ -19,15 +19,14 @@ from support.journal_copies import (
     admin,
     entries,
     folder,
-    journal_pid,
     lags,
     settle,
     successes,
     traffic,
-    unattended,
     wait_for,
 )
 from support.pulse import PulsedBooks, longest_gap_s
+from support.replicated import kill, supervisor_sleeps
 from support.traffic import open_and_fund
 from support.verification import verified
 
@@ -79,12 +78,12 @@ def test_g5_g9_copies_die_return_and_are_replaced(dev_cluster: Any) -> None:
 
 async def _one_dies(cluster: Any, books: PulsedBooks) -> None:
     """Payments go on; what it misses leaves the streams; it comes back and has everything."""
-    pid = journal_pid(cluster, "j1")
-    with unattended(cluster):
+    dying = cluster.living("journal-j1")
+    with supervisor_sleeps(cluster):
         async with traffic(cluster, books, PAUSE_S):
             await successes(books, 200)
             killed_s = time.monotonic()
-            os.kill(pid, signal.SIGKILL)
+            kill(dying)
             await successes(books, 500)
             while time.monotonic() - killed_s < 3:  # streams are trimmed once a second
                 await successes(books, 50)
@@ -92,7 +91,7 @@ async def _one_dies(cluster: Any, books: PulsedBooks) -> None:
             failed = [at for at in books.outages_s if at > killed_s]
     print(f"one of three killed: {len(failed)} calls failed, longest gap between successes {gap_s:.2f} s")
     assert not failed
-    cluster.wait_replaced(pid)
+    cluster.wait_replaced(dying["pid"])
 
 
 def refused_503(reply: Reply, code: str) -> None:
@@ -102,13 +101,13 @@ def refused_503(reply: Reply, code: str) -> None:
 
 async def _two_die(cluster: Any, books: PulsedBooks) -> None:
     """Nothing is answered that is on one disk only, everybody is told to come back; afterwards everything goes on."""
-    pids = [journal_pid(cluster, name) for name in ("j2", "j3")]
-    with unattended(cluster):
+    dying = [cluster.living(f"journal-{name}") for name in ("j2", "j3")]
+    with supervisor_sleeps(cluster):
         async with HttpClient() as http:
             async with traffic(cluster, books, PAUSE_S):
                 await successes(books, 100)
-                for pid in pids:
-                    os.kill(pid, signal.SIGKILL)
+                for each in dying:
+                    kill(each)
                 payment = books.next_payment()
                 paying = asyncio.create_task(
                     http.post(f"{cluster.url}/v1/wallet/balance_transfer", payment.body())
@@ -121,18 +120,18 @@ async def _two_die(cluster: Any, books: PulsedBooks) -> None:
                 account = f"{cluster.url}/v1/accounts/{payment.from_account}"
                 refused_503(await http.get(f"{account}/balance?currency=USD"), "journal_unavailable")
             refused_503(await paying, "outcome_unknown")
-    for pid in pids:
-        cluster.wait_replaced(pid)
+    for each in dying:
+        cluster.wait_replaced(each["pid"])
     await settle(cluster, books)
 
 
 def _disk_lost(cluster: Any) -> subprocess.Popen[str]:
     """The third copy's folder is wiped: it is refused, and a fourth takes its place. Returns that process."""
     flags = cluster.coordination_flags()
-    pid = journal_pid(cluster, "j3")
+    third = cluster.living("journal-j3")
     command = [str(BIN / "wallet-engine"), "journal", *flags, "--host", "127.0.0.1"]
     os.kill(cluster.process.pid, signal.SIGSTOP)  # for good: nobody starts the third again
-    os.kill(pid, signal.SIGKILL)
+    kill(third)
     wait_for(lambda: set(lags(cluster)) == {"j1", "j2"}, "the third is gone")
     shutil.rmtree(folder(cluster, 3))
     empty = subprocess.run(
@@ -161,9 +160,9 @@ def _disk_lost(cluster: Any) -> subprocess.Popen[str]:
 
 async def _without_the_first(cluster: Any, books: PulsedBooks) -> None:
     """The replacement counts: with the first gone, it and the second are the quorum."""
-    pid = journal_pid(cluster, "j1")
+    first = cluster.living("journal-j1")  # the supervisor sleeps
     async with traffic(cluster, books, PAUSE_S):
-        os.kill(pid, signal.SIGKILL)
+        kill(first)
         await successes(books, 200)
     os.kill(cluster.process.pid, signal.SIGCONT)
     await asyncio.to_thread(wait_for, lambda: "j1" in lags(cluster), "the first is back")
@@ -225,8 +224,8 @@ def test_g9_a_copy_that_was_away_returns_under_traffic(dev_cluster: Any) -> None
             print(
                 f"away for {away_s:.1f} s, back after {back_s:.1f} s at {rate:.0f} transfers/s; {lags(cluster)}"
             )
-            with unattended(cluster):
-                os.kill(journal_pid(cluster, "j2"), signal.SIGKILL)
+            with supervisor_sleeps(cluster):
+                cluster.kill("journal-j2")
                 await successes(books, 300)  # the copy that was away is one of the two that must receipt
         await settle(cluster, books)
 
@@ -237,13 +236,13 @@ def test_g9_a_copy_that_was_away_returns_under_traffic(dev_cluster: Any) -> None
 
 async def _away(cluster: Any, books: PulsedBooks, name: str, least_s: float) -> float:
     """Kill a copy, and let it be started again when streams were trimmed behind the others; how long it was away."""
-    pid = journal_pid(cluster, name)
-    with unattended(cluster):
+    away = cluster.living(f"journal-{name}")
+    with supervisor_sleeps(cluster):
         killed_s = time.monotonic()
-        os.kill(pid, signal.SIGKILL)
+        kill(away)
         while time.monotonic() - killed_s < least_s:
             await successes(books, 200)
-    await asyncio.to_thread(cluster.wait_replaced, pid)
+    await asyncio.to_thread(cluster.wait_replaced, away["pid"])
     return time.monotonic() - killed_s
 
 

@@ -1,14 +1,13 @@
 """G8, G10: the journal process hangs (SIGSTOP) while callers pay and read."""
 
 import asyncio
-import os
-import signal
 import time
 from typing import Any
 
 from support.dev_process import DevCluster
 from support.http_client import HttpClient, Reply
 from support.redis_peek import balance_minor
+from support.stopped import stopped
 from support.verification import verified
 from support.wallet_api import WalletApi, check_problem, check_success, new_id, transfer_body
 
@@ -36,12 +35,9 @@ def test_g8_g10_nothing_is_answered_that_is_not_on_disk(cluster: DevCluster) -> 
         quiet = api.account(9, "7.00")
 
         stopped_at = time.monotonic()
-        (journal,) = cluster.pids("journal")
-        os.kill(journal, signal.SIGSTOP)
-        try:
+        journal = cluster.living("journal")
+        with stopped(journal):
             asyncio.run(_while_stopped(cluster, decided, sender, late, fresh, quiet))
-        finally:
-            os.kill(journal, signal.SIGCONT)
         print(f"journal stopped for {time.monotonic() - stopped_at:.1f} s")
 
         continued_at = time.monotonic()
@@ -106,10 +102,9 @@ def test_g8_a_read_that_waits_gets_the_durable_value(cluster: DevCluster) -> Non
         sender, receiver = api.account(2, "9.00"), api.account(2)
 
     async def run() -> None:
-        (journal,) = cluster.pids("journal")
+        journal = cluster.living("journal")
         async with HttpClient() as http:
-            os.kill(journal, signal.SIGSTOP)
-            try:
+            with stopped(journal):
                 body = transfer_body(sender, receiver, "1.00", new_id())
                 paying = asyncio.create_task(http.post(f"{cluster.url}/v1/wallet/balance_transfer", body))
                 await until(lambda: balance_minor(cluster, sender, PARTITIONS) == 800, 10)
@@ -119,8 +114,6 @@ def test_g8_a_read_that_waits_gets_the_durable_value(cluster: DevCluster) -> Non
                 await asyncio.sleep(1.0)
                 assert not paying.done()
                 assert not reading.done()
-            finally:
-                os.kill(journal, signal.SIGCONT)
             assert (await paying).status == 200
             assert (await reading).json()["balance"] == "8.00"
 
@@ -133,17 +126,14 @@ def test_an_account_is_not_closed_while_a_refund_is_on_its_way_to_it(cluster: De
         sender, nobody = api.account(2, "1.00"), api.name(13)
 
     async def run() -> None:
-        (journal,) = cluster.pids("journal")
+        journal = cluster.living("journal")
         async with HttpClient() as http:
-            os.kill(journal, signal.SIGSTOP)
-            try:
+            with stopped(journal):
                 body = transfer_body(sender, nobody, "1.00", new_id())
                 paying = asyncio.create_task(http.post(f"{cluster.url}/v1/wallet/balance_transfer", body))
                 await until(lambda: balance_minor(cluster, sender, PARTITIONS) == 0, 10)
                 closing = asyncio.create_task(http.post(f"{cluster.url}/v1/accounts/{sender}/close"))
                 await asyncio.sleep(0.3)
-            finally:
-                os.kill(journal, signal.SIGCONT)
             assert (await paying).status == 404
             await closing
 

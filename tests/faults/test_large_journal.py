@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 from support.http_client import HttpClient
-from support.journal_copies import BIN, admin, folder, journal_pid, lags, settle, traffic, wait_for
+from support.journal_copies import BIN, admin, folder, lags, settle, traffic, wait_for
 from support.pulse import PulsedBooks, longest_gap_s
+from support.replicated import kill
 from support.traffic import open_and_fund
 from support.verification import verified
 
@@ -43,9 +44,9 @@ def test_g9_a_copy_takes_the_place_of_one_with_a_million_entries(dev_cluster: An
     wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j3": 0}, "all three count")
     asyncio.run(_fill(cluster, random.Random(seed), ENTRIES))
     wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j3": 0}, "all three have everything")
-    pid = journal_pid(cluster, "j3")
+    third = cluster.living("journal-j3")
     os.kill(cluster.process.pid, signal.SIGSTOP)  # nobody starts the third again
-    os.kill(pid, signal.SIGKILL)
+    kill(third)
     shutil.rmtree(folder(cluster, 3))
     process: subprocess.Popen[str] | None = None
     try:

@@ -18,7 +18,8 @@ from support.dev_process import DevCluster
 from support.http_client import HttpClient
 from support.pulse import PulsedBooks, longest_gap_s
 from support.redis_peek import node_of, open_debits
-from support.replicated import command, supervisor_sleeps, wait_until
+from support.replicated import Process, command, kill, supervisor_sleeps, wait_until
+from support.stopped import stopped
 from support.traffic import balances_cents, callers, finish, open_and_fund
 from support.verification import verified
 from support.wallet_api import WalletApi, check_problem, check_success, new_id, transfer_body
@@ -70,19 +71,19 @@ def test_g4_g9_a_credit_is_not_made_again_by_who_comes_late(cluster: DevCluster)
     """The sweeper finds a forgotten credit in the receiver's journal. A service that stood still with a credit in hand
     is refused, though the receiver would take it. Afterwards it is in ZooKeeper again and serves.
     """
-    (journal,) = cluster.pids("journal")
+    journal = cluster.living("journal")
     with WalletApi(cluster.urls[1], PARTITIONS) as api:
         sender, receiver = api.account(HERE, "10.00"), api.account(THERE)
 
         # Paid and answered, but its service dies before it says that the debit is settled; the receiver forgets.
         first = new_id()
-        doomed = cluster.pids("api")[0]
+        doomed = cluster.living("api-1")
         with supervisor_sleeps(cluster), WalletApi(cluster.urls[0], PARTITIONS) as other:
             assert other.pay(sender, receiver, "1.00", transaction_id=first).status == 200
-            os.kill(doomed, signal.SIGKILL)
+            kill(doomed)
             assert open_debits(cluster, HERE, PARTITIONS) == 1
             assert forget_credits(cluster, THERE) > 0
-        cluster.wait_replaced(doomed)
+        cluster.wait_replaced(doomed["pid"])
         cluster.wait_ready()
         wait_until(lambda: open_debits(cluster, HERE, PARTITIONS) == 0, "the sweeper ends the first payment")
         assert (api.balance(receiver), api.balance("@transit")) == ("1.00", "0.00")
@@ -113,21 +114,18 @@ def test_g4_g9_a_credit_is_not_made_again_by_who_comes_late(cluster: DevCluster)
     assert verified(cluster)["in_transit"]["USD"] == "0.00"
 
 
-async def _stand_still(cluster: DevCluster, journal: int, sender: str, receiver: str) -> str:
+async def _stand_still(cluster: DevCluster, journal: Process, sender: str, receiver: str) -> str:
     """One payment by a service that is stopped between its debit and its credit; the payment's id."""
-    pid = cluster.pids("api")[0]
+    service = cluster.living("api-1")
     body = transfer_body(sender, receiver, "1.00", new_id())
     async with HttpClient() as http:
-        os.kill(journal, signal.SIGSTOP)
-        try:
+        with stopped(journal):
             paying = asyncio.create_task(http.post(f"{cluster.urls[0]}/v1/wallet/balance_transfer", body))
             await asyncio.to_thread(
                 wait_until, lambda: open_debits(cluster, HERE, PARTITIONS) == 1, "the debit is made"
             )
-            os.kill(pid, signal.SIGSTOP)
+            os.kill(service["pid"], signal.SIGSTOP)
             stopped_at = time.monotonic()
-        finally:
-            os.kill(journal, signal.SIGCONT)
         try:
             await asyncio.to_thread(
                 wait_until, lambda: open_debits(cluster, HERE, PARTITIONS) == 0, "the other one ends it"
@@ -138,7 +136,7 @@ async def _stand_still(cluster: DevCluster, journal: int, sender: str, receiver:
                 wait_until, lambda: services(cluster) == {"api-2"}, "its session has ended"
             )
         finally:
-            os.kill(pid, signal.SIGCONT)
+            os.kill(service["pid"], signal.SIGCONT)
         check_problem(await paying, 503, "outcome_unknown", transaction_id=body["transaction_id"])
     return body["transaction_id"]
 
@@ -149,7 +147,7 @@ def test_g9_zookeeper_away_costs_no_transfer(cluster: DevCluster) -> None:
     seed, run = random.randrange(1 << 32), secrets.token_hex(3)
     print(f"seed={seed}")
     books = PulsedBooks([f"{run}-{n:03d}" for n in range(60)], 100_000, random.Random(seed))
-    (zookeeper,) = cluster.pids("zookeeper")
+    zookeeper = cluster.living("zookeeper")
 
     async def pay() -> float:
         async with HttpClient() as http:
@@ -159,11 +157,8 @@ def test_g9_zookeeper_away_costs_no_transfer(cluster: DevCluster) -> None:
                 callers(http, cluster.urls, books, count=16, stop=stop, pause_s=0.01)
             )
             began_at = time.monotonic()
-            os.kill(zookeeper, signal.SIGSTOP)
-            try:
+            with stopped(zookeeper):
                 await asyncio.sleep(ZOOKEEPER_AWAY_S)
-            finally:
-                os.kill(zookeeper, signal.SIGCONT)
             await asyncio.sleep(1.0)
             stop.set()
             await traffic

@@ -65,7 +65,7 @@ def last_of(cluster: DevCluster, partition: int) -> EntryHeader:
 def bring(cluster: DevCluster, partition: int, *rows: str) -> EntryHeader:
     """As a stolen service would: an entry of `<outcome> <operation>` rows behind the last one, until receipted."""
     last = last_of(cluster, partition)
-    (journal,) = cluster.processes("journal")
+    journal = cluster.living("journal")
     with socket.create_connection(split_address(journal["address"]), timeout=10) as link:
         header = last._replace(
             seq=last.seq + 1,
@@ -167,7 +167,7 @@ def test_what_is_accepted_serves_again_and_stays_so(cluster: DevCluster) -> None
     entry = meta(cluster, 1)["fault"].partition(":")[0].removeprefix("entry ")
     status, said = run_admin(cluster, "rebuild", "1", "--accept", entry, "--yes")
     assert status == 0, said
-    (pid,) = cluster.pids("oracle")
+    pid = cluster.living("oracle")["pid"]
     os.kill(pid, signal.SIGTERM)
     cluster.wait_replaced(pid)
     with WalletApi(cluster.url, PARTITIONS) as api:

@@ -20,6 +20,7 @@ from support.http_client import HttpClient, Reply
 from support.pulse import PulsedBooks
 from support.redis_peek import open_debits_of
 from support.replicated import Process, ReplicatedShard, command, wait_until
+from support.stopped import stopped
 from support.traffic import ask_batch, balances_cents, callers, finish, open_and_fund
 from support.verification import verified
 from support.wallet_api import WalletApi, check_problem, check_success, new_id, transfer_body
@@ -130,7 +131,7 @@ def pulses(process: Process, seconds: float, stopped_s: float, every_s: float) -
 def test_g10_ten_times_the_callers_on_a_slow_redis_and_a_slow_journal(replicated: DevCluster) -> None:
     pressed = Pressed(replicated)
     primary = ReplicatedShard(replicated, "s2", PARTITIONS).primary()
-    (journal,) = replicated.processes("journal")
+    journal = replicated.living("journal")
 
     async def press(http: HttpClient) -> None:
         slow = [
@@ -147,7 +148,7 @@ def test_g10_ten_times_the_callers_on_a_slow_redis_and_a_slow_journal(replicated
 def test_g10_more_transfers_than_a_service_takes_while_the_journal_hangs(replicated: DevCluster) -> None:
     """30 s without a journal, which is longer than anybody waits; calls past the limit are refused at once."""
     pressed = Pressed(replicated)
-    (journal,) = replicated.processes("journal")
+    journal = replicated.living("journal")
     refused: list[Reply] = []
 
     async def flood(http: HttpClient) -> None:
@@ -161,12 +162,9 @@ def test_g10_more_transfers_than_a_service_takes_while_the_journal_hangs(replica
                 pressed.books.note(payment, "success" if result["status"] == "success" else result["code"])
 
     async def press(http: HttpClient) -> None:
-        os.kill(journal["pid"], signal.SIGSTOP)
-        try:
+        with stopped(journal):
             floods = [asyncio.create_task(flood(http)) for _ in range(30)]
             await asyncio.sleep(30)
-        finally:
-            os.kill(journal["pid"], signal.SIGCONT)
         await asyncio.gather(*floods)
 
     pressed.run(press)
@@ -265,7 +263,7 @@ def test_g1_g10_begun_transfers_end_though_memory_is_short_or_out(replicated: De
     primary, mine = shard.primary(), spread(PARTITIONS, SHARDS).partitions_of("s2")
     other = spread(PARTITIONS, SHARDS).partitions_of("s1")
     sending = ReplicatedShard(replicated, "s1", PARTITIONS).primary()
-    (journal,) = replicated.processes("journal")
+    journal = replicated.living("journal")
 
     with WalletApi(replicated.url, PARTITIONS) as api:
         sender, receiver = api.account(other[0], "100.00"), api.account(mine[0])
@@ -277,14 +275,11 @@ def test_g1_g10_begun_transfers_end_though_memory_is_short_or_out(replicated: De
         """Debit; then limit the receiver's memory while the journal keeps the credit from leaving."""
         body = transfer_body(sender, receiver, "1.00", new_id())
         async with HttpClient() as http:
-            os.kill(journal["pid"], signal.SIGSTOP)
-            try:
+            with stopped(journal):
                 paying = asyncio.create_task(http.post(f"{replicated.url}/v1/wallet/balance_transfer", body))
                 await asyncio.to_thread(wait_until, debited, "a debit is made")
                 limit(share)
                 await asyncio.sleep(seconds)
-            finally:
-                os.kill(journal["pid"], signal.SIGCONT)
             return body["transaction_id"], await paying
 
     with memory_limit(shard) as limit, WalletApi(replicated.url, PARTITIONS) as api:

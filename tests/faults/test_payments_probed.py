@@ -5,9 +5,7 @@ One cluster with three journal copies of which two must confirm; each test hurts
 
 import asyncio
 import contextlib
-import os
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +16,7 @@ import pytest
 from redis.exceptions import ResponseError
 from support.dev_process import DevCluster
 from support.replicated import wait_until
+from support.stopped import stopped
 from support.verification import verified
 from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer
@@ -80,18 +79,9 @@ def _healthy_before(cluster: DevCluster, monkeypatch: pytest.MonkeyPatch) -> Non
     healed(cluster)
 
 
-@contextlib.contextmanager
-def stopped(cluster: DevCluster, *names: str) -> Iterator[None]:
+def still(cluster: DevCluster, *names: str) -> contextlib.AbstractContextManager[object]:
     """The processes of these names do nothing meanwhile."""
-    pids = [p["pid"] for p in cluster.processes() if p["name"] in names]
-    assert len(pids) == len(names)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+    return stopped(*map(cluster.living, names))
 
 
 @contextlib.contextmanager
@@ -133,10 +123,10 @@ def ready_says(cluster: DevCluster, status: str, condition: str) -> dict[str, An
 
 def test_readyz_sees_copies_that_hang_while_nobody_pays(cluster: DevCluster) -> None:
     """A stopped process keeps its connections. With one of three away everything is paid."""
-    with stopped(cluster, "journal-j2"):
+    with still(cluster, "journal-j2"):
         found = payments(doctor(cluster, healthy=True))
         assert found == []
-        with stopped(cluster, "journal-j3"):
+        with still(cluster, "journal-j3"):
             said = ready_says(cluster, "unready", "no_quorum")
             assert said["partitions"] is None
             assert said["detail"] == "1 of 2 journal copies reachable, and j2, j3 connected and silent"
@@ -145,10 +135,10 @@ def test_readyz_sees_copies_that_hang_while_nobody_pays(cluster: DevCluster) -> 
 
 def test_readyz_is_degraded_while_one_shard_is_away(cluster: DevCluster) -> None:
     """503 would take every API process out of its load balancer for the sake of one shard."""
-    with stopped(cluster, "s1-1"):
+    with still(cluster, "s1-1"):
         said = ready_says(cluster, "degraded", "unreachable")
         assert said["partitions"] == [0, 1, 2, 3]
-        with stopped(cluster, "s2-1"):
+        with still(cluster, "s2-1"):
             assert ready_says(cluster, "unready", "unreachable")
     cluster.wait_ready()
 
@@ -190,7 +180,7 @@ def test_everything_refused_is_critical(cluster: DevCluster) -> None:
 
 
 def test_one_dead_copy_of_three_is_a_warning(cluster: DevCluster) -> None:
-    with stopped(cluster, "journal-j2"):
+    with still(cluster, "journal-j2"):
         found = doctor(cluster, healthy=True)
         assert [(f["check"], f["severity"]) for f in found] == [("journal", "warning")]
         assert found[0]["what"].startswith("journal copy j2 at")
@@ -198,7 +188,7 @@ def test_one_dead_copy_of_three_is_a_warning(cluster: DevCluster) -> None:
 
 def test_two_dead_copies_of_three_are_critical_and_named(cluster: DevCluster) -> None:
     began_s = time.monotonic()
-    with stopped(cluster, "journal-j2", "journal-j3"):
+    with still(cluster, "journal-j2", "journal-j3"):
         found = payments(doctor(cluster, healthy=False))
         assert found[0] == ("critical", "nothing can be paid: no partition took a test write (no_receipt)")
         silent = (
@@ -212,7 +202,7 @@ def test_two_dead_copies_of_three_are_critical_and_named(cluster: DevCluster) ->
 
 def test_a_shard_that_does_not_answer(cluster: DevCluster) -> None:
     """Its partitions are named; those of the other one are paid."""
-    with stopped(cluster, "s1-1"):
+    with still(cluster, "s1-1"):
         found = payments(doctor(cluster, healthy=False))
         assert found == [("error", f"{ON_S1} cannot be paid: unreachable: no primary of shard s1 answers")]
 
@@ -272,7 +262,7 @@ def test_a_partition_under_another_epoch_is_fenced(cluster: DevCluster) -> None:
     """The copies are stopped, or they would mend it at once."""
     (node,) = (p for p in cluster.processes("redis") if p["shard"] == "s2")
     meta = PartitionKeys(tag_of(5, PARTITIONS)).meta
-    with connect(node["address"]) as client, stopped(cluster, "journal-j1", "journal-j2", "journal-j3"):
+    with connect(node["address"]) as client, still(cluster, "journal-j1", "journal-j2", "journal-j3"):
         epoch = client.hget(meta, "epoch")
         client.hset(meta, "epoch", "99")
         found = payments(doctor(cluster, healthy=False))

@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,9 +66,9 @@ def test_g6_g9_what_is_in_the_archive_alone_is_there_for_all(
         assert pruned["segments"][0] == "00000001.wal"
         assert numbers_on_disk(journal)[0] > 2
 
-        os.kill(cluster.pids("journal")[0], signal.SIGKILL)  # it starts again without what was removed
+        cluster.kill("journal")  # it starts again without what was removed
         _paid(cluster, api, ann, bob)
-        os.kill(cluster.pids("redis")[0], signal.SIGKILL)
+        cluster.kill("redis")
         _paid(cluster, api, ann, bob)
 
         at = ("balance", ann, "USD", "--at", str(first["seq"]))

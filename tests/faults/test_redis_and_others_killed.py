@@ -5,10 +5,8 @@ from the journal. Each prints how long the fault was felt.
 """
 
 import asyncio
-import os
 import random
 import secrets
-import signal
 import time
 from collections.abc import Awaitable, Callable
 
@@ -17,6 +15,8 @@ from support.dev_process import DevCluster
 from support.http_client import HttpClient
 from support.pulse import PulsedBooks
 from support.redis_peek import node_of
+from support.replicated import kill, supervisor_sleeps
+from support.stopped import stopped
 from support.traffic import Payment, ask_batch, balances_cents, callers, finish, open_and_fund, until_answered
 from support.under_fault import PAUSE_S
 from support.verification import verified
@@ -38,9 +38,7 @@ Fault = Callable[[DevCluster], Awaitable[None]]
 
 async def kill_redis(cluster: DevCluster) -> None:
     """A primary without replicas: its memory is gone."""
-    pid = int(node_of(cluster, STRUCK, PARTITIONS)["pid"])
-    os.kill(pid, signal.SIGKILL)
-    await asyncio.to_thread(cluster.wait_replaced, pid)
+    await asyncio.to_thread(cluster.restart, node_of(cluster, STRUCK, PARTITIONS)["name"])
 
 
 async def flush_redis(cluster: DevCluster) -> None:
@@ -54,38 +52,27 @@ async def flush_redis(cluster: DevCluster) -> None:
 
 async def flush_unjournaled(cluster: DevCluster) -> None:
     """The journal hangs for a moment, so that what Redis forgets certainly includes entries not on disk."""
-    (journal,) = cluster.pids("journal")
-    os.kill(journal, signal.SIGSTOP)
-    try:
+    journal = cluster.living("journal")
+    with stopped(journal):
         await asyncio.sleep(0.3)
         await flush_redis(cluster)
-    finally:
-        os.kill(journal, signal.SIGCONT)
 
 
 async def kill_journal(cluster: DevCluster) -> None:
-    (pid,) = cluster.pids("journal")
-    os.kill(pid, signal.SIGKILL)
-    await asyncio.to_thread(cluster.wait_replaced, pid)
+    await asyncio.to_thread(cluster.restart, "journal")
 
 
 async def kill_api(cluster: DevCluster) -> None:
-    pid = cluster.pids("api")[0]
-    os.kill(pid, signal.SIGKILL)
-    await asyncio.to_thread(cluster.wait_replaced, pid)
+    await asyncio.to_thread(cluster.restart, "api")
 
 
 async def kill_zookeeper(cluster: DevCluster) -> None:
     """For some seconds; the supervisor, which would start it again, sleeps meanwhile."""
-    assert cluster.process is not None
-    (pid,) = cluster.pids("zookeeper")
-    cluster.process.send_signal(signal.SIGSTOP)
-    try:
-        os.kill(pid, signal.SIGKILL)
+    zookeeper = cluster.living("zookeeper")
+    with supervisor_sleeps(cluster):
+        kill(zookeeper)
         await asyncio.sleep(3.0)
-    finally:
-        cluster.process.send_signal(signal.SIGCONT)
-    await asyncio.to_thread(cluster.wait_replaced, pid)
+    await asyncio.to_thread(cluster.wait_replaced, zookeeper["pid"])
 
 
 def everybody(payment: Payment) -> bool:

@@ -1,7 +1,6 @@
 """G9 for refunds: processes die at any of their steps, and they never add up to more than was paid, nor get lost."""
 
 import asyncio
-import os
 import random
 import signal
 import time
@@ -99,21 +98,16 @@ def test_g1_g6_g9_refunds_of_a_dead_service_end_and_their_totals_outlive_redis(c
 
 
 async def kill_api(cluster: DevCluster) -> None:
-    await killed(cluster, cluster.pids("api")[0])
+    await asyncio.to_thread(cluster.restart, "api")
 
 
 async def kill_journal(cluster: DevCluster) -> None:
-    await killed(cluster, cluster.pids("journal")[0])
+    await asyncio.to_thread(cluster.restart, "journal")
 
 
 async def kill_redis(cluster: DevCluster) -> None:
     """Without replicas: its memory is gone, also what is not on disk yet."""
-    await killed(cluster, int(node_of(cluster, STRUCK, PARTITIONS)["pid"]))
-
-
-async def killed(cluster: DevCluster, pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    await asyncio.to_thread(cluster.wait_replaced, pid)
+    await asyncio.to_thread(cluster.restart, node_of(cluster, STRUCK, PARTITIONS)["name"])
 
 
 @pytest.mark.timeout(180)

@@ -8,13 +8,12 @@ import contextlib
 import json
 import os
 import shlex
-import signal
 import ssl
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from support.dev_process import DevCluster
 from support.http_client import Reply
 from support.replicated import wait_until
 from support.rogue import FalseCopy, Rogue, client_context, minted, standings
+from support.stopped import stopped
 from support.wallet_api import WalletApi
 
 from wallet_engine.dev.ports import free_port, port_is_free
@@ -349,26 +349,15 @@ def test_g13_receipts_of_a_copy_that_does_not_count_are_none(either: Struck) -> 
     if either.auth:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*either.pair("journal/j9"))
-    pids = {process["name"]: process["pid"] for process in either.dev.processes("journal")}
+    others = [either.dev.living(f"journal-{name}") for name in ("j2", "j3")]
     with KeyedApi(either) as api, FalseCopy("j9", context).running() as false:
         ann = api.account(2, "5.00")
-        with stopped([pids["journal-j2"], pids["journal-j3"]]), announced(either, "j9", false.address):
+        with stopped(*others), announced(either, "j9", false.address):
             answer = api.pay(ann, "@bank", "1.00")
             assert answer.status == 503, answer
         assert false.receipts == 0
         assert not false.called.is_set(), "nobody asks it, followers neither"
     either.check()
-
-
-@contextlib.contextmanager
-def stopped(pids: Sequence[int]) -> Iterator[None]:
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 @contextlib.contextmanager

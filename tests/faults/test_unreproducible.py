@@ -1,9 +1,7 @@
 """G6, G9, G14: a journal that does not come out as recorded stops its partition, for good, and no other."""
 
 import json
-import os
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,9 +102,7 @@ def test_g6_an_entry_that_comes_out_otherwise_stops_its_partition_alone(cluster:
     assert why in stopped["what"]
     assert why in run_admin(cluster, "--json", "verify", "--offline", "--journal", str(journal))[1]
 
-    (pid,) = cluster.pids("journal")  # whoever recovers it
-    os.kill(pid, signal.SIGKILL)
-    cluster.wait_replaced(pid)
+    cluster.restart("journal")  # whoever recovers it
     check()
     command(node_of(cluster, HURT, PARTITIONS), "SCRIPT", "FLUSH")
     check()

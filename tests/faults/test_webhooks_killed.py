@@ -6,9 +6,7 @@ What must have been told is made of the journal's own files, not of what the fol
 import asyncio
 import contextlib
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -143,9 +141,7 @@ def test_followers_killed_under_traffic(dev_cluster: Any, tmp_path: Path) -> Non
                 time.sleep(chance.uniform(4, 6))
             for _ in range(KILLS):
                 time.sleep(chance.uniform(0.3, 2.5))
-                (pid,) = cluster.pids("follower")
-                os.kill(pid, signal.SIGKILL)
-                cluster.wait_replaced(pid)
+                cluster.restart("follower")
         wanted = {event.id: event for event in events_in(cluster.data_dir / "journal", PARTITIONS)}
         sent = {name for name, event in wanted.items() if event.type != "posting"}
         deadline = time.monotonic() + SETTLE_S_MAX

@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import uuid
@@ -15,7 +13,7 @@ from typing import Any
 import pytest
 from support.dev_process import DevCluster
 from support.http_client import HttpClient
-from support.replicated import command, supervisor_sleeps, wait_until
+from support.replicated import command, kill, supervisor_sleeps, wait_until
 from support.traffic import Payment, balances_cents, open_and_fund
 from support.verification import verified
 
@@ -82,11 +80,11 @@ def test_a_stale_copy_of_the_folder_does_not_overwrite_redis(cluster: DevCluster
     stream = PartitionKeys(tag_of(0, 1)).journal
     wait_until(lambda: command(node, "XLEN", stream) < 400, "the stream is trimmed")
 
-    (journal,) = cluster.pids("journal")
+    journal = cluster.living("journal")
     with supervisor_sleeps(cluster):
-        os.kill(journal, signal.SIGKILL)
+        kill(journal)
         journal_says("were on disk once and are not in", cluster, tmp_path / "stale")
-    cluster.wait_replaced(journal)
+    cluster.wait_replaced(journal["pid"])
     asyncio.run(_check(cluster, paid=400))
     verified(cluster)
 

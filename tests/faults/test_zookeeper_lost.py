@@ -54,7 +54,7 @@ def cluster(tmp_path: Path, login: dict[str, str]) -> Iterator[DevCluster]:
 
 def lose_zookeeper(cluster: DevCluster) -> None:
     """Killed, its disk wiped; returns when it serves again, empty."""
-    (zookeeper,) = cluster.processes("zookeeper")
+    zookeeper = cluster.living("zookeeper")
     with supervisor_sleeps(cluster):
         kill(zookeeper)
         shutil.rmtree(cluster.data_dir / "zookeeper" / "data")

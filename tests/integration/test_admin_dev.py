@@ -105,7 +105,7 @@ def test_a_killed_process_is_no_mismatch(hurt: DevCluster, role: str) -> None:
     """G5, G9: while a shard is restored, verify waits or says who does not answer; it never cries wolf."""
     flags = hurt.coordination_flags()
     with Paying(hurt).running():
-        pid = hurt.pids(role)[0]
+        pid = hurt.living(role)["pid"]
         killer = threading.Timer(0.05, os.kill, (pid, signal.SIGKILL))
         killer.start()
         looks = 0

@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +12,7 @@ import pytest
 import redis
 from support.clusters import redis_binary
 from support.patient import PARTITIONS, Patient, wait_healthy
+from support.stopped import stopped
 from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer, refusal
 
@@ -39,15 +38,14 @@ def test_a_healthy_cluster(patient: Patient) -> None:
 def test_every_planted_fault_is_found_and_its_command_named(patient: Patient) -> None:
     """All at once, so that no finding hides another. The journal is stopped first, and mends nothing meanwhile."""
     wait_healthy(patient)
-    (journal,) = patient.cluster.pids("journal")
+    journal = patient.cluster.living("journal")
     primary, replica = patient.addresses["primary"], patient.addresses["replica"]
     open_key = PartitionKeys(tag_of(2, PARTITIONS)).open
     other_id = str(patient.replica.execute_command("CLUSTER", "MYID"))
     epoch = patient.primary.hget(patient.meta(1), "epoch")
     owner = patient.primary.hget(patient.meta(3), "owner")
     with contextlib.ExitStack() as undo:
-        os.kill(journal, signal.SIGSTOP)
-        undo.callback(os.kill, journal, signal.SIGCONT)
+        undo.enter_context(stopped(journal))
 
         patient.primary.config_set("maxmemory-policy", "allkeys-lru")
         undo.callback(patient.primary.config_set, "maxmemory-policy", "noeviction")
@@ -127,11 +125,10 @@ def _other_primary(patient: Patient) -> str:
 
 def test_pending_says_what_an_open_transfer_waits_for(patient: Patient) -> None:
     """The journal hangs: the debit is made, its receipt does not come, so no credit leaves."""
-    (journal,) = patient.cluster.pids("journal")
+    journal = patient.cluster.living("journal")
     with WalletApi(patient.cluster.url, PARTITIONS) as api, ThreadPoolExecutor(1) as payer:
         ann, bob = api.account(0, "5.00"), api.account(12)
-        os.kill(journal, signal.SIGSTOP)
-        try:
+        with stopped(journal):
             paying = payer.submit(api.pay, ann, bob, "1.00")
             entry = wait_pending(patient, ann)
             (transfer,) = entry["transfers"]
@@ -143,8 +140,6 @@ def test_pending_says_what_an_open_transfer_waits_for(patient: Patient) -> None:
             status = answer("transfer", paid, "--from", ann, *flags_with_journal(patient))["status"]
             assert status == "pending: the money has left the payer, the credit is to come"
             assert "waits for the credit in partition 12" in admin("pending", *patient.flags).stdout
-        finally:
-            os.kill(journal, signal.SIGCONT)
         assert paying.result().status == 200
         assert answer("transfer", paid, "--from", ann, *patient.flags)["status"] == "paid"
 
@@ -178,16 +173,13 @@ def test_partitions_and_shards(patient: Patient) -> None:
 
 def test_a_dead_replica_is_named(patient: Patient) -> None:
     """The supervisor would start it again at once, so it is stopped, not killed."""
-    pid = next(
-        p["pid"] for p in patient.cluster.processes("redis") if p["address"] == patient.addresses["replica"]
+    replica = next(
+        p for p in patient.cluster.processes("redis") if p["address"] == patient.addresses["replica"]
     )
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with stopped(replica):
         document = answer("doctor", *patient.flags)
         (finding,) = (f for f in document["findings"] if f["check"] == "nodes")
         assert finding["what"] == f"{patient.addresses['replica']} of shard s1 does not answer"
-    finally:
-        os.kill(pid, signal.SIGCONT)
     wait_healthy(patient)
 
 
@@ -304,9 +296,11 @@ def test_a_node_is_replaced_while_payments_go_on(patient: Patient, tmp_path: Pat
     unable_node.start_and_wait()
     unable = unable_node.address
     (tmp_path / "unable" / "dump.rdb" / "x").mkdir(parents=True)
-    pid = next(p["pid"] for p in patient.cluster.processes("redis") if p["address"] == old)
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    silent = next(p for p in patient.cluster.processes("redis") if p["address"] == old)
+    with contextlib.ExitStack() as ending:
+        ending.enter_context(stopped(silent))
+        ending.callback(new_node.kill)
+        ending.callback(unable_node.kill)
         for words, said in (
             (("127.0.0.1:1", new), "no shard has a node 127.0.0.1:1"),
             ((view.address, new), f"{view.address} is the primary: CLUSTER FAILOVER on"),
@@ -329,7 +323,3 @@ def test_a_node_is_replaced_while_payments_go_on(patient: Patient, tmp_path: Pat
             new: "replica",
         }
         assert answer("verify", *patient.flags)["ok"]
-    finally:
-        os.kill(pid, signal.SIGCONT)
-        new_node.kill()
-        unable_node.kill()

@@ -7,14 +7,12 @@ this machine; `iostat`, `pending` and `journal info`, which change nothing; and 
 """
 
 import json
-import os
 import re
 import shlex
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import chdir, closing, contextmanager, suppress
+from contextlib import chdir, closing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from support.move_run import signalled
 from support.paying import cluster_directory
 from support.replicated import ReplicatedShard, command, kill, supervisor_sleeps, wait_agreed, wait_until
 from support.shell import environment, run_line
+from support.stopped import stopped
 from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer, refusal
 
@@ -141,19 +140,6 @@ def ward(made: Ward, tmp_path: Path) -> Iterator[Ward]:
     made.folder = tmp_path
     yield made
     made.healthy()
-
-
-@contextmanager
-def stopped(*pids: int) -> Iterator[None]:
-    """SIGSTOP inside: the supervisor would start again what was killed."""
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
@@ -318,7 +304,7 @@ def test_a_journal_copy_that_died_and_an_old_map(ward: Ward) -> None:
     The copy is started where it was, by the command. Then the supervisor has it back.
     """
     answer("move", "3", "s2", *ward.flags, "--yes")
-    (journal,) = ward.cluster.processes("journal")
+    journal = ward.cluster.living("journal")
     with supervisor_sleeps(ward.cluster), cluster_directory(ward.cluster) as directory:
         kill(journal)
         good = directory.partition_map()
@@ -463,7 +449,7 @@ def test_nodes(ward: Ward, new_node: RedisNode) -> None:
         ward.mended("nodes", f"{replica['address']} of shard s1 is a primary beside")
     shard.wait_in_sync()
 
-    with stopped(replica["pid"]):
+    with stopped(replica):
         ward.mended("nodes", f"{replica['address']} of shard s1 does not answer", NEW=new_node.address)
     # It wakes up outside, and comes back in the place of the one that took its own.
     with closing(connect(replica["address"])) as client:
@@ -480,7 +466,7 @@ def test_a_shard_without_a_primary(ward: Ward) -> None:
     """Of two primaries one hangs: nobody can elect its replica. The command names it, not the one that hangs."""
     shard = ward.shards["s1"]
     primary, replica = shard.primary(), shard.replica()
-    with stopped(primary["pid"]):
+    with stopped(primary):
         found = ward.finding("nodes", "shard s1 has no primary that answers")
         assert f"-p {replica['address'].rpartition(':')[2]} CLUSTER FAILOVER TAKEOVER" in found["mend"]
         ward.run(found["mend"])

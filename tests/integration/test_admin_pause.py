@@ -1,8 +1,6 @@
 """`wallet-admin pause` and `unpause`: no way goes around it, what is open ends, and what is no payment goes on."""
 
 import contextlib
-import os
-import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -112,9 +110,7 @@ def test_the_same_id_pays_when_it_is_over(apis: list[WalletApi], flags: list[str
 
 def test_a_process_that_starts_meanwhile_is_paused_too(cluster: DevCluster, flags: list[str]) -> None:
     answer("pause", "--reason", WHY, "--yes", *flags)
-    (first, _) = cluster.pids("api")
-    os.kill(first, signal.SIGKILL)
-    cluster.wait_replaced(first)
+    cluster.restart("api-1")
     url = cluster.urls[0].removeprefix("http://")
     wait_until(lambda: answered(cluster.urls[0]), f"{url} does not answer", 60)
     with WalletApi(cluster.urls[0], PARTITIONS) as api:

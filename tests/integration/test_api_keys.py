@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 from support.certificates import Authority
 from support.dev_process import DevCluster
+from support.stopped import stopped
 
 from wallet_engine.admin.service_calls import Caller, ask_one
 from wallet_engine.dev.certificates import Certificates
@@ -200,19 +200,15 @@ def test_a_key_ends_by_itself(cluster: DevCluster) -> None:
 
 
 def test_known_keys_go_on_while_zookeeper_is_away(cluster: DevCluster) -> None:
-    zookeeper = cluster.pids("zookeeper")
     alice, bob = accounts(cluster, "alice", "bob")
     keys = keys_of(cluster)
-    os.kill(zookeeper[0], signal.SIGSTOP)
-    try:
+    with stopped(cluster.living("zookeeper")):
         deadline = time.monotonic() + 6
         while time.monotonic() < deadline:
             for url in cluster.urls:
                 assert pay(url, keys["payer"], alice, bob, "0.01")[0] == 200
                 assert pay(url, None, alice, bob)[0] == 401
             time.sleep(0.5)
-    finally:
-        os.kill(zookeeper[0], signal.SIGCONT)
 
 
 def test_no_secret_is_written_anywhere_else(cluster: DevCluster) -> None:
@@ -361,14 +357,9 @@ def test_a_key_has_no_more_in_flight_than_its_share(cluster: DevCluster) -> None
     alice, bob = accounts(cluster, "alice", "bob")
     key = created(cluster, f"few-{uuid.uuid4().hex[:6]}", "--role=payer", "--in-flight=3")["key"]
     assert wait_until(lambda: pay(cluster.url, key, alice, bob)[0] == 200, 10)
-    (journal,) = cluster.processes("journal")
-    os.kill(journal["pid"], signal.SIGSTOP)
-    try:
-        with ThreadPoolExecutor(8) as pool:
-            statuses = [pool.submit(pay, cluster.url, key, alice, bob) for _ in range(8)]
-            assert wait_until(lambda: sum(each.done() for each in statuses) == 5, 20)
-            assert {each.result()[0] for each in statuses if each.done()} == {429}
-            os.kill(journal["pid"], signal.SIGCONT)
-            assert sorted(each.result()[0] for each in statuses) == [200] * 3 + [429] * 5
-    finally:
-        os.kill(journal["pid"], signal.SIGCONT)
+    with stopped(cluster.living("journal")) as go_on, ThreadPoolExecutor(8) as pool:
+        statuses = [pool.submit(pay, cluster.url, key, alice, bob) for _ in range(8)]
+        assert wait_until(lambda: sum(each.done() for each in statuses) == 5, 20)
+        assert {each.result()[0] for each in statuses if each.done()} == {429}
+        go_on()
+        assert sorted(each.result()[0] for each in statuses) == [200] * 3 + [429] * 5

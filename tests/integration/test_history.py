@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -66,10 +65,6 @@ def database_url(cluster: DevCluster) -> str:
     found = admin_environment(cluster)
     password = Path(found["WALLET_DATABASE_PASSWORD_FILE"]).read_text("utf-8").strip()
     return found["WALLET_DATABASE"].replace("wallet@", f"wallet:{password}@")
-
-
-def process(cluster: DevCluster, role: str) -> dict[str, Any]:
-    return next(p for p in cluster.state()["processes"] if p["role"] == role)
 
 
 def eventually(look: Any, what: str = "") -> Any:
@@ -361,13 +356,11 @@ def test_verify_names_what_differs_and_rebuild_mends_it(cluster: DevCluster, api
 def test_a_kill_loses_and_doubles_nothing(cluster: DevCluster, api: WalletApi, role: str) -> None:
     """kill -9 under traffic; payments go on while the history is away."""
     ann, bob = opened(api, 14, "1000.00"), opened(api, 15)
-    pid = process(cluster, role)["pid"]
     for number in range(60):
-        if number == 20:
-            os.kill(pid, signal.SIGKILL)
+        if number in (20, 40):
+            cluster.kill(role)
         reply = api.post("/v1/wallet/balance_transfer", transfer_body(ann, bob, "1.00", new_id()))
         assert reply.status == 200 or (role == "journal" and reply.status == 503), reply
-    cluster.wait_replaced(pid)  # the next one kills what stands in its place
     paid = minor(api.get(f"/v1/accounts/{bob}/balance?currency=USD").json()["balance"])
     sums = "SELECT coalesce(sum(delta), 0)::bigint AS paid FROM postings WHERE account = $1"
 
@@ -384,7 +377,7 @@ def test_a_kill_loses_and_doubles_nothing(cluster: DevCluster, api: WalletApi, r
 def test_a_database_that_is_down_is_503_for_the_past_alone(cluster: DevCluster, api: WalletApi) -> None:
     ann = opened(api, 0, "10.00")
     listed(api, ann, 1)
-    postmaster = psutil.Process(process(cluster, "database")["pid"])
+    postmaster = psutil.Process(cluster.living("database")["pid"])
     stopped = [postmaster, *postmaster.children()]
     for each in stopped:
         each.suspend()

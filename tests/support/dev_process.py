@@ -21,6 +21,7 @@ from wallet_engine.dev.ports import free_port, port_is_free
 
 READY_S_MAX = 90.0
 STOP_S_MAX = 60.0
+DEAD_S_MAX = 10.0
 
 
 class DevCluster:
@@ -133,6 +134,29 @@ class DevCluster:
             assert time.monotonic() < deadline, f"{self} is not ready"
             time.sleep(0.05)
 
+    def living(self, which: str, timeout_s: float = 30.0) -> dict[str, Any]:
+        """The process of that name, or the first of that role, as soon as `dev.json` names one that lives.
+
+        Between a death and the start that follows, `dev.json` names the dead one or none.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            for process in self.processes():
+                if which in (process["name"], process["role"]) and _alive(process["pid"]):
+                    return process
+            assert time.monotonic() < deadline, f"no {which} lives: {self.state()}"
+            time.sleep(0.02)
+
+    def kill(self, which: str) -> int:
+        """SIGKILL it as soon as it lives; its pid, when it is dead."""
+        pid = int(self.living(which)["pid"])
+        end(pid)
+        return pid
+
+    def restart(self, which: str) -> None:
+        """Kill it; return when `dev.json` names another one in its place, which may still be starting."""
+        self.wait_replaced(self.kill(which))
+
     def wait_replaced(self, pid: int, timeout_s: float = 30.0) -> None:
         """Return when `dev.json`, which has named this process to us, names another one in its place."""
         name = self._names[pid]
@@ -166,12 +190,7 @@ class DevCluster:
         self.kill_supervisor()
         with contextlib.suppress(FileNotFoundError):
             pids.update(self.pids())
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + 10
-        while any(_alive(pid) for pid in pids) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        end(*pids)
 
     def _children(self) -> list[int]:
         """Those of the supervisor that runs, also when `dev.json` does not name them (yet)."""
@@ -193,6 +212,16 @@ def run_admin(cluster: DevCluster, *words: str) -> tuple[int, str]:
         check=False,
     )
     return run.returncode, run.stdout + run.stderr
+
+
+def end(*pids: int) -> None:
+    """SIGKILL to all, and wait until they are dead; that one is gone already is all right."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + DEAD_S_MAX
+    while any(map(_alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _alive(pid: int) -> bool:

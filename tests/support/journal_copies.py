@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +26,6 @@ def wait_for(true: Callable[[], object], what: str) -> None:
     while not true():
         assert time.monotonic() < deadline, f"{what}: not within {WAIT_S_MAX:.0f} s"
         time.sleep(0.1)
-
-
-@contextmanager
-def unattended(cluster: Any) -> Iterator[None]:
-    """Nobody starts what dies."""
-    os.kill(cluster.process.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(cluster.process.pid, signal.SIGCONT)
-
-
-def journal_pid(cluster: Any, name: str) -> int:
-    pids = {process["name"]: process["pid"] for process in cluster.processes("journal")}
-    return int(pids[f"journal-{name}"])
 
 
 def folder(cluster: Any, number: int) -> Path:

@@ -8,7 +8,7 @@ from support.dev_process import DevCluster
 
 def oracle_figure(cluster: DevCluster, name: str) -> float:
     """The value of one of its metrics; NaN while it does not answer, or has none yet."""
-    (process,) = cluster.processes("oracle")
+    process = cluster.living("oracle")
     try:
         with urllib.request.urlopen(f"http://{process['address']}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()

@@ -1,5 +1,7 @@
 """What Redis holds at this moment, journaled or not: the engine never shows that, so tests look themselves."""
 
+import time
+
 import redis
 from support.dev_process import DevCluster
 
@@ -7,20 +9,30 @@ from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.slots import partition_of, tag_of
 
+SERVES_S_MAX = 30.0
+
 
 def node_of(cluster: DevCluster, partition: int, partitions: int) -> dict[str, str]:
-    """The process (as in `dev.json`) of the node that owns the partition's slot; for clusters without replicas."""
+    """The process (as in `dev.json`) of the node that owns the partition's slot; for clusters without replicas.
+
+    A node that was just started again may not serve yet: it is waited for.
+    """
     keys = PartitionKeys(tag_of(partition, partitions))
-    for process in cluster.processes("redis"):
-        client = connect(process["address"])
-        try:
-            client.hget(keys.meta, "seq")
-        except redis.ResponseError:  # MOVED
-            continue
-        finally:
-            client.close()
-        return process
-    raise AssertionError(f"no node owns partition {partition}")
+    deadline = time.monotonic() + SERVES_S_MAX
+    told: object = "none runs"
+    while True:
+        for process in cluster.processes("redis"):
+            client = connect(process["address"])
+            try:
+                client.hget(keys.meta, "seq")
+            except redis.RedisError as error:  # MOVED, or not there yet
+                told = error
+            else:
+                return process
+            finally:
+                client.close()
+        assert time.monotonic() < deadline, f"no node owns partition {partition}: {told}"
+        time.sleep(0.02)
 
 
 def balance_minor(cluster: DevCluster, account: str, partitions: int, currency: str = "USD") -> int:

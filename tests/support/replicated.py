@@ -1,7 +1,6 @@
 """Shards with replicas as tests strike them: who is primary, lags made on purpose, nodes started again by hand."""
 
 import contextlib
-import os
 import signal
 import subprocess
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from redis.exceptions import RedisError
-from support.dev_process import DevCluster
+from support.dev_process import DevCluster, end
 
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect, view_node
@@ -189,9 +188,8 @@ def _known_to(node: Process) -> frozenset[tuple[str, ...]]:
 
 
 def kill(process: Process) -> None:
-    """SIGKILL; that it is gone already is all right."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process["pid"], signal.SIGKILL)
+    """SIGKILL; returns when it is dead. That it is gone already is all right."""
+    end(process["pid"])
 
 
 @contextlib.contextmanager

@@ -3,27 +3,31 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from support.dev_process import DevCluster
 from support.replicated import Process
 
 
 @contextlib.contextmanager
-def stopped(process: Process) -> Iterator[None]:
-    """SIGSTOP, and SIGCONT at the end."""
-    os.kill(process["pid"], signal.SIGSTOP)
+def stopped(*processes: Process) -> Iterator[Callable[[], None]]:
+    """SIGSTOP, and SIGCONT at the end or when what this gives is called. One may be dead by then."""
+
+    def go_on() -> None:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(process["pid"]), signal.SIGCONT)
+
     try:
-        yield
+        for process in processes:
+            os.kill(int(process["pid"]), signal.SIGSTOP)
+        yield go_on
     finally:
-        os.kill(process["pid"], signal.SIGCONT)
+        go_on()
 
 
 @contextlib.contextmanager
 def stopped_shard(cluster: DevCluster, name: str) -> Iterator[None]:
     """Every node of the shard."""
-    with contextlib.ExitStack() as stack:
-        for process in cluster.processes("redis"):
-            if process["shard"] == name:
-                stack.enter_context(stopped(process))
+    with stopped(*(process for process in cluster.processes("redis") if process["shard"] == name)):
         yield

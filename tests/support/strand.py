@@ -1,16 +1,16 @@
 """Leaves requests half done: debits that are made, and whose credits nobody drives."""
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from support.dev_process import DevCluster
+from support.dev_process import DevCluster, end
 from support.http_client import HttpClient, NoReply
 from support.redis_peek import newest_open
+from support.stopped import stopped
 
 DEBITED_S_MAX = 30.0
 
@@ -24,15 +24,12 @@ def strand(
     process is killed, and kept from being started again: the caller sends the supervisor SIGCONT.
     """
     assert cluster.process is not None
-    (journal,) = cluster.pids("journal")
-    doomed = cluster.pids("api")[0]
+    journal = cluster.living("journal")
+    doomed = cluster.living("api-1")["pid"]
     cluster.process.send_signal(signal.SIGSTOP)
     try:
-        os.kill(journal, signal.SIGSTOP)
-        try:
+        with stopped(journal):
             asyncio.run(_debit_and_kill(cluster, partitions, payers_at, requests, doomed))
-        finally:
-            os.kill(journal, signal.SIGCONT)
     except BaseException:
         cluster.process.send_signal(signal.SIGCONT)
         raise
@@ -61,5 +58,5 @@ async def _debit_and_kill(
         ):
             assert time.monotonic() < deadline, "no debit was made"
             await asyncio.sleep(0.02)
-        os.kill(doomed, signal.SIGKILL)
+        end(doomed)
         await asyncio.gather(*asking)
