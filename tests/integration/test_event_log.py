@@ -237,7 +237,8 @@ async def test_a_failure_at_every_statement_loses_and_doubles_nothing(
         sink = make(url, written)
         sink._save_s = 0.0
         await sink.start()
-        failing = sink._connection = Failing(sink._connection, fail_at, after)
+        session = sink._open
+        failing = session.connection = Failing(session.connection, fail_at, after)
         try:
             await give(sink, written, at_once=1)
             assert failing.left > 0

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -374,20 +375,27 @@ def test_a_kill_loses_and_doubles_nothing(cluster: DevCluster, api: WalletApi, r
     eventually(lambda: admin(cluster, "history", "verify")[1].get("ok"), "a sound history")
 
 
-def test_a_database_that_is_down_is_503_for_the_past_alone(cluster: DevCluster, api: WalletApi) -> None:
+@pytest.mark.parametrize("then", ["goes on", "is killed"])
+def test_a_database_that_stands_still_is_503_for_the_past_alone(
+    cluster: DevCluster, api: WalletApi, then: str
+) -> None:
     ann = opened(api, 0, "10.00")
     listed(api, ann, 1)
-    postmaster = psutil.Process(cluster.living("database")["pid"])
-    stopped = [postmaster, *postmaster.children()]
+    pid = cluster.living("database")["pid"]
+    stopped = [psutil.Process(pid), *psutil.Process(pid).children()]
     for each in stopped:
         each.suspend()
     try:
         check_problem(api.get(f"/v1/accounts/{ann}/transactions"), 503, "history_unavailable")
+        check_problem(api.get("/v1/events?limit=1"), 503, "history_unavailable")
         assert api.get(f"/v1/accounts/{ann}/balance?currency=USD").json()["balance"] == "10.00"
         pay(api, "@bank", ann, "1.00")
     finally:
-        for each in stopped:
-            each.resume()
+        for each in stopped if then == "goes on" else reversed(stopped):
+            with suppress(psutil.NoSuchProcess):
+                each.resume() if then == "goes on" else each.kill()
+    if then == "is killed":  # in the middle of what the follower had asked
+        cluster.wait_replaced(pid)
     listed(api, ann, 2)
 
 

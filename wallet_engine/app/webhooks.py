@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-import asyncpg
 import click
 
-from wallet_engine.history.database import CONNECT_S_MAX, settings
+from wallet_engine.history.session import Pool
 from wallet_engine.service.events import GuardedEvents
 from wallet_engine.webhooks.log import EventLog
 from wallet_engine.webhooks.store import WebhookStore
@@ -35,13 +34,8 @@ async def guarded_events(
     if database is None:
         yield None
         return
-    pool = await asyncpg.create_pool(
-        database,
-        min_size=0,
-        max_size=_CONNECTIONS_MAX,
-        timeout=CONNECT_S_MAX,
-        command_timeout=_ANSWER_S_MAX,
-        server_settings=settings("wallet-engine serve"),
+    pool = await Pool.open(
+        database, "wallet-engine serve", size_max=_CONNECTIONS_MAX, answer_s_max=_ANSWER_S_MAX
     )
     log = EventLog(pool)
     events = GuardedEvents(log, WebhookStore(pool), allow_private=allow_private)

@@ -9,8 +9,6 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import asyncpg
-
 from wallet_engine.domain.errors import ConfigError, Outage
 from wallet_engine.domain.ids import is_system
 from wallet_engine.history.database import (
@@ -18,14 +16,13 @@ from wallet_engine.history.database import (
     as_outage,
     check_version,
     ms_of,
-    settings,
     time_of,
 )
+from wallet_engine.history.session import Pool
 from wallet_engine.history.sink import SINK
 
 CONNECTIONS_MAX: Final = 8
-#: How long a question waits for a connection, and for its answer.
-CONNECT_S_MAX: Final = 2.0
+#: How long a question waits for its answer, of a server that is there.
 ANSWER_S_MAX: Final = 10.0
 #: How long a question waits until the history has what it is to have.
 BEHIND_S_MAX: Final = 2.0
@@ -112,7 +109,7 @@ class HistoryReader:
         """`home` says the partition of an ordinary account."""
         self._url = url
         self._home = home
-        self._pool: Any = None
+        self._pool: Pool | None = None
         self._opening = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -274,23 +271,18 @@ class HistoryReader:
     async def _connection(self) -> AsyncIterator[Any]:
         pool = self._pool or await self._open()
         with as_outage():
-            async with pool.acquire(timeout=CONNECT_S_MAX) as connection:
+            async with pool.acquire() as connection:
                 yield connection
 
-    async def _open(self) -> Any:
+    async def _open(self) -> Pool:
         async with self._opening:
             if self._pool is None:
                 with as_outage():
-                    pool = await asyncpg.create_pool(
-                        self._url,
-                        min_size=0,
-                        max_size=CONNECTIONS_MAX,
-                        timeout=CONNECT_S_MAX,
-                        command_timeout=ANSWER_S_MAX,
-                        server_settings=settings("wallet-engine serve"),
+                    pool = await Pool.open(
+                        self._url, "wallet-engine serve", size_max=CONNECTIONS_MAX, answer_s_max=ANSWER_S_MAX
                     )
                     try:
-                        async with pool.acquire(timeout=CONNECT_S_MAX) as connection:
+                        async with pool.acquire() as connection:
                             await check_version(connection)
                     except ConfigError as error:
                         pool.terminate()

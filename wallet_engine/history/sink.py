@@ -7,19 +7,17 @@ While one batch is written the next is folded: the database works on another cor
 """
 
 import asyncio
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.history.books import ACCOUNTS_MAX, Books
 from wallet_engine.history.database import (
     HistoryUnavailable,
-    as_outage,
     check_version,
-    connect,
     make_months,
     time_of,
 )
@@ -38,13 +36,10 @@ from wallet_engine.history.rows import (
     posting_row,
     transfer_row,
 )
+from wallet_engine.history.session import Session
 from wallet_engine.journal.feed import FeedEntry, FeedPosition
 
-T = TypeVar("T")
-
 SINK: Final = "history"
-#: How long the driver may take to say that a connection was lost.
-LOST_S_MAX: Final = 1.0
 
 _ADVANCE: Final = """
 UPDATE positions AS p SET seq = u.seq, nonce = u.nonce, at = greatest(p.at, u.at)
@@ -84,13 +79,12 @@ class HistorySink:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._connection: Any = None
+        self._session: Session | None = None
         self._books = Books()
         self._ends = Ends()
         self._positions: dict[int, FeedPosition] = {}
         self._months: set[tuple[int, int]] = set()
         self._writing: asyncio.Task[None] | None = None
-        self._lost: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
         return f"<HistorySink partitions={len(self._positions)} {self._books!r}>"
@@ -99,26 +93,30 @@ class HistorySink:
     def name(self) -> str:
         return SINK
 
+    @property
+    def _open(self) -> Session:
+        if self._session is None:
+            raise HistoryUnavailable(ConnectionError("not connected"))
+        return self._session
+
     async def start(self) -> None:
         """Raises `HistoryUnavailable`, and `ConfigError` for tables of another version."""
-        self._connection = connection = await connect(self._url, "wallet-engine follow")
-        lost = self._lost = asyncio.get_running_loop().create_future()
-        connection.add_termination_listener(lambda _: None if lost.done() else lost.set_result(None))
-        await self._ask(check_version(connection))
+        self._session = session = await Session.open(self._url, "wallet-engine follow")
+        await session.ask(check_version(session.connection))
         self._months.clear()
 
     async def positions(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
         self._books.forget()
         self._ends.forget()
-        await self._ask(
-            self._connection.execute(
+        await self._open.ask(
+            self._open.connection.execute(
                 "INSERT INTO positions SELECT $1::text, p, 0, $3::text, timestamptz 'epoch' "
                 "FROM unnest($2::integer[]) AS p ON CONFLICT DO NOTHING",
                 *(SINK, list(partitions), ZERO_NONCE),
             )
         )
-        rows = await self._ask(
-            self._connection.fetch(
+        rows = await self._open.ask(
+            self._open.connection.fetch(
                 "SELECT partition, seq, nonce FROM positions WHERE sink = $1 AND partition = ANY($2)",
                 *(SINK, list(partitions)),
             )
@@ -134,7 +132,7 @@ class HistorySink:
         lacking = self._books.lacking(entries)
         if lacking:
             await self.flush()  # what is looked for may be in what is being written
-            await self._ask(self._books.fill(self._connection, lacking))
+            await self._open.ask(self._books.fill(self._open.connection, lacking))
         facts = Facts()
         for partition, entry in entries:
             fold(partition, entry, self._books.of(partition), facts)
@@ -146,38 +144,21 @@ class HistorySink:
         ]
         times = {item.partition: item.header.time_ms for item in batch}
         await self.flush()
-        self._writing = asyncio.create_task(self._write(self._connection, facts, advance, times))
+        self._writing = asyncio.create_task(self._write(self._open.connection, facts, advance, times))
 
     async def flush(self) -> None:
         writing, self._writing = self._writing, None
         if writing is not None:
-            await self._ask(writing)
+            await self._open.ask(writing)
         elif self._ends.early:
-            await self._ask(self._ends.settle_early(self._connection))
-
-    async def _ask(self, asking: Awaitable[T]) -> T:
-        """What the database says. Raises `HistoryUnavailable` also where the driver waits for a connection it lost."""
-        task = asyncio.ensure_future(asking)
-        try:
-            lost = () if self._lost is None else (self._lost,)
-            await asyncio.wait((task, *lost), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                await asyncio.wait((task,), timeout=LOST_S_MAX)
-            if not task.done():
-                raise HistoryUnavailable(ConnectionError("the connection was lost"))
-            with as_outage():
-                return task.result()
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+            await self._open.ask(self._ends.settle_early(self._open.connection))
 
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
         """Raises `TakenOver` also where the history of some of them is to be made anew."""
         await self.flush()
         seqs = [self._positions[p].seq for p in partitions]
-        moved = await self._ask(
-            self._connection.execute(_CAUGHT_UP, SINK, list(partitions), seqs, time_of(at_ms))
+        moved = await self._open.ask(
+            self._open.connection.execute(_CAUGHT_UP, SINK, list(partitions), seqs, time_of(at_ms))
         )
         if moved != f"UPDATE {len(seqs)}":
             raise TakenOver(
@@ -185,13 +166,14 @@ class HistorySink:
             )
 
     async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
+        session, self._session = self._session, None
+        if session is None:
+            return
+        session.close()
         writing, self._writing = self._writing, None
         if writing is not None:
             with suppress(Exception):  # it ends with its connection
-                await self._ask(writing)
+                await session.ask(writing)
 
     async def _write(
         self,

@@ -78,7 +78,7 @@ def _record(number: int, row: LogRow, source: str) -> tuple[Any, ...]:
 
 
 class EventLog:
-    """Reads the log. `pool` is one of asyncpg's."""
+    """Reads the log. `pool` is a `Pool`, or one of asyncpg's."""
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool

@@ -11,16 +11,16 @@ import asyncio
 import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, Final
-
-import asyncpg
 
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.events.event import SOURCE_DEFAULT
 from wallet_engine.events.maker import Maker, Start, from_first
 from wallet_engine.events.saved import load_book, save_book
-from wallet_engine.history.database import as_outage, check_version, connect, settings, time_of
+from wallet_engine.history.database import HistoryUnavailable, check_version, time_of
+from wallet_engine.history.session import Pool, Session
 from wallet_engine.journal.feed import Feed, FeedEntry, FeedPosition
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
@@ -31,8 +31,9 @@ SINK: Final = "webhooks"
 #: How often folds are saved, and of its time at most this part goes into that.
 SAVE_S_MIN: Final = 30.0
 SAVE_SHARE_MAX: Final = 0.02
-#: Connections of the deliveries: their statements are short.
+#: Connections of the deliveries, and how long a statement of theirs may take.
 _CONNECTIONS_MAX: Final = 4
+_ANSWER_S_MAX: Final = 30.0
 
 _ADVANCE: Final = """
 UPDATE positions AS p SET seq = u.seq, nonce = u.nonce, at = greatest(p.at, u.at)
@@ -72,8 +73,8 @@ class WebhookSink:
         self._allow_private = allow_private
         self._metrics = metrics
         self._maker = Maker(feed)
-        self._connection: Any = None
-        self._pool: Any = None
+        self._session: Session | None = None
+        self._pool: Pool | None = None
         self._dispatcher: Dispatcher | None = None
         self._delivering: asyncio.Task[None] | None = None
         self._told: dict[int, FeedPosition] = {}
@@ -89,41 +90,53 @@ class WebhookSink:
 
     async def start(self) -> None:
         """Raises `HistoryUnavailable`, and `ConfigError` for tables of another version."""
-        self._connection = await connect(self._url, "wallet-engine follow webhooks")
-        with as_outage():
-            await check_version(self._connection)
-            # What was delivered and is not recorded is sent again: those commits need not wait for the disk.
-            quick = {**settings("wallet-engine webhooks"), "synchronous_commit": "off"}
-            self._pool = await asyncpg.create_pool(
-                self._url, min_size=1, max_size=_CONNECTIONS_MAX, server_settings=quick
-            )
+        self._session = session = await Session.open(self._url, "wallet-engine follow webhooks")
+        await session.ask(check_version(session.connection))
+        # What was delivered and is not recorded is sent again: those commits need not wait for the disk.
+        self._pool = await Pool.open(
+            self._url,
+            "wallet-engine webhooks",
+            size_max=_CONNECTIONS_MAX,
+            answer_s_max=_ANSWER_S_MAX,
+            quick_commits=True,
+        )
         self._dispatcher = Dispatcher(
             self._pool, self._worker, allow_private=self._allow_private, metrics=self._metrics
         )
         self._delivering = asyncio.create_task(self._deliver(self._dispatcher), name="webhooks")
 
+    @property
+    def _open(self) -> Session:
+        if self._session is None:
+            raise HistoryUnavailable(ConnectionError("not connected"))
+        return self._session
+
     async def positions(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
         self._maker.keep(partitions)
-        with as_outage():
-            await self._connection.execute(
+        session = self._open
+        await session.ask(
+            session.connection.execute(
                 "INSERT INTO positions SELECT $1, p, 0, $3, 'epoch' FROM unnest($2::integer[]) AS p "
                 "ON CONFLICT DO NOTHING",
                 *(SINK, list(partitions), ZERO_NONCE),
             )
-            rows = await self._connection.fetch(
+        )
+        rows = await session.ask(
+            session.connection.fetch(
                 "SELECT partition, seq, nonce FROM positions WHERE sink = $1 AND partition = ANY($2)",
                 *(SINK, list(partitions)),
             )
-            self._told = {row[0]: FeedPosition(row[1], row[2]) for row in rows}
-            unknown = [p for p, told in self._told.items() if not self._maker.knows(p, told)]
-            for partition, start in (await self._starts(unknown)).items():
-                self._maker.begin(partition, start)
+        )
+        self._told = {row[0]: FeedPosition(row[1], row[2]) for row in rows}
+        unknown = [p for p, told in self._told.items() if not self._maker.knows(p, told)]
+        for partition, start in (await session.ask(self._starts(session.connection, unknown))).items():
+            self._maker.begin(partition, start)
         return dict(self._maker.folded)
 
-    async def _starts(self, partitions: list[int]) -> dict[int, Start]:
+    async def _starts(self, connection: Any, partitions: list[int]) -> dict[int, Start]:
         starts = {partition: from_first(self._told[partition]) for partition in partitions}
         query = "SELECT partition, seq, nonce, book FROM event_folds WHERE partition = ANY($1)"
-        for partition, seq, nonce, book in await self._connection.fetch(query, partitions):
+        for partition, seq, nonce, book in await connection.fetch(query, partitions):
             if seq <= self._told[partition].seq:
                 folded = FeedPosition(seq, nonce)
                 starts[partition] = Start(folded, load_book(book), self._told[partition])
@@ -142,16 +155,23 @@ class WebhookSink:
             return
         rows = [LogRow(at.partition, at.seq, at.time_ms, events) for at, events in made if events]
         moved = [(p, before[p].seq, after[p].seq, after[p].nonce, time_of(ms)) for p, ms in times.items()]
-        with as_outage():
-            async with self._connection.transaction():
-                done = await self._connection.execute(_ADVANCE, SINK, *map(list, zip(*moved, strict=True)))
-                if done != f"UPDATE {len(moved)}":
-                    raise TakenOver("another process has written what follows: positions are read anew")
-                await append(self._connection, rows, self._source)
+        await self._open.ask(self._write(self._open.connection, rows, moved))
         self._told = after
         if self._dispatcher is not None and rows:
             self._dispatcher.wake()
         await self._save(batch[-1].time_ms)
+
+    async def _write(
+        self,
+        connection: Any,
+        rows: Sequence[LogRow],
+        moved: Sequence[tuple[int, int, int, str | None, datetime]],
+    ) -> None:
+        async with connection.transaction():
+            done = await connection.execute(_ADVANCE, SINK, *map(list, zip(*moved, strict=True)))
+            if done != f"UPDATE {len(moved)}":
+                raise TakenOver("another process has written what follows: positions are read anew")
+            await append(connection, rows, self._source)
 
     async def flush(self) -> None:
         """All that was taken is kept already."""
@@ -161,20 +181,22 @@ class WebhookSink:
         began_s = time.monotonic()
         if began_s - self._saved_s < self._save_s:
             return
-        with as_outage():
-            for partition, folded in self._maker.folded.items():
-                if folded.seq <= self._told[partition].seq:
-                    book = save_book(self._maker.books[partition], clock_ms)
-                    await self._connection.execute(_SAVE, partition, folded.seq, folded.nonce, book)
+        session = self._open
+        for partition, folded in self._maker.folded.items():
+            if folded.seq <= self._told[partition].seq:
+                book = save_book(self._maker.books[partition], clock_ms)
+                saving = session.connection.execute(_SAVE, partition, folded.seq, folded.nonce, book)
+                await session.ask(saving)
         self._saved_s = time.monotonic()
         self._save_s = max(SAVE_S_MIN, (self._saved_s - began_s) / SAVE_SHARE_MAX)
 
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
-        with as_outage():
-            await self._connection.execute(
+        await self._open.ask(
+            self._open.connection.execute(
                 "UPDATE positions SET at = greatest(at, $3) WHERE sink = $1 AND partition = ANY($2)",
                 *(SINK, list(partitions), time_of(at_ms)),
             )
+        )
 
     async def close(self) -> None:
         delivering, self._delivering, self._dispatcher = self._delivering, None, None
@@ -184,9 +206,9 @@ class WebhookSink:
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.terminate()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
 
     async def _deliver(self, dispatcher: Dispatcher) -> None:
         while True:

@@ -43,7 +43,7 @@ class TooMany(Exception):
 
 
 class WebhookStore:
-    """`pool` is one of asyncpg's, or one of its connections. Raises what asyncpg raises."""
+    """`pool` is a `Pool`, or one of asyncpg's. Raises what asyncpg raises."""
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool

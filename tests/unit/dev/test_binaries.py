@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from wallet_engine.dev import binaries
+from wallet_engine.dev import binaries, postgresql
 from wallet_engine.dev.binaries import bundled_redis, find_zookeeper, redis_version, system_redis
+from wallet_engine.dev.postgresql import find_postgresql
 from wallet_engine.domain.errors import ConfigError
 
 
@@ -83,3 +84,14 @@ def test_what_zookeeper_lacks_is_one_line(
     with pytest.raises(ConfigError, match=complaint) as caught:
         find_zookeeper(environ)
     assert "\n" not in str(caught.value)
+
+
+def test_postgresql_is_the_systems_or_the_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql, "DEBIAN", tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert find_postgresql().source == "bundled"
+    for version in ("9.6", "15", "16"):
+        (tmp_path / version / "bin").mkdir(parents=True)
+        install(tmp_path / version / "bin", "initdb", "")
+    assert str(find_postgresql().binaries) == str(tmp_path / "16" / "bin")
+    assert find_postgresql(bundled=True).source == "bundled"

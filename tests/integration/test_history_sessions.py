@@ -1,0 +1,105 @@
+"""The PostgreSQL of the wheel, and that questions to one which stops or dies in the middle of a call have an end."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from wallet_engine.dev.postgresql import PostgresProcess, find_postgresql
+from wallet_engine.history.database import FAILURES, HistoryUnavailable, check_version, migrate
+from wallet_engine.history.session import Pool, Session
+
+#: What has no end fails; what has one needs a part of it.
+ENDS_S_MAX = 30.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresProcess]:
+    """The one that comes with the Python package, whatever the system has."""
+    made = PostgresProcess(find_postgresql(bundled=True), tmp_path_factory.mktemp("bundled"))
+    assert made.install.source == "bundled"
+    made.start_and_wait()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@asynccontextmanager
+async def session_on(server: PostgresProcess) -> AsyncIterator[tuple[Session, int]]:
+    """A session, and the process that serves it."""
+    session = await Session.open(server.url_with_password, "test")
+    try:
+        yield session, await session.ask(session.connection.fetchval("SELECT pg_backend_pid()"))
+    finally:
+        session.close()
+
+
+async def rows_until_stopped(pid: int) -> AsyncIterator[tuple[str]]:
+    """More rows than sockets hold, of which the process reads the first alone."""
+    for number in range(300):
+        if number == 3:
+            os.kill(pid, signal.SIGSTOP)
+        yield ("x" * 100_000,)
+
+
+def test_the_wheels_own_server_takes_our_tables(server: PostgresProcess) -> None:
+    async def main() -> None:
+        async with session_on(server) as (session, _):
+            before, now = await session.ask(migrate(session.connection))
+            assert before == 0 < now
+            await session.ask(check_version(session.connection))
+            assert session.connection.get_server_version().major >= 13
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("then", ["is killed", "stands still"])
+def test_a_copy_in_whose_middle_the_server_goes_has_an_end(server: PostgresProcess, then: str) -> None:
+    async def main() -> None:
+        async with session_on(server) as (session, pid):
+            await session.ask(session.connection.execute("CREATE TEMPORARY TABLE much (word text)"))
+            limit_s = 60.0 if then == "is killed" else 0.5
+            copying = session.connection.copy_records_to_table("much", records=rows_until_stopped(pid))
+            try:
+                asking = asyncio.create_task(session.ask(copying, limit_s))
+                async with asyncio.timeout(ENDS_S_MAX):
+                    while not asking.done() and session.connection._protocol.writing_allowed.is_set():
+                        await asyncio.sleep(0.01)
+                    if then == "is killed":
+                        os.kill(pid, signal.SIGKILL)
+                    with pytest.raises(HistoryUnavailable):
+                        await asking
+            finally:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        async with asyncio.timeout(ENDS_S_MAX):
+            while True:  # a server whose process was killed ends all others first
+                try:
+                    async with session_on(server) as (session, _):
+                        assert await session.ask(session.connection.fetchval("SELECT 1")) == 1
+                        return
+                except HistoryUnavailable:
+                    await asyncio.sleep(0.1)
+
+    asyncio.run(main())
+
+
+def test_a_pool_gives_up_a_connection_that_stands_still(server: PostgresProcess) -> None:
+    async def main() -> None:
+        pool = await Pool.open(server.url_with_password, "test", size_max=1, answer_s_max=10.0)
+        pid = await pool.fetchval("SELECT pg_backend_pid()")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(ENDS_S_MAX):
+                with pytest.raises(FAILURES):
+                    await pool.fetch("SELECT 1")
+                assert await pool.fetchval("SELECT pg_backend_pid()") != pid
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            pool.terminate()
+
+    asyncio.run(main())

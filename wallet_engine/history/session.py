@@ -1,0 +1,148 @@
+"""Questions to PostgreSQL that end, whatever has become of it: with an answer, soon after it is lost, or in time.
+
+The driver alone waits for ever in three places: a COPY whose connection is lost while its socket is full, a question
+behind one that was given up (until the server has said that this one is cancelled), and the return of such a
+connection to a pool. A connection that has not answered is therefore ended before anything waits for it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Self, TypeVar
+
+import asyncpg
+
+from wallet_engine.history.database import HistoryUnavailable, as_outage, connect, settings
+
+T = TypeVar("T")
+
+#: How long the driver may take to say that a connection was lost, and a question to end with it.
+LOST_S_MAX: Final = 1.0
+#: The longest that a write of a follower takes: behind a rebuild it waits for locks.
+WRITE_S_MAX: Final = 60.0
+#: How long a pool waits for a connection, and for the least that a server which is there answers at once.
+ALIVE_S_MAX: Final = 2.0
+
+#: After these a connection may still be busy with what was asked.
+_UNENDED: Final = (
+    *(OSError, TimeoutError, asyncio.CancelledError),
+    *(asyncpg.InterfaceError, asyncpg.InternalClientError),
+)
+
+
+class Session:
+    """One connection, for one question after the other."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        connection.add_termination_listener(self._note_lost)
+
+    @classmethod
+    async def open(cls, url: str, name: str) -> Self:
+        """Raises `HistoryUnavailable`, and `ConfigError` for a server that is too old."""
+        return cls(await connect(url, name))
+
+    def __repr__(self) -> str:
+        return f"<Session {'lost' if self._lost.done() else 'open'}>"
+
+    def _note_lost(self, _connection: Any) -> None:
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    async def ask(self, asking: Awaitable[T], limit_s: float = WRITE_S_MAX) -> T:
+        """What the connection answers. Raises `HistoryUnavailable`; the session is of no use any more then."""
+        task = asyncio.ensure_future(asking)
+        try:
+            await asyncio.wait((task, self._lost), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            if self._lost.done() and not task.done():
+                await asyncio.wait((task,), timeout=LOST_S_MAX)
+            if not task.done():
+                lost = self._lost.done()
+                raise HistoryUnavailable(
+                    ConnectionError("the connection was lost")
+                    if lost
+                    else TimeoutError(f"no answer within {limit_s:.0f} s")
+                )
+            with as_outage():
+                return task.result()
+        finally:
+            if not task.done():
+                await self._give_up(task)
+
+    async def _give_up(self, task: "asyncio.Future[Any]") -> None:
+        self.connection.terminate()  # first: else what is cancelled waits for the server
+        task.cancel()
+        task.add_done_callback(_heed)
+        await asyncio.wait((task,), timeout=LOST_S_MAX)
+
+    def close(self) -> None:
+        """At once; what is asked ends with it."""
+        self.connection.terminate()
+
+
+class Pool:
+    """Some connections, opened when they are needed; asks as asyncpg's pool does, and raises what that raises."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def open(
+        cls, url: str, name: str, *, size_max: int, answer_s_max: float, quick_commits: bool = False
+    ) -> Self:
+        """Connects to nobody yet. With `quick_commits` a commit need not wait for the disk."""
+        quick = {"synchronous_commit": "off"} if quick_commits else {}
+        return cls(
+            await asyncpg.create_pool(
+                url,
+                min_size=0,
+                max_size=size_max,
+                timeout=ALIVE_S_MAX,
+                command_timeout=answer_s_max,
+                server_settings={**settings(name), **quick},
+            )
+        )
+
+    def __repr__(self) -> str:
+        return f"<Pool {self._pool.get_size()}>"
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Any]:
+        """A connection whose server is there."""
+        connection = await self._pool.acquire(timeout=ALIVE_S_MAX)
+        try:
+            await connection.fetchval("SELECT 1", timeout=ALIVE_S_MAX)
+            yield connection
+        except _UNENDED:
+            connection.terminate()
+            raise
+        finally:
+            await self._pool.release(connection, timeout=ALIVE_S_MAX)
+
+    async def fetch(self, query: str, *arguments: Any) -> Sequence[Any]:
+        async with self.acquire() as connection:
+            rows: Sequence[Any] = await connection.fetch(query, *arguments)
+        return rows
+
+    async def fetchrow(self, query: str, *arguments: Any) -> Any:
+        async with self.acquire() as connection:
+            return await connection.fetchrow(query, *arguments)
+
+    async def fetchval(self, query: str, *arguments: Any) -> Any:
+        async with self.acquire() as connection:
+            return await connection.fetchval(query, *arguments)
+
+    async def execute(self, query: str, *arguments: Any) -> str:
+        async with self.acquire() as connection:
+            done: str = await connection.execute(query, *arguments)
+        return done
+
+    def terminate(self) -> None:
+        """Close all of them at once."""
+        self._pool.terminate()
+
+
+def _heed(task: "asyncio.Future[Any]") -> None:
+    if not task.cancelled():
+        task.exception()
