@@ -105,8 +105,9 @@ lint: $(DEV_STAMP) ## ruff, mypy and the import contract
 # Programs that tests start compile the package anew each time unless they may keep what they compiled.
 test soak: export PYTHONDONTWRITEBYTECODE :=
 
-test: $(DEV_STAMP) packages compiler promtool lint ## lint and every test, on two cores (ARGS= goes to pytest; -s needs -n0)
-	$(PY) -m pytest -n2 $(ARGS)
+# Three at a time on two cores: tests that kill and stop processes wait more than they compute.
+test: $(DEV_STAMP) packages compiler promtool lint ## lint and every test, for two cores (ARGS= goes to pytest; -s needs -n0)
+	$(PY) -m pytest -n3 $(ARGS)
 
 soak: $(DEV_STAMP) packages compiler ## the long, seeded runs
 	$(PY) -m pytest -m soak $(ARGS)

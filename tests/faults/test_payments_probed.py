@@ -45,7 +45,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
         extra=("--journals", "3"),
     )
     try:
-        yield started.start()
+        started.start()
+        for node in started.processes("redis"):  # of two primaries, one alone soon answers for none
+            with connect(node["address"], timeout_s=5) as client:
+                client.config_set("cluster-node-timeout", 60_000)
+        yield started
         healed(started)
         verified(started)
     finally:
