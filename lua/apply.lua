@@ -15,7 +15,8 @@
 -- Returns an array of answers in the order of the partitions; a replay the answer alone. Each partition is by itself:
 --       what refuses or fails in one does not touch the others.
 -- An answer is the header of the entry as it stands in the stream, '<seq> <previous nonce> <nonce> <epoch> <time_ms>
---       <window>.<seconds> <outcomes> <rules>' (wallet_engine/domain/entry.py), and, for each repeated operation, '\n<detail>'. Operations
+--       <window>.<seconds> <outcomes> <rules>' (wallet_engine/domain/entry.py), and, for each repeated operation, '\n<detail>', and
+--       for each that has changed a hold, '\n<idx> <record of it as the entry has left it>', in any order. Operations
 --       that wrote nothing have seq and nonce of the newest entry there; a detail is '<idx> <outcome> <seq>.<idx> <opened_ms>' for
 --       transfers and debits, '<idx> <outcome>' for credits; idx counts from 0; opened_ms is the time of that entry
 --       while it stands in `open` (1 if its text is not in the stream), 0 afterwards. While it does, a debit's words are
@@ -55,6 +56,8 @@ end
 local opened_bytes = 0 -- of entries read from streams, in the whole call
 local writing -- whether the partition has its entry, and gets the effects
 
+--@include apply/rules.lua
+
 local function apply(head, operations)
 --@include apply/guards.lua
 --@include apply/read.lua
@@ -67,7 +70,7 @@ if REPLAY then return apply(ARGV[2], ARGV[3]) end
 
 local answers = {}
 for at = 2, #ARGV, 2 do
-  writing = false
+  writing, batch = false, nil
   local passed, answer = pcall(apply, ARGV[at], ARGV[at + 1])
   if not passed then
     answer = {'ERROR', type(answer) == 'table' and answer.err or tostring(answer), writing and 1 or 0}

@@ -1,18 +1,21 @@
--- Answer: the header of the entry, and what is remembered of each repeat.
+-- Answer: the header of the entry, what is told of holds, and what is remembered of each repeat.
 
 if not repeated then return header end
 
+local reply_lines, said = {header}, batch and batch.said
+if holding and not REPLAY then tell_holds(outcomes, reply_lines) end
+if not repeated[1] then return concat(reply_lines, '\n') end
+
 --@include lib/places.lua
 
-local reply_lines = {header}
 local opened = {} -- open entry -> its header and columns; false if not in the stream
 for n = 1, #repeated do
   local i = repeated[n]
   local field = columns[FIELD + i]
   if said and said[i] then
-    reply_lines[n + 1] = (i - 1) .. ' ' .. said[i]
+    reply_lines[#reply_lines + 1] = (i - 1) .. ' ' .. said[i]
   elseif kinds[i] == CREDIT then
-    reply_lines[n + 1] = (i - 1) .. ' ' .. credited[i]
+    reply_lines[#reply_lines + 1] = (i - 1) .. ' ' .. credited[i]
   else
     local record = remembered[field] or recalled[i] or recalled_before[i]
     local outcome, opened_ms = sub(record, 1, 1), '0'
@@ -40,7 +43,7 @@ for n = 1, #repeated do
         outcome = CONFLICT
       end
     end
-    reply_lines[n + 1] = (i - 1) .. ' ' .. outcome .. ' ' .. entry_seq .. '.' .. idx .. ' ' .. opened_ms
+    reply_lines[#reply_lines + 1] = (i - 1) .. ' ' .. outcome .. ' ' .. entry_seq .. '.' .. idx .. ' ' .. opened_ms
   end
 end
 return concat(reply_lines, '\n')

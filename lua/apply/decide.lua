@@ -6,56 +6,42 @@ local debited = false -- whether money leaves this partition with this entry
 local remembered = {} -- what this batch itself remembers: field -> record, of a long one only what is added
 local lengthened -- the first operations that have added to a long record
 local records, record_count = {}, 0 -- the same as HSET is to write it; of a field written twice the last record stays
-local settled, remembered_before, flags_new, refunded -- made when they are needed
+local settled -- made when it is needed
 local seq_digits, record_begin -- as all records of this entry have its seq; of an operation that is applied, as they begin
 local repeated -- positions of repeated operations that have something remembered
-local holds, holds_changed, counts_changed -- field -> hold, false if there is none; which are to be written; of accounts
 -- Only accounts have a limit. A system account's part that leaves the bounds of a number is carried: of its balance
 -- here, <account> holds what is less than STRIPE_LIMB, <account>+ how many of these there are. {key, account, how many}
 local carries
 
--- A closure costs a tenth of an operation, so the common kinds are decided in the loop below, and what the others and
--- the flags need is made only when there is one of them.
---@limits local over_limit
-local limit_of, side_refusal, write_holds, write_groups
-local said -- by position, what is told of operations on groups; made when they are needed
--- By kind: decides operation i of it. Returns its outcome; nil for what is malformed, or nil and another refusal.
-local rules
-
-if flags_exist or uncommon then
---@include lib/accounts.lua
+-- The common kinds are decided in the loop below, the others and what flags say by what apply/rules.lua makes.
+if (flags_exist or uncommon) and not side_refusal then make_accounts() end
+if uncommon then
   if not flags_exist then flags = {} end
-  rules, remembered_before, flags_new, refunded = {}, {}, {}, {}
-  if uncommon then
---@include lib/posting.lua
---@include rules/refund.lua
---@include rules/open_account.lua
---@limits --@include rules/set_limits.lua
---@include rules/set_flags.lua
---@include rules/probe.lua
-    if extended then
-      holds, holds_changed, counts_changed = {}, {}, {}
---@include lib/holds.lua
---@include rules/hold.lua
---@include rules/capture.lua
---@include rules/capture_end.lua
---@include rules/void.lua
-      -- A function has 200 local names at most, and 60 of those around it.
-      if find(kinds_text, '[xzj]') then
-        local function make_returns()
---@include lib/returns.lua
---@include rules/return.lua
-        end
-        make_returns()
-      end
-      if find(kinds_text, '[mpgybw]') then
-        local function make_groups()
---@include lib/groups.lua
---@include rules/group.lua
---@include rules/group_part.lua
-        end
-        make_groups()
-      end
+  settled, repeated, carries = {}, {}, {}
+  batch = {tag = tag, head = head, columns = columns, kinds = kinds, count = count, notes = notes, ledgers = ledgers,
+    flags = flags, flags_exist = flags_exist, flags_new = {}, seq_last = seq_last, seq_text = seq_text, now_ms = now_ms,
+    rules_before = rules_before, window_asked = window_asked, recalled = recalled, recalled_before = recalled_before,
+    remembered = remembered, remembered_before = {}, records = records, settled = settled, refunded = {}, repeated = repeated,
+    carries = carries, k_journal = k_journal, k_open = k_open, k_flags = k_flags, k_seen = k_seen,
+    k_seen_before = k_seen_before, k_hold = k_hold, k_due = k_due, k_group = k_group,
+    currencies_known = currencies_known}
+--@limits   batch.limited = limited
+  if not rewrite then make_rules() end
+  if holding or returning or grouping then
+    if not answered then make_answers() end
+    for _, each in pairs(ledgers) do
+      local read = {}
+      for at, minor in pairs(each.values) do read[columns[ACCOUNT + at]] = minor end
+      each.read, each.wanted, each.held_before, each.pending_before = read, {}, {}, {}
+    end
+    if holding then
+      if not read_holds then make_holds() end
+      read_holds(ACCOUNT, AMOUNT + count)
+    end
+    if returning and not rules[RETURN] then make_returns() end
+    if grouping then
+      if not read_groups then make_groups() end
+      read_groups(AMOUNT + count)
     end
   end
 end
@@ -107,7 +93,7 @@ for i = 1, count do
       local have, have_to = known[from] or values[i], transit
       if to then have_to = known[to] or values[other] end
       if flags_exist then
-        outcome = side_refusal(from, have, to, have_to)
+        outcome = side_refusal(flags, from, have, to, have_to)
       elseif not have and byte(from) ~= SYSTEM then
         outcome = UNKNOWN_ACCOUNT
       elseif not have_to and byte(to) ~= SYSTEM then
@@ -115,13 +101,13 @@ for i = 1, count do
       end
       if not outcome then
         local left, full = (have or 0) - minor, (have_to or 0) + minor
-        if left < 0 and byte(from) ~= SYSTEM and left < -(flags_exist and limit_of(from, currency) or 0) then
+        if left < 0 and byte(from) ~= SYSTEM and left < -(flags_exist and limit_of(flags, from, currency) or 0) then
           outcome = INSUFFICIENT_FUNDS
         elseif notes and notes[i - 1 .. ''] and left < (notes[i - 1 .. ''].min or left) and byte(from) ~= SYSTEM then
           outcome = INSUFFICIENT_FUNDS -- the caller wants more to be left
         elseif full > AMOUNT_MAX and (rules_before or to and byte(to) ~= SYSTEM) or rules_before and left < -AMOUNT_MAX then
           outcome = BALANCE_LIMIT
---@limits         elseif to and flags_exist and over_limit(ledger, to, full) then
+--@limits         elseif to and flags_exist and over_limit(flags, ledger, to, full) then
 --@limits           outcome = BALANCE_LIMIT
         else
           if full > AMOUNT_MAX then
@@ -170,7 +156,7 @@ for i = 1, count do
       end
       local have = known[to] or values[i]
       if flags_exist then
-        outcome = side_refusal(nil, nil, to, have)
+        outcome = side_refusal(flags, nil, nil, to, have)
       elseif not have and byte(to) ~= SYSTEM then
         outcome = RECEIVER_UNKNOWN
       end
@@ -178,7 +164,7 @@ for i = 1, count do
         local full, left = (have or 0) + minor, transit - minor
         if full > AMOUNT_MAX and (rules_before or byte(to) ~= SYSTEM) or rules_before and left < -AMOUNT_MAX then
           outcome = BALANCE_LIMIT
---@limits         elseif flags_exist and over_limit(ledger, to, full) then
+--@limits         elseif flags_exist and over_limit(flags, ledger, to, full) then
 --@limits           outcome = BALANCE_LIMIT
         else
           if full > AMOUNT_MAX then
@@ -214,7 +200,9 @@ for i = 1, count do
     if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
     detail_at = detail_at + 1
     local rule, refused = rules[kind], nil
+    batch.record_end_at, batch.record_count, batch.debited = record_end_at, record_count, debited
     if rule then outcome, refused = rule(i, ledger, columns[ACCOUNT + i], columns[detail_at], columns[AMOUNT + i]) end
+    record_end_at, record_count, debited, flags_exist = batch.record_end_at, batch.record_count, batch.debited, batch.flags_exist
     if ledger then n, transit, transit_changed = ledger.written_count, ledger.transit, ledger.transit_changed end
     if not outcome then return refused or {'MALFORMED', 'operation ' .. i} end
   end
@@ -224,6 +212,7 @@ if record_end_at ~= #head + 1 or other ~= account_count or detail_at ~= last the
   return {'MALFORMED', 'columns of other lengths'}
 end
 if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
+if batch and batch.effect then effect = true end
 local outcomes_text = concat(outcomes)
 if lengthened then
   for n = 1, #lengthened do

@@ -2,20 +2,17 @@
 
 --@include lib/kinds.lua
 --@include lib/outcomes.lua
+--@include lib/sides.lua
 --@include lib/memory.lua
+--@include lib/bounds.lua
 --@include lib/pinned.lua
 
-local AMOUNT_MAX = 9007199254740991
-local OPERATIONS_MAX = 1500 -- unpack() fails near 8,000 values; an operation writes two accounts at most
-local STRIPE_LIMB = AMOUNT_MAX + 1 -- what one unit in '<account>+' stands for
 local STREAM_CHECK_ENTRIES = 16 -- the stream's length is looked at every so many entries
 local ENDING_ENTRIES_MAX = 20000 -- so many above its limit are for what ends begun work: credits, refunds and settles
 local LOOK_AGAIN = '?' -- of a detail, as in wallet_engine/engine/batch.py
 local FLAGS_MAX = 20000 -- operations times currencies, where flags are read: they may name a limit in each
 local MANY = 100 -- so many operations are looked at for runs of one field
 local LONG = 400 -- bytes of a record of credits; what this batch adds to a longer one is put together first
-local TRANSIT = '@transit'
-local SYSTEM = 64 -- '@', with which a system account begins
 
 local tag, epoch, nonce, issued_text, window_text, currency_list, extended, record_end_at =
   match(head, '^(%S+) (%d+) (%x+) (%d+) (%d+) (%S*) ([01]) ()')
@@ -47,7 +44,6 @@ local recorded, rules_before, rules_text = nil, false, RULES -- of a replay: out
 if REPLAY then
   recorded, rules_before = ARGV[6], ARGV[7] == '1'
   rules_text = rules_before and '' or ' ' .. ARGV[7]
-  if ARGV[7] + 0 < 3 then RECEIVER_UNKNOWN, RECEIVER_CLOSED, RECEIVER_FROZEN = UNKNOWN_ACCOUNT, CLOSED, FROZEN end
   if nonce_last ~= ARGV[4] then return {'MALFORMED', 'entry does not continue ' .. nonce_last} end
   now_ms = ARGV[5] + 0
   witnessed_s = ARGV[8] -- empty in entries of before it was counted

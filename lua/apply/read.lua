@@ -4,7 +4,7 @@
 -- receivers of transfers and @transit, behind the amounts the details. Tables of their own would cost more than this adding.
 local kinds_text, currencies, account_count = columns[1], columns[2], columns[4] - 1
 local count = #kinds_text
-local FIELD, ACCOUNT, AMOUNT = 4, 4 + count, 5 + count + account_count
+local ACCOUNT, AMOUNT = FIELD + count, FIELD + 1 + count + account_count
 local last, notes = #columns, nil -- notes: idx, as text -> what was noted with the operation
 if type(columns[last]) == 'table' then last, notes = last - 1, columns[last].notes end
 if count < 1 or count > OPERATIONS_MAX or account_count < count or columns[AMOUNT] ~= TRANSIT
@@ -18,7 +18,10 @@ local kinds = {byte(kinds_text, 1, count)}
 local currency_each = type(currencies) == 'table' and currencies
 local remembering = find(kinds_text, '[^sofn]') -- whether the memory of transactions and credits is needed
 local uncommon = find(kinds_text, '[^dtcs]')
-local flagging = uncommon and find(kinds_text, '[^dtcsornmpgybw]') -- whether every currency of the partition is needed
+local flagging = uncommon and find(kinds_text, 'f', 1, true) -- whether every currency of the partition is needed
+local holding = uncommon and find(kinds_text, '[hikqulve]')
+local returning = uncommon and find(kinds_text, '[xzj]')
+local grouping = uncommon and find(kinds_text, '[mpgybw]')
 
 -- A ledger is the part of one currency. values: what was read, by position among the accounts; known: account -> minor units
 -- where this batch has changed them; written: what HSET is to write, alternating; next: the ledger of the next currency.
@@ -33,6 +36,10 @@ for at = 1, #currency_list, CURRENCY_LENGTH + 1 do
   local values = values_in and values_in(key, currency) or call('HMGET', key, unpack(columns, ACCOUNT + 1, AMOUNT))
   ledger_first = {currency = currency, key = key, values = values, known = {}, written = {}, written_count = 0,
     transit = (values[account_count + 1] or 0) + 0, transit_changed = false, next = ledger_first or false}
+  if extended then
+    ledger_first.k_held, ledger_first.k_pending = HELD_OF .. currency .. tag, PENDING_OF .. currency .. tag
+    ledger_first.held, ledger_first.pending = {}, {}
+  end
   ledgers[currency] = ledger_first
 end
 if flagging then
@@ -64,16 +71,8 @@ end
 -- The keys of a call are not declared, as they are of many slots. In a slot that somebody is migrating, to touch a key that
 -- is not there fails: so whatever may be written is read before, or is what is written first.
 if uncommon and not REPLAY then
-  call('ZCARD', k_open)
-  call('HLEN', k_flags)
-  if extended then
-    call('HLEN', k_hold)
-    call('ZCARD', k_due)
-    call('HLEN', k_group)
-    for currency in pairs(ledgers) do
-      call('HLEN', HELD_OF .. currency .. tag)
-      call('HLEN', PENDING_OF .. currency .. tag)
-    end
-  end
+  if not flags_exist and find(kinds_text, '[ofa]') then call('HLEN', k_flags) end
+  if holding then call('ZCARD', k_due) end
+  if grouping then call('HLEN', k_group) end
 end
 if window_asked ~= window and not REPLAY then call('HLEN', k_seen_dropped) end

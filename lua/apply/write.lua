@@ -14,7 +14,7 @@ if writes then
   writing = true
 
   local currencies_new
-  if write_groups then write_groups() end
+  if grouping then write_groups() end
   ledger = ledger_first
   while ledger do
     local written, n, currency = ledger.written, ledger.written_count, ledger.currency
@@ -34,14 +34,22 @@ if writes then
   if carries then
     for _, carry in ipairs(carries) do call('HINCRBY', carry[1], carry[2] .. '+', carry[3]) end
   end
+  if holding then
+    batch.record_count = record_count
+    write_holds()
+    record_count = batch.record_count
+  end
   if record_count > 0 then call('HSET', k_seen, unpack(records, 1, record_count)) end
-  if rules then
+  if batch then
+    local flags_new = batch.flags_new
     for account, flag in pairs(flags_new) do call('HSET', k_flags, account, flag) end
 --@plain     if next(flags_new) then call('HSET', k_meta, 'flagged', 1) end
---@limits     if next(flags_new) then call('HSET', k_meta, 'flagged', limited and 2 or 1) end
-    for field, record in pairs(remembered_before) do call('HSET', k_seen_before, field, record) end
-    for part, entry_seq in pairs(refunded) do call('ZADD', k_open, entry_seq, part) end
-    if holds then write_holds() end
+--@limits     if next(flags_new) then call('HSET', k_meta, 'flagged', batch.limited and 2 or 1) end
+    for field, record in pairs(batch.remembered_before) do call('HSET', k_seen_before, field, record) end
+    for part, entry_seq in pairs(batch.refunded) do call('ZADD', k_open, entry_seq, part) end
+    if holding or returning or grouping then
+      for _, each in pairs(ledgers) do write_minors(each.k_held, each.held) end
+    end
   end
   if settled then
     local trimmed

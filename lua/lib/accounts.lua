@@ -1,20 +1,22 @@
-  -- What flags say of an account: status, limits, and whether it may be a side of a transfer.
-  function limit_of(account, currency)
+  -- What flags (account -> text, of those that have some) say of an account: status, limits, and whether it may be a side
+  -- of a transfer.
+  function limit_of(flags, account, currency)
     local flag = flags[account]
-    local _, at = find(flag or '', ' ' .. currency .. '=', 1, true)
+    if not flag then return 0 end
+    local _, at = find(flag, ' ' .. currency .. '=', 1, true)
     return at and tonumber(match(flag, '^%d+', at + 1)) or 0
   end
 
-  local function status_of(account)
+  function status_of(flags, account)
     local flag = flags[account]
     return flag and sub(flag, 1, 1) or 'A'
   end
 
   -- The first of unknown, closed, frozen that holds for a, which pays, or b, which receives (nil or false: not here).
-  function side_refusal(a, have_a, b, have_b)
+  function side_refusal(flags, a, have_a, b, have_b)
     if a and not have_a and byte(a) ~= SYSTEM then return UNKNOWN_ACCOUNT end
     if b and not have_b and byte(b) ~= SYSTEM then return RECEIVER_UNKNOWN end
-    local status_a, status_b = a and status_of(a), b and status_of(b)
+    local status_a, status_b = a and status_of(flags, a), b and status_of(flags, b)
     if status_a == 'C' then return CLOSED end
     if status_b == 'C' then return RECEIVER_CLOSED end
     if status_a == 'F' then return FROZEN end
@@ -23,19 +25,18 @@
   end
 
 --@limits   -- Whether an account would have more than it may, with so much available; what is set aside, or coming in, counts.
---@limits   function over_limit(ledger, account, available)
+--@limits   function over_limit(flags, ledger, account, available)
 --@limits     local flag = flags[account]
 --@limits     local _, at = find(flag or '', ' ' .. ledger.currency .. '<', 1, true)
 --@limits     if not at then return false end
---@limits     local held, pending = ledger.held and ledger.held[account], ledger.pending and ledger.pending[account]
---@limits     held = held or call('HGET', HELD_OF .. ledger.currency .. tag, account) or 0
---@limits     pending = pending or call('HGET', PENDING_OF .. ledger.currency .. tag, account) or 0
+--@limits     local held = ledger.held[account] or call('HGET', ledger.k_held, account) or 0
+--@limits     local pending = ledger.pending[account] or call('HGET', ledger.k_pending, account) or 0
 --@limits     return available + held + pending > match(flag, '^%d+', at + 1) + 0
 --@limits   end
 --@limits
 --@limits   -- An account's flags with a limit set: `sign` is '=' for an overdraft, '<' for the most that it may have. One that is there
 --@limits   -- stays in its place; the most stand behind the overdrafts.
---@limits   local function with_limit(flag, currency, sign, text)
+--@limits   function with_limit(flag, currency, sign, text)
 --@limits     local word = ' ' .. currency .. sign
 --@limits     local from, to = find(flag, word .. '%d+')
 --@limits     if from then return sub(flag, 1, from - 1) .. word .. text .. sub(flag, to + 1) end

@@ -1,48 +1,53 @@
-  -- Reading and writing balances and answers for the rules. Minor units; a ledger is made at the top of apply.lua.
+  -- Reading and writing balances and answers for the rules. Minor units; a ledger is made in apply/read.lua.
 
   -- The balance of operation i's account as this batch has left it; nil where the account is not known.
-  local function balance(ledger, i, account)
+  function balance(ledger, i, account)
     local minor = ledger.known[account] or ledger.values[i]
     return minor and minor + 0
   end
 
   -- have + delta. What leaves the bounds of a number, of a system account only, is carried.
-  local function added(ledger, account, have, delta)
+  function added(ledger, account, have, delta)
     local after, limbs = have + delta, 0
     if after > AMOUNT_MAX then
       after, limbs = have - STRIPE_LIMB + delta, 1
     elseif after < -AMOUNT_MAX then
       after, limbs = have + STRIPE_LIMB + delta, -1
     end
-    if limbs ~= 0 then
-      carries = carries or {}
-      carries[#carries + 1] = {ledger.key, account, limbs}
-    end
+    if limbs ~= 0 then batch.carries[#batch.carries + 1] = {ledger.key, account, limbs} end
     return after
   end
 
-  -- Adds delta to an account that has `have`, and to @transit the opposite.
-  local function post_with_transit(ledger, account, have, delta)
+  function post(ledger, account, have, delta)
     local written, n = ledger.written, ledger.written_count
     local after = added(ledger, account, have, delta)
-    ledger.known[account], ledger.transit = after, added(ledger, TRANSIT, ledger.transit, -delta)
-    written[n + 1], written[n + 2] = account, format('%d', after)
-    ledger.written_count, ledger.transit_changed, effect = n + 2, true, true
+    ledger.known[account] = after
+    written[n + 1], written[n + 2], ledger.written_count, batch.effect = account, format('%d', after), n + 2, true
+  end
+
+  function post_transit(ledger, delta)
+    ledger.transit, ledger.transit_changed = added(ledger, TRANSIT, ledger.transit, delta), true
+  end
+
+  -- What `seen` is to have under a field, with the batch's one HSET.
+  function record(field, text)
+    local records, n = batch.records, batch.record_count
+    records[n + 1], records[n + 2], batch.record_count = field, text, n + 2
   end
 
   -- The answer that is remembered of operation i's transfer becomes a decline.
-  local function rewrite(i, decline)
-    local field = columns[FIELD + i]
-    local record = not remembered_before[field] and (remembered[field] or recalled[i])
-    if record then
-      record = decline .. sub(record, 2)
-      remembered[field] = record
-      records[record_count + 1], records[record_count + 2], record_count = field, record, record_count + 2
+  function rewrite(i, decline)
+    local field, remembered, before = batch.columns[FIELD + i], batch.remembered, batch.remembered_before
+    local old = not before[field] and (remembered[field] or batch.recalled[i])
+    if old then
+      old = decline .. sub(old, 2)
+      remembered[field] = old
+      record(field, old)
     else
-      record = remembered_before[field] or recalled_before[i]
-      if record then
-        record = decline .. sub(record, 2)
-        remembered_before[field], remembered[field] = record, record
+      old = before[field] or batch.recalled_before[i]
+      if old then
+        old = decline .. sub(old, 2)
+        before[field], remembered[field] = old, old
       end
     end
   end

@@ -1,64 +1,65 @@
-        -- m: a whole group, all of whose accounts are here. g: whether a group happens, decided at home, and its legs here with
-        -- it: the first decision stands. A refusal elsewhere, or an interruption, is a decision too.
-        -- Told: '<decision> <index of the leg that was refused, or -> <attempt>'.
-        local function decide_group(i, account, detail)
-          local mark, attempt, word, legs = words_of(detail)
-          local leg_elsewhere, code = match(word or '', '^a%.(%d+)%.(%l)$')
-          if not legs or word ~= 'c' and word ~= 'r' and not code then return nil end
-          local record_end = sub(head, record_end_at, record_end_at + RECORD_END_LENGTH - 1)
-          record_end_at = record_end_at + RECORD_END_LENGTH
-          local field = columns[FIELD + i]
-          local old = remembered[field] or recalled[i] or recalled_before[i]
-          if old then
-            local leg, known_mark, last = match(memory_of(field) or '', '^(%S+) (%S-):(%d+):')
-            if known_mark ~= mark then return CONFLICT end
-            local decision = sub(old, 1, 1)
-            if decision ~= INTERRUPTED or last + 0 >= attempt + 0 then
-              tell(i, decision, leg, last)
-              return REPEATED
-            end
-          elseif kinds[i] == DECIDE_GROUP then -- the record of one that others are still to pay outlasts the memory
-            local _, status, words = group_of(field .. mark)
-            if status == 'C' then
-              tell(i, APPLIED, NO_LEG, match(words, '^%S-:(%d+):'))
-              return REPEATED
-            end
-          end
-          local refused, leg, role = nil, NO_LEG, nil
-          if word == 'r' then
-            refused = INTERRUPTED
-          else
-            refused, leg, role = first_refusal(legs)
-            -- Of one leg, its payer is looked at first.
-            if code and (not refused or leg_elsewhere + 0 < leg + 0 or leg_elsewhere == leg and role == 'r') then
-              refused, leg = code, leg_elsewhere
-            end
-            leg = refused and leg or NO_LEG
-          end
-          remember(i, refused or APPLIED, record_end)
-          memorize(field, leg .. ' ' .. detail)
-          if refused then
-            tell(i, refused, leg, attempt)
-            return refused
-          end
-          pay(legs, false)
-          for n = 1, #legs do
-            if legs[n][6] ~= 'b' then
-              keep_group(field .. mark, 'C', account, i, detail)
-              break
-            end
-          end
-          return APPLIED
-        end
+  -- m: a whole group, all of whose accounts are here. g: whether a group happens, decided at home, and its legs here with
+  -- it: the first decision stands. A refusal elsewhere, or an interruption, is a decision too.
+  -- Told: '<decision> <index of the leg that was refused, or -> <attempt>'.
+  local function decide_group(i, account, detail)
+    local mark, attempt, word, legs = unpack(batch.words[i] or NO_WORDS)
+    local leg_elsewhere, code = match(word or '', '^a%.(%d+)%.(%l)$')
+    if not legs or word ~= 'c' and word ~= 'r' and not code then return nil end
+    local record_end = next_record_end()
+    local field = batch.columns[FIELD + i]
+    local old = batch.remembered[field] or batch.recalled[i] or batch.recalled_before[i]
+    if old then
+      local leg, known_mark, last = match(memory_of(field) or '', '^(%S+) (%S-):(%d+):')
+      if known_mark ~= mark then return CONFLICT end
+      local decision = sub(old, 1, 1)
+      if decision ~= INTERRUPTED or last + 0 >= attempt + 0 then
+        tell(i, decision, leg, last)
+        return REPEATED
+      end
+    elseif batch.kinds[i] == DECIDE_GROUP then -- the record of one that others are still to pay outlasts the memory
+      local _, status, words = group_of(field .. mark)
+      if status == 'C' then
+        tell(i, APPLIED, NO_LEG, match(words, '^%S-:(%d+):'))
+        return REPEATED
+      end
+    end
+    local refused, leg, role = nil, NO_LEG, nil
+    if word == 'r' then
+      refused = INTERRUPTED
+    else
+      refused, leg, role = first_refusal(legs)
+      -- Of one leg, its payer is looked at first.
+      if code and (not refused or leg_elsewhere + 0 < leg + 0 or leg_elsewhere == leg and role == 'r') then
+        refused, leg = code, leg_elsewhere
+      end
+      leg = refused and leg or NO_LEG
+    end
+    remember(i, refused or APPLIED, record_end)
+    memorize(field, leg .. ' ' .. detail)
+    if refused then
+      tell(i, refused, leg, attempt)
+      return refused
+    end
+    pay(legs, false)
+    for n = 1, #legs do
+      if legs[n][6] ~= 'b' then
+        keep_group(field .. mark, 'C', account, i, detail)
+        break
+      end
+    end
+    return APPLIED
+  end
 
-        rules[GROUP] = function(i, _, account, detail) return decide_group(i, account, detail) end
-        rules[DECIDE_GROUP] = rules[GROUP]
+  rules[GROUP] = function(i, _, account, detail) return decide_group(i, account, detail) end
+  rules[DECIDE_GROUP] = rules[GROUP]
 
-        -- w: every part has ended.
-        rules[FORGET] = function(i, _, _, detail)
-          local key = columns[FIELD + i] .. (match(detail, HEAD) or '')
-          local _, status = group_of(key)
-          if status ~= 'C' then return REPEATED end
-          end_group(key)
-          return APPLIED
-        end
+  -- w: every part has ended.
+  rules[FORGET] = function(i)
+    local words = batch.words[i]
+    if not words then return nil end
+    local key = batch.columns[FIELD + i] .. words[1]
+    local _, status = group_of(key)
+    if status ~= 'C' then return REPEATED end
+    end_group(key)
+    return APPLIED
+  end

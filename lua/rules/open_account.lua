@@ -6,24 +6,24 @@
     local limit_ok = detail == '-' or (find(detail, '^%d+$') and tonumber(detail) <= AMOUNT_MAX)
     if not ledger or not limit_ok then return nil end
     if balance(ledger, i, account) then
-      if detail ~= '-' and tonumber(detail) ~= limit_of(account, ledger.currency) then return CONFLICT end
---@limits       if most and not find((flags[account] or '') .. ' ', ' ' .. ledger.currency .. '<' .. most .. ' ', 1, true) then
+      if detail ~= '-' and tonumber(detail) ~= limit_of(batch.flags, account, ledger.currency) then return CONFLICT end
+--@limits       if most and not find((batch.flags[account] or '') .. ' ', ' ' .. ledger.currency .. '<' .. most .. ' ', 1, true) then
 --@limits         return CONFLICT
 --@limits       end
       return REPEATED
     end
-    if status_of(account) == 'C' then return CLOSED end
+    if status_of(batch.flags, account) == 'C' then return CLOSED end
     local written, n = ledger.written, ledger.written_count
-    ledger.known[account], effect = 0, true
+    ledger.known[account], batch.effect = 0, true
     written[n + 1], written[n + 2], ledger.written_count = account, '0', n + 2
     if detail ~= '-' and tonumber(detail) > 0 then
---@plain       flags[account] = (flags[account] or 'A') .. ' ' .. ledger.currency .. '=' .. detail
---@limits       flags[account] = with_limit(flags[account] or 'A', ledger.currency, '=', detail)
-      flags_new[account], flags_exist = flags[account], true
+--@plain       batch.flags[account] = (batch.flags[account] or 'A') .. ' ' .. ledger.currency .. '=' .. detail
+--@limits       batch.flags[account] = with_limit(batch.flags[account] or 'A', ledger.currency, '=', detail)
+      batch.flags_new[account], batch.flags_exist = batch.flags[account], true
     end
 --@limits     if most then
---@limits       flags[account] = with_limit(flags[account] or 'A', ledger.currency, '<', most)
---@limits       flags_new[account], flags_exist, limited = flags[account], true, true
+--@limits       batch.flags[account] = with_limit(batch.flags[account] or 'A', ledger.currency, '<', most)
+--@limits       batch.flags_new[account], batch.flags_exist, batch.limited = batch.flags[account], true, true
 --@limits     end
     return APPLIED
   end

@@ -5,15 +5,16 @@
       return nil
     end
     local part = entry_seq .. '.' .. idx
-    if settled and settled[entry_seq] or refunded[part] then return REPEATED end
-    if not call('ZSCORE', k_open, entry_seq) or call('ZSCORE', k_open, part) then return REPEATED end
+    if batch.settled[entry_seq] or batch.refunded[part] then return REPEATED end
+    if not call('ZSCORE', batch.k_open, entry_seq) or call('ZSCORE', batch.k_open, part) then return REPEATED end
     local have = balance(ledger, i, account) or 0
-    if have + minor > AMOUNT_MAX and (rules_before or byte(account) ~= SYSTEM)
-      or rules_before and ledger.transit - minor < -AMOUNT_MAX then
+    if have + minor > AMOUNT_MAX and (batch.rules_before or byte(account) ~= SYSTEM)
+      or batch.rules_before and ledger.transit - minor < -AMOUNT_MAX then
       return BALANCE_LIMIT
     end
-    post_with_transit(ledger, account, have, minor)
-    refunded[part] = entry_seq
+    post(ledger, account, have, minor)
+    post_transit(ledger, -minor)
+    batch.refunded[part] = entry_seq
     rewrite(i, decline)
     return APPLIED
   end

@@ -1,79 +1,79 @@
-        -- x: money of a transfer goes back from its receiver to its payer here; z: to its payer elsewhere, by way of @transit.
-        -- detail: '<payer>|<field of the original>|<p>.<seq>.<idx> of it|<l, c, m or y<mark>>|<its minor>|<amount asked for, or ->'; minor:
-        -- what that is now.
-        local function give_back(i, ledger, account, detail, minor, here)
-          local to, field, origin, seq, idx, how, mark, whole, asked =
-            match(detail, '^([^|]+)|([^|]+)|(%d+)%.(%d+)%.(%d+)|([lcmy])([^|]*)|(%d+)|(%S+)$')
-          if not to or not ledger or to == account or to == TRANSIT or account == TRANSIT or minor < 0 or minor > AMOUNT_MAX
-            or minor % 1 ~= 0 or whole + 0 < 1 or whole + 0 > AMOUNT_MAX then
-            return nil
-          end
-          local outcome, record_end = answered(i)
-          if outcome then return outcome end
-          local current = window_of(field, origin, seq, idx + 0, how, mark)
-          if current == nil then return TRANSFER_FORGOTTEN end
-          local total = (total_in(current, field) or 0) + 0
-          local rest = whole - total
-          if asked == '-' and minor ~= rest then return STALE end -- another refund came in between
-          if minor < 1 and rest > 0 then return nil end
-          local have, have_to = available(ledger, account), here and available(ledger, to) or nil
-          if minor > rest or rest < 1 then
-            outcome = REFUND_EXCEEDS
-          else
-            if here then look_up_flags(to) end
-            outcome = side_refusal(account, have, here and to or nil, have_to)
-            if not outcome and byte(account) ~= SYSTEM and have - minor < -limit_of(account, ledger.currency) then
-              outcome = INSUFFICIENT_FUNDS
-            end
-            if not outcome and here and byte(to) ~= SYSTEM and have_to + minor > AMOUNT_MAX then outcome = BALANCE_LIMIT end
---@limits             if not outcome and here and over_limit(ledger, to, (have_to or 0) + minor) then outcome = BALANCE_LIMIT end
-          end
-          if outcome then
-            remember(i, outcome, record_end)
-            return outcome
-          end
-          post(ledger, account, have or 0, -minor)
-          if here then
-            post(ledger, to, have_to or 0, minor)
-          else
-            post_transit(ledger, minor)
-            debited = true
-          end
-          keep_total(current, field, total + minor)
-          remember(i, RETURN_RECORD, record_end)
-          return APPLIED
-        end
+  -- x: money of a transfer goes back from its receiver to its payer here; z: to its payer elsewhere, by way of @transit.
+  -- detail: '<payer>|<field of the original>|<p>.<seq>.<idx> of it|<l, c, m or y<mark>>|<its minor>|<amount asked for, or ->'; minor:
+  -- what that is now.
+  local function give_back(i, ledger, account, detail, minor, here)
+    local to, field, origin, seq, idx, how, mark, whole, asked =
+      match(detail, '^([^|]+)|([^|]+)|(%d+)%.(%d+)%.(%d+)|([lcmy])([^|]*)|(%d+)|(%S+)$')
+    if not to or not ledger or to == account or to == TRANSIT or account == TRANSIT or minor < 0 or minor > AMOUNT_MAX
+      or minor % 1 ~= 0 or whole + 0 < 1 or whole + 0 > AMOUNT_MAX then
+      return nil
+    end
+    local outcome, record_end = answered(i)
+    if outcome then return outcome end
+    local current = window_of(field, origin, seq, idx + 0, how, mark)
+    if current == nil then return TRANSFER_FORGOTTEN end
+    local total = (total_in(current, field) or 0) + 0
+    local rest = whole - total
+    if asked == '-' and minor ~= rest then return STALE end -- another refund came in between
+    if minor < 1 and rest > 0 then return nil end
+    local have, have_to = available(ledger, account), here and available(ledger, to) or nil
+    if minor > rest or rest < 1 then
+      outcome = REFUND_EXCEEDS
+    else
+      if here then look_up_flags(to) end
+      outcome = side_refusal(batch.flags, account, have, here and to or nil, have_to)
+      if not outcome and byte(account) ~= SYSTEM and have - minor < -limit_of(batch.flags, account, ledger.currency) then
+        outcome = INSUFFICIENT_FUNDS
+      end
+      if not outcome and here and byte(to) ~= SYSTEM and have_to + minor > AMOUNT_MAX then outcome = BALANCE_LIMIT end
+--@limits       if not outcome and here and over_limit(batch.flags, ledger, to, (have_to or 0) + minor) then outcome = BALANCE_LIMIT end
+    end
+    if outcome then
+      remember(i, outcome, record_end)
+      return outcome
+    end
+    post(ledger, account, have or 0, -minor)
+    if here then
+      post(ledger, to, have_to or 0, minor)
+    else
+      post_transit(ledger, minor)
+      batch.debited = true
+    end
+    keep_total(current, field, total + minor)
+    remember(i, RETURN_RECORD, record_end)
+    return APPLIED
+  end
 
-        rules[RETURN] = function(i, ledger, account, detail, minor)
-          return give_back(i, ledger, account, detail, minor, true)
-        end
+  rules[RETURN] = function(i, ledger, account, detail, minor)
+    return give_back(i, ledger, account, detail, minor, true)
+  end
 
-        rules[RETURN_DEBIT] = function(i, ledger, account, detail, minor)
-          return give_back(i, ledger, account, detail, minor, false)
-        end
+  rules[RETURN_DEBIT] = function(i, ledger, account, detail, minor)
+    return give_back(i, ledger, account, detail, minor, false)
+  end
 
-        -- j: the payer elsewhere refused: the money is the receiver's again, and so much of the original can be refunded
-        -- again, if it is still remembered. Frozen accounts too. detail: '<seq>.<idx>.<decline>|<field of the original>'.
-        rules[UNRETURN] = function(i, ledger, account, detail, minor)
-          local entry_seq, idx, decline, field = match(detail, '^(%d+)%.(%d+)%.(%l)|(%S+)$')
-          if not entry_seq or not ledger or account == TRANSIT or minor < 1 or minor > AMOUNT_MAX or minor % 1 ~= 0 then
-            return nil
-          end
-          local part = entry_seq .. '.' .. idx
-          if settled and settled[entry_seq] or refunded[part] then return REPEATED end
-          if not call('ZSCORE', k_open, entry_seq) or call('ZSCORE', k_open, part) then return REPEATED end
-          local have = available(ledger, account) or 0
-          if have + minor > AMOUNT_MAX and byte(account) ~= SYSTEM then return BALANCE_LIMIT end
-          post(ledger, account, have, minor)
-          post_transit(ledger, -minor)
-          refunded[part] = entry_seq
-          for _, current in ipairs({true, false}) do
-            local total = total_in(current, field)
-            if total then
-              keep_total(current, field, total - minor)
-              break
-            end
-          end
-          rewrite(i, decline)
-          return APPLIED
-        end
+  -- j: the payer elsewhere refused: the money is the receiver's again, and so much of the original can be refunded
+  -- again, if it is still remembered. Frozen accounts too. detail: '<seq>.<idx>.<decline>|<field of the original>'.
+  rules[UNRETURN] = function(i, ledger, account, detail, minor)
+    local entry_seq, idx, decline, field = match(detail, '^(%d+)%.(%d+)%.(%l)|(%S+)$')
+    if not entry_seq or not ledger or account == TRANSIT or minor < 1 or minor > AMOUNT_MAX or minor % 1 ~= 0 then
+      return nil
+    end
+    local part = entry_seq .. '.' .. idx
+    if batch.settled[entry_seq] or batch.refunded[part] then return REPEATED end
+    if not call('ZSCORE', batch.k_open, entry_seq) or call('ZSCORE', batch.k_open, part) then return REPEATED end
+    local have = available(ledger, account) or 0
+    if have + minor > AMOUNT_MAX and byte(account) ~= SYSTEM then return BALANCE_LIMIT end
+    post(ledger, account, have, minor)
+    post_transit(ledger, -minor)
+    batch.refunded[part] = entry_seq
+    for _, current in ipairs({true, false}) do
+      local total = total_in(current, field)
+      if total then
+        keep_total(current, field, total - minor)
+        break
+      end
+    end
+    rewrite(i, decline)
+    return APPLIED
+  end

@@ -8,7 +8,7 @@
     local status = ({freeze = 'F', unfreeze = 'A', close = 'C', closing = 'F', reopen = 'A'})[verb]
     if not status or since and verb ~= 'close' and verb ~= 'reopen' or verb == 'reopen' and not since then return nil end
     local held, empty = false, true
-    for _, each in pairs(ledgers) do
+    for _, each in pairs(batch.ledgers) do
       local minor_held = balance(each, i, account)
       if minor_held then
         held = true
@@ -16,7 +16,7 @@
       end
     end
     if not held then return UNKNOWN_ACCOUNT end
-    local flag = flags[account] or 'A'
+    local flag = batch.flags[account] or 'A'
     local status_now, before, closing, limits = sub(flag, 1, 1), match(flag, '^F ([AF])=(%d+)(.*)$')
     limits = limits or sub(flag, 2)
     if status_now == 'C' then return verb == 'close' and REPEATED or CLOSED end
@@ -25,22 +25,22 @@
       status = before
     elseif verb == 'close' then
       local set_aside, coming = false, false
-      for _, each in pairs(ledgers) do
+      for _, each in pairs(batch.ledgers) do
         set_aside = set_aside or (each.held[account] or call('HGET', each.k_held, account) or 0) + 0 ~= 0
-        coming = coming or (each.pending and each.pending[account] or call('HGET', each.k_pending, account) or 0) + 0 ~= 0
+        coming = coming or (each.pending[account] or call('HGET', each.k_pending, account) or 0) + 0 ~= 0
       end
       if not empty or set_aside then return BALANCE_NOT_ZERO end
       if coming then return OPERATIONS_PENDING end
-      if not rules_before and (since and closing ~= since or not since and debited
-        or call('ZRANGEBYSCORE', k_open, 0, since or '+inf', 'LIMIT', 0, 1)[1]) then
+      if not batch.rules_before and (since and closing ~= since or not since and batch.debited
+        or call('ZRANGEBYSCORE', batch.k_open, 0, since or '+inf', 'LIMIT', 0, 1)[1]) then
         return OPERATIONS_PENDING
       end
     elseif verb == 'closing' then
-      status = 'F ' .. (before or status_now) .. '=' .. seq_text
+      status = 'F ' .. (before or status_now) .. '=' .. batch.seq_text
     elseif status_now == status and not closing then
       return REPEATED
     end
-    flags[account] = status .. limits
-    flags_new[account], flags_exist, effect = flags[account], true, true
+    batch.flags[account] = status .. limits
+    batch.flags_new[account], batch.flags_exist, batch.effect = batch.flags[account], true, true
     return APPLIED
   end

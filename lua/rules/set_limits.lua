@@ -7,18 +7,18 @@
     end
     if not ledger then return nil end
     if not balance(ledger, i, account) then return UNKNOWN_ACCOUNT end
-    if status_of(account) == 'C' then return CLOSED end
-    local flag = flags[account] or 'A'
+    if status_of(batch.flags, account) == 'C' then return CLOSED end
+    local flag = batch.flags[account] or 'A'
     local after = flag
-    if overdraft ~= '-' and tonumber(overdraft) ~= limit_of(account, ledger.currency) then
+    if overdraft ~= '-' and tonumber(overdraft) ~= limit_of(batch.flags, account, ledger.currency) then
       after = with_limit(after, ledger.currency, '=', overdraft)
     end
     if most ~= '-' then after = with_limit(after, ledger.currency, '<', most) end
-    if after == flag and not (notes and notes[i - 1 .. '']) then return REPEATED end
-    effect = true
+    if after == flag and not (batch.notes and batch.notes[i - 1 .. '']) then return REPEATED end
+    batch.effect = true
     if after ~= flag then
-      flags[account], flags_new[account], flags_exist = after, after, true
-      limited = limited or most ~= '-'
+      batch.flags[account], batch.flags_new[account], batch.flags_exist = after, after, true
+      batch.limited = batch.limited or most ~= '-'
     end
     return APPLIED
   end

@@ -87,6 +87,11 @@ def parse_hold(text: str) -> Hold:
     )
 
 
+def told_hold(words: list[str]) -> Hold | None:
+    """A hold as the script tells it behind an operation, where it does."""
+    return parse_hold(" ".join(words)) if words else None
+
+
 # What stands in `Operation.other`.
 
 

@@ -59,7 +59,7 @@ class Kind:
     flags: bool = False
     #: Its entry stays in `open` until what follows from it has ended.
     opens: bool = False
-    #: The script needs the keys of holds and groups, and the balances of every currency here.
+    #: The script needs the keys of holds and groups.
     extended: bool = False
     #: What it may change beside the balances of `sides`, `flags` and its own answer: (key without tag, field).
     touches: Callable[[Operation], Iterable[tuple[str, str]]] = lambda operation: ()
@@ -130,7 +130,7 @@ _Grouped: Final = partial(
     touches=_group,
     weight=4,
 )
-_Held: Final = partial(Kind, id=Id.TRANSACTION, other=Other.DETAIL, extended=True, weight=6)
+_Held: Final = partial(Kind, id=Id.TRANSACTION, other=Other.DETAIL, extended=True, weight=4)
 
 _TABLE: Final = (
     Kind("o", "open_account", Id.NONE, Other.DETAIL, sides=_opened, flags=True),

@@ -204,7 +204,10 @@ class Batch:
         return entry
 
     def detail(self, idx: int) -> list[str]:
-        """What is remembered of a repeated operation: `[outcome, "<seq>.<idx>", open]`, for a credit `[outcome]`."""
+        """What is remembered of a repeated operation: `[outcome, "<seq>.<idx>", open]`, for a credit `[outcome]`.
+
+        Of one that was applied to a hold, the words of its record.
+        """
         return self.details[idx] if self.details is not None and idx in self.details else []
 
     def take_ending(self) -> "Batch | None":

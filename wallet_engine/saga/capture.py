@@ -24,7 +24,7 @@ from wallet_engine.saga.transfer import (
 class Capture(PatientTransfer):
     """As `PatientTransfer`; the command's payer is the hold's account. `words` is `domain.holds.capturing`."""
 
-    __slots__ = ("hold_field", "words")
+    __slots__ = ("hold_field", "told", "words")
 
     def __init__(
         self, engine: Engine, command: TransferCommand, p: int, q: int, call: Call, index: int, words: str
@@ -32,6 +32,8 @@ class Capture(PatientTransfer):
         super().__init__(engine, command, p, q, call, index)
         self.words = words
         self.hold_field = holds.hold_field_of(words)
+        #: The words of the hold's record as the last operation has left it; empty where that is not told.
+        self.told: list[str] = []
 
     def start(self, issued_s: float) -> None:
         kind = "k" if self.stage == LOCAL else "q"
@@ -40,6 +42,8 @@ class Capture(PatientTransfer):
         self.engine.submit(self.p, words, self, issued_s)
 
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
+        if self.stage == FINISH or (self.stage == LOCAL and outcome == APPLIED):
+            self.told = batch.detail(idx)
         if self.stage == FINISH:
             if outcome in (APPLIED, REPEATED):
                 if self.call.positions is not None:

@@ -6,7 +6,7 @@ from typing import Final
 from wallet_engine.domain import holds
 from wallet_engine.domain.errors import InvalidInput, Outage
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
-from wallet_engine.domain.holds import Hold, parse_hold
+from wallet_engine.domain.holds import Hold, parse_hold, told_hold
 from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.money import parse_amount
 from wallet_engine.domain.operation import Words
@@ -90,11 +90,12 @@ class Holds:
             hold = await self._look(account, field)
             if hold is None:
                 return await self._without_hold(account, command.transaction)
-            result, replayed = await self._capture(command, field, hold)
+            result, replayed, found = await self._capture(command, field, hold)
             if len(result) > 1:
                 raise Outage(result, "the capture is not confirmed: retry it with the same id")
             if result != Outcome.STALE:
-                found = await self._reader.hold(self._home(account), field) if result == _APPLIED else None
+                if result == _APPLIED and found is None:
+                    found = await self._reader.hold(self._home(account), field)
                 return HoldAnswer(result, replayed, found)
         raise _changing(hold_id)
 
@@ -105,10 +106,11 @@ class Holds:
             if found is None:
                 return await self._without_hold(account_id, None)
             words = ("v", hold, account_id, "-", 0, found.currency, "", by)
-            outcome, _ = await self._decide(self._home(account_id), words)
+            outcome, told = await self._decide(self._home(account_id), words)
             if outcome != Outcome.STALE:
-                done = outcome in (Outcome.APPLIED, Outcome.REPEATED)
-                ended = await self.hold(account_id, hold) if done else None
+                ended = told_hold(told) if outcome == Outcome.APPLIED else None
+                if ended is None and outcome in (Outcome.APPLIED, Outcome.REPEATED):
+                    ended = await self.hold(account_id, hold)
                 return HoldAnswer(outcome, False, ended)
         raise _changing(hold)
 
@@ -119,8 +121,10 @@ class Holds:
     def _home(self, account: str) -> int:
         return self._engine.cluster.homes.of(account)
 
-    async def _capture(self, command: CaptureCommand, field: str, hold: Hold) -> tuple[str, bool]:
-        """An outcome or the code of an outage, and whether it is the answer of an earlier call."""
+    async def _capture(
+        self, command: CaptureCommand, field: str, hold: Hold
+    ) -> tuple[str, bool, Hold | None]:
+        """Outcome or code of an outage, whether it is the answer of an earlier call, and the hold if it is told."""
         to = command.to_account or (None if hold.to == holds.NOBODY else hold.to)
         if to is None:
             raise InvalidInput("invalid_request", "to_account is missing, and the hold names none")
@@ -137,9 +141,11 @@ class Holds:
         named = ("k", command.transaction, command.account_id)
         found = await self._remembered((*named, words, minor, hold.currency, command.note, command.by), p, q)
         if found is not None:
-            return found, found != Outcome.CONFLICT
+            return found, found != Outcome.CONFLICT, None
         call, answered = Call.awaited(1)
-        return await Capture(self._engine, transfer, p, q, call, 0, words).driven(answered, ANSWER_TIMEOUT_S)
+        capture = Capture(self._engine, transfer, p, q, call, 0, words)
+        result, replayed = await capture.driven(answered, ANSWER_TIMEOUT_S)
+        return result, replayed, told_hold(capture.told) if result == _APPLIED else None
 
     async def _look(self, account: str, field: str) -> Hold | None:
         """The hold as it is now, durable or not: the script decides whether it is still so."""
@@ -177,12 +183,13 @@ class Holds:
             raise Outage("outcome_unknown", "not confirmed in time: repeat the request") from None
 
     async def _answer(self, account: str, hold_id: str, outcome: str, before: list[str]) -> HoldAnswer:
-        """`before` is what was remembered of the operation, if it is a repeat."""
+        """`before` is what was remembered of the operation, if it is a repeat, or the hold as it has left it."""
         if outcome == Outcome.REPEATED and before and before[0] != holds.HOLD_RECORD:
             return HoldAnswer(before[0], True)
         if outcome not in (Outcome.APPLIED, Outcome.REPEATED):
             return HoldAnswer(outcome, False)
-        return HoldAnswer(outcome, outcome == Outcome.REPEATED, await self.hold(account, hold_id))
+        told = told_hold(before) if outcome == Outcome.APPLIED else None
+        return HoldAnswer(outcome, outcome == Outcome.REPEATED, told or await self.hold(account, hold_id))
 
     async def _without_hold(self, account: str, transaction: str | None) -> HoldAnswer:
         """The answer where no hold is known: the first refusal. It is not remembered."""

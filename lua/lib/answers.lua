@@ -1,0 +1,69 @@
+  -- What the rules of holds, groups and refunds share: their answers, and what accounts have that only words of them name.
+
+  -- A number as records have it: digits of 64, most significant first.
+  function digits_of(number)
+    local text = ''
+    repeat
+      local digit = number % 64
+      text, number = sub(DIGITS, digit + 1, digit + 1) .. text, (number - digit) / 64
+    until number == 0
+    return text
+  end
+
+  -- How the record of the next operation that is remembered ends: fingerprint and idx.
+  function next_record_end()
+    local at = batch.record_end_at
+    batch.record_end_at = at + RECORD_END_LENGTH
+    return sub(batch.head, at, at + RECORD_END_LENGTH - 1)
+  end
+
+  -- The answer to an operation that is remembered under its own id: '=', '!', or nil where it is new, and its record's end.
+  function answered(i)
+    local record_end = next_record_end()
+    local old = batch.remembered[batch.columns[FIELD + i]] or batch.recalled[i] or batch.recalled_before[i]
+    if not old then return nil, record_end end
+    if sub(old, -RECORD_END_LENGTH, -3) ~= sub(record_end, 1, FINGERPRINT_LENGTH) then return CONFLICT, record_end end
+    batch.repeated[#batch.repeated + 1] = i
+    return REPEATED, record_end
+  end
+
+  function remember(i, outcome, record_end)
+    local seq_digits = batch.seq_digits
+    if not seq_digits then
+      seq_digits = digits_of(batch.seq_last + 1)
+      batch.seq_digits = seq_digits
+    end
+    local field, text = batch.columns[FIELD + i], outcome .. seq_digits .. record_end
+    batch.remembered[field] = text
+    record(field, text)
+  end
+
+  -- What an account of any ledger has; false where it is not known.
+  function available(ledger, account)
+    local minor = ledger.known[account] or ledger.read[account]
+    if minor == nil then
+      minor = call('HGET', ledger.key, account)
+      ledger.read[account] = minor
+    end
+    return minor and minor + 0
+  end
+
+  function held(ledger, account)
+    local minor = ledger.held[account] or ledger.held_before[account]
+    if not minor then
+      minor = (call('HGET', ledger.k_held, account) or 0) + 0
+      ledger.held_before[account] = minor
+    end
+    return minor
+  end
+
+  function shift_held(ledger, account, delta) ledger.held[account] = held(ledger, account) + delta end
+
+  -- Writes account -> minor units to a hash.
+  function write_minors(key, minors)
+    local written, n = {}, 0
+    for account, minor in pairs(minors) do
+      written[n + 1], written[n + 2], n = account, format('%d', minor), n + 2
+    end
+    if n > 0 then call('HSET', key, unpack(written, 1, n)) end
+  end
