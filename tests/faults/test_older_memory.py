@@ -6,7 +6,7 @@ from zlib import crc32
 import pytest
 from support.dev_process import DevCluster
 from support.redis_peek import node_of
-from support.replicated import command
+from support.replicated import command, wait_until
 from support.verification import verified
 from support.wallet_api import WalletApi, check_success, new_id
 
@@ -65,6 +65,23 @@ def test_g4_a_memory_of_another_form_is_made_anew(cluster: DevCluster) -> None:
             assert command(node, "HGET", keys.meta, "form") == FORM
             assert not command(node, "HEXISTS", keys.seen(1), before)
     verified(cluster)
+
+
+def test_g4_a_memory_of_a_later_form_is_left_as_it_is(cluster: DevCluster) -> None:
+    """The journal process ends with one line that says the way out; with the form that it knows, all goes on."""
+    node, keys = node_of(cluster, 0, PARTITIONS), PartitionKeys(tag_of(0, PARTITIONS))
+    log = cluster.data_dir / "logs" / "journal-j1.log"
+    read = log.stat().st_size
+    said = f"Redis remembers ids in form {int(FORM) + 1}, and this program knows them up to {FORM}"
+    seq = command(node, "HGET", keys.meta, "seq")
+    command(node, "HSET", keys.meta, "form", int(FORM) + 1)
+    command(node, "SCRIPT", "FLUSH")
+    with WalletApi(cluster.url, PARTITIONS) as api:
+        api.pay("@bank", "@fees", "1.00")  # whoever pays asks for the recovery
+    wait_until(lambda: f"Error: {said}" in log.read_text()[read:], "the journal process has ended")
+    assert command(node, "HMGET", keys.meta, "form", "seq", "state") == [str(int(FORM) + 1), seq, "live"]
+    command(node, "HSET", keys.meta, "form", FORM)
+    cluster.wait_ready()
 
 
 def test_g4_names_of_one_crc_may_pay_under_one_id(cluster: DevCluster) -> None:

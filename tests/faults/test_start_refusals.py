@@ -16,6 +16,7 @@ from support.clusters import even_ownership, redis_binary
 
 from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.redis_cluster import RedisCluster
+from wallet_engine.journal.snapshots import SNAPSHOT_VERSION, snapshot_path
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.routing.directory import open_directory
 from wallet_engine.routing.model import ClusterConfig, Shard, spread
@@ -98,6 +99,11 @@ ROWS = {
         "engine journal --map-file {dir}/down.json --journal-id j2 --directory {dir}/others",
         "belongs to journal 'j1', not to 'j2'",
     ),
+    "journal-snapshot-of-a-later-version": Row(
+        "engine journal --map-file {dir}/fit.json --directory {dir}/later",
+        f"0001.snapshot is a snapshot of version {SNAPSHOT_VERSION + 1}, and this program knows them up to "
+        f"{SNAPSHOT_VERSION}: a later version of it wrote that. Run that version here",
+    ),
     "journal-directory-not-writable": Row(
         "engine journal --map-file {dir}/down.json --directory {dir}/a-file/below",
         "/a-file/below: Not a directory",
@@ -142,6 +148,9 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, End
     running = start(early, {"dir": str(folder)})
     (folder / "a-file").touch()
     JournalWriter(folder / "others", "j1").close()
+    later = snapshot_path(folder / "later", 3, 1)
+    later.parent.mkdir(parents=True)
+    later.write_text(f"wallet snapshot {SNAPSHOT_VERSION + 1}\n")
     in_use = JournalWriter(folder / "used", "j1")
     plain_port = free_port()
     plain = subprocess.Popen(

@@ -15,6 +15,7 @@ from support.http_client import HttpClient
 from support.paying import FUNDED_CENTS, Paying
 from unit.admin.made import admin, answer
 
+from wallet_engine.domain.entry import RULES
 from wallet_engine.redis_store.topology import connect
 
 LOOKS_MIN = 4
@@ -67,6 +68,8 @@ def test_under_traffic(dev_cluster: Any, embedded: bool) -> None:
     assert status["journals"][0]["lag_entries"] == 0
     assert {shard["name"] for shard in status["shards"]} == {p["shard"] for p in status["partitions"]}
     assert [service["address"] for service in status["services"]] == [cluster.url.partition("//")[2]]
+    processes = [*status["services"], *status["journals"], *status["followers"]]
+    assert {process["versions"]["entries"] for process in processes} == {RULES}
     assert {(node["role"], node["reachable"]) for shard in status["shards"] for node in shard["nodes"]} == {
         ("primary", True)
     }

@@ -14,6 +14,10 @@ from support.clusters import RedisClusterFactory
 from unit.admin.live import LiveCluster
 from unit.admin.made import admin, answer, make_map, register_journal
 
+from wallet_engine.admin.verbs.status import VERSIONS_DIFFER
+from wallet_engine.app.versions import OWN_VERSIONS
+from wallet_engine.domain.entry import RULES
+from wallet_engine.routing.following import FollowerInfo
 from wallet_engine.routing.model import ServiceInfo, Shard
 
 
@@ -54,7 +58,9 @@ def test_a_healthy_cluster(cluster: LiveCluster) -> None:
     assert journal["journal_id"] == "j1"
     assert journal["lag_entries"] == 2
     assert journal["durable_seqs"] == {"0": 2, "2": 1}
-    assert document["services"] == [{"service_id": "api-1", "address": "127.0.0.1:8080", "pid": os.getpid()}]
+    assert document["services"] == [
+        {"service_id": "api-1", "address": "127.0.0.1:8080", "pid": os.getpid(), "versions": None}
+    ]
     assert document["warnings"] == []
 
     cluster.drain(2)
@@ -80,6 +86,17 @@ def test_people_see_it_in_80_columns(cluster: LiveCluster) -> None:
         assert node in result.stdout
     for text in ("2 entries", "api-1", "live", "MiB"):
         assert text in result.stdout
+
+
+def test_an_upgrade_that_has_not_ended_is_seen(cluster: LiveCluster) -> None:
+    follower = FollowerInfo("f1", "oracle", "", 1, "h1", versions=OWN_VERSIONS)
+    cluster.directory.following.register(follower)
+    document = answer("status", "--map-file", cluster.map_file)
+    assert [each["versions"]["entries"] for each in document["followers"]] == [RULES]
+    assert document["warnings"] == [f"{VERSIONS_DIFFER}: see the runbook Upgrade"]
+    said = " ".join(admin("status", "--map-file", cluster.map_file).stdout.split())
+    assert f"{OWN_VERSIONS}: f1 for oracle" in said
+    assert "of an older version: j1, api-1" in said
 
 
 def test_what_serves_not_is_said(cluster: LiveCluster) -> None:

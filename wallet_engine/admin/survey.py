@@ -14,7 +14,15 @@ from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX, NodeState, look_at_all,
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.directory import Directory
-from wallet_engine.routing.model import ClusterConfig, JournalInfo, PartitionMap, ServiceInfo, Shard
+from wallet_engine.routing.following import FollowerInfo
+from wallet_engine.routing.model import (
+    ClusterConfig,
+    JournalInfo,
+    PartitionMap,
+    ServiceInfo,
+    Shard,
+    Versions,
+)
 from wallet_engine.routing.slots import tag_of
 
 
@@ -66,6 +74,19 @@ class Survey:
     services: tuple[ServiceInfo, ...]
     #: Why no new payments are taken; empty while they are.
     paused: str = ""
+    #: Those that follow the journal.
+    followers: tuple[FollowerInfo, ...] = ()
+
+    def by_versions(self) -> dict[Versions | None, list[str]]:
+        """Which processes are of which versions; None stands for those older than that they say it."""
+        found: dict[Versions | None, list[str]] = {}
+        for state in self.journals:
+            found.setdefault(state.info.versions, []).append(state.info.journal_id)
+        for follower in self.followers:
+            found.setdefault(follower.versions, []).append(f"{follower.follower_id} for {follower.sink}")
+        for service in self.services:
+            found.setdefault(service.versions, []).append(service.service_id)
+        return found
 
 
 def survey(directory: Directory) -> Survey:
@@ -83,7 +104,9 @@ def survey(directory: Directory) -> Survey:
     services = tuple(directory.services().values())
     pause = directory.pausing.get()
     paused = "" if pause is None else pause.reason
-    return Survey(config, partition_map.version, tuple(states), partitions, journals, services, paused)
+    followers = tuple(info for sink in directory.following.sinks().values() for info in sink.members.values())
+    found = (tuple(states), partitions, journals, services)
+    return Survey(config, partition_map.version, *found, paused, followers)
 
 
 def shards_by_id(states: Iterable[ShardState]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from wallet_engine.app.listening import Listening
 from wallet_engine.app.pruner import Pruner
 from wallet_engine.app.recovery_calls import RecoveryCalls
 from wallet_engine.app.troubles import Troubles
+from wallet_engine.app.versions import OWN_VERSIONS
 from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.domain.paths import path_text
 from wallet_engine.drain.group_commit import GroupCommit
@@ -184,4 +185,5 @@ def _registration(writer: JournalWriter, address: str, *, insecure: bool) -> Jou
         socket.gethostname(),
         insecure,
         tls="" if tls is None else tls.mode,
+        versions=OWN_VERSIONS,
     )

@@ -13,6 +13,7 @@ from prometheus_client import start_http_server
 from wallet_engine.app.listening import Listening
 from wallet_engine.app.running import check_closed_door, default_id, directory_options, insecure_option, run
 from wallet_engine.app.troubles import Troubles
+from wallet_engine.app.versions import OWN_VERSIONS
 from wallet_engine.app.webhooks import webhooks_option
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.events.event import SOURCE_DEFAULT
@@ -132,7 +133,8 @@ def follow(
             tasks: list[asyncio.Task[None]] = []
             made: list[tuple[Claims, Follower]] = []
             for sink in sinks:
-                info = FollowerInfo(name, sink.name, address, os.getpid(), socket.gethostname())
+                words = (name, sink.name, address, os.getpid(), socket.gethostname())
+                info = FollowerInfo(*words, versions=OWN_VERSIONS)
                 groups = 1 if sink.name in WHOLE else None
                 claims = Claims(directory.following, info, config.partitions, groups)
                 follower = Follower(feed, sink, claims, directory.followers, metrics)

@@ -29,6 +29,7 @@ from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.peer_tls import PeerMode, PeerTls, peer_tls
 from wallet_engine.journal.restore import RESTORED_NAME, Restorer
 from wallet_engine.journal.segments import restore_by
+from wallet_engine.journal.snapshots import check_known
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.recovery.join import check_may_join
 from wallet_engine.recovery.pruning import parse_keep
@@ -115,6 +116,7 @@ def journal(
             open_writer = partial(JournalWriter, directory, journal_id, segment_bytes_max=segment_bytes)
             writer = await asyncio.to_thread(open_writer)
             try:
+                await asyncio.to_thread(check_known, directory)
                 await asyncio.to_thread(check_may_join, tree, JournalCopy(writer), replaces)
                 if metrics_port is not None:
                     start_http_server(metrics_port, listening.host, metrics.registry)

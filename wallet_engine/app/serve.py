@@ -20,6 +20,7 @@ from wallet_engine.app.running import (
     insecure_option,
     run,
 )
+from wallet_engine.app.versions import OWN_VERSIONS
 from wallet_engine.app.webhooks import guarded_events, webhooks_option
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
@@ -157,7 +158,8 @@ def serve(
             def taken(url: str) -> None:
                 _, bound = split_address(url.partition("//")[2])
                 info = ServiceInfo(
-                    name, listening.advertised(bound), os.getpid(), insecure, certificates is not None
+                    *(name, listening.advertised(bound), os.getpid(), insecure, certificates is not None),
+                    versions=OWN_VERSIONS,
                 )
                 registrations.add(asyncio.create_task(asyncio.to_thread(directory.register_service, info)))
                 log.info("serving", url=url, service=name)

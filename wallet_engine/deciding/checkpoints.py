@@ -18,7 +18,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from wallet_engine.deciding.decider import Decider, Difference
-from wallet_engine.domain.errors import ConfigError, Corruption, text_of
+from wallet_engine.domain.errors import ConfigError, Corruption, NewerFormat, text_of
 from wallet_engine.domain.oracle_state import RedisImage, redis_image, state_of_image
 from wallet_engine.domain.transit import Transit
 from wallet_engine.journal.errors import Damaged
@@ -91,6 +91,8 @@ class Checkpoints:
         path = self.directory / "matching"
         try:
             found = msgspec.msgpack.decode(path.read_bytes(), type=_Matching)
+            if found.version > _VERSION:
+                raise NewerFormat(f"{path} has form", found.version, _VERSION)
             if found.version != _VERSION or len(found.matched) != decider.partitions:
                 raise Corruption("of another version, or of another cluster")
             decider.transit = Transit.load(found.transit)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from wallet_engine.domain.entry import Entry
-from wallet_engine.domain.errors import text_of
+from wallet_engine.domain.errors import NewerFormat, text_of
 from wallet_engine.domain.oracle import apply_entry
 from wallet_engine.domain.oracle_state import PartitionState
 from wallet_engine.domain.transit import Fault, Transit
@@ -86,6 +86,8 @@ class Decider:
             partition, seq = feed_entry.partition, feed_entry.seq
             try:
                 entry = feed_entry.entry
+            except NewerFormat:  # that says nothing against it
+                raise
             except Exception as error:
                 found.append(Difference(partition, seq, f"entry {seq} cannot be read: {text_of(error)}"))
                 self.states.pop(partition, None)

@@ -18,13 +18,14 @@ An entry is what one call of the apply script did to one partition::
 Rules 2 differ from 1: system accounts have no bound; names whose CRC-32 is equal are told apart where an id is
 remembered; an account closes only when no refund can come back to it. Rules 3 say of a refusal whether it is the
 receiver's. Entries are decided again by the rules that decided them.
+Whoever adds a kind of operation, or changes how one is decided, raises the rules.
 """
 
 import re
 from typing import Final, NamedTuple
 
 from wallet_engine.domain.columns import pack, unpack
-from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.errors import Corruption, NewerFormat
 from wallet_engine.domain.kinds import kind_of
 from wallet_engine.domain.operation import Operation, parse_operation
 from wallet_engine.domain.outcomes import Outcome
@@ -35,7 +36,7 @@ RULES: Final = 3
 
 _header_match = re.compile(
     rb"([0-9]{1,16}) ([0-9a-f]{16}) ([0-9a-f]{16}) ([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16})(?:\.([0-9]{1,16}))? "
-    rb"([!-~]+)(?: ([2-9]))?\n"
+    rb"([!-~]+)(?: ([2-9]|[1-9][0-9]{1,3}))?\n"
 ).match
 
 
@@ -92,6 +93,12 @@ def parse_header(payload: bytes) -> EntryHeader:
     )
 
 
+def check_rules(header: EntryHeader) -> None:
+    """Raises `NewerFormat` for what rules decided that this program does not know."""
+    if header.rules > RULES:
+        raise NewerFormat(f"entry {header.seq} is of rules", header.rules, RULES)
+
+
 def body_of(payload: bytes) -> bytes:
     """What stands behind the first line."""
     return payload[payload.index(b"\n") + 1 :]
@@ -115,8 +122,9 @@ def columns_of(payload: bytes) -> bytes:
 
 
 def parse_entry(payload: bytes) -> Entry:
-    """The whole entry. Raises `Corruption` when lines and outcomes do not match in number."""
+    """The whole entry. Raises `Corruption` when lines and outcomes do not match in number, and `NewerFormat`."""
     header = parse_header(payload)
+    check_rules(header)
     try:
         operations = operations_of(payload)
     except Corruption as error:

@@ -52,6 +52,17 @@ class Corruption(WalletError):
     """Something that must never be is: a fork, a broken frame, an outcome that replay does not reproduce."""
 
 
+class NewerFormat(WalletError):
+    """What a later version of this program wrote, in a form that this one does not know. Nothing is wrong with it."""
+
+    def __init__(self, what: str, found: int, known: int) -> None:
+        """`what` begins the sentence: `entry 7 is of rules`."""
+        super().__init__(
+            f"{what} {found}, and this program knows them up to {known}: a later version of it wrote that. "
+            f"Run that version here (wallet-admin status shows who runs which), or a later one"
+        )
+
+
 class ConfigError(WalletError):
     """A setting or the environment is wrong; the text says in one line what to change."""
 

@@ -7,7 +7,7 @@ the Lua scripts all hold their result against it.
 
 from collections.abc import Sequence
 
-from wallet_engine.domain.entry import RULES, Entry, EntryHeader, parse_entry
+from wallet_engine.domain.entry import Entry, EntryHeader, check_rules, parse_entry
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.oracle_rules import decide_operations
@@ -31,8 +31,7 @@ def apply_entry(state: PartitionState, entry: Entry) -> None:
     if len(operations) != len(header.outcomes):
         raise Corruption(f"entry {header.seq}: {len(operations)} operations, {len(header.outcomes)} outcomes")
     check_chain(state, header)
-    if header.rules > RULES:
-        raise Corruption(f"entry {header.seq}: rules {header.rules} decided it, this program knows {RULES}")
+    check_rules(header)
     outcomes = decide_operations(
         state, operations, header.time_ms, header.window, header.rules, header.outcomes
     )

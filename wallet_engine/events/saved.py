@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.errors import Corruption, NewerFormat
 from wallet_engine.domain.holds import OPEN
 from wallet_engine.history.book import Book, Standing
 from wallet_engine.history.facts import HoldState
@@ -38,9 +38,11 @@ def save_book(book: Book, clock_ms: int) -> bytes:
 
 
 def load_book(data: bytes) -> Book:
-    """The inverse of `save_book`. Raises `Corruption`."""
+    """The inverse of `save_book`. Raises `Corruption`, `NewerFormat`."""
     try:
         form, standings, holds, prepared = _decode(data)
+        if type(form) is int and form > FORM:
+            raise NewerFormat("what the sink kept of a partition has form", form, FORM)
         if form != FORM:
             raise ValueError(f"form {form}")
     except (msgspec.DecodeError, ValueError) as error:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from wallet_engine.domain import returns
-from wallet_engine.domain.entry import RULES, Entry
+from wallet_engine.domain.entry import Entry, check_rules
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.kinds import kind_of
 from wallet_engine.history import fold_groups, fold_holds
@@ -43,8 +43,7 @@ def fold(partition: int, entry: Entry, book: Book, facts: Facts) -> None:
     Raises `Corruption` for what this version does not know, and for what cannot follow from the book.
     """
     header = entry.header
-    if header.rules > RULES:
-        raise Corruption(f"entry {header.seq}: rules {header.rules} decided it, this program knows {RULES}")
+    check_rules(header)
     seq, at_ms, postings = header.seq, header.time_ms, facts.postings
     standings = book.standings
     for idx, (operation, outcome) in enumerate(zip(entry.operations, header.outcomes, strict=True)):

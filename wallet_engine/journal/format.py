@@ -92,7 +92,7 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, NewerFormat
 from wallet_engine.journal.errors import Damaged
 
 MAGIC: Final = b"\x89WAL\r\n\x1a\n"
@@ -193,6 +193,8 @@ def parse_segment_header(path: Path, head: bytes, number: int) -> tuple[bytes, s
     if zlib.crc32(head[:124]) != int.from_bytes(head[124:128], "little"):
         raise Damaged(path, 0, "segment header does not match its checksum")
     _, version, found, running_hash, journal_id = _segment_header.unpack(head[:124])
+    if version > VERSION:
+        raise NewerFormat(f"{path} has format", version, VERSION)
     if version != VERSION:
         raise Damaged(path, 8, f"format version {version}, this program knows {VERSION}")
     if found != number:

@@ -25,11 +25,13 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
+from wallet_engine.domain.errors import NewerFormat
 from wallet_engine.domain.oracle_state import RedisImage
 from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.format import (
@@ -59,6 +61,7 @@ _PART_BYTES_MAX: Final = 64 * 1024 * 1024
 
 SNAPSHOT_VERSION: Final = 5
 _FIRST_LINE: Final = b"wallet snapshot %d\n" % SNAPSHOT_VERSION
+_version_match: Final = re.compile(rb"wallet snapshot ([0-9]{1,9})\n").fullmatch
 _name_match = re.compile(r"([0-9]{5})-([0-9]{16})\.snapshot\Z").match
 _part_match = re.compile(rb"([!-~]+) ([0-9]{1,7}) ([0-9]{1,9}) ([0-9a-f]{8})\n").fullmatch
 
@@ -147,11 +150,14 @@ class Snapshot:
     """An open snapshot. Use it in a `with`; it stays readable when the file is removed meanwhile."""
 
     def __init__(self, path: Path) -> None:
-        """Read the head. Raises `Damaged`, and `OSError` when there is no such file."""
+        """Read the head. Raises `Damaged`, `NewerFormat`, and `OSError` when there is no such file."""
         self.path = path
         self._file: BinaryIO = open(path, "rb")  # noqa: SIM115  # open as long as this object is
         try:
-            if self._file.readline(_LINE_BYTES_MAX) != _FIRST_LINE:
+            first = self._file.readline(_LINE_BYTES_MAX)
+            if (later := _version_match(first)) and int(later[1]) > SNAPSHOT_VERSION:
+                raise NewerFormat(f"{path} is a snapshot of version", int(later[1]), SNAPSHOT_VERSION)
+            if first != _FIRST_LINE:
                 raise Damaged(path, 0, f"not a snapshot of version {SNAPSHOT_VERSION}")
             try:
                 self.head = _decode_head(self._file.readline(_LINE_BYTES_MAX))
@@ -287,6 +293,13 @@ def newest_usable(journal: Path, paths: list[Path]) -> tuple[Snapshot | None, li
             raise
         return snapshot, refused
     return None, refused
+
+
+def check_known(journal: Path) -> None:
+    """Raises `NewerFormat` when the newest snapshot of a partition is of a version that is not known here."""
+    for paths in list_snapshots(journal).values():
+        with suppress(Damaged, FileNotFoundError):
+            Snapshot(paths[0]).__exit__()
 
 
 def bytes_since_newest(journal: Path) -> int:

@@ -8,7 +8,7 @@ from typing import Final
 
 import hiredis
 
-from wallet_engine.domain.errors import WalletError, text_of
+from wallet_engine.domain.errors import NewerFormat, WalletError, text_of
 from wallet_engine.drain.group_commit import GroupCommit, Unconfirmed
 from wallet_engine.drain.shard_drain import Abandoned, Gap, ShardDrain
 from wallet_engine.journal.copy import JournalCopy
@@ -102,12 +102,15 @@ class ShardKeeper:
             except* (WalletError, hiredis.ReplyError, OSError, TimeoutError) as failures:
                 leaves = _leaves(failures)
                 reasons = [text_of(error) for error in leaves]
+                newer = next((error for error in leaves if isinstance(error, NewerFormat)), None)
                 confirm_only = all(isinstance(error, Unconfirmed) for error in leaves)
                 for error in leaves:
                     if isinstance(error, Gap):
                         self._behind.add(error.partition)
                     elif isinstance(error, Fork | Abandoned):
                         self._suspects.add(error.partition)
+            if newer is not None:  # to try again and again would disturb whoever can read it
+                raise newer
             if confirm_only:
                 continue
             self._commit.recovered(self.shard, "failed")

@@ -15,7 +15,7 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from wallet_engine.domain.entry import ZERO_NONCE
-from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.errors import Corruption, NewerFormat
 from wallet_engine.domain.memory import FORM
 from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
@@ -71,6 +71,8 @@ class Meta:
     @classmethod
     def parse(cls, values: list[bytes | None]) -> "Meta":
         seq, nonce, epoch, owner, state, *others = ((value or b"").decode() for value in values)
+        if others[1].isdigit() and int(others[1]) > int(FORM):
+            raise NewerFormat("Redis remembers ids in form", int(others[1]), int(FORM))
         return cls(int(seq or 0), nonce, int(epoch or 0), owner, state or None, *others)
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Final
 
 from wallet_engine.domain.columns import Packed, pack
-from wallet_engine.domain.entry import EntryHeader, operations_of, parse_header
+from wallet_engine.domain.entry import EntryHeader, check_rules, operations_of, parse_header
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.operation import Operation
 from wallet_engine.redis_store.apply_call import replay_command
@@ -55,12 +55,13 @@ class Replayer:
         self.operations = 0
 
     async def replay(self, payload: bytes) -> None:
-        """Send one entry on its way, unless an earlier one differs. Raises what went wrong with the connection."""
+        """Send one entry on its way, unless an earlier one differs. Raises `NewerFormat`, and what `finish` raises."""
         self._raise_failure()
         if self.differs:
             return
         try:
             header = parse_header(payload)
+            check_rules(header)
             operations = operations_of(payload)
             packed = pack(operations)
             self._limits = self._limits or packed.limits

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from wallet_engine.routing.model import Trouble, check_name, decode
+from wallet_engine.routing.model import Trouble, Versions, check_name, decode
 from wallet_engine.routing.tree import NodeExists, NodeMissing, Tree, Unsubscribe, VersionConflict
 
 FOLLOWING: Final = "/wallet/following"
@@ -34,6 +34,7 @@ class FollowerInfo:
     pid: int
     host: str
     troubles: tuple[Trouble, ...] = ()
+    versions: Versions | None = None
 
     def __post_init__(self) -> None:
         check_name(self.follower_id, "follower id")

@@ -108,6 +108,23 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
+class Versions:
+    """What a process is, and up to what it can read. What it writes is of these versions."""
+
+    #: Of the package.
+    code: str
+    #: Rules by which entries are decided (`domain/entry.py`).
+    entries: int
+    #: Of snapshots (`journal/snapshots.py`).
+    snapshots: int
+    #: The form in which Redis remembers ids (`domain/memory.py`).
+    ids: int
+
+    def __str__(self) -> str:
+        return f"{self.code} (entries {self.entries}, snapshots {self.snapshots}, ids {self.ids})"
+
+
+@dataclass(frozen=True, slots=True)
 class JournalInfo:
     """A live journal process."""
 
@@ -123,6 +140,8 @@ class JournalInfo:
     troubles: tuple[Trouble, ...] = ()
     #: Whether it speaks TLS to those with certificates: `required`, `optional`, or not at all.
     tls: str = ""
+    #: None of a process that is older than this.
+    versions: Versions | None = None
 
     def __post_init__(self) -> None:
         check_name(self.journal_id, "journal id")
@@ -163,6 +182,7 @@ class ServiceInfo:
     insecure: bool = False
     #: It speaks HTTPS.
     tls: bool = False
+    versions: Versions | None = None
 
     def __post_init__(self) -> None:
         check_name(self.service_id, "service id")

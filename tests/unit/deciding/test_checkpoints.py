@@ -7,7 +7,7 @@ from unit.deciding.test_decider import Journal, decided, opened, paid
 
 from wallet_engine.deciding.checkpoints import Checkpoints, image_of, matching_of
 from wallet_engine.deciding.decider import Decider
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, NewerFormat
 from wallet_engine.domain.oracle_state import redis_image
 from wallet_engine.journal.feed import START, FeedEntry
 
@@ -99,6 +99,21 @@ def test_what_is_damaged_is_set_aside(tmp_path: Path, name: str) -> None:
     assert loaded.positions([0])[0] == START
     assert not loaded.take(go_on(loaded, entries))
     assert not list(loaded.transit.unmet())
+    checkpoints.close()
+
+
+def test_what_a_later_version_has_left_is_kept(tmp_path: Path) -> None:
+    """It is not damaged: to set it aside, and begin with the first entry, would be the wrong answer."""
+    first, _ = decided([*opened(Journal(), (0, "ann"))])
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.open()
+    save(checkpoints, first)
+    snapshot = next((tmp_path / "snapshots").iterdir())
+    _, _, rest = snapshot.read_bytes().partition(b"\n")
+    snapshot.write_bytes(b"wallet snapshot 99\n" + rest)
+    with pytest.raises(NewerFormat, match="is a snapshot of version 99, and this program knows them up to"):
+        checkpoints.load(first.partitions)
+    assert snapshot.exists()
     checkpoints.close()
 
 

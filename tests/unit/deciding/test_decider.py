@@ -9,6 +9,7 @@ from unit.admin.made import txid
 from wallet_engine.deciding.decider import GRACE_S, Decider, Difference
 from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import RULES, ZERO_NONCE, EntryHeader, parse_header
+from wallet_engine.domain.errors import NewerFormat
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.journal.feed import FeedEntry
 
@@ -170,3 +171,16 @@ def test_an_entry_that_cannot_be_read_or_makes_the_oracle_fail() -> None:
     )
     _, found = decided([strange])
     assert [(d.partition, d.seq) for d in found] == [(0, 1)]
+
+
+def test_an_entry_of_later_rules_is_no_difference() -> None:
+    """A follower of before an upgrade stops following; it does not stop the partition."""
+    journal = Journal()
+    funds = opened(journal, (0, "ann"))
+    decider, _ = decided(funds)
+    entry = journal.entry(0, "+ o - eve - 0 USD")
+    header, _, rest = entry.payload.partition(b"\n")
+    later = entry._replace(payload=b"%b %d\n%b" % (header.rpartition(b" ")[0], RULES + 1, rest))
+    with pytest.raises(NewerFormat, match=f"is of rules {RULES + 1}"):
+        decider.take([later])
+    assert not decider.differences

@@ -7,7 +7,7 @@ from lua.random_batches import RandomBatches
 
 from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import RULES, ZERO_NONCE, Entry, EntryHeader, parse_entry
-from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.errors import Corruption, NewerFormat
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.operation import Operation, parse_operation
 from wallet_engine.domain.oracle import apply_payload
@@ -131,7 +131,7 @@ def test_what_is_not_known_is_refused() -> None:
     operation = Operation("@", "-", "alice", "-", 0, "-")
     with pytest.raises(Corruption, match="kind of operation"):
         fold(0, Entry(header, (operation,)), Book(), Facts())
-    with pytest.raises(Corruption, match=f"rules {RULES + 1}"):
+    with pytest.raises(NewerFormat, match=f"rules {RULES + 1}"):
         fold(0, Entry(header._replace(rules=RULES + 1), ()), Book(), Facts())
     paid = Operation("d", T1, "alice", "bob", 1, "USD")
     with pytest.raises(Corruption, match="never opened"):

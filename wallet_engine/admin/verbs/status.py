@@ -1,7 +1,8 @@
 """`wallet-admin status`: the cluster at one look."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -9,6 +10,9 @@ from rich.console import Console
 from wallet_engine.admin.nodes import NodeState, memory_text
 from wallet_engine.admin.session import Document, Session, admin_command, plain_table, watch_option
 from wallet_engine.admin.survey import JournalState, PartitionStatus, ShardState, Survey, survey
+from wallet_engine.routing.model import Versions
+
+VERSIONS_DIFFER: Final = "processes are of several versions: an upgrade has begun and not ended"
 
 
 @click.command()
@@ -53,7 +57,13 @@ def _document(found: Survey) -> dict[str, Any]:
         "journals": [_journal_document(state) for state in found.journals],
         "services": [
             {"service_id": info.service_id, "address": info.address, "pid": info.pid}
+            | {"versions": _versions_document(info.versions)}
             for info in found.services
+        ],
+        "followers": [
+            {"follower_id": info.follower_id, "sink": info.sink, "host": info.host, "pid": info.pid}
+            | {"versions": _versions_document(info.versions)}
+            for info in found.followers
         ],
         "paused": found.paused or None,
         "warnings": warnings_of(found),
@@ -105,7 +115,12 @@ def _journal_document(state: JournalState) -> dict[str, Any]:
         "lag_entries": state.lag_entries,
         "silent_partitions": list(state.silent_partitions),
         "durable_seqs": durable,
+        "versions": _versions_document(state.info.versions),
     }
+
+
+def _versions_document(versions: Versions | None) -> dict[str, str | int] | None:
+    return None if versions is None else asdict(versions)
 
 
 def warnings_of(found: Survey) -> list[str]:
@@ -134,6 +149,8 @@ def warnings_of(found: Survey) -> list[str]:
         if journal.silent_partitions:
             silent = _ranges(list(journal.silent_partitions))
             said.append(f"journal {journal.info.journal_id} gives no receipts in partitions {silent}")
+    if len(found.by_versions()) > 1:
+        said.append(f"{VERSIONS_DIFFER}: see the runbook Upgrade")
     if not found.services:
         said.append("no API process is registered: start wallet-engine serve")
     return said
@@ -169,6 +186,8 @@ def _show(console: Console, found: Survey) -> None:
     for info in found.services:
         services.add_row(info.service_id, info.address, str(info.pid))
     console.print(services)
+    for versions, processes in found.by_versions().items():
+        console.print(f"{versions or 'of an older version'}: {', '.join(processes)}")
     for warning in warnings_of(found):
         console.print(f"! {warning}", style="bold")
 
