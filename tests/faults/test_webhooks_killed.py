@@ -12,13 +12,16 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from standardwebhooks import Webhook
 from support.dev_process import DevCluster
+from support.dev_process import json_admin as admin
 from support.journal_events import events_in
 from support.paying import Paying
 from support.webhook_server import WebhookServer
@@ -28,6 +31,9 @@ from wallet_engine.dev.postgresql import DATABASE, USER
 PARTITIONS = 16
 KILLS = 4
 SETTLE_S_MAX = 150.0
+#: Of the long one.
+SOAK_S = 600.0
+SOAK_CALLERS = 4
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -176,3 +182,55 @@ def test_followers_killed_under_traffic(dev_cluster: Any, tmp_path: Path) -> Non
         event = by_id[payment.transaction_id]
         said = "success" if event["type"] == "transfer.succeeded" else event["data"]["code"]
         assert said == payment.answer
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_ten_minutes_of_kills(dev_cluster: Any) -> None:
+    """Follower, PostgreSQL and journal, by lot, under traffic: the history is sound and every event was delivered."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    flags = ("--history", "--webhooks-allow-private")
+    cluster: DevCluster = dev_cluster(embedded=True, partitions=PARTITIONS, extra=flags)
+    paying = Paying(cluster, callers_count=SOAK_CALLERS)
+    struck: Counter[str] = Counter()
+    with Receiver() as server:
+        wish = {"url": server.url("/hook"), "types": ["transfer.*", "account.*"]}
+        posted(f"{cluster.url}/v1/webhooks", wish)
+        began_s = time.monotonic()
+        with paying.running():
+            while time.monotonic() - began_s < SOAK_S:
+                time.sleep(chance.uniform(2, 10))
+                what = chance.choice(("follower", "database", "database stands still", "journal"))
+                struck[what] += 1
+                if what == "database stands still":
+                    stand_still(cluster.living("database")["pid"], chance.uniform(1, 8))
+                else:
+                    cluster.restart(what)
+        paid_s = time.monotonic() - began_s
+        wanted = {event.id: event for event in events_in(cluster.data_dir / "journal", PARTITIONS)}
+        sent = {name for name, event in wanted.items() if event.type != "posting"}
+        deadline = time.monotonic() + SETTLE_S_MAX
+        while (found := {each.headers["webhook-id"] for each in server.received}) != sent:
+            assert time.monotonic() < deadline, f"{len(sent)} events, {len(found)} received"
+            time.sleep(0.5)
+    paying.check()
+    status, said = admin(cluster, "history", "verify")
+    assert (status, said["ok"], said["differences"]) == (0, True, []), said
+    payments = len(paying.books.payments)
+    print(
+        f"{payments} payments in {paid_s:.0f} s, {paying.failed()} answers asked for again; struck: {dict(struck)}; "
+        f"{len(sent)} events in {len(server.received)} deliveries; verified {said['transfers']} transfers"
+    )
+
+
+def stand_still(pid: int, seconds: float) -> None:
+    """The process and its children."""
+    stopped = [psutil.Process(pid), *psutil.Process(pid).children()]
+    for each in stopped:
+        each.suspend()
+    time.sleep(seconds)
+    for each in stopped:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.resume()

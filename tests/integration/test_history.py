@@ -2,10 +2,6 @@
 
 import csv
 import io
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +12,8 @@ from urllib.parse import quote
 import psutil
 import pytest
 from support.databases import asked, rows_of
-from support.dev_process import DevCluster
+from support.dev_process import DevCluster, admin_environment
+from support.dev_process import json_admin as admin
 from support.http_client import Reply
 from support.wallet_api import WalletApi, check_problem, new_id, transfer_body
 
@@ -40,26 +37,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
 def api(cluster: DevCluster) -> Iterator[WalletApi]:
     with WalletApi(cluster.url, PARTITIONS) as found:
         yield found
-
-
-def admin_environment(cluster: DevCluster) -> dict[str, str]:
-    lines = (cluster.data_dir / "admin.env").read_text("utf-8").splitlines()
-    return {name: value.strip("'") for name, _, value in (line.partition("=") for line in lines)}
-
-
-def admin(cluster: DevCluster, *words: str) -> tuple[int, dict[str, Any]]:
-    argv = [
-        sys.executable,
-        "-c",
-        "from wallet_engine.admin.cli import main; main()",
-        *words,
-        "--json",
-        "--yes",
-    ]
-    environ = {**os.environ, **admin_environment(cluster)}
-    done = subprocess.run(argv, capture_output=True, env=environ, check=False, timeout=90)
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
 
 
 def database_url(cluster: DevCluster) -> str:

@@ -214,6 +214,28 @@ def run_admin(cluster: DevCluster, *words: str) -> tuple[int, str]:
     return run.returncode, run.stdout + run.stderr
 
 
+def admin_environment(cluster: DevCluster) -> dict[str, str]:
+    """What `admin.env` sets."""
+    lines = (cluster.data_dir / "admin.env").read_text("utf-8").splitlines()
+    return {name: value.strip("'") for name, _, value in (line.partition("=") for line in lines)}
+
+
+def json_admin(cluster: DevCluster, *words: str) -> tuple[int, dict[str, Any]]:
+    """Run `wallet-admin … --json`, as who has sourced `admin.env`: its exit status, and what it said."""
+    argv = [
+        sys.executable,
+        "-c",
+        "from wallet_engine.admin.cli import main; main()",
+        *words,
+        "--json",
+        "--yes",
+    ]
+    environ = {**os.environ, **admin_environment(cluster)}
+    done = subprocess.run(argv, capture_output=True, env=environ, check=False, timeout=90)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
 def end(*pids: int) -> None:
     """SIGKILL to all, and wait until they are dead; that one is gone already is all right."""
     for pid in pids:
