@@ -1,5 +1,5 @@
   -- Refunds: what is remembered here of an original, and how much of it has gone back. Needs lib/answers.lua.
-  local RETURN_RECORD, TOTAL, CREDITED, GROUP_PART = 'R', 'r.', 'c', 'y' -- as in wallet_engine/domain/returns.py
+  local RETURN_RECORD, TOTAL, CREDITED, GROUP_PART, STORED = 'R', 'r.', 'c', 'y', 's' -- as in wallet_engine/domain/returns.py
 
   -- Whether a window remembers the original, of which `record` is what it has under the original's field.
   local function is_original(record, begin, idx)
@@ -37,6 +37,11 @@
   local function total_in(current, field)
     local known = current and batch.remembered or batch.remembered_before
     return known[TOTAL .. field] or call('HGET', current and batch.k_seen or batch.k_seen_before, TOTAL .. field)
+  end
+
+  -- What has gone back, as far as is remembered: of what was forgotten and refunded since, a window has less than all.
+  local function total_of(field)
+    return math.max((total_in(true, field) or 0) + 0, (total_in(false, field) or 0) + 0)
   end
 
   local function keep_total(current, field, minor)

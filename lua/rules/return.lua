@@ -1,18 +1,25 @@
   -- x: money of a transfer goes back from its receiver to its payer here; z: to its payer elsewhere, by way of @transit.
-  -- detail: '<payer>|<field of the original>|<p>.<seq>.<idx> of it|<l, c, m or y<mark>>|<its minor>|<amount asked for, or ->'; minor:
-  -- what that is now.
+  -- detail: '<payer>|<field of the original>|<p>.<seq>.<idx> of it|<l, c, m, y<mark> or s<window>.<total>>|<its minor>|<amount
+  -- asked for, or ->'; minor: what that is now.
   local function give_back(i, ledger, account, detail, minor, here)
     local to, field, origin, seq, idx, how, mark, whole, asked =
-      match(detail, '^([^|]+)|([^|]+)|(%d+)%.(%d+)%.(%d+)|([lcmy])([^|]*)|(%d+)|(%S+)$')
+      match(detail, '^([^|]+)|([^|]+)|(%d+)%.(%d+)%.(%d+)|([lcmys])([^|]*)|(%d+)|(%S+)$')
     if not to or not ledger or to == account or to == TRANSIT or account == TRANSIT or minor < 0 or minor > AMOUNT_MAX
       or minor % 1 ~= 0 or whole + 0 < 1 or whole + 0 > AMOUNT_MAX then
       return nil
     end
     local outcome, record_end = answered(i)
     if outcome then return outcome end
-    local current = window_of(field, origin, seq, idx + 0, how, mark)
-    if current == nil then return TRANSFER_FORGOTTEN end
-    local total = (total_in(current, field) or 0) + 0
+    local current, total = true, total_of(field)
+    if how == STORED then -- what the store had read is all there was, if nothing was forgotten since
+      local in_window, in_store = match(mark, '^(%d+)%.(%d+)$')
+      if not in_window then return nil end
+      if in_window + 0 ~= batch.window_asked then return STALE end
+      total = math.max(total, in_store + 0)
+    else
+      current = window_of(field, origin, seq, idx + 0, how, mark)
+      if current == nil then return TRANSFER_FORGOTTEN end
+    end
     local rest = whole - total
     if asked == '-' and minor ~= rest then return STALE end -- another refund came in between
     if minor < 1 and rest > 0 then return nil end
@@ -69,10 +76,7 @@
     batch.refunded[part] = entry_seq
     for _, current in ipairs({true, false}) do
       local total = total_in(current, field)
-      if total then
-        keep_total(current, field, total - minor)
-        break
-      end
+      if total then keep_total(current, field, math.max(0, total - minor)) end
     end
     rewrite(i, decline)
     return APPLIED

@@ -4,10 +4,12 @@ import csv
 import io
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 import psutil
 import pytest
@@ -15,7 +17,13 @@ from support.databases import asked, rows_of
 from support.dev_process import DevCluster, admin_environment
 from support.dev_process import json_admin as admin
 from support.http_client import Reply
+from support.redis_peek import node_of
 from support.wallet_api import WalletApi, check_problem, new_id, transfer_body
+
+from wallet_engine.history.database import make_months
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.topology import connect as connect_redis
+from wallet_engine.routing.slots import partition_of, tag_of
 
 PARTITIONS = 16
 #: What is paid is in the history within a second or two; more is for a machine that is busy with other tests.
@@ -306,6 +314,70 @@ def test_every_write_says_where_it_is(api: WalletApi) -> None:
     assert read(closed, f"/v1/accounts/{empty}/transactions")["transactions"] == []
     behind = api.get(f"/v1/accounts/{ann}/transactions?min_position={'1.999999999,2.1'}")
     check_problem(behind, 503, "history_behind")
+
+
+def forget(cluster: DevCluster, api: WalletApi, *accounts: str) -> None:
+    """Have these accounts' partitions forget what they remember: two windows pass, for all that they can tell."""
+    for account in accounts * 2:
+        partition = partition_of(account, PARTITIONS)
+        address = node_of(cluster, partition, PARTITIONS)["address"]
+        with closing(connect_redis(address)) as client:
+            client.hset(PartitionKeys(tag_of(partition, PARTITIONS)).meta, "witnessed_s", 10**9)
+        pay(api, "@bank", account, "0.01")
+
+
+def test_what_is_forgotten_is_refunded_as_far_as_the_history_knows(
+    cluster: DevCluster, api: WalletApi
+) -> None:
+    ann, bob, cid = opened(api, 5, "100.00"), opened(api, 6), opened(api, 7)
+
+    def refund(original: str, transaction_id: str | None = None, **more: Any) -> Reply:
+        body = {"from_account": ann, "transaction_id": transaction_id or new_id(), **more}
+        return eventually(
+            lambda: (reply := api.post(f"/v1/transfers/{original}/refunds", body)).status != 503 and reply
+        )
+
+    def left(reply: Reply) -> tuple[str, str]:
+        assert reply.status == 200, reply
+        return reply.json()["refunded_total"], reply.json()["refundable"]
+
+    original, first, group = pay(api, ann, bob, "10.00"), new_id(), new_id()
+    assert left(refund(original, first, amount="3.00")) == ("3.00", "7.00")
+    sides = {"from_account": ann, "to_account": bob, "amount": "2.00", "currency": "USD"}
+    legs = [sides, {**sides, "amount": "4.00"}, {**sides, "to_account": cid}]
+    paid = api.post("/v1/transfers/group", {"transaction_id": group, "legs": legs})
+    assert paid.status == 200, paid
+    assert left(refund(group, leg=1, amount="1.00")) == ("1.00", "3.00")
+    forget(cluster, api, ann, bob, cid)
+    assert api.find(ann, original).status == 404
+    again = new_id()
+    assert left(refund(original, again, amount="5.00")) == ("8.00", "2.00")
+    repeated = refund(original, again, amount="5.00")
+    assert left(repeated) == ("8.00", "2.00")
+    assert repeated.headers["idempotent-replayed"] == "true"
+    check_problem(
+        refund(original, first, amount="2.01"), 422, "refund_exceeds", transaction_id=first
+    )  # its id is forgotten too
+    assert left(refund(original)) == ("10.00", "0.00")
+    assert refund(original).json()["code"] == "refund_exceeds"
+    assert refund(group).json()["code"] == "invalid_request"
+    assert left(refund(group, leg=1)) == ("4.00", "0.00")
+    assert left(refund(group, leg=0)) == ("2.00", "0.00")
+    assert left(refund(group, leg=2, amount="0.50")) == ("0.50", "1.50")
+    assert refund(new_id()).json()["code"] == "transfer_not_found"
+    refused = pay(api, ann, "nobody", "1.00")
+    forget(cluster, api, ann)
+    assert refund(refused).json()["code"] == "not_refundable"
+
+    aged = "UPDATE transfers SET at = at + $2 WHERE transaction_id = $1"
+    days, url = timedelta(days=401), database_url(cluster)
+    then = datetime.now(UTC) - days
+    asked(url, lambda c: make_months(c, {(then.year, then.month)}))
+    asked(url, lambda c: c.execute(aged, UUID(original), -days))
+    assert refund(original).json()["code"] == "refund_window_closed"
+    asked(url, lambda c: c.execute(aged, UUID(original), days))
+    status, said = admin(cluster, "verify")
+    assert status == 0, said
 
 
 def test_verify_names_what_differs_and_rebuild_mends_it(cluster: DevCluster, api: WalletApi) -> None:

@@ -186,6 +186,46 @@ WINDOWS: Final = [
     ),
 ]
 
+#: Two windows later nothing of before is remembered.
+LATER: Final = ([ROTATE, "+ t T8 bob @fees 1 USD"], [ROTATE, "+ t T9 bob @fees 1 USD"])
+
+STORED: Final = [
+    case(
+        "a store says what had gone back",
+        PAID,
+        *LATER,
+        ["s x T2 bob alice|F1|0.4.0|s2.300|400|- 100 USD", "s x T2 bob alice|F1|0.4.0|s3.300|400|- 99 USD"],
+        ["+ x T2 bob alice|F1|0.4.0|s3.300|400|60 60 USD", "s x T3 bob alice|F1|0.4.0|s3.300|400|- 100 USD"],
+        ["r x T4 bob alice|F1|0.4.0|s3.300|400|41 41 USD", "+ x T5 bob alice|F1|0.4.0|s3.0|400|- 40 USD"],
+        ["= x T5 bob alice|F1|0.4.0|s3.0|400|- 40 USD", "r x T6 bob alice|F1|0.4.0|s3.300|400|- 0 USD"],
+        alice=700,
+    ),
+    case(
+        "what is remembered counts where the store says less",
+        PAID,
+        ["+ x T2 bob alice|F1|0.4.0|l|400|300 300 USD"],
+        [
+            ROTATE,
+            "r x T3 bob alice|F1|0.4.0|s2.0|400|101 101 USD",
+            "+ x T4 bob alice|F1|0.4.0|s2.0|400|40 40 USD",
+        ],
+        [f"+ x T5 bob {ALL} 60 USD", "r x T6 bob alice|F1|0.4.0|s2.0|400|1 1 USD"],
+        alice=1000,
+    ),
+    of_far(
+        "of what a store knows, undone",
+        RECEIVED,
+        *LATER,
+        ["+ z T2 bob far|FAR|3.17.5|s3.100|400|- 300 USD"],
+        ["+ j T2 bob 7.0.c|FAR 300 USD"],
+        [
+            "r z T3 bob far|FAR|3.17.5|s3.100|400|301 301 USD",
+            "+ z T4 bob far|FAR|3.17.5|s3.100|400|- 300 USD",
+        ],
+        bob=1098,
+    ),
+]
+
 ELSEWHERE: Final = [
     of_far(
         "to another partition",
@@ -249,7 +289,7 @@ ELSEWHERE: Final = [
     ),
 ]
 
-RETURN_CASES: Final = [*HERE, *WINDOWS, *ELSEWHERE]
+RETURN_CASES: Final = [*HERE, *WINDOWS, *STORED, *ELSEWHERE]
 
 #: Kind -> every outcome that it can have.
 RETURN_OUTCOMES: Final = {"x": "+=!acfgkqilnrs", "z": "+=!acfinrs", "j": "+=l"}

@@ -29,6 +29,7 @@ from wallet_engine.domain.principals import PeerRole
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.engine.reads import Reader
+from wallet_engine.history.originals import Originals
 from wallet_engine.history.reader import HistoryReader
 from wallet_engine.http.application import create_app
 from wallet_engine.http.gate import Gate
@@ -164,8 +165,8 @@ def serve(
                 registrations.add(asyncio.create_task(asyncio.to_thread(directory.register_service, info)))
                 log.info("serving", url=url, service=name)
 
-            wallet = ClusterWallet(engine, reader)
             past = None if database is None else HistoryReader(database, engine.cluster.homes.of)
+            wallet = ClusterWallet(engine, reader, None if past is None else Originals(past))
             history = None if past is None else GuardedHistory(past)
             metrics.transfers_in_flight.set_function(lambda: wallet.in_flight)
             metrics.observe_readiness(wallet.readings)

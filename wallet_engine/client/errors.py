@@ -113,6 +113,10 @@ class NotRefundable(Declined):
     """`not_refundable`"""
 
 
+class RefundWindowClosed(Declined):
+    """`refund_window_closed`: the transfer is older than 400 days."""
+
+
 class RefundExceeds(Declined):
     """`refund_exceeds`"""
 

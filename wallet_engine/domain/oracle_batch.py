@@ -38,6 +38,7 @@ class Batch:
         "shifted",
         "time_ms",
         "touched",
+        "window",
     )
 
     def __init__(
@@ -59,6 +60,7 @@ class Batch:
         self.open = state.open
         #: Entries that were open before this one.
         self.settled: set[int] = set()
+        self.window = window
         #: The dedupe memory that new answers go to, and the older one that is still consulted.
         self.current: dict[str, str] = state.seen[window] if window == state.window else {}
         self.previous = state.seen[window - 1]

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from wallet_engine.domain import holds, returns
-from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.groups import COMMITTED, REMEMBERED
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
@@ -43,11 +42,18 @@ def _give_back(
     repeated = batch.answered(index, field, fingerprint)
     if repeated is not None:
         return repeated
-    window = _remembering(batch, original)
-    if window is None:
-        return "n"
     name = total_field(original.field)
-    total = int(window.get(name, 0))
+    total = max(int(window.get(name, 0)) for window in (batch.current, batch.previous))
+    if original.how[0] == returns.STORED:
+        in_window, in_store = returns.parse_stored(original.how)
+        if in_window != batch.window:
+            return "s"
+        window, total = batch.current, max(total, in_store)
+    else:
+        remembering = _remembering(batch, original)
+        if remembering is None:
+            return "n"
+        window = remembering
     rest = original.amount_minor - total
     if original.asked_minor is None and amount != rest:
         return "s"
@@ -114,10 +120,6 @@ def undo(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, curr
     name = total_field(original)
     for window in (batch.current, batch.previous):
         if name in window:
-            left = int(window[name]) - amount
-            if left < 0:
-                raise Corruption(f"entry {batch.seq}: {left} of {original} have gone back")
-            window[name] = str(left)
-            break
+            window[name] = str(max(0, int(window[name]) - amount))
     batch.rewrite(field_of_transfer(a, id_), decline)
     return "+"

@@ -3,17 +3,19 @@
 It is decided in the partition of the original's receiver, where the original itself is remembered: as the transfer
 that it was there, or as the credit that came in. Beside that memory, in the same window of `seen{tag}`, stands how much
 of it has gone back, so the two are forgotten together: what is not remembered here is not refunded, whatever any clock
-says.
+says. Of what is forgotten a history store may know both. It has then been read behind everything that this partition
+had decided in the same window as the refund is: nothing can have been forgotten in between.
 
 What the original was is evidence that the operation brings with it, read from the original's entry. The script believes
 it; `verify` holds it against the journal (`admin/proof/refunds.py`). It stands in `Operation.other`::
 
-    <payer>|<field of the original>|<p>.<seq>.<idx>|<l or c>|<minor>|<asked>
+    <payer>|<field of the original>|<p>.<seq>.<idx>|<how>|<minor>|<asked>
 
     field     as `domain/memory.py` makes it of (payer, id); of a leg that of its group, `#` and its index
     p.seq.idx where the original is: operation idx of entry seq of partition p
-    l, c      the partition remembers it as a transfer of its own; as a credit for that operation. Of a leg: `m`, as a
-              group that was decided here; `y<mark>`, as a part of one (`domain/groups.py`)
+    how       the partition remembers it: `l`, as a transfer of its own; `c`, as a credit for that operation. Of a leg:
+              `m`, as a group that was decided here; `y<mark>`, as a part of one (`domain/groups.py`). It does not:
+              `s<window>.<total>`, a history store says what had gone back of it when that window was in force
     minor     what was paid
     asked     minor units that the caller wants back; `-`: all that can be
 """
@@ -30,6 +32,7 @@ LOCAL: Final = "l"
 CREDITED: Final = "c"
 GROUPED: Final = "m"
 GROUP_PART: Final = "y"
+STORED: Final = "s"
 #: Before the index of a leg, behind the field of its group.
 LEG: Final = "#"
 
@@ -73,9 +76,22 @@ def parse_evidence(other: str) -> Evidence:
     """The inverse of `Evidence.text`. Raises ValueError."""
     payer, field, place, how, amount, asked = other.split("|")
     partition, seq, idx = map(int, place.split("."))
-    if how not in (LOCAL, CREDITED, GROUPED) and (how[:1] != GROUP_PART or len(how) < 2):
+    if how[:1] == STORED:
+        parse_stored(how)
+    elif how not in (LOCAL, CREDITED, GROUPED) and (how[:1] != GROUP_PART or len(how) < 2):
         raise ValueError(f"an original remembered as {how!r}")
     return Evidence(payer, field, partition, seq, idx, how, int(amount), None if asked == "-" else int(asked))
+
+
+def stored(window: int, total_minor: int) -> str:
+    """How a partition refunds what it has forgotten: so much had gone back of it in that window, or before."""
+    return f"{STORED}{window}.{total_minor}"
+
+
+def parse_stored(how: str) -> tuple[int, int]:
+    """The inverse of `stored`. Raises ValueError."""
+    window, total = how[1:].split(".")
+    return int(window), int(total)
 
 
 def undoing(seq: int, idx: int, decline: str, field: str) -> str:

@@ -86,8 +86,8 @@ class Transfer(NamedTuple):
     by: str
     #: Packed id of the hold that a capture takes from.
     hold: str = ""
-    #: Of a refund: the payer and the packed id of the original.
-    refunds: tuple[str, str] | None = None
+    #: Of a refund: the payer and the packed id of the original, and which leg of a group it is.
+    refunds: tuple[str, str, int] | None = None
 
 
 class End(NamedTuple):

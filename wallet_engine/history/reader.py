@@ -125,7 +125,7 @@ class HistoryReader:
         await self.reach(positions)
         deadline_s = time.monotonic() + BEHIND_S_MAX
         while True:
-            async with self._connection() as connection:
+            async with self.connection() as connection:
                 as_of = await self._as_of(connection, asked.account)
                 query, arguments = _listing(asked, as_of)
                 rows = await connection.fetch(query, *arguments)
@@ -152,7 +152,7 @@ class HistoryReader:
         await self.reach(positions)
         deadline_s = time.monotonic() + BEHIND_S_MAX
         while True:
-            async with self._connection() as connection:
+            async with self.connection() as connection:
                 as_of = await self._as_of(connection, account)
                 if as_of.at_ms >= at_ms:
                     return await _last_postings(connection, account, currency, time_of(at_ms), "<="), as_of
@@ -172,7 +172,7 @@ class HistoryReader:
         """The postings of a time that changed the balance, as of one moment; None for an unknown account."""
         await self.reach(positions)
         async with (
-            self._connection() as connection,
+            self.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             as_of = await self._as_of(connection, account)
@@ -203,7 +203,7 @@ class HistoryReader:
         if after is not None:
             arguments += [time_of(after[0]), UUID(int=after[1] << 64 | after[2])]
             conditions.append(f"(placed_at, hold_id) < (${len(arguments) - 1}, ${len(arguments)})")
-        async with self._connection() as connection:
+        async with self.connection() as connection:
             as_of = await self._as_of(connection, account)
             rows = await connection.fetch(
                 f"SELECT * FROM holds WHERE {' AND '.join(conditions)} "
@@ -234,7 +234,7 @@ class HistoryReader:
             conditions.append(
                 f"(at, partition, seq, idx, leg) < ({', '.join(f'${first + n}' for n in range(5))})"
             )
-        async with self._connection() as connection:
+        async with self.connection() as connection:
             as_of = await self._as_of(connection, "@")
             rows = await connection.fetch(
                 f"SELECT * FROM transfers WHERE {' AND '.join(conditions)} "
@@ -250,7 +250,7 @@ class HistoryReader:
         columns = [p.partition for p in positions], [p.seq for p in positions]
         deadline_s = time.monotonic() + BEHIND_S_MAX
         while True:
-            async with self._connection() as connection:
+            async with self.connection() as connection:
                 if await connection.fetchval(_REACHED, SINK, *columns):
                     return
             if time.monotonic() > deadline_s:
@@ -268,7 +268,8 @@ class HistoryReader:
         return AsOf(0 if at is None else ms_of(at))
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
+    async def connection(self) -> AsyncIterator[Any]:
+        """One to ask for a while. What PostgreSQL raises in it is `HistoryUnavailable`."""
         pool = self._pool or await self._open()
         with as_outage():
             async with pool.acquire() as connection:

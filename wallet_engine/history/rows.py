@@ -43,7 +43,7 @@ TRANSFER_COLUMNS: Final = (
         "code",
     ),
     *("payer", "receiver", "currency", "reference", "metadata", "key_id"),
-    *("hold_id", "refunds_payer", "refunds_id"),
+    *("hold_id", "refunds_payer", "refunds_id", "refunds_leg"),
 )
 GROUP_COLUMNS: Final = (
     *("at", "seq", "partition", "idx", "legs", "transaction_id", "payer", "status", "code"),
@@ -99,13 +99,13 @@ def posting_row(posting: Posting, at: datetime, begun: Transfer | None, status: 
 
 def transfer_row(transfer: Transfer, at: datetime, ended_at: datetime | None, status: str, code: str) -> Row:
     origin = transfer.origin
-    refunds_payer, refunds_id = transfer.refunds or (None, "")
+    refunds_payer, refunds_id, refunds_leg = transfer.refunds or (None, "", None)
     return (
         *(at, ended_at, origin.seq, transfer.amount_minor, origin.partition, origin.idx, origin.leg),
         *(uuid_of(transfer.transaction), transfer.type, status, code or None),
         *(transfer.payer, transfer.receiver, transfer.currency),
         *(*noted(transfer.note, origin.leg), transfer.by or None),
-        *(uuid_of(transfer.hold), refunds_payer, uuid_of(refunds_id)),
+        *(uuid_of(transfer.hold), refunds_payer, uuid_of(refunds_id), refunds_leg),
     )
 
 

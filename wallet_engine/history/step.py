@@ -126,7 +126,7 @@ class Step:
         receiver: str,
         status: str,
         hold: str = "",
-        refunds: tuple[str, str] | None = None,
+        refunds: tuple[str, str, int] | None = None,
     ) -> None:
         """A transfer of the operation's account, in its words. One that was declined is said to its payer too."""
         _, id_, account, _, amount, currency, note, by = self.operation

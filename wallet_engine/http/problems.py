@@ -70,6 +70,7 @@ KINDS: Final[dict[str, Kind]] = {
     "transfer_pending": Kind(409, "The transfer is on its way", retryable=True),
     "not_refundable": Kind(422, "Not refundable"),
     "refund_exceeds": Kind(422, "More than is left of the transfer"),
+    "refund_window_closed": Kind(422, "Too late for a refund"),
     "rate_limited": Kind(429, "Too much at once", retryable=True),
     # Retryable because the caller cannot know how far it came, and a repeat with the same id is always safe.
     "internal_error": Kind(500, "Internal error", retryable=True),
@@ -148,6 +149,7 @@ _REFUND_DETAILS: Final[dict[str, str]] = {
     "insufficient_funds": "the amount exceeds what the account that received the transfer has",
     "transfer_pending": "the transfer is neither paid nor declined yet: try again when it is",
     "not_refundable": "the transfer was declined, or is itself a refund",
+    "refund_window_closed": "the transfer is older than 400 days",
 }
 _REFUND_BACK_DETAILS: Final[dict[str, str]] = {
     "account_not_found": "the account that paid the transfer, to which it would go back, does not exist",

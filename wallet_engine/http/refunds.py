@@ -11,6 +11,7 @@ from wallet_engine.http.endpoint import Endpoint, Request
 from wallet_engine.http.parse import check_shape, known_id, load_object, side, transaction_id_of, whole_number
 from wallet_engine.http.parse_notes import parse_note
 from wallet_engine.http.problems import (
+    HISTORY_OUTAGES,
     MALFORMED,
     OUTAGE_CODES,
     REPLAYED,
@@ -79,7 +80,8 @@ ENDPOINTS: Final = (
         (
             *(*MALFORMED, "invalid_amount", "request_too_large", "account_not_found", "account_closed"),
             *("account_frozen", "insufficient_funds", "balance_limit", "idempotency_conflict"),
-            *("transfer_not_found", "transfer_pending", "not_refundable", "refund_exceeds", *OUTAGE_CODES),
+            *("transfer_not_found", "transfer_pending", "not_refundable", "refund_exceeds"),
+            *("refund_window_closed", *OUTAGE_CODES, *HISTORY_OUTAGES),
         ),
         wire.RefundRequest,
         replayable=True,

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from wallet_engine.domain.errors import InvalidInput, Outage
+from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.groups import COMMITTED, parse_words
 from wallet_engine.domain.kinds import kind_of, receiver_of
 from wallet_engine.domain.memory import transfer_field
@@ -17,6 +17,8 @@ from wallet_engine.domain.returns import (
     LEG,
     LOCAL,
     RETURN_RECORD,
+    STORED,
+    parse_evidence,
     total_field,
 )
 from wallet_engine.domain.transfer import TransferCommand
@@ -26,6 +28,7 @@ from wallet_engine.saga.refund import Refund
 from wallet_engine.saga.transfer import Call
 from wallet_engine.service.api import ANSWER_TIMEOUT_S, RefundAnswer
 from wallet_engine.service.lookups import PENDING, LookUps
+from wallet_engine.service.originals import ForgottenOriginals, check_leg
 from wallet_engine.service.repeats import Repeats
 from wallet_engine.service.sides import check_sides
 
@@ -38,11 +41,19 @@ _APPLIED: Final = Outcome.APPLIED.value
 class Refunds:
     """The part of `service.api.Wallet` that gives money back."""
 
-    def __init__(self, engine: Engine, reader: Reader, look_ups: LookUps, repeats: Repeats) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        reader: Reader,
+        look_ups: LookUps,
+        repeats: Repeats,
+        forgotten: ForgottenOriginals,
+    ) -> None:
         self._engine = engine
         self._reader = reader
         self._look_ups = look_ups
         self._repeats = repeats
+        self._forgotten = forgotten
 
     def __repr__(self) -> str:
         return f"<Refunds {self._engine!r}>"
@@ -51,19 +62,18 @@ class Refunds:
         """The transfer that is to be refunded, or the code of why it cannot be. Raises `InvalidInput` for the leg."""
         outcome = await self._look_ups.find_transfer(from_account, transaction)
         if outcome is None:
-            return "transfer_not_found"
+            return await self._forgotten.find(from_account, transaction, leg)
         if outcome == PENDING:
             return "transfer_pending"
         if outcome != _APPLIED:  # declined, or itself a refund
             return "not_refundable"
         found = await self._look_ups.operation_of(from_account, transaction)
         if found is None:
-            return "transfer_not_found"
+            return await self._forgotten.find(from_account, transaction, leg)
         operation, seq, idx = found
         if kind_of(operation.kind).grouped:
             return await self._leg(operation, seq, idx, leg)
-        if leg is not None:  # only a group has any
-            raise InvalidInput("invalid_request", "leg: the transfer has none")
+        check_leg(leg, 0)
         homes = self._engine.cluster.homes
         p, receiver = homes.of_payer(from_account, transaction), receiver_of(operation)
         q, field = homes.of_receiver(receiver, p), transfer_field(from_account, transaction)
@@ -76,10 +86,7 @@ class Refunds:
     async def _leg(self, group: Operation, seq: int, idx: int, leg: int | None) -> Original | str:
         """The transfer of a leg. A group of one leg need not say which."""
         said, homes = parse_words(group.other), self._engine.cluster.homes
-        if leg is None and len(said.legs) > 1:
-            raise InvalidInput("invalid_request", f"leg: which of the {len(said.legs)} of the group")
-        if (leg or 0) >= len(said.legs):
-            raise InvalidInput("invalid_request", f"leg: the group has {len(said.legs)}")
+        check_leg(leg, len(said.legs))
         of = said.legs[leg or 0]
         home = homes.of_payer(group.account, group.id)
         q = homes.of_receiver(of.receiver, homes.of_payer(of.payer, group.id))
@@ -98,22 +105,40 @@ class Refunds:
     async def refund(self, command: RefundCommand, original: Original) -> RefundAnswer:
         currency, field, p = original.currency, original.field, original.q
         asked = None if command.amount is None else parse_amount(command.amount, currency)
-        evidence = original.evidence(asked)
         q = self._engine.cluster.homes.of_receiver(original.payer, p)
+        is_stored = original.how[0] == STORED
+        words = await self._words_of_before(command, original, asked) if is_stored else None
         returned = original.returned_minor
         for _ in range(LOOKS_MAX):
             minor = original.amount_minor - returned if asked is None else asked
             sides = (original.receiver, original.payer)
             transfer = TransferCommand(*sides, minor, currency, command.transaction, command.note, command.by)
-            result, replayed = await self._drive(transfer, p, q, evidence.text())
+            result, replayed = await self._drive(transfer, p, q, words or original.evidence(asked).text())
             if len(result) > 1:
                 raise Outage(result, "the refund is not confirmed: retry it with the same id")
-            returned = await self._returned(p, field)
+            if result == Outcome.STALE and is_stored:
+                again = await self._forgotten.find(command.from_account, command.original, command.leg)
+                if isinstance(again, str):
+                    return RefundAnswer(again)
+                original = again
+            known = original.returned_minor if is_stored else 0
+            returned = max(await self._returned(p, field), known)
             if result != Outcome.STALE:
                 code = "" if result == _APPLIED else WIRE_CODES[result]
                 rest, back = original.amount_minor - returned, Outcome(result).of_receiver
                 return RefundAnswer(code, replayed, returned, rest, currency, back)
         raise Outage("overloaded", "refunds of this transfer come faster than they can be looked at")
+
+    async def _words_of_before(
+        self, command: RefundCommand, original: Original, asked: int | None
+    ) -> str | None:
+        """What this very refund has said of its original before: a repeat says the same."""
+        found = await self._look_ups.operation_of(original.receiver, command.transaction)
+        if found is None or found[0].kind not in "xz":
+            return None
+        said = parse_evidence(found[0].other)
+        same = (said.payer, said.field, said.asked_minor) == (original.payer, original.field, asked)
+        return found[0].other if same else None
 
     async def _drive(self, transfer: TransferCommand, p: int, q: int, words: str) -> tuple[str, bool]:
         """An outcome or the code of an outage, and whether it is the answer of an earlier call."""

@@ -3,11 +3,13 @@
 from wallet_engine.engine.conditions import Condition
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
+from wallet_engine.history.originals import Originals
 from wallet_engine.service.accounts import Accounts
 from wallet_engine.service.api import Readiness
 from wallet_engine.service.groups import Groups
 from wallet_engine.service.holds import Holds
 from wallet_engine.service.lookups import LookUps
+from wallet_engine.service.originals import ForgottenOriginals
 from wallet_engine.service.readiness import readiness_of
 from wallet_engine.service.refunds import Refunds
 from wallet_engine.service.repeats import Repeats
@@ -18,7 +20,8 @@ from wallet_engine.telemetry.metrics import READY_VALUES
 class ClusterWallet:
     """Implements `service.api.Wallet`."""
 
-    def __init__(self, engine: Engine, reader: Reader) -> None:
+    def __init__(self, engine: Engine, reader: Reader, originals: Originals | None = None) -> None:
+        """`originals`: where to look for transfers that are remembered no longer."""
         self._engine = engine
         accounts, look_ups, repeats = (
             Accounts(engine, reader),
@@ -35,7 +38,8 @@ class ClusterWallet:
         self.begin_transfer = transfers.begin_transfer
         self.transfer_many = transfers.transfer_many
         self.find_transfer, self.request_of = look_ups.find_transfer, look_ups.request_of
-        refunds = Refunds(engine, reader, look_ups, repeats)
+        forgotten = ForgottenOriginals(engine, reader, originals)
+        refunds = Refunds(engine, reader, look_ups, repeats, forgotten)
         self.original, self.refund = refunds.original, refunds.refund
         groups = Groups(engine, reader, transfers)
         self.transfer_group, self.find_group = groups.transfer_group, groups.find_group

@@ -16,7 +16,7 @@ from wallet_engine.domain.kinds import kind_of, receiver_of
 from wallet_engine.domain.memory import is_field_of
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
-from wallet_engine.domain.returns import CREDITED, GROUPED, LOCAL, Evidence, parse_evidence
+from wallet_engine.domain.returns import CREDITED, GROUPED, LOCAL, STORED, Evidence, parse_evidence
 from wallet_engine.domain.transit import Fault, Place
 from wallet_engine.journal.lookup import find_entries
 
@@ -52,6 +52,8 @@ class RefundEvidence:
         self._refunds: dict[Place, _Refund] = {}
         #: Original -> minor units that have gone back.
         self._returned: Counter[_Original] = Counter()
+        #: Transfers whose money came back because the receiver refused it.
+        self._undone: set[Place] = set()
 
     def __repr__(self) -> str:
         return f"<RefundEvidence refunds={len(self._refunds)}>"
@@ -68,9 +70,11 @@ class RefundEvidence:
                 refund = _Refund(place, *words, parse_evidence(operation.other))
                 self._refunds[place] = refund
                 self._returned[refund.of] += refund.minor
-            elif operation.kind == "j":
+            elif operation.kind in "ruj":
                 of_seq, of_idx, _ = operation.other.partition("|")[0].split(".")
-                undone = self._refunds.get(Place(partition, int(of_seq), int(of_idx)))
+                place = Place(partition, int(of_seq), int(of_idx))
+                self._undone.add(place)
+                undone = self._refunds.get(place)
                 if undone is not None:
                     self._returned[undone.of] -= undone.minor
 
@@ -92,8 +96,14 @@ class RefundEvidence:
         found = entry.operations[original.idx]
         if found.kind not in REFUNDABLE or entry.header.outcomes[original.idx] != Outcome.APPLIED:
             return f"refund of {original}, which is no paid transfer: {found.line()}"
-        if _said(refund) != _is(found, evidence.leg) or not is_field_of(evidence.base, found.account):
-            return f"refund of {original} as {_said(refund)}, and it is {_is(found, evidence.leg)}"
+        said, is_ = _said(refund), _is(found, evidence.leg)
+        parts = (
+            -1 if evidence.how[0] == STORED else None
+        )  # how it was remembered is nothing that a store knows
+        if said[:parts] != is_[:parts] or not is_field_of(evidence.base, found.account):
+            return f"refund of {original} as {said}, and it is {is_}"
+        if original in self._undone:
+            return f"refund of {original}, which its receiver refused"
         if evidence.how in (LOCAL, GROUPED) and original.partition != refund.place.partition:
             return f"refund of {original} as a transfer of its own partition"
         returned, whole = self._returned[refund.of], evidence.amount_minor

@@ -1,0 +1,73 @@
+"""Transfers that are to be refunded and that no partition remembers any more, as the history has them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from wallet_engine.history.reader import HistoryReader, Position
+from wallet_engine.history.rows import uuid_of
+
+#: Of an id that was used again after it was forgotten, the newest counts.
+_NEWEST: Final = """
+WITH newest AS (
+    SELECT t.at, t.partition, t.seq, t.idx FROM transfers AS t
+    WHERE t.transaction_id = $1 AND CASE WHEN t.type = 'group' THEN EXISTS (
+        SELECT FROM groups AS g
+        WHERE g.partition = t.partition AND g.seq = t.seq AND g.idx = t.idx AND g.at = t.at AND g.payer = $2
+    ) ELSE t.payer = $2 END
+    ORDER BY t.at DESC LIMIT 1
+)
+SELECT t.* FROM transfers AS t JOIN newest AS n USING (partition, seq, idx, at) ORDER BY t.leg
+"""
+#: What is on its way back has gone back, until it is refused.
+_RETURNED: Final = """
+SELECT coalesce(sum(amount), 0)::bigint FROM transfers
+WHERE refunds_id = $1 AND refunds_payer = $2 AND payer = $3 AND coalesce(refunds_leg, $4) = $4 AND at >= $5
+    AND status <> 'declined'
+"""
+
+
+class PastTransfer(NamedTuple):
+    """A transfer, or a leg of a group; the status as of then, `success`, `declined` or `pending`."""
+
+    at: datetime
+    partition: int
+    seq: int
+    idx: int
+    leg: int
+    type: str
+    status: str
+    payer: str
+    receiver: str
+    amount_minor: int
+    currency: str
+
+
+class Originals:
+    """Asks the history. Raises what `HistoryReader` raises."""
+
+    def __init__(self, history: HistoryReader) -> None:
+        self._history = history
+
+    def __repr__(self) -> str:
+        return f"<Originals {self._history!r}>"
+
+    async def find(self, payer: str, transaction: str) -> Sequence[PastTransfer]:
+        """What is named by this payer and packed id: one transfer, or all legs of a group; nothing if none is known."""
+        async with self._history.connection() as connection:
+            rows = await connection.fetch(_NEWEST, uuid_of(transaction), payer)
+        return [_past_transfer(row) for row in rows]
+
+    async def returned(self, original: PastTransfer, transaction: str, position: Position) -> int:
+        """Minor units that had gone back of it behind this entry of its receiver's partition. Raises `Behind`."""
+        await self._history.reach([position])
+        asked = (uuid_of(transaction), original.payer, original.receiver, original.leg, original.at)
+        async with self._history.connection() as connection:
+            return int(await connection.fetchval(_RETURNED, *asked))
+
+
+def _past_transfer(row: Any) -> PastTransfer:
+    return PastTransfer(
+        *(row["at"], row["partition"], row["seq"], row["idx"], row["leg"], row["type"], row["status"]),
+        *(row["payer"], row["receiver"], row["amount"], row["currency"]),
+    )
