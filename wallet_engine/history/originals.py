@@ -52,8 +52,14 @@ class Originals:
     def __repr__(self) -> str:
         return f"<Originals {self._history!r}>"
 
-    async def find(self, payer: str, transaction: str) -> Sequence[PastTransfer]:
-        """What is named by this payer and packed id: one transfer, or all legs of a group; nothing if none is known."""
+    async def find(
+        self, payer: str, transaction: str, position: Position | None = None
+    ) -> Sequence[PastTransfer]:
+        """What is named by this payer and packed id: one transfer, or all legs of a group; nothing if none is known.
+
+        As of this entry of the payer's partition at least. Raises `Behind`.
+        """
+        await self._history.reach([] if position is None else [position])
         async with self._history.connection() as connection:
             rows = await connection.fetch(_NEWEST, uuid_of(transaction), payer)
         return [_past_transfer(row) for row in rows]

@@ -36,7 +36,12 @@ class ForgottenOriginals:
         """The transfer, or the code of why it cannot be refunded. Raises `InvalidInput` for the leg, and `Outage`."""
         if self._originals is None:
             return "transfer_not_found"
+        homes = self._engine.cluster.homes
         found = await self._originals.find(from_account, transaction)
+        if not found:  # it is not there, or not yet
+            p = homes.of_payer(from_account, transaction)
+            seq, _ = await self._reader.position(p)
+            found = await self._originals.find(from_account, transaction, Position(p, seq))
         if not found:
             return "transfer_not_found"
         first = found[0]
@@ -49,7 +54,6 @@ class ForgottenOriginals:
         grouped = first.type == GROUP
         check_leg(leg, len(found) if grouped else 0)
         of = found[leg or 0]
-        homes = self._engine.cluster.homes
         field = transfer_field(from_account, transaction)
         q = homes.of_receiver(of.receiver, homes.of_payer(of.payer, transaction))
         window = self._engine.cluster.accumulators[q].window
