@@ -81,7 +81,7 @@ def test_move_drain_and_rebalance_under_traffic(cluster: DevCluster, flags: list
         print(moved, [one["freeze_ms"] for one in drained])
         with cluster_directory(cluster) as directory:
             assert directory.partition_map().partitions_of("s2") == ()
-        balanced = answer("rebalance", *flags, "--yes")["moved"]
+        balanced = answer("rebalance", "--throttle", "1000000", *flags, "--yes")["moved"]
         with cluster_directory(cluster) as directory:
             counts = [len(directory.partition_map().partitions_of(name)) for name in ("s1", "s2", "s3")]
         assert sorted(counts) == [2, 3, 3]

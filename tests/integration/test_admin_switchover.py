@@ -65,6 +65,23 @@ def test_there_and_back_under_traffic(cluster: DevCluster) -> None:
         assert wallet.balance("@fees", "USD").balance == len(paid)
 
 
+def test_primaries_are_evened_out_over_hosts(cluster: DevCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one machine there is nothing to even out; here ports stand for hosts."""
+    flags = cluster.coordination_flags()
+    assert answer("rebalance", "--primaries", "--yes", *flags) == {"switchovers": []}
+    now = {shard: nodes_of(cluster, shard) for shard in ("s1", "s2", "s3")}
+    hosts = {now["s3"][role]: "c" for role in ("primary", "replica")}
+    hosts |= {now[shard]["primary"]: "a" for shard in ("s1", "s2")}
+    monkeypatch.setattr(
+        "wallet_engine.admin.verbs.rebalance_primaries.host_of", lambda address: hosts.get(address, "b")
+    )
+    plan = answer("rebalance", "--primaries", "--dry-run", *flags)["plan"]
+    (switch,) = plan["switchovers"]
+    assert answer("rebalance", "--primaries", "--yes", *flags) == plan
+    assert nodes_of(cluster, switch["shard"])["primary"] == switch["new"] == now[switch["shard"]]["replica"]
+    assert answer("rebalance", "--primaries", "--yes", *flags) == {"switchovers": []}
+
+
 def wait_roles(cluster: DevCluster, roles: dict[str, str]) -> None:
     """Until the old primary follows the new one."""
     until_s = time.monotonic() + 60

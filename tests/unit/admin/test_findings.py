@@ -171,6 +171,17 @@ TAKE = "(echo CLUSTER BUMPEPOCH; for slot in $(seq 0 4); do echo CLUSTER SETSLOT
 #: name of the fault, what it changes, then what must be found: (check, severity, in the text, in the command).
 CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
     (
+        "both copies on one host",
+        lambda facts: surveyed(
+            config=replace(facts.survey.config, journal_quorum=2),
+            journals=tuple(
+                JournalState(JournalInfo(name, f"h4:{name[1]}", "/j", 1, "h4"), {0: 5, 1: 5}, 0, ())
+                for name in ("j1", "j2")
+            ),
+        )(replace(facts, copies=frozenset({"j1", "j2"}), disk_free={"j1": 0.5, "j2": 0.5})),
+        ("layout", "warning", "h4 has 2 of 2 journal copies, and an answer needs 2", "--replaces"),
+    ),
+    (
         "archive fails",
         journal(info=JournalInfo("j1", "h4:4", "/j", 1, "h4", troubles=(Trouble("5.wal: status 1", 0),))),
         ("archive", "warning", "copy j1, since 1970-01-01T00:00:00", "log of wallet-engine journal on h4"),

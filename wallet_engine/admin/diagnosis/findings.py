@@ -11,6 +11,7 @@ from wallet_engine.admin.diagnosis import redis_findings
 from wallet_engine.admin.diagnosis.examination import Facts
 from wallet_engine.admin.diagnosis.finding import Finding
 from wallet_engine.admin.diagnosis.followers import followers
+from wallet_engine.admin.diagnosis.layout import layout
 from wallet_engine.admin.diagnosis.mends import Mend, by_hand, program, redis_cli, wallet_admin, wallet_engine
 from wallet_engine.admin.diagnosis.payments import payments
 from wallet_engine.admin.nodes import memory_text
@@ -324,6 +325,7 @@ CHECKS: Final[Mapping[str, Callable[[Facts], Iterator[Finding]]]] = {
     "zookeeper": _zookeeper,
     "map": _map,
     "nodes": redis_findings.nodes,
+    "layout": layout,
     "strangers": redis_findings.strangers,
     "settings": _settings,
     "memory": _memory,

@@ -4,12 +4,14 @@ import getpass
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.progress import TaskID
 
 from wallet_engine.admin.moving.driver import Driver, Outcome
 from wallet_engine.admin.moving.planning import PlannedMove
@@ -54,15 +56,36 @@ def new_driver(directory: Directory, partition: int, **hooks: Any) -> Driver:
     return Driver(directory, partition, secrets.token_hex(8), who, **hooks)
 
 
-def run_moves(session: Session, directory: Directory, moves: Sequence[PlannedMove]) -> list[Outcome]:
-    """Move one after the other. Raises what `Driver` raises, with what to do next."""
+class Pace:
+    """Sleeps so that no more than `fields_per_s_max` pass in any second; None: never."""
+
+    def __init__(self, fields_per_s_max: int | None) -> None:
+        self._max = fields_per_s_max
+        self._free_s = time.monotonic()
+
+    def passed(self, fields: int) -> None:
+        if self._max is None:
+            return
+        now_s = time.monotonic()
+        self._free_s = max(self._free_s, now_s) + fields / self._max
+        time.sleep(self._free_s - now_s)
+
+
+def run_moves(
+    session: Session, directory: Directory, moves: Sequence[PlannedMove], throttle: int | None = None
+) -> list[Outcome]:
+    """Move one after the other, at most so many fields a second. Raises what `Driver` raises, with what to do next."""
+    pace = Pace(throttle)
     outcomes: list[Outcome] = []
     with session.progress() as progress:
         for move in moves:
             task = progress.add_task(f"partition {move.partition} to {move.target}", total=2 * move.fields)
-            driver = new_driver(
-                directory, move.partition, progress=lambda fields, task=task: progress.advance(task, fields)
-            )
+
+            def copied(fields: int, task: TaskID = task) -> None:
+                progress.advance(task, fields)
+                pace.passed(fields)
+
+            driver = new_driver(directory, move.partition, progress=copied)
             with said_how_to_go_on(directory, move.partition, len(moves) - len(outcomes) - 1):
                 outcomes.append(driver.begin(move.source, move.target))
             progress.remove_task(task)

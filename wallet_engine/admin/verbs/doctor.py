@@ -6,6 +6,7 @@ from rich.console import Console
 from wallet_engine.admin.diagnosis.examination import examine
 from wallet_engine.admin.diagnosis.finding import Finding
 from wallet_engine.admin.diagnosis.findings import CHECKS, find
+from wallet_engine.admin.diagnosis.grouping import grouped
 from wallet_engine.admin.session import Session, admin_command
 
 
@@ -22,7 +23,8 @@ def doctor(ctx: click.Context, session: Session) -> None:
 
     May be run at any time, and takes half a minute at most. For each finding it prints the exact command that mends it.
     Critical: nothing at all can be paid. An error endangers money or payments now; a warning will; a note is worth
-    knowing. It proves no balance: that is `wallet-admin verify`.
+    knowing. What is so of many partitions or nodes alike is one line; --json has each. It proves no balance: that is
+    `wallet-admin verify`.
 
     \b
     EXIT STATUS
@@ -47,10 +49,10 @@ def _show(console: Console, found: list[Finding]) -> None:
         mine = [finding for finding in found if finding.check == name]
         if not mine:
             console.print(f"{'ok':8} {name}: {check.__doc__}", soft_wrap=True)
-        for finding in mine:
-            style = "bold" if finding.harmful else ""
-            console.print(f"{finding.severity:8} {name}: {finding.what}", style=style, soft_wrap=True)
-            console.print(f"{'':8} mend: {finding.mend}", soft_wrap=True)
+        for group in grouped(mine):
+            style, severity = "bold" if group.finding.harmful else "", group.finding.severity
+            console.print(f"{severity:8} {name}: {group.what}", style=style, soft_wrap=True)
+            console.print(f"{'':8} mend: {group.mend}", soft_wrap=True)
     critical, errors, warnings = (
         sum(finding.severity == name for finding in found) for name in ("critical", "error", "warning")
     )

@@ -19,6 +19,7 @@ from wallet_engine.admin.moving.runs import (
     said_how_to_go_on,
 )
 from wallet_engine.admin.session import Plan, Session, admin_command, changing_command, plain_table
+from wallet_engine.admin.verbs.rebalance_primaries import rebalance_primaries
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.refusals import hindrance_of
@@ -30,12 +31,20 @@ from wallet_engine.routing.slots import tag_of
 #: How long operations are counted for `rebalance --by load`.
 LOAD_S: Final = 5.0
 
+throttle_option = click.option(
+    "--throttle",
+    type=click.IntRange(min=100),
+    metavar="FIELDS",
+    help="Copy and compare at most so many balances and answers a second, and leave the rest to payments.",
+)
+
 
 @click.command()
 @changing_command
 @click.argument("partition", type=int)
 @click.argument("shard")
-def move(session: Session, partition: int, shard: str) -> None:
+@throttle_option
+def move(session: Session, partition: int, shard: str, throttle: int | None) -> None:
     """Move PARTITION to SHARD while payments go on.
 
     The partition serves while it is copied. Then it is frozen for its last entries, its requests waiting in the
@@ -53,13 +62,15 @@ def move(session: Session, partition: int, shard: str) -> None:
         cluster = Cluster.look(directory)
         cluster.check_partition(partition)
         _refuse_on_its_way(directory, [partition])
-        _run(session, directory, cluster, f"move partition {partition} to {shard}", [(partition, shard)])
+        what = f"move partition {partition} to {shard}"
+        _run(session, directory, cluster, what, [(partition, shard)], throttle)
 
 
 @click.command()
 @changing_command
 @click.argument("shard")
-def drain(session: Session, shard: str) -> None:
+@throttle_option
+def drain(session: Session, shard: str, throttle: int | None) -> None:
     """Move every partition away from SHARD, one after the other, to the shards that have fewest.
 
     Afterwards the shard serves nothing and can be removed with `remove-shard`, or worked upon.
@@ -74,7 +85,7 @@ def drain(session: Session, shard: str) -> None:
         cluster.shard(shard)
         steps = drain_steps(cluster.map, shard, cluster.primaries)
         _refuse_on_its_way(directory, [partition for partition, _ in steps])
-        _run(session, directory, cluster, f"drain {shard}", steps)
+        _run(session, directory, cluster, f"drain {shard}", steps, throttle)
 
 
 @click.command()
@@ -86,8 +97,14 @@ def drain(session: Session, shard: str) -> None:
     show_default=True,
     help="What is to be even: the number of partitions, of accounts, or of entries written in 5 s.",
 )
-def rebalance(session: Session, by: str) -> None:
-    """Even the shards out, with few moves.
+@click.option(
+    "--primaries",
+    is_flag=True,
+    help="Even out how many primaries each host has, by switchovers; nothing is moved.",
+)
+@throttle_option
+def rebalance(session: Session, by: str, primaries: bool, throttle: int | None) -> None:
+    """Even the shards out, with few moves, or the hosts, with few switchovers.
 
     By partitions, the fewest moves after which no shard has two more than another. By accounts or by load, the
     partition that evens most is moved from the fullest to the emptiest shard, as long as one helps noticeably.
@@ -95,8 +112,12 @@ def rebalance(session: Session, by: str) -> None:
     \b
     EXAMPLES
       wallet-admin --zookeeper zk1:2181 rebalance --dry-run
-      wallet-admin --zookeeper zk1:2181 rebalance --by load --yes
+      wallet-admin --zookeeper zk1:2181 rebalance --by load --throttle 20000 --yes
+      wallet-admin --zookeeper zk1:2181 rebalance --primaries
     """
+    if primaries:
+        rebalance_primaries(session)
+        return
     with session.directory() as directory:
         cluster = Cluster.look(directory)
         for name in cluster.shards:
@@ -104,7 +125,7 @@ def rebalance(session: Session, by: str) -> None:
         weights = None if by == "partitions" else _accounts(cluster) if by == "accounts" else _load(cluster)
         steps = balance_steps(cluster.map, list(cluster.shards), weights)
         _refuse_on_its_way(directory, [partition for partition, _ in steps])
-        _run(session, directory, cluster, f"rebalance by {by}", steps)
+        _run(session, directory, cluster, f"rebalance by {by}", steps, throttle)
 
 
 @click.command()
@@ -190,7 +211,14 @@ def abort(session: Session, partition: int) -> None:
     session.answer(document, show)
 
 
-def _run(session: Session, directory: Directory, cluster: Cluster, what: str, steps: Sequence[Step]) -> None:
+def _run(
+    session: Session,
+    directory: Directory,
+    cluster: Cluster,
+    what: str,
+    steps: Sequence[Step],
+    throttle: int | None,
+) -> None:
     planned = [plan_move(cluster, partition, target) for partition, target in steps]
     for target in {one.target for one in planned}:
         check_target(cluster, target, [one for one in planned if one.target == target])
@@ -201,7 +229,7 @@ def _run(session: Session, directory: Directory, cluster: Cluster, what: str, st
     if not session.agreed(plan):
         return
     with session.change(directory, plan):
-        outcomes = run_moves(session, directory, planned)
+        outcomes = run_moves(session, directory, planned, throttle)
     answer_outcomes(session, what, outcomes)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
+from wallet_engine.admin.diagnosis.grouping import ranges_text
 from wallet_engine.admin.nodes import NodeState, memory_text
 from wallet_engine.admin.session import Document, Session, admin_command, plain_table, watch_option
 from wallet_engine.admin.survey import JournalState, PartitionStatus, ShardState, Survey, survey
@@ -136,7 +137,7 @@ def warnings_of(found: Survey) -> list[str]:
             said += [f"{node.address} of shard {state.shard.name} {node.complaint}" for node in dead]
     resting = [p.partition for p in found.partitions if p.state not in ("live", "moving", "unreachable")]
     if resting:
-        said.append(f"partitions not serving: {_ranges(resting)}")
+        said.append(f"partitions not serving: {ranges_text(resting)}")
     reachable = sum(state.durable is not None for state in found.journals)
     if reachable < found.config.journal_quorum:
         said.append(
@@ -147,7 +148,7 @@ def warnings_of(found: Survey) -> list[str]:
         if journal.durable is None:
             said.append(f"journal {journal.info.journal_id} at {journal.info.address} does not answer")
         if journal.silent_partitions:
-            silent = _ranges(list(journal.silent_partitions))
+            silent = ranges_text(list(journal.silent_partitions))
             said.append(f"journal {journal.info.journal_id} gives no receipts in partitions {silent}")
     if len(found.by_versions()) > 1:
         said.append(f"{VERSIONS_DIFFER}: see the runbook Upgrade")
@@ -215,14 +216,3 @@ def _lag(journal: JournalState) -> str:
     if journal.lag_entries is None:
         return "unknown"
     return "none" if not journal.lag_entries else f"{journal.lag_entries:,} entries"
-
-
-def _ranges(numbers: list[int]) -> str:
-    """`0-3, 7`"""
-    spans: list[list[int]] = []
-    for number in numbers:
-        if spans and spans[-1][1] == number - 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    return ", ".join(f"{a}-{b}" if a != b else f"{a}" for a, b in spans)

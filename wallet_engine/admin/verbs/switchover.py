@@ -49,9 +49,14 @@ def switchover(session: Session, shard: str, to: str | None) -> None:
         if not session.agreed(plan):
             return
         with session.change(directory, plan):
-            _switch(directory, shard, new)
-            wait_until(lambda: _serves(directory, shard), f"shard {shard} does not serve", SERVING_S_MAX)
+            switch_over(directory, shard, new)
     session.answer(document, lambda console: _show(console, document))
+
+
+def switch_over(directory: Directory, shard: str, new: str) -> None:
+    """Make this replica the primary; returns when the shard serves. Raises `ConfigError` when that is not in time."""
+    _switch(directory, shard, new)
+    wait_until(lambda: _serves(directory, shard), f"shard {shard} does not serve", SERVING_S_MAX)
 
 
 def _state_of(directory: Directory, shard: str) -> ShardState:
@@ -62,9 +67,14 @@ def _state_of(directory: Directory, shard: str) -> ShardState:
     raise ConfigError(f"there is no shard {shard}: {', '.join(s.shard.name for s in found.shards)}")
 
 
+def fit_replicas(state: ShardState) -> list[NodeState]:
+    """Those that may become the primary."""
+    return [node for node in state.nodes if node.role == "replica" and node.link_up and node.reachable]
+
+
 def _chosen(state: ShardState, to: str | None) -> NodeState:
     """Raises `ConfigError` for a node that cannot be the primary."""
-    fit = [node for node in state.nodes if node.role == "replica" and node.link_up and node.reachable]
+    fit = fit_replicas(state)
     if to is None:
         if not fit:
             raise ConfigError(f"shard {state.shard.name} has no replica that follows its primary")

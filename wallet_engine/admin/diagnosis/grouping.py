@@ -1,0 +1,70 @@
+"""What is wrong with many partitions, or many nodes, alike: one line of the report."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from wallet_engine.admin.diagnosis.finding import Finding
+
+#: What a finding is about, where others may say the same of others: a partition, or a node's address.
+_subject: Final = re.compile(r"\bpartition \d+\b|(?<!\S)(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):\d{1,5}\b")
+_PARTITION: Final = "partition "
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A finding, and of what else the same is so."""
+
+    finding: Finding
+    others: tuple[str, ...] = ()
+
+    @property
+    def what(self) -> str:
+        return self.finding.what + (f"; the same of {_listed(self.others)}" if self.others else "")
+
+    @property
+    def mend(self) -> str:
+        """That of the first; that of the others has their names in it."""
+        remark = "; then the same of the others"
+        said = str(self.finding.mend)
+        if not self.others:
+            return said
+        return said + (remark if self.finding.mend.line is None or "  # " in said else f"  # {remark[2:]}")
+
+
+def grouped(findings: Iterable[Finding]) -> list[Group]:
+    """In the order of the first of each group. Alike is what is the same sentence but for its subject."""
+    groups: dict[tuple[str, ...], list[tuple[Finding, str]]] = {}
+    for finding in findings:
+        match = _subject.search(finding.what)
+        subject = "" if match is None else match[0]
+        number = subject.removeprefix(_PARTITION)
+        rest = finding.what.replace(subject, "") if subject else finding.what
+        mend = (
+            re.sub(rf"(?<!\w){re.escape(number)}(?!\w)", "", str(finding.mend))
+            if number
+            else str(finding.mend)
+        )
+        groups.setdefault((finding.check, finding.severity, rest, mend), []).append((finding, subject))
+    return [Group(same[0][0], tuple(subject for _, subject in same[1:])) for same in groups.values()]
+
+
+def _listed(subjects: tuple[str, ...]) -> str:
+    numbers = [
+        int(subject.removeprefix(_PARTITION)) for subject in subjects if subject.startswith(_PARTITION)
+    ]
+    if len(numbers) < len(subjects) or not numbers:
+        return ", ".join(subjects)
+    return f"partition{'s' if len(numbers) > 1 else ''} {ranges_text(numbers)}"
+
+
+def ranges_text(numbers: Iterable[int]) -> str:
+    """`0-3, 7`"""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and spans[-1][1] == number - 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(f"{a}-{b}" if a != b else f"{a}" for a, b in spans)
