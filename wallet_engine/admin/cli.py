@@ -79,7 +79,8 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
         ),
         "key": Verb("wallet_engine.admin.verbs.key:key", "Give out, change and revoke API keys."),
         "ca": Verb(
-            "wallet_engine.admin.verbs.ca:ca", "Make certificates of our processes: init, issue, show."
+            "wallet_engine.admin.verbs.ca:ca",
+            "Certificates of our processes: init, issue, list, revoke, show.",
         ),
         "redis": Verb("wallet_engine.admin.verbs.redis_acl:redis", "The users of Redis: acl."),
         "config": Verb(

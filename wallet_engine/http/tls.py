@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.telemetry.logging import get_logger
+from wallet_engine.telemetry.revoked import believe
 from wallet_engine.telemetry.secrets import check_secret_file
 
 #: How often the files are looked at.
@@ -69,7 +70,7 @@ class Certificates:
             # Nobody is asked for the password of an encrypted key.
             context.load_cert_chain(self._cert, self._key, password=lambda: "")
             if self._client_ca is not None:
-                context.load_verify_locations(self._client_ca)
+                believe(context, self._client_ca)
                 context.verify_mode = ssl.CERT_OPTIONAL
         except (OSError, ValueError) as error:
             files = ", ".join(str(path) for path in (self._cert, self._key, self._client_ca) if path)

@@ -33,7 +33,7 @@ from wallet_engine.journal.link_wire import (
     encode,
     notice_dead_peers,
 )
-from wallet_engine.journal.peer_tls import PeerTls, caller_of, peer_tls
+from wallet_engine.journal.peer_tls import PeerTls, caller_of, peer_tls, serial_of
 from wallet_engine.journal.questions import Questions
 from wallet_engine.journal.refusals import TEXT_LENGTH_MAX, Refusals, Refused
 from wallet_engine.journal.speakers import CALLERS, may_say
@@ -113,13 +113,16 @@ class LinkServer:
         return address
 
     async def _tidy(self) -> None:
-        """End connections that keep room and say nothing whole."""
+        """End connections that keep room and say nothing whole, and those whose certificate was revoked."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(TIDY_S)
             now_s = loop.time()
+            revoked = frozenset[int]() if self._tls is None else self._tls.revoked()
             for connection in tuple(self.open):
-                if (why := connection.idles(now_s)) is not None:
+                if connection.serial in revoked:
+                    connection.refuse("revoked")
+                elif (why := connection.idles(now_s)) is not None:
                     connection.refuse(why)
 
     def room_for(self, connection: "_ServiceConnection") -> bool:
@@ -168,6 +171,7 @@ class _ServiceConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         #: Whom the certificate is for; None on a plain connection.
         self.principal: Principal | None = None
+        self.serial: int | None = None
         self._messages = MessageBuffer()
         self._made_s = 0.0
         self._spoke = False
@@ -186,6 +190,7 @@ class _ServiceConnection(asyncio.Protocol):
         self._transport = transport
         connected = transport.get_extra_info("socket")
         secured, self.principal = caller_of(transport)
+        self.serial = serial_of(transport)
         if secured and (self.principal is None or self.principal.role not in CALLERS):
             self.refuse("certificate")
             return

@@ -16,6 +16,7 @@ from typing import Any, Final
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.principals import PeerRole, Principal, principal_of
 from wallet_engine.telemetry.logging import get_logger
+from wallet_engine.telemetry.revoked import believe, revoked_serials
 from wallet_engine.telemetry.secrets import check_secret_file
 
 log = get_logger(__name__)
@@ -47,6 +48,7 @@ class PeerTls:
         self.mode = mode
         self._seen = self._look()
         self._server, self._client = self._read(ssl.PROTOCOL_TLS_SERVER), self._read(ssl.PROTOCOL_TLS_CLIENT)
+        self._revoked = self._read_revoked()
 
     def __repr__(self) -> str:
         return f"<PeerTls {self._files[1]} {self.mode}>"
@@ -76,6 +78,18 @@ class PeerTls:
         self._renew()
         return self._client
 
+    def revoked(self) -> frozenset[int]:
+        """Serial numbers of certificates that the authority has taken back."""
+        self._renew()
+        return self._revoked
+
+    def _read_revoked(self) -> frozenset[int]:
+        ca, _, _ = self._files
+        try:
+            return revoked_serials(ca)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"cannot read the list of revoked certificates in {ca}: {error}") from None
+
     def _renew(self) -> None:
         try:
             seen = self._look()
@@ -85,6 +99,7 @@ class PeerTls:
                 self._read(ssl.PROTOCOL_TLS_SERVER),
                 self._read(ssl.PROTOCOL_TLS_CLIENT),
             )
+            self._revoked = self._read_revoked()
             self._seen = seen
             log.info("certificates were read anew", cert=str(self._files[1]))
         except ConfigError as error:  # they are being replaced, one after the other
@@ -107,7 +122,7 @@ class PeerTls:
         context.verify_mode = ssl.CERT_REQUIRED
         try:
             context.load_cert_chain(cert, key, password=lambda: "")
-            context.load_verify_locations(ca)
+            believe(context, ca)
         except (OSError, ValueError) as error:
             files = ", ".join(map(str, self._files))
             raise ConfigError(f"cannot use {files} for TLS between our processes: {error}") from None
@@ -170,6 +185,12 @@ def caller_of(transport: asyncio.BaseTransport) -> tuple[bool, Principal | None]
     if transport.get_extra_info("sslcontext") is None:
         return False, None
     return True, principal_of(transport.get_extra_info("peercert"))
+
+
+def serial_of(transport: asyncio.BaseTransport) -> int | None:
+    """The serial number of the certificate of the other end."""
+    certificate = transport.get_extra_info("peercert")
+    return int(certificate["serialNumber"], 16) if certificate else None
 
 
 def check_copy(journal_id: str, transport: asyncio.BaseTransport) -> None:

@@ -1,19 +1,22 @@
 """A private certificate authority in a folder: made once, and asked for certificates of this cluster's processes.
 
-    ca.pem  ca.key                    the authority; whoever has ca.key can be anybody
+    ca.pem  ca.key                    the authority; whoever has ca.key can be anybody. Behind the certificate
+                                      stands the list of what it has taken back (RFC 5280, CRL), when it has
+    issued                            a line of JSON for each certificate
     journal-j1.pem  journal-j1.key    of each principal, as it was issued
 
 Certificates are X.509 version 3 (RFC 5280) with ECDSA keys on P-256, whose holder is the URI `wallet:<role>/<id>`.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,11 +24,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.principals import PeerRole, Principal, principal_of_uris
+from wallet_engine.telemetry.revoked import revoked_serials
 from wallet_engine.telemetry.secrets import check_secret_file
 
 CA_DAYS_DEFAULT: Final = 3650
 LEAF_DAYS_DEFAULT: Final = 365
 DAYS_MAX: Final = 36_500
+#: Name of the file with what was issued.
+ISSUED: Final = "issued"
 #: Certificates begin so long ago, for machines whose clocks are behind.
 BEGIN_AGO: Final = timedelta(minutes=10)
 
@@ -38,6 +44,14 @@ class Pair(NamedTuple):
 
     cert: Path
     key: Path
+
+
+class Issued(msgspec.Struct, frozen=True):
+    """A line of `issued`: the serial number in hexadecimal, `journal/j1`, and when it ends (RFC 3339)."""
+
+    serial: str
+    principal: str
+    ends: str
 
 
 class Authority:
@@ -136,8 +150,57 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         pair = pair_of(out or self.folder, principal)
+        check_replaceable(pair, replace=renew)
+        # Before it is anybody's: what is not written down here cannot be revoked by its name.
+        self._note(Issued(f"{certificate.serial_number:x}", str(principal), f"{ends:%Y-%m-%dT%H:%M:%SZ}"))
         _write(pair, certificate, key, replace=renew)
         return pair
+
+    def issued(self) -> list[Issued]:
+        """In the order in which they were issued. Raises `ConfigError`."""
+        path = self.folder / ISSUED
+        try:
+            lines = path.read_bytes().splitlines() if path.exists() else []
+            return [msgspec.json.decode(line, type=Issued) for line in lines]
+        except (OSError, msgspec.MsgspecError) as error:
+            raise ConfigError(f"cannot read {path}: {error}") from None
+
+    def _note(self, issued: Issued) -> None:
+        path = self.folder / ISSUED
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as file:
+                file.write(msgspec.json.encode(issued) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+
+    def revoked(self) -> frozenset[int]:
+        """Serial numbers of what was taken back. Raises `ConfigError`."""
+        try:
+            return revoked_serials(self.pair.cert)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"cannot read the list in {self.pair.cert}: {error}") from None
+
+    def revoke(self, serials: Iterable[int]) -> None:
+        """Write the list anew, with these too. It is good as long as the authority. Raises `ConfigError`."""
+        now = datetime.now(UTC)
+        made = x509.CertificateRevocationListBuilder(self._certificate.subject, now - BEGIN_AGO, self.ends)
+        for serial in sorted(self.revoked().union(serials)):
+            row = x509.RevokedCertificateBuilder(serial, now - BEGIN_AGO).build()
+            made = made.add_revoked_certificate(row)
+        encoding = serialization.Encoding.PEM
+        parts = (self._certificate, made.sign(self._key, hashes.SHA256()))
+        fresh = self.pair.cert.with_name(f"{self.pair.cert.name}.new")
+        try:
+            fresh.unlink(missing_ok=True)
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb") as file:
+                file.writelines(part.public_bytes(encoding) for part in parts)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(self.pair.cert)
+        except OSError as error:
+            raise ConfigError(f"cannot write {self.pair.cert}: {error.strerror}") from None
 
 
 def pair_of(folder: Path, principal: Principal) -> Pair:
@@ -159,6 +222,16 @@ def holder_of(cert: Path) -> tuple[Principal | None, datetime]:
         raise ConfigError(f"{cert} is no certificate (PEM): {error}") from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     return principal_of_uris(uris), certificate.not_valid_after_utc
+
+
+def serial_in(cert: Path) -> int:
+    """The serial number of the certificate in a file. Raises `ConfigError`."""
+    try:
+        return x509.load_pem_x509_certificate(cert.read_bytes()).serial_number
+    except OSError as error:
+        raise ConfigError(f"cannot read {cert}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{cert} is no certificate (PEM): {error}") from None
 
 
 def _host(host: str) -> x509.GeneralName:
@@ -191,6 +264,13 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
     )
 
 
+def check_replaceable(pair: Pair, *, replace: bool) -> None:
+    """Raises `ConfigError` for files that are there, unless they are to be replaced."""
+    present = [path for path in (pair.key, pair.cert) if path.exists()]
+    if present and not replace:
+        raise ConfigError(f"{present[0]} is there already, and stays as it is")
+
+
 def _write(
     pair: Pair, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, *, replace: bool
 ) -> None:
@@ -205,9 +285,7 @@ def _write(
         ),
         (pair.cert, 0o644, certificate.public_bytes(serialization.Encoding.PEM)),
     )
-    present = [path for path, _, _ in texts if path.exists()]
-    if present and not replace:
-        raise ConfigError(f"{present[0]} is there already, and stays as it is")
+    check_replaceable(pair, replace=replace)
     written: list[Path] = []
     try:
         for path, mode, text in texts:

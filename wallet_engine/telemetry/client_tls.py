@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.telemetry.revoked import hold_to_list
 from wallet_engine.telemetry.secrets import check_secret_file
 
 
@@ -21,6 +22,7 @@ class ClientTls:
         if self.ca is None:
             return None
         context = ssl.create_default_context(cafile=str(self.ca))
+        hold_to_list(context, self.ca)
         if self.cert is not None:
             context.load_cert_chain(self.cert, self.key)
         return context

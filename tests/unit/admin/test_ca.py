@@ -72,7 +72,11 @@ def test_what_is_there_stays(ca: Path) -> None:
     assert {path.name: path.read_bytes() for path in ca.iterdir()} == before
     issued(ca, "journal", "j1", "--renew")
     after = {path.name: path.read_bytes() for path in ca.iterdir()}
-    assert {name for name in before if before[name] != after[name]} == {"journal-j1.pem", "journal-j1.key"}
+    assert {name for name in before if before[name] != after[name]} == {
+        "journal-j1.pem",
+        "journal-j1.key",
+        "issued",
+    }
 
 
 @pytest.mark.parametrize(
@@ -122,3 +126,33 @@ def test_people_are_told_what_comes_next(ca: Path) -> None:
 def test_whose_a_certificate_is(names: list[tuple[str, str]], found: str | None) -> None:
     principal = principal_of({"subjectAltName": tuple(names)})
     assert (None if principal is None else str(principal)) == found
+
+
+def test_what_is_revoked_is_on_the_list_and_the_next_one_is_good(ca: Path) -> None:
+    first, _ = issued(ca, "journal", "j1")
+    stolen = first.read_bytes()
+    other, _ = issued(ca, "journal", "j2")
+    assert "give ROLE and ID" in refusal(admin("ca", "revoke", "journal", "--ca", ca, "--yes"))
+    assert "nothing was issued to journal/j9" in refusal(
+        admin("ca", "revoke", "journal", "j9", "--ca", ca, "--yes")
+    )
+    assert admin("ca", "revoke", "journal", "j1", "--ca", ca, input="n\n").exit_code == 1
+    assert b"CRL" not in (ca / "ca.pem").read_bytes()
+    document = answer("ca", "revoke", "journal", "j1", "--ca", ca, "--yes")
+    assert len(document["revoked"]) == 1
+    renewed, _ = issued(ca, "journal", "j1", "--renew")
+    (ca / "stolen.pem").write_bytes(stolen)
+    believed = ("verify", "-crl_check", "-CAfile", ca / "ca.pem")
+    openssl(*believed, renewed)
+    openssl(*believed, other)
+    with pytest.raises(AssertionError, match="certificate revoked"):
+        openssl(*believed, ca / "stolen.pem")
+
+    rows = answer("ca", "list", "--ca", ca)["issued"]
+    assert [(row["principal"], row["revoked"]) for row in rows] == [
+        ("journal/j1", True),
+        ("journal/j2", False),
+        ("journal/j1", False),
+    ]
+    answer("ca", "revoke", "--cert", other, "--ca", ca, "--yes")
+    assert [row["revoked"] for row in answer("ca", "list", "--ca", ca)["issued"]] == [True, True, False]

@@ -1,4 +1,4 @@
-"""`docker-compose.yml` cannot be started here; it is held against what the programs really take."""
+"""`docker-compose.yml` is held against what the programs really take; `tests/faults/test_containers.py` starts it."""
 
 import itertools
 import shlex
@@ -12,13 +12,16 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-ENGINE = [name for name, service in SERVICES.items() if service["image"] == "wallet-engine"]
+#: `secrets` runs a script, which `tests/faults/test_containers.py` runs.
+ENGINE = [
+    name for name, service in SERVICES.items() if service["image"] == "wallet-engine" and name != "secrets"
+]
 
 
 def words(name: str) -> list[str]:
-    """The command line of a service; of `sh -c 'command || true'`, the command."""
+    """The command line of a service; of `sh -c 'command || other'`, the command."""
     line = shlex.split(SERVICES[name]["command"])
-    return shlex.split(line[2].removesuffix("|| true")) if line[:2] == ["sh", "-c"] else line
+    return shlex.split(line[2].partition("||")[0]) if line[:2] == ["sh", "-c"] else line
 
 
 def program(name: str) -> tuple[click.Command, list[str]]:
@@ -36,7 +39,9 @@ def program(name: str) -> tuple[click.Command, list[str]]:
 def test_it_has_the_services_of_a_whole_cluster() -> None:
     redis = [name for name in SERVICES if name.startswith("redis-")]
     assert len(redis) == 6
-    assert set(SERVICES) == {*redis, "zookeeper", "form", "init", "journal", "api-1", "api-2"}
+    assert set(SERVICES) == {
+        *(*redis, "secrets", "zookeeper", "admin", "form", "init", "journal", "api-1", "api-2")
+    }
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert published == ["127.0.0.1:8081:8080", "127.0.0.1:8082:8080"]
 
@@ -50,6 +55,19 @@ def test_every_command_has_flags_that_exist(name: str) -> None:
         found = command.get_command(context, verb)
         assert found is not None
         command, context = found, found.make_context(verb, list(arguments), parent=context)
+    known = {f"WALLET_{parameter.name}".upper() for parameter in command.params}
+    assert set(SERVICES[name]["environment"]) <= known | {"WALLET_KEY"}
+
+
+def test_nobody_is_let_in_without_saying_who_he_is() -> None:
+    """Ports are published on loopback alone, everybody has certificates, and no secret stands in the file."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    assert "--insecure" not in text
+    assert "protected-mode no" not in text
+    for name in ENGINE:
+        environment = SERVICES[name]["environment"]
+        assert {f"WALLET_{server}_CA" for server in ("ZOOKEEPER", "REDIS", "PEER")} <= set(environment)
+        assert all(value.startswith("/secrets/") for what, value in environment.items() if "FILE" in what)
 
 
 def test_every_shard_is_a_primary_and_a_replica_with_an_address_of_the_network() -> None:

@@ -145,6 +145,33 @@ def test_a_process_without_certificates_is_told_what_is_missing(authority: Autho
     run(test)
 
 
+def test_g13_a_revoked_certificate_is_thrown_out_and_not_let_in_again(tmp_path: Path) -> None:
+    """By a list that the copy reads anew: nobody is started again."""
+
+    async def test() -> None:
+        authority = Authority.create(tmp_path / "ca", "test")
+        async with served(tls_of(authority, "journal/j1")) as (server, address):
+            peer_tls.use(tls_of(authority, "service/api"))
+            stolen = await linked(address)
+            assert stolen.connected
+            authority.revoke(
+                int(row.serial, 16) for row in authority.issued() if row.principal == "service/api"
+            )
+            await until(lambda: server.refusals.totals.get("revoked", 0) == 1)
+            await until(lambda: not stolen.connected)
+            # It tries again by itself, and is refused on every try.
+            await until(lambda: server.refusals.totals.get("handshake", 0) > 0)
+            assert not server.open
+            await stolen.close()
+
+            peer_tls.use(tls_of(authority, "service/api"))
+            renewed = await linked(address)
+            assert renewed.connected
+            await renewed.close()
+
+    run(test)
+
+
 @pytest.mark.parametrize("announced", ["", "optional", "required"])
 def test_while_a_cluster_changes_over_a_copy_takes_both(authority: Authority, announced: str) -> None:
     async def test() -> None:

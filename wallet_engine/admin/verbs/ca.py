@@ -1,4 +1,4 @@
-"""`wallet-admin ca init | issue | show`: the certificates by which our processes know each other."""
+"""`wallet-admin ca init | issue | list | revoke | show`: the certificates by which our processes know each other."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from wallet_engine.telemetry.authority import (
     Authority,
     Pair,
     holder_of,
+    serial_in,
 )
 from wallet_engine.telemetry.flags import VerbGroup
 
@@ -48,6 +49,7 @@ def ca() -> None:
       wallet-admin ca issue journal j1 --ca ca
       wallet-admin ca issue service api-1 --ca ca --hosts pay1.example,10.0.0.4
       wallet-admin ca issue journal j1 --ca ca --renew
+      wallet-admin ca revoke service api-1 --ca ca
     """
 
 
@@ -139,6 +141,86 @@ def issue(
         case PeerRole.SERVER:
             told.append("Clients of that server believe it by the same ca.pem: --redis-ca, --zookeeper-ca.")
     _answer(json, pair, ends, told, role=role, id=name, uri=principal.uri, ca=ca_file)
+
+
+@ca.command("list")
+@click.option("--ca", "folder", type=_folder, required=True, metavar="DIR", help="Folder of the authority.")
+@_json_option
+def list_issued(folder: Path, json: bool) -> None:
+    """List what the authority has issued, until when it is good, and what it has revoked."""
+    found = Authority(folder)
+    revoked = found.revoked()
+    document = [
+        {
+            "principal": row.principal,
+            "serial": row.serial,
+            "ends": row.ends,
+            "revoked": int(row.serial, 16) in revoked,
+        }
+        for row in found.issued()
+    ]
+    if json:
+        click.echo(msgspec.json.encode({"issued": document}))
+        return
+    if not document:
+        click.echo("nothing was issued, or by a release that did not write it down")
+    for row in document:
+        click.echo(
+            f"{row['principal']}: {row['serial']}, until {row['ends']}{', revoked' if row['revoked'] else ''}"
+        )
+
+
+@ca.command()
+@click.argument("role", type=click.Choice([role.value for role in PeerRole]), required=False)
+@click.argument("name", metavar="ID", required=False)
+@click.option("--ca", "folder", type=_folder, required=True, metavar="DIR", help="Folder of the authority.")
+@click.option(
+    "--cert",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Only the certificate in this file, whoever it is for.",
+)
+@click.option("--yes", is_flag=True, help="Ask no question.")
+@_json_option
+def revoke(
+    role: str | None, name: str | None, folder: Path, file: Path | None, yes: bool, json: bool
+) -> None:
+    """Take back every certificate that ROLE ID has got so far: the next one is good again.
+
+    The list of them is written behind the certificate in ca.pem. It counts where that file is copied to: journal copies
+    close connections of a revoked certificate within 2 s, and no process takes or makes a new one. So copy it to the
+    journal copies first. Redis and ZooKeeper have lists of their own, and do not know this one.
+
+    A file that holds several authorities needs a list of each: without ROLE and ID one is written that names nobody.
+
+    \b
+    EXAMPLES
+      wallet-admin ca revoke service api-1 --ca ca
+      wallet-admin ca issue service api-1 --ca ca --renew
+      wallet-admin ca revoke --ca ca --cert stolen.pem
+    """
+    found = Authority(folder)
+    serials: set[int] = set()
+    if (role is None) != (name is None) or (role is not None and file is not None):
+        raise ConfigError("give ROLE and ID, or --cert FILE, or neither for a list that names nobody more")
+    if role is not None and name is not None:
+        principal = str(checked(role, name))
+        serials = {int(row.serial, 16) for row in found.issued() if row.principal == principal}
+        if not serials:
+            raise ConfigError(
+                f"nothing was issued to {principal}, or by a release that did not write it down: give --cert FILE"
+            )
+    elif file is not None:
+        serials = {serial_in(file)}
+    if not yes:
+        click.confirm(f"Revoke {len(serials)} certificates?", abort=True, err=True)
+    found.revoke(serials)
+    ca_file = path_text(found.pair.cert)
+    if json:
+        document = {"revoked": [f"{serial:x}" for serial in sorted(serials)], "ca": ca_file}
+        click.echo(msgspec.json.encode(document))
+        return
+    click.echo(f"revoked {len(serials)} certificates: copy {ca_file} to every process, journal copies first")
 
 
 @ca.command()

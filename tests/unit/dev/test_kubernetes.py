@@ -1,0 +1,141 @@
+"""The Kubernetes example is held against what the programs take: it is not applied to a cluster here."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from wallet_engine.admin.cli import main as admin
+from wallet_engine.cli import main as engine
+from wallet_engine.http.endpoints import ENDPOINTS
+
+FOLDER = Path(__file__).resolve().parents[3] / "cluster_config" / "kubernetes"
+KUSTOMIZATION: dict[str, Any] = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+OBJECTS: list[dict[str, Any]] = [
+    found for name in KUSTOMIZATION["resources"] for found in yaml.safe_load_all((FOLDER / name).read_text())
+]
+SETS = {each["metadata"]["name"]: each["spec"] for each in OBJECTS if each["kind"] == "StatefulSet"}
+PODS = {
+    each["metadata"]["name"]: each["spec"]["template"]["spec"]
+    for each in OBJECTS
+    if "template" in each["spec"]
+}
+CONTAINERS = [
+    (name, container)
+    for name, pod in PODS.items()
+    for container in (*pod.get("initContainers", ()), *pod["containers"])
+]
+OURS = [(name, container) for name, container in CONTAINERS if container["image"] == "wallet-engine"]
+ids = [f"{name}/{container['name']}" for name, container in CONTAINERS]
+
+
+def commands(container: dict[str, Any]) -> list[list[str]]:
+    """The command lines of ours that a container runs."""
+    words = [word.replace("$(POD)", "pod-0") for word in container["command"]]
+    if words[:2] != ["sh", "-c"]:
+        return [words]
+    pieces = re.split(r"&&|\|\||;|[{}]", words[2])
+    return [shlex.split(piece) for piece in pieces if piece.strip()]
+
+
+def context_of(line: list[str]) -> click.Context:
+    command: click.Command = {"wallet-admin": admin, "wallet-engine": engine}[line[0]]
+    rest, context = line[1:], None
+    while True:
+        context = command.make_context(line[0], list(rest), parent=context)
+        if not isinstance(command, click.Group):
+            return context
+        verb, *rest = rest
+        found = command.get_command(context, verb)
+        assert found is not None, line
+        command = found
+
+
+def test_every_file_belongs_to_it() -> None:
+    files = {path.name for path in FOLDER.iterdir()} - {"README.md", "kustomization.yaml"}
+    made = {name for each in KUSTOMIZATION["configMapGenerator"] for name in each["files"]}
+    assert files == {*KUSTOMIZATION["resources"], *made}
+    assert set(SETS) == {"redis", "zookeeper", "journal", "api"}
+    for path in FOLDER.glob("*.yaml"):
+        assert "<<:" not in path.read_text(), "not every tool knows merge keys"
+
+
+@pytest.mark.parametrize(("name", "container"), OURS, ids=[name for name, _ in OURS])
+def test_every_command_and_variable_is_one_that_the_program_takes(
+    name: str, container: dict[str, Any]
+) -> None:
+    lines = commands(container)
+    assert lines
+    known: set[str] = set()
+    for line in lines:
+        context = context_of(line)
+        known |= {f"WALLET_{parameter.name}".upper() for parameter in context.command.params}
+        ports = [
+            value for what, value in context.params.items() if what in ("port", "metrics_port") and value
+        ]
+        assert set(ports) <= {port["containerPort"] for port in container.get("ports", ())}
+        assert not context.params.get("insecure")
+    variables = {row["name"] for row in container["env"]} - {"POD"}
+    assert variables <= known
+    assert {"WALLET_ZOOKEEPER_CA", "WALLET_REDIS_CA"} <= variables
+
+
+@pytest.mark.parametrize(("name", "container"), CONTAINERS, ids=ids)
+def test_a_container_sees_what_it_names(name: str, container: dict[str, Any]) -> None:
+    pod = PODS[name]
+    claims = [each["metadata"]["name"] for each in SETS.get(name, {}).get("volumeClaimTemplates", ())]
+    volumes = {*(volume["name"] for volume in pod["volumes"]), *claims}
+    assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+    assert pod["securityContext"]["runAsNonRoot"]
+    if container in pod["containers"] and name in SETS:
+        assert container["resources"]["limits"]["memory"]
+        ports = {port["name"] for port in container["ports"]}
+        paths = {endpoint.template for endpoint in ENDPOINTS}
+        for kind in ("readinessProbe", "livenessProbe"):
+            probe = container[kind]
+            if "httpGet" in probe:
+                assert probe["httpGet"]["path"] in paths
+                assert probe["httpGet"]["port"] in ports
+                assert probe["httpGet"]["scheme"] == "HTTPS"
+            elif "tcpSocket" in probe:
+                assert probe["tcpSocket"]["port"] in ports
+
+
+def test_every_set_has_its_service_and_its_budget() -> None:
+    services = {each["metadata"]["name"]: each["spec"] for each in OBJECTS if each["kind"] == "Service"}
+    budgets = [each["spec"] for each in OBJECTS if each["kind"] == "PodDisruptionBudget"]
+    selected = [budget["selector"]["matchLabels"] for budget in budgets]
+    for name, spec in SETS.items():
+        labels = spec["template"]["metadata"]["labels"]
+        assert spec["selector"]["matchLabels"] == labels
+        service = services[spec["serviceName"]]
+        assert service["selector"] == labels
+        assert service["clusterIP"] == "None"
+        assert labels in selected, name
+        (container,) = spec["template"]["spec"]["containers"]
+        ports = {port["containerPort"] for port in container["ports"]}
+        assert {port["port"] for port in service["ports"]} <= ports
+    assert all(budget["maxUnavailable"] == 1 for budget in budgets)
+
+
+def test_addresses_are_those_of_pods_that_there_are() -> None:
+    text = "".join(path.read_text() for path in FOLDER.iterdir())
+    for pod, service in set(re.findall(r"([a-z]+-\d)\.([a-z-]+)\.wallet\.svc", text)):
+        name, number = pod.rsplit("-", 1)
+        assert SETS[name]["serviceName"] == service
+        assert int(number) < SETS[name]["replicas"]
+    assert KUSTOMIZATION["namespace"] == "wallet"
+
+
+@pytest.mark.parametrize("name", ["redis.conf", "zoo.cfg"])
+def test_settings_are_those_of_everywhere(name: str) -> None:
+    here, there = (set(settings(folder / name)) for folder in (FOLDER, FOLDER.parent))
+    assert there - here == set()
+
+
+def settings(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
