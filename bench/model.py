@@ -139,10 +139,10 @@ def plan_rows(plan: Mapping[str, Any]) -> list[list[str]]:
     assumed = plan["assumed"]
     gib = 2**30
     return [
-        ["Redis nodes, for their CPU", f"{plan['redis_nodes_for_cpu']:,}"],
         [
-            f"Redis nodes of {assumed['node_bytes'] / 1e9:.0f} GB, for ids of 24 h (48 h)",
-            f"{plan['redis_nodes_for_memory_24h']:,} ({plan['redis_nodes_for_memory_48h']:,})",
+            f"Redis nodes of a core and {assumed['node_bytes'] / 1e9:.0f} GB",
+            f"{plan['redis_nodes_for_cpu']:,} by CPU, {plan['redis_nodes_for_memory_24h']:,} by memory of ids of 24 h "
+            f"({plan['redis_nodes_for_memory_48h']:,} of 48 h)",
         ],
         ["memory of ids of 24 h", f"{plan['dedupe_bytes_24h'] / gib:,.0f} GiB"],
         [f"memory of {assumed['accounts']:,} accounts", f"{plan['accounts_bytes'] / gib:,.1f} GiB"],

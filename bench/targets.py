@@ -24,6 +24,10 @@ THROUGHPUT: Final = (
 )
 
 
+#: Of a figure in the table.
+_DIGITS_MAX: Final = 12
+
+
 class Target(NamedTuple):
     """One line of the table: what was wanted, and what was measured."""
 
@@ -45,10 +49,21 @@ class Target(NamedTuple):
 
     def cells(self) -> list[str]:
         """A row of the table."""
-        return [self.what, *map(self._shown, (self.at_least, self.aim, self.measured)), self.reached]
+        return [self.what, *map(self._shown, (self.at_least, self.aim)), self._shown_apart(), self.reached]
 
-    def _shown(self, value: float) -> str:
-        return f"{value:,.0f}{self.unit}" if value >= 1000 else f"{value:.3g}{self.unit}"
+    def _shown(self, value: float, digits: int = 3) -> str:
+        if value >= 10**digits:
+            return f"{value:,.0f}{self.unit}"
+        return f"{value:,.{digits}g}{self.unit}"
+
+    def _shown_apart(self) -> str:
+        """What was measured, with as many digits as tell it from a bound that it is not: 15.04 ms has missed 15 ms."""
+        others = [bound for bound in (self.at_least, self.aim) if bound != self.measured]
+        for digits in range(3, _DIGITS_MAX):
+            text = self._shown(self.measured, digits)
+            if all(text != self._shown(bound, digits) for bound in others):
+                break
+        return text
 
 
 HEADINGS: Final = ("door, batch, callers", "at least", "aim", "measured", "reached")

@@ -75,3 +75,24 @@ def test_a_target_is_reached_from_its_side(measured: float, more: bool, reached:
     target = Target("x", at_least, aim, measured, " µs", more)
     assert target.reached == reached
     assert target.cells()[3] == f"{measured} µs"
+
+
+@pytest.mark.parametrize(
+    ("measured", "shown", "reached"),
+    [
+        (15.04, "15.04 ms", "missed"),
+        (14.96, "14.96 ms", "at least"),
+        (15.0, "15 ms", "at least"),
+        (6.0004, "6.0004 ms", "at least"),
+        (8.06, "8.06 ms", "at least"),
+        (1234.5, "1,234 ms", "missed"),
+    ],
+)
+def test_what_missed_by_little_is_not_shown_as_what_was_wanted(
+    measured: float, shown: str, reached: str
+) -> None:
+    assert Target("p99", 15, 6, measured, " ms", more=False).cells()[-2:] == [shown, reached]
+
+
+def test_a_rate_that_missed_by_little_is_shown_apart() -> None:
+    assert Target("http", 55_000, 100_000, 54_999.7, "/s", more=True).cells()[-2:] == ["54,999.7/s", "missed"]

@@ -66,6 +66,8 @@ def test_a_million_transfers_are_planned_in_whole_machines() -> None:
     assert plan["redis_nodes_for_memory_24h"] == 136  # 8,640 GB and 8 GB
     assert plan["redis_nodes_for_memory_48h"] == 271
     assert all(len(row) == 2 for row in plan_rows(plan))
+    by_cpu, by_ids = plan["redis_nodes_for_cpu"], plan["redis_nodes_for_memory_24h"]
+    assert plan_rows(plan)[0][1].startswith(f"{by_cpu:,} by CPU, {by_ids:,} by memory of ids of 24 h")
 
 
 def test_flatness_is_the_largest_over_the_smallest() -> None:

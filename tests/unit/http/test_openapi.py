@@ -1,6 +1,7 @@
 """The OpenAPI document: true to the endpoints, and sound as a document."""
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -100,3 +101,45 @@ def test_request_schemas_are_those_that_decode() -> None:
     assert set(schema["required"]) == set(schema["properties"]) - noted
     assert schema["additionalProperties"] is False
     assert "transaction_id" not in DOCUMENT["components"]["schemas"]["TransferRequest"]["required"]
+
+
+def properties(node: Any, name: str) -> list[Any]:
+    """Every property and parameter of that name."""
+    found = []
+    if isinstance(node, dict):
+        if isinstance(node.get("properties"), dict) and name in node["properties"]:
+            found.append(node["properties"][name])
+        if node.get("name") == name and "in" in node:
+            found.append(node["schema"])
+        for child in node.values():
+            found += properties(child, name)
+    elif isinstance(node, list):
+        for child in node:
+            found += properties(child, name)
+    return found
+
+
+def test_currencies_are_an_enum_wherever_there_is_one() -> None:
+    found = properties(DOCUMENT, "currency")
+    assert len(found) > 10
+    assert all('"enum"' in json.dumps(schema) for schema in found)
+
+
+def test_no_request_may_have_null_for_a_transaction_id() -> None:
+    bodies = {
+        name: schema for name, schema in DOCUMENT["components"]["schemas"].items() if name.endswith("Request")
+    }
+    found = properties(bodies, "transaction_id")
+    assert len(found) >= 5
+    assert all("null" not in json.dumps(schema) for schema in found)
+
+
+@pytest.mark.parametrize("action", ["freeze", "unfreeze", "close"])
+def test_system_accounts_are_excluded_where_they_are_refused(app: ASGIApp, action: str) -> None:
+    (schema,) = properties(DOCUMENT["paths"][f"/v1/accounts/{{account_id}}/{action}"], "account_id")
+    assert re.fullmatch(schema["pattern"], "alice")
+    assert not re.fullmatch(schema["pattern"], "@bank")
+    assert call(app, "POST", f"/v1/accounts/@bank/{action}").status_code == 400
+    for body in ("OpenAccountRequest", "HoldRequest"):
+        (asked,) = properties(DOCUMENT["components"]["schemas"][body], "account_id")
+        assert not re.fullmatch(asked["pattern"], "@bank")
