@@ -8,6 +8,7 @@ import click
 try:
     from bench.commands.client import client
     from bench.commands.compare import compare
+    from bench.commands.history import history
     from bench.commands.memory import memory
     from bench.commands.move import move
     from bench.commands.peers import peers
@@ -25,7 +26,7 @@ except ModuleNotFoundError as error:
 
 #: Every subcommand is a module with a click command of its own.
 COMMANDS: Final[tuple[click.Command, ...]] = (
-    *(run, quick, client, peers, scale, memory, rebuild, move, report, compare),
+    *(run, quick, client, peers, scale, memory, rebuild, history, move, report, compare),
 )
 
 

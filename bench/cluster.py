@@ -48,6 +48,8 @@ class Shape:
     partitions: int
     apis: int
     embedded: bool
+    #: With PostgreSQL, and a follower that writes the past into it.
+    history: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,7 @@ class Cluster:
             *("--port", str(self._port), "--shards", str(shape.shards), "--replicas", "0"),
             *("--partitions", str(shape.partitions), "--apis", str(shape.apis)),
             *(("--embedded",) if shape.embedded else ()),
+            *(("--history",) if shape.history else ()),
         ]
         self._say(
             f"starting {shape.shards} shards, {shape.partitions} partitions, {shape.apis} API processes"

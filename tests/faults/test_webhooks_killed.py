@@ -33,7 +33,8 @@ KILLS = 4
 SETTLE_S_MAX = 150.0
 #: Of the long one.
 SOAK_S = 600.0
-SOAK_CALLERS = 4
+SOAK_SETTLE_S_MAX = 400.0
+SOAK_CALLERS = 1
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -211,7 +212,7 @@ def test_ten_minutes_of_kills(dev_cluster: Any) -> None:
         paid_s = time.monotonic() - began_s
         wanted = {event.id: event for event in events_in(cluster.data_dir / "journal", PARTITIONS)}
         sent = {name for name, event in wanted.items() if event.type != "posting"}
-        deadline = time.monotonic() + SETTLE_S_MAX
+        deadline = time.monotonic() + SOAK_SETTLE_S_MAX
         while (found := {each.headers["webhook-id"] for each in server.received}) != sent:
             assert time.monotonic() < deadline, f"{len(sent)} events, {len(found)} received"
             time.sleep(0.5)

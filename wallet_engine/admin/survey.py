@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from wallet_engine.admin.journals import CopyState, copy_state
 from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX, NodeState, look_at_all, primary_of
+from wallet_engine.admin.sinks import SinkStatus, sinks_of
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.directory import Directory
@@ -74,8 +75,9 @@ class Survey:
     services: tuple[ServiceInfo, ...]
     #: Why no new payments are taken; empty while they are.
     paused: str = ""
-    #: Those that follow the journal.
+    #: Those that follow the journal, and for what.
     followers: tuple[FollowerInfo, ...] = ()
+    sinks: tuple[SinkStatus, ...] = ()
 
     def by_versions(self) -> dict[Versions | None, list[str]]:
         """Which processes are of which versions; None stands for those older than that they say it."""
@@ -104,9 +106,10 @@ def survey(directory: Directory) -> Survey:
     services = tuple(directory.services().values())
     pause = directory.pausing.get()
     paused = "" if pause is None else pause.reason
-    followers = tuple(info for sink in directory.following.sinks().values() for info in sink.members.values())
+    sinks = sinks_of(directory, {status.partition: status.seq for status in partitions})
+    followers = tuple(info for sink in sinks for info in sink.members)
     found = (tuple(states), partitions, journals, services)
-    return Survey(config, partition_map.version, *found, paused, followers)
+    return Survey(config, partition_map.version, *found, paused, followers, sinks)
 
 
 def shards_by_id(states: Iterable[ShardState]) -> dict[str, str]:

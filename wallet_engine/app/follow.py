@@ -21,12 +21,12 @@ from wallet_engine.exports.kafka import read_settings
 from wallet_engine.follow.claims import Claims
 from wallet_engine.follow.follower import Follower
 from wallet_engine.follow.sink import Sink, Telling
-from wallet_engine.follow.sinks import SINKS, WHOLE, Surroundings, make_sink
+from wallet_engine.follow.sinks import SINKS, Surroundings, make_sink
 from wallet_engine.journal.feed import DirectoryFeed, Feed
 from wallet_engine.journal.feed_client import CopyAddress, FeedClient
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, open_directory
-from wallet_engine.routing.following import FollowerInfo
+from wallet_engine.routing.following import WHOLE, FollowerInfo
 from wallet_engine.telemetry.flags import database_option
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics

@@ -199,7 +199,7 @@ class Supervisor:
             asyncio.run(_migrate(self._database.url_with_password))
         journals = [self._start_journal(number, last) for number in range(1, layout.journals + 1)]
         if self._database is not None:
-            self._start_follower()
+            self._start_follower(last)
         apis = [self._start_api(index) for index in range(self._options.apis)]
         if self._options.oracle:
             self._start_oracle(last)
@@ -222,12 +222,12 @@ class Supervisor:
         self._database.start_and_wait()
         self._keeper.keep(Kept("database", self._database, self._database.address))
 
-    def _start_follower(self) -> None:
+    def _start_follower(self, last: DevState | None) -> None:
+        port = port_again(last.address_of("follower-1") if last else None)
         self._say("starting the follower")
-        name = "follower-1"
-        flags = ("--to", "history", "--to", "webhooks", "--follower-id", name, *self._database_flags())
-        child = self._python(name, "follow", *flags)
-        self._keeper.start(Kept("follower", child, f"{HOST}:0"))
+        sinks = ("--to", "history", "--to", "webhooks", "--metrics-port", str(port))
+        flags = ("--follower-id", "follower-1", *sinks, *self._database_flags())
+        self._keeper.start(Kept("follower", self._python("follower-1", "follow", *flags), f"{HOST}:{port}"))
 
     def _database_flags(self) -> tuple[str, ...]:
         database = self._database

@@ -98,8 +98,6 @@ SINKS: Final[dict[str, Maker]] = {
     "parquet": _parquet,
     "oracle": _oracle,
 }
-#: Those that need all partitions in one process: another one stands by.
-WHOLE: Final = frozenset({"oracle"})
 
 
 def make_sink(target: str, around: Surroundings) -> Sink:

@@ -20,6 +20,8 @@ from wallet_engine.routing.tree import NodeExists, NodeMissing, Tree, Unsubscrib
 FOLLOWING: Final = "/wallet/following"
 #: Claims of one sink at most: each is a node that lives and dies with a process.
 GROUPS_MAX: Final = 16
+#: Sinks that need all partitions in one process: another one stands by.
+WHOLE: Final = frozenset({"oracle"})
 _ATTEMPTS_MAX: Final = 20
 
 

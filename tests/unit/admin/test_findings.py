@@ -17,6 +17,7 @@ from wallet_engine.admin.diagnosis.findings import CHECKS, find
 from wallet_engine.admin.diagnosis.probing import Probe, Probes
 from wallet_engine.admin.diagnosis.strays import Strays
 from wallet_engine.admin.nodes import NodeState
+from wallet_engine.admin.sinks import SinkStatus
 from wallet_engine.admin.survey import JournalState, PartitionStatus, ShardState, Survey
 from wallet_engine.admin.tracing.open_entries import OpenEntry
 from wallet_engine.engine.conditions import Condition
@@ -57,6 +58,7 @@ def primary(address: str, node_id: str, slots: range) -> NodeState:
 
 
 ORACLE = FollowerInfo("oracle", "oracle", "", 1, "h6", (Trouble("partition 1: entry 7: …", 1000),))
+FOLLOWER = FollowerInfo("f", "history", "", 1, "h6")
 
 
 def healthy() -> Facts:
@@ -549,6 +551,16 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         "nobody decides again",
         others(followers={"oracle": [], "history": [FollowerInfo("f", "history", "", 1, "h6")]}),
         ("followers", "warning", "nobody follows the journal for oracle: an entry", "follow --to oracle"),
+    ),
+    (
+        "a sink is far behind",
+        surveyed(sinks=(SinkStatus("history", {"f": (0, 1)}, (FOLLOWER,), (), 200_001),)),
+        ("followers", "warning", "history is 200,001 entries behind", "start another wallet-engine follow"),
+    ),
+    (
+        "partitions that nobody has taken over",
+        surveyed(sinks=(SinkStatus("history", {"f": (0,)}, (FOLLOWER,), (1,), 0),)),
+        ("followers", "warning", "nobody has partitions 1 of history", "look again in 10 s"),
     ),
     (
         "open and not in the stream",

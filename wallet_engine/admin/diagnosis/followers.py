@@ -1,11 +1,15 @@
 """What `doctor` says of those who follow the journal: the oracle, and other sinks."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from wallet_engine.admin.diagnosis.examination import Facts
 from wallet_engine.admin.diagnosis.finding import Finding
 from wallet_engine.admin.diagnosis.mends import Mend, by_hand, wallet_engine
 from wallet_engine.admin.proof.past_balance import time_text
+
+#: What a sink may be behind by; it says every 10 s how far it is, and catches up with some 10,000 transfers a second.
+LAG_ENTRIES_WARN: Final = 200_000
 
 
 def followers(facts: Facts) -> Iterator[Finding]:
@@ -21,4 +25,13 @@ def followers(facts: Facts) -> Iterator[Finding]:
             if sink == "oracle":
                 what += ": an entry that the rules do not come to is not seen"
             mend = Mend(wallet_engine("follow", "--to", sink), "with the other words and flags it had")
+            yield Finding("followers", "warning", what, mend)
+    for status in facts.survey.sinks:
+        if status.members and status.unclaimed:
+            what = f"nobody has partitions {', '.join(map(str, status.unclaimed))} of {status.sink}"
+            mend = by_hand("look again in 10 s; if it is still so, see the logs of wallet-engine follow")
+            yield Finding("followers", "warning", what, mend)
+        if (status.lag_entries or 0) > LAG_ENTRIES_WARN:
+            what = f"{status.sink} is {status.lag_entries:,} entries behind the journal"
+            mend = by_hand("start another wallet-engine follow for it: they share the partitions")
             yield Finding("followers", "warning", what, mend)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 from wallet_engine.admin.diagnosis.grouping import ranges_text
 from wallet_engine.admin.nodes import NodeState, memory_text
@@ -25,7 +26,8 @@ def status(session: Session, watch_s: float | None) -> None:
     Shards with every node, whether it answers, and its memory. Partitions with their shard, the epoch of the
     map, the sequence number in Redis, and their state: live (serving), recovering, moving, stopped (doctor says
     why), absent (Redis holds nothing of it; the journal process restores it), unreachable. Journal copies with how
-    many entries they are behind Redis; API processes with their address.
+    many entries they are behind Redis; API processes with their address; who follows the journal for what, with
+    which partitions, and how many entries the sink had not taken when that was last noted, some seconds ago.
 
     The answer is what each part says at the moment. A part that does not answer is shown as such, and is no
     failure of this command.
@@ -65,6 +67,15 @@ def _document(found: Survey) -> dict[str, Any]:
             {"follower_id": info.follower_id, "sink": info.sink, "host": info.host, "pid": info.pid}
             | {"versions": _versions_document(info.versions)}
             for info in found.followers
+        ],
+        "sinks": [
+            {
+                "sink": sink.sink,
+                "followers": {name: list(partitions) for name, partitions in sorted(sink.claimed.items())},
+                "unclaimed_partitions": list(sink.unclaimed),
+                "lag_entries": sink.lag_entries,
+            }
+            for sink in found.sinks
         ],
         "paused": found.paused or None,
         "warnings": warnings_of(found),
@@ -187,10 +198,26 @@ def _show(console: Console, found: Survey) -> None:
     for info in found.services:
         services.add_row(info.service_id, info.address, str(info.pid))
     console.print(services)
+    if found.sinks:
+        console.print(_sinks_table(found))
     for versions, processes in found.by_versions().items():
         console.print(f"{versions or 'of an older version'}: {', '.join(processes)}")
     for warning in warnings_of(found):
         console.print(f"! {warning}", style="bold")
+
+
+def _sinks_table(found: Survey) -> Table:
+    table = plain_table(
+        "sink", "follower", "partitions", "lag", title="Followers of the journal", title_justify="left"
+    )
+    for sink in found.sinks:
+        lag = "unknown" if sink.lag_entries is None else _entries(sink.lag_entries)
+        rows = [(name, ranges_text(list(of)) or "none") for name, of in sorted(sink.claimed.items())]
+        if sink.unclaimed:
+            rows.append(("nobody", ranges_text(list(sink.unclaimed))))
+        for number, (name, partitions) in enumerate(rows):
+            table.add_row(*((sink.sink, name, partitions, lag) if not number else ("", name, partitions, "")))
+    return table
 
 
 def _role(node: NodeState, state: ShardState) -> str:
@@ -215,4 +242,8 @@ def _state(status: PartitionStatus) -> str:
 def _lag(journal: JournalState) -> str:
     if journal.lag_entries is None:
         return "unknown"
-    return "none" if not journal.lag_entries else f"{journal.lag_entries:,} entries"
+    return _entries(journal.lag_entries)
+
+
+def _entries(number: int) -> str:
+    return f"{number:,} entries" if number else "none"

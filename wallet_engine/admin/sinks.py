@@ -1,0 +1,53 @@
+"""Who follows the journal for each sink, which partitions each process has, and how far behind it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.following import WHOLE, FollowerInfo, SinkState, groups_of
+
+
+@dataclass(frozen=True, slots=True)
+class SinkStatus:
+    """One sink, followed for or not."""
+
+    sink: str
+    #: Process -> the partitions that it has claimed.
+    claimed: Mapping[str, tuple[int, ...]]
+    members: tuple[FollowerInfo, ...]
+    #: Partitions that nobody has claimed.
+    unclaimed: tuple[int, ...]
+    #: Entries that it had not noted as taken (`routing.followers.NOTE_S`); None where Redis does not tell.
+    lag_entries: int | None
+
+
+def sinks_of(directory: Directory, ends: Mapping[int, int | None]) -> tuple[SinkStatus, ...]:
+    """Every sink that has ever taken something or is followed for. `ends`: partition -> newest seq, asked before."""
+    noted, followed = directory.followers.seqs(), directory.following.sinks()
+    nobody = SinkState({}, {})
+    return tuple(
+        _status(name, followed.get(name, nobody), noted.get(name, {}), ends)
+        for name in sorted(noted.keys() | followed.keys())
+    )
+
+
+def _status(
+    sink: str, state: SinkState, noted: Mapping[int, int], ends: Mapping[int, int | None]
+) -> SinkStatus:
+    groups = 1 if sink in WHOLE else groups_of(len(ends))
+    claimed: dict[str, list[int]] = {name: [] for name in state.members}
+    unclaimed = []
+    for partition in sorted(ends):
+        owner = state.claims.get(partition % groups)
+        if owner is None:
+            unclaimed.append(partition)
+        else:
+            claimed.setdefault(owner, []).append(partition)
+    known = [(seq or 0) - noted.get(partition, 0) for partition, seq in ends.items()]
+    return SinkStatus(
+        sink,
+        {name: tuple(partitions) for name, partitions in claimed.items()},
+        tuple(state.members.values()),
+        tuple(unclaimed),
+        None if None in ends.values() else sum(max(0, behind) for behind in known),
+    )
