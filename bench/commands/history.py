@@ -1,47 +1,16 @@
 """`bench history`: how fast PostgreSQL takes the past, how far it is behind under a steady load, how soon read."""
 
-import asyncio
-import http.client
-import json
-import time
-from collections.abc import Awaitable, Callable
-from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
-from uuid import uuid4
 
 import click
 
-from bench.cluster import Cluster, ClusterFailed, Shape, system_is_there
+from bench.cluster import Cluster, Shape, system_is_there
 from bench.commands import session
 from bench.commands.session import Session, write_json
-from bench.latency import summary_ms
 from bench.machine import commit, machine
-from bench.measure import Moment, usage
-from bench.result import Document, Plan
-from bench.runner import Prepared, measure, send_transfers
+from bench.result import Document
+from bench.runner import Prepared
 from bench.text import table
-from bench.workload import CURRENCY, account_name
-from wallet_engine.dev.postgresql import DATABASE, USER
-from wallet_engine.history.clearing import clear
-from wallet_engine.history.database import connect
-from wallet_engine.history.reader import Behind, HistoryReader, Position
-
-CAUGHT_UP_S_MAX: Final = 600.0
-_POLL_S: Final = 0.02
-#: Tasks that pay, and wait until they see it.
-WATCHERS: Final = 4
-PARTITIONS: Final = 64
-LISTINGS: Final = 2_000
-LISTED: Final = 50
-_BIG: Final = "an-account-of-many-rows"
-_FILL: Final = """
-INSERT INTO postings (at, seq, delta, amount, balance, held, pending, origin_seq, origin_partition, partition, idx, sub,
-    origin_idx, leg, transaction_id, account, currency, type, status, counterparty)
-SELECT date_trunc('month', now()) + n * interval '1 ms', n, 1, 1, n, 0, 0, n, 0, 0, 0, 0, 0, 0, gen_random_uuid(),
-    $1, 'USD', 'transfer', 'success', 'somebody-' || n % 1000
-FROM generate_series(1, $2::integer) AS n
-"""
 
 
 @click.command()
@@ -84,23 +53,24 @@ def history(
     The store is made anew from the journal while nothing else runs: that is its speed. The lag is from the answer to a
     payment until it can be read. Everything runs on this machine, PostgreSQL too.
     """
+    from bench.past import LISTED, PARTITIONS, Past, growth_and_rebuild, lag, listing  # needs asyncpg
+
     bench = Session(folder)
     shape = Shape(3, PARTITIONS, 1, embedded=not system_is_there(), history=True)
 
     async def work(cluster: Cluster, prepared: Prepared) -> Document:
-        past = _Past(cluster)
+        past = Past(cluster)
         try:
-            found = await _growth_and_rebuild(bench, cluster, prepared, past, transfers)
-            found |= await _lag(bench, cluster, prepared, past, rate, seconds)
-            found |= await _listing(bench, cluster, past, rows)
+            found = await growth_and_rebuild(bench, cluster, prepared, past, transfers)
+            found |= await lag(bench, cluster, prepared, past, rate, seconds)
+            found |= await listing(bench, cluster, past, rows)
         finally:
             await past.reader.close()
         return {**found, "accounts": accounts, "machine": machine(), "commit": commit()}
 
     found: Document = bench.on_cluster(shape, accounts, work)
     write_json(json_file, found)
-    lag, listing = found["lag_ms"], found["listing_ms"]
-    rebuild = found["rebuild"]
+    behind, listed, rebuild = found["lag_ms"], found["listing_ms"], found["rebuild"]
     click.echo(
         table(
             ("what", "figure"),
@@ -110,175 +80,8 @@ def history(
                 ["CPU per transfer, follower", f"{rebuild['follower_us']:.1f} µs"],
                 ["CPU per transfer, PostgreSQL", f"{rebuild['database_us']:.1f} µs"],
                 ["growth by a million transfers", f"{found['bytes_per_transfer'] / 1000:,.2f} GB"],
-                [f"lag at {rate:,.0f}/s, p50, p99", f"{lag['p50']:.0f}, {lag['p99']:.0f} ms"],
-                [f"newest {LISTED} of {rows:,}, p50, p99", f"{listing['p50']:.2f}, {listing['p99']:.2f} ms"],
+                [f"lag at {rate:,.0f}/s, p50, p99", f"{behind['p50']:.0f}, {behind['p99']:.0f} ms"],
+                [f"newest {LISTED} of {rows:,}, p50, p99", f"{listed['p50']:.2f}, {listed['p99']:.2f} ms"],
             ],
         )
     )
-
-
-class _Past:
-    """The store of a cluster."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        database = next(process for process in cluster.state.processes if process.role == "database")
-        password = (cluster.data_dir / "postgresql" / "password").read_text("utf-8").strip()
-        self.url = f"postgresql://{USER}:{password}@{database.address}/{DATABASE}"
-        self.reader = HistoryReader(self.url, lambda _: 0)
-        self._cluster = cluster
-
-    async def ask(self, question: Callable[[Any], Awaitable[Any]]) -> Any:
-        connection = await connect(self.url, "bench")
-        try:
-            return await question(connection)
-        finally:
-            await connection.close()
-
-    def ends(self) -> dict[int, int]:
-        """Partition -> its newest entry."""
-        with self._cluster.places() as places:
-            return {place.partition: int(place.client.hget(place.keys.meta, "seq") or 0) for place in places}
-
-    async def caught_up(self) -> None:
-        """Return when all there is by now is in it."""
-        ends = await asyncio.to_thread(self.ends)
-        columns = list(ends), list(ends.values())
-        query = (
-            "SELECT bool_and(p.seq >= u.seq) FROM unnest($1::integer[], $2::bigint[]) AS u (partition, seq) "
-            "JOIN positions AS p ON p.sink = 'history' AND p.partition = u.partition"
-        )
-        deadline = time.monotonic() + CAUGHT_UP_S_MAX
-
-        async def look(connection: Any) -> None:
-            while not await connection.fetchval(query, *columns):
-                if time.monotonic() > deadline:
-                    raise ClusterFailed(f"the history is behind after {CAUGHT_UP_S_MAX:.0f} s")
-                await asyncio.sleep(_POLL_S)
-
-        await self.ask(look)
-
-    async def seen(self, position: Position) -> None:
-        """Return when this entry can be read."""
-        deadline = time.monotonic() + CAUGHT_UP_S_MAX
-        while True:
-            try:
-                return await self.reader.reach([position])
-            except Behind:
-                if time.monotonic() > deadline:
-                    raise
-
-    async def size(self) -> int:
-        return int(await self.ask(lambda c: c.fetchval("SELECT pg_database_size(current_database())")))
-
-    async def count(self, table_name: str) -> int:
-        return int(await self.ask(lambda c: c.fetchval(f"SELECT count(*) FROM {table_name}")))
-
-
-async def _growth_and_rebuild(
-    bench: Session, cluster: Cluster, prepared: Prepared, past: _Past, transfers: int
-) -> Document:
-    await past.caught_up()
-    before = await past.size()
-    plan = Plan("http", "uniform", 1000, 8, 1.0, 0.0, bench.seed())
-    sent = await send_transfers(cluster, plan, prepared, transfers, bench.say)
-    await past.caught_up()
-    grown = await past.size() - before
-    bench.say("making the history anew")
-    roles = {role: pids for role, pids in cluster.pids().items() if role in ("follower", "database")}
-    at_first = Moment.now()
-    await past.ask(lambda c: clear(c, range(PARTITIONS)))
-    began_s = time.perf_counter()
-    await past.caught_up()
-    seconds = time.perf_counter() - began_s
-    spent = usage(at_first, Moment.now(), roles)
-    made, postings = await past.count("transfers"), await past.count("postings")
-    bench.say(f"{made:,} transfers and {postings:,} postings in {seconds:.1f} s")
-    return {
-        "bytes_per_transfer": round(grown / sent, 1),
-        "rebuild": {
-            "transfers": made,
-            "rows": made + postings,
-            "seconds": round(seconds, 2),
-            "transfers_per_s": round(made / seconds, 1),
-            "rows_per_s": round((made + postings) / seconds, 1),
-            "follower_us": round(spent.cpu_s["follower"] / made * 1e6, 2),
-            "database_us": round(spent.cpu_s["database"] / made * 1e6, 2),
-        },
-    }
-
-
-async def _lag(
-    bench: Session, cluster: Cluster, prepared: Prepared, past: _Past, rate: float, seconds: float
-) -> Document:
-    lags: list[float] = []
-    stop = asyncio.Event()
-    host = cluster.api_addresses[0]
-    watchers = [asyncio.create_task(_watch(past, host, lags, stop)) for _ in range(WATCHERS)]
-    plan = Plan("http", "uniform", 1, 256, seconds, 2.0, bench.seed(), rate=rate)
-    try:
-        load = (await measure(cluster, plan, prepared, bench.say)).document()
-    finally:
-        stop.set()
-        await asyncio.gather(*watchers)
-    return {"lag_ms": summary_ms(lags), "lag_samples": len(lags), "load": load}
-
-
-async def _watch(past: _Past, host: str, lags: list[float], stop: asyncio.Event) -> None:
-    """Pay, and wait until the history has it, again and again."""
-    with closing(http.client.HTTPConnection(host, timeout=30)) as connection:
-        while not stop.is_set():
-            position = await asyncio.to_thread(_pay, connection)
-            began_s = time.perf_counter()
-            await past.seen(position)
-            lags.append(time.perf_counter() - began_s)
-            await asyncio.sleep(0.05)
-
-
-def _pay(connection: http.client.HTTPConnection) -> Position:
-    body = {
-        "from_account": account_name(0),
-        "to_account": account_name(1),
-        "amount": "0.01",
-        "currency": CURRENCY,
-        "transaction_id": str(uuid4()),
-    }
-    head = {"content-type": "application/json"}
-    connection.request("POST", "/v1/wallet/balance_transfer", json.dumps(body), head)
-    answer = connection.getresponse()
-    answer.read()
-    partition, _, seq = (answer.getheader("wallet-position") or "").partition(".")
-    if not seq:
-        raise ClusterFailed(f"a payment was answered {answer.status} without its position")
-    return Position(int(partition), int(seq))
-
-
-async def _listing(bench: Session, cluster: Cluster, past: _Past, rows: int) -> Document:
-    bench.say(f"writing {rows:,} rows of one account")
-    before = await past.size()
-    await past.ask(lambda c: c.execute(_FILL, _BIG, rows, timeout=None))
-    grown = await past.size() - before
-    await past.ask(
-        lambda c: c.execute(
-            "INSERT INTO accounts (account, currency, partition, opened_at, changed_at) "
-            "VALUES ($1, $2, 0, now(), now())",
-            *(_BIG, "USD"),
-        )
-    )
-    await past.ask(lambda c: c.execute("ANALYZE postings"))
-    taken = await asyncio.to_thread(_list, cluster.api_addresses[0])
-    return {"listing_ms": summary_ms(taken), "listed_rows": rows, "bytes_per_row": round(grown / rows, 1)}
-
-
-def _list(host: str) -> list[float]:
-    """Seconds that each listing took, its answer read."""
-    taken = []
-    with closing(http.client.HTTPConnection(host, timeout=30)) as connection:
-        for _ in range(LISTINGS):
-            began_s = time.perf_counter()
-            connection.request("GET", f"/v1/accounts/{_BIG}/transactions?limit={LISTED}")
-            answer = connection.getresponse()
-            body = answer.read()
-            taken.append(time.perf_counter() - began_s)
-            if answer.status != 200 or body.count(b"transaction_id") != LISTED:
-                raise ClusterFailed(f"the listing was answered {answer.status}: {body[:200]!r}")
-    return taken

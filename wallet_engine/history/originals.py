@@ -53,20 +53,20 @@ class Originals:
         return f"<Originals {self._history!r}>"
 
     async def find(
-        self, payer: str, transaction: str, position: Position | None = None
+        self, payer: str, transaction: str, position: tuple[int, int] | None = None
     ) -> Sequence[PastTransfer]:
         """What is named by this payer and packed id: one transfer, or all legs of a group; nothing if none is known.
 
         As of this entry of the payer's partition at least. Raises `Behind`.
         """
-        await self._history.reach([] if position is None else [position])
+        await self._history.reach([] if position is None else [Position(*position)])
         async with self._history.connection() as connection:
             rows = await connection.fetch(_NEWEST, uuid_of(transaction), payer)
         return [_past_transfer(row) for row in rows]
 
-    async def returned(self, original: PastTransfer, transaction: str, position: Position) -> int:
+    async def returned(self, original: PastTransfer, transaction: str, position: tuple[int, int]) -> int:
         """Minor units that had gone back of it behind this entry of its receiver's partition. Raises `Behind`."""
-        await self._history.reach([position])
+        await self._history.reach([Position(*position)])
         asked = (uuid_of(transaction), original.payer, original.receiver, original.leg, original.at)
         async with self._history.connection() as connection:
             return int(await connection.fetchval(_RETURNED, *asked))

@@ -5,7 +5,7 @@ in force is looked at before: if the refund is decided in the same one, nothing 
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.domain.memory import transfer_field
@@ -14,8 +14,9 @@ from wallet_engine.domain.returns import LEG, stored
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
 from wallet_engine.history.facts import DECLINED, GROUP, PENDING, REFUND
-from wallet_engine.history.originals import Originals
-from wallet_engine.history.reader import Position
+
+if TYPE_CHECKING:  # a service without a history store needs no driver of PostgreSQL
+    from wallet_engine.history.originals import Originals
 
 #: How long after a transfer money of it can be given back.
 REFUNDED_DAYS_MAX: Final = 400
@@ -24,7 +25,7 @@ REFUNDED_DAYS_MAX: Final = 400
 class ForgottenOriginals:
     """Without a history store it finds nothing."""
 
-    def __init__(self, engine: Engine, reader: Reader, originals: Originals | None) -> None:
+    def __init__(self, engine: Engine, reader: Reader, originals: "Originals | None") -> None:
         self._engine = engine
         self._reader = reader
         self._originals = originals
@@ -41,7 +42,7 @@ class ForgottenOriginals:
         if not found:  # it is not there, or not yet
             p = homes.of_payer(from_account, transaction)
             seq, _ = await self._reader.position(p)
-            found = await self._originals.find(from_account, transaction, Position(p, seq))
+            found = await self._originals.find(from_account, transaction, (p, seq))
         if not found:
             return "transfer_not_found"
         first = found[0]
@@ -58,7 +59,7 @@ class ForgottenOriginals:
         q = homes.of_receiver(of.receiver, homes.of_payer(of.payer, transaction))
         window = self._engine.cluster.accumulators[q].window
         seq, _ = await self._reader.position(q)
-        returned = await self._originals.returned(of, transaction, Position(q, seq))
+        returned = await self._originals.returned(of, transaction, (q, seq))
         return Original(
             payer=of.payer,
             field=f"{field}{LEG}{of.leg}" if grouped else field,

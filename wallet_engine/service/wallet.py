@@ -1,9 +1,10 @@
 """The wallet on a real cluster: its resources together."""
 
+from typing import TYPE_CHECKING
+
 from wallet_engine.engine.conditions import Condition
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
-from wallet_engine.history.originals import Originals
 from wallet_engine.service.accounts import Accounts
 from wallet_engine.service.api import Readiness
 from wallet_engine.service.groups import Groups
@@ -16,11 +17,14 @@ from wallet_engine.service.repeats import Repeats
 from wallet_engine.service.transfers import Transfers
 from wallet_engine.telemetry.metrics import READY_VALUES
 
+if TYPE_CHECKING:
+    from wallet_engine.history.originals import Originals
+
 
 class ClusterWallet:
     """Implements `service.api.Wallet`."""
 
-    def __init__(self, engine: Engine, reader: Reader, originals: Originals | None = None) -> None:
+    def __init__(self, engine: Engine, reader: Reader, originals: "Originals | None" = None) -> None:
         """`originals`: where to look for transfers that are remembered no longer."""
         self._engine = engine
         accounts, look_ups, repeats = (
