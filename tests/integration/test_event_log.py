@@ -13,7 +13,9 @@ from unit.events.test_making import T, events_of_all, write_across
 from wallet_engine.events.event import Event
 from wallet_engine.history.database import HistoryUnavailable, connect, migrate, settings
 from wallet_engine.webhooks import sink as sinks
-from wallet_engine.webhooks.log import START, EventLog, LogRow, Place, append
+from wallet_engine.webhooks.endpoint import DISABLED, ENABLED
+from wallet_engine.webhooks.log import START, EventLog, EventsRemoved, LogRow, Place, append
+from wallet_engine.webhooks.outbox import Outbox
 from wallet_engine.webhooks.sink import TakenOver, WebhookSink
 
 pytestmark = pytest.mark.anyio
@@ -124,6 +126,35 @@ async def test_a_page_ends_within_an_entry_and_goes_on_there(pool: Any) -> None:
     assert [event.id for event in events] == ["0.1.0", "0.1.1", "0.1.2", "0.1.3"]
     assert place == Place(1, 4)
     assert await logged(pool, 4) == [event.id for event in made]
+
+
+async def test_old_events_go_once_every_webhook_has_them_and_nobody_misses_any_unnoticed(pool: Any) -> None:
+    day_s = 86_400
+    async with pool.acquire() as connection, connection.transaction():
+        for number in range(1, 11):
+            event = Event(f"0.{number}.0", "posting", "alice", number * day_s * 1000, {}, ("alice",))
+            await append(connection, [LogRow(0, number, number * day_s * 1000, [event])], "test")
+    log, outbox = EventLog(pool), Outbox(pool, "f1")
+    _, behind_first = await log.read(START, 1)
+    _, behind_sixth = await log.read(START, 6)
+    insert = (
+        "INSERT INTO webhooks (webhook_id, url, types, accounts, description, secret, position, status) "
+        "VALUES ($1, 'https://x', '{*}', '{}', '', 's', $2, $3)"
+    )
+    await pool.execute(insert, "slow", 4, ENABLED)
+    await pool.execute(insert, "off", 1, DISABLED)
+    assert await outbox.remove_events(8.5 * day_s) == 4
+    await pool.execute("UPDATE webhooks SET position = 10")
+    assert await outbox.remove_events(6.5 * day_s) == 2
+    assert await outbox.remove_events(6.5 * day_s) == 0
+    assert await logged(pool, 2) == [f"0.{number}.0" for number in range(7, 11)]
+    for place in (behind_first, behind_sixth):
+        with pytest.raises(EventsRemoved):
+            await log.read(place, 10)
+    events, _ = await log.read(Place(7, 0), 10)
+    assert [event.id for event in events] == [f"0.{number}.0" for number in range(7, 11)]
+    assert await outbox.remove_events(99 * day_s) == 4
+    assert (await log.read(START, 10))[0] == []
 
 
 async def test_nobody_who_reads_behind_writers_misses_or_repeats_anything(pool: Any) -> None:

@@ -30,6 +30,7 @@ from wallet_engine.routing.following import WHOLE, FollowerInfo
 from wallet_engine.telemetry.flags import database_option
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
+from wallet_engine.webhooks.outbox import EVENTS_KEPT_DAYS
 
 #: How long the process may take to end: a batch that is under way is kept or given up.
 STOP_S_MAX: Final = 8.0
@@ -75,6 +76,13 @@ log = get_logger(__name__)
     show_default=True,
     help="What events say as their source: tells clusters apart.",
 )
+@click.option(
+    "--events-kept-days",
+    type=click.FloatRange(min=1),
+    default=EVENTS_KEPT_DAYS,
+    show_default=True,
+    help="How long --to webhooks keeps events in its log, at least until every enabled webhook has them.",
+)
 @insecure_option
 def follow(
     zookeeper: str | None,
@@ -91,6 +99,7 @@ def follow(
     webhooks_allow_private: bool,
     kafka_config: Path | None,
     event_source: str,
+    events_kept_days: float,
     insecure: bool,
 ) -> None:
     """Follow the journal: bring what is durable to where it is read, queried or passed on.
@@ -123,6 +132,7 @@ def follow(
                 webhooks_allow_private,
                 librdkafka,
                 event_source,
+                events_kept_days * 86_400,
             )
             sinks = [make_sink(target, around) for target in targets]
             if metrics_port is not None:

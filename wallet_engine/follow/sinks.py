@@ -18,6 +18,7 @@ from wallet_engine.journal.feed import Feed, furthest
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.following import groups_of
 from wallet_engine.telemetry.metrics import Metrics
+from wallet_engine.webhooks.outbox import EVENTS_KEPT_DAYS
 from wallet_engine.webhooks.sink import WebhookSink
 
 
@@ -39,6 +40,7 @@ class Surroundings:
     kafka: Mapping[str, str] = field(default_factory=dict)
     #: CloudEvents' `source`.
     source: str = SOURCE_DEFAULT
+    events_kept_s: float = EVENTS_KEPT_DAYS * 86_400
 
     def needed_database(self, sink: str) -> str:
         """Raises `ConfigError` without one."""
@@ -62,6 +64,7 @@ def _webhooks(target: str, around: Surroundings) -> Sink:
         allow_private=around.webhooks_allow_private,
         source=around.source,
         metrics=around.metrics,
+        events_kept_s=around.events_kept_s,
     )
 
 

@@ -19,7 +19,7 @@ from wallet_engine.service.events import GuardedEvents, WebhookWish
 from wallet_engine.webhooks import endpoint as endpoints
 from wallet_engine.webhooks.addresses import check_url
 from wallet_engine.webhooks.endpoint import Filter, is_webhook_id
-from wallet_engine.webhooks.log import START, Place
+from wallet_engine.webhooks.log import START, EventsRemoved, Place
 from wallet_engine.webhooks.queue import PENDING, STATUSES
 from wallet_engine.webhooks.store import DeliveryView
 
@@ -46,7 +46,11 @@ async def read(request: Request) -> Answer:
         check_account_id(account, "account")
     wait_text = request.optional("wait_s")
     wait_s = 0.0 if wait_text is None else _wait(wait_text)
-    page = await events.events(request.visit.principal, after, limit, types, account, wait_s)
+    try:
+        page = await events.events(request.visit.principal, after, limit, types, account, wait_s)
+    except EventsRemoved:
+        detail = "events behind this place were removed: read from the oldest that are kept, without after"
+        raise Refused("events_expired", detail) from None
     told = b",".join(bytes(event.document) for event in page.events)
     return json_answer(200, b'{"events":[' + told + b'],"next":"' + _place_text(page.next) + b'"}')
 
@@ -272,7 +276,7 @@ ENDPOINTS: Final = (
         read,
         "Events behind `after`, in one order; waits up to 30 s for some. With `next` none is missed or repeated.",
         {200: wire_events.Events},
-        (*MALFORMED, *_NEEDED),
+        (*MALFORMED, "events_expired", *_NEEDED),
         optional_query=("after", "types", "account", "limit", "wait_s"),
     ),
     Endpoint(

@@ -50,6 +50,7 @@ KINDS: Final[dict[str, Kind]] = {
     "hold_not_found": Kind(404, "No such hold"),
     "webhook_not_found": Kind(404, "No such webhook"),
     "method_not_allowed": Kind(405, "Method not allowed"),
+    "events_expired": Kind(410, "Events no longer kept"),
     "request_timeout": Kind(408, "Request too slow", retryable=True),
     "idempotency_conflict": Kind(409, "Repeated with another body"),
     "request_too_large": Kind(413, "Request too large"),

@@ -16,7 +16,7 @@ from wallet_engine.domain.errors import text_of
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 from wallet_engine.webhooks.endpoint import Endpoint, Filter
-from wallet_engine.webhooks.outbox import LEASE_S, QUEUED_MAX, LeaseLost, Outbox
+from wallet_engine.webhooks.outbox import EVENTS_KEPT_DAYS, LEASE_S, QUEUED_MAX, LeaseLost, Outbox
 from wallet_engine.webhooks.queue import Delivery, Queue, Result
 from wallet_engine.webhooks.sending import ANSWER_S_MAX, AT_ONCE_MAX, Sender
 from wallet_engine.webhooks.signing import signed_headers
@@ -43,8 +43,10 @@ class Dispatcher:
         jitter: Callable[[], float] = random.random,
         answer_s_max: float = ANSWER_S_MAX,
         metrics: Metrics | None = None,
+        events_kept_s: float = EVENTS_KEPT_DAYS * 86_400,
     ) -> None:
         self.outbox = Outbox(pool, worker)
+        self._events_kept_s = events_kept_s
         self.now_s = now_s
         self.jitter = jitter
         self._allow_private = allow_private
@@ -100,6 +102,7 @@ class Dispatcher:
         if self.now_s() - self._forgotten_s > FORGET_S:
             self._forgotten_s = self.now_s()
             await self.outbox.forget(self.now_s())
+            await self.outbox.remove_events(self.now_s() - self._events_kept_s)
 
     async def _stop(self, names: list[str]) -> None:
         await asyncio.gather(*(self._workers.pop(name).close() for name in names))

@@ -41,7 +41,13 @@ class Place(NamedTuple):
     idx: int
 
 
+#: In front of all that is kept.
 START: Final = Place(0, 0)
+
+
+class EventsRemoved(Exception):
+    """What is behind the place was removed in part: whoever reads on would miss events."""
+
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(list[tuple[str, str, str, list[str], msgspec.Raw]]).decode
@@ -99,13 +105,18 @@ class EventLog:
     async def read(
         self, after: Place, limit: int, types: Sequence[str] | None = None, account: str | None = None
     ) -> tuple[list[Logged], Place]:
-        """Up to `limit` events behind a place, and the place behind all that was looked at."""
+        """Up to `limit` events behind a place, and the place behind all that was looked at. Raises `EventsRemoved`."""
         last = await self.last()
+        from_oldest = after == START
+        if from_oldest and (removed := await self._removed()):
+            after = Place(removed, _ALL)
         end = min(last, after.number + WINDOW_ROWS)
         if after.number > last:
             return [], after
         found: list[Logged] = []
         rows = await self._pool.fetch(_READ, after.number, end, types, account, _ROWS_MAX)
+        if not from_oldest and after < (await self._removed(), _ALL):
+            raise EventsRemoved
         for row in rows:
             events = read_events(row["number"], row["events"])
             for event in events:
@@ -117,6 +128,9 @@ class EventLog:
         if len(rows) == _ROWS_MAX:
             end = rows[-1]["number"]
         return found, after if end <= after.number else Place(end, _ALL)
+
+    async def _removed(self) -> int:
+        return int(await self._pool.fetchval("SELECT removed FROM event_numbers"))
 
     async def wait_beyond(self, number: int, timeout_s: float) -> bool:
         """Whether there is a row behind this one, within that time."""

@@ -23,6 +23,9 @@ STEP_DELIVERIES: Final = 2_000
 QUEUED_MAX: Final = 5_000
 #: How long deliveries that have ended are listed.
 KEPT_S: Final = {DELIVERED: 7 * 86_400, PARKED: 30 * 86_400}
+#: How long events are kept unless it is said otherwise, and how many rows of the log are removed at a time.
+EVENTS_KEPT_DAYS: Final = 90.0
+REMOVED_ROWS: Final = 5_000
 
 
 _RECORD: Final = """
@@ -32,6 +35,16 @@ FROM unnest($5::bigint[], $6::text[], $7::integer[], $8::timestamptz[], $9::inte
     AS u (delivery_id, status, attempts, next_at, answer, error)
 WHERE d.delivery_id = u.delivery_id
   AND EXISTS (SELECT 1 FROM webhooks WHERE webhook_id = $1 AND worker = $2 AND version = $3)
+"""
+#: Up to which number rows can be removed now; null where none can.
+_REMOVABLE: Final = """
+WITH oldest AS (
+    SELECT number, at FROM event_log
+    WHERE number <= coalesce((SELECT min(position) FROM webhooks WHERE status = $2), 9223372036854775807)
+    ORDER BY number LIMIT $3
+)
+SELECT max(number) FROM oldest
+WHERE number < coalesce((SELECT min(number) FROM oldest WHERE at >= $1), 9223372036854775807)
 """
 
 
@@ -145,6 +158,18 @@ class Outbox:
                 "DELETE FROM webhook_deliveries WHERE status = $1 AND created_at < $2",
                 *(status, _time(now_s - kept_s)),
             )
+
+    async def remove_events(self, before_s: float) -> int:
+        """Take old events out of the log as far as every enabled endpoint has them: how many rows are gone."""
+        count = 0
+        while True:
+            async with self._pool.acquire() as connection, connection.transaction():
+                end = await connection.fetchval(_REMOVABLE, _time(before_s), ENABLED, REMOVED_ROWS)
+                if end is None:
+                    return count
+                gone = await connection.execute("DELETE FROM event_log WHERE number <= $1", end)
+                await connection.execute("UPDATE event_numbers SET removed = greatest(removed, $1)", end)
+            count += int(gone.removeprefix("DELETE "))
 
 
 def _time(seconds: float) -> datetime:

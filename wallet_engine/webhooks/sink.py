@@ -26,6 +26,7 @@ from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 from wallet_engine.webhooks.dispatcher import BACKOFF_S, Dispatcher
 from wallet_engine.webhooks.log import LogRow, append
+from wallet_engine.webhooks.outbox import EVENTS_KEPT_DAYS
 
 SINK: Final = "webhooks"
 #: How often folds are saved, and of its time at most this part goes into that.
@@ -66,12 +67,14 @@ class WebhookSink:
         allow_private: bool,
         source: str = SOURCE_DEFAULT,
         metrics: Metrics | None = None,
+        events_kept_s: float = EVENTS_KEPT_DAYS * 86_400,
     ) -> None:
         self._url = url
         self._source = source
         self._worker = worker
         self._allow_private = allow_private
         self._metrics = metrics
+        self._events_kept_s = events_kept_s
         self._maker = Maker(feed)
         self._session: Session | None = None
         self._pool: Pool | None = None
@@ -101,7 +104,11 @@ class WebhookSink:
             quick_commits=True,
         )
         self._dispatcher = Dispatcher(
-            self._pool, self._worker, allow_private=self._allow_private, metrics=self._metrics
+            self._pool,
+            self._worker,
+            allow_private=self._allow_private,
+            metrics=self._metrics,
+            events_kept_s=self._events_kept_s,
         )
         self._delivering = asyncio.create_task(self._deliver(self._dispatcher), name="webhooks")
 

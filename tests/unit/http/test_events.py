@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp
 from unit.http.events_double import DELIVERY, ENDPOINT, WEBHOOK_ID, EventsDouble
-from unit.http.wallet_double import WalletDouble, call
+from unit.http.wallet_double import WalletDouble, assert_problem, call
 
 from wallet_engine.history.database import HistoryUnavailable
 from wallet_engine.http.application import create_app
-from wallet_engine.webhooks.log import START, Place
+from wallet_engine.webhooks.log import START, EventsRemoved, Place
 from wallet_engine.webhooks.store import TooMany
 
 URL = "https://example.com/hook"
@@ -50,6 +50,11 @@ def test_events_and_where_the_next_ones_are(events_app: ASGIApp, double: EventsD
     call(events_app, "GET", f"/v1/events?{query}")
     holds = ["hold.captured", "hold.expired", "hold.increased", "hold.placed", "hold.voided"]
     assert double.calls[-1] == ("read", (Place(5, 2), 200, [*holds, "posting"], "shop-1"))
+
+
+def test_events_that_were_removed_are_410(events_app: ASGIApp, double: EventsDouble) -> None:
+    double.answers["read"] = EventsRemoved()
+    assert_problem(call(events_app, "GET", "/v1/events?after=MTIuMw"), 410, "events_expired")
 
 
 def test_who_waits_is_answered_when_the_time_is_over(events_app: ASGIApp, double: EventsDouble) -> None:
