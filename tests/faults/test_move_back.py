@@ -17,7 +17,7 @@ from support.verification import verified
 from unit.admin.made import admin, answer
 
 from wallet_engine.redis_store.keys import PartitionKeys
-from wallet_engine.redis_store.topology import connect
+from wallet_engine.redis_store.topology import connect, slot_owners
 from wallet_engine.routing.slots import slot_range, tag_of
 
 PARTITIONS = 8
@@ -145,6 +145,26 @@ def test_a_driver_that_died_behind_the_switch_is_gone_on_with_after_a_failover(s
     answer("resume", "2", *flags, "--yes")
     wait_until(lambda: {name[:2] for name in left_on(cluster, 2)} == {"s2"}, "nothing is left on s1")
     move(cluster, 2, "s1")
+
+
+@pytest.mark.parametrize("verb", ["resume", "abort"])
+def test_a_source_that_fails_over_while_its_slot_is_imported(s1: ReplicatedShard, verb: str) -> None:
+    """Redis gives an imported slot to nobody by itself: where the old owner steps down, it has none."""
+    cluster, flags = s1.cluster, s1.cluster.coordination_flags()
+    move(cluster, 0, "s1")
+    wait_agreed(cluster)
+    assert signalled(cluster, "SIGINT", 1, "copied", "move", "0", "s2").returncode
+    target, slot = ReplicatedShard(cluster, "s2", PARTITIONS).primary(), slot_range(0, PARTITIONS)[0]
+    s1.promote(s1.replica(), "TAKEOVER")
+    wait_until(
+        lambda: slot not in slot_owners(str(command(target, "CLUSTER", "NODES")))[0],
+        "nobody owns the slot there",
+    )
+    done = answer(verb, "0", *flags, "--yes")
+    assert home_of(cluster, 0) == ("s2" if verb == "resume" else "s1")
+    assert verb == "resume" or not done["left_on_target"], done
+    wait_agreed(cluster)
+    cluster.wait_ready()
 
 
 def test_leftovers_of_before_are_passed_over(s1: ReplicatedShard) -> None:

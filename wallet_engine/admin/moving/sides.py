@@ -24,7 +24,7 @@ from wallet_engine.domain.oracle_state import WITNESSED
 from wallet_engine.redis_store.connection import Word
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
-from wallet_engine.redis_store.topology import NodeView, parse_myself
+from wallet_engine.redis_store.topology import NodeView, parse_myself, slot_owners
 from wallet_engine.routing.slots import slot_of
 
 KEYS_MAX: Final = 1000
@@ -136,7 +136,7 @@ class Target(Side):
         The map says `epoch`, and that the partition is elsewhere. `kinds` are removed too from replicas that do not
         answer. Raises `ConfigError` for what may be newer than the map, `Setback` from a node that owns the slot.
         """
-        self.wire.call("CLUSTER", "SETSLOT", self.slot, "IMPORTING", source_id)
+        import_slot(self.wire, self.slot, source_id)
         self._take(epoch)
         self._watch()
         names = self.names(self.wire) | self._names_on_replicas() | {self.key(kind) for kind in kinds}
@@ -228,13 +228,26 @@ def _gone(key: Word) -> list[Command]:
     return [("UNLINK", key), ("SET", key, ""), ("UNLINK", key)]
 
 
+def import_slot(wire: Wire, slot: int, owner_id: str) -> None:
+    """Have the node import the slot. Raises `Setback` while it does not know who owns it.
+
+    Redis gives a slot that is imported to nobody by itself. Where its owner has stepped down meanwhile it has none, and
+    a node serves no slot without an owner, whoever asks: importing it ends, and the next packet of the owner tells.
+    """
+    lines = wire.call("CLUSTER", "NODES").decode()
+    if slot not in slot_owners(lines)[0]:
+        wire.call("CLUSTER", "SETSLOT", slot, "STABLE")
+        raise Setback(f"{wire.address} has not heard yet who owns slot {slot}")
+    wire.call("CLUSTER", "SETSLOT", slot, "IMPORTING", owner_id)
+
+
 def forget_unreachable(address: str, slot: int, names: Iterable[bytes], owner_id: str) -> None:
     """Remove keys that are no partition's from a node that does not own their slot, and from its replicas.
 
     Raises `Setback` when it does, or when one changes meanwhile, as it would if it came with the slot.
     """
     with closing(Wire(address)) as wire:
-        wire.call("CLUSTER", "SETSLOT", slot, "IMPORTING", owner_id)
+        import_slot(wire, slot, owner_id)
         for name in names:
             wire.batch([_ASKING, ("WATCH", name)])
             lines = wire.call("CLUSTER", "NODES").decode()
