@@ -5,8 +5,10 @@ import itertools
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from support.advice import run_advice
 from support.dev_process import DevCluster
 from support.redis_peek import node_of, open_debits
 from support.replicated import Process, command, wait_until
@@ -246,7 +248,7 @@ def open_entries(cluster: DevCluster, partition: int) -> int:
 
 
 def test_g9_g14_a_full_partition_says_so_and_is_well_again_by_itself(
-    cramped: DevCluster, api: WalletApi
+    cramped: DevCluster, api: WalletApi, tmp_path: Path
 ) -> None:
     """Nothing new begins in it, towards it neither; what was begun ends; readyz and doctor name it."""
     payer, near, other = api.account(PAYER, "500.00"), api.account(PAYER), api.account(HEALTHY, "50.00")
@@ -273,7 +275,11 @@ def test_g9_g14_a_full_partition_says_so_and_is_well_again_by_itself(
             assert ready["status"] == "degraded"
             assert [c["partitions"] for c in ready["conditions"] if c["condition"] == "full"] == [[PAYER]]
         findings = answer("doctor", *cramped.coordination_flags(), status=1)["findings"]
-        assert [f["severity"] for f in findings if f"partition {PAYER} is FULL" in f["what"]] == ["error"]
+        (full_stream,) = (f for f in findings if f"partition {PAYER} is FULL" in f["what"])
+        (unpaid,) = (f for f in findings if f["check"] == "payments")
+        assert (full_stream["severity"], unpaid["commands"]) == ("error", full_stream["commands"])
+        status, said = run_advice(unpaid["commands"][0], tmp_path, cramped.state()["zookeeper"])
+        assert (status, "j1" in said) == (0, True), said
     wait_until(lambda: api.pay(payer, near, "0.01").status == 200, "it takes new work again")
     wait_until(lambda: not any("full" in conditions(url) for url in cramped.urls), "nothing is full")
 

@@ -28,6 +28,7 @@ from support.journal_copies import (
     wait_for,
 )
 from support.pulse import PulsedBooks
+from support.redis_peek import open_debits
 from support.replicated import kill, supervisor_sleeps
 from support.stopped import stopped
 from support.traffic import open_and_fund
@@ -191,7 +192,14 @@ async def _one_copy_alone(cluster: Any, books: PulsedBooks, follower: Follower) 
 
 
 def _quiet(cluster: Any) -> None:
-    """Wait until settles and whatever else follows answers is over, and every copy has it."""
+    """Wait until settles and whatever else follows answers is over, and every copy has it.
+
+    A sweeper ends what was interrupted some seconds later.
+    """
+    wait_for(
+        lambda: not any(open_debits(cluster, partition, PARTITIONS) for partition in range(PARTITIONS)),
+        "nothing is open",
+    )
     seen: list[Any] = []
 
     def same() -> bool:

@@ -89,14 +89,7 @@ class Scene:
     def pid_of(self, role: str) -> int:
         """Of the source's or target's Redis, of ZooKeeper or of the journal; it may still be starting."""
         shard = {"source": self.source, "target": self.target}.get(role)
-        deadline_s = time.monotonic() + SERVES_S_MAX
-        while True:
-            processes = self.cluster.processes("redis" if shard else role)
-            for process in processes:
-                if shard in (None, process.get("shard")):
-                    return int(process["pid"])
-            assert time.monotonic() < deadline_s, f"there is no {role}"
-            time.sleep(0.05)
+        return int(self.cluster.living(f"{shard}-1" if shard else role)["pid"])
 
     def start_and_kill(self, step: str, *others: int) -> None:
         """The driver dies by SIGKILL at the step, and right before it these other processes."""

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 import redis
+from support.advice import run_advice
 from support.clusters import redis_binary
 from support.patient import PARTITIONS, Patient, wait_healthy
 from support.stopped import stopped
 from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer, refusal
 
+from wallet_engine.admin.diagnosis import findings as doctor_findings
+from wallet_engine.admin.diagnosis import probing
 from wallet_engine.admin.verbs.replace_node import join_as_replica
 from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.redis_node import RedisNode
@@ -28,6 +31,13 @@ from wallet_engine.routing.slots import slot_of, tag_of
 
 def findings(document: dict[str, Any]) -> set[tuple[str, str]]:
     return {(f["check"], f["severity"]) for f in document["findings"] if f["severity"] != "note"}
+
+
+@pytest.fixture(autouse=True)
+def _brief_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here is hoped for that another second would bring."""
+    monkeypatch.setattr(probing, "REFUSED_S_MAX", 0.3)
+    monkeypatch.setattr(probing, "RECEIPT_S_MAX", 1.0)
 
 
 def test_a_healthy_cluster(patient: Patient) -> None:
@@ -109,7 +119,7 @@ def test_every_planted_fault_is_found_and_its_command_named(patient: Patient) ->
             "API process ghost at 127.0.0.1:1 is not ready",
             "nothing can be paid: no partition took a test write (no_receipt, recovering)",
             "partitions 0, 1, 2, 3, 4, 5, 6, 7 on s1 cannot be paid: recovering: NOSCRIPT",
-            "on s2 cannot be paid: no_receipt: 0 of 1 journal copies confirmed it within 5 s",
+            "on s2 cannot be paid: no_receipt: 0 of 1 journal copies confirmed it within 1 s",
             "not: j1 (does not answer)",
         ):
             assert expected in said, said
@@ -123,7 +133,9 @@ def _other_primary(patient: Patient) -> str:
     return view.node_id
 
 
-def test_pending_says_what_an_open_transfer_waits_for(patient: Patient) -> None:
+def test_pending_says_what_an_open_transfer_waits_for(
+    patient: Patient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The journal hangs: the debit is made, its receipt does not come, so no credit leaves."""
     journal = patient.cluster.living("journal")
     with WalletApi(patient.cluster.url, PARTITIONS) as api, ThreadPoolExecutor(1) as payer:
@@ -140,8 +152,27 @@ def test_pending_says_what_an_open_transfer_waits_for(patient: Patient) -> None:
             status = answer("transfer", paid, "--from", ann, *flags_with_journal(patient))["status"]
             assert status == "pending: the money has left the payer, the credit is to come"
             assert "waits for the credit in partition 12" in admin("pending", *patient.flags).stdout
+            monkeypatch.setattr(doctor_findings, "OPEN_AGE_MS_WARN", 1000)
+            patient.primary.hset(patient.meta(3), "state", "moving")
+            try:
+                document = answer("doctor", *patient.flags, status=1)
+            finally:
+                patient.primary.hset(patient.meta(3), "state", "live")
+            assert ann in advised(patient, document, "open entries", "1 entries are open for up to", tmp_path)
+            moves = advised(
+                patient, document, "payments", "partition 3 on s1 cannot be paid: moving", tmp_path
+            )
+            assert "no partition is on its way" in moves
         assert paying.result().status == 200
         assert answer("transfer", paid, "--from", ann, *patient.flags)["status"] == "paid"
+
+
+def advised(patient: Patient, document: dict[str, Any], check: str, text: str, folder: Path) -> str:
+    """What the command of this finding prints."""
+    (found,) = (f for f in document["findings"] if f["check"] == check and text in f["what"])
+    status, said = run_advice(found["commands"][0], folder, patient.cluster.state()["zookeeper"])
+    assert status == 0, said
+    return said
 
 
 def wait_pending(patient: Patient, payer: str) -> dict[str, Any]:

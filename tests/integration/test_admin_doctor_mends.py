@@ -1,23 +1,22 @@
 """The commands that `doctor` prints, run in the state that printed them. None of them loses money.
 
-`tests/unit/admin/test_mends.py` looks at all there are. Not run here: `chronyc` and `zkServer.sh`, which would change
-this machine; `iostat`, `pending` and `journal info`, which change nothing; and `--replaces`, a stopped partition's
-`rebuild` and the first `key create`, which have tests of their own (`tests/faults/test_journal_copies.py`,
-`tests/faults/test_unreproducible.py`, `tests/integration/test_api_keys.py`).
+`tests/unit/admin/test_mends.py` looks at all there are. Those of other states are run where tests make these:
+`pending` and `moves` in `test_admin_doctor.py`, `pending` after clocks went back in `tests/faults/test_clocks.py`,
+`journal info` in `test_dead_shard.py`, `verify --offline` and `rebuild` of a stopped partition in
+`test_unreproducible.py`, `--replaces` in `test_journal_copies.py`, `key create` in `test_api_keys.py`, `redis acl` in `test_redis_login.py`.
 """
 
 import json
-import re
-import shlex
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import chdir, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from support.advice import run_advice
 from support.clusters import redis_binary
 from support.dev_process import DevCluster
 from support.move_run import signalled
@@ -74,31 +73,17 @@ class Ward:
             time.sleep(0.1)
 
     def run(self, line: str, **fill: str) -> str:
-        """Run a command of a finding, its capitals filled in, as one who says yes; what it printed.
-
-        A verb alone is run in this process, for time; what is more than that by a shell.
-        """
-        for name, value in fill.items():
-            line = re.sub(rf"\b{name}\b", value, line)
-        zookeeper = self.cluster.state()["zookeeper"]
-        words = shlex.split(line)
-        if words[0] == "wallet-admin" and "&&" not in words:
-            with chdir(self.folder):
-                result = admin(*words[1:], input="y\n", env={"WALLET_ZOOKEEPER": zookeeper})
-            status, said = result.exit_code, result.output
-        else:
-            done = run_line(line, cwd=self.folder, zookeeper=zookeeper)
-            status, said = done.returncode, done.stdout + done.stderr
-        print(f"$ {line}\n{said}")
+        """Run a command of a finding; what it printed."""
+        status, said = run_advice(line, self.folder, self.cluster.state()["zookeeper"], **fill)
         assert status == 0, said
         assert "ERR " not in said, said
         assert "MOVED" not in said, said
         return said
 
-    def mended(self, check: str, text: str, **fill: str) -> None:
-        """Find it, run its command, and see that it is found no more."""
+    def mended(self, check: str, text: str, number: int = 0, **fill: str) -> None:
+        """Find it, run the one command or the other, and see that it is found no more."""
         found = self.finding(check, text)
-        self.run(found["commands"][0], **fill)
+        self.run(found["commands"][number], **fill)
         wait_until(
             lambda: not any(f["check"] == check and text in f["what"] for f in self.findings()),
             f"{found} is mended",
@@ -160,10 +145,16 @@ def test_settings_and_memory(ward: Ward) -> None:
     ):
         command(node, "CONFIG", "SET", name, value)
         ward.mended("settings", f"{node['address']} has {name} {value}")
-    used = command(node, "INFO", "memory")["used_memory"]
-    command(node, "CONFIG", "SET", "maxmemory", used * 10 // 9)
-    ward.mended("memory", f"{node['address']} uses")
-    command(node, "CONFIG", "SET", "maxmemory", 0)
+    for short, percent, check, text in (
+        (node, 110, "memory", f"{node['address']} uses"),
+        (ward.shards["s1"].primary(), 90, "payments", "on s1 cannot be paid: memory"),
+    ):
+        used = command(short, "INFO", "memory")["used_memory"]
+        command(short, "CONFIG", "SET", "maxmemory", used * percent // 100)
+        found = ward.finding(check, text)
+        ward.run(found["commands"][1])  # both shards have as many partitions: none is moved
+        ward.mended(check, text)
+        command(short, "CONFIG", "SET", "maxmemory", 0)
     (note,) = (
         f
         for f in answer("doctor", *ward.flags)["findings"]
@@ -256,10 +247,8 @@ def bring(ward: Ward, partition: int, shard: str) -> None:
 
 
 def test_moves_and_services(ward: Ward) -> None:
-    for partition in (1, 2):
-        killed = signalled(ward.cluster, "SIGKILL", 1, "copied", "move", str(partition), "s2")
-        assert killed.returncode < 0
-    # Both locks are given free when ZooKeeper has missed their owners for a while.
+    for partition in (1, 2):  # interrupted by Ctrl-C, so that no lock has to be waited for
+        assert signalled(ward.cluster, "SIGINT", 1, "copied", "move", str(partition), "s2").returncode
     for partition, number, home in ((1, 0, "s2"), (2, 1, "s1")):
         found = ward.finding("moves", f"a move of partition {partition} is not finished")
         ward.run(found["commands"][number])
@@ -355,6 +344,18 @@ def test_a_shard_that_nobody_described(ward: Ward) -> None:
     with cluster_directory(ward.cluster) as directory:
         directory.tree.delete(f"{SHARDS}/s2")
     ward.mended("map", "on shard s2, which nobody described", FILE="tree.json")
+
+    # No backup has it.
+    with cluster_directory(ward.cluster) as directory:
+        (known,) = (shard for shard in directory.shards().values() if shard.name == "s2")
+        directory.tree.delete(f"{SHARDS}/s2")
+    answer("backup", ward.folder / "without.json", *ward.flags)
+    nodes = ",".join(known.nodes)
+    ward.mended(
+        "map", "on shard s2, which nobody described", 1, **{"FILE": "without.json", "HOST:PORT": nodes}
+    )
+    with cluster_directory(ward.cluster) as directory:
+        assert set(directory.shards()["s2"].nodes) == set(known.nodes)
 
 
 def owner_of(slot: int, address: str) -> str:

@@ -42,7 +42,7 @@ def _zookeeper(facts: Facts) -> Iterator[Finding]:
     for address in down:
         bad = "error" if left <= len(facts.zookeeper) // 2 + 1 else "warning"
         what = f"ZooKeeper at {address} does not serve; {left} of {len(facts.zookeeper)} do"
-        mend = Mend(program("zkServer.sh", "start"), f"on {split_address(address)[0]}")
+        mend = by_hand(f"start ZooKeeper on {split_address(address)[0]} again, or see its log")
         yield Finding("zookeeper", bad, what, mend)
 
 
@@ -161,9 +161,7 @@ def _journals(facts: Facts) -> Iterator[Finding]:
             yield Finding("journal", "warning", what, mend)
         if state.lag_entries is not None and state.lag_entries > LAG_ENTRIES_WARN:
             what = f"journal copy {state.info.journal_id} is {state.lag_entries:,} entries behind Redis"
-            mend = Mend(
-                program("iostat", "-x", 1), f"on {state.info.host}: the load of its disk; and the copy's log"
-            )
+            mend = by_hand(f"see the load of the disk on {state.info.host}, and the log of the copy")
             yield Finding("journal", "warning", what, mend)
     for name, free in facts.disk_free.items():
         if free < DISK_FREE_PART_WARN:
@@ -234,7 +232,12 @@ def _open(facts: Facts) -> Iterator[Finding]:
         waits = next((t.waits_for for t in old[0].transfers), "its settle")
         what = f"{len(old)} entries are open for up to {age_ms // 1000} s; the oldest waits for {waits}"
         severity = "error" if age_ms > OPEN_AGE_MS_MAX else "warning"
-        yield Finding("open entries", severity, what, Mend(wallet_admin("pending", "--older-than", 60)))
+        yield Finding(
+            "open entries",
+            severity,
+            what,
+            Mend(wallet_admin("pending", "--older-than", OPEN_AGE_MS_WARN // 1000)),
+        )
 
 
 def _moves(facts: Facts) -> Iterator[Finding]:
@@ -252,9 +255,8 @@ def _map(facts: Facts) -> Iterator[Finding]:
         what = f"the map puts partitions on shard {name}, which nobody described"
         restore = ("restore", "FILE", "--replace")
         described = wallet_admin(*restore, "--shard", f"{name}=HOST:PORT")
-        mend = Mend(
-            wallet_admin(*restore), "FILE is the newest backup that has it; if none has", (described,)
-        )
+        said = "FILE is the newest backup that has it; if none has, with all its nodes"
+        mend = Mend(wallet_admin(*restore), said, (described,))
         yield Finding("map", "error", what, mend)
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from wallet_engine.admin.diagnosis.examination import Facts
 from wallet_engine.admin.diagnosis.finding import Finding
-from wallet_engine.admin.diagnosis.mends import Mend, by_hand, program, redis_cli, wallet_admin
+from wallet_engine.admin.diagnosis.mends import Mend, by_hand, redis_cli, wallet_admin
 from wallet_engine.admin.diagnosis.probing import RECEIPT_S_MAX, Probe
 from wallet_engine.admin.diagnosis.redis_findings import (
     MAXMEMORY_BYTES_MIN,
@@ -38,7 +38,7 @@ def payments(facts: Facts) -> Iterator[Finding]:
             f"journal copy {journal_id} answers, and has not confirmed {late} of {probes.written} test writes"
         )
         host = next(s.info.host for s in facts.survey.journals if s.info.journal_id == journal_id)
-        mend = Mend(program("iostat", "-x", 1), f"on {host}, and the log of wallet-engine journal there")
+        mend = by_hand(f"see the load of the disk on {host}, and the log of wallet-engine journal there")
         yield Finding("payments", "warning", f"{what} within {RECEIPT_S_MAX:.0f} s", mend)
 
 

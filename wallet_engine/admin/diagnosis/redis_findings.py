@@ -13,7 +13,6 @@ from wallet_engine.admin.diagnosis.mends import (
     Mend,
     by_hand,
     in_turn,
-    program,
     redis_cli,
     take_slots,
     wallet_admin,
@@ -45,7 +44,7 @@ def more_memory(address: str, maxmemory_bytes: int) -> Line:
 
 
 def set_clock(address: str) -> Mend:
-    return Mend(program("chronyc", "makestep"), f"on {split_address(address)[0]} or here, whichever is wrong")
+    return by_hand(f"set the clock of {split_address(address)[0]}, or the one here, whichever is wrong")
 
 
 def nodes(facts: Facts) -> Iterator[Finding]:
