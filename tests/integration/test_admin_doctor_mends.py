@@ -3,7 +3,8 @@
 `tests/unit/admin/test_mends.py` looks at all there are. Those of other states are run where tests make these:
 `pending` and `moves` in `test_admin_doctor.py`, `pending` after clocks went back in `tests/faults/test_clocks.py`,
 `journal info` in `test_dead_shard.py`, `verify --offline` and `rebuild` of a stopped partition in
-`test_unreproducible.py`, `--replaces` in `test_journal_copies.py`, `key create` in `test_api_keys.py`, `redis acl` in `test_redis_login.py`.
+`test_unreproducible.py`, `--replaces` in `test_journal_copies.py`, `key create` in `test_api_keys.py`, `redis acl` in
+`test_redis_login.py`.
 """
 
 import json
@@ -74,7 +75,7 @@ class Ward:
 
     def run(self, line: str, **fill: str) -> str:
         """Run a command of a finding; what it printed."""
-        status, said = run_advice(line, self.folder, self.cluster.state()["zookeeper"], **fill)
+        status, said = run_advice(line, self.folder, self.cluster, **fill)
         assert status == 0, said
         assert "ERR " not in said, said
         assert "MOVED" not in said, said
