@@ -19,7 +19,6 @@ from wallet_engine.domain.key_names import (
     META_FOLDED,
     OPEN,
     PENDING,
-    RETURNED,
     SEEN,
 )
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX, STRIPE_LIMB_MINOR
@@ -127,8 +126,6 @@ class PartitionState:
         self.due: dict[str, int] = {}
         #: field of (first payer, id) -> group under way
         self.groups: dict[str, str] = {}
-        #: field of a transfer -> minor units refunded of it
-        self.returned: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return (
@@ -234,7 +231,6 @@ def views(state: PartitionState) -> dict[str, View]:
         HOLD: View(state.holds, str),
         DUE: View(state.due, str),
         GROUP: View(state.groups, str),
-        RETURNED: View(state.returned, str),
     }
     return {key: view for key, view in found.items() if view.fields}
 
@@ -304,8 +300,6 @@ def state_of_image(image: RedisImage, epoch: int = 0) -> PartitionState:
                 state.due = _numbers(fields)
             case "group":
                 state.groups = dict(fields)
-            case "returned":
-                state.returned = _numbers(fields)
             case _:
                 raise Corruption(f"an image has a key {key!r}, which this version does not know")
     return state

@@ -22,7 +22,6 @@ from wallet_engine.domain.key_names import (
     META,
     OPEN,
     PENDING,
-    RETURNED,
     SEEN,
 )
 
@@ -95,7 +94,6 @@ LAYOUT: Final = (
     Key(HOLD, KeyType.HASH, "", "field of (account, id) -> open hold", Reading.PIECES, removed=True),
     Key(DUE, KeyType.SORTED_SET, "", "field of an open hold, scored expiry", Reading.PIECES, removed=True),
     Key(GROUP, KeyType.HASH, "", "field of (first payer, id) -> group", Reading.PIECES, removed=True),
-    Key(RETURNED, KeyType.HASH, "", "field of a transfer -> minor units refunded of it", Reading.PIECES),
 )
 
 _ROWS: Final = {key.name: key for key in LAYOUT}

@@ -23,7 +23,6 @@ def full_state() -> PartitionState:
             "hold": {"x": "a hold"},
             "due": {"x": "99"},
             "group": {"y": "a group"},
-            "returned": {"z": "1"},
         }
     )
 
