@@ -29,6 +29,7 @@ if uncommon then
   if not rewrite then make_rules() end
   if holding or returning or grouping then
     if not answered then make_answers() end
+    start_answers()
     for _, each in pairs(ledgers) do
       local read = {}
       for at, minor in pairs(each.values) do read[columns[ACCOUNT + at]] = minor end

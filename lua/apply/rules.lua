@@ -28,7 +28,7 @@ local function make_rules()
 --@include rules/probe.lua
 end
 
-local digits_of, next_record_end, answered, remember, available, held, shift_held, write_minors
+local start_answers, digits_of, next_record_end, answered, remember, available, held, shift_held, write_minors
 local function make_answers()
 --@include lib/outcomes.lua
 --@include lib/memory.lua

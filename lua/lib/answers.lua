@@ -10,6 +10,13 @@
     return text
   end
 
+  local columns, remembered, recalled, recalled_before, seq_digits -- those of the partition at hand
+
+  function start_answers()
+    columns, remembered, recalled, recalled_before = batch.columns, batch.remembered, batch.recalled, batch.recalled_before
+    seq_digits = nil
+  end
+
   -- How the record of the next operation that is remembered ends: fingerprint and idx.
   function next_record_end()
     local at = batch.record_end_at
@@ -20,7 +27,7 @@
   -- The answer to an operation that is remembered under its own id: '=', '!', or nil where it is new, and its record's end.
   function answered(i)
     local record_end = next_record_end()
-    local old = batch.remembered[batch.columns[FIELD + i]] or batch.recalled[i] or batch.recalled_before[i]
+    local old = remembered[columns[FIELD + i]] or recalled[i] or recalled_before[i]
     if not old then return nil, record_end end
     if sub(old, -RECORD_END_LENGTH, -3) ~= sub(record_end, 1, FINGERPRINT_LENGTH) then return CONFLICT, record_end end
     batch.repeated[#batch.repeated + 1] = i
@@ -28,13 +35,9 @@
   end
 
   function remember(i, outcome, record_end)
-    local seq_digits = batch.seq_digits
-    if not seq_digits then
-      seq_digits = digits_of(batch.seq_last + 1)
-      batch.seq_digits = seq_digits
-    end
-    local field, text = batch.columns[FIELD + i], outcome .. seq_digits .. record_end
-    batch.remembered[field] = text
+    seq_digits = seq_digits or digits_of(batch.seq_last + 1)
+    local field, text = columns[FIELD + i], outcome .. seq_digits .. record_end
+    remembered[field] = text
     record(field, text)
   end
 

@@ -1,45 +1,64 @@
-  -- Holds: records as wallet_engine/domain/holds.py has them. What a batch needs of them is read before its first operation is
-  -- decided, and written behind the last, each key once. batch.holds: field -> hold; one that no rule has looked at is what was
-  -- read of it, a text or false.
-  local HOLD_LIMIT_OPEN, HOLD_LIMIT_CAPTURES, COUNT_OF, ENDED = 1000, 50, '#', 'h'
+  -- Holds: records as wallet_engine/domain/holds.py has them, texts here, too. What a batch needs of them is read before its
+  -- first operation is decided, and written behind the last, each key once.
+  local fields, counters -- of the partition at hand, by position: of an operation's hold; of how many its account has open
+  local holds, holds_changed -- field -> record as this batch has left it, false where there is none; which are changed
+  local counts, counts_changed -- how many are open; which are changed
+  local due, due_count -- what `due` gets, alternating: when a new hold expires, its field
+  local HOLD_LIMIT_OPEN, HOLD_LIMIT_CAPTURES, COUNT_OF, ENDED, OPEN = 1000, 50, '#', 'h', 79 -- 'O', an open hold's status
   local RECORD = '^(%u) (%S+) (%S+) (%S+) (%d+)() (%d+) (%d+) (%d+)() (%d+) %S+ %S+ ()(%S+)()'
-  -- What a kind needs: where its hold is named (in the field of the operation, in its detail, or where such a pattern finds
-  -- it there), whether it may change how many are open, whether it always looks at what is held; and whether the hold is told.
-  local IN_FIELD, IN_DETAIL, IN_WORDS, AT_END = '', '-', '^[^|]*|([^|]*)', '|(%S+)$'
-  local NEEDS = {
-    [HOLD] = {IN_FIELD, true, true, true}, [VOID] = {IN_FIELD, true, true, true}, [EXPIRE] = {IN_FIELD, true, true, false},
-    [INCREASE] = {IN_DETAIL, false, true, true}, [CAPTURE] = {IN_WORDS, true, true, true},
-    [CAPTURE_DEBIT] = {IN_WORDS, false, true, false}, [UNCAPTURE] = {AT_END, false, true, false},
-    [FINISH_HOLD] = {AT_END, true, false, true},
-  }
+  -- Where the detail of a kind names the hold: as a whole, or where such a pattern finds it. Of the others it is the field.
+  local NAMED = {[INCREASE] = '^(%S+)$', [CAPTURE] = '^[^|]*|([^|]*)', [CAPTURE_DEBIT] = '^[^|]*|([^|]*)',
+    [UNCAPTURE] = '|(%S+)$', [FINISH_HOLD] = '|(%S+)$'}
+  -- Which may change how many are open.
+  local COUNTED = {[HOLD] = true, [CAPTURE] = true, [FINISH_HOLD] = true, [VOID] = true, [EXPIRE] = true}
+  -- Behind which the hold is told.
+  local TOLD = {[HOLD] = true, [INCREASE] = true, [CAPTURE] = true, [FINISH_HOLD] = true, [VOID] = true}
+
+  -- Those of the names that are not open, of which the memory may have the end.
+  local function read_ended(names, n)
+    local missing, of, m = {}, {}, 0
+    for k = 1, n do
+      local name = names[k]
+      if not holds[name] then
+        m = m + 1
+        missing[m], of[m] = ENDED .. name, name
+      end
+    end
+    if m == 0 then return end
+    local now = call('HMGET', batch.k_seen, unpack(missing, 1, m))
+    local before = batch.window_asked > 1 and call('HMGET', batch.k_seen_before, unpack(missing, 1, m))
+    for k = 1, m do holds[of[k]] = now[k] or before and before[k] end
+  end
 
   -- Reads the holds, how many are open and what is held. account_at, detail_at: where accounts and details begin.
   function read_holds(account_at, detail_at)
     local columns, kinds, ledgers = batch.columns, batch.kinds, batch.ledgers
     local currencies = type(columns[2]) == 'table' and columns[2]
-    local holds, hold_fields, names, n, counters, c = {}, {}, {}, 0, {}, 0
-    local receivers
+    local ledger = ledgers[columns[2]]
+    local names, n, counted, c, receivers = {}, 0, {}, 0, nil
+    fields, counters, holds, holds_changed, counts, counts_changed, due, due_count = {}, {}, {}, {}, {}, {}, {}, 0
     for i = 1, batch.count do
       local kind = kinds[i]
       if kind ~= TRANSFER and kind ~= DEBIT and kind ~= SETTLE then detail_at = detail_at + 1 end
-      local needs = NEEDS[kind]
-      if needs then
-        local where, account, detail = needs[1], columns[account_at + i], columns[detail_at]
-        local field = where == IN_FIELD and columns[FIELD + i] or where == IN_DETAIL and detail or match(detail, where)
-        local ledger = ledgers[currencies and currencies[i] or columns[2]]
+      local pattern, counting = NAMED[kind], COUNTED[kind]
+      if pattern or counting then
+        local account, field = columns[account_at + i], columns[FIELD + i]
+        if pattern then field = match(columns[detail_at], pattern) end
         if field then
           n = n + 1
-          names[n], hold_fields[i] = field, field
+          names[n], fields[i] = field, field
         end
-        if needs[2] then
+        if counting then
           c = c + 1
-          counters[c] = COUNT_OF .. account
+          local counter = COUNT_OF .. account
+          counted[c], counters[i] = counter, counter
         end
-        if ledger then
+        if currencies then ledger = ledgers[currencies[i]] end
+        if ledger and kind ~= FINISH_HOLD then
           local wanted = ledger.wanted
-          if needs[3] then wanted[#wanted + 1] = account end
+          wanted[#wanted + 1] = account
           if kind == CAPTURE then
-            local to = match(detail, '^[^|]+')
+            local to = match(columns[detail_at], '^[^|]+')
             if to and ledger.read[to] == nil then
               receivers, ledger.getting = receivers or {}, ledger.getting or {}
               receivers[#receivers + 1], ledger.getting[#ledger.getting + 1] = to, to
@@ -48,28 +67,16 @@
         end
       end
     end
-    for m = 1, c do names[n + m] = counters[m] end
+    for m = 1, c do names[n + m] = counted[m] end
     local read = n + c > 0 and call('HMGET', batch.k_hold, unpack(names, 1, n + c))
-    local counts, missing, m = {}, {}, 0
-    for k = 1, n do
-      local name = names[k]
-      holds[name] = read[k]
-      if not read[k] then
-        m = m + 1
-        missing[m] = ENDED .. name
-      end
-    end
-    for k = 1, c do counts[counters[k]] = (read[n + k] or 0) + 0 end
-    if m > 0 then
-      local now = call('HMGET', batch.k_seen, unpack(missing))
-      local before = batch.window_asked > 1 and call('HMGET', batch.k_seen_before, unpack(missing))
-      for k = 1, m do holds[sub(missing[k], #ENDED + 1)] = now[k] or before and before[k] end
-    end
+    for k = 1, n do holds[names[k]] = read[k] end
+    for k = 1, c do counts[counted[k]] = (read[n + k] or 0) + 0 end
+    read_ended(names, n)
     for _, each in pairs(ledgers) do
       local wanted, getting = each.wanted, each.getting
       if wanted[1] then
-        local minors = call('HMGET', each.k_held, unpack(wanted))
-        for k = 1, #wanted do each.held_before[wanted[k]] = (minors[k] or 0) + 0 end
+        local minors, held_before = call('HMGET', each.k_held, unpack(wanted)), each.held_before
+        for k = 1, #wanted do held_before[wanted[k]] = (minors[k] or 0) + 0 end
       end
       if getting then
         local minors = call('HMGET', each.key, unpack(getting))
@@ -80,65 +87,45 @@
       local found = call('HMGET', batch.k_flags, unpack(receivers))
       for k = 1, #receivers do batch.flags[receivers[k]] = found[k] or nil end
     end
-    batch.holds, batch.hold_fields, batch.holds_changed, batch.counts, batch.counts_changed = holds, hold_fields, {}, counts, {}
   end
 
-  -- The hold of a field: from this batch, open, or ended and still remembered; nil where there is none.
-  local function hold_of(field)
-    local hold = batch.holds[field]
-    if type(hold) ~= 'string' then return hold or nil end
-    local status, account, to, currency, amount, head_end, captured, released, captures, middle, expires_ms, busy_at, busy, tail =
-      match(hold, RECORD)
-    hold = {status = status, account = account, to = to, currency = currency, amount = amount + 0, captured = captured + 0,
-      released = released + 0, captures = captures + 0, expires_ms = expires_ms + 0, busy = busy, stored = status == 'O', text = hold,
-      head = sub(hold, 2, head_end - 1), middle = sub(hold, middle, busy_at - 1), tail = sub(hold, tail)}
-    batch.holds[field] = hold
-    return hold
+  local function keep(field, text)
+    holds[field], holds_changed[field], batch.effect = text, true, true
   end
 
   local function number(value) return value == 0 and '0' or format('%d', value) end
 
-  -- What does not change is kept as text: account, to, currency and amount in `head`, what follows the numbers of captures,
-  -- up to `busy`, in `middle`, the reference in `tail`.
-  local function hold_text(hold)
-    hold.text = hold.status .. hold.head .. ' ' .. number(hold.captured) .. ' ' .. number(hold.released) .. ' '
-      .. number(hold.captures) .. hold.middle .. hold.busy .. hold.tail
-    return hold.text
+  -- The record `text` with other words, texts all, and without a change in those that are not given; the rest are places in it,
+  -- as RECORD finds them.
+  local function rewritten(text, status, head_end, captured, released, captures, middle, busy_at, busy, tail)
+    return status .. sub(text, 2, head_end) .. captured .. ' ' .. released .. ' ' .. captures
+      .. sub(text, middle, busy_at - 1) .. busy .. sub(text, tail)
   end
 
-  local function head_of(account, to, currency, amount)
-    return ' ' .. account .. ' ' .. to .. ' ' .. currency .. ' ' .. format('%d', amount)
-  end
-
-  local function change(field, hold)
-    batch.holds[field], batch.holds_changed[field], batch.effect = hold, true, true
-  end
-
-  local function remaining(hold) return hold.amount - hold.captured - hold.released end
-
-  local function open_count(account) return batch.counts[COUNT_OF .. account] end
-
-  local function count_open(account, delta)
-    local counter, counts = COUNT_OF .. account, batch.counts
-    counts[counter] = (counts[counter] or (call('HGET', batch.k_hold, counter) or 0) + 0) + delta
-    batch.counts_changed[counter] = true
-  end
+  local function count_open(counter, delta) counts[counter], counts_changed[counter] = counts[counter] + delta, true end
 
   -- Whether what is left of a hold can go back: what came in meanwhile may leave no room in a number.
-  local function has_room(hold, minor)
-    return minor == 0 or (available(batch.ledgers[hold.currency], hold.account) or 0) + minor <= AMOUNT_MAX
+  local function has_room(ledger, account, minor)
+    return minor == 0 or (available(ledger, account) or 0) + minor <= AMOUNT_MAX
   end
 
-  -- What is left of a hold goes back, and the hold ends.
-  local function finish_hold(field, hold, status)
-    local ledger, rest = batch.ledgers[hold.currency], remaining(hold)
+  -- What is left of a hold goes back.
+  local function release(ledger, account, minor)
+    if minor == 0 then return end
+    post(ledger, account, available(ledger, account), minor)
+    shift_held(ledger, account, -minor)
+  end
+
+  -- The open hold of operation i ends, with what remains of it; the caller has seen that there is room for that. The rest: as
+  -- RECORD finds it.
+  local function finish_hold(i, ledger, status, holder, rest, head_end, captured, released, captures, middle, busy_at, tail)
+    local field = fields[i]
     if rest > 0 then
-      post(ledger, hold.account, available(ledger, hold.account), rest)
-      shift_held(ledger, hold.account, -rest)
+      release(ledger, holder, rest)
+      released = number(released + rest)
     end
-    hold.released, hold.status, hold.busy = hold.released + rest, status, '-'
-    count_open(hold.account, -1)
-    change(field, hold)
+    count_open(counters[i], -1)
+    keep(field, rewritten(holds[field], status, head_end, captured, released, captures, middle, busy_at, '-', tail))
   end
 
   local function known_here(i, ledger, account)
@@ -155,43 +142,39 @@
   -- The first refusal of a payer whose hold is concerned, nil if there is none.
   local function holder_refusal(i, ledger, account)
     if not known_here(i, ledger, account) then return UNKNOWN_ACCOUNT end
-    local status = status_of(batch.flags, account)
-    if status == 'C' then return CLOSED end
-    if status == 'F' then return FROZEN end
+    local flag = batch.flags[account]
+    if not flag then return nil end
+    local status = sub(flag, 1, 1)
+    return status == 'C' and CLOSED or status == 'F' and FROZEN or nil
+  end
+
+  -- The first refusal of what needs an open hold; `holder` is nil where there is no hold.
+  local function hold_refusal(account, status, holder, expires_ms, busy)
+    if holder ~= account then return HOLD_NOT_FOUND end
+    if status == 'X' then return HOLD_EXPIRED end
+    if status ~= 'O' then return HOLD_NOT_OPEN end
+    if busy ~= '-' then return HOLD_BUSY end
+    if batch.now_ms >= expires_ms + 0 then return HOLD_EXPIRED end
     return nil
   end
 
-  -- The first refusal of what needs an open hold, and the hold.
-  local function hold_refusal(field, account)
-    local hold = hold_of(field)
-    if not hold or hold.account ~= account then return HOLD_NOT_FOUND end
-    if hold.status == 'X' then return HOLD_EXPIRED end
-    if hold.status ~= 'O' then return HOLD_NOT_OPEN end
-    if hold.busy ~= '-' then return HOLD_BUSY end
-    if batch.now_ms >= hold.expires_ms then return HOLD_EXPIRED end
-    return nil, hold
-  end
-
   function write_holds()
-    local kept, k, gone, g, due, d = {}, 0, {}, 0, {}, 0
-    for field in pairs(batch.holds_changed) do
-      local hold = batch.holds[field]
-      if hold.status == 'O' then
-        kept[k + 1], kept[k + 2], k = field, hold_text(hold), k + 2
-        if not hold.stored then due[d + 1], due[d + 2], d = format('%d', hold.expires_ms), field, d + 2 end
+    local kept, k, gone, g = {}, 0, {}, 0
+    for field in pairs(holds_changed) do
+      local text = holds[field]
+      if byte(text) == OPEN then
+        kept[k + 1], kept[k + 2], k = field, text, k + 2
       else
-        if hold.stored then
-          g = g + 1
-          gone[g] = field
-        end
-        record(ENDED .. field, hold_text(hold)) -- remembered as long as transfers
+        g = g + 1
+        gone[g] = field
+        record(ENDED .. field, text) -- remembered as long as transfers
       end
     end
-    for counter in pairs(batch.counts_changed) do
-      kept[k + 1], kept[k + 2], k = counter, format('%d', batch.counts[counter]), k + 2
+    for counter in pairs(counts_changed) do
+      kept[k + 1], kept[k + 2], k = counter, format('%d', counts[counter]), k + 2
     end
     if k > 0 then call('HSET', batch.k_hold, unpack(kept, 1, k)) end
-    if d > 0 then call('ZADD', batch.k_due, unpack(due, 1, d)) end
+    if due_count > 0 then call('ZADD', batch.k_due, unpack(due, 1, due_count)) end
     if g > 0 then
       call('HDEL', batch.k_hold, unpack(gone, 1, g))
       call('ZREM', batch.k_due, unpack(gone, 1, g))
@@ -200,10 +183,12 @@
 
   -- What is told of the operations that were applied, and of each that asked for a hold's end: '<idx> <record>'.
   function tell_holds(outcomes, lines)
-    for i, field in pairs(batch.hold_fields) do
-      local kind, hold = batch.kinds[i], batch.holds[field]
-      if NEEDS[kind][4] and type(hold) == 'table' and (outcomes[i] == APPLIED or kind == FINISH_HOLD) then
-        lines[#lines + 1] = (i - 1) .. ' ' .. hold.text
+    local kinds, n = batch.kinds, #lines
+    for i, field in pairs(fields) do
+      local kind = kinds[i]
+      if TOLD[kind] and (outcomes[i] == APPLIED or kind == FINISH_HOLD and holds[field]) then
+        n = n + 1
+        lines[n] = (i - 1) .. ' ' .. holds[field]
       end
     end
   end

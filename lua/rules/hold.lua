@@ -6,29 +6,29 @@
     end
     local outcome, record_end = answered(i)
     if outcome then return outcome end
-    local field = batch.hold_fields[i]
-    local hold = hold_of(field)
-    local mark = sub(record_end, 1, FINGERPRINT_LENGTH)
-    if hold then -- placed longer ago than answers are remembered
-      return match(hold.middle, '^ %d+ (%S+)') == mark and REPEATED or CONFLICT
+    local field, mark = fields[i], sub(record_end, 1, FINGERPRINT_LENGTH)
+    if holds[field] then -- placed longer ago than answers are remembered
+      return match(holds[field], '^%u %S+ %S+ %S+ %d+ %d+ %d+ %d+ %d+ (%S+)') == mark and REPEATED or CONFLICT
     end
-    local have = balance(ledger, i, account)
-    outcome = side_refusal(batch.flags, account, have, nil, nil)
-    if not outcome and open_count(account) >= HOLD_LIMIT_OPEN then outcome = HOLD_LIMIT end
-    if not outcome and have - minor < -limit_of(batch.flags, account, ledger.currency) then outcome = INSUFFICIENT_FUNDS end
-    if not outcome and held(ledger, account) + minor > AMOUNT_MAX then outcome = BALANCE_LIMIT end
+    local have, counter, flags = balance(ledger, i, account), counters[i], batch.flags
+    outcome = side_refusal(flags, account, have, nil, nil)
+    if not outcome and counts[counter] >= HOLD_LIMIT_OPEN then outcome = HOLD_LIMIT end
+    if not outcome and have < minor and have - minor < -limit_of(flags, account, ledger.currency) then
+      outcome = INSUFFICIENT_FUNDS
+    end
+    local aside = held(ledger, account) + minor
+    if not outcome and aside > AMOUNT_MAX then outcome = BALANCE_LIMIT end
     if outcome then
       remember(i, outcome, record_end)
       return outcome
     end
     post(ledger, account, have, -minor)
-    shift_held(ledger, account, minor)
-    count_open(account, 1)
-    local expires_ms, note = batch.now_ms + expires_in_ms, batch.notes and batch.notes[i - 1 .. '']
-    change(field, {status = 'O', account = account, to = to, currency = ledger.currency, amount = minor, captured = 0,
-      released = 0, captures = 0, expires_ms = expires_ms, busy = '-', head = head_of(account, to, ledger.currency, minor),
-      middle = ' ' .. format('%d', expires_ms) .. ' ' .. mark .. ' ' .. batch.seq_text .. '.' .. (i - 1) .. ' ',
-      tail = note and note.ref and ' ' .. note.ref or ''})
+    ledger.held[account] = aside
+    count_open(counter, 1)
+    local expires, note = format('%d', batch.now_ms + expires_in_ms), batch.notes and batch.notes[i - 1 .. '']
+    due[due_count + 1], due[due_count + 2], due_count = expires, field, due_count + 2
+    keep(field, 'O ' .. account .. ' ' .. to .. ' ' .. ledger.currency .. ' ' .. format('%d', minor) .. ' 0 0 0 ' .. expires
+      .. ' ' .. mark .. ' ' .. batch.seq_text .. '.' .. (i - 1) .. ' -' .. (note and note.ref and ' ' .. note.ref or ''))
     remember(i, HOLD_RECORD, record_end)
     return APPLIED
   end
@@ -38,23 +38,22 @@
     if minor < 1 or minor > AMOUNT_MAX or minor % 1 ~= 0 then return nil end
     local outcome, record_end = answered(i)
     if outcome then return outcome end
-    local hold
     outcome = holder_refusal(i, ledger, account)
-    if not outcome then outcome, hold = hold_refusal(detail, account) end
+    local text = holds[fields[i]]
+    local status, holder, to, currency, amount, head_end, _, _, _, _, expires_ms, _, busy = match(text or '', RECORD)
+    if not outcome then outcome = hold_refusal(account, status, holder, expires_ms, busy) end
     if outcome == HOLD_BUSY then return outcome end
-    if hold and (not ledger or hold.currency ~= ledger.currency) then return STALE end
     if not outcome then
-      local have = available(ledger, account)
+      if not ledger or currency ~= ledger.currency then return STALE end
+      local have, more = available(ledger, account), amount + minor
       if have - minor < -limit_of(batch.flags, account, ledger.currency) then
         outcome = INSUFFICIENT_FUNDS
-      elseif hold.amount + minor > AMOUNT_MAX or held(ledger, account) + minor > AMOUNT_MAX then
+      elseif more > AMOUNT_MAX or held(ledger, account) + minor > AMOUNT_MAX then
         outcome = BALANCE_LIMIT
       else
         post(ledger, account, have, -minor)
         shift_held(ledger, account, minor)
-        hold.amount = hold.amount + minor
-        hold.head = head_of(account, hold.to, hold.currency, hold.amount)
-        change(detail, hold)
+        keep(detail, 'O ' .. account .. ' ' .. to .. ' ' .. currency .. ' ' .. format('%d', more) .. sub(text, head_end))
         remember(i, HOLD_RECORD, record_end)
         return APPLIED
       end

@@ -128,7 +128,7 @@ _Grouped: Final = partial(
     extended=True,
     grouped=True,
     touches=_group,
-    weight=4,
+    weight=3,
 )
 _Held: Final = partial(Kind, id=Id.TRANSACTION, other=Other.DETAIL, extended=True, weight=4)
 

@@ -92,7 +92,6 @@ class PartitionState:
         "nonce",
         "open",
         "pending",
-        "returned",
         "seen",
         "seq",
         "window",
