@@ -42,7 +42,7 @@ class DevCluster:
         """`environ` is added to the environment of this process."""
         self._environ = {**os.environ, **(environ or {})}
         self.data_dir = data_dir
-        self.port = _free_run(apis)
+        self.port = free_run(apis)
         self.argv = [
             *(sys.executable, "-m", "wallet_engine", "dev", "--data-dir", str(data_dir)),
             *("--port", str(self.port), "--shards", str(shards), "--replicas", str(replicas)),
@@ -253,7 +253,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def _free_run(count: int) -> int:
+def free_run(count: int) -> int:
     """The first of `count` consecutive free ports."""
     while True:
         first = free_port()
