@@ -40,31 +40,41 @@ class Sender:
 
     def __init__(self, *, allow_private: bool, answer_s_max: float = ANSWER_S_MAX) -> None:
         self._answer_s_max = answer_s_max
-        # The pool's own limit is none: a request that is given up while it waits there keeps its connection for ever.
         self._turns = asyncio.Semaphore(AT_ONCE_MAX)
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl.create_default_context(),
-            max_connections=None,
-            max_keepalive_connections=AT_ONCE_MAX,
-            keepalive_expiry=_IDLE_S_MAX,
-            network_backend=_Pinned(allow_private),
-        )
+        context, backend = ssl.create_default_context(), _Pinned(allow_private)
+        # A pool looks at all its connections, twice over, for each request: of several a connection has one of its own. Its
+        # own limit is none: a request that is given up while it waits there keeps its connection for ever.
+        self._free = [
+            httpcore.AsyncConnectionPool(
+                ssl_context=context,
+                max_connections=None,
+                max_keepalive_connections=1,
+                keepalive_expiry=_IDLE_S_MAX,
+                network_backend=backend,
+            )
+            for _ in range(AT_ONCE_MAX)
+        ]
+        self._pools = tuple(self._free)
 
     def __repr__(self) -> str:
-        return f"<Sender {self._pool!r}>"
+        return f"<Sender under_way={AT_ONCE_MAX - len(self._free)}>"
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Send it once; of `AT_ONCE_MAX` at a time."""
         async with self._turns:
-            return await self._post(url, headers, body)
+            pool = self._free.pop()
+            try:
+                return await self._post(pool, url, headers, body)
+            finally:
+                self._free.append(pool)
 
-    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    async def _post(
+        self, pool: httpcore.AsyncConnectionPool, url: str, headers: Mapping[str, str], body: bytes
+    ) -> Reply:
         status: int | None = None
         try:
             async with asyncio.timeout(self._answer_s_max):
-                async with self._pool.stream(
-                    "POST", url, headers=list(_bytes(headers)), content=body
-                ) as answer:
+                async with pool.stream("POST", url, headers=list(_bytes(headers)), content=body) as answer:
                     status = answer.status
                     read = 0
                     async for piece in answer.aiter_stream():
@@ -80,7 +90,8 @@ class Sender:
         return Reply(status)
 
     async def close(self) -> None:
-        await self._pool.aclose()
+        for pool in self._pools:
+            await pool.aclose()
 
 
 def _bytes(headers: Mapping[str, str]) -> Iterable[tuple[bytes, bytes]]:
