@@ -19,7 +19,7 @@ class Authority:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self.pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
-        self._openssl("req", "-x509", "-subj", f"/CN={name}", "-days", "2", *self._new_key(self.pair.key))
+        self._openssl("req", "-x509", "-subj", f"/CN={name}", "-days", "90", *self._new_key(self.pair.key))
         self.name = name
 
     @property
@@ -31,7 +31,7 @@ class Authority:
         pair = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         extension = ["-addext", f"subjectAltName={','.join(alternatives)}"] if alternatives else []
         signed = ["-CA", str(self.pair.cert), "-CAkey", str(self.pair.key)]
-        subject = ["-subj", f"/CN={name}", "-days", "2", "-addext", "basicConstraints=CA:FALSE"]
+        subject = ["-subj", f"/CN={name}", "-days", "90", "-addext", "basicConstraints=CA:FALSE"]
         self._openssl("req", "-x509", *subject, *extension, *signed, *self._new_key(pair.key), out=pair.cert)
         pair.key.chmod(0o600)
         return pair

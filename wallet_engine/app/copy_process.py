@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from wallet_engine.app.callers_watch import CallersWatch
 from wallet_engine.app.keepers import Keepers, bounds_of
 from wallet_engine.app.listening import Listening
 from wallet_engine.app.pruner import Pruner
@@ -109,6 +110,9 @@ class CopyProcess:
             asyncio.create_task(self._count(replaces), name="member"),
             asyncio.create_task(self._returning.run(), name="returning"),
             asyncio.create_task(self._announce(info), name="announce"),
+            asyncio.create_task(
+                CallersWatch(self._server.ending, self._troubles.teller("callers")).run(), name="callers"
+            ),
         )
         try:
             await self._until(stop, always)

@@ -33,7 +33,7 @@ from wallet_engine.journal.link_wire import (
     encode,
     notice_dead_peers,
 )
-from wallet_engine.journal.peer_tls import PeerTls, caller_of, peer_tls, serial_of
+from wallet_engine.journal.peer_tls import PeerTls, Shown, caller_of, peer_tls, shown_by
 from wallet_engine.journal.questions import Questions
 from wallet_engine.journal.refusals import TEXT_LENGTH_MAX, Refusals, Refused
 from wallet_engine.journal.speakers import CALLERS, may_say
@@ -120,10 +120,18 @@ class LinkServer:
             now_s = loop.time()
             revoked = frozenset[int]() if self._tls is None else self._tls.revoked()
             for connection in tuple(self.open):
-                if connection.serial in revoked:
+                if connection.shown is not None and connection.shown.serial in revoked:
                     connection.refuse("revoked")
                 elif (why := connection.idles(now_s)) is not None:
                     connection.refuse(why)
+
+    def ending(self, before_s: float) -> dict[str, float]:
+        """Who is connected with a certificate that ends before that time, and when (seconds since 1970)."""
+        return {
+            str(connection.principal): connection.shown.ends_s
+            for connection in self.open
+            if connection.shown is not None and connection.shown.ends_s < before_s
+        }
 
     def room_for(self, connection: "_ServiceConnection") -> bool:
         """Whether one more connection is taken, after those of its kind."""
@@ -171,7 +179,7 @@ class _ServiceConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         #: Whom the certificate is for; None on a plain connection.
         self.principal: Principal | None = None
-        self.serial: int | None = None
+        self.shown: Shown | None = None
         self._messages = MessageBuffer()
         self._made_s = 0.0
         self._spoke = False
@@ -190,7 +198,7 @@ class _ServiceConnection(asyncio.Protocol):
         self._transport = transport
         connected = transport.get_extra_info("socket")
         secured, self.principal = caller_of(transport)
-        self.serial = serial_of(transport)
+        self.shown = shown_by(transport)
         if secured and (self.principal is None or self.principal.role not in CALLERS):
             self.refuse("certificate")
             return

@@ -11,7 +11,7 @@ from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.principals import PeerRole, Principal, principal_of
@@ -52,6 +52,11 @@ class PeerTls:
 
     def __repr__(self) -> str:
         return f"<PeerTls {self._files[1]} {self.mode}>"
+
+    @property
+    def certificates(self) -> tuple[Path, Path]:
+        """The files of the authority and of this process."""
+        return self._files[:2]
 
     def principal(self) -> Principal:
         """Who this process is. Raises `ConfigError` for a certificate that is for nobody, or is over."""
@@ -187,10 +192,19 @@ def caller_of(transport: asyncio.BaseTransport) -> tuple[bool, Principal | None]
     return True, principal_of(transport.get_extra_info("peercert"))
 
 
-def serial_of(transport: asyncio.BaseTransport) -> int | None:
-    """The serial number of the certificate of the other end."""
+class Shown(NamedTuple):
+    """The certificate that the other end has shown: its serial number, and when it ends (seconds since 1970)."""
+
+    serial: int
+    ends_s: float
+
+
+def shown_by(transport: asyncio.BaseTransport) -> Shown | None:
+    """None on a plain connection."""
     certificate = transport.get_extra_info("peercert")
-    return int(certificate["serialNumber"], 16) if certificate else None
+    if not certificate:
+        return None
+    return Shown(int(certificate["serialNumber"], 16), ssl.cert_time_to_seconds(certificate["notAfter"]))
 
 
 def check_copy(journal_id: str, transport: asyncio.BaseTransport) -> None:

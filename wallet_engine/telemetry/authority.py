@@ -212,14 +212,23 @@ def pair_of(folder: Path, principal: Principal) -> Pair:
 def holder_of(cert: Path) -> tuple[Principal | None, datetime]:
     """Whom a certificate file is for, and when it ends. Raises `ConfigError`."""
     try:
-        certificate = x509.load_pem_x509_certificate(cert.read_bytes())
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return _holder(x509.load_pem_x509_certificate(cert.read_bytes()))
     except OSError as error:
         raise ConfigError(f"cannot read {cert}: {error.strerror}") from None
-    except x509.ExtensionNotFound:
-        return None, certificate.not_valid_after_utc
     except ValueError as error:
         raise ConfigError(f"{cert} is no certificate (PEM): {error}") from None
+
+
+def holder_shown(der: bytes) -> tuple[Principal | None, datetime]:
+    """The same of a certificate that a server has shown. Raises ValueError."""
+    return _holder(x509.load_der_x509_certificate(der))
+
+
+def _holder(certificate: x509.Certificate) -> tuple[Principal | None, datetime]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None, certificate.not_valid_after_utc
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     return principal_of_uris(uris), certificate.not_valid_after_utc
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from wallet_engine.admin.diagnosis.certificates import Certificate
 from wallet_engine.admin.diagnosis.examination import (
     Facts,
     NodeFacts,
@@ -20,6 +22,7 @@ from wallet_engine.admin.nodes import NodeState
 from wallet_engine.admin.sinks import SinkStatus
 from wallet_engine.admin.survey import JournalState, PartitionStatus, ShardState, Survey
 from wallet_engine.admin.tracing.open_entries import OpenEntry
+from wallet_engine.domain.principals import checked
 from wallet_engine.engine.conditions import Condition
 from wallet_engine.redis_store.refusals import Obstacle
 from wallet_engine.redis_store.topology import NodeView
@@ -34,6 +37,7 @@ from wallet_engine.routing.model import (
     Trouble,
 )
 
+TOMORROW = datetime.now(UTC) + timedelta(days=1)
 ONE, TWO, COPY = "h1:1", "h2:2", "h3:3"
 KNOWN = ("one master 0-8191", "two master 8192-16383", "copy slave")
 SETTINGS = {
@@ -674,6 +678,21 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
             "runs with --insecure: whoever reaches it is let in",
             "ca issue journal j1 --ca DIR",
         ),
+    ),
+    (
+        "a certificate that ends",
+        others(certificates=(Certificate("journal copy j1", checked("journal", "j1"), TOMORROW),)),
+        ("certificates", "warning", "the certificate of journal/j1 (journal copy j1) ends", "--renew"),
+    ),
+    (
+        "a caller's certificate that ends",
+        lambda facts: journal(
+            info=replace(
+                facts.survey.journals[0].info,
+                troubles=(Trouble("certificates of callers end: service/api-1 on 2026-12-01", 1000),),
+            )
+        )(facts),
+        ("certificates", "warning", "service/api-1 on 2026-12-01", "ca issue … --renew"),
     ),
 ]
 

@@ -14,6 +14,7 @@ import redis
 from kazoo.hosts import collect_hosts
 from redis.exceptions import RedisError, ResponseError
 
+from wallet_engine.admin.diagnosis.certificates import Certificate, certificates_of
 from wallet_engine.admin.diagnosis.probing import Probes, probe_partitions
 from wallet_engine.admin.diagnosis.strays import NO_STRAYS, Strays, find_strays, is_engines, keys_in_slot
 from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX, look_at_all, primary_of
@@ -114,6 +115,7 @@ class Facts:
     refused: Mapping[str, str] = field(default_factory=dict)
     #: Sink -> processes that follow the journal for it, of all sinks that were ever followed for.
     followers: Mapping[str, Sequence[FollowerInfo]] = field(default_factory=dict)
+    certificates: Sequence[Certificate] = ()
 
 
 def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
@@ -154,6 +156,7 @@ def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
         probe_partitions(directory, partial(_primaries, found), [state.info for state in found.journals]),
         refused,
         _followers(directory),
+        certificates_of(found, (server.address for server in servers)),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from wallet_engine.admin.diagnosis import redis_findings
+from wallet_engine.admin.diagnosis.certificates import ending
 from wallet_engine.admin.diagnosis.examination import Facts
 from wallet_engine.admin.diagnosis.finding import Finding
 from wallet_engine.admin.diagnosis.followers import followers
@@ -202,6 +203,8 @@ def _beside(facts: Facts) -> Iterator[Finding]:
     for state in facts.survey.journals:
         info = state.info
         for trouble in info.troubles:
+            if trouble.what.startswith("certificates "):
+                continue  # said by `certificates`
             what = f"journal copy {info.journal_id}, since {time_text(trouble.since_ms)}: {trouble.what}"
             mend = by_hand(f"see the log of wallet-engine journal on {info.host}; it tries again by itself")
             if trouble.what.startswith(("disk:", "prune:")):
@@ -322,6 +325,19 @@ def _access(facts: Facts) -> Iterator[Finding]:
         yield Finding("access", "warning", what, Mend(command, further))
 
 
+def _certificates(facts: Facts) -> Iterator[Finding]:
+    """no certificate ends within 30 days: of servers, of callers of the journal, of this command"""
+    yield from ending(facts.certificates)
+    for state in facts.survey.journals:
+        for trouble in state.info.troubles:
+            if trouble.what.startswith("certificates "):
+                what = f"journal copy {state.info.journal_id}: {trouble.what}"
+                mend = by_hand(
+                    "wallet-admin ca issue … --renew for each, and copy both files there: read anew"
+                )
+                yield Finding("certificates", "warning", what, mend)
+
+
 #: In the order of the report: what is below cannot be well if what is above is not.
 CHECKS: Final[Mapping[str, Callable[[Facts], Iterator[Finding]]]] = {
     "zookeeper": _zookeeper,
@@ -344,6 +360,7 @@ CHECKS: Final[Mapping[str, Callable[[Facts], Iterator[Finding]]]] = {
     "services": _services,
     "payments": payments,
     "access": _access,
+    "certificates": _certificates,
 }
 
 

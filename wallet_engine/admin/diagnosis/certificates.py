@@ -1,0 +1,116 @@
+"""Until when the certificates of a cluster are good: those that its servers show, and those of this command."""
+
+import socket
+import ssl
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from wallet_engine.admin.diagnosis.finding import Finding
+from wallet_engine.admin.diagnosis.mends import Mend, by_hand, wallet_admin
+from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX
+from wallet_engine.admin.survey import Survey
+from wallet_engine.domain.addresses import split_address
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.principals import Principal
+from wallet_engine.journal.peer_tls import peer_tls
+from wallet_engine.redis_store.login import login
+from wallet_engine.routing.zookeeper_tls import zookeeper_tls
+
+#: Enough to issue new ones and to bring them everywhere.
+ENDS_WARN: Final = timedelta(days=30)
+_SHOWN_S_MAX: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """`where` it was seen; of an authority of ours, or of others, `holder` is None."""
+
+    where: str
+    holder: Principal | None
+    ends: datetime
+
+
+def certificates_of(found: Survey, zookeeper: Iterable[str]) -> list[Certificate]:
+    """Ask every server that speaks TLS; one that does not answer is told by others."""
+    servers: list[tuple[str, str]] = []
+    if login().ca is not None:
+        servers += [
+            (f"Redis at {node.address}", node.address) for state in found.shards for node in state.nodes
+        ]
+    if zookeeper_tls().ca is not None:
+        servers += [(f"ZooKeeper at {address}", address) for address in zookeeper]
+    servers += [
+        (f"journal copy {state.info.journal_id}", state.info.address)
+        for state in found.journals
+        if state.info.tls
+    ]
+    servers += [(f"API process {info.service_id}", info.address) for info in found.services if info.tls]
+    with ThreadPoolExecutor(ASKED_AT_ONCE_MAX) as pool:
+        shown = [one for one in pool.map(lambda server: _shown(*server), servers) if one is not None]
+    return [*shown, *_own()]
+
+
+def _shown(where: str, address: str) -> Certificate | None:
+    """What the server shows to anybody, before it asks who comes (RFC 8446, 4.4)."""
+    # Loaded only where it is needed: it costs a tenth of a second.
+    from wallet_engine.telemetry.authority import holder_shown
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        suppress(OSError, ValueError),
+        socket.create_connection(split_address(address), _SHOWN_S_MAX) as link,
+        context.wrap_socket(link) as wrapped,
+    ):
+        der = wrapped.getpeercert(binary_form=True)
+        return None if der is None else Certificate(where, *holder_shown(der))
+    return None
+
+
+def _own() -> Iterator[Certificate]:
+    from wallet_engine.telemetry.authority import holder_of
+
+    files: set[Path] = set()
+    for known in (login().client_tls, zookeeper_tls()):
+        files |= {path for path in (known.ca, known.cert) if path is not None}
+    peer = peer_tls()
+    if peer is not None:
+        files |= set(peer.certificates)
+    for path in sorted(files):
+        with suppress(ConfigError):
+            yield Certificate(str(path), *holder_of(path))
+
+
+def ending(certificates: Sequence[Certificate]) -> Iterator[Finding]:
+    now = datetime.now(UTC)
+    seen: dict[tuple[str, datetime], list[Certificate]] = defaultdict(list)
+    for one in certificates:
+        if one.ends - now < ENDS_WARN:
+            # A file has no name of its own: the same certificate elsewhere is it.
+            seen[str(one.holder or one.where), one.ends].append(one)
+    for (name, ends), places in sorted(seen.items()):
+        where = ", ".join(dict.fromkeys(one.where for one in places))
+        holder = places[0].holder
+        subject = f"the certificate of {name}" + ("" if holder is None else f" ({where})")
+        when = f"{ends:%Y-%m-%d %H:%M} UTC"
+        what = (
+            f"{subject} ended on {when}"
+            if ends <= now
+            else f"{subject} ends on {when}, in {(ends - now).days} days"
+        )
+        yield Finding("certificates", "error" if ends <= now else "warning", what, _renewal(holder))
+
+
+def _renewal(holder: Principal | None) -> Mend:
+    if holder is None:
+        return by_hand(
+            "renew it where it was made; of an authority: wallet-admin ca init, and change over (DEPLOY.md)"
+        )
+    command = wallet_admin("ca", "issue", holder.role, holder.id, "--ca", "DIR", "--renew")
+    return Mend(command, "with the --hosts it has, and copy both files to where it was: they are read anew")
