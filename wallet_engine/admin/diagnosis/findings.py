@@ -332,8 +332,9 @@ def _certificates(facts: Facts) -> Iterator[Finding]:
         for trouble in state.info.troubles:
             if trouble.what.startswith("certificates "):
                 what = f"journal copy {state.info.journal_id}: {trouble.what}"
-                mend = by_hand(
-                    "wallet-admin ca issue … --renew for each, and copy both files there: read anew"
+                mend = Mend(
+                    wallet_admin("ca", "list", "--ca", "DIR"),
+                    "then ca issue … --renew for each, and copy both files there: read anew",
                 )
                 yield Finding("certificates", "warning", what, mend)
 
