@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from bench.cluster import Cluster, Shape, system_is_there
+from bench.cluster import Cluster
 from bench.commands import session
-from bench.commands.session import Session, write_json
+from bench.commands.session import Session, shape_of, write_json
 from bench.machine import commit, machine
 from bench.result import Document
 from bench.runner import Prepared
@@ -56,7 +56,7 @@ def history(
     from bench.past import LISTED, PARTITIONS, Past, growth_and_rebuild, lag, listing  # needs asyncpg
 
     bench = Session(folder)
-    shape = Shape(3, PARTITIONS, 1, embedded=not system_is_there(), history=True)
+    shape = shape_of(3, PARTITIONS, 1, embedded=False, history=True)
 
     async def work(cluster: Cluster, prepared: Prepared) -> Document:
         past = Past(cluster)

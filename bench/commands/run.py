@@ -52,6 +52,9 @@ from bench.workload import FORMS, WORKLOADS
 @click.option("--partitions", type=click.IntRange(1), default=64, show_default=True, help="A power of two.")
 @session.apis_option
 @session.embedded_option
+@click.option(
+    "--history", is_flag=True, help="A follower beside it, which writes the past into a PostgreSQL, here too."
+)
 @click.option("--seed", type=int, help="Of the transfers' sides and amounts.  [default: random]")
 @session.folder_option
 @click.option("--keep", is_flag=True, help="Leave the data and the logs of the cluster there.")
@@ -70,6 +73,7 @@ def run(
     partitions: int,
     apis: int,
     embedded: bool,
+    history: bool,
     seed: int | None,
     folder: Path | None,
     keep: bool,
@@ -78,7 +82,7 @@ def run(
     """One measurement, ending in a table; --json FILE writes all its figures."""
     bench = Session(folder, keep=keep)
     plan = Plan(door, workload, batch, callers, seconds, warmup, bench.seed() if seed is None else seed, rate)
-    shape = shape_of(shards, partitions, apis, embedded=embedded)
+    shape = shape_of(shards, partitions, apis, embedded=embedded, history=history)
     [document] = bench.measure(shape, accounts, [plan], runs=runs)
     write_json(json_file, document)
     click.echo(results_table([document]))

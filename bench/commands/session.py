@@ -80,9 +80,9 @@ def runs_option(default: int) -> Option:
     )
 
 
-def shape_of(shards: int, partitions: int, apis: int, *, embedded: bool) -> Shape:
+def shape_of(shards: int, partitions: int, apis: int, *, embedded: bool, history: bool = False) -> Shape:
     """A cluster, embedded when nothing else is installed."""
-    return Shape(shards, partitions, apis, embedded or not system_is_there())
+    return Shape(shards, partitions, apis, embedded or not system_is_there(), history)
 
 
 class Session:

@@ -42,7 +42,7 @@ class Sender:
         self._answer_s_max = answer_s_max
         self._turns = asyncio.Semaphore(AT_ONCE_MAX)
         context, backend = ssl.create_default_context(), _Pinned(allow_private)
-        # A pool looks at all its connections, twice over, for each request, so each connection has a pool of its own. The
+        # A pool looks at all its connections, twice over, for each request: each connection has a pool of its own. The
         # limit of that is none: a request that is given up while it waits there keeps its connection for ever.
         self._free = [
             httpcore.AsyncConnectionPool(
