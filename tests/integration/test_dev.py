@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from support.dev_process import DevCluster
+from support.replicated import ReplicatedShard, command
 
 from wallet_engine.dev.process import identify, wait_until
 
@@ -162,6 +163,21 @@ def test_g9_a_dead_primary_leaves_its_shard_to_the_replica(dev_cluster: Any) -> 
     cluster.restart("s1-1")
     pay_until_answered(cluster.url, ann, bob, "1.00")
     assert [balance(cluster.url, account) for account in (ann, bob)] == ["99.00", "101.00"]
+
+
+@pytest.mark.soak
+def test_a_primary_without_slots_follows_who_has_them(dev_cluster: Any) -> None:
+    """As one comes back whose shard has got a partition meanwhile: Redis leaves it a primary, and nobody's replica."""
+    cluster: DevCluster = dev_cluster(shards=3, replicas=1, embedded=True)
+    primary, replica = cluster.living("s1-1"), cluster.living("s1-2")
+    host, _, port = primary["address"].rpartition(":")
+    command(replica, "CLUSTER", "RESET", "SOFT")
+    command(replica, "CLUSTER", "MEET", host, port)
+    assert command(replica, "ROLE")[0] == "master"
+    shard = ReplicatedShard(cluster, "s1", 16)
+    shard.wait_in_sync()
+    assert shard.primary()["name"] == "s1-1"
+    assert "s1-2 is a primary without slots: it follows s1-1 now" in cluster.stderr_path.read_text()
 
 
 @ZOOKEEPER
