@@ -3,21 +3,16 @@
 import json
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from support.added import add_entries
 from support.advice import run_advice
 from support.dev_process import DevCluster, run_admin
 from support.redis_peek import node_of
 from support.replicated import command, wait_until
 from support.wallet_api import WalletApi, check_problem, new_id
 
-from wallet_engine.domain.columns import pack
-from wallet_engine.domain.entry import RULES, parse_header
-from wallet_engine.domain.operation import parse_operation
-from wallet_engine.journal.reader import read
-from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.routing.slots import tag_of
 
@@ -35,27 +30,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
         yield started.start()
     finally:
         started.kill_all()
-
-
-def add_entries(directory: Path, partition: int, *rows: str) -> int:
-    """Write entries of one operation each behind the partition's last one; the seq of the first."""
-    last = [parse_header(record.payload) for record in read(directory, partitions={partition})][-1]
-    writer = JournalWriter(directory, "j1")
-    try:
-        for number, row in enumerate(rows, 1):
-            head = last._replace(
-                seq=last.seq + number,
-                prev_nonce=last.nonce if number == 1 else f"{number - 1:016x}",
-                nonce=f"{number:016x}",
-                outcomes=row[0],
-                rules=RULES,
-            )
-            payload = f"{head.text()}\n".encode() + pack([parse_operation(row[2:])]).columns
-            writer.append(partition, payload, parse_header(payload))
-        writer.sync()
-    finally:
-        writer.close()
-    return last.seq + 1
 
 
 def meta(cluster: DevCluster) -> dict[str, Any]:

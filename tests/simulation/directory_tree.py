@@ -1,11 +1,13 @@
 """ZooKeeper in memory: one store, and for each process a tree that implements `routing.tree.Tree` on it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from simulation.world import Handle, ProcessLoop, World
 
+from wallet_engine.routing.directory import MAP
+from wallet_engine.routing.model import PartitionMap, encode_map
 from wallet_engine.routing.tree import (
     HeldLock,
     LockTimeout,
@@ -17,6 +19,9 @@ from wallet_engine.routing.tree import (
     VersionConflict,
     check_path,
 )
+
+#: Below it, epochs grow by themselves; a tree that is put back begins above it.
+EPOCH_BITS: Final = 32
 
 
 class Keeper:
@@ -42,6 +47,21 @@ class Keeper:
 
     def come_back(self) -> None:
         self.away = False
+        self.changed()
+
+    def lose(self) -> dict[str, Node]:
+        """Its data are gone, and it serves; what was there. Sessions begin anew, and what is theirs is there again."""
+        lost = {path: node for path, node in self.nodes.items() if path not in self.owners}
+        self.nodes = {path: self.nodes[path] for path in self.owners}
+        self.changed()
+        return lost
+
+    def put_back(self, lost: Mapping[str, Node], placement: PartitionMap) -> None:
+        """As `restore` does it: every node is a new one, and the map has epochs that were never in force."""
+        epoch = (max(entry.epoch for entry in placement.partitions) >> EPOCH_BITS) + 1 << EPOCH_BITS
+        raised = placement.with_epochs(dict.fromkeys(range(len(placement.partitions)), epoch))
+        self.nodes |= {path: Node(node.data, 0) for path, node in lost.items()}
+        self.nodes[MAP] = Node(encode_map(raised), 0)
         self.changed()
 
     def cut(self, processes: frozenset[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from simulation.callers import Callers, Payment
 from simulation.cluster import Cluster
+from simulation.profile import LOST
 from simulation.redis_node import MISCONF, RedisNode
 
 from wallet_engine.domain.transfer import TransferCommand
@@ -57,6 +58,7 @@ class Outage:
             "shard_stopped": self.shard_stopped,
             "shard_refuses": self.shard_refuses,
             "journal_away": self.journal_away,
+            LOST: self.directory_lost,
         }[self.cluster.profile.outage]()
 
     # Outages ---------------------------------------------------------------------------------------------
@@ -109,6 +111,26 @@ class Outage:
             self.world.violate(f"G9: {journal.name} is back for {RETURNED_S_MAX} s and has {has} of {seqs}")
         self.cluster.redis_empty()  # and is filled from a snapshot and what came since
         await crowd
+
+    async def directory_lost(self) -> None:
+        """ZooKeeper comes back without its data, and later somebody puts them back: payments go on all the time."""
+        everywhere, keeper, known = self.partitions, self.cluster.keeper, self.cluster.placement
+        lost = keeper.lose()
+        crowd = asyncio.ensure_future(self._crowd(2.0, everywhere, everywhere))
+        await asyncio.sleep(3.0 * self.rng.random())
+        await self._well_go_on()
+        keeper.put_back(lost, known)
+        await self._well_go_on()
+        self.cluster.redis_empty()  # and is filled under an epoch behind those
+        await crowd
+        await self._well_go_on()
+        newcomer = self.rng.choice(self.cluster.services)
+        newcomer.kill()
+        newcomer.start()
+        await asyncio.sleep(DECIDED_S_MAX)
+        found = None if newcomer.wallet is None else newcomer.wallet.readiness()
+        if found is None or found.status != "ready":
+            self.world.violate(f"G9: {newcomer.name} was started {DECIDED_S_MAX} s ago, and is {found}")
 
     def _take_out(self, lasts_s: float) -> RedisNode:
         """Choose a shard, whose primary is returned."""

@@ -1,13 +1,15 @@
 """Bugs that a long outage shows, with full streams and crowds: what never ends by itself, and whom else it stops."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 
 from simulation.cluster import Cluster
+from simulation.directory_tree import Keeper
 from simulation.planted import Bug, planted_method, planted_script
+from simulation.profile import LOST
 from simulation.run import Plant
 
 from wallet_engine.domain.errors import Outage
@@ -22,6 +24,9 @@ from wallet_engine.engine.lane import Lane
 from wallet_engine.recovery import snapshotting
 from wallet_engine.recovery.returning import Returning
 from wallet_engine.redis_store.refusals import Meaning, Refusal
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import PartitionMap
+from wallet_engine.routing.tree import Node, Unsubscribe
 from wallet_engine.saga.sweeper import Sweeper
 
 #: (script, its text, the text in its place)
@@ -86,6 +91,36 @@ def _one_partition_a_round(original: Any) -> Any:
     return one_round
 
 
+def _sessions_stay_lost(original: Any) -> Any:
+    """Clients that have seen more than ZooKeeper has are refused for ever, and nobody is registered any more."""
+
+    def lose(self: Keeper) -> dict[str, Node]:
+        lost: dict[str, Node] = original(self)
+        self.nodes.clear()
+        self.owners.clear()
+        self.changed()
+        return lost
+
+    return lose
+
+
+def _newer_versions_alone(original: Any) -> Any:
+    """Versions of a tree that was put back begin at 0: by them its map is older than the one that is known."""
+
+    def watch_map(self: Directory, callback: Callable[[PartitionMap], object]) -> Unsubscribe:
+        known = [-1]
+
+        def newer(partition_map: PartitionMap) -> None:
+            if partition_map.version > known[0]:
+                known[0] = partition_map.version
+                callback(partition_map)
+
+        watching: Unsubscribe = original(self, newer)
+        return watching
+
+    return watch_map
+
+
 @contextmanager
 def _snapshots_without_memory(_: Cluster) -> Iterator[None]:
     def image(state: PartitionState) -> RedisImage:
@@ -143,6 +178,20 @@ BUGS: Final = (
         planted_method(Returning, "_round", _one_partition_a_round),
         20,
         outage="journal_away",
+    ),
+    Bug(
+        "sessions do not begin anew when ZooKeeper has lost its data",
+        "G9 G10",
+        planted_method(Keeper, "lose", _sessions_stay_lost),
+        20,
+        outage=LOST,
+    ),
+    Bug(
+        "a map of a lower version is passed over, though the tree was put back",
+        "G9 G10",
+        planted_method(Directory, "watch_map", _newer_versions_alone),
+        20,
+        outage=LOST,
     ),
     Bug("snapshots without the memory of ids", "G6", _snapshots_without_memory, 20, outage="journal_away"),
 )

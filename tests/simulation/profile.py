@@ -31,6 +31,8 @@ HUGE_MINOR: Final = 3_000_000_000_000_000
 MOVED: Final = "partition_moved"
 #: What may be out for long while all the rest is well (`outages.py`).
 OUTAGES: Final = ("shard_stopped", "shard_refuses", "journal_away")
+#: The same, and only where a test says so.
+LOST: Final = "directory_lost"
 
 
 @dataclass(frozen=True)

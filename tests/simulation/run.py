@@ -41,7 +41,7 @@ def run_seed(
 ) -> Report:
     """Run one seed. Raises `Violation`; its text begins with the seed, `trace` prints how it came to it."""
     with stage(seed, profile or Profile.draw(seed), plant, trace=trace) as (cluster, callers):
-        faults = _run(cluster, callers)
+        faults = run_through(cluster, callers)
     world = cluster.world
     auditor = cluster.auditor
     facts = (world.steps, world.now_us, auditor.scripts, [(s.seq, s.nonce) for s in auditor.state])
@@ -85,7 +85,8 @@ def stage(
                     print(f"{at_ms:10.3f} {who:>10} {text}")
 
 
-def _run(cluster: Cluster, callers: Callers) -> int:
+def run_through(cluster: Cluster, callers: Callers) -> int:
+    """From the start to rest, with every check; how many faults struck. Raises `Violation`."""
     world, profile = cluster.world, cluster.profile
     cluster.start()
     world.run(callers.run(callers.open_and_fund()), 60, "setting up")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from simulation.auditor import Auditor
-from simulation.profile import FAULTS, OUTAGES, Profile
+from simulation.profile import FAULTS, LOST, OUTAGES, Profile
 from simulation.run import Report, run_many, run_seed
 from simulation.substitutes import HORIZONS, PERIODS, RETENTION_MS
 from simulation.world import Violation, World
@@ -63,7 +63,7 @@ def test_each_fault_alone(kind: str) -> None:
         run_seed(seed, Profile(kinds=(kind,), faults=3, fault_gap_steps=150, payments_per_caller=2))
 
 
-@pytest.mark.parametrize("outage", OUTAGES)
+@pytest.mark.parametrize("outage", [*OUTAGES, LOST])
 def test_long_outages(outage: str) -> None:
     """G1 to G10 and G14 while one part is out, streams are small and payments come in crowds."""
     results = run_many(range(1, OUTAGE_SEEDS + 1), profile=lambda seed: Profile.draw_outage(seed, outage))
