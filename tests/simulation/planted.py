@@ -293,11 +293,11 @@ _SHOWN_BY: Final[dict[str, tuple[tuple[str, ...], Mapping[str, Any]]]] = {
 }
 _BY_ANY: Final[tuple[tuple[str, ...], Mapping[str, Any]]] = ((), {})
 SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
-    "refund does not rewrite the answer": (("decline .. sub(record, 2)", "record"),),
+    "refund does not rewrite the answer": (("old = decline .. sub(old, 2)", "old = old"),),
     "refund can be repeated": (
         (
-            "if not call('ZSCORE', k_open, entry_seq) or call('ZSCORE', k_open, part) then",
-            "if not call('ZSCORE', k_open, entry_seq) then",
+            "if not call('ZSCORE', batch.k_open, entry_seq) or call('ZSCORE', batch.k_open, part) then",
+            "if not call('ZSCORE', batch.k_open, entry_seq) then",
         ),
     ),
     "rotation drops the window before": (

@@ -40,7 +40,9 @@ _FULL_STREAM: Final = (
     ("apply", "entries = entries - call('ZCARD', k_open)", "entries = entries + 0"),
     ("trim", "local last = math.min(keep, newest - PINNED_ENTRIES_MAX)", "local last = 0"),
 )
-_CLOSE: Final = (("apply", "if not rules_before and (since and closing ~= since", "if false and (since"),)
+_CLOSE: Final = (
+    ("apply", "if not batch.rules_before and (since and closing ~= since", "if false and (since"),
+)
 SCRIPT_CHANGES: Final = (*_FULL_STREAM, *_CLOSE)
 
 
