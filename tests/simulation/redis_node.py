@@ -175,7 +175,7 @@ class RedisNode:
             self.bump_epoch()
             return _OK
         if what == b"NODES":
-            return self._myself()
+            return b"\n".join([self._myself(), *self._others()])
         if what == b"GETKEYSINSLOT" and not self.primary:
             return self._replicated(int(words[2]))
         if what != b"SETSLOT":
@@ -202,6 +202,17 @@ class RedisNode:
         role = "master" if self.primary else "slave"
         line = f"{self.node_id} {self.address}@1 myself,{role} {follows} 0 0 {self.config_epoch} connected{slots}"
         return line.encode()
+
+    def _others(self) -> list[bytes]:
+        """The lines about the other shards' slots, by the shard's name in place of a node."""
+        known: dict[str, list[str]] = {}
+        for slot, (shard, _) in self.slots.items():
+            if shard != self.shard:
+                known.setdefault(shard, []).append(f"{self.ranges[slot].start}-{self.ranges[slot].stop - 1}")
+        return [
+            f"{shard} {shard}:0@0 master - 0 0 0 connected {' '.join(slots)}".encode()
+            for shard, slots in known.items()
+        ]
 
     def _replicated(self, slot: int) -> list[bytes]:
         """Keys of a slot that a replica has."""
