@@ -1,4 +1,4 @@
-"""Whole machines that are none: a network namespace, and files of its own in /etc, /var, /opt and /run.
+"""Whole machines that are none: a network, a name, and files of their own in /etc, /var, /opt and /run.
 
 What is written there lies over this machine's files, in a folder, and is gone with it. systemd, ssh and the network
 that packages come from have stand-ins (`standins/`), which are found first in `PATH`. Needs root, `ip` and overlayfs.
@@ -50,7 +50,7 @@ class Machine:
         self.home = folder / "home"
         self.home.mkdir(parents=True)
         self._ready = folder / "ready"
-        mounts = ["set -e", f"mount -t tmpfs -o size=64m tmpfs {folder / 'run'}"]
+        mounts = ["set -e", f"hostname {folder.name}", f"mount -t tmpfs -o size=64m tmpfs {folder / 'run'}"]
         (folder / "run").mkdir()
         for name in OWN:
             upper, work = folder / name, folder / f".{name}"
@@ -60,7 +60,17 @@ class Machine:
             mounts.append(f"mount -t overlay -o {where} overlay /{name}")
         mounts += [f"mount --bind {folder / 'run'} /run", f"touch {self._ready}", "exec sleep infinity"]
         inside = () if host is None else ("ip", "netns", "exec", host.namespace)
-        argv = (*inside, "unshare", "--mount", "--propagation", "private", "sh", "-c", "; ".join(mounts))
+        argv = (
+            *inside,
+            "unshare",
+            "--mount",
+            "--uts",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            "; ".join(mounts),
+        )
         self._holder = Child("machine", argv, folder / "machine.log")
 
     def __repr__(self) -> str:
@@ -80,7 +90,15 @@ class Machine:
         known = {name: os.environ[name] for name in os.environ if name.startswith(("PIP_", "SSL_"))}
         known |= {"HOME": str(self.home), **environ}
         known["PATH"] = f"{STANDINS}:/opt/wallet/.venv/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        enter = ("nsenter", "--target", str(self._holder.pid), "--mount", "--net", f"--wd={self.home}")
+        enter = (
+            "nsenter",
+            "--target",
+            str(self._holder.pid),
+            "--mount",
+            "--uts",
+            "--net",
+            f"--wd={self.home}",
+        )
         done = subprocess.run(
             (*enter, "bash", "-euo", "pipefail", "-c", text),
             capture_output=True,
