@@ -14,7 +14,15 @@ local repeated -- positions of repeated operations that have something remembere
 local carries
 
 -- The common kinds are decided in the loop below, the others and what flags say by what apply/rules.lua makes.
-if (flags_exist or uncommon) and not side_refusal then make_accounts() end
+if (flags_exist or uncommon) and not side_refusal then
+  local function make_accounts()
+--@include lib/outcomes.lua
+--@include lib/sides.lua
+--@include lib/bounds.lua
+--@include lib/accounts.lua
+  end
+  make_accounts()
+end
 if uncommon then
   if not flags_exist then flags = {} end
   settled, repeated, carries = {}, {}, {}
@@ -26,9 +34,30 @@ if uncommon then
     k_seen_before = k_seen_before, k_hold = k_hold, k_due = k_due, k_group = k_group,
     currencies_known = currencies_known}
 --@limits   batch.limited = limited
-  if not rewrite then make_rules() end
+  if not rewrite then
+    local function make_rules()
+--@include lib/kinds.lua
+--@include lib/outcomes.lua
+--@include lib/bounds.lua
+--@include lib/posting.lua
+--@include rules/refund.lua
+--@include rules/open_account.lua
+--@limits --@include rules/set_limits.lua
+--@include rules/set_flags.lua
+--@include rules/probe.lua
+    end
+    make_rules()
+  end
   if holding or returning or grouping then
-    if not answered then make_answers() end
+    if not answered then
+      local function make_answers()
+--@include lib/outcomes.lua
+--@include lib/memory.lua
+--@include lib/bounds.lua
+--@include lib/answers.lua
+      end
+      make_answers()
+    end
     start_answers()
     for _, each in pairs(ledgers) do
       local read = {}
@@ -36,12 +65,46 @@ if uncommon then
       each.read, each.wanted, each.held_before, each.pending_before = read, {}, {}, {}
     end
     if holding then
-      if not read_holds then make_holds() end
+      if not read_holds then
+        local function make_holds()
+--@include lib/kinds.lua
+--@include lib/outcomes.lua
+--@include lib/memory.lua
+--@include lib/bounds.lua
+--@include lib/holds.lua
+--@include rules/hold.lua
+--@include rules/capture.lua
+--@include rules/capture_end.lua
+--@include rules/void.lua
+        end
+        make_holds()
+      end
       read_holds(ACCOUNT, AMOUNT + count)
     end
-    if returning and not rules[RETURN] then make_returns() end
+    if returning and not rules[RETURN] then
+      local function make_returns()
+--@include lib/kinds.lua
+--@include lib/outcomes.lua
+--@include lib/memory.lua
+--@include lib/bounds.lua
+--@include lib/returns.lua
+--@include rules/return.lua
+      end
+      make_returns()
+    end
     if grouping then
-      if not read_groups then make_groups() end
+      if not read_groups then
+        local function make_groups()
+--@include lib/kinds.lua
+--@include lib/outcomes.lua
+--@include lib/memory.lua
+--@include lib/bounds.lua
+--@include lib/groups.lua
+--@include rules/group.lua
+--@include rules/group_part.lua
+        end
+        make_groups()
+      end
       read_groups(AMOUNT + count)
     end
   end
