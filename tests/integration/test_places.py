@@ -14,6 +14,8 @@ from support.verification import verified
 from support.wallet_api import WalletApi
 
 PARTITIONS = 4
+#: Of doctor, which says so when a receipt takes 5 s on a loaded machine.
+TRIES_MAX = 3
 #: Of what the engine is told: a space, quotes, a letter that is no ASCII.
 FOLDER = 'm\u00fcller\'s "wallet" data'
 
@@ -95,13 +97,11 @@ def test_a_cluster_in_another_locale_and_a_folder_of_odd_name(
     verified(cluster)
     admin = [str(Path(sys.executable).with_name("wallet-admin")), *cluster.coordination_flags(), "--json"]
     for verb, extra in (("doctor", environ), ("journal info", environ), ("journal info", {})):
-        done = subprocess.run(
-            [*admin, *verb.split()],
-            env={**os.environ, **extra},
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+        argv, variables = [*admin, *verb.split()], {**os.environ, **extra}
+        for _ in range(TRIES_MAX):
+            done = subprocess.run(argv, env=variables, capture_output=True, timeout=60, check=False)
+            if done.returncode == 0:
+                break
         assert done.returncode == 0, (verb, done.stdout, done.stderr)
         document = json.loads(done.stdout)
         if verb == "journal info":
