@@ -107,7 +107,7 @@ test soak: export PYTHONDONTWRITEBYTECODE :=
 
 # Three at a time on two cores: tests that kill and stop processes wait more than they compute.
 test: $(DEV_STAMP) packages compiler promtool lint ## lint and every test, for two cores (ARGS= goes to pytest; -s needs -n0)
-	$(PY) -m pytest -n3 $(ARGS)
+	$(PY) -m pytest -n3 --dist worksteal $(ARGS)
 
 soak: $(DEV_STAMP) packages compiler ## the long, seeded runs
 	$(PY) -m pytest -m soak $(ARGS)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -157,7 +158,8 @@ def test_it_is_shown_again_until_it_is_interrupted(cluster: LiveCluster, verb: s
     program = [sys.executable, "-c", "from wallet_engine.admin.cli import main; main()"]
     some = ["--older-than", "3600"] if verb == "pending" else []  # the ids of this cluster's are no ids
     words = [*program, verb, *often, *some, "--json", "--map-file", str(cluster.map_file)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as watching:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs behind nohup hears no Ctrl-C
+    with subprocess.Popen(words, stdout=subprocess.PIPE, preexec_fn=heard) as watching:
         assert watching.stdout is not None
         looks = [json.loads(watching.stdout.readline()) for _ in range(3)]
         watching.send_signal(signal.SIGINT)

@@ -29,7 +29,7 @@ def some_of_everything(cluster: RedisCluster, directory: Path) -> Iterator["Live
             live.apply(partition, "t 1 @bank alice 1000 USD", "t 2 @bank alice 7 JPY")
         live.apply(1, "t 3 alice bob 250 USD", "d 4 alice far 66 USD", "d 5 bob far 1 USD")
         live.apply(2, "c 1.3 far 1 66 USD", "d 6 alice alice 5 USD")
-        live.apply(1, "f - bob freeze 0 -", "c 2.3 alice 1 5 USD", "r 4 alice 3.1.a 66 USD")
+        live.apply(1, "f - bob freeze 0 -", "c 2.3 alice 1 5 USD", "r 4 alice 3.1.g 66 USD")
         yield live
     finally:
         live.close()
