@@ -116,16 +116,19 @@
     shift_held(ledger, account, -minor)
   end
 
-  -- The open hold of operation i ends, with what remains of it; the caller has seen that there is room for that. The rest: as
-  -- RECORD finds it.
-  local function finish_hold(i, ledger, status, holder, rest, head_end, captured, released, captures, middle, busy_at, tail)
-    local field = fields[i]
+  -- The open hold of operation i ends, and what remains of it is available again, if there is room for it. What it is given:
+  -- as RECORD finds it.
+  local function finish_hold(i, ledger, status, holder, currency, amount, head_end, captured, released, captures, middle, busy_at, tail)
+    if not ledger or ledger.currency ~= currency then return STALE end
+    local field, rest = fields[i], amount - captured - released
+    if not has_room(ledger, holder, rest) then return BALANCE_LIMIT end
     if rest > 0 then
       release(ledger, holder, rest)
       released = number(released + rest)
     end
     count_open(counters[i], -1)
     keep(field, rewritten(holds[field], status, head_end, captured, released, captures, middle, busy_at, '-', tail))
+    return APPLIED
   end
 
   local function known_here(i, ledger, account)

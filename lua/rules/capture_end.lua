@@ -35,9 +35,5 @@
     local status, holder, _, currency, amount, head_end, captured, released, captures, middle, _, busy_at, busy, tail =
       match(holds[fields[i]] or '', RECORD)
     if status ~= 'O' or busy ~= part then return REPEATED end
-    if not ledger or ledger.currency ~= currency then return STALE end
-    local rest = amount - captured - released
-    if not has_room(ledger, holder, rest) then return BALANCE_LIMIT end
-    finish_hold(i, ledger, 'C', holder, rest, head_end, captured, released, captures, middle, busy_at, tail)
-    return APPLIED
+    return finish_hold(i, ledger, 'C', holder, currency, amount, head_end, captured, released, captures, middle, busy_at, tail)
   end

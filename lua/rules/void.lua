@@ -8,12 +8,8 @@
     if status == 'C' then return HOLD_NOT_OPEN end
     if status ~= 'O' then return REPEATED end
     if busy ~= '-' then return HOLD_BUSY end
-    if not ledger or ledger.currency ~= currency then return STALE end
-    local rest = amount - captured - released
-    if not has_room(ledger, holder, rest) then return BALANCE_LIMIT end
     status = batch.now_ms >= expires_ms + 0 and 'X' or 'V'
-    finish_hold(i, ledger, status, holder, rest, head_end, captured, released, captures, middle, busy_at, tail)
-    return APPLIED
+    return finish_hold(i, ledger, status, holder, currency, amount, head_end, captured, released, captures, middle, busy_at, tail)
   end
 
   -- e: the same, once its time is over.
@@ -21,9 +17,5 @@
     local status, holder, _, currency, amount, head_end, captured, released, captures, middle, expires_ms, busy_at, busy, tail =
       match(holds[fields[i]] or '', RECORD)
     if status ~= 'O' or busy ~= '-' or batch.now_ms < expires_ms + 0 then return REPEATED end
-    if not ledger or ledger.currency ~= currency then return STALE end
-    local rest = amount - captured - released
-    if not has_room(ledger, holder, rest) then return BALANCE_LIMIT end
-    finish_hold(i, ledger, 'X', holder, rest, head_end, captured, released, captures, middle, busy_at, tail)
-    return APPLIED
+    return finish_hold(i, ledger, 'X', holder, currency, amount, head_end, captured, released, captures, middle, busy_at, tail)
   end

@@ -11,6 +11,7 @@ from wallet_engine.saga.deadlines import Deadlines
 from wallet_engine.saga.transfer import CONFLICT, Call, Transfer
 from wallet_engine.service.api import ANSWER_TIMEOUT_S, OF_RECEIVER, TransferAnswer, outage_detail
 from wallet_engine.service.repeats import Repeats
+from wallet_engine.service.sides import side_refused
 
 
 class Transfers:
@@ -83,15 +84,15 @@ class Transfers:
 
     def _is_refused(self, command: TransferCommand, p: int, q: int, call: Call, index: int) -> bool:
         """Whether nothing new may begin there; then the transfer ends with what is remembered of it, or as refused."""
-        for partition, side in ((p, ""), (q, OF_RECEIVER)):
-            try:
-                self._engine.headroom.check(partition)
-            except Outage as outage:
-                task = asyncio.create_task(self._look_up(command, p, call, index, outage.code + side))
-                self._looking.add(task)
-                task.add_done_callback(self._looking.discard)
-                return True
-        return False
+        refused = side_refused(self._engine.headroom, p, q)
+        if refused is None:
+            return False
+        outage, of_receiver = refused
+        result = outage.code + OF_RECEIVER if of_receiver else outage.code
+        task = asyncio.create_task(self._look_up(command, p, call, index, result))
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
+        return True
 
     async def _look_up(self, command: TransferCommand, p: int, call: Call, index: int, refused: str) -> None:
         sender, receiver, amount, currency, transaction, note, by = command
