@@ -133,6 +133,13 @@ def test_a_cluster_takes_transfers_stops_and_continues(
     assert [balance(cluster.url, account) for account in (ann, bob, eve)] == ["97.00", "101.50", "101.50"]
 
 
+@EMBEDDED
+def test_dev_json_says_where_the_journal_is_measured(cluster: DevCluster) -> None:
+    for journal in cluster.processes("journal"):
+        with urllib.request.urlopen(f"http://{journal['metrics']}/metrics", timeout=10) as answer:
+            assert b"wallet_journal_sync_duration_seconds_count" in answer.read()
+
+
 @MODES
 def test_processes_of_one_machine_do_not_preempt_each_other(cluster: DevCluster) -> None:
     assert {os.sched_getscheduler(pid) for pid in cluster.pids()} == {os.SCHED_BATCH}

@@ -45,6 +45,12 @@ def port_again(address: str | None) -> int:
     return port if port and ports.port_is_free(port) else ports.free_port()
 
 
+def metrics_port(number: int, environ: Mapping[str, str], last: str | None) -> int:
+    """Where journal copy `number` is measured: WALLET_METRICS_PORT is that of the first, the others take the next ones."""
+    first = environ.get("WALLET_METRICS_PORT", "")
+    return int(first) + number - 1 if first.isdecimal() else port_again(last)
+
+
 def ports_of(shards: Mapping[str, Shard]) -> dict[str, int]:
     """Node name -> the port it had."""
     return {

@@ -24,6 +24,8 @@ class Kept:
     shard: str | None = None
     #: Asked after a death, with the time since: may it be started again already?
     may_restart: Callable[[float], bool] = field(default=lambda dead_s: True, repr=False)
+    #: Where a journal copy is measured.
+    metrics: str | None = None
     deaths: int = 0
     started_at: float = field(default_factory=time.monotonic)
     #: None while it lives.
@@ -31,7 +33,7 @@ class Kept:
 
     @property
     def info(self) -> ProcessInfo:
-        return ProcessInfo(self.role, self.child.name, self.child.pid, self.address, self.shard)
+        return ProcessInfo(self.role, self.child.name, self.child.pid, self.address, self.shard, self.metrics)
 
 
 class Keeper:

@@ -29,7 +29,7 @@ OWNER_ONLY: Final = 0o600
 class ProcessInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of `dev.json`."""
 
-    #: `redis`, `zookeeper`, `database`, `journal`, `follower` or `api`
+    #: `redis`, `zookeeper`, `database`, `journal`, `follower`, `api` or `oracle`
     role: str
     name: str
     pid: int
@@ -37,6 +37,8 @@ class ProcessInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     address: str
     #: Only of a Redis process.
     shard: str | None = None
+    #: Only of a journal copy: `host:port` of its `/metrics`.
+    metrics: str | None = None
 
 
 class DevState(msgspec.Struct, frozen=True):
@@ -51,6 +53,10 @@ class DevState(msgspec.Struct, frozen=True):
     def address_of(self, name: str) -> str | None:
         """Where the process of this name listened; None when it is not mentioned."""
         return next((process.address for process in self.processes if process.name == name), None)
+
+    def metrics_of(self, name: str) -> str | None:
+        """Where the process of this name was measured; None when it is not mentioned."""
+        return next((process.metrics for process in self.processes if process.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)

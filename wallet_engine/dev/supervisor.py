@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Final, TextIO
 
 from wallet_engine.dev import ports
-from wallet_engine.dev.beginning import DevOptions, first_map, first_names, port_again, ports_of
+from wallet_engine.dev.beginning import DevOptions, first_map, first_names, metrics_port, port_again, ports_of
 from wallet_engine.dev.binaries import (
     RedisBinary,
     ZooKeeperInstall,
@@ -312,12 +312,11 @@ class Supervisor:
         port = port_again(last.address_of(name) if last else None)
         self._say(f"starting journal copy {number}")
         folder = "journal" if number == 1 else f"journal-{number}"
-        flags = ["--directory", str(self._data_dir / folder), "--journal-id", f"j{number}"]
-        metrics_port = self._environ.get("WALLET_METRICS_PORT", "")
-        if metrics_port.isdecimal():  # that of the first copy; the others take the next ports
-            flags += ["--metrics-port", str(int(metrics_port) + number - 1)]
-        child = self._python(name, "journal", *flags, *self._options.journal_flags, port=port)
-        return self._keeper.start(Kept("journal", child, f"{HOST}:{port}"))
+        metrics = metrics_port(number, self._environ, last.metrics_of(name) if last else None)
+        flags: tuple[str, ...] = ("--directory", str(self._data_dir / folder), "--journal-id", f"j{number}")
+        flags += ("--metrics-port", str(metrics), *self._options.journal_flags)
+        child = self._python(name, "journal", *flags, port=port)
+        return self._keeper.start(Kept("journal", child, f"{HOST}:{port}", metrics=f"{HOST}:{metrics}"))
 
     def _start_api(self, index: int) -> Kept:
         port = self._options.port + index
