@@ -46,7 +46,7 @@ def port_again(address: str | None) -> int:
 
 
 def metrics_port(number: int, environ: Mapping[str, str], last: str | None) -> int:
-    """Where journal copy `number` is measured: WALLET_METRICS_PORT is that of the first, the others take the next ones."""
+    """Where journal copy `number` is measured: the first at WALLET_METRICS_PORT, if given, the others at the next."""
     first = environ.get("WALLET_METRICS_PORT", "")
     return int(first) + number - 1 if first.isdecimal() else port_again(last)
 
