@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from simulation.commands import Stream
 from simulation.group_books import GroupBooks
+from simulation.hold_books import HoldBooks
 from simulation.redis_node import RedisNode
 from simulation.world import World
 
@@ -20,7 +21,10 @@ from wallet_engine.domain.entry import EntryHeader, parse_entry
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand
 from wallet_engine.domain.groups import parse_words
+from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
+from wallet_engine.domain.holds import CAPTURED, receiver_of
 from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.domain.key_names import DUE, OPEN
 from wallet_engine.domain.limits import STRIPE_LIMB_MINOR
 from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.domain.operation import Operation
@@ -32,10 +36,14 @@ from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.routing.slots import tag_of
+from wallet_engine.service.api import HoldAnswer
 
 _APPLY: Final = {load_script("apply", limits=limits).sha.encode() for limits in (False, True)}
 #: Facts of the cluster, not of the journal: not in an image.
 _META_OF_THE_CLUSTER: Final = (b"epoch", b"owner", b"state", b"trimmed", b"form", b"move")
+
+#: Status of a hold in the books, and in its record.
+_CAPTURED: Final = ("captured", CAPTURED)
 
 #: (partition, seq, idx) of a debit
 Reference = tuple[int, int, int]
@@ -85,6 +93,7 @@ class Auditor:
         self.refunded: dict[tuple[str, str], int] = {}
         self.returned: dict[tuple[str, str], int] = {}
         self.groups = GroupBooks(world)
+        self.holds = HoldBooks(world)
         #: Answers given: (from, transaction, body) -> outcome
         self.given: dict[tuple[str, str, str], str] = {}
         #: (account, currency) -> seqs and balances behind them
@@ -167,11 +176,14 @@ class Auditor:
                 self._settled(partition, int(operation.id))
             elif kind in "mgpybw":
                 self._group(partition, operation, outcome, header)
+            elif kind in "hikqulve":
+                self._hold(operation, outcome, (partition, header.seq, idx), header)
             if outcome == "+" and kind in "tdcroxzj":
                 other = parse_evidence(operation.other).payer if kind == "x" else operation.other
                 names = (operation.account, other if kind in "tx" else TRANSIT)
                 for name in names:
                     self._note_balance(partition, name, operation.currency, header.seq)
+        self._check_held(partition)
         in_transit: dict[str, int] = {}
         for partition_state in self.state:
             for currency, minor in partition_state.in_transit().items():
@@ -181,6 +193,78 @@ class Auditor:
                 self.world.violate(
                     f"G1: {minor} {currency} on @transit, {self._in_flight.get(currency, 0)} in open debits"
                 )
+
+    def _hold(self, operation: Operation, outcome: str, reference: Reference, header: EntryHeader) -> None:
+        partition, seq, idx = reference
+        kind, account, currency = operation.kind, operation.account, operation.currency
+        receiver = receiver_of(operation.other)
+        if kind in "kq" and outcome not in "bs":  # which nobody remembers
+            body = f"{receiver} {operation.amount_minor} {currency}"
+            key = (account, operation.id)
+            self._decided("d" if kind == "q" else "t", key, body, outcome, reference, header)
+        elif kind in "hi" and outcome not in "bs":
+            self._decided("h", (account, operation.id), operation.other, outcome, reference, header)
+        if outcome != "+":
+            return
+        if kind == "u":
+            self._refunded(partition, receiver, operation.amount_minor)
+        of = operation.other.partition("|")[0].split(".")
+        debit = self.debits.get((partition, int(of[0]), int(of[1]))) if kind == "l" else None
+        self.holds.took_place(
+            operation, seq, idx, header.time_ms, credited=bool(debit and debit.ended == "+")
+        )
+        for name in (account, receiver if kind == "k" else TRANSIT):
+            self._note_balance(partition, name, currency, seq)
+
+    def _check_held(self, partition: int) -> None:
+        """What is held is what is left in open holds, and what groups under way have set aside."""
+        state = self.state[partition]
+        for currency, book in state.held.items():
+            for account, minor in book.items():
+                held = self.holds.held(account, currency)
+                if minor != held and (minor < held or not state.groups):
+                    self.world.violate(f"G2: {account} holds {minor} {currency}, its open holds {held}")
+
+    def remembers(self, command: HoldCommand | CaptureCommand | IncreaseCommand) -> bool:
+        return (command.account_id, command.transaction) in self.answers
+
+    def captured(self, command: CaptureCommand) -> TransferCommand:
+        """A capture that was paid, as a transfer."""
+        to, minor, currency = self.answers[command.account_id, command.transaction].body.split(" ")
+        return TransferCommand(command.account_id, to, int(minor), currency, command.transaction)
+
+    def hold_answered(
+        self, command: HoldCommand | CaptureCommand | IncreaseCommand, answer: HoldAnswer
+    ) -> None:
+        """A service answers a hold, or a use of one: durable, and what is released is available (G4, G5)."""
+        self.checked_answers += 1
+        found = self.answers.get((command.account_id, command.transaction))
+        said = "+" if answer.outcome == Outcome.REPEATED else answer.outcome
+        if found is None:
+            if said not in "acfhb":
+                self.world.violate(f"G5: {answer} to {command}, of which the journal knows nothing")
+            return
+        final = found.outcome
+        if found.debit is not None:
+            final = self.debits[found.debit].ended or "open"
+        if said not in (final, "b"):
+            self.world.violate(f"G5: {answer} to {command}; in the journal it is {final}: {found}")
+        if said != "+":
+            return
+        hold_id = command.transaction if isinstance(command, HoldCommand) else command.hold
+        book = self.holds.find(command.account_id, hold_id)
+        ended = isinstance(command, CaptureCommand) and command.final
+        if book is None or answer.hold is None or (ended and (book.status, answer.hold.status) != _CAPTURED):
+            self.world.violate(f"G5: {answer} to {command}, and the hold is {book}")
+
+    def void_answered(self, placed: HoldCommand, answer: HoldAnswer, *, known: bool) -> None:
+        """`known`: a service has answered that there is this hold, within the retention."""
+        self.checked_answers += 1
+        book = self.holds.find(placed.account_id, placed.transaction)
+        status = "" if book is None else book.status
+        expected = {"+": ("voided", "expired"), "=": ("voided", "expired"), "o": ("captured",)}
+        if status not in expected.get(answer.outcome, (status,)) or (known and answer.outcome in "ah"):
+            self.world.violate(f"G5: {answer} to the void of {placed}, and the hold is {book}")
 
     def _group(self, partition: int, operation: Operation, outcome: str, header: EntryHeader) -> None:
         key, said = (operation.account, operation.id), parse_words(operation.other)
@@ -446,8 +530,12 @@ class Auditor:
             )
 
     def balance(self, account: str, currency: str) -> int:
-        """The durable balance over all partitions."""
-        return sum(state.balances.get(currency, {}).get(account, 0) for state in self.state)
+        """The durable balance over all partitions: what is available and what is held."""
+        return sum(
+            books.get(currency, {}).get(account, 0)
+            for state in self.state
+            for books in (state.balances, state.held)
+        )
 
 
 def image_of(node: RedisNode, keys: PartitionKeys) -> RedisImage:
@@ -458,7 +546,7 @@ def image_of(node: RedisNode, keys: PartitionKeys) -> RedisImage:
         if not key.endswith(suffix) or isinstance(value, Stream):
             continue
         name = key.removesuffix(suffix).decode()
-        if name == "open":
+        if name in (OPEN, DUE):
             image[name] = {member.decode(): f"{score:.0f}" for member, score in value.items()}
         else:
             skipped = _META_OF_THE_CLUSTER if name == "meta" else ()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from simulation.cluster import Cluster
+from simulation.holders import Holders, Wanted
 from simulation.processes import ServiceProcess
 from simulation.substitutes import RETENTION_MS
 from simulation.world import Handle, ProcessLoop
@@ -75,6 +76,7 @@ class Callers:
         self.payments: list[Payment] = []
         self.refunds: list[Refund] = []
         self.groups: list[WantedGroup] = []
+        self.holders = Holders(self)
         self.finished = 0
         self._ids = 0
 
@@ -174,12 +176,15 @@ class Callers:
     def new_payment(self, payer: str, payee: str, amount: int, currency: str) -> Payment:
         id_ = self._shared_id(payer)
         if id_ is None:
-            self._ids += 1
-            id_ = f"T{self._ids:021d}"
+            id_ = self.new_id("T")
         command = TransferCommand(payer, payee, amount, currency, id_)
         payment = Payment(command)
         self.payments.append(payment)
         return payment
+
+    def new_id(self, letter: str) -> str:
+        self._ids += 1
+        return f"{letter}{self._ids:021d}"
 
     def _shared_id(self, payer: str) -> str | None:
         """One that somebody else has paid with, and this payer has not."""
@@ -236,12 +241,14 @@ class Callers:
                 await self.group_some()
             if self.cluster.profile.refunds and rng.random() < 0.6:
                 await self.refund_some()
+            if self.cluster.profile.holds and rng.random() < 0.6:
+                await self.holders.some()
             if rng.random() < 0.3:
                 await asyncio.sleep(rng.random() * self.cluster.profile.pause_s)
 
     async def attempt(self, payment: Payment, tries: int) -> None:
         for _ in range(tries):
-            if payment.answer is not None or not self._may_retry(payment):
+            if payment.answer is not None or not self.may_retry(payment):
                 return
             if not await self.once(payment) and self.rng.random() < 0.5:
                 await asyncio.sleep(self.rng.random() * 0.3)
@@ -259,7 +266,7 @@ class Callers:
         return True
 
     async def attempt_many(self, payments: list[Payment]) -> None:
-        payments = [payment for payment in payments if self._may_retry(payment)]
+        payments = [payment for payment in payments if self.may_retry(payment)]
         if payments and self.rng.random() < 0.2:
             payments.append(payments[0])  # the same id twice in one call
         commands = [payment.command for payment in payments]
@@ -276,7 +283,7 @@ class Callers:
                     self._note(payment, result)
 
     async def insist(self, payment: Payment) -> None:
-        while payment.answer is None and self._may_retry(payment):
+        while payment.answer is None and self.may_retry(payment):
             await self.attempt(payment, tries=1)
 
     async def conflict(self) -> None:
@@ -289,15 +296,13 @@ class Callers:
         if changed.to_account == changed.from_account or changed == old:
             return
         first = next(payment for payment in self.payments if payment.command is old)
-        if first.answer is None or not self._may_retry(first):
+        if first.answer is None or not self.may_retry(first):
             return
         await self.ask(lambda w: w.transfer(changed), lambda got: self.auditor.answered(changed, got.outcome))
 
     async def again(self) -> None:
         """A payment that has its answer already, some time later: the same answer."""
-        old = [
-            payment for payment in self.payments if payment.answer is not None and self._may_retry(payment)
-        ]
+        old = [payment for payment in self.payments if payment.answer is not None and self.may_retry(payment)]
         if old:
             await self.once(self.rng.choice(old))
 
@@ -305,6 +310,7 @@ class Callers:
         """Of a payment that was made, a part or all; or a refund of before again."""
         rng = self.rng
         paid = [payment for payment in self.payments if payment.answer == "+"]
+        paid += [Payment(command, answer="+") for command in self.holders.paid]
         if not paid:
             return
         if self.refunds and rng.random() < 0.25:
@@ -313,8 +319,7 @@ class Callers:
         payment = rng.choice(paid[-12:])
         payer, _, minor, currency, transaction, *_ = payment.command
         amount = None if rng.random() < 0.4 else format_amount(rng.randint(1, minor), currency)
-        self._ids += 1
-        wanted = Refund(RefundCommand(payer, transaction, f"R{self._ids:021d}", amount), payment)
+        wanted = Refund(RefundCommand(payer, transaction, self.new_id("R"), amount), payment)
         self.refunds.append(wanted)
         for _ in range(2):
             if await self.refund_once(wanted):
@@ -322,7 +327,7 @@ class Callers:
 
     async def refund_once(self, wanted: Refund) -> bool:
         """Ask for it once; whether it has its answer."""
-        if wanted.lost or not self._may_retry(wanted):
+        if wanted.lost or not self.may_retry(wanted):
             return True
         wanted.tries += 1
         command, of = wanted.command, wanted.of.command
@@ -356,8 +361,7 @@ class Callers:
         if self.groups and rng.random() < 0.25:
             await self.group_once(rng.choice(self.groups))
             return
-        self._ids += 1
-        id_ = f"G{self._ids:021d}"
+        id_ = self.new_id("G")
         transfers = []
         for _ in range(rng.randint(1, 4)):
             payer, payee = rng.sample(self.accounts, 2)
@@ -375,7 +379,7 @@ class Callers:
 
     async def group_once(self, wanted: WantedGroup) -> bool:
         """Ask for it once; whether it has its answer."""
-        if not self._may_retry(wanted):
+        if not self.may_retry(wanted):
             return True
         command = wanted.command
 
@@ -422,6 +426,7 @@ class Callers:
         await asyncio.gather(*(self.insist(payment) for payment in self.payments))
         await asyncio.gather(*(self._insist_group(wanted) for wanted in self.groups if wanted.answer is None))
         await asyncio.gather(*(self._insist_refund(wanted) for wanted in self.refunds if wanted.code is None))
+        await self.holders.finish()
 
     async def _insist_group(self, wanted: WantedGroup) -> None:
         while not await self.group_once(wanted):
@@ -431,7 +436,7 @@ class Callers:
         while not await self.refund_once(wanted):
             await asyncio.sleep(0.05)
 
-    def _may_retry(self, payment: Payment | Refund | WantedGroup) -> bool:
+    def may_retry(self, payment: Payment | Refund | WantedGroup | Wanted) -> bool:
         if not payment.first_ms:
             payment.first_ms = self.world.now_ms
         return self.world.now_ms - payment.first_ms < RETRY_MS_MAX
@@ -447,12 +452,12 @@ class Callers:
     def check_balances(self) -> None:
         """The caller's own bookkeeping: opening balances and paid payments, if every payment has its answer."""
         unknown = any(wanted.code is None and (wanted.tries or wanted.lost) for wanted in self.refunds)
-        unknown = unknown or any(wanted.answer is None for wanted in self.groups)
+        unknown = unknown or self.holders.unknown or any(wanted.answer is None for wanted in self.groups)
         if unknown or any(payment.answer is None for payment in self.payments):
             return
         expected: dict[tuple[str, str], int] = {}
         legs = [leg for wanted in self.groups if wanted.answer == "+" for leg in wanted.command.transfers]
-        for payment in [*self.payments, *(Payment(leg, answer="+") for leg in legs)]:
+        for payment in [*self.payments, *(Payment(each, answer="+") for each in [*legs, *self.holders.paid])]:
             if payment.answer == "+":
                 payer, payee, amount, currency = payment.command[:4]
                 expected[payer, currency] = expected.get((payer, currency), 0) - amount

@@ -66,7 +66,7 @@ class Cluster:
             for n in range(1, profile.journals + 1)
         ]
         self.services = [
-            ServiceProcess(world, self.keeper, self.network, f"api{n}")
+            ServiceProcess(world, self.keeper, self.network, f"api{n}", holds=profile.holds)
             for n in range(1, profile.services + 1)
         ]
 
@@ -410,7 +410,7 @@ class Cluster:
         for reference, debit in self.auditor.debits.items():
             if not debit.ended:
                 return f"debit {reference} is open: {debit}"
-        return ""
+        return self.auditor.holds.restless(self.world.now_ms)
 
     def compare(self) -> None:
         """G6 for every partition, once nothing is under way."""

@@ -15,6 +15,7 @@ from simulation.profile import Profile
 from simulation.run import Plant, run_many
 from simulation.world import Violation
 
+from wallet_engine.domain.holds import finishing
 from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.batch import Batch
@@ -28,6 +29,8 @@ from wallet_engine.recovery import ballot
 from wallet_engine.recovery.ballot import Ballot
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.peer_session import PeerSession
+from wallet_engine.saga.capture import Capture
+from wallet_engine.saga.expiry import Expirer
 from wallet_engine.saga.group import Group, GroupDriver
 from wallet_engine.saga.group_sweeper import GroupSweeper
 from wallet_engine.saga.settling import settle
@@ -181,6 +184,31 @@ def _pay_before_decision(original: Any) -> Any:
         return await original(self, attempt, *args)
 
     return decide
+
+
+def _release_before_credit(original: Any) -> Any:
+    def credit(self: Transfer, entry: str, issued_s: float) -> None:
+        if isinstance(self, Capture):
+            other = finishing(self.seq, self.idx, self.hold_field)
+            words = ("l", self.command.transaction, self.command.from_account, other, 0)
+            self.engine.submit(self.p, (*words, self.command.currency, "", ""), _Nobody(), issued_s)
+        original(self, entry, issued_s)
+
+    return credit
+
+
+def _answer_before_release(_original: Any) -> Any:
+    def paid(self: Capture, _issued_s: float) -> None:
+        settle(self.engine, self.p, self.seq)
+        self._finish("+")
+
+    return paid
+
+
+def _never_expire(_original: Any) -> Any:
+    async def tick(self: Expirer, _accumulator: Accumulator) -> None: ...
+
+    return tick
 
 
 class _OtherReader:
@@ -425,6 +453,30 @@ BUGS: Final = (
         50,
         _INTERRUPTING,
         changes={"groups": True},
+    ),
+    Bug(
+        "a hold is released before its capture is received",
+        "G1",
+        planted_method(Transfer, "_credit", _release_before_credit),
+        50,
+        _INTERRUPTING,
+        changes={"holds": True},
+    ),
+    Bug(
+        "a capture is answered before the rest is released",
+        "G5",
+        planted_method(Capture, "_paid", _answer_before_release),
+        50,
+        _INTERRUPTING,
+        changes={"holds": True},
+    ),
+    Bug(
+        "expired holds stay",
+        "G9",
+        planted_method(Expirer, "_tick", _never_expire),
+        50,
+        _INTERRUPTING,
+        changes={"holds": True},
     ),
     *(
         Bug(

@@ -20,6 +20,7 @@ from wallet_engine.engine.reads import Reader
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.writer import Group, JournalWriter
 from wallet_engine.routing.directory import Directory
+from wallet_engine.saga.expiry import Expirer
 from wallet_engine.saga.group_sweeper import GroupSweeper
 from wallet_engine.saga.sweeper import Sweeper
 from wallet_engine.service.wallet import ClusterWallet
@@ -99,10 +100,11 @@ class Process:
 
 
 class ServiceProcess(Process):
-    """`wallet-engine serve` without HTTP. `requests` are the calls it is working on."""
+    """`wallet-engine serve` without HTTP. `requests`: the calls it is working on; `holds`: whether some may expire."""
 
-    def __init__(self, world: World, keeper: Keeper, network: Network, name: str) -> None:
+    def __init__(self, world: World, keeper: Keeper, network: Network, name: str, *, holds: bool) -> None:
         super().__init__(world, keeper, network, name)
+        self._holds = holds
         self.engine: Engine | None = None
         self.wallet: ClusterWallet | None = None
         self.requests: dict[object, Callable[[], None]] = {}
@@ -114,6 +116,8 @@ class ServiceProcess(Process):
         await engine.start()
         Sweeper(engine, reader).start()
         GroupSweeper(engine).start()
+        if self._holds:
+            Expirer(engine).start()
         self.engine = engine
         self.wallet = ClusterWallet(engine, reader)
 

@@ -67,10 +67,17 @@ class Profile:
     refunds: bool = False
     #: Whether they make groups among their payments.
     groups: bool = False
+    #: Whether they set money aside, and take it later.
+    holds: bool = False
     #: Whether payers use ids that another one has used before.
     shared_ids: bool = False
     #: What each account begins with; payments are up to five times as much.
     funds_minor: int = 1_000
+
+    @staticmethod
+    def draw_all(seed: int) -> "Profile":
+        """The same with holds, groups and refunds in every history."""
+        return replace(Profile.draw(seed), holds=True, groups=True, refunds=True)
 
     @staticmethod
     def draw_copies(seed: int) -> "Profile":
@@ -124,6 +131,7 @@ class Profile:
             image_chance=rng.choice((0.05, 0.2, 0.5)),
             refunds=random.Random(f"refunds {seed}").random() < 0.3,
             groups=random.Random(f"groups {seed}").random() < 0.3,
+            holds=random.Random(f"holds {seed}").random() < 0.3,
             shared_ids=random.Random(f"shared {seed}").random() < 0.2,
             funds_minor=HUGE_MINOR if random.Random(f"huge {seed}").random() < 0.1 else 1_000,
         )

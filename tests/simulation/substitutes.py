@@ -45,6 +45,7 @@ import wallet_engine.redis_store.connection
 import wallet_engine.redis_store.slots_owner
 import wallet_engine.redis_store.topology
 import wallet_engine.routing.model
+import wallet_engine.saga.expiry
 import wallet_engine.saga.sweeper
 import wallet_engine.service.wallet
 from wallet_engine.domain.addresses import split_address
@@ -82,6 +83,7 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
     "service.accounts": {"ANSWER_TIMEOUT_S": 3.0},
     "service.transfers": {"ANSWER_TIMEOUT_S": 3.0},
     "saga.standing": {"REST_S_MIN": 0.5, "REST_S_MAX": 2.0, "OPEN_PER_RECEIVER_MAX": 40},
+    "saga.expiry": {"TICK_S": 0.7},
     "saga.group_sweeper": {"TICK_S": 0.7, "RECORD_AGE_S_MIN": 1.0, "DRIVE_TIMEOUT_S": 6.0},
     "saga.sweeper": {
         "RETRY_S": 1.0,
@@ -177,6 +179,7 @@ def surroundings(
     replaced: list[tuple[Any, str, Any]] = [
         (_module("engine.clocks"), "time", clock),
         (_module("engine.batch"), "_nonce", nonces),
+        (_module("saga.expiry"), "random", rng),
         (_module("saga.group_sweeper"), "random", rng),
         (_module("saga.sweeper"), "random", rng),
         (_module("journal.link_client"), "random", rng),

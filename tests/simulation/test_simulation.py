@@ -1,7 +1,8 @@
 """The engine under faults in virtual time: G1-G9 on many seeds, and the same seed twice is the same run.
 
-`SIM_SEED=n` runs one seed and prints what happened in it; `SIM_SECONDS=n` sets the length of the soak, and
-`SIM_PROFILE` says how both draw their profiles: `draw`, `draw_copies`, `draw_moves` or `draw_outage`.
+`SIM_SEED=n` runs one seed and prints what happened in it; `SIM_SECONDS=n` sets the length of the soak, or
+`SIM_SEEDS=n` how many seeds it has, and `SIM_PROFILE` says how both draw their profiles: `draw`, `draw_all`,
+`draw_copies`, `draw_moves` or `draw_outage`.
 """
 
 import os
@@ -21,6 +22,7 @@ from simulation.world import Violation, World
 
 SEEDS = 80
 COPIES_SEEDS = 25
+ALL_SEEDS = 20
 OUTAGE_SEEDS = 8
 MOVES_SEEDS = 30
 TESTS = Path(__file__).parent.parent
@@ -46,6 +48,13 @@ def test_seeds_keep_every_guarantee() -> None:
 def test_seeds_with_several_journal_copies() -> None:
     """G1 to G9 with two or three copies of which one or two must receipt."""
     results = run_many(range(1, COPIES_SEEDS + 1), profile=Profile.draw_copies)
+    failed = [str(result) for result in results if isinstance(result, Violation)]
+    assert not failed, f"{len(failed)} seeds failed\n" + "\n".join(failed)
+
+
+def test_seeds_with_holds_groups_and_refunds() -> None:
+    """G1 to G9 where every history has all that is more than a transfer."""
+    results = run_many(range(1, ALL_SEEDS + 1), profile=Profile.draw_all)
     failed = [str(result) for result in results if isinstance(result, Violation)]
     assert not failed, f"{len(failed)} seeds failed\n" + "\n".join(failed)
 
@@ -107,14 +116,15 @@ def test_a_violation_names_its_seed() -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_soak() -> None:
-    """New seeds each time, from a printed beginning (SIM_FIRST), for SIM_SECONDS."""
+    """New seeds each time, from a printed beginning (SIM_FIRST), for SIM_SECONDS or as many as SIM_SEEDS says."""
     first = int(os.environ.get("SIM_FIRST", random.SystemRandom().randrange(1_000, 10**9)))
-    seconds = float(os.environ.get("SIM_SECONDS", "300"))
+    count = int(os.environ.get("SIM_SEEDS", 10**9))
+    seconds = float(os.environ.get("SIM_SECONDS", "300" if count == 10**9 else "7000"))
     print(f"\nseeds from {first}")
     started_s = time.monotonic()
     reports: list[Report] = []
     failed: list[str] = []
-    for result in run_many(iter(range(first, first + 10**9)), profile=_profile()):
+    for result in run_many(iter(range(first, first + count)), profile=_profile()):
         if isinstance(result, Violation):
             failed.append(str(result))
             print(result)
