@@ -22,7 +22,7 @@ from simulation.world import Violation, World
 
 SEEDS = 80
 COPIES_SEEDS = 25
-ALL_SEEDS = 20
+ALL_SEEDS = 12
 OUTAGE_SEEDS = 8
 MOVES_SEEDS = 30
 TESTS = Path(__file__).parent.parent
