@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -18,10 +19,12 @@ from typing import Final
 import msgspec
 import redis
 
+from bench.apis import OwnApis, make_key, peer_files, server_pair
 from wallet_engine.dev.binaries import find_zookeeper, system_redis
 from wallet_engine.dev.ports import free_port, port_is_free
 from wallet_engine.dev.state import DevState, StateFiles
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.journal import peer_tls
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect, find_primary
 from wallet_engine.routing.directory import Directory, open_directory
@@ -50,6 +53,12 @@ class Shape:
     embedded: bool
     #: With PostgreSQL, and a follower that writes the past into it.
     history: bool = False
+    #: Callers show a key, or none: in turns.
+    auth: bool = False
+    #: Mutual TLS between the journal and the services.
+    tls: bool = False
+    #: The API is called by HTTPS.
+    https: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,11 @@ class Cluster:
         self._say = say
         self._keep = keep
         self._port = _free_run(shape.apis)
+        self._apis: OwnApis | None = None
+        #: For calls by HTTPS.
+        self.caller_tls: ssl.SSLContext | None = None
+        #: What callers show who show a key.
+        self.caller_key = ""
         #: `host:port` of the journal's metrics.
         self.journal_metrics = f"127.0.0.1:{free_port()}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -92,6 +106,7 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         try:
             self._start()
+            self._close_door()
         except BaseException:
             self._stop()
             raise
@@ -113,6 +128,8 @@ class Cluster:
     @property
     def api_addresses(self) -> list[str]:
         """`host:port` of every API process."""
+        if self._apis is not None:
+            return self._apis.addresses
         return [process.address for process in self.state.processes if process.role == "api"]
 
     def pids(self) -> dict[str, list[int]]:
@@ -122,6 +139,8 @@ class Cluster:
             found.setdefault(process.role, []).append(process.pid)
         if self._process is not None:
             found["dev"] = [self._process.pid]
+        if self._apis is not None:
+            found["standby"], found["api"] = found["api"], self._apis.pids
         return found
 
     def journal_bytes(self) -> int:
@@ -170,18 +189,13 @@ class Cluster:
             *("--partitions", str(shape.partitions), "--apis", str(shape.apis)),
             *(("--embedded",) if shape.embedded else ()),
             *(("--history",) if shape.history else ()),
+            *(("--certificates",) if shape.tls else ()),
         ]
         self._say(
             f"starting {shape.shards} shards, {shape.partitions} partitions, {shape.apis} API processes"
         )
-        # No settings from outside but which ports are ours.
-        environ = {
-            name: value
-            for name, value in os.environ.items()
-            if name == "WALLET_DEV_PORTS" or not name.startswith("WALLET_")
-        }
         # Only the journal has this flag.
-        environ["WALLET_METRICS_PORT"] = self.journal_metrics.rpartition(":")[2]
+        environ = _environ() | {"WALLET_METRICS_PORT": self.journal_metrics.rpartition(":")[2]}
         log = self.root / "dev.log"
         with log.open("wb") as stderr:
             # A session of its own: Ctrl-C is for this process, which then stops the cluster in order.
@@ -203,7 +217,33 @@ class Cluster:
         if not said.startswith(b"ready "):
             raise ClusterFailed(f"the cluster did not start:\n{log.read_text('utf-8')[-_LOG_SHOWN_BYTES:]}")
 
+    def _close_door(self) -> None:
+        """Have the API processes, the keys and the certificates that this run is about."""
+        shape, authority = self.shape, self.data_dir / "ca" if self.shape.tls else None
+        if authority is not None:
+            peer_tls.use(peer_tls.PeerTls(*peer_files(authority, "bench")))
+        if not (shape.auth or shape.https):
+            return
+        pair = server_pair(self.root / "https") if shape.https else None
+        if pair is not None:
+            self.caller_tls = ssl.create_default_context(cafile=pair.cert.with_name("ca.pem"))
+        apis = self._apis = OwnApis(self.root, pair, authority, self.caller_tls)
+        self._say(f"starting {shape.apis} API processes of the benchmark's own")
+        apis.start(shape.apis, self.directory_flags, _environ())
+        if shape.auth:
+            with contextlib.closing(self.open_directory()) as directory:
+                self.caller_key = make_key(directory, apis)
+
+    @property
+    def directory_flags(self) -> tuple[str, str]:
+        """By which its processes find each other."""
+        zookeeper = self.state.zookeeper
+        return ("--zookeeper", zookeeper) if zookeeper else ("--map-file", str(self.data_dir / "map.json"))
+
     def _stop(self) -> None:
+        peer_tls.use(None)
+        if self._apis is not None:
+            self._apis.stop()
         process, self._process = self._process, None
         if process is not None:
             pids = self._known_pids()
@@ -229,6 +269,15 @@ class Cluster:
         except (OSError, msgspec.MsgspecError):
             return set()
         return {process.pid for process in state.processes} if state else set()
+
+
+def _environ() -> dict[str, str]:
+    """No settings from outside but which ports are ours."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name == "WALLET_DEV_PORTS" or not name.startswith("WALLET_")
+    }
 
 
 def _kill(pids: set[int]) -> None:

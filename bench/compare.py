@@ -28,13 +28,15 @@ def rows_of(document: Any) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A row of both: transfers per second, and CPU per transfer without that of the load generator."""
+    """A row of both: transfers per second, CPU per transfer without that of the load generator, and the API's part."""
 
     name: str
     first_per_s: float
     second_per_s: float
     first_us: float
     second_us: float
+    first_api_us: float
+    second_api_us: float
     #: The second's share of its own run's typical row, over the first's share of its: 1 when ratios repeat.
     drift: float
 
@@ -43,12 +45,13 @@ class Compared:
             *(self.name, f"{self.first_per_s:,.0f}", f"{self.second_per_s:,.0f}"),
             f"{self.second_per_s / self.first_per_s:.2f}",
             *(f"{self.first_us:.1f}", f"{self.second_us:.1f}"),
-            f"{self.second_us / self.first_us:.2f}" if self.first_us else "",
+            _ratio(self.first_us, self.second_us),
+            _ratio(self.first_api_us, self.second_api_us),
             f"{self.drift:.2f}",
         ]
 
 
-HEADINGS: Final = ("row", "A/s", "B/s", "B/A", "A µs", "B µs", "B/A µs", "drift")
+HEADINGS: Final = ("row", "A/s", "B/s", "B/A", "A µs", "B µs", "B/A µs", "B/A API", "drift")
 
 
 def compare(first: Any, second: Any) -> list[Compared]:
@@ -61,13 +64,30 @@ def compare(first: Any, second: Any) -> list[Compared]:
     # The geometric mean of all ratios is how much faster the second run was as a whole.
     overall = math.exp(sum(math.log(b / a) for a, b in pairs.values()) / len(pairs))
     return [
-        Compared(name, a, b, _cost_us(before[name]), _cost_us(after[name]), b / a / overall)
+        Compared(
+            name,
+            a,
+            b,
+            _cost_us(before[name]),
+            _cost_us(after[name]),
+            _api_us(before[name]),
+            _api_us(after[name]),
+            b / a / overall,
+        )
         for name, (a, b) in pairs.items()
     ]
 
 
+def _ratio(first: float, second: float) -> str:
+    return f"{second / first:.3f}" if first else ""
+
+
 def _rate(row: Mapping[str, Any]) -> float:
     return float(row["transfers_per_s"])
+
+
+def _api_us(row: Mapping[str, Any]) -> float:
+    return float(row["cpu_us_per_transfer"]["api"])
 
 
 def _cost_us(row: Mapping[str, Any]) -> float:

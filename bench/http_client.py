@@ -5,6 +5,7 @@ the cores that the measured processes run on.
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from typing import Final, cast
@@ -28,6 +29,12 @@ def request_bytes(path: str, body: bytes, *, host: str) -> bytes:
     """A whole POST."""
     head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return head.encode() + _HEAD_END + body
+
+
+def with_key(request: bytes, key: str) -> bytes:
+    """The request with this key shown."""
+    line, rest = request.split(b"\r\n", 1)
+    return b"%b\r\nAuthorization: Bearer %b\r\n%b" % (line, key.encode(), rest)
 
 
 def parse_head(data: bytes) -> tuple[int, int, int] | None:
@@ -114,10 +121,14 @@ class Caller(asyncio.Protocol):
 
 
 async def connect(
-    address: str, number: int, on_answer: OnAnswer, on_lost: Callable[[Caller], None]
+    address: str,
+    number: int,
+    on_answer: OnAnswer,
+    on_lost: Callable[[Caller], None],
+    tls: ssl.SSLContext | None = None,
 ) -> Caller:
     """A caller connected to `host:port`."""
     host, port = split_address(address)
     loop = asyncio.get_running_loop()
-    _, caller = await loop.create_connection(lambda: Caller(number, on_answer, on_lost), host, port)
+    _, caller = await loop.create_connection(lambda: Caller(number, on_answer, on_lost), host, port, ssl=tls)
     return caller

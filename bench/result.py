@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any, Final
 
 from bench.cluster import Shape
@@ -28,12 +29,15 @@ class Plan:
     seed: int
     #: Requests that arrive per second (open loop); None: every caller sends when it was answered (closed loop).
     rate: float | None = None
+    #: Callers show a key.
+    auth: bool = False
 
     @property
     def name(self) -> str:
         """`http uniform 1000 x 8`"""
         arriving = "" if self.rate is None else f" at {self.rate:,.0f}/s"
-        return f"{self.door} {self.workload} {self.batch} x {self.callers}{arriving}"
+        with_key = " with a key" if self.auth else ""
+        return f"{self.door} {self.workload} {self.batch} x {self.callers}{arriving}{with_key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,9 @@ class Result:
             "partitions": self.shape.partitions,
             "apis": self.shape.apis,
             "embedded": self.shape.embedded,
+            "auth": plan.auth,
+            "tls": self.shape.tls,
+            "https": self.shape.https,
             "redis_version": f.redis_version,
             "journal_file_system": self.journal_file_system,
             "machine": dict(self.machine),
@@ -170,6 +177,8 @@ def row(document: Document) -> list[str]:
     arriving = "" if d["arrivals_per_s"] is None else f" at {d['arrivals_per_s']:,.0f}/s"
     if not d.get("kept_up", True):
         arriving += " (overloaded)"
+    if d.get("auth"):
+        arriving += " with a key"
     return [
         *(d["door"], d["workload"], str(d["batch"]), f"{d['callers']}{arriving}"),
         *(f"{d['transfers_per_s']:,.0f}", f"{d['per_node_tps']:,.0f}"),
@@ -198,6 +207,23 @@ def results_table(documents: Sequence[Document], extra: Mapping[str, Sequence[st
         f"books add up in every row"
     )
     return f"{table([*HEADINGS, *extra], rows)}\n{facts}"
+
+
+KEY_HEADINGS: Final = ("with a key / without", "lowest", "median", "highest")
+
+
+def cost_of_key(plain: Document, with_key: Document) -> list[list[str]]:
+    """What a key costs in CPU, of each pair of turns: of the API, and of all but the load generator."""
+    pairs = list(zip(plain.get("each_run", [plain]), with_key.get("each_run", [with_key]), strict=True))
+    rows = []
+    for name, roles in (("API CPU", ("api",)), ("all CPU", ("api", "journal", "redis"))):
+        ratios = [_cpu_us(second, roles) / _cpu_us(first, roles) for first, second in pairs]
+        rows.append([name, *(f"{ratio:.3f}" for ratio in (min(ratios), median(ratios), max(ratios)))])
+    return rows
+
+
+def _cpu_us(document: Document, roles: Sequence[str]) -> float:
+    return float(sum(document["cpu_us_per_transfer"][role] for role in roles))
 
 
 def spread_table(document: Document) -> str:

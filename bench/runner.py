@@ -81,8 +81,8 @@ async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) ->
     roles = cluster.pids()
     roles["load"] = []
     if door.own_role == "api":
-        roles["standby"] = roles["api"]  # the API processes idle while the engine runs here
-        roles["api"] = []
+        # the API processes idle while the engine runs here
+        roles["standby"], roles["api"] = [*roles.get("standby", ()), *roles["api"]], []
     roles[door.own_role] = [os.getpid()]
     begun = await asyncio.to_thread(key_memory, cluster)
     try:
@@ -181,7 +181,8 @@ def _load(cluster: Cluster, recorder: Recorder, plan: Plan, pairs: list[Pair], p
     if plan.workload in FORMS and plan.door != "http":
         raise ValueError(f"only HTTP has {plan.workload}: give --door http")
     repeats = plan.workload == "repeats"
-    return Load(cluster, recorder, plan.workload, pairs, plan.batch, plan.callers, repeats, pacing)
+    key = cluster.caller_key if plan.auth else ""
+    return Load(cluster, recorder, plan.workload, pairs, plan.batch, plan.callers, repeats, pacing, key)
 
 
 def _pacing(plan: Plan, recorder: Recorder) -> Pacing:

@@ -55,7 +55,11 @@ async def in_turns(
 ) -> list[dict[str, Any]]:
     """A document for each row, of so many runs; `measure` is given the row and the turn, from 1.
 
-    Every row is measured once before any is again: a slow minute of the machine strikes all of them.
+    Every row is measured once before any is again: a slow minute of the machine strikes all of them. Every other turn
+    goes backwards, since what is measured later finds more in memory.
     """
-    turns = [[await measure(row, turn) for row in rows] for turn in range(1, runs + 1)]
-    return [summarise(documents) for documents in zip(*turns, strict=True)]
+    found: list[list[dict[str, Any]]] = [[] for _ in rows]
+    for turn in range(1, runs + 1):
+        for number in range(len(rows))[:: 1 if turn % 2 else -1]:
+            found[number].append(await measure(rows[number], turn))
+    return [summarise(documents) for documents in found]

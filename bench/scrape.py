@@ -1,5 +1,6 @@
 """Counters of API processes and the journal, read from their /metrics."""
 
+import ssl
 import urllib.request
 from collections.abc import Iterable
 from typing import Final
@@ -34,7 +35,15 @@ def sync_count(exposition: str) -> int:
     return int(parse_metrics(exposition)[_SYNCS])
 
 
-def scrape(address: str) -> str:
-    """`GET http://address/metrics`. Raises OSError."""
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=_TIMEOUT_S) as answer:
+def scrape(address: str, tls: ssl.SSLContext | None = None) -> str:
+    """`GET http://address/metrics`, or https. Raises OSError."""
+    return get(address, "/metrics", tls=tls)
+
+
+def get(address: str, path: str, *, tls: ssl.SSLContext | None = None, key: str | None = None) -> str:
+    """The body of an answer. Raises OSError, of it `HTTPError` for another status than 200."""
+    url = f"{'http' if tls is None else 'https'}://{address}{path}"
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    asked = urllib.request.Request(url, headers=headers)
+    with urllib.request.urlopen(asked, timeout=_TIMEOUT_S, context=tls) as answer:
         return str(answer.read().decode())

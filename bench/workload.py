@@ -49,6 +49,10 @@ class Pair(NamedTuple):
         return self.amount_minor == AMOUNT_MINOR_DECLINED
 
 
+#: All of them, as a key's grant says it.
+ACCOUNTS: Final = "acct-*"
+
+
 def account_name(number: int) -> str:
     """The id of a benchmark account."""
     return f"acct-{number:08d}"

@@ -1,12 +1,13 @@
 """`bench run`: one measurement with everything adjustable."""
 
+import dataclasses
 from pathlib import Path
 
 import click
 
 from bench.commands import session
 from bench.commands.session import Session, shape_of, write_json
-from bench.result import Plan, results_table, spread_table
+from bench.result import KEY_HEADINGS, Plan, cost_of_key, results_table, spread_table
 from bench.runner import DOORS
 from bench.text import table
 from bench.textbook import TEXTBOOK_HEADINGS
@@ -55,6 +56,13 @@ from bench.workload import FORMS, WORKLOADS
 @click.option(
     "--history", is_flag=True, help="A follower beside it, which writes the past into a PostgreSQL, here too."
 )
+@click.option(
+    "--auth",
+    is_flag=True,
+    help="Two rows in turns from the same API processes: callers show no key, and callers show one that is checked.",
+)
+@click.option("--tls", is_flag=True, help="Mutual TLS between the journal and the services.")
+@click.option("--https", is_flag=True, help="Callers speak TLS to the API.")
 @click.option("--seed", type=int, help="Of the transfers' sides and amounts.  [default: random]")
 @session.folder_option
 @click.option("--keep", is_flag=True, help="Leave the data and the logs of the cluster there.")
@@ -74,6 +82,9 @@ def run(
     apis: int,
     embedded: bool,
     history: bool,
+    auth: bool,
+    tls: bool,
+    https: bool,
     seed: int | None,
     folder: Path | None,
     keep: bool,
@@ -82,12 +93,20 @@ def run(
     """One measurement, ending in a table; --json FILE writes all its figures."""
     bench = Session(folder, keep=keep)
     plan = Plan(door, workload, batch, callers, seconds, warmup, bench.seed() if seed is None else seed, rate)
-    shape = shape_of(shards, partitions, apis, embedded=embedded, history=history)
-    [document] = bench.measure(shape, accounts, [plan], runs=runs)
-    write_json(json_file, document)
-    click.echo(results_table([document]))
-    if runs > 1:
-        click.echo("\n" + spread_table(document))
+    if door != "http" and (auth or https):
+        raise click.UsageError("only HTTP has keys and certificates: give --door http")
+    shape = shape_of(
+        shards, partitions, apis, embedded=embedded, history=history, auth=auth, tls=tls, https=https
+    )
+    plans = [plan, dataclasses.replace(plan, auth=True)] if auth else [plan]
+    documents = bench.measure(shape, accounts, plans, runs=runs)
+    document = documents[-1]
+    write_json(json_file, documents if auth else document)
+    click.echo(results_table(documents))
+    if auth:
+        click.echo("\n" + table(KEY_HEADINGS, cost_of_key(*documents)))
+    for each in documents if runs > 1 else ():
+        click.echo(f"\n{each['name']}\n{spread_table(each)}")
     if not document.get("kept_up", True):
         click.echo("\nOVERLOADED: more arrives than is answered, the latencies only tell for how long")
     click.echo("\n" + table(TEXTBOOK_HEADINGS, document["textbook"]))

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import click
 import uvloop
 
+from bench.apis import ApisFailed
 from bench.cluster import Cluster, ClusterFailed, Say, Shape, system_is_there
 from bench.core_speed import probe
 from bench.funding import SetupFailed
@@ -26,6 +27,10 @@ from wallet_engine.telemetry.logging import configure_logging
 
 #: A command's decorator.
 Option = Callable[[Callable[..., None]], Callable[..., None]]
+
+_NOTHING_TO_REPORT: Final = (
+    *(Refused, SetupFailed, ProcessReplaced, ChildProcessError, ClusterFailed, ApisFailed, WalletError),
+)
 
 _option = click.option
 json_option = _option(
@@ -80,9 +85,19 @@ def runs_option(default: int) -> Option:
     )
 
 
-def shape_of(shards: int, partitions: int, apis: int, *, embedded: bool, history: bool = False) -> Shape:
+def shape_of(
+    shards: int,
+    partitions: int,
+    apis: int,
+    *,
+    embedded: bool,
+    history: bool = False,
+    auth: bool = False,
+    tls: bool = False,
+    https: bool = False,
+) -> Shape:
     """A cluster, embedded when nothing else is installed."""
-    return Shape(shards, partitions, apis, embedded or not system_is_there(), history)
+    return Shape(shards, partitions, apis, embedded or not system_is_there(), history, auth, tls, https)
 
 
 class Session:
@@ -139,7 +154,7 @@ def guard(work: Callable[[], Any]) -> Any:
         return work()
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    except (Refused, SetupFailed, ProcessReplaced, ChildProcessError, ClusterFailed, WalletError) as error:
+    except _NOTHING_TO_REPORT as error:
         raise click.ClickException(f"no report: {error}") from None
 
 

@@ -23,6 +23,8 @@ class Load:
     #: Whether some requests are sent again with the ids they had.
     repeats: bool
     pacing: Pacing
+    #: Callers show this key; empty: none.
+    key: str = ""
 
 
 class Door(Protocol):

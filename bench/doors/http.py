@@ -1,16 +1,19 @@
 """The door of payment services: HTTP, single transfers or batches."""
 
 import asyncio
+import ssl
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 from bench.doors.base import Load
 from bench.doors.forms import PLACEHOLDER, Form, form_of
-from bench.http_client import Caller, connect
+from bench.http_client import Caller, connect, with_key
 from bench.pacing import Pacing
 from bench.recorder import Recorder
 from bench.ring import Request, Ring, chunks, declined_of
 from bench.scrape import scrape, script_counters
+from bench.workload import Pair
 
 STOP_S_MAX: Final = 30.0
 
@@ -31,6 +34,7 @@ class HttpDoor:
         callers: int,
         pacing: Pacing,
         form: Form,
+        tls: ssl.SSLContext | None = None,
     ):
         self._addresses = addresses
         self._recorder = recorder
@@ -38,6 +42,7 @@ class HttpDoor:
         self._callers_wanted = callers
         self._pacing = pacing
         self._form = form
+        self._tls = tls
         self._callers: list[Caller] = []
         #: By caller: its last request, its calls as sent, and whether that was a repeat.
         self._last: list[tuple[Request[Calls], Calls, bool] | None] = [None] * callers
@@ -51,9 +56,13 @@ class HttpDoor:
     @classmethod
     def make(cls, load: Load) -> "HttpDoor":
         addresses, form = load.cluster.api_addresses, form_of(load.workload, load.batch)
+
+        def calls(part: Sequence[Pair]) -> Calls:
+            made = form.calls(part, addresses[0])
+            return tuple(with_key(call, load.key) for call in made) if load.key else made
+
         requests = [
-            Request(form.calls(part, addresses[0]), len(part), declined_of(part))
-            for part in chunks(load.pairs, load.batch)
+            Request(calls(part), len(part), declined_of(part)) for part in chunks(load.pairs, load.batch)
         ]
         return cls(
             addresses,
@@ -62,12 +71,13 @@ class HttpDoor:
             load.callers,
             load.pacing,
             form,
+            load.cluster.caller_tls,
         )
 
     async def start(self) -> None:
         addresses = self._addresses
         self._callers = [
-            await connect(addresses[number % len(addresses)], number, self._answered, self._lost)
+            await connect(addresses[number % len(addresses)], number, self._answered, self._lost, self._tls)
             for number in range(self._callers_wanted)
         ]
         self._pacing.start()
@@ -87,7 +97,9 @@ class HttpDoor:
 
     async def figures(self) -> dict[str, float]:
         """Asked of the API processes, which takes some milliseconds."""
-        return await asyncio.to_thread(lambda: script_counters(map(scrape, self._addresses)))
+        return await asyncio.to_thread(
+            lambda: script_counters(scrape(each, self._tls) for each in self._addresses)
+        )
 
     def _next(self, caller: Caller) -> None:
         """Send when the next request is due, which may be now."""

@@ -1,6 +1,10 @@
 """Real, short runs of the benchmark at every door, and a run whose books do not add up."""
 
+import contextlib
+import os
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -8,11 +12,13 @@ import pytest
 import uvloop
 
 from bench import ring
+from bench.apis import OwnApis, server_pair
 from bench.cluster import Cluster, Shape
 from bench.commands.session import guard
 from bench.result import Plan
 from bench.runner import Prepared, measure, prepare
 from bench.workload import CURRENCY, account_name
+from tests.support.replicated import wait_until
 
 ACCOUNTS = 2_000
 Running = tuple[Cluster, Prepared]
@@ -24,8 +30,8 @@ def say(text: str) -> None:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    """One cluster for all tests here: two shards, 8 partitions, and funded accounts."""
-    with Cluster(Shape(2, 8, 1, embedded=False), say) as cluster:
+    """One cluster for all tests here: two shards, 8 partitions, funded accounts; callers show a key or none."""
+    with Cluster(Shape(2, 8, 1, embedded=False, auth=True, tls=True), say) as cluster:
         yield cluster, uvloop.run(prepare(cluster, ACCOUNTS, say))
 
 
@@ -36,10 +42,12 @@ def _few_prepared_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ring, "RING_REQUESTS_MAX", 2_000)
 
 
-def run(running: Running, door: str, workload: str, batch: int, rate: float | None = None) -> dict[str, Any]:
+def run(
+    running: Running, door: str, workload: str, batch: int, rate: float | None = None, *, auth: bool = False
+) -> dict[str, Any]:
     cluster, prepared = running
     callers = 32 if batch == 1 else 4  # enough answers on a busy machine too
-    plan = Plan(door, workload, batch, callers, seconds=0.6, warmup_s=0.1, seed=7, rate=rate)
+    plan = Plan(door, workload, batch, callers, seconds=0.6, warmup_s=0.1, seed=7, rate=rate, auth=auth)
     return uvloop.run(measure(cluster, plan, prepared, say)).document()
 
 
@@ -62,6 +70,36 @@ def test_a_closed_loop_at_every_door(running: Running, door: str, workload: str,
     assert document["memory_bytes_per_account"] > 30
     remembered = document["memory_bytes_per_remembered_transfer"]
     assert remembered is None or remembered > 20  # None: earlier tests left more than this one added
+
+
+@pytest.mark.parametrize("batch", [1, 20])
+def test_callers_who_show_a_key(running: Running, batch: int) -> None:
+    document = run(running, "http", "uniform", batch, auth=True)
+    assert document["conserved"] is True
+    assert document["transfers"] > 0
+    assert (document["auth"], document["tls"], document["https"]) == (True, True, False)
+    cluster, _ = running
+    with contextlib.closing(cluster.open_directory()) as directory:
+        keys = directory.api_keys.all()
+        assert keys is not None
+        [made] = keys
+        assert [journal.tls for journal in directory.journals().values()] == ["required"]
+        used = directory.api_keys.used_ms
+        wait_until(lambda: made in used(), "the key that was shown was used")
+
+
+def test_callers_by_https(running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, _ = running
+    pair = server_pair(tmp_path / "https")
+    tls = ssl.create_default_context(cafile=pair.cert.with_name("ca.pem"))
+    apis = OwnApis(tmp_path, pair, cluster.data_dir / "ca", tls)
+    try:
+        apis.start(1, cluster.directory_flags, os.environ)
+        monkeypatch.setattr(cluster, "_apis", apis)
+        monkeypatch.setattr(cluster, "caller_tls", tls)
+        assert run(running, "http", "uniform", 10, auth=True)["transfers"] > 0
+    finally:
+        apis.stop()
 
 
 @pytest.mark.parametrize("door", ["http", "engine"])

@@ -28,6 +28,8 @@ class DevOptions:
     webhooks_allow_private: bool = False
     #: Every entry is decided again.
     oracle: bool = False
+    #: Our processes know each other by certificates.
+    certificates: bool = False
 
 
 def first_names(layout: Layout) -> list[str]:

@@ -1,4 +1,4 @@
-"""The certificates of a cluster that `dev --auth` made: an authority in `ca/`, and one for each process.
+"""The certificates of a cluster that `dev --certificates` made: an authority in `ca/`, and one for each process.
 
 All are made when they are first needed, and made anew before they end.
 """

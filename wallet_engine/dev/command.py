@@ -65,6 +65,11 @@ from wallet_engine.telemetry.flags import journal_disk_options
     help="Callers need a key. DIR/keys.json holds one for each role, DIR/admin.env what wallet-admin needs.",
 )
 @click.option(
+    "--certificates",
+    is_flag=True,
+    help="Journal, services and copies speak mutual TLS, by certificates made in DIR/ca. On with --auth.",
+)
+@click.option(
     "--history",
     is_flag=True,
     help="PostgreSQL with the queryable past, filled by a follower: the system's, or else a bundled one.",
@@ -91,6 +96,7 @@ def dev(
     stream_entries_max: int | None,
     embedded: bool,
     auth: bool,
+    certificates: bool,
     history: bool,
     webhooks_allow_private: bool,
     oracle: bool,
@@ -126,5 +132,6 @@ def dev(
             history,
             webhooks_allow_private,
             auth or oracle,
+            auth or certificates,
         )
     ).run()

@@ -101,8 +101,7 @@ class Supervisor:
         self._zookeeper: ZooKeeperProcess | None = None
         self._database: PostgresProcess | None = None
         self._map_file = self._data_dir / "map.json"
-        #: With --auth our processes know each other by them.
-        self._certificates = Certificates(self._data_dir / "ca") if options.auth else None
+        self._certificates = Certificates(self._data_dir / "ca") if options.certificates else None
         self._zookeeper_folder = self._data_dir / "zookeeper"
         self._environ = {
             name: value
@@ -247,6 +246,7 @@ class Supervisor:
         where = {"MAP_FILE": str(self._map_file)} if zookeeper is None else {"ZOOKEEPER": zookeeper.address}
         if self._certificates is not None:
             where |= self._certificates.variables()
+        if self._options.auth:
             where["KEY"] = provide_keys(directory, self._data_dir)
         if self._database is not None:
             where["DATABASE"] = self._database.url

@@ -24,6 +24,7 @@ def test_a_machine_of_another_speed_drifts_nothing() -> None:
     assert [round(found[name].drift, 6) for name in "ab"] == [1, 1]
     assert (found["b"].first_us, found["b"].second_us) == (10, 15)
     assert found["a"].cells()[3] == "2.00"
+    assert found["b"].cells()[6:8] == ["1.500", "1.000"]
 
 
 def test_a_row_that_lost_its_place_shows() -> None:

@@ -1,7 +1,9 @@
 """The document that scripts read, and the table."""
 
+import asyncio
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -9,9 +11,9 @@ from bench.cluster import Shape
 from bench.measure import Usage
 from bench.recorder import Counts
 from bench.redis_figures import KeyMemory
-from bench.result import Figures, Plan, Result, results_table, spread_table
+from bench.result import Figures, Plan, Result, cost_of_key, results_table, spread_table
 from bench.runner import remembered_bytes
-from bench.runs import summarise
+from bench.runs import in_turns, summarise
 
 RESULT = Result(
     plan=Plan("http", "uniform", 1000, 8, 10, 3, 42),
@@ -103,3 +105,30 @@ def test_memory_of_a_transfer_is_told_only_when_the_run_added_most_of_it() -> No
     assert remembered_bytes(before, KeyMemory(3_000, 30), 20) == 100
     assert remembered_bytes(before, KeyMemory(1_500, 19), 9) is None
     assert remembered_bytes(KeyMemory(0, 0), KeyMemory(0, 0), 0) is None
+
+
+def test_what_a_key_costs_is_told_by_pairs_of_turns() -> None:
+    def of(*turns: tuple[float, float]) -> dict[str, Any]:
+        figures = [
+            {"cpu_us_per_transfer": {"api": api, "journal": 1.0, "redis": redis}} for api, redis in turns
+        ]
+        return summarise(figures)
+
+    plain, with_key = of((10, 9), (20, 9), (40, 9)), of((11, 9), (20, 9), (42, 7))
+    assert cost_of_key(plain, with_key) == [
+        ["API CPU", "1.000", "1.050", "1.100"],
+        ["all CPU", "1.000", "1.000", "1.050"],
+    ]
+    assert cost_of_key(of((10, 9)), of((11, 9)))[0] == ["API CPU", "1.100", "1.100", "1.100"]
+
+
+def test_every_other_turn_goes_backwards() -> None:
+    measured = []
+
+    async def measure(row: str, turn: int) -> dict[str, Any]:
+        measured.append((row, turn))
+        return {"row": row}
+
+    documents = asyncio.run(in_turns(measure, ["a", "b", "c"], 2))
+    assert measured == [("a", 1), ("b", 1), ("c", 1), ("c", 2), ("b", 2), ("a", 2)]
+    assert [document["row"] for document in documents] == ["a", "b", "c"]
