@@ -15,11 +15,13 @@ from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import RULES, EntryHeader, parse_header
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.domain.notes import note_of
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_rules import decide_operations
 from wallet_engine.domain.oracle_state import PartitionState
-from wallet_engine.history import books, ends, rows
+from wallet_engine.history import books, ends, legs, rows
+from wallet_engine.history.clearing import clear
 from wallet_engine.history.database import check_version, migrate
 from wallet_engine.history.sink import HistorySink, TakenOver
 from wallet_engine.journal.feed import DirectoryFeed, FeedEntry, partitions_from_start
@@ -106,6 +108,53 @@ def test_a_transfer_across_partitions_is_one_row_whichever_entry_comes_first(url
     (sent,) = rows_of(url, "SELECT * FROM postings WHERE account = 'alice' AND delta < 0")
     assert (sent["status"], sent["balance"], sent["available"]) == ("success", 300, 300)
     assert rows_of(url, "SELECT * FROM early_credits") == []
+
+
+#: Alice pays bob, who is elsewhere, and carol, who is not.
+_HOME_LEGS = "p0|alice|bob|200|USD;b1|alice|carol|100|USD;"
+_PART_LEGS = "r0|alice|bob|200|USD;"
+_NOTE = note_of("wages", {"month": "may"}, leg_references={"0": "to bob"})
+
+
+@pytest.mark.parametrize("order", ["decided first", "paid first", "in one batch", "opened anew between"])
+def test_a_leg_elsewhere_knows_what_was_said_of_its_group(url: str, order: str) -> None:
+    chains = Chains()
+    opened = [
+        chains.add(0, "o - alice - 0 USD", "o - carol - 0 USD", f"t {T[0]} @bank alice 500 USD"),
+        chains.add(1, "o - bob - 0 USD"),
+        chains.add(1, f"p {T[1]} alice mark:0:-:{_PART_LEGS} 0 -"),
+    ]
+    decided = chains.add(0, f"g {T[1]} alice mark:0:c:{_HOME_LEGS} 0 - {_NOTE}")
+    paid = chains.add(1, f"y {T[1]} alice mark:0:-:{_PART_LEGS} 0 -")
+    if order == "opened anew between":
+        run(url, opened, [decided])
+        run(url, [paid])
+    else:
+        batches = {
+            "decided first": [opened, [decided], [paid]],
+            "paid first": [opened, [paid], [decided]],
+            "in one batch": [[*opened, decided, paid]],
+        }
+        run(url, *batches[order])
+    told = rows_of(
+        url, "SELECT account, leg, reference, metadata FROM postings WHERE type = 'group' ORDER BY leg"
+    )
+    assert [(row["account"], row["reference"]) for row in told] == [
+        *(("alice", "to bob"), ("bob", "to bob"), ("alice", "wages"), ("carol", "wages")),
+    ]
+    assert {row["metadata"] for row in told} == {'{"month": "may"}'}
+    assert rows_of(url, "SELECT * FROM early_legs") == []
+
+
+def test_a_leg_that_is_paid_before_its_group_is_known_waits_untold(url: str) -> None:
+    chains = Chains()
+    opened = chains.add(1, "o - bob - 0 USD"), chains.add(1, f"p {T[1]} alice mark:0:-:{_PART_LEGS} 0 -")
+    paid = chains.add(1, f"y {T[1]} alice mark:0:-:{_PART_LEGS} 0 -")
+    run(url, [*opened, paid])
+    (leg,) = rows_of(url, "SELECT * FROM postings WHERE account = 'bob' AND delta > 0")
+    assert (leg["type"], leg["balance"], leg["counterparty"]) == ("", 200, "alice")
+    asked(url, lambda connection: clear(connection, [1]))
+    assert rows_of(url, "SELECT * FROM early_legs") == []
 
 
 def test_two_processes_whose_partitions_meet(url: str) -> None:
@@ -209,7 +258,7 @@ def _take_any_id(monkeypatch: pytest.MonkeyPatch) -> None:
         texts[str(found)] = text
         return found
 
-    for module in (rows, books):
+    for module in (rows, books, legs):
         monkeypatch.setattr(module, "uuid_of", uuid_of)
     for module in (books, ends):
         monkeypatch.setattr(module, "pack_transaction_id", texts.__getitem__)

@@ -272,7 +272,7 @@ def _posting(posting: Posting, o: Operation, debits: Mapping[Place, Operation], 
         debit = _debit(partition, o, debits)
         transaction = debit.id
         counterparty = debit.account if o.kind == "c" else receiver_of(debit)
-    if transaction and o.kind in "hve":
+    if transaction and o.kind in "hilve":
         data["hold_id"] = unpack_transaction_id(transaction)
     elif transaction:
         data["transaction_id"] = unpack_transaction_id(transaction)

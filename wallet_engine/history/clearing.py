@@ -15,7 +15,16 @@ WITH back AS (
 )
 INSERT INTO early_credits SELECT * FROM back ON CONFLICT DO NOTHING
 """
-_TABLES: Final = ("postings", "transfers", "groups", "holds", "accounts", "group_parts", "early_credits")
+_TABLES: Final = (
+    "postings",
+    "transfers",
+    "groups",
+    "holds",
+    "accounts",
+    "group_parts",
+    "early_credits",
+    "early_legs",
+)
 
 
 async def clear(connection: Any, partitions: Collection[int]) -> None:

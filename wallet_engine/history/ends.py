@@ -9,6 +9,7 @@ from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.domain.notes import note_of
 from wallet_engine.history.database import ms_of, time_of
 from wallet_engine.history.facts import PENDING, End, Facts, Origin, Posting, Transfer
+from wallet_engine.history.legs import Legs
 
 #: Transfers that are remembered until they end; older ones are looked up.
 PENDING_MAX: Final = 200_000
@@ -71,19 +72,26 @@ class Ends:
         #: Ends of transfers that are in the tables, and credits of which nothing is known yet.
         self._later: list[tuple[Transfer, End]] = []
         self._unknown: list[tuple[End, str]] = []
+        self._legs = Legs()
         #: Whether credits may be waiting in `early_credits`.
-        self.early = True
+        self._early = True
 
     def __repr__(self) -> str:
         return f"<Ends pending={len(self._begun)}>"
 
+    @property
+    def early(self) -> bool:
+        """Whether something may be waiting for what it is the end of."""
+        return self._early or self._legs.early
+
     def forget(self) -> None:
         self._begun.clear()
         self._here.clear()
-        self.early = True
+        self._early = self._legs.early = True
 
     async def look_up(self, connection: Any, facts: Facts) -> None:
-        """Match the ends of a batch."""
+        """Match the ends of a batch, and the legs of groups in it with what was said of them."""
+        await self._legs.look_up(connection, facts)
         self._here = {t.origin: t for t in facts.transfers if t.status == PENDING}
         self._ended = {end.origin: end for end in facts.ends}
         self._later, self._unknown = [], []
@@ -136,6 +144,7 @@ class Ends:
                     for end, account in self._unknown
                 ],
             )
+        await self._legs.write(connection)
 
     async def written(self, connection: Any) -> None:
         """The batch is committed."""
@@ -144,14 +153,16 @@ class Ends:
         self._begun.update((o, t) for o, t in self._here.items() if o not in self._ended)
         while len(self._begun) > PENDING_MAX:
             del self._begun[next(iter(self._begun))]
-        self.early = self.early or bool(self._unknown)
-        if self.early:
-            await self.settle_early(connection)
+        self._early = self._early or bool(self._unknown)
+        await self.settle_early(connection)
 
     async def settle_early(self, connection: Any) -> None:
-        """Give credits that came early what their transfers know, where those are here by now."""
-        await connection.execute(_SETTLE)
-        self.early = await connection.fetchval("SELECT EXISTS (SELECT FROM early_credits)")
+        """Give what came early what its transfer knows, where that is here by now."""
+        if self._early:
+            await connection.execute(_SETTLE)
+            self._early = await connection.fetchval("SELECT EXISTS (SELECT FROM early_credits)")
+        if self._legs.early:
+            await self._legs.settle(connection)
 
     async def _find(self, connection: Any, origins: Sequence[Origin]) -> dict[Origin, Transfer]:
         columns = [[o[field] for o in origins] for field in range(3)]

@@ -187,3 +187,5 @@ class Facts:
     accounts: list[AccountChange] = field(default_factory=list)
     #: (partition, key) of a part of a group -> whether it is set aside now.
     parts: dict[tuple[int, str], bool] = field(default_factory=dict)
+    #: Operation that pays legs of a group which another partition has decided -> who pays the first of its legs.
+    homes: dict[Origin, str] = field(default_factory=dict)

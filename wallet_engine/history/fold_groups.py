@@ -24,9 +24,20 @@ def decide_group(step: Step) -> None:
                 *(leg.minor, leg.currency, status, code, note, by),
             )
         )
-    if step.applied:
-        for leg in legs:
+    for leg in legs:
+        if step.applied:
             _pay_leg(step, leg, note)
+        elif leg.payer_here and (leg.payer, leg.currency) in step.book.standings:
+            step.post(
+                *(leg.payer, leg.currency, GROUP),
+                status=DECLINED,
+                transaction=id_,
+                counterparty=leg.receiver,
+                origin=step.origin._replace(leg=leg.idx),
+                note=note,
+                code=code,
+                amount=leg.minor,
+            )
 
 
 def _pay_leg(step: Step, leg: Leg, note: str = "", set_aside: bool = False) -> None:
@@ -68,6 +79,8 @@ def part_of_group(step: Step) -> None:
     kind, id_, payer, other = step.operation[:4]
     words = parse_words(other)
     key = transfer_field(payer, id_) + words.mark
+    if kind == "y":
+        step.facts.homes[step.origin] = payer
     prepared = step.book.prepared.get(key, False)
     for leg in words.legs:
         if kind == "p":

@@ -32,10 +32,12 @@ STREAM_ROWS: Final = 500
 #: The order of an account's postings: that in which they happened, in every partition.
 _ORDER: Final = ("at", "partition", "seq", "idx", "sub")
 
-#: Whether entries are here; a credit that came early waits for what it is the end of.
+#: Whether entries are here; credits and legs that came early wait for what they are the end of.
 _REACHED: Final = """
 SELECT bool_and(coalesce(p.seq >= u.seq, false) AND NOT EXISTS (
     SELECT FROM early_credits AS e WHERE e.partition = u.partition AND e.seq <= u.seq
+) AND NOT EXISTS (
+    SELECT FROM early_legs AS e WHERE e.partition = u.partition AND e.seq <= u.seq
 ))
 FROM unnest($2::integer[], $3::bigint[]) AS u (partition, seq)
 LEFT JOIN positions AS p ON p.sink = $1 AND p.partition = u.partition

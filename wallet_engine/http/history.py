@@ -159,9 +159,9 @@ def _as_of(as_of: AsOf) -> wire_past.AsOf:
     return wire_past.AsOf(time_text_of(as_of.at_ms), as_of.lag_s)
 
 
-def _metadata(row: Any) -> dict[str, str] | msgspec.UnsetType:
+def _metadata(row: Any) -> dict[str, str] | None:
     text = row["metadata"]
-    return UNSET if text is None else msgspec.json.decode(text, type=dict[str, str])
+    return None if text is None else msgspec.json.decode(text, type=dict[str, str])
 
 
 def _or_unset(value: Any) -> Any:

@@ -27,12 +27,12 @@ class Transaction(Struct, omit_defaults=True):
     status: Literal["success", "declined", "pending"]
     balance_after: Balance
     reference: str | None
+    metadata: dict[str, str] | None
     #: RFC 3339, UTC.
     at: str
     partition: int
     seq: int
     code: str | UnsetType = UNSET
-    metadata: dict[str, str] | UnsetType = UNSET
     #: Id of the key that caused it.
     key: str | UnsetType = UNSET
 
@@ -54,11 +54,11 @@ class Transfer(Struct, omit_defaults=True):
     currency: CurrencyCode
     status: Literal["success", "declined", "pending"]
     reference: str | None
+    metadata: dict[str, str] | None
     at: str
     partition: int
     seq: int
     code: str | UnsetType = UNSET
-    metadata: dict[str, str] | UnsetType = UNSET
     key: str | UnsetType = UNSET
 
 

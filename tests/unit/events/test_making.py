@@ -136,7 +136,7 @@ CASES: list[tuple[str, list[list[str]], list[Row]]] = [
             ("3.0", "hold.increased", "alice", {
                 "account_id": "alice", "hold_id": U[1], "transaction_id": U[2], "amount": "1.00", "currency": "USD",
             }),
-            ("3.0a", "posting", "alice", posting("alice", "0.00", "10.00", "5.00", held="5.00", transaction_id=U[1])),
+            ("3.0a", "posting", "alice", posting("alice", "0.00", "10.00", "5.00", held="5.00", hold_id=U[1])),
             ("4.0", "hold.captured", "alice", {
                 "hold_id": U[1], "transaction_id": U[3], "account_id": "alice", "to_account": "bob",
                 "amount": "2.00", "currency": "USD", "final": False,
@@ -289,7 +289,11 @@ async def test_captures_and_refunds_across_partitions() -> None:
     field = transfer_field("alice", T[2])
     written.write(1, f"+ z {T[3]} bob alice|{field}|0.3.0|c|400|100 100 USD")
     written.write(0, "+ c 1.3 alice 0 100 USD")
-    events = [event for event in await events_of_all(written) if event.type != "posting"]
+    everything = await events_of_all(written)
+    ended = next(event for event in everything if event.id == "0.4.0")
+    assert (ended.data["hold_id"], ended.data["held"]) == (U[1], "0.00")
+    assert "transaction_id" not in ended.data
+    events = [event for event in everything if event.type != "posting"]
     captured, refunded = events[-2:]
     assert (captured.id, captured.type, captured.subject) == ("1.2.0", "hold.captured", "bob")
     assert captured.data["hold_id"] == U[1]

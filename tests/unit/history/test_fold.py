@@ -126,6 +126,18 @@ def test_a_decline_is_told_to_its_payer_and_changes_nothing() -> None:
     )
 
 
+def test_a_group_that_is_declined_is_told_to_who_would_have_paid() -> None:
+    legs = "b0|alice|bob|900|USD;b1|bob|alice|100|USD;n2|gone|bob|1|USD;"
+    facts = facts_of([["o - alice - 0 USD", "o - bob - 0 USD"], [f"m {T1} alice mark:0:c:{legs} 0 -"]])
+    told = [
+        (p.account, p.counterparty, p.amount_minor, p.delta, p.status, p.code) for p in facts.postings[2:]
+    ]
+    assert told == [
+        ("alice", "bob", 900, 0, "declined", "insufficient_funds"),
+        ("bob", "alice", 100, 0, "declined", "insufficient_funds"),
+    ]
+
+
 def test_what_is_not_known_is_refused() -> None:
     header = EntryHeader(1, ZERO_NONCE, "1" * 16, 1, 1, 1, "+", RULES)
     operation = Operation("@", "-", "alice", "-", 0, "-")

@@ -1,0 +1,110 @@
+"""Legs of groups that are paid in other partitions than the group was decided in: what was said of them is said there.
+
+As with `ends`, the decision is met in the batch or in the tables, or it comes later: then the leg waits in
+`early_legs`, and whoever has written the decision, or the leg, gives it what was said.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from msgspec import json
+
+from wallet_engine.domain.notes import note_of
+from wallet_engine.history.database import time_of
+from wallet_engine.history.facts import GROUP, SUCCESS, Facts, Posting
+from wallet_engine.history.rows import uuid_of
+
+_FIND: Final = """
+SELECT t.transaction_id, g.payer, t.leg, t.reference, t.metadata
+FROM unnest($1::uuid[], $2::text[]) AS u (transaction_id, payer)
+JOIN transfers AS t ON t.transaction_id = u.transaction_id AND t.type = 'group' AND t.status = 'success'
+JOIN groups AS g
+    ON g.partition = t.partition AND g.seq = t.seq AND g.idx = t.idx AND g.at = t.at AND g.payer = u.payer
+ORDER BY t.at
+"""
+_EARLY: Final = "INSERT INTO early_legs VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING"
+#: Legs that came early and whose group is here now. The rows are locked: another process may be at it too.
+_SETTLE: Final = """
+WITH found AS (
+    SELECT e.*, t.reference, t.metadata
+    FROM early_legs AS e
+    JOIN transfers AS t
+        ON t.transaction_id = e.transaction_id AND t.leg = e.leg AND t.type = 'group' AND t.status = 'success'
+    JOIN groups AS g
+        ON g.partition = t.partition AND g.seq = t.seq AND g.idx = t.idx AND g.at = t.at AND g.payer = e.payer
+    FOR UPDATE OF e SKIP LOCKED
+), told AS (
+    UPDATE postings AS p SET type = 'group', reference = f.reference, metadata = f.metadata FROM found AS f
+    WHERE p.account = f.account AND p.at = f.at AND p.partition = f.partition AND p.seq = f.seq AND p.idx = f.idx
+        AND p.sub = f.sub
+)
+DELETE FROM early_legs AS e USING found AS f
+WHERE e.partition = f.partition AND e.seq = f.seq AND e.idx = f.idx AND e.sub = f.sub
+"""
+
+#: Packed id of the group, and who pays its first leg.
+_Name = tuple[str, str]
+
+
+class Legs:
+    """Of one sink; used as `Ends` is."""
+
+    def __init__(self) -> None:
+        self._unknown: list[tuple[Posting, str]] = []
+        #: Whether legs may be waiting in `early_legs`.
+        self.early = True
+
+    def __repr__(self) -> str:
+        return f"<Legs early={self.early}>"
+
+    async def look_up(self, connection: Any, facts: Facts) -> None:
+        """Give the legs of a batch what was said of them; a type of '' to those of which nothing is known yet."""
+        self._unknown = []
+        if not facts.homes:
+            return
+        legs: dict[int, _Name] = {}
+        for number, posting in enumerate(facts.postings):
+            home = facts.homes.get(posting.origin._replace(leg=0)) if posting.type == GROUP else None
+            if home is not None:
+                legs[number] = (posting.transaction, home)
+        here = {(g.transaction, g.payer): g.note for g in facts.groups if g.status == SUCCESS}
+        found = await self._find(connection, {name for name in legs.values() if name not in here})
+        for number, name in legs.items():
+            posting = facts.postings[number]
+            note = here.get(name, found.get((*name, posting.origin.leg)))
+            if note is None:
+                self._unknown.append((posting, name[1]))
+                facts.postings[number] = posting._replace(type="")
+            else:
+                facts.postings[number] = posting._replace(note=note)
+
+    async def _find(self, connection: Any, names: Iterable[_Name]) -> dict[tuple[str, str, int], str]:
+        ids = {uuid_of(transaction): transaction for transaction, _ in names}
+        if not ids:
+            return {}
+        columns = [uuid_of(transaction) for transaction, _ in names], [payer for _, payer in names]
+        found = {}
+        for id_, payer, leg, reference, metadata in await connection.fetch(_FIND, *columns):
+            said = None if metadata is None else json.decode(metadata)
+            found[ids[id_], payer, leg] = note_of(reference, said)
+        return found
+
+    async def write(self, connection: Any) -> None:
+        """Those of which nothing is known; in the transaction of the batch."""
+        if self._unknown:
+            await connection.executemany(
+                _EARLY,
+                [
+                    (
+                        *(uuid_of(p.transaction), payer, p.origin.leg, p.account, time_of(p.at_ms)),
+                        *(p.partition, p.seq, p.idx, p.sub),
+                    )
+                    for p, payer in self._unknown
+                ],
+            )
+            self.early = True
+
+    async def settle(self, connection: Any) -> None:
+        """Give legs that came early what was said of them, where that is here by now."""
+        await connection.execute(_SETTLE)
+        self.early = await connection.fetchval("SELECT EXISTS (SELECT FROM early_legs)")
