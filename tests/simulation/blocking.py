@@ -110,8 +110,13 @@ def _inside() -> Blocking:
 
 def clock_of(world: World) -> SimpleNamespace:
     """In place of the module `time`."""
+
+    def passed_s() -> float:
+        return world.now_us / 1e6
+
     return SimpleNamespace(
-        monotonic=lambda: world.now_us / 1e6,
+        monotonic=passed_s,
+        perf_counter=passed_s,
         time_ns=world.clock_ns,
         sleep=lambda seconds: wait(asyncio.sleep(seconds)),
     )

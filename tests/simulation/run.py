@@ -66,7 +66,7 @@ def stage(
     world = World(seed)
     if trace:
         world.trace = []
-    with _directory() as directory:
+    with _no_collecting(), _directory() as directory:
         cluster = Cluster(world, profile, directory)
         with surroundings(
             world, cluster.find_primary, cluster.check_settings, SimCopy, cluster.clients.connect
@@ -141,6 +141,18 @@ def _wait_for_rest(cluster: Cluster) -> None:
 
 
 @contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Garbage that is collected ends coroutines, and when depends on all that this process has done before."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
 def _directory() -> Iterator[Path]:
     """A directory in memory where there is one: a simulated disk need not survive the machine."""
     memory = Path("/dev/shm")
@@ -157,23 +169,20 @@ def run_many(
     plant: Plant | None = None,
     profile: Callable[[int], Profile] = Profile.draw,
 ) -> Iterator[Report | Violation]:
-    """Many seeds; garbage is collected between them and not in their middle."""
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        for number, seed in enumerate(seeds, 1):
-            try:
-                yield run_seed(seed, profile(seed), plant)
-            except Violation as violation:
-                yield violation.with_traceback(None)
-            if number % 4 == 0:
-                gc.collect()
-    finally:
-        gc.unfreeze()
-        if was_enabled:
-            gc.enable()
+    """Many seeds; garbage is collected after every fourth."""
+    with _no_collecting():
+        gc.collect()
+        gc.freeze()
+        try:
+            for number, seed in enumerate(seeds, 1):
+                try:
+                    yield run_seed(seed, profile(seed), plant)
+                except Violation as violation:
+                    yield violation.with_traceback(None)
+                if number % 4 == 0:
+                    gc.collect()
+        finally:
+            gc.unfreeze()
 
 
 if __name__ == "__main__":

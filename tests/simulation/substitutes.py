@@ -6,7 +6,10 @@ shortened ones (a test says which).
 """
 
 import itertools
+import random
+import secrets
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
@@ -100,9 +103,6 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
 RETENTION_MS: Final = 40_000
 HORIZONS: Final = Horizons(issued_age_ms_max=8_000)
 
-#: What of `wallet-admin` looks at the time, and waits.
-_WAITING: Final = ("moving.driver", "moving.durable", "waiting")
-
 Find = Callable[[Sequence[str], list[str] | None], NodeView | None]
 
 
@@ -149,6 +149,10 @@ def _module(name: str) -> ModuleType:
     return sys.modules[f"wallet_engine.{name}"]
 
 
+def _engine_modules() -> list[ModuleType]:
+    return [module for name, module in sorted(sys.modules.items()) if name.startswith("wallet_engine.")]
+
+
 def _serial_hash() -> Callable[[Any], int]:
     """A `__hash__` by order of first use, so that sets of such objects have one order in every run."""
     serials = itertools.count(1)
@@ -173,17 +177,11 @@ def surroundings(
 ) -> Iterator[None]:
     """Everything that the engine must not get from the machine it runs on."""
     rng = world.rng
-    clock = SimpleNamespace(time_ns=world.clock_ns)
+    clock, chosen = clock_of(world), SimpleNamespace(token_hex=lambda size: rng.randbytes(size).hex())
     nonces = (f"{rng.getrandbits(64):016x}" for _ in itertools.count())
     log = SimLog(world)
     replaced: list[tuple[Any, str, Any]] = [
-        (_module("engine.clocks"), "time", clock),
         (_module("engine.batch"), "_nonce", nonces),
-        (_module("saga.expiry"), "random", rng),
-        (_module("saga.group_sweeper"), "random", rng),
-        (_module("saga.sweeper"), "random", rng),
-        (_module("journal.link_client"), "random", rng),
-        (_module("journal.receipts_tracker"), "random", rng),
         (_module("engine.lane"), "find_primary", find_primary),
         (_module("recovery.recover"), "find_primary", find_primary),
         (_module("app.copy_process"), "JournalCopy", journal_copy),
@@ -192,7 +190,6 @@ def surroundings(
         # One slot says it all: thousands of commands would be a second of work.
         (_module("admin.moving.driver"), "slot_range", lambda *of: slot_range(*of)[:1]),
         (_module("admin.moving.durable"), "socket", SimpleNamespace(create_connection=SimSocket)),
-        *((_module(f"admin.{name}"), "time", clock_of(world)) for name in _WAITING),
         *((_module(f"redis_store.{name}"), "connect", connect) for name in ("topology", "slots_owner")),
         (wallet_engine.engine.accumulator.Accumulator, "__hash__", _serial_hash()),
         (wallet_engine.journal.link_server._ServiceConnection, "__hash__", _serial_hash()),
@@ -200,11 +197,16 @@ def surroundings(
     replaced += [
         (_module(where), name, value) for where, names in PERIODS.items() for name, value in names.items()
     ]
-    replaced += [
-        (module, "log", log)
-        for name, module in sorted(sys.modules.items())
-        if name.startswith("wallet_engine.") and hasattr(module, "log")
-    ]
+    #: By the name under which modules know it, whoever looks at it: no list of them can be short of one.
+    everywhere = {"time": (time, clock), "random": (random, rng), "secrets": (secrets, chosen)}
+    for module in _engine_modules():
+        if hasattr(module, "log"):
+            replaced.append((module, "log", log))
+        replaced += [
+            (module, name, other)
+            for name, (real, other) in everywhere.items()
+            if vars(module).get(name) is real
+        ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]
     try:
         for owner, name, value in replaced:

@@ -81,11 +81,16 @@ def test_long_outages(outage: str) -> None:
 
 
 def test_a_seed_is_one_run() -> None:
-    """Whatever ran before in this process, and whatever the hash seed of the process is."""
-    here = [*(run_seed(seed).digest for seed in (2, 3, 4)), run_seed(8, Profile.draw_moves(8)).digest]
-    program = """from simulation.run import Profile, run_seed
-for seed in (2, 3, 4): print(run_seed(seed).digest)
-print(run_seed(8, Profile.draw_moves(8)).digest)"""
+    """Whatever ran before in this process, and whatever the hash seed of the process is.
+
+    The moves are such as differed where fields were copied in the order of a set.
+    """
+    plain, moving = (2, 3, 4), (5, 17, 40)
+    here = [run_seed(seed).digest for seed in plain]
+    here += [run_seed(seed, Profile.draw_moves(seed)).digest for seed in moving]
+    program = f"""from simulation.run import Profile, run_seed
+for seed in {plain}: print(run_seed(seed).digest)
+for seed in {moving}: print(run_seed(seed, Profile.draw_moves(seed)).digest)"""
     for hash_seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
         command = [sys.executable, "-c", program]

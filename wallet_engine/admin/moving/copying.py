@@ -191,7 +191,9 @@ class Copy:
     def _copy_dirty(self) -> None:
         dirty, self._dirty = self._dirty, set()
         by_kind: dict[bytes, list[bytes]] = defaultdict(list)
-        for kind, name in dirty:
+        for kind, name in sorted(
+            dirty
+        ):  # so that the pieces, and the calls they take, are the same in every run
             by_kind[kind].append(name)
         for kind, names in by_kind.items():
             for start in range(0, len(names), FIELDS_PER_CALL):
