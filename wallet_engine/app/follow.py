@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from prometheus_client import start_http_server
 
+from wallet_engine.app.certificates import (
+    METRICS_PORT_HELP,
+    expose_metrics,
+    peers_identify_themselves,
+    watch_certificates,
+)
 from wallet_engine.app.listening import Listening
 from wallet_engine.app.running import check_closed_door, default_id, directory_options, insecure_option, run
 from wallet_engine.app.troubles import Troubles
@@ -61,7 +66,7 @@ log = get_logger(__name__)
 )
 @click.option("--follower-id", help="Name of this process in ZooKeeper.  [default: made from host and pid]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for metrics.")
-@click.option("--metrics-port", type=int, help="Port for Prometheus metrics.  [default: none]")
+@click.option("--metrics-port", type=int, help=METRICS_PORT_HELP)
 @webhooks_option
 @click.option(
     "--kafka-config",
@@ -120,6 +125,7 @@ def follow(
         try:
             config = await asyncio.to_thread(directory.config)
             metrics = Metrics()
+            watch_certificates(metrics)
             name = follower_id or default_id("follower")
             feed = _feed(directory, journal, name)
             around = Surroundings(
@@ -136,9 +142,10 @@ def follow(
             )
             sinks = [make_sink(target, around) for target in targets]
             if metrics_port is not None:
-                closing = "listen on loopback"
-                check_closed_door(listening.host, closing, closed=False, insecure=insecure)
-                start_http_server(metrics_port, listening.host, metrics.registry)
+                closing = "give --peer-ca, --peer-cert and --peer-key (wallet-admin ca issue follower ID)"
+                closed = peers_identify_themselves()
+                check_closed_door(listening.host, closing, closed=closed, insecure=insecure)
+                expose_metrics(metrics, listening.host, metrics_port)
             address = "" if metrics_port is None else listening.advertised(metrics_port)
             tasks: list[asyncio.Task[None]] = []
             made: list[tuple[Claims, Follower]] = []

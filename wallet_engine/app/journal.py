@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Final
 
 import click
-from prometheus_client import start_http_server
 
 from wallet_engine.app.archiver import Archiver
+from wallet_engine.app.certificates import (
+    METRICS_PORT_HELP,
+    expose_metrics,
+    peers_identify_themselves,
+    watch_certificates,
+)
 from wallet_engine.app.copy_process import CopyProcess
 from wallet_engine.app.disk_watch import DiskWatch
 from wallet_engine.app.listening import Listening, advertise_option
@@ -26,7 +31,7 @@ from wallet_engine.app.troubles import Troubles
 from wallet_engine.domain.errors import ConfigError, WalletError, text_of
 from wallet_engine.domain.principals import PeerRole
 from wallet_engine.journal.copy import JournalCopy
-from wallet_engine.journal.peer_tls import PeerMode, PeerTls, peer_tls
+from wallet_engine.journal.peer_tls import peer_tls
 from wallet_engine.journal.restore import RESTORED_NAME, Restorer
 from wallet_engine.journal.segments import restore_by
 from wallet_engine.journal.snapshots import check_known
@@ -67,7 +72,7 @@ log = get_logger(__name__)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for services and other copies.")
 @advertise_option
 @click.option("--port", default=0, show_default=True, help="Port for receipts; 0 takes a free one.")
-@click.option("--metrics-port", type=int, help="Port for Prometheus metrics.  [default: none]")
+@click.option("--metrics-port", type=int, help=METRICS_PORT_HELP)
 @journal_disk_options
 @insecure_option
 def journal(
@@ -100,17 +105,17 @@ def journal(
     kept = parse_keep(keep) if keep else None
     if kept is not None and not archive_command:
         raise ConfigError("--keep removes only what is archived: give --archive-command too")
-    tls = _tls_of(journal_id)
+    _check_holder(journal_id)
 
     async def main(stop: asyncio.Event) -> None:
         closing = f"give --peer-ca, --peer-cert and --peer-key (wallet-admin ca issue journal {journal_id})"
-        closed = tls is not None and tls.mode is PeerMode.REQUIRED
-        check_closed_door(listening.host, closing, closed=closed, insecure=insecure)
+        check_closed_door(listening.host, closing, closed=peers_identify_themselves(), insecure=insecure)
         tree = await asyncio.to_thread(open_directory, zookeeper, map_file, credentials=credentials)
         try:
             await asyncio.to_thread(tree.config)
             await asyncio.to_thread(check_nodes, tree)
             metrics = Metrics()
+            watch_certificates(metrics)
             troubles = Troubles()
             restorer = restorer_of(restore_command, directory, troubles)
             open_writer = partial(JournalWriter, directory, journal_id, segment_bytes_max=segment_bytes)
@@ -119,7 +124,7 @@ def journal(
                 await asyncio.to_thread(check_known, directory)
                 await asyncio.to_thread(check_may_join, tree, JournalCopy(writer), replaces)
                 if metrics_port is not None:
-                    start_http_server(metrics_port, listening.host, metrics.registry)
+                    expose_metrics(metrics, listening.host, metrics_port)
                 beside: dict[str, Worker] = {"disk": DiskWatch(directory, troubles.teller("disk"))}
                 if archive_command:
                     tell = troubles.teller("archive")
@@ -160,12 +165,11 @@ def restorer_of(command: str | None, journal: Path, troubles: Troubles) -> Resto
     return restorer
 
 
-def _tls_of(journal_id: str) -> PeerTls | None:
+def _check_holder(journal_id: str) -> None:
     """Raises `ConfigError` for a certificate of another copy: it would be believed by nobody."""
     tls = peer_tls()
     if tls is not None and (holder := tls.principal()).id != journal_id:
         raise ConfigError(f"--peer-cert is for {holder}, and this is --journal-id {journal_id}")
-    return tls
 
 
 @asynccontextmanager

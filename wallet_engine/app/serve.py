@@ -9,6 +9,7 @@ from typing import Final
 
 import click
 
+from wallet_engine.app.certificates import watch_certificates
 from wallet_engine.app.keys import watched_keyring
 from wallet_engine.app.listening import Listening, advertise_option
 from wallet_engine.app.pausing import watched_pause
@@ -144,6 +145,7 @@ def serve(
         check_closed_door(listening.host, closing, closed=keys is not None, insecure=insecure)
         await asyncio.to_thread(check_nodes, directory)
         metrics = Metrics()
+        watch_certificates(metrics, tls_cert, tls_client_ca)
         engine = Engine(directory, metrics, horizons)
         reader = Reader(engine)
         sweeper = Sweeper(engine, reader)

@@ -15,6 +15,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from wallet_engine.telemetry.certificate_ends import CertificateEnds
 from wallet_engine.telemetry.tallies import TallyCounter, TallyHistogram
 
 #: Content type of `Metrics.render`.
@@ -219,6 +220,10 @@ class Metrics:
         """Have `wallet_ready` and `wallet_conditions` read by `look` when they are scraped."""
         self.registry.register(_ReadinessCollector(look))
 
+    def observe_certificates(self, ends: CertificateEnds) -> None:
+        """Have `wallet_certificate_ends_timestamp_seconds` read from their files when it is scraped."""
+        self.registry.register(_CertificatesCollector(ends))
+
     def render(self) -> bytes:
         """The exposition text of every metric."""
         return generate_latest(self.registry)
@@ -244,6 +249,26 @@ class _ReadinessCollector(Collector):
         for condition, partitions in stopped.items():
             conditions.add_metric((condition,), partitions)
         yield conditions
+
+
+class _CertificatesCollector(Collector):
+    """Until when certificates are good."""
+
+    def __init__(self, ends: CertificateEnds) -> None:
+        self._ends = ends
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        found = GaugeMetricFamily(
+            "wallet_certificate_ends_timestamp_seconds",
+            "Unix time at which a certificate ends that this process has in a file.",
+            labels=("file", "holder"),
+        )
+        for one in self._ends.look():
+            found.add_metric((one.file, one.holder), one.ends_s)
+        yield found
 
 
 def _legend(states: dict[str, int]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from wallet_engine.telemetry.certificate_ends import CertificateEnds
 from wallet_engine.telemetry.metrics import Metrics
 
 CONFIG = Path(__file__).parents[3] / "cluster_config"
@@ -50,6 +51,13 @@ TROUBLE: dict[str, dict[str, str]] = {
     "WalletSnapshotsMissing": {'wallet_journal_bytes_since_snapshot{instance="j"}': "9000000000x120"},
     "WalletFollowerBehind": {'wallet_follow_lag_seconds{sink="history"}': "500x120"},
     "WalletFollowerFails": {'wallet_follow_failures_total{sink="history"}': "0+1x120"},
+    # The series begin at the Unix time 0.
+    "WalletCertificateEnds": {
+        'wallet_certificate_ends_timestamp_seconds{file="a", instance="j"}': "2000000x120"
+    },
+    "WalletCertificateEndsSoon": {
+        'wallet_certificate_ends_timestamp_seconds{file="a", instance="j"}': "300000x120"
+    },
     "WalletEntryNotRight": {"wallet_oracle_partitions_differ": "1x120"},
     "WalletOracleBehind": {'wallet_follow_lag_seconds{sink="oracle"}': "12x120"},
 }
@@ -85,6 +93,7 @@ WELL = {
     'wallet_follow_lag_seconds{sink="oracle"}': "1x120",
     "wallet_oracle_partitions_differ": "0x120",
     'wallet_follow_failures_total{sink="history"}': "0x120",
+    'wallet_certificate_ends_timestamp_seconds{file="a", instance="j"}': "2700000x120",
 }
 
 
@@ -123,6 +132,7 @@ def known() -> set[str]:
     """The metrics of our processes."""
     metrics = Metrics()
     metrics.observe_readiness(lambda: (2, {"memory": 0}))
+    metrics.observe_certificates(CertificateEnds([]))
     return {family.name for family in metrics.registry.collect()}
 
 
