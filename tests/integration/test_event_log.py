@@ -10,9 +10,9 @@ import pytest
 from support.written import Written
 from unit.events.test_making import T, events_of_all, write_across
 
+from wallet_engine.events import saved
 from wallet_engine.events.event import Event
 from wallet_engine.history.database import HistoryUnavailable, connect, migrate, settings
-from wallet_engine.webhooks import sink as sinks
 from wallet_engine.webhooks.endpoint import DISABLED, ENABLED
 from wallet_engine.webhooks.log import START, EventLog, EventsRemoved, LogRow, Place, append
 from wallet_engine.webhooks.outbox import Outbox
@@ -254,8 +254,8 @@ class Failing:
 async def test_a_failure_at_every_statement_loses_and_doubles_nothing(
     url: str, pool: Any, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sinks, "SAVE_S_MIN", 0.0)
-    monkeypatch.setattr(sinks, "SAVE_SHARE_MAX", 1e9)
+    monkeypatch.setattr(saved, "SAVE_S_MIN", 0.0)
+    monkeypatch.setattr(saved, "SAVE_SHARE_MAX", 1e9)
     written = Written()
     written.write(0, "+ o - alice - 0 USD", f"+ t {T[9]} @bank alice 100000 USD")
     written.write(1, "+ o - bob - 0 USD")
@@ -266,7 +266,6 @@ async def test_a_failure_at_every_statement_loses_and_doubles_nothing(
         written.write(0, f"+ d {transaction} alice bob 1 USD")
         written.write(1, f"+ c 0.{seq} bob 0 1 USD")
         sink = make(url, written)
-        sink._save_s = 0.0
         await sink.start()
         session = sink._open
         failing = session.connection = Failing(session.connection, fail_at, after)
@@ -287,10 +286,10 @@ async def test_a_failure_at_every_statement_loses_and_doubles_nothing(
 async def test_what_was_saved_spares_the_beginning(
     url: str, pool: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(saved, "SAVE_S_MIN", 0.0)
     written = Written()
     write_across(written)
     sink = make(url, written)
-    sink._save_s = 0.0
     await sink.start()
     await give(sink, written)
     await sink.close()

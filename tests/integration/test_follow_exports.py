@@ -16,6 +16,7 @@ from support.journal_events import events_in
 from support.wallet_api import WalletApi
 
 from wallet_engine.exports.kafka import POSITIONS
+from wallet_engine.exports.kafka_folds import FOLDS
 
 PARTITIONS = 8
 ARRIVE_S_MAX = 60.0
@@ -40,7 +41,7 @@ def test_kafka_and_parquet_get_every_event_of_a_cluster(dev_cluster: Any, tmp_pa
     cluster: DevCluster = dev_cluster(embedded=True, partitions=PARTITIONS)
     pay(cluster)
     owner = Producer({"test.mock.num.brokers": 1})
-    for topic in ("events", "events" + POSITIONS):
+    for topic in ("events", "events" + POSITIONS, "events" + FOLDS):
         owner.list_topics(topic, timeout=10)
     brokers = ",".join(f"{b.host}:{b.port}" for b in owner.list_topics(timeout=10).brokers.values())
     target, directory = f"kafka://{brokers}/events", tmp_path / "events"

@@ -11,8 +11,10 @@ from support.written import Written
 from unit.events.test_making import OPENED, T, write_across
 
 from wallet_engine.domain.errors import ConfigError, Outage
-from wallet_engine.exports import extras, kafka
+from wallet_engine.events import saved
+from wallet_engine.exports import extras, kafka, kafka_folds
 from wallet_engine.exports.kafka import POSITIONS, KafkaSink, parse_target
+from wallet_engine.exports.kafka_folds import FOLDS
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +45,7 @@ _topics = iter(range(1, 1000))
 def target(owner: Producer, brokers: str) -> str:
     """Its topics are there: these brokers make one that is asked about, and take no request to make one."""
     topic = f"events-{next(_topics)}"
-    for name in (topic, topic + POSITIONS):
+    for name in (topic, topic + POSITIONS, topic + FOLDS):
         owner.list_topics(name, timeout=10)
     return f"kafka://{brokers}/{topic}"
 
@@ -93,7 +95,7 @@ async def test_events_are_keyed_by_account_and_positions_follow_them(target: str
     assert {event["source"] for event in succeeded} == {"urn:wallet:test"}
     for account in ("alice", "bob"):
         assert len({partition for key, _, partition in found if key == account}) == 1
-    positions = {key: value["seq"] for key, value, _ in messages(target, POSITIONS)}
+    positions = {key: value["seq"] for key, value, _ in messages(target, POSITIONS) if key.isdigit()}
     assert positions == {"0": 3, "1": 2}
 
 
@@ -110,6 +112,50 @@ async def test_it_goes_on_where_it_stopped(target: str) -> None:
     ids = {event["id"] for _, event, _ in messages(target)} - {event["id"] for _, event, _ in before}
     assert ids == {"0.4.0", "0.4.0a", "0.4.0b"}
     assert len(more) == 3
+
+
+async def first_asked_for(target: str, written: Written) -> dict[int, int]:
+    """Behind which entries a process begins that has nothing in memory."""
+    sink = KafkaSink(target, written)
+    await sink.start()
+    try:
+        return {partition: at.seq for partition, at in (await sink.positions((0, 1))).items()}
+    finally:
+        await sink.close()
+
+
+async def test_what_was_saved_spares_the_beginning(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = Written()
+    write_across(written)
+    await follow(KafkaSink(target, written), written)
+    assert await first_asked_for(target, written) == {0: 0, 1: 0}
+    monkeypatch.setattr(saved, "SAVE_S_MIN", 0.0)
+    monkeypatch.setattr(kafka_folds, "PART_BYTES", 16)
+    for number in range(3):  # both turns, and the first again
+        written.write(0, f"+ t {T[5 + number]} alice @fees 5 USD")
+        await follow(KafkaSink(target, written), written)
+        assert await first_asked_for(target, written) == {0: 4 + number, 1: 2}
+    (told,) = [e for _, e, _ in messages(target) if e["type"] == "posting" and e["id"].startswith("0.6.0")][
+        :1
+    ]
+    assert told["data"]["balance"] == "5.85"
+
+
+async def test_a_fold_that_is_not_whole_any_more_is_made_anew(
+    target: str, brokers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saved, "SAVE_S_MIN", 0.0)
+    written = Written()
+    write_across(written)
+    await follow(KafkaSink(target, written), written)
+    assert await first_asked_for(target, written) == {0: 3, 1: 2}
+    topic = parse_target(target).topic + POSITIONS
+    said = {"seq": 3, "nonce": "x", "turn": 0, "first": 0, "last": 1, "digest": "of other parts"}
+    gone = Producer({"bootstrap.servers": brokers})
+    gone.produce(topic, json.dumps(said), "fold.0")
+    gone.produce(topic, json.dumps({**said, "last": 1000}), "fold.1")
+    gone.flush(10)
+    assert await first_asked_for(target, written) == {0: 0, 1: 0}
 
 
 class Died(Exception):

@@ -10,6 +10,7 @@ from support.written import Written
 from unit.events.test_making import T, U, events_of_all, write_across
 
 from wallet_engine.domain.errors import ConfigError, Corruption
+from wallet_engine.events import saved
 from wallet_engine.exports import extras, parquet
 from wallet_engine.exports.parquet import GRACE_MS, HOUR_MS, Group, ParquetSink, TakenOver
 
@@ -113,6 +114,40 @@ async def test_it_goes_on_where_it_stopped_and_the_hour_gets_a_second_file(tmp_p
     await (await begun(tmp_path, written)).close()
     assert len(files(tmp_path)) == len(before) + 1
     assert ids_in(tmp_path) == await ids_of(written)
+
+
+async def first_asked_for(directory: Path, written: Written) -> dict[int, int]:
+    """Behind which entries a process begins that has nothing in memory."""
+    sink = ParquetSink(f"parquet:{directory}", written, 2)
+    await sink.start()
+    return {partition: at.seq for partition, at in (await sink.positions([0, 1])).items()}
+
+
+async def test_what_was_saved_spares_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saved, "SAVE_S_MIN", 0.0)
+    monkeypatch.setattr(saved, "SAVE_SHARE_MAX", 1e9)
+    written = Written()
+    write_across(written)
+    sink = await begun(tmp_path, written)
+    assert await first_asked_for(tmp_path, written) == {0: 0, 1: 0}  # nothing is in a file
+    end_ms = (written.now_ms // HOUR_MS + 1) * HOUR_MS
+    for number in range(3):
+        written.write(0, f"+ t {T[5 + number]} alice @fees 5 USD", after_ms=HOUR_MS)
+        await sink.take(written.all()[-1:])
+    assert len(list((tmp_path / ".folds").glob("0000-*"))) == 2
+    await sink.caught_up([0, 1], end_ms + GRACE_MS)
+    assert await first_asked_for(tmp_path, written) == {0: 0, 1: 2}  # what was saved of 0 is of later hours
+    await sink.caught_up([0, 1], end_ms + 4 * HOUR_MS)
+    assert await first_asked_for(tmp_path, written) == {0: 6, 1: 2}
+    await sink.close()
+    written.write(0, f"+ t {T[8]} alice @fees 5 USD")
+    await (await begun(tmp_path, written)).close()
+    assert ids_in(tmp_path) == await ids_of(written)
+    ((balance,),) = asked(tmp_path, "SELECT balance FROM events WHERE id = '0.7.0a'")
+    assert balance == Decimal("5.8000")
+    for path in (tmp_path / ".folds").glob("0000-*"):
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert await first_asked_for(tmp_path, written) == {0: 0, 1: 2}
 
 
 class Died(BaseException):

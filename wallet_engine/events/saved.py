@@ -1,5 +1,8 @@
 """A fold's book as bytes, for whoever goes on with it. Read only by the version that has written it, or not at all."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
@@ -13,11 +16,36 @@ from wallet_engine.history.facts import HoldState
 FORM: Final = 1
 #: A capture that is on its way can come back to a hold that has ended, for so long behind its expiry.
 ENDED_MS_KEPT: Final = 7 * 86_400_000
+#: How often folds are saved, and of a sink's time at most this part goes into that.
+SAVE_S_MIN: Final = 30.0
+SAVE_SHARE_MAX: Final = 0.02
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(
     tuple[int, list[tuple[str, str, int, int, int]], list[HoldState], dict[str, bool]]
 ).decode
+
+
+class Pace:
+    """When the folds of a sink are to be saved."""
+
+    def __init__(self) -> None:
+        self._saved_s = time.monotonic()
+        self._wait_s = SAVE_S_MIN
+
+    def __repr__(self) -> str:
+        return f"<Pace every {self._wait_s:.0f} s>"
+
+    def due(self) -> bool:
+        return time.monotonic() - self._saved_s >= self._wait_s
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """While they are saved. What fails is tried again at once."""
+        began_s = time.monotonic()
+        yield
+        self._saved_s = time.monotonic()
+        self._wait_s = max(SAVE_S_MIN, (self._saved_s - began_s) / SAVE_SHARE_MAX)
 
 
 def save_book(book: Book, clock_ms: int) -> bytes:

@@ -5,24 +5,29 @@ brokers have confirmed. So it needs no other store, a stopped database stops no 
 the topic anew does the same with its positions. The topic should be compacted; where it is not there it is made so.
 
 A position is written behind the delivery reports of its events. Whatever is interrupted between the two, the events
-come again, with the same ids.
+come again, with the same ids. What balances were is there too, now and then, in `<topic>.folds` (`kafka_folds`).
 """
 
 import asyncio
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from wallet_engine.domain.errors import ConfigError, Outage
 from wallet_engine.events.event import SOURCE_DEFAULT
-from wallet_engine.events.maker import Made, Maker, from_first
+from wallet_engine.events.maker import Made, Maker, Start, from_first
+from wallet_engine.events.saved import Pace, save_book
 from wallet_engine.exports.extras import needed
+from wallet_engine.exports.kafka_folds import FOLDS, HEAD, KafkaFolds
 from wallet_engine.journal.feed import START, Feed, FeedEntry, FeedPosition
 from wallet_engine.routing.model import check_name
 from wallet_engine.telemetry.secrets import check_secret_file
 
 POSITIONS: Final = ".positions"
+#: Of the topics beside: what was replaced in a segment of this size is gone soon after the next one is begun.
+SEGMENT_BYTES: Final = 16 * 1024 * 1024
 #: How long brokers may take to confirm a batch, and to answer what is asked.
 CONFIRM_S_MAX: Final = 30.0
 ANSWER_S_MAX: Final = 10.0
@@ -73,6 +78,8 @@ class KafkaSink:
         self._settings = {"bootstrap.servers": self._target.brokers, **(settings or {})}
         self._source = source
         self._maker = Maker(feed)
+        self._folds = KafkaFolds(self._kafka, self._target.topic)
+        self._pace = Pace()
         self._producer: Any = None
         self._failed: list[str] = []
 
@@ -99,50 +106,73 @@ class KafkaSink:
                 "partitioner": "murmur2_random",
             }
         )
-        topic = self._target.topic + POSITIONS
+        topics = [self._target.topic + beside for beside in (POSITIONS, FOLDS)]
+        config = {"cleanup.policy": "compact", "segment.bytes": str(SEGMENT_BYTES)}
         client = self._admin.AdminClient(self._settings)
         try:
             known = client.list_topics(timeout=ANSWER_S_MAX).topics
-            if topic not in known:
-                made = self._admin.NewTopic(topic, num_partitions=1, config={"cleanup.policy": "compact"})
-                for future in client.create_topics([made], request_timeout=ANSWER_S_MAX).values():
+            made = [
+                self._admin.NewTopic(topic, num_partitions=1, config=config)
+                for topic in topics
+                if topic not in known
+            ]
+            if made:
+                for future in client.create_topics(made, request_timeout=ANSWER_S_MAX).values():
                     future.result(ANSWER_S_MAX)
         except self._kafka.KafkaException as error:
             raise _outage(error) from None
         except TimeoutError:
-            hint = f"make {topic} with cleanup.policy=compact"
+            hint = f"make {' and '.join(topics)} with cleanup.policy=compact"
             raise Outage(
                 "journal_unavailable", f"Kafka makes no topic within {ANSWER_S_MAX:g} s: {hint}"
             ) from None
 
     async def positions(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
         self._maker.keep(partitions)
-        found = await asyncio.to_thread(self._read_positions)
-        for partition in partitions:
-            told = found.get(partition, START)
-            if not self._maker.knows(partition, told):
-                self._maker.begin(partition, from_first(told))
+        for partition, start in (await asyncio.to_thread(self._starts, partitions)).items():
+            self._maker.begin(partition, start)
         return dict(self._maker.folded)
 
-    def _read_positions(self) -> dict[int, FeedPosition]:
-        """The highest that was written of each: a process that was stopped may have written an older one behind it."""
+    def _starts(self, partitions: Collection[int]) -> dict[int, Start]:
+        """Of those that are not at hand."""
+        starts = {}
+        with self._reading() as consumer:
+            found = self._read_positions(consumer)
+            for partition in partitions:
+                told = found.get(partition, START)
+                if not self._maker.knows(partition, told):
+                    starts[partition] = self._folds.load(consumer, partition, told) or from_first(told)
+        return starts
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
         topic = self._target.topic + POSITIONS
         # It commits nothing and joins nothing: the group is only a name that has to be there.
         consumer = self._kafka.Consumer(
-            {**self._settings, "group.id": f"{topic}-reader", "enable.auto.commit": False}
+            {
+                **self._settings,
+                "group.id": f"{topic}-reader",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+            }
         )
-        found: dict[int, FeedPosition] = {}
         try:
-            described = consumer.list_topics(topic, timeout=ANSWER_S_MAX).topics[topic]
-            for number in described.partitions:
-                place = self._kafka.TopicPartition(topic, number)
-                _, end = consumer.get_watermark_offsets(place, timeout=ANSWER_S_MAX)
-                if end > 0:
-                    self._read_partition(consumer, self._kafka.TopicPartition(topic, number, 0), end, found)
+            yield consumer
         except self._kafka.KafkaException as error:
             raise _outage(error) from None
         finally:
             consumer.close()
+
+    def _read_positions(self, consumer: Any) -> dict[int, FeedPosition]:
+        """The highest that was written of each: a process that was stopped may have written an older one behind it."""
+        topic = self._target.topic + POSITIONS
+        found: dict[int, FeedPosition] = {}
+        described = consumer.list_topics(topic, timeout=ANSWER_S_MAX).topics[topic]
+        for number in described.partitions:
+            place = self._kafka.TopicPartition(topic, number)
+            _, end = consumer.get_watermark_offsets(place, timeout=ANSWER_S_MAX)
+            if end > 0:
+                self._read_partition(consumer, self._kafka.TopicPartition(topic, number, 0), end, found)
         return found
 
     def _read_partition(self, consumer: Any, place: Any, end: int, found: dict[int, FeedPosition]) -> None:
@@ -154,9 +184,12 @@ class KafkaSink:
                 raise Outage("journal_unavailable", f"Kafka does not answer with {place.topic}")
             if message.error():
                 raise self._kafka.KafkaException(message.error())
-            if message.value() is not None:
+            key = message.key().decode()
+            if message.value() is not None and key.startswith(HEAD):
+                self._folds.note(key, message.value())
+            elif message.value() is not None:
                 said = json.loads(message.value())
-                partition, position = int(message.key()), FeedPosition(said["seq"], said["nonce"])
+                partition, position = int(key), FeedPosition(said["seq"], said["nonce"])
                 if position.seq > found.get(partition, START).seq:
                     found[partition] = position
 
@@ -167,6 +200,19 @@ class KafkaSink:
         moved = {at.partition: at.position for at, _ in made if at.seq > told[at.partition].seq}
         if moved:
             await asyncio.to_thread(self._send, made, moved)
+        if self._pace.due():
+            await asyncio.to_thread(self._save, batch[-1].time_ms)
+
+    def _save(self, clock_ms: int) -> None:
+        """The folds that have moved on."""
+        with self._pace.saving():
+            for partition, folded in self._maker.folded.items():
+                head = self._folds.heads.get(partition)
+                if head is None or head.seq < folded.seq:
+                    book = save_book(self._maker.books[partition], clock_ms)
+                    key, value = self._folds.save(self._producer, partition, folded, book)
+                    self._produce(self._target.topic + POSITIONS, key.encode(), value)
+            self._confirm()
 
     def _send(self, made: Sequence[Made], moved: dict[int, FeedPosition]) -> None:
         self._failed.clear()

@@ -2,6 +2,7 @@
 
     DIR/date=2026-11-29/hour=00/group-03-000017.parquet     events of one hour and one group of partitions
     DIR/.positions/03.json                                  how far the group is, and what its last file was
+    DIR/.folds/…                                            what balances were (`parquet_folds`)
     DIR/.writing/…                                          files that are not whole yet
 
 A file is written beside, and takes its place when it is whole, in this order: the positions are replaced, which is the
@@ -29,7 +30,9 @@ import msgspec
 from wallet_engine.domain.errors import ConfigError, Corruption, WalletError
 from wallet_engine.events.event import Event
 from wallet_engine.events.maker import Maker, from_first
+from wallet_engine.events.saved import Pace, save_book
 from wallet_engine.exports.extras import needed
+from wallet_engine.exports.parquet_folds import ParquetFolds
 from wallet_engine.journal.feed import START, Feed, FeedEntry, FeedPosition
 
 HOUR_MS: Final = 3_600_000
@@ -63,6 +66,8 @@ class ParquetSink:
         self._directory = Path(folder)
         self._groups = groups
         self._maker = Maker(feed)
+        self._folds = ParquetFolds(self._directory)
+        self._pace = Pace()
         self._open: dict[int, Group] = {}
         self._broken = False
 
@@ -79,6 +84,7 @@ class ParquetSink:
         self._broken = False
         for folder in (self._directory, self._directory / ".positions", self._directory / ".writing"):
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(self._folds.make)
 
     async def positions(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
         self._maker.keep(partitions)
@@ -94,7 +100,8 @@ class ParquetSink:
         for partition in partitions:
             told = self._open[partition % self._groups].reached.get(partition, START)
             if not self._maker.knows(partition, told):
-                self._maker.begin(partition, from_first(told))
+                saved = await asyncio.to_thread(self._folds.load, partition, told)
+                self._maker.begin(partition, saved or from_first(told))
         return dict(self._maker.folded)
 
     async def take(self, batch: Sequence[FeedEntry]) -> None:
@@ -104,6 +111,8 @@ class ParquetSink:
             made = await self._maker.make(batch)
             new = [each for each in made if each.entry.seq > told[each.entry.partition].seq]
             await asyncio.to_thread(self._add, new)
+            if self._pace.due():
+                await asyncio.to_thread(self._save, batch[-1].time_ms)
         except BaseException:
             self._broken = True
             raise
@@ -111,6 +120,13 @@ class ParquetSink:
     def _add(self, made: Sequence[Any]) -> None:
         for at, events in made:
             self._open[at.partition % self._groups].add(at, events)
+
+    def _save(self, clock_ms: int) -> None:
+        with self._pace.saving():
+            for partition, folded in self._maker.folded.items():
+                kept = self._open[partition % self._groups].reached.get(partition, START)
+                book = save_book(self._maker.books[partition], clock_ms)
+                self._folds.save(partition, folded, book, kept.seq)
 
     async def flush(self) -> None:
         """What was taken is kept when its hour has ended."""

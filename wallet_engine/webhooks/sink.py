@@ -8,7 +8,6 @@ The folds of the partitions are saved now and then, so that who takes them up ne
 """
 
 import asyncio
-import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -18,7 +17,7 @@ from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.events.event import SOURCE_DEFAULT
 from wallet_engine.events.maker import Maker, Start, from_first
-from wallet_engine.events.saved import load_book, save_book
+from wallet_engine.events.saved import Pace, load_book, save_book
 from wallet_engine.history.database import HistoryUnavailable, check_version, time_of
 from wallet_engine.history.session import Pool, Session
 from wallet_engine.journal.feed import Feed, FeedEntry, FeedPosition
@@ -29,9 +28,6 @@ from wallet_engine.webhooks.log import LogRow, append
 from wallet_engine.webhooks.outbox import EVENTS_KEPT_DAYS
 
 SINK: Final = "webhooks"
-#: How often folds are saved, and of its time at most this part goes into that.
-SAVE_S_MIN: Final = 30.0
-SAVE_SHARE_MAX: Final = 0.02
 #: Connections of the deliveries, and how long a statement of theirs may take.
 _CONNECTIONS_MAX: Final = 4
 _ANSWER_S_MAX: Final = 30.0
@@ -81,8 +77,7 @@ class WebhookSink:
         self._dispatcher: Dispatcher | None = None
         self._delivering: asyncio.Task[None] | None = None
         self._told: dict[int, FeedPosition] = {}
-        self._saved_s = time.monotonic()
-        self._save_s = SAVE_S_MIN
+        self._pace = Pace()
 
     def __repr__(self) -> str:
         return f"<WebhookSink {self._maker!r} {self._dispatcher!r}>"
@@ -185,17 +180,15 @@ class WebhookSink:
 
     async def _save(self, clock_ms: int) -> None:
         """The folds, when it is time."""
-        began_s = time.monotonic()
-        if began_s - self._saved_s < self._save_s:
+        if not self._pace.due():
             return
         session = self._open
-        for partition, folded in self._maker.folded.items():
-            if folded.seq <= self._told[partition].seq:
-                book = save_book(self._maker.books[partition], clock_ms)
-                saving = session.connection.execute(_SAVE, partition, folded.seq, folded.nonce, book)
-                await session.ask(saving)
-        self._saved_s = time.monotonic()
-        self._save_s = max(SAVE_S_MIN, (self._saved_s - began_s) / SAVE_SHARE_MAX)
+        with self._pace.saving():
+            for partition, folded in self._maker.folded.items():
+                if folded.seq <= self._told[partition].seq:
+                    book = save_book(self._maker.books[partition], clock_ms)
+                    saving = session.connection.execute(_SAVE, partition, folded.seq, folded.nonce, book)
+                    await session.ask(saving)
 
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
         await self._open.ask(

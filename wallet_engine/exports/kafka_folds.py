@@ -1,0 +1,132 @@
+"""Folds of the sink `kafka:`, kept in Kafka as its positions are: who takes a partition up goes on from there.
+
+`<topic>.folds` holds a book in parts, under `<partition>.<turn>.<number>`, with turns 0 and 1 after each other, so that
+the parts of the last whole one are never replaced while the next is written. Which those are is said behind them,
+among the positions, under `fold.<partition>`. A fold that is lost or damaged is made anew from the first entry.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from wallet_engine.domain.errors import Corruption, Outage
+from wallet_engine.events.maker import Start
+from wallet_engine.events.saved import load_book
+from wallet_engine.journal.feed import FeedPosition
+from wallet_engine.telemetry.logging import get_logger
+
+FOLDS: Final = ".folds"
+#: Keys among the positions that begin so are about folds.
+HEAD: Final = "fold."
+PART_BYTES: Final = 256 * 1024
+CONFIRM_S_MAX: Final = 30.0
+ANSWER_S_MAX: Final = 10.0
+
+log = get_logger(__name__)
+
+
+class Head(msgspec.Struct):
+    """Of which entry a fold is, and where its parts are in the topic."""
+
+    seq: int
+    nonce: str | None
+    turn: int
+    #: Offsets.
+    first: int
+    last: int
+    digest: str
+
+
+class KafkaFolds:
+    """Those of one sink. Its methods block."""
+
+    def __init__(self, kafka: Any, topic: str) -> None:
+        """`kafka` is the module `confluent_kafka`."""
+        self._kafka = kafka
+        self._place = (topic + FOLDS, 0)
+        #: Partition -> its last whole fold, as the positions say it.
+        self.heads: dict[int, Head] = {}
+
+    def __repr__(self) -> str:
+        return f"<KafkaFolds {self._place[0]} {len(self.heads)}>"
+
+    def note(self, key: str, value: bytes) -> None:
+        """A head was read; the last one counts."""
+        try:
+            self.heads[int(key.removeprefix(HEAD))] = msgspec.json.decode(value, type=Head)
+        except msgspec.MsgspecError as error:
+            log.warning("a fold is passed over", key=key, why=str(error))
+
+    def save(self, producer: Any, partition: int, at: FeedPosition, book: bytes) -> tuple[str, bytes]:
+        """Write the parts: key and value of the head, for whoever says that it is whole. Raises `Outage`."""
+        before = self.heads.get(partition)
+        turn = 0 if before is None else 1 - before.turn
+        offsets: list[int] = []
+        failed: list[str] = []
+
+        def reported(error: Any, message: Any) -> None:
+            if error is None:
+                offsets.append(message.offset())
+            else:
+                failed.append(error.str())
+
+        parts = range(0, len(book), PART_BYTES)
+        for number, start in enumerate(parts):
+            key = f"{partition}.{turn}.{number}"
+            self._produce(producer, key, book[start : start + PART_BYTES], reported)
+        producer.flush(CONFIRM_S_MAX + 1)
+        if failed or len(offsets) < len(parts):
+            raise Outage("journal_unavailable", f"Kafka does not take folds: {(failed or ['no answer'])[0]}")
+        head = Head(at.seq, at.nonce, turn, min(offsets), max(offsets), _digest(book))
+        self.heads[partition] = head
+        return f"{HEAD}{partition}", msgspec.json.encode(head)
+
+    def _produce(self, producer: Any, key: str, value: bytes, reported: Callable[[Any, Any], None]) -> None:
+        topic, place = self._place
+        while True:
+            try:
+                producer.produce(topic, value, key, partition=place, on_delivery=reported)
+                producer.poll(0)
+                return
+            except BufferError:
+                producer.poll(0.1)
+
+    def load(self, consumer: Any, partition: int, told: FeedPosition) -> Start | None:
+        """What the fold of a partition is taken up with; None where there is none of before what was told."""
+        head = self.heads.get(partition)
+        if head is None or head.seq > told.seq:
+            return None
+        try:
+            book = load_book(self._read(consumer, partition, head))
+        except Corruption as error:
+            log.warning("the fold begins with the first entry", partition=partition, why=str(error))
+            return None
+        return Start(FeedPosition(head.seq, head.nonce), book, told)
+
+    def _read(self, consumer: Any, partition: int, head: Head) -> bytes:
+        place = self._kafka.TopicPartition(*self._place, head.first)
+        _, end = consumer.get_watermark_offsets(place, timeout=ANSWER_S_MAX)
+        if head.last >= end:
+            raise Corruption(f"{self._place[0]} ends at {end}, before the parts that were written")
+        found: dict[str, bytes] = {}
+        consumer.assign([place])
+        while consumer.position([place])[0].offset <= head.last:
+            message = consumer.poll(ANSWER_S_MAX)
+            if message is None:
+                raise Outage("journal_unavailable", f"Kafka does not answer with {place.topic}")
+            if message.error():
+                raise self._kafka.KafkaException(message.error())
+            if message.value() is not None and message.offset() <= head.last:
+                found[message.key().decode()] = message.value()
+        prefix = f"{partition}.{head.turn}."
+        numbers = sorted(int(key.removeprefix(prefix)) for key in found if key.startswith(prefix))
+        book = b"".join(found[f"{prefix}{number}"] for number in numbers)
+        if _digest(book) != head.digest:
+            raise Corruption(f"not all parts are in {self._place[0]} any more")
+        return book
+
+
+def _digest(book: bytes) -> str:
+    return hashlib.blake2b(book, digest_size=16).hexdigest()

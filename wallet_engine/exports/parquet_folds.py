@@ -1,0 +1,87 @@
+"""Folds of the sink `parquet:`, beside its positions: who takes a partition up goes on from there.
+
+    DIR/.folds/0003-0000000000001234     the fold of partition 3 behind its entry 1234
+
+A fold is used once its entry is in a file. The position stays behind by up to an hour, so of each partition the newest
+that can be used is kept, and the two newest that cannot be yet. One that is damaged is passed over.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.events.maker import Start
+from wallet_engine.events.saved import load_book
+from wallet_engine.journal.feed import FeedPosition
+from wallet_engine.telemetry.logging import get_logger
+
+FOLDER: Final = ".folds"
+#: That are kept although their entries are in no file yet.
+WAITING_MAX: Final = 2
+_DIGEST_BYTES: Final = 16
+
+log = get_logger(__name__)
+
+
+class ParquetFolds:
+    """Those of one directory. Its methods block, and raise OSError."""
+
+    def __init__(self, directory: Path) -> None:
+        self._folder = directory / FOLDER
+
+    def __repr__(self) -> str:
+        return f"<ParquetFolds {self._folder}>"
+
+    def make(self) -> None:
+        self._folder.mkdir(exist_ok=True)
+
+    def save(self, partition: int, at: FeedPosition, book: bytes, kept: int) -> None:
+        """`kept` is the seq of the partition's last entry that is in a file."""
+        data = msgspec.msgpack.encode((at.nonce, book))
+        place = self._folder / f"{partition:04d}-{at.seq:016d}"
+        beside = self._folder / f"writing-{uuid4().hex}"
+        with beside.open("wb") as file:
+            file.write(_digest(data) + data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(place)
+        self._tidy(partition, kept)
+
+    def _tidy(self, partition: int, kept: int) -> None:
+        usable: list[Path] = []
+        waiting: list[Path] = []
+        for seq, path in self._of(partition):
+            (usable if seq <= kept else waiting).append(path)
+        for path in (*usable[:-1], *waiting[:-WAITING_MAX]):
+            path.unlink(missing_ok=True)
+
+    def load(self, partition: int, told: FeedPosition) -> Start | None:
+        """What the fold of a partition is taken up with; None where there is none of before what was told."""
+        for seq, path in reversed(self._of(partition)):
+            if seq > told.seq:
+                continue
+            try:
+                data = path.read_bytes()
+                if _digest(data[_DIGEST_BYTES:]) != data[:_DIGEST_BYTES]:
+                    raise Corruption(f"{path} is damaged")
+                nonce, book = msgspec.msgpack.decode(data[_DIGEST_BYTES:], type=tuple[str | None, bytes])
+                return Start(FeedPosition(seq, nonce), load_book(book), told)
+            except FileNotFoundError:  # another process has written a newer one
+                continue
+            except Corruption as error:
+                log.warning("a fold is passed over", path=str(path), why=str(error))
+        return None
+
+    def _of(self, partition: int) -> list[tuple[int, Path]]:
+        """(seq, path), in order."""
+        found = self._folder.glob(f"{partition:04d}-*")
+        return sorted((int(path.name.partition("-")[2]), path) for path in found)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
