@@ -143,19 +143,19 @@ async def growth_and_rebuild(
 
 
 async def lag(
-    bench: Session, cluster: Cluster, prepared: Prepared, past: Past, rate: float, seconds: float
+    bench: Session, cluster: Cluster, prepared: Prepared, past: Past, rate: float, batch: int, seconds: float
 ) -> Document:
     lags: list[float] = []
     stop = asyncio.Event()
     host = cluster.api_addresses[0]
     watchers = [asyncio.create_task(_watch(past, host, lags, stop)) for _ in range(WATCHERS)]
-    plan = Plan("http", "uniform", 1, 256, seconds, 2.0, bench.seed(), rate=rate)
+    plan = Plan("http", "uniform", batch, max(8, 256 // batch), seconds, 2.0, bench.seed(), rate=rate / batch)
     try:
         load = (await measure(cluster, plan, prepared, bench.say)).document()
     finally:
         stop.set()
         await asyncio.gather(*watchers)
-    return {"lag_ms": summary_ms(lags), "lag_samples": len(lags), "load": load}
+    return {"lag_ms": summary_ms(lags), "lag_samples": len(lags), "lag_rate": rate, "load": load}
 
 
 async def _watch(past: Past, host: str, lags: list[float], stop: asyncio.Event) -> None:

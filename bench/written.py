@@ -9,6 +9,9 @@ from typing import Any, Final
 from bench.commands import memory, peers, scale
 from bench.compare import rows_of
 from bench.model import plan_rows
+from bench.past_table import HEADINGS as PAST_HEADINGS
+from bench.past_table import OTHER_HEADINGS, others_of
+from bench.past_table import targets_of as past_targets_of
 from bench.plots import latency_plot, throughput_plot
 from bench.result import HEADINGS, Document, row
 from bench.targets import HEADINGS as TARGET_HEADINGS
@@ -124,6 +127,11 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
     yield markdown(("for 1,000,000 transfers/s", "it takes"), plan_rows(report["scale"]["plan"]))
     yield "## Memory"
     yield markdown(memory.HEADINGS, [memory.cells(each) for each in report["memory"]])
+    if "history" in report:
+        yield "## The past"
+        yield markdown(PAST_HEADINGS, [target.cells() for target in past_targets_of(report["history"])])
+        yield markdown(OTHER_HEADINGS, others_of(report["history"]))
+        yield "Measured by `bench history`, with the load, its generator and PostgreSQL on the same machine."
 
 
 def _target_rows(report: dict[str, Any]) -> list[Document]:

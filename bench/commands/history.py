@@ -8,6 +8,7 @@ from bench.cluster import Cluster
 from bench.commands import session
 from bench.commands.session import Session, shape_of, write_json
 from bench.machine import commit, machine
+from bench.past_table import HEADINGS, OTHER_HEADINGS, others_of, targets_of
 from bench.result import Document
 from bench.runner import Prepared
 from bench.text import table
@@ -30,6 +31,13 @@ from bench.text import table
     help="Transfers a second beside which the lag is measured.",
 )
 @click.option(
+    "--batch",
+    type=click.IntRange(1, 10_000),
+    default=10,
+    show_default=True,
+    help="Transfers in a request of these: with single ones the load itself takes both cores.",
+)
+@click.option(
     "--rows",
     type=click.IntRange(1_000),
     default=10**6,
@@ -43,17 +51,19 @@ def history(
     accounts: int,
     transfers: int,
     rate: float,
+    batch: int,
     rows: int,
     seconds: float,
     folder: Path | None,
     json_file: Path | None,
 ) -> None:
-    """Fill a history store from the journal, follow a steady load with it, and list an account of many rows.
+    """Fill a history store from the journal, follow a steady load with it, and list an account of many rows: 3 minutes.
 
     The store is made anew from the journal while nothing else runs: that is its speed. The lag is from the answer to a
-    payment until it can be read. Everything runs on this machine, PostgreSQL too.
+    payment until it can be read. Everything runs on this machine, PostgreSQL too. `bench report --history-from` takes
+    the JSON file.
     """
-    from bench.past import LISTED, PARTITIONS, Past, growth_and_rebuild, lag, listing  # needs asyncpg
+    from bench.past import PARTITIONS, Past, growth_and_rebuild, lag, listing  # needs asyncpg
 
     bench = Session(folder)
     shape = shape_of(3, PARTITIONS, 1, embedded=False, history=True)
@@ -62,7 +72,7 @@ def history(
         past = Past(cluster)
         try:
             found = await growth_and_rebuild(bench, cluster, prepared, past, transfers)
-            found |= await lag(bench, cluster, prepared, past, rate, seconds)
+            found |= await lag(bench, cluster, prepared, past, rate, batch, seconds)
             found |= await listing(bench, cluster, past, rows)
         finally:
             await past.reader.close()
@@ -70,18 +80,5 @@ def history(
 
     found: Document = bench.on_cluster(shape, accounts, work)
     write_json(json_file, found)
-    behind, listed, rebuild = found["lag_ms"], found["listing_ms"], found["rebuild"]
-    click.echo(
-        table(
-            ("what", "figure"),
-            [
-                ["transfers/s made anew from the journal", f"{rebuild['transfers_per_s']:,.0f}"],
-                ["rows/s of that", f"{rebuild['rows_per_s']:,.0f}"],
-                ["CPU per transfer, follower", f"{rebuild['follower_us']:.1f} µs"],
-                ["CPU per transfer, PostgreSQL", f"{rebuild['database_us']:.1f} µs"],
-                ["growth by a million transfers", f"{found['bytes_per_transfer'] / 1000:,.2f} GB"],
-                [f"lag at {rate:,.0f}/s, p50, p99", f"{behind['p50']:.0f}, {behind['p99']:.0f} ms"],
-                [f"newest {LISTED} of {rows:,}, p50, p99", f"{listed['p50']:.2f}, {listed['p99']:.2f} ms"],
-            ],
-        )
-    )
+    click.echo(table(HEADINGS, [target.cells() for target in targets_of(found)]))
+    click.echo(table(OTHER_HEADINGS, others_of(found)))

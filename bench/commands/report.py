@@ -14,6 +14,7 @@ from bench.commands.session import Session, guard
 from bench.machine import commit, machine
 from bench.matrix import Extent, Matrix, check_many_accounts
 from bench.parts import PARTIAL_FILE, Parts
+from bench.past_table import check_history
 from bench.result import Document
 from bench.targets import HEADINGS
 from bench.text import table
@@ -53,6 +54,12 @@ FOLDER: Final = Path(__file__).resolve().parent.parent / "report"
     "--accounts 10000000 --runs 3 --json FILE`.",
 )
 @click.option(
+    "--history-from",
+    "history_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Add what `bench history --json FILE` has measured with the same commit on the same machine.",
+)
+@click.option(
     "--resume", is_flag=True, help="Go on with an interrupted report of the same commit and options."
 )
 @session.folder_option
@@ -65,6 +72,7 @@ def report(
     tigerbeetle: Path | None,
     out: Path,
     many_accounts_file: Path | None,
+    history_file: Path | None,
     resume: bool,
     folder: Path | None,
 ) -> None:
@@ -81,10 +89,16 @@ def report(
         document = json.loads(many_accounts_file.read_text("utf-8"))
         many = guard(lambda: check_many_accounts(document, extent.accounts))
         extent = dataclasses.replace(extent, accounts_many=document["accounts"])
+    past = None
+    if history_file is not None:
+        text = history_file.read_text("utf-8")
+        past = guard(lambda: check_history(json.loads(text)))
     same = {"commit": commit(), "machine": machine(), "extent": dataclasses.asdict(extent)}
     parts = guard(lambda: Parts(out / PARTIAL_FILE, same, resume=resume))
     measured = Matrix(Session(folder), extent, parts, folder, tigerbeetle, many).measure()
     measured["command"] = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+    if past is not None:
+        measured["history"] = past
     write_report(measured, out)
     parts.done()
     click.echo(table(HEADINGS, [target["cells"] for target in measured["targets"]]))

@@ -5,10 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bench.cluster import Shape
 from bench.compare import compare
+from bench.machine import commit, machine
 from bench.measure import Usage
 from bench.model import Machines, calibrate, plan_for
+from bench.past_table import check_history
 from bench.recorder import Counts
 from bench.result import Figures, Plan, Result
 from bench.runs import summarise
@@ -119,3 +123,38 @@ def test_a_report_has_every_section_and_its_plots(tmp_path: Path) -> None:
         assert "<svg" in (tmp_path / name).read_text()
     raw = json.loads(gzip.decompress((tmp_path / RAW_FILE).read_bytes()))
     assert all(round(row.drift, 6) == 1 for row in compare(raw, report()))
+
+
+def past() -> dict[str, Any]:
+    return {
+        "rebuild": {
+            "transfers_per_s": 21_000.0,
+            "rows_per_s": 63_000.0,
+            "follower_us": 40.0,
+            "database_us": 30.0,
+        },
+        "bytes_per_transfer": 1200.0,
+        "lag_ms": {"p50": 90.0, "p99": 400.0},
+        "lag_samples": 500,
+        "lag_rate": 5_000.0,
+        "listing_ms": {"p50": 2.0, "p99": 6.0},
+        "listed_rows": 1_000_000,
+        "bytes_per_row": 350.0,
+        "machine": machine(),
+        "commit": commit(),
+    }
+
+
+def test_the_past_stands_in_the_report_that_was_given_it(tmp_path: Path) -> None:
+    write_report(report() | {"history": check_history(past())}, tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert "| transfers made anew from the journal | 20,000/s | 40,000/s | 21,000/s | at least |" in text
+    assert "| p99 of the newest 50 of 1,000,000 rows | 5 ms | 5 ms | 6 ms | missed |" in text
+    assert "| growth by a million transfers | 1.20 GB |" in text
+
+
+@pytest.mark.parametrize("wrong", [{"commit": "of another day"}, {"machine": {}}, {"lag_ms": None}])
+def test_a_past_of_something_else_is_refused(wrong: dict[str, Any]) -> None:
+    found = {name: value for name, value in (past() | wrong).items() if value is not None}
+    with pytest.raises(ValueError, match=r"another|not the JSON"):
+        check_history(found)
