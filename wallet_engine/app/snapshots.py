@@ -7,7 +7,8 @@ from typing import Final
 
 from wallet_engine.app.archiver import run_in_group
 from wallet_engine.app.troubles import Tell
-from wallet_engine.journal.snapshots import bytes_since_newest
+from wallet_engine.journal.snapshots import bytes_since_made
+from wallet_engine.recovery.snapshotting import NOT_NOW
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -46,10 +47,13 @@ class SnapshotSchedule:
             *([self._restore_command] if self._restore_command else []),
         ]
         while True:
-            since = await asyncio.to_thread(bytes_since_newest, self._journal)
+            since = await asyncio.to_thread(bytes_since_made, self._journal)
             self._metrics.journal_bytes_since_snapshot.set(since)
             if since >= self._bytes_between:
                 status = await run_in_group(command)
+                if status == NOT_NOW:  # as one is that a journal which was killed has left behind
+                    await asyncio.sleep(POLL_S)
+                    continue
                 self._tell(f"snapshots fail: their process ended with status {status}" if status else "")
                 if status:
                     log.warning("snapshots failed", retry_s=RETRY_S)

@@ -47,10 +47,13 @@ from wallet_engine.journal.segments import (
     fsync_directory,
     numbers_on_disk,
     segment_file,
+    segment_numbers,
     segment_path,
 )
 
 SNAPSHOTS_NAME: Final = "snapshots"
+#: In it: where the journal ended when the last ones that all were made were begun, `<segment> <offset>`.
+MADE_NAME: Final = "made"
 #: Of each partition; the older one is for the day on which the newest is damaged.
 SNAPSHOTS_KEPT: Final = 2
 #: Fields of one part, written to Redis by one call: 0.8 ms of its time at 90 bytes a field (2.9 for 1000).
@@ -302,15 +305,26 @@ def check_known(journal: Path) -> None:
             Snapshot(paths[0]).__exit__()
 
 
-def bytes_since_newest(journal: Path) -> int:
-    """How many bytes were journaled behind the entry that the newest snapshot of any partition stands for."""
-    segment, offset = 1, 0
-    for paths in list_snapshots(journal).values():
-        try:
-            with Snapshot(paths[0]) as snapshot:
-                segment, offset = max((segment, offset), (snapshot.head.segment, snapshot.head.offset))
-        except (Damaged, FileNotFoundError):
-            continue
+def journal_end(journal: Path) -> tuple[int, int]:
+    """(segment, offset)"""
+    segment = segment_numbers(journal)[-1]
+    return segment, segment_path(journal, segment).stat().st_size
+
+
+def note_made(journal: Path, end: tuple[int, int]) -> None:
+    """The snapshots of all partitions stand for what the journal had up to there, or for more."""
+    (snapshots_directory(journal) / MADE_NAME).write_text("{} {}".format(*end), "ascii")
+
+
+def bytes_since_made(journal: Path) -> int:
+    """How many bytes were journaled since snapshots were begun of which every partition got its own.
+
+    One that was interrupted does not count: partitions that have none yet would hold back what needs one.
+    """
+    try:
+        segment, offset = map(int, (snapshots_directory(journal) / MADE_NAME).read_text("ascii").split())
+    except (FileNotFoundError, ValueError):
+        segment, offset = 1, 0
     return bytes_behind(journal, segment, offset)
 
 

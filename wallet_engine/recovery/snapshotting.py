@@ -25,14 +25,16 @@ from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_state import PartitionState, redis_image, state_of_image
 from wallet_engine.journal.reader import Record, read
 from wallet_engine.journal.restore import restore_with
-from wallet_engine.journal.segments import fsync_directory, read_segment_header, segment_numbers, segment_path
+from wallet_engine.journal.segments import fsync_directory, read_segment_header
 from wallet_engine.journal.snapshots import (
     Snapshot,
     SnapshotHead,
     bytes_behind,
     hash_behind,
+    journal_end,
     list_snapshots,
     newest_usable,
+    note_made,
     prune_snapshots,
     snapshots_directory,
     write_snapshot,
@@ -43,11 +45,17 @@ from wallet_engine.telemetry.logging import configure_logging, get_logger
 PASSES: Final = 4
 _PARTITIONS_MAX: Final = 16384
 _NICENESS: Final = 19
+#: Exit status of a process that was in another's way, or the journal in its: it is to be started again soon.
+NOT_NOW: Final = os.EX_TEMPFAIL
 #: At leisure, a rest follows each so much of CPU time: at most a fifth of a core.
 WORK_S: Final = 0.004
 REST_S: Final = 0.016
 
 log = get_logger(__name__)
+
+
+class NotNow(ConfigError):
+    """Nothing is wrong, and it cannot be done at the moment."""
 
 
 @dataclass(slots=True)
@@ -68,13 +76,16 @@ class Made:
 def make_snapshots(journal: Path) -> Made:
     """Bring the snapshots of all partitions to where the journal ends at the moment. The journal may be written.
 
-    Raises `ConfigError` when another process is making them, or the directory cannot be written; `Damaged`.
+    Raises `NotNow` when another process is making them or rewrites the journal, `ConfigError` when the directory
+    cannot be written; `Damaged`.
     """
     made = Made()
     try:
         with _alone(journal):
+            end = journal_end(journal)
             for number in range(PASSES):
                 _make_some(journal, range(number, _PARTITIONS_MAX, PASSES), made)
+            note_made(journal, end)
     except OSError as error:
         where = snapshots_directory(journal)
         raise ConfigError(f"snapshots cannot be written to {where}: {error.strerror}") from error
@@ -91,9 +102,7 @@ def _alone(journal: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(
-                f"snapshots of {journal} are being made by another process: wait for it"
-            ) from None
+            raise NotNow(f"snapshots of {journal} are being made by another process: wait for it") from None
         for unfinished in directory.glob("*.tmp"):
             unfinished.unlink()
         yield
@@ -158,7 +167,7 @@ def _write(journal: Path, state: PartitionState, record: Record) -> SnapshotHead
     partition = record.partition
     running_hash = hash_behind(journal, partition, record.segment, record.offset)
     if running_hash is None:
-        raise ConfigError(f"the journal {journal} was changed while it was read: make the snapshots again")
+        raise NotNow(f"the journal {journal} was changed while it was read: make the snapshots again")
     head = SnapshotHead(
         read_segment_header(journal, record.segment).journal_id,
         partition,
@@ -181,8 +190,7 @@ def at_leisure(journal: Path, bytes_most: int) -> Iterator[None]:
     A niceness is not enough on a machine without an idle core: who shares the caches and the units of a core with
     a process that never rests has half a core. Main thread only.
     """
-    segment = segment_numbers(journal)[-1]
-    begun = segment_path(journal, segment).stat().st_size
+    segment, begun = journal_end(journal)
 
     def rest(*_: object) -> None:
         if bytes_behind(journal, segment, begun) > bytes_most:
@@ -207,6 +215,9 @@ def main(journal: Path, bytes_most: int, restore_command: str | None = None) -> 
     try:
         with at_leisure(journal, bytes_most):
             made = make_snapshots(journal)
+    except NotNow as error:
+        log.info("snapshots wait", why=str(error))
+        return NOT_NOW
     except WalletError as error:
         log.error("snapshots not made", error=str(error))
         return 1

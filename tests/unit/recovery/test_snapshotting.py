@@ -1,5 +1,6 @@
 """G6: a snapshot and the entries after it are, bit for bit, the fold of the whole journal."""
 
+import asyncio
 import fcntl
 import os
 import random
@@ -9,10 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from unit.recovery.random_journal import RandomJournal
 
+from wallet_engine.app import snapshots as schedule
+from wallet_engine.app.archiver import run_in_group
+from wallet_engine.app.snapshots import SnapshotSchedule
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.oracle import apply_payload
@@ -21,9 +26,16 @@ from wallet_engine.journal import JournalWriter, snapshots
 from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.reader import read
 from wallet_engine.journal.segments import segment_numbers, segment_path
-from wallet_engine.journal.snapshots import Snapshot, list_snapshots, newest_usable, snapshots_directory
+from wallet_engine.journal.snapshots import (
+    Snapshot,
+    bytes_since_made,
+    list_snapshots,
+    newest_usable,
+    snapshots_directory,
+)
 from wallet_engine.recovery import snapshotting
 from wallet_engine.recovery.snapshotting import make_snapshots
+from wallet_engine.telemetry.metrics import Metrics
 
 
 def rebuilt(directory: Path) -> dict[int, RedisImage]:
@@ -178,6 +190,57 @@ def test_one_process_makes_snapshots_at_a_time(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(ConfigError, match="being made by another process"):
             make_snapshots(tmp_path)
+
+
+def test_who_finds_another_at_it_tries_again_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal that was killed leaves its process behind; what waited five minutes kept segments on the disk."""
+    RandomJournal(tmp_path, 8).grow(20)
+    snapshots_directory(tmp_path).mkdir()
+    said: list[str] = []
+    statuses: list[int] = []
+
+    async def run(command: list[str]) -> int:
+        statuses.append(await run_in_group(command))
+        lock.close()
+        return statuses[-1]
+
+    async def main() -> None:
+        task = asyncio.create_task(SnapshotSchedule(tmp_path, 1000, Metrics(), said.append, None).run())
+        async with asyncio.timeout(60):
+            while 0 not in statuses:
+                await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    monkeypatch.setattr(schedule, "POLL_S", 0.02)
+    monkeypatch.setattr(schedule, "run_in_group", run)
+    with open(snapshots_directory(tmp_path) / "lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        asyncio.run(main())
+    assert statuses == [snapshotting.NOT_NOW, 0]
+    assert set(said) <= {""}
+    assert list_snapshots(tmp_path)
+
+
+def test_what_was_interrupted_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although the partitions that had their turn have a snapshot of just now."""
+    journal = RandomJournal(tmp_path, 8)
+    journal.grow(40)
+    whole = bytes_since_made(tmp_path)
+    make_some, left = snapshotting._make_some, [None]
+
+    def dies(*arguments: Any) -> None:
+        left.pop()
+        make_some(*arguments)
+
+    monkeypatch.setattr(snapshotting, "_make_some", dies)
+    with pytest.raises(IndexError):
+        make_snapshots(tmp_path)
+    monkeypatch.undo()
+    assert list_snapshots(tmp_path)
+    assert bytes_since_made(tmp_path) == whole > 0
+    make_snapshots(tmp_path)
+    assert bytes_since_made(tmp_path) == 0
 
 
 def test_the_command_of_the_journal_process_makes_them_while_the_journal_is_open(tmp_path: Path) -> None:
