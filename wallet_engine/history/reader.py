@@ -44,6 +44,11 @@ LEFT JOIN positions AS p ON p.sink = $1 AND p.partition = u.partition
 """
 
 
+#: How far the tables are: with every partition, and with one.
+_COMPLETE: Final = f"SELECT min(at) FROM positions WHERE sink = '{SINK}'"
+_COMPLETE_OF: Final = f"SELECT at FROM positions WHERE sink = '{SINK}' AND partition = {{}}"
+
+
 class Behind(Outage):
     """What was asked for is not in the history yet."""
 
@@ -128,9 +133,7 @@ class HistoryReader:
         deadline_s = time.monotonic() + BEHIND_S_MAX
         while True:
             async with self.connection() as connection:
-                as_of = await self._as_of(connection, asked.account)
-                query, arguments = _listing(asked, as_of)
-                rows = await connection.fetch(query, *arguments)
+                rows, as_of = await self._listed(connection, asked)
                 if not rows and not await _known(connection, asked.account):
                     return None
             more = len(rows) > asked.limit
@@ -146,6 +149,17 @@ class HistoryReader:
             if time.monotonic() > deadline_s:
                 raise Behind
             await asyncio.sleep(_BEHIND_POLL_S)
+
+    async def _listed(self, connection: Any, asked: Listing) -> tuple[list[Any], AsOf]:
+        """One row more than the page has, and how far the tables were when they were asked, or before."""
+        if not (asked.ascending and is_system(asked.account)):
+            query, arguments = _listing(asked, None, self._home)
+            rows = await connection.fetch(query, *arguments)
+            if rows:
+                return rows, _as_of(rows[0]["as_of"])
+        as_of = await self._as_of(connection, asked.account)
+        query, arguments = _listing(asked, as_of, self._home)
+        return await connection.fetch(query, *arguments), as_of
 
     async def balance_at(
         self, account: str, currency: str, at_ms: int, positions: Sequence[Position]
@@ -262,12 +276,8 @@ class HistoryReader:
     async def _as_of(self, connection: Any, account: str) -> AsOf:
         """Of the account's partition; a system account is in all of them."""
         if is_system(account):
-            at = await connection.fetchval("SELECT min(at) FROM positions WHERE sink = $1", SINK)
-        else:
-            at = await connection.fetchval(
-                "SELECT at FROM positions WHERE sink = $1 AND partition = $2", SINK, self._home(account)
-            )
-        return AsOf(0 if at is None else ms_of(at))
+            return _as_of(await connection.fetchval(_COMPLETE))
+        return _as_of(await connection.fetchval(_COMPLETE_OF.format("$1"), self._home(account)))
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
@@ -339,8 +349,12 @@ def _between(conditions: list[str], arguments: list[Any], from_ms: int | None, t
             conditions.append(f"at {sign} ${len(arguments)}")
 
 
-def _listing(asked: Listing, as_of: AsOf) -> tuple[str, list[Any]]:
-    """The query of a page, one row more than it has, and its arguments."""
+def _as_of(at: datetime | None) -> AsOf:
+    return AsOf(0 if at is None else ms_of(at))
+
+
+def _listing(asked: Listing, as_of: AsOf | None, home: Callable[[str], int]) -> tuple[str, list[Any]]:
+    """The query of a page, one row more than it has, each with how far the tables are, and its arguments."""
     arguments: list[Any] = [asked.account]
     conditions = ["account = $1"]
     _between(conditions, arguments, asked.from_ms, asked.to_ms)
@@ -355,7 +369,7 @@ def _listing(asked: Listing, as_of: AsOf) -> tuple[str, list[Any]]:
         conditions.append("delta > 0")
     elif asked.direction == "out":
         conditions.append("delta <= 0")
-    if asked.ascending and is_system(asked.account):
+    if as_of is not None and asked.ascending and is_system(asked.account):
         # Its partitions come each at its own pace: what is behind this is not all there yet.
         conditions.append(f"at < {put(time_of(as_of.at_ms))}")
     told = [f"type = ANY({put(list(asked.types))})"]
@@ -373,8 +387,10 @@ def _listing(asked: Listing, as_of: AsOf) -> tuple[str, list[Any]]:
         values = ", ".join([put(time_of(asked.after[0])), *map(put, asked.after[1:])])
         conditions.append(f"({', '.join(_ORDER)}) {sign} ({values})")
     order = ", ".join(name if asked.ascending else f"{name} DESC" for name in _ORDER)
+    complete = _COMPLETE if is_system(asked.account) else _COMPLETE_OF.format(put(home(asked.account)))
+    where = " AND ".join(conditions)
     return (
-        f"SELECT * FROM postings WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT {asked.limit + 1}",
+        f"SELECT *, ({complete}) AS as_of FROM postings WHERE {where} ORDER BY {order} LIMIT {asked.limit + 1}",
         arguments,
     )
 

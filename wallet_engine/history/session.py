@@ -6,6 +6,7 @@ connection to a pool. A connection that has not answered is therefore ended befo
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self, TypeVar
@@ -22,6 +23,8 @@ LOST_S_MAX: Final = 1.0
 WRITE_S_MAX: Final = 60.0
 #: How long a pool waits for a connection, and for the least that a server which is there answers at once.
 ALIVE_S_MAX: Final = 2.0
+#: A server that has answered so lately is there.
+FRESH_S_MAX: Final = 0.25
 
 #: After these a connection may still be busy with what was asked.
 _UNENDED: Final = (
@@ -86,6 +89,7 @@ class Pool:
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
+        self._answered_s = -FRESH_S_MAX
 
     @classmethod
     async def open(
@@ -100,6 +104,7 @@ class Pool:
                 max_size=size_max,
                 timeout=ALIVE_S_MAX,
                 command_timeout=answer_s_max,
+                reset=_leave,
                 server_settings={**settings(name), **quick},
             )
         )
@@ -112,8 +117,10 @@ class Pool:
         """A connection whose server is there."""
         connection = await self._pool.acquire(timeout=ALIVE_S_MAX)
         try:
-            await connection.fetchval("SELECT 1", timeout=ALIVE_S_MAX)
+            if time.monotonic() >= self._answered_s + FRESH_S_MAX:
+                await connection.fetchval("SELECT 1", timeout=ALIVE_S_MAX)
             yield connection
+            self._answered_s = time.monotonic()
         except _UNENDED:
             connection.terminate()
             raise
@@ -141,6 +148,10 @@ class Pool:
     def terminate(self) -> None:
         """Close all of them at once."""
         self._pool.terminate()
+
+
+async def _leave(_connection: Any) -> None:
+    """Nobody changes what a session is set to, and the driver ends transactions: one more question is saved."""
 
 
 def _heed(task: "asyncio.Future[Any]") -> None:
