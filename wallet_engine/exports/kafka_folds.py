@@ -112,13 +112,15 @@ class KafkaFolds:
             raise Corruption(f"{self._place[0]} ends at {end}, before the parts that were written")
         found: dict[str, bytes] = {}
         consumer.assign([place])
-        while consumer.position([place])[0].offset <= head.last:
+        offset = -1
+        while offset < head.last:  # the last message of a topic stays, whatever was replaced before it
             message = consumer.poll(ANSWER_S_MAX)
             if message is None:
                 raise Outage("journal_unavailable", f"Kafka does not answer with {place.topic}")
             if message.error():
                 raise self._kafka.KafkaException(message.error())
-            if message.value() is not None and message.offset() <= head.last:
+            offset = message.offset()
+            if message.value() is not None and offset <= head.last:
                 found[message.key().decode()] = message.value()
         prefix = f"{partition}.{head.turn}."
         numbers = sorted(int(key.removeprefix(prefix)) for key in found if key.startswith(prefix))
