@@ -47,6 +47,8 @@ class Cluster:
         self.world = world
         self.profile = profile
         self.keeper = Keeper(world)
+        #: Whether nothing fails any more.
+        self.healed = False
         self.network = Network(world)
         self.network.repeat_receipts = profile.repeat_receipts
         self.auditor = Auditor(world, profile.partitions, profile.quorum, RETENTION_MS)
@@ -354,15 +356,19 @@ class Cluster:
         for machine in chosen:
             machine.set_clock(ahead_us)
             if twice_s:
-                world.after(int(twice_s * 1e6), machine.set_clock, 2 * ahead_us)
+                world.after(int(twice_s * 1e6), self._set_clock, machine, 2 * ahead_us)
             if rng.random() < 0.8:
-                world.after(
-                    int(self._seconds(0.05, 6.0) * 1e6), machine.set_clock, rng.randint(-40_000, 40_000)
-                )
+                later_us, right_us = int(self._seconds(0.05, 6.0) * 1e6), rng.randint(-40_000, 40_000)
+                world.after(later_us, self._set_clock, machine, right_us)
+
+    def _set_clock(self, machine: Process | RedisNode, ahead_us: int) -> None:
+        if not self.healed:
+            machine.set_clock(ahead_us)
 
     def heal(self) -> None:
         """Everything that is down comes up; nothing fails from here on."""
         self.world.note("healed")
+        self.healed = True
         self._join_network()
         self.world.disturb_at = -1
         self.world.latency_factor = 1.0

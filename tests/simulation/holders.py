@@ -89,9 +89,10 @@ class Holders:
     async def _void(self, of: Wanted) -> None:
         callers, placed = self.callers, of.command
         assert isinstance(placed, HoldCommand)
+        known = of.answer == "+"
 
         def check(answer: HoldAnswer) -> None:
-            callers.auditor.void_answered(placed, answer, known=of.answer == "+" and callers.may_retry(of))
+            callers.auditor.void_answered(placed, answer, known=known and callers.may_retry(of))
 
         await callers.ask(lambda w: w.void_hold(placed.account_id, placed.transaction), check)
 
