@@ -40,7 +40,7 @@
 --@include lib/guard.lua
 
 local OPENED_BYTES_MAX = 150000 -- entries of the stream are read up to so much, and the one that passes it: half a millisecond
-local RULES = ' 3' -- which rules decide, as the header ends (wallet_engine/domain/entry.py)
+local RULES = ' 4' -- which rules decide, as the header ends (wallet_engine/domain/entry.py)
 
 local byte, find, match, sub, gmatch = string.byte, string.find, string.match, string.sub, string.gmatch
 local format, concat = string.format, table.concat

@@ -32,7 +32,7 @@ if uncommon then
     remembered = remembered, remembered_before = {}, records = records, settled = settled, refunded = {}, repeated = repeated,
     carries = carries, k_journal = k_journal, k_open = k_open, k_flags = k_flags, k_seen = k_seen,
     k_seen_before = k_seen_before, k_hold = k_hold, k_due = k_due, k_group = k_group,
-    currencies_known = currencies_known}
+    currencies_known = currencies_known, noting = not REPLAY or ARGV[7] + 0 > 3}
 --@limits   batch.limited = limited
   if not rewrite then
     local function make_rules()

@@ -72,6 +72,7 @@ end
 -- is not there fails: so whatever may be written is read before, or is what is written first.
 if uncommon and not REPLAY then
   if not flags_exist and find(kinds_text, '[ofa]') then call('HLEN', k_flags) end
+  if notes and find(kinds_text, '[oa]') then call('HLEN', 'noted' .. tag) end
   if holding then call('ZCARD', k_due) end
   if grouping then call('HLEN', k_group) end
 end

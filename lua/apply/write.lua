@@ -43,6 +43,7 @@ if writes then
   if batch then
     local flags_new = batch.flags_new
     for account, flag in pairs(flags_new) do call('HSET', k_flags, account, flag) end
+    for account, place in pairs(batch.noted or nothing) do call('HSET', 'noted' .. tag, account, place) end
 --@plain     if next(flags_new) then call('HSET', k_meta, 'flagged', 1) end
 --@limits     if next(flags_new) then call('HSET', k_meta, 'flagged', batch.limited and 2 or 1) end
     for field, record in pairs(batch.remembered_before) do call('HSET', k_seen_before, field, record) end

@@ -1,3 +1,10 @@
+  -- Where an account's metadata are said; by rules before 4 nobody knew.
+  local function keep_place(i, account)
+    if not batch.noting or not (batch.notes and batch.notes[i - 1 .. '']) then return end
+    batch.noted = batch.noted or {}
+    batch.noted[account] = batch.seq_text .. '.' .. (i - 1)
+  end
+
   -- o: a balance of 0 in one currency, with an overdraft limit if one is named, and behind '<' the most it may have.
   rules[OPEN_ACCOUNT] = function(i, ledger, account, detail)
 --@limits     local limit, most = match(detail, '^([%d-]+)<(%d+)$')
@@ -25,5 +32,6 @@
 --@limits       batch.flags[account] = with_limit(batch.flags[account] or 'A', ledger.currency, '<', most)
 --@limits       batch.flags_new[account], batch.flags_exist, batch.limited = batch.flags[account], true, true
 --@limits     end
+    keep_place(i, account)
     return APPLIED
   end

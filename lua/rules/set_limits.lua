@@ -8,6 +8,7 @@
     if not ledger then return nil end
     if not balance(ledger, i, account) then return UNKNOWN_ACCOUNT end
     if status_of(batch.flags, account) == 'C' then return CLOSED end
+    keep_place(i, account)
     local flag = batch.flags[account] or 'A'
     local after = flag
     if overdraft ~= '-' and tonumber(overdraft) ~= limit_of(batch.flags, account, ledger.currency) then

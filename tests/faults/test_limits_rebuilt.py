@@ -18,6 +18,7 @@ def test_g6_limits_outlive_redis(cluster: DevCluster) -> None:
         payers = [api.account(p, "50.00") for p in (2, 9)]
         account = api.name(2)
         opened = {"account_id": account, "currency": "USD", "max_balance": "10.00", "overdraft_limit": "9.00"}
+        opened["metadata"] = {"tier": "tin"}
         assert api.post("/v1/accounts", opened).status == 201
         for payer in payers:
             api.paid(payer, account, "6.00" if payer == payers[0] else "4.00")
@@ -49,4 +50,5 @@ def test_g6_limits_outlive_redis(cluster: DevCluster) -> None:
             "12.00",
             "1.00",
         )
+        assert api.get(f"/v1/accounts/{account}").json()["metadata"] == {"tier": "tin"}
     verified(cluster)

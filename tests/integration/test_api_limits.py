@@ -75,6 +75,42 @@ def test_limits_change_and_stop_only_what_is_new(api: WalletApi, p: int, q: int)
     assert patch(api, account, metadata={"tier": "gold"}).json() == api.get(f"/v1/accounts/{account}").json()
 
 
+def metadata_of(api: WalletApi, account: str) -> dict[str, str] | None:
+    found: dict[str, str] | None = api.get(f"/v1/accounts/{account}").json().get("metadata")
+    return found
+
+
+def test_metadata_are_shown_and_replaced_as_a_whole(api: WalletApi) -> None:
+    body = {"account_id": api.name(3), "currency": "USD", "metadata": {"tier": "tin", "region": "Zürich"}}
+    account, url = body["account_id"], "/v1/accounts"
+    assert api.post(url, body).json()["metadata"] == body["metadata"]
+    assert metadata_of(api, account) == body["metadata"]
+    assert api.post(url, body).json()["metadata"] == body["metadata"], "repeated"
+    assert api.post(url, body | {"metadata": None}).status == 200
+    check_problem(api.post(url, body | {"metadata": {"tier": "gold"}}), 409, "idempotency_conflict")
+    changed = patch(api, account, metadata={"tier": "gold"})
+    assert (changed.json()["metadata"], metadata_of(api, account)) == ({"tier": "gold"}, {"tier": "gold"})
+    assert api.flag(account, "freeze").json()["metadata"] == {"tier": "gold"}
+    for nothing in ({}, None):
+        assert patch(api, account, metadata={"tier": "tin"}).status == 200
+        assert "metadata" not in patch(api, account, metadata=nothing).json()
+        assert metadata_of(api, account) is None
+    assert metadata_of(api, api.account(3)) is None
+
+
+def test_null_takes_a_limit_back(api: WalletApi) -> None:
+    account = opened(api, 6, max_balance="10.00", overdraft_limit="5.00")
+    assert api.pay("@bank", account, "10.01").json()["code"] == "balance_limit"
+    shown = patch(api, account, max_balance=None).json()["balances"][0]
+    assert ("max_balance" in shown, shown["overdraft_limit"]) == (False, "5.00")
+    api.paid("@bank", account, "10.01")
+    assert patch(api, account, overdraft_limit=None).json()["balances"][0]["overdraft_limit"] == "0.00"
+    assert api.pay(account, "@bank", "10.02").json()["code"] == "insufficient_funds"
+    assert patch(api, account, max_balance=None, overdraft_limit=None).status == 200, "there are none"
+    plain = api.account(7, "1.00")
+    assert patch(api, plain, max_balance=None).json() == api.get(f"/v1/accounts/{plain}").json()
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [

@@ -66,7 +66,9 @@ def test_accounts(wallet: Wallet, name: Name) -> None:
     assert wallet.open_account(account, "JPY", overdraft_limit=50, max_balance=900) == first
     with pytest.raises(client.IdempotencyConflict):
         wallet.open_account(account, "JPY", overdraft_limit=51)
-    (shown,) = wallet.patch_account(account, overdraft_limit=60, metadata={"why": "loyal"}).balances
+    patched = wallet.patch_account(account, overdraft_limit=60, metadata={"why": "loyal"})
+    (shown,) = patched.balances
+    assert patched.metadata == wallet.account(account).metadata == {"why": "loyal"}
     assert (shown.overdraft_limit, shown.max_balance) == (60, 900)
     wallet.open_account(account, "EUR")
     assert [b.currency for b in wallet.account(account).balances] == ["EUR", "JPY"]

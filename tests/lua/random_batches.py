@@ -67,7 +67,8 @@ class RandomBatches:
             limit = self.random.choice(("-", "-", "0", "50", "1000", str(MAX)))
             if self.random.random() < 0.15:
                 limit += f"<{self.random.choice((0, 500, 10**6, 2**52))}"
-            return f"o - {self.random.choice(ORDINARY)} {limit} 0 {currency}"
+            note = self.random.choice(("", "", ' {"meta":{"tier":"tin"}}'))
+            return f"o - {self.random.choice(ORDINARY)} {limit} 0 {currency}{note}"
         if kind == "a":
             overdraft, most = (self.random.choice(("-", "0", "70", str(10**6), str(MAX))) for _ in range(2))
             note = self.random.choice(("", ' {"meta":{"tier":"gold"}}'))

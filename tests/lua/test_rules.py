@@ -127,6 +127,20 @@ def test_an_entry_that_comes_out_otherwise_changes_nothing(
         assert partition.image() == before
 
 
+def test_where_metadata_are_said_is_kept_by_later_rules_alone(partition: LuaPartition) -> None:
+    """What has decided before knew of no such key: neither the oracle nor a replay makes one of its entries."""
+    payloads = prepared(partition)
+    gold, tin = ' {"meta":{"tier":"gold"}}', ' {"meta":{"tier":"tin"}}'
+    changes = [f"+ o - fresh - 0 USD{gold}", f"+ a - alice -|- 0 USD{tin}", "+ o - plain - 0 USD"]
+    for rules, kept in ((3, None), (4, {"fresh": "6.0", "alice": "6.1"})):
+        partition.empty("recovering")
+        whole = [*payloads, next_entry(payloads, changes, rules)]
+        for payload in whole:
+            assert partition.replay(payload)[0] == "OK"
+        assert partition.image().get("noted") == kept
+        assert partition.image() == redis_image(fold(whole))
+
+
 def test_a_system_account_beyond_a_number_is_read_whole(partition: LuaPartition) -> None:
     script = load_script("read_account")
     partition.client.script_load(script.text)
@@ -139,9 +153,9 @@ def test_a_system_account_beyond_a_number_is_read_whole(partition: LuaPartition)
         apply_payload(state, payload)
     for account, expected in (("@bank", -5 * MAX), ("@top", 5 * MAX - 15), ("@deep", 15), ("rich", 0)):
         assert state.balance(account, "USD") == expected
-        names = (keys.meta, keys.flags, keys.balance("USD"))
+        names = (keys.meta, keys.flags, keys.noted, keys.balance("USD"))
         reply = partition.client.evalsha(script.sha, len(names), *names, 1, account, "USD")
-        assert _minor(reply[4].encode()) == expected
+        assert _minor(reply[5].encode()) == expected
     fields = partition.image()["balance:USD"]
     assert (fields["@bank+"], fields["@top+"], "@deep+" in fields) == ("-4", "4", False)
     assert int(fields["@bank"]) - 4 * STRIPE_LIMB_MINOR == -5 * MAX

@@ -99,6 +99,7 @@ class OpenedAccount(Struct, frozen=True):
     pending: Decimal
     status: Literal["active", "frozen", "closed"]
     max_balance: Decimal | None = None
+    metadata: dict[str, str] | None = None
 
 
 class AccountBalance(Struct, frozen=True):
@@ -117,6 +118,7 @@ class Account(Struct, frozen=True):
     account_id: str
     status: Literal["active", "frozen", "closed"]
     balances: list[AccountBalance]
+    metadata: dict[str, str] | None = None
 
 
 class Balance(Struct, frozen=True):

@@ -17,7 +17,7 @@ An entry is what one call of the apply script did to one partition::
 
 Rules 2 differ from 1: system accounts have no bound; names whose CRC-32 is equal are told apart where an id is
 remembered; an account closes only when no refund can come back to it. Rules 3 say of a refusal whether it is the
-receiver's. Entries are decided again by the rules that decided them.
+receiver's. Rules 4 keep where the metadata of an account are. Entries are decided again by the rules that decided them.
 Whoever adds a kind of operation, or changes how one is decided, raises the rules.
 """
 
@@ -32,7 +32,7 @@ from wallet_engine.domain.outcomes import Outcome
 
 ZERO_NONCE: Final = "0" * 16
 #: Version of the rules by which the apply script decides (`RULES` in `lua/apply.lua`).
-RULES: Final = 3
+RULES: Final = 4
 
 _header_match = re.compile(
     rb"([0-9]{1,16}) ([0-9a-f]{16}) ([0-9a-f]{16}) ([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16})(?:\.([0-9]{1,16}))? "

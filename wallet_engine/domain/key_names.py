@@ -13,6 +13,7 @@ DUE: Final = "due"
 HELD: Final = "held"
 PENDING: Final = "pending"
 GROUP: Final = "group"
+NOTED: Final = "noted"
 
 #: Fields of `meta` that the journal determines. The others (epoch, owner, state, move) are of the node that serves,
 #: or say in which form `seen` is (form).

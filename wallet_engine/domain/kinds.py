@@ -13,7 +13,7 @@ from typing import Final
 from wallet_engine.domain import groups, holds, returns
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import TRANSIT
-from wallet_engine.domain.key_names import SEEN
+from wallet_engine.domain.key_names import NOTED, SEEN
 from wallet_engine.domain.operation import Operation, Words
 
 
@@ -116,6 +116,10 @@ def _opened(operation: Operation) -> Sides:
     return ((operation.account, False),)
 
 
+def _noted(operation: Operation) -> list[tuple[str, str]]:
+    return [(NOTED, operation.account)] if operation.note else []
+
+
 def _group(operation: Operation) -> list[tuple[str, str]]:
     return groups.touched_of(operation.kind, operation.account, operation.id, operation.other)
 
@@ -133,7 +137,7 @@ _Grouped: Final = partial(
 _Held: Final = partial(Kind, id=Id.TRANSACTION, other=Other.DETAIL, extended=True, weight=4)
 
 _TABLE: Final = (
-    Kind("o", "open_account", Id.NONE, Other.DETAIL, sides=_opened, flags=True),
+    Kind("o", "open_account", Id.NONE, Other.DETAIL, sides=_opened, flags=True, touches=_noted),
     Kind("t", "transfer", Id.TRANSACTION, Other.ACCOUNT, sides=_to_other, remembered=True),
     Kind("d", "debit", Id.TRANSACTION, Other.RECEIVER, sides=_to_transit, remembered=True, opens=True),
     Kind("c", "credit", Id.CREDIT, Other.MARK, sides=_from_transit, remembered=True, ends=True),
@@ -149,7 +153,7 @@ _TABLE: Final = (
         everywhere=True,
         extended=True,
     ),
-    Kind("a", "set_limits", Id.NONE, Other.DETAIL, flags=True, extended=True),
+    Kind("a", "set_limits", Id.NONE, Other.DETAIL, flags=True, extended=True, touches=_noted),
     Kind("n", "probe", Id.ASKER, Other.DETAIL, has_currency=False, everywhere=True),
     _Held("h", "hold", sides=_from_here, remembered=True, touches=_hold_by_id),
     _Held("i", "increase", sides=_from_here, remembered=True, touches=_hold_in_words),

@@ -21,6 +21,8 @@ REFERENCE: Final = "ref"
 METADATA: Final = "meta"
 LEG_REFERENCES: Final = "refs"
 AVAILABLE_MIN: Final = "min"
+#: Of an account whose metadata are taken back.
+NO_METADATA: Final = '{"meta":{}}'
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 

@@ -28,6 +28,7 @@ class Batch:
         "holds",
         "lowered",
         "note",
+        "noted",
         "open",
         "pending",
         "previous",
@@ -52,6 +53,7 @@ class Batch:
         self.held, self.pending = state.held, state.pending
         self.holds, self.due = state.holds, state.due
         self.groups = state.groups
+        self.noted = state.noted
         #: currency -> minor units that went to what is held or pending, or came from there
         self.shifted: dict[str, int] = {}
         self.balances = state.balances

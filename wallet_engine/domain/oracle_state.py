@@ -17,6 +17,7 @@ from wallet_engine.domain.key_names import (
     HOLD,
     META,
     META_FOLDED,
+    NOTED,
     OPEN,
     PENDING,
     SEEN,
@@ -90,6 +91,7 @@ class PartitionState:
         "held",
         "holds",
         "nonce",
+        "noted",
         "open",
         "pending",
         "seen",
@@ -125,6 +127,8 @@ class PartitionState:
         self.due: dict[str, int] = {}
         #: field of (first payer, id) -> group under way
         self.groups: dict[str, str] = {}
+        #: account -> seq.idx of the operation that has its metadata
+        self.noted: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return (
@@ -230,6 +234,7 @@ def views(state: PartitionState) -> dict[str, View]:
         HOLD: View(state.holds, str),
         DUE: View(state.due, str),
         GROUP: View(state.groups, str),
+        NOTED: View(state.noted, str),
     }
     return {key: view for key, view in found.items() if view.fields}
 
@@ -299,6 +304,8 @@ def state_of_image(image: RedisImage, epoch: int = 0) -> PartitionState:
                 state.due = _numbers(fields)
             case "group":
                 state.groups = dict(fields)
+            case "noted":
+                state.noted = dict(fields)
             case _:
                 raise Corruption(f"an image has a key {key!r}, which this version does not know")
     return state

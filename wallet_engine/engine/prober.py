@@ -48,7 +48,9 @@ def probe(
         ended(accumulator)
 
     keys = accumulator.keys
-    command = pack(("EVALSHA", _PROBE_SHA, 2, keys.meta, keys.flags, accumulator.epoch, "@transit", "-"))
+    command = pack(
+        ("EVALSHA", _PROBE_SHA, 3, keys.meta, keys.flags, keys.noted, accumulator.epoch, "@transit", "-")
+    )
     try:
         lane = cluster.lanes[accumulator.shard]
         lane.send(pack(("PERSIST", keys.meta)), written)

@@ -46,6 +46,8 @@ class AccountRead:
     pending: dict[str, int] = field(default_factory=dict)
     #: While a close has it frozen, or one that was interrupted: the entry that froze it.
     closing_seq: int | None = None
+    #: (seq, idx) of the operation that has its metadata.
+    noted: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +94,13 @@ class Reader:
         flags = Flags.parse(reply[3].decode() if reply[3] is not None else "A")
         balances, held, pending = (
             {c: _minor(value) for c, value in zip(currencies, values, strict=True) if value is not None}
-            for values in (reply[4::3], reply[5::3], reply[6::3])
+            for values in (reply[5::3], reply[6::3], reply[7::3])
         )
         closing_seq = None if flags.closing is None else int(flags.closing[1])
-        return AccountRead(
-            partition, reply[1], flags.status, flags.limits, flags.most, balances, held, pending, closing_seq
-        )
+        seq, _, idx = reply[4].decode().partition(".") if reply[4] is not None else ("", "", "")
+        noted = (int(seq), int(idx)) if seq else None
+        words = (partition, reply[1], flags.status, flags.limits, flags.most)
+        return AccountRead(*words, balances, held, pending, closing_seq, noted)
 
     async def _account(self, partition: int, account: str) -> tuple[list[Any], list[str]]:
         """The reply of `read_account`, and the currencies of its balances."""
@@ -115,9 +118,10 @@ class Reader:
             head: tuple[Word, ...] = (
                 "EVALSHA",
                 _ACCOUNT_SHA,
-                2 + len(balances),
+                3 + len(balances),
                 keys.meta,
                 keys.flags,
+                keys.noted,
                 *balances,
             )
             return (*head, accumulator.epoch, account, ",".join(currencies))

@@ -30,12 +30,13 @@ async def open_account(request: Request) -> Answer:
         **_amounts(balance.money, balance.currency),
         status=view.status,
         max_balance=_most(balance),
+        metadata=view.metadata or UNSET,
     )
     return json_answer(201 if outcome == Outcome.APPLIED else 200, wire.encode(body))
 
 
 async def patch(request: Request) -> Answer:
-    """Change limits in one currency; what is noted with it is journaled."""
+    """Change limits in one currency, or metadata; null takes back what there is."""
     account_id = _ordinary_account_of_path(request)
     document = load_object(await request.body())
     services, by = request.services, request.visit.principal
@@ -139,6 +140,7 @@ def _account_answer(view: AccountView) -> Answer:
             )
             for b in view.balances
         ],
+        metadata=view.metadata or UNSET,
     )
     return json_answer(200, wire.encode(body))
 

@@ -19,9 +19,10 @@ from wallet_engine.domain.ids import (
 )
 from wallet_engine.domain.limits import BATCH_CALL_TRANSFERS_MAX
 from wallet_engine.domain.money import check_currency, parse_amount
+from wallet_engine.domain.notes import NO_METADATA
 from wallet_engine.http.parse_notes import NOTE_FIELDS, parse_note
 from wallet_engine.http.problems import Refused
-from wallet_engine.service.api import LimitsCommand, TransferCommand
+from wallet_engine.service.api import NO_MOST, LimitsCommand, TransferCommand
 from wallet_engine.service.steps import Steps, at_once
 
 #: Transfers of a batch that are read in one step.
@@ -54,9 +55,9 @@ _TRANSFER_REQUIRED: Final = ("from_account", "to_account", "amount", "currency",
 _TRANSFER_REQUIRED_WITH_KEY: Final = _TRANSFER_REQUIRED[:-1]
 _TRANSFER_FIELDS: Final = frozenset((*_TRANSFER_REQUIRED, "min_balance_after", *NOTE_FIELDS))
 _ACCOUNT_REQUIRED: Final = ("account_id", "currency")
-_LIMIT_FIELDS: Final = ("overdraft_limit", "max_balance", "metadata")
-_ACCOUNT_FIELDS: Final = frozenset((*_ACCOUNT_REQUIRED, *_LIMIT_FIELDS))
-_PATCH_FIELDS: Final = frozenset(("currency", *_LIMIT_FIELDS))
+_LIMITS: Final = ("overdraft_limit", "max_balance")
+_ACCOUNT_FIELDS: Final = frozenset((*_ACCOUNT_REQUIRED, *_LIMITS, "metadata"))
+_PATCH_FIELDS: Final = frozenset(("currency", *_LIMITS, "metadata"))
 
 
 def parse_transfer(body: bytes, idempotency_key: str | None, by: str = "") -> ParsedTransfer:
@@ -105,27 +106,33 @@ def parse_open_account(body: bytes) -> OpenAccount:
 def parse_limits(document: dict[str, Any], account_id: str, currencies: Sequence[str]) -> LimitsCommand:
     """The body of `PATCH /v1/accounts/{account_id}`. Raises `Refused`.
 
-    `currencies` are those of the account; of one that has one alone, it need not be named.
+    `currencies` are those of the account; of one that has one alone, it need not be named. Null takes back
+    what there is.
     """
     check_shape(document, _PATCH_FIELDS, ())
     named = document.get("currency")
-    limited = any(document.get(field) is not None for field in ("overdraft_limit", "max_balance"))
+    limited = any(field in document for field in _LIMITS)
     try:
         if named is None and limited and len(currencies) > 1:
             raise InvalidInput("invalid_request", "currency is missing: the account has several")
         currency = check_currency(currencies[0] if named is None else named)
-        limits, note = _limits(document, currency), parse_note(document)
+        overdraft, most = _limits(document, currency)
+        if overdraft is None and "overdraft_limit" in document:
+            overdraft = 0
+        if most is None and "max_balance" in document:
+            most = NO_MOST
+        note = parse_note(document) or (NO_METADATA if "metadata" in document else "")
         if not limited and not note:
             raise InvalidInput("invalid_request", "nothing to change: overdraft_limit, max_balance, metadata")
     except InvalidInput as error:
         raise Refused(error.code, error.detail) from None
-    return LimitsCommand(account_id, currency, *limits, note)
+    return LimitsCommand(account_id, currency, overdraft, most, note)
 
 
 def _limits(document: dict[str, Any], currency: str) -> tuple[int | None, int | None]:
     overdraft, most = (
         None if (given := document.get(field)) is None else _renamed(given, currency, field)
-        for field in ("overdraft_limit", "max_balance")
+        for field in _LIMITS
     )
     return overdraft, most
 

@@ -127,9 +127,10 @@ class OpenAccountRequest(Struct, gc=False, forbid_unknown_fields=True):
 class PatchAccountRequest(Struct, gc=False, forbid_unknown_fields=True):
     #: May be left out of an account that has one.
     currency: CurrencyCode | None = None
-    #: A lowered limit stops new payments only.
+    #: A lowered limit stops new payments only; null takes it back.
     overdraft_limit: Limit | None = None
     max_balance: Limit | None = None
+    #: In place of those that it had.
     metadata: Metadata | None = None
 
 
@@ -280,6 +281,7 @@ class OpenedAccount(Struct, omit_defaults=True):
     status: str
     #: Where there is one.
     max_balance: Balance | UnsetType = UNSET
+    metadata: dict[str, str] | UnsetType = UNSET
 
 
 class AccountBalance(Struct, omit_defaults=True):
@@ -295,10 +297,12 @@ class AccountBalance(Struct, omit_defaults=True):
     max_balance: Balance | UnsetType = UNSET
 
 
-class Account(Struct):
+class Account(Struct, omit_defaults=True):
     account_id: AccountId
     status: str
     balances: list[AccountBalance]
+    #: Where there are some.
+    metadata: dict[str, str] | UnsetType = UNSET
 
 
 class DurableBalance(Struct):

@@ -76,7 +76,7 @@ def replay_command(
     """
     currencies = sorted(operations.currencies.union(currencies))
     names = (
-        *(keys.meta, keys.journal, keys.open, keys.flags),
+        *(keys.meta, keys.journal, keys.open, keys.flags, keys.noted),
         *(keys.seen(window), keys.seen(window - 1), keys.seen(window - 2)),
         *map(keys.balance, currencies),
     )

@@ -7,7 +7,7 @@ All keys of one partition carry the partition's hash tag, so a partition is one 
 class PartitionKeys:
     """Key names of one partition; `tag` is `routing.slots.tag_of(partition, partitions)`."""
 
-    __slots__ = ("braced", "due", "flags", "group", "hold", "journal", "meta", "open", "tag")
+    __slots__ = ("braced", "due", "flags", "group", "hold", "journal", "meta", "noted", "open", "tag")
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
@@ -28,6 +28,8 @@ class PartitionKeys:
         self.due = f"due{self.braced}"
         #: Hash: field of (first payer, id) -> a group that is under way here.
         self.group = f"group{self.braced}"
+        #: Hash, sparse: account -> `seq.idx` of the operation that says its metadata, which the journal has.
+        self.noted = f"noted{self.braced}"
 
     def __repr__(self) -> str:
         return f"<PartitionKeys {self.tag}>"

@@ -20,6 +20,7 @@ from wallet_engine.domain.key_names import (
     HOLD,
     JOURNAL,
     META,
+    NOTED,
     OPEN,
     PENDING,
     SEEN,
@@ -94,6 +95,7 @@ LAYOUT: Final = (
     Key(HOLD, KeyType.HASH, "", "field of (account, id) -> open hold", Reading.PIECES, removed=True),
     Key(DUE, KeyType.SORTED_SET, "", "field of an open hold, scored expiry", Reading.PIECES, removed=True),
     Key(GROUP, KeyType.HASH, "", "field of (first payer, id) -> group", Reading.PIECES, removed=True),
+    Key(NOTED, KeyType.HASH, "", "account -> seq.idx of the operation that has its metadata", Reading.PIECES),
 )
 
 _ROWS: Final = {key.name: key for key in LAYOUT}

@@ -5,23 +5,31 @@ from typing import Final
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.ids import is_system
+from wallet_engine.domain.notes import METADATA, said_in
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.entries import Entries
 from wallet_engine.engine.positions import positions_noted
 from wallet_engine.engine.reads import AccountRead, Reader
 from wallet_engine.service.api import (
     ANSWER_TIMEOUT_S,
+    NO_MOST,
     AccountView,
     BalanceView,
     CurrencyBalance,
     LimitsCommand,
     Money,
 )
+from wallet_engine.telemetry.logging import get_logger
+
+log = get_logger(__name__)
 
 #: How long a close tries; what it waits for takes no longer than the sweeper.
 CLOSE_S_MAX: Final = 12.0
+#: Accounts whose metadata are kept in memory: an entry never changes.
+METADATA_KEPT_MAX: Final = 4_096
 
 _STATUS: Final = {"A": "active", "F": "frozen", "C": "closed"}
 
@@ -52,6 +60,9 @@ class Accounts:
     def __init__(self, engine: Engine, reader: Reader) -> None:
         self._engine = engine
         self._reader = reader
+        self._entries = Entries(engine, reader)
+        #: (partition, seq, idx) of an operation that is durable -> the metadata that it says
+        self._said: dict[tuple[int, int, int], dict[str, str]] = {}
 
     def __repr__(self) -> str:
         return f"<Accounts {self._engine!r}>"
@@ -65,16 +76,24 @@ class Accounts:
         max_balance_minor: int | None = None,
         note: str = "",
     ) -> tuple[str, AccountView | None]:
+        """A repeat that says other metadata than the account has is a conflict, as one with other limits is."""
         limit = _word(overdraft_limit_minor)
         if max_balance_minor is not None:
             limit += f"<{max_balance_minor}"
         self._engine.headroom.check(self._partition(account_id))
         operation = await self._operate(Operation("o", "-", account_id, limit, 0, currency, note, by))
         outcome = operation.future.result()
-        return outcome, await self._view_unless_declined(account_id, outcome)
+        view = await self._view_unless_declined(account_id, outcome)
+        known = None if view is None or outcome != Outcome.REPEATED else view.metadata
+        if note and known is not None and known != said_in(note).get(METADATA):
+            return Outcome.CONFLICT, None
+        return outcome, view
 
     async def set_limits(self, command: LimitsCommand, by: str = "") -> tuple[str, AccountView | None]:
         account_id, currency, overdraft, most, note = command
+        if most == NO_MOST:
+            read = await self._reader.account(self._partition(account_id), account_id)
+            most = most if currency in read.most else None  # partitions with limits pay for them
         words = f"{_word(overdraft)}|{_word(most)}"
         operation = await self._operate(Operation("a", "-", account_id, words, 0, currency, note, by))
         outcome = operation.future.result()
@@ -93,11 +112,28 @@ class Accounts:
             return None
         balances = tuple(
             CurrencyBalance(
-                currency, _money(read, currency), read.limits.get(currency, 0), read.most.get(currency)
+                currency, _money(read, currency), read.limits.get(currency, 0), _most(read, currency)
             )
             for currency in sorted(read.balances)
         )
-        return AccountView(account_id, _STATUS[read.status], balances)
+        return AccountView(account_id, _STATUS[read.status], balances, await self._metadata(account_id, read))
+
+    async def _metadata(self, account_id: str, read: AccountRead) -> dict[str, str] | None:
+        """None also where the entry that says them is in no journal copy any more, or none answers."""
+        if read.noted is None:
+            return None
+        place = (read.partition, *read.noted)
+        if place not in self._said:
+            try:
+                operation = await self._entries.operation(*place, account_id, "-")
+            except Outage as outage:
+                log.warning("metadata not found", account=account_id, entry=place[1], error=str(outage))
+                return None
+            said = {} if operation is None else said_in(operation.note).get(METADATA, {})
+            while len(self._said) >= METADATA_KEPT_MAX:
+                del self._said[next(iter(self._said))]
+            self._said[place] = said
+        return self._said[place]
 
     async def balance(self, account_id: str, currency: str) -> BalanceView | None:
         if is_system(account_id):
@@ -200,6 +236,11 @@ class Accounts:
 
 def _word(minor: int | None) -> str:
     return "-" if minor is None else str(minor)
+
+
+def _most(read: AccountRead, currency: str) -> int | None:
+    most = read.most.get(currency)
+    return None if most == NO_MOST else most
 
 
 def _money(read: AccountRead, currency: str) -> Money:

@@ -11,12 +11,14 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand, GroupView
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import Hold
+from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.refund_command import Original, RefundCommand
 from wallet_engine.domain.transfer import TransferCommand
 
 __all__ = [
     "ANSWER_TIMEOUT_S",
+    "NO_MOST",
     "OF_RECEIVER",
     "AccountView",
     "BalanceView",
@@ -78,6 +80,10 @@ class Money(NamedTuple):
         return self.available_minor + self.held_minor
 
 
+#: The most that any account may have: who may have so much has no limit.
+NO_MOST: Final = AMOUNT_MINOR_MAX
+
+
 class CurrencyBalance(NamedTuple):
     currency: str
     money: Money
@@ -87,7 +93,7 @@ class CurrencyBalance(NamedTuple):
 
 
 class LimitsCommand(NamedTuple):
-    """Change an account's limits in one currency; None leaves one as it is."""
+    """Change an account's limits in one currency; None leaves one as it is, `NO_MOST` takes it back."""
 
     account_id: str
     currency: str
@@ -102,6 +108,8 @@ class AccountView(NamedTuple):
     account_id: str
     status: str
     balances: tuple[CurrencyBalance, ...]
+    #: None where none were ever said, or nobody can say them now.
+    metadata: dict[str, str] | None = None
 
 
 class BalanceView(NamedTuple):

@@ -67,7 +67,7 @@ def test_each_call_has_the_words_of_its_own(tag: str, currencies: tuple[str, ...
 @pytest.mark.parametrize("window", [1, 17])
 def test_a_replay_declares_the_keys_of_its_partition(window: int, extended: bool) -> None:
     keys = PartitionKeys("11")
-    names = [f"{name}{{11}}" for name in ("meta", "journal", "open", "flags")]
+    names = [f"{name}{{11}}" for name in ("meta", "journal", "open", "flags", "noted")]
     names += [f"seen:{window - n}{{11}}" for n in (0, 1, 2)]
     names += [f"balance:{currency}{{11}}" for currency in ("EUR", "JPY", "USD")]
     if extended:

@@ -23,6 +23,7 @@ def full_state() -> PartitionState:
             "hold": {"x": "a hold"},
             "due": {"x": "99"},
             "group": {"y": "a group"},
+            "noted": {"alice": "3.0"},
         }
     )
 

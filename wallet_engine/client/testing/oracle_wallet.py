@@ -13,6 +13,7 @@ from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.kinds import kind_of, receiver_of
 from wallet_engine.domain.memory import PAYER_LENGTH, TransferRecord, transfer_field
 from wallet_engine.domain.money import parse_amount
+from wallet_engine.domain.notes import METADATA, said_in
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.oracle import decide
 from wallet_engine.domain.oracle_state import Flags, PartitionState
@@ -21,6 +22,7 @@ from wallet_engine.domain.refund_command import Original, RefundCommand
 from wallet_engine.domain.returns import GROUPED, LEG, LOCAL, RETURN_RECORD, total_field
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.service.api import (
+    NO_MOST,
     AccountView,
     BalanceView,
     CurrencyBalance,
@@ -65,10 +67,17 @@ class OracleWallet:
     ) -> tuple[str, AccountView | None]:
         limit = _word(overdraft_limit_minor) + ("" if max_balance_minor is None else f"<{max_balance_minor}")
         outcome = self._decide(Operation("o", "-", account_id, limit, 0, currency, note, by))
-        return outcome, self._view(account_id) if outcome in _DONE else None
+        view = self._view(account_id) if outcome in _DONE else None
+        known = None if view is None or outcome != Outcome.REPEATED else view.metadata
+        if note and known is not None and known != said_in(note).get(METADATA):
+            return Outcome.CONFLICT, None
+        return outcome, view
 
     async def set_limits(self, command: LimitsCommand, by: str = "") -> tuple[str, AccountView | None]:
         account, currency, overdraft, most, note = command
+        flags = self._state.flags.get(account)
+        if most == NO_MOST and (flags is None or currency not in flags.most):
+            most = None
         limits = f"{_word(overdraft)}|{_word(most)}"
         outcome = self._decide(Operation("a", "-", account, limits, 0, currency, note, by))
         return outcome, self._view(account) if outcome in _DONE else None
@@ -302,12 +311,14 @@ class OracleWallet:
                 currency,
                 self._money(account, currency),
                 flags.limits.get(currency, 0),
-                flags.most.get(currency),
+                None if (most := flags.most.get(currency)) == NO_MOST else most,
             )
             for currency, book in sorted(self._state.balances.items())
             if account in book
         )
-        return AccountView(account, _STATUS[flags.status], balances)
+        place = self._state.noted.get(account)
+        note = "" if place is None else self._entries[int(place.partition(".")[0])].note
+        return AccountView(account, _STATUS[flags.status], balances, said_in(note).get(METADATA))
 
 
 def _leg_of(group: Operation, leg: int | None) -> Leg:
