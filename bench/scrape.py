@@ -1,11 +1,14 @@
 """Counters of API processes and the journal, read from their /metrics."""
 
 import ssl
+import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from typing import Final
 
 _TIMEOUT_S: Final = 10.0
+#: A process under load may take seconds to accept: a run is not lost for that.
+SCRAPES_MAX: Final = 6
 _CALLS: Final = "wallet_script_operations_count"
 _OPERATIONS: Final = "wallet_script_operations_sum"
 _SYNCS: Final = "wallet_journal_sync_duration_seconds_count"
@@ -36,8 +39,19 @@ def sync_count(exposition: str) -> int:
 
 
 def scrape(address: str, tls: ssl.SSLContext | None = None) -> str:
-    """`GET http://address/metrics`, or https. Raises OSError."""
+    """`GET http://address/metrics`, or https; again when it takes too long. Raises OSError."""
+    for _ in range(SCRAPES_MAX - 1):
+        try:
+            return get(address, "/metrics", tls=tls)
+        except OSError as error:
+            if not _took_too_long(error):
+                raise
     return get(address, "/metrics", tls=tls)
+
+
+def _took_too_long(error: OSError) -> bool:
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return isinstance(reason, TimeoutError | ConnectionError)
 
 
 def get(address: str, path: str, *, tls: ssl.SSLContext | None = None, key: str | None = None) -> str:
