@@ -299,9 +299,10 @@ def _load(name: str, target: str) -> click.Command:
 
 def _read_environment(command: click.Command) -> None:
     """Have every flag of the command read from the environment, and its help say so."""
-    command.context_settings.setdefault("auto_envvar_prefix", ENVIRONMENT_PREFIX)
     for param in command.params:
         if isinstance(param, click.Option):
+            flags = [name.removeprefix("--") for name in param.opts if name.startswith("--")]
+            param.envvar = [f"{ENVIRONMENT_PREFIX}_{flag.replace('-', '_').upper()}" for flag in flags]
             param.show_envvar = True
 
 

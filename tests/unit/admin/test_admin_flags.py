@@ -1,10 +1,15 @@
 """What every verb has in common: flags on both sides, environment, exit status, one line on failure."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from unit.admin.made import admin, make_map, refusal
+
+from wallet_engine.admin.cli import main as wallet_admin
+from wallet_engine.cli import main as wallet_engine
 
 VERBS = {
     "init": ("--shard", "s1=127.0.0.1:1"),
@@ -115,3 +120,26 @@ def test_init_with_bad_input_changes_nothing(words: tuple[str, ...], said: str, 
     path = tmp_path / "map.json"
     assert said in refusal(admin("init", *VERBS["init"], *words, "--map-file", path, "--yes"))
     assert not path.exists()
+
+
+def options(command: click.Command, ctx: click.Context) -> Iterator[tuple[str, click.Option]]:
+    """Every option of a command and of those below it, with the words that lead there."""
+    for param in command.params:
+        if isinstance(param, click.Option):
+            yield ctx.command_path, param
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            below = command.get_command(ctx, name)
+            assert below is not None
+            yield from options(below, click.Context(below, parent=ctx, info_name=name))
+
+
+@pytest.mark.parametrize("group", [wallet_admin, wallet_engine], ids=["wallet-admin", "wallet-engine"])
+def test_the_variable_of_a_flag_has_the_name_of_the_flag(group: click.Group) -> None:
+    found = list(options(group, click.Context(group, info_name="")))
+    assert len(found) > 50
+    for where, option in found:
+        if option.is_eager:  # --help, --version
+            continue
+        flags = [name[2:] for name in option.opts if name.startswith("--")]
+        assert option.envvar == ["WALLET_" + flag.replace("-", "_").upper() for flag in flags], where
