@@ -34,7 +34,7 @@ def locked(file: str) -> dict[str, str]:
     ("file", "extras"),
     [
         ("requirements.lock", ("build",)),
-        ("requirements-dev.lock", ("build", "dev", "bench")),
+        ("requirements-dev.lock", ("build", "dev", "bench", "kafka", "otel", "parquet")),
         ("requirements-docs.lock", ("build", "docs")),
     ],
 )

@@ -21,13 +21,13 @@ from wallet_engine.app.running import (
     insecure_option,
     run,
 )
+from wallet_engine.app.tracing import Telling, otlp_option, told
 from wallet_engine.app.versions import OWN_VERSIONS
 from wallet_engine.app.webhooks import guarded_events, webhooks_option
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.domain.principals import PeerRole
-from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.engine.reads import Reader
 from wallet_engine.history.originals import Originals
@@ -107,6 +107,7 @@ def certificates_of(cert: Path | None, key: Path | None, client_ca: Path | None)
 @tls_options
 @database_option
 @webhooks_option
+@otlp_option
 @insecure_option
 def serve(
     zookeeper: str | None,
@@ -125,6 +126,7 @@ def serve(
     tls_client_ca: Path | None,
     database: str | None,
     webhooks_allow_private: bool,
+    otlp_endpoint: str | None,
     insecure: bool,
 ) -> None:
     """Run one API process: takes transfers by HTTP, answers when they are durable.
@@ -139,6 +141,10 @@ def serve(
     horizons = Horizons(int(issued_age_s * 1000), look_up_age_ms)
 
     async def main(stop: asyncio.Event) -> None:
+        async with told(otlp_endpoint, name, log_level) as telling:
+            await serving(stop, telling)
+
+    async def serving(stop: asyncio.Event, telling: Telling) -> None:
         directory = await asyncio.to_thread(open_directory, zookeeper, map_file, credentials=credentials)
         keys = await asyncio.to_thread(directory.api_keys.all)
         closing = "make keys with wallet-admin key create"
@@ -146,7 +152,7 @@ def serve(
         await asyncio.to_thread(check_nodes, directory)
         metrics = Metrics()
         watch_certificates(metrics, tls_cert, tls_client_ca)
-        engine = Engine(directory, metrics, horizons)
+        engine = telling.engine(directory, metrics, horizons)
         reader = Reader(engine)
         sweeper = Sweeper(engine, reader)
         expirer, group_sweeper = Expirer(engine), GroupSweeper(engine)
@@ -176,7 +182,7 @@ def serve(
                 watched_keyring(directory, insecure=insecure) as keyring,
                 guarded_events(database, stop, allow_private=webhooks_allow_private) as events,
             ):
-                gate = Gate(metrics, keyring)
+                gate = Gate(metrics, keyring, make_visit=telling.visit)
                 app = create_app(wallet, metrics=metrics, gate=gate, events=events, history=history)
                 async with watched_pause(directory, gate, metrics):
                     await serve_http(

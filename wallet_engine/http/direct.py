@@ -13,9 +13,11 @@ from wallet_engine.http.fastparse import parse_transfer
 from wallet_engine.http.gate import Gate, Peer, Visit
 from wallet_engine.http.heads import TRANSFER_PATH, Head, Heads
 from wallet_engine.http.problems import Answer, Refused, failure
+from wallet_engine.http.request_ids import Names
 from wallet_engine.http.transfers import TRANSFER, transfer_answer
 from wallet_engine.service.api import TransferAnswer
 from wallet_engine.service.guarded import GuardedWallet
+from wallet_engine.telemetry.logging import logged_with
 
 Send = Callable[[Answer], None]
 #: Takes what is to be done when there is nothing more urgent.
@@ -33,13 +35,13 @@ class DirectTransfers:
     def __repr__(self) -> str:
         return f"<DirectTransfers {self.gate!r}>"
 
-    def begin(self, head: Head, body: bytes, peer: Peer, send: Send, later: Later) -> None:
+    def begin(self, head: Head, body: bytes, peer: Peer, names: Names, send: Send, later: Later) -> None:
         """Make the transfer that the body asks for; `send` is called once with the answer.
 
         Of a request that is refused, at once; of a transfer that was decided, when `later` does what it was given.
         """
         try:
-            visit = self.gate.enter(TRANSFER, head.authorization, peer)
+            visit = self.gate.enter(TRANSFER, head.authorization, peer, names)
         except Refused as refused:
             send(failure(refused, TRANSFER_PATH))
         else:
@@ -62,7 +64,7 @@ class _Transfer:
             command, self._transaction_id = parse_transfer(body, idempotency_key, self._visit.principal.id)
             wallet.begin_transfer(self._visit.principal, command, self._decided)
         except Exception as error:
-            self._answer(failure(error, TRANSFER_PATH, self._transaction_id))
+            self._answer(self._failure(error))
 
     def _decided(self, decision: TransferAnswer | Outage) -> None:
         self._later(partial(self._tell, decision))
@@ -73,8 +75,12 @@ class _Transfer:
                 raise decision
             answer = transfer_answer(decision, self._transaction_id or "")
         except Exception as error:
-            answer = failure(error, TRANSFER_PATH, self._transaction_id)
+            answer = self._failure(error)
         self._answer(answer)
+
+    def _failure(self, error: Exception) -> Answer:
+        with logged_with(self._visit.names.request_id.decode()):
+            return failure(error, TRANSFER_PATH, self._transaction_id)
 
     def _answer(self, answer: Answer) -> None:
         send, self._send = self._send, None

@@ -5,9 +5,11 @@ way around it.
 """
 
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from wallet_engine.http.problems import KINDS, Refused
+from wallet_engine.http.request_ids import Names
 from wallet_engine.http.request_metrics import RequestMetrics
 from wallet_engine.service.keyring import Keyring, Unauthenticated
 from wallet_engine.service.policy import ANYONE, Principal
@@ -24,6 +26,9 @@ _CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="wallet-engine"'),)
 
 class Entrance(Protocol):
     """What the gate looks at of an endpoint."""
+
+    @property
+    def method(self) -> str: ...
 
     @property
     def template(self) -> str: ...
@@ -65,9 +70,14 @@ class Gate:
     """Lets requests in. Use it on one event loop."""
 
     def __init__(
-        self, metrics: Metrics, keyring: Keyring | None = None, in_flight_max: int = REQUESTS_IN_FLIGHT_MAX
+        self,
+        metrics: Metrics,
+        keyring: Keyring | None = None,
+        in_flight_max: int = REQUESTS_IN_FLIGHT_MAX,
+        make_visit: "MakeVisit | None" = None,
     ) -> None:
         """Without a keyring everybody may do everything."""
+        self._make_visit: MakeVisit = make_visit or Visit
         self.metrics = RequestMetrics(metrics)
         self.keyring = keyring or Keyring()
         self._known = self.keyring.known
@@ -80,13 +90,13 @@ class Gate:
     def __repr__(self) -> str:
         return f"<Gate in_flight={self.in_flight}>"
 
-    def enter(self, entrance: Entrance, authorization: bytes | None, peer: Peer) -> "Visit":
+    def enter(self, entrance: Entrance, authorization: bytes | None, peer: Peer, names: Names) -> "Visit":
         """A request begins; `leave` of the visit ends it. Raises `Refused`, and then it has ended.
 
         `authorization` is its header of that name.
         """
         full = self.in_flight >= self.in_flight_max
-        visit = Visit(self, entrance)
+        visit = self._make_visit(self, entrance, names)
         if not entrance.public:
             known = self._known.get(authorization) if peer.certificate is None else None
             principal = known or self._ask(visit, authorization, peer)
@@ -133,10 +143,11 @@ def _too_many(detail: str) -> Refused:
 class Visit:
     """One request from the gate until its answer."""
 
-    __slots__ = ("_entrance", "_gate", "began_s", "counted", "principal")
+    __slots__ = ("_entrance", "_gate", "began_s", "counted", "names", "principal")
 
-    def __init__(self, gate: Gate, entrance: Entrance) -> None:
+    def __init__(self, gate: Gate, entrance: Entrance, names: Names) -> None:
         self.principal: Principal = ANYONE
+        self.names = names
         self._gate = gate
         self.began_s = time.perf_counter()
         self.counted = False
@@ -159,3 +170,6 @@ class Visit:
         if self.counted:
             self.principal.share.in_flight -= 1
         gate.metrics.ended(entrance.template, status, time.perf_counter() - self.began_s)
+
+
+MakeVisit = Callable[[Gate, Entrance, Names], Visit]

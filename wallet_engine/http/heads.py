@@ -4,8 +4,9 @@ from typing import Final, NamedTuple
 
 import httptools
 
-from wallet_engine.http.framing import HEAD_END, Fault, prepare
+from wallet_engine.http.framing import FIELDS_MAX, HEAD_END, Fault, prepare
 from wallet_engine.http.media import media_type, taken
+from wallet_engine.http.request_ids import Names, names_of, without_names
 
 TRANSFER_PATH: Final = "/v1/wallet/balance_transfer"
 
@@ -27,6 +28,8 @@ class Head(NamedTuple):
     authorization: bytes | None
     #: Its body is not called JSON, and is taken from this machine alone.
     local_only: bool = False
+    #: None when it names no request.
+    names: Names | None = None
 
 
 class Heads:
@@ -50,6 +53,12 @@ class Heads:
         return head, data[start:]
 
     def _read(self, text: bytes) -> Head | None:
+        bare = without_names(text)
+        if len(bare) < len(text):  # not remembered: no other request has this head
+            if text.count(b"\r\n") > FIELDS_MAX + 2:
+                return None
+            head = self._known[bare] if bare in self._known else self._read(bare)
+            return head and head._replace(names=names_of(text))
         head = read_head(text)
         if len(text) <= HEAD_BYTES_MAX and (head is None or head.idempotency_key is None):
             if len(self._known) >= HEADS_MAX:

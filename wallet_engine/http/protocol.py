@@ -12,18 +12,20 @@ from urllib.parse import unquote
 import httptools
 from uvicorn import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from wallet_engine.http import connections
-from wallet_engine.http.application import PEER_KEY
+from wallet_engine.http.application import NAMES_KEY, PEER_KEY
 from wallet_engine.http.connections import NEVER, Connections
 from wallet_engine.http.direct import DirectTransfers
+from wallet_engine.http.encoded_heads import EncodedHeads
 from wallet_engine.http.framing import HEAD_BYTES_MAX, HEAD_END, NOT_HTTP, TOO_LARGE, Fault, prepare
 from wallet_engine.http.gate import Peer
 from wallet_engine.http.outbox import JoiningTransport, Outbox
 from wallet_engine.http.problems import Answer, Headers, problem
+from wallet_engine.http.request_ids import REQUEST_ID, Names, names_of, new_request_id
 from wallet_engine.http.tls import key_of_certificate
 
 _CLOSE: Final = (b"connection", b"close")
@@ -32,28 +34,6 @@ _SLOW_HEAD: Final = Fault(
     "request_timeout", f"the head did not arrive within {connections.HEAD_SECONDS_MAX:.0f} s"
 )
 _logger: Final = logging.getLogger("uvicorn.error")
-
-
-class EncodedHeads:
-    """Heads of answers as bytes: the same few are sent until their date changes, a second later."""
-
-    def __init__(self) -> None:
-        self._default_headers: list[tuple[bytes, bytes]] = []
-        self._heads: dict[tuple[int, Headers], bytes] = {}
-
-    def __repr__(self) -> str:
-        return f"<EncodedHeads {len(self._heads)}>"
-
-    def head(self, status: int, headers: Headers, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-        """The head of an answer with these headers, written as uvicorn writes it."""
-        if default_headers is not self._default_headers:
-            self._default_headers = default_headers
-            self._heads.clear()
-        head = self._heads.get((status, headers))
-        if head is None:
-            lines = [b"%b: %b\r\n" % header for header in (*default_headers, *headers)]
-            head = self._heads[status, headers] = b"".join((STATUS_LINE[status], *lines, b"\r\n"))
-        return head
 
 
 _encoded: Final = EncodedHeads()
@@ -84,6 +64,8 @@ class WalletHttpProtocol(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self.deadline_s = NEVER
         self._peer = Peer("")
+        #: Of the request that is being read or answered; None before the first.
+        self._names: Names | None = None
         #: A request is being answered, on the short way or by `_cycle`.
         self._busy = False
         self._cycle: RequestResponseCycle | None = None
@@ -184,7 +166,9 @@ class WalletHttpProtocol(asyncio.Protocol):
         ):
             self._busy = True
             self.deadline_s = NEVER
-            self._direct.begin(*request, self._peer, self._answer, self._outbox.add)
+            head, body = request
+            names = self._names = head.names or Names(new_request_id())
+            self._direct.begin(head, body, self._peer, names, self._answer, self._outbox.add)
         else:
             self._take(data)
 
@@ -227,7 +211,8 @@ class WalletHttpProtocol(asyncio.Protocol):
                 self._refuse(NOT_HTTP)
             return b""
         end += len(HEAD_END)
-        prepared, rest = prepare(bytes(head[:end])), bytes(head[end:])
+        whole, rest = bytes(head[:end]), bytes(head[end:])
+        prepared, self._names = prepare(whole), names_of(whole)
         head.clear()
         if isinstance(prepared, Fault):
             self._refuse(prepared)
@@ -290,6 +275,8 @@ class WalletHttpProtocol(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         assert self._parser is not None
         version = self._parser.get_http_version()
+        names = self._names
+        assert names is not None
         url = httptools.parse_url(self._url)
         path = url.path.decode("ascii")
         scope: dict[str, Any] = {
@@ -307,6 +294,7 @@ class WalletHttpProtocol(asyncio.Protocol):
             "headers": self._fields,
             "state": self._app_state.copy(),
             PEER_KEY: self._peer,
+            NAMES_KEY: names,
         }
         keep_alive = version != "1.0" and self._parser.should_keep_alive() and not self._closing
         cycle = self._cycle = RequestResponseCycle(
@@ -316,7 +304,7 @@ class WalletHttpProtocol(asyncio.Protocol):
             logger=_logger,
             access_logger=_logger,
             access_log=False,
-            default_headers=self._server_state.default_headers,
+            default_headers=[*self._server_state.default_headers, (REQUEST_ID, names.request_id)],
             message_event=asyncio.Event(),
             expect_100_continue=self._expects_continue,
             keep_alive=keep_alive,
@@ -359,15 +347,19 @@ class WalletHttpProtocol(asyncio.Protocol):
         status, body, headers, _, position = answer
         if self._closing:
             headers = (*headers, _CLOSE)
-        head = _encoded.head(status, headers, self._server_state.default_headers)
-        if position:  # not among the headers: heads are remembered
-            head = b"%bwallet-position: %b\r\n\r\n" % (head[:-2], position.encode())
-        self.transport.write(head + body)
+        own = b"wallet-position: %b\r\n" % position.encode() if position else b""
+        self._write(status, headers, own, body)
         if self._held or self._eof or self._closing:
             self._ended()
         else:  # the usual case
             self._busy = False
             self.deadline_s = self._loop.time() + self._idle_s_max
+
+    def _write(self, status: int, headers: Headers, own: bytes, body: bytes) -> None:
+        """An answer, with lines of its head that no other answer has."""
+        head = _encoded.head(status, headers, self._server_state.default_headers)
+        assert self._names is not None
+        self.transport.write(b"%b%bx-request-id: %b\r\n\r\n%b" % (head, own, self._names.request_id, body))
 
     def _ended(self) -> None:
         """A request was answered; of its body there may be more to come."""
@@ -424,8 +416,9 @@ class WalletHttpProtocol(asyncio.Protocol):
     def _turn_away(self, answer: Answer) -> None:
         """Answer what did not get as far as the gate."""
         self._direct.gate.metrics.turned_away(answer.status)
-        head = _encoded.head(answer.status, answer.headers, self._server_state.default_headers)
-        self.transport.write(head + answer.body)
+        if self._head or self._names is None:
+            self._names = names_of(bytes(self._head))
+        self._write(answer.status, answer.headers, b"", answer.body)
 
 
 class _AnswerTransport:

@@ -5,16 +5,33 @@ Records of libraries (uvicorn, kazoo, redis) go through the same formatter, so t
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final
 
 import structlog
-from structlog.types import Processor
+from structlog.types import EventDict, Processor
 
 #: Libraries whose INFO says nothing that an operator of this engine acts on.
 _QUIET: Final = ("uvicorn", "uvicorn.error", "kazoo", "asyncio", "redis")
 
+#: Of the request that this context works for; empty where it works for none.
+_request_id: Final[ContextVar[str]] = ContextVar("request_id", default="")
+#: Has each line of this context say for which request it is.
+log_with: Final = _request_id.set
+
+
+def _say_request(_logger: object, _method: str, event: EventDict) -> EventDict:
+    request_id = _request_id.get()
+    if request_id:
+        event.setdefault("request_id", request_id)
+    return event
+
+
 _SHARED: Final[list[Processor]] = [
     structlog.contextvars.merge_contextvars,
+    _say_request,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -62,6 +79,16 @@ def _rendering(as_json: bool) -> list[Processor]:
             structlog.processors.JSONRenderer(default=str),
         ]
     return [drop_meta, structlog.dev.ConsoleRenderer()]
+
+
+@contextmanager
+def logged_with(request_id: str) -> Iterator[None]:
+    """Lines inside say for which request they are."""
+    token = _request_id.set(request_id)
+    try:
+        yield
+    finally:
+        _request_id.reset(token)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -39,12 +39,12 @@ class Client:
         self.reader, self.writer = reader, writer
 
     async def answer(self) -> bytes:
-        """The next answer, whole, without its date."""
+        """The next answer, whole, without its date and its id."""
         async with asyncio.timeout(ANSWER_S_MAX):
             head = await self.reader.readuntil(b"\r\n\r\n")
             length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
             body = await self.reader.readexactly(length)
-        return re.sub(rb"date: [^\r]*\r\n", b"", head) + body
+        return re.sub(rb"(?:date|x-request-id): [^\r]*\r\n", b"", head) + body
 
     async def ask(self, data: bytes) -> bytes:
         self.writer.write(data)

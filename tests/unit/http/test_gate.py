@@ -15,6 +15,7 @@ from wallet_engine.http.application import create_app
 from wallet_engine.http.endpoints import ENDPOINTS
 from wallet_engine.http.gate import Entrance, Gate, Peer, Visit
 from wallet_engine.http.problems import Refused
+from wallet_engine.http.request_ids import Names
 from wallet_engine.http.server import serve_http
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -31,6 +32,7 @@ NO_ENDPOINTS = (
 )
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PURGE")
 PEER = Peer("127.0.0.1")
+NAMES = Names(b"r1")
 WORD = "only the gate says so"
 
 
@@ -39,7 +41,7 @@ class RefusingGate(Gate):
 
     turned_away = 0
 
-    def enter(self, entrance: Entrance, authorization: bytes | None, peer: Peer) -> Visit:
+    def enter(self, entrance: Entrance, authorization: bytes | None, peer: Peer, names: Names) -> Visit:
         self.turned_away += 1
         raise Refused("overloaded", WORD)
 
@@ -118,6 +120,7 @@ def test_nothing_gets_past_a_gate_that_refuses() -> None:
                     answer = await ask(port, parts, head_only=method == "HEAD")
                     asked += 1
                     assert answer.startswith(b"HTTP/1.1 503 "), (parts, answer)
+                    assert method != "HEAD" or b"\r\nx-request-id: " in answer, (parts, answer)
                     assert method == "HEAD" or WORD.encode() in answer, (parts, answer)
                     assert gate.turned_away == asked, parts
         finally:
@@ -135,16 +138,16 @@ def test_a_visit_is_counted_from_its_begin_to_its_end(status: int) -> None:
     gate = Gate(metrics, in_flight_max=1)
     bounded = next(endpoint for endpoint in ENDPOINTS if endpoint.bounded)
     probe = next(endpoint for endpoint in ENDPOINTS if not endpoint.bounded)
-    visit = gate.enter(bounded, None, PEER)
+    visit = gate.enter(bounded, None, PEER, NAMES)
     assert (gate.in_flight, gate.metrics.in_flight) == (1, 1)
     with pytest.raises(Refused, match="in flight"):
-        gate.enter(bounded, None, PEER)
-    watching = gate.enter(probe, None, PEER)
+        gate.enter(bounded, None, PEER, NAMES)
+    watching = gate.enter(probe, None, PEER, NAMES)
     assert (gate.in_flight, gate.metrics.in_flight) == (1, 2)
     watching.leave(200)
     visit.leave(status)
     assert (gate.in_flight, gate.metrics.in_flight) == (0, 0)
-    gate.enter(bounded, None, PEER).leave(200)
+    gate.enter(bounded, None, PEER, NAMES).leave(200)
     labels = {"route": bounded.template, "status": "503"}
     refused = metrics.registry.get_sample_value("wallet_http_requests_total", labels)
     assert refused == 1 + (status == 503)

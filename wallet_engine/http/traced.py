@@ -1,0 +1,21 @@
+"""Requests as spans. Imported only where traces are sent."""
+
+from wallet_engine.http.gate import Entrance, Gate
+from wallet_engine.http.request_ids import Names
+from wallet_engine.http.visits import LoggedVisit
+from wallet_engine.telemetry.spans import Tracing, answered
+
+
+class TracedVisit(LoggedVisit):
+    """Its request is a span below that of its caller; operations that are submitted behind it are spans below this."""
+
+    __slots__ = ("_span",)
+
+    def __init__(self, tracing: Tracing, gate: Gate, entrance: Entrance, names: Names) -> None:
+        super().__init__(gate, entrance, names)
+        words = (name.decode() for name in names)
+        self._span = tracing.begin_request(entrance.method, entrance.template, *words)
+
+    def leave(self, status: int) -> None:
+        super().leave(status)
+        answered(self._span, status)
