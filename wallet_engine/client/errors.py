@@ -34,6 +34,8 @@ class WalletError(Exception):
         self.status = status
         #: Of a group: the index of the first leg that cannot be.
         self.leg = leg
+        #: By which the service's log and traces know the request; None where there was no answer.
+        self.request_id: str | None = None
 
 
 class Malformed(WalletError):

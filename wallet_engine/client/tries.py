@@ -73,11 +73,13 @@ class Tries(Generic[T]):
         """An answer came. Raises `WalletError`."""
         if 200 <= status < 300 or status == self._call.also:
             return Done(self._decoded(headers, body))
+        request_id = headers.get("x-request-id")
         try:
             problem = _decode_problem(body)
         except msgspec.MsgspecError:
-            raise self._gave_up(_foreign(status, body)) from None
+            raise self._gave_up(_foreign(status, body, request_id)) from None
         error = error_of(problem, status, self._call.transaction_id)
+        error.request_id = request_id
         if status != 429 and not problem.retryable:
             raise error
         return self._again(error, _seconds(headers.get("retry-after")), now_s)
@@ -107,14 +109,17 @@ class Tries(Generic[T]):
         if not self._call.changes:
             return error
         unknown = OutcomeUnknown(self._call.transaction_id, f"after {max(1, self._made)} tries: {error}")
+        unknown.request_id = error.request_id
         unknown.__cause__ = error
         return unknown
 
 
-def _foreign(status: int, body: bytes) -> Unavailable:
+def _foreign(status: int, body: bytes, request_id: str | None) -> Unavailable:
     """An answer that is none of the wallet's: of a proxy between."""
     said = body[:200].decode("utf-8", "replace")
-    return Unavailable("unexpected_answer", f"status {status}, and no problem+json: {said!r}", status=status)
+    error = Unavailable("unexpected_answer", f"status {status}, and no problem+json: {said!r}", status=status)
+    error.request_id = request_id
+    return error
 
 
 def _seconds(retry_after: str | None) -> float:

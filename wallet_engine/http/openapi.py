@@ -16,6 +16,21 @@ from wallet_engine.http.problems import KINDS
 
 _KEY: Final = "key"
 _REF: Final = "#/components/schemas/{name}"
+_HEADERS: Final = {
+    "X-Request-Id": "The id of the request, which is also in the log: the caller's own X-Request-Id, else the trace "
+    "id of his traceparent, else a new one.",
+    "Idempotent-Replayed": "true when this answer was given before.",
+    "Wallet-Position": "What was written, for min_position of calls about the past.",
+    "Retry-After": "Seconds.",
+    "WWW-Authenticate": "The scheme: Bearer.",
+    "Allow": "The methods that this path takes.",
+}
+_OF_STATUS: Final = {
+    "401": ("WWW-Authenticate",),
+    "405": ("Allow",),
+    "429": ("Retry-After",),
+    "503": ("Retry-After",),
+}
 
 
 def openapi_document(endpoints: Sequence[Endpoint]) -> bytes:
@@ -33,7 +48,8 @@ def openapi_document(endpoints: Sequence[Endpoint]) -> bytes:
             "title": "Wallet engine",
             "version": "1",
             "description": "Every error is problem+json with a stable `code`; `retryable` says whether the "
-            "same request with the same id may succeed later. Unknown paths are 404 `not_found`.",
+            "same request with the same id may succeed later. Unknown paths are 404 `not_found`. Every answer has "
+            "an X-Request-Id; a caller may send one, and a W3C traceparent.",
         },
         "paths": paths,
         "components": {
@@ -159,8 +175,6 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
         }
     if "format" in endpoint.optional_query:
         responses["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
-    if endpoint.replayable:
-        responses["200"]["headers"] = _header("Idempotent-Replayed", "true when this answer was given before")
     bounded = ("rate_limited", "overloaded") if endpoint.bounded else ()
     paused = ("maintenance",) if endpoint.pays else ()
     guarded = () if endpoint.public else ("unauthenticated", "forbidden")
@@ -173,10 +187,8 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
             responses[problem_status] = _problem_response(
                 c for c in codes if KINDS[c].status == KINDS[code].status
             )
-            if problem_status in ("429", "503"):
-                responses[problem_status]["headers"] = _header("Retry-After", "seconds")
-            if problem_status == "401":
-                responses[problem_status]["headers"] = _header("WWW-Authenticate", "the scheme: Bearer")
+    for answered, response in responses.items():
+        response["headers"] = _headers(endpoint, answered)
     return dict(sorted(responses.items()))
 
 
@@ -198,8 +210,16 @@ def _problem_response(codes: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _header(name: str, description: str) -> dict[str, Any]:
-    return {name: {"description": description, "schema": {"type": "string"}}}
+def _headers(endpoint: Endpoint, status: str) -> dict[str, Any]:
+    """What an answer of that status may carry, beside what HTTP has every answer carry."""
+    names = ["X-Request-Id"]
+    decided = status in ("200", "201", "404", "422")
+    if decided and endpoint.replayable:
+        names.append("Idempotent-Replayed")
+    if decided and endpoint.method != "GET":
+        names.append("Wallet-Position")
+    names += _OF_STATUS.get(status, ())
+    return {name: {"description": _HEADERS[name], "schema": {"type": "string"}} for name in names}
 
 
 def _content(type_: type[Struct]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from wallet_engine import client
-from wallet_engine.client import Wallet, wallet
+from wallet_engine.client import InsufficientFunds, OutcomeUnknown, Wallet, wallet
 from wallet_engine.client.calls import transfer
 from wallet_engine.client.tries import Again, Policy, Tries
 
@@ -168,3 +168,22 @@ def test_pages_are_walked_to_their_end() -> None:
 
     with connected(listing) as made:
         assert list(made.pages("/v1/lines", "lines", limit=2)) == ["a", "b", "end"]
+
+
+def test_an_error_says_by_which_id_the_service_knows_the_request(waits: list[float]) -> None:
+    def named(answer: httpx.Response, request_id: str) -> httpx.Response:
+        answer.headers["x-request-id"] = request_id
+        return answer
+
+    declined = named(problem(422, "insufficient_funds"), "r-1")
+    foreign = named(httpx.Response(502, text="bad gateway"), "r-2")
+    late = [named(problem(503, "overloaded", retryable=True), f"r-{number}") for number in range(3, 8)]
+    for answers, kind, known in (
+        ([declined], InsufficientFunds, "r-1"),
+        ([foreign], OutcomeUnknown, "r-2"),
+        (late, OutcomeUnknown, "r-7"),
+        ([httpx.ConnectError("no")] * 5, OutcomeUnknown, None),
+    ):
+        with connected(Scripted(*answers)) as client, pytest.raises(kind) as raised:
+            client.transfer("alice", "bob", "1.00", "USD")
+        assert raised.value.request_id == known

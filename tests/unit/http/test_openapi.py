@@ -143,3 +143,14 @@ def test_system_accounts_are_excluded_where_they_are_refused(app: ASGIApp, actio
     for body in ("OpenAccountRequest", "HoldRequest"):
         (asked,) = properties(DOCUMENT["components"]["schemas"][body], "account_id")
         assert not re.fullmatch(asked["pattern"], "@bank")
+
+
+def test_headers_of_answers_are_described() -> None:
+    for method, path, operation in operations():
+        described = {status: set(answer["headers"]) for status, answer in operation["responses"].items()}
+        assert all("X-Request-Id" in names for names in described.values()), (method, path)
+        assert "Allow" in described["405"]
+        assert all("Retry-After" in described[status] for status in ("429", "503") if status in described)
+    transfer = DOCUMENT["paths"]["/v1/wallet/balance_transfer"]["post"]["responses"]
+    assert {"Idempotent-Replayed", "Wallet-Position"} < set(transfer["200"]["headers"])
+    assert {"Idempotent-Replayed", "Wallet-Position"} < set(transfer["422"]["headers"])
