@@ -80,13 +80,16 @@ def test_what_a_copy_has_on_disk_is_no_lag_while_it_is_silent_about_it(cluster: 
 
 
 def test_people_see_it_in_80_columns(cluster: LiveCluster) -> None:
-    result = admin("status", "--map-file", cluster.map_file, env={"COLUMNS": "80"})
-    assert result.exit_code == 0
-    assert max(map(len, result.stdout.splitlines())) <= 80
-    for node in cluster.directory.shards()["s2"].nodes:
-        assert node in result.stdout
-    for text in ("2 entries", "api-1", "live", "MiB"):
-        assert text in result.stdout
+    nodes = cluster.directory.shards()["s2"].nodes
+    for verb, texts in (
+        ("status", (*nodes, "2 entries", "api-1", "live", "MiB")),
+        ("shards", (*nodes, "primary", "replica", "MiB")),
+        ("partitions", ("12288-16383", "live")),
+    ):
+        result = admin(verb, "--map-file", cluster.map_file, env={"COLUMNS": "80"})
+        assert result.exit_code == 0
+        assert max(map(len, result.stdout.splitlines())) <= 80
+        assert [text for text in (*texts, "…") if text not in result.stdout] == ["…"], result.stdout
 
 
 def test_an_upgrade_that_has_not_ended_is_seen(cluster: LiveCluster) -> None:

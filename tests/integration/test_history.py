@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
+import msgspec
 import psutil
 import pytest
 from support.databases import asked, rows_of
@@ -20,6 +22,8 @@ from support.http_client import Reply
 from support.redis_peek import node_of
 from support.wallet_api import WalletApi, check_problem, new_id, transfer_body
 
+from wallet_engine.client import Wallet, WebhookNotFound
+from wallet_engine.dev.ports import free_port
 from wallet_engine.history.database import make_months
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect as connect_redis
@@ -32,9 +36,9 @@ ARRIVES_S_MAX = 30.0
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
-    made = DevCluster(
-        tmp_path_factory.mktemp("history") / "dev", partitions=PARTITIONS, embedded=True, extra=("--history",)
-    )
+    folder = tmp_path_factory.mktemp("history") / "dev"
+    extra = ("--history", "--webhooks-allow-private")
+    made = DevCluster(folder, partitions=PARTITIONS, embedded=True, extra=extra)
     try:
         yield made.start()
     finally:
@@ -166,6 +170,57 @@ def test_pages_neither_skip_nor_repeat_while_rows_are_added(api: WalletApi, orde
         other = f"/v1/accounts/{ann}/transactions?order={order}&limit=5&type=refund{cursor}"
         check_problem(api.get(other), 400, "cursor_mismatch")
     assert found == (paid if order == "asc" else paid[11::-1])
+
+
+def test_the_client_walks_the_past(cluster: DevCluster, api: WalletApi) -> None:
+    began, ann, bob = datetime.now(UTC), opened(api, 3), opened(api, 4)
+    with Wallet(cluster.url) as wallet:
+        for number in range(5):
+            wallet.transfer("@bank", ann, f"{number}.25", "USD", reference=f"for {ann}")
+        held = wallet.place_hold(ann, "1.00", "USD")
+        position = wallet.transfer(ann, bob, Decimal("2.00"), "USD").position
+        assert position is not None
+        assert position.startswith("3.")
+        since: dict[str, Any] = {"from_": began, "min_position": position}
+        lines = list(wallet.transactions(ann, page_size=2, order="asc", **since))
+        assert [line.amount for line in lines] == [*(Decimal(f"{n}.25") for n in range(5)), Decimal("2.00")]
+        assert lines[-1].counterparty == bob
+        assert lines[-1].at > began
+        assert [line.direction for line in wallet.transactions(ann, direction="out")] == ["out"]
+        statement = wallet.statement(ann, "USD", **since)
+        assert statement.closing_balance == sum(line.amount for line in statement.lines) == Decimal("9.25")
+        found = list(wallet.transfers(f"for {ann}", page_size=2))
+        assert [transfer.from_account for transfer in found] == ["@bank"] * 5
+        assert [hold.hold_id for hold in wallet.account_holds(ann, status="open")] == [held.hold_id]
+        past = wallet.past_balance(ann, "USD", lines[4].at)
+        assert (past.balance, past.at) == (Decimal("11.25"), lines[4].at)
+        with pytest.raises(ValueError, match="time zone"):
+            wallet.past_balance(ann, "USD", datetime(2026, 11, 21))
+
+
+def test_the_client_reads_events_and_manages_webhooks(cluster: DevCluster, api: WalletApi) -> None:
+    ann = opened(api, 5, "10.00")
+    with Wallet(cluster.url) as wallet:
+        told = eventually(lambda: [*wallet.events(types=["transfer.*"], account=ann)])
+        assert [(event.type, event.data["to_account"]) for event in told] == [("transfer.succeeded", ann)]
+        behind = wallet.events_page(account=ann).next
+        pay(api, "@bank", ann, "1.00")
+        waiting = wallet.events(types=["transfer.*"], account=ann, after=behind, wait_s=20)
+        assert next(waiting).data["amount"] == "1.00"
+
+        made = wallet.create_webhook(f"http://127.0.0.1:{free_port()}/", ["hold.*"], accounts=[ann])
+        assert made.secret is not None
+        assert wallet.webhook(made.webhook_id) == msgspec.structs.replace(made, secret=None)
+        assert made.webhook_id in [each.webhook_id for each in wallet.webhooks().webhooks]
+        tested = wallet.test_webhook(made.webhook_id)
+        sent = eventually(lambda: [*wallet.deliveries(made.webhook_id, page_size=1)])
+        assert [delivery.event_id for delivery in sent] == [tested.event_id]
+        assert wallet.rotate_webhook(made.webhook_id).secret != made.secret
+        assert wallet.replay_webhook(made.webhook_id, datetime.now(UTC)).status == "enabled"
+        assert wallet.patch_webhook(made.webhook_id, status="disabled").status == "disabled"
+        wallet.delete_webhook(made.webhook_id)
+        with pytest.raises(WebhookNotFound):
+            wallet.webhook(made.webhook_id)
 
 
 def test_a_statement_adds_up(api: WalletApi) -> None:

@@ -12,7 +12,7 @@ A changing verb makes a `Plan`, and goes on only if it is agreed to:
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,12 +205,25 @@ def watch_option(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
-def plain_table(*headings: str, **options: Any) -> Table:
-    """A table that cuts nothing: what does not fit is folded."""
+def plain_table(*headings: str, right: Collection[str] = (), **options: Any) -> Table:
+    """A table that cuts nothing: what does not fit is folded. `right`: columns of numbers."""
     table = Table(**options)
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", justify="right" if heading in right else "left")
     return table
+
+
+def show_table(console: Console, table: Table, *spare: str) -> None:
+    """Print it, without some of its `spare` columns, the first ones first, where it would have to fold addresses."""
+    left_out, unbounded = [], console.options.update(max_width=1_000)
+    for heading in spare:
+        if console.measure(table, options=unbounded).maximum <= console.width:
+            break
+        table.columns = [column for column in table.columns if column.header != heading]
+        left_out.append(heading)
+    console.print(table)
+    if left_out:
+        console.print(f"left out, for want of width: {', '.join(left_out)}", soft_wrap=True)
 
 
 def _source_of(parameter: str) -> ParameterSource | None:

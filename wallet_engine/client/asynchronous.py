@@ -2,18 +2,21 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from wallet_engine.client import calls
-from wallet_engine.client.calls import Call
+from wallet_engine.client import calls, calls_events, calls_past
+from wallet_engine.client.calls import Call, Page, next_page
 from wallet_engine.client.gathering import Gatherer
 from wallet_engine.client.http import CONNECTIONS_MAX, LOST, request_of, settings
 from wallet_engine.client.tries import DEADLINE_S, Done, Policy, Tries
+from wallet_engine.client.types import Hold
+from wallet_engine.client.types_events import Delivery, Event
+from wallet_engine.client.types_past import PastTransfer, Transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,6 +28,24 @@ def _sends(
     @wraps(build)
     async def method(self: "AsyncWallet", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.send(build(*args, **kwargs))
+
+    return method
+
+
+def _walks(
+    build: Callable[P, Call[Any]], _item: type[T]
+) -> Callable[Concatenate["AsyncWallet", P], AsyncIterator[T]]:
+    """All items of a listing, page by page."""
+
+    @wraps(build)
+    async def method(self: "AsyncWallet", /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        call: Call[Page[T]] = build(*args, **kwargs)
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await self.send(next_page(call, cursor) if cursor else call)
+            for item in page.items:
+                yield item
+            cursor = page.next_cursor
 
     return method
 
@@ -104,6 +125,23 @@ class AsyncWallet:
             if cursor is None:
                 return
 
+    async def events(
+        self,
+        *,
+        after: str | None = None,
+        types: Sequence[str] | None = None,
+        account: str | None = None,
+        wait_s: float = 0.0,
+    ) -> AsyncIterator[Event]:
+        """All events behind a place. With `wait_s` (up to 30) it waits for more, for ever."""
+        while True:
+            page = await self.events_page(after=after, types=types, account=account, wait_s=wait_s)
+            for event in page.events:
+                yield event
+            if not page.events and not wait_s:
+                return
+            after = page.next
+
     open_account = _sends(calls.open_account)
     account = _sends(calls.account)
     balance = _sends(calls.balance)
@@ -124,4 +162,22 @@ class AsyncWallet:
     increase_hold = _sends(calls.increase_hold)
     void_hold = _sends(calls.void_hold)
 
+    past_balance = _sends(calls_past.past_balance)
+    transactions = _walks(calls_past.transactions, Transaction)
+    statement = _sends(calls_past.statement)
+    account_holds = _walks(calls_past.account_holds, Hold)
+    transfers = _walks(calls_past.transfers, PastTransfer)
+
+    events_page = _sends(calls_events.events_page)
+    create_webhook = _sends(calls_events.create_webhook)
+    webhooks = _sends(calls_events.webhooks)
+    webhook = _sends(calls_events.webhook)
+    patch_webhook = _sends(calls_events.patch_webhook)
+    delete_webhook = _sends(calls_events.delete_webhook)
+    rotate_webhook = _sends(calls_events.rotate_webhook)
+    test_webhook = _sends(calls_events.test_webhook)
+    replay_webhook = _sends(calls_events.replay_webhook)
+    deliveries = _walks(calls_events.deliveries, Delivery)
+
+    health = _sends(calls.health)
     readiness = _sends(calls.readiness)

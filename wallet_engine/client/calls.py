@@ -4,9 +4,10 @@ Amounts are `Decimal`, `int` or decimal text, never `float`. A transaction id th
 that every try of a call has the same.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import UUID, uuid4
 
@@ -17,6 +18,7 @@ from wallet_engine.client.types import (
     Balance,
     Batch,
     Capture,
+    Health,
     Hold,
     Leg,
     OpenedAccount,
@@ -27,6 +29,7 @@ from wallet_engine.client.types import (
 )
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Amount = Decimal | int | str
 Id = UUID | str
 
@@ -44,11 +47,25 @@ class Call(NamedTuple, Generic[T]):
     element: bytes | None = None
     #: A status beside 2xx whose body is the answer too.
     also: int | None = None
+    #: How long the service may wait before it answers.
+    wait_s: float = 0.0
+    #: Nothing tells a second try from another call, so there is none.
+    once: bool = False
 
     @property
     def changes(self) -> bool:
         """Whether it changes anything, so that a lost answer leaves a question."""
         return self.method != "GET"
+
+
+class Page(Protocol[T_co]):
+    """A part of a listing."""
+
+    @property
+    def items(self) -> Sequence[T_co]: ...
+
+    @property
+    def next_cursor(self) -> str | None: ...
 
 
 class TransferOrder(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -77,7 +94,8 @@ def amount_text(amount: Amount) -> str:
     raise TypeError(f"an amount is a Decimal, an int or a decimal text, not {type(amount).__name__}")
 
 
-def _limit(amount: Amount | None) -> str | None:
+def limit_text(amount: Amount | None) -> str | None:
+    """The text of one that may be left out."""
     return None if amount is None else amount_text(amount)
 
 
@@ -85,11 +103,28 @@ def _id(given: Id | None) -> str:
     return str(uuid4() if given is None else given)
 
 
-def _body(**fields: Any) -> bytes:
+def body_of(**fields: Any) -> bytes:
+    """The JSON of those that are given."""
     return _encode({name: value for name, value in fields.items() if value is not None})
 
 
-def _account_path(account_id: str, rest: str = "") -> str:
+def query_text(**filters: str | int | None) -> str:
+    """`?…` of those that are given."""
+    given = {name: value for name, value in filters.items() if value is not None}
+    return f"?{urlencode(given)}" if given else ""
+
+
+def time_text(time: datetime | None) -> str | None:
+    """RFC 3339. Raises `ValueError` for one that does not say of which time zone it is."""
+    if time is None:
+        return None
+    if time.tzinfo is None:
+        raise ValueError(f"a time says its time zone: {time.isoformat()}")
+    return time.isoformat()
+
+
+def account_path(account_id: str, rest: str = "") -> str:
+    """`/v1/accounts/…`"""
     return f"/v1/accounts/{quote(account_id, safe='')}{rest}"
 
 
@@ -109,11 +144,11 @@ def open_account(
     metadata: Mapping[str, str] | None = None,
 ) -> Call[OpenedAccount]:
     """Open an account in a currency; the same again when it is open already."""
-    body = _body(
+    body = body_of(
         account_id=account_id,
         currency=currency,
-        overdraft_limit=_limit(overdraft_limit),
-        max_balance=_limit(max_balance),
+        overdraft_limit=limit_text(overdraft_limit),
+        max_balance=limit_text(max_balance),
         metadata=metadata,
     )
     return Call("POST", "/v1/accounts", OpenedAccount, body)
@@ -121,12 +156,12 @@ def open_account(
 
 def account(account_id: str) -> Call[Account]:
     """An account with all its balances."""
-    return Call("GET", _account_path(account_id), Account)
+    return Call("GET", account_path(account_id), Account)
 
 
 def balance(account_id: str, currency: str) -> Call[Balance]:
     """A durable balance and the journal entry it stands at."""
-    return Call("GET", _account_path(account_id, f"/balance?{urlencode({'currency': currency})}"), Balance)
+    return Call("GET", account_path(account_id, f"/balance?{urlencode({'currency': currency})}"), Balance)
 
 
 def patch_account(
@@ -138,28 +173,28 @@ def patch_account(
     metadata: Mapping[str, str] | None = None,
 ) -> Call[Account]:
     """Change what an account may owe or have at most in one currency; what it has now stays."""
-    body = _body(
+    body = body_of(
         currency=currency,
-        overdraft_limit=_limit(overdraft_limit),
-        max_balance=_limit(max_balance),
+        overdraft_limit=limit_text(overdraft_limit),
+        max_balance=limit_text(max_balance),
         metadata=metadata,
     )
-    return Call("PATCH", _account_path(account_id), Account, body)
+    return Call("PATCH", account_path(account_id), Account, body)
 
 
 def freeze_account(account_id: str) -> Call[Account]:
     """It neither pays nor receives until it is unfrozen."""
-    return Call("POST", _account_path(account_id, "/freeze"), Account)
+    return Call("POST", account_path(account_id, "/freeze"), Account)
 
 
 def unfreeze_account(account_id: str) -> Call[Account]:
     """It pays and receives again."""
-    return Call("POST", _account_path(account_id, "/unfreeze"), Account)
+    return Call("POST", account_path(account_id, "/unfreeze"), Account)
 
 
 def close_account(account_id: str) -> Call[Account]:
     """For good; it must have, hold and expect nothing."""
-    return Call("POST", _account_path(account_id, "/close"), Account)
+    return Call("POST", account_path(account_id, "/close"), Account)
 
 
 # Transfers
@@ -178,7 +213,7 @@ def order(
 ) -> TransferOrder:
     """One transfer for `transfer_batch`."""
     sides = (from_account, to_account, amount_text(amount), currency, _id(transaction_id))
-    return TransferOrder(*sides, reference, metadata, _limit(min_balance_after))
+    return TransferOrder(*sides, reference, metadata, limit_text(min_balance_after))
 
 
 def transfer(
@@ -222,7 +257,7 @@ def transfer_group(
     """Move money many times (at most 100), all of it or none; a refusal has the index of its `leg`."""
     named = _id(transaction_id)
     said = [msgspec.structs.asdict(leg) | {"amount": amount_text(leg.amount)} for leg in legs]
-    body = _body(transaction_id=named, legs=said, reference=reference, metadata=metadata)
+    body = body_of(transaction_id=named, legs=said, reference=reference, metadata=metadata)
     return Call("POST", "/v1/transfers/group", Transfer, body, named)
 
 
@@ -244,8 +279,12 @@ def refund(
 ) -> Call[Refund]:
     """Give money of a transfer back; without an amount, all that is left. `refund_id`: of the refund itself."""
     named = _id(refund_id)
-    body = _body(
-        from_account=from_account, transaction_id=named, amount=_limit(amount), leg=leg, reference=reference
+    body = body_of(
+        from_account=from_account,
+        transaction_id=named,
+        amount=limit_text(amount),
+        leg=leg,
+        reference=reference,
     )
     return Call("POST", f"/v1/transfers/{quote(str(transaction_id), safe='')}/refunds", Refund, body, named)
 
@@ -266,7 +305,7 @@ def place_hold(
 ) -> Call[Hold]:
     """Set money of an account aside."""
     named = _id(hold_id)
-    body = _body(
+    body = body_of(
         account_id=account_id,
         amount=amount_text(amount),
         currency=currency,
@@ -296,11 +335,11 @@ def capture_hold(
 ) -> Call[Capture]:
     """Pay from a hold, all that remains unless an amount says less; the rest is released unless `final` is False."""
     named = _id(transaction_id)
-    body = _body(
+    body = body_of(
         account_id=account_id,
         transaction_id=named,
         to_account=to_account,
-        amount=_limit(amount),
+        amount=limit_text(amount),
         final=final,
         reference=reference,
     )
@@ -312,16 +351,21 @@ def increase_hold(
 ) -> Call[Hold]:
     """Set more aside with a hold."""
     named = _id(transaction_id)
-    body = _body(account_id=account_id, amount=amount_text(amount), transaction_id=named)
+    body = body_of(account_id=account_id, amount=amount_text(amount), transaction_id=named)
     return Call("POST", _hold_path(hold_id, "/increase"), Hold, body, named)
 
 
 def void_hold(hold_id: Id, account_id: str) -> Call[Hold]:
     """Give back what remains of a hold."""
-    return Call("POST", _hold_path(hold_id, "/void"), Hold, _body(account_id=account_id), str(hold_id))
+    return Call("POST", _hold_path(hold_id, "/void"), Hold, body_of(account_id=account_id), str(hold_id))
 
 
 # The service
+
+
+def health() -> Call[Health]:
+    """The process lives."""
+    return Call("GET", "/healthz", Health)
 
 
 def readiness() -> Call[Readiness]:
@@ -331,5 +375,9 @@ def readiness() -> Call[Readiness]:
 
 def page(path: str, **filters: str | int | None) -> Call[dict[str, Any]]:
     """One page of a listing; `cursor` says which."""
-    query = urlencode({name: value for name, value in filters.items() if value is not None})
-    return Call("GET", f"{path}?{query}" if query else path, dict[str, Any])
+    return Call("GET", path + query_text(**filters), dict[str, Any])
+
+
+def next_page(call: Call[T], cursor: str) -> Call[T]:
+    """The page of the same listing behind a cursor."""
+    return call._replace(path=f"{call.path}{'&' if '?' in call.path else '?'}{urlencode({'cursor': cursor})}")

@@ -151,6 +151,14 @@ class AmountExceedsHold(Declined):
     """`amount_exceeds_hold`"""
 
 
+class WebhookNotFound(Declined):
+    """`webhook_not_found`"""
+
+
+class EventsExpired(Declined):
+    """`events_expired`: read on without `after`, from the oldest that are kept."""
+
+
 #: Code -> class. A code that is not here is a decision that this version does not know by name.
 DECLINES: Final[dict[str, type[Declined]]] = {
     (kind.__doc__ or "").partition("`")[2].partition("`")[0]: kind for kind in Declined.__subclasses__()
@@ -164,6 +172,7 @@ _BY_STATUS: Final[dict[int, type[WalletError]]] = {
     422: Declined,
     429: RateLimited,
     500: Unavailable,
+    501: Unavailable,
     503: Unavailable,
 }
 

@@ -53,7 +53,7 @@ class Tries(Generic[T]):
     def __init__(self, call: Call[T], policy: Policy, now_s: float) -> None:
         self._call = call
         self._policy = policy
-        self._until_s = now_s + policy.deadline_s
+        self._until_s = now_s + policy.deadline_s + call.wait_s
         self._made = 0
 
     def __repr__(self) -> str:
@@ -61,7 +61,7 @@ class Tries(Generic[T]):
 
     def timeout_s(self, now_s: float) -> float:
         """How long the next try may take."""
-        return max(0.001, min(self._policy.try_s_max, self._until_s - now_s))
+        return max(0.001, min(self._policy.try_s_max + self._call.wait_s, self._until_s - now_s))
 
     def lost(self, error: Exception, now_s: float) -> Again:
         """The connection broke, or the answer did not come. Raises `Unavailable` when this was the last try."""
@@ -86,14 +86,15 @@ class Tries(Generic[T]):
 
     def _decoded(self, headers: Mapping[str, str], body: bytes) -> T:
         try:
-            value: Any = msgspec.json.decode(body, type=self._call.answer)
+            value: Any = msgspec.json.decode(body or b"null", type=self._call.answer)
         except msgspec.MsgspecError as error:
             raise self._gave_up(
                 Unavailable("unexpected_answer", f"not what this version understands: {error}")
             ) from None
         if self._call.changes and "replayed" in getattr(value, "__struct_fields__", ()):
             replayed = headers.get("idempotent-replayed") == "true"
-            value = msgspec.structs.replace(value, replayed=replayed)
+            position = headers.get("wallet-position")
+            value = msgspec.structs.replace(value, replayed=replayed, position=position)
         result: T = value
         return result
 
@@ -101,7 +102,7 @@ class Tries(Generic[T]):
         bound_s = min(WAIT_S_MAX, WAIT_S_FIRST * 2**self._made)
         self._made += 1
         wait_s = at_least_s + bound_s * self._policy.random()
-        if self._made >= self._policy.tries_max or now_s + wait_s >= self._until_s:
+        if self._call.once or self._made >= self._policy.tries_max or now_s + wait_s >= self._until_s:
             raise self._gave_up(error)
         return Again(wait_s)
 

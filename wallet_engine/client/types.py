@@ -8,9 +8,12 @@ from msgspec import Struct
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """`replayed`: the same call was answered before, and nothing was done again. None where nobody says."""
+    """What changes something. Both are None where nobody says."""
 
+    #: The same call was answered before, and nothing was done again.
     replayed: bool | None = None
+    #: Where it stands in the journal, for the `min_position` of calls about the past.
+    position: str | None = None
 
 
 class Transfer(Answer, frozen=True):
@@ -121,8 +124,18 @@ class Account(Struct, frozen=True):
     metadata: dict[str, str] | None = None
 
 
+class AsOf(Struct, frozen=True):
+    """Until when an answer about the past is complete."""
+
+    at: datetime
+    lag_s: float
+
+
 class Balance(Struct, frozen=True):
-    """Durable. `partition` and `seq` (the entry it stands at) are None for system accounts."""
+    """Durable. `partition` and `seq` (the entry it stands at) are None for system accounts.
+
+    `at` and `as_of` are of one of the past: its time, and until when the history is complete.
+    """
 
     account_id: str
     currency: str
@@ -132,6 +145,12 @@ class Balance(Struct, frozen=True):
     pending: Decimal
     partition: int | None
     seq: int | None
+    at: datetime | None = None
+    as_of: AsOf | None = None
+
+
+class Health(Struct, frozen=True):
+    status: str
 
 
 class Condition(Struct, frozen=True):

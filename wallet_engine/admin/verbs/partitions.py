@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 
 from wallet_engine.admin.contents import PartitionContents, contents_of
-from wallet_engine.admin.session import Session, admin_command, plain_table
+from wallet_engine.admin.session import Session, admin_command, plain_table, show_table
 from wallet_engine.admin.survey import PartitionStatus, survey
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.slots import slot_range
@@ -55,9 +55,9 @@ def _document(status: PartitionStatus, contents: PartitionContents | None, count
 
 
 def _show(console: Console, documents: list[dict[str, Any]]) -> None:
-    table = plain_table()
-    for heading in ("partition", "shard", "slots", "state", "epoch", "seq", "balances", "stream", "open"):
-        table.add_column(heading, justify="left" if heading in ("shard", "state") else "right")
+    right = ("partition", "slots", "epoch", "seq", "balances", "stream", "open")
+    headings = ("partition", "shard", "slots", "state", "epoch", "seq", "balances", "stream", "open")
+    table = plain_table(*headings, right=right)
     for document in documents:
         numbers = ("seq", "balances", "stream_entries", "open_entries")
         table.add_row(
@@ -68,4 +68,4 @@ def _show(console: Console, documents: list[dict[str, Any]]) -> None:
             str(document["epoch"]),
             *("-" if document[name] is None else f"{document[name]:,}" for name in numbers),
         )
-    console.print(table)
+    show_table(console, table, "epoch", "slots")

@@ -8,7 +8,14 @@ from rich.console import Console
 
 from wallet_engine.admin.contents import NodeLoad, contents_of, loads_of
 from wallet_engine.admin.nodes import NodeState, memory_text
-from wallet_engine.admin.session import Document, Session, admin_command, plain_table, watch_option
+from wallet_engine.admin.session import (
+    Document,
+    Session,
+    admin_command,
+    plain_table,
+    show_table,
+    watch_option,
+)
 from wallet_engine.admin.survey import ShardState, survey
 from wallet_engine.routing.directory import Directory
 
@@ -93,4 +100,4 @@ def _show(console: Console, documents: list[dict[str, Any]]) -> None:
                 str(shard["partitions"]) if first else "",
                 balances if first else "",
             )
-    console.print(table)
+    show_table(console, table, "clients", "balances", "limit", "partitions", "ops/s")

@@ -10,7 +10,14 @@ from rich.table import Table
 
 from wallet_engine.admin.diagnosis.grouping import ranges_text
 from wallet_engine.admin.nodes import NodeState, memory_text
-from wallet_engine.admin.session import Document, Session, admin_command, plain_table, watch_option
+from wallet_engine.admin.session import (
+    Document,
+    Session,
+    admin_command,
+    plain_table,
+    show_table,
+    watch_option,
+)
 from wallet_engine.admin.survey import JournalState, PartitionStatus, ShardState, Survey, survey
 from wallet_engine.routing.model import Versions
 
@@ -174,16 +181,15 @@ def _show(console: Console, found: Survey) -> None:
         for node in state.nodes:
             name = state.shard.name if node is state.nodes[0] else ""
             shards.add_row(name, node.address, _role(node, state), *_memory(node))
-    console.print(shards)
+    show_table(console, shards, "limit", "memory")
 
-    partitions = plain_table(title="Partitions", title_justify="left")
-    for heading in ("partition", "shard", "epoch", "seq", "open", "state"):
-        right = heading in ("partition", "epoch", "seq", "open")
-        partitions.add_column(heading, justify="right" if right else "left")
+    right = ("partition", "epoch", "seq", "open")
+    headings = ("partition", "shard", "epoch", "seq", "open", "state")
+    partitions = plain_table(*headings, right=right, title="Partitions", title_justify="left")
     for status in found.partitions:
         numbers = ("-" if n is None else str(n) for n in (status.seq, status.open_entries))
         partitions.add_row(str(status.partition), status.shard, str(status.epoch), *numbers, _state(status))
-    console.print(partitions)
+    show_table(console, partitions, "epoch")
 
     journals = plain_table(
         "journal", "address", "lag", "directory", title="Journal copies", title_justify="left"

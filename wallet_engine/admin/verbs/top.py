@@ -9,7 +9,15 @@ from rich.console import Console
 
 from wallet_engine.admin.contents import loads_of
 from wallet_engine.admin.nodes import memory_text
-from wallet_engine.admin.session import WATCH_S, WATCH_S_MIN, Document, Session, admin_command, plain_table
+from wallet_engine.admin.session import (
+    WATCH_S,
+    WATCH_S_MIN,
+    Document,
+    Session,
+    admin_command,
+    plain_table,
+    show_table,
+)
 from wallet_engine.admin.survey import Survey, survey
 from wallet_engine.admin.verbs.status import warnings_of
 from wallet_engine.routing.directory import Directory
@@ -125,7 +133,7 @@ def _show(console: Console, document: dict[str, Any]) -> None:
                 "-" if node["ops_per_s"] is None else f"{node['ops_per_s']:,}",
                 _memory(node),
             )
-    console.print(table)
+    show_table(console, table, "live", "open", "ops/s")
     for journal in document["journals"]:
         lag = journal["lag_entries"]
         behind = (

@@ -1,0 +1,87 @@
+"""Each call of the interface has a method, and both clients have the same ones."""
+
+import inspect
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from wallet_engine.client import AsyncWallet, OutcomeUnknown, Wallet, WalletError
+from wallet_engine.http.endpoints import ENDPOINTS
+
+#: For machines that watch a process, and for people who read.
+NO_METHOD = {"/metrics", "/openapi.json", "/docs"}
+TXID = "6f1c1a3e-0f4b-4c53-9a53-0d6f2f4e8b11"
+#: Parameter of a method -> what is given.
+GIVEN: dict[str, Any] = {
+    "account_id": "alice",
+    "from_account": "alice",
+    "to_account": "bob",
+    "amount": "1.00",
+    "currency": "USD",
+    "transaction_id": TXID,
+    "hold_id": TXID,
+    "webhook_id": "wh_1",
+    "url": "https://shop.example/",
+    "types": ["*"],
+    "reference": "r",
+    "at": datetime(2026, 11, 21, tzinfo=UTC),
+    "from_": datetime(2026, 11, 21, tzinfo=UTC),
+    "orders": [],
+    "legs": [],
+}
+NO_CALLS = {"close", "send", "pages", "events"}
+
+
+def methods(kind: type[object]) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+def asked_by(name: str) -> list[tuple[str, str]]:
+    """Method and path of what a method of the client asks for."""
+    asked: list[tuple[str, str]] = []
+
+    def server(request: httpx.Request) -> httpx.Response:
+        asked.append((request.method, request.url.path))
+        return httpx.Response(404, json={"code": "not_found"})
+
+    with Wallet("http://wallet.test", transport=httpx.MockTransport(server)) as wallet:
+        parameters = inspect.signature(getattr(Wallet, name)).parameters.values()  # those of its call
+        given = [GIVEN[each.name] for each in parameters if each.default is each.empty]
+        with pytest.raises(WalletError, match="not_found"):
+            list(getattr(wallet, name)(*given))
+    return asked
+
+
+def test_each_endpoint_has_a_method() -> None:
+    asked = {pair for name in methods(Wallet) - NO_CALLS for pair in asked_by(name)}
+    templates = [
+        (e.method, re.sub(r"{[^}]+}", "[^/]+", e.template)) for e in ENDPOINTS if e.template not in NO_METHOD
+    ]
+    missing = [
+        (method, template)
+        for method, template in templates
+        if not any(method == m and re.fullmatch(template, path) for m, path in asked)
+    ]
+    assert missing == []
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    assert methods(Wallet) == methods(AsyncWallet)
+
+
+@pytest.mark.parametrize("name", ["create_webhook", "rotate_webhook", "test_webhook"])
+def test_what_cannot_be_told_from_another_call_is_tried_once(name: str) -> None:
+    tries: list[str] = []
+
+    def server(request: httpx.Request) -> httpx.Response:
+        tries.append(request.url.path)
+        raise httpx.ReadError("gone")
+
+    given = ("https://shop.example/", ["*"]) if name == "create_webhook" else ("wh_1",)
+    transport = httpx.MockTransport(server)
+    with Wallet("http://wallet.test", transport=transport) as wallet, pytest.raises(OutcomeUnknown):
+        getattr(wallet, name)(*given)
+    assert len(tries) == 1
