@@ -226,9 +226,8 @@ def test_every_code_of_a_refusal_has_a_class() -> None:
     from wallet_engine.client.errors import DECLINES
     from wallet_engine.http.problems import KINDS
 
-    decided = {code for code, kind in KINDS.items() if kind.status in (404, 409, 422)}
-    # Webhooks are for operators: the client has no method for them.
-    assert decided - {"not_found", "webhook_not_found"} == DECLINES.keys()
+    decided = {code for code, kind in KINDS.items() if kind.status in (404, 409, 410, 422)}
+    assert decided - {"not_found"} == DECLINES.keys()
 
 
 def test_time_passes_in_the_fake() -> None:
