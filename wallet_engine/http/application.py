@@ -24,7 +24,7 @@ from wallet_engine.http.observed import ObservedWallet
 from wallet_engine.http.openapi import openapi_document
 from wallet_engine.http.problems import Answer, Refused, failure
 from wallet_engine.http.reference import reference_page
-from wallet_engine.http.request_ids import Names, new_request_id
+from wallet_engine.http.request_ids import Asked, new_number, request_id_of
 from wallet_engine.http.uncancelled import Uncancelled
 from wallet_engine.service.api import Wallet
 from wallet_engine.service.events import GuardedEvents
@@ -43,7 +43,7 @@ _no_other_protocol: Final = Router()
 
 #: Where the protocol leaves the other end of the connection; a server that is not ours leaves nothing there.
 PEER_KEY: Final = "wallet.peer"
-NAMES_KEY: Final = "wallet.names"
+ASKED_KEY: Final = "wallet.asked"
 _NO_PEER: Final = Peer("")
 _READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
@@ -145,10 +145,10 @@ class Application:
         """Raises `ClientGone`."""
         found = self._routes.find(scope)
         peer: Peer = scope.get(PEER_KEY, _NO_PEER)
-        names: Names = scope.get(NAMES_KEY) or Names(new_request_id())
-        log_with(names.request_id.decode())
+        asked: Asked = scope.get(ASKED_KEY) or new_number()
+        log_with(request_id_of(asked).decode())
         try:
-            visit = self.gate.enter(found.endpoint, _authorization(scope), peer, names)
+            visit = self.gate.enter(found.endpoint, _authorization(scope), peer, asked)
         except Refused as refused:
             return failure(refused, scope["path"])
         request = Request(visit, self._services, scope, receive, found.path_params)

@@ -13,7 +13,7 @@ from wallet_engine.http.fastparse import parse_transfer
 from wallet_engine.http.gate import Gate, Peer, Visit
 from wallet_engine.http.heads import TRANSFER_PATH, Head, Heads
 from wallet_engine.http.problems import Answer, Refused, failure
-from wallet_engine.http.request_ids import Names
+from wallet_engine.http.request_ids import Asked
 from wallet_engine.http.transfers import TRANSFER, transfer_answer
 from wallet_engine.service.api import TransferAnswer
 from wallet_engine.service.guarded import GuardedWallet
@@ -35,13 +35,13 @@ class DirectTransfers:
     def __repr__(self) -> str:
         return f"<DirectTransfers {self.gate!r}>"
 
-    def begin(self, head: Head, body: bytes, peer: Peer, names: Names, send: Send, later: Later) -> None:
+    def begin(self, head: Head, body: bytes, peer: Peer, asked: Asked, send: Send, later: Later) -> None:
         """Make the transfer that the body asks for; `send` is called once with the answer.
 
         Of a request that is refused, at once; of a transfer that was decided, when `later` does what it was given.
         """
         try:
-            visit = self.gate.enter(TRANSFER, head.authorization, peer, names)
+            visit = self.gate.enter(TRANSFER, head.authorization, peer, asked)
         except Refused as refused:
             send(failure(refused, TRANSFER_PATH))
         else:
@@ -79,7 +79,7 @@ class _Transfer:
         self._answer(answer)
 
     def _failure(self, error: Exception) -> Answer:
-        with logged_with(self._visit.names.request_id.decode()):
+        with logged_with(self._visit.request_id):
             return failure(error, TRANSFER_PATH, self._transaction_id)
 
     def _answer(self, answer: Answer) -> None:

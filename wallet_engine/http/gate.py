@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from wallet_engine.http.problems import KINDS, Refused
-from wallet_engine.http.request_ids import Names
+from wallet_engine.http.request_ids import Asked, request_id_of
 from wallet_engine.http.request_metrics import RequestMetrics
 from wallet_engine.service.keyring import Keyring, Unauthenticated
 from wallet_engine.service.policy import ANYONE, Principal
@@ -90,13 +90,13 @@ class Gate:
     def __repr__(self) -> str:
         return f"<Gate in_flight={self.in_flight}>"
 
-    def enter(self, entrance: Entrance, authorization: bytes | None, peer: Peer, names: Names) -> "Visit":
+    def enter(self, entrance: Entrance, authorization: bytes | None, peer: Peer, asked: Asked) -> "Visit":
         """A request begins; `leave` of the visit ends it. Raises `Refused`, and then it has ended.
 
         `authorization` is its header of that name.
         """
         full = self.in_flight >= self.in_flight_max
-        visit = self._make_visit(self, entrance, names)
+        visit = self._make_visit(self, entrance, asked)
         if not entrance.public:
             known = self._known.get(authorization) if peer.certificate is None else None
             principal = known or self._ask(visit, authorization, peer)
@@ -143,11 +143,11 @@ def _too_many(detail: str) -> Refused:
 class Visit:
     """One request from the gate until its answer."""
 
-    __slots__ = ("_entrance", "_gate", "began_s", "counted", "names", "principal")
+    __slots__ = ("_entrance", "_gate", "asked", "began_s", "counted", "principal")
 
-    def __init__(self, gate: Gate, entrance: Entrance, names: Names) -> None:
+    def __init__(self, gate: Gate, entrance: Entrance, asked: Asked) -> None:
         self.principal: Principal = ANYONE
-        self.names = names
+        self.asked = asked
         self._gate = gate
         self.began_s = time.perf_counter()
         self.counted = False
@@ -157,6 +157,10 @@ class Visit:
 
     def __repr__(self) -> str:
         return f"<Visit {self._entrance.template}>"
+
+    @property
+    def request_id(self) -> str:
+        return request_id_of(self.asked).decode()
 
     def refuse(self, refused: Refused) -> Refused:
         """It ends here."""
@@ -172,4 +176,4 @@ class Visit:
         gate.metrics.ended(entrance.template, status, time.perf_counter() - self.began_s)
 
 
-MakeVisit = Callable[[Gate, Entrance, Names], Visit]
+MakeVisit = Callable[[Gate, Entrance, Asked], Visit]

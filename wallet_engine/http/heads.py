@@ -6,7 +6,7 @@ import httptools
 
 from wallet_engine.http.framing import FIELDS_MAX, HEAD_END, Fault, prepare
 from wallet_engine.http.media import media_type, taken
-from wallet_engine.http.request_ids import Names, names_of, without_names
+from wallet_engine.http.request_ids import Asked, names_of, without_names
 
 TRANSFER_PATH: Final = "/v1/wallet/balance_transfer"
 
@@ -29,7 +29,7 @@ class Head(NamedTuple):
     #: Its body is not called JSON, and is taken from this machine alone.
     local_only: bool = False
     #: None when it names no request.
-    names: Names | None = None
+    names: Asked | None = None
 
 
 class Heads:

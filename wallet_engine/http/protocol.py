@@ -17,7 +17,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from wallet_engine.http import connections
-from wallet_engine.http.application import NAMES_KEY, PEER_KEY
+from wallet_engine.http.application import ASKED_KEY, PEER_KEY
 from wallet_engine.http.connections import NEVER, Connections
 from wallet_engine.http.direct import DirectTransfers
 from wallet_engine.http.encoded_heads import EncodedHeads
@@ -25,7 +25,7 @@ from wallet_engine.http.framing import HEAD_BYTES_MAX, HEAD_END, NOT_HTTP, TOO_L
 from wallet_engine.http.gate import Peer
 from wallet_engine.http.outbox import JoiningTransport, Outbox
 from wallet_engine.http.problems import Answer, Headers, problem
-from wallet_engine.http.request_ids import REQUEST_ID, Names, names_of, new_request_id
+from wallet_engine.http.request_ids import REQUEST_ID, Asked, header_line, names_of, new_number, request_id_of
 from wallet_engine.http.tls import key_of_certificate
 
 _CLOSE: Final = (b"connection", b"close")
@@ -65,7 +65,7 @@ class WalletHttpProtocol(asyncio.Protocol):
         self.deadline_s = NEVER
         self._peer = Peer("")
         #: Of the request that is being read or answered; None before the first.
-        self._names: Names | None = None
+        self._asked: Asked | None = None
         #: A request is being answered, on the short way or by `_cycle`.
         self._busy = False
         self._cycle: RequestResponseCycle | None = None
@@ -167,8 +167,8 @@ class WalletHttpProtocol(asyncio.Protocol):
             self._busy = True
             self.deadline_s = NEVER
             head, body = request
-            names = self._names = head.names or Names(new_request_id())
-            self._direct.begin(head, body, self._peer, names, self._answer, self._outbox.add)
+            asked = self._asked = head.names or new_number()
+            self._direct.begin(head, body, self._peer, asked, self._answer, self._outbox.add)
         else:
             self._take(data)
 
@@ -212,7 +212,7 @@ class WalletHttpProtocol(asyncio.Protocol):
             return b""
         end += len(HEAD_END)
         whole, rest = bytes(head[:end]), bytes(head[end:])
-        prepared, self._names = prepare(whole), names_of(whole)
+        prepared, self._asked = prepare(whole), names_of(whole)
         head.clear()
         if isinstance(prepared, Fault):
             self._refuse(prepared)
@@ -275,8 +275,8 @@ class WalletHttpProtocol(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         assert self._parser is not None
         version = self._parser.get_http_version()
-        names = self._names
-        assert names is not None
+        asked = self._asked
+        assert asked is not None
         url = httptools.parse_url(self._url)
         path = url.path.decode("ascii")
         scope: dict[str, Any] = {
@@ -294,7 +294,7 @@ class WalletHttpProtocol(asyncio.Protocol):
             "headers": self._fields,
             "state": self._app_state.copy(),
             PEER_KEY: self._peer,
-            NAMES_KEY: names,
+            ASKED_KEY: asked,
         }
         keep_alive = version != "1.0" and self._parser.should_keep_alive() and not self._closing
         cycle = self._cycle = RequestResponseCycle(
@@ -304,7 +304,7 @@ class WalletHttpProtocol(asyncio.Protocol):
             logger=_logger,
             access_logger=_logger,
             access_log=False,
-            default_headers=[*self._server_state.default_headers, (REQUEST_ID, names.request_id)],
+            default_headers=[*self._server_state.default_headers, (REQUEST_ID, request_id_of(asked))],
             message_event=asyncio.Event(),
             expect_100_continue=self._expects_continue,
             keep_alive=keep_alive,
@@ -358,8 +358,8 @@ class WalletHttpProtocol(asyncio.Protocol):
     def _write(self, status: int, headers: Headers, own: bytes, body: bytes) -> None:
         """An answer, with lines of its head that no other answer has."""
         head = _encoded.head(status, headers, self._server_state.default_headers)
-        assert self._names is not None
-        self.transport.write(b"%b%bx-request-id: %b\r\n\r\n%b" % (head, own, self._names.request_id, body))
+        assert self._asked is not None
+        self.transport.write(b"%b%b%b%b" % (head, own, header_line(self._asked), body))
 
     def _ended(self) -> None:
         """A request was answered; of its body there may be more to come."""
@@ -416,8 +416,8 @@ class WalletHttpProtocol(asyncio.Protocol):
     def _turn_away(self, answer: Answer) -> None:
         """Answer what did not get as far as the gate."""
         self._direct.gate.metrics.turned_away(answer.status)
-        if self._head or self._names is None:
-            self._names = names_of(bytes(self._head))
+        if self._head or self._asked is None:
+            self._asked = names_of(bytes(self._head))
         self._write(answer.status, answer.headers, b"", answer.body)
 
 

@@ -29,7 +29,7 @@ _traceparent: Final = re.compile(
 ).search
 
 _prefix: Final = os.urandom(8).hex().encode()
-_numbers: Final = itertools.count()
+_made: Final = b"x-request-id: %b%%08x\r\n\r\n" % _prefix
 
 
 class Names(NamedTuple):
@@ -40,18 +40,29 @@ class Names(NamedTuple):
     traceparent: bytes = b""
 
 
-def new_request_id() -> bytes:
-    """One that no other request has, of this process or of others."""
-    return b"%b%08x" % (_prefix, next(_numbers))
+#: Of a request that is not named, the number is enough: most numbers are seen by nobody but who gets the answer.
+Asked = Names | int
+
+#: The number of a request; no other of this process has it.
+new_number: Final = itertools.count(1).__next__
 
 
-def names_of(head: bytes) -> Names:
-    """The names in a head, or a new one."""
+def request_id_of(asked: Asked) -> bytes:
+    """Of a number, an id that no request has elsewhere either."""
+    return b"%b%08x" % (_prefix, asked) if isinstance(asked, int) else asked.request_id
+
+
+def header_line(asked: Asked) -> bytes:
+    """As the last one of a head, with the empty line."""
+    return _made % asked if isinstance(asked, int) else b"x-request-id: %b\r\n\r\n" % asked.request_id
+
+
+def names_of(head: bytes) -> Asked:
+    """The names in a head, or a number where there is none."""
     trace, named = _traceparent(head), _request_id(head)
-    traceparent = b"" if trace is None else trace[1]
-    if named is not None:
-        return Names(named[1], traceparent)
-    return Names(new_request_id() if trace is None else trace[2].lower(), traceparent)
+    if trace is None:
+        return new_number() if named is None else Names(named[1])
+    return Names(trace[2].lower() if named is None else named[1], trace[1])
 
 
 def without_names(head: bytes) -> bytes:

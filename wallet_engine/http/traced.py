@@ -1,7 +1,7 @@
 """Requests as spans. Imported only where traces are sent."""
 
 from wallet_engine.http.gate import Entrance, Gate
-from wallet_engine.http.request_ids import Names
+from wallet_engine.http.request_ids import Asked
 from wallet_engine.http.visits import LoggedVisit
 from wallet_engine.telemetry.spans import Tracing, answered
 
@@ -11,10 +11,10 @@ class TracedVisit(LoggedVisit):
 
     __slots__ = ("_span",)
 
-    def __init__(self, tracing: Tracing, gate: Gate, entrance: Entrance, names: Names) -> None:
-        super().__init__(gate, entrance, names)
-        words = (name.decode() for name in names)
-        self._span = tracing.begin_request(entrance.method, entrance.template, *words)
+    def __init__(self, tracing: Tracing, gate: Gate, entrance: Entrance, asked: Asked) -> None:
+        super().__init__(gate, entrance, asked)
+        traceparent = "" if isinstance(asked, int) else asked.traceparent.decode()
+        self._span = tracing.begin_request(entrance.method, entrance.template, self.request_id, traceparent)
 
     def leave(self, status: int) -> None:
         super().leave(status)

@@ -18,7 +18,7 @@ class LoggedVisit(Visit):
         super().leave(status)
         _log.debug(
             "request answered",
-            request_id=self.names.request_id.decode(),
+            request_id=self.request_id,
             route=self._entrance.template,
             status=status,
             key=self.principal.id or None,

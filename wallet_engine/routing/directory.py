@@ -125,7 +125,7 @@ class Directory:
             raise ConfigError(f"the placement names unknown shards: {', '.join(sorted(strangers))}")
         with self.lock("initialise"):
             if self.initialised:
-                raise ConfigError(f"there is an initialised cluster already, left as it is: {self.tree!r}")
+                raise ConfigError(f"there is an initialised cluster already, left as it is: {self.tree}")
             for name in self.tree.children(SHARDS):
                 self.tree.delete(f"{SHARDS}/{name}")
             for shard in named.values():
@@ -341,7 +341,7 @@ class Directory:
         if node is None:
             raise ConfigError(
                 f"there is no initialised cluster, run wallet-admin init, or if its tree was lost "
-                f"wallet-admin restore: {self.tree!r}"
+                f"wallet-admin restore: {self.tree}"
             )
         return node
 

@@ -53,6 +53,9 @@ class FileTree(WatchingTree):
         except StoreUnavailable as error:
             raise ConfigError(f"{error}: set --map-file") from None
 
+    def __str__(self) -> str:
+        return f"the map file {self._file.path}"
+
     def __repr__(self) -> str:
         state = "closed" if self._closing else "open"
         return f"<FileTree {self._file.path.name} {state} watches={len(self._watches)}>"

@@ -112,6 +112,9 @@ class ZooKeeperTree(WatchingTree):
             raise ConfigError(why_unopened(hosts))
         self._start_watching()
 
+    def __str__(self) -> str:
+        return f"ZooKeeper at {self._hosts}"
+
     def __repr__(self) -> str:
         state = "closed" if self._closing else "connected" if self.connected else "away"
         return (

@@ -73,10 +73,13 @@ class VerbGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click's, which knows only verbs that were imported."""
         if args and self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
-            near = get_close_matches(args[0], self.list_commands(ctx), n=3)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            ctx.fail(f"No such command {args[0]!r}.{hint}")
+            self._refuse_verb(ctx, args[0])
         return super().resolve_command(ctx, args)
+
+    def _refuse_verb(self, ctx: click.Context, word: str) -> None:
+        near = get_close_matches(word, self.list_commands(ctx), n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        ctx.fail(f"No such command {word!r}.{hint}")
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, without importing those that are lazy."""
@@ -114,6 +117,11 @@ class VerbGroup(click.Group):
                 ahead = [group for group in groups if _names(own) & {_name(group[0])}]
                 moved = [group for group in groups if group not in ahead]
                 return [*_flat(ahead), word, *_flat(moved), *args[position + 1 :]]
+        if args and args[0].startswith("-") and not ctx.resilient_parsing:
+            flags = [*own, *_params_below(self, ctx)]  # of all verbs: this takes a moment
+            for position, word in enumerate(args):
+                if not word.startswith("-") and _split(args[:position], flags):
+                    self._refuse_verb(ctx, word)
         return args
 
 

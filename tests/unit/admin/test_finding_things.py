@@ -27,6 +27,9 @@ def directory(tmp_path: Path) -> Iterator[Directory]:
         (["stauts"], "No such command 'stauts'. Did you mean status"),
         (["config", "gett"], "No such command 'gett'. Did you mean get"),
         (["qqqq"], "No such command 'qqqq'."),
+        (["--map-file", "map.json", "--json", "stauts"], "No such command 'stauts'. Did you mean status"),
+        (["--zookeeper=zk1:2181", "key", "lst"], "No such command 'lst'. Did you mean list"),
+        (["--no-such-flag", "stauts"], "No such option '--no-such-flag'"),
     ],
 )
 def test_a_mistyped_verb_is_told_what_is_near(words: list[str], said: str) -> None:

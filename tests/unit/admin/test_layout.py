@@ -109,6 +109,23 @@ def test_what_is_alike_is_one_line() -> None:
     assert group.what == "10.0.0.1:6379 has no maxmemory; the same of 10.0.0.2:6379, 10.0.0.3:6379"
 
 
+def test_nodes_that_are_mended_alike_are_one_line() -> None:
+    settings = [
+        Finding(
+            "settings",
+            "warning",
+            f"{host}:{port} has a setting",
+            Mend(f"redis-cli -h {bare} -p {port} CONFIG SET x no", "and in its redis.conf"),
+        )
+        for host, bare, port in (("10.0.0.1", "10.0.0.1", 6379), ("[fd00::1]", "fd00::1", 6380))
+    ]
+    (group,) = grouped(settings)
+    assert group.what == "10.0.0.1:6379 has a setting; the same of [fd00::1]:6380"
+    assert group.mend == (
+        "redis-cli -h 10.0.0.1 -p 6379 CONFIG SET x no  # and in its redis.conf; then the same of the others"
+    )
+
+
 def test_what_differs_stays_apart() -> None:
     findings = [
         Finding("memory", "warning", "10.0.0.1:6379 uses 71% of its maxmemory", by_hand("more")),

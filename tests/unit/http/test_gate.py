@@ -15,7 +15,7 @@ from wallet_engine.http.application import create_app
 from wallet_engine.http.endpoints import ENDPOINTS
 from wallet_engine.http.gate import Entrance, Gate, Peer, Visit
 from wallet_engine.http.problems import Refused
-from wallet_engine.http.request_ids import Names
+from wallet_engine.http.request_ids import Asked
 from wallet_engine.http.server import serve_http
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -32,7 +32,7 @@ NO_ENDPOINTS = (
 )
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PURGE")
 PEER = Peer("127.0.0.1")
-NAMES = Names(b"r1")
+ASKED = 1
 WORD = "only the gate says so"
 
 
@@ -41,7 +41,7 @@ class RefusingGate(Gate):
 
     turned_away = 0
 
-    def enter(self, entrance: Entrance, authorization: bytes | None, peer: Peer, names: Names) -> Visit:
+    def enter(self, entrance: Entrance, authorization: bytes | None, peer: Peer, asked: Asked) -> Visit:
         self.turned_away += 1
         raise Refused("overloaded", WORD)
 
@@ -138,16 +138,16 @@ def test_a_visit_is_counted_from_its_begin_to_its_end(status: int) -> None:
     gate = Gate(metrics, in_flight_max=1)
     bounded = next(endpoint for endpoint in ENDPOINTS if endpoint.bounded)
     probe = next(endpoint for endpoint in ENDPOINTS if not endpoint.bounded)
-    visit = gate.enter(bounded, None, PEER, NAMES)
+    visit = gate.enter(bounded, None, PEER, ASKED)
     assert (gate.in_flight, gate.metrics.in_flight) == (1, 1)
     with pytest.raises(Refused, match="in flight"):
-        gate.enter(bounded, None, PEER, NAMES)
-    watching = gate.enter(probe, None, PEER, NAMES)
+        gate.enter(bounded, None, PEER, ASKED)
+    watching = gate.enter(probe, None, PEER, ASKED)
     assert (gate.in_flight, gate.metrics.in_flight) == (1, 2)
     watching.leave(200)
     visit.leave(status)
     assert (gate.in_flight, gate.metrics.in_flight) == (0, 0)
-    gate.enter(bounded, None, PEER, NAMES).leave(200)
+    gate.enter(bounded, None, PEER, ASKED).leave(200)
     labels = {"route": bounded.template, "status": "503"}
     refused = metrics.registry.get_sample_value("wallet_http_requests_total", labels)
     assert refused == 1 + (status == 503)

@@ -39,15 +39,19 @@ def grouped(findings: Iterable[Finding]) -> list[Group]:
     for finding in findings:
         match = _subject.search(finding.what)
         subject = "" if match is None else match[0]
-        number = subject.removeprefix(_PARTITION)
         rest = finding.what.replace(subject, "") if subject else finding.what
-        mend = (
-            re.sub(rf"(?<!\w){re.escape(number)}(?!\w)", "", str(finding.mend))
-            if number
-            else str(finding.mend)
-        )
+        mend = _without(subject.removeprefix(_PARTITION), str(finding.mend))
         groups.setdefault((finding.check, finding.severity, rest, mend), []).append((finding, subject))
     return [Group(same[0][0], tuple(subject for _, subject in same[1:])) for same in groups.values()]
+
+
+def _without(subject: str, mend: str) -> str:
+    """A mend but for the number of its partition, or for its node, also as `redis-cli` is told of one."""
+    if not subject:
+        return mend
+    host, _, port = subject.rpartition(":")
+    mend = mend.replace(f"-h {host.strip('[]')} -p {port} ", "") if host else mend
+    return re.sub(rf"(?<!\w){re.escape(subject)}(?!\w)", "", mend)
 
 
 def _listed(subjects: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from wallet_engine.admin.nodes import look_at_all, memory_text, slots_text
 from wallet_engine.admin.placement import PlannedShard, parse_shard, plan_shards
-from wallet_engine.admin.session import Plan, Session, changing_command, plain_table
+from wallet_engine.admin.session import Plan, Session, changing_command, plain_table, show_table
 from wallet_engine.admin.verbs.protect import Users, restrict, roles_of, service_options
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import check_settings, connect
@@ -173,7 +173,7 @@ def _show(console: Console, config: ClusterConfig, planned: list[PlannedShard], 
             str(shard.primary.keys),
             memory_text(shard.primary.used_memory_bytes),
         )
-    console.print(table)
+    show_table(console, table, "keys", "memory", "slots")
     console.print(
         f"{config.partitions} partitions, transaction ids remembered for {config.retention_ms // _HOUR_MS} h, "
         f"answers after {config.journal_quorum} journal {'copy' if config.journal_quorum == 1 else 'copies'}"
