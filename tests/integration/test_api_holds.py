@@ -208,3 +208,102 @@ def test_an_id_of_something_else_is_no_id_for_a_hold_that_is_not_known(api: Wall
         unknown = f"/v1/holds/{new_id()}"
         refused(api.post(f"{unknown}/increase", {**body, "amount": "9.00"}), 409, "idempotency_conflict")
         refused(api.post(f"{unknown}/capture", {**body, "to_account": receiver}), 409, "idempotency_conflict")
+
+
+@ROUTES
+def test_g4_what_was_done_is_answered_again_when_the_account_is_closed(
+    api: WalletApi, p: int, q: int
+) -> None:
+    """Whether it was done before comes first: a caller that lost an answer hears that it was paid."""
+    payer, receiver = api.account(p, "10.00"), api.account(q, None)
+    held = {"account_id": payer, "amount": "4.00", "currency": "USD", "transaction_id": new_id()}
+    path = f"/v1/holds/{held['transaction_id']}"
+    more = {"account_id": payer, "amount": "1.00", "transaction_id": new_id()}
+    taken = {"account_id": payer, "to_account": receiver, "transaction_id": new_id()}
+    legs = [{"from_account": payer, "to_account": receiver, "amount": "5.00", "currency": "USD"}]
+    done = [
+        ("/v1/holds", held),
+        (f"{path}/increase", more),
+        (f"{path}/capture", taken),
+        ("/v1/transfers/group", {"transaction_id": new_id(), "legs": legs}),
+    ]
+    firsts = [api.post(*call) for call in done]
+    assert [first.status for first in firsts] == [201, 200, 200, 200]
+    assert api.flag(payer, "close").status == 200
+    for call, first in zip(done, firsts, strict=True):
+        again = api.post(*call)
+        assert (again.status, again.headers.get("idempotent-replayed")) == (200, "true"), again
+        assert again.json().get("status") == ("captured" if "hold_id" in first.json() else "success")
+    refused(api.post(f"{path}/void", {"account_id": payer}), 422, "hold_not_open")
+    refused(api.post("/v1/holds", held | {"transaction_id": new_id()}), 422, "account_closed")
+
+
+@ROUTES
+def test_a_refund_of_a_part_leaves_the_rest_held(api: WalletApi, p: int, q: int) -> None:
+    payer, receiver, taken = api.account(p, "10.00"), api.account(q, None), new_id()
+    hold = place(api, payer, "4.00")
+    assert capture(api, hold, receiver, amount="1.00", final=False, transaction_id=taken).status == 200
+    wanted = {"from_account": payer, "transaction_id": new_id(), "amount": "0.40"}
+    assert api.post(f"/v1/transfers/{taken}/refunds", wanted).json()["refundable"] == "0.60"
+    found = look(api, hold)
+    assert (found["status"], found["captured"], found["remaining"]) == ("open", "1.00", "3.00")
+    assert figures(api, payer) == ("9.40", "6.40", "3.00", "0.00")
+    assert capture(api, hold, receiver).status == 200
+    assert (api.balance(payer), api.balance(receiver)) == ("6.40", "3.60")
+
+
+def test_g8_what_is_available_and_what_is_held_are_of_one_moment(api: WalletApi) -> None:
+    payer, other = api.account(5, "10.00"), api.account(5, "10.00")
+
+    async def ask() -> list[Reply]:
+        async with HttpClient() as http:
+            url = f"{api.url}/v1/holds"
+
+            async def hold_and_void(account: str) -> None:
+                for _ in range(15):
+                    body = {"account_id": account, "amount": "4.00", "currency": "USD"}
+                    held = await http.post(url, body | {"transaction_id": (hold_id := new_id())})
+                    assert held.status == 201, held
+                    assert (await http.post(f"{url}/{hold_id}/void", {"account_id": account})).status == 200
+
+            async def read() -> list[Reply]:
+                shown = f"{api.url}/v1/accounts/{payer}"
+                return [
+                    await http.get(f"{shown}/balance?currency=USD" if n % 2 else shown) for n in range(60)
+                ]
+
+            reads, *_ = await asyncio.gather(read(), *(hold_and_void(each) for each in (payer, payer, other)))
+            return reads
+
+    seen = set()
+    for reply in asyncio.run(ask()):
+        found = reply.json()
+        found = found["balances"][0] if "balances" in found else found
+        available, held = (round(float(found[name]) * 100) for name in ("available", "held"))
+        seen.add(held)
+        assert (found["balance"], available + held) == ("10.00", 1000), reply
+    assert len(seen) > 1, "nothing was held while it was read"
+
+
+def test_a_hold_that_is_voided_and_captured_at_once_ends_one_way(api: WalletApi) -> None:
+    """Whatever each caller is told, the money went once, or is there again."""
+    payer, receiver = api.account(0, "20.00"), api.account(14, None)
+    holds = [place(api, payer, "2.00") for _ in range(6)]
+
+    async def ask() -> None:
+        async with HttpClient() as http:
+
+            async def end(hold: dict[str, Any], how: str) -> None:
+                body = {"account_id": payer}
+                if how == "capture":
+                    body |= {"transaction_id": new_id(), "to_account": receiver}
+                await http.post(f"{api.url}/v1/holds/{hold['hold_id']}/{how}", body)
+
+            await asyncio.gather(*(end(hold, how) for hold in holds for how in ("capture", "void") * 3))
+
+    asyncio.run(ask())
+    ends = [look(api, hold) for hold in holds]
+    taken = sum(found["status"] == "captured" for found in ends)
+    assert {(f["status"], f["captured"]) for f in ends} <= {("captured", "2.00"), ("voided", "0.00")}
+    whole, left = f"{taken * 2}.00", f"{20 - taken * 2}.00"
+    assert (api.balance(receiver), figures(api, payer)) == (whole, (left, left, "0.00", "0.00"))

@@ -101,8 +101,11 @@ class Holders:
         callers, command = self.callers, wanted.command
         if not callers.may_retry(wanted):
             return True
+        remembered = False
 
         def check(answer: HoldAnswer) -> None:
+            nonlocal remembered
+            remembered = answer.outcome != Outcome.HOLD_BUSY and callers.auditor.remembers(command)
             callers.auditor.hold_answered(command, answer)
 
         if isinstance(command, HoldCommand):
@@ -111,7 +114,7 @@ class Holders:
             answer = await callers.ask(lambda w: w.increase_hold(command), check)
         else:
             answer = await callers.ask(lambda w: w.capture_hold(command), check)
-        if type(answer) is str or not callers.auditor.remembers(command):
+        if type(answer) is str or not remembered:
             wanted.refused = type(answer) is not str and answer.outcome != Outcome.HOLD_BUSY
             return False
         outcome = "+" if answer.outcome == Outcome.REPEATED else answer.outcome

@@ -14,6 +14,7 @@ from simulation.substitutes import RETENTION_MS
 from simulation.world import Violation
 
 from wallet_engine.domain.entry import ZERO_NONCE
+from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.redis_store.scripts import load_script
@@ -219,3 +220,41 @@ def test_without_the_age_in_the_repeats_answer_a_retry_pays_an_old_credit_twice(
 
 async def _nothing(*_: Any) -> None:
     pass
+
+
+def test_a_decline_outlives_the_hold_it_is_about() -> None:
+    """A use of a hold that had ended is declined, and again when the hold is forgotten: not as another body's."""
+    with stage(1, Profile(reply_lost=0.0, services=1, holds=True)) as (cluster, callers):
+        world = cluster.world
+        account, other = callers.accounts[0], callers.accounts[-1]
+        placed = HoldCommand(account, 100, "USD", callers.new_id("H"), None, 3_600)
+        capture = CaptureCommand(account, placed.transaction, callers.new_id("C"), other, "0.10", True)
+        increase = IncreaseCommand(account, placed.transaction, callers.new_id("I"), "0.10")
+
+        async def ask(make: Any) -> Any:
+            return await callers.ask(make, lambda _: None)
+
+        async def go_on(seconds: int) -> None:
+            """Windows rotate with the entries of their partition."""
+            for _ in range(seconds):
+                await asyncio.sleep(1.0)
+                await ask(lambda w: w.set_flags(callers.accounts[1], "freeze"))
+                await ask(lambda w: w.set_flags(callers.accounts[1], "unfreeze"))
+
+        async def main() -> None:
+            await callers.open_and_fund()
+            assert (await ask(lambda w: w.place_hold(placed))).outcome == "+"
+            assert (await ask(lambda w: w.void_hold(account, placed.transaction))).outcome == "+"
+            await go_on(60)
+            for _ in range(45):
+                for first in (
+                    await ask(lambda w: w.capture_hold(capture)),
+                    await ask(lambda w: w.increase_hold(increase)),
+                ):
+                    assert first.outcome == "o", (world, first)
+                await go_on(1)
+            assert await ask(lambda w: w.hold(account, placed.transaction)) is None
+
+        cluster.start()
+        world.run(callers.run(main()), 200, "the answers")
+    assert world.violation is None

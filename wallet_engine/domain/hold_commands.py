@@ -2,6 +2,10 @@
 
 from typing import NamedTuple
 
+from wallet_engine.domain.holds import capturing, field_of, receiver_of
+from wallet_engine.domain.money import parse_amount
+from wallet_engine.domain.operation import Operation
+
 
 class HoldCommand(NamedTuple):
     """Set money aside. Captures go to `to_account`, if it is given, and nowhere else."""
@@ -37,3 +41,19 @@ class CaptureCommand(NamedTuple):
     final: bool
     note: str = ""
     by: str = ""
+
+
+def is_asked_by(operation: Operation, command: IncreaseCommand | CaptureCommand) -> bool:
+    """Whether a command, of whose hold nothing is known any more, asks for an operation of before.
+
+    Raises `InvalidInput` for an amount that the currency has not.
+    """
+    if operation.kind not in "ikq":
+        return False
+    field = field_of(command.account_id, command.hold)
+    minor = None if command.amount is None else parse_amount(command.amount, operation.currency)
+    if isinstance(command, IncreaseCommand):
+        return (operation.kind, operation.other, operation.amount_minor) == ("i", field, minor)
+    to = command.to_account or receiver_of(operation.other)
+    words = capturing(to, field, command.final, minor)
+    return operation.kind != "i" and (operation.other, operation.note) == (words, command.note)

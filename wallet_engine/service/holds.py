@@ -5,15 +5,16 @@ from typing import Final
 
 from wallet_engine.domain import holds
 from wallet_engine.domain.errors import InvalidInput, Outage
-from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
+from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand, is_asked_by
 from wallet_engine.domain.holds import Hold, parse_hold, told_hold
-from wallet_engine.domain.memory import transfer_field
+from wallet_engine.domain.memory import TransferRecord, transfer_field
 from wallet_engine.domain.money import parse_amount
 from wallet_engine.domain.operation import Words
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.entries import Entries
 from wallet_engine.engine.positions import positions_noted
 from wallet_engine.engine.reads import Reader
 from wallet_engine.saga.capture import Capture
@@ -53,6 +54,7 @@ class Holds:
         self._engine = engine
         self._reader = reader
         self._repeats = repeats
+        self._entries = Entries(engine, reader)
 
     def __repr__(self) -> str:
         return f"<Holds {self._engine!r}>"
@@ -75,7 +77,7 @@ class Holds:
         for _ in range(LOOKS_MAX):
             hold = await self._look(account, field)
             if hold is None:
-                return await self._without_hold(account, transaction)
+                return await self._without_hold(account, command)
             minor = parse_amount(amount, hold.currency)
             words = ("i", transaction, account, field, minor, hold.currency, "", by)
             outcome, before = await self._decide(self._home(account), words)
@@ -89,7 +91,7 @@ class Holds:
         for _ in range(LOOKS_MAX):
             hold = await self._look(account, field)
             if hold is None:
-                return await self._without_hold(account, command.transaction)
+                return await self._without_hold(account, command)
             result, replayed, found = await self._capture(command, field, hold)
             if len(result) > 1:
                 raise Outage(result, "the capture is not confirmed: retry it with the same id")
@@ -191,20 +193,34 @@ class Holds:
         told = told_hold(before) if outcome == Outcome.APPLIED else None
         return HoldAnswer(outcome, outcome == Outcome.REPEATED, told or await self.hold(account, hold_id))
 
-    async def _without_hold(self, account: str, transaction: str | None) -> HoldAnswer:
-        """The answer where no hold is known: the first refusal. It is not remembered."""
+    async def _without_hold(
+        self, account: str, command: IncreaseCommand | CaptureCommand | None
+    ) -> HoldAnswer:
+        """The answer where no hold is known: what is remembered, or else the first refusal, which is not."""
         partition = self._home(account)
-        if transaction is not None:
-            read = await self._reader.transfer(partition, transfer_field(account, transaction))
-            if (
-                read.record is not None
-            ):  # a hold is remembered as long as what was done with it, so this was another
-                return HoldAnswer(Outcome.CONFLICT, False)
+        if command is not None:
+            read = await self._reader.transfer(partition, transfer_field(account, command.transaction))
+            if read.record is not None:
+                return await self._remembered_without_hold(command, TransferRecord.parse(read.record))
         found = await self._reader.account(partition, account)
         if not found.balances:
             return HoldAnswer(Outcome.UNKNOWN_ACCOUNT, False)
-        refused = _STATUS_REFUSALS.get(found.status) if transaction is not None else None
+        refused = _STATUS_REFUSALS.get(found.status) if command is not None else None
         return HoldAnswer(refused or Outcome.HOLD_NOT_FOUND, False)
+
+    async def _remembered_without_hold(
+        self, command: IncreaseCommand | CaptureCommand, record: TransferRecord
+    ) -> HoldAnswer:
+        """A hold that had ended is forgotten before what it was declined for then: that is answered again.
+
+        No fingerprint can be made without the hold's currency, so the words of the entry are compared.
+        """
+        account, transaction = command.account_id, command.transaction
+        words = (self._home(account), record.seq, record.idx, account, transaction)
+        operation = await self._entries.operation(*words)
+        if operation is None or not is_asked_by(operation, command):
+            return HoldAnswer(Outcome.CONFLICT, False)
+        return HoldAnswer(record.outcome, True)
 
 
 def _changing(hold_id: str) -> Outage:

@@ -7,7 +7,7 @@ from wallet_engine.domain import holds
 from wallet_engine.domain.errors import InvalidInput, Outage
 from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand, GroupView
 from wallet_engine.domain.groups import BOTH_HERE, COMMIT, NONE, Leg, parse_remembered, parse_words, words
-from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
+from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand, is_asked_by
 from wallet_engine.domain.holds import Hold, parse_hold
 from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.kinds import kind_of, receiver_of
@@ -153,7 +153,7 @@ class OracleWallet:
         account, hold_id, transaction, amount, by = command
         found = self._hold(account, hold_id)
         if found is None:
-            return self._without_hold(account, transaction)
+            return self._without_hold(account, command)
         minor = parse_amount(amount, found.currency)
         field = holds.field_of(account, hold_id)
         asked = Operation("i", transaction, account, field, minor, found.currency, "", by)
@@ -163,7 +163,7 @@ class OracleWallet:
         account, hold_id, transaction, to, amount, final, note, by = command
         found = self._hold(account, hold_id)
         if found is None:
-            return self._without_hold(account, transaction)
+            return self._without_hold(account, command)
         receiver = to or (None if found.to == holds.NOBODY else found.to)
         if receiver is None:
             raise InvalidInput("invalid_request", "to_account is missing, and the hold names none")
@@ -287,16 +287,16 @@ class OracleWallet:
             *(_APPLIED, replayed, self._hold(asked.account, hold_id)) if placed else (outcome, replayed)
         )
 
-    def _without_hold(self, account: str, transaction: str | None) -> HoldAnswer:
-        record = None if transaction is None else self._record(transfer_field(account, transaction))
-        if record is not None:
-            conflict = record.outcome == RETURN_RECORD
-            return HoldAnswer(Outcome.CONFLICT if conflict else record.outcome, True)
+    def _without_hold(self, account: str, command: IncreaseCommand | CaptureCommand | None) -> HoldAnswer:
+        record = None if command is None else self._record(transfer_field(account, command.transaction))
+        if record is not None and command is not None:
+            same = is_asked_by(self._entries[record.seq], command)
+            return HoldAnswer(record.outcome, True) if same else HoldAnswer(Outcome.CONFLICT, False)
         view = self._view(account)
         if not view.balances:
             return HoldAnswer(Outcome.UNKNOWN_ACCOUNT, False)
         refused = {"closed": Outcome.CLOSED, "frozen": Outcome.FROZEN}.get(view.status)
-        return HoldAnswer((refused if transaction else None) or Outcome.HOLD_NOT_FOUND, False)
+        return HoldAnswer((refused if command else None) or Outcome.HOLD_NOT_FOUND, False)
 
     def _money(self, account: str, currency: str) -> Money:
         state = self._state
