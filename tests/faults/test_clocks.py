@@ -168,7 +168,7 @@ def test_g4_g9_all_clocks_step_forth_and_back(cluster: DevCluster, clocks: Clock
                 assert {entry["partition"] for entry in shown} == set(SENDERS_AT)
                 findings = admin(cluster, "doctor", status=(1,))["findings"]
                 (ageless,) = (f for f in findings if "are of unknown age: the clock" in f["what"])
-                status, said = run_advice(ageless["commands"][0], tmp_path, cluster)
+                status, said = run_advice(ageless, tmp_path, cluster)
                 assert (status, senders[0] in said) == (0, True), said
             pay_everywhere(api, payers, offset=3)
             nothing_is_open(cluster)

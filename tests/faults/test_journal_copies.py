@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.advice import begun_advice
 from support.http_client import HttpClient, Reply
 from support.journal_copies import (
     BIN,
@@ -205,7 +206,7 @@ LAG_ENTRIES_SMALL = 100
 
 
 @pytest.mark.timeout(300)
-def test_g9_a_copy_that_was_away_returns_under_traffic(dev_cluster: Any) -> None:
+def test_g9_a_copy_that_was_away_returns_under_traffic(dev_cluster: Any, tmp_path: Path) -> None:
     """What it missed has left the streams of all its partitions, and payments never pause for it."""
     seed = random.randrange(1 << 32)
     print(f"seed={seed}")
@@ -232,6 +233,18 @@ def test_g9_a_copy_that_was_away_returns_under_traffic(dev_cluster: Any) -> None
     wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j3": 0}, "all three count")
     asyncio.run(run())
     verified(cluster)
+    _lost(cluster, tmp_path)
+
+
+def _lost(cluster: Any, path: Path) -> None:
+    """A copy whose disk is gone is replaced as `doctor` says."""
+    with supervisor_sleeps(cluster):
+        kill(cluster.living("journal-j3"))
+        wait_for(lambda: lags(cluster).keys() == {"j1", "j2"}, "it is gone")
+        findings = json.loads(admin(cluster, "doctor").stdout)["findings"]
+        (found,) = (f for f in findings if f["what"].startswith("journal copy j3") and "answer" in f["what"])
+        with begun_advice(found, path, cluster, 1, NEW="j4", EMPTY="j4"):
+            wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j4": 0}, "the new one has everything")
 
 
 async def _away(cluster: Any, books: PulsedBooks, name: str, least_s: float) -> float:

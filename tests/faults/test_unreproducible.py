@@ -75,8 +75,8 @@ def test_g6_an_entry_that_comes_out_otherwise_stops_its_partition_alone(cluster:
     (stopped,) = [f for f in findings if f["check"] == "partitions"]
     assert (status, stopped["severity"]) == (1, "error")
     assert why in stopped["what"]
-    for line in stopped["commands"]:  # neither makes it serve while the journal is not right
-        status, said = run_advice(line, journal.parent, cluster)
+    for number in range(2):  # neither makes it serve while the journal is not right
+        status, said = run_advice(stopped, journal.parent, cluster, number)
         assert (status, f"entry {seq}: operation 0" in said) == (1, True), said  # the table breaks lines
 
     cluster.restart("journal")  # whoever recovers it

@@ -170,7 +170,7 @@ def test_pending_says_what_an_open_transfer_waits_for(
 def advised(patient: Patient, document: dict[str, Any], check: str, text: str, folder: Path) -> str:
     """What the command of this finding prints."""
     (found,) = (f for f in document["findings"] if f["check"] == check and text in f["what"])
-    status, said = run_advice(found["commands"][0], folder, patient.cluster)
+    status, said = run_advice(found, folder, patient.cluster)
     assert status == 0, said
     return said
 

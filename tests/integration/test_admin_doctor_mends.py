@@ -1,29 +1,23 @@
 """The commands that `doctor` prints, run in the state that printed them. None of them loses money.
 
-`tests/unit/admin/test_mends.py` looks at all there are. Those of other states are run where tests make these:
-`pending` and `moves` in `test_admin_doctor.py`, `pending` after clocks went back in `tests/faults/test_clocks.py`,
-`journal info` in `test_dead_shard.py`, `verify --offline` and `rebuild` of a stopped partition in
-`test_unreproducible.py`, `--replaces` in `test_journal_copies.py`, `key create` in `test_api_keys.py`, `redis acl` in
-`test_redis_login.py`.
+`tests/unit/admin/test_mends.py` looks at all there are; `support/advice.py` says which test runs which.
 """
 
 import json
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import chdir, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from support.advice import run_advice
+from support.advice import begun_advice, run_advice
 from support.clusters import redis_binary
 from support.dev_process import DevCluster
 from support.move_run import signalled
 from support.paying import cluster_directory
 from support.replicated import ReplicatedShard, command, kill, supervisor_sleeps, wait_agreed, wait_until
-from support.shell import environment, run_line
 from support.stopped import stopped
 from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer, refusal
@@ -32,7 +26,7 @@ from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect, slot_owners
-from wallet_engine.routing.directory import MAP, SERVICES, SHARDS
+from wallet_engine.routing.directory import JOURNALS, MAP, SERVICES, SHARDS
 from wallet_engine.routing.model import Shard
 from wallet_engine.routing.slots import slot_of, slot_range, tag_of
 
@@ -73,9 +67,9 @@ class Ward:
             assert time.monotonic() < deadline, (check, text, all_found)
             time.sleep(0.1)
 
-    def run(self, line: str, **fill: str) -> str:
+    def run(self, found: dict[str, Any], number: int = 0, **fill: str) -> str:
         """Run a command of a finding; what it printed."""
-        status, said = run_advice(line, self.folder, self.cluster, **fill)
+        status, said = run_advice(found, self.folder, self.cluster, number, **fill)
         assert status == 0, said
         assert "ERR " not in said, said
         assert "MOVED" not in said, said
@@ -84,7 +78,7 @@ class Ward:
     def mended(self, check: str, text: str, number: int = 0, **fill: str) -> None:
         """Find it, run the one command or the other, and see that it is found no more."""
         found = self.finding(check, text)
-        self.run(found["commands"][number], **fill)
+        self.run(found, number, **fill)
         wait_until(
             lambda: not any(f["check"] == check and text in f["what"] for f in self.findings()),
             f"{found} is mended",
@@ -153,7 +147,7 @@ def test_settings_and_memory(ward: Ward) -> None:
         used = command(short, "INFO", "memory")["used_memory"]
         command(short, "CONFIG", "SET", "maxmemory", used * percent // 100)
         found = ward.finding(check, text)
-        ward.run(found["commands"][1])  # both shards have as many partitions: none is moved
+        ward.run(found, 1)  # both shards have as many partitions: none is moved
         ward.mended(check, text)
         command(short, "CONFIG", "SET", "maxmemory", 0)
     (note,) = (
@@ -161,7 +155,7 @@ def test_settings_and_memory(ward: Ward) -> None:
         for f in answer("doctor", *ward.flags)["findings"]
         if f["check"] == "memory" and node["address"] in f["what"]
     )
-    ward.run(note["mend"])  # its comment too
+    ward.run({**note, "commands": [note["mend"]]})  # its comment too
     with closing(connect(node["address"])) as client:
         assert int(client.config_get("maxmemory")["maxmemory"]) >= 4 << 30
     command(node, "CONFIG", "SET", "maxmemory", 0)
@@ -252,7 +246,7 @@ def test_moves_and_services(ward: Ward) -> None:
         assert signalled(ward.cluster, "SIGINT", 1, "copied", "move", str(partition), "s2").returncode
     for partition, number, home in ((1, 0, "s2"), (2, 1, "s1")):
         found = ward.finding("moves", f"a move of partition {partition} is not finished")
-        ward.run(found["commands"][number])
+        ward.run(found, number)
         assert home_of(ward, partition) == home
     with cluster_directory(ward.cluster) as directory:
         (name,) = directory.services()
@@ -260,20 +254,10 @@ def test_moves_and_services(ward: Ward) -> None:
         assert node is not None
         directory.tree.delete(f"{SERVICES}/{name}")
         found = ward.finding("services", "no API process is registered")
-        process = subprocess.Popen(
-            ["bash", "-c", f"exec {found['mend']}"],
-            cwd=ward.folder,
-            env=environment(ward.cluster.state()["zookeeper"]) | {"WALLET_PORT": "0"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
+        with begun_advice(found, ward.folder, ward.cluster):
             wait_until(
                 lambda: not any(f["check"] == "services" for f in ward.findings()), "one is registered"
             )
-        finally:
-            process.terminate()
-            process.wait(30)
         directory.tree.create(f"{SERVICES}/{name}", node.data)
 
 
@@ -282,7 +266,7 @@ def test_a_shard_that_refuses_writes(ward: Ward) -> None:
     primary = ward.shards["s1"].primary()
     command(primary, "CONFIG", "SET", "min-replicas-to-write", 5)
     found = ward.finding("payments", "on s1 cannot be paid: refused: NOREPLICAS")
-    said = [ward.run(line) for line in found["commands"]]
+    said = [ward.run(found, number) for number in range(2)]
     assert "rdb_last_bgsave_status:ok" in said[0]
     assert "min_slaves_good_slaves:1" in said[1]
     command(primary, "CONFIG", "SET", "min-replicas-to-write", 0)
@@ -306,33 +290,25 @@ def test_a_journal_copy_that_died_and_an_old_map(ward: Ward) -> None:
         (slots,) = (f for f in all_found if f["check"] == "slots" and "partition 3" in f["what"])
         assert "the map at" in slots["what"]
         assert not any("SETSLOT" in f["mend"] for f in all_found)
-        assert any("is an old one" in f["what"] for f in all_found if f["check"] == "partitions")
+        aged = next(f for f in all_found if f["check"] == "partitions" and "is an old one" in f["what"])
         (unready,) = (f for f in all_found if f["check"] == "services")
-        ward.run(unready["commands"][0])
+        ward.run(unready)
         (found,) = (f for f in all_found if f["check"] == "journal" and "journal copy j1 at" in f["what"])
-        process = subprocess.Popen(
-            ["bash", "-c", f"exec {found['mend']}"],
-            cwd=ward.folder,
-            env=environment(ward.cluster.state()["zookeeper"]),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
+        with begun_advice(found, ward.folder, ward.cluster):
             wait_until(lambda: _answers(ward), "it answers again")
-
-            def restored() -> bool:
-                line = slots["commands"][0].replace("NOW.json", f"{time.monotonic()}.json")
-                zookeeper = ward.cluster.state()["zookeeper"]
-                return run_line(line, cwd=ward.folder, zookeeper=zookeeper).returncode == 0
-
-            wait_until(restored, "recoveries change the map meanwhile, and it is said")
-        finally:
-            process.terminate()
-            process.wait(60)
+            wait_until(
+                lambda: all(_restored(ward, found) for found in (slots, aged)),
+                "recoveries change the map meanwhile, and it is said",
+            )
     ward.cluster.wait_replaced(journal["pid"])
     ward.cluster.wait_ready()
     assert home_of(ward, 3) == "s2"
     bring(ward, 3, "s1")
+
+
+def _restored(ward: Ward, found: dict[str, Any]) -> bool:
+    name = {"NOW.json": f"{time.monotonic()}.json"}
+    return run_advice(found, ward.folder, ward.cluster, **name)[0] == 0
 
 
 def _answers(ward: Ward) -> bool:
@@ -440,7 +416,7 @@ def test_nodes(ward: Ward, new_node: RedisNode) -> None:
     shard.wait_in_sync()
 
     shard.cut_replication(shard.primary())
-    ward.run(ward.finding("nodes", f"replica {replica['address']} of shard s1 has no link")["mend"])
+    ward.run(ward.finding("nodes", f"replica {replica['address']} of shard s1 has no link"))
     shard.allow_replication(shard.primary())
     shard.wait_in_sync()
 
@@ -471,5 +447,57 @@ def test_a_shard_without_a_primary(ward: Ward) -> None:
     with stopped(primary):
         found = ward.finding("nodes", "shard s1 has no primary that answers")
         assert f"-p {replica['address'].rpartition(':')[2]} CLUSTER FAILOVER TAKEOVER" in found["mend"]
-        ward.run(found["mend"])
+        ward.run(found)
         wait_until(lambda: ward.cluster.ready(ward.cluster.url), "the promoted node serves")
+
+
+def test_a_copy_that_has_not_joined(ward: Ward) -> None:
+    """It waits for a recovery to end, and lets everybody in."""
+    begun = {"check": "", "commands": ["wallet-engine journal --journal-id j2 --directory j2 --insecure"]}
+    with (
+        cluster_directory(ward.cluster) as directory,
+        directory.lock("recovery-s1"),
+        begun_advice(begun, ward.folder, ward.cluster),
+    ):
+        ward.run(ward.finding("journal", "journal copy j2 runs and does not count"))
+        assert json_of((ward.folder / "NOW.json").read_text())
+        answer_of_ca(ward, "init", "ca")
+        ward.run(ward.finding("access", "journal copy j2 runs with --insecure"), DIR="ca")
+        assert (ward.folder / "ca" / "journal-j2.pem").exists()
+        assert directory.members().copies == ("j1",)
+
+
+def answer_of_ca(ward: Ward, *words: str) -> None:
+    with chdir(ward.folder):
+        answer("ca", *words)
+
+
+def test_troubles_of_a_journal_copy(ward: Ward) -> None:
+    """As it says them: nobody waits here for a disk to fill."""
+    answer_of_ca(ward, "init", "ca")
+    answer_of_ca(ward, "issue", "service", "api-1", "--ca", "ca")
+    with cluster_directory(ward.cluster) as directory:
+        node = directory.tree.get(f"{JOURNALS}/j1")
+        assert node is not None
+        troubles = [
+            {"what": "disk: 9.0 GB are free, which last 9.0 h", "since_ms": 1000},
+            {"what": "certificates of callers end: service/api-1 on 2026-12-01", "since_ms": 1000},
+        ]
+        said = json.dumps({**json.loads(node.data), "troubles": troubles}).encode()
+        version = directory.tree.set(f"{JOURNALS}/j1", said, node.version)
+        assert "no segment is removed" in ward.run(ward.finding("archive", "disk: 9.0 GB are free"))
+        listed = ward.run(ward.finding("certificates", "service/api-1 on 2026-12-01"), DIR="ca")
+        assert "service/api-1: " in listed
+        directory.tree.set(f"{JOURNALS}/j1", node.data, version)
+
+
+def test_a_follower_that_is_gone(ward: Ward) -> None:
+    follow = {"check": "", "commands": ["wallet-engine follow --to oracle:oracle"]}
+    with cluster_directory(ward.cluster) as directory:
+        with begun_advice(follow, ward.folder, ward.cluster):
+            wait_until(lambda: "oracle" in directory.followers.seqs(), "its place is known", HEALED_S_MAX)
+        found = ward.finding("followers", "nobody follows the journal for oracle")
+        with begun_advice(found, ward.folder, ward.cluster, DIR="oracle"):
+            wait_until(lambda: not ward.findings(), "somebody follows", HEALED_S_MAX)
+    ward.finding("followers", "nobody follows the journal for oracle")  # its session has ended
+    answer("journal", "followers", "--forget", "oracle", *ward.flags, "--yes")

@@ -3,8 +3,10 @@
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from support.advice import run_advice
 from support.dev_process import DevCluster
 from support.verification import verified
 from unit.admin.made import admin, answer, refusal
@@ -65,19 +67,22 @@ def test_there_and_back_under_traffic(cluster: DevCluster) -> None:
         assert wallet.balance("@fees", "USD").balance == len(paid)
 
 
-def test_primaries_are_evened_out_over_hosts(cluster: DevCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_primaries_are_evened_out_over_hosts(
+    cluster: DevCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """On one machine there is nothing to even out; here ports stand for hosts."""
     flags = cluster.coordination_flags()
     assert answer("rebalance", "--primaries", "--yes", *flags) == {"switchovers": []}
     now = {shard: nodes_of(cluster, shard) for shard in ("s1", "s2", "s3")}
     hosts = {now["s3"][role]: "c" for role in ("primary", "replica")}
     hosts |= {now[shard]["primary"]: "a" for shard in ("s1", "s2")}
-    monkeypatch.setattr(
-        "wallet_engine.admin.verbs.rebalance_primaries.host_of", lambda address: hosts.get(address, "b")
-    )
+    for where in ("diagnosis.layout", "verbs.rebalance_primaries"):
+        monkeypatch.setattr(f"wallet_engine.admin.{where}.host_of", lambda address: hosts.get(address, "b"))
     plan = answer("rebalance", "--primaries", "--dry-run", *flags)["plan"]
     (switch,) = plan["switchovers"]
-    assert answer("rebalance", "--primaries", "--yes", *flags) == plan
+    (found,) = (f for f in answer("doctor", *flags)["findings"] if "a has 2 of 3 primaries" in f["what"])
+    status, said = run_advice(found, tmp_path, cluster)
+    assert (status, switch["new"] in said) == (0, True), said
     assert nodes_of(cluster, switch["shard"])["primary"] == switch["new"] == now[switch["shard"]]["replica"]
     assert answer("rebalance", "--primaries", "--yes", *flags) == {"switchovers": []}
 

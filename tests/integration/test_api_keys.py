@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.advice import run_advice
 from support.certificates import Authority
 from support.dev_process import DevCluster
 from support.stopped import stopped
@@ -24,8 +25,10 @@ from wallet_engine.admin.service_calls import Caller, ask_one
 from wallet_engine.dev.certificates import Certificates
 from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.process import wait_until
+from wallet_engine.domain.principals import checked
 from wallet_engine.routing.api_keys import Role
 from wallet_engine.routing.directory import open_directory
+from wallet_engine.telemetry import authority
 
 #: How soon a change must count, and what a busy machine is allowed beyond it.
 COUNTS_S, SLACK_S = 1.0, 4.0
@@ -239,7 +242,7 @@ def serve(cluster: DevCluster, *flags: str) -> "subprocess.Popen[str]":
 
 @pytest.mark.parametrize("identified", [True, False], ids=["with keys", "insecure"])
 def test_beyond_loopback_callers_say_who_they_are_or_insecure_is_said_aloud(
-    cluster: DevCluster, identified: bool
+    cluster: DevCluster, tmp_path: Path, identified: bool
 ) -> None:
     port, name = free_port(), f"open-{uuid.uuid4().hex[:6]}"
     process = serve(
@@ -263,12 +266,32 @@ def test_beyond_loopback_callers_say_who_they_are_or_insecure_is_said_aloud(
     try:
         assert wait_until(ready, 30, poll_s=0.1)
         assert call(url, "/v1/accounts/@bank", None)[0] == (401 if identified else 200)
-        doctor = admin(cluster, "doctor", "--json", check=False).stdout
-        assert (f"API process {name} runs with --insecure" in doctor) is not identified
+        findings = json.loads(admin(cluster, "doctor", "--json", check=False).stdout)["findings"]
+        told = [f for f in findings if f"API process {name} runs with --insecure" in f["what"]]
+        assert bool(told) is not identified
+        for found in told:
+            status, said = run_advice(found, tmp_path, cluster, NAME=name, ROLE="payer")
+            assert (status, name in said) == (0, True), said
     finally:
         process.terminate()
         _, stderr = process.communicate(timeout=30)
     assert ("insecure: whoever can reach this address is let in" in stderr) is not identified
+
+
+def test_a_certificate_that_ends_is_renewed(cluster: DevCluster, tmp_path: Path) -> None:
+    """That of whoever asks `doctor`, who says so."""
+    folder = cluster.data_dir / "ca"
+    pair = authority.Authority(folder).issue(checked("admin", "sre"), days=3)
+    flags = [f"--peer-ca={folder / 'ca.pem'}", f"--peer-cert={pair.cert}", f"--peer-key={pair.key}"]
+
+    def ends() -> list[dict[str, Any]]:
+        findings = json.loads(admin(cluster, "doctor", "--json", *flags, check=False).stdout)["findings"]
+        return [found for found in findings if "the certificate of admin/sre" in found["what"]]
+
+    (found,) = ends()
+    status, said = run_advice(found, tmp_path, cluster, DIR=str(folder))
+    assert (status, "admin-sre.pem" in said) == (0, True), said
+    assert ends() == []
 
 
 def test_an_api_process_that_speaks_https_is_asked_by_wallet_admin(

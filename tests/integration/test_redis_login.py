@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -12,6 +13,7 @@ from typing import Any
 import hiredis
 import pytest
 from redis.exceptions import NoPermissionError
+from support.advice import noted
 from support.certificates import Authority
 from support.clusters import even_ownership
 from support.replicated import wait_until
@@ -217,6 +219,34 @@ def test_doctor_tells_what_it_is_not_allowed_to_see_from_what_is_away(secured: S
     assert said["what"].startswith("not checked: settings, clock, slots")
     assert Obstacle.NOT_ALLOWED in said["what"]
     assert address in said["what"]
+
+
+def test_a_node_with_another_password_is_given_the_user_again(secured: Secured) -> None:
+    """`doctor` names the command; whoever may set users on that node runs it."""
+    node, file = secured.nodes["s1"], password_file(secured.folder, "chief", "leads")
+    use(secured.logins["admin"])
+    node.command("ACL", "SETUSER", "chief", "on", ">leads", "~*", "+@all")
+    secured.logins["chief"] = replace(
+        secured.logins["admin"], user="chief", password="leads", password_file=file
+    )
+    use(secured.logins["chief"])
+    node.command("ACL", "SETUSER", "admin", "resetpass", ">another one")
+
+    def refused() -> list[dict[str, Any]]:
+        findings = secured.admin("doctor")["findings"]
+        return [
+            found
+            for found in findings
+            if f"Redis at {node.address} {Obstacle.WRONG_PASSWORD}" in found["what"]
+        ]
+
+    (found,) = refused()
+    words = shlex.split(noted(found, FILE=str(secured.logins["admin"].password_file)))
+    done = secured.admin(*words[1:], "--yes", user="chief")
+    assert done == {"users": ["admin"], "nodes": {node.address: ""}}
+    assert refused() == []
+    use(secured.logins["admin"])
+    node.command("ACL", "DELUSER", "chief")
 
 
 @dataclass(frozen=True)

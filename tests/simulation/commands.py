@@ -131,7 +131,14 @@ class Commands:
 
     def cHSCAN(self, key: bytes, cursor: bytes, _count: bytes, most: bytes) -> list[Any]:
         """In order of the names. A field that is there from the beginning to the end is returned, perhaps twice."""
-        found = sorted(self.store.get(key, {}).items())
+        return self._scan(sorted(self.store.get(key, {}).items()), cursor, most)
+
+    def cZSCAN(self, key: bytes, cursor: bytes, _count: bytes, most: bytes) -> list[Any]:
+        """The same of members and scores."""
+        found = self.store.get(key, {})
+        return self._scan([(member, b"%.17g" % found[member]) for member in sorted(found)], cursor, most)
+
+    def _scan(self, found: list[tuple[bytes, bytes]], cursor: bytes, most: bytes) -> list[Any]:
         last = self._scanned.get(cursor, b"")
         begin = bisect_right(found, last, key=lambda pair: pair[0]) if cursor != b"0" else 0
         begin = max(0, begin - self.scan_again())
@@ -182,6 +189,9 @@ class Commands:
     def cZSCORE(self, key: bytes, member: bytes) -> bytes | None:
         score = self.store.get(key, {}).get(member)
         return None if score is None else b"%.17g" % score
+
+    def cZMSCORE(self, key: bytes, *members: bytes) -> list[bytes | None]:
+        return [self.cZSCORE(key, member) for member in members]
 
     def cZRANGE(self, key: bytes, first: bytes, last: bytes, *scores: bytes) -> list[bytes]:
         found = self.store.get(key, {})

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from support import advice
 from xdist.scheduler import LoadScopeScheduling
 
 from wallet_engine.dev.ports import PORT_MIN
@@ -53,6 +54,15 @@ class InPieces(LoadScopeScheduling):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A test that is to run commands of `doctor` has run them."""
+    advice.ran.clear()
+    yield
+    missed = advice.due(item.nodeid.removeprefix("tests/")) - advice.ran
+    assert not missed, f"not run: {sorted(missed)}"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> InPieces:

@@ -92,5 +92,12 @@ def logged_with(request_id: str) -> Iterator[None]:
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger whose calls take an event and keyword fields: `log.info("moved", partition=12)`."""
-    return structlog.stdlib.get_logger(name)
+    """A logger whose calls take an event and keyword fields: `log.info("moved", partition=12)`.
+
+    Until `configure_logging` it is one of the standard library's too: structlog's own would print on standard output,
+    where commands answer.
+    """
+    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+        logging.getLogger(name), wrapper_class=structlog.stdlib.BoundLogger
+    )
+    return logger

@@ -116,7 +116,7 @@ def every_view(*lines: str) -> Callable[[Facts], Facts]:
     )
 
 
-def state(address: str, **changes: Any) -> Callable[[Facts], Facts]:
+def state(address: str, /, **changes: Any) -> Callable[[Facts], Facts]:
     """A node in the survey; as primary too if it is one."""
 
     def change(facts: Facts) -> Facts:
@@ -186,6 +186,16 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
             ),
         )(replace(facts, copies=frozenset({"j1", "j2"}), disk_free={"j1": 0.5, "j2": 0.5})),
         ("layout", "warning", "h4 has 2 of 2 journal copies, and an answer needs 2", "--replaces"),
+    ),
+    (
+        "most primaries on one host",
+        state(TWO, address="h1:2"),
+        ("layout", "warning", "h1 has 2 of 2 primaries", "wallet-admin rebalance --primaries"),
+    ),
+    (
+        "a primary beside its only replica",
+        state(COPY, address="h1:3"),
+        ("layout", "warning", "the primary of s1 and all its replicas are on h1", "start a replica of s1"),
     ),
     (
         "archive fails",
@@ -563,7 +573,29 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
     (
         "nobody decides again",
         others(followers={"oracle": [], "history": [FollowerInfo("f", "history", "", 1, "h6")]}),
-        ("followers", "warning", "nobody follows the journal for oracle: an entry", "follow --to oracle"),
+        (
+            "followers",
+            "warning",
+            "nobody follows the journal for oracle: an entry",
+            "follow --to oracle:DIR ",
+        ),
+    ),
+    *(
+        (
+            f"nobody follows for {sink}",
+            others(followers={"oracle": [replace(ORACLE, troubles=())], sink: []}),
+            (
+                "followers",
+                "warning",
+                f"nobody follows the journal for {sink}",
+                f"follow --to {target}  # with",
+            ),
+        )
+        for sink, target in (
+            ("history", "history"),
+            ("kafka-paid", "kafka://HOST:PORT/paid"),
+            ("parquet-lake", "parquet:DIR"),
+        )
     ),
     (
         "a sink is far behind",
@@ -683,6 +715,11 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         "a certificate that ends",
         others(certificates=(Certificate("journal copy j1", checked("journal", "j1"), TOMORROW),)),
         ("certificates", "warning", "the certificate of journal/j1 (journal copy j1) ends", "--renew"),
+    ),
+    (
+        "a file that ends and says of nobody whose it is",
+        others(certificates=(Certificate("/etc/ca.pem", None, TOMORROW),)),
+        ("certificates", "warning", "the certificate of /etc/ca.pem ends", "renew it where it was made"),
     ),
     (
         "a caller's certificate that ends",

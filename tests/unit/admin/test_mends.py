@@ -12,11 +12,20 @@ from typing import Any
 
 import click
 import pytest
+from support.advice import RUN_BY, shape
 from unit.admin.test_findings import CASES, healthy
 
 import wallet_engine
 from wallet_engine.admin.cli import main as wallet_admin_cli
-from wallet_engine.admin.diagnosis import findings, mends, payments, redis_findings
+from wallet_engine.admin.diagnosis import (
+    certificates,
+    findings,
+    followers,
+    layout,
+    mends,
+    payments,
+    redis_findings,
+)
 from wallet_engine.admin.diagnosis.finding import Finding
 from wallet_engine.admin.diagnosis.findings import find
 from wallet_engine.cli import main as wallet_engine_cli
@@ -62,6 +71,20 @@ def test_nothing_is_destroyed_and_each_line_is_understood(
     if mend.line:  # the whole of it may be pasted
         checked = subprocess.run(["bash", "-n", "-c", str(mend)], capture_output=True, text=True, check=False)
         assert checked.returncode == 0, checked.stderr
+
+
+def test_a_test_runs_each_command_in_the_state_that_prints_it() -> None:
+    """It fails when it does not (`support/workers.py`), so this looks at what there is."""
+    printed = {(found.check, shape(line)) for _, found in all_findings() for line in found.mend.lines}
+    assert printed == RUN_BY.keys()
+    for file, _, test in (by.partition("::") for by in RUN_BY.values()):
+        text = (Path(__file__).parents[2] / file).read_text(encoding="utf-8")
+        (function,) = (
+            node
+            for node in ast.parse(text).body
+            if isinstance(node, ast.FunctionDef) and node.name == test.partition("[")[0]
+        )
+        assert not any("soak" in ast.unparse(mark) for mark in function.decorator_list), "it is in the suite"
 
 
 def parse(program: click.Command, words: list[str]) -> None:
@@ -119,7 +142,7 @@ def test_a_mend_is_a_line_and_a_comment() -> None:
 
 
 MAKERS = ("by_hand", "in_turn", "program", "redis_cli", "take_slots", "wallet_admin", "wallet_engine")
-MODULES = (findings, redis_findings, payments)
+MODULES = (certificates, findings, followers, layout, payments, redis_findings)
 
 
 def test_the_cases_make_every_mend_that_there_is() -> None:

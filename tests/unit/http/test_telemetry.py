@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,3 +102,11 @@ def test_every_metric_is_fed_somewhere() -> None:
     names = [name for name in vars(Metrics()) if name not in ("registry", "http_requests_in_flight")]
     assert len(names) > 15
     assert [name for name in names if not any(f".{name}" in text for text in texts)] == []
+
+
+def test_a_log_that_nobody_has_set_up_stays_off_standard_output() -> None:
+    """`wallet-admin --json` answers there, with one document."""
+    program = 'from wallet_engine.telemetry.logging import get_logger; get_logger("wallet").warning("lost", copy="j1")'
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    assert "lost" in done.stderr

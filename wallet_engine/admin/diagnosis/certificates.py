@@ -110,7 +110,7 @@ def ending(certificates: Sequence[Certificate]) -> Iterator[Finding]:
 def _renewal(holder: Principal | None) -> Mend:
     if holder is None:
         return by_hand(
-            "renew it where it was made; of an authority: wallet-admin ca init, and change over (DEPLOY.md)"
+            "renew it where it was made; an authority is changed over to a new one as DEPLOY.md says"
         )
     command = wallet_admin("ca", "issue", holder.role, holder.id, "--ca", "DIR", "--renew")
     return Mend(command, "with the --hosts it has, and copy both files to where it was: they are read anew")

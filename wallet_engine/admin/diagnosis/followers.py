@@ -24,7 +24,8 @@ def followers(facts: Facts) -> Iterator[Finding]:
             what = f"nobody follows the journal for {sink}"
             if sink == "oracle":
                 what += ": an entry that the rules do not come to is not seen"
-            mend = Mend(wallet_engine("follow", "--to", sink), "with the other words and flags it had")
+            line = wallet_engine("follow", "--to", _target(sink))
+            mend = Mend(line, "with the folder, brokers and other flags that it had")
             yield Finding("followers", "warning", what, mend)
     for status in facts.survey.sinks:
         if status.members and status.unclaimed:
@@ -35,3 +36,15 @@ def followers(facts: Facts) -> Iterator[Finding]:
             what = f"{status.sink} is {status.lag_entries:,} entries behind the journal"
             mend = by_hand("start another wallet-engine follow for it: they share the partitions")
             yield Finding("followers", "warning", what, mend)
+
+
+def _target(sink: str) -> str:
+    """What `--to` says for a sink of this name (`follow/sinks.py`)."""
+    kind, _, of = sink.partition("-")
+    match kind:
+        case "kafka":
+            return f"kafka://HOST:PORT/{of}"
+        case "oracle" | "parquet":
+            return f"{kind}:DIR"
+        case _:
+            return sink

@@ -60,7 +60,7 @@ def _replicas(state: ShardState) -> Iterator[Finding]:
     if replicas and all(host_of(address) == host for address in replicas):
         what = f"the primary of {state.shard.name} and all its replicas are on {host}: they go together"
         mend = by_hand(
-            f"start a replica of {state.shard.name} on another host (wallet-admin replace-node puts it in)"
+            f"start a replica of {state.shard.name} on another host, and put it in: RUNBOOKS.md, Replace a dead node"
         )
         yield Finding("layout", "warning", what, mend)
 

@@ -102,10 +102,9 @@ def _mend_refusal(node: NodeState) -> Mend:
         return by_hand(
             "the engine cannot do without it: see rename-command there, or what the service offers"
         )
-    return Mend(
-        wallet_admin("redis", "acl", "--node", node.address, "--apply"),
-        "with --redis-user of somebody whom that node lets set users; or give this command the login it asks for",
-    )
+    acl = wallet_admin("redis", "acl", "--node", node.address, "--apply", "--admin-password-file", "FILE")
+    said = "with --redis-user of somebody whom that node lets set users; or give this command the login it asks for"
+    return Mend(acl, said)
 
 
 def _mend_no_primary(state: ShardState) -> Mend:
