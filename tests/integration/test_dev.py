@@ -134,6 +134,14 @@ def test_a_cluster_takes_transfers_stops_and_continues(
 
 
 @EMBEDDED
+def test_each_partition_says_what_it_has_waiting(cluster: DevCluster) -> None:
+    with urllib.request.urlopen(f"{cluster.url}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    for name in ("queued_operations", "open_entries", "oldest_open_seconds"):
+        assert sum(line.startswith(f'wallet_partition_{name}{{partition="') for line in lines) == 16
+
+
+@EMBEDDED
 def test_dev_json_says_where_the_journal_is_measured(cluster: DevCluster) -> None:
     for journal in cluster.processes("journal"):
         with urllib.request.urlopen(f"http://{journal['metrics']}/metrics", timeout=10) as answer:

@@ -178,6 +178,7 @@ def serve(
             history = None if past is None else GuardedHistory(past)
             metrics.transfers_in_flight.set_function(lambda: wallet.in_flight)
             metrics.observe_readiness(wallet.readings)
+            metrics.observe_partitions(sweeper.readings)
             async with (
                 watched_keyring(directory, insecure=insecure) as keyring,
                 guarded_events(database, stop, allow_private=webhooks_allow_private) as events,

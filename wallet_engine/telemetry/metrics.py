@@ -6,7 +6,7 @@ share state. Labels are bounded: a partition, a shard, a route template, an outc
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -220,6 +220,10 @@ class Metrics:
         """Have `wallet_ready` and `wallet_conditions` read by `look` when they are scraped."""
         self.registry.register(_ReadinessCollector(look))
 
+    def observe_partitions(self, look: Callable[[], Iterable["PartitionReading"]]) -> None:
+        """Have what each partition has waiting read by `look` when it is scraped."""
+        self.registry.register(_PartitionsCollector(look))
+
     def observe_certificates(self, ends: CertificateEnds) -> None:
         """Have `wallet_certificate_ends_timestamp_seconds` read from their files when it is scraped."""
         self.registry.register(_CertificatesCollector(ends))
@@ -227,6 +231,41 @@ class Metrics:
     def render(self) -> bytes:
         """The exposition text of every metric."""
         return generate_latest(self.registry)
+
+
+class PartitionReading(NamedTuple):
+    """What a partition has waiting, as one process sees it."""
+
+    partition: int
+    queued_operations: int
+    open_entries: int
+    oldest_open_s: float
+
+
+class _PartitionsCollector(Collector):
+    """What partitions have waiting."""
+
+    def __init__(self, look: Callable[[], Iterable[PartitionReading]]) -> None:
+        self._look = look
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        queued, opened, oldest = (
+            GaugeMetricFamily(f"wallet_partition_{name}", text, labels=("partition",))
+            for name, text in (
+                ("queued_operations", "Operations that wait in this process until they are sent to Redis."),
+                ("open_entries", "Entries with outgoing money not yet settled, at the last look."),
+                ("oldest_open_seconds", "For how long this process has seen the oldest of them."),
+            )
+        )
+        for reading in self._look():
+            labels = (str(reading.partition),)
+            queued.add_metric(labels, reading.queued_operations)
+            opened.add_metric(labels, reading.open_entries)
+            oldest.add_metric(labels, reading.oldest_open_s)
+        yield from (queued, opened, oldest)
 
 
 class _ReadinessCollector(Collector):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from wallet_engine.telemetry.certificate_ends import CertificateEnds
-from wallet_engine.telemetry.metrics import Metrics
+from wallet_engine.telemetry.metrics import Metrics, PartitionReading
 
 CONFIG = Path(__file__).parents[3] / "cluster_config"
 RULES = CONFIG / "alerts.yml"
@@ -132,6 +132,7 @@ def known() -> set[str]:
     """The metrics of our processes."""
     metrics = Metrics()
     metrics.observe_readiness(lambda: (2, {"memory": 0}))
+    metrics.observe_partitions(lambda: [PartitionReading(0, 0, 0, 0.0)])
     metrics.observe_certificates(CertificateEnds([]))
     return {family.name for family in metrics.registry.collect()}
 
