@@ -48,6 +48,7 @@ class Metrics:
         self._make_payments(r)
         self._make_upkeep(r)
         self._make_journal(r)
+        self._make_followers(r)
         self._make_oracle(r)
 
     def _make_http(self, r: CollectorRegistry) -> None:
@@ -174,6 +175,7 @@ class Metrics:
             "wallet_journal_sync_duration_seconds", "One fdatasync.", (), r, _SECONDS
         )
 
+    def _make_followers(self, r: CollectorRegistry) -> None:
         self.follow_entries = Counter(
             "wallet_follow_entries_total", "Entries handed to a sink.", ("sink",), registry=r
         )

@@ -23,7 +23,7 @@ from wallet_engine.admin.tree_file import restore as restore_tree
 from wallet_engine.admin.verbs.protect import Users, restrict, roles_of, service_options
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.directory import Directory
-from wallet_engine.routing.model import check_name
+from wallet_engine.routing.model import PartitionMap, check_name
 from wallet_engine.routing.moves import MOVES
 from wallet_engine.routing.zookeeper import SESSION_TIMEOUT_S
 
@@ -123,15 +123,8 @@ def restore(
     taken = read_backup(file)
     roles = roles_of(session, users)
     with session.directory() as directory:
-        present = directory.partition_map() if directory.initialised else None
-        if present is not None and not replace:
-            raise ConfigError(
-                "there is an initialised cluster already: --replace puts the backup in its place"
-            )
-        if directory.tree.children(MOVES):
-            raise ConfigError("a move is under way: finish it first, see wallet-admin moves")
-        names = None if journal_copies is None else journal_copies.split(",")
-        stated = None if names is None else tuple(check_name(name, "journal id") for name in names)
+        present = _present_map(directory, replace)
+        stated = _stated(journal_copies)
         if stated is None and directory.members().version < 0:
             _wait_for_copies(directory, taken)
         plan_ = plan_restoration(directory, taken, map(parse_shard, shard), present, stated)
@@ -156,6 +149,23 @@ def restore(
         console.print("restored; wallet-admin doctor says when every partition is certified again")
 
     session.answer(document, show)
+
+
+def _present_map(directory: Directory, replace: bool) -> PartitionMap | None:
+    """The map of a cluster that is there already. Raises `ConfigError` where it must not be replaced."""
+    present = directory.partition_map() if directory.initialised else None
+    if present is not None and not replace:
+        raise ConfigError("there is an initialised cluster already: --replace puts the backup in its place")
+    if directory.tree.children(MOVES):
+        raise ConfigError("a move is under way: finish it first, see wallet-admin moves")
+    return present
+
+
+def _stated(journal_copies: str | None) -> tuple[str, ...] | None:
+    """The names in `--journal-copies`. Raises `ConfigError`."""
+    if journal_copies is None:
+        return None
+    return tuple(check_name(name, "journal id") for name in journal_copies.split(","))
 
 
 def _wait_for_copies(directory: Directory, taken: Backup) -> None:

@@ -13,7 +13,7 @@ from wallet_engine.admin.session import Plan, Session, changing_command, plain_t
 from wallet_engine.admin.verbs.protect import Users, restrict, roles_of, service_options
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import check_settings, connect
-from wallet_engine.routing.model import ClusterConfig, PartitionMap, by_name, spread
+from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, by_name, spread
 from wallet_engine.telemetry.loopback import is_loopback
 
 _HOUR_MS = 3600 * 1000
@@ -94,11 +94,7 @@ def init(
             )
         if roles is None and not insecure:
             _check_closed(session.zookeeper)
-        addresses = [address for shard in shards for address in shard.nodes]
-        for address in addresses:
-            check_settings(address)
-        planned = plan_shards(shards, placement, look_at_all(addresses))
-        _check_new(planned)
+        planned = _planned(shards, placement)
         plan = Plan(
             f"initialise {partitions} partitions on {', '.join(shard.name for shard in shards)}",
             _document(config, placement, planned),
@@ -113,6 +109,16 @@ def init(
         stored = directory.config()
         document = {"initialised": True, **_document(stored, directory.partition_map(), planned)}
     session.answer(document, lambda console: _show(console, stored, planned, "The cluster is written down"))
+
+
+def _planned(shards: tuple[Shard, ...], placement: PartitionMap) -> list[PlannedShard]:
+    """Raises `ConfigError` for a node that the engine cannot use, or that holds a partition."""
+    addresses = [address for shard in shards for address in shard.nodes]
+    for address in addresses:
+        check_settings(address)
+    planned = plan_shards(shards, placement, look_at_all(addresses))
+    _check_new(planned)
+    return planned
 
 
 def _check_closed(zookeeper: str | None) -> None:
