@@ -128,7 +128,9 @@ class Accumulator:
             self._heavy = True
         operations.append(operation)
         self._items.append(item)
-        return self.batch is None and self.wants_turn
+        if self.batch is not None or (self.scheduled and len(operations) != EARLY_OPERATIONS_MIN):
+            return False  # as `wants_turn` would say: every operation passes here
+        return self.wants_turn
 
     def take(self) -> Batch | None:
         """The next batch to send, or None when there is nothing to send or one is out."""

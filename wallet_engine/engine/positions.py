@@ -31,5 +31,5 @@ def positions_noted() -> Positions:
 
 def text_of(positions: Positions) -> str:
     """`3.17`, or several with commas; empty where nothing was met, or too much."""
-    text = ",".join(positions[partition] for partition in sorted(positions))
+    text = ",".join(positions.values())
     return text if len(text) <= TEXT_BYTES_MAX else ""

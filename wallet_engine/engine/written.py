@@ -8,7 +8,7 @@ from wallet_engine.journal.link_wire import NewEntry
 
 #: It is told anyhow so long after the first of the new entries: a node that is slow delays the others' no longer, and
 #: under large batches, when something is always out, the journal need not be told more often.
-WAIT_S_MAX: Final = 0.001
+WAIT_S_MAX: Final = 0.003
 
 
 class Written:

@@ -15,10 +15,11 @@ from starlette.types import Receive, Scope, Send
 
 from wallet_engine.engine.positions import Positions, note_positions, text_of
 from wallet_engine.http.body import BodyReader, ClientGone
-from wallet_engine.http.direct import DirectTransfers
+from wallet_engine.http.direct import ASKED_KEY, PEER_KEY, Direct
 from wallet_engine.http.endpoint import Endpoint, Request, Services
 from wallet_engine.http.endpoints import ENDPOINTS
 from wallet_engine.http.gate import Gate, Peer
+from wallet_engine.http.heads import Head
 from wallet_engine.http.media import check_media
 from wallet_engine.http.observed import ObservedWallet
 from wallet_engine.http.openapi import openapi_document
@@ -41,9 +42,6 @@ _STATUS_CLIENT_GONE: Final = 499
 _no_other_protocol: Final = Router()
 
 
-#: Where the protocol leaves the other end of the connection; a server that is not ours leaves nothing there.
-PEER_KEY: Final = "wallet.peer"
-ASKED_KEY: Final = "wallet.asked"
 _NO_PEER: Final = Peer("")
 _READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
@@ -60,10 +58,9 @@ class Routes:
     """Method and path -> endpoint. Of the templates that fit a path one without parameters decides."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
-        self._literal = {
-            (e.method, e.template): Found(e, {})
-            for e in endpoints
-            if e.method == "POST" and "{" not in e.template
+        #: By path, what takes a `POST` at a path without parameters.
+        self.posted = {
+            e.template: Found(e, {}) for e in endpoints if e.method == "POST" and "{" not in e.template
         }
         self._by_template: dict[str, dict[str, Endpoint]] = {}
         for endpoint in endpoints:
@@ -81,7 +78,7 @@ class Routes:
 
     def find(self, scope: Scope) -> Found:
         method: str = scope["method"]
-        found = self._literal.get((method, scope["path"]))
+        found = self.posted.get(scope["path"]) if method == "POST" else None
         return found or self._match(method, scope)
 
     def _match(self, method: str, scope: Scope) -> Found:
@@ -110,13 +107,13 @@ _NOWHERE: Final = Endpoint("", "unmatched", _nothing, "", {}, bounded=False)
 
 
 class Application:
-    """The ASGI application, and `direct` for single transfers that need no ASGI. The gate stands before both."""
+    """The ASGI application, and `direct` for requests that need no ASGI. The gate stands before both."""
 
     def __init__(self, services: Services, gate: Gate, endpoints: Sequence[Endpoint]) -> None:
         self.gate = gate
-        self.direct = DirectTransfers(services.wallet, gate)
         self._services = services
         self._routes = Routes(endpoints)
+        self.direct = Direct(services.wallet, gate, self._routes.posted, self._answer_whole)
 
     def __repr__(self) -> str:
         return f"<Application {self.gate!r}>"
@@ -143,12 +140,27 @@ class Application:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         """Raises `ClientGone`."""
-        found = self._routes.find(scope)
+        return await self._serve(self._routes.find(scope), _authorization(scope), scope, receive)
+
+    async def _answer_whole(self, head: Head, scope: Scope, receive: Receive) -> Answer:
+        """The same of a request whose head is known, and its media type taken."""
+        found = self._routes.posted[head.path]
+        return await self._serve(found, head.authorization, scope, receive, media_known=True)
+
+    async def _serve(
+        self,
+        found: Found,
+        authorization: bytes | None,
+        scope: Scope,
+        receive: Receive,
+        *,
+        media_known: bool = False,
+    ) -> Answer:
         peer: Peer = scope.get(PEER_KEY, _NO_PEER)
         asked: Asked = scope.get(ASKED_KEY) or new_number()
         log_with(request_id_of(asked).decode())
         try:
-            visit = self.gate.enter(found.endpoint, _authorization(scope), peer, asked)
+            visit = self.gate.enter(found.endpoint, authorization, peer, asked)
         except Refused as refused:
             return failure(refused, scope["path"])
         request = Request(visit, self._services, scope, receive, found.path_params)
@@ -158,7 +170,8 @@ class Application:
                 positions: Positions = {}
             else:
                 positions = note_positions()
-                check_media(scope["headers"], peer)
+                if not media_known:
+                    check_media(scope["headers"], peer)
             if found.refusal is not None:
                 raise found.refusal
             answer = await found.endpoint.handler(request)

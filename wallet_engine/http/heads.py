@@ -1,5 +1,6 @@
-"""Which requests need no more than a look at their head: one transfer, whole, with a body of known length."""
+"""Which requests need no more than a look at their head: those that come whole, with a body of known length."""
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import httptools
@@ -14,7 +15,6 @@ TRANSFER_PATH: Final = "/v1/wallet/balance_transfer"
 HEADS_MAX: Final = 1_000
 HEAD_BYTES_MAX: Final = 2_000
 
-_REQUEST_LINE: Final = f"POST {TRANSFER_PATH} HTTP/1.1\r\n".encode()
 #: Headers that ask for more than an answer.
 _SPECIAL: Final = frozenset((b"expect", b"transfer-encoding", b"upgrade"))
 
@@ -30,12 +30,17 @@ class Head(NamedTuple):
     local_only: bool = False
     #: None when it names no request.
     names: Asked | None = None
+    path: str = TRANSFER_PATH
+    #: All there are, of any other path.
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Heads:
     """Reads heads with the parser that reads all other requests, and remembers them."""
 
-    def __init__(self) -> None:
+    def __init__(self, paths: Iterable[str] = (TRANSFER_PATH,)) -> None:
+        """`paths`: what may be posted to."""
+        self._request_lines = tuple(f"POST {path} HTTP/1.1\r\n".encode() for path in paths)
         self._known: dict[bytes, Head | None] = {}
 
     def __repr__(self) -> str:
@@ -43,7 +48,7 @@ class Heads:
 
     def split(self, data: bytes) -> tuple[Head, bytes] | None:
         """Head and body when `data` is one such request; None when it is anything else."""
-        if not data.startswith(_REQUEST_LINE):
+        if not data.startswith(self._request_lines):
             return None
         start = data.find(HEAD_END) + len(HEAD_END)
         text = data[:start]
@@ -96,7 +101,11 @@ def read_head(text: bytes) -> Head | None:
         return None
     key = keys[0].decode("latin-1").strip() if keys else None
     authorization = authorizations[0] if authorizations else None
-    return Head(int(lengths[0]), key, authorization, local_only=body_is_taken is None)
+    path = reader.url.decode()
+    headers = () if path == TRANSFER_PATH else tuple(reader.headers)
+    return Head(
+        int(lengths[0]), key, authorization, local_only=body_is_taken is None, path=path, headers=headers
+    )
 
 
 def _values(reader: "_Reader", name: bytes) -> list[bytes]:
@@ -109,6 +118,10 @@ class _Reader:
     def __init__(self) -> None:
         self.headers: list[tuple[bytes, bytes]] = []
         self.complete = False
+        self.url = b""
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))

@@ -31,7 +31,7 @@ class ObservedWallet:
 
     def __init__(self, wallet: Wallet, metrics: Metrics) -> None:
         self._wallet = wallet
-        self._call_transfers = metrics.http_call_transfers
+        self._call_transfers = metrics.http_call_transfers.labels()
         names: dict[Any, str] = {Outcome.APPLIED.value: "success", **WIRE_CODES}
         self._counters = {str(outcome): metrics.transfers.labels(name) for outcome, name in names.items()}
         self._transfers = metrics.transfers

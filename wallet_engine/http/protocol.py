@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one connection: one request after the other, and a short way for single transfers.
+"""HTTP/1.1 on one connection: one request after the other, and a short way for those that come whole.
 
 Heads are looked at before the parser gets them (`framing.py`), so what a client sends is cut at the ends of heads and
 bodies; the parser has to agree. What comes behind a request waits until that is answered, and is not read meanwhile.
@@ -17,9 +17,8 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from wallet_engine.http import connections
-from wallet_engine.http.application import ASKED_KEY, PEER_KEY
 from wallet_engine.http.connections import NEVER, Connections
-from wallet_engine.http.direct import DirectTransfers
+from wallet_engine.http.direct import ASKED_KEY, PEER_KEY, Direct
 from wallet_engine.http.encoded_heads import EncodedHeads
 from wallet_engine.http.framing import HEAD_BYTES_MAX, HEAD_END, NOT_HTTP, TOO_LARGE, Fault, prepare
 from wallet_engine.http.gate import Peer
@@ -44,7 +43,7 @@ class WalletHttpProtocol(asyncio.Protocol):
 
     def __init__(
         self,
-        direct: DirectTransfers,
+        direct: Direct,
         outbox: Outbox,
         connections: Connections,
         idle_s_max: float,

@@ -167,7 +167,10 @@ class Turns:
                 if not alone:
                     self._give()
                 self._inside += size
-                return await self._inside_until_done(size, start(commands))
+                try:
+                    return await start(commands)
+                finally:
+                    self._left(size)
             return await self._by_slices(share, commands, start)
         finally:
             share.in_flight -= size
@@ -198,9 +201,13 @@ class Turns:
         try:
             return await answer
         finally:
-            self._inside -= size
-            if self._to_go_in:
-                self._give()
+            self._left(size)
+
+    def _left(self, size: int) -> None:
+        """So many have come out of the engine."""
+        self._inside -= size
+        if self._to_go_in:
+            self._give()
 
     def _slice(self, share: Share) -> int:
         return SLICE_NARROW if self._shares.others_present(share) else SLICE_WIDE

@@ -66,8 +66,8 @@ class Metrics:
             "wallet_http_requests_in_flight", "Requests not yet answered.", registry=r
         )
         self.paused = Gauge("wallet_paused", "1 while no new payments are taken.", registry=r)
-        self.http_call_transfers = Histogram(
-            "wallet_http_call_transfers", "Transfers in one batch call.", buckets=_CALL, registry=r
+        self.http_call_transfers = TallyHistogram(
+            "wallet_http_call_transfers", "Transfers in one batch call.", (), r, _CALL
         )
 
     def _make_payments(self, r: CollectorRegistry) -> None:

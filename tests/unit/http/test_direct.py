@@ -1,4 +1,4 @@
-"""The short way of single transfers: the same answers as the general way, and never two requests at once."""
+"""The short way: the same answers as the general way, and never two requests at once."""
 
 import asyncio
 import json
@@ -17,6 +17,7 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.limits import BODY_BYTES_MAX
 from wallet_engine.http import heads
 from wallet_engine.http.application import Application, create_app
+from wallet_engine.http.examples import EXAMPLES
 from wallet_engine.http.heads import Head, Heads, read_head
 from wallet_engine.http.protocol import WalletHttpProtocol
 from wallet_engine.http.server import KEEP_ALIVE_SECONDS, serve_http
@@ -150,6 +151,37 @@ def test_both_ways_give_the_same_answers() -> None:
                 wallet.answers["transfer"] = answer
                 request = request_bytes(GOOD_BODY)
                 assert await client.ask(request) == await client.ask_in_pieces(request), answer
+
+    uvloop.run(scenario())
+
+
+POSTED = [e for e in EXAMPLES if e.method == "POST" and "{" not in e.template and e.template != SINGLE]
+
+
+def test_all_that_is_posted_whole_goes_the_short_way_with_the_same_answers() -> None:
+    async def scenario() -> None:
+        wallet = WalletDouble()
+        async with service(wallet) as running:
+            client = await running.connect()
+            asked = 0
+            for path in sorted({e.template for e in POSTED}):
+                good = [json.dumps(e.body).encode() for e in POSTED if e.template == path]
+                for body in (*good, b"", b"{", b"[]", b"{}", good[0][:-1] + b',"no_such_field":1}'):
+                    for headers in ((), ("content-type: text/plain",), ("content-type: application/json",)):
+                        request = request_bytes(body, *headers, path=path)
+                        assert await client.ask(request) == await client.ask_in_pieces(request), request
+                        asked += headers != ("content-type: text/plain",)  # of no type that is taken
+            assert running.direct == asked > 50
+            assert {name for name, _ in wallet.calls} >= {"transfer_many", "transfer_group", "place_hold"}
+            for name in ("transfer_many", "place_hold", "open_account"):
+                for failure in (Outage("overloaded", "why", retry_after_s=3), RuntimeError("a secret")):
+                    wallet.answers[name] = failure
+                    path = {"transfer_many": BATCH, "place_hold": "/v1/holds"}.get(name, "/v1/accounts")
+                    body = next(json.dumps(e.body).encode() for e in POSTED if e.template == path)
+                    request = request_bytes(body, path=path)
+                    assert await client.ask(request) == await client.ask_in_pieces(request), name
+            gate = running.app.gate
+            assert (gate.in_flight, gate.metrics.in_flight) == (0, 0)
 
     uvloop.run(scenario())
 
