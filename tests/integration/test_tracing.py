@@ -1,9 +1,6 @@
 """OpenTelemetry traces as a collector receives them: the request below its caller's span, and what it waited for."""
 
 import json
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,10 +12,10 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from support.dev_process import DevCluster
 from support.http_client import Reply
+from support.service_process import Service
 from support.wallet_api import WalletApi, new_id, transfer_body
 
 from wallet_engine.dev.ports import free_port
-from wallet_engine.dev.probing import probe
 from wallet_engine.dev.process import wait_until
 from wallet_engine.telemetry.spans import OPERATIONS_TRACED_MAX
 
@@ -26,7 +23,7 @@ PARENT = "00f067aa0ba902b7"
 #: Times are told by two clocks.
 CLOCK_NS = 5_000_000
 PARTITIONS = 16
-START_S_MAX, STOP_S_MAX = 60.0, 15.0
+STOP_S_MAX = 15.0
 PAY = "POST /v1/wallet/balance_transfer"
 STEPS = ["script call", "journal wait"]
 
@@ -82,39 +79,16 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture(scope="module")
 def traced(
     api_cluster: DevCluster, collector: Collector, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator["Service"]:
+) -> Iterator[Service]:
     log = tmp_path_factory.mktemp("traced") / "traced.log"
     with Service(api_cluster, log, "--otlp-endpoint", collector.url, "--log-level", "debug") as service:
         yield service
 
 
 @pytest.fixture
-def api(traced: "Service") -> Iterator[WalletApi]:
+def api(traced: Service) -> Iterator[WalletApi]:
     with WalletApi(traced.url, PARTITIONS) as client:
         yield client
-
-
-class Service:
-    """One more API process of a cluster."""
-
-    def __init__(self, cluster: DevCluster, log: Path, *flags: str, **environ: str) -> None:
-        self.port, self.log = free_port(), log
-        self.url = f"http://127.0.0.1:{self.port}"
-        argv = [sys.executable, "-m", "wallet_engine", "serve", *cluster.coordination_flags()]
-        with log.open("wb") as file:
-            self.process = subprocess.Popen(
-                [*argv, "--port", str(self.port), "--service-id", log.stem, *flags],
-                stderr=file,
-                env={**os.environ, "OTEL_BSP_SCHEDULE_DELAY": "100", **environ},
-            )
-
-    def __enter__(self) -> "Service":
-        assert wait_until(lambda: probe(self.url.partition("//")[2])[0], START_S_MAX), self.log.read_text()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 def attributes(span: Any) -> dict[str, Any]:

@@ -48,7 +48,8 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
         "pause": Verb("wallet_engine.admin.verbs.pause:pause", "Take no new payments for a while."),
         "unpause": Verb("wallet_engine.admin.verbs.pause:unpause", "Take payments again."),
         "journal": Verb(
-            "wallet_engine.admin.verbs.journal:journal", "Look at the journal on disk: info, cat."
+            "wallet_engine.admin.verbs.journal:journal",
+            "The journal: info, cat, verify, prune, followers, cut.",
         ),
         "snapshot": Verb("wallet_engine.admin.verbs.snapshot:snapshot", "Make snapshots of every partition."),
         "replay": Verb("wallet_engine.admin.verbs.replay:replay", "Write out a whole past state."),
@@ -84,7 +85,7 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
         ),
         "redis": Verb("wallet_engine.admin.verbs.redis_acl:redis", "The users of Redis: acl."),
         "config": Verb(
-            "wallet_engine.admin.verbs.config:config", "Show and change the configuration: get, set, history."
+            "wallet_engine.admin.verbs.config:config", "The configuration: get, set, edit, history."
         ),
         "backup": Verb("wallet_engine.admin.verbs.backup:backup", "Write the tree in ZooKeeper into a file."),
         "restore": Verb(

@@ -50,6 +50,8 @@ from wallet_engine.telemetry.metrics import Metrics
 
 #: How long the process may take to end once the requests in flight have ended.
 STOP_S_MAX: Final = 5.0
+#: Long enough for who looks at `/readyz` every second.
+LEAVE_S_DEFAULT: Final = 2.0
 
 log = get_logger(__name__)
 
@@ -108,6 +110,13 @@ def certificates_of(cert: Path | None, key: Path | None, client_ca: Path | None)
 @database_option
 @webhooks_option
 @otlp_option
+@click.option(
+    "--leave-s",
+    type=click.FloatRange(0, 60),
+    default=LEAVE_S_DEFAULT,
+    show_default=True,
+    help="When told to end: how long /readyz says 503 before requests are refused, so that callers go elsewhere.",
+)
 @insecure_option
 def serve(
     zookeeper: str | None,
@@ -127,6 +136,7 @@ def serve(
     database: str | None,
     webhooks_allow_private: bool,
     otlp_endpoint: str | None,
+    leave_s: float,
     insecure: bool,
 ) -> None:
     """Run one API process: takes transfers by HTTP, answers when they are durable.
@@ -187,7 +197,13 @@ def serve(
                 app = create_app(wallet, metrics=metrics, gate=gate, events=events, history=history)
                 async with watched_pause(directory, gate, metrics):
                     await serve_http(
-                        app, listening.host, port, stop=stop, on_listening=taken, certificates=certificates
+                        app,
+                        listening.host,
+                        port,
+                        stop=stop,
+                        on_listening=taken,
+                        certificates=certificates,
+                        leave_seconds=leave_s,
                     )
             if past is not None:
                 await past.close()
@@ -199,4 +215,4 @@ def serve(
             await engine.close()
             await asyncio.to_thread(directory.close)
 
-    run(main, log_level, DRAIN_SECONDS_MAX + STOP_S_MAX)
+    run(main, log_level, leave_s + DRAIN_SECONDS_MAX + STOP_S_MAX)

@@ -322,7 +322,7 @@ class Supervisor:
         port = self._options.port + index
         name = f"api-{index + 1}"
         self._say(f"starting API process {index + 1} on port {port}")
-        flags = ("--service-id", name, *self._database_flags())
+        flags = ("--service-id", name, "--leave-s", "0", *self._database_flags())
         child = self._python(name, "serve", *flags, port=port)
         return self._keeper.start(Kept("api", child, f"{HOST}:{port}"))
 

@@ -31,6 +31,8 @@ class Waiting(Protocol):
 
     def expired(self) -> None: ...
 
+    def leave(self) -> None: ...
+
 
 class Connections:
     """See the module. Create and use it on one event loop."""
@@ -41,6 +43,8 @@ class Connections:
         self._reserve = Reserve()
         self._all: set[Waiting] = set()
         self._ticking = False
+        #: The process ends soon: each answer is the last one of its connection.
+        self.leaving = False
 
     def __repr__(self) -> str:
         return f"<Connections {len(self._all)} of {self._max}>"
@@ -58,6 +62,12 @@ class Connections:
 
     def discard(self, connection: Waiting) -> None:
         self._all.discard(connection)
+
+    def leave(self) -> None:
+        """Have clients go elsewhere, each with its next request."""
+        self.leaving = True
+        for connection in self._all:
+            connection.leave()
 
     def _tick(self) -> None:
         now_s = self._loop.time()

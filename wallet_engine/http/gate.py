@@ -86,6 +86,8 @@ class Gate:
         self.in_flight_max = in_flight_max
         #: Why no new payments are taken; empty while they are.
         self.paused = ""
+        #: The process ends soon; until then requests are answered.
+        self.leaving = False
 
     def __repr__(self) -> str:
         return f"<Gate in_flight={self.in_flight}>"

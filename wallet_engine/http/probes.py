@@ -24,6 +24,8 @@ async def readyz(request: Request) -> Answer:
     found = services.wallet.readiness()
     if services.gate.paused:
         found = paused(found, services.gate.paused)
+    if services.gate.leaving:
+        found = leaving(found)
     conditions = [
         wire.ReadinessCondition(c.condition, None if c.partitions is None else list(c.partitions), c.detail)
         for c in found.conditions
@@ -39,6 +41,12 @@ def paused(found: Readiness, reason: str) -> Readiness:
     condition = ConditionView("maintenance", None, f"no new payments are taken: {reason}")
     said = condition.detail if found.status == "ready" else f"{condition.detail}; {found.reason}"
     return Readiness(status, said, (condition, *found.conditions))
+
+
+def leaving(found: Readiness) -> Readiness:
+    """With what the end of the process adds. What comes until then is answered, but callers are sent elsewhere."""
+    condition = ConditionView("stopping", None, "this process is about to end")
+    return Readiness("unready", condition.detail, (condition, *found.conditions))
 
 
 async def metrics(request: Request) -> Answer:

@@ -101,6 +101,7 @@ class WalletHttpProtocol(asyncio.Protocol):
         self._peer = self._direct.gate.peer(self._client[0] if self._client else "", certificate)
         self.deadline_s = self._loop.time() + self._idle_s_max
         connected = given.get_extra_info("socket")
+        self._closing = self._connections.leaving
         if not self._connections.admit(self, None if connected is None else connected.fileno()):
             self._turn_away(_NO_ROOM)
             self.transport.close()
@@ -133,13 +134,17 @@ class WalletHttpProtocol(asyncio.Protocol):
         if not self._busy or self._in_body:
             self._go_on()
 
+    def leave(self) -> None:
+        """Take one more request at most; its answer says that the connection ends."""
+        self._closing = True
+        if self._cycle is not None:
+            self._cycle.keep_alive = False
+
     def shutdown(self) -> None:
         """Take no further request; what is in flight is answered first."""
-        self._closing = True
+        self.leave()
         if not self._busy:
             self.transport.close()
-        elif self._cycle is not None:
-            self._cycle.keep_alive = False
 
     def expired(self) -> None:
         """It has waited until its deadline."""

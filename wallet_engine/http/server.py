@@ -40,8 +40,12 @@ async def serve_http(
     connections_max: int = CONNECTIONS_MAX,
     reuse_port: bool = False,
     certificates: Certificates | None = None,
+    leave_seconds: float = 0.0,
 ) -> None:
     """Serve until `stop` is set, then refuse new connections and return once requests in flight are answered.
+
+    Between the two, for `leave_seconds`, all is answered as before, but `/readyz` says no and each answer ends its
+    connection, so that whoever spreads the load sends it elsewhere before anything is refused.
 
     Port 0 takes a free one; `on_listening` is called with the base URL when requests are taken. After
     `drain_seconds_max` what is still in flight is cancelled. Installs no signal handlers and starts no event
@@ -49,11 +53,12 @@ async def serve_http(
     cannot be bound.
     """
     listener = _listen(host, port, reuse_port)
+    connections = Connections(connections_max)
     config = uvicorn.Config(
         app,
         loop="none",
         http=partial(  # type: ignore[arg-type]  # called like the class
-            WalletHttpProtocol, app.direct, Outbox(), Connections(connections_max), keep_alive_seconds
+            WalletHttpProtocol, app.direct, Outbox(), connections, keep_alive_seconds
         ),
         ws="none",
         lifespan="off",
@@ -74,6 +79,10 @@ async def serve_http(
         if on_listening is not None and server.listening.is_set():
             on_listening(_base_url(host, listener, "http" if certificates is None else "https"))
         await _first_of(stop.wait(), serving)
+        if leave_seconds:
+            app.gate.leaving = True
+            connections.leave()
+            await _first_of(asyncio.sleep(leave_seconds), serving)
     finally:
         if following is not None:
             following.cancel()

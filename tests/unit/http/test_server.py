@@ -39,7 +39,7 @@ class SlowWallet(WalletDouble):
 class Running:
     """A server, where it listens, and how to stop it."""
 
-    def __init__(self, wallet: WalletDouble, drain_seconds_max: float) -> None:
+    def __init__(self, wallet: WalletDouble, drain_seconds_max: float, leave_seconds: float) -> None:
         self.stop = asyncio.Event()
         self._url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.task = asyncio.create_task(
@@ -50,6 +50,7 @@ class Running:
                 stop=self.stop,
                 on_listening=self._url.set_result,
                 drain_seconds_max=drain_seconds_max,
+                leave_seconds=leave_seconds,
             )
         )
 
@@ -62,8 +63,10 @@ class Running:
 
 
 @asynccontextmanager
-async def running(wallet: WalletDouble, *, drain_seconds_max: float = 5) -> AsyncIterator[Running]:
-    server = Running(wallet, drain_seconds_max)
+async def running(
+    wallet: WalletDouble, *, drain_seconds_max: float = 5, leave_seconds: float = 0
+) -> AsyncIterator[Running]:
+    server = Running(wallet, drain_seconds_max, leave_seconds)
     try:
         yield server
     finally:
@@ -208,3 +211,42 @@ def test_address_that_is_taken_is_a_config_error() -> None:
         serving = serve_http(create_app(WalletDouble()), "127.0.0.1", port, stop=asyncio.Event())
         with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}"):
             asyncio.run(serving)
+
+
+def test_who_is_about_to_end_says_so_and_answers_meanwhile() -> None:
+    """No caller meets a closed door: `/readyz` says no, each answer ends its connection, new ones are taken."""
+
+    async def ask(
+        connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], data: bytes
+    ) -> tuple[bytes, bytes]:
+        reader, writer = connection
+        writer.write(data)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        return head, await reader.readexactly(
+            int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        )
+
+    readyz = b"GET /readyz HTTP/1.1\r\nhost: wallet\r\n\r\n"
+    single = request_bytes(SINGLE, json.dumps(GOOD).encode())
+
+    async def scenario() -> None:
+        async with running(WalletDouble(), leave_seconds=3.0) as server:
+            asked = [(single, 200), (request_bytes(BATCH, BATCH_BODY), 200), (readyz, 503)]
+            idle = [await server.connect() for _ in asked]
+            for connection in idle:
+                head, _ = await ask(connection, readyz)
+                assert head.startswith(b"HTTP/1.1 200 ")
+            server.stop.set()
+            await asyncio.sleep(0)
+            for connections in (idle, [await server.connect() for _ in asked]):
+                for connection, (data, status) in zip(connections, asked, strict=True):
+                    head, body = await ask(connection, data)
+                    assert head.startswith(b"HTTP/1.1 %d " % status), head
+                    assert b"\r\nconnection: close\r\n" in head.lower()
+                    assert await connection[0].read() == b""
+                    connection[1].close()
+                    assert status == 200 or json.loads(body)["reason"] == "this process is about to end"
+            assert not server.task.done()
+            await asyncio.wait_for(server.task, 10)
+
+    uvloop.run(scenario())

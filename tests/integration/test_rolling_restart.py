@@ -1,0 +1,111 @@
+"""API processes are restarted one after the other under load, and callers that try nothing twice see nothing of it.
+
+What spreads the load does what any does: it looks at `/readyz` ten times a second, and sends requests to those that say
+yes, over connections that are kept until an answer says that they end.
+"""
+
+import http.client
+import json
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support.dev_process import DevCluster
+from support.service_process import Service
+from support.wallet_api import WalletApi, new_id, transfer_body
+
+from wallet_engine.dev.probing import probe
+
+CALLERS = 6
+STOP_S_MAX = 20.0
+
+
+class Balancer:
+    """Knows who is ready."""
+
+    def __init__(self, services: list[Service]) -> None:
+        self.services = services
+        self.ready: list[Service] = list(services)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> "Balancer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stop.wait(0.1):
+            self.ready = [service for service in self.services if probe(service.address)[0]]
+
+
+class Caller(threading.Thread):
+    """Pays again and again; each try is the only one."""
+
+    def __init__(self, balancer: Balancer, payer: str, receiver: str) -> None:
+        super().__init__()
+        self._balancer = balancer
+        self._body = lambda: json.dumps(transfer_body(payer, receiver, "0.01", new_id())).encode()
+        self._connections: dict[str, http.client.HTTPConnection] = {}
+        self.stop = threading.Event()
+        self.paid = 0
+        self.failures: list[str] = []
+
+    def run(self) -> None:
+        while not self.stop.is_set():
+            address = random.choice(self._balancer.ready).address
+            connection = self._connections.setdefault(
+                address, http.client.HTTPConnection(address, timeout=20)
+            )
+            try:
+                connection.request("POST", "/v1/wallet/balance_transfer", self._body())
+                answer = connection.getresponse()
+                said = answer.read()
+                if answer.status == 200:
+                    self.paid += 1
+                else:
+                    self.failures.append(f"{answer.status} {said!r}")
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(f"{address}: {error!r}")
+                connection.close()
+        for connection in self._connections.values():
+            connection.close()
+
+
+@pytest.fixture
+def services(api_cluster: DevCluster, tmp_path: Path) -> Iterator[list[Service]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(Service(api_cluster, tmp_path / f"rolled-{n}.log")) for n in (1, 2)]
+
+
+def test_a_rolling_restart_fails_no_request(services: list[Service], api: WalletApi) -> None:
+    payer, receiver = api.account(0, "100.00"), api.account(9)
+    with Balancer(services) as balancer:
+        callers = [Caller(balancer, payer, receiver) for _ in range(CALLERS)]
+        for caller in callers:
+            caller.start()
+        try:
+            for service in services:
+                service.process.terminate()
+                assert service.process.wait(STOP_S_MAX) == 0
+                service.start()
+                deadline = time.monotonic() + STOP_S_MAX
+                while service not in balancer.ready:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+        finally:
+            for caller in callers:
+                caller.stop.set()
+            for caller in callers:
+                caller.join()
+    assert [caller.failures for caller in callers] == [[]] * CALLERS
+    assert all(caller.paid > 10 for caller in callers)
+    paid = sum(caller.paid for caller in callers)
+    assert api.balance(receiver) == f"{paid / 100:.2f}"
