@@ -117,7 +117,8 @@ class VerbGroup(click.Group):
                 ahead = [group for group in groups if _names(own) & {_name(group[0])}]
                 moved = [group for group in groups if group not in ahead]
                 return [*_flat(ahead), word, *_flat(moved), *args[position + 1 :]]
-        if args and args[0].startswith("-") and not ctx.resilient_parsing:
+        strange = args and args[0].startswith("-") and _name(args[0]) not in _names(own)
+        if strange and not ctx.resilient_parsing:
             flags = [*own, *_params_below(self, ctx)]  # of all verbs: this takes a moment
             for position, word in enumerate(args):
                 if not word.startswith("-") and _split(args[:position], flags):
