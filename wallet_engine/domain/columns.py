@@ -42,7 +42,7 @@ from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.groups import currencies_of
 from wallet_engine.domain.holds import body_of
 from wallet_engine.domain.ids import TRANSIT
-from wallet_engine.domain.kinds import Id, Other, kind_of
+from wallet_engine.domain.kinds import KINDS, Id, Other, kind_of
 from wallet_engine.domain.memory import (
     CREDIT_INDEXES,
     IDX_TEXTS,
@@ -80,6 +80,15 @@ class Packed(NamedTuple):
     #: Whether it takes the text of the script that knows what accounts may have at most.
     limits: bool = False
 
+
+#: Kind -> out of which of `unpack`'s sources its other word comes, whether its field is that of a credit, or of a
+#: transaction, and whether it has a currency.
+_SOURCES: Final = {Other.NONE: 0, Other.RECEIVER: 1, Other.ACCOUNT: 2, Other.DETAIL: 3, Other.MARK: 3}
+_FORMS: Final = {
+    letter: (_SOURCES[row.other], row.id is Id.CREDIT, row.id is Id.TRANSACTION, row.has_currency)
+    for letter, row in KINDS.items()
+}
+_operation: Final = partial(tuple.__new__, Operation)
 
 #: As `Packed`, without the function around it: every call of the script passes here.
 _packed: Final = partial(tuple.__new__, Packed)
@@ -178,29 +187,29 @@ def unpack(columns: bytes) -> tuple[Operation, ...]:
             raise ValueError("not amounts")
         payers, others = accounts[: len(kinds)], iter(accounts[len(kinds) :])
         paid, explained = iter(payees), iter(details)
-        columns_of_other = {
-            Other.NONE: repeat("-"),
-            Other.RECEIVER: paid,
-            Other.ACCOUNT: others,
-            Other.DETAIL: explained,
-            Other.MARK: explained,
-        }
+        sources = (repeat("-"), paid, others, explained)
         operations = []
         for idx, (kind, field, account, amount, currency) in enumerate(
             zip(kinds, fields, payers, amounts, currencies, strict=True)
         ):
-            row = kind_of(kind)
-            id_, other = field, next(columns_of_other[row.other])
-            if row.id is Id.CREDIT:
+            form = _FORMS.get(kind)
+            if form is None:
+                kind_of(kind)
+                raise ValueError(kind)
+            source, of_credit, of_transaction, has_currency = form
+            id_, other = field, next(sources[source])
+            if of_credit:
                 id_, other = credit_of(field, other)
-            elif row.id is Id.TRANSACTION:
+            elif of_transaction:
                 id_ = field[:-PAYER_LENGTH]
                 if not is_field_of(field, account):
                     raise ValueError(f"{field} is no field of {account}")
             operations.append(
-                Operation(
-                    *(kind, id_, account, other, amount, currency if row.has_currency else _NO_CURRENCY),
-                    *(notes.get(idx, ""), keys[idx] if keys else ""),
+                _operation(
+                    (
+                        *(kind, id_, account, other, amount, currency if has_currency else _NO_CURRENCY),
+                        *(notes.get(idx, ""), keys[idx] if keys else ""),
+                    )
                 )
             )
         if [*others, *paid, *explained] != [TRANSIT]:

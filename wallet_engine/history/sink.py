@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 from wallet_engine.domain.entry import ZERO_NONCE
@@ -61,6 +63,11 @@ UPDATE accounts SET changed_at = $3, overdraft_limit = coalesce($4, overdraft_li
     max_balance = coalesce($5, max_balance), metadata = coalesce($6, metadata)
 WHERE account = $1 AND currency = $2
 """
+_ACCOUNT_FLAGGED: Final = "UPDATE accounts SET status = $2, changed_at = $3 WHERE account = $1"
+_PARTS: Final = (
+    (True, "INSERT INTO group_parts VALUES ($1, $2) ON CONFLICT DO NOTHING"),
+    (False, "DELETE FROM group_parts WHERE partition = $1 AND part = $2"),
+)
 _STATUS_OF: Final = {"frozen": "frozen", "unfrozen": "active", "closed": "closed"}
 _HOLD_CHANGED: Final = (
     f"INSERT INTO holds ({', '.join(HOLD_COLUMNS)}) "
@@ -235,15 +242,13 @@ class HistorySink:
                 for c in facts.holds
             }
             await connection.executemany(_HOLD_CHANGED, list(newest.values()))
-        for change in facts.accounts:
-            await _write_account(connection, change)
-        for (partition, part), there in facts.parts.items():
-            verb = (
-                "INSERT INTO group_parts VALUES ($1, $2) ON CONFLICT DO NOTHING"
-                if there
-                else "DELETE FROM group_parts WHERE partition = $1 AND part = $2"
-            )
-            await connection.execute(verb, partition, part)
+        # As they come, since one may be about what the one before it has made; those that are alike together.
+        for query, changes in groupby(map(_account_change, facts.accounts), itemgetter(0)):
+            await connection.executemany(query, [arguments for _, arguments in changes])
+        for there, query in _PARTS:
+            parts = [part for part, now in facts.parts.items() if now is there]
+            if parts:
+                await connection.executemany(query, parts)
 
     async def _make_months(self, connection: Any, facts: Facts) -> None:
         needed = set()
@@ -256,18 +261,14 @@ class HistorySink:
             self._months |= needed
 
 
-async def _write_account(connection: Any, change: AccountChange) -> None:
+def _account_change(change: AccountChange) -> tuple[str, Row]:
+    """The statement, and its arguments."""
     at = time_of(change.at_ms)
     if change.what in _STATUS_OF:
-        await connection.execute(
-            "UPDATE accounts SET status = $2, changed_at = $3 WHERE account = $1",
-            *(change.account, _STATUS_OF[change.what], at),
-        )
-        return
+        return _ACCOUNT_FLAGGED, (change.account, _STATUS_OF[change.what], at)
     metadata = noted(change.note)[1]
     limits = (change.overdraft_minor, change.most_minor, metadata)
     if change.what == "opened":
         place = (change.account, change.currency, change.partition, at)
-        await connection.execute(_ACCOUNT_OPENED, *place, limits[0] or 0, *limits[1:])
-    else:
-        await connection.execute(_ACCOUNT_UPDATED, change.account, change.currency, at, *limits)
+        return _ACCOUNT_OPENED, (*place, limits[0] or 0, *limits[1:])
+    return _ACCOUNT_UPDATED, (change.account, change.currency, at, *limits)
