@@ -22,6 +22,7 @@ from support.http_client import Reply
 from support.redis_peek import node_of
 from support.wallet_api import WalletApi, check_problem, new_id, transfer_body
 
+from wallet_engine.app.running import LOW_NICENESS
 from wallet_engine.client import Wallet, WebhookNotFound
 from wallet_engine.dev.ports import free_port
 from wallet_engine.history.database import make_months
@@ -519,6 +520,8 @@ def test_a_restart_keeps_what_is_there(cluster: DevCluster, api: WalletApi) -> N
     listed(api, ann, 1)
     roles = {p["role"] for p in cluster.state()["processes"]}
     assert {"database", "follower"} <= roles
+    niceness = {p["role"]: psutil.Process(p["pid"]).nice() for p in cluster.state()["processes"]}
+    assert niceness["follower"] == niceness["api"] + LOW_NICENESS
     password = cluster.data_dir / "postgresql" / "password"
     assert password.stat().st_mode & 0o777 == 0o600
     cluster.stop()

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,14 @@ from wallet_engine.app.certificates import (
     watch_certificates,
 )
 from wallet_engine.app.listening import Listening
-from wallet_engine.app.running import check_closed_door, default_id, directory_options, insecure_option, run
+from wallet_engine.app.running import (
+    check_closed_door,
+    default_id,
+    directory_options,
+    insecure_option,
+    run,
+    take_priority,
+)
 from wallet_engine.app.troubles import Troubles
 from wallet_engine.app.versions import OWN_VERSIONS
 from wallet_engine.app.webhooks import webhooks_option
@@ -88,6 +96,12 @@ log = get_logger(__name__)
     show_default=True,
     help="How long --to webhooks keeps events in its log, at least until every enabled webhook has them.",
 )
+@click.option(
+    "--priority",
+    type=click.Choice(["normal", "low", "idle"]),
+    help="Whose turn it is where payments want the same cores: low, behind them; idle, on what they leave, which may "
+    "be nothing.  [default: low, normal with the oracle]",
+)
 @insecure_option
 def follow(
     zookeeper: str | None,
@@ -105,6 +119,7 @@ def follow(
     kafka_config: Path | None,
     event_source: str,
     events_kept_days: float,
+    priority: str | None,
     insecure: bool,
 ) -> None:
     """Follow the journal: bring what is durable to where it is read, queried or passed on.
@@ -117,6 +132,7 @@ def follow(
     if len(set(targets)) != len(targets):
         raise ConfigError("--to names a sink twice")
     librdkafka = {} if kafka_config is None else read_settings(kafka_config)
+    take_priority(priority or default_priority(targets))
 
     async def main(stop: asyncio.Event) -> None:
         directory = await asyncio.to_thread(
@@ -170,6 +186,11 @@ def follow(
             await asyncio.to_thread(directory.close)
 
     run(main, log_level, STOP_S_MAX)
+
+
+def default_priority(targets: Iterable[str]) -> str:
+    """Payments come first, but before who may have to stop them."""
+    return "normal" if any(target.partition(":")[0] in WHOLE for target in targets) else "low"
 
 
 def _feed(directory: Directory, journal: Path | None, name: str) -> Feed:

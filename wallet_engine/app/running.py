@@ -1,6 +1,7 @@
 """What both processes share: their flags, the event loop, and stopping on a signal."""
 
 import asyncio
+import contextlib
 import functools
 import gc
 import io
@@ -33,6 +34,8 @@ from wallet_engine.telemetry.loopback import is_loopback
 
 #: Of what each thread is at when the process is ended.
 _FRAMES_SHOWN: Final = 6
+#: As `nice` has it: a tenth of the weight of a process of payments.
+LOW_NICENESS: Final = 10
 
 log = get_logger(__name__)
 
@@ -120,6 +123,19 @@ def collect_rarely() -> None:
     """
     gc.freeze()
     gc.set_threshold(200_000, 20, 50)
+
+
+def take_priority(name: str) -> None:
+    """Have this process run as `normal`, `low` or `idle` says: next to others, behind them, or on what they leave.
+
+    `idle` is `SCHED_IDLE` (sched(7)): whoever wakes up takes the core from it at once, and beside others that never
+    rest it stands still.
+    """
+    with contextlib.suppress(OSError):  # where the system forbids it, it is as the others are
+        if name == "low":
+            os.nice(LOW_NICENESS)
+        elif name == "idle":
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def default_id(kind: str) -> str:

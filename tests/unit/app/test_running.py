@@ -1,10 +1,14 @@
 """A process ends when it is told to, whatever it is at."""
 
+import os
 import signal
 import subprocess
 import sys
 
 import pytest
+
+from wallet_engine.app.follow import default_priority
+from wallet_engine.app.running import LOW_NICENESS
 
 PROGRAM = """
 import asyncio, sys
@@ -47,3 +51,21 @@ def test_g10_a_signal_ends_a_process(busy: str, stop_s_max: float, status: int, 
     assert process.returncode == status, said
     assert ("does not stop" in said) == bool(status)
     assert ("in spin" in said) == bool(status)
+
+
+@pytest.mark.parametrize("name", ["normal", "low", "idle"])
+def test_a_process_takes_its_turn(name: str) -> None:
+    program = (
+        "import os, threading; from wallet_engine.app.running import take_priority; "
+        f"take_priority({name!r}); said = lambda: print(os.sched_getscheduler(0), os.nice(0), flush=True); "
+        "thread = threading.Thread(target=said); thread.start(); thread.join()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    policy, niceness = map(int, done.stdout.split())
+    assert (policy == os.SCHED_IDLE) == (name == "idle")
+    assert niceness - os.nice(0) == (LOW_NICENESS if name == "low" else 0)
+
+
+def test_who_may_have_to_stop_payments_does_not_wait_for_them() -> None:
+    assert default_priority(["history", "kafka://b/t"]) == "low"
+    assert default_priority(["oracle:/var/lib/oracle"]) == "normal"
