@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from support.advice import run_advice
 from support.certificates import Authority
 from support.dev_process import DevCluster
@@ -25,6 +26,8 @@ from wallet_engine.admin.service_calls import Caller, ask_one
 from wallet_engine.dev.certificates import Certificates
 from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.process import wait_until
+from wallet_engine.dev.redis_users import RedisUsers
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.principals import checked
 from wallet_engine.routing.api_keys import Role
 from wallet_engine.routing.directory import open_directory
@@ -84,11 +87,17 @@ def accounts(cluster: DevCluster, *names: str) -> list[str]:
     return made
 
 
+def users_of(cluster: DevCluster) -> RedisUsers:
+    return RedisUsers(cluster.data_dir / "credentials")
+
+
 def admin(cluster: DevCluster, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
     argv = [str(Path(sys.executable).with_name("wallet-admin")), *words]
     if not words[0].startswith("-"):
         argv += cluster.coordination_flags()
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    users = {f"WALLET_{name}": value for name, value in users_of(cluster).variables().items()}
+    environ = {**os.environ, **users}
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, env=environ)
     assert not check or done.returncode == 0, done.stderr
     return done
 
@@ -123,6 +132,33 @@ def test_dev_makes_a_key_for_each_role_that_only_its_owner_can_read(cluster: Dev
         assert call(url, "/readyz", None)[0] == 200
 
 
+def test_redis_lets_in_its_users_alone(cluster: DevCluster) -> None:
+    [node] = [process for process in cluster.state()["processes"] if process["role"] == "redis"]
+    folder = cluster.data_dir / "credentials"
+
+    def said(user: str | None, *words: str) -> str:
+        password = None if user is None else (folder / f"redis-{user}.pw").read_text().strip()
+        host, port = split_address(node["address"])
+        with redis.Redis(host, port, username=user, password=password, protocol=2) as client:
+            try:
+                answer = client.execute_command(*words)  # type: ignore[no-untyped-call]
+            except redis.RedisError as error:
+                return str(error)
+        return "let in" if answer is not None else "nothing"
+
+    assert "Authentication required" in said(None, "PING")
+    for words in (("EVAL", "return 1", "0"), ("SCRIPT", "FLUSH"), ("CONFIG", "GET", "*"), ("FLUSHALL",)):
+        assert "Authentication required" in said(None, *words)
+        assert "no permissions" in said("api", *words)
+    assert said("api", "PING") == said("journal", "EVAL", "return 1", "0") == "let in"
+    assert "no permissions" in said("journal", "CONFIG", "GET", "*")
+    assert said("admin", "CONFIG", "GET", "save") == "let in"
+    secrets = [file.read_text().strip() for file in folder.glob("*.pw")]
+    assert len(secrets) == 4
+    for pid in cluster.pids():
+        assert not any(secret.encode() in Path(f"/proc/{pid}/cmdline").read_bytes() for secret in secrets)
+
+
 def test_admin_env_is_all_that_wallet_admin_needs(cluster: DevCluster) -> None:
     (alice,) = accounts(cluster, "alice")
     env = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
@@ -135,6 +171,9 @@ def test_admin_env_is_all_that_wallet_admin_needs(cluster: DevCluster) -> None:
         )
 
     assert run("status --json", sourced=True).returncode == 0
+    for verb in ("doctor", "verify"):
+        done = run(f"{verb} --json", sourced=True)
+        assert done.returncode == 0, done.stdout
     frozen = run(f"freeze {alice} --yes --json", sourced=True)
     assert json.loads(frozen.stdout)["status"] == "frozen", frozen.stderr
     flags = " ".join(cluster.coordination_flags())
@@ -236,7 +275,8 @@ def test_no_secret_is_written_anywhere_else(cluster: DevCluster) -> None:
 
 def serve(cluster: DevCluster, *flags: str) -> "subprocess.Popen[str]":
     peer = Certificates(cluster.data_dir / "ca").flags("serve", "another")
-    argv = [sys.executable, "-m", "wallet_engine", "serve", *cluster.coordination_flags(), *peer, *flags]
+    argv = [sys.executable, "-m", "wallet_engine", "serve", *cluster.coordination_flags(), *peer]
+    argv += [*users_of(cluster).flags("serve"), *flags]
     return subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
@@ -321,7 +361,7 @@ def test_an_api_process_that_speaks_https_is_asked_by_wallet_admin(
 
 
 def test_embedded_and_started_again_the_keys_are_the_same(tmp_path: Path) -> None:
-    cluster = DevCluster(tmp_path / "dev", embedded=True, partitions=4, extra=["--auth"])
+    cluster = DevCluster(tmp_path / "dev", embedded=True, replicas=1, partitions=4, extra=["--auth"])
     try:
         cluster.start()
         before = keys_of(cluster)

@@ -40,11 +40,14 @@ class RedisCluster:
         replicas: int | Mapping[str, int] = 0,
         wanted_ports: Mapping[str, int] | None = None,
         logs: Path | None = None,
+        node_flags: Sequence[str] = (),
     ) -> None:
+        """`node_flags` are given to every node beside its own."""
         self.binary = binary
         self.directory = directory
         self.logs = logs
         self.ownership = {shard: list(ranges) for shard, ranges in ownership.items()}
+        self._node_flags = tuple(node_flags)
         self._replicas = replicas
         self._wanted_ports = dict(wanted_ports or {})
         self.nodes: dict[str, RedisNode] = {}
@@ -91,7 +94,7 @@ class RedisCluster:
         for attempt in range(1, START_TRIES_MAX + 1):
             if not ports.redis_port_is_free(port):
                 port = ports.free_port(redis=True)
-            node = RedisNode(self.binary, shard, name, directory, port, log=log)
+            node = RedisNode(self.binary, shard, name, directory, port, log=log, flags=self._node_flags)
             node.wipe()
             try:
                 node.start_and_wait()

@@ -119,12 +119,13 @@ class RedisNode(Child, RedisEndpoint):
         port: int,
         *,
         log: Path | None = None,
+        flags: Sequence[str] = (),
     ) -> None:
         self.shard = shard
         self.directory = directory
         argv = [
             *(str(binary.path), str(config_path("redis.conf")), "--port", str(port)),
-            *("--bind", "127.0.0.1", "--dir", str(directory)),
+            *("--bind", "127.0.0.1", "--dir", str(directory), *flags),
         ]
         Child.__init__(self, name, argv, log or directory / "redis.log")
         RedisEndpoint.__init__(self, name, "127.0.0.1", port)

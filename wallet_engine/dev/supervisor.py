@@ -29,7 +29,7 @@ from wallet_engine.dev.binaries import (
     find_zookeeper,
     system_redis,
 )
-from wallet_engine.dev.certificates import Certificates
+from wallet_engine.dev.credentials import Credentials
 from wallet_engine.dev.keeper import Keeper, Kept
 from wallet_engine.dev.keys import provide_keys
 from wallet_engine.dev.layout import Layout, ownership_of, settle
@@ -101,7 +101,7 @@ class Supervisor:
         self._zookeeper: ZooKeeperProcess | None = None
         self._database: PostgresProcess | None = None
         self._map_file = self._data_dir / "map.json"
-        self._certificates = Certificates(self._data_dir / "ca") if options.certificates else None
+        self._credentials = Credentials(self._data_dir, options)
         self._zookeeper_folder = self._data_dir / "zookeeper"
         self._environ = {
             name: value
@@ -244,8 +244,7 @@ class Supervisor:
         """What `wallet-admin` needs."""
         zookeeper = self._zookeeper
         where = {"MAP_FILE": str(self._map_file)} if zookeeper is None else {"ZOOKEEPER": zookeeper.address}
-        if self._certificates is not None:
-            where |= self._certificates.variables()
+        where |= self._credentials.variables()
         if self._options.auth:
             where["KEY"] = provide_keys(directory, self._data_dir)
         if self._database is not None:
@@ -265,6 +264,7 @@ class Supervisor:
             replicas={name: len(known[name].nodes) - 1 if known else layout.replicas for name in names},
             wanted_ports=ports_of(known),
             logs=self._logs,
+            node_flags=self._credentials.node_flags(),
         )
         self._say(f"forming a Redis Cluster of {len(names)} shards, {cluster.size} nodes")
         cluster.start(lambda node: self._keep_redis(cluster, node))
@@ -339,7 +339,7 @@ class Supervisor:
         else:
             coordination = ("--zookeeper", self._zookeeper.address)
         argv = [sys.executable, "-m", "wallet_engine", verb, *coordination, "--host", HOST]
-        argv += () if self._certificates is None else self._certificates.flags(verb, name)
+        argv += self._credentials.flags(verb, name)
         log = self._logs / f"{name}.log"
         if port is not None:
             argv += ["--port", str(port)]

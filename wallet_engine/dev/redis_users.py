@@ -1,0 +1,67 @@
+"""The users of the Redis nodes that `dev --auth` starts. Nobody else is let in; passwords are made on the spot.
+
+redis-api.pw  redis-journal.pw  redis-admin.pw    the password of each user
+redis-replica.pw                                  that of replicas towards their primaries
+redis-users.acl  redis-auth.conf                  what the nodes read
+"""
+
+import secrets
+from pathlib import Path
+from typing import Final
+
+from wallet_engine.dev.files import replace_file
+from wallet_engine.dev.state import OWNER_ONLY
+from wallet_engine.redis_store.acl import ADMIN, API, JOURNAL, AclUser, acl_users
+from wallet_engine.redis_store.login import Login
+from wallet_engine.telemetry.secrets import read_secret
+
+_REPLICA: Final = AclUser("replica", ("+psync", "+replconf", "+ping"))
+_PASSWORD_BYTES: Final = 32
+#: The user that a verb of `wallet-engine` logs in as; the oracle stops partitions, as the journal may.
+_OF_VERB: Final = {"serve": API, "journal": JOURNAL, "follow": JOURNAL}
+
+
+class RedisUsers:
+    """Those of one data directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __repr__(self) -> str:
+        return f"<RedisUsers {self._folder}>"
+
+    def node_flags(self) -> tuple[str, ...]:
+        """For every node; what they name is written first."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        lines = ["user default off"]
+        for user in (*acl_users().values(), _REPLICA):
+            _, _, name, _, *rules = user.words(self._password(user.name))
+            lines.append(" ".join(("user", name, *rules)))
+        acl, config = self._folder / "redis-users.acl", self._folder / "redis-auth.conf"
+        replace_file(acl, "".join(f"{line}\n" for line in lines).encode(), mode=OWNER_ONLY)
+        said = {"masteruser": _REPLICA.name, "masterauth": self._password(_REPLICA.name), "aclfile": acl}
+        replace_file(config, "".join(f'{name} "{v}"\n' for name, v in said.items()).encode(), mode=OWNER_ONLY)
+        return ("--include", str(config))
+
+    def flags(self, verb: str) -> tuple[str, ...]:
+        """For a process that runs this verb of `wallet-engine`."""
+        user = _OF_VERB[verb]
+        return ("--redis-user", user, "--redis-password-file", str(self._file(user)))
+
+    def variables(self) -> dict[str, str]:
+        """For `wallet-admin`, as variables without their prefix."""
+        return {"REDIS_USER": ADMIN, "REDIS_PASSWORD_FILE": str(self._file(ADMIN))}
+
+    def login(self) -> Login:
+        """That of `dev` itself."""
+        return Login(ADMIN, self._password(ADMIN), self._file(ADMIN))
+
+    def _file(self, user: str) -> Path:
+        return self._folder / f"redis-{user}.pw"
+
+    def _password(self, user: str) -> str:
+        file = self._file(user)
+        if not file.exists():
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            replace_file(file, f"{secrets.token_hex(_PASSWORD_BYTES)}\n".encode(), mode=OWNER_ONLY)
+        return read_secret(file, f"Redis password of {user}")
