@@ -14,6 +14,7 @@ from wallet_engine.domain.addresses import join_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.http.application import Application
 from wallet_engine.http.connections import CONNECTIONS_MAX, Connections
+from wallet_engine.http.crowd import Crowd
 from wallet_engine.http.outbox import Outbox
 from wallet_engine.http.protocol import WalletHttpProtocol
 from wallet_engine.http.tls import Certificates
@@ -54,12 +55,12 @@ async def serve_http(
     """
     listener = _listen(host, port, reuse_port)
     connections = Connections(connections_max)
+    protocol = partial(WalletHttpProtocol, app.direct, Outbox(), connections, keep_alive_seconds)
+    context = None if certificates is None else certificates.context
     config = uvicorn.Config(
         app,
         loop="none",
-        http=partial(  # type: ignore[arg-type]  # called like the class
-            WalletHttpProtocol, app.direct, Outbox(), connections, keep_alive_seconds
-        ),
+        http=Crowd(listener, protocol, context),  # type: ignore[arg-type]  # called like the class
         ws="none",
         lifespan="off",
         access_log=False,
@@ -70,7 +71,7 @@ async def serve_http(
     )
     if certificates is not None:
         config.load()
-        config.ssl = certificates.context
+        config.ssl = context
     server = _Server(config)
     following = None if certificates is None else asyncio.create_task(certificates.follow())
     serving = asyncio.create_task(server.serve(sockets=[listener]))

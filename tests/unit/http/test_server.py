@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import select
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -250,3 +251,31 @@ def test_who_is_about_to_end_says_so_and_answers_meanwhile() -> None:
             await asyncio.wait_for(server.task, 10)
 
     uvloop.run(scenario())
+
+
+def test_many_that_come_at_once_are_let_in_within_few_rounds() -> None:
+    """Of a process that is busy for long in each round of its loop, the last of a crowd waited a minute for its turn."""
+    crowd = 200
+
+    async def main() -> int:
+        async with running(WalletDouble()) as server:
+            _, _, port = (await server.url()).rpartition(":")
+            clients = [socket.create_connection(("127.0.0.1", int(port))) for _ in range(crowd)]
+            unanswered = {client.fileno(): client for client in clients}
+            poll = select.poll()
+            for client in clients:
+                client.sendall(b"GET /healthz HTTP/1.1\r\nhost: wallet\r\n\r\n")
+                poll.register(client, select.POLLIN)
+            rounds = 0
+            while unanswered and rounds < 10 * crowd:
+                await asyncio.sleep(0)
+                rounds += 1
+                for descriptor, _ in poll.poll(0):
+                    assert unanswered.pop(descriptor).recv(12) == b"HTTP/1.1 200"
+                    poll.unregister(descriptor)
+            for client in clients:
+                client.close()
+            return rounds
+
+    rounds = uvloop.run(main())
+    assert rounds < crowd // 2, rounds

@@ -1,0 +1,60 @@
+"""Lets in those who come at the same time.
+
+libuv takes one connection in a round of the event loop. Under load a round takes 0.1 s, and of some hundred callers
+that come together the last would wait for a minute. So behind each that it has taken, the others are taken here.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+#: Connections taken behind one in the same round.
+TAKEN_PER_ROUND_MAX: Final = 63
+
+MakeProtocol = Callable[..., asyncio.Protocol]
+
+
+class Crowd:
+    """Makes protocols, as their class does, and has those who wait at the listener connected, too."""
+
+    def __init__(self, listener: socket.socket, make: MakeProtocol, context: ssl.SSLContext | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listener = listener
+        self._make = make
+        self._context = context
+        self._looking = False
+        # The event loop itself refers to tasks only weakly.
+        self._coming: set[asyncio.Task[Any]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Crowd coming={len(self._coming)}>"
+
+    def __call__(self, **words: Any) -> asyncio.Protocol:
+        make = partial(self._make, **words)
+        if not self._looking:
+            self._looking = True
+            self._loop.call_soon(self._look, make)
+        return make()
+
+    def _look(self, make: MakeProtocol) -> None:
+        self._looking = False
+        for _ in range(TAKEN_PER_ROUND_MAX):
+            try:
+                link, _ = self._listener.accept()
+            except (
+                OSError
+            ):  # nobody waits, or the listener is closed; what else there is, the loop meets, too
+                return
+            link.setblocking(False)
+            task = self._loop.create_task(self._connect(link, make))
+            self._coming.add(task)
+            task.add_done_callback(self._coming.discard)
+
+    async def _connect(self, link: socket.socket, make: MakeProtocol) -> None:
+        try:
+            await self._loop.connect_accepted_socket(make, link, ssl=self._context)
+        except OSError:  # it has gone, or its handshake failed
+            link.close()
