@@ -188,6 +188,9 @@ def test_holds_that_end_otherwise(wallet: Wallet, ann: str, bob: str) -> None:
         wallet.hold(UNKNOWN, ann)
     with pytest.raises(client.HoldNotFound):
         wallet.capture_hold(UNKNOWN, ann, to_account=bob)
+    paid = wallet.transfer(ann, bob, 1, "USD")
+    with pytest.raises(client.IdempotencyConflict):
+        wallet.capture_hold(UNKNOWN, ann, to_account=bob, transaction_id=paid.transaction_id)
     with pytest.raises(client.InsufficientFunds):
         wallet.place_hold(ann, 101, "USD")
 

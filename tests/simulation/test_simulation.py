@@ -20,7 +20,7 @@ from simulation.run import Report, run_many, run_seed
 from simulation.substitutes import HORIZONS, PERIODS, RETENTION_MS
 from simulation.world import Violation, World
 
-SEEDS = 80
+SEEDS = 72
 COPIES_SEEDS = 25
 ALL_SEEDS = 12
 OUTAGE_SEEDS = 8
