@@ -254,7 +254,7 @@ def test_who_is_about_to_end_says_so_and_answers_meanwhile() -> None:
 
 
 def test_many_that_come_at_once_are_let_in_within_few_rounds() -> None:
-    """Of a process that is busy for long in each round of its loop, the last of a crowd waited a minute for its turn."""
+    """Where a round of the loop takes long, the last of a crowd waited a minute for its turn."""
     crowd = 200
 
     async def main() -> int:
