@@ -101,12 +101,16 @@ class Holders:
         callers, command = self.callers, wanted.command
         if not callers.may_retry(wanted):
             return True
-        remembered = False
+        knew, remembered, overtaken = callers.auditor.remembers(command), False, False
 
         def check(answer: HoldAnswer) -> None:
-            nonlocal remembered
+            nonlocal remembered, overtaken
             remembered = answer.outcome != Outcome.HOLD_BUSY and callers.auditor.remembers(command)
-            callers.auditor.hold_answered(command, answer)
+            overtaken = remembered and not knew and answer.outcome == Outcome.HOLD_NOT_FOUND
+            if overtaken:  # another try has seen the hold, which was not there yet when this one looked
+                remembered = False
+            else:
+                callers.auditor.hold_answered(command, answer)
 
         if isinstance(command, HoldCommand):
             answer = await callers.ask(lambda w: w.place_hold(command), check)
@@ -115,7 +119,7 @@ class Holders:
         else:
             answer = await callers.ask(lambda w: w.capture_hold(command), check)
         if type(answer) is str or not remembered:
-            wanted.refused = type(answer) is not str and answer.outcome != Outcome.HOLD_BUSY
+            wanted.refused = type(answer) is not str and answer.outcome != Outcome.HOLD_BUSY and not overtaken
             return False
         outcome = "+" if answer.outcome == Outcome.REPEATED else answer.outcome
         if outcome == "!" or wanted.answer not in (None, outcome):
