@@ -55,6 +55,8 @@ def test_g6_g9_what_is_in_the_archive_alone_is_there_for_all(
     commands = (f"--archive-command={archive_command}", f"--restore-command={restore}")
     cluster = dev_cluster(partitions=PARTITIONS, embedded=True, extra=(*extra, *commands))
     journal = folder(cluster, 1)
+    told = (Path(cluster.data_dir) / "admin.env").read_text().splitlines()
+    assert f"WALLET_RESTORE_COMMAND={shlex.quote(restore)}" in told
     with WalletApi(cluster.url, PARTITIONS) as api:
         ann, bob = api.account(0, "1000.00"), api.account(1)
         first = answered(cluster, "balance", ann, "USD")

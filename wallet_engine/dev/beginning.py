@@ -1,7 +1,7 @@
 """What `dev` begins with: its command line, and what it knows before anything runs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wallet_engine.dev import ports
@@ -30,6 +30,8 @@ class DevOptions:
     oracle: bool = False
     #: Our processes know each other by certificates.
     certificates: bool = False
+    #: What `wallet-admin` needs besides, as in `WALLET_<NAME>`.
+    admin: Mapping[str, str] = field(default_factory=dict)
 
 
 def first_names(layout: Layout) -> list[str]:

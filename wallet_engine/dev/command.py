@@ -134,5 +134,6 @@ def dev(
             webhooks_allow_private,
             auth or oracle,
             auth or certificates,
+            {"RESTORE_COMMAND": restore_command} if restore_command else {},
         )
     ).run()

@@ -244,7 +244,7 @@ class Supervisor:
         """What `wallet-admin` needs."""
         zookeeper = self._zookeeper
         where = {"MAP_FILE": str(self._map_file)} if zookeeper is None else {"ZOOKEEPER": zookeeper.address}
-        where |= self._credentials.variables()
+        where |= self._credentials.variables() | dict(self._options.admin)
         if self._options.auth:
             where["KEY"] = provide_keys(directory, self._data_dir)
         if self._database is not None:
