@@ -133,7 +133,7 @@ def _show(console: Console, document: dict[str, Any]) -> None:
                 "-" if node["ops_per_s"] is None else f"{node['ops_per_s']:,}",
                 _memory(node),
             )
-    show_table(console, table, "live", "open", "ops/s")
+    show_table(console, table, "ops/s", "open", "live")
     for journal in document["journals"]:
         lag = journal["lag_entries"]
         behind = (
