@@ -122,7 +122,9 @@ class VerbGroup(click.Group):
             flags = [*own, *_params_below(self, ctx)]  # of all verbs: this takes a moment
             for position, word in enumerate(args):
                 if not word.startswith("-") and _split(args[:position], flags):
-                    self._refuse_verb(ctx, word)
+                    if word not in self.list_commands(ctx):
+                        self._refuse_verb(ctx, word)
+                    break
         return args
 
 

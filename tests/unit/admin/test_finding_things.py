@@ -30,6 +30,7 @@ def directory(tmp_path: Path) -> Iterator[Directory]:
         (["--map-file", "map.json", "--json", "stauts"], "No such command 'stauts'. Did you mean status"),
         (["--zookeeper=zk1:2181", "key", "lst"], "No such command 'lst'. Did you mean list"),
         (["--no-such-flag", "stauts"], "No such option '--no-such-flag'"),
+        (["--map-file", "map.json", "ca", "list"], "No such option '--map-file'"),
     ],
 )
 def test_a_mistyped_verb_is_told_what_is_near(words: list[str], said: str) -> None:
