@@ -15,6 +15,7 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
 from wallet_engine.domain.money import format_amount
+from wallet_engine.domain.notes import note_of
 from wallet_engine.domain.refund_command import RefundCommand
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.routing.slots import partition_of
@@ -397,7 +398,8 @@ class Callers:
     async def open_another(self) -> None:
         """An account gets a currency, perhaps the first of its partition in it."""
         account, currency = self.rng.choice(self.accounts), self.rng.choice((*CURRENCIES, "GBP"))
-        await self.ask(lambda w: w.open_account(account, currency, None), lambda _: None)
+        note = note_of(metadata={"why": "trade"}) if currency == "GBP" else ""
+        await self.ask(lambda w: w.open_account(account, currency, None, note=note), lambda _: None)
 
     async def set_flags(self, account: str) -> None:
         action = self.rng.choice(("freeze", "freeze", "unfreeze", "unfreeze", "unfreeze", "close"))
