@@ -159,6 +159,35 @@ def test_redis_lets_in_its_users_alone(cluster: DevCluster) -> None:
         assert not any(secret.encode() in Path(f"/proc/{pid}/cmdline").read_bytes() for secret in secrets)
 
 
+def test_a_stolen_redis_password_is_good_for_nothing_once_there_is_a_new_one(
+    cluster: DevCluster, tmp_path: Path
+) -> None:
+    """What stands in place of a list of revoked certificates, which Redis does not read."""
+    new, old = tmp_path / "new.pw", cluster.data_dir / "credentials" / "redis-api.pw"
+    new.write_text("another one\n")
+    new.chmod(0o600)
+    [node] = [process for process in cluster.state()["processes"] if process["role"] == "redis"]
+
+    def may_enter() -> bool:
+        host, port = split_address(node["address"])
+        with redis.Redis(host, port, username="api", password=old.read_text().strip()) as client:
+            try:
+                return bool(client.ping())
+            except redis.AuthenticationError:
+                return False
+
+    def applied(file: Path) -> None:
+        admin(cluster, "redis", "acl", "--apply", f"--api-password-file={file}", "--yes", "--json")
+
+    assert may_enter()
+    applied(new)
+    try:
+        assert not may_enter()
+    finally:
+        applied(old)
+    assert may_enter()
+
+
 def test_admin_env_is_all_that_wallet_admin_needs(cluster: DevCluster) -> None:
     (alice,) = accounts(cluster, "alice")
     env = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
