@@ -130,7 +130,10 @@ class _Joining:
             if len(peers) < needed:
                 present = {peer.journal_id for peer in peers}
                 missing = ", ".join(name for name in members.copies if name not in present)
-                raise OSError(f"{len(peers)} of {needed} journal copies answer, missing: {missing}")
+                raise OSError(
+                    f"{len(peers)} journal copies answer and {needed} must, since any fewer may lack answered entries: "
+                    f"bring back {missing}"
+                )
             epochs = {p: entry.epoch for p, entry in enumerate(partition_map.partitions)}
             await self._come_close(peers, epochs)
             with ExitStack() as locks:

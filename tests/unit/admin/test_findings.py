@@ -512,6 +512,13 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         ("journal", "warning", "journal copy j2 does not answer", "--journal-id j2"),
     ),
     (
+        "copy whose place another can take",
+        lambda facts: surveyed(config=replace(facts.survey.config, journal_quorum=2))(
+            others(copies=frozenset({"j1", "j2"}))(facts)
+        ),
+        ("journal", "warning", "journal copy j2 does not answer", "--journal-id NEW --directory EMPTY"),
+    ),
+    (
         "copy that does not count",
         others(copies=frozenset({"j2", "j3"})),
         ("journal", "warning", "journal copy j1 runs and does not count", "wait for joined in the log"),
@@ -802,3 +809,25 @@ def test_what_a_move_does_is_no_fault(fault: Callable[[Facts], Facts]) -> None:
 
 def test_every_check_has_a_case() -> None:
     assert {found[0] for _, _, found in CASES} == CHECKS.keys()
+
+
+@pytest.mark.parametrize(
+    ("copies", "quorum", "answering", "replaceable"),
+    [(2, 1, 1, False), (2, 2, 1, True), (3, 2, 2, True), (3, 2, 1, False), (3, 1, 2, False)],
+)
+def test_a_copy_is_replaced_only_where_the_others_have_all_that_was_answered(
+    copies: int, quorum: int, answering: int, replaceable: bool
+) -> None:
+    """Any fewer than copies - quorum + 1 may lack an entry, and then the new copy waits for ever."""
+    names = [f"j{number}" for number in range(1, copies + 1)]
+    seen = healthy()
+    one = seen.survey.journals[0]
+    states = tuple(
+        replace(one, info=replace(one.info, journal_id=name, address=f"{name}:4"))
+        for name in names[:answering]
+    )
+    config = replace(seen.survey.config, journal_quorum=quorum)
+    survey = replace(seen.survey, journals=states, config=config)
+    facts = replace(seen, survey=survey, copies=frozenset(names), disk_free=dict.fromkeys(names, 0.5))
+    said = [f for f in find(facts) if "does not answer" in f.what and names[-1] in f.what]
+    assert ["--replaces" in str(f.mend) for f in said] == [replaceable]

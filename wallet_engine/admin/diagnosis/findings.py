@@ -153,7 +153,9 @@ def _journals(facts: Facts) -> Iterator[Finding]:
         info = next((s.info for s in found.journals if s.info.journal_id == name), None)
         where = "" if info is None else f" at {info.address}"
         what = f"journal copy {name}{where} does not answer"
-        yield Finding("journal", "warning", what, _start_copy(name, info))
+        # As for every epoch: so few of them, together, have every entry that was answered.
+        replaceable = counted >= len(facts.copies) - needed + 1
+        yield Finding("journal", "warning", what, _start_copy(name, info, replaceable))
     for state in found.journals:
         if state.info.journal_id in answering - facts.copies:
             what = f"journal copy {state.info.journal_id} runs and does not count: it has not joined the others yet"
@@ -187,12 +189,16 @@ def _journals(facts: Facts) -> Iterator[Finding]:
             yield Finding("journal", severity, what, mend)
 
 
-def _start_copy(name: str, info: JournalInfo | None) -> Mend:
-    """Start it where it was, or another in its place."""
+def _start_copy(name: str, info: JournalInfo | None, replaceable: bool) -> Mend:
+    """Start it where it was, or another in its place where the others have all that it may have receipted."""
     folder = "DIRECTORY" if info is None else info.directory
     where = "" if info is None else f"on {info.host}, "
+    start = wallet_engine("journal", "--journal-id", name, "--directory", folder)
+    if not replaceable:
+        said = "with the other flags it had; no copy can take its place: it may have answered entries alone"
+        return Mend(start, f"{where}{said}")
     return Mend(
-        wallet_engine("journal", "--journal-id", name, "--directory", folder),
+        start,
         f"{where}with the other flags it had; if its disk is lost and others live",
         (wallet_engine("journal", "--journal-id", "NEW", "--directory", "EMPTY", "--replaces", name),),
     )
