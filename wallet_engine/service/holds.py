@@ -27,6 +27,7 @@ from wallet_engine.service.sides import check_sides
 LOOKS_MAX: Final = 20
 
 _APPLIED: Final = Outcome.APPLIED.value
+_PROBE: Final[Words] = ("n", "holds", "-", "-", 0, "-", "", "")
 _STATUS_REFUSALS: Final = {"C": Outcome.CLOSED.value, "F": Outcome.FROZEN.value}
 
 
@@ -150,12 +151,20 @@ class Holds:
         return result, replayed, told_hold(capture.told) if result == _APPLIED else None
 
     async def _look(self, account: str, field: str) -> Hold | None:
-        """The hold as it is now, durable or not: the script decides whether it is still so."""
+        """The hold as it is now, durable or not: the script decides whether it is still so.
+
+        A primary that is cut off does not know what was decided since. So that there is no hold is believed only behind
+        an entry of this service, which it could not have made durable there.
+        """
         home = self._home(account)
         keys = self._engine.cluster.accumulators[home].keys
         record = await self._reader.glance(home, "HGET", keys.hold, field)
         if record is None:
-            return await self._reader.hold(home, field)
+            found = await self._reader.hold(home, field)
+            if found is None:
+                await self._decide(home, _PROBE)
+                found = await self._reader.hold(home, field)
+            return found
         return parse_hold(record.decode())
 
     async def _remembered(self, words: Words, p: int, q: int) -> str | None:
