@@ -5,11 +5,14 @@ that come together the last would wait for a minute. So behind each that it has 
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
+
+from wallet_engine.telemetry.descriptors import is_reserved
 
 #: Connections taken behind one in the same round.
 TAKEN_PER_ROUND_MAX: Final = 63
@@ -52,9 +55,13 @@ class Crowd:
             task = self._loop.create_task(self._connect(link, make))
             self._coming.add(task)
             task.add_done_callback(self._coming.discard)
+            if is_reserved(link.fileno()):
+                return  # it is turned away: were the last descriptors taken, libuv would hang up on all who wait
 
     async def _connect(self, link: socket.socket, make: MakeProtocol) -> None:
-        try:
-            await self._loop.connect_accepted_socket(make, link, ssl=self._context)
-        except OSError:  # it has gone, or its handshake failed
-            link.close()
+        """From here on libuv closes the descriptor: `link` must not close what has its number by then."""
+        with contextlib.suppress(OSError):  # it has gone, or its handshake failed
+            transport, _ = await self._loop.connect_accepted_socket(make, link, ssl=self._context)
+            if not transport.is_closing():
+                return  # its transport keeps `link`
+        link.detach()

@@ -37,6 +37,12 @@ def raise_limit() -> None:
         )
 
 
+def is_reserved(descriptor: int) -> bool:
+    """Whether it is one of the last that the process may have."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limit != resource.RLIM_INFINITY and descriptor >= limit - min(RESERVED_MAX, limit // RESERVED_PART)
+
+
 class Reserve:
     """Says of each connection of others whether the process can afford it."""
 
@@ -47,9 +53,9 @@ class Reserve:
         """Whether to close the connection that has this descriptor. The lowest that is free is given out, so a high
         one says that those below are taken. The limit is looked at each time: it can be changed from outside.
         """
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if limit == resource.RLIM_INFINITY or descriptor < limit - min(RESERVED_MAX, limit // RESERVED_PART):
+        if not is_reserved(descriptor):
             return False
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         now_s = time.monotonic()
         if now_s - self._said_s > SAY_S_MIN:
             self._said_s = now_s
