@@ -255,19 +255,25 @@ class ShardRecovery:
         behind_here, follows, fresh = [], [], []
         for partition in sorted(partitions):
             keys = PartitionKeys(tag_of(partition, len(found.map.partitions)))
-            if self._in_era(found, partition) and partition not in behind:
+            lost = partition in behind and not await self._goes_on(connection, partition, keys)
+            if self._in_era(found, partition) and not lost:
                 follows.append(partition)
                 continue
             meta, position = await _meta(connection, keys), self._writer.position(partition)
             equal = meta.seq == position.seq and (not meta.seq or meta.nonce == position.nonce)
             if equal and meta.epoch == found.map.epoch_of(partition):
                 fresh.append(partition)
-            elif partition in behind or meta.seq <= position.seq:
+            elif lost or meta.seq <= position.seq:
                 behind_here.append(partition)
             # else the stream may still have all that is missing: the drain will see
         if behind_here:
             await self._follow(found, behind_here)
         self._commit.follows({p: found.map.epoch_of(p) for p in (*follows, *fresh, *behind_here)})
+
+    async def _goes_on(self, connection: Connection, partition: int, keys: PartitionKeys) -> bool:
+        """Whether the stream has what comes next here, as that of one that was made anew since it had not."""
+        start = f"{self._writer.position(partition).seq + 1}-0"
+        return bool(await connection.call("XRANGE", keys.journal, start, start))
 
     async def _follow(self, found: Certified, partitions: list[int]) -> None:
         """Take over from whichever copy is furthest in the epochs in force."""
