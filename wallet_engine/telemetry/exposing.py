@@ -58,8 +58,9 @@ class _Server(ThreadingWSGIServer):
             # Hands are shaken where it is read, in its own thread.
             link = self._tls().wrap_socket(link, server_side=True, do_handshake_on_connect=False)
         with self._lock:
+            # Taken out here: its thread may take its time, and the next one needs another's place.
+            oldest = self._open.pop(next(iter(self._open))) if len(self._open) >= CONNECTIONS_MAX else None
             self._open[id(link)] = link
-            oldest = next(iter(self._open.values())) if len(self._open) > CONNECTIONS_MAX else None
         if oldest is not None:
             _hang_up(oldest)
         return link, address
