@@ -150,9 +150,10 @@ class Transfer:
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
         stage = self.stage
         call = self.call
-        call.position = batch.entry
-        if call.positions is not None:
-            call.positions[batch.partition] = batch.entry
+        if call.position is not batch.entry:  # many of a call are in one entry
+            call.position = batch.entry
+            if call.positions is not None:
+                call.positions[batch.partition] = batch.entry
         if outcome == APPLIED:
             if stage == DEBIT:
                 batch.unsettled += 1
