@@ -191,7 +191,9 @@ class Group:
             elif isinstance(result, BaseException):
                 raise result
             elif result.outcome == _REPEATED:
-                over = over or result.told[0].replace(PREPARED, "")
+                status, made_in = result.told[:2]
+                # What an earlier attempt has set aside is to be given back: it is no promise to this one.
+                over = over or ("" if status == PREPARED and int(made_in) == attempt else status)
             elif result.outcome != _APPLIED:
                 leg = int(result.told[1])
                 refusals.append((leg, not _pays(parts.legs[partition], leg), result.outcome))
