@@ -18,10 +18,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 from wallet_engine.dev.ports import PORT_MIN
 
-#: The longest piece first: what is left for the end is short.
+#: The longest pieces first: what is left for the end is short.
 FIRST = "tests/integration/"
 #: Folders whose tests share what they start. Of the others each file is a piece of its own.
-TOGETHER = ("tests/integration/", "tests/lua/")
+TOGETHER = ("tests/lua/",)
 #: Files of `tests/faults` that share a cluster of its conftest: another worker would start it a second time.
 ON_REPLICATED = ("failover", "fault_list", "isolated_service", "overload")
 ON_UNREPLICATED = ("holds_killed", "journal_stopped", "redis_and_others_killed", "redis_refuses", "sweeper")

@@ -44,6 +44,9 @@ class _Handler(WSGIRequestHandler):
 class _Server(ThreadingWSGIServer):
     """A thread for each connection, so that nobody waits behind one who says nothing."""
 
+    #: Of those who come together, so many wait to be taken; others would try again after a second.
+    request_queue_size = 128
+
     def __init__(self, family: socket.AddressFamily, address: Any, tls: Context | None) -> None:
         self.address_family = family
         self._tls = tls
