@@ -124,6 +124,7 @@ async def first_asked_for(target: str, written: Written) -> dict[int, int]:
         await sink.close()
 
 
+@pytest.mark.soak  # 20 s of entries
 async def test_what_was_saved_spares_the_beginning(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     written = Written()
     write_across(written)
