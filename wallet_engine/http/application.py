@@ -113,7 +113,7 @@ class Application:
         self.gate = gate
         self._services = services
         self._routes = Routes(endpoints)
-        self.direct = Direct(services.wallet, gate, self._routes.posted, self._answer_whole)
+        self.direct = Direct(services.wallet, gate, services.calls, self._routes.posted, self._answer_whole)
 
     def __repr__(self) -> str:
         return f"<Application {self.gate!r}>"

@@ -47,10 +47,8 @@ class Crowd:
         for _ in range(TAKEN_PER_ROUND_MAX):
             try:
                 link, _ = self._listener.accept()
-            except (
-                OSError
-            ):  # nobody waits, or the listener is closed; what else there is, the loop meets, too
-                return
+            except OSError:
+                return  # nobody waits, or the listener is closed; what else there is, the loop meets, too
             link.setblocking(False)
             task = self._loop.create_task(self._connect(link, make))
             self._coming.add(task)

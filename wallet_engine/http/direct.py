@@ -5,7 +5,6 @@ transfer, and a third of what it spent on ten in a batch. What is not whole, or 
 way (`protocol.py`) and gets the same answers.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Final
@@ -19,6 +18,7 @@ from wallet_engine.http.heads import TRANSFER_PATH, Head, Heads
 from wallet_engine.http.problems import Answer, Refused, failure
 from wallet_engine.http.request_ids import Asked
 from wallet_engine.http.transfers import TRANSFER, transfer_answer
+from wallet_engine.http.uncancelled import Uncancelled
 from wallet_engine.service.api import TransferAnswer
 from wallet_engine.service.guarded import GuardedWallet
 from wallet_engine.telemetry.logging import logged_with
@@ -40,6 +40,7 @@ class Direct:
         self,
         wallet: GuardedWallet,
         gate: Gate,
+        calls: Uncancelled,
         paths: Iterable[str],
         answer: Callable[[Head, Scope, Receive], Awaitable[Answer]],
     ) -> None:
@@ -47,12 +48,11 @@ class Direct:
         self.wallet = wallet
         self.gate = gate
         self.heads = Heads(paths)
+        self._calls = calls
         self._answer = answer
-        # The event loop itself refers to tasks only weakly.
-        self._running: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        return f"<Direct running={len(self._running)} {self.gate!r}>"
+        return f"<Direct {self._calls!r} {self.gate!r}>"
 
     def begin(self, head: Head, body: bytes, peer: Peer, asked: Asked, send: Send, later: Later) -> None:
         """Do what the request asks for; `send` is called once with the answer.
@@ -60,9 +60,7 @@ class Direct:
         Of a transfer that is refused, at once; of one that was decided, when `later` does what it was given.
         """
         if head.path != TRANSFER_PATH:
-            task = asyncio.create_task(self._handle(head, body, peer, asked, send))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._calls.start(self._handle(head, body, peer, asked, send))
             return
         try:
             visit = self.gate.enter(TRANSFER, head.authorization, peer, asked)

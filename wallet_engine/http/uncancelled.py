@@ -21,9 +21,13 @@ class Uncancelled:
     def __repr__(self) -> str:
         return f"<Uncancelled running={len(self._running)}>"
 
-    def run(self, call: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
-        """The result of `call`; cancelling the returned future does not cancel `call`."""
+    def start(self, call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run `call`, whether or not anybody keeps the task."""
         task = asyncio.create_task(call)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        return asyncio.shield(task)
+        return task
+
+    def run(self, call: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+        """The result of `call`; cancelling the returned future does not cancel `call`."""
+        return asyncio.shield(self.start(call))

@@ -1,6 +1,10 @@
 """The application on a wallet double."""
 
+import logging
+from collections.abc import Iterator
+
 import pytest
+import structlog
 from starlette.types import ASGIApp
 from unit.http.wallet_double import WalletDouble
 
@@ -15,3 +19,14 @@ def wallet() -> WalletDouble:
 @pytest.fixture
 def app(wallet: WalletDouble) -> ASGIApp:
     return create_app(wallet)
+
+
+@pytest.fixture
+def logging_restored() -> Iterator[None]:
+    """Logging may be configured: afterwards it is as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()

@@ -2,12 +2,9 @@
 
 import asyncio
 import json
-import logging
 import re
-from collections.abc import Iterator
 
 import pytest
-import structlog
 import uvloop
 from unit.http.test_direct import GOOD_BODY, Client, request_bytes, service
 from unit.http.wallet_double import WalletDouble
@@ -141,17 +138,7 @@ class BrokenWallet(WalletDouble):
         raise ValueError("a bug")
 
 
-@pytest.fixture
-def _logs() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-
-
-@pytest.mark.usefixtures("_logs")
+@pytest.mark.usefixtures("logging_restored")
 def test_what_failed_is_found_in_the_log_by_its_id(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("info", json=True)
 

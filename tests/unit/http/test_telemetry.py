@@ -4,11 +4,9 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from wallet_engine.telemetry import metrics
@@ -16,15 +14,7 @@ from wallet_engine.telemetry.logging import configure_logging, get_logger
 from wallet_engine.telemetry.metrics import PARTITION_STATES, Metrics
 from wallet_engine.telemetry.tallies import TallyCounter, TallyHistogram
 
-
-@pytest.fixture(autouse=True)
-def _logging_restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("logging_restored")
 
 
 def test_own_and_foreign_records_have_one_shape(capsys: pytest.CaptureFixture[str]) -> None:
