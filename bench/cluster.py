@@ -21,7 +21,7 @@ import redis
 
 from bench.apis import OwnApis, make_key, peer_files, server_pair
 from wallet_engine.dev.binaries import find_zookeeper, system_redis
-from wallet_engine.dev.ports import free_port, port_is_free
+from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.state import DevState, StateFiles
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.journal import peer_tls
@@ -89,7 +89,7 @@ class Cluster:
         self.data_dir = self.root / "data"
         self._say = say
         self._keep = keep
-        self._port = _free_run(shape.apis)
+        self._port = free_port(run=shape.apis)
         self._apis: OwnApis | None = None
         #: For calls by HTTPS.
         self.caller_tls: ssl.SSLContext | None = None
@@ -299,11 +299,3 @@ def _command_line(pid: int) -> bytes:
         return (process / "cmdline").read_bytes() + os.readlink(process / "cwd").encode()
     except OSError:
         return b""
-
-
-def _free_run(count: int) -> int:
-    """The first of `count` free ports in a row."""
-    while True:
-        first = free_port()
-        if all(port_is_free(first + offset) for offset in range(1, count)):
-            return first

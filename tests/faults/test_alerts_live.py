@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.dev_process import DevCluster, free_run
+from support.dev_process import DevCluster
 from support.redis_peek import node_of
 from support.replicated import supervisor_sleeps, wait_until
 
@@ -23,7 +23,7 @@ PARTITIONS = 8
 #: What alerts wait for, a minute, and what a busy machine takes.
 FIRES_S_MAX = 200.0
 #: Of the first journal copy; the others take the next ones.
-METRICS_PORT = free_run(3)
+METRICS_PORT = free_port(run=3)
 
 pytestmark = [
     pytest.mark.soak,

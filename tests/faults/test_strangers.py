@@ -26,7 +26,7 @@ from support.rogue import FalseCopy, Rogue, client_context, minted, standings
 from support.stopped import stopped
 from support.wallet_api import WalletApi
 
-from wallet_engine.dev.ports import free_port, port_is_free
+from wallet_engine.dev.ports import free_port
 from wallet_engine.domain.principals import checked
 from wallet_engine.journal.bounds import EPOCH_AHEAD_MAX
 from wallet_engine.journal.copies_wire import (
@@ -84,9 +84,7 @@ class Struck:
     """A cluster of three journal copies, and what an attacker knows of it."""
 
     def __init__(self, path: Path, *, auth: bool) -> None:
-        first = free_port()
-        while not all(port_is_free(first + number) for number in range(COPIES)):
-            first = free_port()
+        first = free_port(run=COPIES)
         self.dev = DevCluster(
             path,
             partitions=PARTITIONS,

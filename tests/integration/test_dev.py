@@ -20,6 +20,7 @@ import pytest
 from support.dev_process import DevCluster
 from support.replicated import ReplicatedShard, command
 
+from wallet_engine.dev.ports import port_is_free
 from wallet_engine.dev.process import identify, wait_until
 
 
@@ -274,3 +275,16 @@ def test_what_readme_shows_a_newcomer_works_as_it_stands(cluster: DevCluster) ->
     assert "idempotent-replayed: true" in done.stdout.lower()
     assert [shown for shown in ("s1", "s2", "j1") if shown not in done.stdout] == []
     assert sum(Decimal(balance(cluster.url, account)) for account in ("alice", "bob", "@fees")) == 100
+
+
+def test_ports_that_were_asked_for_are_given_to_nobody_else(tmp_path: Path) -> None:
+    """In a range that has no port too many: Redis, three copies, their metrics from its first port on, the oracle."""
+    first = next(port for port in range(6_000, 9_000, 8) if all(map(port_is_free, range(port, port + 8))))
+    environ = {"WALLET_DEV_PORTS": f"{first}-{first + 7}", "WALLET_METRICS_PORT": str(first)}
+    dev = DevCluster(tmp_path / "dev", embedded=True, extra=("--journals", "3"), environ=environ)
+    try:
+        dev.start()
+        measured = [process["metrics"] for process in dev.processes("journal")]
+        assert measured == [f"127.0.0.1:{first + number}" for number in range(3)]
+    finally:
+        dev.kill_all()

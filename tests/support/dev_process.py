@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from wallet_engine.dev.ports import free_port, port_is_free
+from wallet_engine.dev.ports import free_port
 
 READY_S_MAX = 90.0
 STOP_S_MAX = 60.0
@@ -42,7 +42,7 @@ class DevCluster:
         """`environ` is added to the environment of this process."""
         self._environ = {**os.environ, **(environ or {})}
         self.data_dir = data_dir
-        self.port = free_run(apis)
+        self.port = free_port(run=apis)
         self.argv = [
             *(sys.executable, "-m", "wallet_engine", "dev", "--data-dir", str(data_dir)),
             *("--port", str(self.port), "--shards", str(shards), "--replicas", str(replicas)),
@@ -251,11 +251,3 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
-
-
-def free_run(count: int) -> int:
-    """The first of `count` consecutive free ports."""
-    while True:
-        first = free_port()
-        if all(port_is_free(first + i) for i in range(1, count)):
-            return first

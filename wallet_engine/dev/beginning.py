@@ -8,6 +8,7 @@ from wallet_engine.dev import ports
 from wallet_engine.dev.layout import Layout, Wishes
 from wallet_engine.dev.redis_cluster import node_name
 from wallet_engine.domain.addresses import split_address
+from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.model import PartitionMap, Shard, spread
 
 
@@ -43,16 +44,33 @@ def first_map(layout: Layout) -> PartitionMap:
     return spread(layout.partitions, first_names(layout))
 
 
+def claim_ports(options: DevOptions, journals: int, environ: Mapping[str, str]) -> None:
+    """Claim the ports that were asked for, before any other is chosen. Raises `ConfigError` where one is in use."""
+    wanted = dict.fromkeys(range(options.port, options.port + options.apis), "--port")
+    if first := _first_metrics_port(environ):
+        wanted |= dict.fromkeys(range(first, first + journals), "WALLET_METRICS_PORT")
+    for port, name in wanted.items():
+        if not ports.port_is_free(port):
+            raise ConfigError(f"port {port} is in use by another program: give another {name}")
+        ports.reserve(port)
+
+
 def port_again(address: str | None) -> int:
     """The port of an address of the last run if it is free, else another."""
     port = split_address(address)[1] if address else 0
-    return port if port and ports.port_is_free(port) else ports.free_port()
+    return port if port and ports.port_is_free(port) and ports.reserve(port) else ports.free_port()
 
 
 def metrics_port(number: int, environ: Mapping[str, str], last: str | None) -> int:
     """Where journal copy `number` is measured: the first at WALLET_METRICS_PORT, if given, the others at the next."""
+    first = _first_metrics_port(environ)
+    return first + number - 1 if first else port_again(last)
+
+
+def _first_metrics_port(environ: Mapping[str, str]) -> int:
+    """WALLET_METRICS_PORT, or 0 where it is not given."""
     first = environ.get("WALLET_METRICS_PORT", "")
-    return int(first) + number - 1 if first.isdecimal() else port_again(last)
+    return int(first) if first.isdecimal() else 0
 
 
 def ports_of(shards: Mapping[str, Shard]) -> dict[str, int]:

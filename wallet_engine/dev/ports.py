@@ -3,13 +3,19 @@
 A Redis node listens on two ports: its own and, for the cluster bus, its own + 10000 (6.2 knows no other bus
 port). Both stay below 32768, where Linux begins to hand out ports for outgoing connections.
 
-`WALLET_DEV_PORTS=11000-15999` narrows them: those who start clusters at the same time, each in a range of its own,
-never take each other's port while its process is being started again.
+A port that was given out stays its owner's until that process ends, also before anything listens there and while
+what listened is being started again: who asks next, in this process or another of the same user, gets another one.
+
+`WALLET_DEV_PORTS=11000-15999` narrows them.
 """
 
+import fcntl
 import os
 import random
 import socket
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 from wallet_engine.domain.errors import ConfigError
@@ -39,21 +45,40 @@ def redis_port_is_free(port: int) -> bool:
     return 0 < port <= 65_535 - BUS_OFFSET and port_is_free(port) and port_is_free(port + BUS_OFFSET)
 
 
-def reserve(port: int) -> None:
-    """Somebody will listen there later: `free_port` does not give it out."""
+def reserve(port: int) -> bool:
+    """Claim the port until this process ends. False: it is claimed already, by this process or another one."""
+    if port in _given:
+        return False
+    try:
+        fcntl.lockf(_book(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
     _given.add(port)
+    return True
 
 
-def free_port(*, redis: bool = False) -> int:
-    """A port that is free now and was neither given out here before nor reserved. `redis`: with its bus port."""
+def free_port(*, redis: bool = False, run: int = 1) -> int:
+    """A port that is free now and that nobody has claimed; claimed from now on. `redis`: with its bus port.
+
+    `run`: the first of so many in a row.
+    """
+    is_free = redis_port_is_free if redis else port_is_free
     first, last = _bounds()
-    candidates = list(range(first, last + 1))
+    candidates = list(range(first, last + 2 - run))
     random.shuffle(candidates)
     for port in candidates:
-        if port not in _given and (redis_port_is_free(port) if redis else port_is_free(port)):
-            _given.add(port)
+        ports = range(port, port + run)
+        # All are looked at before any is claimed: a claim is not given back.
+        if not _given.intersection(ports) and all(map(is_free, ports)) and all(map(reserve, ports)):
             return port
     raise ConfigError(f"no free port between {first} and {last} on 127.0.0.1")
+
+
+@cache
+def _book() -> int:
+    """A file in which byte N is locked by whoever has claimed port N. The kernel unlocks when a process ends."""
+    path = Path(tempfile.gettempdir()) / f"wallet-engine-{os.getuid()}.ports"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _bounds() -> tuple[int, int]:

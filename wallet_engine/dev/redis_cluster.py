@@ -92,7 +92,7 @@ class RedisCluster:
         log = self.logs / f"redis-{name}.log" if self.logs else None
         port = self._wanted_ports.get(name, 0)
         for attempt in range(1, START_TRIES_MAX + 1):
-            if not ports.redis_port_is_free(port):
+            if not (ports.redis_port_is_free(port) and ports.reserve(port)):
                 port = ports.free_port(redis=True)
             node = RedisNode(self.binary, shard, name, directory, port, log=log, flags=self._node_flags)
             node.wipe()

@@ -20,8 +20,15 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Final, TextIO
 
-from wallet_engine.dev import ports
-from wallet_engine.dev.beginning import DevOptions, first_map, first_names, metrics_port, port_again, ports_of
+from wallet_engine.dev.beginning import (
+    DevOptions,
+    claim_ports,
+    first_map,
+    first_names,
+    metrics_port,
+    port_again,
+    ports_of,
+)
 from wallet_engine.dev.binaries import (
     RedisBinary,
     ZooKeeperInstall,
@@ -133,7 +140,7 @@ class Supervisor:
                 self._say(f"continues what is in {self._options.data_dir}: {layout}")
             for orphan in self._files.stop_orphans():
                 self._say(f"stopped process {orphan.pid}, left over from a killed dev: {orphan.argv[0]}")
-            self._check_ports()
+            claim_ports(self._options, layout.journals, self._environ)
             try:
                 if stored is None:
                     layout.save(self._data_dir / "layout.json")
@@ -161,12 +168,6 @@ class Supervisor:
             self._data_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"cannot make --data-dir {self._data_dir}: {error.strerror}") from None
-
-    def _check_ports(self) -> None:
-        for port in range(self._options.port, self._options.port + self._options.apis):
-            if not ports.port_is_free(port, HOST):
-                raise ConfigError(f"port {port} is in use by another program: give another --port")
-            ports.reserve(port)
 
     def _start(
         self,

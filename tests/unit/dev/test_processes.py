@@ -71,14 +71,31 @@ class TestPorts:
     ) -> None:
         monkeypatch.setattr(ports, "_given", set())
         monkeypatch.setattr(ports, "port_is_free", lambda port: True)
-        monkeypatch.setenv("WALLET_DEV_PORTS", "15000-15003")
-        ports.reserve(15_002)
-        assert {ports.free_port() for _ in range(3)} == {15_000, 15_001, 15_003}
-        with pytest.raises(ConfigError, match="no free port between 15000 and 15003"):
+        monkeypatch.setenv("WALLET_DEV_PORTS", "5000-5006")
+        assert ports.reserve(5_002)
+        assert not ports.reserve(5_002)
+        assert ports.free_port(run=4) == 5_003
+        assert {ports.free_port() for _ in range(2)} == {5_000, 5_001}
+        with pytest.raises(ConfigError, match="no free port between 5000 and 5006"):
             ports.free_port()
         monkeypatch.setenv("WALLET_DEV_PORTS", "15000")
         with pytest.raises(ConfigError, match="must be FIRST-LAST: 15000"):
             ports.free_port()
+
+    def test_what_another_process_was_given_is_not_given_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Until that one ends: nothing listens there yet, or not at the moment."""
+        code = "from wallet_engine.dev import ports; print(ports.free_port(), flush=True); input()"
+        environ = {**os.environ, "WALLET_DEV_PORTS": "5010-5010"}
+        pipe = subprocess.PIPE
+        with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, env=environ) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"5010\n"
+            monkeypatch.setenv("WALLET_DEV_PORTS", "5010-5011")
+            assert ports.free_port() == 5_011
+            with pytest.raises(ConfigError, match="no free port"):
+                ports.free_port()
+            other.communicate(b"\n")
+        assert ports.free_port() == 5_010
 
 
 class TestChild:
