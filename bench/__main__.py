@@ -6,6 +6,7 @@ from typing import Final
 import click
 
 try:
+    from bench.commands.beside import beside
     from bench.commands.client import client
     from bench.commands.compare import compare
     from bench.commands.history import history
@@ -26,7 +27,7 @@ except ModuleNotFoundError as error:
 
 #: Every subcommand is a module with a click command of its own.
 COMMANDS: Final[tuple[click.Command, ...]] = (
-    *(run, quick, client, peers, scale, memory, rebuild, history, move, report, compare),
+    *(run, quick, client, peers, scale, memory, rebuild, history, beside, move, report, compare),
 )
 
 

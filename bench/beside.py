@@ -1,0 +1,121 @@
+"""Payments with somebody at the past beside them: what a follower costs those on whose cores and disk it works."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+import psutil
+
+from bench.cluster import Cluster, ClusterFailed
+from bench.past import PARTITIONS, Past
+from wallet_engine.domain.entry import ZERO_NONCE
+from wallet_engine.history.sink import SINK
+
+ALONE: Final = "alone"
+#: Who is beside, in the order of what they cost.
+NEIGHBOURS: Final[Mapping[str, str]] = {
+    ALONE: "the follower and PostgreSQL stand still",
+    "feed": "somebody reads all of the journal, over and over, and throws it away",
+    "keeps up": "the follower writes what is paid",
+    "catches up": "the follower writes the history anew, from the first entry on",
+}
+#: How long a follower that stood still may take until it writes.
+BEGUN_S_MAX: Final = 60.0
+_POLL_S: Final = 0.1
+
+_EMPTY: Final = (
+    "TRUNCATE postings, transfers, groups, holds, accounts, group_parts, early_credits, early_legs",
+    f"UPDATE positions SET seq = 0, nonce = '{ZERO_NONCE}', at = 'epoch' WHERE sink = '{SINK}'",
+)
+_ENTRIES: Final = f"SELECT sum(seq)::bigint FROM positions WHERE sink = '{SINK}'"
+
+
+class Beside:
+    """The follower and PostgreSQL of a cluster, and a reader of its feed; each works only when it is asked to."""
+
+    def __init__(self, cluster: Cluster, past: Past) -> None:
+        self._cluster = cluster
+        self._past = past
+
+    @asynccontextmanager
+    async def working(self, neighbour: str) -> AsyncIterator[Callable[[], Any]]:
+        """That one alone is at work. Gives a coroutine function: entries that it has taken by now."""
+        if neighbour == "feed":
+            with self._reader():
+                yield self._none
+        elif neighbour == ALONE:
+            yield self._none
+        else:
+            self._signal(signal.SIGCONT)
+            try:
+                await (self._past.caught_up() if neighbour == "keeps up" else self._set_back())
+                yield self._entries
+            finally:
+                self.rest()
+
+    def rest(self) -> None:
+        """The follower and PostgreSQL stand still."""
+        self._signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """They go on, so that they can be stopped in order."""
+        self._signal(signal.SIGCONT)
+
+    async def _none(self) -> int:
+        return 0
+
+    async def _entries(self) -> int:
+        return int(await self._past.ask(lambda c: c.fetchval(_ENTRIES)))
+
+    async def left(self) -> int:
+        """Entries that the follower has not written yet."""
+        ends = await asyncio.to_thread(self._past.ends)
+        return sum(ends.values()) - await self._entries()
+
+    async def _set_back(self) -> None:
+        """Have everything written anew; returns when that has begun."""
+
+        async def empty(connection: Any) -> None:
+            async with connection.transaction():
+                for statement in _EMPTY[::-1]:
+                    await connection.execute(statement)
+
+        await self._past.ask(empty)
+        async with asyncio.timeout(BEGUN_S_MAX):
+            while not await self._entries():
+                await asyncio.sleep(_POLL_S)
+
+    def _signal(self, number: int) -> None:
+        """To the follower and to all processes of PostgreSQL."""
+        for process in self._cluster.state.processes:
+            if process.role in ("follower", "database"):
+                found = psutil.Process(process.pid)
+                for each in (found, *found.children(recursive=True)):
+                    with suppress(ProcessLookupError, psutil.NoSuchProcess):
+                        os.kill(each.pid, number)
+
+    def _reader(self) -> "_Reader":
+        return _Reader([*self._cluster.directory_flags, "--partitions", str(PARTITIONS)])
+
+
+class _Reader:
+    """A process that reads the feed, as a context manager."""
+
+    def __init__(self, words: list[str]) -> None:
+        self._words = words
+
+    def __enter__(self) -> None:
+        argv = [sys.executable, "-m", "bench.reading", *self._words]
+        self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True)
+        assert self._process.stdout is not None
+        if not self._process.stdout.readline():
+            raise ClusterFailed("the reader of the feed has ended")
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
