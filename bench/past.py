@@ -22,6 +22,7 @@ from wallet_engine.dev.postgresql import DATABASE, USER
 from wallet_engine.history.clearing import clear
 from wallet_engine.history.database import connect
 from wallet_engine.history.reader import Behind, HistoryReader, Position
+from wallet_engine.routing.homes import Homes
 
 CAUGHT_UP_S_MAX: Final = 600.0
 _POLL_S: Final = 0.02
@@ -47,7 +48,7 @@ class Past:
         database = next(process for process in cluster.state.processes if process.role == "database")
         password = (cluster.data_dir / "postgresql" / "password").read_text("utf-8").strip()
         self.url = f"postgresql://{USER}:{password}@{database.address}/{DATABASE}"
-        self.reader = HistoryReader(self.url, lambda _: 0)
+        self.reader = HistoryReader(self.url, Homes(PARTITIONS))
         self._cluster = cluster
         self._server = psutil.Process(database.pid)
 

@@ -147,7 +147,7 @@ def test_filters_narrow_and_are_checked(api: WalletApi) -> None:
         *(("order=up", "invalid_request"), ("type=gift", "invalid_request"), ("status=x", "invalid_request")),
         *(("currency=XXY", "invalid_currency"), ("cursor=abc", "cursor_mismatch")),
         ("currency=USD&min_amount=-1", "invalid_amount"),
-        ("min_position=x", "invalid_request"),
+        *(("min_position=x", "invalid_request"), ("min_position=9999.1", "invalid_request")),
     ):
         check_problem(api.get(f"/v1/accounts/{ann}/transactions?{query}"), 400, code)
     check_problem(api.get("/v1/accounts/nobody/transactions"), 404, "account_not_found")

@@ -183,7 +183,7 @@ def serve(
                 registrations.add(asyncio.create_task(asyncio.to_thread(directory.register_service, info)))
                 log.info("serving", url=url, service=name)
 
-            past = None if database is None else HistoryReader(database, engine.cluster.homes.of)
+            past = None if database is None else HistoryReader(database, engine.cluster.homes)
             wallet = ClusterWallet(engine, reader, None if past is None else Originals(past))
             history = None if past is None else GuardedHistory(past)
             metrics.transfers_in_flight.set_function(lambda: wallet.in_flight)

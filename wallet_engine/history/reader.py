@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from wallet_engine.domain.errors import ConfigError, Outage
+from wallet_engine.domain.errors import ConfigError, InvalidInput, Outage
 from wallet_engine.domain.ids import is_system
 from wallet_engine.history.database import (
     HistoryUnavailable,
@@ -20,6 +20,7 @@ from wallet_engine.history.database import (
 )
 from wallet_engine.history.session import Pool
 from wallet_engine.history.sink import SINK
+from wallet_engine.routing.homes import Homes
 
 CONNECTIONS_MAX: Final = 8
 #: How long a question waits for its answer, of a server that is there.
@@ -112,10 +113,9 @@ def place_of(row: Any) -> tuple[int, ...]:
 class HistoryReader:
     """See the module. Use it on one event loop. Everything may raise `HistoryUnavailable` and `Behind`."""
 
-    def __init__(self, url: str, home: Callable[[str], int]) -> None:
-        """`home` says the partition of an ordinary account."""
+    def __init__(self, url: str, homes: Homes) -> None:
         self._url = url
-        self._home = home
+        self._homes = homes
         self._pool: Pool | None = None
         self._opening = asyncio.Lock()
 
@@ -153,12 +153,12 @@ class HistoryReader:
     async def _listed(self, connection: Any, asked: Listing) -> tuple[list[Any], AsOf]:
         """One row more than the page has, and how far the tables were when they were asked, or before."""
         if not (asked.ascending and is_system(asked.account)):
-            query, arguments = _listing(asked, None, self._home)
+            query, arguments = _listing(asked, None, self._homes.of)
             rows = await connection.fetch(query, *arguments)
             if rows:
                 return rows, _as_of(rows[0]["as_of"])
         as_of = await self._as_of(connection, asked.account)
-        query, arguments = _listing(asked, as_of, self._home)
+        query, arguments = _listing(asked, as_of, self._homes.of)
         return await connection.fetch(query, *arguments), as_of
 
     async def balance_at(
@@ -260,9 +260,17 @@ class HistoryReader:
         return Page(rows[:limit], len(rows) > limit, as_of)
 
     async def reach(self, positions: Sequence[Position]) -> None:
-        """Wait until these entries are in the history, and what they ended. Raises `Behind` after 2 s."""
+        """Wait until these entries are in the history, and what they ended.
+
+        Raises `Behind` after 2 s, `InvalidInput` for a partition that there is not.
+        """
         if not positions:
             return
+        count = self._homes.partitions
+        for partition, _ in positions:
+            if partition >= count:
+                said = f"min_position names partition {partition}, and the last is {count - 1}"
+                raise InvalidInput("invalid_request", said)
         columns = [p.partition for p in positions], [p.seq for p in positions]
         deadline_s = time.monotonic() + BEHIND_S_MAX
         while True:
@@ -277,7 +285,7 @@ class HistoryReader:
         """Of the account's partition; a system account is in all of them."""
         if is_system(account):
             return _as_of(await connection.fetchval(_COMPLETE))
-        return _as_of(await connection.fetchval(_COMPLETE_OF.format("$1"), self._home(account)))
+        return _as_of(await connection.fetchval(_COMPLETE_OF.format("$1"), self._homes.of(account)))
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
