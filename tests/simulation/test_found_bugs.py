@@ -18,7 +18,6 @@ from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, Incr
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.horizons import Horizons
 from wallet_engine.redis_store.scripts import load_script
-from wallet_engine.routing.slots import partition_of
 from wallet_engine.saga.sweeper import Sweeper
 
 
@@ -258,43 +257,4 @@ def test_a_decline_outlives_the_hold_it_is_about() -> None:
 
         cluster.start()
         world.run(callers.run(main()), 200, "the answers")
-    assert world.violation is None
-
-
-def test_a_service_that_is_cut_off_does_not_deny_a_hold() -> None:
-    """With a primary that is none any more it knows of no hold that was placed since, and must not say so."""
-    with stage(1, Profile(reply_lost=0.0, holds=True)) as (cluster, callers):
-        world, shard = cluster.world, cluster.shards[0]
-        near, cut = cluster.services
-        account = next(
-            name
-            for name in callers.accounts
-            if cluster.placement.shard_of(partition_of(name, cluster.profile.partitions)) == shard.name
-        )
-        placed = HoldCommand(account, 100, "USD", callers.new_id("H"), None, 3_600)
-        capture = CaptureCommand(account, placed.transaction, callers.new_id("C"), "@fees", None, True)
-
-        async def ask(service: Any, make: Any) -> Any:
-            cluster.services = [service]
-            return await callers.ask(make, lambda _: None)
-
-        async def main() -> None:
-            await callers.open_and_fund()
-            await asyncio.sleep(1.0)
-            island, old = frozenset({cut.name, shard.primary.address}), shard.primary
-            cluster.network.split(island, frozenset())
-            cluster.keeper.cut(frozenset({cut.name}))
-            cluster.promote(shard, copy_store(old.store))
-            first = await ask(near, lambda w: w.place_hold(placed))
-            while type(first) is str:
-                first = await ask(near, lambda w: w.place_hold(placed))
-            assert first.outcome in "+="
-            for make in (
-                lambda w: w.capture_hold(capture),
-                lambda w: w.void_hold(account, placed.transaction),
-            ):
-                assert type(await ask(cut, make)) is str, "it cannot know"
-
-        cluster.start()
-        world.run(callers.run(main()), 60, "the answers")
     assert world.violation is None

@@ -8,10 +8,8 @@ from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.notes import METADATA, said_in
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
-from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.entries import Entries
-from wallet_engine.engine.positions import positions_noted
 from wallet_engine.engine.reads import AccountRead, Reader
 from wallet_engine.service.api import (
     ANSWER_TIMEOUT_S,
@@ -22,6 +20,7 @@ from wallet_engine.service.api import (
     LimitsCommand,
     Money,
 )
+from wallet_engine.service.deciding import Decided, decide, looked_up, prove
 from wallet_engine.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -32,26 +31,6 @@ CLOSE_S_MAX: Final = 12.0
 METADATA_KEPT_MAX: Final = 4_096
 
 _STATUS: Final = {"A": "active", "F": "frozen", "C": "closed"}
-
-
-class _AccountOperation:
-    """Waits for one `open_account` or `set_flags`."""
-
-    def __init__(self) -> None:
-        self.future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        #: The newest entry of the partition when the operation was decided.
-        self.seq = 0
-        self._positions = positions_noted()
-
-    def committed(self, outcome: str, idx: int, batch: Batch) -> None:
-        self._positions[batch.partition] = batch.entry
-        self.seq = batch.seq
-        if not self.future.done():
-            self.future.set_result(outcome)
-
-    def failed(self, outage: Outage) -> None:
-        if not self.future.done():
-            self.future.set_exception(outage)
 
 
 class Accounts:
@@ -82,7 +61,7 @@ class Accounts:
             limit += f"<{max_balance_minor}"
         self._engine.headroom.check(self._partition(account_id))
         operation = await self._operate(Operation("o", "-", account_id, limit, 0, currency, note, by))
-        outcome = operation.future.result()
+        outcome = operation.outcome
         view = await self._view_unless_declined(account_id, outcome)
         known = None if view is None or outcome != Outcome.REPEATED else view.metadata
         if note and known is not None and known != said_in(note).get(METADATA):
@@ -96,7 +75,7 @@ class Accounts:
             most = most if currency in read.most else None  # partitions with limits pay for them
         words = f"{_word(overdraft)}|{_word(most)}"
         operation = await self._operate(Operation("a", "-", account_id, words, 0, currency, note, by))
-        outcome = operation.future.result()
+        outcome = operation.outcome
         return outcome, await self._view_unless_declined(account_id, outcome)
 
     async def set_flags(self, account_id: str, action: str, by: str = "") -> tuple[str, AccountView | None]:
@@ -107,8 +86,8 @@ class Accounts:
     async def account(self, account_id: str) -> AccountView | None:
         if is_system(account_id):
             return await self._system_account(account_id)
-        read = await self._reader.account(self._partition(account_id), account_id)
-        if not read.balances:
+        read = await self._read(account_id)
+        if read is None:
             return None
         balances = tuple(
             CurrencyBalance(
@@ -139,14 +118,25 @@ class Accounts:
         if is_system(account_id):
             reads = await self._stripes(account_id)
             return BalanceView(Money(sum(read.balances.get(currency, 0) for read in reads)), None, None)
-        read = await self._reader.account(self._partition(account_id), account_id)
-        if currency not in read.balances:
+        read = await self._read(account_id, currency)
+        if read is None:
             return None
         return BalanceView(_money(read, currency), read.partition, read.seq)
 
+    async def _read(self, account_id: str, currency: str | None = None) -> AccountRead | None:
+        """None where it was never opened, or not in that currency."""
+        partition = self._partition(account_id)
+
+        async def look() -> AccountRead | None:
+            read = await self._reader.account(partition, account_id)
+            is_there = currency in read.balances if currency is not None else bool(read.balances)
+            return read if is_there else None
+
+        return await looked_up(self._engine, partition, look)
+
     async def _flag(self, account_id: str, action: str, by: str) -> str:
         operation = await self._operate(Operation("f", "-", account_id, action, 0, "-", by=by))
-        return operation.future.result()
+        return operation.outcome
 
     async def _close(self, account_id: str, by: str) -> str:
         """Close an account that owns nothing, nor anything that is still on its way out and may come back.
@@ -188,7 +178,7 @@ class Accounts:
     async def _close_frozen(self, account_id: str, by: str) -> str:
         """What does not lead to a closed account leaves it as it was."""
         closing = await self._operate(Operation("f", "-", account_id, "closing", 0, "-", by=by))
-        frozen = closing.future.result()
+        frozen = closing.outcome
         if frozen != Outcome.APPLIED:
             return frozen
         closed = ""
@@ -203,16 +193,19 @@ class Accounts:
     def _partition(self, account_id: str) -> int:
         return self._engine.cluster.homes.of(account_id)
 
-    async def _operate(self, operation: Operation) -> _AccountOperation:
-        """Have one account operation decided and made durable; the future of what comes back holds the outcome."""
-        waiting = _AccountOperation()
-        self._engine.submit(self._partition(operation.account), operation, waiting, self._engine.now_s())
+    async def _operate(self, operation: Operation) -> Decided:
+        """Have one account operation decided and made durable; what has made no entry, proved. Raises `Outage`."""
+        engine, partition = self._engine, self._partition(operation.account)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                await asyncio.shield(waiting.future)
+                while True:
+                    decided = await decide(engine, partition, operation)
+                    if decided.has_entry or _stays_so(operation, decided.outcome):
+                        return decided
+                    if await prove(engine, partition) == decided.epoch:
+                        return decided
         except TimeoutError:
             raise Outage("outcome_unknown", "not confirmed in time: repeat the request") from None
-        return waiting
 
     async def _view_unless_declined(self, account_id: str, outcome: str) -> AccountView | None:
         return await self.account(account_id) if outcome in (Outcome.APPLIED, Outcome.REPEATED) else None
@@ -232,6 +225,11 @@ class Accounts:
             CurrencyBalance(currency, Money(minor), 0) for currency, minor in sorted(totals.items())
         )
         return AccountView(account_id, "active", balances)
+
+
+def _stays_so(operation: Operation, outcome: str) -> bool:
+    """Whether it can never be otherwise again: what was opened, and what was closed."""
+    return outcome == Outcome.CLOSED or (operation.kind == "o" and outcome == Outcome.REPEATED)
 
 
 def _word(minor: int | None) -> str:

@@ -13,6 +13,7 @@ from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.reads import Reader
 from wallet_engine.saga.group import Group, parts_of
 from wallet_engine.service.api import ANSWER_TIMEOUT_S
+from wallet_engine.service.deciding import looked_up
 from wallet_engine.service.transfers import Transfers
 
 
@@ -53,12 +54,16 @@ class Groups:
 
     async def _recall(self, command: GroupCommand) -> GroupAnswer | None:
         """The answer of before, where nothing new is begun: of this very body, and over."""
-        view = await self.find_group(command.payer, command.transaction)
+        view = await self._view(command.payer, command.transaction)
         if view is None or view.outcome == "~" or view.mark != command.mark():
             return None
         return GroupAnswer(view.outcome, True, view.leg)
 
     async def find_group(self, from_account: str, transaction: str) -> GroupView | None:
+        home = self._engine.cluster.homes.of_payer(from_account, transaction)
+        return await looked_up(self._engine, home, lambda: self._view(from_account, transaction))
+
+    async def _view(self, from_account: str, transaction: str) -> GroupView | None:
         home = self._engine.cluster.homes.of_payer(from_account, transaction)
         read = await self._reader.group(home, transfer_field(from_account, transaction))
         if read.answer is None or read.remembered is None:

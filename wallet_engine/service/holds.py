@@ -1,6 +1,5 @@
 """Holds on a real cluster: placing, increasing, capturing, voiding, each answered only when it is durable."""
 
-import asyncio
 from typing import Final
 
 from wallet_engine.domain import holds
@@ -12,14 +11,13 @@ from wallet_engine.domain.money import parse_amount
 from wallet_engine.domain.operation import Words
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
-from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.entries import Entries
-from wallet_engine.engine.positions import positions_noted
 from wallet_engine.engine.reads import Reader
 from wallet_engine.saga.capture import Capture
 from wallet_engine.saga.transfer import Call
 from wallet_engine.service.api import ANSWER_TIMEOUT_S, HoldAnswer
+from wallet_engine.service.deciding import decide, looked_up
 from wallet_engine.service.repeats import Repeats
 from wallet_engine.service.sides import check_sides
 
@@ -27,25 +25,7 @@ from wallet_engine.service.sides import check_sides
 LOOKS_MAX: Final = 20
 
 _APPLIED: Final = Outcome.APPLIED.value
-_PROBE: Final[Words] = ("n", "holds", "-", "-", 0, "-", "", "")
 _STATUS_REFUSALS: Final = {"C": Outcome.CLOSED.value, "F": Outcome.FROZEN.value}
-
-
-class _Decision:
-    """Waits for one operation: its outcome, and what was remembered of it before."""
-
-    def __init__(self) -> None:
-        self.future: asyncio.Future[tuple[str, list[str]]] = asyncio.get_running_loop().create_future()
-        self._positions = positions_noted()
-
-    def committed(self, outcome: str, idx: int, batch: Batch) -> None:
-        self._positions[batch.partition] = batch.entry
-        if not self.future.done():
-            self.future.set_result((outcome, batch.detail(idx)))
-
-    def failed(self, outage: Outage) -> None:
-        if not self.future.done():
-            self.future.set_exception(outage)
 
 
 class Holds:
@@ -118,7 +98,7 @@ class Holds:
         raise _changing(hold)
 
     async def hold(self, account_id: str, hold: str) -> Hold | None:
-        found = await self._reader.hold(self._home(account_id), holds.field_of(account_id, hold))
+        found = await self._find(self._home(account_id), holds.field_of(account_id, hold))
         return found if found is not None and found.account == account_id else None
 
     def _home(self, account: str) -> int:
@@ -151,21 +131,14 @@ class Holds:
         return result, replayed, told_hold(capture.told) if result == _APPLIED else None
 
     async def _look(self, account: str, field: str) -> Hold | None:
-        """The hold as it is now, durable or not: the script decides whether it is still so.
-
-        A primary that is cut off does not know what was decided since. So that there is no hold is believed only behind
-        an entry of this service, which it could not have made durable there.
-        """
+        """The hold as it is now, durable or not: the script decides whether it is still so."""
         home = self._home(account)
         keys = self._engine.cluster.accumulators[home].keys
         record = await self._reader.glance(home, "HGET", keys.hold, field)
-        if record is None:
-            found = await self._reader.hold(home, field)
-            if found is None:
-                await self._decide(home, _PROBE)
-                found = await self._reader.hold(home, field)
-            return found
-        return parse_hold(record.decode())
+        return await self._find(home, field) if record is None else parse_hold(record.decode())
+
+    async def _find(self, home: int, field: str) -> Hold | None:
+        return await looked_up(self._engine, home, lambda: self._reader.hold(home, field))
 
     async def _remembered(self, words: Words, p: int, q: int) -> str | None:
         """Of an operation of p that may not begin, what is remembered. None: it may; raises `Outage`: neither."""
@@ -184,14 +157,9 @@ class Holds:
         return None
 
     async def _decide(self, partition: int, words: Words) -> tuple[str, list[str]]:
-        """Have one operation decided and made durable. Raises `Outage`."""
-        waiting = _Decision()
-        self._engine.submit(partition, words, waiting, self._engine.now_s())
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                return await asyncio.shield(waiting.future)
-        except TimeoutError:
-            raise Outage("outcome_unknown", "not confirmed in time: repeat the request") from None
+        """Outcome, and what was remembered of it before. Raises `Outage`."""
+        decided = await decide(self._engine, partition, words)
+        return decided.outcome, decided.detail
 
     async def _answer(self, account: str, hold_id: str, outcome: str, before: list[str]) -> HoldAnswer:
         """`before` is what was remembered of the operation, if it is a repeat, or the hold as it has left it."""

@@ -11,6 +11,7 @@ from wallet_engine.domain.returns import RETURN_RECORD
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.entries import Entries
 from wallet_engine.engine.reads import Reader
+from wallet_engine.service.deciding import looked_up, prove
 
 #: Of a transfer that is neither paid nor declined yet.
 PENDING: Final = "~"
@@ -30,6 +31,18 @@ class LookUps:
         return f"<LookUps {self._engine!r}>"
 
     async def find_transfer(self, from_account: str, transaction: str) -> str | None:
+        p = self._engine.cluster.homes.of_payer(from_account, transaction)
+        return await looked_up(self._engine, p, lambda: self._find(from_account, transaction))
+
+    async def find_proved(self, from_account: str, transaction: str) -> str | None:
+        """`find_transfer`, for who refuses something because it is still under way."""
+        found = await self.find_transfer(from_account, transaction)
+        if found == PENDING:
+            await prove(self._engine, self._engine.cluster.homes.of_payer(from_account, transaction))
+            found = await self._find(from_account, transaction)
+        return found
+
+    async def _find(self, from_account: str, transaction: str) -> str | None:
         homes = self._engine.cluster.homes
         p = homes.of_payer(from_account, transaction)
         read = await self._reader.transfer(p, transfer_field(from_account, transaction))

@@ -27,6 +27,7 @@ from wallet_engine.engine.reads import Reader
 from wallet_engine.saga.refund import Refund
 from wallet_engine.saga.transfer import Call
 from wallet_engine.service.api import ANSWER_TIMEOUT_S, RefundAnswer
+from wallet_engine.service.deciding import prove
 from wallet_engine.service.lookups import PENDING, LookUps
 from wallet_engine.service.originals import ForgottenOriginals, check_leg
 from wallet_engine.service.repeats import Repeats
@@ -60,7 +61,7 @@ class Refunds:
 
     async def original(self, from_account: str, transaction: str, leg: int | None) -> Original | str:
         """The transfer that is to be refunded, or the code of why it cannot be. Raises `InvalidInput` for the leg."""
-        outcome = await self._look_ups.find_transfer(from_account, transaction)
+        outcome = await self._look_ups.find_proved(from_account, transaction)
         if outcome is None:
             return await self._forgotten.find(from_account, transaction, leg)
         if outcome == PENDING:
@@ -91,9 +92,9 @@ class Refunds:
         home = homes.of_payer(group.account, group.id)
         q = homes.of_receiver(of.receiver, homes.of_payer(of.payer, group.id))
         base = transfer_field(group.account, group.id)
-        if q != home:
-            part = await self._reader.group(q, base + said.mark)
-            if not (part.remembered or "").startswith(COMMITTED):
+        if q != home and not await self._has_paid(q, base + said.mark):
+            await prove(self._engine, q)
+            if not await self._has_paid(q, base + said.mark):
                 return "transfer_pending"
         field = f"{base}{LEG}{of.idx}"
         return Original(
@@ -102,13 +103,16 @@ class Refunds:
             await self._returned(q, field),
         )
 
+    async def _has_paid(self, q: int, part: str) -> bool:
+        return ((await self._reader.group(q, part)).remembered or "").startswith(COMMITTED)
+
     async def refund(self, command: RefundCommand, original: Original) -> RefundAnswer:
         currency, field, p = original.currency, original.field, original.q
         asked = None if command.amount is None else parse_amount(command.amount, currency)
         q = self._engine.cluster.homes.of_receiver(original.payer, p)
         is_stored = original.how[0] == STORED
         words = await self._words_of_before(command, original, asked) if is_stored else None
-        returned = original.returned_minor
+        returned, is_proved = original.returned_minor, False
         for _ in range(LOOKS_MAX):
             minor = original.amount_minor - returned if asked is None else asked
             sides = (original.receiver, original.payer)
@@ -116,6 +120,10 @@ class Refunds:
             result, replayed = await self._drive(transfer, p, q, words or original.evidence(asked).text())
             if len(result) > 1:
                 raise Outage(result, "the refund is not confirmed: retry it with the same id")
+            if result == Outcome.TRANSFER_FORGOTTEN and not is_proved:
+                await prove(self._engine, p)
+                is_proved = True
+                continue
             if result == Outcome.STALE and is_stored:
                 again = await self._forgotten.find(command.from_account, command.original, command.leg)
                 if isinstance(again, str):

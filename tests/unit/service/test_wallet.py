@@ -22,7 +22,7 @@ PAYER, NAMESAKE = "payer-789353", "payer-14654864"
 
 
 class EngineDouble:
-    """Keeps what is submitted."""
+    """Keeps what is submitted, but for probes, which are durable at once."""
 
     def __init__(self) -> None:
         self.cluster = SimpleNamespace(homes=Homes(PARTITIONS))
@@ -30,9 +30,14 @@ class EngineDouble:
         self.now_s = asyncio.get_running_loop().time
         self.submitted: list[tuple[int, str, Pending]] = []
         self.settled: list[tuple[int, int]] = []
+        #: Partitions that a probe went through.
+        self.proved: list[int] = []
 
     def submit(self, partition: int, line: str, item: Pending, issued_s: float) -> None:
         self.submitted.append((partition, line, item))
+        if line[0] == "n":
+            self.proved.append(partition)
+            durable(self, "+")
 
     @property
     def riders(self) -> "EngineDouble":
@@ -117,11 +122,12 @@ def test_what_the_memories_say_of_a_transfer(
     mark = credit_memory(f"{p}.{SEQ}", IDX)[1]
     reader.memory[q, field] = TransferRead(f"{paid}+" + (f"{mark}{credit}" if credit else ""), False, None)
 
-    async def look() -> str | None:
-        wallet = ClusterWallet(cast(Any, EngineDouble()), cast(Any, reader))
-        return await wallet.find_transfer(PAYER, TXID)
+    async def look() -> tuple[str | None, list[int]]:
+        engine = EngineDouble()
+        wallet = ClusterWallet(cast(Any, engine), cast(Any, reader))
+        return await wallet.find_transfer(PAYER, TXID), engine.proved
 
-    assert asyncio.run(look()) == found
+    assert asyncio.run(look()) == (found, [p] if found is None else [])
 
 
 def test_the_namesakes_of_the_cases_share_a_field() -> None:

@@ -1,0 +1,74 @@
+"""One operation that is decided, and when it is believed that something is not so.
+
+A service may be cut off together with a primary that is none any more. What is read there is durable, and old: it lacks
+what was decided since. But nothing that is written there becomes durable. So that something is not there, or was so
+already, is believed only behind an entry of one's own.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple, TypeVar
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.operation import Words
+from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.positions import positions_noted
+from wallet_engine.service.api import ANSWER_TIMEOUT_S
+
+_PROBE: Final[Words] = ("n", "service", "-", "-", 0, "-", "", "")
+
+T = TypeVar("T")
+
+
+class Decided(NamedTuple):
+    outcome: str
+    #: See `Batch.detail`.
+    detail: list[str]
+    #: The newest entry of the partition when it was decided, and whether that was made with it.
+    seq: int
+    has_entry: bool
+    epoch: int
+
+
+class _Waiting:
+    """Waits for one operation."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[Decided] = asyncio.get_running_loop().create_future()
+        self._positions = positions_noted()
+
+    def committed(self, outcome: str, idx: int, batch: Batch) -> None:
+        self._positions[batch.partition] = batch.entry
+        if not self.future.done():
+            has_entry = batch.effective_nonce == batch.nonce
+            self.future.set_result(Decided(outcome, batch.detail(idx), batch.seq, has_entry, batch.epoch))
+
+    def failed(self, outage: Outage) -> None:
+        if not self.future.done():
+            self.future.set_exception(outage)
+
+
+async def decide(engine: Engine, partition: int, words: Words) -> Decided:
+    """Have one operation decided and made durable. Raises `Outage`."""
+    waiting = _Waiting()
+    engine.submit(partition, words, waiting, engine.now_s())
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            return await asyncio.shield(waiting.future)
+    except TimeoutError:
+        raise Outage("outcome_unknown", "not confirmed in time: repeat the request") from None
+
+
+async def prove(engine: Engine, partition: int) -> int:
+    """The epoch in which an entry that changes nothing has just become durable. Raises `Outage`."""
+    return (await decide(engine, partition, _PROBE)).epoch
+
+
+async def looked_up(engine: Engine, partition: int, look: Callable[[], Awaitable[T | None]]) -> T | None:
+    """What `look` finds in the partition. Where that is nothing, it looks again behind a proof."""
+    found = await look()
+    if found is None:
+        await prove(engine, partition)
+        found = await look()
+    return found
