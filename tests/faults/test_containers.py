@@ -36,7 +36,10 @@ class Composed:
         return self.engine.run("docker-compose", "--project-name", "wallet-test", *words, cwd=ROOT)
 
     def admin(self, *words: str) -> str:
-        return self.compose("run", "--rm", "-T", "admin", *words)
+        try:
+            return self.compose("run", "--rm", "-T", "admin", *words)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log()}") from None
 
     def log(self) -> str:
         return self.compose("logs", "--no-color", "--tail", "20")
