@@ -4,11 +4,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from bench.result import Document
 
 mpl.rcParams["svg.hashsalt"] = "wallet-engine"  # the same figures make the same file
+
+
+#: Of each power of ten these have a number.
+_NUMBERED = (1.0, 2.0, 5.0)
+
+
+def _number(value: float, _: int) -> str:
+    return f"{value:,.10g}"
+
+
+def _log_scale(axes: Axes, which: str) -> None:
+    """Numbers as people write them, not powers of ten, and close enough to read a point by."""
+    getattr(axes, f"set_{which}scale")("log")
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_locator(LogLocator(subs=_NUMBERED))
+    axis.set_major_formatter(FuncFormatter(_number))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -28,13 +47,18 @@ def throughput_plot(series: Mapping[str, Sequence[Document]], path: Path) -> Non
             marker="o",
             label=name,
         )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    _log_scale(axes, "x")
+    _log_scale(axes, "y")
+    axes.xaxis.set_major_locator(FixedLocator(_batches(series)))
     axes.set_xlabel("transfers in a request")
     axes.set_ylabel("transfers/s")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
     _save(figure, path)
+
+
+def _batches(series: Mapping[str, Sequence[Document]]) -> list[int]:
+    return sorted({document["batch"] for documents in series.values() for document in documents})
 
 
 def latency_plot(documents: Sequence[Document], path: Path) -> None:
@@ -49,7 +73,8 @@ def latency_plot(documents: Sequence[Document], path: Path) -> None:
             marker="o",
             label=name.replace("p999", "p99.9"),
         )
-    axes.set_yscale("log")
+    _log_scale(axes, "y")
+    axes.xaxis.set_major_formatter(FuncFormatter(_number))
     axes.set_xlabel("single transfers arriving per second, by HTTP")
     axes.set_ylabel("ms from arrival to answer")
     axes.grid(visible=True, which="both", alpha=0.3)

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
+from bench import plots
 from bench.cluster import Shape
 from bench.compare import compare
 from bench.machine import commit, machine
@@ -19,6 +22,7 @@ from bench.runs import summarise
 from bench.targets import targets_of
 from bench.written import LATENCY_FILE, RAW_FILE, THROUGHPUT_FILE, write_report
 
+LATENCIES = ("p50", "p90", "p99", "p999")
 MACHINE = {"cpu": "Some CPU", "cores": 2, "memory_gib": 4, "kernel": "6.1", "python": "3.11.2"}
 
 
@@ -123,6 +127,34 @@ def test_a_report_has_every_section_and_its_plots(tmp_path: Path) -> None:
         assert "<svg" in (tmp_path / name).read_text()
     raw = json.loads(gzip.decompress((tmp_path / RAW_FILE).read_bytes()))
     assert all(round(row.drift, 6) == 1 for row in compare(raw, report()))
+
+
+def test_plots_number_their_axes_as_people_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by powers of ten, and not by too few of them to read a point by."""
+    drawn: list[Figure] = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    runs = [
+        {
+            "batch": batch,
+            "transfers_per_s": rate,
+            "arrivals_per_s": rate,
+            "latency_ms": dict.fromkeys(LATENCIES, ms),
+        }
+        for batch, rate, ms in ((1, 900, 2.5), (10, 4_000, 4.0), (1_000, 11_000, 60.0))
+    ]
+    plots.throughput_plot({"ours": runs}, tmp_path)
+    plots.latency_plot(runs, tmp_path)
+    labels = []
+    for figure in drawn:
+        FigureCanvasAgg(figure).draw()
+        (axes,) = figure.axes
+        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            seen = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            labels.append([tick.label1.get_text() for tick in seen])
+            assert not any(tick.label1.get_text() for tick in axis.get_minor_ticks())
+    assert labels[:2] == [["1", "10", "1,000"], ["1,000", "2,000", "5,000", "10,000"]]
+    assert {"2,000", "10,000"} <= set(labels[2])
+    assert labels[3] == ["5", "10", "20", "50"]
 
 
 def past() -> dict[str, Any]:
