@@ -263,6 +263,25 @@ def test_the_journal_says_which_key_did_it(cluster: DevCluster) -> None:
         assert all(operation["key"] for operation in operations if not operation["text"].startswith("settle"))
 
 
+def test_whoever_a_transfer_touches_may_read_it_and_nobody_else(cluster: DevCluster) -> None:
+    alice, bob, shop = accounts(cluster, "alice", "bob", "shop")
+    made = created(cluster, f"n-{shop}", "--role", "payer", "--accounts", shop)
+    key, treasury = made["key"], keys_of(cluster)["treasury"]
+    seconds_until(lambda: call(cluster.url, f"/v1/accounts/{shop}", key)[0] == 200)
+
+    def paid(payer: str, receiver: str) -> str:
+        body = {"from_account": payer, "to_account": receiver, "amount": "1.00", "currency": "USD"}
+        body["transaction_id"] = str(uuid.uuid4())
+        assert call(cluster.url, "/v1/wallet/balance_transfer", treasury, body)[0] == 200
+        return f"/v1/transfers/{body['transaction_id']}?from_account={payer}"
+
+    for payer, receiver, status in (("@bank", shop, 200), (alice, shop, 200), (alice, bob, 403)):
+        path = paid(payer, receiver)
+        assert call(cluster.url, path, key)[0] == status, path
+        assert call(cluster.url, path, treasury)[0] == 200
+    assert call(cluster.url, f"/v1/transfers/{uuid.uuid4()}?from_account={alice}", key)[0] == 403
+
+
 def test_a_key_ends_by_itself(cluster: DevCluster) -> None:
     alice, bob = accounts(cluster, "alice", "bob")
     key = created(cluster, f"n-{alice}", "--role", "payer", "--expires", "3s")["key"]

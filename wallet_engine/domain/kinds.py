@@ -176,6 +176,8 @@ _TABLE: Final = (
 
 #: Letter -> row, in the order in which one operation of a transfer causes the next.
 KINDS: Final = {kind.letter: kind for kind in _TABLE}
+#: Of what is found as a transfer, and has one receiver.
+_TRANSFERS: Final = frozenset("tdkqxz")
 #: The letters of what counts as more than one.
 HEAVY: Final = frozenset(kind.letter for kind in _TABLE if kind.weight > 1)
 
@@ -189,6 +191,14 @@ def weight_of(operation: Words) -> int:
 def receiver_of(operation: Operation) -> str:
     """To whom the money of a transfer, debit, capture or refund goes."""
     return holds.receiver_of(operation.other) if operation.kind in "kqxz" else operation.other
+
+
+def parties_of(operation: Operation) -> tuple[str, ...]:
+    """Whose accounts a transfer, capture, refund or group touches beside the one that it is named by."""
+    if kind_of(operation.kind).grouped:
+        legs = groups.parse_words(operation.other).legs
+        return tuple(party for leg in legs for party in (leg.payer, leg.receiver))
+    return (receiver_of(operation),) if operation.kind in _TRANSFERS else ()
 
 
 def kind_of(letter: str) -> Kind:

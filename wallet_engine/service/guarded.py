@@ -6,6 +6,7 @@ from wallet_engine.domain.errors import Forbidden, Outage
 from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand, GroupView
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import NOBODY, Hold
+from wallet_engine.domain.kinds import parties_of
 from wallet_engine.domain.money import parse_amount
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.refund_command import RefundCommand
@@ -91,7 +92,7 @@ class GuardedWallet:
         return await self._turns.carry_out(by.share, commands, self._wallet.transfer_many)
 
     async def find_transfer(self, by: Principal, from_account: str, transaction: str) -> str | None:
-        by.check_reads(from_account)
+        await self._check_finds(by, from_account, transaction)
         return await self._wallet.find_transfer(from_account, transaction)
 
     async def transfer_group(self, by: Principal, command: GroupCommand) -> GroupAnswer:
@@ -105,7 +106,7 @@ class GuardedWallet:
         return await self._wallet.transfer_group(command)
 
     async def find_group(self, by: Principal, from_account: str, transaction: str) -> GroupView | None:
-        by.check_reads(from_account)
+        await self._check_finds(by, from_account, transaction)
         return await self._wallet.find_group(from_account, transaction)
 
     async def place_hold(self, by: Principal, command: HoldCommand) -> HoldAnswer:
@@ -157,8 +158,17 @@ class GuardedWallet:
         return await self._wallet.refund(command, original)
 
     async def request_of(self, by: Principal, from_account: str, transaction: str) -> Operation | None:
-        by.check_reads(from_account)
+        await self._check_finds(by, from_account, transaction)
         return await self._wallet.request_of(from_account, transaction)
+
+    async def _check_finds(self, by: Principal, from_account: str, transaction: str) -> None:
+        """Of a transfer that it has not paid, only the entry says whether it touches an account that it may read."""
+        if by.may_read(from_account):
+            return
+        by.check_reads_some()
+        asked = await self._wallet.request_of(from_account, transaction)
+        if asked is None or not any(map(by.may_read, parties_of(asked))):
+            by.check_reads(from_account)
 
     def readiness(self) -> Readiness:
         """For everybody."""

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from wallet_engine.domain.errors import Forbidden
 from wallet_engine.history.reader import AsOf, HistoryReader, Listing, Page, Position, Statement
 from wallet_engine.service.policy import Principal
 
@@ -65,12 +64,4 @@ class GuardedHistory:
         """The page as it is found, and those of its rows that touch an account which `by` may read."""
         by.check_reads_some()
         page = await self._reader.transfers(reference, *span_ms, limit, after, positions)
-        return page, [row for row in page.rows if _reads(by, row["payer"]) or _reads(by, row["receiver"])]
-
-
-def _reads(by: Principal, account: str) -> bool:
-    try:
-        by.check_reads(account)
-    except Forbidden:
-        return False
-    return True
+        return page, [row for row in page.rows if by.may_read(row["payer"]) or by.may_read(row["receiver"])]

@@ -1,6 +1,6 @@
 """Who may do what: decided here, before anything happens, for every leg of a call and every element of a batch.
 
-    payer           moves money from accounts of its patterns to any ordinary account; reads them and what they paid
+    payer           moves money from accounts of its patterns to any ordinary account; reads them and what touched them
     treasury        the same, also from and to the system accounts that it names
     account-admin   opens, flags and reads accounts of its patterns
     bank            nothing yet
@@ -155,10 +155,17 @@ class Principal:
                 raise Forbidden(f"transfers[{index}]: {error}") from None
 
     def check_reads(self, account_id: str) -> None:
-        """Whether it may read this account, and what it paid."""
-        rights = self._rights
-        if not (rights.everything or rights.reads_all or (rights.reads and self._reach_match(account_id))):
+        """Whether it may read this account, and what touched it."""
+        if not self.may_read(account_id):
             raise self._forbidden(f"read {account_id}", "auditor or admin")
+
+    def may_read(self, account_id: str) -> bool:
+        rights = self._rights
+        return (
+            rights.everything
+            or rights.reads_all
+            or (rights.reads and self._reach_match(account_id) is not None)
+        )
 
     def check_reads_some(self) -> None:
         """Whether there are accounts that it may read."""

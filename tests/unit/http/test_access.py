@@ -199,7 +199,9 @@ def test_each_role_may_what_it_may_and_nothing_else_is_done(pieces: bool) -> Non
                     )
                     assert "application/problem+json" in answer
                     assert '"retryable":false' in answer
-                    assert it.wallet.calls == [], (method, path, role)
+                    # Whom a transfer touches has to be looked up.
+                    done = [name for name, _ in it.wallet.calls if name != "request_of"]
+                    assert done == [], (method, path, role)
 
     uvloop.run(scenario())
 

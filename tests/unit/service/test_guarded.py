@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 from unit.http.wallet_double import WalletDouble
 
+from wallet_engine.domain import holds
 from wallet_engine.domain.errors import Forbidden, RateLimited
 from wallet_engine.domain.group_commands import GroupCommand
+from wallet_engine.domain.groups import BOTH_HERE, COMMIT, Leg, words
+from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.routing.api_keys import ApiKey
 from wallet_engine.service.guarded import GuardedWallet
@@ -15,13 +18,15 @@ from wallet_engine.service.policy import ANYONE, Principal
 from wallet_engine.service.shares import Shares
 from wallet_engine.service.turns import Turns
 
+TXID = "A" * 22
+
 
 def principal(role: str, accounts: tuple[str, ...] = ()) -> Principal:
     return Principal(ApiKey(id="k1", name="n", role=role, accounts=accounts), ("@bank",))
 
 
 def command(payer: str, by: str) -> TransferCommand:
-    return TransferCommand(payer, "bob", 1, "USD", "A" * 22, by=by)
+    return TransferCommand(payer, "bob", 1, "USD", TXID, by=by)
 
 
 def calls(wallet: GuardedWallet, by: Principal, account: str, key: str) -> list[Any]:
@@ -32,7 +37,7 @@ def calls(wallet: GuardedWallet, by: Principal, account: str, key: str) -> list[
         lambda: wallet.set_flags(by, account, "close"),
         lambda: wallet.transfer(by, command(account, key)),
         lambda: wallet.transfer_many(by, [command(account, key)] * 2),
-        lambda: wallet.find_transfer(by, account, "A" * 22),
+        lambda: wallet.find_transfer(by, account, TXID),
     ]
 
 
@@ -44,7 +49,8 @@ def test_what_is_forbidden_reaches_nobody() -> None:
             asyncio.run(call())
     with pytest.raises(Forbidden):
         wallet.begin_transfer(by, command("alice", "k1"), lambda answer: None)
-    assert double.calls == []
+    # Whom a transfer touches has to be looked up.
+    assert [name for name, _ in double.calls] == ["request_of"]
 
 
 def test_what_is_allowed_is_passed_on() -> None:
@@ -67,6 +73,42 @@ def test_what_is_allowed_is_passed_on() -> None:
     assert asyncio.run(wallet.transfer_many(ANYONE, [])) == []
 
 
+def legs(payer: str, receiver: str) -> str:
+    """Of a group of one leg."""
+    return words("m", 0, COMMIT, [Leg(BOTH_HERE, 0, payer, receiver, 5, "USD")])
+
+
+@pytest.mark.parametrize(
+    ("operation", "touches"),
+    [
+        (Operation("t", TXID, "alice", "shop-1", 5, "USD"), True),
+        (Operation("d", TXID, "alice", "shop-1", 5, "USD"), True),
+        (Operation("d", TXID, "alice", "bob", 5, "USD"), False),
+        (Operation("k", TXID, "alice", holds.capturing("shop-1", "f", True, None), 5, "USD"), True),
+        (Operation("k", TXID, "alice", holds.capturing("bob", "f", True, None), 5, "USD"), False),
+        (Operation("m", TXID, "alice", legs("shop-1", "bob"), 0, "-"), True),
+        (Operation("m", TXID, "alice", legs("carol", "bob"), 0, "-"), False),
+        (Operation("m", TXID, "alice", legs("bob", "shop-1"), 0, "-"), True),
+        (Operation("h", TXID, "alice", holds.placing("shop-1", 9), 5, "USD"), False),
+        (None, False),
+    ],
+)
+def test_who_gets_the_money_may_read_the_transfer(operation: Operation | None, touches: bool) -> None:
+    double = WalletDouble()
+    double.answers["request_of"] = operation
+    wallet, by = GuardedWallet(double, Turns(Shares())), principal("payer", ("shop-*",))
+    for find in (wallet.find_transfer, wallet.find_group, wallet.request_of):
+        if touches:
+            asyncio.run(find(by, "alice", TXID))
+            continue
+        with pytest.raises(Forbidden, match="may not read alice"):
+            asyncio.run(find(by, "alice", TXID))
+    double.calls.clear()
+    with pytest.raises(Forbidden, match="may not read transfers"):
+        asyncio.run(wallet.find_transfer(principal("metrics"), "alice", TXID))
+    assert double.calls == []
+
+
 def test_a_command_of_another_caller_is_a_bug() -> None:
     double = WalletDouble()
     wallet = GuardedWallet(double, Turns(Shares()))
@@ -84,7 +126,7 @@ def test_what_moves_money_is_paid_for_from_the_keys_rate() -> None:
     shares = Shares()
     by = Principal(ApiKey(id="k1", name="n", role="admin"), ("@bank",), shares.of("k1", rate=3.0))
     wallet = GuardedWallet(WalletDouble(), Turns(shares))
-    group = GroupCommand("A" * 22, (command("alice", "k1"), command("carol", "k1")), by="k1")
+    group = GroupCommand(TXID, (command("alice", "k1"), command("carol", "k1")), by="k1")
     asyncio.run(wallet.transfer_group(by, group))
     asyncio.run(wallet.transfer(by, command("alice", "k1")))
     with pytest.raises(RateLimited):
