@@ -18,7 +18,7 @@ issue() {
 [ -e ca/ca.key ] || wallet-admin ca init ca
 issue server redis redis 172.30.7.11,172.30.7.12,172.30.7.13,172.30.7.14,172.30.7.15,172.30.7.16
 issue server zookeeper zookeeper zookeeper
-issue journal j1 journal ""
+issue journal j1 journal journal
 issue service api api api-1,api-2,localhost,127.0.0.1
 issue admin sre admin ""
 cat zookeeper/own.key zookeeper/own.pem > zookeeper/keys.pem

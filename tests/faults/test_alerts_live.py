@@ -1,20 +1,15 @@
 """Debian's Prometheus scrapes a live cluster by the rules that we ship, until alerts fire, and until they end again."""
 
-import json
 import shutil
-import subprocess
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from support.dev_process import DevCluster
+from support.prometheus import Prometheus, prometheus
 from support.redis_peek import node_of
 from support.replicated import supervisor_sleeps, wait_until
-
-from wallet_engine.dev.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 RULES = REPOSITORY / "cluster_config" / "alerts.yml"
@@ -48,8 +43,8 @@ def cluster(tmp_path: Path) -> Iterator[DevCluster]:
 
 
 @pytest.fixture
-def prometheus(cluster: DevCluster, tmp_path: Path) -> Iterator[str]:
-    """Its address; it looks every second."""
+def looking(cluster: DevCluster, tmp_path: Path) -> Iterator[Prometheus]:
+    """It looks every second."""
     jobs = {
         "wallet-api": [process["address"] for process in cluster.processes("api")],
         "wallet-journal": [f"127.0.0.1:{METRICS_PORT + number}" for number in range(3)],
@@ -61,62 +56,39 @@ def prometheus(cluster: DevCluster, tmp_path: Path) -> Iterator[str]:
             {"job_name": job, "static_configs": [{"targets": targets}]} for job, targets in jobs.items()
         ],
     }
-    file, address = tmp_path / "prometheus.yml", f"127.0.0.1:{free_port()}"
+    file = tmp_path / "prometheus.yml"
     file.write_text(yaml.safe_dump(config))
-    with (tmp_path / "prometheus.log").open("wb") as log:
-        running = subprocess.Popen(
-            [
-                *("prometheus", f"--config.file={file}", f"--storage.tsdb.path={tmp_path / 'tsdb'}"),
-                f"--web.listen-address={address}",
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        yield address
-    finally:
-        running.terminate()
-        running.wait(30)
+    with prometheus(file, tmp_path) as running:
+        yield running
 
 
-def asked(address: str, what: str) -> Any:
-    with urllib.request.urlopen(f"http://{address}/api/v1/{what}", timeout=30) as answer:
-        return json.loads(answer.read())["data"]
-
-
-def firing(address: str) -> dict[str, dict[str, str]]:
+def firing(looking: Prometheus) -> dict[str, dict[str, str]]:
     """Alert -> its annotations."""
-    found = asked(address, "alerts")["alerts"]
+    found = looking.asked("alerts")["alerts"]
     return {each["labels"]["alertname"]: each["annotations"] for each in found if each["state"] == "firing"}
 
 
-def test_alerts_fire_on_a_live_cluster_and_end(cluster: DevCluster, prometheus: str) -> None:
+def test_alerts_fire_on_a_live_cluster_and_end(cluster: DevCluster, looking: Prometheus) -> None:
     """A journal copy is killed, and the only primary of a shard: said until they are back, with the runbook."""
 
     def all_scraped() -> bool:
-        try:
-            targets = asked(prometheus, "targets")["activeTargets"]
-        except OSError:  # it is starting
-            return False
-        return len(targets) == 4 and all(target["health"] == "up" for target in targets)
+        return [state for _, state in looking.health()] == ["up"] * 4
 
     wait_until(all_scraped, "every process is scraped", FIRES_S_MAX)
-    assert firing(prometheus) == {}
+    assert firing(looking) == {}
     wanted = {"WalletProcessDown", "WalletPartitionsDown"}
     with supervisor_sleeps(cluster):
         cluster.kill("journal-j3")
         cluster.kill(node_of(cluster, 0, PARTITIONS)["name"])
         wait_until(
-            lambda: wanted <= firing(prometheus).keys(),
+            lambda: wanted <= firing(looking).keys(),
             "both alerts fire",
             FIRES_S_MAX,
-            lambda: asked(prometheus, "alerts"),
+            lambda: looking.asked("alerts"),
         )
-        for name, annotations in firing(prometheus).items():
+        for name, annotations in firing(looking).items():
             file, _, anchor = annotations["runbook"].partition("#")
             assert (file, anchor) == ("RUNBOOKS.md", "alerts")
             assert f"| {name} |" in RUNBOOKS.read_text()
     # That a recovery failed meanwhile is said for as long as its rate is not 0 again: five minutes.
-    wait_until(
-        lambda: wanted.isdisjoint(firing(prometheus)), "they end", FIRES_S_MAX, lambda: firing(prometheus)
-    )
+    wait_until(lambda: wanted.isdisjoint(firing(looking)), "they end", FIRES_S_MAX, lambda: firing(looking))

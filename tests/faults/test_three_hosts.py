@@ -18,13 +18,14 @@ from typing import Any
 import pytest
 from support.hosts import NETWORK, Host
 from support.machines import Machines, blocks_of, machines
+from support.prometheus import prometheus
 from support.replicated import wait_until
 from support.rogue import Rogue
 from support.wallet_api import new_id, transfer_body
 
 from wallet_engine.routing.slots import partition_of
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(570)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
 COUNT, PARTITIONS = 3, 64
 START_S_MAX = 120.0
@@ -119,6 +120,7 @@ def test_g13_three_hosts_with_everything_on_outlive_one_of_them(deployment: Depl
     for host in deployment.hosts:
         assert deployment.pays(host, accounts)
     nobody_is_let_in(deployment)
+    prometheus_sees_all(deployment)
     check(deployment)
 
     fallen = deployment.machines.hosts[2]
@@ -163,6 +165,14 @@ def check(deployment: Deployment) -> None:
 
 def _journal(deployment: Deployment) -> str:
     return str(deployment.machines.hosts[0].root / "var/lib/wallet/j1")
+
+
+def prometheus_sees_all(deployment: Deployment) -> None:
+    """With the folder that the document has made."""
+    folder = deployment.machines.here.home / "prometheus"
+    with prometheus(folder / "prometheus.yml", folder) as running:
+        wanted = [("wallet-api", "up")] * COUNT + [("wallet-journal", "up")] * COUNT
+        wait_until(lambda: sorted(running.health()) == wanted, "all are scraped", START_S_MAX, running.health)
 
 
 def nobody_is_let_in(deployment: Deployment) -> None:

@@ -1,11 +1,15 @@
 """Where a process shows its metrics to whom, and which certificates it tells of."""
 
+import shutil
 import ssl
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from support.prometheus import prometheus
+from support.replicated import wait_until
 
 from wallet_engine.app.certificates import expose_metrics, watch_certificates
 from wallet_engine.dev.ports import free_port
@@ -16,6 +20,8 @@ from wallet_engine.redis_store import login
 from wallet_engine.redis_store.login import Login
 from wallet_engine.telemetry.authority import Authority
 from wallet_engine.telemetry.metrics import Metrics
+
+CONFIGURATION = Path(__file__).resolve().parents[3] / "cluster_config" / "prometheus.yml"
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +71,45 @@ def test_g13_beyond_loopback_metrics_are_for_who_says_who_he_is(
     known.check_hostname = False
     known.load_cert_chain(pair.with_suffix(".pem"), pair.with_suffix(".key"))
     assert ("wallet_journal_entries" in read(port, known)) is not open_to_all
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="there is no prometheus here")
+def test_g13_prometheus_scrapes_a_journal_by_the_configuration_that_we_ship(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """And not without its certificate, or one whose name is another's."""
+    port, unnamed = free_port(), free_port()
+    for where, name, hosts in ((port, "j2", ["127.0.0.1"]), (unnamed, "j1", [])):
+        peer_tls.use(
+            PeerTls(authority.pair.cert, *authority.issue(checked("journal", name), hosts=hosts, renew=True))
+        )
+        expose_metrics(Metrics(), "0.0.0.0", where)
+    authority.issue(checked("key", "prometheus"), out=tmp_path)
+    shutil.copy(authority.pair.cert, tmp_path)
+    shutil.copy(CONFIGURATION.with_name("alerts.yml"), tmp_path)
+    config = yaml.safe_load(CONFIGURATION.read_text())
+    (job,) = [each for each in config["scrape_configs"] if each["job_name"] == "wallet-journal"]
+    tls = {"ca_file": job["tls_config"]["ca_file"]}
+    jobs = [
+        job | {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{where}"]}], **other}
+        for name, where, other in (
+            ("ours", port, {}),
+            ("bare", port, {"tls_config": tls}),
+            ("unnamed", unnamed, {}),
+        )
+    ]
+    config |= {"global": {"scrape_interval": "1s", "evaluation_interval": "1s"}, "scrape_configs": jobs}
+    file = tmp_path / "prometheus.yml"
+    file.write_text(yaml.safe_dump(config))
+    with prometheus(file, tmp_path) as running:
+
+        def found() -> dict[str, str]:
+            return dict(running.health())
+
+        wait_until(lambda: found() and "unknown" not in found().values(), "all were scraped", 30.0, found)
+        assert found()["ours"] == "up"
+        assert "certificate required" in found()["bare"]
+        assert "doesn't contain any IP SANs" in found()["unnamed"]
 
 
 def test_a_process_tells_of_every_certificate_that_its_flags_name(

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def context_of(line: list[str]) -> click.Context:
 def test_every_file_belongs_to_it() -> None:
     files = {path.name for path in FOLDER.iterdir()} - {"README.md", "kustomization.yaml"}
     made = {name for each in KUSTOMIZATION["configMapGenerator"] for name in each["files"]}
-    assert files == {*KUSTOMIZATION["resources"], *made}
+    assert files == {*KUSTOMIZATION["resources"], *made, "prometheus.yml"}
     assert set(SETS) == {"redis", "zookeeper", "journal", "api"}
     for path in FOLDER.glob("*.yaml"):
         assert "<<:" not in path.read_text(), "not every tool knows merge keys"
@@ -129,6 +130,28 @@ def test_addresses_are_those_of_pods_that_there_are() -> None:
         assert SETS[name]["serviceName"] == service
         assert int(number) < SETS[name]["replicas"]
     assert KUSTOMIZATION["namespace"] == "wallet"
+
+
+def test_prometheus_scrapes_every_pod_that_has_metrics_and_has_what_it_shows() -> None:
+    file = FOLDER / "prometheus.yml"
+    subprocess.run(["promtool", "check", "config", "--syntax-only", file], check=True, capture_output=True)
+    config = yaml.safe_load(file.read_text())
+    scraped = set()
+    for job in config["scrape_configs"]:
+        assert job["scheme"] == "https"
+        scraped.update(target for each in job["static_configs"] for target in each["targets"])
+    pods = {
+        f"{name}-{number}.{SETS[name]['serviceName']}.wallet.svc:{port['containerPort']}"
+        for name, of in (("api", "https"), ("journal", "metrics"))
+        for number in range(SETS[name]["replicas"])
+        for port in PODS[name]["containers"][0]["ports"]
+        if port["name"] == of
+    }
+    assert scraped == pods
+    (secret,) = re.findall(r"secret generic wallet-prometheus (.*)", (FOLDER / "README.md").read_text())
+    assert set(re.findall(r"/secrets/([\w.]+)", str(config))) == set(
+        re.findall(r"--from-file=([\w.]+)", secret)
+    )
 
 
 @pytest.mark.parametrize("name", ["redis.conf", "zoo.cfg"])

@@ -10,7 +10,9 @@ from wallet_engine.domain import holds
 from wallet_engine.domain.errors import Forbidden, RateLimited
 from wallet_engine.domain.group_commands import GroupCommand
 from wallet_engine.domain.groups import BOTH_HERE, COMMIT, Leg, words
+from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.operation import Operation
+from wallet_engine.domain.refund_command import RefundCommand
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.routing.api_keys import ApiKey
 from wallet_engine.service.guarded import GuardedWallet
@@ -122,12 +124,54 @@ def test_a_command_of_another_caller_is_a_bug() -> None:
     assert double.calls == []
 
 
-def test_what_moves_money_is_paid_for_from_the_keys_rate() -> None:
+@pytest.mark.parametrize(
+    "call", ["transfer", "begin", "many", "group", "hold", "increase", "capture", "refund"]
+)
+def test_what_moves_money_is_paid_for_from_the_keys_rate(call: str) -> None:
     shares = Shares()
-    by = Principal(ApiKey(id="k1", name="n", role="admin"), ("@bank",), shares.of("k1", rate=3.0))
-    wallet = GuardedWallet(WalletDouble(), Turns(shares))
-    group = GroupCommand(TXID, (command("alice", "k1"), command("carol", "k1")), by="k1")
-    asyncio.run(wallet.transfer_group(by, group))
-    asyncio.run(wallet.transfer(by, command("alice", "k1")))
+    by = Principal(ApiKey(id="k1", name="n", role="admin"), ("@bank",), shares.of("k1", rate=2.0))
+    double = WalletDouble()
+    wallet = GuardedWallet(double, Turns(shares))
+    one = command("alice", "k1")
+
+    async def move() -> None:
+        match call:
+            case "transfer":
+                await wallet.transfer(by, one)
+            case "begin":
+                wallet.begin_transfer(by, one, lambda answer: None)
+            case "many":
+                await wallet.transfer_many(by, [one])
+            case "group":
+                await wallet.transfer_group(by, GroupCommand(TXID, (one,), by="k1"))
+            case "hold":
+                await wallet.place_hold(by, HoldCommand("alice", 1, "USD", TXID, None, 60, "", "k1"))
+            case "increase":
+                await wallet.increase_hold(by, IncreaseCommand("alice", TXID, TXID, "1.00", "k1"))
+            case "capture":
+                await wallet.capture_hold(
+                    by, CaptureCommand("alice", TXID, TXID, "bob", None, True, "", "k1")
+                )
+            case "refund":
+                await wallet.refund(by, RefundCommand("alice", TXID, TXID, None, by="k1"))
+
+    asyncio.run(move())
+    asyncio.run(move())
+    done = len(double.calls)
     with pytest.raises(RateLimited):
-        asyncio.run(wallet.transfer(by, command("alice", "k1")))
+        asyncio.run(move())
+    assert len(double.calls) == done
+
+
+def test_many_transfers_are_paid_for_as_many() -> None:
+    for legs_or_transfers in ("group", "many"):
+        shares = Shares()
+        by = Principal(ApiKey(id="k1", name="n", role="admin"), ("@bank",), shares.of("k1", rate=3.0))
+        wallet, one = GuardedWallet(WalletDouble(), Turns(shares)), command("alice", "k1")
+        if legs_or_transfers == "group":
+            asyncio.run(wallet.transfer_group(by, GroupCommand(TXID, (one,) * 2, by="k1")))
+        else:
+            asyncio.run(wallet.transfer_many(by, [one] * 2))
+        asyncio.run(wallet.transfer(by, one))
+        with pytest.raises(RateLimited):
+            asyncio.run(wallet.transfer(by, one))
