@@ -11,6 +11,8 @@ from support.prometheus import Prometheus, prometheus
 from support.redis_peek import node_of
 from support.replicated import supervisor_sleeps, wait_until
 
+from wallet_engine.dev.ports import free_port
+
 REPOSITORY = Path(__file__).parents[2]
 RULES = REPOSITORY / "cluster_config" / "alerts.yml"
 RUNBOOKS = REPOSITORY / "cluster_config" / "RUNBOOKS.md"
