@@ -10,16 +10,19 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoAuthError
 from support.advice import run_advice
 from support.certificates import Authority
-from support.dev_process import DevCluster
+from support.dev_process import DevCluster, admin_environment, end, json_admin
+from support.replicated import ReplicatedShard
 from support.stopped import stopped
 
 from wallet_engine.admin.service_calls import Caller, ask_one
@@ -27,8 +30,10 @@ from wallet_engine.dev.certificates import Certificates
 from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.process import wait_until
 from wallet_engine.dev.redis_users import RedisUsers
+from wallet_engine.dev.zookeeper_users import ZooKeeperUsers
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.principals import checked
+from wallet_engine.redis_store import login
 from wallet_engine.routing.api_keys import Role
 from wallet_engine.routing.directory import open_directory
 from wallet_engine.telemetry import authority
@@ -91,11 +96,16 @@ def users_of(cluster: DevCluster) -> RedisUsers:
     return RedisUsers(cluster.data_dir / "credentials")
 
 
+def zookeeper_users(cluster: DevCluster) -> ZooKeeperUsers:
+    return ZooKeeperUsers(cluster.data_dir / "credentials")
+
+
 def admin(cluster: DevCluster, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
     argv = [str(Path(sys.executable).with_name("wallet-admin")), *words]
     if not words[0].startswith("-"):
         argv += cluster.coordination_flags()
-    users = {f"WALLET_{name}": value for name, value in users_of(cluster).variables().items()}
+    known = admin_environment(cluster).items()
+    users = {name: value for name, value in known if name.startswith(("WALLET_REDIS_", "WALLET_ZOOKEEPER_"))}
     environ = {**os.environ, **users}
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, env=environ)
     assert not check or done.returncode == 0, done.stderr
@@ -154,9 +164,56 @@ def test_redis_lets_in_its_users_alone(cluster: DevCluster) -> None:
     assert "no permissions" in said("journal", "CONFIG", "GET", "*")
     assert said("admin", "CONFIG", "GET", "save") == "let in"
     secrets = [file.read_text().strip() for file in folder.glob("*.pw")]
-    assert len(secrets) == 4
+    assert len(secrets) == 7, "those of ZooKeeper, too"
     for pid in cluster.pids():
         assert not any(secret.encode() in Path(f"/proc/{pid}/cmdline").read_bytes() for secret in secrets)
+
+
+@pytest.mark.parametrize("user", [None, "api"])
+def test_zookeeper_lets_nobody_announce_a_copy_or_make_a_key_who_may_not(
+    cluster: DevCluster, user: str | None
+) -> None:
+    """A key, or a journal copy, would be all that a stranger needs."""
+    with contextlib.closing(KazooClient(cluster.state()["zookeeper"])) as client:
+        client.start()
+        try:
+            if user is not None:  # as a thief of the password would, without TLS
+                password = (cluster.data_dir / "credentials" / f"zookeeper-{user}.pw").read_text().strip()
+                client.add_auth("digest", f"{user}:{password}")
+            assert client.exists("/wallet/services")
+            attempts: list[Callable[[], object]] = [
+                lambda: client.create("/wallet/journals/evil", b"{}"),
+                lambda: client.set("/wallet/copies/members", b"[]"),
+                lambda: client.create("/wallet/keys/evil", b"{}"),
+                lambda: client.set("/wallet/keys", b"{}"),
+                lambda: client.set("/wallet/map", b"{}"),
+                lambda: client.set("/wallet/config", b"{}"),
+                lambda: client.create("/wallet/moves/0", b"{}"),
+                lambda: client.delete("/wallet/shards/s1"),
+                lambda: client.get("/wallet/access") if user is None else client.delete("/wallet/access"),
+            ]
+            for attempt in attempts:
+                with pytest.raises(NoAuthError):
+                    attempt()
+        finally:
+            client.stop()
+
+
+def test_our_processes_speak_tls_to_zookeeper(cluster: DevCluster) -> None:
+    """Its port takes both ways: what is said plainly has no user."""
+    folder = cluster.data_dir / "ca"
+
+    def shook_hands(*flags: str) -> str:
+        argv = ["openssl", "s_client", "-connect", cluster.state()["zookeeper"], "-brief"]
+        argv += ["-CAfile", str(folder / "ca.pem"), *flags]
+        return subprocess.run(argv, input="", capture_output=True, text=True, timeout=30, check=False).stderr
+
+    assert "bad certificate" in shook_hands()
+    known = shook_hands("-cert", str(folder / "admin-dev.pem"), "-key", str(folder / "admin-dev.key"))
+    assert "Verification: OK" in known
+    for process in (*cluster.processes("api"), *cluster.processes("journal"), *cluster.processes("oracle")):
+        words = Path(f"/proc/{process['pid']}/cmdline").read_bytes().decode().split("\0")
+        assert {"--zookeeper-ca", "--zookeeper-key", "--zookeeper-user"} <= set(words), words
 
 
 def test_a_stolen_redis_password_is_good_for_nothing_once_there_is_a_new_one(
@@ -322,9 +379,18 @@ def test_no_secret_is_written_anywhere_else(cluster: DevCluster) -> None:
 
 
 def serve(cluster: DevCluster, *flags: str) -> "subprocess.Popen[str]":
-    peer = Certificates(cluster.data_dir / "ca").flags("serve", "another")
-    argv = [sys.executable, "-m", "wallet_engine", "serve", *cluster.coordination_flags(), *peer]
-    argv += [*users_of(cluster).flags("serve"), *flags]
+    certificates = Certificates(cluster.data_dir / "ca")
+    to_zookeeper = (
+        *zookeeper_users(cluster).flags("serve"),
+        *certificates.zookeeper_flags("serve", "another"),
+    )
+    argv = [sys.executable, "-m", "wallet_engine", "serve", *cluster.coordination_flags()]
+    argv += [
+        *certificates.flags("serve", "another"),
+        *users_of(cluster).flags("serve"),
+        *to_zookeeper,
+        *flags,
+    ]
     return subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
@@ -409,7 +475,9 @@ def test_an_api_process_that_speaks_https_is_asked_by_wallet_admin(
 
 
 def test_embedded_and_started_again_the_keys_are_the_same(tmp_path: Path) -> None:
-    cluster = DevCluster(tmp_path / "dev", embedded=True, replicas=1, partitions=4, extra=["--auth"])
+    cluster = DevCluster(
+        tmp_path / "dev", embedded=True, shards=3, replicas=1, partitions=4, extra=["--auth"]
+    )
     try:
         cluster.start()
         before = keys_of(cluster)
@@ -428,8 +496,35 @@ def test_embedded_and_started_again_the_keys_are_the_same(tmp_path: Path) -> Non
         ):
             assert call(cluster.url, "/v1/accounts/@bank", key)[0] == status
         assert stat.S_IMODE((cluster.data_dir / "keys.json").stat().st_mode) == 0o600
+        a_replica_takes_over(cluster)
     finally:
         cluster.kill_all()
+
+
+def a_replica_takes_over(cluster: DevCluster) -> None:
+    """Replicas log in, follow and are promoted behind users and passwords."""
+    accounts_before = accounts(cluster, *"abcdefgh")
+    key = keys_of(cluster)["treasury"]
+    login.use(users_of(cluster).login())
+    try:
+        shard = ReplicatedShard(cluster, "s1", 4)
+        shard.wait_in_sync()
+        killed, replica = shard.primary(), shard.replica()
+        end(killed["pid"])
+        shard.wait_promoted(replica)
+        assert shard.primary()["name"] == replica["name"]
+        for account in accounts_before:
+            assert wait_until(lambda to=account: pay(cluster.url, key, "@bank", to)[0] == 200, 60, poll_s=0.1)
+        shard.wait_in_sync()
+    finally:
+        login.use(login.Login())
+    found: dict[str, Any] = {}
+
+    def sound() -> bool:
+        found.update(json_admin(cluster, "verify")[1])
+        return bool(found["ok"])
+
+    assert wait_until(sound, 60, poll_s=0.5), found
 
 
 def test_a_key_pays_no_faster_than_its_rate_and_what_was_refused_was_not_done(cluster: DevCluster) -> None:

@@ -12,7 +12,7 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from support.dev_process import DevCluster
+from support.dev_process import DevCluster, admin_environment
 from support.shell import environment, run_line
 from unit.admin.made import admin
 
@@ -130,7 +130,7 @@ def run_advice(
 ) -> tuple[int, str]:
     """Run a command of a finding in the folder, its capitals filled in: the exit status, and what was printed.
 
-    A verb alone is run in this process, for time; what is more than that by a shell.
+    A verb alone is run in this process, for time; what is more than that by a shell, and what needs credentials.
     """
     line = noted(found, number, **fill)
     words, zookeeper = shlex.split(line), cluster.state()["zookeeper"]
@@ -139,12 +139,13 @@ def run_advice(
         if zookeeper
         else {"WALLET_MAP_FILE": str(cluster.data_dir / "map.json")}
     )
-    if words[0] == "wallet-admin" and "&&" not in words:
+    users = {n: v for n, v in admin_environment(cluster).items() if n.startswith("WALLET_ZOOKEEPER_")}
+    if words[0] == "wallet-admin" and "&&" not in words and not users:
         with chdir(folder):
             result = admin(*words[1:], input="y\n", env=where)
         status, said = result.exit_code, result.output
     else:
-        done = run_line(line, cwd=folder, zookeeper=zookeeper)
+        done = run_line(line, cwd=folder, zookeeper=zookeeper, known=users)
         status, said = done.returncode, done.stdout + done.stderr
     print(f"$ {line}\n{said}")
     return status, said

@@ -3,18 +3,21 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 RUN_S_MAX: Final = 90.0
 
 
-def run_line(line: str, *, cwd: Path, zookeeper: str) -> subprocess.CompletedProcess[str]:
-    """Run it with `WALLET_ZOOKEEPER` set."""
+def run_line(
+    line: str, *, cwd: Path, zookeeper: str, known: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run it with `WALLET_ZOOKEEPER` set, and whatever else is `known`."""
     return subprocess.run(
         ["bash", "-c", line],
         cwd=cwd,
-        env=environment(zookeeper),
+        env={**environment(zookeeper), **(known or {})},
         input="y\n",
         capture_output=True,
         text=True,

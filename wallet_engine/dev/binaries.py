@@ -24,6 +24,8 @@ SYSTEM_DIRS: Final = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bi
 DEBIAN_ZOOKEEPER_JAR: Final = Path("/usr/share/java/zookeeper.jar")
 #: Debian's zookeeper.jar finds all it needs but a logger; without one it is silent about its own failures.
 DEBIAN_LOGGER_JAR: Final = Path("/usr/share/java/slf4j-simple.jar")
+#: Debian's zookeeper.jar does not name it.
+DEBIAN_NETTY_CODEC_JAR: Final = Path("/usr/share/java/netty-codec.jar")
 VERSION_S_MAX: Final = 10.0
 
 _version_search = re.compile(rb"\bv=(\d+)\.(\d+)\.(\d+)").search
@@ -98,6 +100,17 @@ def find_zookeeper(environ: Mapping[str, str] = os.environ) -> ZooKeeperInstall:
     if java is None or not os.access(java, os.X_OK):
         raise ConfigError("Java is missing: apt-get install default-jre-headless, or start with --embedded")
     return ZooKeeperInstall(java, classpath, source)
+
+
+def netty_jars(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """What ZooKeeper needs for TLS beside its class path. Raises `ConfigError` when it is missing."""
+    if environ.get("ZOOKEEPER_HOME"):  # the tarball has it in its lib
+        return ()
+    if not DEBIAN_NETTY_CODEC_JAR.is_file():
+        raise ConfigError(
+            "TLS for ZooKeeper is missing: apt-get install libnetty-java, or start with --embedded"
+        )
+    return (str(DEBIAN_NETTY_CODEC_JAR),)
 
 
 def redis_version(path: Path) -> tuple[int, int, int]:

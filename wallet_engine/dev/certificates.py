@@ -3,18 +3,22 @@
 All are made when they are first needed, and made anew before they end.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from wallet_engine.domain.principals import PeerRole, Principal
+from wallet_engine.routing.zookeeper_tls import ZooKeeperTls
 from wallet_engine.telemetry.authority import Authority, Pair, holder_of, pair_of
 
 _NAME: Final = "wallet-engine dev"
 #: A cluster for development seldom runs for as long without being started anew.
 _RENEW_BEFORE: Final = timedelta(days=30)
 
+_ADMIN: Final = Principal(PeerRole.ADMIN, "dev")
+_ZOOKEEPER: Final = Principal(PeerRole.SERVER, "zookeeper")
 _ROLES: Final = {"journal": PeerRole.JOURNAL, "serve": PeerRole.SERVICE, "follow": PeerRole.FOLLOWER}
 
 
@@ -33,28 +37,46 @@ class Certificates:
             return Authority(self._folder)
         return Authority.create(self._folder, _NAME)
 
-    def _of(self, principal: Principal) -> Pair:
+    def _of(self, principal: Principal, hosts: Sequence[str] = ()) -> Pair:
         pair = pair_of(self._folder, principal)
         authority = self._authority
         if pair.cert.exists():
             _, ends = holder_of(pair.cert)
             if ends - datetime.now(UTC) > _RENEW_BEFORE:
                 return pair
-        return authority.issue(principal, renew=True)
+        return authority.issue(principal, hosts=hosts, renew=True)
 
     def flags(self, verb: str, name: str) -> tuple[str, ...]:
         """For the process of this name that runs this verb of `wallet-engine`: `journal`, `journal-j1`."""
-        return self._flags(Principal(_ROLES[verb], name.removeprefix(f"{verb}-")))
+        return _as_flags("peer", self._files(_holder(verb, name)))
 
-    def variables(self) -> dict[str, str]:
-        """For `wallet-admin`, as variables without their prefix."""
-        ca, cert, key = self._flags(Principal(PeerRole.ADMIN, "dev"))[1::2]
-        return {"PEER_CA": ca, "PEER_CERT": cert, "PEER_KEY": key}
+    def zookeeper_flags(self, verb: str, name: str) -> tuple[str, ...]:
+        """The same, for its connections to ZooKeeper."""
+        return _as_flags("zookeeper", self._files(_holder(verb, name)))
 
-    def _flags(self, principal: Principal) -> tuple[str, ...]:
+    def variables(self, *to: str) -> dict[str, str]:
+        """For `wallet-admin`, as variables without their prefix; `to`: `PEER`, `ZOOKEEPER`."""
+        files = dict(zip(("CA", "CERT", "KEY"), map(str, self._files(_ADMIN)), strict=True))
+        return {f"{other}_{name}": path for other in to for name, path in files.items()}
+
+    def zookeeper_tls(self) -> ZooKeeperTls:
+        """That of `dev` itself."""
+        return ZooKeeperTls(*self._files(_ADMIN))
+
+    def for_zookeeper(self) -> tuple[bytes, bytes]:
+        """Key and certificate of the server in one, as it reads them; and whom it believes."""
+        pair = self._of(_ZOOKEEPER, hosts=("127.0.0.1",))
+        return pair.key.read_bytes() + pair.cert.read_bytes(), self._authority.pair.cert.read_bytes()
+
+    def _files(self, principal: Principal) -> tuple[Path, Path, Path]:
         pair = self._of(principal)
-        return (
-            *("--peer-ca", str(self._authority.pair.cert)),
-            *("--peer-cert", str(pair.cert)),
-            *("--peer-key", str(pair.key)),
-        )
+        return self._authority.pair.cert, pair.cert, pair.key
+
+
+def _holder(verb: str, name: str) -> Principal:
+    return Principal(_ROLES[verb], name.removeprefix(f"{verb}-"))
+
+
+def _as_flags(to: str, files: tuple[Path, Path, Path]) -> tuple[str, ...]:
+    names = (f"--{to}-{name}" for name in ("ca", "cert", "key"))
+    return tuple(word for name, path in zip(names, files, strict=True) for word in (name, str(path)))

@@ -62,8 +62,8 @@ from wallet_engine.telemetry.flags import journal_disk_options
 @click.option(
     "--auth",
     is_flag=True,
-    help="Callers need a key, our processes certificates, Redis passwords. DIR/keys.json holds a key for each role, "
-    "DIR/admin.env what wallet-admin needs.",
+    help="Callers need a key, our processes certificates, Redis and ZooKeeper passwords. DIR/keys.json holds a key for "
+    "each role, DIR/admin.env what wallet-admin needs.",
 )
 @click.option(
     "--certificates",

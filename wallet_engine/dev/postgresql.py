@@ -5,6 +5,7 @@ server refuses to run as root; as root it gets a user namespace in which we are 
 be given to another user.
 """
 
+import asyncio
 import contextlib
 import importlib.util
 import os
@@ -22,6 +23,7 @@ from wallet_engine.dev.files import replace_file
 from wallet_engine.dev.ported import PortedChild
 from wallet_engine.dev.process import StartFailed, identify
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.history.database import connect, migrate
 
 USER: Final = "wallet"
 DATABASE: Final = "postgres"
@@ -145,6 +147,10 @@ class PostgresProcess(PortedChild):
         password = self.password_file.read_text("utf-8").strip()
         return f"postgresql://{USER}:{password}@{self.address}/{DATABASE}"
 
+    def migrate(self) -> None:
+        """Have the tables of this version."""
+        asyncio.run(_migrate(self.url_with_password))
+
     def start(self) -> None:
         if not (self._data / "PG_VERSION").exists():
             self._initialise()
@@ -204,3 +210,11 @@ class PostgresProcess(PortedChild):
 def _prefix() -> list[str]:
     """What to put before a command that must not run as root."""
     return list(_NAMESPACE) if os.geteuid() == 0 else []
+
+
+async def _migrate(url: str) -> None:
+    connection = await connect(url, "wallet-engine dev")
+    try:
+        await migrate(connection)
+    finally:
+        await connection.close()

@@ -9,7 +9,6 @@ Redis is only the present: at each start the cluster is made anew, empty, and th
 it from the journal.
 """
 
-import asyncio
 import contextlib
 import os
 import shlex
@@ -49,8 +48,7 @@ from wallet_engine.dev.state import DevState, StateFiles
 from wallet_engine.dev.stuck import StuckNodes
 from wallet_engine.dev.zookeeper import ZooKeeperProcess
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.history.database import connect, migrate
-from wallet_engine.routing.directory import Directory, open_directory
+from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard
 from wallet_engine.routing.tree import StoreUnavailable
 
@@ -81,7 +79,7 @@ _DECIDED_HERE: Final = (
     *("ARCHIVE_COMMAND", "SEGMENT_BYTES", "SNAPSHOT_BYTES", "INSECURE"),
     *("DATABASE", "DATABASE_PASSWORD_FILE", "HISTORY", "TO", "FOLLOWER_ID", "WEBHOOKS_ALLOW_PRIVATE"),
     *(f"REDIS_{what}" for what in ("USER", "PASSWORD_FILE", "CA", "CERT", "KEY")),
-    *("ZOOKEEPER_CA", "ZOOKEEPER_CERT", "ZOOKEEPER_KEY"),
+    *(f"ZOOKEEPER_{what}" for what in ("USER", "PASSWORD_FILE", "CA", "CERT", "KEY")),
     *("PEER_CA", "PEER_CERT", "PEER_KEY", "PEER_TLS"),
 )
 
@@ -193,10 +191,11 @@ class Supervisor:
             if cluster is None:
                 cluster = self._start_redis(layout, binary, known, placement)
             self._enter(cluster, layout, directory, known, placement)
+            self._credentials.protect(directory)
             self._files.write_admin_environment(self._admin_environment(directory))
         self._check_stopping()
         if self._database is not None:
-            asyncio.run(_migrate(self._database.url_with_password))
+            self._database.migrate()
         journals = [self._start_journal(number, last) for number in range(1, layout.journals + 1)]
         if self._database is not None:
             self._start_follower(last)
@@ -211,7 +210,8 @@ class Supervisor:
         port = port_again(last.zookeeper if last else None)
         log = self._logs / "zookeeper.log"
         self._say("starting ZooKeeper")
-        self._zookeeper = ZooKeeperProcess(install, self._zookeeper_folder, port, log=log)
+        secured = self._credentials.for_zookeeper()
+        self._zookeeper = ZooKeeperProcess(install, self._zookeeper_folder, port, log=log, secured=secured)
         self._keeper.start(Kept("zookeeper", self._zookeeper, self._zookeeper.address))
 
     def _start_database(self, install: PostgresInstall, last: DevState | None) -> None:
@@ -237,15 +237,14 @@ class Supervisor:
         return (*flags, "--webhooks-allow-private") if self._options.webhooks_allow_private else flags
 
     def _open_directory(self) -> Directory:
-        if self._zookeeper is None:
-            return open_directory(None, self._map_file)
-        return open_directory(self._zookeeper.address, None)
+        zookeeper = None if self._zookeeper is None else self._zookeeper.address
+        return self._credentials.open_directory(zookeeper, self._map_file)
 
     def _admin_environment(self, directory: Directory) -> dict[str, str]:
         """What `wallet-admin` needs."""
         zookeeper = self._zookeeper
         where = {"MAP_FILE": str(self._map_file)} if zookeeper is None else {"ZOOKEEPER": zookeeper.address}
-        where |= self._credentials.variables() | dict(self._options.admin)
+        where |= self._credentials.variables(zookeeper=zookeeper is not None) | dict(self._options.admin)
         if self._options.auth:
             where["KEY"] = provide_keys(directory, self._data_dir)
         if self._database is not None:
@@ -335,10 +334,10 @@ class Supervisor:
         self._keeper.start(Kept("oracle", self._python("oracle", "follow", *flags), f"{HOST}:{port}"))
 
     def _python(self, name: str, verb: str, *flags: str, port: int | None = None) -> Child:
-        if self._zookeeper is None:
-            coordination = ("--map-file", str(self._map_file))
-        else:
-            coordination = ("--zookeeper", self._zookeeper.address)
+        coordination: tuple[str, ...] = ("--map-file", str(self._map_file))
+        if self._zookeeper is not None:
+            secured = self._credentials.zookeeper_flags(verb, name)
+            coordination = ("--zookeeper", self._zookeeper.address, *secured)
         argv = [sys.executable, "-m", "wallet_engine", verb, *coordination, "--host", HOST]
         argv += self._credentials.flags(verb, name)
         log = self._logs / f"{name}.log"
@@ -435,14 +434,6 @@ class Supervisor:
 
     def _say(self, text: str) -> None:
         _print(f"dev {time.monotonic() - self._began:5.1f} s  {text}", sys.stderr)
-
-
-async def _migrate(url: str) -> None:
-    connection = await connect(url, "wallet-engine dev")
-    try:
-        await migrate(connection)
-    finally:
-        await connection.close()
 
 
 def _print(text: str, stream: TextIO) -> None:

@@ -4,18 +4,40 @@ import contextlib
 import os
 import socket
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from wallet_engine.dev import ports
 from wallet_engine.dev.binaries import ZooKeeperInstall
 from wallet_engine.dev.config_files import config_path
 from wallet_engine.dev.files import replace_file
 from wallet_engine.dev.ported import PortedChild
+from wallet_engine.dev.state import OWNER_ONLY
 
 START_S_MAX: Final = 30.0
 ANSWER_S_MAX: Final = 2.0
 HEAP_MIB_MAX: Final = 256
 CONFIG_NAME: Final = "zoo.cfg"
+
+
+#: The same port takes TLS and plain connections: who speaks plainly has no user, and reads what everybody may.
+_SECURED: Final = b"""
+serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory
+client.portUnification=true
+authProvider.x509=org.apache.zookeeper.server.auth.X509AuthenticationProvider
+ssl.keyStore.location=./keys.pem
+ssl.trustStore.location=./ca.pem
+"""
+
+
+class Secured(NamedTuple):
+    """What it takes to speak TLS."""
+
+    #: Key and certificate in one.
+    keys: bytes
+    #: Whom it believes.
+    ca: bytes
+    #: Beside the class path.
+    jars: tuple[str, ...]
 
 
 class ZooKeeperProcess(PortedChild):
@@ -29,9 +51,11 @@ class ZooKeeperProcess(PortedChild):
         *,
         log: Path | None = None,
         name: str = "zookeeper",
+        secured: Secured | None = None,
     ) -> None:
         self.directory = directory
         self.port = port or 0
+        self._secured = secured
         argv = [
             str(install.java),
             f"-Xmx{HEAP_MIB_MAX}m",
@@ -40,7 +64,7 @@ class ZooKeeperProcess(PortedChild):
             *("-Dzookeeper.jmx.log4j.disable=true", "-Djava.net.preferIPv4Stack=true"),
             "-Dorg.slf4j.simpleLogger.showDateTime=true",
             "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
-            *("-cp", install.classpath),
+            *("-cp", ":".join((install.classpath, *(secured.jars if secured else ())))),
             *("org.apache.zookeeper.server.quorum.QuorumPeerMain", CONFIG_NAME),
         ]
         # Java reads names of files by the locale, and its configuration as Latin-1: it is told as few as can be.
@@ -59,6 +83,10 @@ class ZooKeeperProcess(PortedChild):
             self.port = ports.free_port()
         text = config_path("zoo.cfg").read_bytes()
         text += b"\ndataDir=./data\nclientPort=%d\nclientPortAddress=127.0.0.1\n" % self.port
+        if self._secured is not None:
+            text += _SECURED
+            replace_file(self.directory / "keys.pem", self._secured.keys, mode=OWNER_ONLY)
+            replace_file(self.directory / "ca.pem", self._secured.ca, mode=OWNER_ONLY)
         config = self.directory / CONFIG_NAME
         if not config.exists() or config.read_bytes() != text:
             replace_file(config, text)
