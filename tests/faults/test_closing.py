@@ -7,7 +7,7 @@ from http.client import HTTPException
 from typing import Any
 
 import pytest
-from support.dev_process import DevCluster
+from support.dev_process import DevCluster, run_admin
 from support.redis_peek import node_of, open_debits_of
 from support.replicated import command, wait_until
 from support.stopped import stopped
@@ -124,7 +124,9 @@ def test_g9_a_close_whose_process_is_killed_is_repeated_or_undone(cluster: DevCl
     with WalletApi(cluster.url, PARTITIONS) as api:
         wait_until(lambda: api.balance(payer) == "1.00", "the refund has arrived")
         assert api.flag(closed, "close").json()["status"] == "closed"
-        assert api.flag(undone, "unfreeze").json()["status"] == "active"
+        status, said = run_admin(cluster, "unfreeze", undone, "--yes")
+        assert status == 0, said
+        assert api.get(f"/v1/accounts/{undone}").json()["status"] == "active"
         refused = api.flag(payer, "close")
         assert (refused.status, refused.json()["code"]) == (422, "balance_not_zero")
         assert api.get(f"/v1/accounts/{payer}").json()["status"] == "active", (

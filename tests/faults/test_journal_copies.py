@@ -245,6 +245,8 @@ def _lost(cluster: Any, path: Path) -> None:
         (found,) = (f for f in findings if f["what"].startswith("journal copy j3") and "answer" in f["what"])
         with begun_advice(found, path, cluster, 1, NEW="j4", EMPTY="j4"):
             wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j4": 0}, "the new one has everything")
+            assert admin(cluster, "journal", "verify").returncode == 0
+            assert admin(cluster, "backup", str(path / "tree.json")).returncode == 0
 
 
 async def _away(cluster: Any, books: PulsedBooks, name: str, least_s: float) -> float:

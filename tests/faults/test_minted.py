@@ -160,6 +160,12 @@ def test_the_others_pay_and_doctor_and_verify_say_what_is(cluster: DevCluster) -
     assert oracle_figure(cluster, "wallet_oracle_partitions_differ") == 4
     status, out = run_admin(cluster, "verify", "--offline", "--journal", str(cluster.data_dir / "journal"))
     assert status == 1, out
+    seq = meta(cluster, 1)["fault"].partition(":")[0].removeprefix("entry ")
+    shown = ("journal", "cat", "--partition", "1", "--since", str(int(seq) - 1))
+    status, out = run_admin(cluster, *shown, "--journal", str(cluster.data_dir / "journal"))
+    assert (status, "100000 USD" in out or "1000.00 USD" in out) == (0, True), out
+    status, out = run_admin(cluster, "key", "list")
+    assert status == 0, out
 
 
 def test_what_is_accepted_serves_again_and_stays_so(cluster: DevCluster) -> None:
@@ -190,6 +196,8 @@ def test_what_cannot_be_replayed_is_cut_and_the_partition_serves(cluster: DevClu
     assert list(journal.glob("orphaned-p5-*"))
     shutil.move(cluster.data_dir / "oracle", cluster.data_dir / "oracle-before")
     cluster.start()
+    status, said = run_admin(cluster, "rebuild", "5", "--yes")
+    assert status == 0, said
     with WalletApi(cluster.url, PARTITIONS) as api:
         account = api.account(5)
         wait_until(lambda: api.pay("@bank", account, "0.01").status == 200, "it serves")

@@ -79,6 +79,8 @@ def test_g6_an_entry_that_comes_out_otherwise_stops_its_partition_alone(cluster:
         status, said = run_advice(stopped, journal.parent, cluster, number)
         assert (status, f"entry {seq}: operation 0" in said) == (1, True), said  # the table breaks lines
 
+    status, said = run_admin(cluster, "journal", "verify")
+    assert status == 0, said  # it is in every copy
     cluster.restart("journal")  # whoever recovers it
     check()
     command(node_of(cluster, HURT, PARTITIONS), "SCRIPT", "FLUSH")

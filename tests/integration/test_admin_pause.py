@@ -91,6 +91,7 @@ def test_nothing_is_paid_and_all_else_goes_on(apis: list[WalletApi], flags: list
         assert api.flag(ann, "freeze").status == api.flag(ann, "unfreeze").status == 200
     assert apis[0].post(f"/v1/holds/{hold_id}/void", {"account_id": ann}).status == 200
     assert answer("status", *flags)["paused"] == WHY
+    assert answer("pending", *flags)["entries"] == []
     assert f"no new payments are taken: {WHY}" in admin("status", *flags).stdout
     assert WHY in refusal(admin("pause", "--reason", "another", "--yes", *flags))
     assert answer("unpause", "--yes", *flags) == {"paused": False, "was": WHY}

@@ -455,6 +455,7 @@ def test_verify_names_what_differs_and_rebuild_mends_it(cluster: DevCluster, api
     status, found = admin(cluster, "history", "verify")
     assert (status, found["ok"], found["differences"]) == (0, True, [])
     assert found["transfers"] >= 6
+    assert admin(cluster, "history", "status")[0] == 0
     url = database_url(cluster)
     asked(url, lambda c: c.execute("UPDATE postings SET balance = balance + 1 WHERE account = $1", bob))
     asked(url, lambda c: c.execute("DELETE FROM transfers WHERE payer = $1", ann))

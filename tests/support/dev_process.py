@@ -222,14 +222,7 @@ def admin_environment(cluster: DevCluster) -> dict[str, str]:
 
 def json_admin(cluster: DevCluster, *words: str) -> tuple[int, dict[str, Any]]:
     """Run `wallet-admin … --json`, as who has sourced `admin.env`: its exit status, and what it said."""
-    argv = [
-        sys.executable,
-        "-c",
-        "from wallet_engine.admin.cli import main; main()",
-        *words,
-        "--json",
-        "--yes",
-    ]
+    argv = [str(Path(sys.executable).with_name("wallet-admin")), *words, "--json", "--yes"]
     environ = {**os.environ, **admin_environment(cluster)}
     done = subprocess.run(argv, capture_output=True, env=environ, check=False, timeout=90)
     assert done.stdout, done.stderr

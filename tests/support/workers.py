@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from support import advice
+from support import advice, runbooks
 from xdist.scheduler import LoadScopeScheduling
 
 from wallet_engine.dev.ports import PORT_MIN
@@ -58,11 +58,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """A test that is to run commands of `doctor` has run them."""
+    """A test that is to run commands of `doctor`, or of a runbook, has run them."""
     advice.ran.clear()
-    yield
-    missed = advice.due(item.nodeid.removeprefix("tests/")) - advice.ran
-    assert not missed, f"not run: {sorted(missed)}"
+    runbooks.ran.clear()
+    with runbooks.noted():
+        yield
+    test = item.nodeid.removeprefix("tests/")
+    missed = sorted(advice.due(test) - advice.ran) or runbooks.missed(test)
+    assert not missed, f"not run: {missed}"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> InPieces:
