@@ -70,7 +70,7 @@ if REPLAY then return apply(ARGV[2], ARGV[3]) end
 
 local answers = {}
 for at = 2, #ARGV, 2 do
-  writing, batch = false, nil
+  writing = false
   local passed, answer = pcall(apply, ARGV[at], ARGV[at + 1])
   if not passed then
     answer = {'ERROR', type(answer) == 'table' and answer.err or tostring(answer), writing and 1 or 0}

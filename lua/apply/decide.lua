@@ -14,14 +14,14 @@ local repeated -- positions of repeated operations that have something remembere
 local carries
 
 -- The common kinds are decided in the loop below, the others and what flags say by what apply/rules.lua makes.
-if (flags_exist or uncommon) and not side_refusal then
-  local function make_accounts()
---@include lib/outcomes.lua
---@include lib/sides.lua
---@include lib/bounds.lua
---@include lib/accounts.lua
-  end
-  make_accounts()
+local batch -- of it; nil where no rule is needed
+local side_refusal, limit_of
+--@limits local over_limit
+if flags_exist or uncommon then
+  made = made or make_rules()
+  made.look_at_flags()
+  side_refusal, limit_of = made.side_refusal, made.limit_of
+--@limits   over_limit = made.over_limit
 end
 if uncommon then
   if not flags_exist then flags = {} end
@@ -34,79 +34,17 @@ if uncommon then
     k_seen_before = k_seen_before, k_hold = k_hold, k_due = k_due, k_group = k_group,
     currencies_known = currencies_known, noting = not REPLAY or ARGV[7] + 0 > 3}
 --@limits   batch.limited = limited
-  if not rewrite then
-    local function make_rules()
---@include lib/kinds.lua
---@include lib/outcomes.lua
---@include lib/bounds.lua
---@include lib/posting.lua
---@include rules/refund.lua
---@include rules/open_account.lua
---@limits --@include rules/set_limits.lua
---@include rules/set_flags.lua
---@include rules/probe.lua
-    end
-    make_rules()
-  end
+  made.start(batch)
   if holding or returning or grouping then
-    if not answered then
-      local function make_answers()
---@include lib/outcomes.lua
---@include lib/memory.lua
---@include lib/bounds.lua
---@include lib/answers.lua
-      end
-      make_answers()
-    end
-    start_answers()
+    made.start_answers()
     for _, each in pairs(ledgers) do
       local read = {}
       for at, minor in pairs(each.values) do read[columns[ACCOUNT + at]] = minor end
       each.read, each.wanted, each.held_before, each.pending_before = read, {}, {}, {}
     end
-    if holding then
-      if not read_holds then
-        local function make_holds()
---@include lib/kinds.lua
---@include lib/outcomes.lua
---@include lib/memory.lua
---@include lib/bounds.lua
---@include lib/holds.lua
---@include rules/hold.lua
---@include rules/capture.lua
---@include rules/capture_end.lua
---@include rules/void.lua
-        end
-        make_holds()
-      end
-      read_holds(ACCOUNT, AMOUNT + count)
-    end
-    if returning and not rules[RETURN] then
-      local function make_returns()
---@include lib/kinds.lua
---@include lib/outcomes.lua
---@include lib/memory.lua
---@include lib/bounds.lua
---@include lib/returns.lua
---@include rules/return.lua
-      end
-      make_returns()
-    end
-    if grouping then
-      if not read_groups then
-        local function make_groups()
---@include lib/kinds.lua
---@include lib/outcomes.lua
---@include lib/memory.lua
---@include lib/bounds.lua
---@include lib/groups.lua
---@include rules/group.lua
---@include rules/group_part.lua
-        end
-        make_groups()
-      end
-      read_groups(AMOUNT + count)
-    end
+    if holding then made.read_holds(ACCOUNT, AMOUNT + count) end
+    if returning then made.return_money() end
+    if grouping then made.read_groups(AMOUNT + count) end
   end
 end
 
@@ -263,7 +201,7 @@ for i = 1, count do
   else
     if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
     detail_at = detail_at + 1
-    local rule, refused = rules[kind], nil
+    local rule, refused = made.rules[kind], nil
     batch.record_end_at, batch.record_count, batch.debited = record_end_at, record_count, debited
     if rule then outcome, refused = rule(i, ledger, columns[ACCOUNT + i], columns[detail_at], columns[AMOUNT + i]) end
     record_end_at, record_count, debited, flags_exist = batch.record_end_at, batch.record_count, batch.debited, batch.flags_exist

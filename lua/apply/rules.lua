@@ -1,13 +1,100 @@
--- Rules: what only some operations need, or accounts with flags. A closure costs a tenth of an operation, and more with each
--- name from around it, so they are made when the first partition of a call needs them (in apply/decide.lua, since what makes
--- them is a closure, too), and serve the others of that call.
--- The operations of the partition at hand, as the rules see them (made in apply/decide.lua); nil where no rule is needed.
-local batch
--- By kind: decides operation i of it. Returns its outcome; nil for what is malformed, or nil and another refusal.
-local rules = {}
-local limit_of, status_of, side_refusal
---@limits local over_limit, with_limit
-local balance, added, post, post_transit, record, rewrite
-local start_answers, digits_of, next_record_end, answered, remember, available, held, shift_held, write_minors
-local read_holds, write_holds, tell_holds
-local read_groups, write_groups
+-- Rules: what only some operations need, or accounts with flags. A closure costs a tenth of an operation, and so does a name that
+-- one takes from around it: `apply`, which is made in every call, takes two from here and none of the rules' own. They are
+-- made when the first partition of a call needs them, and serve the others of that call.
+local made -- what make_rules() has made; nil where no partition has needed it yet
+
+local function make_rules()
+  local byte, find, match, sub, gmatch = string.byte, string.find, string.match, string.sub, string.gmatch
+  local format, concat = string.format, table.concat
+  local call, unpack = redis.call, unpack
+
+  local batch -- the operations of the partition at hand, as the rules see them (made in apply/decide.lua)
+  -- By kind: decides operation i of it. Returns its outcome; nil for what is malformed, or nil and another refusal.
+  local rules = {}
+  local limit_of, status_of, side_refusal
+--@limits   local over_limit, with_limit
+  local balance, added, post, post_transit, record, rewrite
+  local start_answers, digits_of, next_record_end, answered, remember, available, held, shift_held, write_minors
+  local read_holds, write_holds, tell_holds
+  local read_groups, write_groups
+
+  local made = {rules = rules}
+
+  function made.look_at_flags()
+    if side_refusal then return end
+--@include lib/outcomes.lua
+--@include lib/sides.lua
+--@include lib/bounds.lua
+--@include lib/accounts.lua
+    made.side_refusal, made.limit_of = side_refusal, limit_of
+--@limits     made.over_limit = over_limit
+  end
+
+  -- `operations` are those that all that is made serves from here on.
+  function made.start(operations)
+    batch = operations
+    if rewrite then return end
+--@include lib/kinds.lua
+--@include lib/outcomes.lua
+--@include lib/bounds.lua
+--@include lib/posting.lua
+--@include rules/refund.lua
+--@include rules/open_account.lua
+--@limits --@include rules/set_limits.lua
+--@include rules/set_flags.lua
+--@include rules/probe.lua
+  end
+
+  function made.start_answers()
+    if not answered then
+--@include lib/outcomes.lua
+--@include lib/memory.lua
+--@include lib/bounds.lua
+--@include lib/answers.lua
+      made.write_minors = write_minors
+    end
+    start_answers()
+  end
+
+  function made.read_holds(account_at, detail_at)
+    if not read_holds then
+--@include lib/kinds.lua
+--@include lib/outcomes.lua
+--@include lib/memory.lua
+--@include lib/bounds.lua
+--@include lib/holds.lua
+--@include rules/hold.lua
+--@include rules/capture.lua
+--@include rules/capture_end.lua
+--@include rules/void.lua
+      made.write_holds, made.tell_holds = write_holds, tell_holds
+    end
+    read_holds(account_at, detail_at)
+  end
+
+  function made.return_money()
+--@include lib/kinds.lua
+    if rules[RETURN] then return end
+--@include lib/outcomes.lua
+--@include lib/memory.lua
+--@include lib/bounds.lua
+--@include lib/returns.lua
+--@include rules/return.lua
+  end
+
+  function made.read_groups(detail_at)
+    if not read_groups then
+--@include lib/kinds.lua
+--@include lib/outcomes.lua
+--@include lib/memory.lua
+--@include lib/bounds.lua
+--@include lib/groups.lua
+--@include rules/group.lua
+--@include rules/group_part.lua
+      made.write_groups = write_groups
+    end
+    read_groups(detail_at)
+  end
+
+  return made
+end

@@ -14,7 +14,7 @@ if writes then
   writing = true
 
   local currencies_new
-  if grouping then write_groups() end
+  if grouping then made.write_groups() end
   ledger = ledger_first
   while ledger do
     local written, n, currency = ledger.written, ledger.written_count, ledger.currency
@@ -36,7 +36,7 @@ if writes then
   end
   if holding then
     batch.record_count = record_count
-    write_holds()
+    made.write_holds()
     record_count = batch.record_count
   end
   if record_count > 0 then call('HSET', k_seen, unpack(records, 1, record_count)) end
@@ -49,7 +49,7 @@ if writes then
     for field, record in pairs(batch.remembered_before) do call('HSET', k_seen_before, field, record) end
     for part, entry_seq in pairs(batch.refunded) do call('ZADD', k_open, entry_seq, part) end
     if holding or returning or grouping then
-      for _, each in pairs(ledgers) do write_minors(each.k_held, each.held) end
+      for _, each in pairs(ledgers) do made.write_minors(each.k_held, each.held) end
     end
   end
   if settled then
