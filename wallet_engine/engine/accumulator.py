@@ -113,15 +113,20 @@ class Accumulator:
     def pending(self) -> int:
         return len(self._operations)
 
-    def add(self, operation: Words, item: Pending, issued_s: float) -> bool:
-        """Queue one operation; whether that calls for a turn. Raises `Outage`, and then the operation is nowhere."""
+    def _check_room(self, more: int, issued_s: float) -> None:
         if self.held_since_s is not None and (issued_s - self.held_since_s) * 1000 > HOLD_MS_MAX:
             raise Outage(
                 "partition_unavailable", f"partition {self.partition} is not served now ({self.held_why})"
             )
+        waiting = len(self._operations)
+        if waiting + more > QUEUE_OPERATIONS_MAX:
+            raise Outage("overloaded", f"partition {self.partition} has {waiting} operations waiting")
+
+    def add(self, operation: Words, item: Pending, issued_s: float) -> bool:
+        """Queue one operation; whether that calls for a turn. Raises `Outage`, and then the operation is nowhere."""
         operations = self._operations
-        if len(operations) >= QUEUE_OPERATIONS_MAX:
-            raise Outage("overloaded", f"partition {self.partition} has {len(operations)} operations waiting")
+        if self.held_since_s is not None or len(operations) >= QUEUE_OPERATIONS_MAX:
+            self._check_room(1, issued_s)
         if not operations or issued_s < self._issued_s:
             self._issued_s = issued_s
         if operation[0] in HEAVY:
@@ -131,6 +136,17 @@ class Accumulator:
         if self.batch is not None or (self.scheduled and len(operations) != EARLY_OPERATIONS_MIN):
             return False  # as `wants_turn` would say: every operation passes here
         return self.wants_turn
+
+    def add_all(self, operations: list[Words], items: list[Pending], issued_s: float) -> bool:
+        """`add` each, or none of them. They are of transfers: none is of `HEAVY`."""
+        self._check_room(len(operations), issued_s)
+        if not self._operations or issued_s < self._issued_s:
+            self._issued_s = issued_s
+        before = len(self._operations)
+        self._operations += operations
+        self._items += items
+        becomes_good = before < EARLY_OPERATIONS_MIN <= len(self._operations)
+        return (not self.scheduled or becomes_good) and self.may_send
 
     def take(self) -> Batch | None:
         """The next batch to send, or None when there is nothing to send or one is out."""

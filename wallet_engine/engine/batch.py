@@ -222,7 +222,8 @@ class Batch:
 
     def commit(self) -> None:
         """Tell every waiting item; the entry behind the outcomes is durable now."""
-        for idx, (item, outcome) in enumerate(zip(self._release_items(), self.outcomes, strict=True)):
+        items = self._release_items()
+        for idx, item, outcome in zip(range(len(items)), items, self.outcomes, strict=True):
             try:
                 item.committed(outcome, idx, self)
             except Exception:  # a bug in one item must not leave the others waiting

@@ -5,6 +5,7 @@ from `journal_quorum` journal copies, then the results. Whoever submitted may be
 """
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from itertools import groupby, repeat
 from operator import attrgetter
@@ -113,6 +114,31 @@ class Engine:
         accumulator = self.cluster.accumulators[partition]
         if accumulator.add(operation, item, issued_s):
             self._wave.join(accumulator)
+
+    def submit_all(
+        self,
+        partitions: Sequence[int],
+        operations: Sequence[Words],
+        items: Sequence[Pending],
+        issued_s: float,
+    ) -> None:
+        """`submit` each; whoever waits for one that is taken nowhere is told by `failed`."""
+        by_partition: dict[int, tuple[list[Words], list[Pending]]] = {}
+        for partition, operation, item in zip(partitions, operations, items, strict=True):
+            queued = by_partition.get(partition)
+            if queued is None:
+                by_partition[partition] = [operation], [item]
+            else:
+                queued[0].append(operation)
+                queued[1].append(item)
+        for partition, queued in by_partition.items():
+            accumulator = self.cluster.accumulators[partition]
+            try:
+                if accumulator.add_all(*queued, issued_s):
+                    self._wave.join(accumulator)
+            except Outage as outage:
+                for item in queued[1]:
+                    item.failed(outage)
 
     def is_old(self, partition: int, seq: int, recorded_age_ms: int) -> bool:
         """Whether the receivers of an entry's money may have forgotten its credits.

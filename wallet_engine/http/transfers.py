@@ -41,6 +41,7 @@ def _tail(status: str, code: str, detail: str) -> str:
     return f'","status":"{status}","code":"{code}","detail":"{detail}"}}'
 
 
+_RESULT_HEAD: Final = '{"transaction_id":"'
 #: Outcome, or code of an outage -> what follows the transaction id in a result of a batch.
 _RESULT_TAILS: Final[dict[str, str]] = {
     _PAID: '","status":"success"}',
@@ -75,13 +76,14 @@ async def batch(request: Request) -> Answer:
         return json_answer(200, b'{"results":[]}')
     outcomes = await request.services.wallet.transfer_many(by, commands)
     tails = _RESULT_TAILS
-    results = '{"transaction_id":"'.join(
-        [
-            transaction_id + tails[outcome] + ","
-            for transaction_id, outcome in zip(transaction_ids, outcomes, strict=True)
-        ]
-    )
-    return json_answer(200, b'{"results":[{"transaction_id":"%b]}' % results[:-1].encode())
+    if outcomes.count(_PAID) == len(outcomes) == len(transaction_ids):  # as nearly always
+        results = f"{tails[_PAID]},{_RESULT_HEAD}".join(transaction_ids) + tails[_PAID]
+    else:
+        pairs = zip(transaction_ids, outcomes, strict=True)
+        results = f",{_RESULT_HEAD}".join(
+            [transaction_id + tails[outcome] for transaction_id, outcome in pairs]
+        )
+    return json_answer(200, f'{{"results":[{_RESULT_HEAD}{results}]}}'.encode())
 
 
 async def find(request: Request) -> Answer:

@@ -39,10 +39,8 @@ def partition_of(account_id: str, partitions: int) -> int:
 
 def partitions_of(account_ids: Iterable[str], partitions: int) -> list[int]:
     """`partition_of` each."""
-    return [
-        (crc_hqx(account_id.encode(), 0) & _SLOT_MASK) * partitions >> _SLOT_BITS
-        for account_id in account_ids
-    ]
+    below = _SLOT_BITS + 1 - partitions.bit_length()
+    return [(crc_hqx(account_id.encode(), 0) & _SLOT_MASK) >> below for account_id in account_ids]
 
 
 def slot_range(partition: int, partitions: int) -> range:

@@ -95,6 +95,12 @@ class Transfer:
         "stage",
     )
 
+    #: Where the debit is, once that is known: operation `idx` of entry `seq` of `p`.
+    seq: int
+    idx: int
+    #: Why the credit was refused, once it was.
+    decline: str
+
     def __init__(
         self, engine: Engine, command: TransferCommand, p: int, q: int, call: Call, index: int
     ) -> None:
@@ -106,9 +112,6 @@ class Transfer:
         self.index = index
         self.stage = LOCAL if p == q else DEBIT
         self.debit_batch: Batch | None = None
-        #: Where the debit is: operation `idx` of entry `seq` of `p`.
-        self.seq = self.idx = 0
-        self.decline = ""
         self.replayed = False
 
     def __repr__(self) -> str:
@@ -166,7 +169,9 @@ class Transfer:
             else:
                 if stage == CREDIT:
                     self._settled()
-                self._finish(outcome)
+                if self.replayed:
+                    call.replayed = True
+                call.finish(self.index, outcome)
         elif stage == CREDIT:
             self._credited(outcome if outcome != REPEATED else batch.detail(idx)[0], batch.sent_s)
         elif stage == REFUND:
@@ -204,7 +209,10 @@ class Transfer:
         self.stage = CREDIT
         _, receiver, amount, currency, _, _, by = self.command
         words = ("c", entry, receiver, IDX_TEXTS[self.idx], amount, currency, "", by)
-        self._submit(self.q, words, issued_s)
+        try:  # as `_submit`, without a call: every transfer across partitions passes here
+            self.engine.submit(self.q, words, self, issued_s)
+        except Outage as outage:
+            self.failed(outage)
 
     def _credited(self, outcome: str, issued_s: float) -> None:
         if outcome == APPLIED:

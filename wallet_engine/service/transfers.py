@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import count, repeat
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.limits import IN_FLIGHT_TRANSFERS_MAX
+from wallet_engine.domain.operation import Words
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.engine import Engine
 from wallet_engine.saga.deadlines import Deadlines
@@ -74,13 +76,23 @@ class Transfers:
         self._deadlines.add(call)
         issued_s = engine.now_s()
         headroom = engine.headroom
-        for index, (command, p, q) in enumerate(zip(commands, homes, targets, strict=True)):
-            if headroom.wary and self._is_refused(command, p, q, call, index):
-                continue
-            try:
-                Transfer(engine, command, p, q, call, index).start(issued_s)
-            except Outage as outage:
-                call.finish(index, outage.code)
+        if headroom.wary or len(commands) < self._engine.cluster.homes.partitions:
+            for index, (command, p, q) in enumerate(zip(commands, homes, targets, strict=True)):
+                if headroom.wary and self._is_refused(command, p, q, call, index):
+                    continue
+                try:
+                    Transfer(engine, command, p, q, call, index).start(issued_s)
+                except Outage as outage:
+                    call.finish(index, outage.code)
+            return
+        transfers = list(map(Transfer, repeat(engine), commands, homes, targets, repeat(call), count()))
+        operations: list[Words] = [
+            ("t" if p == q else "d", transaction, sender, receiver, amount, currency, note, by)
+            for (sender, receiver, amount, currency, transaction, note, by), p, q in zip(
+                commands, homes, targets, strict=True
+            )
+        ]
+        engine.submit_all(homes, operations, transfers, issued_s)
 
     def _is_refused(self, command: TransferCommand, p: int, q: int, call: Call, index: int) -> bool:
         """Whether nothing new may begin there; then the transfer ends with what is remembered of it, or as refused."""

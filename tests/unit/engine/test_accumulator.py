@@ -183,3 +183,39 @@ def test_its_state_shows(accumulator: Accumulator) -> None:
     add(accumulator, 3)
     accumulator.hold("epoch 2", 1000)
     assert repr(accumulator) == "<Accumulator p=3 pending=3 in_flight=0 undurable=0 held=epoch 2>"
+
+
+@pytest.mark.parametrize("before", [0, 1, EARLY_OPERATIONS_MIN - 1, EARLY_OPERATIONS_MIN])
+@pytest.mark.parametrize("more", [1, 2, EARLY_OPERATIONS_MIN])
+@pytest.mark.parametrize("scheduled", [False, True])
+@pytest.mark.parametrize("undurable", [0, 1, UNDURABLE_BATCHES_MAX])
+def test_many_at_once_are_as_many_one_by_one(before: int, more: int, scheduled: bool, undurable: int) -> None:
+    single, together = (Accumulator(3, PartitionKeys("7"), "s1", 1) for _ in range(2))
+    for each in (single, together):
+        add(each, before, issued_s=2.0)
+        each.scheduled, each.undurable = scheduled, undurable
+    called = False
+    for _ in range(more):
+        if add(single, 1) == [True]:
+            called = single.scheduled = True
+    operations = [Operation("d", "T0", "a", "b", 1, "USD")] * more
+    assert together.add_all(list(operations), [Waiting() for _ in operations], 1.0) == called
+    assert together.pending == before + more
+    single.undurable = together.undurable = 0
+    one, other = single.take(), together.take()
+    assert one is not None
+    assert other is not None
+    assert (len(one.operations), len(one.items)) == (len(other.operations), len(other.items))
+    assert one.issued_s == other.issued_s == 1.0
+
+
+def test_many_at_once_are_refused_together(accumulator: Accumulator) -> None:
+    add(accumulator, QUEUE_OPERATIONS_MAX - 1)
+    operations = [Operation("d", "T0", "a", "b", 1, "USD")] * 2
+    with pytest.raises(Outage, match="operations waiting"):
+        accumulator.add_all(operations, [Waiting(), Waiting()], 1.0)
+    assert accumulator.pending == QUEUE_OPERATIONS_MAX - 1
+    accumulator.add_all(operations[:1], [Waiting()], 1.0)
+    accumulator.hold("gone", 1.0)
+    with pytest.raises(Outage, match="not served now"):
+        accumulator.add_all(operations, [Waiting(), Waiting()], 1.1 + HOLD_MS_MAX / 1000)
