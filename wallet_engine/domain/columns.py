@@ -27,7 +27,6 @@ Everything of the lines is in the columns. No word of an entry holds a quote, a 
 """
 
 import re
-import struct
 from binascii import b2a_base64
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -46,6 +45,7 @@ from wallet_engine.domain.kinds import KINDS, Id, Other, kind_of
 from wallet_engine.domain.memory import (
     CREDIT_INDEXES,
     IDX_TEXTS,
+    INDEXES,
     PAYER_KEY,
     PAYER_LENGTH,
     credit_field,
@@ -63,6 +63,7 @@ _key_match = re.compile(r"[!-~]{0,64}").fullmatch
 _UNSAID: Final[tuple[dict[int, str], Sequence[str]]] = ({}, ())
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[Any]).decode
+_IDX_BYTES: Final = tuple(idx.to_bytes(2) for idx in range(len(INDEXES)))
 _credit_field = lru_cache(maxsize=4096)(credit_field)
 
 
@@ -104,7 +105,7 @@ def pack(operations: Sequence[Words]) -> Packed:
     receivers: list[str] = []
     others: list[str] = []
     details: list[str] = []
-    ends: list[int] = []
+    ends: list[bytes] = []
     extended = False
     everywhere = 0
     grouped: set[str] | None = None
@@ -118,7 +119,7 @@ def pack(operations: Sequence[Words]) -> Packed:
             digest = siphash(PAYER_KEY, id_ + account).to_bytes(8)
             fields[idx] = id_ + b2a_base64(digest)[:PAYER_LENGTH].decode()
             body = f"{other} {amount_minor} {currency}\n{note}".encode()
-            ends += crc32(body, adler32(account.encode())), idx
+            ends.append(crc32(body, adler32(account.encode())).to_bytes(4) + _IDX_BYTES[idx])
             (receivers if kind == "d" else others).append(other)
         elif kind != "s":
             row = kind_of(kind)
@@ -132,7 +133,7 @@ def pack(operations: Sequence[Words]) -> Packed:
                 fields[idx] = transfer_field(account, id_)
                 if row.remembered:
                     body = f"{body_of(kind, other, amount_minor, currency)}\n{note}".encode()
-                    ends += crc32(body, adler32(account.encode())), idx
+                    ends.append(crc32(body, adler32(account.encode())).to_bytes(4) + _IDX_BYTES[idx])
         idx += 1
     currencies = set(each)
     currencies.discard(_NO_CURRENCY)
@@ -144,7 +145,7 @@ def pack(operations: Sequence[Words]) -> Packed:
     said = () if notes.count("") == keys.count("") == idx else _said(notes, keys)
     columns = _encode((*head, *fields, *accounts, *others, TRANSIT, *amounts, *details, *said))
     # In base64 the two bytes of an idx, below 4096, leave the last two characters of eight to it alone.
-    record_ends = b2a_base64(struct.pack(">" + len(ends) // 2 * "IH", *ends), newline=False) if ends else b""
+    record_ends = b2a_base64(b"".join(ends), newline=False) if ends else b""
     return _packed((columns, record_ends, currencies, extended or limits, everywhere, limits))
 
 

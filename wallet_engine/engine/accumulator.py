@@ -133,9 +133,15 @@ class Accumulator:
             self._heavy = True
         operations.append(operation)
         self._items.append(item)
-        if self.batch is not None or (self.scheduled and len(operations) != EARLY_OPERATIONS_MIN):
-            return False  # as `wants_turn` would say: every operation passes here
-        return self.wants_turn
+        # As `wants_turn`, without two calls: every operation passes here.
+        if self.batch is not None or self.probing:
+            return False
+        pending = len(operations)
+        if self.scheduled and pending != EARLY_OPERATIONS_MIN:
+            return False
+        return not self.undurable or (
+            pending >= EARLY_OPERATIONS_MIN and self.undurable < UNDURABLE_BATCHES_MAX
+        )
 
     def add_all(self, operations: list[Words], items: list[Pending], issued_s: float) -> bool:
         """`add` each, or none of them. They are of transfers: none is of `HEAVY`."""

@@ -5,7 +5,6 @@ from `journal_quorum` journal copies, then the results. Whoever submitted may be
 """
 
 import asyncio
-from collections.abc import Sequence
 from functools import partial
 from itertools import groupby, repeat
 from operator import attrgetter
@@ -68,7 +67,7 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         #: Seconds of this process' monotonic clock, by which all waiting is measured.
         self.now_s = self._loop.time
-        self._wave = Wave(self._send)
+        self.wave = Wave(self._send)
         self._held: set[Accumulator] = set()
         self._written = Written(self.tracker.written)
         self._closed = False
@@ -113,32 +112,7 @@ class Engine:
         """Queue one operation decided upon at `issued_s` (`now_s`). Raises `Outage`."""
         accumulator = self.cluster.accumulators[partition]
         if accumulator.add(operation, item, issued_s):
-            self._wave.join(accumulator)
-
-    def submit_all(
-        self,
-        partitions: Sequence[int],
-        operations: Sequence[Words],
-        items: Sequence[Pending],
-        issued_s: float,
-    ) -> None:
-        """`submit` each; whoever waits for one that is taken nowhere is told by `failed`."""
-        by_partition: dict[int, tuple[list[Words], list[Pending]]] = {}
-        for partition, operation, item in zip(partitions, operations, items, strict=True):
-            queued = by_partition.get(partition)
-            if queued is None:
-                by_partition[partition] = [operation], [item]
-            else:
-                queued[0].append(operation)
-                queued[1].append(item)
-        for partition, queued in by_partition.items():
-            accumulator = self.cluster.accumulators[partition]
-            try:
-                if accumulator.add_all(*queued, issued_s):
-                    self._wave.join(accumulator)
-            except Outage as outage:
-                for item in queued[1]:
-                    item.failed(outage)
+            self.wave.join(accumulator)
 
     def is_old(self, partition: int, seq: int, recorded_age_ms: int) -> bool:
         """Whether the receivers of an entry's money may have forgotten its credits.
@@ -156,7 +130,7 @@ class Engine:
 
     def _schedule(self, accumulator: Accumulator) -> None:
         if accumulator.wants_turn:
-            self._wave.join(accumulator)
+            self.wave.join(accumulator)
 
     def _send(self, accumulators: list[Accumulator]) -> None:
         """Each shard gets its part of the wave in as few calls as may be, and begins while the next one's is packed."""
@@ -167,8 +141,8 @@ class Engine:
                     self.riders.board(accumulator, self.now_s())
                 batch = accumulator.take()
                 if batch is not None:
-                    batch.on_end = self._wave.back
-                    self._wave.left(batch.nonce)
+                    batch.on_end = self.wave.back
+                    self.wave.left(batch.nonce)
                     call = self._join(call, accumulator, batch)
             if call is not None:
                 self._transmit(call)

@@ -1,8 +1,6 @@
 """The engine with a span for each operation of a request that is traced, and in it the script call and the wait for
 the journal. Imported only where traces are sent."""
 
-from collections.abc import Sequence
-
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.kinds import KINDS
 from wallet_engine.domain.operation import Words
@@ -25,19 +23,6 @@ class TracedEngine(Engine):
         except Outage as outage:
             step.failed(outage.code)
             raise
-
-    def submit_all(
-        self,
-        partitions: Sequence[int],
-        operations: Sequence[Words],
-        items: Sequence[Pending],
-        issued_s: float,
-    ) -> None:
-        for partition, operation, item in zip(partitions, operations, items, strict=True):
-            try:
-                self.submit(partition, operation, item, issued_s)
-            except Outage as outage:
-                item.failed(outage)
 
 
 class _TracedItem:

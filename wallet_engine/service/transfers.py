@@ -9,6 +9,7 @@ from wallet_engine.domain.limits import IN_FLIGHT_TRANSFERS_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.together import submit_all
 from wallet_engine.saga.deadlines import Deadlines
 from wallet_engine.saga.transfer import CONFLICT, Call, Transfer
 from wallet_engine.service.api import ANSWER_TIMEOUT_S, OF_RECEIVER, TransferAnswer, outage_detail
@@ -21,6 +22,8 @@ class Transfers:
 
     def __init__(self, engine: Engine, repeats: Repeats) -> None:
         self._engine = engine
+        #: Where each operation is looked at on its way in (`engine/traced.py`).
+        self._one_by_one = type(engine) is not Engine
         self._repeats = repeats
         #: Look-ups under way of transfers that may not begin.
         self._looking: set[asyncio.Task[None]] = set()
@@ -76,7 +79,7 @@ class Transfers:
         self._deadlines.add(call)
         issued_s = engine.now_s()
         headroom = engine.headroom
-        if headroom.wary or len(commands) < self._engine.cluster.homes.partitions:
+        if headroom.wary or self._one_by_one or len(commands) < engine.cluster.homes.partitions:
             for index, (command, p, q) in enumerate(zip(commands, homes, targets, strict=True)):
                 if headroom.wary and self._is_refused(command, p, q, call, index):
                     continue
@@ -92,7 +95,7 @@ class Transfers:
                 commands, homes, targets, strict=True
             )
         ]
-        engine.submit_all(homes, operations, transfers, issued_s)
+        submit_all(engine, homes, operations, transfers, issued_s)
 
     def _is_refused(self, command: TransferCommand, p: int, q: int, call: Call, index: int) -> bool:
         """Whether nothing new may begin there; then the transfer ends with what is remembered of it, or as refused."""

@@ -2,14 +2,12 @@
 
 import asyncio
 
-import pytest
-
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.operation import Operation, Words
 from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
-from wallet_engine.engine.traced import TracedEngine
+from wallet_engine.engine.together import submit_all
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.routing.slots import tag_of
 from wallet_engine.telemetry.metrics import Metrics
@@ -28,13 +26,12 @@ class Waiting:
         self.code = outage.code
 
 
-@pytest.mark.parametrize("kind", [Engine, TracedEngine])
-def test_each_goes_to_its_partition_and_those_of_a_held_one_fail(kind: type[Engine]) -> None:
-    asyncio.run(_submit_and_look(kind))
+def test_each_goes_to_its_partition_and_those_of_a_held_one_fail() -> None:
+    asyncio.run(_submit_and_look())
 
 
-async def _submit_and_look(kind: type[Engine]) -> None:
-    engine = kind(None, Metrics())  # type: ignore[arg-type]
+async def _submit_and_look() -> None:
+    engine = Engine(None, Metrics())  # type: ignore[arg-type]
     accumulators = engine.cluster.accumulators
     accumulators += [Accumulator(p, PartitionKeys(tag_of(p, 4)), "s1", 1) for p in range(4)]
     issued_s = engine.now_s()
@@ -42,7 +39,7 @@ async def _submit_and_look(kind: type[Engine]) -> None:
     partitions = [3, 1, 2, 1, 3, 1, 2]
     operations: list[Words] = [Operation("d", f"T{n}", "a", "b", 1, "USD") for n in range(len(partitions))]
     waiting = [Waiting() for _ in partitions]
-    engine.submit_all(partitions, operations, waiting, issued_s)
+    submit_all(engine, partitions, operations, waiting, issued_s)
     assert [each.code for each in waiting] == ["partition_unavailable" if p == 2 else "" for p in partitions]
     taken = {p: accumulators[p].take() for p in range(4)}
     assert {p: [o[1] for o in batch.operations] for p, batch in taken.items() if batch is not None} == {

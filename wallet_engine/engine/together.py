@@ -1,0 +1,34 @@
+"""Many operations that are submitted at the same time: queued by partition, which costs less than one by one."""
+
+from collections.abc import Sequence
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.operation import Words
+from wallet_engine.engine.batch import Pending
+from wallet_engine.engine.engine import Engine
+
+
+def submit_all(
+    engine: Engine,
+    partitions: Sequence[int],
+    operations: Sequence[Words],
+    items: Sequence[Pending],
+    issued_s: float,
+) -> None:
+    """`Engine.submit` each first operation of a transfer; who waits for one that is not taken is told by `failed`."""
+    by_partition: dict[int, tuple[list[Words], list[Pending]]] = {}
+    for partition, operation, item in zip(partitions, operations, items, strict=True):
+        queued = by_partition.get(partition)
+        if queued is None:
+            by_partition[partition] = [operation], [item]
+        else:
+            queued[0].append(operation)
+            queued[1].append(item)
+    for partition, queued in by_partition.items():
+        accumulator = engine.cluster.accumulators[partition]
+        try:
+            if accumulator.add_all(*queued, issued_s):
+                engine.wave.join(accumulator)
+        except Outage as outage:
+            for item in queued[1]:
+                item.failed(outage)
