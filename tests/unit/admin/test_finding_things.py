@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.admin.made import admin, answer, make_map, refusal
+from unit.admin.made import MadeJournal, admin, answer, make_map, refusal
 
 from wallet_engine.admin import names
 from wallet_engine.admin.names import check_names_known, unknown_names
@@ -79,6 +79,27 @@ def test_wallet_yes_does_not_answer_what_destroys(
     assert answer("key", "list", *flags)["keys"]
     assert admin(*revoke, "--yes").exit_code == 0
     assert answer("key", "list", *flags)["keys"] == []
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [["journal", "followers", "--forget", "history"], ["journal", "cut", "JOURNAL", "0", "2"]],
+    ids=str,
+)
+def test_nor_what_takes_something_away_for_good(
+    directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: list[str]
+) -> None:
+    directory.followers.note("history", {0: 1})
+    journal = MadeJournal(tmp_path / "journal")
+    for account in ("ann", "bob"):
+        journal.add(0, f"o - {account} - 0 USD")
+    journal.writer.close()
+    monkeypatch.setenv("WALLET_YES", "1")
+    words = [str(journal.directory) if word == "JOURNAL" else word for word in verb]
+    refused = admin(*words, "--map-file", tmp_path / "map.json", input="n\n")
+    assert refused.exit_code == 1
+    assert "WALLET_YES does not answer this" in refused.stderr
+    assert admin(*words, "--map-file", tmp_path / "map.json", "--yes").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def rebuild(session: Session, database: str | None, partitions: tuple[int, ...])
         chosen = sorted(set(partitions)) or list(range(count))
         named = ", ".join(map(str, partitions)) or "all partitions"
         what = f"delete the history of {named} and have it made anew"
-        plan = Plan(what, {"partitions": chosen}, lambda console: console.print(what))
+        plan = Plan(what, {"partitions": chosen}, lambda console: console.print(what), destroys=True)
         if not session.agreed(plan):
             return
         with session.change(directory, plan):

@@ -55,7 +55,10 @@ def cut(session: Session, journal: Path, partition: int, seq: int) -> None:
         }
         what = f"take entries {seqs[0]} to {seqs[-1]} of partition {partition} out of {journal}"
         plan = Plan(
-            what, document, lambda console: _show(console, what, "kept beside it, and served no more")
+            what,
+            document,
+            lambda console: _show(console, what, "kept beside it, and served no more"),
+            destroys=True,
         )
         if not session.agreed(plan):
             return

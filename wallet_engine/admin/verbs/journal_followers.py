@@ -37,6 +37,7 @@ def followers(session: Session, forget: str | None) -> None:
                 lambda console: console.print(
                     f"follower {forget} has taken {sum(found[forget].values()):,} entries"
                 ),
+                destroys=True,
             )
             if not session.agreed(plan):
                 return

@@ -60,7 +60,7 @@ def _look(directory: Directory, older_than: float) -> tuple[Document, Callable[[
         "groups": [group.document() for group in groups],
         "shards_not_asked": silent,
     }
-    return document, lambda console: _show(console, entries, groups, silent)
+    return document, lambda console: _show(console, entries, groups, silent, older_than)
 
 
 def entry_document(entry: OpenEntry) -> dict[str, Any]:
@@ -74,7 +74,9 @@ def entry_document(entry: OpenEntry) -> dict[str, Any]:
     }
 
 
-def _show(console: Console, entries: list[OpenEntry], groups: list[OpenGroup], silent: list[str]) -> None:
+def _show(
+    console: Console, entries: list[OpenEntry], groups: list[OpenGroup], silent: list[str], older_than: float
+) -> None:
     for entry in entries:
         if not entry.in_stream:
             console.print(
@@ -102,6 +104,9 @@ def _show(console: Console, entries: list[OpenEntry], groups: list[OpenGroup], s
     for shard in silent:
         console.print(f"! shard {shard} was not asked: it does not answer", style="bold")
     stuck = sum(entry.age_ms is None or entry.age_ms > YOUNG_MS for entry in entries)
-    console.print(
-        f"{len(entries)} open entries, {stuck} of them older than {YOUNG_MS // 1000} s, or nobody knows"
-    )
+    if not entries and not groups:
+        what = f"nothing has been open for {older_than:g} s" if older_than else "nothing is open"
+        console.print(f"{what}, where it was asked" if silent else what)
+    else:
+        older = f"{stuck} of them for longer than {YOUNG_MS // 1000} s, or nobody knows since when"
+        console.print(f"{len(entries)} open entries, {older}")
