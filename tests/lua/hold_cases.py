@@ -199,6 +199,16 @@ CAPTURE_ACROSS: Final = [
         bob=1400,
     ),
     case(
+        "refused there, and told so again later: the hold gets its money once",
+        PLACED,
+        ["+ q T2 alice far|F1|p|100 100 USD"],
+        ["+ u T2 alice 5.0.a|F1 100 USD"],
+        ["= u T2 alice 5.0.a|F1 100 USD"],
+        ["= u T2 alice 5.0.c|F1 100 USD", "+ k T3 alice bob|F1|f|- 400 USD"],
+        alice=600,
+        bob=1400,
+    ),
+    case(
         "a part refused when the hold was voided: the money is available again",
         PLACED,
         ["+ q T2 alice far|F1|p|100 100 USD"],

@@ -242,6 +242,15 @@ ELSEWHERE: Final = [
         [f"= z T2 bob {FAR}|- 400 USD", f"+ z T3 bob {FAR}|- 400 USD"],
         bob=1000,
     ),
+    of_far(
+        "refused there, and told so again later: the money comes back once",
+        RECEIVED,
+        [f"+ z T2 bob {FAR}|- 400 USD"],
+        ["+ j T2 bob 5.0.c|FAR 400 USD"],
+        ["= j T2 bob 5.0.c|FAR 400 USD"],
+        [f"+ z T3 bob {FAR}|- 400 USD"],
+        bob=1000,
+    ),
     of_far("refused there, of an entry that is not open", ["= j T2 bob 4.0.a|FAR 400 USD"]),
     of_far(
         "no room for what comes back",

@@ -152,6 +152,11 @@ FAULTS: list[tuple[str, list[Step], str, str]] = [
         *("0.1.0", "5 USD went back to ann (a), and the credit was never refused"),
     ),
     (
+        "refunded without a refusal, then paid",
+        [PAID[0], (0, [f"+ r {txid(1)} ann 1.0.a 5 USD"]), (1, ["+ c 0.1 bob 0 5 USD"])],
+        *("0.1.0", "credit to bob of 5 USD, and the debit is refunded"),
+    ),
+    (
         "a refund for something else",
         [*PAID[:3], (0, [f"+ r {txid(2)} ann 1.1.c 7 USD"])],
         *("0.1.1", "went back to ann (c), and the credit was refused (f)"),

@@ -1,6 +1,7 @@
 """`ClusterWallet` without a cluster: a transfer that nobody waits for any more (G9), and what a look for one finds."""
 
 import asyncio
+from itertools import count
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -8,6 +9,8 @@ import pytest
 
 from wallet_engine.domain.memory import TransferRecord, credit_memory, transfer_field
 from wallet_engine.domain.operation import Operation, Words
+from wallet_engine.domain.refund_command import Original, RefundCommand
+from wallet_engine.domain.returns import CREDITED
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch, Pending
 from wallet_engine.engine.reads import TransferRead
@@ -17,6 +20,7 @@ from wallet_engine.service.wallet import ClusterWallet
 
 PARTITIONS = 64
 TXID = "A" * 21 + "Q"
+OTHER_ID = "B" * 21 + "Q"
 #: They share the field of this id.
 PAYER, NAMESAKE = "payer-789353", "payer-14654864"
 
@@ -132,3 +136,25 @@ def test_what_the_memories_say_of_a_transfer(
 
 def test_the_namesakes_of_the_cases_share_a_field() -> None:
     assert transfer_field(PAYER, TXID) == transfer_field(NAMESAKE, TXID)
+
+
+@pytest.mark.parametrize("again", ["+", "n"])
+def test_that_no_original_is_remembered_is_said_behind_a_proof(again: str) -> None:
+    """Who is cut off has not heard of what was paid since."""
+    p = partition_of(PAYER, PARTITIONS)
+    receiver = next(name for name in map("r{}".format, count()) if partition_of(name, PARTITIONS) == p)
+    original = Original(PAYER, "F" * 30, receiver, 5, "USD", 1, 7, 0, p, CREDITED, 0)
+    command = RefundCommand(PAYER, TXID, OTHER_ID, None)
+
+    async def scenario() -> tuple[str, list[int]]:
+        engine = EngineDouble()
+        wallet = ClusterWallet(cast(Any, engine), cast(Any, ReaderDouble()))
+        asked = asyncio.create_task(wallet.refund(command, original))
+        for outcome, proved in (("n", []), (again, [p])):
+            while not engine.submitted:
+                await asyncio.sleep(0)
+            assert engine.proved == proved
+            durable(engine, outcome)
+        return (await asked).code, engine.proved
+
+    assert asyncio.run(scenario()) == ("" if again == "+" else "transfer_not_found", [p])
