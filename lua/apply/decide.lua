@@ -48,18 +48,19 @@ if uncommon then
   end
 end
 
-local outcomes = {unpack(columns, FIELD + 1, ACCOUNT)}
+local outcomes -- by position, of the operations that are not applied; most entries have none
 local credited -- by position, outcomes of repeated credits
 local other = count -- position among the accounts of a transfer's other side
 local detail_at = AMOUNT + count -- where the last operation that has a detail has it
-local ledger, currency = nil, nil
+local ledger, currency = ledgers[currencies], currencies -- of the operation at hand; nil until the first where each has its own
 local known, values, written, n, transit, transit_changed = nothing, nothing, nothing, 0, 0, false
+if ledger then known, values, written, transit = ledger.known, ledger.values, ledger.written, ledger.transit end
 for i = 1, count do
   local kind = kinds[i]
   local outcome
-  if i == 1 or currency_each and currency_each[i] ~= currency then
+  if currency_each and currency_each[i] ~= currency then
     if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
-    currency = currency_each and currency_each[i] or currencies
+    currency = currency_each[i]
     ledger = ledgers[currency]
     if ledger then
       known, values, written, n = ledger.known, ledger.values, ledger.written, ledger.written_count
@@ -68,8 +69,9 @@ for i = 1, count do
   end
   if kind == DEBIT or kind == TRANSFER then
     -- The debit of a transfer whose receiver is elsewhere, or a transfer whose two sides are here.
-    local field, record_end = columns[FIELD + i], sub(head, record_end_at, record_end_at + RECORD_END_LENGTH - 1)
-    record_end_at = record_end_at + RECORD_END_LENGTH
+    local field, next_end_at = columns[FIELD + i], record_end_at + RECORD_END_LENGTH
+    local record_end = sub(head, record_end_at, next_end_at - 1)
+    record_end_at = next_end_at
     local to = nil
     if kind == TRANSFER then
       other = other + 1
@@ -84,8 +86,8 @@ for i = 1, count do
         repeated = repeated or {}
         repeated[#repeated + 1] = i
       end
-    elseif rules_before and find('=!', sub(recorded, i, i), 1, true) then
-      outcome = sub(recorded, i, i) -- another payer of the id, whose name has the same CRC-32, was answered
+--@replay     elseif rules_before and find('=!', sub(recorded, i, i), 1, true) then
+--@replay       outcome = sub(recorded, i, i) -- another payer of the id, whose name has the same CRC-32, was answered
     else
       local from, minor = columns[ACCOUNT + i], columns[AMOUNT + i]
       if not ledger or minor > AMOUNT_MAX or minor < 1 or minor % 1 ~= 0 or from == TRANSIT
@@ -107,8 +109,10 @@ for i = 1, count do
           outcome = INSUFFICIENT_FUNDS
         elseif notes and notes[i - 1 .. ''] and left < (notes[i - 1 .. ''].min or left) and byte(from) ~= SYSTEM then
           outcome = INSUFFICIENT_FUNDS -- the caller wants more to be left
-        elseif full > AMOUNT_MAX and (rules_before or to and byte(to) ~= SYSTEM) or rules_before and left < -AMOUNT_MAX then
+        elseif full > AMOUNT_MAX and to and byte(to) ~= SYSTEM then
           outcome = BALANCE_LIMIT
+--@replay         elseif rules_before and (full > AMOUNT_MAX or left < AMOUNT_MIN) then
+--@replay           outcome = BALANCE_LIMIT
 --@limits         elseif to and flags_exist and over_limit(flags, ledger, to, full) then
 --@limits           outcome = BALANCE_LIMIT
         else
@@ -116,17 +120,19 @@ for i = 1, count do
             full, carries = (have_to or 0) - STRIPE_LIMB + minor, carries or {}
             carries[#carries + 1] = {ledger.key, to or TRANSIT, 1}
           end
-          if left < -AMOUNT_MAX then
+          if left < AMOUNT_MIN then
             left, carries = (have or 0) + STRIPE_LIMB - minor, carries or {}
             carries[#carries + 1] = {ledger.key, from, -1}
           end
           outcome, known[from] = APPLIED, left
-          written[n + 1], written[n + 2] = from, format('%d', left)
+          n = n + 2
+          written[n - 1], written[n] = from, format('%d', left)
           if to then
             known[to] = full
-            written[n + 3], written[n + 4], n = to, format('%d', full), n + 4
+            n = n + 2
+            written[n - 1], written[n] = to, format('%d', full)
           else
-            n, transit, transit_changed, debited = n + 2, full, true, true
+            transit, transit_changed, debited = full, true, true
           end
         end
       end
@@ -136,7 +142,8 @@ for i = 1, count do
       end
       local record = outcome == APPLIED and record_begin .. record_end or outcome .. seq_digits .. record_end
       remembered[field] = record
-      records[record_count + 1], records[record_count + 2], record_count = field, record, record_count + 2
+      record_count = record_count + 2
+      records[record_count - 1], records[record_count] = field, record
     end
   elseif kind == CREDIT then
     detail_at = detail_at + 1
@@ -164,8 +171,10 @@ for i = 1, count do
       end
       if not outcome then
         local full, left = (have or 0) + minor, transit - minor
-        if full > AMOUNT_MAX and (rules_before or byte(to) ~= SYSTEM) or rules_before and left < -AMOUNT_MAX then
+        if full > AMOUNT_MAX and byte(to) ~= SYSTEM then
           outcome = BALANCE_LIMIT
+--@replay         elseif rules_before and (full > AMOUNT_MAX or left < AMOUNT_MIN) then
+--@replay           outcome = BALANCE_LIMIT
 --@limits         elseif flags_exist and over_limit(flags, ledger, to, full) then
 --@limits           outcome = BALANCE_LIMIT
         else
@@ -173,18 +182,20 @@ for i = 1, count do
             full, carries = have - STRIPE_LIMB + minor, carries or {}
             carries[#carries + 1] = {ledger.key, to, 1}
           end
-          if left < -AMOUNT_MAX then
+          if left < AMOUNT_MIN then
             left, carries = transit + STRIPE_LIMB - minor, carries or {}
             carries[#carries + 1] = {ledger.key, TRANSIT, -1}
           end
           outcome, known[to], transit, transit_changed = APPLIED, full, left, true
-          written[n + 1], written[n + 2], n = to, format('%d', full), n + 2
+          n = n + 2
+          written[n - 1], written[n] = to, format('%d', full)
         end
       end
       local record = here and here .. mark .. outcome or mark .. outcome
       remembered[field] = record
       if not long then
-        records[record_count + 1], records[record_count + 2], record_count = field, record, record_count + 2
+        record_count = record_count + 2
+        records[record_count - 1], records[record_count] = field, record
       elseif first then
         lengthened = lengthened or {}
         lengthened[#lengthened + 1] = i
@@ -208,14 +219,23 @@ for i = 1, count do
     if ledger then n, transit, transit_changed = ledger.written_count, ledger.transit, ledger.transit_changed end
     if not outcome then return refused or {'MALFORMED', 'operation ' .. i} end
   end
-  outcomes[i] = outcome
+  if outcome ~= APPLIED then
+    outcomes = outcomes or {}
+    outcomes[i] = outcome
+  end
 end
 if record_end_at ~= #head + 1 or other ~= account_count or detail_at ~= last then
   return {'MALFORMED', 'columns of other lengths'}
 end
 if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
 if batch and batch.effect then effect = true end
-local outcomes_text = concat(outcomes)
+local outcomes_text
+if outcomes then
+  for i = 1, count do outcomes[i] = outcomes[i] or APPLIED end
+  outcomes_text = concat(outcomes)
+else
+  outcomes_text = string.rep(APPLIED, count)
+end
 if lengthened then
   for n = 1, #lengthened do
     local i = lengthened[n]

@@ -1,5 +1,5 @@
 -- Names and bounds that the rules share with what calls them.
-local AMOUNT_MAX = 9007199254740991
+local AMOUNT_MAX, AMOUNT_MIN = 9007199254740991, -9007199254740991
 local OPERATIONS_MAX = 1500 -- unpack() fails near 8,000 values; an operation writes two accounts at most
 local STRIPE_LIMB = AMOUNT_MAX + 1 -- what one unit in '<account>+' stands for
 local TRANSIT = '@transit'

@@ -102,7 +102,7 @@
     local known = ledger.known
     local have = known[account] or 0
     local after = have + delta
-    if after > AMOUNT_MAX or after < -AMOUNT_MAX then after = added(ledger, account, have, delta) end
+    if after > AMOUNT_MAX or after < AMOUNT_MIN then after = added(ledger, account, have, delta) end
     known[account], ledger.moved[account] = after, true
   end
 

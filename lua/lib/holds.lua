@@ -189,7 +189,7 @@
     local kinds, n = batch.kinds, #lines
     for i, field in pairs(fields) do
       local kind = kinds[i]
-      if TOLD[kind] and (outcomes[i] == APPLIED or kind == FINISH_HOLD and holds[field]) then
+      if TOLD[kind] and (sub(outcomes, i, i) == APPLIED or kind == FINISH_HOLD and holds[field]) then
         n = n + 1
         lines[n] = (i - 1) .. ' ' .. holds[field]
       end

@@ -11,7 +11,7 @@
     local after, limbs = have + delta, 0
     if after > AMOUNT_MAX then
       after, limbs = have - STRIPE_LIMB + delta, 1
-    elseif after < -AMOUNT_MAX then
+    elseif after < AMOUNT_MIN then
       after, limbs = have + STRIPE_LIMB + delta, -1
     end
     if limbs ~= 0 then batch.carries[#batch.carries + 1] = {ledger.key, account, limbs} end

@@ -9,7 +9,7 @@
     if not call('ZSCORE', batch.k_open, entry_seq) or call('ZSCORE', batch.k_open, part) then return REPEATED end
     local have = balance(ledger, i, account) or 0
     if have + minor > AMOUNT_MAX and (batch.rules_before or byte(account) ~= SYSTEM)
-      or batch.rules_before and ledger.transit - minor < -AMOUNT_MAX then
+      or batch.rules_before and ledger.transit - minor < AMOUNT_MIN then
       return BALANCE_LIMIT
     end
     post(ledger, account, have, minor)

@@ -12,6 +12,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 _include = re.compile(r"^--@include (\S+)$", re.MULTILINE)
 _plain = re.compile(r"^--@plain ?", re.MULTILINE)
 _limited = re.compile(r"^--@limits ?", re.MULTILINE)
+_replayed = re.compile(r"^--@replay ?", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ def load_script(name: str, *, replay: bool = False, limits: bool = False) -> Scr
     """The script `lua/<name>.lua`. `replay` selects the variant that re-executes recorded entries.
 
     `limits` selects the text that also knows what accounts may have at most: in it lines behind `--@limits` count, in
-    the other one those behind `--@plain`. So nobody pays for it elsewhere. A replay has it.
+    the other one those behind `--@plain`. So nobody pays for it elsewhere. A replay has it, and the lines behind
+    `--@replay`.
 
     The variants differ in their text, hence in their digest: loading one never makes the other callable.
     """
@@ -45,7 +47,8 @@ def load_script(name: str, *, replay: bool = False, limits: bool = False) -> Scr
     chosen = _limited if limits or replay else _plain
 
     def read(path: str) -> str:
-        return chosen.sub("", (directory / path).read_text("utf-8"))
+        text = chosen.sub("", (directory / path).read_text("utf-8"))
+        return _replayed.sub("", text) if replay else text
 
     def include(match: re.Match[str]) -> str:
         return _include.sub(include, read(match[1]))
