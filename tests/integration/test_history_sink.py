@@ -21,8 +21,10 @@ from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_rules import decide_operations
 from wallet_engine.domain.oracle_state import PartitionState
 from wallet_engine.history import books, ends, legs, rows
+from wallet_engine.history import sink as sink_module
 from wallet_engine.history.clearing import clear
-from wallet_engine.history.database import check_version, migrate
+from wallet_engine.history.database import check_version, connect, migrate
+from wallet_engine.history.ends import Ends
 from wallet_engine.history.sink import HistorySink, TakenOver
 from wallet_engine.journal.feed import DirectoryFeed, FeedEntry, partitions_from_start
 
@@ -283,3 +285,71 @@ def check_last_postings(url: str, states: dict[int, PartitionState], where: str)
                     pending = state.pending.get(currency, {}).get(account, 0)
                     expected[partition, account, currency] = (available + held, held, pending)
     assert found == expected, where
+
+
+def test_a_batch_is_on_its_way_while_the_next_is_folded(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chains = Chains()
+    opened = [chains.add(0, "o - alice - 0 USD", "o - bob - 0 USD", f"t {T[0]} @bank alice 500 USD")]
+    paid = [chains.add(0, f"t {'A' * 20}{n:02} alice bob 1 USD") for n in range(sink_module.PIECE_MAX + 10)]
+    begun: list[int] = []
+    under_way: list[bool] = []
+    write, fold = HistorySink._write, sink_module.fold
+
+    async def written(sink: HistorySink, connection: Any, *words: Any) -> None:
+        begun.append(1)
+        await write(sink, connection, *words)
+
+    def folded(partition: int, entry: Any, *words: Any) -> None:
+        fold(partition, entry, *words)
+        under_way.append(bool(begun))
+
+    monkeypatch.setattr(HistorySink, "_write", written)
+    monkeypatch.setattr(sink_module, "fold", folded)
+    run(url, opened, paid)
+    assert under_way[: len(opened)] == [False]
+    assert under_way[-1]
+    assert len(rows_of(url, "SELECT FROM transfers WHERE receiver = 'bob'")) == len(paid)
+
+
+@pytest.mark.parametrize(("age_s", "waits"), [(0, "on"), (3600, "off")])
+def test_a_commit_waits_for_the_disk_unless_old_entries_are_caught_up_with(
+    url: str, monkeypatch: pytest.MonkeyPatch, age_s: int, waits: str
+) -> None:
+    """What is told to be kept is on disk whichever: the server has flushed its log behind the commit by then."""
+    chains = Chains()
+    entry = chains.add(0, "o - alice - 0 USD")
+    monkeypatch.setattr(sink_module.time, "time", lambda: entry.time_ms / 1000 + age_s)
+    said: list[str] = []
+    write = Ends.write
+
+    async def asked_first(ends: Ends, connection: Any) -> None:
+        said.append(await connection.fetchval("SHOW synchronous_commit"))
+        await write(ends, connection)
+
+    monkeypatch.setattr(Ends, "write", asked_first)
+
+    ends_at: list[str] = []
+    written = HistorySink._written
+
+    async def noted(sink: HistorySink) -> None:
+        await written(sink)
+        ends_at.append(await sink._open.connection.fetchval("SELECT pg_current_wal_insert_lsn()::text"))
+
+    monkeypatch.setattr(HistorySink, "_written", noted)
+
+    async def main() -> bool:
+        looking, sink = await connect(url, "test"), HistorySink(url)
+        try:
+            await sink.start()
+            await sink.positions([0])
+            await sink.take([entry])
+            await sink.flush()
+            return bool(
+                await looking.fetchval("SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn", ends_at[-1])
+            )
+        finally:
+            await looking.close()
+            await sink.close()
+
+    assert asyncio.run(main())
+    assert said == [waits]

@@ -1,6 +1,6 @@
 """What the fold has to know of a partition: what accounts have, open holds, parts of groups that are set aside."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from wallet_engine.domain import holds
 from wallet_engine.domain.entry import Entry
@@ -8,7 +8,10 @@ from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.groups import parse_words
 from wallet_engine.domain.kinds import kind_of
 from wallet_engine.domain.memory import PAYER_LENGTH, transfer_field
+from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.history.facts import HoldState
+
+_APPLIED: Final = Outcome.APPLIED.value
 
 
 class Standing:
@@ -64,9 +67,14 @@ class Wanted(NamedTuple):
 
 
 def wanted(entry: Entry, book: Book, into: Wanted) -> None:
-    """Add what the entry needs and the book has not. What then is not found was never there."""
+    """Add what the entry needs and the book has not. What then is not found was never there.
+
+    An account that is opened here has nothing: it is in the book from now on, and nobody looks for it.
+    """
     standings = book.standings
-    for kind, id_, account, other, _, currency, _, _ in entry.operations:
+    for (kind, id_, account, other, _, currency, _, _), outcome in zip(
+        entry.operations, entry.header.outcomes, strict=True
+    ):
         if kind in "dcr":
             if (account, currency) not in standings:
                 into.accounts.add((account, currency))
@@ -74,6 +82,9 @@ def wanted(entry: Entry, book: Book, into: Wanted) -> None:
             for key in ((account, currency), (other, currency)):
                 if key not in standings:
                     into.accounts.add(key)
+        elif kind == "o":
+            if outcome == _APPLIED:
+                standings.setdefault((account, currency), Standing())
         elif kind not in "sn":
             _wanted_rarely(kind, id_, account, other, currency, book, into)
 

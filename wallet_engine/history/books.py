@@ -47,15 +47,13 @@ class Books:
         """What is in the tables is the truth again."""
         self._books.clear()
 
-    def lacking(self, entries: Iterable[tuple[int, Entry]]) -> dict[int, Wanted]:
-        """Partition -> what the entries need of its book and is not in it."""
-        lacking: dict[int, Wanted] = {}
+    def add_lacking(self, entries: Iterable[tuple[int, Entry]], lacking: dict[int, Wanted]) -> None:
+        """Add, by partition, what these entries need of its book and is not in it."""
         for partition, entry in entries:
             into = lacking.get(partition)
             if into is None:
                 into = lacking[partition] = Wanted(set(), set(), set())
             wanted(entry, self.of(partition), into)
-        return {partition: found for partition, found in lacking.items() if any(found)}
 
     async def fill(self, connection: Any, lacking: Mapping[int, Wanted]) -> None:
         """Read what is lacking. What is not found was never there."""

@@ -56,15 +56,14 @@ def fold(partition: int, entry: Entry, book: Book, facts: Facts) -> None:
             origin = Origin(int(p), int(s), int(other))
             standing = standings.get((account, currency)) or book.standing(account, currency)
             standing.balance += amount
-            postings.append(
-                _posting(
-                    (
-                        *(partition, seq, idx, 0, at_ms, account, currency, amount),
-                        *(standing.balance, standing.held, standing.pending),
-                        *("", SUCCESS, "", "", origin, "", by, "", 0),
-                    )
-                )
+            # fmt: off
+            words = (
+                partition, seq, idx, 0, at_ms, account, currency, amount,
+                standing.balance, standing.held, standing.pending,
+                "", SUCCESS, "", "", origin, "", by, "", 0,
             )
+            # fmt: on
+            postings.append(_posting(words))
             facts.ends.append(End(origin, SUCCESS, "", at_ms, partition, seq, idx))
         elif kind == "d" and outcome == APPLIED:
             _, id_, account, other, amount, currency, note, by = operation
@@ -72,19 +71,16 @@ def fold(partition: int, entry: Entry, book: Book, facts: Facts) -> None:
             type_ = TRANSFER if account[0] != "@" != other[0] else type_of(account, other)
             standing = standings.get((account, currency)) or book.standing(account, currency)
             standing.balance -= amount
-            postings.append(
-                _posting(
-                    (
-                        *(partition, seq, idx, 0, at_ms, account, currency, -amount),
-                        *(standing.balance, standing.held, standing.pending),
-                        *(type_, PENDING, id_, other, origin, note, by, "", 0),
-                    )
-                )
+            # fmt: off
+            words = (
+                partition, seq, idx, 0, at_ms, account, currency, -amount,
+                standing.balance, standing.held, standing.pending,
+                type_, PENDING, id_, other, origin, note, by, "", 0,
             )
+            # fmt: on
+            postings.append(_posting(words))
             facts.transfers.append(
-                Transfer(
-                    *(origin, at_ms, id_, type_, account, other, amount, currency, PENDING, "", note, by),
-                )
+                Transfer(origin, at_ms, id_, type_, account, other, amount, currency, PENDING, "", note, by)
             )
         elif kind != "s":
             rule = _RULES.get(kind)

@@ -3,19 +3,22 @@
 Rows and positions are written in one transaction, and only if the positions are still those that the entries follow:
 who was stopped, and whose partitions another process has taken over, writes nothing.
 
-While one batch is written the next is folded: the database works on another core.
+While one batch is written the next is folded: the database works on another core. So whatever is done here for long
+is done in pieces, between which the one that is being written is sent on.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
-from datetime import datetime
+from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from wallet_engine.domain.entry import ZERO_NONCE
+from wallet_engine.domain.entry import ZERO_NONCE, Entry
 from wallet_engine.domain.errors import WalletError
+from wallet_engine.history.book import Wanted
 from wallet_engine.history.books import ACCOUNTS_MAX, Books
 from wallet_engine.history.database import (
     HistoryUnavailable,
@@ -24,7 +27,7 @@ from wallet_engine.history.database import (
     time_of,
 )
 from wallet_engine.history.ends import Ends
-from wallet_engine.history.facts import AccountChange, Facts
+from wallet_engine.history.facts import AccountChange, Facts, Posting, Transfer
 from wallet_engine.history.fold import fold
 from wallet_engine.history.rows import (
     GROUP_COLUMNS,
@@ -41,7 +44,13 @@ from wallet_engine.history.rows import (
 from wallet_engine.history.session import Session
 from wallet_engine.journal.feed import FeedEntry, FeedPosition
 
+T = TypeVar("T")
+
 SINK: Final = "history"
+#: Operations, or rows, that are worked at without a break: a millisecond or two.
+PIECE_MAX: Final = 64
+#: A commit need not wait for the disk when the entries are older than this: more will follow.
+CATCHES_UP_S: Final = 5.0
 
 _ADVANCE: Final = """
 UPDATE positions AS p SET seq = u.seq, nonce = u.nonce, at = greatest(p.at, u.at)
@@ -53,6 +62,8 @@ _CAUGHT_UP: Final = """
 UPDATE positions AS p SET at = greatest(p.at, $4) FROM unnest($2::integer[], $3::bigint[]) AS u (partition, seq)
 WHERE p.sink = $1 AND p.partition = u.partition AND p.seq = u.seq
 """
+#: Whose commit waits for the disk, and so for all commits before it.
+_TO_DISK: Final = "UPDATE positions SET at = at WHERE sink = $1 AND partition = $2"
 _ACCOUNT_OPENED: Final = """
 INSERT INTO accounts
     (account, currency, partition, opened_at, changed_at, overdraft_limit, max_balance, metadata, status)
@@ -68,6 +79,8 @@ _PARTS: Final = (
     (True, "INSERT INTO group_parts VALUES ($1, $2) ON CONFLICT DO NOTHING"),
     (False, "DELETE FROM group_parts WHERE partition = $1 AND part = $2"),
 )
+#: The driver's time of a millisecond: operations of one entry have the same.
+_time_of: Final = lru_cache(maxsize=1024)(time_of)
 _STATUS_OF: Final = {"frozen": "frozen", "unfrozen": "active", "closed": "closed"}
 _HOLD_CHANGED: Final = (
     f"INSERT INTO holds ({', '.join(HOLD_COLUMNS)}) "
@@ -92,6 +105,7 @@ class HistorySink:
         self._positions: dict[int, FeedPosition] = {}
         self._months: set[tuple[int, int]] = set()
         self._writing: asyncio.Task[None] | None = None
+        self._on_disk = True
 
     def __repr__(self) -> str:
         return f"<HistorySink partitions={len(self._positions)} {self._books!r}>"
@@ -133,16 +147,21 @@ class HistorySink:
 
     async def take(self, batch: Sequence[FeedEntry]) -> None:
         """Folds the batch, and leaves it to be written when the one before it is. Raises what that raised."""
-        entries = [(entry.partition, entry.entry) for entry in batch]
         if self._books.size() > ACCOUNTS_MAX:
             self._books.forget()
-        lacking = self._books.lacking(entries)
-        if lacking:
-            await self.flush()  # what is looked for may be in what is being written
+        entries: list[tuple[int, Entry]] = []
+        lacking: dict[int, Wanted] = {}
+        async for some in in_pieces(batch, lambda item: len(item.header.outcomes)):
+            parsed = [(item.partition, item.entry) for item in some]
+            self._books.add_lacking(parsed, lacking)
+            entries += parsed
+        if any(map(any, lacking.values())):
+            await self._written()  # what is looked for may be in what is being written
             await self._open.ask(self._books.fill(self._open.connection, lacking))
         facts = Facts()
-        for partition, entry in entries:
-            fold(partition, entry, self._books.of(partition), facts)
+        async for piece in in_pieces(entries, lambda item: len(item[1].operations)):
+            for partition, entry in piece:
+                fold(partition, entry, self._books.of(partition), facts)
         before = dict(self._positions)
         for item in batch:
             self._positions[item.partition] = FeedPosition(item.header.seq, item.header.nonce)
@@ -150,10 +169,19 @@ class HistorySink:
             (p, before[p].seq, at.seq, at.nonce) for p, at in self._positions.items() if at != before[p]
         ]
         times = {item.partition: item.header.time_ms for item in batch}
-        await self.flush()
+        await self._written()
         self._writing = asyncio.create_task(self._write(self._open.connection, facts, advance, times))
 
     async def flush(self) -> None:
+        """Also what was committed without waiting for the disk is on it then."""
+        await self._written()
+        if not self._on_disk:
+            partition = next(iter(self._positions))
+            await self._open.ask(self._open.connection.execute(_TO_DISK, SINK, partition))
+            self._on_disk = True
+
+    async def _written(self) -> None:
+        """The batch before is committed."""
         writing, self._writing = self._writing, None
         if writing is not None:
             await self._open.ask(writing)
@@ -191,8 +219,11 @@ class HistorySink:
     ) -> None:
         await self._make_months(connection, facts)
         await self._ends.look_up(connection, facts)
-        postings, transfers = self._rows(facts)
+        postings, transfers = await self._rows(facts)
+        to_disk = time.time() - max(times.values()) / 1000 < CATCHES_UP_S
         async with connection.transaction():
+            if not to_disk:
+                await connection.execute("SET LOCAL synchronous_commit = off")
             moved = await connection.execute(
                 _ADVANCE,
                 *(SINK, [a[0] for a in advance], [a[1] for a in advance], [a[2] for a in advance]),
@@ -209,28 +240,29 @@ class HistorySink:
             await self._ends.write(connection)
             if facts.groups or facts.holds or facts.accounts or facts.parts:
                 await self._write_rare(connection, facts)
+        self._on_disk = to_disk
         await self._ends.written(connection)
 
-    def _rows(self, facts: Facts) -> tuple[list[Row], list[Row]]:
+    async def _rows(self, facts: Facts) -> tuple[list[Row], list[Row]]:
         """Those of postings and transfers, with what is known by now of how they ended."""
-        ends = self._ends
-        times: dict[int, datetime] = {}
-        postings, transfers = [], []
-        for posting in facts.postings:
-            at_ms = posting.at_ms
-            at = times.get(at_ms) or times.setdefault(at_ms, time_of(at_ms))
-            begun, status, code = ends.of_posting(posting)
-            postings.append(posting_row(posting, at, begun, status, code))
-        for transfer in facts.transfers:
-            at_ms = transfer.at_ms
-            at = times.get(at_ms) or times.setdefault(at_ms, time_of(at_ms))
-            end = ends.of_transfer(transfer)
-            if end is None:
-                ended_at = None if transfer.status == "pending" else at
-                transfers.append(transfer_row(transfer, at, ended_at, transfer.status, transfer.code))
-            else:
-                transfers.append(transfer_row(transfer, at, time_of(end.at_ms), end.status, end.code))
+        postings: list[Row] = []
+        transfers: list[Row] = []
+        async for posted in in_pieces(facts.postings):
+            postings += map(self._posting_row, posted)
+        async for begun in in_pieces(facts.transfers):
+            transfers += map(self._transfer_row, begun)
         return postings, transfers
+
+    def _posting_row(self, posting: Posting) -> Row:
+        begun, status, code = self._ends.of_posting(posting)
+        return posting_row(posting, _time_of(posting.at_ms), begun, status, code)
+
+    def _transfer_row(self, transfer: Transfer) -> Row:
+        at, end = _time_of(transfer.at_ms), self._ends.of_transfer(transfer)
+        if end is None:
+            ended_at = None if transfer.status == "pending" else at
+            return transfer_row(transfer, at, ended_at, transfer.status, transfer.code)
+        return transfer_row(transfer, at, time_of(end.at_ms), end.status, end.code)
 
     async def _write_rare(self, connection: Any, facts: Facts) -> None:
         if facts.groups:
@@ -259,6 +291,19 @@ class HistorySink:
         if needed - self._months:
             await make_months(connection, needed - self._months)
             self._months |= needed
+
+
+async def in_pieces(items: Sequence[T], size: Callable[[T], int] = lambda _: 1) -> AsyncIterator[Sequence[T]]:
+    """The items, about `PIECE_MAX` by their size at a time; whoever else has something to do has a turn in between."""
+    begun = taken = 0
+    for number, item in enumerate(items, 1):
+        taken += size(item)
+        if taken >= PIECE_MAX:
+            yield items[begun:number]
+            begun, taken = number, 0
+            await asyncio.sleep(0)
+    if begun < len(items):
+        yield items[begun:]
 
 
 def _account_change(change: AccountChange) -> tuple[str, Row]:

@@ -108,16 +108,15 @@ class Step:
         standing.pending += pending
         if standing.held < 0 or standing.pending < 0:
             raise Corruption(f"entry {self.partition}.{self.seq}: {account} has {standing!r} of {currency}")
-        self.facts.postings.append(
-            _posting(
-                (
-                    *(self.partition, self.seq, self.idx, self.sub, self.at_ms, account, currency, delta),
-                    *(standing.balance, standing.held, standing.pending),
-                    *(type_, status, transaction, counterparty, origin or self.origin),
-                    *(note, self.operation.by, code, amount),
-                )
-            )
+        # fmt: off
+        words = (
+            self.partition, self.seq, self.idx, self.sub, self.at_ms, account, currency, delta,
+            standing.balance, standing.held, standing.pending,
+            type_, status, transaction, counterparty, origin or self.origin,
+            note, self.operation.by, code, amount,
         )
+        # fmt: on
+        self.facts.postings.append(_posting(words))
         self.sub += 1
 
     def begin(
