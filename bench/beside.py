@@ -20,7 +20,7 @@ ALONE: Final = "alone"
 #: Who is beside, in the order of what they cost.
 NEIGHBOURS: Final[Mapping[str, str]] = {
     ALONE: "the follower and PostgreSQL stand still",
-    "feed": "somebody reads all of the journal, over and over, and throws it away",
+    "feed": "somebody asks for the bytes of all of the journal, over and over, and looks at none: 10 MiB a second",
     "keeps up": "the follower writes what is paid",
     "catches up": "the follower writes the history anew, from the first entry on",
 }

@@ -59,7 +59,7 @@ def beside(
 ) -> None:
     """What a follower costs the payments beside it, PostgreSQL on the same machine too: 3 minutes.
 
-    In turns on one cluster: payments alone; with a reader of the feed that throws it away, which is the journal's
+    In turns on one cluster: payments alone; with one who asks for its feed at 10 MiB a second, which is the journal's
     part; with the follower that keeps up; and with one that writes the history anew meanwhile. The ratios are of the
     rows of one turn.
     """

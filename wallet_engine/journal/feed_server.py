@@ -1,7 +1,7 @@
 """Answers followers (`feed_wire`) from a copy's files: what is final is said, and bytes are handed out as they stand.
 
 A copy spends on a follower what reading a file costs, in a thread that does nothing else, and a look at the ends of its
-partitions; frames are taken apart where they are used.
+partitions; frames are taken apart where they are used. Beside payments followers together are given a bounded share.
 """
 
 import asyncio
@@ -37,6 +37,11 @@ from wallet_engine.journal.threads import in_archive_thread, in_thread
 
 #: How old what is known of the ends may be.
 ENDS_S_MAX: Final = 0.05
+#: What all followers together are given a second beside payments: more than any of them takes in, and some hundredths
+#: of the time of a copy's loop.
+BESIDE_BYTES_PER_S_MAX: Final = 32 * 1024 * 1024
+#: How long after the last entry there are payments.
+PAYMENTS_S: Final = 0.5
 #: Partitions looked at in one turn of the event loop.
 _TURN_PARTITIONS_MAX: Final = 128
 
@@ -74,7 +79,7 @@ class FeedServer:
         self._quorum_seq = quorum_seq
         #: partition -> the last entry that is final, and was found to be while this copy had it.
         self.ends: dict[int, int] = {}
-        self._looked_s = float("-inf")
+        self._looked_s = self._news_s = self._free_s = float("-inf")
         self._looking = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -90,12 +95,23 @@ class FeedServer:
                 own = self.journal.durable_seq(partition)
                 known = self.ends.get(partition, 0)
                 if own > known:
+                    self._news_s = loop.time()
                     end = own if self._quorum_seq is None else min(own, self._quorum_seq(partition))
                     if end > known:
                         self.ends[partition] = end
                 if not count % _TURN_PARTITIONS_MAX:
                     await asyncio.sleep(0)
             self._looked_s = loop.time()
+
+    def rest_s(self) -> float:
+        """How long bytes are not given to anybody yet; without payments they always are."""
+        now_s = asyncio.get_running_loop().time()
+        return max(0.0, self._free_s - now_s) if now_s < self._news_s + PAYMENTS_S else 0.0
+
+    def given(self, count: int) -> None:
+        """So many bytes were given to somebody."""
+        now_s = asyncio.get_running_loop().time()
+        self._free_s = max(now_s, self._free_s) + count / BESIDE_BYTES_PER_S_MAX
 
 
 class FeedSession:
@@ -147,11 +163,15 @@ class FeedSession:
         return FeedBytes(data, at_end, ends)
 
     async def _bytes(self, ask: ReadAsk, size: int) -> bytes:
+        if rest_s := self._server.rest_s():
+            await asyncio.sleep(rest_s)
         directory = self._server.journal.directory
         path = segment_path(directory, ask.segment)
         if not path.exists():
             path = await in_archive_thread(segment_file, directory, ask.segment)
-        return await in_thread(_read_bytes, path, ask.offset, size)
+        data = await in_thread(_read_bytes, path, ask.offset, size)
+        self._server.given(len(data))
+        return data
 
     async def _news(self) -> None:
         loop = asyncio.get_running_loop()

@@ -12,7 +12,7 @@ from unit.journal.samples import append, entry, nonce
 
 from wallet_engine.domain.entry import ZERO_NONCE, parse_header
 from wallet_engine.domain.errors import Outage
-from wallet_engine.journal import Damaged, Fork, JournalWriter, LinkServer, feed_client
+from wallet_engine.journal import Damaged, Fork, JournalWriter, LinkServer, feed_client, feed_server
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.feed import START, FeedEntry, FeedPosition, partitions_from_start
 from wallet_engine.journal.feed_client import CopyAddress, FeedClient
@@ -377,3 +377,41 @@ def test_a_follower_that_asks_and_does_not_read_costs_a_bounded_buffer(tmp_path:
             assert reader.exception() is None or isinstance(reader.exception(), OSError)
 
     run(scenario)
+
+
+@pytest.mark.parametrize("payments_s", [60.0, 0.0])
+def test_g10_beside_payments_followers_are_given_a_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, payments_s: float
+) -> None:
+    """Two of them together, however fast they ask; nobody waits where there are no payments."""
+    copy = Copy(tmp_path, "j1")
+    for _ in range(10):
+        copy.append(0, 4, filling=1000)
+    monkeypatch.setattr(feed_server, "PAYMENTS_S", payments_s)
+    monkeypatch.setattr(feed_server, "BESIDE_BYTES_PER_S_MAX", 80_000)
+    rests: list[float] = []
+    rest_s = FeedServer.rest_s
+
+    def noted(server: FeedServer) -> float:
+        rests.append(rest_s(server))
+        return rests[-1]
+
+    monkeypatch.setattr(FeedServer, "rest_s", noted)
+
+    async def take(feed: FeedClient) -> None:
+        async with aclosing(feed.follow(partitions_from_start([0]))) as batches:
+            async for batch in batches:
+                if batch[-1].seq == 40:
+                    return
+
+    async def test() -> None:
+        async with copies_of(copy) as feed:
+            began_s = asyncio.get_running_loop().time()
+            await asyncio.gather(take(feed), take(feed))
+            took_s = asyncio.get_running_loop().time() - began_s
+        if payments_s:
+            assert took_s > 0.5
+        else:
+            assert not any(rests)
+
+    run(test)
