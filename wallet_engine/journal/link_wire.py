@@ -40,6 +40,8 @@ import msgspec
 
 #: Bytes of one message; a longer one ends the connection.
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
+#: Pieces of a message from here on are kept as they came.
+PIECE_BYTES_MIN: Final = 4096
 RECEIPTS_PER_MESSAGE_MAX: Final = 50_000
 ASKS_PER_MESSAGE_MAX: Final = 10_000
 
@@ -140,35 +142,47 @@ class MessageBuffer:
     """Bytes as they come from the socket, cut into messages."""
 
     def __init__(self) -> None:
-        self._rest = bytearray()
+        #: What there is of a message that is not whole, how many bytes that is, and how many it takes.
+        self._pieces: list[bytes | bytearray] = []
+        self._waiting = 0
+        self._wanted = _PREFIX_BYTES
 
     @property
     def waiting_bytes(self) -> int:
         """Of a message that is not whole yet."""
-        return len(self._rest)
+        return self._waiting
 
     def feed(self, data: bytes) -> Iterator[memoryview]:
         """The bodies that are complete now. Raises `MessageTooLong`."""
-        source: bytes | bytearray = data
-        if self._rest:
-            self._rest += data
-            source, self._rest = self._rest, bytearray()
-        view = memoryview(source)
-        position = 0
-        while len(source) - position >= _PREFIX_BYTES:
+        if self._pieces:
+            self._keep(data)
+            if self._waiting < self._wanted:
+                return
+            data, self._pieces = b"".join(self._pieces), []
+        self._waiting, self._wanted = 0, _PREFIX_BYTES
+        view, size, position = memoryview(data), len(data), 0
+        while size - position >= _PREFIX_BYTES:
             start = position + _PREFIX_BYTES
             length = int.from_bytes(view[position:start], "little")
             if length > MESSAGE_BYTES_MAX:
                 raise MessageTooLong
-            if len(source) - start < length:
+            if size - start < length:
+                self._wanted = _PREFIX_BYTES + length
                 break
             yield view[start : start + length]
             position = start + length
-        if position == 0 and isinstance(source, bytearray):
-            view.release()
-            self._rest = source
+        if position < size:
+            self._keep(data[position:])
+
+    def _keep(self, piece: bytes) -> None:
+        """Large pieces are put together once, by the last one; small ones at once, that there are not many."""
+        self._waiting += len(piece)
+        if len(piece) >= PIECE_BYTES_MIN:
+            self._pieces.append(piece)
+        elif self._pieces and isinstance(last := self._pieces[-1], bytearray):
+            last += piece
         else:
-            self._rest += view[position:]
+            self._pieces.append(bytearray(piece))
 
 
 def notice_dead_peers(sock: socket.socket) -> None:

@@ -421,6 +421,7 @@ def test_messages_are_cut_right_wherever_the_stream_is_cut() -> None:
     messages = [
         CopyHello("j1", [(1, 5, "n")]),
         Receipts([(1, [f"{i:016x}" for i in range(rng.randrange(400))], 7)]),
+        Receipts([(1, [f"{i:016x}" for i in range(rng.randrange(3000))], 7)]),
         Receipts([]),
         *(Receipts([(p, ["a"], p)]) for p in range(30)),
     ]
@@ -428,9 +429,11 @@ def test_messages_are_cut_right_wherever_the_stream_is_cut() -> None:
     for _ in range(50):
         buffer, found, position = MessageBuffer(), [], 0
         while position < len(stream):
-            size = rng.choice((1, 3, 50, 5000))
+            size = rng.choice((1, 3, 50, 5000, 20_000))
             found += [decode_from_journal(body) for body in buffer.feed(stream[position : position + size])]
             position += size
+            whole = sum(len(encode(message)) for message in found)
+            assert buffer.waiting_bytes == min(position, len(stream)) - whole
         assert found == messages
     with pytest.raises(MessageTooLong):
         list(MessageBuffer().feed(b"\xff\xff\xff\xff"))
