@@ -38,8 +38,10 @@ class Homes:
 
     def of_sides(self, commands: Sequence[TransferCommand]) -> tuple[list[int], list[int]]:
         """The partitions of payers and receivers, in the order of the commands."""
-        receivers = [c[1] for c in commands]
-        payers_at = partitions_of([c[4] if c[0][0] == _SYSTEM else c[0] for c in commands], self.partitions)
+        payers, receivers = [c[0] for c in commands], [c[1] for c in commands]
+        if _SYSTEM in "".join(payers):
+            payers = [c[4] if c[0][0] == _SYSTEM else c[0] for c in commands]
+        payers_at = partitions_of(payers, self.partitions)
         receivers_at = partitions_of(receivers, self.partitions)
         if _SYSTEM in "".join(receivers):
             sides = zip(receivers, payers_at, receivers_at, strict=True)
