@@ -62,6 +62,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_module, "SLOW_SECONDS", 0.2)
 
 
+#: More than lies in the buffers between two sockets.
+FLOOD_BYTES = 64 << 20
+#: Answers of some 100 KiB, likewise.
+ASKED = 400
+
+
 # Upgrade ---------------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +251,7 @@ SMUGGLING = [
     b"content-length: 5 5",
     b"content-length: 99999999999999999999",
     b"content-length\x00: 5",
+    b"x: y\r\n z\r\ncontent-length: 5",
     b"x: y\ncontent-length: 5",
     b"x: y\rcontent-length: 5",
     b"upgrade: h2c\r\nconnection: upgrade\r\ncontent-length: 5\r\ntransfer-encoding: chunked",
@@ -266,6 +273,23 @@ def test_a_head_that_can_be_read_in_two_ways_is_refused(head: bytes) -> None:
             assert "victim" not in payers(wallet)
 
     uvloop.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("begin", "field"),
+    [
+        (b"CONNECT bank:443", b"x: y"),
+        (b"POST /", b"x: y\nz: z"),
+        (b"POST /", b"x: y\rz: z"),
+        (b"POST /", b"x: y\r\n z"),
+        (b"POST /", b"x: y\r\n\tz"),
+        (b"POST /", b" x: y"),
+    ],
+)
+def test_what_the_parser_should_refuse_does_not_depend_on_it(begin: bytes, field: bytes) -> None:
+    head = b"%b HTTP/1.1\r\nhost: w\r\n%b\r\n\r\n"
+    assert isinstance(framing.prepare(head % (begin, field)), framing.Fault)
+    assert framing.prepare(head % (b"POST /", b"x: y")) == head % (b"POST /", b"x: y")
 
 
 # Bodies ----------------------------------------------------------------------------------------------------------
@@ -475,6 +499,53 @@ def test_what_is_pipelined_is_bounded() -> None:
                     if not wallet.begun.empty():
                         wallet.begun.get_nowait()(PAID)
                     await asyncio.sleep(0.001)
+
+    uvloop.run(scenario())
+
+
+def test_what_waits_behind_a_request_is_not_read() -> None:
+    """It would lie in the memory of the server, as much as anybody cares to send."""
+
+    async def scenario() -> None:
+        wallet = Slow()
+        async with service(wallet) as running:
+            client, loop = await running.connect(), asyncio.get_running_loop()
+            client.writer.write(request_bytes(BODY))
+            decide = await asyncio.wait_for(wallet.begun.get(), ANSWER_S_MAX)
+            client.writer.write(b"x" * FLOOD_BYTES)
+            unsent, since_s = FLOOD_BYTES, loop.time()
+            while unsent and loop.time() - since_s < 0.5:
+                await asyncio.sleep(0.01)
+                if (left := client.writer.transport.get_write_buffer_size()) < unsent:
+                    unsent, since_s = left, loop.time()
+            assert unsent
+            client.writer.transport.abort()
+            decide(PAID)
+
+    uvloop.run(scenario())
+
+
+def test_who_asks_one_by_one_and_reads_no_answer_is_not_answered_for_ever() -> None:
+    async def scenario() -> None:
+        async with service(WalletDouble()) as running:
+            client, loop = await running.connect(), asyncio.get_running_loop()
+            requests = running.app.direct.gate.metrics
+
+            def answered() -> int:
+                return sum(
+                    int(count.value)
+                    for (route, _), (count, _) in requests._children.items()
+                    if route == "/openapi.json"
+                )
+
+            for number in range(1, ASKED + 1):
+                client.writer.write(b"GET /openapi.json HTTP/1.1\r\nhost: w\r\n\r\n")
+                until_s = loop.time() + 1
+                while answered() < number and loop.time() < until_s:
+                    await asyncio.sleep(0.001)
+                if answered() < number:
+                    return
+            raise AssertionError(f"{ASKED} answers lie in the server")
 
     uvloop.run(scenario())
 

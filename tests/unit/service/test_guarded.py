@@ -1,16 +1,18 @@
 """The guarded wallet passes on what is allowed, with the key of who asks, and nothing else."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from unit.http.wallet_double import WalletDouble
+from unit.http.wallet_double import HOLD, WalletDouble
 
 from wallet_engine.domain import holds
 from wallet_engine.domain.errors import Forbidden, RateLimited
 from wallet_engine.domain.group_commands import GroupCommand
 from wallet_engine.domain.groups import BOTH_HERE, COMMIT, Leg, words
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
+from wallet_engine.domain.holds import NOBODY, Hold
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.refund_command import RefundCommand
 from wallet_engine.domain.transfer import TransferCommand
@@ -121,7 +123,47 @@ def test_a_command_of_another_caller_is_a_bug() -> None:
             asyncio.run(wallet.transfer(by, command("alice", key)))
         with pytest.raises(ValueError, match="came from"):
             asyncio.run(wallet.transfer_many(by, [command("alice", key)]))
+        with pytest.raises(ValueError, match="came from"):
+            asyncio.run(wallet.transfer_group(by, GroupCommand(TXID, (command("alice", key),), by=key)))
     assert double.calls == []
+
+
+@pytest.mark.parametrize(
+    ("hold", "amount", "said"),
+    [
+        (replace(HOLD, account="shop-1", to="@fees"), "0.01", "may not pay to @fees"),
+        (replace(HOLD, account="shop-1"), None, "may not move 2.50 USD"),
+        (replace(HOLD, account="shop-1"), "1.01", "may not move 1.01 USD"),
+        (replace(HOLD, account="shop-1", currency="EUR"), "0.01", "may not move 0.01 EUR"),
+    ],
+)
+def test_what_only_the_hold_says_is_looked_at_before_its_capture(
+    hold: Hold, amount: str | None, said: str
+) -> None:
+    double = WalletDouble()
+    double.answers["hold"] = hold
+    key = ApiKey(id="k1", name="n", role="payer", accounts=("shop-*",), amount_max={"USD": 100})
+    wallet, by = GuardedWallet(double, Turns(Shares())), Principal(key, ("@bank", "@fees"))
+    receiver = None if hold.to != NOBODY else "bob"
+    with pytest.raises(Forbidden, match=said):
+        asyncio.run(
+            wallet.capture_hold(by, CaptureCommand("shop-1", TXID, TXID, receiver, amount, True, "", "k1"))
+        )
+    if amount is not None:
+        with pytest.raises(Forbidden, match=said):
+            asyncio.run(wallet.increase_hold(by, IncreaseCommand("shop-1", TXID, TXID, amount, "k1")))
+    assert {name for name, _ in double.calls} == {"hold"}
+
+
+def test_who_may_not_pay_is_told_nothing_of_an_original() -> None:
+    double = WalletDouble()
+    double.answers["original"] = "transfer_not_found"
+    wallet = GuardedWallet(double, Turns(Shares()))
+    command = RefundCommand("alice", TXID, TXID, None, by="k1")
+    for role in ("auditor", "metrics", "account-admin", "bank"):
+        with pytest.raises(Forbidden, match="may not pay"):
+            asyncio.run(wallet.refund(principal(role), command))
+    assert asyncio.run(wallet.refund(principal("payer"), command)).code == "transfer_not_found"
 
 
 @pytest.mark.parametrize(

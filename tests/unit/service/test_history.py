@@ -1,6 +1,8 @@
 """Who may read the past: payers what is theirs, auditors all of it."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -18,6 +20,16 @@ class Reader:
     async def transactions(self, asked: Listing, positions: Any) -> Page:
         return Page([], False, AsOf(0))
 
+    async def balance_at(self, *asked: Any) -> tuple[list[Any], AsOf]:
+        return [], AsOf(0)
+
+    @asynccontextmanager
+    async def statement(self, *asked: Any) -> AsyncIterator[None]:
+        yield None
+
+    async def holds(self, *asked: Any) -> Page:
+        return Page([], False, AsOf(0))
+
     async def transfers(self, *asked: Any) -> Page:
         rows = [{"payer": "shop-1", "receiver": "bob"}, {"payer": "ann", "receiver": "bob"}]
         return Page(rows, False, AsOf(0))
@@ -27,16 +39,27 @@ def who(role: str, *accounts: str) -> Principal:
     return Principal(ApiKey(id="k", name="k", role=role, accounts=accounts), ())
 
 
-def transactions_of(by: Principal, account: str) -> Any:
-    return asyncio.run(GuardedHistory(Reader()).transactions(by, Listing(account), []))  # type: ignore[arg-type]
+async def asked(what: str, by: Principal, account: str) -> None:
+    past = GuardedHistory(Reader())  # type: ignore[arg-type]
+    match what:
+        case "transactions":
+            await past.transactions(by, Listing(account), [])
+        case "balance":
+            await past.balance_at(by, account, "USD", 0, [])
+        case "statement":
+            async with past.statement(by, account, "USD", (None, None), []):
+                pass
+        case "holds":
+            await past.holds(by, account, None, 50, None, [])
 
 
-def test_a_payer_reads_the_accounts_of_its_patterns() -> None:
-    assert transactions_of(who("payer", "shop-*"), "shop-1") is not None
+@pytest.mark.parametrize("what", ["transactions", "balance", "statement", "holds"])
+def test_a_payer_reads_the_accounts_of_its_patterns(what: str) -> None:
+    asyncio.run(asked(what, who("payer", "shop-*"), "shop-1"))
     for by in (who("payer", "shop-*"), who("metrics"), who("bank")):
         with pytest.raises(Forbidden):
-            transactions_of(by, "ann")
-    assert transactions_of(who("auditor"), "ann") is not None
+            asyncio.run(asked(what, by, "ann"))
+    asyncio.run(asked(what, who("auditor"), "ann"))
 
 
 def test_of_a_reference_each_sees_what_touches_its_accounts() -> None:
