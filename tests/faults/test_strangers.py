@@ -294,6 +294,10 @@ def test_g13_a_copy_follows_nobody_but_a_copy_that_counts_where_it_is_registered
                     rogue.say(PeerHello(name), Follow(name, false.address, [target]))
                     answer = rogue.answer(Followed)
                     assert answer is None or "is registered at" in answer.why_not
+            counted = either.refused("j1", "follow")
+            with Rogue(either.address("j1"), either.context("journal/j2")) as rogue:
+                assert rogue.say(PeerHello("j2"), Follow("j3", either.address("j3"), [target])).refused()
+            assert either.refused("j1", "follow") == counted + 1
             assert not false.called.is_set()
         wait_until(lambda: either.ends()[0].seq >= before[0].seq, "nothing was taken out", SERVE_S_MAX)
         wait_until(lambda: api.pay(ann, "@bank", "1.00").status == 200, "it pays", SERVE_S_MAX)

@@ -17,6 +17,8 @@ from unit.http.wallet_double import WalletDouble
 from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.http import body as body_module
 from wallet_engine.http import connections, framing
+from wallet_engine.http import server as server_module
+from wallet_engine.http.protocol import WalletHttpProtocol
 from wallet_engine.service.api import TransferAnswer, TransferCommand
 
 BODY = json.dumps(GOOD).encode()
@@ -546,6 +548,33 @@ def test_who_asks_one_by_one_and_reads_no_answer_is_not_answered_for_ever() -> N
                 if answered() < number:
                     return
             raise AssertionError(f"{ASKED} answers lie in the server")
+
+    uvloop.run(scenario())
+
+
+def test_while_answers_lie_unread_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the short way are so small that it takes thousands until a socket is full."""
+    made: list[WalletHttpProtocol] = []
+
+    class Noted(WalletHttpProtocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(self)
+            super().connection_made(transport)
+
+    monkeypatch.setattr(server_module, "WalletHttpProtocol", Noted)
+
+    async def scenario() -> None:
+        wallet = WalletDouble()
+        async with service(wallet) as running:
+            client = await running.connect()
+            await still_answers(client)
+            (protocol,) = made
+            protocol.pause_writing()
+            client.writer.write(request_bytes(BODY))
+            await asyncio.sleep(0.05)
+            assert len(wallet.calls) == 1
+            protocol.resume_writing()
+            assert b" 200 " in await client.answer()
 
     uvloop.run(scenario())
 
