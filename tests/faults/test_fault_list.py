@@ -23,6 +23,10 @@ from support.replicated import WAIT_S_MAX
 from support.traffic import ask_batch, balances_cents, callers, finish, open_and_fund
 from support.verification import verified
 
+from wallet_engine.dev.redis_users import RedisUsers
+from wallet_engine.redis_store import login
+from wallet_engine.routing import zookeeper_tls
+
 PARTITIONS: Final = 16
 SHARDS: Final = 3
 FUNDED_CENTS: Final = 1_000_000
@@ -172,22 +176,29 @@ def test_g9_a_few_faults_of_the_list(replicated: DevCluster) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-def test_soak(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """For SOAK_SECONDS from SOAK_SEED, in rounds of about a minute."""
+@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
+def test_soak(tmp_path_factory: pytest.TempPathFactory, closed: bool) -> None:
+    """For SOAK_SECONDS from SOAK_SEED, in rounds of about a minute. `closed`: by `dev --auth`."""
     seconds = float(os.environ.get("SOAK_SECONDS", "1800"))
     seed = int(os.environ.get("SOAK_SEED", random.SystemRandom().randrange(1 << 32)))
     print(f"\nSOAK_SEED={seed} SOAK_SECONDS={seconds:.0f}", flush=True)
     path = tmp_path_factory.mktemp("soak") / "dev"
     flags = ("--snapshot-bytes", str(SNAPSHOT_BYTES), "--stream-entries-max", str(STREAM_ENTRIES_MAX))
+    flags = (*flags, "--auth") if closed else flags
     nodes = [f"s{shard + 1}-{node}" for shard in range(SHARDS) for node in (1, 2)]
     clocks = Clocks(tmp_path_factory.mktemp("stepped"), (*nodes, "api-1", "api-2", "j1"))
     cluster = DevCluster(
         path, shards=SHARDS, replicas=1, partitions=PARTITIONS, apis=2, extra=flags, environ=clocks.environ
     )
     try:
-        soak = Soak(cluster.start(), seed, long=True, clocks=clocks)
+        cluster.start()
+        if closed:
+            login.use(RedisUsers(path / "credentials").login())
+        soak = Soak(cluster, seed, long=True, clocks=clocks)
         asyncio.run(_soak(soak, seconds))
     finally:
+        login.use(login.Login())
+        zookeeper_tls.use(zookeeper_tls.ZooKeeperTls())
         cluster.kill_all()
     print(soak.report())
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from support.http_client import KEYS
 
 from wallet_engine.dev.ports import free_port
 
@@ -94,6 +95,9 @@ class DevCluster:
             said = self.stderr_path.read_text(errors="replace")[-4000:]
             self.kill_all()
             raise AssertionError(f"dev said {self.ready_line!r} instead of ready {self.url}:\n{said}")
+        if "--auth" in self.argv:
+            key = json.loads((self.data_dir / "keys.json").read_bytes())["admin"]
+            KEYS.update((url.removeprefix("http://"), key) for url in self.urls)
         return self
 
     def state(self) -> dict[str, Any]:
@@ -115,6 +119,13 @@ class DevCluster:
         if zookeeper:
             return ["--zookeeper", zookeeper]
         return ["--map-file", str(self.data_dir / "map.json")]
+
+    def admin_flags(self) -> list[str]:
+        """The same, with what it has to show where everything is closed."""
+        shown = ("WALLET_ZOOKEEPER_", "WALLET_REDIS_", "WALLET_PEER_")
+        known = {name: value for name, value in admin_environment(self).items() if name.startswith(shown)}
+        flags = (f"{name.removeprefix('WALLET_').replace('_', '-').lower()}={v}" for name, v in known.items())
+        return [*self.coordination_flags(), *(f"--{flag}" for flag in flags)]
 
     def ready(self, url: str) -> bool:
         """Whether the API process there takes transfers of every partition."""
@@ -205,7 +216,7 @@ def run_admin(cluster: DevCluster, *words: str) -> tuple[int, str]:
     """Run `wallet-admin` on a cluster: its exit status, and all that it printed."""
     program = str(Path(sys.executable).with_name("wallet-admin"))
     run = subprocess.run(
-        [program, *cluster.coordination_flags(), *words],
+        [program, *cluster.admin_flags(), *words],
         capture_output=True,
         text=True,
         timeout=120,

@@ -104,7 +104,7 @@ class FaultList:
         for shard in self._shards:
             shard.wait_in_sync()
         if "move_partition" in self.kinds:
-            flags = self._cluster.coordination_flags()
+            flags = self._cluster.admin_flags()
             for move in answer("moves", *flags)["moves"]:
                 answer("resume", str(move["partition"]), *flags, "--yes")
 
@@ -289,7 +289,7 @@ class FaultList:
         """Somebody moves one, and may die at it; `calm` goes on with what is left."""
         partition, shard = self._rng.randrange(self._partitions), self._rng.choice(self._shards).name
         dies_s = self._rng.uniform(0.5, 3.0) if self._rng.random() < 0.5 else MOVE_S_MAX
-        words = ("move", str(partition), shard, *self._cluster.coordination_flags(), "--yes")
+        words = ("move", str(partition), shard, *self._cluster.admin_flags(), "--yes")
         admin = Path(sys.executable).with_name("wallet-admin")
         process = subprocess.Popen([admin, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

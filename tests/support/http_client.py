@@ -7,8 +7,11 @@ import asyncio
 import json
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
+
+#: Of servers that want one: `host:port` -> the key that is shown there.
+KEYS: Final[dict[str, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class HttpClient:
         address = (parts.hostname or "", parts.port or 80)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}", f"Content-Length: {len(body)}"]
+        if parts.netloc in KEYS:
+            lines.append(f"Authorization: Bearer {KEYS[parts.netloc]}")
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         broken: asyncio.StreamWriter | None = None
         try:

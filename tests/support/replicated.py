@@ -114,11 +114,11 @@ class ReplicatedShard:
 
     def cut_replication(self, primary: Process) -> None:
         """From now on no replica gets anything from this node."""
-        command(primary, "ACL", "SETUSER", "default", "-psync", "-sync")
+        command(primary, "ACL", "SETUSER", _replicates_as(primary), "-psync", "-sync")
         command(primary, "CLIENT", "KILL", "TYPE", "replica")
 
     def allow_replication(self, primary: Process) -> None:
-        command(primary, "ACL", "SETUSER", "default", "+psync", "+sync")
+        command(primary, "ACL", "SETUSER", _replicates_as(primary), "+psync", "+sync")
 
     def promote(self, replica: Process, *how: str) -> None:
         """`CLUSTER FAILOVER`, planned or with FORCE or TAKEOVER; returns when it is primary, by a new epoch.
@@ -168,6 +168,12 @@ class ReplicatedShard:
 
     def wait_promoted(self, replica: Process) -> None:
         wait_until(lambda: self._is_primary(replica), f"{replica['name']} is promoted")
+
+
+def _replicates_as(node: Process) -> str:
+    """The user that its replicas log in as."""
+    _, name = command(node, "CONFIG", "GET", "masteruser")
+    return str(name) or "default"
 
 
 def wait_agreed(cluster: DevCluster) -> None:

@@ -15,7 +15,7 @@ def verify(cluster: DevCluster, timeout_s: float = VERIFY_S_MAX) -> dict[str, An
     """The document of `wallet-admin verify --json`, which must end with status 0."""
     command = str(Path(sys.executable).with_name("wallet-admin"))
     run = subprocess.run(
-        [command, *cluster.coordination_flags(), "--json", "verify"],
+        [command, *cluster.admin_flags(), "--json", "verify"],
         capture_output=True,
         text=True,
         timeout=timeout_s,
