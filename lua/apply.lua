@@ -48,10 +48,11 @@ local call, unpack = redis.call, unpack
 
 local window_ms_text, entries_max_text, age_ms_max_text = match(ARGV[1], '^(%d+) (%d+) (%d+)$')
 local window_ms, entries_max, issued_age_ms_max = window_ms_text + 0, entries_max_text + 0, age_ms_max_text + 0
-local time_ms, node_id -- of this node
+local time_ms, time_text, node_id -- of this node
 if not REPLAY then
   local time = call('TIME')
   time_ms, node_id = time[1] * 1000 + math.floor(time[2] / 1000), call('CLUSTER', 'MYID')
+  time_text = format('%d', time_ms)
 end
 local opened_bytes = 0 -- of entries read from streams, in the whole call
 local writing -- whether the partition has its entry, and gets the effects

@@ -1,8 +1,8 @@
 -- Guards: whether the partition takes this. `head` and `operations` are as at the top of apply.lua.
 
---@include lib/kinds.lua
---@include lib/outcomes.lua
---@include lib/sides.lua
+--@include lib/common_kinds.lua
+--@include lib/common_outcomes.lua
+--@replay if ARGV[7] + 0 < 3 then RECEIVER_UNKNOWN = UNKNOWN_ACCOUNT end -- as in lib/sides.lua
 --@include lib/memory.lua
 --@include lib/bounds.lua
 --@include lib/pinned.lua

@@ -17,7 +17,8 @@ end
 local kinds = {byte(kinds_text, 1, count)}
 local currency_each = type(currencies) == 'table' and currencies
 local remembering = find(kinds_text, '[^sofn]') -- whether the memory of transactions and credits is needed
-local uncommon = find(kinds_text, '[^dtcs]')
+local uncommon = not find(kinds_text, '^[dcts]*$') -- half of what looking for another letter costs
+if flags_exist or uncommon then k_flags = 'flags' .. tag end
 local flagging = uncommon and find(kinds_text, 'f', 1, true) -- whether every currency of the partition is needed
 local holding = uncommon and find(kinds_text, '[hikqulve]')
 local returning = uncommon and find(kinds_text, '[xzj]')

@@ -1,6 +1,6 @@
 -- Write: the entry, and every effect that it explains. Nothing here refuses.
 
-local clock_text = format('%d', now_ms)
+local clock_text = now_ms == time_ms and time_text or format('%d', now_ms)
 local writes = effect or record_count > 0
 if REPLAY and (outcomes_text ~= recorded or not writes) then return {'DIFFERS', outcomes_text} end
 if not writes then seq_text, nonce = meta[1], nonce_last end

@@ -93,6 +93,19 @@ def test_an_entry_of_before_comes_out_as_it_was_recorded(
         assert partition.image() == redis_image(fold(whole))
 
 
+@pytest.mark.parametrize("line", ["t T1 alice nobody 1 USD", "c 9.1 nobody 0 1 USD"])
+def test_so_does_one_of_a_partition_without_flags(partition: LuaPartition, line: str) -> None:
+    """There the script decides without what flags say."""
+    before = ["+ o - alice - 0 USD", "+ t S1 @mint alice 5 USD"]
+    assert partition.apply([row[2:] for row in before])[4] == "++"
+    payloads = partition.payloads()
+    for rules, outcome in ((2, "a"), (3, "g")):
+        partition.empty("recovering")
+        whole = [*payloads, next_entry(payloads, [f"{outcome} {line}"], rules)]
+        assert [partition.replay(payload)[0] for payload in whole] == ["OK", "OK"]
+        assert partition.image() == redis_image(fold(whole))
+
+
 def test_an_entry_of_later_rules_is_not_guessed_at(partition: LuaPartition) -> None:
     payloads = prepared(partition)
     for later in (RULES + 1, 12):

@@ -17,7 +17,8 @@ from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.oracle import decide
 from wallet_engine.domain.oracle_state import PartitionState
 
-LUA = [Path(__file__).parents[3] / "lua" / "lib" / name for name in ("kinds.lua", "groups.lua")]
+LIB = Path(__file__).parents[3] / "lua" / "lib"
+LUA = [LIB / name for name in ("common_kinds.lua", "kinds.lua", "groups.lua")]
 TXID = "+/AAAAAAAAAAAAAAAAAAAA"
 HOLD = transfer_field("alice", TXID)
 OTHERS = {

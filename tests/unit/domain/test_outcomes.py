@@ -5,11 +5,13 @@ from pathlib import Path
 
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 
-LUA = Path(__file__).parents[3] / "lua" / "lib" / "outcomes.lua"
+LIB = Path(__file__).parents[3] / "lua" / "lib"
+LUA = [LIB / name for name in ("common_outcomes.lua", "outcomes.lua")]
 
 
 def test_lua_states_the_same_characters() -> None:
-    stated = dict(re.findall(r"^local (\w+) = '(.)'", LUA.read_text(), re.MULTILINE))
+    text = "".join(path.read_text("utf-8") for path in LUA)
+    stated = dict(re.findall(r"^local (\w+) = '(.)'", text, re.MULTILINE))
     assert stated == {outcome.name: outcome.value for outcome in Outcome}
 
 
