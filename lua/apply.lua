@@ -43,7 +43,7 @@ local OPENED_BYTES_MAX = 150000 -- entries of the stream are read up to so much,
 local RULES = ' 4' -- which rules decide, as the header ends (wallet_engine/domain/entry.py)
 
 local byte, find, match, sub, gmatch = string.byte, string.find, string.match, string.sub, string.gmatch
-local format, concat = string.format, table.concat
+local format, rep, concat = string.format, string.rep, table.concat
 local call, unpack = redis.call, unpack
 
 local window_ms_text, entries_max_text, age_ms_max_text = match(ARGV[1], '^(%d+) (%d+) (%d+)$')

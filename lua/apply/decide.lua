@@ -48,7 +48,7 @@ if uncommon then
   end
 end
 
-local outcomes -- by position, of the operations that are not applied; most entries have none
+local outcomes, told = nil, 0 -- what is told of so many: runs of applied ones, and each other outcome. Most entries have none
 local credited -- by position, outcomes of repeated credits
 local other = count -- position among the accounts of a transfer's other side
 local detail_at = AMOUNT + count -- where the last operation that has a detail has it
@@ -221,7 +221,8 @@ for i = 1, count do
   end
   if outcome ~= APPLIED then
     outcomes = outcomes or {}
-    outcomes[i] = outcome
+    if i > told + 1 then outcomes[#outcomes + 1] = rep(APPLIED, i - told - 1) end
+    outcomes[#outcomes + 1], told = outcome, i
   end
 end
 if record_end_at ~= #head + 1 or other ~= account_count or detail_at ~= last then
@@ -229,13 +230,8 @@ if record_end_at ~= #head + 1 or other ~= account_count or detail_at ~= last the
 end
 if ledger then ledger.written_count, ledger.transit, ledger.transit_changed = n, transit, transit_changed end
 if batch and batch.effect then effect = true end
-local outcomes_text
-if outcomes then
-  for i = 1, count do outcomes[i] = outcomes[i] or APPLIED end
-  outcomes_text = concat(outcomes)
-else
-  outcomes_text = string.rep(APPLIED, count)
-end
+local outcomes_text = rep(APPLIED, count - told)
+if outcomes then outcomes_text = concat(outcomes) .. outcomes_text end
 if lengthened then
   for n = 1, #lengthened do
     local i = lengthened[n]
