@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -36,6 +37,9 @@ from wallet_engine.telemetry.loopback import is_loopback
 _FRAMES_SHOWN: Final = 6
 #: As `nice` has it: a tenth of the weight of a process of payments.
 LOW_NICENESS: Final = 10
+LEAST_NICENESS: Final = 19
+SESSION_TRIES_MAX: Final = 20
+SESSION_RETRY_S: Final = 0.1
 
 log = get_logger(__name__)
 
@@ -129,13 +133,29 @@ def take_priority(name: str) -> None:
     """Have this process run as `normal`, `low` or `idle` says: next to others, behind them, or on what they leave.
 
     `idle` is `SCHED_IDLE` (sched(7)): whoever wakes up takes the core from it at once, and beside others that never
-    rest it stands still.
+    rest it stands still. Linux may share cores among sessions (autogroup, the same page): then both count within a
+    session only, so a process that is `idle` and leads one gives the session the least weight there is.
     """
     with contextlib.suppress(OSError):  # where the system forbids it, it is as the others are
         if name == "low":
             os.nice(LOW_NICENESS)
         elif name == "idle":
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    if name == "idle" and os.getsid(0) == os.getpid():
+        _weigh_session_least()
+
+
+def _weigh_session_least() -> None:
+    """Linux takes one such change of all unprivileged processes in a tenth of a second: it is tried for a while."""
+    for _ in range(SESSION_TRIES_MAX):
+        try:
+            Path("/proc/self/autogroup").write_text(f"{LEAST_NICENESS}", "ascii")
+        except BlockingIOError:
+            time.sleep(SESSION_RETRY_S)
+        except OSError:
+            return
+        else:
+            return
 
 
 def default_id(kind: str) -> str:

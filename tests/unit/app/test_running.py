@@ -1,14 +1,16 @@
 """A process ends when it is told to, whatever it is at."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from wallet_engine.app.follow import default_priority
-from wallet_engine.app.running import LOW_NICENESS
+from wallet_engine.app.running import LEAST_NICENESS, LOW_NICENESS
 
 PROGRAM = """
 import asyncio, sys
@@ -64,6 +66,28 @@ def test_a_process_takes_its_turn(name: str) -> None:
     policy, niceness = map(int, done.stdout.split())
     assert (policy == os.SCHED_IDLE) == (name == "idle")
     assert niceness - os.nice(0) == (LOW_NICENESS if name == "low" else 0)
+
+
+@pytest.mark.parametrize("name", ["normal", "low", "idle"])
+@pytest.mark.parametrize("leads", [True, False])
+def test_idle_counts_among_sessions_too(name: str, leads: bool) -> None:
+    """Where the kernel shares cores among sessions. One that others share is left as it is."""
+    if not Path("/proc/self/autogroup").exists():
+        pytest.skip("this kernel does not group processes by session")
+    program = (
+        f"from pathlib import Path; from wallet_engine.app.running import take_priority; "
+        f"said = lambda: print(Path('/proc/self/autogroup').read_text()); "
+        f"said(); take_priority({name!r}); said()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        start_new_session=leads,
+    )
+    before, after = re.findall(r"nice (-?[0-9]+)", done.stdout)
+    assert int(after) == (LEAST_NICENESS if leads and name == "idle" else int(before))
 
 
 def test_who_may_have_to_stop_payments_does_not_wait_for_them() -> None:
