@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from support.clusters import redis_binary
 from support.replicated import wait_until
 from support.rogue import Rogue
+from support.secured import password_file
 from support.wallet_api import new_id, transfer_body
 
 from wallet_engine.dev.config_files import config_path
 from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.process import Child, stop_all
+from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.principals import checked
 from wallet_engine.telemetry.authority import Authority
 
@@ -89,7 +92,18 @@ class Cluster:
 
     def begin(self) -> None:
         port = free_port(redis=True)
-        where = ("--port", str(port), "--bind", "127.0.0.1", "--dir", str(self.folder))
+        (self.folder / "users.acl").touch()
+        where = (
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(self.folder),
+            "--aclfile",
+            "users.acl",
+        )
+        self.redis = f"127.0.0.1:{port}"
         redis = (str(redis_binary().path), str(config_path("redis.conf")), *where)
         self.children["redis"] = child = Child("redis", redis, self.folder / "redis.log")
         child.start()
@@ -106,6 +120,13 @@ class Cluster:
         ca = self.authority.pair.cert
         return (f"--peer-ca={ca}", f"--peer-cert={pair.cert}", f"--peer-key={pair.key}")
 
+    def redis_user(self, user: str) -> tuple[str, ...]:
+        """How a process of ours logs in as that user; its password is made when it is first asked for."""
+        file = self.folder / f"redis-{user}.password"
+        if not file.exists():
+            password_file(self.folder, f"redis-{user}", f"{user} has a password")
+        return (f"--redis-user={user}", f"--redis-password-file={file}")
+
     def start(self, name: str, *flags: str) -> None:
         """Start it, or start it again with other flags, and wait until it does its work."""
         if name in self.children:
@@ -116,7 +137,7 @@ class Cluster:
 
     def _start(self, name: str, *flags: str) -> None:
         at = ("--map-file", str(self.folder / "map.json"), "--port", str(self.ports[name]))
-        words = ("serve", "--service-id", name)
+        words: tuple[str, ...] = ("serve", "--service-id", name)
         if name in COPIES:
             words = ("journal", "--journal-id", name, "--directory", str(self.folder / name))
         argv = (str(BIN / "wallet-engine"), *words, *at, *flags)
@@ -127,6 +148,12 @@ class Cluster:
         works = self._ready if name in APIS else self._counts
         log = self.folder / f"{name}.log"
         wait_until(lambda: works(name), f"{name} works", STEP_S_MAX, lambda: log.read_text()[-2000:])
+
+    def close_redis(self) -> None:
+        """From now on it lets nobody in but its users."""
+        with redis.Redis(*split_address(self.redis), protocol=2) as client:
+            client.execute_command("ACL", "SETUSER", "default", "off")
+            client.execute_command("CLIENT", "KILL", "USER", "default", "SKIPME", "yes")
 
     def _ready(self, name: str) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.ports[name], timeout=10)
@@ -208,13 +235,32 @@ def test_g13_an_open_cluster_is_closed_while_it_is_paid(cluster: Cluster) -> Non
         for name in APIS:
             cluster.start(name, *cluster.certificates("service", name))
             cluster.going_on(payer, f"{name} is closed")
+        files = [
+            cluster.redis_user(user)[1].replace("--redis", f"--{user}")
+            for user in ("api", "journal", "admin")
+        ]
+        applied = cluster.admin("redis", "acl", "--apply", "--yes", f"--node={cluster.redis}", *files)
+        assert applied["nodes"] == {cluster.redis: ""}
+        for name in COPIES:
+            cluster.start(name, *cluster.certificates("journal", name), *cluster.redis_user("journal"))
+            cluster.going_on(payer, f"{name} logs in to Redis")
+        for name in APIS:
+            cluster.start(name, *cluster.certificates("service", name), *cluster.redis_user("api"))
+            cluster.going_on(payer, f"{name} logs in to Redis")
+        cluster.close_redis()
+        cluster.going_on(payer, "Redis lets in its users alone")
     print(f"{payer.paid} paid, the longest took {payer.longest_s:.2f} s")
     api = cluster.ports[APIS[0]]
     assert post(api, "/v1/wallet/balance_transfer", transfer_body("@bank", "ann", "1.00", new_id())) == 401
     for name in COPIES:
         with Rogue(f"127.0.0.1:{cluster.ports[name]}") as rogue:
             assert rogue.send(b"\0" * 64).hear() is None
-    admin = cluster.certificates("admin", "t")
+    with (
+        redis.Redis(*split_address(cluster.redis), protocol=2) as stranger,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        stranger.ping()
+    admin = (*cluster.certificates("admin", "t"), *cluster.redis_user("admin"))
     wait_until(lambda: cluster.admin("verify", flags=admin)["ok"], "it verifies", STEP_S_MAX)
     found = cluster.admin("doctor", flags=admin, key=payer.key)["findings"]
     assert [one for one in found if one["severity"] in ("error", "warning")] == []
