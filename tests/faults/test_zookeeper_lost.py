@@ -130,7 +130,7 @@ def run(command: str, folder: Path, cluster: DevCluster, *flags: str) -> None:
 
     said: list[str] = []
     if command == "wallet-admin doctor":
-        wait_until(once, "doctor finds no error")
+        wait_until(once, "doctor finds no error", seen=lambda: said[-1])
     else:
         assert once(), "\n".join(said)
     print(f"$ {command}", said[-1], sep="\n")

@@ -7,6 +7,7 @@ yes, over connections that are kept until an answer says that they end.
 import http.client
 import json
 import random
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -64,6 +65,8 @@ class Caller(threading.Thread):
             connection = self._connections.setdefault(
                 address, http.client.HTTPConnection(address, timeout=20)
             )
+            if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
+                connection.close()  # ended while nobody used it: any pool looks before it sends
             try:
                 connection.request("POST", "/v1/wallet/balance_transfer", self._body())
                 answer = connection.getresponse()

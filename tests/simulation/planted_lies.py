@@ -29,8 +29,8 @@ _REPLAY: Final = (
 #: A stripe of a system account has the limit of an account.
 _STRIPES: Final = (
     (
-        "full > AMOUNT_MAX and (rules_before or to and byte(to) ~= SYSTEM)",
-        "full > AMOUNT_MAX or left < -AMOUNT_MAX",
+        "full > AMOUNT_MAX and to and byte(to) ~= SYSTEM",
+        "full > AMOUNT_MAX or left < AMOUNT_MIN",
     ),
 )
 SCRIPT_CHANGES: Final = (*_REPLAY, *_STRIPES)

@@ -114,8 +114,9 @@ BUGS: Final = (
         "a move switches before its last entry is durable",
         "G5 G6 G7",
         _switches_before_it_is_durable,
-        200,
+        400,
         moves=True,
+        rare=True,
     ),
     Bug(
         "the source serves on while the last entries are copied",
