@@ -39,7 +39,7 @@ class ForgottenOriginals:
             return "transfer_not_found"
         homes = self._engine.cluster.homes
         found = await self._originals.find(from_account, transaction)
-        if not found:  # it is not there, or not yet
+        if not found or found[0].status == PENDING:  # or it is not there yet, or its end is not
             p = homes.of_payer(from_account, transaction)
             seq, _ = await self._reader.position(p)
             found = await self._originals.find(from_account, transaction, (p, seq))
