@@ -5,18 +5,16 @@ redis-replica.pw                                  that of replicas towards their
 redis-users.acl  redis-auth.conf                  what the nodes read
 """
 
-import secrets
 from pathlib import Path
 from typing import Final
 
 from wallet_engine.dev.files import replace_file
+from wallet_engine.dev.passwords import password_in
 from wallet_engine.dev.state import OWNER_ONLY
 from wallet_engine.redis_store.acl import ADMIN, API, JOURNAL, AclUser, acl_users
 from wallet_engine.redis_store.login import Login
-from wallet_engine.telemetry.secrets import read_secret
 
 _REPLICA: Final = AclUser("replica", ("+psync", "+replconf", "+ping"))
-_PASSWORD_BYTES: Final = 32
 #: The user that a verb of `wallet-engine` logs in as; the oracle stops partitions, as the journal may.
 _OF_VERB: Final = {"serve": API, "journal": JOURNAL, "follow": JOURNAL}
 
@@ -60,8 +58,4 @@ class RedisUsers:
         return self._folder / f"redis-{user}.pw"
 
     def _password(self, user: str) -> str:
-        file = self._file(user)
-        if not file.exists():
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            replace_file(file, f"{secrets.token_hex(_PASSWORD_BYTES)}\n".encode(), mode=OWNER_ONLY)
-        return read_secret(file, f"Redis password of {user}")
+        return password_in(self._file(user), f"Redis password of {user}")

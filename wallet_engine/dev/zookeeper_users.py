@@ -3,18 +3,14 @@
 zookeeper-sre.pw  zookeeper-journal.pw  zookeeper-api.pw    the password of each
 """
 
-import secrets
 from pathlib import Path
 from typing import Final
 
-from wallet_engine.dev.files import replace_file
-from wallet_engine.dev.state import OWNER_ONLY
+from wallet_engine.dev.passwords import password_in
 from wallet_engine.routing.access import Roles
 from wallet_engine.routing.zookeeper import Credentials
-from wallet_engine.telemetry.secrets import read_secret
 
 SRE, JOURNAL, API = "sre", "journal", "api"
-_PASSWORD_BYTES: Final = 32
 #: The user that a verb of `wallet-engine` logs in as.
 _OF_VERB: Final = {"serve": API, "journal": JOURNAL, "follow": API}
 
@@ -50,8 +46,4 @@ class ZooKeeperUsers:
         return self._folder / f"zookeeper-{user}.pw"
 
     def _password(self, user: str) -> str:
-        file = self._file(user)
-        if not file.exists():
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            replace_file(file, f"{secrets.token_hex(_PASSWORD_BYTES)}\n".encode(), mode=OWNER_ONLY)
-        return read_secret(file, f"ZooKeeper password of {user}")
+        return password_in(self._file(user), f"ZooKeeper password of {user}")

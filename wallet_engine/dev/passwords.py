@@ -1,0 +1,19 @@
+"""Passwords that `dev` makes on the spot, each in a file of its own."""
+
+import secrets
+from pathlib import Path
+from typing import Final
+
+from wallet_engine.dev.files import replace_file
+from wallet_engine.dev.state import OWNER_ONLY
+from wallet_engine.telemetry.secrets import read_secret
+
+_PASSWORD_BYTES: Final = 32
+
+
+def password_in(file: Path, what: str) -> str:
+    """What is in the file, which is made when it is not there. Raises `ConfigError`, with `what` it is."""
+    if not file.exists():
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        replace_file(file, f"{secrets.token_hex(_PASSWORD_BYTES)}\n".encode(), mode=OWNER_ONLY)
+    return read_secret(file, what)
