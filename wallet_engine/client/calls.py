@@ -49,7 +49,7 @@ class Call(NamedTuple, Generic[T]):
     also: int | None = None
     #: How long the service may wait before it answers.
     wait_s: float = 0.0
-    #: Nothing tells a second try from another call, so there is none.
+    #: Nothing tells a second try from another call, so there is none of what may have been done.
     once: bool = False
 
     @property

@@ -116,16 +116,14 @@ def _fail(waiting: _Waiting, error: Exception) -> None:
 
 def _of_all(error: Exception, call: Call[Transfer]) -> Exception:
     """An error of the batch as one of the call."""
+    if not isinstance(error, WalletError):
+        return error
     if isinstance(error, OutcomeUnknown):
-        unknown = OutcomeUnknown(call.transaction_id, error.detail)
-        unknown.__cause__ = error
-        return unknown
-    if isinstance(error, WalletError):
-        return type(error)(
-            error.code,
-            error.detail,
-            retryable=error.retryable,
-            transaction_id=call.transaction_id,
-            status=error.status,
+        own: WalletError = OutcomeUnknown(call.transaction_id, error.detail)
+        own.__cause__ = error
+    else:
+        own = type(error)(
+            error.code, error.detail, retryable=error.retryable, transaction_id=call.transaction_id
         )
-    return error
+    own.status, own.request_id = error.status, error.request_id
+    return own

@@ -18,11 +18,14 @@ _JSON: Final = {"content-type": "application/json"}
 
 
 def settings(url: str, key: str | None, tls: ssl.SSLContext | None) -> dict[str, Any]:
-    """Arguments of `httpx.Client` and `httpx.AsyncClient`."""
+    """Arguments of `httpx.Client` and `httpx.AsyncClient`. Raises `ValueError` for a URL of no service."""
+    given = httpx.URL(url)
+    if given.scheme not in ("http", "https") or not given.host:
+        raise ValueError(f"a wallet's URL is http://HOST:PORT or https://HOST:PORT, not {url!r}")
     headers: Mapping[str, str] = {} if key is None else {"authorization": f"Bearer {key}"}
     limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX)
     more: dict[str, Any] = {} if tls is None else {"verify": tls}
-    return {"base_url": url, "headers": headers, "limits": limits, **more}
+    return {"base_url": given, "headers": headers, "limits": limits, **more}
 
 
 def request_of(call: Call[Any], timeout_s: float) -> dict[str, Any]:

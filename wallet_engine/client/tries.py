@@ -7,12 +7,21 @@ Brooker, "Exponential Backoff And Jitter", 2015), behind what `Retry-After` asks
 
 import random
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from wallet_engine.client.calls import Call
-from wallet_engine.client.errors import OutcomeUnknown, Problem, Unavailable, WalletError, error_of
+from wallet_engine.client.errors import (
+    OutcomeUnknown,
+    Problem,
+    RateLimited,
+    Unavailable,
+    WalletError,
+    error_of,
+)
 
 T = TypeVar("T")
 
@@ -73,15 +82,20 @@ class Tries(Generic[T]):
         """An answer came. Raises `WalletError`."""
         if 200 <= status < 300 or status == self._call.also:
             return Done(self._decoded(headers, body))
+        if status == 404 and self._call.method == "DELETE" and self._made:
+            return Done(self._decoded(headers, b"null"))  # by the try whose answer was lost
         request_id = headers.get("x-request-id")
         try:
             problem = _decode_problem(body)
         except msgspec.MsgspecError:
-            raise self._gave_up(_foreign(status, body, request_id)) from None
-        error = error_of(problem, status, self._call.transaction_id)
-        error.request_id = request_id
-        if status != 429 and not problem.retryable:
-            raise error
+            error = _foreign(status, body, request_id)
+            if status != 429:
+                raise self._gave_up(error) from None
+        else:
+            error = error_of(problem, status, self._call.transaction_id)
+            error.request_id = request_id
+            if status != 429 and not problem.retryable:
+                raise error
         return self._again(error, _seconds(headers.get("retry-after")), now_s)
 
     def _decoded(self, headers: Mapping[str, str], body: bytes) -> T:
@@ -102,7 +116,8 @@ class Tries(Generic[T]):
         bound_s = min(WAIT_S_MAX, WAIT_S_FIRST * 2**self._made)
         self._made += 1
         wait_s = at_least_s + bound_s * self._policy.random()
-        if self._call.once or self._made >= self._policy.tries_max or now_s + wait_s >= self._until_s:
+        last = self._made >= self._policy.tries_max or now_s + wait_s >= self._until_s
+        if last or (self._call.once and error.status != 429):
             raise self._gave_up(error)
         return Again(wait_s)
 
@@ -110,19 +125,28 @@ class Tries(Generic[T]):
         if not self._call.changes:
             return error
         unknown = OutcomeUnknown(self._call.transaction_id, f"after {max(1, self._made)} tries: {error}")
-        unknown.request_id = error.request_id
+        unknown.request_id, unknown.status = error.request_id, error.status
         unknown.__cause__ = error
         return unknown
 
 
-def _foreign(status: int, body: bytes, request_id: str | None) -> Unavailable:
+def _foreign(status: int, body: bytes, request_id: str | None) -> WalletError:
     """An answer that is none of the wallet's: of a proxy between."""
     said = body[:200].decode("utf-8", "replace")
-    error = Unavailable("unexpected_answer", f"status {status}, and no problem+json: {said!r}", status=status)
+    kind = RateLimited if status == 429 else Unavailable
+    error = kind("unexpected_answer", f"status {status}, and no problem+json: {said!r}", status=status)
     error.request_id = request_id
     return error
 
 
 def _seconds(retry_after: str | None) -> float:
-    """Of a `Retry-After`. The wallet gives seconds, never a date."""
-    return float(retry_after) if retry_after is not None and retry_after.isdigit() else 0.0
+    """Of a `Retry-After`: the wallet gives seconds, a proxy may give a date."""
+    if retry_after is None:
+        return 0.0
+    if retry_after.isdigit():
+        return float(retry_after)
+    try:
+        then = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return 0.0
+    return max(0.0, (then.replace(tzinfo=then.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

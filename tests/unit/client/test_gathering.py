@@ -116,6 +116,23 @@ def test_when_nobody_answers_each_has_a_question_of_its_own(monkeypatch: pytest.
     asyncio.run(run())
 
 
+def test_an_error_of_all_is_of_each_with_the_request_by_which_the_service_knows_it() -> None:
+    def unknown_key(path: str, body: dict[str, Any]) -> httpx.Response:
+        problem = {"code": "unauthenticated", "detail": "", "retryable": False}
+        return httpx.Response(401, json=problem, headers={"x-request-id": "r-1"})
+
+    async def run() -> None:
+        async with AsyncWallet("http://w.test", batching=True, transport=scripted(unknown_key)) as wallet:
+            calls = [wallet.transfer("a", "b", 1, "USD", transaction_id=f"{n}") for n in range(2)]
+            results: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+            assert [(r.transaction_id, r.status, r.request_id) for r in results] == [
+                ("0", 401, "r-1"),
+                ("1", 401, "r-1"),
+            ]
+
+    asyncio.run(run())
+
+
 def test_a_caller_that_gives_up_takes_nobody_along() -> None:
     async def run() -> None:
         async with AsyncFakeWallet(batching=True) as wallet:

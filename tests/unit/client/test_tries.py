@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import httpx
@@ -36,7 +38,7 @@ class Scripted:
         self.bodies: list[dict[str, Any]] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.bodies.append(json.loads(request.content))
+        self.bodies.append(json.loads(request.content or b"{}"))
         answer = next(self._answers)
         if isinstance(answer, Exception):
             raise answer
@@ -63,6 +65,7 @@ def connected(server: Callable[[httpx.Request], httpx.Response], **options: Any)
         httpx.ReadTimeout("slow"),
         httpx.RemoteProtocolError("hung up"),
         problem(429, "rate_limited", retryable=True),
+        httpx.Response(429, text="<html>Too Many Requests"),
         problem(503, "outcome_unknown", retryable=True),
         problem(500, "internal_error", retryable=True),
         problem(409, "hold_busy", retryable=True),
@@ -111,6 +114,7 @@ def test_five_tries_and_then_nobody_knows(waits: list[float], trouble: Answer) -
         made.transfer("ann", "bob", 1, "USD", transaction_id=TXID)
     error = raised.value
     assert (error.code, error.retryable, error.transaction_id) == ("outcome_unknown", True, TXID)
+    assert error.status == (None if isinstance(trouble, Exception) else 503)
     assert (len(server.bodies), len(waits)) == (5, 4)
 
 
@@ -132,10 +136,38 @@ def test_an_answer_of_a_proxy_is_not_tried_again(waits: list[float]) -> None:
 
 
 def test_retry_after_is_obeyed(waits: list[float]) -> None:
-    server = Scripted(problem(503, "overloaded", retryable=True, retry_after="3"), paid())
+    """The wallet gives seconds; a proxy may give a date."""
+    then = format_datetime(datetime.now(UTC) + timedelta(seconds=9), usegmt=True)
+    dated = httpx.Response(429, headers={"retry-after": then})
+    server = Scripted(problem(503, "overloaded", retryable=True, retry_after="3"), dated, paid())
     with connected(server) as made:
         made.transfer("ann", "bob", 1, "USD")
     assert 3 <= waits[0] <= 3.1
+    assert 5 <= waits[1] <= 9.2
+
+
+def test_a_call_without_an_id_is_tried_again_only_when_nothing_was_done(waits: list[float]) -> None:
+    made_it = httpx.Response(200, json={"webhook_id": "wh_1", "event_id": "e"})
+    with connected(Scripted(problem(429, "rate_limited", retryable=True), made_it)) as made:
+        assert made.test_webhook("wh_1").event_id == "e"
+    for trouble in (httpx.ReadError("reset"), problem(503, "outcome_unknown", retryable=True)):
+        with connected(Scripted(trouble, made_it)) as made, pytest.raises(client.OutcomeUnknown):
+            made.test_webhook("wh_1")
+
+
+def test_what_a_lost_answer_said_was_deleted_is_deleted(waits: list[float]) -> None:
+    gone = problem(404, "webhook_not_found")
+    with connected(Scripted(httpx.ReadError("reset"), gone, gone)) as made:
+        made.delete_webhook("wh_1")
+        with pytest.raises(client.WebhookNotFound):
+            made.delete_webhook("wh_1")
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "wallet.test", "ftp://wallet.test", ""])
+@pytest.mark.parametrize("kind", [Wallet, client.AsyncWallet])
+def test_a_url_of_no_service_is_refused_at_once(kind: type[Wallet | client.AsyncWallet], url: str) -> None:
+    with pytest.raises(ValueError, match="http://"):
+        kind(url)
 
 
 def test_what_would_be_past_the_deadline_is_not_waited_for(waits: list[float]) -> None:
