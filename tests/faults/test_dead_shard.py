@@ -31,6 +31,8 @@ ENTRIES_OPEN = 40
 #: From the death of a service to the end of what it left; the sweeper leaves entries alone for 5 s.
 SWEPT_S_MAX = 15.0
 TRANSFER = "/v1/wallet/balance_transfer"
+#: An id that nothing has.
+NOBODYS = new_id()
 #: Partitions of each shard; `s3` is the one that stands still.
 P_OF = {name: spread(PARTITIONS, SHARDS).partitions_of(name) for name in SHARDS}
 PAYER, HEALTHY, DEAD = P_OF["s1"][0], P_OF["s2"][0], P_OF["s3"]
@@ -250,9 +252,13 @@ def open_entries(cluster: DevCluster, partition: int) -> int:
 def test_g9_g14_a_full_partition_says_so_and_is_well_again_by_itself(
     cramped: DevCluster, api: WalletApi, tmp_path: Path
 ) -> None:
-    """Nothing new begins in it, towards it neither; what was begun ends; readyz and doctor name it."""
+    """Nothing new begins in it, towards it neither; what was begun ends; readyz and doctor name it.
+
+    What is found there is told. That something is not there needs an entry of one's own, for which there is no room.
+    """
     payer, near, other = api.account(PAYER, "500.00"), api.account(PAYER), api.account(HEALTHY, "50.00")
     node = node_of(cramped, PAYER, PARTITIONS)
+    there, absent = looks_at(api, payer, near), looks_at(api, api.name(PAYER), None)
     begun = seq_of(cramped, PAYER)
     with trimming_refused(node):
         while (reply := api.pay(payer, near, "0.01")).status == 200:
@@ -265,6 +271,12 @@ def test_g9_g14_a_full_partition_says_so_and_is_well_again_by_itself(
             check_problem(refused, 503, "journal_unavailable", transaction_id=body["transaction_id"])
         check_problem(api.open(api.name(PAYER)), 503, "journal_unavailable")
         assert api.balance(other) == "50.00"
+        assert [api.get(path).status for path in there] == [200] * len(there)
+        for path in absent:
+            in_transfers = "/transfers/" in path
+            check_problem(
+                api.get(path), 503, "journal_unavailable", transaction_id=NOBODYS if in_transfers else None
+            )
         assert seq_of(cramped, PAYER) == full
         api.paid(other, api.account(HEALTHY), "0.01")
 
@@ -283,6 +295,21 @@ def test_g9_g14_a_full_partition_says_so_and_is_well_again_by_itself(
             assert (status, "j1" in said) == (0, True), said
     wait_until(lambda: api.pay(payer, near, "0.01").status == 200, "it takes new work again")
     wait_until(lambda: not any("full" in conditions(url) for url in cramped.urls), "nothing is full")
+
+
+def looks_at(api: WalletApi, account: str, receiver: str | None) -> list[str]:
+    """Paths that show an account, a transfer and a hold of it: made for this, or of no id that there is."""
+    paid = held = NOBODYS
+    if receiver is not None:
+        paid = api.paid(account, receiver, "1.00").json()["transaction_id"]
+        body = {"account_id": account, "amount": "1.00", "currency": "USD", "transaction_id": new_id()}
+        held = api.post("/v1/holds", body).json()["hold_id"]
+    return [
+        f"/v1/accounts/{account}",
+        f"/v1/accounts/{account}/balance?currency=USD",
+        f"/v1/transfers/{paid}?from_account={account}",
+        f"/v1/holds/{held}?account_id={account}",
+    ]
 
 
 def conditions(url: str) -> set[str]:

@@ -6,10 +6,14 @@ from typing import Any
 
 from support.dev_process import DevCluster
 from support.http_client import HttpClient, Reply
-from support.redis_peek import balance_minor
+from support.redis_peek import balance_minor, node_of
+from support.replicated import command
 from support.stopped import stopped
 from support.verification import verified
 from support.wallet_api import WalletApi, check_problem, check_success, new_id, transfer_body
+
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.routing.slots import tag_of
 
 PARTITIONS = 16
 #: The longest that any caller may be left without an answer.
@@ -32,12 +36,16 @@ def test_g8_g10_nothing_is_answered_that_is_not_on_disk(cluster: DevCluster) -> 
         sender, near, far = api.account(2, "100.00"), api.account(2), api.account(13)
         decided = [transfer_body(sender, to, "1.00", new_id()) for to in (near, far) * (CALLERS // 2)]
         late, fresh = api.account(5, "1.00"), api.name(5)
-        quiet = api.account(9, "7.00")
+        quiet, other, shut = api.account(9, "10.00"), api.account(9), api.account(11)
+        forgotten, quiets = (transfer_body(quiet, other, amount, new_id()) for amount in ("1.00", "2.00"))
+        for body in (forgotten, quiets):
+            assert api.post("/v1/wallet/balance_transfer", body).status == 200
+        keep_the_newest(cluster, 9)
 
         stopped_at = time.monotonic()
         journal = cluster.living("journal")
         with stopped(journal):
-            asyncio.run(_while_stopped(cluster, decided, sender, late, fresh, quiet))
+            asyncio.run(_while_stopped(cluster, decided, sender, late, fresh, forgotten, quiets, shut))
         print(f"journal stopped for {time.monotonic() - stopped_at:.1f} s")
 
         continued_at = time.monotonic()
@@ -54,13 +62,30 @@ def test_g8_g10_nothing_is_answered_that_is_not_on_disk(cluster: DevCluster) -> 
         assert [api.balance(a) for a in (sender, near, far)] == ["60.00", "20.00", "20.00"]
         assert api.open(fresh).status == 200  # the one that was answered 503 has happened
         assert api.balance(late) == "0.50"
+        assert api.get(f"/v1/accounts/{shut}").json()["status"] == "closed"  # and so has this
     verified(cluster)
 
 
+def keep_the_newest(cluster: DevCluster, partition: int) -> None:
+    """Forget all of the stream but the newest entry, as happens of itself when there are some hundred."""
+    node, stream = (
+        node_of(cluster, partition, PARTITIONS),
+        PartitionKeys(tag_of(partition, PARTITIONS)).journal,
+    )
+    command(node, "XTRIM", stream, "MAXLEN", 1)
+
+
 async def _while_stopped(
-    cluster: DevCluster, decided: list[dict[str, str]], sender: str, late: str, fresh: str, quiet: str
+    cluster: DevCluster,
+    decided: list[dict[str, str]],
+    sender: str,
+    late: str,
+    fresh: str,
+    forgotten: dict[str, str],
+    quiets: dict[str, str],
+    shut: str,
 ) -> None:
-    url = cluster.url
+    url, quiet = cluster.url, quiets["from_account"]
 
     async def timed(work: Any) -> Reply:
         began = time.monotonic()
@@ -76,6 +101,7 @@ async def _while_stopped(
         opening = asyncio.create_task(
             timed(http.post(f"{url}/v1/accounts", {"account_id": fresh, "currency": "USD"}))
         )
+        closing = asyncio.create_task(timed(http.post(f"{url}/v1/accounts/{shut}/close")))
         # Redis has decided the first of them, at least: that is made there, and not on disk.
         await until(lambda: balance_minor(cluster, sender, PARTITIONS) < 10_000, 10)
         reads = [
@@ -83,6 +109,7 @@ async def _while_stopped(
             f"/v1/accounts/{sender}",
             f"/v1/accounts/{fresh}",
             f"/v1/transfers/{decided[0]['transaction_id']}?from_account={sender}",
+            f"/v1/transfers/{forgotten['transaction_id']}?from_account={quiet}",  # what it said has the journal alone
         ]
         for reply in await asyncio.gather(*(timed(http.get(url + path)) for path in reads)):
             assert reply.status == 503, reply
@@ -91,9 +118,19 @@ async def _while_stopped(
         # What is on disk can be read all the time.
         still = await timed(http.get(f"{url}/v1/accounts/{quiet}/balance?currency=USD"))
         assert (still.status, still.json()["balance"]) == (200, "7.00")
+        found = await timed(http.get(f"{url}/v1/transfers/{quiets['transaction_id']}?from_account={quiet}"))
+        assert (found.status, found.json()["status"]) == (200, "success")
+        # That something is not there is not told without the journal, and a question has no outcome.
+        nobodys = [
+            f"/v1/transfers/{new_id()}?from_account={quiet}",
+            f"/v1/holds/{new_id()}?account_id={quiet}",
+        ]
+        for reply in await asyncio.gather(*(timed(http.get(url + path)) for path in nobodys)):
+            assert (reply.status, reply.json()["code"]) == (503, "journal_unavailable"), reply
         for body, reply in zip(decided, await asyncio.gather(*transfers), strict=True):
             check_problem(reply, 503, "outcome_unknown", transaction_id=body["transaction_id"])
-        check_problem(await opening, 503, "outcome_unknown")
+        for change in (opening, closing):
+            check_problem(await change, 503, "outcome_unknown")
 
 
 def test_g8_a_read_that_waits_gets_the_durable_value(cluster: DevCluster) -> None:

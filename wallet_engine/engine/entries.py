@@ -16,6 +16,8 @@ from wallet_engine.redis_store.stream import stream_entries
 COPY_ANSWERS_S_MAX: Final = 5.0
 #: Copies asked one after the other, each drawn: one that lags behind cannot say.
 COPIES_ASKED_MAX: Final = 6
+#: For all of them together.
+ENTRY_S_MAX: Final = 10.0
 _PAUSE_S: Final = 0.05
 
 
@@ -48,14 +50,16 @@ class Entries:
         return stream_entries(found)[0].payload if found else None
 
     async def _of_journal(self, partition: int, seq: int) -> bytes:
-        for _ in range(COPIES_ASKED_MAX):
-            at_seq, nonce = await self._reader.position(partition)
-            question = FindEntry(0, partition, at_seq, nonce, seq)
-            with suppress(TimeoutError):
-                answer = await self._engine.tracker.answer_of(question, EntryText, COPY_ANSWERS_S_MAX)
-                if answer.text:
-                    return answer.text
-            await asyncio.sleep(_PAUSE_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ENTRY_S_MAX):
+                for _ in range(COPIES_ASKED_MAX):
+                    at_seq, nonce = await self._reader.position(partition)
+                    question = FindEntry(0, partition, at_seq, nonce, seq)
+                    with suppress(TimeoutError):
+                        answer = await self._engine.tracker.answer_of(question, EntryText, COPY_ANSWERS_S_MAX)
+                        if answer.text:
+                            return answer.text
+                    await asyncio.sleep(_PAUSE_S)
         raise Outage(
             "journal_unavailable", f"no journal copy could say what entry {seq} of partition {partition} is"
         )

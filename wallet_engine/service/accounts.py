@@ -143,7 +143,7 @@ class Accounts:
 
         The script decides that (`lua/rules/set_flags.lua`). Where transfers of the partition are on their way, the
         account is frozen first, and closed when those up to that moment have ended. Whoever unfreezes or freezes it
-        meanwhile is obeyed, and the close begins anew. Raises `Outage("partition_unavailable")` past the time limit.
+        meanwhile is obeyed, and the close begins anew. Raises `Outage("outcome_unknown")` past the time limit.
 
         A process that dies meanwhile leaves the account frozen by this close: a repeat ends it, one way or the other.
         """
@@ -156,7 +156,7 @@ class Accounts:
                     if outcome != Outcome.OPERATIONS_PENDING:
                         break
         except TimeoutError:
-            raise Outage("partition_unavailable", "the account is used while it is closed") from None
+            raise Outage("outcome_unknown", "not closed in time: repeat the request") from None
         if outcome == Outcome.BALANCE_NOT_ZERO:
             await self._reopen_interrupted(account_id, by)
         return outcome

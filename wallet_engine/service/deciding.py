@@ -16,6 +16,8 @@ from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.positions import positions_noted
 from wallet_engine.service.api import ANSWER_TIMEOUT_S
 
+#: As long as a read waits for the newest entry (`engine/reads.py`).
+PROOF_S_MAX: Final = 5.0
 _PROBE: Final[Words] = ("n", "service", "-", "-", 0, "-", "", "")
 
 T = TypeVar("T")
@@ -61,8 +63,19 @@ async def decide(engine: Engine, partition: int, words: Words) -> Decided:
 
 
 async def prove(engine: Engine, partition: int) -> int:
-    """The epoch in which an entry that changes nothing has just become durable. Raises `Outage`."""
-    return (await decide(engine, partition, _PROBE)).epoch
+    """The epoch in which an entry that changes nothing has just become durable.
+
+    Raises `Outage`, of a code that promises that nothing was done: so it is, whatever becomes of the entry.
+    """
+    try:
+        async with asyncio.timeout(PROOF_S_MAX):
+            return (await decide(engine, partition, _PROBE)).epoch
+    except TimeoutError:
+        detail = f"an entry that changes nothing was not confirmed within {PROOF_S_MAX:.0f} s"
+        raise Outage("journal_unavailable", detail) from None
+    except Outage as outage:
+        code = "partition_unavailable" if outage.code == "outcome_unknown" else outage.code
+        raise Outage(code, outage.detail, retry_after_s=outage.retry_after_s) from None
 
 
 async def looked_up(engine: Engine, partition: int, look: Callable[[], Awaitable[T | None]]) -> T | None:

@@ -10,7 +10,7 @@ from wallet_engine.domain.memory import TransferRecord, transfer_field
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.engine import Engine
-from wallet_engine.engine.reads import Reader
+from wallet_engine.engine.reads import GroupRead, Reader
 from wallet_engine.saga.group import Group, parts_of
 from wallet_engine.service.api import ANSWER_TIMEOUT_S
 from wallet_engine.service.deciding import looked_up
@@ -54,23 +54,29 @@ class Groups:
 
     async def _recall(self, command: GroupCommand) -> GroupAnswer | None:
         """The answer of before, where nothing new is begun: of this very body, and over."""
-        view = await self._view(command.payer, command.transaction)
+        read = await self._answered(command.payer, command.transaction)
+        view = None if read is None else await self._view(command.payer, command.transaction, read)
         if view is None or view.outcome == "~" or view.mark != command.mark():
             return None
         return GroupAnswer(view.outcome, True, view.leg)
 
     async def find_group(self, from_account: str, transaction: str) -> GroupView | None:
         home = self._engine.cluster.homes.of_payer(from_account, transaction)
-        return await looked_up(self._engine, home, lambda: self._view(from_account, transaction))
+        read = await looked_up(self._engine, home, lambda: self._answered(from_account, transaction))
+        return None if read is None else await self._view(from_account, transaction, read)
 
-    async def _view(self, from_account: str, transaction: str) -> GroupView | None:
+    async def _answered(self, from_account: str, transaction: str) -> GroupRead | None:
+        """What is remembered under the id, also of what is no group: no group follows where that stands."""
         home = self._engine.cluster.homes.of_payer(from_account, transaction)
         read = await self._reader.group(home, transfer_field(from_account, transaction))
+        if read.answer is None or TransferRecord.parse(read.answer).outcome == Outcome.INTERRUPTED:
+            return None
+        return read
+
+    async def _view(self, from_account: str, transaction: str, read: GroupRead) -> GroupView | None:
         if read.answer is None or read.remembered is None:
             return None
         outcome = TransferRecord.parse(read.answer).outcome
-        if outcome == Outcome.INTERRUPTED:
-            return None
         known = parse_remembered(read.remembered)
         leg = None if known.refused_leg == NONE else int(known.refused_leg)
         if read.under_way and not await self._paid_everywhere(from_account, transaction, known):
