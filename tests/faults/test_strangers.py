@@ -42,6 +42,7 @@ from wallet_engine.journal.copies_wire import (
     Target,
     YesNo,
 )
+from wallet_engine.journal.feed_wire import FollowerHello, ReadAsk
 from wallet_engine.journal.link_wire import (
     MESSAGE_BYTES_MAX,
     Asks,
@@ -408,6 +409,16 @@ def test_g13_lists_are_no_longer_than_the_cluster_is_wide(either: Struck, said: 
     with Rogue(either.address("j1"), either.context("journal/j2")) as rogue:
         assert rogue.say(PeerHello("j2"), said).refused()
     assert either.refused("j1", "length") == counted + 1
+
+
+@pytest.mark.parametrize(
+    "said", [ReadAsk(1, 2**63, 9, False), ReadAsk(0, 0, 9, False)], ids=["offset", "segment"]
+)
+def test_g13_a_place_that_no_journal_has_ends_the_connection(either: Struck, said: msgspec.Struct) -> None:
+    counted = either.refused("j1", "place")
+    with Rogue(either.address("j1"), either.context("follower/f9")) as rogue:
+        assert rogue.say(FollowerHello("f9"), said).refused()
+    assert either.refused("j1", "place") == counted + 1
 
 
 def test_g10_a_flood_of_calls_for_recovery_leaves_payments_alone(either: Struck) -> None:

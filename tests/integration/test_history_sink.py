@@ -11,6 +11,7 @@ import pytest
 from support.databases import asked, rows_of
 from unit.recovery.random_journal import RandomJournal
 
+from wallet_engine.app.webhooks import guarded_events
 from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import RULES, EntryHeader, parse_header
 from wallet_engine.domain.errors import ConfigError
@@ -23,10 +24,12 @@ from wallet_engine.domain.oracle_state import PartitionState
 from wallet_engine.history import books, ends, legs, rows
 from wallet_engine.history import sink as sink_module
 from wallet_engine.history.clearing import clear
-from wallet_engine.history.database import check_version, connect, migrate
+from wallet_engine.history.database import HistoryUnavailable, check_version, connect, migrate
 from wallet_engine.history.ends import Ends
 from wallet_engine.history.sink import HistorySink, TakenOver
 from wallet_engine.journal.feed import DirectoryFeed, FeedEntry, partitions_from_start
+from wallet_engine.service.policy import ANYONE
+from wallet_engine.webhooks.log import START
 
 T = [letter * 22 for letter in "ABCDEFGH"]
 
@@ -83,6 +86,14 @@ def test_migrations_come_once_and_a_newer_schema_is_refused(history_url: str) ->
     for look in (check_version, migrate):
         with pytest.raises(ConfigError, match="use the newer program"):
             asked(history_url, look)
+
+    async def read_events() -> None:
+        async with guarded_events(history_url, asyncio.Event(), allow_private=False) as events:
+            assert events is not None
+            await events.events(ANYONE, START, 1, None, None, 0)
+
+    with pytest.raises(HistoryUnavailable, match="use the newer program"):
+        asyncio.run(read_events())
 
 
 @pytest.mark.parametrize("order", ["debit first", "credit first", "in one batch"])

@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from wallet_engine.history.database import check_version
 from wallet_engine.history.session import Pool
 from wallet_engine.service.events import GuardedEvents
 from wallet_engine.webhooks.log import EventLog
@@ -35,7 +36,11 @@ async def guarded_events(
         yield None
         return
     pool = await Pool.open(
-        database, "wallet-engine serve", size_max=_CONNECTIONS_MAX, answer_s_max=_ANSWER_S_MAX
+        database,
+        "wallet-engine serve",
+        size_max=_CONNECTIONS_MAX,
+        answer_s_max=_ANSWER_S_MAX,
+        check=check_version,
     )
     log = EventLog(pool)
     events = GuardedEvents(log, WebhookStore(pool), allow_private=allow_private)

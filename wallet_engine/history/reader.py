@@ -9,10 +9,9 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from wallet_engine.domain.errors import ConfigError, InvalidInput, Outage
+from wallet_engine.domain.errors import InvalidInput, Outage
 from wallet_engine.domain.ids import is_system
 from wallet_engine.history.database import (
-    HistoryUnavailable,
     as_outage,
     check_version,
     ms_of,
@@ -299,19 +298,13 @@ class HistoryReader:
         async with self._opening:
             if self._pool is None:
                 with as_outage():
-                    pool = await Pool.open(
-                        self._url, "wallet-engine serve", size_max=CONNECTIONS_MAX, answer_s_max=ANSWER_S_MAX
+                    self._pool = await Pool.open(
+                        self._url,
+                        "wallet-engine serve",
+                        size_max=CONNECTIONS_MAX,
+                        answer_s_max=ANSWER_S_MAX,
+                        check=check_version,
                     )
-                    try:
-                        async with pool.acquire() as connection:
-                            await check_version(connection)
-                    except ConfigError as error:
-                        pool.terminate()
-                        raise HistoryUnavailable(error) from None
-                    except BaseException:
-                        pool.terminate()
-                        raise
-                self._pool = pool
         return self._pool
 
 

@@ -7,15 +7,19 @@ connection to a pool. A connection that has not answered is therefore ended befo
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self, TypeVar
 
 import asyncpg
 
+from wallet_engine.domain.errors import ConfigError
 from wallet_engine.history.database import HistoryUnavailable, as_outage, connect, settings
 
 T = TypeVar("T")
+
+#: Raises `ConfigError` for a database that is not as it must be.
+Check = Callable[[Any], Awaitable[None]]
 
 #: How long the driver may take to say that a connection was lost, and a question to end with it.
 LOST_S_MAX: Final = 1.0
@@ -87,15 +91,25 @@ class Session:
 class Pool:
     """Some connections, opened when they are needed; asks as asyncpg's pool does, and raises what that raises."""
 
-    def __init__(self, pool: Any) -> None:
+    def __init__(self, pool: Any, check: Check | None = None) -> None:
         self._pool = pool
+        self._check = check
         self._answered_s = -FRESH_S_MAX
 
     @classmethod
     async def open(
-        cls, url: str, name: str, *, size_max: int, answer_s_max: float, quick_commits: bool = False
+        cls,
+        url: str,
+        name: str,
+        *,
+        size_max: int,
+        answer_s_max: float,
+        quick_commits: bool = False,
+        check: Check | None = None,
     ) -> Self:
-        """Connects to nobody yet. With `quick_commits` a commit need not wait for the disk."""
+        """Connects to nobody yet. With `quick_commits` a commit need not wait for the disk. Nothing is asked of a
+        database that does not pass `check`: that is `HistoryUnavailable`.
+        """
         quick = {"synchronous_commit": "off"} if quick_commits else {}
         return cls(
             await asyncpg.create_pool(
@@ -106,7 +120,8 @@ class Pool:
                 command_timeout=answer_s_max,
                 reset=_leave,
                 server_settings={**settings(name), **quick},
-            )
+            ),
+            check,
         )
 
     def __repr__(self) -> str:
@@ -119,6 +134,8 @@ class Pool:
         try:
             if time.monotonic() >= self._answered_s + FRESH_S_MAX:
                 await connection.fetchval("SELECT 1", timeout=ALIVE_S_MAX)
+            if self._check is not None:
+                await self._check_once(self._check, connection)
             yield connection
             self._answered_s = time.monotonic()
         except _UNENDED:
@@ -126,6 +143,13 @@ class Pool:
             raise
         finally:
             await self._pool.release(connection, timeout=ALIVE_S_MAX)
+
+    async def _check_once(self, check: Check, connection: Any) -> None:
+        try:
+            await check(connection)
+        except ConfigError as error:
+            raise HistoryUnavailable(error) from None
+        self._check = None
 
     async def fetch(self, query: str, *arguments: Any) -> Sequence[Any]:
         async with self.acquire() as connection:

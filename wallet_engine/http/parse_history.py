@@ -28,23 +28,24 @@ CURSOR_LENGTH_MAX: Final = 400
 PLACE: Final = (253_402_300_800_000, 4096, 2**53, 4096, 2**15)
 
 _time_match = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)\Z", re.ASCII
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{3}(\d{0,6})|\.\d{1,2})?(?:[Zz]|[+-]\d\d:[0-5]\d)\Z", re.ASCII
 ).match
 _positions_match = re.compile(r"[0-9]{1,4}\.[0-9]{1,16}(?:, ?[0-9]{1,4}\.[0-9]{1,16})*\Z").match
 
 
-def time_ms(request: Request, name: str) -> int | None:
-    """A time in Unix milliseconds, rounded down; None when it is not there. Raises `Refused`."""
+def time_ms(request: Request, name: str, *, up: bool = False) -> int | None:
+    """A time in Unix milliseconds, rounded down, or `up`; None when it is not there. Raises `Refused`."""
     text = request.optional(name)
     if text is None:
         return None
     # In a query a plus that was not encoded is a space.
     text = re.sub(r"(?<=\d) (?=\d\d:\d\d\Z)", "+", text)
     try:
-        if not _time_match(text):
+        match = _time_match(text)
+        if match is None:
             raise ValueError
         found = datetime.fromisoformat(text.upper()).astimezone(UTC)
-        return ms_of(found)
+        return ms_of(found) + (up and bool((match[1] or "").strip("0")))
     except (ValueError, OverflowError):
         raise Refused("invalid_request", f"{name} must be a time such as 2026-11-21T10:00:00Z") from None
 
@@ -89,7 +90,8 @@ def reference_of(request: Request) -> str | None:
 
 
 def span_of(request: Request) -> tuple[int | None, int | None]:
-    span = time_ms(request, "from"), time_ms(request, "to")
+    # Entries have whole milliseconds: what is from a part of one on begins with the next, and `to` ends there.
+    span = time_ms(request, "from", up=True), time_ms(request, "to", up=True)
     if span[0] is not None and span[1] is not None and span[0] > span[1]:
         raise Refused("invalid_request", "from must not be after to")
     return span

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 from wallet_engine.journal.copies_wire import EntriesAsk, Follow, HeldAsk, PlaceAsk, Promise, StateAsk
-from wallet_engine.journal.feed_wire import Locate
+from wallet_engine.journal.feed_wire import Locate, ReadAsk
 from wallet_engine.journal.link_wire import (
     Asks,
     FindCredits,
@@ -19,6 +19,8 @@ from wallet_engine.journal.link_wire import (
 
 #: How far an epoch may be ahead of the map's that is known here: a recovery takes the next one that nobody has used.
 EPOCH_AHEAD_MAX: Final = 2**32
+#: Behind the end of any segment, and in front of where the system's calls end.
+READ_OFFSET_MAX: Final = 2**40
 
 
 class Bounds:
@@ -32,7 +34,7 @@ class Bounds:
         return f"<Bounds partitions={len(self.epochs)} shards={len(self.shards)}>"
 
     def why_not(self, message: Any) -> str | None:
-        """Which bound the message breaks: `partition`, `epoch`, `length` or `shard`; None when none."""
+        """Which bound the message breaks: `partition`, `epoch`, `length`, `place` or `shard`; None when none."""
         match message:
             case NewEntries(entries):
                 return self._partitions(entry[0] for entry in entries)
@@ -52,6 +54,8 @@ class Bounds:
                 return self._each([want[0] for want in wants])
             case Locate(after):
                 return self._each([partition for partition, _ in after])
+            case ReadAsk(segment, offset):
+                return None if segment > 0 and 0 <= offset < READ_OFFSET_MAX else "place"
             case Promise(ballots):
                 return self._each([partition for partition, _ in ballots]) or self._epochs(ballots)
             case Follow(_, _, targets):

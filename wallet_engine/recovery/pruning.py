@@ -26,12 +26,12 @@ from wallet_engine.journal.snapshots import list_snapshots, newest_usable
 
 _NICENESS: Final = 19
 _UNITS_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_UNITS_BYTES: Final = {
+_UNITS_BYTES: Final = {"": 1, "B": 1} | {
     f"{letter}{i}B": (1024 if i else 1000) ** power
     for power, letter in enumerate(("K", "M", "G", "T"), 1)
     for i in ("", "i")
 }
-_keep_match = re.compile(r"([0-9]{1,9})([A-Za-z]{1,3})\Z").match
+_keep_match = re.compile(r"([0-9]{1,15})([A-Za-z]{0,3})\Z").match
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Keep:
 
 
 def parse_keep(text: str) -> Keep:
-    """`7d`, `12h`, `200GB`, `64GiB`. Raises `ConfigError`."""
+    """`7d`, `12h`, `200GB`, `64GiB`, `1000000` (bytes). Raises `ConfigError`."""
     match = _keep_match(text)
     if match is not None:
         count, unit = int(match[1]), match[2]

@@ -28,7 +28,8 @@ from wallet_engine.routing.directory import Directory
     "--keep",
     required=True,
     metavar="DURATION|BYTES",
-    help="What stays in any case: what was journaled within this time (7d, 12h), or the newest so much (200GB, 64GiB).",
+    help="What stays in any case: what was journaled within this time (7d, 12h), or the newest so much "
+    "(200GB, 64GiB; a bare number: bytes).",
 )
 def prune(session: Session, journal: Path | None, keep: str) -> None:
     """Remove segments from the disk of a journal copy that are in the archive and that nobody needs.
