@@ -1,7 +1,7 @@
 """Fixtures on real processes. Every process is stopped by its id when the test or the session ends.
 
 redis_cluster       factory: redis_cluster(shards=1, replicas=0, ownership=None, bundled=False, private=False)
-zookeeper           ZooKeeperProcess shared by the session; not to be killed
+zookeeper           ZooKeeperProcess that modules share; not to be killed
 zookeeper_hosts     connect string with a fresh root of its own on the shared ZooKeeper
 private_zookeeper   ZooKeeperProcess of this test alone
 postgresql          PostgresProcess shared by the session; not to be killed
@@ -14,6 +14,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from kazoo.client import KazooClient
 from support.clusters import ClusterPool, RedisClusterFactory, even_ownership, redis_binary
 from support.databases import fresh_database
 from support.dev_process import DevCluster
+from support.shared import SHARED
 
 from wallet_engine.dev.binaries import find_zookeeper
 from wallet_engine.dev.postgresql import PostgresProcess, find_postgresql
@@ -43,13 +45,10 @@ def _umask() -> Iterator[None]:
         os.umask(before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _cluster_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterPool]:
-    pool = ClusterPool(tmp_path_factory.mktemp("redis"))
-    try:
+    with SHARED.lend("redis", lambda: closing(ClusterPool(tmp_path_factory.mktemp("redis")))) as pool:
         yield pool
-    finally:
-        pool.close()
 
 
 @pytest.fixture
@@ -96,18 +95,24 @@ def history_url(postgresql: PostgresProcess) -> str:
     return fresh_database(postgresql)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeperProcess]:
-    """A ZooKeeper for the whole session; use `zookeeper_hosts` to have a root of your own on it."""
-    yield from _running(ZooKeeperProcess(find_zookeeper(), tmp_path_factory.mktemp("zookeeper")))
+    """A ZooKeeper that others use, too; `zookeeper_hosts` is a root of your own on it."""
+    with SHARED.lend(
+        "zookeeper",
+        lambda: _running(ZooKeeperProcess(find_zookeeper(), tmp_path_factory.mktemp("zookeeper"))),
+    ) as process:
+        yield process
 
 
 @pytest.fixture
 def private_zookeeper(tmp_path: Path) -> Iterator[ZooKeeperProcess]:
     """A ZooKeeper for this test alone: it may be killed and started again."""
-    yield from _running(ZooKeeperProcess(find_zookeeper(), tmp_path / "zookeeper"))
+    with _running(ZooKeeperProcess(find_zookeeper(), tmp_path / "zookeeper")) as process:
+        yield process
 
 
+@contextlib.contextmanager
 def _running(process: ZooKeeperProcess) -> Iterator[ZooKeeperProcess]:
     try:
         process.start_and_wait()

@@ -1,22 +1,21 @@
 """Two clusters, one with replicas and one without, for all fault tests that leave them sound."""
 
+import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.dev_process import DevCluster
+from support.shared import SHARED
 
 PARTITIONS = 16
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def replicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
     """3 shards with a replica each, 2 API processes, 1 journal, ZooKeeper."""
-    path = tmp_path_factory.mktemp("replicated") / "dev"
-    started = DevCluster(path, shards=3, replicas=1, partitions=PARTITIONS, apis=2)
-    try:
-        yield started.start()
-    finally:
-        started.kill_all()
+    with SHARED.lend("replicated", lambda: _running(tmp_path_factory.mktemp("replicated"), 1)) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -26,12 +25,17 @@ def cluster(unreplicated: DevCluster) -> DevCluster:
     return unreplicated
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def unreplicated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
     """3 shards without replicas, 2 API processes, 1 journal, ZooKeeper."""
-    path = tmp_path_factory.mktemp("unreplicated") / "dev"
-    started = DevCluster(path, shards=3, partitions=PARTITIONS, apis=2)
+    with SHARED.lend("unreplicated", lambda: _running(tmp_path_factory.mktemp("unreplicated"), 0)) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def _running(directory: Path, replicas: int) -> Iterator[DevCluster]:
+    cluster = DevCluster(directory / "dev", shards=3, replicas=replicas, partitions=PARTITIONS, apis=2)
     try:
-        yield started.start()
+        yield cluster.start()
     finally:
-        started.kill_all()
+        cluster.kill_all()

@@ -1,14 +1,16 @@
 """The cluster that all tests of the HTTP contract share: 3 shards, 16 partitions, a real ZooKeeper.
 
-Tests take new account names, so none sees what another did. When the session ends the whole cluster must verify.
+Tests take new account names, so none sees what another did. When it ends the whole cluster must verify.
 """
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.dev_process import DevCluster
 from support.patient import Patient
+from support.shared import SHARED
 from support.verification import verified
 from support.wallet_api import WalletApi
 
@@ -18,10 +20,16 @@ from wallet_engine.routing.directory import open_directory
 PARTITIONS = 16
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def api_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
     """Not to be killed or stopped. Its end checks G1 and G2 over everything that all tests did."""
-    cluster = DevCluster(tmp_path_factory.mktemp("api") / "dev", shards=3, partitions=PARTITIONS)
+    with SHARED.lend("api", lambda: _verified_at_end(tmp_path_factory.mktemp("api"))) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def _verified_at_end(directory: Path) -> Iterator[DevCluster]:
+    cluster = DevCluster(directory / "dev", shards=3, partitions=PARTITIONS)
     try:
         yield cluster.start()
         verified(cluster)

@@ -48,7 +48,7 @@ class ClusterPool:
 
     def close(self) -> None:
         for cluster in self.shared.values():
-            cluster.stop()
+            cluster.kill()
 
 
 def clean(cluster: RedisCluster) -> bool:

@@ -14,22 +14,33 @@ from typing import Any
 import psutil
 import pytest
 from support import advice, runbooks
+from support.shared import SHARED
 from xdist.scheduler import LoadScopeScheduling
 
 from wallet_engine.dev.ports import PORT_MIN
 
-#: The longest pieces first: what is left for the end is short.
-FIRST = "tests/integration/"
+#: Files that share a cluster are one piece, as another worker would start it a second time. These are the longest
+#: pieces, so they come first; then what starts the most.
+PIECES = {
+    "unreplicated": (
+        "tests/faults/",
+        "groups_killed holds_killed journal_stopped limits_rebuilt redis_and_others_killed redis_refuses "
+        "refunds_killed sweeper",
+    ),
+    "replicated": ("tests/faults/", "failover fault_list isolated_service more_than_transfers overload"),
+    "api_cluster": (
+        "tests/integration/",
+        "admin_accounts admin_holds api_accounts api_balance api_batch api_books api_find_transfer api_groups "
+        "api_holds api_limits api_refunds api_sides api_transfer api_transfer_concurrency api_transfer_limits client "
+        "rolling_restart tracing verify_under_traffic",
+    ),
+}
+PIECE_OF = {
+    f"{folder}test_{name}.py": piece for piece, (folder, names) in PIECES.items() for name in names.split()
+}
+FIRST = (*PIECES, "tests/integration/")
 #: Folders whose tests share what they start. Of the others each file is a piece of its own.
 TOGETHER = ("tests/lua/",)
-#: Files of `tests/faults` that share a cluster of its conftest: another worker would start it a second time.
-ON_REPLICATED = ("failover", "fault_list", "isolated_service", "overload")
-ON_UNREPLICATED = ("holds_killed", "journal_stopped", "redis_and_others_killed", "redis_refuses", "sweeper")
-PIECES = {
-    f"tests/faults/test_{name}.py": piece
-    for piece, names in (("replicated", ON_REPLICATED), ("unreplicated", ON_UNREPLICATED))
-    for name in names
-}
 LEFT_S_MAX = 10.0
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # gw0, gw1 …
@@ -47,13 +58,38 @@ class InPieces(LoadScopeScheduling):
     """Whoever has nothing left takes the next piece."""
 
     def _split_scope(self, nodeid: str) -> str:
-        path, _, _ = nodeid.partition("::")
-        return PIECES.get(path) or next((folder for folder in TOGETHER if path.startswith(folder)), path)
+        return _piece(nodeid)
+
+
+def _piece(nodeid: str) -> str:
+    path, _, _ = nodeid.partition("::")
+    return PIECE_OF.get(path) or next((folder for folder in TOGETHER if path.startswith(folder)), path)
+
+
+def _turn(item: pytest.Item) -> int:
+    piece = _piece(item.nodeid)
+    return next((turn for turn, first in enumerate(FIRST) if piece.startswith(first)), len(FIRST))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+    for item in items:
+        used = set(PIECES) & set(getattr(item, "fixturenames", ()))
+        if used and _piece(item.nodeid) not in PIECES:
+            raise pytest.UsageError(
+                f"{item.nodeid} uses {', '.join(used)}: name its file in PIECES of {__name__}"
+            )
+    items.sort(key=_turn)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """What modules share ends when none has had it for a while, and when this process runs no further test."""
+    yield
+    if nextitem is None:
+        SHARED.close()
+    elif nextitem.path != item.path:
+        SHARED.end_idle()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -79,6 +115,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
 
     A run that was not interrupted fails when it leaves anything.
     """
+    SHARED.close()
     yield
     if WORKER:
         return

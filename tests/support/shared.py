@@ -1,0 +1,60 @@
+"""What modules share: started when the first one asks for it, ended when none has had it for a while.
+
+A cluster of three shards that does nothing takes 8 % of a core, so one that stays until the session ends slows all
+tests behind those that needed it.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+IDLE_S_MAX = 15.0
+
+T = TypeVar("T")
+
+
+@dataclass
+class _Kept:
+    value: Any
+    ends: contextlib.ExitStack
+    borrowers: int = 0
+    used_s: float = 0.0
+
+
+@dataclass
+class Shared:
+    """Of one worker. `end_idle` is called between modules, `close` behind the last test."""
+
+    kept: dict[str, _Kept] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def lend(self, name: str, make: Callable[[], AbstractContextManager[T]]) -> Iterator[T]:
+        """What `make` gives when it is entered; whoever asks for `name` next has the same."""
+        kept = self.kept.get(name)
+        if kept is None:
+            with contextlib.ExitStack() as stack:
+                value = stack.enter_context(make())
+                kept = self.kept[name] = _Kept(value, stack.pop_all())
+        kept.borrowers += 1
+        try:
+            yield kept.value
+        finally:
+            kept.borrowers -= 1
+            kept.used_s = time.monotonic()
+
+    def end_idle(self, idle_s_max: float = IDLE_S_MAX) -> None:
+        now_s = time.monotonic()
+        for name, kept in list(self.kept.items()):
+            if not kept.borrowers and now_s - kept.used_s > idle_s_max:
+                del self.kept[name]
+                kept.ends.close()
+
+    def close(self) -> None:
+        """Nobody has anything any more."""
+        self.end_idle(-1.0)
+
+
+SHARED = Shared()
