@@ -27,6 +27,11 @@ class Reply:
 class NoReply(Exception):
     """The connection broke, or the time was up, before the whole reply came."""
 
+    def __init__(self, what: str, *, sent: bool = True) -> None:
+        super().__init__(what)
+        #: Whether the request left at all: nobody listened, where it did not.
+        self.sent = sent
+
 
 class HttpClient:
     """`async with HttpClient() as http: await http.post(url, {...})`."""
@@ -68,6 +73,10 @@ class HttpClient:
         try:
             async with asyncio.timeout(self._timeout_s):
                 idle = self._idle.setdefault(address, [])
+                while (
+                    idle and idle[-1][0].at_eof()
+                ):  # ended while nobody used it: any pool looks before it sends
+                    idle.pop()[1].close()
                 reader, writer = idle.pop() if idle else await asyncio.open_connection(*address)
                 broken = writer
                 writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
@@ -76,7 +85,7 @@ class HttpClient:
             idle.append((reader, writer))
             return reply
         except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError) as error:
-            raise NoReply(f"{method} {url}: {error!r}") from None
+            raise NoReply(f"{method} {url}: {error!r}", sent=broken is not None) from None
         finally:  # also of a request that is cancelled
             if broken is not None:
                 broken.close()

@@ -62,7 +62,7 @@ class Paying:
 
     def failed(self) -> int:
         """Requests that got no final answer."""
-        return sum(self.books.answers[code] for code in (*RETRYABLE, "no answer"))
+        return sum(self.books.answers[code] for code in RETRYABLE) + self.books.lost
 
     def check(self, failed_max: int | None = None) -> None:
         """Every balance is what was answered; no more requests failed than given."""

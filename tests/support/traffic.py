@@ -17,6 +17,8 @@ from support.http_client import HttpClient, NoReply
 
 #: The longest wait until callers have got going.
 WARM_S_MAX = 30.0
+#: What became of attempts without an answer: nobody listened there, or the request was sent.
+NOT_SENT, NO_ANSWER = "not sent", "no answer"
 #: Answers that leave open what happened: the caller must ask again with the same id.
 RETRYABLE = frozenset({"overloaded", "partition_unavailable", "journal_unavailable", "outcome_unknown"})
 
@@ -75,6 +77,11 @@ class Books:
         payment.answer = answer
 
     @property
+    def lost(self) -> int:
+        """Payments asked for in attempts without an answer."""
+        return self.answers[NO_ANSWER] + self.answers[NOT_SENT]
+
+    @property
     def answered(self) -> list[Payment]:
         return [payment for payment in self.payments if payment.answer is not None]
 
@@ -111,8 +118,8 @@ async def ask(http: HttpClient, url: str, books: Books, payment: Payment) -> Non
     payment.attempts += 1
     try:
         reply = await http.post(f"{url}/v1/wallet/balance_transfer", payment.body())
-    except NoReply:
-        books.answers["no answer"] += 1
+    except NoReply as lost:
+        books.answers[NO_ANSWER if lost.sent else NOT_SENT] += 1
         return
     document: dict[str, Any] = reply.json()
     assert document.get("transaction_id") == payment.transaction_id, document
@@ -125,8 +132,8 @@ async def ask_batch(http: HttpClient, url: str, books: Books, payments: Sequence
     body = {"transfers": [payment.body() for payment in payments]}
     try:
         reply = await http.post(f"{url}/v1/transfers/batch", body)
-    except NoReply:
-        books.answers["no answer"] += len(payments)
+    except NoReply as lost:
+        books.answers[NO_ANSWER if lost.sent else NOT_SENT] += len(payments)
         return
     if reply.status == 503:
         books.answers[reply.json()["code"]] += len(payments)
@@ -151,12 +158,12 @@ async def callers(
     async def caller(number: int) -> None:
         while not stop.is_set():
             url = urls[number % len(urls)]
-            before = books.answers["no answer"]
+            before = books.lost
             if number % 4 == 0:
                 await ask_batch(http, url, books, [books.next_payment() for _ in range(20)])
             else:
                 await ask(http, url, books, books.next_payment())
-            if books.answers["no answer"] > before:
+            if books.lost > before:
                 await asyncio.sleep(0.05)
             elif pause_s:
                 await asyncio.sleep(pause_s)

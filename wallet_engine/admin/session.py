@@ -26,7 +26,6 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from wallet_engine.admin.audit_log import audited
-from wallet_engine.admin.names import check_names_known
 from wallet_engine.admin.service_calls import Caller
 from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.domain.principals import PeerRole
@@ -93,8 +92,6 @@ class Session:
     @contextmanager
     def directory(self) -> Iterator[Directory]:
         """The directory that the flags name. Raises `ConfigError` when none, or both, are given."""
-        if self.zookeeper and self.map_file is None:
-            check_names_known(self.zookeeper)
         directory = open_directory(self.zookeeper, self.map_file, credentials=self.credentials)
         try:
             yield directory

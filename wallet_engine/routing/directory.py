@@ -38,6 +38,7 @@ from wallet_engine.routing.api_keys import ApiKeys
 from wallet_engine.routing.file_tree import FileTree
 from wallet_engine.routing.followers import Followers
 from wallet_engine.routing.following import Following
+from wallet_engine.routing.host_names import check_names_known
 from wallet_engine.routing.model import (
     ClusterConfig,
     JournalInfo,
@@ -368,9 +369,10 @@ def open_directory(
     """The directory in ZooKeeper or in a local file; exactly one is given, else `ConfigError`.
 
     `timeout_s` is ZooKeeper's session timeout, and how long the connection may take. `ConfigError` also when the
-    tree has access control and does not know the credentials.
+    tree has access control and does not know the credentials, or at once when no host has such a name.
     """
     if zookeeper and not map_file:
+        check_names_known(zookeeper)
         tree = ZooKeeperTree(zookeeper, timeout_s, credentials=credentials)
         try:
             if credentials is not None:

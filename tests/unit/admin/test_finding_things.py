@@ -1,16 +1,11 @@
 """What helps a person who has mistyped, or set a variable and forgotten it."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from unit.admin.made import MadeJournal, admin, answer, make_map, refusal
 
-from wallet_engine.admin import names
-from wallet_engine.admin.names import check_names_known, unknown_names
-from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.directory import Directory
 
 
@@ -35,35 +30,6 @@ def directory(tmp_path: Path) -> Iterator[Directory]:
 )
 def test_a_mistyped_verb_is_told_what_is_near(words: list[str], said: str) -> None:
     assert said in refusal(admin(*words), 2)
-
-
-@pytest.fixture
-def resolver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Exception]:
-    """Name -> what asking for it raises; others are known."""
-    trouble: dict[str, Exception] = {}
-
-    def getaddrinfo(name: str, *_: Any, **__: Any) -> list[Any]:
-        if name in trouble:
-            raise trouble[name]
-        return []
-
-    monkeypatch.setattr(names.socket, "getaddrinfo", getaddrinfo)
-    return trouble
-
-
-NOBODY = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-LATER = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-
-
-def test_a_name_that_nobody_has_is_told_from_a_silent_host(resolver: dict[str, Exception]) -> None:
-    resolver |= {"zk9": NOBODY, "zk8": LATER}
-    assert unknown_names(["zk1", "zk9", "zk8"]) == ["zk9"]
-    with pytest.raises(ConfigError, match="no host has the name zk9"):
-        check_names_known("zk9:2181/root")
-    check_names_known("zk9:2181,zk1:2181")  # one of them may do
-    check_names_known("zk8:2181")
-    check_names_known("[::1]:2181")
-    assert "no host has the name zk9" in refusal(admin("status", "--zookeeper", "zk9:2181"))
 
 
 def test_wallet_yes_does_not_answer_what_destroys(

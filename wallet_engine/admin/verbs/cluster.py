@@ -8,7 +8,6 @@ from redis.exceptions import RedisError
 from rich.console import Console
 
 from wallet_engine.admin.forming import Standing, standing_of
-from wallet_engine.admin.names import unknown_names
 from wallet_engine.admin.placement import needed_slots, parse_shard
 from wallet_engine.admin.session import Plan, Session, changing_command, plain_table
 from wallet_engine.domain.addresses import split_address
@@ -18,6 +17,7 @@ from wallet_engine.redis_store.greeting import hindrance_at
 from wallet_engine.redis_store.membership import check_can_follow
 from wallet_engine.redis_store.refusals import Obstacle
 from wallet_engine.redis_store.topology import check_settings
+from wallet_engine.routing.host_names import unknown_names
 from wallet_engine.routing.model import ClusterConfig, Shard, by_name, spread
 from wallet_engine.telemetry.flags import VerbGroup
 
