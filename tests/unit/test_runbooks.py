@@ -1,12 +1,14 @@
 """Every runbook is walked: a page that says more than a test runs fails here, a test that runs less fails itself."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 from support.runbooks import (
     DEPLOY,
     DEPLOYED_BY,
+    RUNBOOKS,
     SOAKS,
     WALKED_BY,
     due,
@@ -16,6 +18,8 @@ from support.runbooks import (
     sections,
     text_of,
 )
+
+from wallet_engine.admin.diagnosis.findings import CHECKS
 
 TESTS = Path(__file__).parents[1]
 NAMED = {*DEPLOYED_BY.values(), *(test for walk in WALKED_BY.values() for test in walk.values())}
@@ -28,6 +32,13 @@ def test_every_command_of_every_runbook_has_the_test_that_runs_it() -> None:
 
 def test_every_part_of_the_page_on_deployment_has_its_test() -> None:
     assert set(sections(DEPLOY)) == DEPLOYED_BY.keys()
+
+
+def test_what_doctor_says_of_a_healthy_cluster_is_what_stands_there() -> None:
+    (page,) = re.findall(r"^## What doctor says of a healthy.*?^## ", RUNBOOKS.read_text("utf-8"), re.M | re.S)
+    said = re.findall(r"^    (?:ok|note) +([a-z ]+): (.*)$", page, re.M)
+    assert [name for name, _ in said] == list(CHECKS)
+    assert all(CHECKS[name].__doc__ == text for name, text in said if name != "memory")
 
 
 @pytest.mark.parametrize("test", sorted(NAMED))
