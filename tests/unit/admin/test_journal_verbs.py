@@ -97,6 +97,10 @@ def test_cat_refuses(made: MadeJournal, tmp_path: Path, words: tuple[str, ...], 
     assert said in refusal(admin("journal", "cat", *flags(tmp_path), *words))
 
 
+def test_where_there_is_nothing_it_says_so(tmp_path: Path, made: MadeJournal) -> None:
+    assert admin("journal", "cat", *flags(tmp_path), "--since", "2999-01-01").stdout == "no such entry\n"
+
+
 def test_an_endless_document_is_a_usage_error(tmp_path: Path) -> None:
     assert "--follow has no end" in refusal(admin("journal", "cat", "--follow", "--json"), 2)
 

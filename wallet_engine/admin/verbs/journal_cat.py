@@ -87,8 +87,12 @@ def cat(
         _print_document(entries)
         return
     console = plain_console()
+    found = False
     for number, entry in entries:
         _show(console, number, entry, account)
+        found = True
+    if not found:
+        console.print("no such entry")
 
 
 def _entries(
