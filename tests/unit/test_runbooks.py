@@ -35,7 +35,9 @@ def test_every_part_of_the_page_on_deployment_has_its_test() -> None:
 
 
 def test_what_doctor_says_of_a_healthy_cluster_is_what_stands_there() -> None:
-    (page,) = re.findall(r"^## What doctor says of a healthy.*?^## ", RUNBOOKS.read_text("utf-8"), re.M | re.S)
+    (page,) = re.findall(
+        r"^## What doctor says of a healthy.*?^## ", RUNBOOKS.read_text("utf-8"), re.M | re.S
+    )
     said = re.findall(r"^    (?:ok|note) +([a-z ]+): (.*)$", page, re.M)
     assert [name for name, _ in said] == list(CHECKS)
     assert all(CHECKS[name].__doc__ == text for name, text in said if name != "memory")
