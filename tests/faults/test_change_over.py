@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from support.rogue import Rogue
 from support.secured import password_file
 from support.wallet_api import new_id, transfer_body
 
+from wallet_engine.dev.binaries import find_zookeeper, netty_jars
 from wallet_engine.dev.config_files import config_path
 from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.process import Child, stop_all
@@ -81,16 +83,58 @@ def post(port: int, path: str, body: dict[str, Any], key: str | None = None) -> 
         connection.close()
 
 
+class ZooKeeper:
+    """One server, on a plain port, on one for TLS, or on both."""
+
+    def __init__(self, folder: Path, authority: Authority) -> None:
+        self._folder = folder
+        pair = authority.issue(checked("server", "zookeeper"), hosts=("127.0.0.1",))
+        (folder / "keys.pem").write_text(pair.key.read_text() + pair.cert.read_text())
+        self.plain, self.secure = free_port(), free_port()
+        self._common = f"{config_path('zoo.cfg').read_text('utf-8')}\ndataDir={folder / 'zookeeper'}\n"
+        self._secured = (
+            f"secureClientPort={self.secure}\nsecureClientPortAddress=127.0.0.1\n"
+            "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n"
+            f"ssl.keyStore.location={folder / 'keys.pem'}\nssl.trustStore.location={authority.pair.cert}\n"
+        )
+        install = find_zookeeper()
+        main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+        jars = ":".join((install.classpath, *netty_jars()))
+        argv = (str(install.java), "-Xmx128m", "-XX:+UseSerialGC", "-cp", jars, main, str(folder / "zoo.cfg"))
+        self.child = Child("zookeeper", argv, folder / "zookeeper.log")
+
+    def start(self, *, plain: bool, secure: bool) -> None:
+        """Start it, or start it again, and wait until it listens."""
+        if self.child.alive:
+            self.child.terminate()
+            self.child.wait(STEP_S_MAX)
+        port = f"clientPort={self.plain}\nclientPortAddress=127.0.0.1\n" if plain else ""
+        (self._folder / "zoo.cfg").write_text(self._common + port + (self._secured if secure else ""))
+        self.child.start()
+        wanted = [port for port, open_ in ((self.plain, plain), (self.secure, secure)) if open_]
+        wait_until(lambda: all(map(listens, wanted)), "ZooKeeper listens", STEP_S_MAX)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Cluster:
     """Its processes, each with the flags that it has now."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.authority = Authority.create(folder / "ca", "test")
-        self.children: dict[str, Child] = {}
+        self.zookeeper = ZooKeeper(folder, self.authority)
+        self.children: dict[str, Child] = {"zookeeper": self.zookeeper.child}
         self.ports = {name: free_port() for name in (*COPIES, *APIS)}
+        #: What is started from now on speaks TLS to ZooKeeper, as a user.
+        self.by_tls = False
+        self.redis_closed = False
 
     def begin(self) -> None:
+        self.zookeeper.start(plain=True, secure=False)
         port = free_port(redis=True)
         (self.folder / "users.acl").touch()
         where = (
@@ -115,17 +159,27 @@ class Cluster:
         for name in (*COPIES, *APIS):
             self._wait(name)
 
-    def certificates(self, role: str, name: str) -> tuple[str, ...]:
+    def certificates(self, role: str, name: str, to: str = "peer") -> tuple[str, ...]:
         pair = self.authority.issue(checked(role, name), renew=True)
         ca = self.authority.pair.cert
-        return (f"--peer-ca={ca}", f"--peer-cert={pair.cert}", f"--peer-key={pair.key}")
+        return (f"--{to}-ca={ca}", f"--{to}-cert={pair.cert}", f"--{to}-key={pair.key}")
+
+    def user(self, of: str, user: str, prefix: str = "") -> tuple[str, ...]:
+        """How a process of ours logs in as that user; its password is made when it is first asked for."""
+        file = self.folder / f"{of}-{user}.password"
+        if not file.exists():
+            password_file(self.folder, f"{of}-{user}", f"{user} has a password")
+        return (f"--{prefix or of}-user={user}", f"--{prefix or of}-password-file={file}")
 
     def redis_user(self, user: str) -> tuple[str, ...]:
-        """How a process of ours logs in as that user; its password is made when it is first asked for."""
-        file = self.folder / f"redis-{user}.password"
-        if not file.exists():
-            password_file(self.folder, f"redis-{user}", f"{user} has a password")
-        return (f"--redis-user={user}", f"--redis-password-file={file}")
+        return self.user("redis", user)
+
+    def directory(self, role: str, name: str, user: str) -> tuple[str, ...]:
+        """How a process finds ZooKeeper."""
+        if not self.by_tls:
+            return (f"--zookeeper=127.0.0.1:{self.zookeeper.plain}",)
+        secured = (*self.certificates(role, name, "zookeeper"), *self.user("zookeeper", user))
+        return (f"--zookeeper=127.0.0.1:{self.zookeeper.secure}", *secured)
 
     def start(self, name: str, *flags: str) -> None:
         """Start it, or start it again with other flags, and wait until it does its work."""
@@ -136,10 +190,11 @@ class Cluster:
         self._wait(name)
 
     def _start(self, name: str, *flags: str) -> None:
-        at = ("--map-file", str(self.folder / "map.json"), "--port", str(self.ports[name]))
-        words: tuple[str, ...] = ("serve", "--service-id", name)
+        words: tuple[str, ...] = ("serve", "--service-id", name, *self.directory("service", name, "api"))
         if name in COPIES:
             words = ("journal", "--journal-id", name, "--directory", str(self.folder / name))
+            words = (*words, *self.directory("journal", name, "journal"))
+        at = ("--port", str(self.ports[name]))
         argv = (str(BIN / "wallet-engine"), *words, *at, *flags)
         self.children[name] = child = Child(name, argv, self.folder / f"{name}.log")
         child.start()
@@ -154,6 +209,7 @@ class Cluster:
         with redis.Redis(*split_address(self.redis), protocol=2) as client:
             client.execute_command("ACL", "SETUSER", "default", "off")
             client.execute_command("CLIENT", "KILL", "USER", "default", "SKIPME", "yes")
+        self.redis_closed = True
 
     def _ready(self, name: str) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.ports[name], timeout=10)
@@ -173,10 +229,10 @@ class Cluster:
         return bool(mine) and mine[0]["counts"] and mine[0]["lag_entries"] < 50
 
     def admin(self, *words: str, flags: tuple[str, ...] = (), key: str | None = None) -> dict[str, Any]:
-        environ = {**os.environ, "WALLET_MAP_FILE": str(self.folder / "map.json")}
-        if key is not None:
-            environ["WALLET_KEY"] = key
-        said = self._run(str(BIN / "wallet-admin"), *words, *flags, "--json", environ=environ)
+        environ = dict(os.environ) if key is None else {**os.environ, "WALLET_KEY": key}
+        where = self.directory("admin", "t", "sre")
+        where = (*where, *self.redis_user("admin")) if self.redis_closed else where
+        said = self._run(str(BIN / "wallet-admin"), *words, *where, *flags, "--json", environ=environ)
         document: dict[str, Any] = json.loads(said)
         return document
 
@@ -215,7 +271,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_g13_an_open_cluster_is_closed_while_it_is_paid(cluster: Cluster) -> None:
     cluster.begin()
     with cluster.paid() as payer:
@@ -249,7 +305,20 @@ def test_g13_an_open_cluster_is_closed_while_it_is_paid(cluster: Cluster) -> Non
             cluster.going_on(payer, f"{name} logs in to Redis")
         cluster.close_redis()
         cluster.going_on(payer, "Redis lets in its users alone")
+        cluster.zookeeper.start(plain=True, secure=True)
+        cluster.going_on(payer, "ZooKeeper takes both")
+        cluster.by_tls = True
+        for name in (*COPIES, *APIS):
+            who, user = ("journal", "journal") if name in COPIES else ("service", "api")
+            cluster.start(name, *cluster.certificates(who, name), *cluster.redis_user(user))
+            cluster.going_on(payer, f"{name} speaks TLS to ZooKeeper")
+        others = (*cluster.user("zookeeper", "journal", "service"), *cluster.user("zookeeper", "api", "api"))
+        assert cluster.admin("protect", "--yes", *others)["nodes"] > 10
+        cluster.going_on(payer, "the tree belongs to its users")
+        cluster.zookeeper.start(plain=False, secure=True)
+        cluster.going_on(payer, "ZooKeeper takes TLS alone")
     print(f"{payer.paid} paid, the longest took {payer.longest_s:.2f} s")
+    assert not listens(cluster.zookeeper.plain)
     api = cluster.ports[APIS[0]]
     assert post(api, "/v1/wallet/balance_transfer", transfer_body("@bank", "ann", "1.00", new_id())) == 401
     for name in COPIES:
@@ -260,7 +329,7 @@ def test_g13_an_open_cluster_is_closed_while_it_is_paid(cluster: Cluster) -> Non
         pytest.raises(redis.AuthenticationError),
     ):
         stranger.ping()
-    admin = (*cluster.certificates("admin", "t"), *cluster.redis_user("admin"))
+    admin = cluster.certificates("admin", "t")
     wait_until(lambda: cluster.admin("verify", flags=admin)["ok"], "it verifies", STEP_S_MAX)
     found = cluster.admin("doctor", flags=admin, key=payer.key)["findings"]
     assert [one for one in found if one["severity"] in ("error", "warning")] == []
