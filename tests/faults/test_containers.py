@@ -22,6 +22,13 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = (8081, 8082)
 SERVE_S_MAX = 120.0
+#: What the journal measures, by its --metrics-port, from another container with a certificate.
+SCRAPE = """
+import ssl, urllib.request
+context = ssl.create_default_context(cafile="/secrets/ca.pem")
+context.load_cert_chain("/secrets/own.pem", "/secrets/own.key")
+print(urllib.request.urlopen("https://journal:9101/metrics", context=context).read().decode())
+"""
 
 
 class Composed:
@@ -123,6 +130,7 @@ def test_it_pays_outlives_a_container_and_comes_back(composed: Composed) -> None
         assert composed.ask(PORTS[0], "POST", "/v1/accounts", body)[0] == 201
     assert composed.pays(accounts)
     nobody_else_is_let_in(composed)
+    assert "wallet_journal_entries" in composed.admin("python3", "-c", SCRAPE)
     composed.admin("wallet-admin", "doctor")
 
     os.kill(composed.pid_of("redis-1"), signal.SIGKILL)

@@ -13,6 +13,7 @@ from wallet_engine.domain.ids import check_account_id
 from wallet_engine.http import wire, wire_events
 from wallet_engine.http.endpoint import Endpoint, Request
 from wallet_engine.http.parse import check_shape, load_object
+from wallet_engine.http.parse_history import cursor_of, make_cursor
 from wallet_engine.http.problems import MALFORMED, Answer, Refused, json_answer
 from wallet_engine.http.wire_events import LIMIT_MAX, WAIT_S_MAX
 from wallet_engine.service.events import GuardedEvents, WebhookWish
@@ -24,12 +25,14 @@ from wallet_engine.webhooks.queue import PENDING, STATUSES
 from wallet_engine.webhooks.store import DeliveryView
 
 _LIMIT_DEFAULT: Final = 50
+#: Numbers of deliveries in cursors are below: PostgreSQL's bigint ends there.
+DELIVERIES_MAX: Final = 2**63
 
 _place_match: Final = re.compile(r"([0-9]{1,19})\.([0-9]{1,10})\Z").match
 _number_match: Final = re.compile(r"[0-9]{1,9}\Z").match
 _wait_match: Final = re.compile(r"[0-9]{1,2}(?:\.[0-9]{1,3})?\Z").match
 _time_match: Final = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)\Z", re.ASCII
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:[0-5]\d)\Z", re.ASCII
 ).match
 
 
@@ -128,17 +131,17 @@ async def deliveries(request: Request) -> Answer:
     status = request.optional("status")
     if status is not None and status not in STATUSES:
         raise Refused("invalid_request", f"status must be one of {', '.join(STATUSES)}")
-    limit = _limit(request)
-    cursor = request.optional("cursor")
-    before = None if cursor is None else _parse_cursor(cursor)
-    found = await _events(request).deliveries(
-        request.visit.principal, _id(request), status, limit + 1, before
+    events, webhook_id, limit = _events(request), _id(request), _limit(request)
+    filters = ("deliveries", webhook_id, status)
+    before = cursor_of(request, filters, (DELIVERIES_MAX,))
+    found = await events.deliveries(
+        request.visit.principal, webhook_id, status, limit + 1, None if before is None else before[0]
     )
     if found is None:
         raise _unknown()
     more = len(found) > limit
     listed = [_delivery(each) for each in found[:limit]]
-    cursor = _cursor_text(found[limit - 1].delivery_id) if more else None
+    cursor = make_cursor(filters, (found[limit - 1].delivery_id,)) if more else None
     return json_answer(200, wire.encode(wire_events.Deliveries(listed, cursor)))
 
 
@@ -242,28 +245,17 @@ def _place_text(place: Place) -> bytes:
 
 
 def _parse_place(text: str) -> Place:
-    match = _place_match(_opened(text, "after"))
+    match = _place_match(_opened(text))
     if match is None:
         raise InvalidInput("invalid_request", "after is none that was given as next")
     return Place(min(int(match[1]), 2**62), int(match[2]))
 
 
-def _cursor_text(delivery_id: int) -> str:
-    return base64.urlsafe_b64encode(f"{delivery_id}".encode()).rstrip(b"=").decode()
-
-
-def _parse_cursor(text: str) -> int:
-    opened = _opened(text, "cursor")
-    if not re.fullmatch(r"[0-9]{1,18}", opened):
-        raise InvalidInput("invalid_request", "cursor is none that was given as next_cursor")
-    return int(opened)
-
-
-def _opened(text: str, name: str) -> str:
+def _opened(text: str) -> str:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, UnicodeError, ValueError):
-        raise InvalidInput("invalid_request", f"{name} is none that was given") from None
+        raise InvalidInput("invalid_request", "after is none that was given as next") from None
 
 
 _NEEDED: Final = ("history_not_configured", "history_unavailable")
@@ -345,7 +337,7 @@ ENDPOINTS: Final = (
         deliveries,
         "What was sent and what is still to be, the newest first.",
         {200: wire_events.Deliveries},
-        _ONE,
+        (*_ONE, "cursor_mismatch"),
         optional_query=("status", "limit", "cursor"),
     ),
 )

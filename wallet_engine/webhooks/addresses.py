@@ -41,7 +41,7 @@ def check_url(url: object, *, allow_private: bool) -> str:
     if parts.scheme == "http" and not allow_private:
         raise _wrong("must be https: amounts would be readable on their way")
     if not allow_private and (why := _refused_literal(host)):
-        raise _wrong(why)
+        raise _wrong(f"{parts.netloc} {why}")
     return url
 
 
@@ -58,7 +58,7 @@ async def check_host(url: str) -> None:
         return
     for address in found:
         if why := _refused(address):
-            raise _wrong(f"{parts.hostname} is {address}, {why}")
+            raise _wrong(f"{parts.hostname} is {address}, which {why}")
 
 
 async def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
@@ -67,7 +67,7 @@ async def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
     for address in found:
         why = None if allow_private else _refused(address)
         if why is not None:
-            raise Unreachable(f"{host} is {address}, {why}")
+            raise Unreachable(f"{host} is {address}, which {why}")
     return [str(address) for address in found]
 
 
@@ -94,7 +94,7 @@ def _refused(address: _Address) -> str | None:
     """Why it must not be connected to; None where it may be."""
     for inner in (address, *_carried_in(address)):
         if not inner.is_global or inner.is_multicast or inner.is_reserved:
-            return "which is not on the public internet (--webhooks-allow-private lets it pass)"
+            return "is not on the public internet (--webhooks-allow-private lets it pass)"
     return None
 
 

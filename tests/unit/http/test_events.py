@@ -179,10 +179,13 @@ def test_deliveries_in_pages(events_app: ASGIApp, double: EventsDouble) -> None:
         "answer": 500,
         "error": "",
     }
-    call(events_app, "GET", f"{ONE}/deliveries?cursor={answer['next_cursor']}")
-    assert double.calls[-1] == ("deliveries", (WEBHOOK_ID, None, 51, 8))
-    for query in ("status=lost", "cursor=x", "limit=0"):
-        assert call(events_app, "GET", f"{ONE}/deliveries?{query}").status_code == 400
+    cursor = answer["next_cursor"]
+    call(events_app, "GET", f"{ONE}/deliveries?status=pending&cursor={cursor}")
+    assert double.calls[-1] == ("deliveries", (WEBHOOK_ID, "pending", 51, 8))
+    for query in ("status=lost", "limit=0"):
+        assert_problem(call(events_app, "GET", f"{ONE}/deliveries?{query}"), 400, "invalid_request")
+    for query in ("cursor=x", f"cursor={cursor}", f"status=parked&cursor={cursor}"):
+        assert_problem(call(events_app, "GET", f"{ONE}/deliveries?{query}"), 400, "cursor_mismatch")
 
 
 def test_what_is_not_there(events_app: ASGIApp, double: EventsDouble) -> None:
