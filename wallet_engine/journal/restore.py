@@ -11,6 +11,7 @@ The newest few that were brought are kept, for whoever reads on. A process that 
 """
 
 import atexit
+import fcntl
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +43,10 @@ from wallet_engine.journal.segments import (
 RESTORED_NAME: Final = "restored"
 #: Segments kept of those that were brought; with 256 MiB each, 2 GiB.
 RESTORED_SEGMENTS_MAX: Final = 8
+#: In the folder for temporary files: what other processes brought.
+_FOLDER_PREFIX: Final = "wallet-restored-"
+#: How long nothing was put into such a folder before it is looked at whether its process lives.
+LEFT_S_MIN: Final = 3600.0
 #: A command that takes longer for one segment hangs, and is ended.
 RESTORE_S_MAX: Final = 600.0
 #: What checks a segment takes some 2 s for one of 256 MiB.
@@ -130,8 +136,7 @@ class Restorer:
 
     def _cache_directory(self) -> Path:
         if self._cache is None:
-            self._cache = Path(tempfile.mkdtemp(prefix="wallet-restored-"))
-            atexit.register(shutil.rmtree, self._cache, ignore_errors=True)
+            self._cache = _own_folder()
         self._cache.mkdir(exist_ok=True)
         return self._cache
 
@@ -165,6 +170,29 @@ class Restorer:
 def restore_with(command: str | None, cache: Path | None = None) -> None:
     """From now on this process reads with this command what is only in the archive; None for no command."""
     restore_by(Restorer(command, cache).restore if command else None)
+
+
+def _own_folder() -> Path:
+    """One that goes with this process. Those of processes that were killed go first: they may hold some GiB."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
+        with suppress(OSError):
+            about = left.lstat()
+            if about.st_uid == os.getuid() and time.time() - about.st_mtime > LEFT_S_MIN:
+                _remove_unless_held(left)
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX))
+    # Held for as long as this process lives.
+    fcntl.flock(os.open(folder, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _remove_unless_held(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(fd)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

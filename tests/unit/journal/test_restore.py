@@ -1,7 +1,9 @@
 """Segments that are in the archive only: everything that reads a journal finds them there, or says what is wrong."""
 
 import asyncio
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -177,6 +179,21 @@ def test_a_segment_that_is_not_archived_is_never_removed(tmp_path: Path) -> None
     for look in (seqs_read, verify_directory, lambda path: JournalWriter(path, "sample")):
         with pytest.raises(Damaged, match="segment is missing"):
             look(tmp_path)
+
+
+def test_what_a_process_that_was_killed_brought_goes_with_the_next(
+    journal: Path, restored: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed, young = (tmp_path / f"wallet-restored-{name}" for name in ("killed", "young"))
+    for folder in (killed, young):
+        folder.mkdir()
+        (folder / "j1-00000001.wal").touch()
+    held = Restorer('cp "$ARCHIVE"/%f %p').restore(journal, 1).parent
+    for folder in (killed, held):
+        os.utime(folder, (0, 0))
+    Restorer('cp "$ARCHIVE"/%f %p').restore(journal, 1)
+    assert (killed.exists(), young.exists(), held.exists()) == (False, True, True)
 
 
 def test_a_command_must_name_what_and_where() -> None:
