@@ -58,14 +58,14 @@ class Claims:
         try:
             while True:
                 came_or_went.clear()
-                await self._look()
+                await self.look()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
                         await came_or_went.wait()
         finally:
             unsubscribe()
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
         try:
             owned, unwanted = await asyncio.to_thread(self._claim)
         except WalletError as error:
@@ -79,11 +79,15 @@ class Claims:
     def _claim(self) -> tuple[frozenset[int], frozenset[int]]:
         sink, own_id = self.info.sink, self.info.follower_id
         self._following.register(self.info)
-        members = sorted(self._following.sink(sink).members)
+        state = self._following.sink(sink)
+        members = sorted(state.members)
         place = members.index(own_id) if own_id in members else 0
         ours = {group for group in range(self._groups) if group % max(1, len(members)) == place}
         tried = ours | self.owned
-        owned = frozenset(group for group in tried if self._following.claim(sink, group, own_id))
+        # What stands is read only: a claim that is refused is a write of ZooKeeper all the same.
+        kept = {group for group in tried if state.claims.get(group) == own_id}
+        free = tried - set(state.claims)
+        owned = frozenset(kept | {group for group in free if self._following.claim(sink, group, own_id)})
         return owned, owned - ours
 
     async def release(self, groups: Collection[int]) -> None:

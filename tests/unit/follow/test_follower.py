@@ -148,3 +148,26 @@ def test_partitions_are_shared_and_those_of_who_is_gone_taken_over(tmp_path: Pat
             await asyncio.gather(tasks[1], return_exceptions=True)
 
     asyncio.run(main())
+
+
+class CountingTree(FileTree):
+    created = 0
+
+    def create(self, path: str, data: bytes = b"", *, ephemeral: bool = False) -> None:
+        self.created += 1
+        super().create(path, data, ephemeral=ephemeral)
+
+
+def test_looking_at_claims_that_stand_writes_nothing(tmp_path: Path) -> None:
+    """Neither at one's own nor at another's: ZooKeeper writes to its disk what it refuses, too."""
+    with closing(CountingTree(tmp_path / "map.json")) as tree:
+        following = Following(tree)
+        claims = Claims(following, info("b"), 8)
+        following.register(info("a"))
+        following.claim("list", 0, "a")
+        following.claim("list", 1, "a")  # its other process is to have it, and has not let go
+        asyncio.run(claims.look())
+        assert claims.partitions == [3, 5, 7]
+        before = tree.created
+        asyncio.run(claims.look())
+        assert tree.created == before
