@@ -103,7 +103,7 @@ _DECLINE_DETAILS: Final[dict[str, str]] = {
     Outcome.UNKNOWN_ACCOUNT: "the account, or its balance in this currency, was never opened",
     Outcome.CLOSED: "a closed account neither pays nor receives",
     Outcome.FROZEN: "a frozen account neither pays nor receives",
-    Outcome.INSUFFICIENT_FUNDS: "the amount exceeds the sender's balance and overdraft limit",
+    Outcome.INSUFFICIENT_FUNDS: "the account would have less available than its overdraft limit allows",
     Outcome.BALANCE_LIMIT: "a balance would leave the range that can be held exactly",
     Outcome.BALANCE_NOT_ZERO: "only an account that has, holds and expects nothing can be closed",
     Outcome.HOLD_NOT_FOUND: "this account has no hold of this id that is still remembered",
@@ -126,7 +126,9 @@ SIDED_DETAILS: Final[dict[str, str]] = {
     Outcome.UNKNOWN_ACCOUNT: "the payer's account, or its balance in this currency, was never opened",
     Outcome.CLOSED: "the payer's account is closed",
     Outcome.FROZEN: "the payer's account is frozen",
-    Outcome.INSUFFICIENT_FUNDS: "the amount exceeds the payer's balance and overdraft limit",
+    Outcome.INSUFFICIENT_FUNDS: (
+        "the payer would have less available than its overdraft limit, or min_balance_after, allows"
+    ),
 }
 
 #: The same of single transfers, of which only the receiver's balance has a limit; and of outages, for a batch.
