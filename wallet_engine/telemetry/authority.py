@@ -47,11 +47,12 @@ class Pair(NamedTuple):
 
 
 class Issued(msgspec.Struct, frozen=True):
-    """A line of `issued`: the serial number in hexadecimal, `journal/j1`, and when it ends (RFC 3339)."""
+    """A line of `issued`: the serial number in hexadecimal, `journal/j1`, when it ends (RFC 3339), and its hosts."""
 
     serial: str
     principal: str
     ends: str
+    hosts: tuple[str, ...] = ()
 
 
 class Authority:
@@ -115,17 +116,19 @@ class Authority:
         self,
         principal: Principal,
         *,
-        hosts: Sequence[str] = (),
+        hosts: Sequence[str] | None = None,
         days: int = LEAF_DAYS_DEFAULT,
         out: Path | None = None,
         renew: bool = False,
     ) -> Pair:
         """A new key and its certificate, in `out` or the authority's folder. Raises `ConfigError`.
 
-        `hosts`: names and addresses of the machine, for those who look for them (browsers, Redis, ZooKeeper). What is
-        there already stays, unless `renew`: then the key is replaced first and the certificate next, and who
-        reads them in between tries again.
+        `hosts`: names and addresses of the machine, for those who look for them (browsers, Redis, ZooKeeper); None
+        for those of the certificate before, if any. What is there already stays, unless `renew`: then the key is
+        replaced first and the certificate next, and who reads them in between tries again.
         """
+        if hosts is None:
+            hosts = self._hosts_before(principal) if renew else ()
         key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
         ends = now + timedelta(days=days)
         if ends > self.ends:
@@ -152,9 +155,13 @@ class Authority:
         pair = pair_of(out or self.folder, principal)
         check_replaceable(pair, replace=renew)
         # Before it is anybody's: what is not written down here cannot be revoked by its name.
-        self._note(Issued(f"{certificate.serial_number:x}", str(principal), f"{ends:%Y-%m-%dT%H:%M:%SZ}"))
+        until = f"{ends:%Y-%m-%dT%H:%M:%SZ}"
+        self._note(Issued(f"{certificate.serial_number:x}", str(principal), until, tuple(hosts)))
         _write(pair, certificate, key, replace=renew)
         return pair
+
+    def _hosts_before(self, principal: Principal) -> tuple[str, ...]:
+        return next((row.hosts for row in reversed(self.issued()) if row.principal == str(principal)), ())
 
     def issued(self) -> list[Issued]:
         """In the order in which they were issued. Raises `ConfigError`."""

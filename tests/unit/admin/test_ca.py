@@ -79,6 +79,20 @@ def test_what_is_there_stays(ca: Path) -> None:
     }
 
 
+def test_a_renewed_certificate_names_the_hosts_of_before(ca: Path) -> None:
+    """Else who renews one as the runbook says would shut out everybody who looks for the host."""
+
+    def names(*flags: str) -> str:
+        cert, _ = issued(ca, "service", "api-1", *flags)
+        return openssl("x509", "-in", cert, "-noout", "-ext", "subjectAltName")
+
+    assert "DNS:pay.example, IP Address:10.0.0.4" in names("--hosts", "pay.example,10.0.0.4")
+    for _ in range(2):
+        assert "DNS:pay.example, IP Address:10.0.0.4" in names("--renew")
+    assert "pay.example" not in names("--renew", "--hosts", "pay2.example")
+    assert "DNS:" not in names("--renew", "--hosts", "")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -90,7 +90,8 @@ def init(directory: Path, name: str, days: int, json: bool) -> None:
 @click.option(
     "--hosts",
     metavar="HOST[,…]",
-    help="Names and addresses of its machine, where clients look for them: browsers, Redis, ZooKeeper.",
+    help="Names and addresses of its machine, where clients look for them: browsers, Redis, ZooKeeper. With --renew, "
+    "those of before unless it is given.",
 )
 @click.option(
     "--days",
@@ -122,7 +123,7 @@ def issue(
     principal = checked(role, name)
     if out is not None and not out.is_dir():
         raise ConfigError(f"--out {path_text(out)} is not a folder")
-    listed = [host.strip() for host in (hosts or "").split(",") if host.strip()]
+    listed = None if hosts is None else [host.strip() for host in hosts.split(",") if host.strip()]
     found = Authority(folder)
     pair = found.issue(principal, hosts=listed, days=days, out=out, renew=renew)
     _, ends = holder_of(pair.cert)
