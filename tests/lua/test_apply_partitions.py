@@ -22,6 +22,13 @@ PARTITIONS: Final = 64
 OTHER_NODE: Final = 40
 FUND: Final = ["o - alice - 0 USD", "t FFFFFFFFFFFFFFFFFFFFFF @bank alice 100 USD"]
 REPLICA_S_MAX: Final = 20.0
+AMOUNT_MIN: Final = -(2**53 - 1)
+#: Operations that begin a key of their partition.
+BEGINNERS: Final = (
+    "d " + "B" * 22 + " alice bob 1 USD",
+    "h " + "B" * 22 + " alice -|60000 1 USD",
+    "o - carol 500 0 USD",
+)
 
 
 class Node:
@@ -187,6 +194,9 @@ def test_a_slot_that_somebody_migrates_is_written_whole_or_not(node: Node) -> No
         code, said, begun = answers[1]
         assert (code, begun) == ("ERROR", 0)
         assert refusal_inside(said, False).meaning is Meaning.ELSEWHERE
+        for line in BEGINNERS:
+            (answer,) = node.call([node.part(migrated.keys, [line])])
+            assert (answer[0], answer[2]) == ("ERROR", 0), line
         assert migrated.image() == before
         assert node.client.xlen(migrated.keys.journal) == 1
     finally:
@@ -202,6 +212,12 @@ def test_what_fails_in_one_says_whether_it_had_written(node: Node) -> None:
     assert (first, code, begun, last) == ("+", "ERROR", 0, "+")
     assert refusal_inside(said, bool(begun)).meaning is Meaning.UNKNOWN
     assert node.balances() == ["99", "100", "99"]
+    bank = {"@bank": str(AMOUNT_MIN), "@bank+": "x"}  # which is carried there
+    node.client.hset(node.parts[2].keys.balance("USD"), mapping=bank)
+    pays = node.part(node.parts[2].keys, ["t " + "W" * 22 + " @bank alice 1 USD"])
+    first, (code, said, begun) = node.call([node.debit(0, 1), pays])
+    assert (first, code, begun) == ("+", "ERROR", 1)
+    assert refusal_inside(said, bool(begun)).meaning is Meaning.UNKNOWN
 
 
 def test_memory_that_is_out_refuses_each_alike(node: Node) -> None:

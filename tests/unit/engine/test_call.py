@@ -256,6 +256,9 @@ def test_one_that_fails_fails_alone(answer: list[Any], code: str) -> None:
         bench.answer(0, reply)
         bench.receipts(0)
         assert bench.said() == [{code}, {"+"}, {"+"}]
+        assert bool(bench.engine.headroom.short) == (
+            code == "overloaded"
+        )  # so new work is refused before Redis has to
 
     run(check)
 

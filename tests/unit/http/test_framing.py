@@ -121,7 +121,9 @@ def test_a_tunnel_is_not_opened() -> None:
         async with service(wallet) as running:
             client = await running.connect()
             client.writer.write(b"CONNECT bank:443 HTTP/1.1\r\nhost: w\r\n\r\n" + HIDDEN)
-            assert (await ended(client)).startswith(b"HTTP/1.1 400 ")
+            answer = await ended(client)
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert b"tunnel" in answer
             assert wallet.calls == []
 
     uvloop.run(scenario())
@@ -377,6 +379,11 @@ def test_a_client_that_has_said_all_gets_its_answers() -> None:
                     decide(PAID)
                 answers = await ended(client)
                 assert answers.count(b"HTTP/1.1 200 ") == request.count(b"POST "), answers
+            client = await running.connect()
+            client.writer.write(batch + single[:-1])  # the second never comes whole
+            client.writer.write_eof()
+            (await asyncio.wait_for(wallet.begun.get(), ANSWER_S_MAX))(PAID)
+            assert (await ended(client)).count(b"HTTP/1.1 ") == 1
 
     uvloop.run(scenario())
 
