@@ -41,8 +41,13 @@ def _brief_probes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_healthy_cluster(patient: Patient) -> None:
+    """Also where an account may have so much at most: other text decides there."""
     wait_healthy(patient)
-    assert answer("doctor", *patient.flags)["healthy"] is True
+    with WalletApi(patient.cluster.url, PARTITIONS) as api:
+        limited = {"account_id": api.name(3), "currency": "USD", "max_balance": "10.00"}
+        assert api.post("/v1/accounts", limited).status == 201
+    checked = answer("doctor", *patient.flags)
+    assert checked["healthy"] is True, checked["findings"]
 
 
 def test_every_planted_fault_is_found_and_its_command_named(patient: Patient) -> None:

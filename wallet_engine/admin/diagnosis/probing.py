@@ -40,7 +40,9 @@ REFUSED_RETRY_S: Final = 0.2
 #: How long the journal copies may take for all receipts together.
 RECEIPT_S_MAX: Final = 5.0
 
-_APPLY_SHA: Final = load_script("apply").sha
+_SHA: Final = {limits: load_script("apply", limits=limits).sha for limits in (False, True)}
+#: The window, then whether accounts are limited, may each be learned from a refusal.
+SENDS_MAX: Final = 3
 _OPERATION: Final[Words] = ("n", "doctor", "-", "-", 0, "-", "", "")
 
 
@@ -73,6 +75,8 @@ class _Try:
     partition: int
     shard: str = ""
     window: int = 1
+    #: Whether some account of it may have so much at most: then other text decides.
+    limits: bool = False
     condition: Condition | None = Condition.UNREACHABLE
     detail: str = ""
     #: Journal copies that have it on disk.
@@ -184,9 +188,9 @@ class _Probing:
                         one.detail = f"{address} does not answer within {REDIS_S_MAX:.0f} s"
                     clock = NodeClock()
                     await clock.measure(connection)
-                    again = await self._send(connection, clock, tries, partition_map)
-                    if again:  # their window was not known
-                        await self._send(connection, clock, again, partition_map)
+                    again = tries
+                    for _ in range(SENDS_MAX):
+                        again = await self._send(connection, clock, again, partition_map) if again else []
                 finally:
                     connection.close()
 
@@ -198,7 +202,7 @@ class _Probing:
         batches = [Batch(one.partition, [_OPERATION], [], now_s) for one in tries]
         commands = [
             apply_command(
-                _APPLY_SHA,
+                _SHA[one.limits],
                 [
                     batch.part(
                         PartitionKeys(tag_of(one.partition, self._config.partitions)),
@@ -206,6 +210,7 @@ class _Probing:
                         clock.ms_at(now_s),
                         one.window,
                         (),
+                        limits=one.limits,
                     )
                 ],
                 window_ms=self._config.retention_ms,
@@ -220,6 +225,9 @@ class _Probing:
             reply = answers[0] if type(answers) is list else answers
             if type(reply) is list and reply[0] == b"WINDOW":
                 one.window = int(reply[1])
+                again.append(one)
+            elif type(reply) is list and reply[0] == b"LIMITS":
+                one.limits = True
                 again.append(one)
             else:
                 self._take(one, batch, reply)
