@@ -263,6 +263,37 @@ def test_one_that_fails_fails_alone(answer: list[Any], code: str) -> None:
     run(check)
 
 
+def test_what_a_node_calls_too_old_because_its_clock_has_stepped_goes_again_by_that_clock() -> None:
+    async def check(bench: Bench) -> None:
+        await bench.submit(1)
+        bench.lane.clock.shows(1_700_000_000_000, bench.engine.now_s())
+        stepped_ms = 1_700_000_600_000
+        bench.answer(0, [[b"EXPIRED", stepped_ms]])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        issued_ms = int(bench.lane.calls[1][4].split(b" ")[3])
+        assert abs(issued_ms - stepped_ms) < 60_000
+        bench.answer(1, bench.applied(1))
+        bench.receipts(1)
+        assert bench.said() == [{"+"}]
+
+    run(check)
+
+
+def test_g8_nobody_is_told_what_a_node_remembers_that_is_behind_the_journal() -> None:
+    """What wrote nothing says what the newest entry there is; the journal knows a newer one."""
+
+    async def check(bench: Bench) -> None:
+        await bench.submit(1)
+        bench.engine.tracker.receipts(bench.copy, [(0, ["f" * 16], 8)])
+        bench.answer(0, [f"7 {'0' * 16} {'e' * 16} 1 1700000000000 1.0 i 2".encode()])
+        bench.engine.tracker.receipts(bench.copy, [(0, ["e" * 16], 7)])
+        assert bench.said() == [{""}]
+        assert bench.view.accumulators[0].pending == 1
+
+    run(check)
+
+
 def test_one_that_has_limits_is_asked_again_by_the_other_text() -> None:
     async def check(bench: Bench) -> None:
         await bench.submit(1, 1, 1)

@@ -7,6 +7,9 @@ from typing import Any, cast
 
 import pytest
 
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.group_commands import GroupCommand
+from wallet_engine.domain.limits import IN_FLIGHT_TRANSFERS_MAX
 from wallet_engine.domain.memory import TransferRecord, credit_memory, transfer_field
 from wallet_engine.domain.operation import Operation, Words
 from wallet_engine.domain.refund_command import Original, RefundCommand
@@ -77,6 +80,27 @@ def test_cancelled_call_does_not_cancel_its_transfer(many: bool) -> None:
         durable(engine, "+")
         assert wallet.in_flight == 0
         assert len(engine.settled) == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("how", ["single", "many", "group"])
+def test_g10_transfers_in_flight_are_bounded(how: str) -> None:
+    """So are the legs of groups, which are counted with them."""
+
+    async def scenario() -> None:
+        engine = EngineDouble()
+        wallet = ClusterWallet(cast(Any, engine), cast(Any, None))
+        wallet._transfers.in_flight = IN_FLIGHT_TRANSFERS_MAX
+        command = TransferCommand("alice", "bob", 5, "USD", TXID)
+        calls = {
+            "single": lambda: wallet.transfer(command),
+            "many": lambda: wallet.transfer_many([command]),
+            "group": lambda: wallet.transfer_group(GroupCommand(TXID, (command,))),
+        }
+        with pytest.raises(Outage) as refused:
+            await cast(Any, calls[how]())
+        assert (refused.value.code, engine.submitted) == ("overloaded", [])
 
     asyncio.run(scenario())
 
