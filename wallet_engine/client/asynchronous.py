@@ -104,7 +104,8 @@ class AsyncWallet:
         while True:
             try:
                 async with self._free:
-                    response = await self._http.request(**request_of(call, tries.timeout_s(clock())))
+                    async with asyncio.timeout(tries.left_s(clock())):  # httpx' is for each byte that comes
+                        response = await self._http.request(**request_of(call, tries.timeout_s(clock())))
             except LOST as error:
                 result: Done[T] | Any = tries.lost(error, clock())
             else:

@@ -12,7 +12,10 @@ from wallet_engine.client.calls import Call
 CONNECTIONS_MAX: Final = 32
 
 #: The connection could not be made, broke, or gave no answer in time.
-LOST: Final = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ProxyError)
+LOST: Final = (
+    *(httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ProxyError),
+    TimeoutError,
+)
 
 _JSON: Final = {"content-type": "application/json"}
 

@@ -68,9 +68,13 @@ class Tries(Generic[T]):
     def __repr__(self) -> str:
         return f"<Tries {self._call.method} {self._call.path} made={self._made}>"
 
+    def left_s(self, now_s: float) -> float:
+        """How long the call may still take."""
+        return max(0.001, self._until_s - now_s)
+
     def timeout_s(self, now_s: float) -> float:
-        """How long the next try may take."""
-        return max(0.001, min(self._policy.try_s_max + self._call.wait_s, self._until_s - now_s))
+        """How long the next try may wait for each part of its answer."""
+        return min(self._policy.try_s_max + self._call.wait_s, self.left_s(now_s))
 
     def lost(self, error: Exception, now_s: float) -> Again:
         """The connection broke, or the answer did not come. Raises `Unavailable` when this was the last try."""

@@ -83,17 +83,30 @@ class Wallet:
         tries = Tries(call, self._policy, time.monotonic())
         while True:
             try:
-                response = self._http.request(**request_of(call, tries.timeout_s(time.monotonic())))
+                status, headers, body = self._answer(call, tries)
             except LOST as error:
                 result: Done[T] | Any = tries.lost(error, time.monotonic())
             else:
-                result = tries.received(
-                    response.status_code, response.headers, response.content, time.monotonic()
-                )
+                result = tries.received(status, headers, body, time.monotonic())
             if isinstance(result, Done):
                 value: T = result.value
                 return value
             time.sleep(result.wait_s)
+
+    def _answer(self, call: Call[Any], tries: Tries[Any]) -> tuple[int, httpx.Headers, bytes]:
+        """Status, headers and body. Raises one of `LOST`, also where the answer comes byte by byte for too long.
+
+        The timeout of httpx is for each of them.
+        """
+        now_s = time.monotonic()
+        until_s = now_s + tries.left_s(now_s)
+        with self._http.stream(**request_of(call, tries.timeout_s(now_s))) as response:
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+                if time.monotonic() > until_s:
+                    raise httpx.ReadTimeout("the answer is not whole", request=response.request)
+        return response.status_code, response.headers, bytes(body)
 
     def pages(self, path: str, field: str, **filters: str | int | None) -> Iterator[Any]:
         """Everything in a listing, page by page while there is a `next_cursor`; `field` is where a page has it."""

@@ -1,6 +1,10 @@
 """When a call is tried again, how long it waits, and what it ends in; against a server that answers as told."""
 
+import asyncio
 import json
+import socket
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -10,7 +14,7 @@ import httpx
 import pytest
 
 from wallet_engine import client
-from wallet_engine.client import InsufficientFunds, OutcomeUnknown, Wallet, wallet
+from wallet_engine.client import AsyncWallet, InsufficientFunds, OutcomeUnknown, Wallet, wallet
 from wallet_engine.client.calls import transfer
 from wallet_engine.client.tries import Again, Policy, Tries
 
@@ -219,3 +223,46 @@ def test_an_error_says_by_which_id_the_service_knows_the_request(waits: list[flo
         with connected(Scripted(*answers)) as client, pytest.raises(kind) as raised:
             client.transfer("alice", "bob", "1.00", "USD")
         assert raised.value.request_id == known
+
+
+def drip(listening: socket.socket, hung_up: threading.Event) -> None:
+    """Answer one request with a body that comes byte by byte, until the caller has had enough of it."""
+    link, _ = listening.accept()
+    with link:
+        link.recv(65536)
+        link.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+        give_up_s = time.monotonic() + 30
+        try:
+            while time.monotonic() < give_up_s:
+                link.sendall(b" ")
+                time.sleep(0.01)
+        except OSError:
+            hung_up.set()
+
+
+def pay_plainly(url: str) -> None:
+    with Wallet(url, deadline_s=0.2) as client:
+        client.transfer("alice", "bob", "1.00", "USD")
+
+
+def pay_in_a_loop(url: str) -> None:
+    async def main() -> None:
+        async with AsyncWallet(url, deadline_s=0.2) as client:
+            await client.transfer("alice", "bob", "1.00", "USD")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("pay", [pay_plainly, pay_in_a_loop])
+def test_an_answer_that_comes_byte_by_byte_is_waited_for_until_the_deadline(
+    pay: Callable[[str], None],
+) -> None:
+    hung_up = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=drip, args=(listening, hung_up))
+        server.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(OutcomeUnknown):
+            pay(url)
+        server.join()
+    assert hung_up.is_set()
