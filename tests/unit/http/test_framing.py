@@ -16,7 +16,7 @@ from unit.http.wallet_double import WalletDouble
 
 from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.http import body as body_module
-from wallet_engine.http import connections, framing
+from wallet_engine.http import connections, framing, protocol
 from wallet_engine.http import server as server_module
 from wallet_engine.http.protocol import WalletHttpProtocol
 from wallet_engine.service.api import TransferAnswer, TransferCommand
@@ -687,5 +687,25 @@ def test_a_page_in_a_browser_cannot_post(
                 assert answer.startswith(b"HTTP/1.1 %d " % status), answer
                 assert (b'"code":"unsupported_media_type"' in answer) is (status == 415)
             assert (wallet.calls == []) is (status == 415)
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.parametrize("content_type", ["", f"content-type: {FORM}\r\n"])
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_who_comes_from_elsewhere_says_that_it_is_json(
+    monkeypatch: pytest.MonkeyPatch, content_type: str, in_pieces: bool
+) -> None:
+    monkeypatch.setattr(protocol, "get_remote_addr", lambda _: ("192.0.2.7", 40_000))
+
+    async def scenario() -> None:
+        wallet = WalletDouble()
+        async with service(wallet) as running:
+            client = await running.connect()
+            head = f"POST {SINGLE} HTTP/1.1\r\nhost: w\r\n{content_type}content-length: {len(BODY)}\r\n\r\n"
+            request = head.encode() + BODY
+            answer = await (client.ask_in_pieces(request) if in_pieces else client.ask(request))
+            assert answer.startswith(b"HTTP/1.1 415 "), answer
+            assert wallet.calls == []
 
     uvloop.run(scenario())

@@ -66,6 +66,7 @@ def test_g5_sync_is_one_write_and_one_fdatasync(tmp_path: Path, monkeypatch: pyt
         ("same seq, other nonce", (2, {"branch": "x", "prev": nonce(1, 1)}), Link(2, nonce(1, 1), 5)),
         ("the last entry once more", (2, {}), Link(2, nonce(1, 1), 5)),
         ("a gap", (4, {}), Link(4, nonce(1, 3), 5)),
+        ("a gap that names the last entry", (4, {"prev": nonce(1, 2)}), Link(4, nonce(1, 2), 5)),
         ("seq fits, previous nonce does not", (3, {"branch": "x"}), Link(3, nonce(1, 2, "x"), 5)),
         ("stale epoch", (3, {"epoch": 4}), Link(3, nonce(1, 2), 4)),
         ("from the beginning", (1, {}), Link(1, ZERO_NONCE, 5)),
