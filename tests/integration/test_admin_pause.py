@@ -82,6 +82,7 @@ def test_nothing_is_paid_and_all_else_goes_on(apis: list[WalletApi], flags: list
             reply = api.post(path, body)
             assert (reply.status, reply.json()["code"], reply.json()["detail"]) == (503, "maintenance", WHY)
             assert reply.json()["retryable"]
+            assert reply.json().get("transaction_id") == body.get("transaction_id")
             assert reply.headers["retry-after"] == "5"
         ready = api.get("/readyz")
         assert (ready.status, ready.json()["status"]) == (200, "degraded")

@@ -6,7 +6,7 @@ return an `Answer` or raise; only this file sends.
 
 import re
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -23,6 +23,7 @@ from wallet_engine.http.heads import Head
 from wallet_engine.http.media import check_media
 from wallet_engine.http.observed import ObservedWallet
 from wallet_engine.http.openapi import openapi_document
+from wallet_engine.http.parse import NAMED_BYTES_MAX, id_in
 from wallet_engine.http.problems import Answer, Refused, failure
 from wallet_engine.http.reference import reference_page
 from wallet_engine.http.request_ids import Asked, new_number, request_id_of
@@ -162,7 +163,7 @@ class Application:
         try:
             visit = self.gate.enter(found.endpoint, authorization, peer, asked)
         except Refused as refused:
-            return failure(refused, scope["path"])
+            return failure(refused, scope["path"], await self._id_of(scope, receive))
         request = Request(visit, self._services, scope, receive, found.path_params)
         status = _STATUS_CLIENT_GONE
         try:
@@ -186,6 +187,16 @@ class Application:
         finally:
             visit.leave(status)
         return answer
+
+    async def _id_of(self, scope: Scope, receive: Receive) -> str | None:
+        """The id of a request that is refused at the gate. Only a small body is read for it."""
+        fields = dict(scope["headers"])
+        body, length = b"", fields.get(b"content-length", b"")
+        if length.isdigit() and int(length) <= NAMED_BYTES_MAX:
+            with suppress(Refused):
+                body = await self._services.bodies.read(scope, receive)
+        key = fields.get(b"idempotency-key")
+        return id_in(body, None if key is None else key.decode("latin-1").strip())
 
 
 def _authorization(scope: Scope) -> bytes | None:

@@ -15,6 +15,7 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.http.fastparse import parse_transfer
 from wallet_engine.http.gate import Gate, Peer, Visit
 from wallet_engine.http.heads import TRANSFER_PATH, Head, Heads
+from wallet_engine.http.parse import id_in
 from wallet_engine.http.problems import Answer, Refused, failure
 from wallet_engine.http.request_ids import Asked
 from wallet_engine.http.transfers import TRANSFER, transfer_answer
@@ -65,7 +66,7 @@ class Direct:
         try:
             visit = self.gate.enter(TRANSFER, head.authorization, peer, asked)
         except Refused as refused:
-            send(failure(refused, TRANSFER_PATH))
+            send(failure(refused, TRANSFER_PATH, id_in(body, head.idempotency_key)))
         else:
             _Transfer(visit, send, later).begin(self.wallet, body, head.idempotency_key)
 

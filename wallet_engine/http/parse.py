@@ -7,6 +7,7 @@ a number as `amount` is `invalid_amount`. `fastparse.py` answers the same for re
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, NoReturn
 
 from wallet_engine.domain.errors import InvalidInput
@@ -27,6 +28,8 @@ from wallet_engine.service.steps import Steps, at_once
 
 #: Transfers of a batch that are read in one step.
 STEP_TRANSFERS: Final = 1_000
+#: Of a request that is refused unread, a body up to this is looked at for the id that the refusal names.
+NAMED_BYTES_MAX: Final = 4_096
 
 
 class ParsedTransfer(NamedTuple):
@@ -208,6 +211,15 @@ def known_id(document: dict[str, Any], idempotency_key: str | None) -> str | Non
         return transaction_id_of(document, idempotency_key)
     except InvalidInput:
         return None
+
+
+def id_in(body: bytes, idempotency_key: str | None) -> str | None:
+    """The id of a request that is refused before anybody has looked at it; of a large body none."""
+    document: dict[str, Any] = {}
+    if len(body) <= NAMED_BYTES_MAX:
+        with suppress(Refused):
+            document = load_object(body)
+    return known_id(document, idempotency_key)
 
 
 def _available_min(text: object, sender: str, currency: str) -> int | None:

@@ -197,7 +197,9 @@ def test_every_request_is_measured_and_counted_as_in_flight() -> None:
             gate.in_flight_max = 1
             other = await running.connect()
             for ask in (other.ask, other.ask_in_pieces):
-                assert b'"code":"overloaded"' in await ask(request_bytes(GOOD_BODY))
+                refused = await ask(request_bytes(GOOD_BODY))
+                assert b'"code":"overloaded"' in refused
+                assert f'"transaction_id":"{GOOD["transaction_id"]}"'.encode() in refused
             decide(TransferAnswer("i", False))
             assert b" 422 " in await client.answer()
             assert (gate.in_flight, gate.metrics.in_flight) == (0, 0)
