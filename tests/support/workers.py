@@ -20,7 +20,7 @@ from xdist.scheduler import LoadScopeScheduling
 from wallet_engine.dev.ports import PORT_MIN
 
 #: Files that share a cluster are one piece, as another worker would start it a second time. These are the longest
-#: pieces, so they come first; then what starts the most.
+#: pieces, so they come first; then what computes, beside what waits for processes.
 PIECES = {
     "unreplicated": (
         "tests/faults/",
@@ -38,7 +38,7 @@ PIECES = {
 PIECE_OF = {
     f"{folder}test_{name}.py": piece for piece, (folder, names) in PIECES.items() for name in names.split()
 }
-FIRST = (*PIECES, "tests/integration/")
+FIRST = (*PIECES, "tests/simulation/", "tests/integration/", "tests/faults/")
 #: Folders whose tests share what they start. Of the others each file is a piece of its own.
 TOGETHER = ("tests/lua/",)
 LEFT_S_MAX = 10.0

@@ -127,7 +127,7 @@ SIDED_DETAILS: Final[dict[str, str]] = {
     Outcome.CLOSED: "the payer's account is closed",
     Outcome.FROZEN: "the payer's account is frozen",
     Outcome.INSUFFICIENT_FUNDS: (
-        "the payer would have less available than its overdraft limit, or min_balance_after, allows"
+        "the payer's account would have less available than its overdraft limit, or min_balance_after, allows"
     ),
 }
 
