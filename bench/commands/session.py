@@ -22,6 +22,7 @@ from bench.measure import ProcessReplaced
 from bench.result import Document, Plan
 from bench.runner import Prepared, Refused, measure, prepare
 from bench.runs import in_turns
+from wallet_engine.dev.process import preempt_others
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.telemetry.logging import configure_logging
 
@@ -142,6 +143,8 @@ class Session:
             return await work(cluster, await prepare(cluster, accounts, self.say))
 
         def start() -> Any:
+            if shape.history:
+                preempt_others()  # as the cluster's processes do
             with Cluster(shape, self.say, folder=self._folder, keep=self._keep) as cluster:
                 return uvloop.run(prepared_work(cluster))
 

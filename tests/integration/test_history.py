@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -527,6 +528,9 @@ def test_a_restart_keeps_what_is_there(cluster: DevCluster, api: WalletApi) -> N
     assert {"database", "follower"} <= roles
     niceness = {p["role"]: psutil.Process(p["pid"]).nice() for p in cluster.state()["processes"]}
     assert niceness["follower"] == niceness["api"] + LOW_NICENESS
+    assert (
+        os.sched_getscheduler(cluster.living("api-1")["pid"]) == os.SCHED_OTHER
+    )  # it takes the core from them
     password = cluster.data_dir / "postgresql" / "password"
     assert password.stat().st_mode & 0o777 == 0o600
     cluster.stop()

@@ -134,22 +134,22 @@ def take_priority(name: str) -> None:
 
     `idle` is `SCHED_IDLE` (sched(7)): whoever wakes up takes the core from it at once, and beside others that never
     rest it stands still. Linux may share cores among sessions (autogroup, the same page): then both count within a
-    session only, so a process that is `idle` and leads one gives the session the least weight there is.
+    session only, so a process that leads one gives the session the weight that it has itself.
     """
     with contextlib.suppress(OSError):  # where the system forbids it, it is as the others are
         if name == "low":
             os.nice(LOW_NICENESS)
         elif name == "idle":
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    if name == "idle" and os.getsid(0) == os.getpid():
-        _weigh_session_least()
+    if name != "normal" and os.getsid(0) == os.getpid():
+        _weigh_session(LOW_NICENESS if name == "low" else LEAST_NICENESS)
 
 
-def _weigh_session_least() -> None:
+def _weigh_session(niceness: int) -> None:
     """Linux takes one such change of all unprivileged processes in a tenth of a second: it is tried for a while."""
     for _ in range(SESSION_TRIES_MAX):
         try:
-            Path("/proc/self/autogroup").write_text(f"{LEAST_NICENESS}", "ascii")
+            Path("/proc/self/autogroup").write_text(f"{niceness}", "ascii")
         except BlockingIOError:
             time.sleep(SESSION_RETRY_S)
         except OSError:

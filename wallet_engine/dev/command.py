@@ -12,7 +12,7 @@ from wallet_engine.dev.layout import (
     SHARDS_DEFAULT,
     Wishes,
 )
-from wallet_engine.dev.process import share_cores
+from wallet_engine.dev.process import preempt_others, share_cores
 from wallet_engine.dev.supervisor import Supervisor
 from wallet_engine.domain.limits import (
     STREAM_ENTRIES_MAX,
@@ -112,7 +112,10 @@ def dev(
     Prints `ready http://…` when it takes transfers and runs until Ctrl-C. DIR/dev.json lists the processes.
     Without --embedded it takes the system's redis-server (6.2 or newer) and ZooKeeper.
     """
-    share_cores()
+    if history:
+        preempt_others()
+    else:
+        share_cores()
     raise_limit()
     wishes = Wishes(shards, replicas, partitions, embedded, journals, stream_entries_max)
     journal_flags = [f"--segment-bytes={segment_bytes}", f"--snapshot-bytes={snapshot_bytes}"]
