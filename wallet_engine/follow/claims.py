@@ -46,7 +46,7 @@ class Claims:
         return range(group, self._partitions, self._groups)
 
     async def run(self) -> None:
-        """Keep what is claimed in step with who is there. While the tree is away, everything stays as it is."""
+        """Keep what is claimed in step with who is there."""
         loop = asyncio.get_running_loop()
         came_or_went = asyncio.Event()
 
@@ -66,6 +66,7 @@ class Claims:
             unsubscribe()
 
     async def look(self) -> None:
+        """Once; while the tree is away, everything stays as it is."""
         try:
             owned, unwanted = await asyncio.to_thread(self._claim)
         except WalletError as error:

@@ -13,7 +13,7 @@ from wallet_engine.domain.ids import check_account_id
 from wallet_engine.http import wire, wire_events
 from wallet_engine.http.endpoint import Endpoint, Request
 from wallet_engine.http.parse import check_shape, load_object
-from wallet_engine.http.parse_history import cursor_of, make_cursor
+from wallet_engine.http.parse_history import cursor_of, make_cursor, time_match
 from wallet_engine.http.problems import MALFORMED, Answer, Refused, json_answer
 from wallet_engine.http.wire_events import LIMIT_MAX, WAIT_S_MAX
 from wallet_engine.service.events import GuardedEvents, WebhookWish
@@ -31,9 +31,6 @@ DELIVERIES_MAX: Final = 2**63
 _place_match: Final = re.compile(r"([0-9]{1,19})\.([0-9]{1,10})\Z").match
 _number_match: Final = re.compile(r"[0-9]{1,9}\Z").match
 _wait_match: Final = re.compile(r"[0-9]{1,2}(?:\.[0-9]{1,3})?\Z").match
-_time_match: Final = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:[0-5]\d)\Z", re.ASCII
-).match
 
 
 async def read(request: Request) -> Answer:
@@ -228,7 +225,7 @@ def _wait(text: str) -> float:
 
 
 def _parse_time(given: object) -> float:
-    if not isinstance(given, str) or not _time_match(given):
+    if not isinstance(given, str) or not time_match(given):
         raise Refused("invalid_request", "from must be a time such as 2026-11-21T10:00:00Z")
     try:
         return datetime.fromisoformat(given.upper()).timestamp()

@@ -27,7 +27,8 @@ CURSOR_LENGTH_MAX: Final = 400
 #: What stands in the cursors of postings and transfers: time, partition, seq, idx, sub or leg; each below.
 PLACE: Final = (253_402_300_800_000, 4096, 2**53, 4096, 2**15)
 
-_time_match = re.compile(
+#: A time of RFC 3339; its group is what is finer than a millisecond.
+time_match: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{3}(\d{0,6})|\.\d{1,2})?(?:[Zz]|[+-]\d\d:[0-5]\d)\Z", re.ASCII
 ).match
 _positions_match = re.compile(r"[0-9]{1,4}\.[0-9]{1,16}(?:, ?[0-9]{1,4}\.[0-9]{1,16})*\Z").match
@@ -41,7 +42,7 @@ def time_ms(request: Request, name: str, *, up: bool = False) -> int | None:
     # In a query a plus that was not encoded is a space.
     text = re.sub(r"(?<=\d) (?=\d\d:\d\d\Z)", "+", text)
     try:
-        match = _time_match(text)
+        match = time_match(text)
         if match is None:
             raise ValueError
         found = datetime.fromisoformat(text.upper()).astimezone(UTC)
