@@ -20,8 +20,8 @@ from support.replicated import wait_until
 from support.rogue import Rogue
 from support.secured import password_file
 from support.wallet_api import new_id, transfer_body
+from support.zookeeper_ports import TwoPorts
 
-from wallet_engine.dev.binaries import find_zookeeper, netty_jars
 from wallet_engine.dev.config_files import config_path
 from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.process import Child, stop_all
@@ -83,38 +83,6 @@ def post(port: int, path: str, body: dict[str, Any], key: str | None = None) -> 
         connection.close()
 
 
-class ZooKeeper:
-    """One server, on a plain port, on one for TLS, or on both."""
-
-    def __init__(self, folder: Path, authority: Authority) -> None:
-        self._folder = folder
-        pair = authority.issue(checked("server", "zookeeper"), hosts=("127.0.0.1",))
-        (folder / "keys.pem").write_text(pair.key.read_text() + pair.cert.read_text())
-        self.plain, self.secure = free_port(), free_port()
-        self._common = f"{config_path('zoo.cfg').read_text('utf-8')}\ndataDir={folder / 'zookeeper'}\n"
-        self._secured = (
-            f"secureClientPort={self.secure}\nsecureClientPortAddress=127.0.0.1\n"
-            "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n"
-            f"ssl.keyStore.location={folder / 'keys.pem'}\nssl.trustStore.location={authority.pair.cert}\n"
-        )
-        install = find_zookeeper()
-        main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
-        jars = ":".join((install.classpath, *netty_jars()))
-        argv = (str(install.java), "-Xmx128m", "-XX:+UseSerialGC", "-cp", jars, main, str(folder / "zoo.cfg"))
-        self.child = Child("zookeeper", argv, folder / "zookeeper.log")
-
-    def start(self, *, plain: bool, secure: bool) -> None:
-        """Start it, or start it again, and wait until it listens."""
-        if self.child.alive:
-            self.child.terminate()
-            self.child.wait(STEP_S_MAX)
-        port = f"clientPort={self.plain}\nclientPortAddress=127.0.0.1\n" if plain else ""
-        (self._folder / "zoo.cfg").write_text(self._common + port + (self._secured if secure else ""))
-        self.child.start()
-        wanted = [port for port, open_ in ((self.plain, plain), (self.secure, secure)) if open_]
-        wait_until(lambda: all(map(listens, wanted)), "ZooKeeper listens", STEP_S_MAX)
-
-
 def listens(port: int) -> bool:
     with socket.socket() as asking:
         return asking.connect_ex(("127.0.0.1", port)) == 0
@@ -126,7 +94,8 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.authority = Authority.create(folder / "ca", "test")
-        self.zookeeper = ZooKeeper(folder, self.authority)
+        pair = self.authority.issue(checked("server", "zookeeper"), hosts=("127.0.0.1",))
+        self.zookeeper = TwoPorts(folder, pair.key, pair.cert, self.authority.pair.cert)
         self.children: dict[str, Child] = {"zookeeper": self.zookeeper.child}
         self.ports = {name: free_port() for name in (*COPIES, *APIS)}
         #: What is started from now on speaks TLS to ZooKeeper, as a user.
@@ -134,7 +103,7 @@ class Cluster:
         self.redis_closed = False
 
     def begin(self) -> None:
-        self.zookeeper.start(plain=True, secure=False)
+        self.start_zookeeper(plain=True, secure=False)
         port = free_port(redis=True)
         (self.folder / "users.acl").touch()
         where = (
@@ -158,6 +127,14 @@ class Cluster:
             self._start(name)
         for name in (*COPIES, *APIS):
             self._wait(name)
+
+    def start_zookeeper(self, *, plain: bool, secure: bool) -> None:
+        """Start it, or start it again, and wait until it listens."""
+        self.zookeeper.start(plain=plain, secure=secure)
+        wanted = [
+            port for port, open_ in ((self.zookeeper.plain, plain), (self.zookeeper.secure, secure)) if open_
+        ]
+        wait_until(lambda: all(map(listens, wanted)), "ZooKeeper listens", STEP_S_MAX)
 
     def certificates(self, role: str, name: str, to: str = "peer") -> tuple[str, ...]:
         pair = self.authority.issue(checked(role, name), renew=True)
@@ -305,7 +282,7 @@ def test_g13_an_open_cluster_is_closed_while_it_is_paid(cluster: Cluster) -> Non
             cluster.going_on(payer, f"{name} logs in to Redis")
         cluster.close_redis()
         cluster.going_on(payer, "Redis lets in its users alone")
-        cluster.zookeeper.start(plain=True, secure=True)
+        cluster.start_zookeeper(plain=True, secure=True)
         cluster.going_on(payer, "ZooKeeper takes both")
         cluster.by_tls = True
         for name in (*COPIES, *APIS):
@@ -315,7 +292,7 @@ def test_g13_an_open_cluster_is_closed_while_it_is_paid(cluster: Cluster) -> Non
         others = (*cluster.user("zookeeper", "journal", "service"), *cluster.user("zookeeper", "api", "api"))
         assert cluster.admin("protect", "--yes", *others)["nodes"] > 10
         cluster.going_on(payer, "the tree belongs to its users")
-        cluster.zookeeper.start(plain=False, secure=True)
+        cluster.start_zookeeper(plain=False, secure=True)
         cluster.going_on(payer, "ZooKeeper takes TLS alone")
     print(f"{payer.paid} paid, the longest took {payer.longest_s:.2f} s")
     assert not listens(cluster.zookeeper.plain)

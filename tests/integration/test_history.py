@@ -528,9 +528,8 @@ def test_a_restart_keeps_what_is_there(cluster: DevCluster, api: WalletApi) -> N
     assert {"database", "follower"} <= roles
     niceness = {p["role"]: psutil.Process(p["pid"]).nice() for p in cluster.state()["processes"]}
     assert niceness["follower"] == niceness["api"] + LOW_NICENESS
-    assert (
-        os.sched_getscheduler(cluster.living("api-1")["pid"]) == os.SCHED_OTHER
-    )  # it takes the core from them
+    # Payments take the core from the follower and PostgreSQL.
+    assert os.sched_getscheduler(cluster.living("api-1")["pid"]) == os.SCHED_OTHER
     password = cluster.data_dir / "postgresql" / "password"
     assert password.stat().st_mode & 0o777 == 0o600
     cluster.stop()

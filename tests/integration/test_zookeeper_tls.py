@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.certificates import Authority, Pair
+from support.certificates import Authority
+from support.zookeeper_ports import TwoPorts
 from unit.admin.made import admin
 
-from wallet_engine.dev.binaries import find_zookeeper
-from wallet_engine.dev.config_files import config_path
 from wallet_engine.dev.ports import free_port
-from wallet_engine.dev.process import Child
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store import login
 from wallet_engine.routing import zookeeper_tls
@@ -24,9 +22,6 @@ from wallet_engine.routing.zookeeper_tls import ZooKeeperTls
 #: kazoo leaves the sockets of failed handshakes to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-NETTY = "org.apache.zookeeper.server.NettyServerCnxnFactory"
-#: Debian's zookeeper.jar does not name it, and needs it for TLS.
-CODEC_JAR = "/usr/share/java/netty-codec.jar"
 START_S_MAX = 60.0
 
 
@@ -45,50 +40,30 @@ class Server:
     strangers: Authority
 
 
-def stored(folder: Path, pair: Pair) -> Path:
-    """Key and certificate in one file, as ZooKeeper reads PEM."""
-    path = folder / "server.pem"
-    path.write_text(pair.key.read_text() + pair.cert.read_text())
-    return path
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("zookeeper-tls")
     authority = Authority(folder / "ca")
     pair = authority.issue("zookeeper", "IP:127.0.0.1")
     client = authority.issue("client", "URI:wallet:service/api-1")
-    secure, plain = free_port(), free_port()
-    (folder / "data").mkdir()
-    (folder / "zoo.cfg").write_text(
-        f"{config_path('zoo.cfg').read_text('utf-8')}\ndataDir={folder}/data\n"
-        f"secureClientPort={secure}\nsecureClientPortAddress=127.0.0.1\n"
-        f"clientPort={plain}\nclientPortAddress=127.0.0.1\nserverCnxnFactory={NETTY}\n"
-        f"ssl.keyStore.location={stored(folder, pair)}\nssl.trustStore.location={authority.cert}\n"
-    )
-    install = find_zookeeper()
-    java = (str(install.java), "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-    main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
-    argv = (*java, "-cp", f"{install.classpath}:{CODEC_JAR}", main, str(folder / "zoo.cfg"))
-    child = Child("zookeeper", argv, folder / "zookeeper.log")
+    ports = TwoPorts(folder, pair.key, pair.cert, authority.cert)
     tls = ZooKeeperTls(authority.cert, client.cert, client.key)
 
     def serves() -> bool:
         zookeeper_tls.use(tls)
         try:
-            open_directory(f"127.0.0.1:{secure}", None).close()
+            open_directory(f"127.0.0.1:{ports.secure}", None).close()
         except ConfigError:
             return False
         return True
 
     try:
-        child.start()
-        child.wait_ready(serves, START_S_MAX)
-        yield Server(
-            f"127.0.0.1:{secure}", f"127.0.0.1:{plain}", tls, Authority(folder / "strangers", "strangers")
-        )
+        ports.start(plain=True, secure=True)
+        ports.child.wait_ready(serves, START_S_MAX)
+        strangers = Authority(folder / "strangers", "strangers")
+        yield Server(f"127.0.0.1:{ports.secure}", f"127.0.0.1:{ports.plain}", tls, strangers)
     finally:
-        child.kill()
+        ports.child.kill()
 
 
 def flags(tls: ZooKeeperTls) -> list[str]:

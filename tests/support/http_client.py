@@ -73,9 +73,8 @@ class HttpClient:
         try:
             async with asyncio.timeout(self._timeout_s):
                 idle = self._idle.setdefault(address, [])
-                while (
-                    idle and idle[-1][0].at_eof()
-                ):  # ended while nobody used it: any pool looks before it sends
+                # One that has ended while nobody used it: any pool looks before it sends.
+                while idle and idle[-1][0].at_eof():
                     idle.pop()[1].close()
                 reader, writer = idle.pop() if idle else await asyncio.open_connection(*address)
                 broken = writer
