@@ -157,7 +157,10 @@ def test_changes_and_what_follows(events_app: ASGIApp, double: EventsDouble) -> 
     assert (deleted.status_code, deleted.content) == (204, b"")
 
 
-@pytest.mark.parametrize("given", [None, 7, "", "2026-11-21", "2026-11-21T10:00:00", "2026-13-21T10:00:00Z"])
+@pytest.mark.parametrize(
+    "given",
+    [None, 7, "", "2026-11-21", "2026-11-21T10:00:00", "2026-13-21T10:00:00Z", "2026-11-21T10:00:00+01:75"],
+)
 def test_times_that_are_none(events_app: ASGIApp, double: EventsDouble, given: Any) -> None:
     response = call(events_app, "POST", f"{ONE}/replay", json={"from": given})
     assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
