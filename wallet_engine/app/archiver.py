@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from wallet_engine.app.gauging import gauged
 from wallet_engine.app.troubles import Tell
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.journal.archive import (
@@ -113,10 +114,18 @@ class Archiver:
 
     async def run(self) -> None:
         """Archive until cancelled; the command that runs then is ended."""
+        async with gauged(self._look, POLL_S):
+            await self._archive_all()
+
+    async def _look(self) -> int:
+        waiting = self.waiting()
+        self._metrics.journal_segments_to_archive.set(waiting)
+        return waiting
+
+    async def _archive_all(self) -> None:
         delay_s = RETRY_S_MIN
         while True:
-            waiting = self.waiting()
-            self._metrics.journal_segments_to_archive.set(waiting)
+            waiting = await self._look()
             snapshot = None if waiting else await asyncio.to_thread(self._next_snapshot)
             if not waiting and snapshot is None:
                 self._tell("")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from wallet_engine.app.archiver import run_in_group
+from wallet_engine.app.gauging import gauged
 from wallet_engine.app.troubles import Tell
 from wallet_engine.journal.snapshots import bytes_since_made
 from wallet_engine.recovery.snapshotting import NOT_NOW
@@ -37,6 +38,15 @@ class SnapshotSchedule:
 
     async def run(self) -> None:
         """Until cancelled; a snapshot that is being made then is given up."""
+        async with gauged(self._look, POLL_S):
+            await self._make()
+
+    async def _look(self) -> int:
+        since = await asyncio.to_thread(bytes_since_made, self._journal)
+        self._metrics.journal_bytes_since_snapshot.set(since)
+        return since
+
+    async def _make(self) -> None:
         at_leisure = str(self._bytes_between // 2)
         command = [
             sys.executable,
@@ -47,9 +57,7 @@ class SnapshotSchedule:
             *([self._restore_command] if self._restore_command else []),
         ]
         while True:
-            since = await asyncio.to_thread(bytes_since_made, self._journal)
-            self._metrics.journal_bytes_since_snapshot.set(since)
-            if since >= self._bytes_between:
+            if await self._look() >= self._bytes_between:
                 status = await run_in_group(command)
                 if status == NOT_NOW:  # as one is that a journal which was killed has left behind
                     await asyncio.sleep(POLL_S)

@@ -25,6 +25,8 @@ BACKOFF_S_MIN: Final = 0.2
 BACKOFF_S_MAX: Final = 10.0
 #: How often it is looked whether all there is has been taken.
 LOOK_S: Final = 1.0
+#: For how long a look that found nothing missing counts; the next one comes sooner while all is well.
+LOOKED_S_MAX: Final = 3 * LOOK_S
 #: How long the sink may take to let go of what it has.
 CLOSE_S_MAX: Final = 5.0
 
@@ -52,7 +54,10 @@ class Follower:
         self._entries = metrics.follow_entries.labels(sink.name)
         self._failures = metrics.follow_failures.labels(sink.name)
         self._behind = metrics.follow_behind_entries.labels(sink.name)
-        self._lag = metrics.follow_lag_seconds.labels(sink.name)
+        #: Unix time up to which the sink is known to have all there is, and whether that is everything.
+        self._whole_s = time.time()
+        self._whole = False
+        metrics.follow_lag_seconds.labels(sink.name).set_function(self._lag_s)
 
     def __repr__(self) -> str:
         return f"<Follower {self._sink.name} partitions={len(self._taken)} {self.trouble or 'well'}>"
@@ -117,7 +122,7 @@ class Follower:
         for entry in batch:
             self._taken[entry.partition] = entry.header.seq
         self._entries.inc(len(batch))
-        self._lag.set(max(0.0, time.time() - batch[-1].header.time_ms / 1000))
+        self._whole_s, self._whole = batch[-1].header.time_ms / 1000, False
 
     async def flush(self) -> None:
         taken = dict(self._taken)
@@ -136,9 +141,15 @@ class Follower:
         self._behind.set(sum(max(0, entries) for entries in behind.values()))
         current = [p for p, entries in behind.items() if entries <= 0 and self._kept[p] >= self._taken[p]]
         if all(entries <= 0 for entries in behind.values()):
-            self._lag.set(0)
+            self._whole_s, self._whole = at_ms / 1000, True
         if current:
             await self._sink.caught_up(current, at_ms)
+
+    def _lag_s(self) -> float:
+        """It grows by itself while the sink hangs or fails, or nobody can say what there is."""
+        lag_s = max(0.0, time.time() - self._whole_s)
+        idle = all(partition in self.forked for partition in self._claims.partitions)
+        return 0.0 if idle or (self._whole and lag_s < LOOKED_S_MAX) else lag_s
 
     async def note(self) -> None:
         """Write down what the sink has for good."""

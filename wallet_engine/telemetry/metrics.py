@@ -199,7 +199,7 @@ class Metrics:
         )
         self.follow_lag_seconds = Gauge(
             "wallet_follow_lag_seconds",
-            "How old the newest entry was that a sink took last; 0 when it has all there is.",
+            "For how long a sink has not had all there is: 0 when it has, and it grows while a sink hangs or fails.",
             ("sink",),
             registry=r,
         )

@@ -47,8 +47,15 @@ def ignore(what: str) -> None:
     pass
 
 
-def archive_until(directory: Path, command: str, done: Callable[[], bool], tell: Tell = ignore) -> Metrics:
+def archive_until(
+    directory: Path,
+    command: str,
+    done: Callable[[], bool],
+    tell: Tell = ignore,
+    metrics: Metrics | None = None,
+) -> Metrics:
     """Run an archiver until the condition holds."""
+    metrics = metrics or Metrics()
 
     async def run() -> None:
         task = asyncio.create_task(Archiver(directory, command, metrics, tell).run())
@@ -59,7 +66,6 @@ def archive_until(directory: Path, command: str, done: Callable[[], bool], tell:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    metrics = Metrics()
     asyncio.run(run())
     return metrics
 
@@ -187,6 +193,20 @@ def test_what_waits_is_in_the_metrics(tmp_path: Path) -> None:
     metrics = archive_until(tmp_path / "j", f"touch {tried} # %f\nfalse", tried.exists)
     assert "wallet_journal_segments_to_archive 2.0" in metrics.render().decode()
     assert read_archived(tmp_path / "j").number == 0
+
+
+def test_what_waits_behind_a_command_that_hangs_is_in_the_metrics(tmp_path: Path) -> None:
+    journal, hangs = tmp_path / "j", tmp_path / "hangs"
+    sealed(journal, 1)
+    metrics, more = Metrics(), iter([2])
+
+    def done() -> bool:
+        if hangs.exists():
+            for count in more:
+                sealed(journal, count)
+        return metrics.registry.get_sample_value("wallet_journal_segments_to_archive") == 3
+
+    archive_until(journal, f"touch {shlex.quote(str(hangs))} # %f\nsleep 600", done, metrics=metrics)
 
 
 def test_a_command_that_hangs_ends_with_the_journal_and_so_do_its_children(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from wallet_engine.domain.entry import EntryHeader
+from wallet_engine.follow import follower as follower_module
 from wallet_engine.follow.claims import Claims
 from wallet_engine.follow.follower import Follower
 from wallet_engine.journal.errors import Fork, Link
@@ -95,10 +96,16 @@ def info(name: str, sink: str = "list") -> FollowerInfo:
     return FollowerInfo(name, sink, "", 1, "here")
 
 
-async def follow(tree: FileTree, feed: Feed, sink: ListSink, done: Callable[[Follower], bool]) -> Follower:
+async def follow(
+    tree: FileTree,
+    feed: Feed,
+    sink: ListSink,
+    done: Callable[[Follower], bool],
+    metrics: Metrics | None = None,
+) -> Follower:
     """Follow four partitions until it is done."""
     claims = Claims(Following(tree), info("one"), 4)
-    follower = Follower(feed, sink, claims, Followers(tree), Metrics())
+    follower = Follower(feed, sink, claims, Followers(tree), metrics or Metrics())
     tasks = [asyncio.create_task(claims.run()), asyncio.create_task(follower.run())]
     try:
         await until(lambda: done(follower))
@@ -171,3 +178,51 @@ def test_looking_at_claims_that_stand_writes_nothing(tmp_path: Path) -> None:
         before = tree.created
         asyncio.run(claims.look())
         assert tree.created == before
+
+
+class Stalling(ListSink):
+    """Takes all there is, and nothing more once it is told to hang or to fail."""
+
+    stalls = ""
+
+    async def flush(self) -> None:
+        if self.stalls == "fails":
+            raise OSError("the sink is away")
+        if self.stalls:
+            await asyncio.sleep(SOON_S)
+        await super().flush()
+
+
+@pytest.mark.parametrize("stalls", ["fails", "hangs"])
+def test_the_lag_of_a_sink_that_stalls_grows(
+    tmp_path: Path, stalls: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is 0 while the sink has all there is; then it grows, whether or not the sink says anything any more."""
+    monkeypatch.setattr(follower_module, "LOOK_S", 0.05)
+    monkeypatch.setattr(follower_module, "LOOKED_S_MAX", 0.5)
+    sink, lags = Stalling(), []
+
+    def lag_s() -> float:
+        lag = metrics.registry.get_sample_value("wallet_follow_lag_seconds", {"sink": "list"})
+        assert lag is not None
+        return lag
+
+    def stalled(_: Follower) -> bool:
+        if sink.current == {0, 1, 2, 3} and not sink.stalls:
+            lags.append(lag_s())
+            sink.stalls = stalls
+        return bool(sink.stalls) and lag_s() > 1.0
+
+    metrics = Metrics()
+    with closing(FileTree(tmp_path / "map.json")) as tree:
+        asyncio.run(follow(tree, ListFeed(dict.fromkeys(range(4), 2)), sink, stalled, metrics))
+    assert lags == [0]
+
+
+def test_who_has_no_partitions_lags_behind_nobody(tmp_path: Path) -> None:
+    metrics = Metrics()
+    with closing(FileTree(tmp_path / "map.json")) as tree:
+        claims = Claims(Following(tree), info("one"), 4)
+        Follower(ListFeed({}), ListSink(), claims, Followers(tree), metrics)
+    time.sleep(0.01)
+    assert metrics.registry.get_sample_value("wallet_follow_lag_seconds", {"sink": "list"}) == 0

@@ -222,6 +222,36 @@ def test_who_finds_another_at_it_tries_again_soon(tmp_path: Path, monkeypatch: p
     assert list_snapshots(tmp_path)
 
 
+def test_what_is_journaled_while_a_snapshot_hangs_is_in_the_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, metrics = RandomJournal(tmp_path, 8), Metrics()
+    journal.grow(20)
+    hung = asyncio.Event()
+
+    async def hang(command: list[str]) -> int:
+        hung.set()
+        await asyncio.sleep(600)
+        return 0
+
+    def shown() -> float | None:
+        return metrics.registry.get_sample_value("wallet_journal_bytes_since_snapshot")
+
+    async def main() -> None:
+        task = asyncio.create_task(SnapshotSchedule(tmp_path, 1000, metrics, lambda _: None, None).run())
+        async with asyncio.timeout(60):
+            await hung.wait()
+            journal.grow(20)
+            while shown() != bytes_since_made(tmp_path):
+                await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    monkeypatch.setattr(schedule, "POLL_S", 0.02)
+    monkeypatch.setattr(schedule, "run_in_group", hang)
+    asyncio.run(main())
+
+
 def test_what_was_interrupted_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Although the partitions that had their turn have a snapshot of just now."""
     journal = RandomJournal(tmp_path, 8)

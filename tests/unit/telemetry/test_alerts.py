@@ -61,6 +61,15 @@ TROUBLE: dict[str, dict[str, str]] = {
     "WalletEntryNotRight": {"wallet_oracle_partitions_differ": "1x120"},
     "WalletOracleBehind": {'wallet_follow_lag_seconds{sink="oracle"}': "12x120"},
 }
+#: Others in which an alert fires too.
+MORE_TROUBLE: list[tuple[str, dict[str, str]]] = [
+    (
+        "WalletNothingPaid",
+        {'up{job="wallet-api", instance="a"}': "0x120", 'up{job="wallet-journal"}': "1x120"},
+    ),
+    ("WalletPartitionsDown", {'wallet_conditions{condition="stopped"}': "1x120"}),
+    ("WalletPartitionsDown", {'wallet_conditions{condition="recovering"}': "1x120"}),
+]
 WELL = {
     'up{job="wallet-api", instance="a"}': "1x120",
     'wallet_ready{instance="a"}': "2x120",
@@ -69,6 +78,8 @@ WELL = {
         for name in (
             "unreachable",
             "fenced",
+            "stopped",
+            "recovering",
             "no_quorum",
             "no_receipt",
             "refused",
@@ -138,7 +149,8 @@ def known() -> set[str]:
 
 
 def test_each_alert_fires(tmp_path: Path) -> None:
-    run(tmp_path, [case(name, series, name, fires=True) for name, series in TROUBLE.items()])
+    troubles = [*TROUBLE.items(), *MORE_TROUBLE]
+    run(tmp_path, [case(name, series, name, fires=True) for name, series in troubles])
 
 
 def test_none_fires_while_all_is_well(tmp_path: Path) -> None:
