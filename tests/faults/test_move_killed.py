@@ -16,11 +16,14 @@ import pytest
 from support.dev_process import DevCluster
 from support.move_run import signalled
 from support.paying import Paying, cluster_directory
-from support.verification import verified
+from support.stopped import stopped
+from support.verification import verified, verify
+from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer, refusal
 
 from wallet_engine.admin.moving.driver import Driver
-from wallet_engine.admin.moving.sides import TakenOver
+from wallet_engine.admin.moving.sides import TakenOver, Target
+from wallet_engine.admin.moving.wire import Command, Setback
 from wallet_engine.domain.errors import ConfigError, Corruption, WalletError
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect, find_primary
@@ -315,9 +318,15 @@ def test_another_process_is_killed(cluster: DevCluster, role: str, step: str) ->
     scene.over(role, "goes on", step)
 
 
-def test_a_copy_that_is_not_equal_is_refused(cluster: DevCluster) -> None:
+@pytest.mark.parametrize(
+    ("account", "said"), [("an intruder's", "sizes"), ("", "1 fields differ that nobody has touched")]
+)
+def test_a_copy_that_is_not_equal_is_refused(cluster: DevCluster, account: str, said: str) -> None:
     """A balance on the target is changed behind the back of the move: it says so, and the source goes on serving."""
     scene = Scene(cluster, 5)
+    if not account:  # one that is there, and that nobody pays
+        with WalletApi(cluster.url, PARTITIONS) as api:
+            account = api.account(scene.partition)
 
     def spoil(name: str) -> None:
         if name == "copied":
@@ -326,14 +335,28 @@ def test_a_copy_that_is_not_equal_is_refused(cluster: DevCluster) -> None:
             assert node is not None
             with closing(connect(node.address)) as client, client.pipeline(transaction=False) as pipe:
                 pipe.execute_command("ASKING")
-                pipe.hincrby(
-                    PartitionKeys(tag_of(scene.partition, PARTITIONS)).balance("USD"), "an intruder's", 1
-                )
+                pipe.hincrby(PartitionKeys(tag_of(scene.partition, PARTITIONS)).balance("USD"), account, 1)
                 pipe.execute()
 
-    with cluster_directory(cluster) as directory, pytest.raises(Corruption, match="sizes"):
+    with cluster_directory(cluster) as directory, pytest.raises(Corruption, match=said):
         Driver(directory, scene.partition, "spoilt", "test", on_step=spoil).begin(scene.source, scene.target)
     assert scene.serves()
+    scene.killed_s = time.monotonic()
+    scene.end("abort")
+    scene.check_whole(scene.source)
+
+
+def test_nothing_moves_whose_last_entry_is_on_no_disk(
+    monkeypatch: pytest.MonkeyPatch, cluster: DevCluster
+) -> None:
+    """The journal stands still: the move gives up, and the source goes on serving."""
+    scene = Scene(cluster, 5)
+    monkeypatch.setattr("wallet_engine.admin.moving.driver.SETBACKS_S_MAX", 0.0)
+    with stopped(cluster.living("journal")), cluster_directory(cluster) as directory:
+        with pytest.raises(Setback, match="is on 0 journal copies, 1 are needed"):
+            Driver(directory, scene.partition, "undurable", "test").begin(scene.source, scene.target)
+        assert scene.serves()
+    scene.killed_s = time.monotonic()
     scene.end("abort")
     scene.check_whole(scene.source)
 
@@ -342,6 +365,7 @@ def _overtaken(cluster: DevCluster, partition: int, verb: str, moment: str) -> S
     """A run stops at the moment, loses its lock, another run ends the move by the verb, and the first goes on."""
     scene = Scene(cluster, partition)
     overtaken: list[object] = []
+    balances = PartitionKeys(tag_of(partition, PARTITIONS)).balance("USD").encode()
 
     def overtake(at: str) -> None:
         if at != moment or overtaken:
@@ -358,10 +382,18 @@ def _overtaken(cluster: DevCluster, partition: int, verb: str, moment: str) -> S
             overtake("before the switch")
             return replace_map(old, new)
 
+        def with_balances_in_hand(side: Target, commands: Sequence[Command], **behind: Any) -> list[Any]:
+            if side.token == "the first" and commands[0][:2] == ("HSET", balances):
+                overtake("before a write")
+            return write(side, commands, **behind)
+
+        write = Target.write
         directory.replace_map = stopped_before  # type: ignore[method-assign]
         driver = Driver(directory, partition, "the first", "test", on_step=overtake)
-        with pytest.raises((TakenOver, ConfigError)):
-            driver.begin(scene.source, scene.target)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Target, "write", with_balances_in_hand)
+            with pytest.raises((TakenOver, ConfigError)):
+                driver.begin(scene.source, scene.target)
     assert overtaken
     return scene
 
@@ -373,10 +405,12 @@ def test_a_run_that_was_overtaken_changes_nothing(cluster: DevCluster, moment: s
     scene.check_whole(scene.source)
 
 
-def test_a_run_that_wakes_up_after_the_move_changes_nothing(cluster: DevCluster) -> None:
+@pytest.mark.parametrize("moment", ["before a write", "copied"])
+def test_a_run_that_wakes_up_after_the_move_changes_nothing(cluster: DevCluster, moment: str) -> None:
     """The other has finished the move: the target takes payments, and the first has copies of old balances in hand."""
-    scene = _overtaken(cluster, 4, "resume", "copied")
+    scene = _overtaken(cluster, 4, "resume", moment)
     scene.check_whole(scene.target)
+    assert verify(cluster)["ok"]
 
 
 def test_a_recovery_during_the_copy_begins_it_again(cluster: DevCluster) -> None:
@@ -402,4 +436,24 @@ def test_a_recovery_during_the_copy_begins_it_again(cluster: DevCluster) -> None
         )
     assert outcome.epoch > epochs[0] + 1
     assert outcome.attempts > 1
+    scene.check_whole(scene.target)
+
+
+def test_a_recovery_during_the_freeze_forbids_the_switch(cluster: DevCluster) -> None:
+    """Its epoch is raised, and the frozen node has not heard of it: another one may serve by now what came later."""
+    scene = Scene(cluster, 3)
+    epochs: list[int] = []
+    with cluster_directory(cluster) as directory:
+        replace_map = directory.replace_map
+
+        def raised_before(old: PartitionMap, new: PartitionMap) -> PartitionMap:
+            if not epochs:
+                with cluster_directory(cluster) as elsewhere:
+                    epochs.append(elsewhere.raise_epochs([scene.partition]).epoch_of(scene.partition))
+            return replace_map(old, new)
+
+        directory.replace_map = raised_before  # type: ignore[method-assign]
+        outcome = Driver(directory, scene.partition, "raised", "test").begin(scene.source, scene.target)
+    assert outcome.attempts > 1
+    assert outcome.epoch > epochs[0] + 1
     scene.check_whole(scene.target)

@@ -74,6 +74,7 @@ def test_each_role_changes_what_it_must_and_no_more(protected: str) -> None:
             lambda d=directory: change_config(d),
             lambda d=directory: d.put_shard(Shard("s2", ("127.0.0.1:2",))),
             lambda d=directory: d.put_shard(Shard("s1", ("127.0.0.1:2",))),
+            lambda d=directory: d.tree.create("/wallet/keys/k1", b"{}"),
             lambda d=directory: d.tree.create("/wallet/moves/1", b""),
             lambda d=directory: d.tree.create("/wallet/audit/0000000099", b""),
             lambda d=directory: d.tree.delete(MAP),

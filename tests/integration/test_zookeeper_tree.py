@@ -380,7 +380,6 @@ class TestConformance:
 
 
 @needs_zookeeper
-@needs_zookeeper
 class TestRoot:
     """What the connect string puts before all paths."""
 

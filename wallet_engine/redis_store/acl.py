@@ -38,7 +38,7 @@ _JOURNAL_SCRIPTS: Final = (
 )
 
 #: Beside what scripts do: `engine/`, `saga/`, `service/`.
-_API_COMMANDS: Final = frozenset(
+API_COMMANDS: Final = frozenset(
     {
         "cluster|nodes",
         "evalsha",
@@ -95,7 +95,7 @@ class AclUser:
 
 def acl_users() -> dict[str, AclUser]:
     """By name."""
-    api = _API_COMMANDS.union(*map(commands_of, service_scripts()))
+    api = API_COMMANDS.union(*map(commands_of, service_scripts()))
     scripts = [load_script("apply", replay=True), *map(load_script, _JOURNAL_SCRIPTS)]
     journal = api | _JOURNAL_COMMANDS.union(*map(commands_of, scripts))
     rules = {

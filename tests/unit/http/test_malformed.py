@@ -165,6 +165,17 @@ def test_one_malformed_transfer_refuses_the_whole_batch(
     assert wallet.calls == []
 
 
+@pytest.mark.parametrize("changes", [{"amount": "1.001"}, {"to_account": "a b"}, {"transaction_id": "7"}])
+def test_so_does_one_that_is_read_in_a_later_step(
+    app: ASGIApp, wallet: WalletDouble, changes: dict[str, Any]
+) -> None:
+    transfers = [GOOD] * parse.STEP_TRANSFERS + [changed(changes)]
+    response = call(app, "POST", BATCH, content=json.dumps({"transfers": transfers}))
+    detail = assert_problem(response, 400, response.json()["code"])["detail"]
+    assert detail.startswith(f"transfers[{parse.STEP_TRANSFERS}]: ")
+    assert wallet.calls == []
+
+
 @pytest.mark.parametrize("path", [SINGLE, BATCH, "/v1/accounts"])
 @pytest.mark.parametrize("body", MALFORMED_BODIES, ids=lambda b: repr(b[:40]))
 def test_malformed_body_is_refused(app: ASGIApp, wallet: WalletDouble, path: str, body: bytes) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import wallet_engine
-from wallet_engine.redis_store.acl import acl_users, commands_of
+from wallet_engine.redis_store.acl import API_COMMANDS, acl_users, commands_of
 from wallet_engine.redis_store.scripts import load_script, service_scripts
 
 PACKAGE = Path(wallet_engine.__file__).parent
@@ -38,6 +38,13 @@ def test_an_api_process_may_what_it_sends_and_what_its_scripts_do() -> None:
     for script in service_scripts():
         assert commands_of(script) <= allowed("api")
     assert {"hset", "xadd", "cluster|myid"} <= commands_of(load_script("apply"))
+
+
+def test_an_api_process_changes_keys_by_scripts_alone() -> None:
+    """One write entry point: what would write a balance beside it would undo what a script has done meanwhile."""
+    writes = frozenset().union(*map(commands_of, service_scripts())) - API_COMMANDS
+    assert {"hset", "hincrby", "hdel", "zadd", "xadd", "unlink"} <= writes
+    assert not sent_by("engine", "saga", "service", "http", "app") & writes
 
 
 def test_an_api_process_loads_nothing_and_sets_nothing() -> None:

@@ -37,7 +37,9 @@ def names_built(row: Key) -> str:
 
 @pytest.mark.parametrize("row", LAYOUT, ids=lambda row: row.name)
 def test_every_row_has_its_name_built_in_one_place(row: Key) -> None:
-    assert key_of(names_built(row).removesuffix("{7}")) is row
+    name = names_built(row)
+    assert name.endswith("{7}"), "all keys of a partition are in one slot"
+    assert key_of(name.removesuffix("{7}")) is row
 
 
 def test_every_bare_name_has_a_row() -> None:

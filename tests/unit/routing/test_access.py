@@ -25,7 +25,7 @@ def allowed(acl: list[ACL], who: Credentials | None) -> str:
     [
         *(
             (f"/wallet{path}", "r", "r")
-            for path in ("", "/config", "/shards", "/shards/s1", "/moves", "/moves/3")
+            for path in ("", "/config", "/keys", "/keys/k1", "/shards", "/shards/s1", "/moves", "/moves/3")
         ),
         *((f"/wallet{path}", "r", "r") for path in ("/audit", "/audit/0000000001", "/something new")),
         ("/wallet/map", "rw", "r"),
