@@ -38,13 +38,13 @@ def verify(cluster: Any) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.soak  # `tests/integration/test_dev.py` has it once, without traffic
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("embedded", "rounds"),
     [
-        pytest.param(False, 2, id="zookeeper"),
-        pytest.param(False, 5, id="zookeeper-often", marks=pytest.mark.soak),
-        pytest.param(True, 5, id="embedded-often", marks=pytest.mark.soak),
+        pytest.param(False, 5, id="zookeeper"),
+        pytest.param(True, 5, id="embedded"),
     ],
 )
 def test_kill_9_of_every_process_at_once(dev_cluster: Any, embedded: bool, rounds: int) -> None:

@@ -24,7 +24,9 @@ PARTITIONS = 4
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="filling a disk takes root: a small one is mounted")
 
 
-@pytest.fixture(params=[True, False], ids=["embedded", "zookeeper"])
+@pytest.fixture(
+    params=[pytest.param(True, id="embedded", marks=pytest.mark.soak), pytest.param(False, id="zookeeper")]
+)
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DevCluster]:
     """A `dev` whose directory is on a small disk of its own."""
     with small_disk(tmp_path / "disk") as disk:

@@ -21,7 +21,6 @@ OPERATIONS = range(6)
 #: Interrupted groups end within 30 s; more is for a machine that is busy with other tests.
 ENDED_S_MAX = 60.0
 DIED_S_MAX = 60.0
-AT_ONCE = 4
 
 
 def leg(payer: str, receiver: str, amount: str) -> dict[str, str]:
@@ -34,7 +33,7 @@ def figures(api: WalletApi, account: str) -> tuple[str, ...]:
 
 
 class Doomed:
-    """A group of three accounts in three shards, and the process that drives it to its end."""
+    """A group of three accounts in three shards, whose service dies on the way to its end."""
 
     def __init__(self, api: WalletApi, operation: int, when: str, refused: bool) -> None:
         self.operation, self.when, self.refused = operation, when, refused
@@ -43,7 +42,6 @@ class Doomed:
         amounts = ("1.00", "2.00", "11.00" if refused else "4.00")
         legs = [leg(a, b, amounts[0]), leg(b, c, amounts[1]), leg(c, a, amounts[2])]
         self.body = {"transaction_id": new_id(), "legs": legs}
-        self.process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
         return f"<Doomed {self.when} {self.operation} refused={self.refused}>"
@@ -59,14 +57,10 @@ class Doomed:
 
 
 def kill_all(cluster: DevCluster, doomed: list[Doomed]) -> None:
-    zookeeper = cluster.state()["zookeeper"]
-    for first in range(0, len(doomed), AT_ONCE):
-        some = doomed[first : first + AT_ONCE]
-        for each in some:
-            each.process = doomed_group.start(zookeeper, each.operation, each.when, each.body)
-        for each in some:
-            assert each.process is not None
-            assert each.process.wait(DIED_S_MAX) in (0, -signal.SIGKILL), each
+    every = [(each.operation, each.when, each.body) for each in doomed]
+    ends = doomed_group.die(cluster.state()["zookeeper"], every, DIED_S_MAX)
+    assert len(ends) == len(doomed)
+    assert set(ends) <= {0, -signal.SIGKILL}, ends
 
 
 def end_of(api: WalletApi, doomed: list[Doomed]) -> dict[Doomed, str]:

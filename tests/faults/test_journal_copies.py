@@ -205,8 +205,9 @@ AWAY_S = float(os.environ.get("AWAY_S", "5"))
 LAG_ENTRIES_SMALL = 100
 
 
+@pytest.mark.soak  # the simulator has it in the suite
 @pytest.mark.timeout(300)
-def test_g9_a_copy_that_was_away_returns_under_traffic(dev_cluster: Any, tmp_path: Path) -> None:
+def test_g9_a_copy_that_was_away_returns_under_traffic(dev_cluster: Any) -> None:
     """What it missed has left the streams of all its partitions, and payments never pause for it."""
     seed = random.randrange(1 << 32)
     print(f"seed={seed}")
@@ -233,20 +234,20 @@ def test_g9_a_copy_that_was_away_returns_under_traffic(dev_cluster: Any, tmp_pat
     wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j3": 0}, "all three count")
     asyncio.run(run())
     verified(cluster)
-    _lost(cluster, tmp_path)
 
 
-def _lost(cluster: Any, path: Path) -> None:
-    """A copy whose disk is gone is replaced as `doctor` says."""
+def test_a_copy_whose_disk_is_gone_is_replaced_as_doctor_says(dev_cluster: Any, tmp_path: Path) -> None:
+    cluster = dev_cluster(partitions=4, extra=("--journals", "3"))
+    wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j3": 0}, "all three count")
     with supervisor_sleeps(cluster):
         kill(cluster.living("journal-j3"))
         wait_for(lambda: lags(cluster).keys() == {"j1", "j2"}, "it is gone")
         findings = json.loads(admin(cluster, "doctor").stdout)["findings"]
         (found,) = (f for f in findings if f["what"].startswith("journal copy j3") and "answer" in f["what"])
-        with begun_advice(found, path, cluster, 1, NEW="j4", EMPTY="j4"):
+        with begun_advice(found, tmp_path, cluster, 1, NEW="j4", EMPTY="j4"):
             wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j4": 0}, "the new one has everything")
             assert admin(cluster, "journal", "verify").returncode == 0
-            assert admin(cluster, "backup", str(path / "tree.json")).returncode == 0
+            assert admin(cluster, "backup", str(tmp_path / "tree.json")).returncode == 0
 
 
 async def _away(cluster: Any, books: PulsedBooks, name: str, least_s: float) -> float:

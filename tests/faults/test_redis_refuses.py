@@ -84,8 +84,10 @@ def doctor(cluster: DevCluster) -> list[str]:
 
 @pytest.mark.parametrize(
     ("refusing", "code"),
-    [(background_saves_fail, "MISCONF"), (replicas_are_demanded, "NOREPLICAS")],
-    ids=["misconf", "noreplicas"],
+    [
+        pytest.param(background_saves_fail, "MISCONF", id="misconf"),
+        pytest.param(replicas_are_demanded, "NOREPLICAS", id="noreplicas", marks=pytest.mark.soak),
+    ],
 )
 def test_g9_g14_a_node_that_takes_no_writes(cluster: DevCluster, refusing: Any, code: str) -> None:
     (node,) = [process for process in cluster.processes("redis") if process["shard"] == SICK]

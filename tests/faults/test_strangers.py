@@ -343,6 +343,8 @@ def test_g13_no_promise_stops_payments_for_good(either: Struck, struck: str, ahe
 # Receipts of those who do not count --------------------------------------------------------------------------
 
 
+# A payment that is not receipted is answered after 15 s.
+@pytest.mark.parametrize("either", ["secured", pytest.param("plain", marks=pytest.mark.soak)], indirect=True)
 def test_g13_receipts_of_a_copy_that_does_not_count_are_none(either: Struck) -> None:
     """A node in the directory counted as a receipt: an answered payment was gone after a restart.
 

@@ -66,6 +66,7 @@ def running(cluster: DevCluster) -> set[int]:
     return {pid for role in ("redis", "journal", "api") for pid in cluster.pids(role)}
 
 
+@pytest.mark.soak
 def test_the_runbook_is_walked_while_payments_go_on(
     cluster: DevCluster, login: dict[str, str], tmp_path: Path
 ) -> None:

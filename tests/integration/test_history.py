@@ -497,7 +497,7 @@ def test_a_kill_loses_and_doubles_nothing(cluster: DevCluster, api: WalletApi, r
     eventually(lambda: admin(cluster, "history", "verify")[1].get("ok"), "a sound history")
 
 
-@pytest.mark.parametrize("then", ["goes on", "is killed"])
+@pytest.mark.parametrize("then", [pytest.param("goes on", marks=pytest.mark.soak), "is killed"])
 def test_a_database_that_stands_still_is_503_for_the_past_alone(
     cluster: DevCluster, api: WalletApi, then: str
 ) -> None:

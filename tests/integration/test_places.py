@@ -83,6 +83,7 @@ def test_scripts_have_the_same_digests_and_help_is_shown(environ: dict[str, str]
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("environ", ["ISO-8859-1", pytest.param("C", marks=pytest.mark.soak)], indirect=True)
 def test_a_cluster_in_another_locale_and_a_folder_of_odd_name(
     dev_cluster: Any, tmp_path: Path, environ: dict[str, str]
 ) -> None:

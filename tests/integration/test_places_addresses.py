@@ -87,7 +87,12 @@ class Running:
         return self.place.run(str(BIN / "wallet-admin"), "--zookeeper", self.zookeeper, *words, check=check)
 
 
-@pytest.fixture(params=[("::1", "::1"), ("localhost", "127.0.0.1")], ids=["ipv6", "names"])
+@pytest.fixture(
+    params=[
+        pytest.param(("::1", "::1"), id="ipv6"),
+        pytest.param(("localhost", "127.0.0.1"), id="names", marks=pytest.mark.soak),
+    ]
+)
 def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
     host, ip = request.param
     place = Place(tmp_path, host, ip)

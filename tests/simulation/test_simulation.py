@@ -20,11 +20,11 @@ from simulation.run import Report, run_many, run_seed
 from simulation.substitutes import HORIZONS, PERIODS, RETENTION_MS
 from simulation.world import Violation, World
 
-SEEDS = 72
-COPIES_SEEDS = 25
+SEEDS = 48
+COPIES_SEEDS = 16
 ALL_SEEDS = 12
 OUTAGE_SEEDS = 8
-MOVES_SEEDS = 30
+MOVES_SEEDS = 16
 TESTS = Path(__file__).parent.parent
 
 

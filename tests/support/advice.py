@@ -49,7 +49,7 @@ RUN_BY: Final = {
     ("journal", "wallet-admin journal info"): _FULL,
     ("journal", "wallet-engine journal --journal-id --directory"): _OLD_MAP,
     ("journal", "wallet-engine journal --journal-id --directory --replaces"): (
-        "faults/test_journal_copies.py::test_g9_a_copy_that_was_away_returns_under_traffic"
+        "faults/test_journal_copies.py::test_a_copy_whose_disk_is_gone_is_replaced_as_doctor_says"
     ),
     ("keys", "wallet-admin clear-leftovers"): f"{_MENDS}what_nobody_reaches_is_cleared",
     ("keys", "wallet-admin clear-leftovers --foreign"): _FOREIGN,

@@ -1,7 +1,8 @@
-"""A service that drives one group and is killed by SIGKILL in front of, or behind, one of its operations.
+"""Services that drive one group each and are killed by SIGKILL in front of, or behind, one of its operations.
 
-Run as a program: `doomed_group.py ZOOKEEPER OPERATION WHEN BODY`. The n-th operation that it sends, from 0, is the one;
-`before` it leaves, or as soon as it is `sent`: whether Redis and the journal have it is not waited for.
+Run as a program: `doomed_group.py ZOOKEEPER DOOMED`, where DOOMED is a list of `[operation, when, body]`. The n-th
+operation that a service sends, from 0, is the one; `before` it leaves, or as soon as it is `sent`: whether Redis and
+the journal have it is not waited for. Each is a fork of the program, which has imported the engine and no more.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +25,23 @@ from wallet_engine.service.wallet import ClusterWallet
 from wallet_engine.telemetry.metrics import Metrics
 
 READY_S_MAX = 30.0
+AT_ONCE = 4
 #: A sent operation is at Redis by then, mostly.
 SENT_S = 0.004
 
 
-def start(zookeeper: str, operation: int, when: str, body: dict[str, Any]) -> "subprocess.Popen[bytes]":
-    """The process; it ends by the signal, or with 0 where the group has fewer operations."""
+def die(zookeeper: str, doomed: Sequence[tuple[int, str, dict[str, Any]]], timeout_s: float) -> list[int]:
+    """How each ended: by the signal, or with 0 where the group has fewer operations."""
     path = os.pathsep.join(filter(None, (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))))
-    return subprocess.Popen(
-        [sys.executable, __file__, zookeeper, str(operation), when, json.dumps(body)],
+    run = subprocess.run(
+        [sys.executable, __file__, zookeeper, json.dumps(doomed)],
         env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        timeout=timeout_s,
+        check=True,
     )
+    ends: list[int] = json.loads(run.stdout)
+    return ends
 
 
 def _command(body: dict[str, Any]) -> GroupCommand:
@@ -84,5 +92,20 @@ async def _main(zookeeper: str, operation: int, when: str, body: dict[str, Any])
     os._exit(0)
 
 
+def _fork(zookeeper: str, operation: int, when: str, body: dict[str, Any]) -> int:
+    pid = os.fork()
+    if not pid:
+        asyncio.run(_main(zookeeper, operation, when, body))
+    return pid
+
+
+def _all(zookeeper: str, doomed: list[tuple[int, str, dict[str, Any]]]) -> list[int]:
+    ends = []
+    for first in range(0, len(doomed), AT_ONCE):
+        pids = [_fork(zookeeper, *each) for each in doomed[first : first + AT_ONCE]]
+        ends += [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    return ends
+
+
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1], int(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])))
+    print(json.dumps(_all(sys.argv[1], json.loads(sys.argv[2]))))

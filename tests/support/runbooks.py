@@ -25,7 +25,7 @@ _A_SHARD: Final = "integration/test_admin_move.py::test_a_shard_comes_and_goes_u
 _A_NODE: Final = "integration/test_admin_doctor.py::test_a_node_is_replaced_while_payments_go_on"
 _SWITCHED: Final = "integration/test_admin_switchover.py::test_there_and_back_under_traffic"
 _EVENED: Final = "integration/test_admin_switchover.py::test_primaries_are_evened_out_over_hosts"
-_A_COPY: Final = "faults/test_journal_copies.py::test_g9_a_copy_that_was_away_returns_under_traffic"
+_A_COPY: Final = "faults/test_journal_copies.py::test_a_copy_whose_disk_is_gone_is_replaced_as_doctor_says"
 _PRUNED: Final = "faults/test_pruned.py::test_g6_g9_what_is_in_the_archive_alone_is_there_for_all"
 _PAUSED: Final = "integration/test_admin_pause.py::test_nothing_is_paid_and_all_else_goes_on"
 _STUCK: Final = "integration/test_admin_doctor.py::test_pending_says_what_an_open_transfer_waits_for"
@@ -138,7 +138,7 @@ DEPLOYED_BY: Final = {
     "Keys and TLS": "integration/test_api_keys.py::test_a_key_counts_everywhere_within_a_second_and_so_does_its_end",
 }
 #: Too long for the suite.
-SOAKS: Final = {_UPGRADED, _THREE_HOSTS, DEPLOYED_BY["Closing a running cluster"]}
+SOAKS: Final = {_NO_TREE, _UPGRADED, _THREE_HOSTS, DEPLOYED_BY["Closing a running cluster"]}
 
 
 _PROGRAMS: Final = {"wallet-admin": admin, "wallet-engine": engine}

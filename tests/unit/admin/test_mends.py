@@ -1,6 +1,7 @@
 """No finding's mend destroys anything: all that `doctor` can say, collected, and held to what may be said."""
 
 import ast
+import functools
 import re
 import shlex
 import subprocess
@@ -8,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import click
 import pytest
@@ -42,24 +42,24 @@ FILLED = {"NEW": "10.0.0.9:6379", "ROLE": "payer", "HOST:PORT": "10.0.0.9:6379"}
 PROGRAMS = {"wallet-admin": wallet_admin_cli, "wallet-engine": wallet_engine_cli}
 
 
+@functools.cache
 def all_findings() -> list[tuple[str, Finding]]:
     return [(name, found) for name, fault, _ in CASES for found in find(fault(healthy()))]
 
 
-def all_mends() -> list[Any]:
-    seen = {}
-    for name, found in all_findings():
-        seen.setdefault(str(found.mend), (name, found.mend))
-    return [pytest.param(mend, id=name) for name, mend in seen.values()]
-
-
-@pytest.mark.parametrize("mend", all_mends())
 def test_nothing_is_destroyed_and_each_line_is_understood(
-    mend: mends.Mend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("FILE", "NOW.json"):
         (tmp_path / name).touch()
+    every = {str(found.mend): found.mend for _, found in all_findings()}
+    assert len(every) > 50
+    for mend in every.values():
+        is_harmless(mend)
+
+
+def is_harmless(mend: mends.Mend) -> None:
     assert not DESTRUCTIVE.search(str(mend)), mend
     assert not re.search(r"wallet-admin|redis-cli", mend.note), "commands are lines, which are parsed here"
     for line in mend.lines:
@@ -162,7 +162,7 @@ def test_the_cases_make_every_mend_that_there_is() -> None:
     before = sys.getprofile()
     sys.setprofile(notice)
     try:
-        all_findings()
+        all_findings.__wrapped__()
     finally:
         sys.setprofile(before)
     missed = [
