@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -38,9 +38,17 @@ _ENTRIES: Final = f"SELECT sum(seq)::bigint FROM positions WHERE sink = '{SINK}'
 class Beside:
     """The follower and PostgreSQL of a cluster, and a reader of its feed; each works only when it is asked to."""
 
-    def __init__(self, cluster: Cluster, past: Past) -> None:
+    def __init__(self, cluster: Cluster, past: Past, *, apart: bool = False) -> None:
+        """`apart`: they have half of the cores for themselves, and payments with who sends them have the others."""
         self._cluster = cluster
         self._past = past
+        cores = sorted(os.sched_getaffinity(0))
+        self._cores = set(cores)
+        if apart:
+            self._cores = set(cores[len(cores) // 2 :])
+            _confine(psutil.Process(), self._cores.symmetric_difference(cores))
+            for process in self._processes():
+                _confine(process, self._cores)
 
     @asynccontextmanager
     async def working(self, neighbour: str) -> AsyncIterator[Callable[[], Any]]:
@@ -92,26 +100,40 @@ class Beside:
 
     def _signal(self, number: int) -> None:
         """To the follower and to all processes of PostgreSQL."""
+        for process in self._processes():
+            for each in (process, *process.children(recursive=True)):
+                with suppress(ProcessLookupError, psutil.NoSuchProcess):
+                    os.kill(each.pid, number)
+
+    def _processes(self) -> Iterator[psutil.Process]:
         for process in self._cluster.state.processes:
             if process.role in ("follower", "database"):
-                found = psutil.Process(process.pid)
-                for each in (found, *found.children(recursive=True)):
-                    with suppress(ProcessLookupError, psutil.NoSuchProcess):
-                        os.kill(each.pid, number)
+                yield psutil.Process(process.pid)
 
     def _reader(self) -> "_Reader":
-        return _Reader([*self._cluster.directory_flags, "--partitions", str(PARTITIONS)])
+        return _Reader([*self._cluster.directory_flags, "--partitions", str(PARTITIONS)], self._cores)
+
+
+def _confine(process: psutil.Process, cores: set[int]) -> None:
+    """All threads of a process and of its children; what they start from here on, too."""
+    for each in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            for thread in each.threads():
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(thread.id, cores)
 
 
 class _Reader:
     """A process that reads the feed, as a context manager."""
 
-    def __init__(self, words: list[str]) -> None:
+    def __init__(self, words: list[str], cores: set[int]) -> None:
         self._words = words
+        self._cores = cores
 
     def __enter__(self) -> None:
         argv = [sys.executable, "-m", "bench.reading", *self._words]
         self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True)
+        _confine(psutil.Process(self._process.pid), self._cores)
         assert self._process.stdout is not None
         if not self._process.stdout.readline():
             raise ClusterFailed("the reader of the feed has ended")

@@ -41,6 +41,11 @@ HEADINGS: Final = (
     multiple=True,
     help="Only these neighbours beside `alone`; may be given again: feed, keeps up, catches up.",
 )
+@click.option(
+    "--apart",
+    is_flag=True,
+    help="Half of the cores are for who is beside, the others for payments: what is left is the journal and the disk.",
+)
 @session.seconds_option(8.0)
 @session.warmup_option(2.0)
 @session.runs_option(3)
@@ -51,6 +56,7 @@ def beside(
     transfers: int,
     rate: float,
     only: tuple[str, ...],
+    apart: bool,
     seconds: float,
     warmup: float,
     runs: int,
@@ -75,7 +81,7 @@ def beside(
 
     async def work(cluster: Cluster, prepared: Prepared) -> list[Document]:
         past = Past(cluster)
-        neighbours = Beside(cluster, past)
+        neighbours = Beside(cluster, past, apart=apart)
         many = Plan("http", "uniform", 1000, 8, 1.0, 0.0, bench.seed())
         await send_transfers(cluster, many, prepared, transfers, bench.say)
         await past.caught_up()
