@@ -9,6 +9,7 @@ try:
     from bench.commands.beside import beside
     from bench.commands.client import client
     from bench.commands.compare import compare
+    from bench.commands.fair import fair
     from bench.commands.history import history
     from bench.commands.memory import memory
     from bench.commands.move import move
@@ -27,7 +28,7 @@ except ModuleNotFoundError as error:
 
 #: Every subcommand is a module with a click command of its own.
 COMMANDS: Final[tuple[click.Command, ...]] = (
-    *(run, quick, client, peers, scale, memory, rebuild, history, beside, move, report, compare),
+    *(run, quick, client, peers, scale, memory, rebuild, history, beside, fair, move, report, compare),
 )
 
 

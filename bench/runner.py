@@ -4,10 +4,10 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from bench.books import read_books
 from bench.cluster import Cluster, Say
@@ -143,6 +143,34 @@ async def send_transfers(cluster: Cluster, plan: Plan, prepared: Prepared, trans
     await asyncio.to_thread(_check, cluster, recorder, prepared.accounts)
     say(f"{plan.name}: sent {recorder.total_transfers:,} transfers")
     return recorder.total_transfers
+
+
+async def latencies(
+    cluster: Cluster, plan: Plan, prepared: Prepared, say: Say, others_end: Callable[[], Awaitable[None]]
+) -> dict[str, Any]:
+    """`{"transfers_per_s", "latency_ms"}` of a plan while others pay. Raises `Refused`.
+
+    `others_end` has the others stop, before the books are looked at.
+    """
+    count = ring_size(plan.batch) * plan.batch
+    pairs = draw(plan.workload, count, prepared.accounts, cluster.shape.partitions, Random(plan.seed))
+    recorder = Recorder()
+    door = DOORS[plan.door].make(_load(cluster, recorder, plan, pairs, _pacing(plan, recorder)))
+    try:
+        await door.start()
+        await asyncio.sleep(plan.warmup_s)
+        recorder.reset()
+        began_s = time.monotonic()
+        await _watch(recorder, plan.seconds, say)
+        counts, seconds = recorder.freeze(), time.monotonic() - began_s
+    finally:
+        await door.stop()
+        await others_end()
+    await asyncio.to_thread(_check, cluster, recorder, prepared.accounts)
+    return {
+        "transfers_per_s": round(counts.transfers / seconds),
+        "latency_ms": recorder.latency.summary_ms(),
+    }
 
 
 def remembered_bytes(before: KeyMemory, after: KeyMemory, transfers: int) -> float | None:

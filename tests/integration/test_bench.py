@@ -14,9 +14,10 @@ import uvloop
 from bench import ring
 from bench.apis import OwnApis, server_pair
 from bench.cluster import Cluster, Shape
+from bench.commands.fair import flooding
 from bench.commands.session import guard
 from bench.result import Plan
-from bench.runner import Prepared, measure, prepare
+from bench.runner import Prepared, latencies, measure, prepare
 from bench.workload import CURRENCY, account_name
 from tests.support.replicated import wait_until
 
@@ -49,6 +50,16 @@ def run(
     callers = 32 if batch == 1 else 4  # enough answers on a busy machine too
     plan = Plan(door, workload, batch, callers, seconds=0.6, warmup_s=0.1, seed=7, rate=rate, auth=auth)
     return uvloop.run(measure(cluster, plan, prepared, say)).document()
+
+
+def test_singles_beside_a_flood(running: Running) -> None:
+    cluster, prepared = running
+    plan = Plan("http", "uniform", 1, 8, seconds=0.6, warmup_s=0.1, seed=7, rate=50, auth=True)
+    with flooding(cluster, ACCOUNTS, batch=100, callers=4) as flood:
+        found = uvloop.run(latencies(cluster, plan, prepared, say, flood.end))
+    assert found["latency_ms"]["p99"] > 0
+    assert flood.said["transfers_per_s"] > found["transfers_per_s"] > 0
+    assert flood.said["refused"] == []
 
 
 @pytest.mark.parametrize(

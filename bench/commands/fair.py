@@ -1,0 +1,138 @@
+"""`bench fair`: single transfers of one caller, alone and beside another one who floods."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import click
+
+from bench.cluster import Cluster, ClusterFailed
+from bench.commands import session
+from bench.commands.session import Session, shape_of, write_json
+from bench.result import Document, Plan
+from bench.runner import Prepared, latencies
+from bench.runs import in_turns
+from bench.text import table
+
+ALONE: Final = "alone"
+FLOODED: Final = "beside the flood"
+PARTITIONS: Final = 64
+HEADINGS: Final = (
+    *("singles", "transfers/s", "p50 ms", "p90 ms", "p99 ms", "p99 / alone: lowest", "median", "highest"),
+    "flood: transfers/s",
+)
+
+
+@click.command()
+@session.accounts_option
+@click.option(
+    "--rate",
+    type=click.FloatRange(1),
+    default=100,
+    show_default=True,
+    help="Single transfers that arrive a second.",
+)
+@click.option(
+    "--callers",
+    type=click.IntRange(1, 1_000),
+    default=40,
+    show_default=True,
+    help="Callers of the flood, each with the next batch as soon as it is answered.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(2, 10_000),
+    default=1_000,
+    show_default=True,
+    help="Transfers in a batch of the flood.",
+)
+@session.seconds_option(10.0)
+@session.warmup_option(2.0)
+@session.runs_option(5)
+@session.folder_option
+@session.json_option
+def fair(
+    accounts: int,
+    rate: float,
+    callers: int,
+    batch: int,
+    seconds: float,
+    warmup: float,
+    runs: int,
+    folder: Path | None,
+    json_file: Path | None,
+) -> None:
+    """What the single transfers of one key wait while another caller floods: 3 minutes.
+
+    In turns on one cluster. The singles show a key, the flood shows none: two callers, of whom each has its share. A
+    single that is refused, or not paid, ends the measurement. The ratios are of the rows of one turn.
+    """
+    bench = Session(folder)
+    shape = shape_of(3, PARTITIONS, 1, embedded=False, auth=True)
+
+    async def work(cluster: Cluster, prepared: Prepared) -> list[Document]:
+        async def turn(name: str, _: int) -> Document:
+            plan = Plan("http", "uniform", 1, 64, seconds, warmup, bench.seed(), rate=rate, auth=True)
+            with flooding(cluster, accounts, batch, callers if name == FLOODED else 0) as flood:
+                found = await latencies(cluster, plan, prepared, bench.say, flood.end)
+            return {"name": name, **found, "flood": flood.said}
+
+        return await in_turns(turn, [ALONE, FLOODED], runs)
+
+    found: list[Document] = bench.on_cluster(shape, accounts, work)
+    write_json(json_file, found)
+    click.echo(table(HEADINGS, [_cells(row, found[0]) for row in found]))
+
+
+class _Flood:
+    """The process that floods, or nobody."""
+
+    def __init__(self, process: "subprocess.Popen[str] | None") -> None:
+        self._process = process
+        self.said: dict[str, Any] = {"transfers_per_s": 0, "refused": []}
+
+    async def end(self) -> None:
+        """It has all its answers."""
+        if self._process is not None:
+            said, _ = await asyncio.to_thread(self._process.communicate)
+            self.said = json.loads(said)
+
+
+@contextmanager
+def flooding(cluster: Cluster, accounts: int, batch: int, callers: int) -> Iterator[_Flood]:
+    """So many callers without a key send batches, until `end`."""
+    if not callers:
+        yield _Flood(None)
+        return
+    words = {"accounts": accounts, "partitions": cluster.shape.partitions, "batch": batch, "callers": callers}
+    argv = [sys.executable, "-m", "bench.flooding", *cluster.api_addresses]
+    argv += [f"--{name}={value}" for name, value in words.items()]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise ClusterFailed("who was to flood has ended")
+        time.sleep(1.0)  # the crowd is at its full length
+        yield _Flood(process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _cells(row: Document, alone: Document) -> list[str]:
+    latency = row["latency_ms"]
+    pairs = zip(row.get("each_run", [row]), alone.get("each_run", [alone]), strict=True)
+    ratios = [one["latency_ms"]["p99"] / other["latency_ms"]["p99"] for one, other in pairs]
+    return [
+        *(row["name"], f"{row['transfers_per_s']:,.0f}"),
+        *(f"{latency[name]:.1f}" for name in ("p50", "p90", "p99")),
+        *(f"{ratio:.2f}" for ratio in (min(ratios), median(ratios), max(ratios))),
+        f"{row['flood']['transfers_per_s']:,}",
+    ]
