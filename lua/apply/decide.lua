@@ -26,7 +26,7 @@ end
 if uncommon then
   if not flags_exist then flags = {} end
   settled, repeated, carries = {}, {}, {}
-  batch = {tag = tag, head = head, columns = columns, kinds = kinds, count = count, notes = notes, ledgers = ledgers,
+  batch = {tag = tag, head = head, columns = columns, account_at = ACCOUNT, kinds = kinds, count = count, notes = notes, ledgers = ledgers,
     flags = flags, flags_exist = flags_exist, flags_new = {}, seq_last = seq_last, seq_text = seq_text, now_ms = now_ms,
     rules_before = rules_before, window_asked = window_asked, recalled = recalled, recalled_before = recalled_before,
     remembered = remembered, remembered_before = {}, records = records, settled = settled, refunded = {}, repeated = repeated,
@@ -38,9 +38,7 @@ if uncommon then
   if holding or returning or grouping then
     made.start_answers()
     for _, each in pairs(ledgers) do
-      local read = {}
-      for at, minor in pairs(each.values) do read[columns[ACCOUNT + at]] = minor end
-      each.read, each.wanted, each.held_before, each.pending_before = read, {}, {}, {}
+      each.wanted, each.wanted_count, each.getting, each.held_before, each.pending_before = {}, 0, {}, {}, {}
     end
     if holding then made.read_holds(ACCOUNT, AMOUNT + count) end
     if returning then made.return_money() end

@@ -26,7 +26,9 @@
 
   -- The answer to an operation that is remembered under its own id: '=', '!', or nil where it is new, and its record's end.
   function answered(i)
-    local record_end = next_record_end()
+    local at = batch.record_end_at -- as next_record_end(), without a call
+    batch.record_end_at = at + RECORD_END_LENGTH
+    local record_end = sub(batch.head, at, at + RECORD_END_LENGTH - 1)
     local old = remembered[columns[FIELD + i]] or recalled[i] or recalled_before[i]
     if not old then return nil, record_end end
     if sub(old, -RECORD_END_LENGTH, -3) ~= sub(record_end, 1, FINGERPRINT_LENGTH) then return CONFLICT, record_end end
@@ -38,15 +40,24 @@
     seq_digits = seq_digits or digits_of(batch.seq_last + 1)
     local field, text = columns[FIELD + i], outcome .. seq_digits .. record_end
     remembered[field] = text
-    record(field, text)
+    local records, n = batch.records, batch.record_count -- as record(), without a call
+    records[n + 1], records[n + 2], batch.record_count = field, text, n + 2
   end
 
   -- What an account of any ledger has; false where it is not known.
   function available(ledger, account)
-    local minor = ledger.known[account] or ledger.read[account]
+    local minor = ledger.known[account]
+    if minor then return minor end
+    local read = ledger.read
+    if not read then -- by name: most batches need none
+      read = {}
+      for at, value in pairs(ledger.values) do read[columns[batch.account_at + at]] = value end
+      ledger.read = read
+    end
+    minor = read[account]
     if minor == nil then
       minor = call('HGET', ledger.key, account)
-      ledger.read[account] = minor
+      read[account] = minor
     end
     return minor and minor + 0
   end

@@ -1,33 +1,37 @@
   -- Holds: records as wallet_engine/domain/holds.py has them, texts here, too. What a batch needs of them is read before its
   -- first operation is decided, and written behind the last, each key once.
-  local fields, counters -- of the partition at hand, by position: of an operation's hold; of how many its account has open
-  local holds, holds_changed -- field -> record as this batch has left it, false where there is none; which are changed
-  local counts, counts_changed -- how many are open; which are changed
+  -- Of the partition at hand, by the number of an operation among those of holds, which are decided in the order in which they
+  -- were read: the field of its hold, where `hold_read` has that (behind it, of how many its account has open), where that is in
+  -- `seen` if it has ended, where the ledger's `held_read` has its account, where `got` has the receiver.
+  local number_at, fields, places, ended_at, held_at, got_at
+  local names, hold_read, ended_now, ended_before
+  local holds, holds_changed -- field -> record as this batch has left it; the fields of which it has left one
+  local counts, counts_changed -- how many are open, where this batch has changed it; where it has
   local due, due_count -- what `due` gets, alternating: when a new hold expires, its field
-  local HOLD_LIMIT_OPEN, HOLD_LIMIT_CAPTURES, COUNT_OF, ENDED, OPEN = 1000, 50, '#', 'h', 79 -- 'O', an open hold's status
+  local told, told_count -- of what holds are told, alternating: position of an operation, field
+  local start_placing
+  local texts = {} -- number -> decimal text: most are met again
+  local HOLD_LIMIT_OPEN, HOLD_LIMIT_CAPTURES, COUNT_OF, ENDED, OPEN, SPACE = 1000, 50, '#', 'h', 79, 32 -- 'O': status of an open hold
   local RECORD = '^(%u) (%S+) (%S+) (%S+) (%d+)() (%d+) (%d+) (%d+)() (%d+) %S+ %S+ ()(%S+)()'
-  -- Where the detail of a kind names the hold: as a whole, or where such a pattern finds it. Of the others it is the field.
-  local NAMED = {[INCREASE] = '^(%S+)$', [CAPTURE] = '^[^|]*|([^|]*)', [CAPTURE_DEBIT] = '^[^|]*|([^|]*)',
-    [UNCAPTURE] = '|(%S+)$', [FINISH_HOLD] = '|(%S+)$'}
-  -- Which may change how many are open.
-  local COUNTED = {[HOLD] = true, [CAPTURE] = true, [FINISH_HOLD] = true, [VOID] = true, [EXPIRE] = true}
-  -- Behind which the hold is told.
-  local TOLD = {[HOLD] = true, [INCREASE] = true, [CAPTURE] = true, [FINISH_HOLD] = true, [VOID] = true}
+  -- The same of an open hold of which nothing was captured or released, and of which no capture is under way; from behind its
+  -- account's name.
+  local UNTOUCHED = '^ (%S+) (%S+) (%d+)() 0 0 0() (%d+) %S+ %S+ ()%-'
+  -- Which operations are of holds, and whether they may change how many are open.
+  local COUNTED = {[HOLD] = true, [INCREASE] = false, [CAPTURE] = true, [CAPTURE_DEBIT] = false, [UNCAPTURE] = false,
+    [FINISH_HOLD] = true, [VOID] = true, [EXPIRE] = true}
 
-  -- Those of the names that are not open, of which the memory may have the end.
-  local function read_ended(names, n)
-    local missing, of, m = {}, {}, 0
-    for k = 1, n do
-      local name = names[k]
-      if not holds[name] then
-        m = m + 1
-        missing[m], of[m] = ENDED .. name, name
+  -- Those of the holds that are not open, of which the memory may have the end.
+  local function read_ended(count)
+    local missing, n = {}, 0
+    for k = 1, count do
+      if not hold_read[places[k]] then
+        n = n + 1
+        missing[n], ended_at[k] = ENDED .. fields[k], n
       end
     end
-    if m == 0 then return end
-    local now = call('HMGET', batch.k_seen, unpack(missing, 1, m))
-    local before = batch.window_asked > 1 and call('HMGET', batch.k_seen_before, unpack(missing, 1, m))
-    for k = 1, m do holds[of[k]] = now[k] or before and before[k] end
+    if n == 0 then return end
+    ended_now = call('HMGET', batch.k_seen, unpack(missing, 1, n))
+    ended_before = batch.window_asked > 1 and call('HMGET', batch.k_seen_before, unpack(missing, 1, n))
   end
 
   -- Reads the holds, how many are open and what is held. account_at, detail_at: where accounts and details begin.
@@ -35,74 +39,123 @@
     local columns, kinds, ledgers = batch.columns, batch.kinds, batch.ledgers
     local currencies = type(columns[2]) == 'table' and columns[2]
     local ledger = ledgers[columns[2]]
-    local names, n, counted, c, receivers = {}, 0, {}, 0, nil
-    fields, counters, holds, holds_changed, counts, counts_changed, due, due_count = {}, {}, {}, {}, {}, {}, {}, 0
+    local n, k, receivers = 0, 0, nil
+    local TRANSFER, DEBIT, SETTLE, CAPTURE = TRANSFER, DEBIT, SETTLE, CAPTURE
+    number_at, fields, places, ended_at, held_at, got_at, names = 0, {}, {}, {}, {}, {}, {}
+    holds, holds_changed, counts, counts_changed, due, due_count, told, told_count = {}, {}, {}, {}, {}, 0, {}, 0
+    start_placing()
     for i = 1, batch.count do
       local kind = kinds[i]
-      if kind ~= TRANSFER and kind ~= DEBIT and kind ~= SETTLE then detail_at = detail_at + 1 end
-      local pattern, counting = NAMED[kind], COUNTED[kind]
-      if pattern or counting then
+      if kind ~= SETTLE and kind ~= TRANSFER and kind ~= DEBIT then detail_at = detail_at + 1 end
+      local counted = COUNTED[kind]
+      if counted ~= nil then
         local account, field = columns[account_at + i], columns[FIELD + i]
-        if pattern then field = match(columns[detail_at], pattern) end
-        if field then
-          n = n + 1
-          names[n], fields[i] = field, field
-        end
-        if counting then
-          c = c + 1
-          local counter = COUNT_OF .. account
-          counted[c], counters[i] = counter, counter
-        end
         if currencies then ledger = ledgers[currencies[i]] end
-        if ledger and kind ~= FINISH_HOLD then
-          local wanted = ledger.wanted
-          wanted[#wanted + 1] = account
-          if kind == CAPTURE then
-            local to = match(columns[detail_at], '^[^|]+')
-            if to and ledger.read[to] == nil then
-              receivers, ledger.getting = receivers or {}, ledger.getting or {}
-              receivers[#receivers + 1], ledger.getting[#ledger.getting + 1] = to, to
-            end
+        k = k + 1
+        if kind ~= HOLD and kind ~= VOID and kind ~= EXPIRE then -- their details name the hold
+          local detail, to_end = columns[detail_at], nil
+          if kind == CAPTURE or kind == CAPTURE_DEBIT then
+            to_end = find(detail, '|', 1, true) or 0
+            field = sub(detail, to_end + 1, (find(detail, '|', to_end + 1, true) or 0) - 1)
+          elseif kind == INCREASE then
+            field = detail
+          else
+            field = sub(detail, (find(detail, '|', 1, true) or 0) + 1)
           end
+          if kind == CAPTURE and ledger then
+            local to, getting = sub(detail, 1, to_end - 1), ledger.getting
+            receivers = receivers or {}
+            receivers[#receivers + 1] = to
+            getting[#getting + 1] = to
+            got_at[k] = #getting
+          end
+        end
+        n = n + 1
+        names[n], fields[k], places[k] = field, field, n
+        if counted then
+          n = n + 1
+          names[n] = COUNT_OF .. account
+        end
+        if ledger and kind ~= FINISH_HOLD then
+          local m = ledger.wanted_count + 1
+          ledger.wanted_count, ledger.wanted[m], held_at[k] = m, account, m
         end
       end
     end
-    for m = 1, c do names[n + m] = counted[m] end
-    local read = n + c > 0 and call('HMGET', batch.k_hold, unpack(names, 1, n + c))
-    for k = 1, n do holds[names[k]] = read[k] end
-    for k = 1, c do counts[counted[k]] = (read[n + k] or 0) + 0 end
-    read_ended(names, n)
+    hold_read = call('HMGET', batch.k_hold, unpack(names, 1, n))
+    read_ended(k)
     for _, each in pairs(ledgers) do
-      local wanted, getting = each.wanted, each.getting
-      if wanted[1] then
-        local minors, held_before = call('HMGET', each.k_held, unpack(wanted)), each.held_before
-        for k = 1, #wanted do held_before[wanted[k]] = (minors[k] or 0) + 0 end
-      end
-      if getting then
-        local minors = call('HMGET', each.key, unpack(getting))
-        for k = 1, #getting do each.read[getting[k]] = minors[k] end
-      end
+      if each.wanted_count > 0 then each.held_read = call('HMGET', each.k_held, unpack(each.wanted)) end
+      if each.getting[1] then each.got = call('HMGET', each.key, unpack(each.getting)) end
     end
     if receivers and batch.flags_exist then
       local found = call('HMGET', batch.k_flags, unpack(receivers))
-      for k = 1, #receivers do batch.flags[receivers[k]] = found[k] or nil end
+      for m = 1, #receivers do batch.flags[receivers[m]] = found[m] or nil end
     end
   end
 
-  local function keep(field, text)
-    holds[field], holds_changed[field], batch.effect = text, true, true
+  -- The next operation's number, field and record, as this batch has left it; no record, or false, where there is none.
+  local function next_hold()
+    local k = number_at + 1
+    number_at = k
+    local field = fields[k]
+    local text = holds[field]
+    if not text then
+      text = hold_read[places[k]]
+      if not text then
+        local m = ended_at[k]
+        text = ended_now[m] or ended_before and ended_before[m]
+      end
+    end
+    return k, field, text
   end
 
-  local function number(value) return value == 0 and '0' or format('%d', value) end
+  local function receiver_has(k, ledger, account)
+    local minor = ledger.known[account] or ledger.got[got_at[k]]
+    return minor and minor + 0
+  end
 
-  -- The record `text` with other words, texts all, and without a change in those that are not given; the rest are places in it,
-  -- as RECORD finds them.
+  -- What is held of operation k's account.
+  local function held_of(k, ledger, account)
+    return ledger.held[account] or (ledger.held_read[held_at[k]] or 0) + 0
+  end
+
+  -- A whole number as text.
+  local function number(value)
+    local text = texts[value]
+    if not text then
+      text = format('%d', value)
+      texts[value] = text
+    end
+    return text
+  end
+
+  local function keep(field, text)
+    holds[field], holds_changed[#holds_changed + 1] = text, field
+  end
+
+  -- Operation i is told of the hold.
+  local function tell_hold(i, field)
+    told[told_count + 1], told[told_count + 2], told_count = i, field, told_count + 2
+  end
+
+  -- The record `text` with other words, texts all; the rest are places in it, as RECORD finds them.
   local function rewritten(text, status, head_end, captured, released, captures, middle, busy_at, busy, tail)
     return status .. sub(text, 2, head_end) .. captured .. ' ' .. released .. ' ' .. captures
       .. sub(text, middle, busy_at - 1) .. busy .. sub(text, tail)
   end
 
-  local function count_open(counter, delta) counts[counter], counts_changed[counter] = counts[counter] + delta, true end
+  -- How many holds operation k's account has open, and under which name that is kept.
+  local function open_count(k)
+    local at = places[k] + 1
+    local counter = names[at]
+    return counts[counter] or (hold_read[at] or 0) + 0, counter
+  end
+
+  local function count_one_less(k)
+    local count, counter = open_count(k)
+    counts[counter], counts_changed[#counts_changed + 1] = count - 1, counter
+  end
 
   -- Whether what is left of a hold can go back: what came in meanwhile may leave no room in a number.
   local function has_room(ledger, account, minor)
@@ -116,18 +169,20 @@
     shift_held(ledger, account, -minor)
   end
 
-  -- The open hold of operation i ends, and what remains of it is available again, if there is room for it. What it is given:
-  -- as RECORD finds it.
-  local function finish_hold(i, ledger, status, holder, currency, amount, head_end, captured, released, captures, middle, busy_at, tail)
+  -- The open hold of operation i, the k-th of holds, ends, and what remains of it is available again, if there is room for it.
+  -- What it is given: as RECORD finds it in `text`.
+  local function finish_hold(i, k, ledger, text, status, holder, currency, amount, head_end, captured, released, captures, middle,
+      busy_at, tail)
     if not ledger or ledger.currency ~= currency then return STALE end
-    local field, rest = fields[i], amount - captured - released
+    local field, rest = fields[k], amount - captured - released
     if not has_room(ledger, holder, rest) then return BALANCE_LIMIT end
     if rest > 0 then
       release(ledger, holder, rest)
       released = number(released + rest)
     end
-    count_open(counters[i], -1)
-    keep(field, rewritten(holds[field], status, head_end, captured, released, captures, middle, busy_at, '-', tail))
+    count_one_less(k)
+    keep(field, rewritten(text, status, head_end, captured, released, captures, middle, busy_at, '-', tail))
+    batch.effect = true
     return APPLIED
   end
 
@@ -163,7 +218,8 @@
 
   function write_holds()
     local kept, k, gone, g = {}, 0, {}, 0
-    for field in pairs(holds_changed) do
+    for n = 1, #holds_changed do -- of one changed twice the last record stays
+      local field = holds_changed[n]
       local text = holds[field]
       if byte(text) == OPEN then
         kept[k + 1], kept[k + 2], k = field, text, k + 2
@@ -173,8 +229,9 @@
         record(ENDED .. field, text) -- remembered as long as transfers
       end
     end
-    for counter in pairs(counts_changed) do
-      kept[k + 1], kept[k + 2], k = counter, format('%d', counts[counter]), k + 2
+    for n = 1, #counts_changed do
+      local counter = counts_changed[n]
+      kept[k + 1], kept[k + 2], k = counter, number(counts[counter]), k + 2
     end
     if k > 0 then call('HSET', batch.k_hold, unpack(kept, 1, k)) end
     if due_count > 0 then call('ZADD', batch.k_due, unpack(due, 1, due_count)) end
@@ -184,14 +241,11 @@
     end
   end
 
-  -- What is told of the operations that were applied, and of each that asked for a hold's end: '<idx> <record>'.
-  function tell_holds(outcomes, lines)
-    local kinds, n = batch.kinds, #lines
-    for i, field in pairs(fields) do
-      local kind = kinds[i]
-      if TOLD[kind] and (sub(outcomes, i, i) == APPLIED or kind == FINISH_HOLD and holds[field]) then
-        n = n + 1
-        lines[n] = (i - 1) .. ' ' .. holds[field]
-      end
+  -- What is told of holds: '<idx> <record>'.
+  function tell_holds(lines)
+    local n = #lines
+    for at = 1, told_count, 2 do
+      n = n + 1
+      lines[n] = number(told[at] - 1) .. ' ' .. holds[told[at + 1]]
     end
   end

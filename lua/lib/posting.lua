@@ -20,7 +20,8 @@
 
   function post(ledger, account, have, delta)
     local written, n = ledger.written, ledger.written_count
-    local after = added(ledger, account, have, delta)
+    local after = have + delta
+    if after > AMOUNT_MAX or after < AMOUNT_MIN then after = added(ledger, account, have, delta) end
     ledger.known[account] = after
     written[n + 1], written[n + 2], ledger.written_count, batch.effect = account, format('%d', after), n + 2, true
   end

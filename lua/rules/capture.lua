@@ -1,23 +1,39 @@
   -- k: money of a hold is paid to a receiver here; q: to one elsewhere, by way of @transit.
   -- detail: '<receiver>|<field of the hold>|<f final or p part>|<amount asked for, or ->'; minor: what that is now.
+  local FINAL, PART, BAR, REST = 102, 112, 124, 45 -- 'f', 'p', '|', '-'
+
   local function capture(i, ledger, account, detail, minor, here)
-    local to, share, asked = match(detail, '^([^|]+)|[^|]+|([fp])|(%S+)$')
-    if not to or to == account or to == TRANSIT or minor < 0 or minor > AMOUNT_MAX or minor % 1 ~= 0 then return nil end
+    local k, field, text = next_hold()
+    local to_end = find(detail, '|', 1, true) or 1
+    local to, field_end = sub(detail, 1, to_end - 1), to_end + 1 + #field
+    local bar, share, bar_too, asked, more = byte(detail, field_end, field_end + 4)
+    if to == '' or field == '' or bar ~= BAR or bar_too ~= BAR or share ~= FINAL and share ~= PART or not asked
+      or to == account or to == TRANSIT or minor < 0 or minor > AMOUNT_MAX or minor % 1 ~= 0 then
+      return nil
+    end
     local outcome, record_end = answered(i)
     if outcome then return outcome end
     outcome = holder_refusal(i, ledger, account)
-    local field = fields[i]
-    local text = holds[field]
-    local status, holder, only_to, currency, amount, head_end, captured, released, captures, middle, expires_ms, busy_at, busy,
-      tail = match(text or '', RECORD)
+    local status, holder, captured, released, captures, busy, tail = 'O', account, '0', '0', '0', '-', nil
+    local only_to, currency, amount, head_end, middle, expires_ms, busy_at
+    text = text or ''
+    if find(text, account, 3, true) == 3 and byte(text) == OPEN then
+      only_to, currency, amount, head_end, middle, expires_ms, busy_at = match(text, UNTOUCHED, 3 + #account)
+      tail = busy_at and busy_at + 1
+    end
+    if not tail then
+      status, holder, only_to, currency, amount, head_end, captured, released, captures, middle, expires_ms, busy_at, busy, tail =
+        match(text, RECORD)
+    end
     if not outcome then outcome = hold_refusal(account, status, holder, expires_ms, busy) end
     if outcome == HOLD_BUSY then return outcome end
     if not outcome then
       local rest = amount - captured - released
       -- The service looked at the hold before: what it saw must still be so.
-      if not ledger or currency ~= ledger.currency or asked == '-' and minor ~= rest then return STALE end
+      if not ledger or currency ~= ledger.currency or asked == REST and not more and minor ~= rest then return STALE end
       if minor < 1 then return nil end
-      local have_to = here and available(ledger, to)
+      local have_to
+      if here then have_to = receiver_has(k, ledger, to) end
       if only_to ~= '-' and only_to ~= to then
         outcome = DESTINATION_MISMATCH
       elseif minor > rest then
@@ -28,23 +44,24 @@
         outcome = side_refusal(batch.flags, nil, nil, to, have_to)
         if not outcome and (have_to or 0) + minor > AMOUNT_MAX and byte(to) ~= SYSTEM then outcome = BALANCE_LIMIT end
 --@limits         if not outcome and over_limit(batch.flags, ledger, to, (have_to or 0) + minor) then outcome = BALANCE_LIMIT end
-        if not outcome and share == 'f' and not has_room(ledger, account, rest - minor) then outcome = BALANCE_LIMIT end
+        if not outcome and share == FINAL and not has_room(ledger, account, rest - minor) then outcome = BALANCE_LIMIT end
       end
       if not outcome then
-        local left, ends = rest - minor, share == 'f' or minor == rest
-        shift_held(ledger, account, -minor)
+        local left, ends = rest - minor, share == FINAL or minor == rest
+        ledger.held[account] = held_of(k, ledger, account) - minor
         captured, captures = number(captured + minor), number(captures + 1)
         if here then
           post(ledger, to, have_to or 0, minor)
           if ends then
             release(ledger, account, left)
             status, released = 'C', left == 0 and released or number(released + left)
-            count_open(counters[i], -1)
+            count_one_less(k)
           end
+          tell_hold(i, field)
         else
           post_transit(ledger, minor)
-          batch.debited = true
-          if ends then busy = batch.seq_text .. '.' .. (i - 1) end
+          batch.debited, batch.effect = true, true
+          if ends then busy = batch.seq_text .. '.' .. number(i - 1) end
         end
         keep(field, rewritten(text, status, head_end, captured, released, captures, middle, busy_at, busy, tail))
         remember(i, APPLIED, record_end)

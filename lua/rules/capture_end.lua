@@ -1,17 +1,18 @@
   -- u: the receiver elsewhere refused: the hold is as it was, or, if it has ended meanwhile, the money is available again.
   -- detail: '<seq>.<idx>.<decline>|<field of the hold>'.
   rules[UNCAPTURE] = function(i, ledger, account, detail, minor)
+    local k, field, text = next_hold()
     local entry_seq, idx, decline = match(detail, '^(%d+)%.(%d+)%.(%l)|%S+$')
     if not entry_seq or not ledger or minor < 1 or minor > AMOUNT_MAX or minor % 1 ~= 0 then return nil end
     local part = entry_seq .. '.' .. idx
     if batch.settled[entry_seq] or batch.refunded[part] then return REPEATED end
     if not call('ZSCORE', batch.k_open, entry_seq) or call('ZSCORE', batch.k_open, part) then return REPEATED end
-    local field, have = fields[i], available(ledger, account) or 0
-    local text = holds[field]
+    local have = available(ledger, account) or 0
     local status, _, _, _, _, head_end, captured, released, captures, middle, _, busy_at, busy, tail = match(text or '', RECORD)
     if status == 'O' then
-      if held(ledger, account) + minor > AMOUNT_MAX then return BALANCE_LIMIT end
-      shift_held(ledger, account, minor)
+      local aside = held_of(k, ledger, account) + minor
+      if aside > AMOUNT_MAX then return BALANCE_LIMIT end
+      ledger.held[account] = aside
       if busy == part then busy = '-' end
     else
       if have + minor > AMOUNT_MAX then return BALANCE_LIMIT end
@@ -29,11 +30,34 @@
   end
 
   -- l: a final capture was received: the rest of its hold is available again. detail: '<seq>.<idx>|<field of the hold>'.
+  local CAPTURED_WHOLE = '^O %S+ %S+ (%S+) (%d+) %2 0 %d+ %d+ %S+ %S+ ()' -- of which nothing is left; where `busy` is
+
   rules[FINISH_HOLD] = function(i, ledger, _, detail)
-    local part = match(detail, '^(%d+%.%d+)|%S+$')
+    local k, field, text = next_hold()
+    local part = match(detail, '^(%d+%.%d+)|.')
     if not part then return nil end
+    text = text or ''
+    local currency, _, busy_at = match(text, CAPTURED_WHOLE)
+    if busy_at and ledger and ledger.currency == currency and find(text, part, busy_at, true) == busy_at then
+      local tail = busy_at + #part
+      if tail > #text or byte(text, tail) == SPACE then
+        count_one_less(k)
+        keep(field, 'C' .. sub(text, 2, busy_at - 1) .. '-' .. sub(text, tail))
+        tell_hold(i, field)
+        batch.effect = true
+        return APPLIED
+      end
+    end
     local status, holder, _, currency, amount, head_end, captured, released, captures, middle, _, busy_at, busy, tail =
-      match(holds[fields[i]] or '', RECORD)
-    if status ~= 'O' or busy ~= part then return REPEATED end
-    return finish_hold(i, ledger, 'C', holder, currency, amount, head_end, captured, released, captures, middle, busy_at, tail)
+      match(text, RECORD)
+    local outcome = REPEATED
+    if status == 'O' and busy == part then
+      outcome = finish_hold(i, k, ledger, text, 'C', holder, currency, amount, head_end, captured, released, captures, middle, busy_at,
+        tail)
+    end
+    if status then
+      holds[field] = holds[field] or text
+      tell_hold(i, field)
+    end
+    return outcome
   end

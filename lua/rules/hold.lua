@@ -1,22 +1,30 @@
   -- h: money of one account is set aside. detail: '<to account, or ->|<expires in ms>'.
+  local placed_as, placed_to, placed_expires -- what a detail says; most in a batch say the same
+
+  function start_placing() placed_as = nil end
+
   rules[HOLD] = function(i, ledger, account, detail, minor)
-    local to, expires_in_ms = match(detail, '^([^|]+)|(%d+)$')
-    if not to or not ledger or byte(account) == SYSTEM or minor < 1 or minor > AMOUNT_MAX or minor % 1 ~= 0 then
-      return nil
+    local k, field, held_already = next_hold()
+    if detail ~= placed_as then
+      local to, expires_in_ms = match(detail, '^([^|]+)|(%d+)$')
+      if not to then return nil end
+      placed_as, placed_to, placed_expires = detail, to, format('%d', batch.now_ms + expires_in_ms)
     end
+    if not ledger or byte(account) == SYSTEM or minor < 1 or minor > AMOUNT_MAX or minor % 1 ~= 0 then return nil end
     local outcome, record_end = answered(i)
     if outcome then return outcome end
-    local field, mark = fields[i], sub(record_end, 1, FINGERPRINT_LENGTH)
-    if holds[field] then -- placed longer ago than answers are remembered
-      return match(holds[field], '^%u %S+ %S+ %S+ %d+ %d+ %d+ %d+ %d+ (%S+)') == mark and REPEATED or CONFLICT
+    local mark = sub(record_end, 1, FINGERPRINT_LENGTH)
+    if held_already then -- placed longer ago than answers are remembered
+      return match(held_already, '^%u %S+ %S+ %S+ %d+ %d+ %d+ %d+ %d+ (%S+)') == mark and REPEATED or CONFLICT
     end
-    local have, counter, flags = balance(ledger, i, account), counters[i], batch.flags
-    outcome = side_refusal(flags, account, have, nil, nil)
-    if not outcome and counts[counter] >= HOLD_LIMIT_OPEN then outcome = HOLD_LIMIT end
-    if not outcome and have < minor and have - minor < -limit_of(flags, account, ledger.currency) then
+    local have = balance(ledger, i, account)
+    local flag, count, counter = batch.flags[account], open_count(k)
+    if flag or not have then outcome = side_refusal(batch.flags, account, have, nil, nil) end
+    if not outcome and count >= HOLD_LIMIT_OPEN then outcome = HOLD_LIMIT end
+    if not outcome and have < minor and have - minor < -limit_of(batch.flags, account, ledger.currency) then
       outcome = INSUFFICIENT_FUNDS
     end
-    local aside = held(ledger, account) + minor
+    local aside = held_of(k, ledger, account) + minor
     if not outcome and aside > AMOUNT_MAX then outcome = BALANCE_LIMIT end
     if outcome then
       remember(i, outcome, record_end)
@@ -24,36 +32,39 @@
     end
     post(ledger, account, have, -minor)
     ledger.held[account] = aside
-    count_open(counter, 1)
-    local expires, note = format('%d', batch.now_ms + expires_in_ms), batch.notes and batch.notes[i - 1 .. '']
-    due[due_count + 1], due[due_count + 2], due_count = expires, field, due_count + 2
-    keep(field, 'O ' .. account .. ' ' .. to .. ' ' .. ledger.currency .. ' ' .. format('%d', minor) .. ' 0 0 0 ' .. expires
-      .. ' ' .. mark .. ' ' .. batch.seq_text .. '.' .. (i - 1) .. ' -' .. (note and note.ref and ' ' .. note.ref or ''))
+    counts[counter], counts_changed[#counts_changed + 1] = count + 1, counter
+    local idx = number(i - 1)
+    local note = batch.notes and batch.notes[idx]
+    due[due_count + 1], due[due_count + 2], due_count = placed_expires, field, due_count + 2
+    keep(field, 'O ' .. account .. ' ' .. placed_to .. ' ' .. ledger.currency .. ' ' .. number(minor) .. ' 0 0 0 ' .. placed_expires
+      .. ' ' .. mark .. ' ' .. batch.seq_text .. '.' .. idx .. (note and note.ref and ' - ' .. note.ref or ' -'))
+    tell_hold(i, field)
     remember(i, HOLD_RECORD, record_end)
     return APPLIED
   end
 
   -- i: more of it. detail: field of the hold.
-  rules[INCREASE] = function(i, ledger, account, detail, minor)
+  rules[INCREASE] = function(i, ledger, account, _, minor)
+    local k, field, text = next_hold()
     if minor < 1 or minor > AMOUNT_MAX or minor % 1 ~= 0 then return nil end
     local outcome, record_end = answered(i)
     if outcome then return outcome end
     outcome = holder_refusal(i, ledger, account)
-    local text = holds[fields[i]]
     local status, holder, to, currency, amount, head_end, _, _, _, _, expires_ms, _, busy = match(text or '', RECORD)
     if not outcome then outcome = hold_refusal(account, status, holder, expires_ms, busy) end
     if outcome == HOLD_BUSY then return outcome end
     if not outcome then
       if not ledger or currency ~= ledger.currency then return STALE end
-      local have, more = available(ledger, account), amount + minor
+      local have, more, aside = available(ledger, account), amount + minor, held_of(k, ledger, account) + minor
       if have - minor < -limit_of(batch.flags, account, ledger.currency) then
         outcome = INSUFFICIENT_FUNDS
-      elseif more > AMOUNT_MAX or held(ledger, account) + minor > AMOUNT_MAX then
+      elseif more > AMOUNT_MAX or aside > AMOUNT_MAX then
         outcome = BALANCE_LIMIT
       else
         post(ledger, account, have, -minor)
-        shift_held(ledger, account, minor)
-        keep(detail, 'O ' .. account .. ' ' .. to .. ' ' .. currency .. ' ' .. format('%d', more) .. sub(text, head_end))
+        ledger.held[account] = aside
+        keep(field, 'O ' .. account .. ' ' .. to .. ' ' .. currency .. ' ' .. number(more) .. sub(text, head_end))
+        tell_hold(i, field)
         remember(i, HOLD_RECORD, record_end)
         return APPLIED
       end
