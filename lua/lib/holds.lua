@@ -5,10 +5,9 @@
   -- `seen` if it has ended, where the ledger's `held_read` has its account, where `got` has the receiver.
   local number_at, fields, places, ended_at, held_at, got_at
   local names, hold_read, ended_now, ended_before
-  local holds, holds_changed -- field -> record as this batch has left it; the fields of which it has left one
-  local counts, counts_changed -- how many are open, where this batch has changed it; where it has
+  local holds, counts -- field -> record, counter -> how many are open: of those that this batch has changed
   local due, due_count -- what `due` gets, alternating: when a new hold expires, its field
-  local told, told_count -- of what holds are told, alternating: position of an operation, field
+  local told, unchanged -- position of an operation -> field of the hold that is told of it; field -> record, where none is in `holds`
   local start_placing
   local texts = {} -- number -> decimal text: most are met again
   local HOLD_LIMIT_OPEN, HOLD_LIMIT_CAPTURES, COUNT_OF, ENDED, OPEN, SPACE = 1000, 50, '#', 'h', 79, 32 -- 'O': status of an open hold
@@ -42,7 +41,7 @@
     local n, k, receivers = 0, 0, nil
     local TRANSFER, DEBIT, SETTLE, CAPTURE = TRANSFER, DEBIT, SETTLE, CAPTURE
     number_at, fields, places, ended_at, held_at, got_at, names = 0, {}, {}, {}, {}, {}, {}
-    holds, holds_changed, counts, counts_changed, due, due_count, told, told_count = {}, {}, {}, {}, {}, 0, {}, 0
+    holds, counts, due, due_count, told, unchanged = {}, {}, {}, 0, {}, {}
     start_placing()
     for i = 1, batch.count do
       local kind = kinds[i]
@@ -130,15 +129,6 @@
     return text
   end
 
-  local function keep(field, text)
-    holds[field], holds_changed[#holds_changed + 1] = text, field
-  end
-
-  -- Operation i is told of the hold.
-  local function tell_hold(i, field)
-    told[told_count + 1], told[told_count + 2], told_count = i, field, told_count + 2
-  end
-
   -- The record `text` with other words, texts all; the rest are places in it, as RECORD finds them.
   local function rewritten(text, status, head_end, captured, released, captures, middle, busy_at, busy, tail)
     return status .. sub(text, 2, head_end) .. captured .. ' ' .. released .. ' ' .. captures
@@ -154,7 +144,7 @@
 
   local function count_one_less(k)
     local count, counter = open_count(k)
-    counts[counter], counts_changed[#counts_changed + 1] = count - 1, counter
+    counts[counter] = count - 1
   end
 
   -- Whether what is left of a hold can go back: what came in meanwhile may leave no room in a number.
@@ -181,7 +171,7 @@
       released = number(released + rest)
     end
     count_one_less(k)
-    keep(field, rewritten(text, status, head_end, captured, released, captures, middle, busy_at, '-', tail))
+    holds[field] = rewritten(text, status, head_end, captured, released, captures, middle, busy_at, '-', tail)
     batch.effect = true
     return APPLIED
   end
@@ -199,7 +189,8 @@
 
   -- The first refusal of a payer whose hold is concerned, nil if there is none.
   local function holder_refusal(i, ledger, account)
-    if not known_here(i, ledger, account) then return UNKNOWN_ACCOUNT end
+    local here = ledger and (ledger.known[account] or ledger.values[i])
+    if not here and not known_here(i, ledger, account) then return UNKNOWN_ACCOUNT end
     local flag = batch.flags[account]
     if not flag then return nil end
     local status = sub(flag, 1, 1)
@@ -218,9 +209,7 @@
 
   function write_holds()
     local kept, k, gone, g = {}, 0, {}, 0
-    for n = 1, #holds_changed do -- of one changed twice the last record stays
-      local field = holds_changed[n]
-      local text = holds[field]
+    for field, text in pairs(holds) do
       if byte(text) == OPEN then
         kept[k + 1], kept[k + 2], k = field, text, k + 2
       else
@@ -229,9 +218,8 @@
         record(ENDED .. field, text) -- remembered as long as transfers
       end
     end
-    for n = 1, #counts_changed do
-      local counter = counts_changed[n]
-      kept[k + 1], kept[k + 2], k = counter, number(counts[counter]), k + 2
+    for counter, count in pairs(counts) do
+      kept[k + 1], kept[k + 2], k = counter, texts[count] or number(count), k + 2
     end
     if k > 0 then call('HSET', batch.k_hold, unpack(kept, 1, k)) end
     if due_count > 0 then call('ZADD', batch.k_due, unpack(due, 1, due_count)) end
@@ -244,8 +232,8 @@
   -- What is told of holds: '<idx> <record>'.
   function tell_holds(lines)
     local n = #lines
-    for at = 1, told_count, 2 do
+    for i, field in pairs(told) do
       n = n + 1
-      lines[n] = number(told[at] - 1) .. ' ' .. holds[told[at + 1]]
+      lines[n] = (texts[i - 1] or number(i - 1)) .. ' ' .. (holds[field] or unchanged[field])
     end
   end

@@ -27,7 +27,9 @@
   end
 
   function post_transit(ledger, delta)
-    ledger.transit, ledger.transit_changed = added(ledger, TRANSIT, ledger.transit, delta), true
+    local after = ledger.transit + delta
+    if after > AMOUNT_MAX or after < AMOUNT_MIN then after = added(ledger, TRANSIT, ledger.transit, delta) end
+    ledger.transit, ledger.transit_changed = after, true
   end
 
   -- What `seen` is to have under a field, with the batch's one HSET.

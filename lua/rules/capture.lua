@@ -57,13 +57,13 @@
             status, released = 'C', left == 0 and released or number(released + left)
             count_one_less(k)
           end
-          tell_hold(i, field)
+          told[i] = field
         else
           post_transit(ledger, minor)
           batch.debited, batch.effect = true, true
           if ends then busy = batch.seq_text .. '.' .. number(i - 1) end
         end
-        keep(field, rewritten(text, status, head_end, captured, released, captures, middle, busy_at, busy, tail))
+        holds[field] = rewritten(text, status, head_end, captured, released, captures, middle, busy_at, busy, tail)
         remember(i, APPLIED, record_end)
         return APPLIED
       end

@@ -23,7 +23,7 @@
     batch.refunded[part], batch.effect = entry_seq, true
     if status then
       captured, captures = number(captured - minor), number(captures - 1)
-      keep(field, rewritten(text, status, head_end, captured, released, captures, middle, busy_at, busy, tail))
+      holds[field] = rewritten(text, status, head_end, captured, released, captures, middle, busy_at, busy, tail)
     end
     rewrite(i, decline)
     return APPLIED
@@ -42,8 +42,7 @@
       local tail = busy_at + #part
       if tail > #text or byte(text, tail) == SPACE then
         count_one_less(k)
-        keep(field, 'C' .. sub(text, 2, busy_at - 1) .. '-' .. sub(text, tail))
-        tell_hold(i, field)
+        holds[field], told[i] = 'C' .. sub(text, 2, busy_at - 1) .. '-' .. sub(text, tail), field
         batch.effect = true
         return APPLIED
       end
@@ -56,8 +55,7 @@
         tail)
     end
     if status then
-      holds[field] = holds[field] or text
-      tell_hold(i, field)
+      told[i], unchanged[field] = field, text
     end
     return outcome
   end

@@ -32,13 +32,13 @@
     end
     post(ledger, account, have, -minor)
     ledger.held[account] = aside
-    counts[counter], counts_changed[#counts_changed + 1] = count + 1, counter
-    local idx = number(i - 1)
+    counts[counter] = count + 1
+    local idx = texts[i - 1] or number(i - 1)
     local note = batch.notes and batch.notes[idx]
     due[due_count + 1], due[due_count + 2], due_count = placed_expires, field, due_count + 2
-    keep(field, 'O ' .. account .. ' ' .. placed_to .. ' ' .. ledger.currency .. ' ' .. number(minor) .. ' 0 0 0 ' .. placed_expires
-      .. ' ' .. mark .. ' ' .. batch.seq_text .. '.' .. idx .. (note and note.ref and ' - ' .. note.ref or ' -'))
-    tell_hold(i, field)
+    holds[field] = 'O ' .. account .. ' ' .. placed_to .. ' ' .. ledger.currency .. ' ' .. (texts[minor] or number(minor)) .. ' 0 0 0 '
+      .. placed_expires .. ' ' .. mark .. ' ' .. batch.seq_text .. '.' .. idx .. (note and note.ref and ' - ' .. note.ref or ' -')
+    told[i] = field
     remember(i, HOLD_RECORD, record_end)
     return APPLIED
   end
@@ -63,8 +63,8 @@
       else
         post(ledger, account, have, -minor)
         ledger.held[account] = aside
-        keep(field, 'O ' .. account .. ' ' .. to .. ' ' .. currency .. ' ' .. number(more) .. sub(text, head_end))
-        tell_hold(i, field)
+        holds[field] = 'O ' .. account .. ' ' .. to .. ' ' .. currency .. ' ' .. number(more) .. sub(text, head_end)
+        told[i] = field
         remember(i, HOLD_RECORD, record_end)
         return APPLIED
       end

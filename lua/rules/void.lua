@@ -11,7 +11,7 @@
     status = batch.now_ms >= expires_ms + 0 and 'X' or 'V'
     local outcome = finish_hold(i, k, ledger, text, status, holder, currency, amount, head_end, captured, released, captures, middle,
       busy_at, tail)
-    if outcome == APPLIED then tell_hold(i, field) end
+    if outcome == APPLIED then told[i] = field end
     return outcome
   end
 
