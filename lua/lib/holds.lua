@@ -1,10 +1,11 @@
   -- Holds: records as wallet_engine/domain/holds.py has them, texts here, too. What a batch needs of them is read before its
   -- first operation is decided, and written behind the last, each key once.
   -- Of the partition at hand, by the number of an operation among those of holds, which are decided in the order in which they
-  -- were read: the field of its hold, where `hold_read` has that (behind it, of how many its account has open), where that is in
-  -- `seen` if it has ended, where the ledger's `held_read` has its account, where `got` has the receiver.
-  local number_at, fields, places, ended_at, held_at, got_at
-  local names, hold_read, ended_now, ended_before
+  -- were read: where `names` has the field of its hold, and `hold_read` that (behind it, of how many its account has open), where
+  -- the ledger's `held_read` has its account, where `got` has the receiver.
+  local number_at, places, held_at, got_at
+  local names, hold_read
+  local ended_at, ended_now, ended_before -- the holds that are not open, as the memory has them, in the same order
   local holds, counts -- field -> record, counter -> how many are open: of those that this batch has changed
   local due, due_count -- what `due` gets, alternating: when a new hold expires, its field
   local told, unchanged -- position of an operation -> field of the hold that is told of it; field -> record, where none is in `holds`
@@ -23,9 +24,10 @@
   local function read_ended(count)
     local missing, n = {}, 0
     for k = 1, count do
-      if not hold_read[places[k]] then
+      local place = places[k]
+      if not hold_read[place] then
         n = n + 1
-        missing[n], ended_at[k] = ENDED .. fields[k], n
+        missing[n] = ENDED .. names[place]
       end
     end
     if n == 0 then return end
@@ -40,7 +42,7 @@
     local ledger = ledgers[columns[2]]
     local n, k, receivers = 0, 0, nil
     local TRANSFER, DEBIT, SETTLE, CAPTURE = TRANSFER, DEBIT, SETTLE, CAPTURE
-    number_at, fields, places, ended_at, held_at, got_at, names = 0, {}, {}, {}, {}, {}, {}
+    number_at, ended_at, places, held_at, got_at, names = 0, 0, {}, {}, {}, {}
     holds, counts, due, due_count, told, unchanged = {}, {}, {}, 0, {}, {}
     start_placing()
     for i = 1, batch.count do
@@ -70,7 +72,7 @@
           end
         end
         n = n + 1
-        names[n], fields[k], places[k] = field, field, n
+        names[n], places[k] = field, n
         if counted then
           n = n + 1
           names[n] = COUNT_OF .. account
@@ -97,16 +99,13 @@
   local function next_hold()
     local k = number_at + 1
     number_at = k
-    local field = fields[k]
-    local text = holds[field]
+    local place = places[k]
+    local field, text = names[place], hold_read[place]
     if not text then
-      text = hold_read[places[k]]
-      if not text then
-        local m = ended_at[k]
-        text = ended_now[m] or ended_before and ended_before[m]
-      end
+      ended_at = ended_at + 1
+      text = ended_now[ended_at] or ended_before and ended_before[ended_at]
     end
-    return k, field, text
+    return k, field, holds[field] or text
   end
 
   local function receiver_has(k, ledger, account)
@@ -129,10 +128,20 @@
     return text
   end
 
-  -- The record `text` with other words, texts all; the rest are places in it, as RECORD finds them.
+  -- The words of a record as RECORD finds them, of one that is open and untouched in half the time; nil where there is none.
+  local function words_of_hold(text, account)
+    if text and find(text, account, 3, true) == 3 and byte(text) == OPEN then
+      local to, currency, amount, head_end, middle, expires_ms, busy_at = match(text, UNTOUCHED, 3 + #account)
+      if to then return 'O', account, to, currency, amount, head_end, 0, 0, 0, middle, expires_ms, busy_at, '-', busy_at + 1 end
+    end
+    return match(text or '', RECORD)
+  end
+
+  -- The record `text` with other words; the rest are places in it, as RECORD finds them.
   local function rewritten(text, status, head_end, captured, released, captures, middle, busy_at, busy, tail)
-    return status .. sub(text, 2, head_end) .. captured .. ' ' .. released .. ' ' .. captures
-      .. sub(text, middle, busy_at - 1) .. busy .. sub(text, tail)
+    captured, released, captures = captured + 0, released + 0, captures + 0
+    return status .. sub(text, 2, head_end) .. (texts[captured] or number(captured)) .. ' ' .. (texts[released] or number(released))
+      .. ' ' .. (texts[captures] or number(captures)) .. sub(text, middle, busy_at - 1) .. busy .. sub(text, tail)
   end
 
   -- How many holds operation k's account has open, and under which name that is kept.
@@ -164,11 +173,11 @@
   local function finish_hold(i, k, ledger, text, status, holder, currency, amount, head_end, captured, released, captures, middle,
       busy_at, tail)
     if not ledger or ledger.currency ~= currency then return STALE end
-    local field, rest = fields[k], amount - captured - released
+    local field, rest = names[places[k]], amount - captured - released
     if not has_room(ledger, holder, rest) then return BALANCE_LIMIT end
     if rest > 0 then
       release(ledger, holder, rest)
-      released = number(released + rest)
+      released = released + rest
     end
     count_one_less(k)
     holds[field] = rewritten(text, status, head_end, captured, released, captures, middle, busy_at, '-', tail)

@@ -2,8 +2,9 @@
   -- detail: '<receiver>|<field of the hold>|<f final or p part>|<amount asked for, or ->'; minor: what that is now.
   local FINAL, PART, BAR, REST = 102, 112, 124, 45 -- 'f', 'p', '|', '-'
 
-  local function capture(i, ledger, account, detail, minor, here)
+  local function capture(i, ledger, account, detail, minor)
     local k, field, text = next_hold()
+    local here = batch.kinds[i] == CAPTURE
     local to_end = find(detail, '|', 1, true) or 1
     local to, field_end = sub(detail, 1, to_end - 1), to_end + 1 + #field
     local bar, share, bar_too, asked, more = byte(detail, field_end, field_end + 4)
@@ -14,17 +15,8 @@
     local outcome, record_end = answered(i)
     if outcome then return outcome end
     outcome = holder_refusal(i, ledger, account)
-    local status, holder, captured, released, captures, busy, tail = 'O', account, '0', '0', '0', '-', nil
-    local only_to, currency, amount, head_end, middle, expires_ms, busy_at
-    text = text or ''
-    if find(text, account, 3, true) == 3 and byte(text) == OPEN then
-      only_to, currency, amount, head_end, middle, expires_ms, busy_at = match(text, UNTOUCHED, 3 + #account)
-      tail = busy_at and busy_at + 1
-    end
-    if not tail then
-      status, holder, only_to, currency, amount, head_end, captured, released, captures, middle, expires_ms, busy_at, busy, tail =
-        match(text, RECORD)
-    end
+    local status, holder, only_to, currency, amount, head_end, captured, released, captures, middle, expires_ms, busy_at, busy, tail =
+      words_of_hold(text, account)
     if not outcome then outcome = hold_refusal(account, status, holder, expires_ms, busy) end
     if outcome == HOLD_BUSY then return outcome end
     if not outcome then
@@ -49,21 +41,20 @@
       if not outcome then
         local left, ends = rest - minor, share == FINAL or minor == rest
         ledger.held[account] = held_of(k, ledger, account) - minor
-        captured, captures = number(captured + minor), number(captures + 1)
         if here then
           post(ledger, to, have_to or 0, minor)
           if ends then
             release(ledger, account, left)
-            status, released = 'C', left == 0 and released or number(released + left)
+            status, released = 'C', released + left
             count_one_less(k)
           end
           told[i] = field
         else
           post_transit(ledger, minor)
           batch.debited, batch.effect = true, true
-          if ends then busy = batch.seq_text .. '.' .. number(i - 1) end
+          if ends then busy = batch.seq_text .. '.' .. (texts[i - 1] or number(i - 1)) end
         end
-        holds[field] = rewritten(text, status, head_end, captured, released, captures, middle, busy_at, busy, tail)
+        holds[field] = rewritten(text, status, head_end, captured + minor, released, captures + 1, middle, busy_at, busy, tail)
         remember(i, APPLIED, record_end)
         return APPLIED
       end
@@ -72,10 +63,4 @@
     return outcome
   end
 
-  rules[CAPTURE] = function(i, ledger, account, detail, minor)
-    return capture(i, ledger, account, detail, minor, true)
-  end
-
-  rules[CAPTURE_DEBIT] = function(i, ledger, account, detail, minor)
-    return capture(i, ledger, account, detail, minor, false)
-  end
+  rules[CAPTURE], rules[CAPTURE_DEBIT] = capture, capture

@@ -17,13 +17,12 @@
     else
       if have + minor > AMOUNT_MAX then return BALANCE_LIMIT end
       post(ledger, account, have, minor)
-      if status then released = number(released + minor) end
+      if status then released = released + minor end
     end
     post_transit(ledger, -minor)
     batch.refunded[part], batch.effect = entry_seq, true
     if status then
-      captured, captures = number(captured - minor), number(captures - 1)
-      holds[field] = rewritten(text, status, head_end, captured, released, captures, middle, busy_at, busy, tail)
+      holds[field] = rewritten(text, status, head_end, captured - minor, released, captures - 1, middle, busy_at, busy, tail)
     end
     rewrite(i, decline)
     return APPLIED

@@ -4,7 +4,7 @@
     if not known_here(i, ledger, account) then return UNKNOWN_ACCOUNT end
     if not text then return HOLD_NOT_FOUND end
     local status, holder, _, currency, amount, head_end, captured, released, captures, middle, expires_ms, busy_at, busy, tail =
-      match(text, RECORD)
+      words_of_hold(text, account)
     if status == 'C' then return HOLD_NOT_OPEN end
     if status ~= 'O' then return REPEATED end
     if busy ~= '-' then return HOLD_BUSY end

@@ -134,7 +134,7 @@ _Grouped: Final = partial(
     touches=_group,
     weight=3,
 )
-_Held: Final = partial(Kind, id=Id.TRANSACTION, other=Other.DETAIL, extended=True, weight=4)
+_Held: Final = partial(Kind, id=Id.TRANSACTION, other=Other.DETAIL, extended=True, weight=3)
 
 _TABLE: Final = (
     Kind("o", "open_account", Id.NONE, Other.DETAIL, sides=_opened, flags=True, touches=_noted),
