@@ -2,27 +2,35 @@
   -- wallet_engine/domain/groups.py has them.
   -- A leg is {ledger, payer if here, receiver if here, minor, index, role}: fields in order cost half of named ones.
   local GROUP, PREPARE, DECIDE_GROUP, COMMIT, ABORT, FORGET = 109, 112, 103, 121, 98, 119
-  local HEAD, LEG = '^(%S-):(%d+):([^:]+):()', '()(%l)(%d+)|([^|]+)|([^|]+)|(%d+)|(%u+);()'
+  local HEAD, LEG = '^(%S-):(%d+):([^:]+):()', '^([prb])(%d+)|([^|]+)|([^|]+)|(%d+)|(%u+);()'
+  local NOT_HERE = 110 -- 'n'
   local MEMORY, NO_LEG = 'g', '-'
   local NO_WORDS = {}
   local EVERY = {[GROUP] = true, [PREPARE] = true, [DECIDE_GROUP] = true, [COMMIT] = true, [ABORT] = true, [FORGET] = true}
 
-  -- Mark, attempt, word, legs and how many these are, of an operation's detail; nil where it is malformed.
+  -- Mark, attempt, word, the legs with a side here, how many there are in all, and whether one has a side elsewhere, of an
+  -- operation's detail; nil where it is malformed. Of a leg that has no side here nothing is looked at: most of home are such.
   local function words_of(detail)
     local mark, attempt, word, at = match(detail, HEAD)
     if not mark then return nil end
-    local legs, n = {}, 0
-    for begins, role, index, from, to, amount, currency, ends in gmatch(detail, LEG) do
-      local ledger, minor = batch.ledgers[currency], amount + 0
-      if begins ~= at or not ledger or from == to or from == TRANSIT or to == TRANSIT or minor < 1
-        or minor > AMOUNT_MAX or not find('prbn', role, 1, true) then
-        return nil
+    local legs, n, count, elsewhere, last = {}, 0, 0, false, #detail
+    while at <= last do
+      count = count + 1
+      if byte(detail, at) == NOT_HERE then
+        at = find(detail, ';', at, true)
+        if not at then return nil end
+        at, elsewhere = at + 1, true
+      else
+        local role, index, from, to, amount, currency, ends = match(detail, LEG, at)
+        local ledger, minor = batch.ledgers[currency or ''], (amount or 0) + 0
+        if not ledger or from == to or from == TRANSIT or to == TRANSIT or minor < 1 or minor > AMOUNT_MAX then return nil end
+        local pays, gets = role ~= 'r', role ~= 'p'
+        n, at = n + 1, ends
+        legs[n] = {ledger, pays and from, gets and to, minor, index, role}
+        elsewhere = elsewhere or not (pays and gets)
       end
-      n, at = n + 1, ends
-      legs[n] = {ledger, (role == 'p' or role == 'b') and from, (role == 'r' or role == 'b') and to, minor, index, role}
     end
-    if at ~= #detail + 1 then return nil end
-    return {mark, attempt, word, legs}
+    return {mark, attempt, word, legs, count, elsewhere}
   end
 
   -- Reads what accounts of legs have and are, the groups under way and what is remembered of others. batch.words: by position,
@@ -38,7 +46,7 @@
         local field, found = columns[FIELD + i], words_of(columns[detail_at])
         if found then
           local legs, key = found[4], field .. found[1]
-          leg_count = leg_count + #legs
+          leg_count = leg_count + found[5]
           if leg_count + batch.count > OPERATIONS_MAX then break end
           words[i] = found
           if kind ~= GROUP then
@@ -49,15 +57,18 @@
             m = m + 1
             remembered[m] = MEMORY .. ((kind == GROUP or kind == DECIDE_GROUP) and field or key)
           end
+          local of_home = kind == GROUP or kind == DECIDE_GROUP
           for n = 1, #legs do
-            local ledger, from, to = legs[n][1], legs[n][2], legs[n][3]
-            local named, of_home = ledger.named, kind == GROUP or kind == DECIDE_GROUP
+            local leg = legs[n]
+            local ledger, from, to = leg[1], leg[2], leg[3]
+            local named = ledger.named
             if from then
-              named[#named + 1] = from
+              -- What is paid was set aside, what is given back comes from there: balances of a system account alone change.
+              if kind ~= COMMIT or byte(from) == SYSTEM then named[#named + 1] = from end
               if not of_home then ledger.paying[#ledger.paying + 1] = from end
             end
             if to then
-              named[#named + 1] = to
+              if kind ~= ABORT then named[#named + 1] = to end
               if not of_home then ledger.getting[#ledger.getting + 1] = to end
             end
           end
@@ -118,29 +129,30 @@
     for n = 1, #legs do
       local leg = legs[n]
       local ledger, from, to, minor = leg[1], leg[2], leg[3], leg[4]
-      if from or to then
-        local known = ledger.known
-        local have, have_to = from and known[from], to and known[to]
-        local refused = side_refusal(batch.flags, from, have, to, have_to)
-        if not refused and from and byte(from) ~= SYSTEM then
-          local spent = (ledger.spent[from] or 0) + minor
-          ledger.spent[from] = spent
-          if have < spent and have - spent < -limit_of(batch.flags, from, ledger.currency) then
-            refused = INSUFFICIENT_FUNDS
-          elseif setting_aside and held(ledger, from) + spent > AMOUNT_MAX then
-            refused = BALANCE_LIMIT
-          end
-        end
-        if not refused and to and byte(to) ~= SYSTEM then
-          local coming = (ledger.coming[to] or 0) + minor
-          ledger.coming[to] = coming
-          if setting_aside then coming = coming + pending(ledger, to) end
-          if coming > AMOUNT_MAX or have_to + coming > AMOUNT_MAX then refused = BALANCE_LIMIT end
---@limits           local new = ledger.coming[to]
---@limits           if not refused and over_limit(batch.flags, ledger, to, have_to + new) then refused = BALANCE_LIMIT end
-        end
-        if refused then return refused, leg[5], leg[6] end
+      local known = ledger.known
+      local have, have_to = from and known[from], to and known[to]
+      local refused
+      if batch.flags_exist or from and not have or to and not have_to then
+        refused = side_refusal(batch.flags, from, have, to, have_to)
       end
+      if not refused and from and byte(from) ~= SYSTEM then
+        local spent = (ledger.spent[from] or 0) + minor
+        ledger.spent[from] = spent
+        if have < spent and have - spent < -limit_of(batch.flags, from, ledger.currency) then
+          refused = INSUFFICIENT_FUNDS
+        elseif setting_aside and held(ledger, from) + spent > AMOUNT_MAX then
+          refused = BALANCE_LIMIT
+        end
+      end
+      if not refused and to and byte(to) ~= SYSTEM then
+        local coming = (ledger.coming[to] or 0) + minor
+        ledger.coming[to] = coming
+        if setting_aside then coming = coming + pending(ledger, to) end
+        if coming > AMOUNT_MAX or have_to + coming > AMOUNT_MAX then refused = BALANCE_LIMIT end
+--@limits         local new = ledger.coming[to]
+--@limits         if not refused and over_limit(batch.flags, ledger, to, have_to + new) then refused = BALANCE_LIMIT end
+      end
+      if refused then return refused, leg[5], leg[6] end
     end
     return nil
   end

@@ -2,7 +2,7 @@
   -- it: the first decision stands. A refusal elsewhere, or an interruption, is a decision too.
   -- Told: '<decision> <index of the leg that was refused, or -> <attempt>'.
   local function decide_group(i, account, detail)
-    local mark, attempt, word, legs = unpack(batch.words[i] or NO_WORDS)
+    local mark, attempt, word, legs, _, elsewhere = unpack(batch.words[i] or NO_WORDS)
     local leg_elsewhere, code = match(word or '', '^a%.(%d+)%.(%l)$')
     if not legs or word ~= 'c' and word ~= 'r' and not code then return nil end
     local record_end = next_record_end()
@@ -41,12 +41,7 @@
       return refused
     end
     pay(legs, false)
-    for n = 1, #legs do
-      if legs[n][6] ~= 'b' then
-        keep_group(field .. mark, 'C', account, i, detail)
-        break
-      end
-    end
+    if elsewhere then keep_group(field .. mark, 'C', account, i, detail) end
     return APPLIED
   end
 
