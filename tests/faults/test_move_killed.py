@@ -21,8 +21,9 @@ from support.verification import verified, verify
 from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer, refusal
 
+from wallet_engine.admin.moving.copying import Copy
 from wallet_engine.admin.moving.driver import Driver
-from wallet_engine.admin.moving.sides import TakenOver, Target
+from wallet_engine.admin.moving.sides import Source, TakenOver, Target
 from wallet_engine.admin.moving.wire import Command, Setback
 from wallet_engine.domain.errors import ConfigError, Corruption, WalletError
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -457,3 +458,34 @@ def test_a_recovery_during_the_freeze_forbids_the_switch(cluster: DevCluster) ->
     assert outcome.attempts > 1
     assert outcome.epoch > epochs[0] + 1
     scene.check_whole(scene.target)
+
+
+def test_an_entry_that_left_the_stream_unread_begins_the_copy_again(
+    monkeypatch: pytest.MonkeyPatch, cluster: DevCluster
+) -> None:
+    """It was trimmed right behind the freeze: without it the target would serve the balances before it."""
+    scene = Scene(cluster, 2)
+    freeze, follow = Source.freeze, Copy.follow
+    copies: list[Copy] = []
+    unread: list[Copy] = []
+
+    def follows(copy: Copy) -> None:
+        copies.append(copy)
+        if copy not in unread:
+            follow(copy)
+
+    def freezes(source: Source, token: str) -> tuple[int, str]:
+        if not unread:
+            unread.append(copies[-1])
+            api.paid(payer, receiver, "1.00")
+        return freeze(source, token)
+
+    with WalletApi(cluster.url, PARTITIONS) as api, cluster_directory(cluster) as directory:
+        payer, receiver = api.account(2, "5.00"), api.account(2)
+        monkeypatch.setattr(Source, "freeze", freezes)
+        monkeypatch.setattr(Copy, "follow", follows)
+        outcome = Driver(directory, 2, "unread", "test").begin(scene.source, scene.target)
+    assert unread
+    assert outcome.attempts > 1
+    scene.check_whole(scene.target)
+    assert verify(cluster)["ok"]
