@@ -11,8 +11,8 @@ import pytest
 from support.advice import run_advice
 from support.dev_process import DevCluster
 from support.redis_peek import node_of, open_debits
-from support.replicated import Process, command, wait_until
-from support.stopped import stopped_shard
+from support.replicated import command, wait_until
+from support.stopped import stopped_shard, trimming_refused
 from support.strand import strand
 from support.verification import verified
 from support.wallet_api import WalletApi, check_problem, new_id, transfer_body
@@ -315,13 +315,3 @@ def looks_at(api: WalletApi, account: str, receiver: str | None) -> list[str]:
 def conditions(url: str) -> set[str]:
     with WalletApi(url, PARTITIONS) as api:
         return {condition["condition"] for condition in api.get("/readyz").json()["conditions"]}
-
-
-@contextlib.contextmanager
-def trimming_refused(node: Process) -> Iterator[None]:
-    """Redis does not run XTRIM meanwhile, so the stream of each of its partitions grows with what is paid."""
-    command(node, "ACL", "SETUSER", "default", "-xtrim", "-xdel")
-    try:
-        yield
-    finally:
-        command(node, "ACL", "SETUSER", "default", "+xtrim", "+xdel")

@@ -19,7 +19,9 @@ class Authority:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self.pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
-        self._openssl("req", "-x509", "-subj", f"/CN={name}", "-days", "90", *self._new_key(self.pair.key))
+        subject = ("-subj", f"/CN={name}", "-days", "90")
+        signs = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")  # Python 3.13 insists on it
+        self._openssl("req", "-x509", *subject, *signs, *self._new_key(self.pair.key))
         self.name = name
 
     @property

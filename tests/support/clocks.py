@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-#: Beside this file.
-SOURCE: Final = Path(__file__).with_name("stepped_clock.c")
 MICROSECONDS: Final = 1_000_000
 
 
@@ -30,7 +28,7 @@ class Clocks:
             path.write_bytes(bytes(8))
             with path.open("r+b") as file:
                 self._offsets[name] = mmap.mmap(file.fileno(), 8)
-        library = _compiled(directory)
+        library = compiled(directory, "stepped_clock")
         self.environ = {"LD_PRELOAD": str(library), "STEPPED_CLOCKS": str(folder)}
 
     def __repr__(self) -> str:
@@ -51,9 +49,11 @@ class Clocks:
             self.step(0, *names)
 
 
-def _compiled(directory: Path) -> Path:
+def compiled(directory: Path, name: str) -> Path:
+    """A library of the C source of that name beside this file, to be preloaded."""
     compiler = shutil.which("cc")
     assert compiler, "a C compiler is missing: apt-get install gcc libc6-dev"
-    library = directory / "stepped_clock.so"
-    subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", library, SOURCE], check=True)
+    library = directory / f"{name}.so"
+    source = Path(__file__).with_name(f"{name}.c")
+    subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
     return library

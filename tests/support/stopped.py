@@ -1,4 +1,4 @@
-"""Processes of a test's cluster that stand still for a while: alive, and answering nothing."""
+"""Processes of a test's cluster that stand still for a while, alive and answering nothing, or refuse a part of it."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 
 from support.dev_process import DevCluster
-from support.replicated import Process
+from support.replicated import Process, command
 
 
 @contextlib.contextmanager
@@ -31,3 +31,13 @@ def stopped_shard(cluster: DevCluster, name: str) -> Iterator[None]:
     """Every node of the shard."""
     with stopped(*(process for process in cluster.processes("redis") if process["shard"] == name)):
         yield
+
+
+@contextlib.contextmanager
+def trimming_refused(node: Process) -> Iterator[None]:
+    """Redis does not run XTRIM meanwhile, so the stream of each of its partitions grows with what is paid."""
+    command(node, "ACL", "SETUSER", "default", "-xtrim", "-xdel")
+    try:
+        yield
+    finally:
+        command(node, "ACL", "SETUSER", "default", "+xtrim", "+xdel")

@@ -27,6 +27,7 @@ from wallet_engine.app.running import (
     run,
 )
 from wallet_engine.app.snapshots import SnapshotSchedule
+from wallet_engine.app.stall_watch import StallWatch
 from wallet_engine.app.troubles import Troubles
 from wallet_engine.domain.errors import ConfigError, WalletError, text_of
 from wallet_engine.domain.principals import PeerRole
@@ -125,7 +126,10 @@ def journal(
                 await asyncio.to_thread(check_may_join, tree, JournalCopy(writer), replaces)
                 if metrics_port is not None:
                     expose_metrics(metrics, listening.host, metrics_port)
-                beside: dict[str, Worker] = {"disk": DiskWatch(directory, troubles.teller("disk"))}
+                beside: dict[str, Worker] = {
+                    "disk": DiskWatch(directory, troubles.teller("disk")),
+                    "stall": StallWatch(metrics),
+                }
                 if archive_command:
                     tell = troubles.teller("archive")
                     beside["archive"] = Archiver(directory, archive_command, metrics, tell)

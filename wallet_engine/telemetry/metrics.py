@@ -171,6 +171,11 @@ class Metrics:
             "Bytes journaled since the newest snapshot: what a rebuild replays.",
             registry=r,
         )
+        self.journal_stalled_seconds = Gauge(
+            "wallet_journal_stalled_seconds",
+            "For how long this copy has stood still, as it does while its disk hangs; 0 while it goes on.",
+            registry=r,
+        )
         self.journal_sync_seconds = TallyHistogram(
             "wallet_journal_sync_duration_seconds", "One fdatasync.", (), r, _SECONDS
         )

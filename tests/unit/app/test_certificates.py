@@ -1,5 +1,6 @@
 """Where a process shows its metrics to whom, and which certificates it tells of."""
 
+import re
 import shutil
 import ssl
 import urllib.request
@@ -108,7 +109,8 @@ def test_g13_prometheus_scrapes_a_journal_by_the_configuration_that_we_ship(
 
         wait_until(lambda: found() and "unknown" not in found().values(), "all were scraped", 30.0, found)
         assert found()["ours"] == "up"
-        assert "certificate required" in found()["bare"]
+        # It is told why, or meets the end of the connection before: that is Prometheus' luck.
+        assert re.search("certificate required|broken pipe|connection reset", found()["bare"]), found()
         assert "doesn't contain any IP SANs" in found()["unnamed"]
 
 

@@ -1,0 +1,36 @@
+"""Disks of real processes that become as slow as a test wants them, each on its own; see `slow_disk.c`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from support.clocks import compiled
+
+
+class SlowDisks:
+    """A process started with `environ` waits for its fdatasync as long as the folder of the synced file is told to."""
+
+    def __init__(self, directory: Path) -> None:
+        self._folder = directory / "disks"
+        self._folder.mkdir(parents=True)
+        library = compiled(directory, "slow_disk")
+        self.environ = {"LD_PRELOAD": str(library), "SLOW_DISKS": str(self._folder)}
+
+    def __repr__(self) -> str:
+        return f"<SlowDisks {self._folder}>"
+
+    @contextmanager
+    def slowed(self, ms: int, *folders: Path) -> Iterator[None]:
+        """Slow meanwhile, and at once as fast as before at the end; folders are told by their names."""
+        try:
+            for folder in folders:
+                self._write(folder, ms)
+            yield
+        finally:
+            for folder in folders:
+                self._write(folder, 0)
+
+    def _write(self, folder: Path, ms: int) -> None:
+        unfinished = self._folder / f".{folder.name}"
+        unfinished.write_text(str(ms))
+        unfinished.replace(self._folder / folder.name)
