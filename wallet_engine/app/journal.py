@@ -49,7 +49,7 @@ from wallet_engine.telemetry.metrics import Metrics
 STOP_S_MAX: Final = 8.0
 
 #: What runs beside the journal, and may fail without stopping payments.
-Worker = Archiver | SnapshotSchedule | DiskWatch
+Worker = Archiver | SnapshotSchedule | DiskWatch | StallWatch
 
 log = get_logger(__name__)
 
