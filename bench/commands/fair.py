@@ -114,7 +114,9 @@ def flooding(cluster: Cluster, accounts: int, batch: int, callers: int) -> Itera
     words = {"accounts": accounts, "partitions": cluster.shape.partitions, "batch": batch, "callers": callers}
     argv = [sys.executable, "-m", "bench.flooding", *cluster.api_addresses]
     argv += [f"--{name}={value}" for name, value in words.items()]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    )
     try:
         assert process.stdout is not None
         if not process.stdout.readline():
