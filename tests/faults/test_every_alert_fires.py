@@ -295,7 +295,7 @@ def test_a_disk_hangs(watched: Watched, api: WalletApi) -> None:
         watched.inside.enter_context(watched.disks.slowed(15_000, watched.copies[2]))
         watched.inside.enter_context(asking(watched.dev.url, [transfer_body(ann, bob, "0.01", new_id())]))
         wait_until(
-            lambda: watched.looking.asked("query?query=wallet_journal_stalled_seconds>5")["result"],
+            lambda: watched.looking.asked("query?query=wallet_journal_disk_wait_seconds>5")["result"],
             "it is said that it stands still",
             FIRES_S_MAX,
         )

@@ -16,7 +16,7 @@ class StallWatch:
 
     def __init__(self, metrics: Metrics) -> None:
         self._ticked_s = time.monotonic()
-        metrics.journal_stalled_seconds.set_function(self._stalled_s)
+        metrics.journal_disk_wait_seconds.set_function(self._stalled_s)
 
     def __repr__(self) -> str:
         return f"<StallWatch {self._stalled_s():.1f} s>"

@@ -171,8 +171,8 @@ class Metrics:
             "Bytes journaled since the newest snapshot: what a rebuild replays.",
             registry=r,
         )
-        self.journal_stalled_seconds = Gauge(
-            "wallet_journal_stalled_seconds",
+        self.journal_disk_wait_seconds = Gauge(
+            "wallet_journal_disk_wait_seconds",
             "For how long this copy has stood still, as it does while its disk hangs; 0 while it goes on.",
             registry=r,
         )

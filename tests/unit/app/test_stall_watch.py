@@ -17,7 +17,7 @@ def test_it_is_said_while_everything_else_waits(monkeypatch: pytest.MonkeyPatch)
     metrics, seen = Metrics(), threading.Event()
 
     def stalled_s() -> float:
-        value = metrics.registry.get_sample_value("wallet_journal_stalled_seconds")
+        value = metrics.registry.get_sample_value("wallet_journal_disk_wait_seconds")
         assert value is not None
         return value
 

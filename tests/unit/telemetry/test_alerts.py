@@ -68,7 +68,7 @@ MORE_TROUBLE: list[tuple[str, dict[str, str]]] = [
         {'up{job="wallet-api", instance="a"}': "0x120", 'up{job="wallet-journal"}': "1x120"},
     ),
     ("WalletPartitionsDown", {'wallet_conditions{condition="stopped"}': "1x120"}),
-    ("WalletJournalDiskSlow", {'wallet_journal_stalled_seconds{instance="j"}': "30+60x120"}),
+    ("WalletJournalDiskSlow", {'wallet_journal_disk_wait_seconds{instance="j"}': "30+60x120"}),
     ("WalletPartitionsDown", {'wallet_conditions{condition="recovering"}': "1x120"}),
 ]
 WELL = {
@@ -98,7 +98,7 @@ WELL = {
     'wallet_journal_lag_entries{partition="3"}': "2x120",
     'wallet_journal_sync_duration_seconds_bucket{le="0.01"}': "0+100x120",
     'wallet_journal_sync_duration_seconds_bucket{le="+Inf"}': "0+100x120",
-    "wallet_journal_stalled_seconds": "0x120",
+    "wallet_journal_disk_wait_seconds": "0x120",
     "wallet_journal_archive_failures_total": "0x120",
     "wallet_journal_segments_to_archive": "1x120",
     "wallet_journal_bytes_since_snapshot": "100000000x120",
