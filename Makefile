@@ -105,9 +105,9 @@ lint: $(DEV_STAMP) ## ruff, mypy and the import contract
 # Programs that tests start compile the package anew each time unless they may keep what they compiled.
 test soak: export PYTHONDONTWRITEBYTECODE :=
 
-# Three at a time on two cores: tests that kill and stop processes wait more than they compute.
+# Four at a time on two cores: tests that kill and stop processes wait more than they compute.
 test: $(DEV_STAMP) packages compiler promtool lint ## lint and every test, for two cores (ARGS= goes to pytest; -s needs -n0)
-	$(PY) -m pytest -n3 --dist worksteal $(ARGS)
+	$(PY) -m pytest -n4 --dist worksteal $(ARGS)
 
 soak: $(DEV_STAMP) packages compiler ## the long, seeded runs
 	$(PY) -m pytest -m soak $(ARGS)

@@ -80,9 +80,11 @@ def listed(api: WalletApi, account: str, count: int, query: str = "") -> list[di
 
 
 def pay(api: WalletApi, sender: str, receiver: str, amount: str, **more: Any) -> str:
+    """Its id; who is told that the outcome is unknown asks again with the same one."""
     transaction_id = new_id()
-    reply = api.post(
-        "/v1/wallet/balance_transfer", {**transfer_body(sender, receiver, amount, transaction_id), **more}
+    body = {**transfer_body(sender, receiver, amount, transaction_id), **more}
+    reply: Reply = eventually(
+        lambda: (said := api.post("/v1/wallet/balance_transfer", body)).status != 503 and said
     )
     assert reply.status in (200, 422, 404), reply
     return transaction_id

@@ -20,9 +20,13 @@ def words_of(tmp_path: Path, target: str, data: str, binaries: str) -> list[str]
     python.write_text(STUB, encoding="utf-8")
     python.chmod(0o755)
     (tmp_path / ".installed").touch()
+    # What `make test ARGS=…` was given is not for this one.
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS"))
+    }
     done = subprocess.run(
         ["make", "--no-print-directory", "-C", str(ROOT), target, f"VENV={tmp_path}", f"DATA={data}"],
-        env={**os.environ, "BINARIES": binaries},
+        env={**environ, "BINARIES": binaries},
         capture_output=True,
         timeout=60,
         check=True,
