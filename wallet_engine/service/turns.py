@@ -22,10 +22,10 @@ from wallet_engine.service.steps import Steps, T, at_once
 #: Transfers of batches in the engine at a time: enough for every process to be busy.
 WINDOW_WIDE: Final = 8_000
 #: The same while somebody else makes small calls.
-WINDOW_NARROW: Final = 500
+WINDOW_NARROW: Final = 300
 #: Transfers that go into the engine together.
 SLICE_WIDE: Final = 1_000
-SLICE_NARROW: Final = 125
+SLICE_NARROW: Final = 100
 #: Transfers in flight of a caller who does not wait for others.
 LITTLE_MAX: Final = 100
 #: Transfers of one caller that are read and not done, beyond which no more are read while others are there.
