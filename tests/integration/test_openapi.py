@@ -23,7 +23,7 @@ from wallet_engine.http.examples import EXAMPLES, Example
 PARTITIONS = 16
 CONFIG = Path(support.__path__[0]) / "openapi" / "schemathesis.toml"
 #: Cases of each operation and phase; all phases together take about 20 s.
-CASES = 7
+CASES = 6
 #: Tried by tests of their own: places are opaque, and nothing is to be sent to hosts that are made up.
 TRIED_APART = "^/v1/(events|webhooks)"
 
