@@ -90,7 +90,7 @@ def test_a_copy_in_whose_middle_the_server_goes_has_an_end(server: PostgresProce
 
 def test_a_pool_gives_up_a_connection_that_stands_still(server: PostgresProcess) -> None:
     async def main() -> None:
-        pool = await Pool.open(server.url_with_password, "test", size_max=1, answer_s_max=10.0)
+        pool = await Pool.open(server.url_with_password, "test", size_max=1, answer_s_max=2.0)
         pid = await pool.fetchval("SELECT pg_backend_pid()")
         os.kill(pid, signal.SIGSTOP)
         try:
