@@ -8,11 +8,19 @@ import hiredis
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.cluster import ClusterView
 from wallet_engine.engine.refusals import ScriptRefusal, refusal_in
+from wallet_engine.redis_store.apply_call import apply_command
 from wallet_engine.redis_store.connection import NotSent, pack
 from wallet_engine.redis_store.refusals import Refusal
 from wallet_engine.redis_store.scripts import load_script
 
 _PROBE_SHA: Final = load_script("read_account").sha
+#: A call without partitions, which decides nothing.
+_NO_PARTS: Final = {
+    limits: apply_command(
+        load_script("apply", limits=limits).sha, (), window_ms=0, stream_entries_max=0, issued_age_ms_max=0
+    )
+    for limits in (False, True)
+}
 
 Refused = Callable[[Accumulator, ScriptRefusal | Refusal], None]
 
@@ -24,14 +32,16 @@ def probe(
     refused: Refused,
     ended: Callable[[Accumulator], None],
 ) -> None:
-    """Send a write that changes nothing (a node that takes no writes still answers reads) and a read that passes the
-    same guards as operations. `taken` or `refused` is told, unless the connection is lost, and then `ended`.
+    """Send an empty call of the script that decides (in the middle of an upgrade the node may have that of another
+    version alone), a write that changes nothing (a node that takes no writes still answers reads) and a read that
+    passes the same guards as operations. `taken` or `refused` is told, unless the connection is lost, and then `ended`.
     """
     unwritten: hiredis.ReplyError | None = None
 
     def written(reply: Any) -> None:
         nonlocal unwritten
-        unwritten = reply if isinstance(reply, hiredis.ReplyError) else None
+        if isinstance(reply, hiredis.ReplyError):
+            unwritten = unwritten or reply
 
     def answered(reply: Any) -> None:
         accumulator.probing = False
@@ -53,6 +63,7 @@ def probe(
     )
     try:
         lane = cluster.lanes[accumulator.shard]
+        lane.send(_NO_PARTS[accumulator.limits], written)
         lane.send(pack(("PERSIST", keys.meta)), written)
         lane.send(command, answered)
         accumulator.probing = True
