@@ -96,10 +96,15 @@ def report(
     same = {"commit": commit(), "machine": machine(), "extent": dataclasses.asdict(extent)}
     parts = guard(lambda: Parts(out / PARTIAL_FILE, same, resume=resume))
     measured = Matrix(Session(folder), extent, parts, folder, tigerbeetle, many).measure()
-    measured["command"] = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+    measured["command"] = shlex.join(["python", "-m", "bench", *map(_without_folder, sys.argv[1:])])
     if past is not None:
         measured["history"] = past
     write_report(measured, out)
     parts.done()
     click.echo(table(HEADINGS, [target["cells"] for target in measured["targets"]]))
     click.echo(f"written to {out}")
+
+
+def _without_folder(word: str) -> str:
+    """A file is told by its name: its folder is of this machine."""
+    return Path(word).name if "/" in word else word
