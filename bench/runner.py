@@ -69,13 +69,8 @@ async def prepare(cluster: Cluster, accounts: int, say: Say) -> Prepared:
 async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) -> Result:
     """Run the plan. Raises `Refused`, `ProcessReplaced`, and `ValueError` for a plan that cannot be."""
     say(f"{plan.name}, seed {plan.seed}: preparing requests")
-    rng, count = Random(plan.seed), ring_size(plan.batch) * plan.batch
-    pairs = draw(plan.workload, count, prepared.accounts, cluster.shape.partitions, rng)
     recorder = Recorder()
-    pacing = _pacing(plan, recorder)
-    load = _load(cluster, recorder, plan, pairs, pacing)
-    door = DOORS[plan.door].make(load)
-    del load, pairs
+    door = _door(cluster, recorder, plan, prepared)
     gc.collect()
     collect_rarely()
     roles = cluster.pids()
@@ -127,13 +122,8 @@ async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) ->
 
 async def send_transfers(cluster: Cluster, plan: Plan, prepared: Prepared, transfers: int, say: Say) -> int:
     """Send at least so many transfers as the plan says, whatever time it takes: how many. Raises `Refused`."""
-    rng = Random(plan.seed)
-    pairs = draw(
-        plan.workload, ring_size(plan.batch) * plan.batch, prepared.accounts, cluster.shape.partitions, rng
-    )
     recorder = Recorder()
-    pacing = _pacing(plan, recorder)
-    door = DOORS[plan.door].make(_load(cluster, recorder, plan, pairs, pacing))
+    door = _door(cluster, recorder, plan, prepared)
     try:
         await door.start()
         while recorder.total_transfers < transfers and not recorder.unexpected:
@@ -152,10 +142,8 @@ async def latencies(
 
     `others_end` has the others stop, before the books are looked at.
     """
-    count = ring_size(plan.batch) * plan.batch
-    pairs = draw(plan.workload, count, prepared.accounts, cluster.shape.partitions, Random(plan.seed))
     recorder = Recorder()
-    door = DOORS[plan.door].make(_load(cluster, recorder, plan, pairs, _pacing(plan, recorder)))
+    door = _door(cluster, recorder, plan, prepared)
     try:
         await door.start()
         await asyncio.sleep(plan.warmup_s)
@@ -203,6 +191,13 @@ async def _end(cluster: Cluster, door: Door, recorder: Recorder) -> tuple[_Readi
 
 async def _syncs(cluster: Cluster) -> int:
     return sync_count(await asyncio.to_thread(scrape, cluster.journal_metrics))
+
+
+def _door(cluster: Cluster, recorder: Recorder, plan: Plan, prepared: Prepared) -> Door:
+    """With its requests ready."""
+    count = ring_size(plan.batch) * plan.batch
+    pairs = draw(plan.workload, count, prepared.accounts, cluster.shape.partitions, Random(plan.seed))
+    return DOORS[plan.door].make(_load(cluster, recorder, plan, pairs, _pacing(plan, recorder)))
 
 
 def _load(cluster: Cluster, recorder: Recorder, plan: Plan, pairs: list[Pair], pacing: Pacing) -> Load:

@@ -63,3 +63,10 @@ async def in_turns(
         for number in range(len(rows))[:: 1 if turn % 2 else -1]:
             found[number].append(await measure(rows[number], turn))
     return [summarise(documents) for documents in found]
+
+
+def p99_ratios(row: dict[str, Any], alone: dict[str, Any]) -> tuple[float, float, float]:
+    """Of two rows of `in_turns`: their p99 in each turn, the one over the other: lowest, median and highest."""
+    pairs = zip(row.get("each_run", [row]), alone.get("each_run", [alone]), strict=True)
+    ratios = [one["latency_ms"]["p99"] / other["latency_ms"]["p99"] for one, other in pairs]
+    return min(ratios), median(ratios), max(ratios)

@@ -1,7 +1,6 @@
 """`bench beside`: payments alone and with a follower beside them, in turns on the same two cores."""
 
 from pathlib import Path
-from statistics import median
 from typing import Final
 
 import click
@@ -11,7 +10,7 @@ from bench.commands import session
 from bench.commands.session import Session, shape_of, write_json
 from bench.result import Document, Plan
 from bench.runner import Prepared, send_transfers
-from bench.runs import in_turns
+from bench.runs import in_turns, p99_ratios
 from bench.text import table
 
 HEADINGS: Final = (
@@ -113,11 +112,9 @@ def beside(
 
 def _cells(row: Document, alone: Document) -> list[str]:
     latency = row["latency_ms"]
-    pairs = zip(row.get("each_run", [row]), alone.get("each_run", [alone]), strict=True)
-    ratios = [one["latency_ms"]["p99"] / other["latency_ms"]["p99"] for one, other in pairs]
     return [
         *(row["name"], f"{row['transfers_per_s']:,.0f}"),
         *(f"{latency[name]:.1f}" for name in ("p50", "p90", "p99", "p999")),
-        *(f"{ratio:.2f}" for ratio in (min(ratios), median(ratios), max(ratios))),
+        *(f"{ratio:.2f}" for ratio in p99_ratios(row, alone)),
         *(f"{row['entries_per_s']:,}", f"{row['fsyncs_per_s']:.0f}", f"{row['other_cores']:.2f}"),
     ]

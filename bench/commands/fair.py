@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 import click
@@ -18,7 +17,7 @@ from bench.commands import session
 from bench.commands.session import Session, shape_of, write_json
 from bench.result import Document, Plan
 from bench.runner import Prepared, latencies
-from bench.runs import in_turns
+from bench.runs import in_turns, p99_ratios
 from bench.text import table
 
 ALONE: Final = "alone"
@@ -130,11 +129,9 @@ def flooding(cluster: Cluster, accounts: int, batch: int, callers: int) -> Itera
 
 def _cells(row: Document, alone: Document) -> list[str]:
     latency = row["latency_ms"]
-    pairs = zip(row.get("each_run", [row]), alone.get("each_run", [alone]), strict=True)
-    ratios = [one["latency_ms"]["p99"] / other["latency_ms"]["p99"] for one, other in pairs]
     return [
         *(row["name"], f"{row['transfers_per_s']:,.0f}"),
         *(f"{latency[name]:.1f}" for name in ("p50", "p90", "p99")),
-        *(f"{ratio:.2f}" for ratio in (min(ratios), median(ratios), max(ratios))),
+        *(f"{ratio:.2f}" for ratio in p99_ratios(row, alone)),
         f"{row['flood']['transfers_per_s']:,}",
     ]
