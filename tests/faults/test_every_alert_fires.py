@@ -11,7 +11,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -351,7 +351,14 @@ def asking(url: str, bodies: list[dict[str, str]]) -> Iterator[None]:
                 calls.create_task(ask(http)).add_done_callback(lambda _: room.release())
                 await asyncio.sleep(0.002)
 
-    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    with meanwhile(lambda: asyncio.run(main()), stop):
+        yield
+
+
+@contextlib.contextmanager
+def meanwhile(work: Callable[[], None], stop: threading.Event) -> Iterator[None]:
+    """It is done in a thread, until `stop` tells it to end."""
+    thread = threading.Thread(target=work)
     thread.start()
     try:
         yield
@@ -380,13 +387,8 @@ def throttled(process: Process, share: float) -> Iterator[None]:
             os.kill(process["pid"], signal.SIGCONT)
             stop.wait(share)
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    with meanwhile(run, stop):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def test_processes_are_dead(watched: Watched) -> None:
