@@ -1,4 +1,4 @@
-"""How every operation is decided: ARCHITECTURE.md, "Semantics of the operations", in plain Python.
+"""How every operation is decided: ARCHITECTURE.md, "What each operation decides", in plain Python.
 
 The apply script decides the same in Lua. This file shares no code and no table with it on purpose: two
 implementations that agree on every entry are the check that neither is wrong.
