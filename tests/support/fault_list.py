@@ -18,13 +18,15 @@ from redis.exceptions import RedisError
 from support.clocks import Clocks
 from support.dev_process import DevCluster
 from support.replicated import Process, ReplicatedShard, command, kill
-from unit.admin.made import answer
+from unit.admin.made import admin, answer
 
 HOUR_S: Final = 3600
 #: Longer than a session in ZooKeeper, and than Redis Cluster takes to give a node up.
 LONG_STOP_S: Final = 12.0
 #: A move that meets faults is tried for a minute.
 MOVE_S_MAX: Final = 75.0
+#: How long ZooKeeper may take to serve once it was killed: a Java that starts beside others' work.
+ZOOKEEPER_S_MAX: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class FaultList:
         return f"{kind}: {struck}"
 
     def calm(self) -> None:
-        """Return when nothing is stopped any more, clocks are right and every shard has its replica."""
+        """Return when nothing is stopped, clocks are right, ZooKeeper answers and shards have their replicas."""
         for thread in self._stopped:
             thread.join()
         self._stopped.clear()
@@ -105,6 +107,9 @@ class FaultList:
             shard.wait_in_sync()
         if "move_partition" in self.kinds:
             flags = self._cluster.admin_flags()
+            deadline = time.monotonic() + ZOOKEEPER_S_MAX
+            while admin("moves", *flags).exit_code and time.monotonic() < deadline:
+                time.sleep(0.5)  # it may have been killed a moment ago
             for move in answer("moves", *flags)["moves"]:
                 answer("resume", str(move["partition"]), *flags, "--yes")
 
