@@ -137,7 +137,7 @@ def test_g9_a_close_whose_process_is_killed_is_repeated_or_undone(cluster: DevCl
 
 
 def ended(what: Callable[..., object], *words: str) -> None:
-    """Call it, and do not mind that whoever was asked dies."""
+    """Call it, and accept that the process that was asked dies."""
     with suppress(OSError, HTTPException):
         what(*words)
 

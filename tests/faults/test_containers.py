@@ -32,7 +32,7 @@ print(urllib.request.urlopen("https://journal:9101/metrics", context=context).re
 
 
 class Composed:
-    """What whoever runs the compose file has: its commands, and the API by HTTPS."""
+    """What a user of the compose file has: its commands, and the API by HTTPS."""
 
     def __init__(self, engine: Docker, folder: Path) -> None:
         self.engine = engine

@@ -1,4 +1,4 @@
-"""G9 for groups: whoever drives one dies at any of its steps; it ends as a whole or as nothing, by itself."""
+"""G9 for groups: the driver of one dies at any of its steps; the group ends whole or as nothing, by itself."""
 
 import asyncio
 import json

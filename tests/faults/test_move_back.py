@@ -1,6 +1,6 @@
 """Partitions that return to a shard whose primary has changed since they left (G11).
 
-A primary that loses a slot drops its keys and tells its replicas nothing, so whoever is promoted may have some. They
+A primary that loses a slot drops its keys and tells its replicas nothing, so a promoted one may have some. They
 are nobody's truth: no move stumbles over them, and none comes back to life with a partition.
 """
 
@@ -101,7 +101,7 @@ def node_id(shard: ReplicatedShard) -> str:
 
 
 def take_by_hand(shard: ReplicatedShard, slot: int) -> None:
-    """The epoch first: under its old one the claim may be refused, and undone, by whoever has the slot."""
+    """The epoch first: under its old one the owner of the slot may refuse the claim, and undo it."""
     wait_agreed(shard.cluster)  # or it does not know which epoch is the highest
     command(shard.primary(), "CLUSTER", "BUMPEPOCH")
     command(shard.primary(), "CLUSTER", "SETSLOT", slot, "NODE", node_id(shard))

@@ -81,7 +81,7 @@ def test_g6_an_entry_that_comes_out_otherwise_stops_its_partition_alone(cluster:
 
     status, said = run_admin(cluster, "journal", "verify")
     assert status == 0, said  # it is in every copy
-    cluster.restart("journal")  # whoever recovers it
+    cluster.restart("journal")  # a recovery does not help either
     check()
     command(node_of(cluster, HURT, PARTITIONS), "SCRIPT", "FLUSH")
     check()

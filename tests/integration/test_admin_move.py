@@ -300,7 +300,7 @@ def test_what_is_refused_changes_nothing(cluster: DevCluster, flags: list[str]) 
 
 
 def test_the_nodes_themselves_refuse_a_run_that_was_overtaken(cluster: DevCluster) -> None:
-    """Two runs hold connections to both nodes; whoever claimed last may write, and nobody releases what is not old."""
+    """Two runs hold connections to both nodes; the one that claimed last may write, and none releases what is new."""
     partition = 0
     keys = PartitionKeys(tag_of(partition, PARTITIONS))
     with cluster_directory(cluster) as directory:

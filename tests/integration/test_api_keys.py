@@ -433,11 +433,11 @@ def test_beyond_loopback_callers_say_who_they_are_or_insecure_is_said_aloud(
     finally:
         process.terminate()
         _, stderr = process.communicate(timeout=30)
-    assert ("insecure: whoever can reach this address is let in" in stderr) is not identified
+    assert ("insecure: anyone who can reach this address is let in" in stderr) is not identified
 
 
 def test_a_certificate_that_ends_is_renewed(cluster: DevCluster, tmp_path: Path) -> None:
-    """That of whoever asks `doctor`, who says so."""
+    """The certificate of the caller of `doctor`, which warns of it."""
     folder = cluster.data_dir / "ca"
     pair = authority.Authority(folder).issue(checked("admin", "sre"), days=3)
     flags = [f"--peer-ca={folder / 'ca.pem'}", f"--peer-cert={pair.cert}", f"--peer-key={pair.key}"]

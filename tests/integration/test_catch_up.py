@@ -41,7 +41,7 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> Looked:
 
 
 class Everybody:
-    """Whoever asks counts; nobody is followed here."""
+    """Every copy that asks counts; none is followed here."""
 
     async def check_ballots(self, asker: str, ballots: Sequence[tuple[int, int]]) -> None:
         pass

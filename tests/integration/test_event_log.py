@@ -1,4 +1,4 @@
-"""The event log on a real PostgreSQL: every event once, whoever writes and whatever fails, and an order to read by."""
+"""The event log on a real PostgreSQL: every event once with several writers and failures, and an order to read by."""
 
 import asyncio
 import random

@@ -302,7 +302,7 @@ def test_holds_are_listed_also_when_they_have_ended(api: WalletApi) -> None:
 
 
 def test_every_write_says_where_it_is(api: WalletApi) -> None:
-    """Whoever gives back what a write has said reads what it wrote."""
+    """A caller who sends the position of a write back reads that write."""
     ann, bob, cid = opened(api, 1, "100.00"), api.name(2), opened(api, 3, "50.00")
 
     def read(written: Reply, path: str) -> Any:

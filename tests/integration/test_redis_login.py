@@ -222,7 +222,7 @@ def test_doctor_tells_what_it_is_not_allowed_to_see_from_what_is_away(secured: S
 
 
 def test_a_node_with_another_password_is_given_the_user_again(secured: Secured) -> None:
-    """`doctor` names the command; whoever may set users on that node runs it."""
+    """`doctor` names the command; a user who may set users on that node runs it."""
     node, file = secured.nodes["s1"], password_file(secured.folder, "chief", "leads")
     use(secured.logins["admin"])
     node.command("ACL", "SETUSER", "chief", "on", ">leads", "~*", "+@all")

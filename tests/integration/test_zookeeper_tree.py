@@ -425,7 +425,7 @@ class TestSessions:
 
     @staticmethod
     def expire(tree: ZooKeeperTree, server: Server) -> None:
-        """End the session from outside, as its timeout would: whoever knows its password can."""
+        """End the session from outside, as its timeout would: a client that knows its password can."""
         thief = KazooClient(server.hosts, client_id=tree._client.client_id)
         thief.start()
         thief.stop()
@@ -548,7 +548,7 @@ class TestAbsence:
     def test_a_server_that_lost_its_data_is_come_back_to(
         self, own_server: Server, opened: list[Tree]
     ) -> None:
-        """It sends away whoever has seen newer transactions than it has; nobody need be started again for that."""
+        """It refuses clients that have seen newer transactions than it has; no process needs a restart for that."""
         tree, other = (open_patiently(own_server.hosts, SESSION_S) for _ in range(2))
         opened += [tree, other]
         for number in range(50):  # an empty server is soon at these transactions again, and not at once

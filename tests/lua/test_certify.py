@@ -60,7 +60,7 @@ def test_what_is_condemned_meanwhile_serves_only_when_it_is_to_be_made_anew(comp
 
 @pytest.mark.parametrize(("state", "after"), [("live", "stopped"), ("moving", "moving"), ("moved", "moved")])
 def test_who_serves_is_stopped(compared: LuaPartition, state: str, after: str) -> None:
-    """But not in the middle of a move: whoever moves it holds it."""
+    """But not in the middle of a move: the driver of the move holds it."""
     compared.meta(state=state)
     assert call(compared, "condemn", "entry 1: not so") == state
     assert found(compared)["state"] == after

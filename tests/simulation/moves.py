@@ -152,7 +152,7 @@ class MoveRun(Process):
 
 
 class Mover:
-    """Whoever moves partitions in a simulated cluster. `strike` is one act; `tidy` ends what is left."""
+    """The operator who moves partitions in a simulated cluster. `strike` is one act; `tidy` ends what is left."""
 
     def __init__(self, world: World, keeper: Keeper, network: Network, shard_names: list[str]) -> None:
         self.world = world
@@ -222,7 +222,7 @@ class Mover:
             self.keeper.process_died(run.loop)
 
     def tidy(self, home_of: Callable[[int], str], fail_over: Callable[[str], object]) -> None:
-        """Nothing fails any more: whoever is at it goes on, what nobody is at is resumed or undone.
+        """Nothing fails any more: running moves go on, those without a driver are resumed or undone.
 
         Some come back to where they were, and then the replicas there are promoted, with all that they have.
         """

@@ -30,7 +30,7 @@ Appended = tuple[int, bytes, EntryHeader, bool]
 
 
 class DurableListener(Protocol):
-    """Whoever is told what has reached a disk."""
+    """Is told what has reached a disk."""
 
     def durable(self, journal_id: str, partition: int, payload: bytes, header: EntryHeader) -> None: ...
 

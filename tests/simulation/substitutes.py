@@ -202,7 +202,7 @@ def surroundings(
     replaced += [
         (_module(where), name, value) for where, names in PERIODS.items() for name, value in names.items()
     ]
-    #: By the name under which modules know it, whoever looks at it: no list of them can be short of one.
+    #: By the name under which modules know it, so no list of its users can be short of one.
     everywhere = {"time": (time, clock), "random": (random, rng), "secrets": (secrets, chosen)}
     for module in _engine_modules():
         if hasattr(module, "log"):

@@ -118,7 +118,7 @@ class World:
         return (self.now_us + ahead_us) * 1000
 
     def note(self, text: str) -> None:
-        """A line for whoever looks at a failing seed."""
+        """A line for the reader of a failing seed."""
         if self.trace is not None:
             who = self.running.name if self.running else "world"
             self.trace.append((self.elapsed_s * 1000, who, text))

@@ -79,7 +79,7 @@ class IsolatedService:
         self._run(self._engine.close()).result(30)
 
     def receipted_seq(self, partition: int) -> int:
-        """The newest entry of which it had a receipt, whoever wrote it."""
+        """The newest entry, of any writer, of which it had a receipt."""
 
         async def look() -> int:
             return self._engine.tracker.latest_seq(partition)

@@ -149,7 +149,7 @@ def _lives(pid: int) -> bool:
 
 @dataclass
 class Machines:
-    """`hosts` and `here`, the machine of whoever sets them up."""
+    """`hosts` and `here`, the machine of the person who sets them up."""
 
     hosts: list[Machine]
     here: Machine

@@ -54,7 +54,7 @@ def run(signal_name: str, number: str, last_step: str, others: str, *argv: str) 
         return new_driver(*words, on_step=on_step, **hooks)
 
     runs.new_driver = signalled
-    # Whoever started the tests in the background may have had them ignore it, and Python goes by that.
+    # A shell that started the tests in the background may have had them ignore it, and Python goes by that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     main(list(argv))
 

@@ -1,4 +1,4 @@
-"""Somebody who speaks the words of the journal's port, as whoever the certificate says, or as nobody."""
+"""An attacker who speaks the words of the journal's port, with the name of any certificate or with none."""
 
 import contextlib
 import socket
@@ -31,7 +31,7 @@ HEAR_S_MAX = 20.0
 
 
 def client_context(ca: Path | None, pair: Pair | None) -> ssl.SSLContext:
-    """Believes whoever answers."""
+    """Accepts every server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if ca is not None:

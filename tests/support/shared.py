@@ -32,7 +32,7 @@ class Shared:
 
     @contextlib.contextmanager
     def lend(self, name: str, make: Callable[[], AbstractContextManager[T]]) -> Iterator[T]:
-        """What `make` gives when it is entered; whoever asks for `name` next has the same."""
+        """What `make` gives when it is entered; the next test that asks for `name` has the same."""
         kept = self.kept.get(name)
         if kept is None:
             with contextlib.ExitStack() as stack:

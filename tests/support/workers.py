@@ -55,7 +55,7 @@ else:
 
 
 class InPieces(LoadScopeScheduling):
-    """Whoever has nothing left takes the next piece."""
+    """A worker that has nothing left takes the next piece."""
 
     def _split_scope(self, nodeid: str) -> str:
         return _piece(nodeid)

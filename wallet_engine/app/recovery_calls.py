@@ -6,7 +6,7 @@ from typing import Final
 
 from wallet_engine.telemetry.logging import get_logger
 
-#: How often one shard is looked at, whoever asks for it.
+#: How often one shard is looked at, for all askers together.
 LOOK_S_MIN: Final = 0.25
 
 log = get_logger(__name__)

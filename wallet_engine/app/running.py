@@ -132,7 +132,7 @@ def collect_rarely() -> None:
 def take_priority(name: str) -> None:
     """Have this process run as `normal`, `low` or `idle` says: next to others, behind them, or on what they leave.
 
-    `idle` is `SCHED_IDLE` (sched(7)): whoever wakes up takes the core from it at once, and beside others that never
+    `idle` is `SCHED_IDLE` (sched(7)): any process that wakes up takes the core at once, and beside processes that never
     rest it stands still. Linux may share cores among sessions (autogroup, the same page): then both count within a
     session only, so a process that leads one gives the session the weight that it has itself.
     """
@@ -168,7 +168,7 @@ def insecure_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option(
         "--insecure",
         is_flag=True,
-        help="Let in whoever calls without saying who he is, also from other machines. Logged at each start.",
+        help="Accept callers that do not identify themselves, also from other machines. Logged at each start.",
     )(command)
 
 
@@ -178,7 +178,7 @@ def check_closed_door(host: str, closing: str, *, closed: bool, insecure: bool) 
     `closing` says what to do about it.
     """
     if insecure:
-        log.warning("insecure: whoever can reach this address is let in", host=host)
+        log.warning("insecure: anyone who can reach this address is let in", host=host)
     elif not closed and not is_loopback(host):
         raise ConfigError(
             f"--host {host} is open to other machines, and callers need not say who they are: "

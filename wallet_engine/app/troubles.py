@@ -1,4 +1,4 @@
-"""What fails in a journal process beside payments, and since when: told to whoever looks at the cluster."""
+"""What fails in a journal process beside payments, and since when: shown to operators."""
 
 import asyncio
 import time

@@ -14,8 +14,8 @@ ORIGIN_S_MAX: Final = 2.0
 async def origin_of(feed: Feed, partition: int, seq: int) -> str:
     """For people: its epoch, who brought it to which copy, and the keys that it says it was for.
 
-    Who brought it is whom his certificate is for, or on a plain connection whom he says. The keys are words of the
-    entry: whoever brought it could write any.
+    The bringer is the holder of the connection's certificate, or on a plain connection the name that it gave. The keys
+    are words of the entry: the bringer could write any.
     """
     try:
         async with asyncio.timeout(ORIGIN_S_MAX):

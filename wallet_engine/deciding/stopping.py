@@ -15,7 +15,7 @@ _CONDEMN: Final = load_script("condemn").text
 
 
 def stop_partition(directory: Directory, partition: int, why: str) -> str:
-    """See that nobody writes to it any more, whoever recovers it. Returns the state it was in; `stopped`: already.
+    """See that nobody writes to it any more, not even after a recovery. Returns its state before; `stopped`: already.
 
     Blocks. Raises `Outage` when its node cannot be asked.
     """

@@ -64,7 +64,7 @@ class Keeper:
         return self.keep(kept)
 
     def tend(self) -> None:
-        """Notice deaths and start again whoever may; to be called every moment, never blocks for long."""
+        """Notice dead processes and restart those that may be; call it often, it never blocks for long."""
         for kept in self._kept:
             self._tend(kept, time.monotonic())
 

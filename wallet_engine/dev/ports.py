@@ -76,7 +76,7 @@ def free_port(*, redis: bool = False, run: int = 1) -> int:
 
 @cache
 def _book() -> int:
-    """A file in which byte N is locked by whoever has claimed port N. The kernel unlocks when a process ends."""
+    """A file in which the process that has claimed port N locks byte N. The kernel unlocks when a process ends."""
     path = Path(tempfile.gettempdir()) / f"wallet-engine-{os.getuid()}.ports"
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 

@@ -1,6 +1,6 @@
 """A PostgreSQL of our own, with its data in a directory that outlives it: the system's if there is one, else a wheel's.
 
-It listens on loopback only, to whoever has the password in its `password` file, which only its owner can read. The
+It listens on loopback only, and wants the password in its `password` file, which only its owner can read. The
 server refuses to run as root; as root it gets a user namespace in which we are somebody else, so that nothing has to
 be given to another user.
 """

@@ -1,4 +1,4 @@
-"""What an API process says of itself, for whoever waits until it serves."""
+"""What an API process says of itself: read to wait until it serves."""
 
 import http.client
 import json

@@ -18,7 +18,7 @@ An entry is what one call of the apply script did to one partition::
 Rules 2 differ from 1: system accounts have no bound; names whose CRC-32 is equal are told apart where an id is
 remembered; an account closes only when no refund can come back to it. Rules 3 say of a refusal whether it is the
 receiver's. Rules 4 keep where the metadata of an account are. Entries are decided again by the rules that decided them.
-Whoever adds a kind of operation, or changes how one is decided, raises the rules.
+Raise the rules when you add a kind of operation or change how one is decided.
 """
 
 import re

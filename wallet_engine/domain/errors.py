@@ -23,11 +23,11 @@ class InvalidInput(WalletError):
 
 
 class Forbidden(WalletError):
-    """Whoever asks may not do this (a 403); the text names the grant that is missing. Nothing was done."""
+    """The caller may not do this (a 403); the text names the missing grant. Nothing was done."""
 
 
 class RateLimited(WalletError):
-    """Whoever asks does so too often, or has too much in flight (a 429). Nothing was done."""
+    """The caller asks too often, or has too much in flight (a 429). Nothing was done."""
 
     def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
         super().__init__(detail)

@@ -5,8 +5,8 @@ their order. The cut is where each partition's last entry is that was given by `
 it whose debit, or a settle whose credit, stands behind it in the other partition: `later` takes what is behind, and
 nothing counts before it was found. Kept are open entries, and ends that do not meet yet: not the journal.
 
-Whoever follows the journal gives every entry by `entry`, takes away what is certain by `take_faults`, and looks how
-long each of `early` and `unended` has stood.
+Its user gives it every entry by `entry`, takes certain faults by `take_faults`, and looks how long each of `early` and
+`unended` has stood.
 """
 
 from collections import Counter

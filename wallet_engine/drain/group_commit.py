@@ -183,7 +183,7 @@ class GroupCommit:
         self._bytes.inc(self._writer.committed_bytes - before)
 
     def _commit_without(self) -> None:
-        """Whoever is still fetching is late."""
+        """Drains that are still fetching are late."""
         self._gathering.clear()
         self._commit()
 

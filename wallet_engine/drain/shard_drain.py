@@ -36,7 +36,7 @@ _WITNESS: Final = load_script("witness").text
 
 
 class Abandoned(WalletError):
-    """Whoever froze the partition to move it has not come back: it must be recovered."""
+    """The driver that froze the partition to move it has not come back: it must be recovered."""
 
     def __init__(self, partition: int) -> None:
         super().__init__(f"partition {partition} was frozen for a move that does not go on")

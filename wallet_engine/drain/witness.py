@@ -1,9 +1,9 @@
 """How long dedupe windows have been in force, as this process' own monotonic clock has seen it.
 
 What a partition remembers must not become less because a wall clock steps, so Redis is told how much time has passed. A
-witness knows how long a window had been in force when it looked, and that so much has passed since: its word is never
-more than what has really passed, whoever else gives his. Redis believes the one who says most. Time that
-nobody has seen, because no journal process ran, does not count, and the window lasts longer.
+witness knows how long a window had been in force when it looked, and how much has passed since: its word is never
+more than what has really passed, whatever other witnesses say. Redis believes the largest. Time that no witness has
+seen, because no journal process ran, does not count, and the window lasts longer.
 """
 
 from dataclasses import dataclass

@@ -48,7 +48,7 @@ os.register_at_fork(after_in_child=_draw_anew)
 
 
 class Pending(Protocol):
-    """Whoever waits for one operation. Exactly one of the two methods is called, once."""
+    """Waits for one operation. Exactly one of the two methods is called, once."""
 
     def committed(self, outcome: str, idx: int, batch: "Batch") -> None:
         """The operation was decided and the decision is durable. `batch.detail(idx)` explains a repeat."""

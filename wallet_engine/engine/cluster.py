@@ -47,7 +47,7 @@ class ClusterView:
         self.lanes: dict[str, Lane] = {}
         self.tracker = ReceiptTracker(quorum=1)
         self._clients: dict[str, LinkClient] = {}
-        #: Journal copies that count: the receipts of others say nothing, whoever has announced them.
+        #: Journal copies that count: the receipts of others mean nothing, even if their copies are registered.
         self._members: frozenset[str] = frozenset()
         self._journals: dict[str, JournalInfo] = {}
         self._unwatch: list[Callable[[], None]] = []

@@ -1,4 +1,4 @@
-"""Why this service cannot pay, or a part of it: named conditions, noted by whoever meets one, summed up in one place.
+"""Why this service cannot pay, or a part of it: named conditions, noted where they are met, summed up in one place.
 
 A condition holds for the service, for a shard or for one partition. Of a partition only the newest counts: it is the
 reason of the last refusal. Nothing here costs a batch that is applied anything while no partition has a condition.

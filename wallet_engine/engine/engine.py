@@ -1,7 +1,7 @@
 """The engine of one service: operations in, durable outcomes out.
 
 A commit is: one script call for what partitions of a shard have waiting, then the receipts of each partition's nonce
-from `journal_quorum` journal copies, then the results. Whoever submitted may be gone by then; nothing is cancelled.
+from `journal_quorum` journal copies, then the results. The caller may be gone by then; nothing is cancelled.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
 """What every shard has room for, looked at once a second: memory, streams, and whether it takes writes at all; and
-which partitions take no new work, so that whoever would begin some is refused before its debit.
+which partitions take no new work, so that new transfers are refused before their debit.
 
 Memory headroom (G10): new work is refused before Redis would fail it; what settles begun work still passes.
 Redis refuses every growing write past `maxmemory`, credits and refunds of debits already made among them. So operations

@@ -26,7 +26,7 @@ class TracedEngine(Engine):
 
 
 class _TracedItem:
-    """Stands in for whoever waits for one operation."""
+    """Stands in for the item that waits for one operation."""
 
     __slots__ = ("_engine", "_item", "_step")
 

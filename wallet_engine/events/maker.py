@@ -46,7 +46,7 @@ class Start(NamedTuple):
 
 
 def from_first(told: FeedPosition = START) -> Start:
-    """The start of whoever has nothing but how far he has told."""
+    """The start of a sink that has saved nothing but its position."""
     return Start(START, Book(), told)
 
 

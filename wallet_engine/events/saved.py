@@ -1,4 +1,4 @@
-"""A fold's book as bytes, for whoever goes on with it. Read only by the version that has written it, or not at all."""
+"""A fold's book as bytes, to go on from later. Only the version that has written it reads it."""
 
 import time
 from collections.abc import Iterator

@@ -102,7 +102,7 @@ class KafkaSink:
                 "message.timeout.ms": int(CONFIRM_S_MAX * 1000),
                 "compression.type": "lz4",
                 "linger.ms": 5,
-                # As Java's producers do, so that one account is in one partition whoever writes.
+                # As Java's producers do, so that one account is in one partition with any writer.
                 "partitioner": "murmur2_random",
             }
         )

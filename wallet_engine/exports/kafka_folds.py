@@ -60,7 +60,7 @@ class KafkaFolds:
             log.warning("a fold is passed over", key=key, why=str(error))
 
     def save(self, producer: Any, partition: int, at: FeedPosition, book: bytes) -> tuple[str, bytes]:
-        """Write the parts: key and value of the head, for whoever says that it is whole. Raises `Outage`."""
+        """Write the parts. Returns key and value of the head, which says that the parts are whole. Raises `Outage`."""
         before = self.heads.get(partition)
         turn = 0 if before is None else 1 - before.turn
         offsets: list[int] = []

@@ -6,8 +6,8 @@
     DIR/.writing/…                                          files that are not whole yet
 
 A file is written beside, and takes its place when it is whole, in this order: the positions are replaced, which is the
-commit and names the file; then the file is renamed. Whoever opens the group finds a file that was committed and not
-renamed, and renames it. So each event is in one file, whatever is interrupted, and readers see whole files only.
+commit and names the file; then the file is renamed. A process that opens the group finds a file that was committed and
+not renamed, and renames it. So each event is in one file even after interruptions, and readers see only whole files.
 
 A file ends with its hour, once nothing can follow; with the process, and then the hour has a second one. Of a group,
 hours end in their order, so a position never passes what is not in a file.

@@ -28,7 +28,7 @@ class Claims:
         self._groups = groups or groups_of(partitions)
         #: Groups that are ours.
         self.owned: frozenset[int] = frozenset()
-        #: Groups that another process is to have: whoever uses them lets go, then calls `release`.
+        #: Groups that another process is to have: their user here lets go, then calls `release`.
         self.unwanted: frozenset[int] = frozenset()
         #: Set whenever `owned` or `unwanted` has changed.
         self.changed = asyncio.Event()
@@ -99,6 +99,6 @@ class Claims:
         self.unwanted -= frozenset(groups)
 
     async def close(self) -> None:
-        """Give up everything: whoever else follows takes over at once."""
+        """Give up everything: the other followers take over at once."""
         with suppress(WalletError):
             await self.release(self.owned)

@@ -1,4 +1,4 @@
-"""Forgetting the history of partitions, so that whoever follows makes it anew."""
+"""Deletes the history of partitions, so that the followers make it anew."""
 
 from collections.abc import Collection
 from typing import Any, Final

@@ -1,7 +1,7 @@
 """Legs of groups that are paid in other partitions than the group was decided in: what was said of them is said there.
 
 As with `ends`, the decision is met in the batch or in the tables, or it comes later: then the leg waits in
-`early_legs`, and whoever has written the decision, or the leg, gives it what was said.
+`early_legs`. The process that writes the later of the two, decision or leg, joins them.
 """
 
 from collections.abc import Iterable

@@ -294,7 +294,7 @@ class HistorySink:
 
 
 async def in_pieces(items: Sequence[T], size: Callable[[T], int] = lambda _: 1) -> AsyncIterator[Sequence[T]]:
-    """The items, about `PIECE_MAX` by their size at a time; whoever else has something to do has a turn in between."""
+    """The items, about `PIECE_MAX` by their size at a time; other tasks get a turn in between."""
     begun = taken = 0
     for number, item in enumerate(items, 1):
         taken += size(item)

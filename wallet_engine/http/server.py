@@ -46,7 +46,7 @@ async def serve_http(
     """Serve until `stop` is set, then refuse new connections and return once requests in flight are answered.
 
     Between the two, for `leave_seconds`, all is answered as before, but `/readyz` says no and each answer ends its
-    connection, so that whoever spreads the load sends it elsewhere before anything is refused.
+    connection, so that the load balancer sends requests elsewhere before anything is refused.
 
     Port 0 takes a free one; `on_listening` is called with the base URL when requests are taken. After
     `drain_seconds_max` what is still in flight is cancelled. Installs no signal handlers and starts no event

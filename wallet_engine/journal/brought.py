@@ -1,4 +1,4 @@
-"""Who brought a copy its newest entries: for whoever has found that one of them is not right."""
+"""Which service brought a copy its newest entries: asked when one of them turns out to be wrong."""
 
 from collections import deque
 from collections.abc import Sequence

@@ -28,7 +28,7 @@ Factory = Callable[[], asyncio.Protocol]
 
 
 class Door:
-    """See the module. Without `tls` whoever connects is let in, as he is."""
+    """See the module. Without `tls` every connection is accepted, and its peer is unknown."""
 
     def __init__(self, factory: Factory, tls: PeerTls | None, refusals: Refusals, reserve: Reserve) -> None:
         self._factory = factory

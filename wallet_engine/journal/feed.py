@@ -1,4 +1,4 @@
-"""The feed: a journal's entries for whoever follows it, each partition in the order of its seqs, for ever.
+"""The feed: a journal's entries for its followers, each partition in the order of its seqs, for ever.
 
     async for batch in feed.follow({3: FeedPosition(1234, nonce), 17: START}):
         for entry in batch:                      # FeedEntry

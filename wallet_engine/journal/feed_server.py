@@ -86,7 +86,7 @@ class FeedServer:
         return f"<FeedServer partitions={len(self.ends)} entries={sum(self.ends.values())}>"
 
     async def look(self) -> None:
-        """Bring `ends` up to date, if they are old. What was final stays so, whoever is away or behind now."""
+        """Bring `ends` up to date, if they are old. Final entries stay final, even if copies are away or behind now."""
         loop = asyncio.get_running_loop()
         async with self._looking:
             if loop.time() < self._looked_s + ENDS_S_MAX:

@@ -37,7 +37,7 @@ class NotSecured(OSError):
 
 
 class Impostor(OSError):
-    """Whoever answers has no certificate that says it is who was asked for."""
+    """The peer that answered has no certificate of the process that was asked for."""
 
 
 class PeerTls:

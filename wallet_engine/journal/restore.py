@@ -4,8 +4,8 @@ In the command %p is the path to put the file at, quoted if need be, %f its name
 %% a percent sign (`archive`). Exit status 0 means that it is there. Nothing is believed: what was brought is read once,
 by a process of its own, and must be the segment whose running hash continues that of its neighbours here.
 
-The newest few that were brought are kept, for whoever reads on. A process that reads a journal says once, by
-`restore_with`, how that is done; until then what is only in the archive is `NotRestored`.
+The newest few that were brought are kept for further reads. A process that reads a journal says once, by
+`restore_with`, how to bring one; until then a segment that is only in the archive is `NotRestored`.
 
     python -m wallet_engine.journal.restore FILE NUMBER JOURNAL_ID START_HASH|- END_HASH|-     checks one
 """

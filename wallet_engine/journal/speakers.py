@@ -1,7 +1,7 @@
 """Who may say what to a journal copy. A new message is a row here, or it is refused.
 
-The table counts where connections are secured (`peer_tls`). On a plain one nobody knows who speaks: that is loopback,
-or `--insecure` has said that whoever comes is believed.
+The table applies where connections are secured (`peer_tls`). On a plain connection the peer is unknown: that is
+loopback, or the operator gave `--insecure`, and every peer may say everything.
 """
 
 from collections.abc import Mapping

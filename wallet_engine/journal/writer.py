@@ -329,7 +329,7 @@ class JournalWriter:
         return Position(0, ZERO_NONCE, 0, 0) if chain is None else chain.position()
 
     def durable_seq(self, partition: int) -> int:
-        """The seq of `position`, for whoever asks thousands of times a second."""
+        """The seq of `position`, cheap enough to ask thousands of times a second."""
         if self._stopped is not None:
             self._refuse()
         chain = self._chains.get(partition)

@@ -77,7 +77,7 @@ class Ballot:
             partial(self._directory.raise_epochs, self.partitions, above=used, on_shard=on_shard)
         )
         self.epochs = {partition: raised.epoch_of(partition) for partition in self.partitions}
-        # Read after the epoch was taken: whoever joins later begins with a later epoch.
+        # Read after the epoch was taken: a copy that joins later begins with a later epoch.
         self._council = council = await self._fellows.council()
         self._peers = [peer for peer in self._peers if peer.journal_id in council.members.copies]
         ballots = [(partition, self.epochs[partition]) for partition in self.partitions]

@@ -31,7 +31,7 @@ IDLE_S: Final = 2.0
 #: How often a node is asked whether it has a slot back that was taken from it by hand, or whether a partition that is
 #: stopped is to be recovered.
 AWAY_S: Final = 1.0
-#: How long whoever moves a partition here may take from the change of the map to the partition's being live.
+#: How long the driver of a move may take from the change of the map until the partition is live here.
 ADOPTION_S_MAX: Final = 1.0
 _ADOPTION_POLL_S: Final = 0.005
 
@@ -109,7 +109,7 @@ class ShardKeeper:
                         self._behind.add(error.partition)
                     elif isinstance(error, Fork | Abandoned):
                         self._suspects.add(error.partition)
-            if newer is not None:  # to try again and again would disturb whoever can read it
+            if newer is not None:  # to try again and again would disturb the copies that can read it
                 raise newer
             if confirm_only:
                 continue

@@ -105,7 +105,7 @@ class PeerSession:
         """Catch up and mark; why it could not be done, or nothing. Raises `Refused`.
 
         A copy that counts asks others to follow itself, at the address where it is registered, in an epoch that they
-        have promised. Whoever else could be followed could have taken out what was receipted.
+        have promised. Any other process could lack entries that were receipted.
         """
         if question.journal_id != self._asker:
             raise Refused("follow", f"{self._asker} asks to follow {question.journal_id}")

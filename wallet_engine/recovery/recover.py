@@ -437,7 +437,7 @@ class ShardRecovery:
         return await self._empty(connection, keys)
 
     async def _stop(self, connection: Connection, partition: int, keys: PartitionKeys, why: str) -> None:
-        """Nobody serves the partition from here on, whoever recovers it; `lua/distrust.lua` takes it back."""
+        """No recovery lets the partition serve from here on; `lua/distrust.lua` takes that back."""
         log.critical(
             "partition stopped: its journal does not come out as recorded", partition=partition, why=why
         )

@@ -2,7 +2,7 @@
 
     api      an API process: calls scripts that are loaded, and reads. It loads none, and changes no setting.
     journal  a journal process: also loads scripts, restores partitions, and tells nodes whose slots are
-    admin    whoever runs wallet-admin
+    admin    a person who runs wallet-admin
 
 What a script does is done by its caller's rights. So *api* needs the commands of the service's scripts, and could call
 them without a script: these users part the roles of our processes, they do not part the money from an API process.

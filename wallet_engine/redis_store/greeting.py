@@ -1,4 +1,4 @@
-"""What a node that breaks connections off says to whoever connects: plain Redis, protected mode, TLS, or nothing.
+"""What a node that closes connections says to a client: plain Redis, protected mode, TLS, or nothing.
 
 Protected mode answers on connecting and closes at once. A client that sends first, as redis-py does, mostly loses that
 answer to a reset. So this connects again, and listens before it says anything.

@@ -347,7 +347,7 @@ class Directory:
         return node
 
     def put(self, path: str, data: bytes) -> None:
-        """Create or replace a node, whoever else does so at the same time."""
+        """Create or replace a node, also while others do so."""
         for _attempt in range(ATTEMPTS_MAX):
             node = self.tree.get(path)
             with suppress(NodeExists, NodeMissing, VersionConflict):

@@ -135,7 +135,7 @@ class JournalInfo:
     directory: str
     pid: int
     host: str
-    #: It was told to listen to whoever calls.
+    #: It runs with --insecure: it listens to every caller.
     insecure: bool = False
     troubles: tuple[Trouble, ...] = ()
     #: Whether it speaks TLS to those with certificates: `required`, `optional`, or not at all.
@@ -178,7 +178,7 @@ class ServiceInfo:
     service_id: str
     address: str
     pid: int
-    #: It was told to let in whoever calls.
+    #: It runs with --insecure: it accepts every caller.
     insecure: bool = False
     #: It speaks HTTPS.
     tls: bool = False

@@ -52,8 +52,8 @@ SESSION_TIMEOUT_S: Final = 10.0
 #: The longest that a call waits for an answer; not at all once the store was away for as long.
 ANSWER_WAIT_S_MAX: Final = 3.0
 #: The longest that opening waits for a first answer of one server: an ensemble that elects its leader takes a second or
-#: two, and whoever gave a wrong address should not wait for a whole session timeout to be told. Of several servers
-#: the one that is tried first may have vanished from the network, which takes that timeout to find out.
+#: two, and a person who gave a wrong address should not wait for a whole session timeout to learn it. Of several
+#: servers the first one tried may have vanished from the network, which takes that timeout to find out.
 OPEN_WAIT_S_MAX: Final = 5.0
 _RECONNECT_S_MAX: Final = 1.0
 _RETRY_S: Final = 1.0
@@ -287,7 +287,7 @@ class ZooKeeperTree(WatchingTree):
             return bool(stat.ephemeralOwner == self._session and found == data)
 
     def _create(self, path: str, data: bytes, *, ephemeral: bool) -> None:
-        """Folders that are missing are made for everybody: `protect` gives them to a role, whoever came first."""
+        """Missing folders are created open to everybody: `protect` gives them to a role, in any order of creation."""
 
         def create() -> Any:
             return self._client.create_async(path, data, ephemeral=ephemeral)

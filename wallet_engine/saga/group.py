@@ -2,7 +2,7 @@
 
 Inside one partition it is one operation. Across several: `prepare` in all but the home, durable; `decide` at home,
 durable; `commit` or `abort` in the others, durable; answer. No part is told to commit before the decision is durable,
-and what was decided first stands, whoever drives the group: a caller's retry, another process with the same id, the
+and the first decision stands for every driver of the group: a caller's retry, another process with the same id, the
 sweeper.
 
 An attempt that was interrupted is over: what it set aside is given back first, everywhere, and then another one begins.

@@ -1,4 +1,4 @@
-"""What drives money that has left an account to its end, whoever had begun it."""
+"""Drives money that has left an account to its end, also when another process began it."""
 
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.transfer import TransferCommand

@@ -223,7 +223,7 @@ class Transfer:
         self._submit(self.p, self._refund(outcome), issued_s)
 
     def _paid(self, issued_s: float) -> None:
-        """The credit was applied, by whoever drove it."""
+        """The credit was applied, by this transfer or by another driver."""
         self._settled()
         self._finish(APPLIED)
 

@@ -142,8 +142,8 @@ class Accounts:
         """Close an account that owns nothing, nor anything that is still on its way out and may come back.
 
         The script decides that (`lua/rules/set_flags.lua`). Where transfers of the partition are on their way, the
-        account is frozen first, and closed when those up to that moment have ended. Whoever unfreezes or freezes it
-        meanwhile is obeyed, and the close begins anew. Raises `Outage("outcome_unknown")` past the time limit.
+        account is frozen first, and closed when those up to that moment have ended. If a caller unfreezes or freezes it
+        meanwhile, that counts, and the close begins anew. Raises `Outage("outcome_unknown")` past the time limit.
 
         A process that dies meanwhile leaves the account frozen by this close: a repeat ends it, one way or the other.
         """

@@ -55,7 +55,7 @@ class GuardedEvents:
         return f"<GuardedEvents {self._log!r}>"
 
     def stop_waiting(self) -> None:
-        """Whoever waits is answered, and nobody waits any more."""
+        """Answer the calls that wait, and let no later one wait."""
         self._log.stop_waiting()
 
     async def events(

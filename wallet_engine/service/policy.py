@@ -74,7 +74,7 @@ class Principal:
     )
 
     def __init__(self, key: ApiKey, system_accounts: tuple[str, ...], share: Share | None = None) -> None:
-        """Whoever shows this key, in a cluster whose configuration lists these system accounts."""
+        """The caller who shows this key, in a cluster whose configuration lists these system accounts."""
         self.share = share or Share(key.rate, key.in_flight)
         rights = self._rights = RIGHTS.get(key.role, Rights())
         self._key = key

@@ -1,4 +1,4 @@
-"""What the conditions of an engine mean for whoever sends it callers.
+"""What the conditions of an engine mean for the load balancer that sends it callers.
 
 Unready: the service itself cannot pay, or no partition can; send callers to another one. Degraded: some partitions take
 no transfers. Another service would refuse the same ones, and the other partitions must not stop for them (G9): callers

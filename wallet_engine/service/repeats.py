@@ -1,7 +1,7 @@
 """Repeats of what was asked for before, where nothing new may begin: they are answered from memory all the same.
 
-The script answers a repeat before it decides anything else. Work that is refused before it gets there is looked up
-here, without a write, so that whoever asks again for what has ended learns its end, whatever state the receiver is in.
+The script answers a repeat before it decides anything else. Requests that are refused before they get there are looked
+up here, without a write, so that a repeat of an ended transfer gets its answer in any state of the receiver.
 """
 
 from wallet_engine.domain.errors import Outage

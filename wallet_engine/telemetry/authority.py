@@ -1,6 +1,6 @@
 """A private certificate authority in a folder: made once, and asked for certificates of this cluster's processes.
 
-    ca.pem  ca.key                    the authority; whoever has ca.key can be anybody. Behind the certificate
+    ca.pem  ca.key                    the authority; with ca.key one can be anybody. Behind the certificate
                                       stands the list of what it has taken back (RFC 5280, CRL), when it has
     issued                            a line of JSON for each certificate
     journal-j1.pem  journal-j1.key    of each principal, as it was issued

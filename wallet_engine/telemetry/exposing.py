@@ -13,7 +13,7 @@ from prometheus_client.exposition import ThreadingWSGIServer
 
 from wallet_engine.domain.errors import ConfigError
 
-#: How long whoever asks may say nothing.
+#: How long a client may send nothing.
 SILENT_S_MAX: Final = 5.0
 #: Of more, the oldest is closed.
 CONNECTIONS_MAX: Final = 32

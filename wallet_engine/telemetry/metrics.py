@@ -1,7 +1,7 @@
 """Every metric of a process in one place: name, unit, labels, buckets.
 
 Names follow the Prometheus conventions: base units (seconds, bytes), `_total` on counters, the counted thing
-last. A process makes one `Metrics` and hands it to whoever measures; nothing here is global, so tests do not
+last. A process makes one `Metrics` and hands it to its parts; nothing here is global, so tests do not
 share state. Labels are bounded: a partition, a shard, a route template, an outcome; never an account.
 """
 

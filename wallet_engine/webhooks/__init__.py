@@ -1,1 +1,1 @@
-"""Events sent to whoever has asked for them by HTTP: endpoints, what is still to be sent, and the sending."""
+"""Webhooks, events that are posted by HTTP: endpoints, what is still to be sent, and the sending."""

@@ -46,7 +46,7 @@ START: Final = Place(0, 0)
 
 
 class EventsRemoved(Exception):
-    """What is behind the place was removed in part: whoever reads on would miss events."""
+    """Events after the place were removed in part: reading on would miss some."""
 
 
 _encode: Final = msgspec.json.Encoder().encode

@@ -1,4 +1,4 @@
-"""Endpoints and deliveries in PostgreSQL, for whoever manages them. Times are Unix seconds.
+"""Endpoints and deliveries in PostgreSQL, as callers of the API manage them. Times are Unix seconds.
 
 An endpoint's row is locked by whatever changes its deliveries, so `delivery_id` grows in the order in which others see
 them. `version` and `poked` tell the process that delivers what it must read anew.

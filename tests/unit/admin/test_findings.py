@@ -714,7 +714,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         (
             "access",
             "warning",
-            "runs with --insecure: whoever reaches it is let in",
+            "runs with --insecure: anyone who reaches it is let in",
             "ca issue journal j1 --ca DIR",
         ),
     ),

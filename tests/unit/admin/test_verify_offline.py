@@ -105,7 +105,7 @@ def test_a_lost_segment(journal: MadeJournal) -> None:
 def test_an_entry_with_right_hashes_that_did_not_happen(
     journal: MadeJournal, line: str, outcomes: str, said: str
 ) -> None:
-    """Whoever can write the file can make every hash right, but not the outcomes."""
+    """An attacker who can write the file can make every hash right, but not the outcomes."""
     state = journal.states[2]
     payload = payload_of(state, "f" * 16, START_MS + 10**6, state.window, outcomes, line.format(txid(5000)))
     journal.append_anything(2, payload)

@@ -72,7 +72,7 @@ def test_a_process_takes_its_turn(name: str) -> None:
 def test_a_turn_counts_among_sessions_too(name: str, leads: bool) -> None:
     """Where the kernel shares cores among sessions. One that others share is left as it is.
 
-    A session that is in no group of its own, as that of whoever started with the machine, has nothing in the file.
+    A session that is in no group of its own, as one that started with the machine, has nothing in the file.
     """
     if not Path("/proc/self/autogroup").exists():
         pytest.skip("this kernel does not group processes by session")

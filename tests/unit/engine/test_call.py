@@ -32,7 +32,7 @@ NON_LOCAL: Final = b"ERR Script attempted to access a non local key in a cluster
 
 
 class Waiter:
-    """Whoever waits for one operation."""
+    """Waits for one operation."""
 
     def __init__(self) -> None:
         self.said = ""

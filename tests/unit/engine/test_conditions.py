@@ -1,4 +1,4 @@
-"""Conditions: noted by whoever meets one, and summed up per partition, in a fixed order."""
+"""Conditions: noted where they are met, and summed up per partition, in a fixed order."""
 
 import pytest
 

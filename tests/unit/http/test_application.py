@@ -68,7 +68,7 @@ class SlowWallet(WalletDouble):
 
 
 def test_cancelled_request_does_not_cancel_what_it_began() -> None:
-    """A transfer cannot be cancelled by whoever waits for it (`tests/unit/service`); opening an account has steps."""
+    """A caller who waits for a transfer cannot cancel it (`tests/unit/service`); opening an account has steps."""
 
     async def scenario() -> None:
         wallet = SlowWallet()

@@ -34,7 +34,7 @@ class SlowWallet(WalletDouble):
         return ["+"] * len(commands)
 
     async def open_account(self, *asked: Any, **more: Any) -> Any:
-        """Ends with whoever waits for it: HTTP has to go on waiting."""
+        """Ends with the task that waits for it: HTTP has to go on waiting."""
         self.begun.set()
         await self._transfer()
         return await super().open_account(*asked, **more)

@@ -121,7 +121,7 @@ def test_a_certificate_is_the_key_that_it_is_for(authority: Authority, server: P
             assert (await running.curl(*trusted, *mine, body=other)).endswith(" 403")
             for nobody in ((), unnamed, double, unknown):
                 assert (await running.curl(*trusted, *nobody)).endswith(" 401"), nobody
-            # Whoever else has signed it is not even heard.
+            # A certificate of another authority is not even looked at.
             assert (await running.curl(*trusted, *theirs)).startswith("failed ")
             # The key that is shown decides, and who has one needs no certificate.
             bearer = ("-H", f"Authorization: Bearer {shown}")

@@ -1,4 +1,4 @@
-"""Metrics at a port of their own: whoever needs a certificate gets nothing without, and nobody keeps others out."""
+"""Metrics at their own port: where certificates are needed a client without one gets nothing; none keeps others out."""
 
 import contextlib
 import socket

@@ -327,7 +327,7 @@ def _access(facts: Facts) -> Iterator[Finding]:
         if state.info.insecure
     ]
     for who, command, further in told:
-        what = f"{who} runs with --insecure: whoever reaches it is let in"
+        what = f"{who} runs with --insecure: anyone who reaches it is let in"
         yield Finding("access", "warning", what, Mend(command, further))
 
 

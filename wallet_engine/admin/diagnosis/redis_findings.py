@@ -250,7 +250,7 @@ def _foreign(state: ShardState, names: Sequence[bytes]) -> Finding:
     what = f"{len(names)} keys on shard {state.shard.name} belong to no partition: {_named(names)}"
     mend = Mend(
         wallet_admin("clear-leftovers", state.shard.name, "--foreign"),
-        "it names each and asks: whoever wrote them may need them",
+        "it names each and asks: the program that wrote them may need them",
     )
     return Finding("keys", "warning", what, mend)
 

@@ -1,6 +1,6 @@
 """Keys of a Redis node that are in no slot of its shard's partitions, or that no partition has.
 
-Whoever reaches a node may write to it, so names are bytes here: none may hide the others by being no text.
+Any program that reaches a node may write to it, so names are bytes here: none may hide the others by being no text.
 """
 
 from collections.abc import Collection, Iterator

@@ -245,7 +245,7 @@ class Copy:
     def _trim(self) -> None:
         """Forget in the target's stream what the source has forgotten meanwhile: what is not open (`lua/trim.lua`).
 
-        The words of open entries are read in the stream, by whoever ends them.
+        The services that end open entries read their words in the stream.
         """
         [first] = self._source.read(("XRANGE", self._source.keys.journal, "-", "+", "COUNT", 1))
         if not first:

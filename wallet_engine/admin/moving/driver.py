@@ -131,7 +131,7 @@ class Driver:
             return self._drive(stored)
 
     def resume(self) -> Outcome:
-        """Go on with a move, whoever began it."""
+        """Go on with a move, also one that another run began."""
         with self._locked():
             stored = self._take_over()
             return self._drive(stored)
@@ -345,7 +345,7 @@ class Driver:
         target.turn({"state": "copying", "epoch": epoch}, {"state": "live", "move": ""})
 
     def _finish(self, stored: StoredMove) -> tuple[int, int]:
-        """After the switch: idempotent, and the same whoever does it. The epoch and seq that were seen live."""
+        """After the switch: idempotent, and the same for every run. Returns the epoch and seq that were seen live."""
         move = stored.move
         if move.state != MoveState.SWITCHED:
             stored = self._record(stored, state=MoveState.SWITCHED)

@@ -106,7 +106,7 @@ class Source(Side):
         return self.turn({"state": "moving", "move": token}, {"state": "live", "move": ""}) is not None
 
     def seize(self, token: str) -> bool:
-        """Make a freeze one's own, whoever made it. False when the partition is not frozen."""
+        """Take over a freeze, also one that another run made. False when the partition is not frozen."""
         meta = self.meta()
         if meta.get("state") != "moving":
             return False
@@ -224,15 +224,15 @@ class Target(Side):
 
 
 def _gone(key: Word) -> list[Command]:
-    """Commands after which neither the node nor any of its replicas has the key, whoever had it before."""
+    """Commands after which neither the node nor any of its replicas has the key, even if only one of them had it."""
     return [("UNLINK", key), ("SET", key, ""), ("UNLINK", key)]
 
 
 def import_slot(wire: Wire, slot: int, owner_id: str) -> None:
     """Have the node import the slot. Raises `Setback` while it does not know who owns it.
 
-    Redis gives a slot that is imported to nobody by itself. Where its owner has stepped down meanwhile it has none, and
-    a node serves no slot without an owner, whoever asks: importing it ends, and the next packet of the owner tells.
+    Redis by itself gives an imported slot to no node. If its owner has stepped down meanwhile the slot has none, and a
+    node serves no slot without an owner. So end the import; the next packet of the new owner tells the node.
     """
     lines = wire.call("CLUSTER", "NODES").decode()
     if slot not in slot_owners(lines)[0]:

@@ -186,7 +186,7 @@ def _join(nodes: tuple[str, ...], members: list[str]) -> None:
 def _knows_owners(address: str, members: Iterable[str]) -> bool:
     """Whether the node says that the cluster is up, and knows as many slots' owners as any other does.
 
-    Without full coverage it is content before that, and answers `Hash slot not served` to whoever moves one there.
+    Without full coverage it says so earlier, and answers `Hash slot not served` to a move.
     """
     info = _cluster_info(address)
     return info["cluster_state"] == "ok" and int(info["cluster_slots_assigned"]) >= max(

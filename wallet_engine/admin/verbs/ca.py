@@ -179,7 +179,7 @@ def list_issued(folder: Path, json: bool) -> None:
     "--cert",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Only the certificate in this file, whoever it is for.",
+    help="Only the certificate in this file, of any role and id.",
 )
 @click.option("--yes", is_flag=True, help="Ask no question.")
 @_json_option

@@ -126,8 +126,8 @@ def _show_verdict(console: Console, verdict: HistoryVerdict) -> None:
 def rebuild(session: Session, database: str | None, partitions: tuple[int, ...]) -> None:
     """Make the history of these partitions, or of all, anew from the journal.
 
-    Their rows are deleted, in one step, and whoever follows for the history writes them again from the first entry
-    on, while the API goes on reading: until it is there, answers are about a history that ends earlier.
+    Their rows are deleted in one step. The history's followers write them again from the first entry on, while the API
+    goes on reading: until they have caught up, answers are about a history that ends earlier.
     """
     url = _needed(database)
     with session.directory() as directory:

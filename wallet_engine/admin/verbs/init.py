@@ -49,7 +49,7 @@ _HOUR_MS = 3600 * 1000
 @click.option(
     "--insecure",
     is_flag=True,
-    help="Let whoever reaches ZooKeeper change the tree, also from other machines: without --zookeeper-user.",
+    help="Let anyone who reaches ZooKeeper change the tree, also from other machines: without --zookeeper-user.",
 )
 def init(
     session: Session,
@@ -126,7 +126,7 @@ def _check_closed(zookeeper: str | None) -> None:
     for host, _ in () if zookeeper is None else collect_hosts(zookeeper)[0]:
         if not is_loopback(host):
             raise ConfigError(
-                f"whoever reaches ZooKeeper at {host} could change the tree: give --zookeeper-user and "
+                f"anyone who reaches ZooKeeper at {host} could change the tree: give --zookeeper-user and "
                 f"--zookeeper-password-file, or add --insecure"
             )
 

@@ -27,8 +27,8 @@ def cut(session: Session, journal: Path, partition: int, seq: int) -> None:
     """Take entry SEQ of PARTITION, and what follows it there, out of the journal in DIR.
 
     For an entry that nobody may have written and that cannot be replayed, so that its partition can never be served:
-    RUNBOOKS.md says when. Whoever was answered for these entries was told what is then not so. They are kept in DIR, in
-    a file orphaned-…, which names those to be told.
+    RUNBOOKS.md says when. Callers who got an answer for these entries got one that is then not true. The entries are
+    kept in DIR, in a file orphaned-…, which names the callers to tell.
 
     Every journal copy must have been stopped, and each is cut alike before one is started. Refused when Redis has the
     entry: then it was replayed, and is accepted instead (rebuild --accept).

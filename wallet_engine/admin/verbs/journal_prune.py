@@ -37,7 +37,7 @@ def prune(session: Session, journal: Path | None, keep: str) -> None:
     A segment goes when it is archived, when a quorum and every other copy have its entries, when every follower has
     taken them, and when a snapshot of each partition, read now and found good, stands for them. The oldest go first,
     and the first that may not go holds back the rest; the answer says what needs it. Its index stays, so the journal
-    starts without it, and --restore-command brings it back for whoever reads so far back.
+    starts without it, and --restore-command brings it back when something reads that far.
 
     Runs where the journal's directory is, as the user of the journal process, which may run meanwhile and does the
     same by itself with --keep. Interrupted, it has removed some, each of them whole.

@@ -161,7 +161,7 @@ def moves(session: Session) -> None:
 @changing_command
 @click.argument("partition", type=int, required=False)
 def resume(session: Session, partition: int | None) -> None:
-    """Go on with the move of PARTITION, or with every move, whoever began it and wherever.
+    """Go on with the move of PARTITION, or with every move, also one that was begun elsewhere.
 
     Before the switch the copy is made again; after it the rest is finished. A move that another run still drives is
     refused.

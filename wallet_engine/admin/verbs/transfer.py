@@ -22,7 +22,7 @@ from wallet_engine.domain.ids import check_account_id, check_transaction_id, pac
 @click.option(
     *("--from", "--from-account", "from_account"),
     metavar="ACCOUNT",
-    help="Who pays: part of the id.  [default: whoever has a transfer of this id, which takes longer]",
+    help="The payer: part of the id.  [default: the payers who have a transfer of this id, which takes longer]",
 )
 @journal_option
 def transfer(session: Session, transaction_id: str, from_account: str | None, journal: Path | None) -> None:
