@@ -17,7 +17,7 @@ from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.history.sink import SINK
 
 ALONE: Final = "alone"
-#: Who is beside, in the order of what they cost.
+#: The neighbours of payments, in the order of their cost.
 NEIGHBOURS: Final[Mapping[str, str]] = {
     ALONE: "the follower and PostgreSQL stand still",
     "feed": "somebody asks for the bytes of all of the journal, over and over, and looks at none: 10 MiB a second",

@@ -37,7 +37,7 @@ class Pacing(Protocol):
         """The callers are connected."""
 
     def stop(self) -> None:
-        """Nothing arrives any more; who is parked stays so."""
+        """Nothing arrives any more; parked callers stay parked."""
 
 
 class ClosedLoop:

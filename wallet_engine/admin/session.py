@@ -262,7 +262,7 @@ def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
     @click.option(
         "--api-ca",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Certificates (PEM) of who vouches for API processes that speak HTTPS; else the system's.",
+        help="Certificates (PEM) of the authorities of API processes that speak HTTPS; else the system's.",
     )
     @click.option("--json", is_flag=True, help="Print exactly one JSON document.")
     @click.option("--yes", is_flag=True, help="Ask no question.")

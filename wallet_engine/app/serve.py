@@ -64,7 +64,7 @@ def tls_options(command: Callable[..., None]) -> Callable[..., None]:
             "--tls-client-ca",
             type=path,
             metavar="FILE",
-            help="Certificates (PEM) of who vouches for clients: one for the URI wallet:key/ID counts as that key.",
+            help="Certificates (PEM) of the authorities of clients: one for the URI wallet:key/ID counts as that key.",
         ),
         click.option("--tls-key", type=path, metavar="FILE", help="Private key (PEM) of --tls-cert."),
         click.option(

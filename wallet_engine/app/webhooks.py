@@ -31,7 +31,7 @@ def webhooks_option(command: Callable[..., None]) -> Callable[..., None]:
 async def guarded_events(
     database: str | None, stop: asyncio.Event, *, allow_private: bool
 ) -> AsyncIterator[GuardedEvents | None]:
-    """Events in this database, None without one; connected to when it is asked. Who waits is answered on `stop`."""
+    """Events in this database, None without one; connects at the first call. Waiting calls are answered on `stop`."""
     if database is None:
         yield None
         return

@@ -3,8 +3,8 @@
 A Redis node listens on two ports: its own and, for the cluster bus, its own + 10000 (6.2 knows no other bus
 port). Both stay below 32768, where Linux begins to hand out ports for outgoing connections.
 
-A port that was given out stays its owner's until that process ends, also before anything listens there and while
-what listened is being started again: who asks next, in this process or another of the same user, gets another one.
+A port that was given out stays its owner's until that process ends, also before anything listens there and during
+restarts: the next call, in this process or another of the same user, gets another port.
 
 `WALLET_DEV_PORTS=11000-15999` narrows them.
 """

@@ -103,7 +103,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, *, poll_s: float
 class Child:
     """A process started from here, in a session of its own, its output appended to a log file.
 
-    Its own session keeps Ctrl-C in a terminal away from it: who started it stops it, in the right order.
+    Its own session keeps Ctrl-C in a terminal away from it: its parent stops it, in the right order.
     """
 
     def __init__(

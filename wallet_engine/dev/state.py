@@ -21,7 +21,7 @@ from wallet_engine.dev.files import replace_file
 from wallet_engine.dev.process import Identity, stop_identified
 from wallet_engine.domain.errors import ConfigError
 
-#: The order in which processes stop, and orphans are stopped: who is served before who serves.
+#: The order in which processes stop, and orphans are stopped: clients before their servers.
 STOP_ORDER: Final = ("oracle", "api", "follower", "journal", "redis", "database", "zookeeper")
 OWNER_ONLY: Final = 0o600
 
@@ -102,9 +102,7 @@ class StateFiles:
             orphans = msgspec.json.decode(text, type=_Children).children
         except (FileNotFoundError, msgspec.MsgspecError):
             return []
-        ordered = reversed(
-            orphans
-        )  # written in the order of their start: who is served goes before who serves
+        ordered = reversed(orphans)  # written in the order of their start: clients end before their servers
         return [identity for identity in ordered if stop_identified(identity)]
 
     @contextlib.contextmanager

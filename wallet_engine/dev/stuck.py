@@ -40,7 +40,7 @@ def has_slots(cluster_nodes: str) -> bool:
 
 
 class StuckNodes:
-    """Looks at the nodes from a thread of its own, and mends those that stay stuck: who is killed is started again."""
+    """Looks at the nodes from its own thread, and kills those that stay stuck, so that they are started again."""
 
     def __init__(self, nodes: Callable[[], list[RedisNode]], say: Callable[[str], None]) -> None:
         self._nodes = nodes

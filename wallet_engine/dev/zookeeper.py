@@ -19,7 +19,7 @@ HEAP_MIB_MAX: Final = 256
 CONFIG_NAME: Final = "zoo.cfg"
 
 
-#: The same port takes TLS and plain connections: who speaks plainly has no user, and reads what everybody may.
+#: The same port takes TLS and plain connections: a plain one has no user, and reads what everybody may read.
 _SECURED: Final = b"""
 serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory
 client.portUnification=true

@@ -10,12 +10,12 @@ smaller class takes, 30 and 14 characters::
     fingerprint  CRC-32 of `<to> <minor> <CCY>\\n<note>`, begun with the Adler-32 of the payer; base64
     seq, idx     where the operation is, numbers in the digits of base64, idx always two of them
 
-The payer is hashed with the id, so no two names share all fields: who searches for names that share one has found them
-for one id, which nobody else uses. There the fingerprint tells them apart: the later one is a conflict, which changes
-nothing. Where the fingerprints of different requests are equal, one time in 2^32, the later one gets the answer of the
-first. No money follows from a fingerprint: a repeat of a debit that is still open is driven on only if its entry holds
-the very same words (`lua/apply.lua`). It is not made against a caller who searches for such requests: one who chooses
-an id and two bodies for it can deceive himself.
+The payer is hashed with the id, so no two names share all fields: a search for names that share one finds them for one
+id, which nobody else uses. There the fingerprint tells them apart: the later one is a conflict, which changes nothing.
+Where the fingerprints of different requests are equal, one time in 2^32, the later one gets the answer of the first. No
+money follows from a fingerprint: a repeat of a debit that is still open is driven on only if its entry has the same
+words (`lua/apply.lua`). It does not protect against a caller who searches for such requests: one who chooses an id and
+two bodies for it deceives only himself.
 
 `FORM` names all this. A partition whose `meta` names another is made anew from the journal before it serves. Entries of
 rules 1 (`domain/entry.py`) were decided when the payer was the CRC-32 of the name alone, in hex.

@@ -15,7 +15,7 @@ def submit_all(
     items: Sequence[Pending],
     issued_s: float,
 ) -> None:
-    """`Engine.submit` each first operation of a transfer; who waits for one that is not taken is told by `failed`."""
+    """`Engine.submit` each first operation of a transfer; `failed` is called on the items of those not taken."""
     by_partition: dict[int, tuple[list[Words], list[Pending]]] = {}
     for partition, operation, item in zip(partitions, operations, items, strict=True):
         queued = by_partition.get(partition)

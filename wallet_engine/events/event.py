@@ -44,7 +44,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Event(NamedTuple):
-    """`accounts` are all that it is about, the subject among them: who follows one of them is told."""
+    """`accounts` are all accounts of the event, also the subject: a filter on any of them matches."""
 
     id: str
     type: str

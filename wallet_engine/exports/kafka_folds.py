@@ -1,4 +1,4 @@
-"""Folds of the sink `kafka:`, kept in Kafka as its positions are: who takes a partition up goes on from there.
+"""Folds of the sink `kafka:`, kept in Kafka beside its positions: a process that takes up a partition goes on there.
 
 `<topic>.folds` holds a book in parts, under `<partition>.<turn>.<number>`, with turns 0 and 1 after each other, so that
 the parts of the last whole one are never replaced while the next is written. Which those are is said behind them,

@@ -1,4 +1,4 @@
-"""Folds of the sink `parquet:`, beside its positions: who takes a partition up goes on from there.
+"""Folds of the sink `parquet:`, beside its positions: a process that takes up a partition goes on from there.
 
     DIR/.folds/0003-0000000000001234     the fold of partition 3 behind its entry 1234
 

@@ -131,7 +131,7 @@ class Gate:
             raise visit.refuse(_too_many("this caller alone has too many requests in flight"))
 
     def _ask(self, visit: "Visit", authorization: bytes | None, peer: Peer) -> Principal:
-        """Who it is that has not been seen lately. Raises `Refused`."""
+        """The principal of a caller that was not seen lately. Raises `Refused`."""
         try:
             return self.keyring.whose(authorization, peer.certificate)
         except Unauthenticated as error:

@@ -115,7 +115,7 @@ class WalletHttpProtocol(asyncio.Protocol):
         self._parser = None
 
     def eof_received(self) -> bool:
-        """Who has said all still gets the answers; who has not is gone."""
+        """A client whose requests are complete still gets its answers; any other has gone away."""
         self._eof = True
         answers_to_come = self._held or (self._busy and not self._in_body and not self._discarding)
         if not answers_to_come or self._scheme == "https":
@@ -400,7 +400,7 @@ class WalletHttpProtocol(asyncio.Protocol):
             self.transport.close()
 
     def _linger(self) -> None:
-        """Send what was written, and throw away what comes: who is still sending would not read it otherwise."""
+        """Send what was written, and discard what comes: a client that is still sending would not read it otherwise."""
         self._in_body, self._busy, self._discarding = False, True, True
         self._held, self._parser = [], None
         self._head.clear()

@@ -126,7 +126,7 @@ class LinkServer:
                     connection.refuse(why)
 
     def ending(self, before_s: float) -> dict[str, float]:
-        """Who is connected with a certificate that ends before that time, and when (seconds since 1970)."""
+        """Peers whose certificate ends before that time, and when it ends (seconds since 1970)."""
         return {
             str(connection.principal): connection.shown.ends_s
             for connection in self.open

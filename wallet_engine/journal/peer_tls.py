@@ -1,8 +1,8 @@
-"""Mutual TLS between our processes: who each of them is, by a private authority (`wallet-admin ca`).
+"""Mutual TLS between our processes, which identifies each by a private authority (`wallet-admin ca`).
 
-Both ends show a certificate of that authority. Who the other one is stands in its URI, `wallet:<role>/<id>`; the name
-of its machine means nothing. There is one `PeerTls` in a process, as there is one set of flags, or none: then our
-processes speak plainly. New connections get what the files hold at that time.
+Both ends show a certificate of that authority. Its URI, `wallet:<role>/<id>`, identifies the peer; the name of the
+machine means nothing. There is one `PeerTls` in a process, as there is one set of flags, or none: then our processes
+speak without TLS. New connections use the files as they are at that time.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""What a copy answers services from its segments: what became of credits, and the texts of entries.
+"""Answers the questions of services from a copy's segments: the outcome of credits, and the texts of entries.
 
-A question that finds no room, or that this copy cannot answer, is not answered, or answered with nothing: who asked
-asks another copy.
+A question that finds no room, or that this copy cannot answer, gets no answer or an empty one; the service then asks
+another copy.
 """
 
 import asyncio

@@ -187,8 +187,8 @@ def _write(journal: Path, state: PartitionState, record: Record) -> SnapshotHead
 def at_leisure(journal: Path, bytes_most: int) -> Iterator[None]:
     """Rest most of the time, whatever is being done, until so many more bytes were journaled: then it is urgent.
 
-    A niceness is not enough on a machine without an idle core: who shares the caches and the units of a core with
-    a process that never rests has half a core. Main thread only.
+    A niceness is not enough on a machine without an idle core: beside a process that never rests, another that shares
+    the caches and units of its core has half a core. Main thread only.
     """
     segment, begun = journal_end(journal)
 

@@ -14,7 +14,7 @@ from wallet_engine.domain.errors import ConfigError
 from wallet_engine.telemetry.client_tls import ClientTls
 from wallet_engine.telemetry.secrets import read_secret
 
-#: Who has a password and no name is this user (redis.io, "ACL").
+#: A login with a password and no name is this user (redis.io, "ACL").
 DEFAULT_USER: Final = "default"
 #: Where `redis-cli` looks for a password.
 REDIS_CLI_VARIABLE: Final = "REDISCLI_AUTH"

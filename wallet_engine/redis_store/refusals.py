@@ -220,7 +220,7 @@ def _obstacle(error: BaseException, said: str) -> Obstacle:
 
 
 def cannot_be_asked(error: BaseException) -> bool:
-    """Whether the node has answered, and that this command is not for us: who has no need of the answer goes on."""
+    """Whether the node has answered that we may not run this command: a caller that can do without it goes on."""
     return isinstance(error, ResponseError) and hindrance_of(error).obstacle in (
         Obstacle.NOT_ALLOWED,
         Obstacle.NO_COMMAND,

@@ -4,8 +4,8 @@
                         also when every key is revoked again
     /wallet/used/<id>   when the key was last used, about once a minute by an API process
 
-A key is given out as `wk_<id>_<secret>`, the secret 256 random bits in hex. Only its SHA-256 is kept: who can read
-the tree can use no key. During a rotation two secrets are good.
+A key is given out as `wk_<id>_<secret>`, the secret 256 random bits in hex. Only its SHA-256 is kept: reading the tree
+does not give a usable key. During a rotation two secrets are good.
 """
 
 import hashlib

@@ -201,7 +201,7 @@ class Directory:
     def watch_map(self, callback: Callable[[PartitionMap], object]) -> Unsubscribe:
         """Call back with the map soon and after every change, as `Tree.watch` does.
 
-        An unreadable map is logged and passed over: who has a map goes on with it.
+        An unreadable map is logged and ignored: a process that has a map goes on with it.
         """
 
         def decoded(node: Node | None) -> None:

@@ -80,7 +80,7 @@ class Money(NamedTuple):
         return self.available_minor + self.held_minor
 
 
-#: The most that any account may have: who may have so much has no limit.
+#: The most that any account may have. As an account's maximum it means no limit.
 NO_MOST: Final = AMOUNT_MINOR_MAX
 
 

@@ -1,7 +1,7 @@
 """Events and webhooks behind their policy: every call says who asks, and is decided before anything happens.
 
-Who may read every account reads every event; others those of one account that they may read. Webhooks tell of all
-accounts to anybody, so making and changing them is for `admin` alone, who may read everything sees them.
+Callers who may read every account read every event; others read those of one account that they may read. A webhook can
+tell anybody of all accounts, so only `admin` creates and changes them; callers who may read everything see them.
 """
 
 import time

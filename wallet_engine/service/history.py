@@ -1,4 +1,4 @@
-"""The past as its callers see it: who asks is looked at, then the history store is asked."""
+"""The past as its callers see it: authorize the caller, then ask the history store."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager

@@ -1,9 +1,9 @@
-"""Batches by turns, so that nobody waits behind what another has much of.
+"""Batches by turns, so that no caller waits behind another's large batches.
 
 A batch takes a turn to be read, which can take milliseconds in which the process does nothing else: there is one turn
-in each round of the event loop, of the callers in a circle. Who is alone needs none for a batch that is soon read. Its
-transfers go into the engine in slices, as many as the window has room for: a wide one while nobody else is there, and
-a narrow one while others make small calls, which then find at most that much ahead of them. A caller who has little in
+in each round of the event loop, of the callers in a circle. A lone caller needs none for a batch that is soon read. Its
+transfers go into the engine in slices, as many as the window has room for: a wide one while the caller is alone, and a
+narrow one while others make small calls, which then find at most that much ahead of them. A caller who has little in
 flight does not wait.
 """
 

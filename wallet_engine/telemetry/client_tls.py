@@ -36,7 +36,7 @@ class ClientTls:
         if (self.cert is None) != (self.key is None):
             raise ConfigError(f"{flag}-cert and {flag}-key are given together or not at all")
         if self.cert is not None and self.ca is None:
-            raise ConfigError(f"{flag}-cert is given with {flag}-ca, of who vouches for {server}")
+            raise ConfigError(f"{flag}-cert needs {flag}-ca, the authority of {server}")
         if self.key is not None:
             check_secret_file(self.key)
         try:

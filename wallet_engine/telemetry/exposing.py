@@ -74,7 +74,7 @@ class _Server(ThreadingWSGIServer):
         super().close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: who asks has hung up, said nothing, or shown no certificate."""
+        """Do nothing: the client has hung up, sent nothing, or shown no certificate."""
 
 
 def _hang_up(link: socket.socket) -> None:

@@ -134,7 +134,7 @@ def credentials_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for name, what in (
         ("key", "Private key of --zookeeper-cert."),
         ("cert", "Certificate (PEM) to show to ZooKeeper, where it asks for one."),
-        ("ca", "Speak TLS to ZooKeeper: certificates (PEM) of who vouches for its servers."),
+        ("ca", "Speak TLS to ZooKeeper: certificates (PEM) of the authorities of its servers."),
     ):
         command = click.option(f"--zookeeper-{name}", type=file, metavar="FILE", help=what)(command)
     command = click.option(
@@ -154,7 +154,7 @@ def redis_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for name, metavar, what in (
         ("key", "FILE", "Private key of --redis-cert."),
         ("cert", "FILE", "Certificate (PEM) to show to Redis, where it asks for one."),
-        ("ca", "FILE", "Speak TLS to Redis: certificates (PEM) of who vouches for its nodes."),
+        ("ca", "FILE", "Speak TLS to Redis: certificates (PEM) of the authorities of its nodes."),
         ("password-file", "FILE", "File whose first line is the Redis password of that user."),
     ):
         command = click.option(f"--redis-{name}", type=file, metavar=metavar, help=what)(command)

@@ -170,7 +170,7 @@ class EventLog:
             self._grown.notify_all()
 
     def stop_waiting(self) -> None:
-        """Nobody waits any more; who does is told within `POLL_S`."""
+        """Let no call wait any more; waiting ones are answered within `POLL_S`."""
         self._stopped = True
 
     async def close(self) -> None:

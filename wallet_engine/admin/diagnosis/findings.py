@@ -205,7 +205,7 @@ def _start_copy(name: str, info: JournalInfo | None, replaceable: bool) -> Mend:
 
 
 def _beside(facts: Facts) -> Iterator[Finding]:
-    """what journal copies do beside payments goes well: archiving, snapshots, room on the disk"""
+    """archiving, snapshots and disk space of the journal copies are in order"""
     for state in facts.survey.journals:
         info = state.info
         for trouble in info.troubles:
@@ -250,7 +250,7 @@ def _open(facts: Facts) -> Iterator[Finding]:
 
 
 def _moves(facts: Facts) -> Iterator[Finding]:
-    """no move stands half-way"""
+    """no move was left unfinished"""
     for partition in facts.moves:
         what = f"a move of partition {partition} is not finished: {_text(facts.moves[partition])}"
         mend = Mend(wallet_admin("resume", partition), "or", (wallet_admin("abort", partition),))
@@ -258,7 +258,7 @@ def _moves(facts: Facts) -> Iterator[Finding]:
 
 
 def _map(facts: Facts) -> Iterator[Finding]:
-    """the map names shards that there are"""
+    """every shard that the map names exists"""
     known = {state.shard.name for state in facts.survey.shards}
     for name in sorted({entry.shard for entry in facts.map.partitions} - known):
         what = f"the map puts partitions on shard {name}, which nobody described"
@@ -310,7 +310,7 @@ def _services(facts: Facts) -> Iterator[Finding]:
 
 
 def _access(facts: Facts) -> Iterator[Finding]:
-    """nobody is let in without saying who he is, but on loopback"""
+    """callers beyond loopback must identify themselves"""
     make_key = wallet_admin("key", "create", "NAME", "--role", "ROLE")
     told = [
         (f"API process {info.service_id}", make_key, "and start it without")

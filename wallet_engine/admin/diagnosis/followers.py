@@ -13,7 +13,7 @@ LAG_ENTRIES_WARN: Final = 200_000
 
 
 def followers(facts: Facts) -> Iterator[Finding]:
-    """who follows the journal is there, keeps up, and finds nothing wrong"""
+    """the followers of the journal run, keep up, and find nothing wrong"""
     for sink, members in facts.followers.items():
         for info in members:
             for trouble in info.troubles:

@@ -15,7 +15,7 @@ from wallet_engine.domain.addresses import split_address
 
 
 def layout(facts: Facts) -> Iterator[Finding]:
-    """no host takes more with it, when it goes, than the others can do without"""
+    """shards and journal copies survive the loss of any one host"""
     if all(_is_loopback(host_of(node.address)) for state in facts.survey.shards for node in state.nodes):
         return
     yield from _primaries(facts.survey.shards)

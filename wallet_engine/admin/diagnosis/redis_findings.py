@@ -140,7 +140,7 @@ def _place(words: Sequence[str]) -> str:
 
 
 def strangers(facts: Facts) -> Iterator[Finding]:
-    """Redis knows no primary with slots that the directory does not"""
+    """every Redis primary with slots is in the directory"""
     known = shards_by_id(facts.survey.shards)
     silent = {state.shard.name for state in facts.survey.shards if state.primary is None}
     lines = [line.split(" ") for node in facts.nodes.values() for line in node.cluster_nodes.splitlines()]
@@ -229,7 +229,7 @@ def _held(facts: Facts, partition: int) -> tuple[str, int]:
 
 
 def keys(facts: Facts) -> Iterator[Finding]:
-    """Redis holds no key that is not the engine's, and none where nobody reaches it"""
+    """Redis holds only keys of the engine, each where the engine reads it"""
     for partition in facts.partitions.values():
         if partition.unknown_keys:
             shard = facts.map.shard_of(partition.partition)

@@ -1,4 +1,4 @@
-"""Who has made a transfer, where its id is all that is known."""
+"""Finds the payers of a transfer of which only the id is known."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -31,8 +31,8 @@ _folder = click.Path(path_type=Path, file_okay=False)
 def ca() -> None:
     """Make certificates by which journal copies, API processes and SREs know each other.
 
-    One authority for a cluster. Its folder stays on one safe machine: who has ca.key can be anybody. The
-    other machines get ca.pem and the two files of each of their processes.
+    A cluster has one authority. Keep its folder on one safe machine: with ca.key one can impersonate anybody.
+    The other machines get ca.pem and the two files of each of their processes.
 
     \b
     ROLES
@@ -75,7 +75,7 @@ def init(directory: Path, name: str, days: int, json: bool) -> None:
         made.pair,
         made.ends,
         [
-            f"Keep {path_text(made.pair.key)} secret: who has it can be anybody. Next, for each process:",
+            f"Keep {path_text(made.pair.key)} secret: with it one can impersonate anybody. Next, for each process:",
             f"  wallet-admin ca issue journal j1 --ca {text}",
             f"  wallet-admin ca issue service api-1 --ca {text}",
             f"  wallet-admin ca issue admin NAME --ca {text}",

@@ -24,9 +24,9 @@ from wallet_engine.routing.directory import Directory
 @click.argument("partition", type=click.IntRange(0))
 @click.argument("seq", type=click.IntRange(2))
 def cut(session: Session, journal: Path, partition: int, seq: int) -> None:
-    """Take entry SEQ of PARTITION, and what follows it there, out of the journal in DIR.
+    """Cut entry SEQ of PARTITION, and later entries of that partition, out of the journal in DIR.
 
-    For an entry that nobody may have written and that cannot be replayed, so that its partition can never be served:
+    For a forged or wrong entry that cannot be replayed, so that its partition can never be served:
     RUNBOOKS.md says when. Callers who got an answer for these entries got one that is then not true. The entries are
     kept in DIR, in a file orphaned-…, which names the callers to tell.
 

@@ -1,4 +1,4 @@
-"""`wallet-admin journal followers`: who follows the feed, how far, and forgetting who is gone for good."""
+"""`wallet-admin journal followers`: lists the followers and how far each is; forgets one that is gone for good."""
 
 import click
 from rich.console import Console

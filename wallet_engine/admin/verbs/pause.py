@@ -27,9 +27,9 @@ REASON_LENGTH_MAX: Final = 200
 def pause(session: Session, reason: str) -> None:
     """Take no new payments: transfers, batches, groups, holds, captures and refunds.
 
-    They are answered 503 `maintenance` with the reason and `Retry-After`, and nothing is done; who repeats them with
-    the same id pays once the pause is over. What is under way ends. Balances are read, accounts opened and frozen, and
-    holds voided and expire as ever. `/readyz` says that it is so.
+    They are answered 503 `maintenance` with the reason and `Retry-After`, and nothing is done. A caller who repeats one
+    with the same id pays once the pause is over. Payments under way end. You can read balances, open and freeze
+    accounts and void holds, and holds expire. `/readyz` shows the pause.
 
     Returns when every API process has heard of it. wallet-admin pending shows what is still under way.
 

@@ -64,7 +64,7 @@ def roles_of(session: Session, users: Users) -> Roles | None:
         for role, found in (("service", service), ("api", api)):
             if found is not None:
                 raise ConfigError(
-                    f"--{role}-user needs --zookeeper-user: who restricts access must be able to pass"
+                    f"--{role}-user needs --zookeeper-user: you must still have access afterwards"
                 )
         return None
     for role, found in (("service", service), ("api", api)):
