@@ -46,7 +46,7 @@ def audited(
 ) -> Iterator[None]:
     """Record the change that the block makes. Raises `TreeError`, before the block, when it cannot be recorded.
 
-    What the block raises is recorded as its failure, and passes.
+    An exception of the block is recorded as its failure, and raised on.
     """
     record = _begin(directory, verb, what, zookeeper_user)
     try:

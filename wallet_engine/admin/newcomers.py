@@ -25,7 +25,7 @@ def check_newcomer(
     *,
     may_follow: bool = False,
 ) -> None:
-    """Raises `ConfigError` for a node that is somebody's already. What it holds may be live: nobody is told to drop it.
+    """Raises `ConfigError` for a node that is in use already. Its data may be live: no message says to drop them.
 
     `members`: node id -> address of the nodes that belong to the cluster; `newcomers`: ids of those that come with it.
     `may_follow`: it may have its primary's memory already.

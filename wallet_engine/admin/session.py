@@ -110,7 +110,7 @@ class Session:
     ) -> None:
         """`answer` what `look` finds; with `every_s` again and again, until somebody interrupts it.
 
-        What cannot be looked at for the moment is said, and looked at again.
+        If the look fails for the moment, that is printed, and it looks again.
         """
         if every_s is None:
             self.answer(*look())

@@ -1,4 +1,4 @@
-"""What may be changed of the cluster's configuration, when it is safe to, and changing it.
+"""The settings of the cluster that may be changed, when that is safe, and changing them.
 
 Retention. A process that was started before goes on with the old one until it is restarted, so for a while two
 are in force. A credit is remembered for one retention at least, by the smaller one; a debit that is open is driven

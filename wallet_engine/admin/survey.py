@@ -1,6 +1,6 @@
 """The whole cluster, asked once: shards and nodes, partitions, journal copies, API processes.
 
-What does not answer is reported as such; only the directory has to be there.
+A part that does not answer is reported as such; only the directory has to be there.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

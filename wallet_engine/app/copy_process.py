@@ -1,4 +1,4 @@
-"""What one journal copy consists of, and its life: it opens, is announced, counts, keeps its shards, ends."""
+"""The parts of one journal copy, and its life: it opens, registers, counts, keeps its shards, ends."""
 
 import asyncio
 import os

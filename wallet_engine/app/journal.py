@@ -48,7 +48,7 @@ from wallet_engine.telemetry.metrics import Metrics
 #: How long the process may take to end: an archive command and a snapshot in the making are given up first.
 STOP_S_MAX: Final = 8.0
 
-#: What runs beside the journal, and may fail without stopping payments.
+#: Tasks that run beside the journal, and may fail without stopping payments.
 Worker = Archiver | SnapshotSchedule | DiskWatch | StallWatch
 
 log = get_logger(__name__)

@@ -1,4 +1,4 @@
-"""What services say of shards that need recovery: many may say it at once, and each look interrupts the drain."""
+"""Calls of services for the recovery of a shard: many may come at once, and each look interrupts the drain."""
 
 import asyncio
 from collections.abc import Callable

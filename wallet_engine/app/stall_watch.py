@@ -7,7 +7,7 @@ from typing import Final
 from wallet_engine.telemetry.metrics import Metrics
 
 TICK_S: Final = 1.0
-#: What a busy machine takes is no stall.
+#: A pause as long as a busy machine makes is no stall.
 STALLED_S_MIN: Final = 1.0
 
 

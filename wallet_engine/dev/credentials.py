@@ -1,4 +1,4 @@
-"""What the processes of a cluster show each other, as `dev` was told to: certificates, users of Redis and ZooKeeper."""
+"""Credentials between the processes of a cluster, by the flags of `dev`: certificates, users of Redis and ZooKeeper."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a data directory was made with. It stays so: later starts keep it and refuse to be told otherwise."""
+"""The settings that a data directory was made with. Later starts keep them and refuse others."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ _PASSWORD_BYTES: Final = 32
 
 
 def password_in(file: Path, what: str) -> str:
-    """What is in the file, which is made when it is not there. Raises `ConfigError`, with `what` it is."""
+    """The password in the file, which is made if it is missing. Raises `ConfigError`, which names it by `what`."""
     if not file.exists():
         file.parent.mkdir(mode=0o700, exist_ok=True)
         replace_file(file, f"{secrets.token_hex(_PASSWORD_BYTES)}\n".encode(), mode=OWNER_ONLY)

@@ -208,7 +208,7 @@ class PostgresProcess(PortedChild):
 
 
 def _prefix() -> list[str]:
-    """What to put before a command that must not run as root."""
+    """The prefix of a command that must not run as root."""
     return list(_NAMESPACE) if os.geteuid() == 0 else []
 
 

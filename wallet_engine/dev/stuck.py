@@ -96,7 +96,7 @@ class StuckNodes:
         return None if owner is None or _has_slots(node) is not False else owner
 
     def _follow(self, node: RedisNode, owner: RedisNode) -> None:
-        """What it holds is nobody's truth: if it is not empty, it starts again with nothing first."""
+        """Its data count for nothing: if it is not empty, restart it empty first."""
         try:
             node.command("CLUSTER", "REPLICATE", owner.node_id(), timeout_s=PROBE_S_MAX)
         except redis.ResponseError as error:

@@ -145,7 +145,7 @@ class Batch:
 
         `limits`: some account of the partition has a most that it may have.
 
-        What would make the call too long is in `rest` afterwards, and not in this batch any more.
+        Operations that would make the call too long are moved to `rest`.
         """
         packed = pack(self.operations)
         fields = 0

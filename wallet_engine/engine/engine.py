@@ -326,7 +326,7 @@ class Engine:
         self._send_again(accumulator, batch)
 
     def _on_full(self, accumulator: Accumulator, batch: Batch, entries: int) -> None:
-        """What begins something is refused, and what ends something goes again without it, or later by the sweeper."""
+        """Refuse operations that begin something. Send the others again alone, or leave them to the sweeper."""
         outage = stream_full(batch.partition, entries)
         self.headroom.close_door(batch.partition, Condition.FULL, outage)
         self.tracker.forget(batch.nonce)

@@ -1,4 +1,4 @@
-"""What every shard has room for, looked at once a second: memory, streams, and whether it takes writes at all; and
+"""The room of every shard, looked at once a second: memory, streams, and whether it takes writes at all; and
 which partitions take no new work, so that new transfers are refused before their debit.
 
 Memory headroom (G10): new work is refused before Redis would fail it; what settles begun work still passes.
@@ -167,7 +167,7 @@ class Headroom:
 
 
 def stream_full(partition: int, entries: int) -> Outage:
-    """What is answered while a partition's stream is at its limit."""
+    """The answer while a partition's stream is at its limit."""
     return Outage("journal_unavailable", f"partition {partition}: {entries} entries wait for the journal")
 
 

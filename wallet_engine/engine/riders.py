@@ -7,7 +7,7 @@ from wallet_engine.engine.batch import Batch
 
 
 class _Nobody:
-    """What becomes of a rider is nobody's concern."""
+    """Ignores the outcome of a rider."""
 
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
         pass

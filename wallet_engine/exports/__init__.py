@@ -1,1 +1,1 @@
-"""Events for other systems: Kafka topics and Parquet files. What each needs is an extra of this package."""
+"""Events for other systems: Kafka topics and Parquet files. Each needs an extra of this package."""

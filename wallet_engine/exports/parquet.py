@@ -129,7 +129,7 @@ class ParquetSink:
                 self._folds.save(partition, folded, book, kept.seq)
 
     async def flush(self) -> None:
-        """What was taken is kept when its hour has ended."""
+        """Events are kept on disk when their hour has ended."""
 
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
         """Ends the hours that have passed in groups that have all there is."""

@@ -1,4 +1,4 @@
-"""What the fold has to know of a partition: what accounts have, open holds, parts of groups that are set aside."""
+"""What the fold must know of a partition: balances, open holds, and money set aside for groups."""
 
 from typing import Final, NamedTuple
 
@@ -15,7 +15,7 @@ _APPLIED: Final = Outcome.APPLIED.value
 
 
 class Standing:
-    """What an account has in a currency, in minor units; `balance` includes what is held."""
+    """An account's money in a currency, in minor units; `balance` includes held money."""
 
     __slots__ = ("balance", "held", "pending")
 

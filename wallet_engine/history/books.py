@@ -44,7 +44,7 @@ class Books:
         return book
 
     def forget(self) -> None:
-        """What is in the tables is the truth again."""
+        """Forget the books: the tables are the truth again."""
         self._books.clear()
 
     def add_lacking(self, entries: Iterable[tuple[int, Entry]], lacking: dict[int, Wanted]) -> None:
@@ -56,7 +56,7 @@ class Books:
             wanted(entry, self.of(partition), into)
 
     async def fill(self, connection: Any, lacking: Mapping[int, Wanted]) -> None:
-        """Read what is lacking. What is not found was never there."""
+        """Read what is lacking. An absent row was never there."""
         await self._read_standings(connection, [(p, key) for p, w in lacking.items() for key in w.accounts])
         await self._read_holds(connection, [(p, key) for p, w in lacking.items() for key in w.holds])
         await self._read_parts(connection, [(p, key) for p, w in lacking.items() for key in w.groups])

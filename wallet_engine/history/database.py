@@ -45,7 +45,7 @@ def text_of(error: BaseException) -> str:
 
 @contextmanager
 def as_outage() -> Iterator[None]:
-    """What PostgreSQL or the way to it raises is a `HistoryUnavailable`."""
+    """Errors of PostgreSQL, or of the connection to it, are `HistoryUnavailable`."""
     try:
         yield
     except FAILURES as error:

@@ -127,7 +127,7 @@ class Ends:
         return self._ended.get(transfer.origin) if transfer.status == PENDING else None
 
     async def write(self, connection: Any) -> None:
-        """What ended that was written before; in the transaction of the batch."""
+        """Write the ends of transfers that were written before; in the transaction of the batch."""
         if self._later:
             rows = [
                 (*t.origin[:3], time_of(t.at_ms), e.status, e.code or None, time_of(e.at_ms), t.payer)

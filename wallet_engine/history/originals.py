@@ -19,7 +19,7 @@ WITH newest AS (
 )
 SELECT t.* FROM transfers AS t JOIN newest AS n USING (partition, seq, idx, at) ORDER BY t.leg
 """
-#: What is on its way back has gone back, until it is refused.
+#: Money on its way back counts as refunded, until it is refused.
 _RETURNED: Final = """
 SELECT coalesce(sum(amount), 0)::bigint FROM transfers
 WHERE refunds_id = $1 AND refunds_payer = $2 AND payer = $3 AND coalesce(refunds_leg, $4) = $4 AND at >= $5

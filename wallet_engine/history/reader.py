@@ -50,7 +50,7 @@ _COMPLETE_OF: Final = f"SELECT at FROM positions WHERE sink = '{SINK}' AND parti
 
 
 class Behind(Outage):
-    """What was asked for is not in the history yet."""
+    """The history does not have the requested entries yet."""
 
     def __init__(self) -> None:
         super().__init__("history_behind", "the history does not reach there yet: ask again")
@@ -288,7 +288,7 @@ class HistoryReader:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
-        """One to ask for a while. What PostgreSQL raises in it is `HistoryUnavailable`."""
+        """A connection for a while. Errors of PostgreSQL in it are `HistoryUnavailable`."""
         pool = self._pool or await self._open()
         with as_outage():
             async with pool.acquire() as connection:

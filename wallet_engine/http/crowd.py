@@ -1,7 +1,7 @@
-"""Lets in those who come at the same time.
+"""Accepts connections that arrive at the same time.
 
-libuv takes one connection in a round of the event loop. Under load a round takes 0.1 s, and of some hundred callers
-that come together the last would wait for a minute. So behind each that it has taken, the others are taken here.
+libuv accepts one connection in a round of the event loop. Under load a round takes 0.1 s, and of some hundred callers
+that come together the last would wait for a minute. So after each that libuv accepts, this accepts the others.
 """
 
 import asyncio

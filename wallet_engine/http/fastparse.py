@@ -32,7 +32,7 @@ _UUID: Final = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9
 _transfer_match: Final = re.compile(rf"{_SIDE} {_SIDE} {_AMOUNT} {_UUID}\Z").match
 _side_match: Final = re.compile(rf"{_SIDE}\Z").match
 _amount_match: Final = re.compile(rf"{_AMOUNT}\Z").match
-#: What the ids of accounts that are no system accounts consist of.
+#: The characters in ids of ordinary accounts.
 _SIDE_CHARACTERS: Final = string.ascii_letters.encode() + string.digits.encode() + b"._:-"
 _UUID_LENGTH: Final = 36
 _UUID_DASHES: Final = (8, 13, 18, 23)

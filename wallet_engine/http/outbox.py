@@ -1,4 +1,4 @@
-"""When answers are made and sent: together, and behind the wave that the same receipts have called for.
+"""Makes and sends answers together, after the wave that the same receipts have started.
 
 A receipt ends some transfers and lets the next operations of others leave. To make and send an answer costs as much as
 to pack a call of the script, so the calls come first: Redis has something to do while callers are answered.
@@ -14,7 +14,7 @@ log = get_logger(__name__)
 
 
 class Outbox:
-    """What is to be done for callers. Create and use it on one event loop."""
+    """Work to be done for callers. Create and use it on one event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -68,7 +68,7 @@ class WalletHttpProtocol(asyncio.Protocol):
         #: A request is being answered, on the short way or by `_cycle`.
         self._busy = False
         self._cycle: RequestResponseCycle | None = None
-        #: What came while a request was being answered, or its answers were not read.
+        #: Bytes that came while a request was being answered, or its answers were not read.
         self._held: list[bytes] = []
         #: The beginning of the next head.
         self._head = bytearray()
@@ -198,7 +198,7 @@ class WalletHttpProtocol(asyncio.Protocol):
             self.transport.close()
 
     def _take_head(self, data: bytes) -> bytes:
-        """What is left of `data` behind the head, if it ends in there."""
+        """The rest of `data` after the head, if the head ends in there."""
         head = self._head
         if not head:
             self.deadline_s = self._loop.time() + connections.HEAD_SECONDS_MAX
@@ -225,7 +225,7 @@ class WalletHttpProtocol(asyncio.Protocol):
         return rest
 
     def _take_body(self, data: bytes) -> bytes:
-        """What is left of `data` behind the body, if it ends in there."""
+        """The rest of `data` after the body, if the body ends in there."""
         assert self._parser is not None
         left = self._body_left
         if left is not None:

@@ -39,7 +39,7 @@ class Certificates:
         return f"<Certificates {self._cert}>"
 
     async def follow(self) -> None:
-        """Read the files anew whenever one of them changes. What cannot be read is logged, and changes nothing."""
+        """Read the files anew whenever one of them changes. An unreadable file is logged, and changes nothing."""
         while True:
             await asyncio.sleep(LOOK_S)
             try:

@@ -1,4 +1,4 @@
-"""Visits that are told of: a line in the log for each request, which costs too much to be written unasked."""
+"""Visits that are logged: a line for each request, which costs too much to be on by default."""
 
 import time
 from typing import Final

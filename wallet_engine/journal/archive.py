@@ -23,7 +23,7 @@ from wallet_engine.journal.errors import Damaged
 ARCHIVED_NAME: Final = "archived"
 REWRITES_NAME: Final = "rewrites"
 
-#: What decides how a word has to be quoted, and what is replaced.
+#: The characters that decide how a word has to be quoted, and the placeholders.
 _tokens: Final = re.compile(r"""%[a-z%]|\\['"\\]|['"]""").sub
 _note_match = re.compile(rb"([0-9]{8}) ([0-9]+)\n\Z").match
 
@@ -73,7 +73,7 @@ def archived_up_to(journal: Path) -> int:
 
 
 def archive_name(path: Path, number: int, rewrites: Sequence[int]) -> str:
-    """What the segment is called in the archive after these rewrites, given by their first segments."""
+    """The segment's name in the archive after these rewrites, given by their first segments."""
     last = max((count for count, first in enumerate(rewrites, 1) if first <= number), default=0)
     return f"{path.stem}-r{last}{path.suffix}" if last else path.name
 

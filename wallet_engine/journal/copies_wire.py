@@ -38,7 +38,7 @@ class Standing(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What a copy is to hold of a partition before the epoch begins."""
+    """The chain that a copy must have of a partition before the epoch begins."""
 
     partition: int
     epoch: int
@@ -109,7 +109,7 @@ class Followed(msgspec.Struct, tag="followed", array_like=True):
 Question = StateAsk | Promise | HeldAsk | EntriesAsk | More | PlaceAsk | Follow | FeedQuestion
 Answer = Standings | YesNo | EntryTexts | Place | Followed | FeedAnswer
 
-#: What a copy is sent, by services, by other copies and by followers (`feed_wire`).
+#: Messages to a copy, from services, other copies and followers (`feed_wire`).
 ToCopy = FromService | PeerHello | FollowerHello | Question
 
 decode_at_copy = msgspec.msgpack.Decoder[ToCopy](ToCopy).decode

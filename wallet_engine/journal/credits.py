@@ -35,7 +35,7 @@ class CreditSearch:
     def __init__(self, journal: Searchable, quorum_seq: Callable[[int], int] | None = None) -> None:
         """`quorum_seq(partition)`: up to which entry a quorum of copies has it; without one, this copy is the quorum.
 
-        What is only here may still come to nothing. A credit as young as that is remembered by its partition.
+        An entry that is only here may still come to nothing. The partition remembers a credit as young as that.
         """
         self._journal = journal
         self._quorum_seq = quorum_seq

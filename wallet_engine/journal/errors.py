@@ -1,4 +1,4 @@
-"""What can be wrong with a journal: a file that is damaged, or an entry that does not continue its chain."""
+"""Faults of a journal: a damaged file, or an entry that does not continue its chain."""
 
 import errno
 from pathlib import Path
@@ -18,7 +18,7 @@ class Damaged(Corruption):
 
 
 class NotRestored(WalletError):
-    """What is needed is only in the archive, and was not brought from there; the text says why, and what to do."""
+    """A segment is only in the archive, and was not brought from there; the text says why, and what to do."""
 
 
 class Link(NamedTuple):

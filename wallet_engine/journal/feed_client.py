@@ -33,7 +33,7 @@ from wallet_engine.journal.peers import Peer
 from wallet_engine.journal.scan import Scan
 from wallet_engine.telemetry.logging import get_logger
 
-#: What is asked for at once; a frame that is larger is asked for again with as much as one may have.
+#: Bytes asked for at once; a larger frame is asked for again with the largest size that a frame may have.
 READ_BYTES: Final = 256 * 1024
 #: Time for bytes; the segment may have to be brought from the archive first.
 READ_S_MAX: Final = 60.0

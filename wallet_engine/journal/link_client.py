@@ -38,7 +38,7 @@ BACKOFF_S_MIN: Final = 0.05
 BACKOFF_S_MAX: Final = 1.0
 #: Time for the connection and the copy's first message.
 HELLO_S_MAX: Final = 5.0
-#: What a copy may leave unread of our questions.
+#: Bytes of our questions that a copy may leave unread.
 UNREAD_BYTES_MAX: Final = 8 * 1024 * 1024
 #: The same of entries: a copy that is so far behind fetches them when it can.
 UNREAD_ENTRIES_BYTES_MAX: Final = 1024 * 1024

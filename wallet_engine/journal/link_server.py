@@ -40,7 +40,7 @@ from wallet_engine.journal.speakers import CALLERS, may_say
 from wallet_engine.telemetry.descriptors import Reserve
 from wallet_engine.telemetry.logging import get_logger
 
-#: What a service may leave unread. Past it the connection is dropped: it reconnects and asks.
+#: Bytes that a service may leave unread. Past it the copy closes the connection: the service reconnects and asks.
 UNREAD_BYTES_MAX: Final = 8 * 1024 * 1024
 CONNECTIONS_MAX: Final = 1000
 #: Of one certificate.
@@ -283,7 +283,7 @@ class _ServiceConnection(asyncio.Protocol):
                 self._note_half()
 
     def _note_half(self) -> None:
-        """What waits for the rest of a message is bounded, for all connections together."""
+        """Bounds the bytes of incomplete messages, for all connections together."""
         waiting = self._messages.waiting_bytes
         self._server.half_bytes += waiting - self._half_bytes
         self._half_bytes = waiting

@@ -138,7 +138,7 @@ class Scan:
         return torn_reason(tail, self.offset, self.running_hash) if tail else ""
 
     def tail(self) -> bytes:
-        """What follows the last good frame; no more than is needed to judge it."""
+        """The bytes after the last good frame; no more than is needed to judge them."""
         with open(self.path, "rb") as file:
             file.seek(self.offset)
             return file.read(GROUP_BYTES_MAX + 1)

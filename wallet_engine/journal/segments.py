@@ -70,7 +70,7 @@ def numbers_on_disk(directory: Path) -> list[int]:
 
 
 def restore_by(restore: Restore | None) -> None:
-    """What this process reads segments with from now on that are only in the archive."""
+    """Set how this process reads segments that are only in the archive, from now on."""
     global _restore  # whatever reads a directory may meet one
     _restore = restore
 
@@ -123,7 +123,7 @@ def _known_header(directory: Path, number: int) -> SegmentHeader | None:
 
 
 def absent_index(directory: Path, number: int) -> SegmentIndex | None:
-    """The index of a segment that is in the archive and not here. What it says is proved when that is restored."""
+    """The index of a segment that is in the archive and not here. It is proved when the segment is restored."""
     return stored_index(segment_path(directory, number)) if number <= archived_up_to(directory) else None
 
 

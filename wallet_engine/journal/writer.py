@@ -48,7 +48,7 @@ from wallet_engine.journal.segments import create_segment, fsync_directory, segm
 _sha256 = hashlib.sha256
 _crc32 = zlib.crc32
 
-#: What the frames of one group may take, so that a seal still fits.
+#: Bytes that the frames of one group may take, so that a seal still fits.
 _GROUP_FRAMES_BYTES_MAX = GROUP_BYTES_MAX - SEAL_FRAME_BYTES
 _FRAME_BYTES_MAX = FRAME_HEADER_BYTES + PAYLOAD_BYTES_MAX
 
@@ -362,7 +362,7 @@ class JournalWriter:
         return chain.recent_nonce(header.seq) in (header.nonce, None)
 
     def last_index(self) -> SegmentIndex:
-        """What an index would say of the segment that is being written, so far."""
+        """The index of the segment that is being written, so far."""
         if self._refusing is not None:
             self._refuse()
         number = self._segment
@@ -405,7 +405,7 @@ class JournalWriter:
         raise Outage("journal_unavailable", f"{self!r}")
 
     def close(self) -> None:
-        """Give the directory free. What was appended and not synced is dropped: it was never receipted."""
+        """Release the directory. Appended entries that are not synced are dropped: they were never receipted."""
         if self._stopped != "closed":
             self._stop("closed")
             if self._fd >= 0:

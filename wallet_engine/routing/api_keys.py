@@ -183,7 +183,7 @@ class ApiKeys:
         raise VersionConflict(f"{KEYS} was changed by others {_ATTEMPTS_MAX} times in a row")
 
     def watch(self, callback: Callable[[dict[str, ApiKey] | None], object]) -> Unsubscribe:
-        """Call back with `all()` soon and after every change. What cannot be read is logged, and changes nothing."""
+        """Call back with `all()` soon and after every change. An unreadable key is logged, and changes nothing."""
 
         def decoded(node: Node | None) -> None:
             try:

@@ -290,7 +290,7 @@ class Directory:
         return watch_roster(self.tree, JOURNALS, JournalInfo, callback)
 
     def watch_members(self, callback: Callable[[Members], object]) -> Unsubscribe:
-        """Call back with `members()` soon and whenever they change. What cannot be read is passed over."""
+        """Call back with `members()` soon and whenever they change. Unreadable ones are ignored."""
 
         def decoded(node: Node | None) -> None:
             if node is None:

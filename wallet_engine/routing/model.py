@@ -54,7 +54,7 @@ def check_address(address: str, what: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
-    """What is fixed when the cluster is initialised. Raises `ConfigError` when out of bounds."""
+    """The settings that `init` fixes. Raises `ConfigError` when out of bounds."""
 
     #: A power of two, 1 to `PARTITIONS_MAX`; never changes afterwards.
     partitions: int = 64
@@ -109,7 +109,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """What a process is, and up to what it can read. What it writes is of these versions."""
+    """The version of a process, and the newest formats that it can read. It writes these versions."""
 
     #: Of the package.
     code: str

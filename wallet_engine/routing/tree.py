@@ -50,7 +50,7 @@ class StoreUnavailable(TreeError):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What a node held when it was read; `version` counts its changes since it was created, from 0."""
+    """A node as it was read; `version` counts its changes since it was created, from 0."""
 
     data: bytes
     version: int

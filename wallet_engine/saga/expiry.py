@@ -75,7 +75,7 @@ class Expirer:
             (seconds, micros), clock = await asyncio.gather(
                 lane.call("TIME"), lane.call("HGET", keys.meta, "clock")
             )
-            # What would be recorded now: a clock that was set back leaves recorded time where it was.
+            # The time that an entry would record now: a clock that was set back leaves recorded time where it was.
             now_ms = max(int(seconds) * 1000 + int(micros) // 1000, int(clock or 0))
             fields = [field for field, score in zip(due[::2], due[1::2], strict=True) if int(score) <= now_ms]
             records = await lane.call("HMGET", keys.hold, *fields) if fields else []

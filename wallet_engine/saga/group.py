@@ -192,7 +192,7 @@ class Group:
                 raise result
             elif result.outcome == _REPEATED:
                 status, made_in = result.told[:2]
-                # What an earlier attempt has set aside is to be given back: it is no promise to this one.
+                # Money that an earlier attempt has set aside goes back: it is no promise to this one.
                 over = over or ("" if status == PREPARED and int(made_in) == attempt else status)
             elif result.outcome != _APPLIED:
                 leg = int(result.told[1])
@@ -231,7 +231,7 @@ class Group:
         return int(told[2]) + 1
 
     async def _abort(self, attempt: int) -> None:
-        """What home has decided against. A part that cannot be told asks home later, by itself."""
+        """Tell the parts that home has decided against it. A part that cannot be told asks home later, by itself."""
         await self._driver.tell("b", self._parts, attempt)
 
     def _forget(self) -> None:
@@ -255,6 +255,6 @@ def _answer(outcome: str, told: Sequence[str]) -> GroupAnswer:
 
 
 def _heed(task: "asyncio.Task[Decided]") -> None:
-    """What did not reach home is found there by the sweeper."""
+    """Accept the failure of an operation at home: the sweeper finds the group there."""
     if not task.cancelled():
         task.exception()

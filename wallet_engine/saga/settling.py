@@ -1,4 +1,4 @@
-"""What ends an entry whose money has arrived: its settle, for which nobody waits."""
+"""Settles entries whose money has arrived; no caller waits for that."""
 
 from wallet_engine.engine.engine import Engine
 

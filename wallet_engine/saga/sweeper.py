@@ -127,7 +127,7 @@ class Sweeper:
 
     @contextmanager
     def _postponing(self, accumulator: Accumulator) -> Iterator[None]:
-        """What goes wrong inside is tried again by a later sweep."""
+        """Leave a failure inside to a later sweep."""
         try:
             yield
         except hiredis.ReplyError as error:

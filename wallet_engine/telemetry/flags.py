@@ -36,7 +36,7 @@ SNAPSHOT_BYTES_DEFAULT: Final = 1024 * 1024 * 1024
 
 RESTORE_COMMAND_HELP: Final = (
     "Shell command that brings a segment back from the archive: %f is its name there, %p the path to put it at, "
-    "quoted if need be, %j the id of its journal copy, %% a percent sign. What it brings is checked against the "
+    "quoted if need be, %j the id of its journal copy, %% a percent sign. The segment is checked against the "
     "running hash.  [default: none]"
 )
 

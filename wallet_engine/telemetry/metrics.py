@@ -241,7 +241,7 @@ class Metrics:
 
 
 class PartitionReading(NamedTuple):
-    """What a partition has waiting, as one process sees it."""
+    """The work that waits in a partition, as one process sees it."""
 
     partition: int
     queued_operations: int

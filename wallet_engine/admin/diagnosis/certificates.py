@@ -57,7 +57,7 @@ def certificates_of(found: Survey, zookeeper: Iterable[str]) -> list[Certificate
 
 
 def _shown(where: str, address: str) -> Certificate | None:
-    """What the server shows to anybody, before it asks who comes (RFC 8446, 4.4)."""
+    """The certificate that the server shows to anybody, before it asks for the client's (RFC 8446, 4.4)."""
     # Loaded only where it is needed: it costs a tenth of a second.
     from wallet_engine.telemetry.authority import holder_shown
 

@@ -1,4 +1,4 @@
-"""Everything that `doctor` looks at, asked once. What does not answer is a fact too: only the directory must."""
+"""Everything that `doctor` looks at, asked once. A part that does not answer is a fact too: only the directory must."""
 
 import shutil
 import socket

@@ -1,4 +1,4 @@
-"""What `doctor` says of Redis: its nodes, who owns which slots, and keys that are in the way.
+"""Findings of `doctor` about Redis: its nodes, the owners of slots, and keys that are in the way.
 
 Nodes are told apart by id, never by address.
 """

@@ -1,1 +1,1 @@
-"""What became of one transfer, and what is under way: from Redis and the journal, in words."""
+"""The outcome of one transfer, and the transfers under way: from Redis and the journal, in words."""

@@ -106,7 +106,7 @@ def set_(session: Session, name: str, value: str) -> None:
 def edit(session: Session) -> None:
     """Open the settings in an editor ($VISUAL, $EDITOR), show the difference, ask, and set them.
 
-    What `config set` refuses is refused here too, and then nothing is set.
+    It refuses what `config set` refuses, and then sets nothing.
 
     \b
     EXAMPLES
@@ -138,7 +138,7 @@ def edit(session: Session) -> None:
 
 
 def _edited(settings: list[Setting]) -> dict[str, str]:
-    """What an editor made of the settings: those that are different. Raises `ConfigError` for what is none."""
+    """The settings that the editor changed. Raises `ConfigError` for text that is no setting."""
     given = {setting.name: str(setting.value) for setting in settings if not setting.fixed}
     lines = [f"# {s.meaning}\n{s.name} = {s.value}\n" for s in settings if not s.fixed]
     text = click.edit("\n".join(lines), extension=".conf")

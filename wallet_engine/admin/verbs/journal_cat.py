@@ -53,7 +53,7 @@ def cat(
     An account's entries are in its own partition; a system account (@bank, @fees, @transit) has some in every
     partition. A sequence number counts within one partition: --since SEQ needs --partition or --account.
 
-    What is printed may be newer than the last fsync by a moment; only an answer over HTTP says "durable".
+    The newest entries printed may not be fsynced yet; only an answer over HTTP says "durable".
 
     \b
     EXAMPLES
