@@ -84,10 +84,10 @@ class AccountNow:
 def account(session: Session, account_id: str, entries: int, journal: Path | None) -> None:
     """Show balances, status and last entries of ACCOUNT.
 
-    Balances and flags are what Redis holds at this moment, which may be newer than the disk by a moment; the
-    entries come from a journal directory on this host, and are looked for among the newest 20,000 of the
-    account's partition (see wallet-admin journal cat --account for all of them). With --entries 0 no journal is
-    needed. A system account (@bank, @fees, @transit) is in every partition: see wallet-admin balance.
+    Balances and flags come from Redis, which may be newer than the disk by a moment. The entries come from a
+    journal directory on this host: those among the newest 20,000 of the account's partition (wallet-admin journal
+    cat --account has all of them). With --entries 0 no journal is needed. A system account (@bank, @fees,
+    @transit) is in every partition: see wallet-admin balance.
 
     \b
     EXAMPLES

@@ -45,7 +45,7 @@ def add_shard(session: Session, name: str, nodes: tuple[str, ...]) -> None:
     They are introduced to the Redis Cluster, the replicas are attached, and the journal process makes the shard
     ready. It serves nothing until partitions move to it: `rebalance` or `move`.
 
-    Interrupted half-way it can be given again as it was.
+    After an interruption give the same command again.
 
     \b
     EXAMPLES

@@ -54,7 +54,7 @@ def form(session: Session, texts: tuple[str, ...], partitions: int) -> None:
     ends when every node says the same. A node that holds keys, or belongs to another cluster, is refused: nothing is
     dropped.
 
-    Interrupted half-way it can be given again as it was. Nodes that are a cluster already are left as they are.
+    After an interruption give the same command again. Nodes that are a cluster already are left as they are.
 
     \b
     EXAMPLES

@@ -14,17 +14,17 @@ from wallet_engine.admin.session import Session, admin_command
 @admin_command
 @click.pass_context
 def doctor(ctx: click.Context, session: Session) -> None:
-    """Look at everything that can be wrong, and say how to mend it.
+    """Check everything that can be wrong, and say how to fix it.
 
     Checks ZooKeeper's servers; the map; every Redis node, its settings, memory and clock; who owns the slots of
     each partition; state, owner and epoch of each partition; scripts and unknown keys; journal copies, their lag,
-    disks, archiving and snapshots; transfers that are open for too long; moves that stand half-way; API processes. At
-    last it writes an entry that changes nothing to every partition, and waits until every journal copy has it on disk.
+    disks, archiving and snapshots; transfers that are open for too long; unfinished moves; API processes. Finally it
+    writes an entry that changes nothing to every partition, and waits until every journal copy has it on disk.
 
-    May be run at any time, and takes half a minute at most. For each finding it prints the exact command that mends it.
+    Run it at any time; it takes half a minute at most. For each finding it prints the exact command that fixes it.
     Critical: nothing at all can be paid. An error endangers money or payments now; a warning will; a note is worth
-    knowing. What is so of many partitions or nodes alike is one line; --json has each. It proves no balance: that is
-    `wallet-admin verify`.
+    knowing. A finding about many partitions or nodes is one line; --json has each. It proves no balance:
+    `wallet-admin verify` does.
 
     \b
     EXIT STATUS

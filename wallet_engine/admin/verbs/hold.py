@@ -36,10 +36,10 @@ HOLDS_PER_READ: Final = 500
 @click.argument("hold_id", metavar="ID")
 @click.option("--account", "account_id", metavar="ACCOUNT", required=True, help="Whose hold: part of the id.")
 def hold(session: Session, hold_id: str, account_id: str) -> None:
-    """Show the hold ID of ACCOUNT: what it set aside, and what became of that.
+    """Show the hold ID of ACCOUNT: the money set aside, and where it went.
 
-    A hold that has ended is remembered as long as transfers are; afterwards wallet-admin journal cat --account has what
-    was done. The state is what Redis holds at this moment, which may be newer than the disk by a moment.
+    A hold that has ended is remembered as long as transfers are; later, see wallet-admin journal cat --account. The
+    state comes from Redis, which may be newer than the disk by a moment.
 
     Exits with 1 when the hold is not known.
 
@@ -65,9 +65,9 @@ def hold(session: Session, hold_id: str, account_id: str) -> None:
 @admin_command
 @click.argument("account_id", metavar="ACCOUNT")
 def holds(session: Session, account_id: str) -> None:
-    """List the open holds of ACCOUNT, the one that expires first in front.
+    """List the open holds of ACCOUNT, the first to expire first.
 
-    All open holds of the account's partition are read for it, 500 at a time. wallet-admin hold also shows one that has
+    It reads all open holds of the account's partition, 500 at a time. wallet-admin hold also shows one that has
     ended.
 
     \b

@@ -47,8 +47,8 @@ def cat(
 ) -> None:
     """Print journal entries in the order in which they were written.
 
-    One line says partition, sequence number and time of an entry, one line for each of its operations says what
-    was asked and what was decided. With --json it is one document, {"entries": […]}.
+    An entry has a line with partition, sequence number and time, and a line for each operation with what was asked
+    and decided. With --json it is one document, {"entries": […]}.
 
     An account's entries are in its own partition; a system account (@bank, @fees, @transit) has some in every
     partition. A sequence number counts within one partition: --since SEQ needs --partition or --account.

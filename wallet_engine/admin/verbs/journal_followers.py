@@ -11,13 +11,15 @@ from wallet_engine.domain.errors import ConfigError
 @click.command()
 @changing_command
 @click.option(
-    "--forget", metavar="NAME", help="Keep nothing for this follower any more. One that runs is there again."
+    "--forget",
+    metavar="NAME",
+    help="Keep nothing for this follower any more. If it runs, it registers again.",
 )
 def followers(session: Session, forget: str | None) -> None:
     """Show how far each follower of the journal's feed has taken entries, running or not.
 
-    Segments are kept on disk until every follower listed here has taken them. One that is gone for good is forgotten by
-    --forget; should it come back, it reads what was removed out of the archive.
+    Segments stay on disk until every follower listed here has taken them. Use --forget for one that is gone for good;
+    if it comes back, it reads removed segments from the archive.
 
     \b
     EXAMPLES

@@ -56,8 +56,8 @@ class Files:
 def info(session: Session, journal: Path | None) -> None:
     """Show every copy of the journal: whether it answers, how far it is, how large.
 
-    Lists the live copies, and those that hold entries and are not running. Entries and lag are what the copy
-    itself says against what Redis has now. Size and age are shown for directories on this host.
+    Lists the live copies, and those that have entries and do not run. Entries and lag compare the copy's own
+    answer with Redis now. Size and age are shown for directories on this host.
 
     \b
     EXAMPLES

@@ -32,11 +32,11 @@ from wallet_engine.routing.directory import Directory
     "(200GB, 64GiB; a bare number: bytes).",
 )
 def prune(session: Session, journal: Path | None, keep: str) -> None:
-    """Remove segments from the disk of a journal copy that are in the archive and that nobody needs.
+    """Remove archived segments that nothing needs from the disk of a journal copy.
 
     A segment goes when it is archived, when a quorum and every other copy have its entries, when every follower has
-    taken them, and when a snapshot of each partition, read now and found good, stands for them. The oldest go first,
-    and the first that may not go holds back the rest; the answer says what needs it. Its index stays, so the journal
+    taken them, and when a snapshot of each partition, read now and found good, replaces them. The oldest go first,
+    and the first that must stay keeps the rest; the answer says what needs it. The index stays, so the journal
     starts without it, and --restore-command brings it back when something reads that far.
 
     Runs where the journal's directory is, as the user of the journal process, which may run meanwhile and does the

@@ -43,12 +43,12 @@ def verify(
     Asks the live copies over the network, from wherever this runs, while payments go on; or reads the journal
     directories given, two or more, on this machine. Every frame that is read is checked against its hash.
 
-    A copy that has fewer entries is behind, which is no fault; one that has another entry in the same place is
-    different, and the first such entry of each partition is named with its segment file and offset.
+    A copy that has fewer entries is behind, which is no fault. A copy that has another entry in the same place is
+    different; the first such entry of each partition is named with its segment file and offset.
 
-    With --archive it reads one journal instead, that of DIR or of a live copy on this host: every segment that is
-    archived out of the archive, also when it is still here, and the rest from the disk. Each frame, seal and chain is
-    checked, and that every segment goes on where the one before it ends.
+    With --archive it reads one journal instead, that of DIR or of a live copy on this host: archived segments from the
+    archive, even if they are still here, and the rest from the disk. It checks each frame, seal and chain, and that
+    every segment continues the one before it.
 
     \b
     EXIT STATUS

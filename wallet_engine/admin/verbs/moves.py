@@ -47,8 +47,8 @@ throttle_option = click.option(
 def move(session: Session, partition: int, shard: str, throttle: int | None) -> None:
     """Move PARTITION to SHARD while payments go on.
 
-    The partition serves while it is copied. Then it is frozen for its last entries, its requests waiting in the
-    services; both sides are compared, the map is switched, and it serves on SHARD. No request fails.
+    The partition serves while it is copied. Then it is frozen for its last entries, and its requests wait in the
+    services. Both sides are compared, the map is switched, and it serves on SHARD. No request fails.
 
     The command may be interrupted or killed at any moment: `moves` then shows how far it came, and `resume` or
     `abort` goes on from any machine.
@@ -73,7 +73,7 @@ def move(session: Session, partition: int, shard: str, throttle: int | None) -> 
 def drain(session: Session, shard: str, throttle: int | None) -> None:
     """Move every partition away from SHARD, one after the other, to the shards that have fewest.
 
-    Afterwards the shard serves nothing and can be removed with `remove-shard`, or worked upon.
+    Afterwards the shard serves nothing: remove it with `remove-shard`, or do maintenance.
 
     \b
     EXAMPLES

@@ -24,14 +24,14 @@ def pending(session: Session, older_than: float, watch_s: float | None) -> None:
     """Show transfers that left their payer and have not ended, the oldest first, and what each waits for.
 
     A transfer across partitions is a debit, then a credit, or a refund where the credit was refused, then a
-    settle. A healthy one takes milliseconds. What stands for over 5 seconds was interrupted, and every API
-    process looks for such once a second and ends them. What is still there after a minute waits for something
-    that is broken: the last words of its line say what.
+    settle. A healthy one takes milliseconds. One that is older than 5 seconds was interrupted. Every API process
+    looks for those once a second and ends them. One that is still there after a minute waits for a broken part:
+    the last words of its line name it.
 
-    A group stands in each partition that has prepared it until home has decided, and at home until all have paid.
+    A group is listed in each partition that has prepared it until home has decided, and at home until all have paid.
 
-    Ages are told by the clocks of the Redis nodes. Entries written before such a clock was set back have no age, and
-    are shown whatever --older-than says. At most 200 entries of each partition are shown.
+    Ages come from the clocks of the Redis nodes. Entries written before such a clock was set back have no age; they are
+    shown with any --older-than. At most 200 entries of each partition are shown.
 
     \b
     EXAMPLES

@@ -29,7 +29,7 @@ _DISTRUST: Final = load_script("distrust").text
     "--accept",
     metavar="SEQ",
     type=click.IntRange(1),
-    help="The oracle does not stop PARTITION for this entry any more.",
+    help="From now on the oracle does not stop PARTITION for this entry.",
 )
 @click.option(
     "--timeout", default=600.0, show_default=True, help="Seconds to wait until the partition is seen live."
@@ -37,15 +37,15 @@ _DISTRUST: Final = load_script("distrust").text
 def rebuild(session: Session, partition: int, accept: int | None, timeout: float) -> None:
     """Drop PARTITION from Redis and make it anew from the journal.
 
-    For a partition in which verify finds differences. Nothing that was answered is lost: what Redis holds is
-    drained to disk first. The journal process does it, as after a crash: under the shard's recovery lock, from the
-    newest good snapshot and the entries after it, and with a higher epoch, so that nobody who knew the partition
-    before can write to it. Until it is live again its transfers are answered 503 and can be retried.
+    For a partition in which verify finds differences. No answered transfer is lost: entries in Redis are drained to
+    disk first. The journal process does it, as after a crash: under the shard's recovery lock, from the newest good
+    snapshot and the entries after it, and with a higher epoch, so that no process that knew the partition before can
+    write to it. Until it is live again its transfers are answered 503 and can be retried.
 
-    Once it was asked for it ends by itself, also when this command is interrupted.
+    It goes on to its end even when this command is interrupted.
 
-    With --accept, for an entry that nobody may have written and that stays in the journal, such as a credit without its
-    debit: the partition serves again with what it holds. Take the money back by transfers; verify goes on naming it.
+    With --accept the partition serves again although a wrong entry stays in its journal, such as a credit without its
+    debit. Take the money back by transfers; verify goes on naming the entry.
 
     \b
     EXAMPLES

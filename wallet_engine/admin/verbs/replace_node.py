@@ -50,7 +50,7 @@ def replace_node(session: Session, old: str, new: str) -> None:
     A shard that has lost its only node has no primary to copy from: start redis-server on that address again,
     empty; the journal process fills it.
 
-    Interrupted half-way it can be given again as it was.
+    After an interruption give the same command again.
 
     \b
     EXAMPLES

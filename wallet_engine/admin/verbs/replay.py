@@ -32,8 +32,8 @@ _REDIS = "redis://"
 def replay(session: Session, into: str, at: str | None, partition: int | None, journal: Path | None) -> None:
     """Write the whole state at any past moment: every balance, flag, remembered answer and open entry.
 
-    Folds the journal alone, from its first entry, deciding every operation again; the cluster's Redis is neither
-    asked nor touched. A journal that does not add up gives no state.
+    Folds only the journal, from its first entry, and decides every operation again. It does not use the cluster's
+    Redis. A journal that does not add up gives no state.
 
     \b
     DIR gets
@@ -41,7 +41,7 @@ def replay(session: Session, into: str, at: str | None, partition: int | None, j
       totals.json           seq and SHA-256 of each file; money by currency: on all accounts together, and on each
                             system account. They sum to zero.
 
-    redis://HOST:PORT gets the very keys that the cluster has, to be asked with redis-cli. No API can serve from it.
+    redis://HOST:PORT gets the same keys as the cluster, to read with redis-cli. No API can serve from it.
 
     --at is as in `wallet-admin balance`: a sequence number (of --partition), or a time in RFC 3339.
 

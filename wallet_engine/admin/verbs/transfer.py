@@ -29,14 +29,14 @@ def transfer(session: Session, transaction_id: str, from_account: str | None, jo
     """Show all that is known of the transfer ID of ACCOUNT, from Redis and the journal, as a timeline.
 
     Redis remembers a transfer for one to two retentions; the journal, read in a directory on this host, has it
-    for ever. The first line says what became of it: paid, declined and why, pending and what it waits for, or
-    unknown. A transfer across partitions has a debit, a credit (or the refund of a refused one) and a settle.
-    Behind it stands what was refunded of it since.
+    for ever. The first line has its state: paid, declined and why, pending and what it waits for, or unknown. A
+    transfer across partitions has a debit, a credit (or the refund of a refused one) and a settle. Its later
+    refunds follow.
 
-    Without --from every partition is searched for who pays: in what Redis remembers, then in the whole journal.
+    Without --from it searches every partition for the payer: in the memory in Redis, then in the whole journal.
 
-    Without a journal here the answer is what Redis remembers. Looking for a transfer that Redis has forgotten
-    reads the journal of two partitions.
+    Without a journal here it shows what Redis remembers. For a transfer that Redis has forgotten it reads the journal
+    of two partitions.
 
     Exits with 1 when the transfer is unknown.
 

@@ -24,18 +24,18 @@ from wallet_engine.domain.paths import path_text
 def verify(ctx: click.Context, session: Session, journal: Path | None, offline: bool) -> None:
     """Prove that Redis holds exactly what the journal says.
 
-    Folds the whole journal with an implementation of its own of every rule, and compares every balance, flag,
-    remembered answer, open entry and sequence number with Redis, partition by partition. Checks every frame,
-    hash and chain of the journal on the way, that each entry comes out as it was recorded, that the books of each
-    partition sum to zero in every currency, and that between partitions every credit is that of a debit, every
-    refund that of a refusal, and @transit is what the open debits say.
+    Folds the whole journal with a second implementation of every rule, and compares every balance, flag,
+    remembered answer, open entry and sequence number with Redis, partition by partition. It checks every frame,
+    hash and chain of the journal, that each entry comes out as recorded, and that the books of each partition sum to
+    zero in every currency. Between partitions every credit must belong to a debit and every refund to a refusal, and
+    @transit must be the sum of the open debits.
 
-    May be run at any time, also under full traffic: Redis is read in pieces of about half a millisecond, and
-    each piece is compared with the journal as it was at that piece's sequence number. Needs memory for about two
-    copies of the cluster's state. The journal directory must be readable here; an interrupted run leaves
-    nothing behind.
+    Run it at any time, also under full traffic: it reads Redis in pieces of about half a millisecond, and compares
+    each piece with the journal at that piece's sequence number. It needs memory for about two copies of the cluster's
+    state. The journal directory must be readable here. An interrupted run leaves nothing
+    behind.
 
-    Money in transit is what left its payer and has not arrived yet: zero when nothing is under way.
+    Money in transit has left its payer and not arrived yet: zero when nothing is under way.
 
     \b
     EXIT STATUS
