@@ -211,7 +211,7 @@ class Batch:
         return self.details[idx] if self.details is not None and idx in self.details else []
 
     def take_ending(self) -> "Batch | None":
-        """Of a batch that was refused, what ends begun work as one of its own; None unless that is a part of it."""
+        """Split the operations that end begun work off a refused batch; None unless they are only a part of it."""
         both = list(zip(self.operations, self.items, strict=True))
         ending = [(operation, item) for operation, item in both if KINDS[operation[0]].ends]
         if not ending or len(ending) == len(both):

@@ -208,7 +208,7 @@ class Engine:
                 )
 
     def _on_reply(self, call: Call, reply: Any) -> None:
-        """Of a call that is answered as a whole by an error, every partition is told that."""
+        """An error that answers the whole call is the answer to each of its partitions."""
         failure: Exception | None = None
         seconds = self._loop.time() - call.sent_s
         if type(reply) is list:

@@ -28,7 +28,7 @@ log = get_logger(__name__)
 
 
 class Head(msgspec.Struct):
-    """Of which entry a fold is, and where its parts are in the topic."""
+    """The entry of a fold, and where its parts are in the topic."""
 
     seq: int
     nonce: str | None

@@ -16,7 +16,7 @@ from wallet_engine.routing.followers import NOTE_S, Followers
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
-#: Of entries that are read and not yet handed over, and of one batch.
+#: Bytes of entries that are read and not yet handed over; bytes of one batch.
 WAITING_BYTES_MAX: Final = 4 * 1024 * 1024
 BATCH_BYTES_MAX: Final = 1024 * 1024
 #: How long a batch that is not full waits for more: a transaction costs a database the same whatever is in it.

@@ -106,7 +106,7 @@ def _transfer(step: Step) -> None:
 
 
 def _refund(step: Step) -> None:
-    """Of a refused credit, and of a refused credit of a refund."""
+    """The fold of a refused credit, also of a refund's."""
     if not step.applied:
         return
     operation = step.operation

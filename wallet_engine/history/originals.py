@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from wallet_engine.history.reader import HistoryReader, Position
 from wallet_engine.history.rows import uuid_of
 
-#: Of an id that was used again after it was forgotten, the newest counts.
+#: If an id was used again after it was forgotten, the newest use counts.
 _NEWEST: Final = """
 WITH newest AS (
     SELECT t.at, t.partition, t.seq, t.idx FROM transfers AS t

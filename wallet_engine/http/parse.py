@@ -28,7 +28,7 @@ from wallet_engine.service.steps import Steps, at_once
 
 #: Transfers of a batch that are read in one step.
 STEP_TRANSFERS: Final = 1_000
-#: Of a request that is refused unread, a body up to this is looked at for the id that the refusal names.
+#: A request that is refused unread: its body is searched for the id up to this size, so that the refusal names it.
 NAMED_BYTES_MAX: Final = 4_096
 
 

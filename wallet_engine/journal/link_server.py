@@ -48,7 +48,7 @@ CONNECTIONS_PER_CALLER_MAX: Final = 200
 #: A connection that has said nothing for so long is closed, and one whose message does not get whole.
 HELLO_S_MAX: Final = 10.0
 HALF_MESSAGE_S_MAX: Final = 30.0
-#: Of messages that are not whole, of all connections: room for those of the largest size of some.
+#: Bytes of incomplete messages, of all connections: room for some of the largest size.
 HALF_BYTES_MAX: Final = 64 * 1024 * 1024
 #: How often such connections are looked for.
 TIDY_S: Final = 1.0

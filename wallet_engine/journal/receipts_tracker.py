@@ -244,7 +244,7 @@ class ReceiptTracker:
                 connection.ask([(pending.partition, pending.seq, nonce)])
 
     def take_heard(self) -> dict[str, bool]:
-        """Of each connected copy, whether it has said anything since this was called last."""
+        """Whether each connected copy has sent anything since the last call."""
         heard, self._heard = self._heard, 0
         return {journal_id: bool(self._masks[journal_id] & heard) for journal_id in self._connections}
 

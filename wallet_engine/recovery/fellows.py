@@ -35,7 +35,7 @@ class Council:
 
     members: Members
     quorum: int
-    #: Of a stream, behind what a quorum has.
+    #: Entries of a stream beyond what a quorum has.
     late_entries_max: int
 
     @property

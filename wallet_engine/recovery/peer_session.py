@@ -39,7 +39,7 @@ class Roll(Protocol):
         ...
 
     async def member(self, journal_id: str) -> JournalInfo:
-        """Of a copy that counts and runs, where it is."""
+        """The address of a copy that counts and runs."""
         ...
 
 

@@ -19,7 +19,7 @@ from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 from wallet_engine.telemetry.logging import get_logger
 
 TICK_S: Final = 1.0
-#: Of one partition, in one tick.
+#: Holds of one partition expired in one tick.
 EXPIRIES_MAX: Final = 64
 
 log = get_logger(__name__)

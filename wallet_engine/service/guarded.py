@@ -135,7 +135,7 @@ class GuardedWallet:
     async def _check_hold(
         self, by: Principal, account_id: str, hold: str, to: str | None, amount: object | None
     ) -> None:
-        """Of a hold only its record says currency, receiver and what remains."""
+        """Only a hold's record has its currency, receiver and remainder."""
         by.check_sides(account_id, to)
         if by.everything:
             return
@@ -162,7 +162,7 @@ class GuardedWallet:
         return await self._wallet.request_of(from_account, transaction)
 
     async def _check_finds(self, by: Principal, from_account: str, transaction: str) -> None:
-        """Of a transfer that it has not paid, only the entry says whether it touches an account that it may read."""
+        """For a transfer that the caller has not paid, only the entry says whether it touches an account of his."""
         if by.may_read(from_account):
             return
         by.check_reads_some()

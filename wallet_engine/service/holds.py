@@ -141,7 +141,7 @@ class Holds:
         return await looked_up(self._engine, home, lambda: self._reader.hold(home, field))
 
     async def _remembered(self, words: Words, p: int, q: int) -> str | None:
-        """Of an operation of p that may not begin, what is remembered. None: it may; raises `Outage`: neither."""
+        """What p remembers of an operation that may not begin. None: it may begin. Raises `Outage` for neither."""
         headroom = self._engine.headroom
         if not headroom.wary:
             return None

@@ -14,7 +14,7 @@ log = get_logger(__name__)
 
 #: How often a key that is being shown is looked at again: it may have ended.
 FORGET_S: Final = 1.0
-#: Of what callers have shown, remembered between two looks.
+#: Credentials of callers remembered between two looks.
 KNOWN_MAX: Final = 10_000
 
 _SCHEME: Final = "bearer"

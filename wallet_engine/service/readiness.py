@@ -16,7 +16,7 @@ PARTITIONS_NAMED_MAX: Final = 8
 
 
 def readiness_of(partitions: int, paying: int, reports: Sequence[Report]) -> Readiness:
-    """Of so many partitions, so many take transfers; `reports` say why the others do not."""
+    """How many of the partitions take transfers; `reports` say why the others do not."""
     if not reports:
         return Readiness("ready", "ok")
     views = tuple(ConditionView(r.condition.value, r.partitions, r.detail) for r in reports)

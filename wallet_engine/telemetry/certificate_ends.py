@@ -17,7 +17,7 @@ class Ending(NamedTuple):
 
 
 class CertificateEnds:
-    """Of these files, which are read anew when they change. One that cannot be read is left out."""
+    """The ends of the certificates in these files, read anew when they change. An unreadable file is left out."""
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._files = sorted(set(files))

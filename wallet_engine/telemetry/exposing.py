@@ -15,7 +15,7 @@ from wallet_engine.domain.errors import ConfigError
 
 #: How long a client may send nothing.
 SILENT_S_MAX: Final = 5.0
-#: Of more, the oldest is closed.
+#: Connections at a time; past it the oldest is closed.
 CONNECTIONS_MAX: Final = 32
 
 Context = Callable[[], ssl.SSLContext]
@@ -44,7 +44,7 @@ class _Handler(WSGIRequestHandler):
 class _Server(ThreadingWSGIServer):
     """A thread for each connection, so that nobody waits behind one who says nothing."""
 
-    #: Of those who come together, so many wait to be taken; others would try again after a second.
+    #: Connections that may wait to be accepted; further clients would try again after a second.
     request_queue_size = 128
 
     def __init__(self, family: socket.AddressFamily, address: Any, tls: Context | None) -> None:

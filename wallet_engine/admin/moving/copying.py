@@ -79,7 +79,7 @@ class Copy:
 
     @property
     def digests(self) -> tuple[str, str]:
-        """Of every balance, flag and dedupe answer: as read from the source, as read back from the target."""
+        """Digests of every balance, flag and dedupe answer: as read from the source, as read back from the target."""
         source, target = (digest % _MODULUS for digest in self._digests)
         return f"{source:032x}", f"{target:032x}"
 

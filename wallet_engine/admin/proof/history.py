@@ -20,7 +20,7 @@ from wallet_engine.history.facts import PENDING, Facts, Origin
 from wallet_engine.history.fold import fold
 from wallet_engine.history.sink import SINK
 
-#: Of each kind, that are named.
+#: Differences of each kind that are named.
 DIFFERENCES_MAX: Final = 100
 #: Rows of accounts that are read at once.
 _FETCH: Final = 5_000

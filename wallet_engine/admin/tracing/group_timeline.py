@@ -46,7 +46,7 @@ ReadSteps = Callable[..., Iterator[Step]]
 def steps_of_group(
     read_steps: ReadSteps, directory: Path, homes: Homes, home: int, packed: str, payer: str
 ) -> list[Step]:
-    """Of every attempt, in the order of their times, within a millisecond in that of their causes."""
+    """The steps of every attempt by time; within a millisecond, causes before effects."""
     steps = list(_own(read_steps(directory, home, 0, packed), packed, payer))
     parts = {partition for step in steps for partition in _partitions(homes, step.operation)} - {home}
     for partition in sorted(parts):
