@@ -11,7 +11,7 @@ import pytest
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.kinds import weight_of
-from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
+from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX, SCRIPT_OPERATIONS_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine import engine as engine_module
 from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, Accumulator
@@ -276,6 +276,41 @@ def test_what_a_node_calls_too_old_because_its_clock_has_stepped_goes_again_by_t
         bench.answer(1, bench.applied(1))
         bench.receipts(1)
         assert bench.said() == [{"+"}]
+
+    run(check)
+
+
+def test_g4_what_a_process_had_in_hand_while_it_stood_still_stays_as_old_as_it_is() -> None:
+    """It says when it was decided, not when it is sent, and what a node finds too old is not made young."""
+
+    async def check(bench: Bench) -> None:
+        now_ms, waiter = 1_700_000_000_000, Waiter()
+        bench.lane.clock.shows(now_ms, bench.engine.now_s())
+        operation: Words = ("c", "9.1", "bob", "0", 1, "USD", "", "")
+        bench.engine.submit(0, operation, waiter, bench.engine.now_s() - 2 * ISSUED_AGE_MS_MAX / 1000)
+        await bench.submit()
+        issued_ms = int(bench.lane.calls[0][4].split(b" ")[3])
+        assert abs(issued_ms - (now_ms - 2 * ISSUED_AGE_MS_MAX)) < 60_000
+        bench.answer(0, [[b"EXPIRED", now_ms]])
+        await bench.submit()
+        assert len(bench.lane.calls) == 1
+        assert waiter.said == "overloaded"
+
+    run(check)
+
+
+def test_g4_what_a_partition_may_have_forgotten_meanwhile_is_not_sent() -> None:
+    """Two windows were opened since it was decided: what somebody else has sent of it would run once more."""
+
+    async def check(bench: Bench) -> None:
+        now_s, accumulator = bench.engine.now_s(), bench.view.accumulators[0]
+        accumulator.learn_window(1, now_s)
+        accumulator.learn_window(3, now_s + 60)
+        await bench.submit(1, 1)
+        assert [partition for partition, _, _ in bench.parts(0)] == [1]
+        bench.answer(0, bench.applied(0))
+        bench.receipts(0)
+        assert bench.said() == [{"overloaded"}, {"+"}]
 
     run(check)
 

@@ -10,7 +10,7 @@ from wallet_engine.domain.kinds import KINDS
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.conditions import Condition
-from wallet_engine.engine.headroom import Headroom, stream_full
+from wallet_engine.engine.headroom import Headroom, memory_share, stream_full
 from wallet_engine.redis_store.scripts import load_script
 
 
@@ -87,3 +87,29 @@ def test_memory_and_doors_are_minded_together() -> None:
     assert room.wary
     with pytest.raises(Outage, match="memory of shard s2"):
         room.check(0, 2)
+
+
+def test_who_has_no_memory_left_makes_it_wary() -> None:
+    """Transfers ask only where it is."""
+    room = headroom()
+    room.exhausted("s2")
+    assert room.wary
+
+
+def test_what_is_still_refused_keeps_it_wary() -> None:
+    room = headroom()
+    room.refusing["s2"] = "NOREPLICAS Not enough good replicas to write."
+    room.close_door(1, Condition.FULL, stream_full(1, 256))
+    room.open_door(1, Condition.FULL)
+    assert room.wary
+    with pytest.raises(Outage, match="shard s2 refuses writes: NOREPLICAS") as refused:
+        room.check(0, 2)
+    assert refused.value.code == "partition_unavailable"
+
+
+def test_memory_is_counted_as_redis_counts_it() -> None:
+    """What is on its way to replicas is no reason to refuse a write; versions of before do not say how much it is."""
+    used, limit = b"used_memory:900\r\nused_memory_human:900B\r\n", b"maxmemory:1000\r\n"
+    assert memory_share(b"# Memory\r\n" + used + b"mem_not_counted_for_evict:100\r\n" + limit) == 0.8
+    assert memory_share(used + limit) == 0.9
+    assert memory_share(used + b"maxmemory:0\r\n") == 0.0

@@ -425,6 +425,25 @@ def test_a_head_comes_whole_or_not_at_all() -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_head_that_goes_on_coming_gets_no_more_time() -> None:
+    """A byte now and then would keep a connection for ever."""
+
+    async def scenario() -> None:
+        async with service(WalletDouble()) as running:
+            client, loop = await running.connect(), asyncio.get_running_loop()
+            client.writer.write(request_bytes(BODY)[:40])
+            began_s = loop.time()
+            ending = asyncio.create_task(client.reader.read())
+            while not ending.done() and loop.time() - began_s < 10:
+                client.writer.write(b"y")
+                await asyncio.sleep(0.02)
+            assert loop.time() - began_s < 8
+            assert (await ending).startswith(b"HTTP/1.1 408 ")
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("path", [SINGLE, BATCH, "/v1/accounts/alice/freeze"])
 def test_a_body_comes_in_time_or_is_refused(path: str) -> None:
     async def scenario() -> None:
