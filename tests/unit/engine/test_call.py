@@ -18,6 +18,7 @@ from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, Accumulator
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.conditions import Condition
 from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.passage import Passage
 from wallet_engine.engine.refusals import ScriptRefusal
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.redis_store.connection import ConnectionLost
@@ -311,6 +312,40 @@ def test_g4_what_a_partition_may_have_forgotten_meanwhile_is_not_sent() -> None:
         bench.answer(0, bench.applied(0))
         bench.receipts(0)
         assert bench.said() == [{"overloaded"}, {"+"}]
+
+    run(check)
+
+
+def test_g4_what_was_seen_to_be_there_for_long_is_old_whatever_the_clocks_say() -> None:
+    """A receiver may have forgotten its credit: the time that was recorded may have stepped."""
+
+    async def check(bench: Bench) -> None:
+        engine = bench.engine
+        engine.look_up_age_ms, engine.passages = 10_000, [Passage(10.0)]
+        engine.passages[0].note(7, engine.now_s() - 20)
+        assert engine.is_old(0, 7, recorded_age_ms=0)
+        assert not engine.is_old(0, 8, recorded_age_ms=10_000)
+        assert engine.is_old(0, 8, recorded_age_ms=10_001)
+
+    run(check)
+
+
+def test_g9_what_ends_begun_work_goes_again_where_a_full_stream_refuses_what_begins() -> None:
+    async def check(bench: Bench) -> None:
+        beginning, ending = Waiter(), Waiter()
+        for waiter, kind, field in ((beginning, "d", "A" * 22), (ending, "c", "9.1")):
+            operation: Words = (kind, field, "alice", "0", 1, "USD", "", "")
+            bench.engine.submit(0, operation, waiter, bench.engine.now_s())
+        await bench.submit()
+        bench.answer(0, [[b"FULL", 256]])
+        assert beginning.said == "journal_unavailable"
+        with pytest.raises(Outage, match="256 entries wait for the journal"):
+            bench.engine.headroom.check(0)
+        await bench.submit()
+        assert [(partition, count) for partition, count, _ in bench.parts(1)] == [(0, 1)]
+        bench.answer(1, bench.applied(1))
+        bench.receipts(1)
+        assert ending.said == "+"
 
     run(check)
 
