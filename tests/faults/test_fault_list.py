@@ -8,18 +8,20 @@ import asyncio
 import os
 import random
 import secrets
+import threading
 import time
 from collections import Counter
 from typing import Final
 
 import pytest
 from support.clocks import Clocks
-from support.dev_process import DevCluster
+from support.dev_process import DevCluster, run_admin
 from support.fault_list import FaultList
 from support.http_client import HttpClient, NoReply
 from support.other_traffic import OtherCallers
 from support.pulse import PulsedBooks, longest_gap_s
 from support.replicated import WAIT_S_MAX
+from support.stopped import stopped
 from support.traffic import ask_batch, balances_cents, callers, finish, open_and_fund
 from support.verification import verified
 
@@ -45,6 +47,8 @@ SNAPSHOT_BYTES: Final = 16 << 20
 STREAM_ENTRIES_MAX: Final = 256
 #: From the last fault of a round until everything serves again; a long journal is replayed in it.
 CALM_S_MAX: Final = 120.0
+#: Longer than `wallet-admin` waits for ZooKeeper.
+ZOOKEEPER_AWAY_S: Final = 20.0
 
 
 class Soak:
@@ -172,6 +176,18 @@ def test_g9_a_few_faults_of_the_list(replicated: DevCluster) -> None:
 
     asyncio.run(run())
     print(soak.report())
+
+
+@pytest.mark.soak
+def test_calm_is_not_before_zookeeper_answers(replicated: DevCluster) -> None:
+    """It may start for longer than a verb of `wallet-admin` waits for it."""
+    faults = FaultList(replicated, SHARDS, PARTITIONS, random.Random(0), long=True)
+    with stopped(replicated.living("zookeeper")) as go_on:
+        later = threading.Timer(ZOOKEEPER_AWAY_S, go_on)
+        later.start()
+        faults.calm()
+        later.join()
+    assert run_admin(replicated, "moves")[0] == 0
 
 
 @pytest.mark.soak

@@ -16,9 +16,9 @@ from typing import Final
 
 from redis.exceptions import RedisError
 from support.clocks import Clocks
-from support.dev_process import DevCluster
-from support.replicated import Process, ReplicatedShard, command, kill
-from unit.admin.made import admin, answer
+from support.dev_process import DevCluster, run_admin
+from support.replicated import Process, ReplicatedShard, command, kill, wait_until
+from unit.admin.made import answer
 
 HOUR_S: Final = 3600
 #: Longer than a session in ZooKeeper, and than Redis Cluster takes to give a node up.
@@ -26,7 +26,7 @@ LONG_STOP_S: Final = 12.0
 #: A move that meets faults is tried for a minute.
 MOVE_S_MAX: Final = 75.0
 #: How long ZooKeeper may take to serve once it was killed: a Java that starts beside others' work.
-ZOOKEEPER_S_MAX: Final = 60.0
+ZOOKEEPER_S_MAX: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +106,11 @@ class FaultList:
         for shard in self._shards:
             shard.wait_in_sync()
         if "move_partition" in self.kinds:
+            # It may have been killed a moment ago. Asked by a process of its own: kazoo leaves sockets behind that failed.
+            wait_until(
+                lambda: run_admin(self._cluster, "moves")[0] == 0, "ZooKeeper answers", ZOOKEEPER_S_MAX
+            )
             flags = self._cluster.admin_flags()
-            deadline = time.monotonic() + ZOOKEEPER_S_MAX
-            while admin("moves", *flags).exit_code and time.monotonic() < deadline:
-                time.sleep(0.5)  # it may have been killed a moment ago
             for move in answer("moves", *flags)["moves"]:
                 answer("resume", str(move["partition"]), *flags, "--yes")
 
