@@ -107,6 +107,16 @@ def test_what_is_still_refused_keeps_it_wary() -> None:
     assert refused.value.code == "partition_unavailable"
 
 
+def test_a_door_that_opens_leaves_the_others_closed() -> None:
+    room = headroom()
+    for partition in (1, 2):
+        room.close_door(partition, Condition.FULL, stream_full(partition, 256))
+    room.open_door(2, Condition.FULL)
+    assert room.wary
+    with pytest.raises(Outage, match="partition 1: 256 entries"):
+        room.check(0, 1)
+
+
 def test_memory_is_counted_as_redis_counts_it() -> None:
     """What is on its way to replicas is no reason to refuse a write; versions of before do not say how much it is."""
     used, limit = b"used_memory:900\r\nused_memory_human:900B\r\n", b"maxmemory:1000\r\n"

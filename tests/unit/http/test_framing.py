@@ -296,6 +296,23 @@ def test_what_the_parser_should_refuse_does_not_depend_on_it(begin: bytes, field
     assert framing.prepare(head % (b"POST /", b"x: y")) == head % (b"POST /", b"x: y")
 
 
+def test_who_goes_on_sending_reads_why_he_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that comes behind is read and thrown away: what is left unread when a connection ends resets it."""
+    monkeypatch.setattr(connections, "LINGER_SECONDS_MAX", 10 * ANSWER_S_MAX)
+
+    async def scenario() -> None:
+        async with service(WalletDouble()) as running:
+            client = await running.connect()
+            client.writer.write(b"GET / HTTP/1.1\r\nhost: w\r\nhost: v\r\n\r\n")
+            async with asyncio.timeout(ANSWER_S_MAX):
+                for _ in range(256):
+                    client.writer.write(b"y" * 65536)
+                    await client.writer.drain()
+            assert (await ended(client)).startswith(b"HTTP/1.1 400 ")
+
+    uvloop.run(scenario())
+
+
 # Bodies ----------------------------------------------------------------------------------------------------------
 
 
