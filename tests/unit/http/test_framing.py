@@ -313,6 +313,25 @@ def test_who_goes_on_sending_reads_why_he_is_refused(monkeypatch: pytest.MonkeyP
     uvloop.run(scenario())
 
 
+def test_who_is_refused_and_stays_is_thrown_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "TICK_S", 0.02)
+    monkeypatch.setattr(connections, "LINGER_SECONDS_MAX", 0.2)
+
+    async def scenario() -> None:
+        async with service(WalletDouble()) as running:
+            client = await running.connect()
+            client.writer.write(b"GET / HTTP/1.1\r\nhost: w\r\nhost: v\r\n\r\n")
+            assert (await ended(client)).startswith(b"HTTP/1.1 400 ")
+            async with asyncio.timeout(ANSWER_S_MAX):
+                with pytest.raises(ConnectionError):
+                    while True:
+                        client.writer.write(b"y")
+                        await client.writer.drain()
+                        await asyncio.sleep(0.02)
+
+    uvloop.run(scenario())
+
+
 # Bodies ----------------------------------------------------------------------------------------------------------
 
 
