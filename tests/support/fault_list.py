@@ -106,7 +106,7 @@ class FaultList:
         for shard in self._shards:
             shard.wait_in_sync()
         if "move_partition" in self.kinds:
-            # It may have been killed a moment ago. Asked by a process of its own: kazoo leaves sockets behind that failed.
+            # It may have been killed a moment ago. A process of its own asks: sockets that kazoo gave up fail a test.
             wait_until(
                 lambda: run_admin(self._cluster, "moves")[0] == 0, "ZooKeeper answers", ZOOKEEPER_S_MAX
             )
