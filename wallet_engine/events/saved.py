@@ -21,6 +21,7 @@ SAVE_S_MIN: Final = 30.0
 SAVE_SHARE_MAX: Final = 0.02
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+_parts: Final = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _decode: Final = msgspec.msgpack.Decoder(
     tuple[int, list[tuple[str, str, int, int, int]], list[HoldState], dict[str, bool]]
 ).decode
@@ -68,11 +69,12 @@ def save_book(book: Book, clock_ms: int) -> bytes:
 def load_book(data: bytes) -> Book:
     """The inverse of `save_book`. Raises `Corruption`, `NewerFormat`."""
     try:
-        form, standings, holds, prepared = _decode(data)
-        if type(form) is int and form > FORM:
+        form = msgspec.msgpack.decode(next(iter(_parts(data)), b""), type=int)
+        if form > FORM:  # before the rest is looked at, which may be of other parts
             raise NewerFormat("what the sink kept of a partition has form", form, FORM)
         if form != FORM:
             raise ValueError(f"form {form}")
+        _, standings, holds, prepared = _decode(data)
     except (msgspec.DecodeError, ValueError) as error:
         raise Corruption(f"not a saved fold: {error}") from None
     book = Book()

@@ -52,6 +52,16 @@ def test_the_address_of_this_machine_is_never_loopback() -> None:
     assert found is None or not found.startswith("127.")
 
 
+@pytest.mark.parametrize("every", ["0.0.0.0", "::"])
+def test_a_machine_that_finds_only_itself_has_no_address_for_others(
+    every: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        listening, "_ELSEWHERE", {4: (socket.AF_INET, "127.0.0.1"), 6: (socket.AF_INET6, "::1")}
+    )
+    assert listening.own_host(every) is None
+
+
 @pytest.mark.parametrize(
     "advertise", ["0.0.0.0", "[::]:80", "::", "a b", "host:", "host:0", "host:99999", ""]
 )
