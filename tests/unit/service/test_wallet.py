@@ -16,9 +16,12 @@ from wallet_engine.domain.refund_command import Original, RefundCommand
 from wallet_engine.domain.returns import CREDITED
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch, Pending
+from wallet_engine.engine.conditions import Condition
+from wallet_engine.engine.headroom import Headroom
 from wallet_engine.engine.reads import TransferRead
 from wallet_engine.routing.homes import Homes
 from wallet_engine.routing.slots import partition_of
+from wallet_engine.service.api import OF_RECEIVER
 from wallet_engine.service.wallet import ClusterWallet
 
 PARTITIONS = 64
@@ -33,7 +36,7 @@ class EngineDouble:
 
     def __init__(self) -> None:
         self.cluster = SimpleNamespace(homes=Homes(PARTITIONS))
-        self.headroom = SimpleNamespace(wary=False)
+        self.headroom: Any = SimpleNamespace(wary=False)
         self.now_s = asyncio.get_running_loop().time
         self.submitted: list[tuple[int, str, Pending]] = []
         self.settled: list[tuple[int, int]] = []
@@ -101,6 +104,32 @@ def test_g10_transfers_in_flight_are_bounded(how: str) -> None:
         with pytest.raises(Outage) as refused:
             await cast(Any, calls[how]())
         assert (refused.value.code, engine.submitted) == ("overloaded", [])
+
+    asyncio.run(scenario())
+
+
+class Forgetful:
+    """Memories without anything in them."""
+
+    async def remembers(self, partition: int, field: str) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("count", [1, PARTITIONS + 1])
+@pytest.mark.parametrize("closed", ["alice", "bob"])
+def test_g10_no_transfer_begins_where_a_partition_takes_no_new_work(closed: str, count: int) -> None:
+    """Whichever side that is, and however many come together."""
+
+    async def scenario() -> None:
+        engine = EngineDouble()
+        accumulators = [SimpleNamespace(shard="s1")] * PARTITIONS
+        engine.headroom = room = Headroom(cast(Any, SimpleNamespace(accumulators=accumulators)))
+        full = Outage("journal_unavailable", "its stream is full")
+        room.close_door(partition_of(closed, PARTITIONS), Condition.FULL, full)
+        wallet = ClusterWallet(cast(Any, engine), cast(Any, Forgetful()))
+        results = await wallet.transfer_many([TransferCommand("alice", "bob", 5, "USD", TXID)] * count)
+        assert {result.removesuffix(OF_RECEIVER) for result in results} == {"journal_unavailable"}
+        assert (len(results), engine.submitted, wallet.in_flight) == (count, [], 0)
 
     asyncio.run(scenario())
 
