@@ -75,18 +75,19 @@ class Past:
         with self._cluster.places() as places:
             return {place.partition: int(place.client.hget(place.keys.meta, "seq") or 0) for place in places}
 
-    async def caught_up(self) -> None:
-        """Return when all there is by now is in it."""
+    async def caught_up(self, *, all_sinks: bool = False) -> None:
+        """Return when all there is by now is in it; with `all_sinks` also in the event log, which the same follower
+        writes."""
         ends = await asyncio.to_thread(self.ends)
-        columns = list(ends), list(ends.values())
+        arguments = list(ends), list(ends.values()), all_sinks
         query = (
             "SELECT bool_and(p.seq >= u.seq) FROM unnest($1::integer[], $2::bigint[]) AS u (partition, seq) "
-            "JOIN positions AS p ON p.sink = 'history' AND p.partition = u.partition"
+            "JOIN positions AS p ON p.partition = u.partition AND (p.sink = 'history' OR $3)"
         )
         deadline = time.monotonic() + CAUGHT_UP_S_MAX
 
         async def look(connection: Any) -> None:
-            while not await connection.fetchval(query, *columns):
+            while not await connection.fetchval(query, *arguments):
                 if time.monotonic() > deadline:
                     raise ClusterFailed(f"the history is behind after {CAUGHT_UP_S_MAX:.0f} s")
                 await asyncio.sleep(_POLL_S)
@@ -119,6 +120,7 @@ async def growth_and_rebuild(
     sent = await send_transfers(cluster, plan, prepared, transfers, bench.say)
     await past.caught_up()
     grown = await past.size() - before
+    await past.caught_up(all_sinks=True)
     bench.say("making the history anew")
     roles = {"follower": cluster.pids()["follower"]}
     at_first, database_s = Moment.now(), past.cpu_s()

@@ -25,7 +25,8 @@ from wallet_engine.history import books, ends, legs, rows
 from wallet_engine.history import sink as sink_module
 from wallet_engine.history.clearing import clear
 from wallet_engine.history.database import HistoryUnavailable, check_version, connect, migrate
-from wallet_engine.history.ends import Ends
+from wallet_engine.history.ends import Matched
+from wallet_engine.history.pieces import PIECE_MAX
 from wallet_engine.history.sink import HistorySink, TakenOver
 from wallet_engine.journal.feed import DirectoryFeed, FeedEntry, partitions_from_start
 from wallet_engine.service.policy import ANYONE
@@ -301,7 +302,7 @@ def check_last_postings(url: str, states: dict[int, PartitionState], where: str)
 def test_a_batch_is_on_its_way_while_the_next_is_folded(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     chains = Chains()
     opened = [chains.add(0, "o - alice - 0 USD", "o - bob - 0 USD", f"t {T[0]} @bank alice 500 USD")]
-    paid = [chains.add(0, f"t {'A' * 20}{n:02} alice bob 1 USD") for n in range(sink_module.PIECE_MAX + 10)]
+    paid = [chains.add(0, f"t {'A' * 20}{n:02} alice bob 1 USD") for n in range(PIECE_MAX + 10)]
     begun: list[int] = []
     under_way: list[bool] = []
     write, fold = HistorySink._write, sink_module.fold
@@ -322,6 +323,63 @@ def test_a_batch_is_on_its_way_while_the_next_is_folded(url: str, monkeypatch: p
     assert len(rows_of(url, "SELECT FROM transfers WHERE receiver = 'bob'")) == len(paid)
 
 
+def test_a_batch_is_made_rows_of_while_the_one_before_it_is_written(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chains = Chains()
+    opened = [chains.add(0, "o - alice - 0 USD", "o - bob - 0 USD", f"t {T[0]} @bank alice 500 USD")]
+    paid = [chains.add(0, f"t {T[1]} alice bob 1 USD")]
+    write, transfer_row = HistorySink._write, sink_module.transfer_row
+    made: list[str] = []
+    begun: list[bool] = []
+
+    async def written(sink: HistorySink, connection: Any, *words: Any) -> None:
+        begun.append(True)
+        async with asyncio.timeout(10.0):
+            while len(begun) == 1 and "bob" not in made:
+                await asyncio.sleep(0.01)
+        await write(sink, connection, *words)
+
+    def noted(transfer: Any, *words: Any) -> Any:
+        made.append(transfer.receiver)
+        return transfer_row(transfer, *words)
+
+    monkeypatch.setattr(HistorySink, "_write", written)
+    monkeypatch.setattr(sink_module, "transfer_row", noted)
+    run(url, opened, paid)
+    assert made == ["alice", "bob"]
+    assert len(rows_of(url, "SELECT FROM transfers")) == 2
+
+
+def test_what_ends_later_is_found_by_its_key_whatever_is_known_of_the_tables(url: str) -> None:
+    """PostgreSQL plans a statement that comes often once, here with tables of some rows: not to read all for ever."""
+    chains = Chains()
+    opened = [
+        chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD"),
+        chains.add(1, "o - bob - 0 USD"),
+    ]
+    batches = []
+    for n in range(12):
+        debit = chains.add(0, f"d {'A' * 20}{n:02} alice bob 1 USD")
+        batches += [[debit], [chains.add(1, f"c 0.{debit.seq} bob 0 1 USD")]]
+    run(url, opened, *batches)
+    assert len(rows_of(url, "SELECT FROM transfers WHERE payer = 'alice' AND status = 'success'")) == 12
+
+    async def read_whole(connection: Any) -> int:
+        async with asyncio.timeout(20.0):
+            while True:
+                added, read = await connection.fetchrow(
+                    "SELECT sum(n_tup_ins), sum(seq_tup_read) FROM pg_stat_user_tables "
+                    "WHERE relname ~ '^(transfers|postings)_'"
+                )
+                if added >= 13 + 2 + 2 + 24:
+                    return int(read)
+                await asyncio.sleep(0.1)
+
+    # Those that this test itself has read to count them.
+    assert asked(url, read_whole) <= 13
+
+
 @pytest.mark.parametrize(("age_s", "waits"), [(0, "on"), (3600, "off")])
 def test_a_commit_waits_for_the_disk_unless_old_entries_are_caught_up_with(
     url: str, monkeypatch: pytest.MonkeyPatch, age_s: int, waits: str
@@ -331,13 +389,13 @@ def test_a_commit_waits_for_the_disk_unless_old_entries_are_caught_up_with(
     entry = chains.add(0, "o - alice - 0 USD")
     monkeypatch.setattr(sink_module.time, "time", lambda: entry.time_ms / 1000 + age_s)
     said: list[str] = []
-    write = Ends.write
+    write = Matched.write
 
-    async def asked_first(ends: Ends, connection: Any) -> None:
+    async def asked_first(ends: Matched, connection: Any) -> None:
         said.append(await connection.fetchval("SHOW synchronous_commit"))
         await write(ends, connection)
 
-    monkeypatch.setattr(Ends, "write", asked_first)
+    monkeypatch.setattr(Matched, "write", asked_first)
 
     ends_at: list[str] = []
     written = HistorySink._written

@@ -9,6 +9,7 @@ data     amounts are decimal strings of major units
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -71,6 +72,7 @@ class Event(NamedTuple):
         return _encode(self.document(source))
 
 
+@lru_cache(maxsize=1024)
 def instant(time_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds."""
     seconds, millis = divmod(time_ms, 1000)

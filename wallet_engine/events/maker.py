@@ -21,6 +21,7 @@ from wallet_engine.events.making import Place, events_of, wanted_of
 from wallet_engine.history.book import Book
 from wallet_engine.history.facts import Facts
 from wallet_engine.history.fold import fold
+from wallet_engine.history.pieces import in_pieces
 from wallet_engine.journal.errors import Fork, Link
 from wallet_engine.journal.feed import START, Feed, FeedEntry, FeedPosition
 
@@ -86,16 +87,20 @@ class Maker:
 
         Raises `Corruption`, `Fork`, and `Outage` when a debit elsewhere cannot be read now: then begin again.
         """
-        entries = [(at, at.entry) for at in batch]
-        for at, entry in entries:
-            self._remember(at.partition, entry)
+        entries: list[tuple[FeedEntry, Entry]] = []
+        async for some in in_pieces(batch, lambda at: len(at.header.outcomes)):
+            parsed = [(at, at.entry) for at in some]
+            for at, entry in parsed:
+                self._remember(at.partition, entry)
+            entries += parsed
         made = []
-        for at, entry in entries:
-            try:
-                made.append(Made(at, await self._events(at, entry)))
-            except BaseException:
-                self._forget(at.partition)  # half of an entry may be in its book
-                raise
+        async for piece in in_pieces(entries, lambda item: len(item[1].operations)):
+            for at, entry in piece:
+                try:
+                    made.append(Made(at, await self._events(at, entry)))
+                except BaseException:
+                    self._forget(at.partition)  # half of an entry may be in its book
+                    raise
         return made
 
     async def _events(self, at: FeedEntry, entry: Entry) -> list[Event]:

@@ -6,13 +6,15 @@ one that gives the money back. Neither repeats what the debit said, so the debit
 """
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from wallet_engine.domain import groups
 from wallet_engine.domain.entry import Entry
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.holds import NOBODY
-from wallet_engine.domain.ids import is_system, unpack_transaction_id
+from wallet_engine.domain.ids import is_system
+from wallet_engine.domain.ids import unpack_transaction_id as _unpacked
 from wallet_engine.domain.kinds import receiver_of
 from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.domain.money import format_amount
@@ -35,6 +37,8 @@ _FLAGGED: Final = {
     "unfreeze": types.ACCOUNT_UNFROZEN,
     "close": types.ACCOUNT_CLOSED,
 }
+#: The id of a transfer is in three of its events.
+unpack_transaction_id: Final = lru_cache(maxsize=65_536)(_unpacked)
 #: What a refused transfer or group is answered with; anything else is no decision about it.
 _DECLINES: Final = frozenset(outcome.value for outcome in Outcome if outcome.declined)
 

@@ -1,10 +1,11 @@
 """The connection to PostgreSQL, and its tables: which version they have, and what brings them to ours."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib import resources
+from types import MappingProxyType
 from typing import Any, Final
 
 import asyncpg
@@ -23,6 +24,12 @@ MONTHS_AHEAD: Final = 2
 _LOCK: Final = 0x77616C6C6574
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _migration_match = re.compile(r"([0-9]{4})\.sql\Z").match
+
+#: Of a session that asks for some rows of large tables by their keys: through the index, whatever the planner knows of
+#: the tables. It plans once, when they may be empty, and reads all of a month for each batch then.
+BY_KEY: Final = MappingProxyType(
+    {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+)
 
 #: What it means that PostgreSQL cannot be asked, whichever way.
 #: The last is what the driver says where a connection was lost between two steps of one call.
@@ -67,12 +74,15 @@ def settings(name: str) -> dict[str, str]:
     return {"search_path": SCHEMA, "application_name": name, "timezone": "UTC", "jit": "off"}
 
 
-async def connect(url: str, name: str) -> Any:
-    """A connection. Raises `HistoryUnavailable`, `ConfigError` for a PostgreSQL that is too old."""
+async def connect(url: str, name: str, more: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """A connection with `more` settings. Raises `HistoryUnavailable`, `ConfigError` for a PostgreSQL too old."""
     with as_outage():
         try:
             connection = await asyncpg.connect(
-                url, timeout=CONNECT_S_MAX, server_settings=settings(name), statement_cache_size=200
+                url,
+                timeout=CONNECT_S_MAX,
+                server_settings={**settings(name), **more},
+                statement_cache_size=200,
             )
         except ValueError as error:
             raise ConfigError(

@@ -1,6 +1,6 @@
 """How transfers across partitions end: matched with how they began, in the batch, in memory, or in the tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import json
@@ -9,7 +9,7 @@ from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.domain.notes import note_of
 from wallet_engine.history.database import ms_of, time_of
 from wallet_engine.history.facts import PENDING, End, Facts, Origin, Posting, Transfer
-from wallet_engine.history.legs import Legs
+from wallet_engine.history.legs import MatchedLegs, settle_legs
 
 #: Transfers that are remembered until they end; older ones are looked up.
 PENDING_MAX: Final = 200_000
@@ -61,50 +61,47 @@ WHERE e.origin_partition = f.origin_partition AND e.origin_seq = f.origin_seq AN
 """
 
 
-class Ends:
-    """Of one sink. `look_up` a batch, ask for its rows, `write`, and tell when that is `written`."""
+class Matched:
+    """The ends of one batch with how they began, as far as that is known, and what is to be written of it."""
 
-    def __init__(self) -> None:
-        #: Transfers that began and have not ended, in what was written and in this batch.
-        self._begun: dict[Origin, Transfer] = {}
-        self._here: dict[Origin, Transfer] = {}
-        self._ended: dict[Origin, End] = {}
+    def __init__(self, facts: Facts, legs: MatchedLegs) -> None:
+        self.legs = legs
+        #: Transfers that began, those of the batch and those that end in it.
+        self.begun: dict[Origin, Transfer] = {t.origin: t for t in facts.transfers if t.status == PENDING}
+        self._ended: dict[Origin, End] = {end.origin: end for end in facts.ends}
         #: Ends of transfers that are in the tables, and credits of which nothing is known yet.
         self._later: list[tuple[Transfer, End]] = []
         self._unknown: list[tuple[End, str]] = []
-        self._legs = Legs()
-        #: Whether credits may be waiting in `early_credits`.
-        self._early = True
 
     def __repr__(self) -> str:
-        return f"<Ends pending={len(self._begun)}>"
+        return f"<Matched ended={len(self._ended)} later={len(self._later)} unknown={len(self._unknown)}>"
 
     @property
-    def early(self) -> bool:
-        """Whether something may be waiting for what it is the end of."""
-        return self._early or self._legs.early
+    def unknown(self) -> bool:
+        """Whether something waits for what it is the end of."""
+        return bool(self._unknown)
 
-    def forget(self) -> None:
-        self._begun.clear()
-        self._here.clear()
-        self._early = self._legs.early = True
+    def remembered(self, begun: dict[Origin, Transfer]) -> list[Origin]:
+        """Match with transfers that began in earlier batches, and note in `begun` what is open behind this one.
 
-    async def look_up(self, connection: Any, facts: Facts) -> None:
-        """Match the ends of a batch, and the legs of groups in it with what was said of them."""
-        await self._legs.look_up(connection, facts)
-        self._here = {t.origin: t for t in facts.transfers if t.status == PENDING}
-        self._ended = {end.origin: end for end in facts.ends}
-        self._later, self._unknown = [], []
-        missing = [o for o in self._ended if o not in self._here and o not in self._begun]
-        found = await self._find(connection, missing) if missing else {}
-        for origin, end in self._ended.items():
-            if origin in self._here:
-                continue
-            transfer = self._begun.get(origin) or found.get(origin)
-            if transfer is not None:
-                self._later.append((transfer, end))
-                self._begun[origin] = transfer
-        unknown = {origin for origin in missing if origin not in found}
+        What is given back began elsewhere, or so long ago that it is not remembered.
+        """
+        here, lacking = dict(self.begun), []
+        for origin in self._ended:
+            if here.pop(origin, None) is None:
+                transfer = begun.pop(origin, None)
+                if transfer is None:
+                    lacking.append(origin)
+                else:
+                    self._began(transfer)
+        begun |= here
+        return lacking
+
+    def found(self, lacking: Sequence[Origin], found: Mapping[Origin, Transfer], facts: Facts) -> None:
+        """What the tables say of what was lacking."""
+        for transfer in found.values():
+            self._began(transfer)
+        unknown = {origin for origin in lacking if origin not in found}
         if unknown:
             self._unknown = [
                 (self._ended[p.origin], p.account)
@@ -112,13 +109,16 @@ class Ends:
                 if p.origin in unknown and not p.type
             ]
 
+    def _began(self, transfer: Transfer) -> None:
+        self.begun[transfer.origin] = transfer
+        self._later.append((transfer, self._ended[transfer.origin]))
+
     def of_posting(self, posting: Posting) -> tuple[Transfer | None, str, str]:
         """The transfer of a posting that does not know it, and status and code as they are known by now."""
-        origin = posting.origin
         if not posting.type:
-            return self._here.get(origin) or self._begun.get(origin), posting.status, posting.code
+            return self.begun.get(posting.origin), posting.status, posting.code
         if posting.status == PENDING:
-            end = self._ended.get(origin)
+            end = self._ended.get(posting.origin)
             if end is not None:
                 return None, end.status, end.code
         return None, posting.status, posting.code
@@ -144,25 +144,63 @@ class Ends:
                     for end, account in self._unknown
                 ],
             )
-        await self._legs.write(connection)
+        await self.legs.write(connection)
 
-    async def written(self, connection: Any) -> None:
-        """The batch is committed."""
-        for origin in self._ended:
-            self._begun.pop(origin, None)
-        self._begun.update((o, t) for o, t in self._here.items() if o not in self._ended)
+
+class Ends:
+    """Of one sink. `match` each batch, `look_up` what it lacks, ask it for its rows, and tell when it is `written`.
+
+    What began in a batch is remembered as soon as that is matched: the next one is, before the first is written.
+    """
+
+    def __init__(self) -> None:
+        #: Transfers that began and have not ended.
+        self._begun: dict[Origin, Transfer] = {}
+        #: Whether credits and legs may be waiting for what they are the end of.
+        self._early_credits = True
+        self._early_legs = True
+
+    def __repr__(self) -> str:
+        return f"<Ends pending={len(self._begun)}>"
+
+    @property
+    def early(self) -> bool:
+        """Whether something may be waiting for what it is the end of."""
+        return self._early_credits or self._early_legs
+
+    def forget(self) -> None:
+        self._begun.clear()
+        self._early_credits = self._early_legs = True
+
+    def match(self, facts: Facts) -> tuple[Matched, list[Origin]]:
+        """A batch, and what has to be looked up in the tables, behind what is being written."""
+        matched = Matched(facts, MatchedLegs(facts))
+        lacking = matched.remembered(self._begun)
         while len(self._begun) > PENDING_MAX:
             del self._begun[next(iter(self._begun))]
-        self._early = self._early or bool(self._unknown)
+        return matched, lacking
+
+    async def look_up(
+        self, connection: Any, facts: Facts, matched: Matched, lacking: Sequence[Origin]
+    ) -> None:
+        """Match what is lacking with the tables."""
+        await matched.legs.look_up(connection, facts)
+        if lacking:
+            matched.found(lacking, await self._find(connection, lacking), facts)
+
+    async def written(self, connection: Any, matched: Matched) -> None:
+        """The batch is committed."""
+        self._early_credits = self._early_credits or matched.unknown
+        self._early_legs = self._early_legs or matched.legs.unknown
         await self.settle_early(connection)
 
     async def settle_early(self, connection: Any) -> None:
         """Give what came early what its transfer knows, where that is here by now."""
-        if self._early:
+        if self._early_credits:
             await connection.execute(_SETTLE)
-            self._early = await connection.fetchval("SELECT EXISTS (SELECT FROM early_credits)")
-        if self._legs.early:
-            await self._legs.settle(connection)
+            self._early_credits = await connection.fetchval("SELECT EXISTS (SELECT FROM early_credits)")
+        if self._early_legs:
+            self._early_legs = await settle_legs(connection)
 
     async def _find(self, connection: Any, origins: Sequence[Origin]) -> dict[Origin, Transfer]:
         columns = [[o[field] for o in origins] for field in range(3)]

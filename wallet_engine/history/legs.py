@@ -46,32 +46,40 @@ WHERE e.partition = f.partition AND e.seq = f.seq AND e.idx = f.idx AND e.sub = 
 _Name = tuple[str, str]
 
 
-class Legs:
-    """Of one sink; used as `Ends` is."""
+class MatchedLegs:
+    """Of one batch; used as `ends.Matched` is."""
 
-    def __init__(self) -> None:
+    def __init__(self, facts: Facts) -> None:
         self._unknown: list[tuple[Posting, str]] = []
-        #: Whether legs may be waiting in `early_legs`.
-        self.early = True
+        #: Number of the posting -> whose leg it is.
+        self._legs: dict[int, _Name] = {}
+        self._here: dict[_Name, str] = {}
+        if facts.homes:
+            for number, posting in enumerate(facts.postings):
+                home = facts.homes.get(posting.origin._replace(leg=0)) if posting.type == GROUP else None
+                if home is not None:
+                    self._legs[number] = (posting.transaction, home)
+            self._here = {(g.transaction, g.payer): g.note for g in facts.groups if g.status == SUCCESS}
 
     def __repr__(self) -> str:
-        return f"<Legs early={self.early}>"
+        return f"<MatchedLegs {len(self._legs)}>"
+
+    @property
+    def unknown(self) -> bool:
+        """Whether some of them wait in `early_legs`."""
+        return bool(self._unknown)
+
+    @property
+    def lacking(self) -> bool:
+        """Whether something has to be looked up in the tables."""
+        return any(name not in self._here for name in self._legs.values())
 
     async def look_up(self, connection: Any, facts: Facts) -> None:
-        """Give the legs of a batch what was said of them; a type of '' to those of which nothing is known yet."""
-        self._unknown = []
-        if not facts.homes:
-            return
-        legs: dict[int, _Name] = {}
-        for number, posting in enumerate(facts.postings):
-            home = facts.homes.get(posting.origin._replace(leg=0)) if posting.type == GROUP else None
-            if home is not None:
-                legs[number] = (posting.transaction, home)
-        here = {(g.transaction, g.payer): g.note for g in facts.groups if g.status == SUCCESS}
-        found = await self._find(connection, {name for name in legs.values() if name not in here})
-        for number, name in legs.items():
+        """Give the legs of the batch what was said of them; a type of '' to those of which nothing is known yet."""
+        found = await self._find(connection, {name for name in self._legs.values() if name not in self._here})
+        for number, name in self._legs.items():
             posting = facts.postings[number]
-            note = here.get(name, found.get((*name, posting.origin.leg)))
+            note = self._here.get(name, found.get((*name, posting.origin.leg)))
             if note is None:
                 self._unknown.append((posting, name[1]))
                 facts.postings[number] = posting._replace(type="")
@@ -102,9 +110,9 @@ class Legs:
                     for p, payer in self._unknown
                 ],
             )
-            self.early = True
 
-    async def settle(self, connection: Any) -> None:
-        """Give legs that came early what was said of them, where that is here by now."""
-        await connection.execute(_SETTLE)
-        self.early = await connection.fetchval("SELECT EXISTS (SELECT FROM early_legs)")
+
+async def settle_legs(connection: Any) -> bool:
+    """Give legs that came early what was said of them, where that is here by now; whether some still wait."""
+    await connection.execute(_SETTLE)
+    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM early_legs)"))

@@ -14,7 +14,7 @@ from typing import Any, Final, Self, TypeVar
 import asyncpg
 
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.history.database import HistoryUnavailable, as_outage, connect, settings
+from wallet_engine.history.database import BY_KEY, HistoryUnavailable, as_outage, connect, settings
 
 T = TypeVar("T")
 
@@ -46,9 +46,9 @@ class Session:
         connection.add_termination_listener(self._note_lost)
 
     @classmethod
-    async def open(cls, url: str, name: str) -> Self:
-        """Raises `HistoryUnavailable`, and `ConfigError` for a server that is too old."""
-        return cls(await connect(url, name))
+    async def open(cls, url: str, name: str, *, by_key: bool = False) -> Self:
+        """`by_key`: see `database.BY_KEY`. Raises `HistoryUnavailable`, and `ConfigError` for a server too old."""
+        return cls(await connect(url, name, BY_KEY if by_key else {}))
 
     def __repr__(self) -> str:
         return f"<Session {'lost' if self._lost.done() else 'open'}>"

@@ -3,18 +3,21 @@
 Rows and positions are written in one transaction, and only if the positions are still those that the entries follow:
 who was stopped, and whose partitions another process has taken over, writes nothing.
 
-While one batch is written the next is folded: the database works on another core. So whatever is done here for long
-is done in pieces, between which the one that is being written is sent on.
+While one batch is written the next is folded and made rows of, so that the database, which works on another core, has
+it as soon as it has committed the one before. So whatever is done here for long is done in pieces, between which the
+one that is being written is sent on.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from wallet_engine.domain.entry import ZERO_NONCE, Entry
 from wallet_engine.domain.errors import WalletError
@@ -26,9 +29,10 @@ from wallet_engine.history.database import (
     make_months,
     time_of,
 )
-from wallet_engine.history.ends import Ends
-from wallet_engine.history.facts import AccountChange, Facts, Posting, Transfer
+from wallet_engine.history.ends import Ends, Matched
+from wallet_engine.history.facts import AccountChange, End, Facts, Transfer
 from wallet_engine.history.fold import fold
+from wallet_engine.history.pieces import in_pieces
 from wallet_engine.history.rows import (
     GROUP_COLUMNS,
     HOLD_COLUMNS,
@@ -44,11 +48,7 @@ from wallet_engine.history.rows import (
 from wallet_engine.history.session import Session
 from wallet_engine.journal.feed import FeedEntry, FeedPosition
 
-T = TypeVar("T")
-
 SINK: Final = "history"
-#: Operations, or rows, that are worked at without a break: a millisecond or two.
-PIECE_MAX: Final = 64
 #: A commit need not wait for the disk when the entries are older than this: more will follow.
 CATCHES_UP_S: Final = 5.0
 
@@ -64,10 +64,14 @@ WHERE p.sink = $1 AND p.partition = u.partition AND p.seq = u.seq
 """
 #: Whose commit waits for the disk, and so for all commits before it.
 _TO_DISK: Final = "UPDATE positions SET at = at WHERE sink = $1 AND partition = $2"
-_ACCOUNT_OPENED: Final = """
+#: Many at once: of a million accounts that are opened, each is but a row.
+_ACCOUNTS_OPENED: Final = """
 INSERT INTO accounts
     (account, currency, partition, opened_at, changed_at, overdraft_limit, max_balance, metadata, status)
-VALUES ($1, $2, $3, $4, $4, $5, $6, $7, coalesce((SELECT min(status) FROM accounts WHERE account = $1), 'active'))
+SELECT u.account, u.currency, u.partition, u.at, u.at, u.overdraft_limit, u.max_balance, u.metadata,
+    coalesce((SELECT min(a.status) FROM accounts AS a WHERE a.account = u.account), 'active')
+FROM unnest($1::text[], $2::text[], $3::integer[], $4::timestamptz[], $5::bigint[], $6::bigint[], $7::jsonb[])
+    AS u (account, currency, partition, at, overdraft_limit, max_balance, metadata)
 """
 _ACCOUNT_UPDATED: Final = """
 UPDATE accounts SET changed_at = $3, overdraft_limit = coalesce($4, overdraft_limit),
@@ -92,6 +96,20 @@ _HOLD_CHANGED: Final = (
 
 class TakenOver(WalletError):
     """Another process has written entries of these partitions: this one is not to."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is written in one transaction."""
+
+    facts: Facts
+    matched: Matched
+    postings: list[Row]
+    transfers: list[Row]
+    #: partition, seq before, seq and nonce, time of the last entry
+    advance: list[tuple[int, int, int, str | None, datetime]]
+    #: Unix ms of its entries.
+    moments: set[int]
 
 
 class HistorySink:
@@ -122,7 +140,7 @@ class HistorySink:
 
     async def start(self) -> None:
         """Raises `HistoryUnavailable`, and `ConfigError` for tables of another version."""
-        self._session = session = await Session.open(self._url, "wallet-engine follow")
+        self._session = session = await Session.open(self._url, "wallet-engine follow", by_key=True)
         await session.ask(check_version(session.connection))
         self._months.clear()
 
@@ -162,15 +180,32 @@ class HistorySink:
         async for piece in in_pieces(entries, lambda item: len(item[1].operations)):
             for partition, entry in piece:
                 fold(partition, entry, self._books.of(partition), facts)
+        matched = await self._match(facts)
+        postings, transfers = await _rows(facts, matched)
+        moments = {item.header.time_ms for item in batch}
+        made = _Batch(facts, matched, postings, transfers, self._advance(batch), moments)
+        await self._written()
+        self._writing = asyncio.create_task(self._write(self._open.connection, made))
+
+    async def _match(self, facts: Facts) -> Matched:
+        """How what ends in the batch began."""
+        matched, lacking = self._ends.match(facts)
+        if lacking or matched.legs.lacking:
+            await self._written()  # what is looked for may be in what is being written
+        await self._open.ask(self._ends.look_up(self._open.connection, facts, matched, lacking))
+        return matched
+
+    def _advance(self, batch: Sequence[FeedEntry]) -> list[tuple[int, int, int, str | None, datetime]]:
+        """Where the batch leads from where the one before it has."""
         before = dict(self._positions)
+        times = {item.partition: item.header.time_ms for item in batch}
         for item in batch:
             self._positions[item.partition] = FeedPosition(item.header.seq, item.header.nonce)
-        advance = [
-            (p, before[p].seq, at.seq, at.nonce) for p, at in self._positions.items() if at != before[p]
+        return [
+            (p, before[p].seq, at.seq, at.nonce, time_of(times[p]))
+            for p, at in self._positions.items()
+            if at != before[p]
         ]
-        times = {item.partition: item.header.time_ms for item in batch}
-        await self._written()
-        self._writing = asyncio.create_task(self._write(self._open.connection, facts, advance, times))
 
     async def flush(self) -> None:
         """Also what was committed without waiting for the disk is on it then."""
@@ -210,59 +245,29 @@ class HistorySink:
             with suppress(Exception):  # it ends with its connection
                 await session.ask(writing)
 
-    async def _write(
-        self,
-        connection: Any,
-        facts: Facts,
-        advance: Sequence[tuple[int, int, int, str | None]],
-        times: dict[int, int],
-    ) -> None:
-        await self._make_months(connection, facts)
-        await self._ends.look_up(connection, facts)
-        postings, transfers = await self._rows(facts)
-        to_disk = time.time() - max(times.values()) / 1000 < CATCHES_UP_S
+    async def _write(self, connection: Any, batch: _Batch) -> None:
+        await self._make_months(connection, batch.moments)
+        to_disk = time.time() - max(batch.moments) / 1000 < CATCHES_UP_S
         async with connection.transaction():
             if not to_disk:
                 await connection.execute("SET LOCAL synchronous_commit = off")
-            moved = await connection.execute(
-                _ADVANCE,
-                *(SINK, [a[0] for a in advance], [a[1] for a in advance], [a[2] for a in advance]),
-                *([a[3] for a in advance], [time_of(times[a[0]]) for a in advance]),
-            )
-            if moved != f"UPDATE {len(advance)}":
+            moved = await connection.execute(_ADVANCE, SINK, *map(list, zip(*batch.advance, strict=True)))
+            if moved != f"UPDATE {len(batch.advance)}":
                 raise TakenOver("another process has written what follows: positions are read anew")
-            if postings:
-                await connection.copy_records_to_table("postings", records=postings, columns=POSTING_COLUMNS)
-            if transfers:
+            if batch.postings:
                 await connection.copy_records_to_table(
-                    "transfers", records=transfers, columns=TRANSFER_COLUMNS
+                    "postings", records=batch.postings, columns=POSTING_COLUMNS
                 )
-            await self._ends.write(connection)
+            if batch.transfers:
+                await connection.copy_records_to_table(
+                    "transfers", records=batch.transfers, columns=TRANSFER_COLUMNS
+                )
+            await batch.matched.write(connection)
+            facts = batch.facts
             if facts.groups or facts.holds or facts.accounts or facts.parts:
                 await self._write_rare(connection, facts)
         self._on_disk = to_disk
-        await self._ends.written(connection)
-
-    async def _rows(self, facts: Facts) -> tuple[list[Row], list[Row]]:
-        """Those of postings and transfers, with what is known by now of how they ended."""
-        postings: list[Row] = []
-        transfers: list[Row] = []
-        async for posted in in_pieces(facts.postings):
-            postings += map(self._posting_row, posted)
-        async for begun in in_pieces(facts.transfers):
-            transfers += map(self._transfer_row, begun)
-        return postings, transfers
-
-    def _posting_row(self, posting: Posting) -> Row:
-        begun, status, code = self._ends.of_posting(posting)
-        return posting_row(posting, _time_of(posting.at_ms), begun, status, code)
-
-    def _transfer_row(self, transfer: Transfer) -> Row:
-        at, end = _time_of(transfer.at_ms), self._ends.of_transfer(transfer)
-        if end is None:
-            ended_at = None if transfer.status == "pending" else at
-            return transfer_row(transfer, at, ended_at, transfer.status, transfer.code)
-        return transfer_row(transfer, at, time_of(end.at_ms), end.status, end.code)
+        await self._ends.written(connection, batch.matched)
 
     async def _write_rare(self, connection: Any, facts: Facts) -> None:
         if facts.groups:
@@ -276,34 +281,40 @@ class HistorySink:
             await connection.executemany(_HOLD_CHANGED, list(newest.values()))
         # As they come, since one may be about what the one before it has made; those that are alike together.
         for query, changes in groupby(map(_account_change, facts.accounts), itemgetter(0)):
-            await connection.executemany(query, [arguments for _, arguments in changes])
+            rows = [arguments for _, arguments in changes]
+            if query is _ACCOUNTS_OPENED:
+                await connection.execute(query, *map(list, zip(*rows, strict=True)))
+            else:
+                await connection.executemany(query, rows)
         for there, query in _PARTS:
             parts = [part for part, now in facts.parts.items() if now is there]
             if parts:
                 await connection.executemany(query, parts)
 
-    async def _make_months(self, connection: Any, facts: Facts) -> None:
-        needed = set()
-        for moment in {row.at_ms for rows in (facts.postings, facts.transfers) for row in rows}:
-            time = time_of(moment)
-            needed.add((time.year, time.month))
-        needed |= {(g_time.year, g_time.month) for g_time in (time_of(g.at_ms) for g in facts.groups)}
-        if needed - self._months:
-            await make_months(connection, needed - self._months)
+    async def _make_months(self, connection: Any, moments: Collection[int]) -> None:
+        needed = {(time.year, time.month) for time in map(_time_of, moments)} - self._months
+        if needed:
+            await make_months(connection, needed)
             self._months |= needed
 
 
-async def in_pieces(items: Sequence[T], size: Callable[[T], int] = lambda _: 1) -> AsyncIterator[Sequence[T]]:
-    """The items, about `PIECE_MAX` by their size at a time; other tasks get a turn in between."""
-    begun = taken = 0
-    for number, item in enumerate(items, 1):
-        taken += size(item)
-        if taken >= PIECE_MAX:
-            yield items[begun:number]
-            begun, taken = number, 0
-            await asyncio.sleep(0)
-    if begun < len(items):
-        yield items[begun:]
+async def _rows(facts: Facts, matched: Matched) -> tuple[list[Row], list[Row]]:
+    """Those of postings and transfers, with what is known by now of how they ended."""
+    postings: list[Row] = []
+    transfers: list[Row] = []
+    async for posted in in_pieces(facts.postings):
+        postings += [posting_row(p, _time_of(p.at_ms), *matched.of_posting(p)) for p in posted]
+    async for begun in in_pieces(facts.transfers):
+        transfers += [_transfer_row(transfer, matched.of_transfer(transfer)) for transfer in begun]
+    return postings, transfers
+
+
+def _transfer_row(transfer: Transfer, end: End | None) -> Row:
+    at = _time_of(transfer.at_ms)
+    if end is None:
+        ended_at = None if transfer.status == "pending" else at
+        return transfer_row(transfer, at, ended_at, transfer.status, transfer.code)
+    return transfer_row(transfer, at, _time_of(end.at_ms), end.status, end.code)
 
 
 def _account_change(change: AccountChange) -> tuple[str, Row]:
@@ -315,5 +326,5 @@ def _account_change(change: AccountChange) -> tuple[str, Row]:
     limits = (change.overdraft_minor, change.most_minor, metadata)
     if change.what == "opened":
         place = (change.account, change.currency, change.partition, at)
-        return _ACCOUNT_OPENED, (*place, limits[0] or 0, *limits[1:])
+        return _ACCOUNTS_OPENED, (*place, limits[0] or 0, *limits[1:])
     return _ACCOUNT_UPDATED, (change.account, change.currency, at, *limits)

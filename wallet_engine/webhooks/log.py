@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from wallet_engine.events.event import Event
+from wallet_engine.history.pieces import in_pieces
 
 #: How soon who waits for events sees new ones.
 POLL_S: Final = 0.1
@@ -66,13 +67,17 @@ async def append(connection: Any, rows: Sequence[LogRow], source: str) -> None:
     """Number these rows and write them, in the transaction that the connection is in."""
     if not rows:
         return
+    told: list[tuple[Any, ...]] = []
+    async for some in in_pieces(rows, lambda row: len(row.events)):
+        told += [_record(row, source) for row in some]
     query = "UPDATE event_numbers SET last = last + $1 RETURNING last"
     first = await connection.fetchval(query, len(rows)) - len(rows) + 1
-    records = [_record(number, row, source) for number, row in enumerate(rows, first)]
+    records = [(number, *record) for number, record in enumerate(told, first)]
     await connection.copy_records_to_table("event_log", records=records, columns=_COLUMNS)
 
 
-def _record(number: int, row: LogRow, source: str) -> tuple[Any, ...]:
+def _record(row: LogRow, source: str) -> tuple[Any, ...]:
+    """All but its number."""
     types = list(dict.fromkeys(event.type for event in row.events))
     accounts = list(dict.fromkeys(account for event in row.events for account in event.accounts))
     told = [
@@ -80,7 +85,7 @@ def _record(number: int, row: LogRow, source: str) -> tuple[Any, ...]:
         for event in row.events
     ]
     at = datetime.fromtimestamp(row.time_ms / 1000, UTC)
-    return number, row.partition, row.seq, at, types, accounts, _encode(told)
+    return row.partition, row.seq, at, types, accounts, _encode(told)
 
 
 class EventLog:
