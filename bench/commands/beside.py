@@ -62,7 +62,7 @@ def beside(
     folder: Path | None,
     json_file: Path | None,
 ) -> None:
-    """What a follower costs the payments beside it, PostgreSQL on the same machine too: 3 minutes.
+    """Measure what a follower costs the payments beside it, with PostgreSQL on the same machine: 3 minutes.
 
     In turns on one cluster: payments alone; with one who asks for its feed at 10 MiB a second, which is the journal's
     part; with the follower that keeps up; and with one that writes the history anew meanwhile. The ratios are of the

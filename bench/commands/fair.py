@@ -68,7 +68,7 @@ def fair(
     folder: Path | None,
     json_file: Path | None,
 ) -> None:
-    """What the single transfers of one key wait while another caller floods: 3 minutes.
+    """Measure how long single transfers of one key wait while another caller floods: 3 minutes.
 
     In turns on one cluster. The singles show a key, the flood shows none: two callers, of whom each has its share. A
     single that is refused, or not paid, ends the measurement. The ratios are of the rows of one turn.

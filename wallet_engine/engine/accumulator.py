@@ -1,8 +1,8 @@
 """The queue of one partition: natural batching, decided without I/O.
 
-What arrives while a batch is out waits and goes together with the next. A few operations wait until the batch before
-them is durable, not only until Redis has answered, so that under the load of many small callers a script call serves
-several of them; enough operations for a good batch go at once, so that large callers keep every process busy.
+Operations that arrive while a batch is out wait and go with the next. A few operations wait until the batch before
+them is durable, not only until Redis has answered: so under the load of many small callers a script call serves several
+of them. Enough operations for a good batch go at once: so large callers keep every process busy.
 """
 
 from math import inf

@@ -1,7 +1,7 @@
 """Why this service cannot pay, or a part of it: named conditions, noted where they are met, summed up in one place.
 
-A condition holds for the service, for a shard or for one partition. Of a partition only the newest counts: it is the
-reason of the last refusal. Nothing here costs a batch that is applied anything while no partition has a condition.
+A condition holds for the service, for a shard or for one partition. A partition has only its newest one: the reason of
+the last refusal. While no partition has a condition, an applied batch pays nothing for this.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,10 +1,10 @@
 """The room of every shard, looked at once a second: memory, streams, and whether it takes writes at all; and
 which partitions take no new work, so that new transfers are refused before their debit.
 
-Memory headroom (G10): new work is refused before Redis would fail it; what settles begun work still passes.
-Redis refuses every growing write past `maxmemory`, credits and refunds of debits already made among them. So operations
-that begin something are refused from `MEMORY_SHARE_MAX` on, and the rest is kept for those that end something. A stream
-at its limit is alike: the script refuses what begins something, and the looks say when the journal has caught up.
+Memory headroom (G10): Redis refuses every growing write past `maxmemory`, also credits and refunds of debits that were
+made before. So services refuse operations that begin something from `MEMORY_SHARE_MAX` on, and keep the rest of the
+memory for those that end something. A stream at its limit works in the same way: the script refuses operations that
+begin something, and the looks here see when the journal has caught up.
 """
 
 import asyncio

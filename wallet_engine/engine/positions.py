@@ -1,7 +1,7 @@
-"""What a request has met in the journal: of each partition the newest entry, for its answer's `Wallet-Position`.
+"""The newest entry of each partition that a request has met, for its answer's `Wallet-Position`.
 
-What waits for an operation is made deep below the request that wants it, often in tasks of its own; a context reaches
-there. A single transfer that goes the short way needs none: it says its last entry itself.
+The objects that wait for operations are made deep below the request, often in other tasks; a context variable reaches
+there. A single transfer on the short way needs none: it reports its last entry itself.
 """
 
 from contextvars import ContextVar

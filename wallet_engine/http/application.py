@@ -1,4 +1,4 @@
-"""The application: which endpoint a request is for, and what becomes of everything that goes wrong in it.
+"""The application: finds the endpoint of a request, and turns every failure in it into an answer.
 
 Calls that carry the load are found by one dictionary lookup; all others by the patterns of their paths. Handlers
 return an `Answer` or raise; only this file sends.

@@ -1,8 +1,7 @@
-"""Requests that come whole, without a cycle of ASGI; a single transfer in plain calls, from its body to its answer.
+"""Serves requests that arrive whole without a cycle of ASGI; a single transfer in plain calls, from body to answer.
 
-The parser, the messages and the task that ASGI needs for each request were half of what the API spent on a single
-transfer, and a third of what it spent on ten in a batch. What is not whole, or no ordinary request, goes the general
-way (`protocol.py`) and gets the same answers.
+The parser, the messages and the task that ASGI needs for each request were half of the API's CPU for a single transfer,
+and a third for ten in a batch. All other requests go the general way (`protocol.py`) and get the same answers.
 """
 
 from collections.abc import Awaitable, Callable, Iterable

@@ -1,7 +1,7 @@
-"""Heads of requests before the parser sees them: their size, and what two programs might read differently.
+"""Checks heads of requests before the parser sees them: their size, and text that two programs might read differently.
 
-The framing itself is llhttp's (`httptools`). What it would get wrong is refused here, or taken away: an `Upgrade`,
-which this server never takes, would have it lose the body and read that as a request of its own.
+llhttp (`httptools`) does the framing. This refuses or removes what llhttp would get wrong: with an `Upgrade`, which
+this server never accepts, it would take the body for another request.
 """
 
 import re

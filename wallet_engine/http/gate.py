@@ -1,7 +1,7 @@
-"""The gate that every request passes, whichever way it comes: who asks, whether there is room, what is measured.
+"""The gate that every request passes on any way: it authenticates, admits and measures.
 
-Handlers take a `Request`, the short way a transfer; both are made of the `Visit` that `enter` gives, so there is no
-way around it.
+Handlers take a `Request`, the short way a transfer. Both need the `Visit` that only `enter` gives, so no request goes
+around the gate.
 """
 
 import time

@@ -1,8 +1,8 @@
-"""What a body that is posted has to be called, so that no page in a browser can post one unasked.
+"""Which media types a posted body may have, so that no page in a browser can post one.
 
-A browser sends `application/json` to another site only after asking it, and nobody answers that here. What it sends
-without asking has other types, or none, and names its `Origin`. curl says of every body that it is a form: on this
-machine, without an `Origin`, that is taken, and so is a body of no type.
+A browser sends `application/json` to another site only after a preflight request, which this server never allows. What
+it sends without one has other types, or none, and names its `Origin`. curl calls every body a form: this is accepted on
+this machine without an `Origin`, and so is a body of no type.
 """
 
 from collections.abc import Iterable

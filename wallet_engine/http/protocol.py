@@ -1,7 +1,7 @@
 """HTTP/1.1 on one connection: one request after the other, and a short way for those that come whole.
 
-Heads are looked at before the parser gets them (`framing.py`), so what a client sends is cut at the ends of heads and
-bodies; the parser has to agree. What comes behind a request waits until that is answered, and is not read meanwhile.
+`framing.py` checks heads before the parser gets them, so the bytes are cut at the ends of heads and bodies, and the
+parser has to agree. Bytes after a request wait until it is answered, and are not read meanwhile.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The id by which a request is found again: at its caller, in our logs, in traces. Every answer carries one.
+"""The id of a request, the same at its caller, in our logs and in traces. Every answer carries one.
 
 It is the caller's own (`X-Request-Id`), else the trace id of a W3C `traceparent`, else it is made here.
 """

@@ -4,9 +4,9 @@
     journal  a journal process: also loads scripts, restores partitions, and tells nodes whose slots are
     admin    a person who runs wallet-admin
 
-What a script does is done by its caller's rights. So *api* needs the commands of the service's scripts, and could call
-them without a script: these users part the roles of our processes, they do not part the money from an API process.
-Every user has all keys: patterns would be compared for each key of each command of a script, and there are no others.
+A script runs with its caller's rights. So *api* needs the commands of the service's scripts, and could call them
+without a script: these users separate the roles of our processes; they do not protect the money from an API process.
+Every user has all keys: Redis would compare patterns for each key of each command of a script, and there are no others.
 """
 
 import hashlib

@@ -1,9 +1,8 @@
 """Making one Redis Cluster of nodes, each slot on the primary where it is wanted.
 
-With CLUSTER commands rather than redis-cli, which lays the slots by itself. What is there already is left, so a forming
-that was interrupted is finished by the next one. Whether nodes may be formed is decided by `formable`. A node counts as
-down for two seconds after its start whatever one does (CLUSTER_WRITABLE_DELAY in cluster.c), so a cluster cannot be
-ready sooner.
+It uses CLUSTER commands, since redis-cli would choose the slots by itself. It leaves alone what is there already, so
+the next run finishes an interrupted one. `formable` decides whether nodes may be formed. A node counts as down for two
+seconds after its start (CLUSTER_WRITABLE_DELAY in cluster.c), so a cluster cannot be ready sooner.
 """
 
 import time

@@ -1,7 +1,7 @@
-"""What a partition is in Redis: one row for each kind of key. Everything that treats keys alike reads it here.
+"""A partition in Redis: one row for each kind of key, which all code about keys in general reads.
 
 A key's name is `<name>{tag}`, or `<name>:<suffix>{tag}` where a partition has several. An image key is that without the
-tag: `seen:3`, `balance:USD`. Snapshots, moves, `verify`, digests and rebuilds take from the rows how they treat a key.
+tag: `seen:3`, `balance:USD`. Snapshots, moves, `verify`, digests and rebuilds treat each key as its row says.
 A new key is a row here, a name in `domain/key_names.py`, and a view in `domain/oracle_state.py`.
 """
 

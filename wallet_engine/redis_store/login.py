@@ -1,4 +1,4 @@
-"""How this process enters Redis: as which user, and by TLS or not. Every connection to a node is opened with it.
+"""How this process logs in to Redis: its user, and whether by TLS. Every connection to a node uses it.
 
 There is one `Login` in a process, as there is one set of flags. Certificates are read anew for each connection, so that
 renewed ones count without a restart; the password is read once.

@@ -1,7 +1,7 @@
 """The members of `open{tag}`, asked for in pieces: a receiver that is down leaves any number of entries open.
 
-By score, so that what is settled meanwhile shifts nothing: an entry that is open from the first piece to the last is
-in one of them. New ones have higher scores, and may be there.
+Pieces are by score, so that entries that are settled meanwhile shift nothing: an entry that is open from the first
+piece to the last is in one of them. New ones have higher scores, and may be in the last piece.
 """
 
 from collections.abc import Sequence

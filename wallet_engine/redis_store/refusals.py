@@ -1,4 +1,4 @@
-"""What an error reply of Redis says of the call that got it: the one table by which everybody sorts them.
+"""What an error reply of Redis means for the call that got it: the one table for all callers.
 
 Only a call that certainly did nothing may be made again, or be reported as not done. Redis decides most errors before
 it runs anything. Inside a script it decides some at the first write and never after one: `scriptVerifyOOM` and

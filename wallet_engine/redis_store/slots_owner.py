@@ -1,7 +1,7 @@
-"""Telling the nodes of a cluster who owns slots from now on, when the partition map has moved a partition.
+"""Tells the nodes of a cluster the new owner of slots, when the partition map has moved a partition.
 
-The new owner is told first and takes a higher configuration epoch, so that its claim wins wherever the old owner's is
-still believed; the others would learn it by gossip, and are told to spare them the wait.
+It tells the new owner first, which takes a higher configuration epoch, so that its claim wins over the old owner's. The
+others would learn it by gossip; telling them saves the wait.
 """
 
 from collections.abc import Iterable, Sequence

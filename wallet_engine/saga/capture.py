@@ -1,8 +1,8 @@
 """A capture: a transfer whose money comes out of a hold, and whose end may end the hold.
 
-Across partitions: the debit takes from the hold; a refused credit puts the money back there; behind a credit that was
-applied, a final capture releases what remains, durable, before its caller is answered. As with every transfer, each
-step may be repeated by anyone.
+Across partitions the debit takes from the hold, and a refused credit puts the money back there. After an applied credit
+a final capture releases what remains of the hold, durable, before its caller is answered. As with every transfer, any
+process may repeat each step.
 """
 
 from wallet_engine.domain import holds

@@ -1,6 +1,6 @@
-"""Releases holds whose time is over: every service looks at what is due, once a second, and asks the script to decide.
+"""Releases expired holds: every service looks for due ones once a second, and asks the script to decide.
 
-The script compares the expiry with the time that it records, so it does not matter who is late, or how many look.
+The script compares the expiry with the time that it records, so late or repeated looks do no harm.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""Ends groups that nobody drives any more (G9): what a part has prepared, and what home has decided and not forgotten.
+"""Ends groups without a driver (G9): those that a part has prepared, and those that home has decided and not forgotten.
 
-Time alone ends nothing. A part whose record has been there longer than any healthy group takes asks home to decide that
-the group is nothing, and does what home answers: what was decided first stands. Home tells its parts what was decided
-until each of them has done it. Every service looks; all of it may be repeated.
+Time alone ends nothing. If a part's record is older than any healthy group, the sweeper asks home to decide that the
+group is nothing, and does what home answers: the first decision stands. It tells the parts home's decision until each
+has carried it out. Every service looks; all of it may be repeated.
 """
 
 import asyncio

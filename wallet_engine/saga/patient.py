@@ -1,6 +1,6 @@
-"""A transfer whose repeat may meet it on its way: the repeat waits for its end in place of driving it too.
+"""A transfer whose repeat may meet it under way: the repeat waits for its end and does not drive it.
 
-Who drives it, or else the sweeper, takes the words of its entry, which a repeat has not.
+Its driver, or else the sweeper, needs the words of its entry, which a repeat does not have.
 """
 
 import asyncio

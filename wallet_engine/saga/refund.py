@@ -1,7 +1,7 @@
 """A refund that somebody asked for: a transfer from the original's receiver to its payer, bounded by the original.
 
-Across partitions: the debit raises what has gone back of the original; a refused credit lowers it again and gives the
-money back. As with every transfer, each step may be repeated by anyone.
+Across partitions the debit raises the refunded sum of the original; a refused credit lowers it again and gives the
+money back. As with every transfer, any process may repeat each step.
 """
 
 from wallet_engine.domain import returns

@@ -1,12 +1,12 @@
-"""Ends what a crash left open (G9): debits whose credit nobody is driving any more.
+"""Ends transfers that a crash left open (G9): debits whose credit has no driver any more.
 
-An entry stands in `open` from its debit until its settle. One that stays there longer than any healthy transfer
-takes is read from the stream and its credits are driven again; the receivers' memory makes that harmless. Of one
-so old that a receiver may have forgotten its credits, those are first looked up in the journal (`_look_up`).
-Every service sweeps; jitter keeps them from doing the same work at the same time.
+An entry is in `open` from its debit until its settle. If it stays there longer than any healthy transfer, the sweeper
+reads it from the stream and drives its credits again; the receivers' memory makes that harmless. If it is so old that a
+receiver may have forgotten the credits, the sweeper first looks them up in the journal (`_look_up`). Every service
+sweeps; jitter keeps them from doing the same work at the same time.
 
-Nothing waits for a receiver but what that receiver is to get. An entry's money is driven for each receiving partition
-apart, by a task for each pair of partitions; one that does not take its credits is left alone for a while.
+A receiver delays only its own money: the sweeper drives an entry's money for each receiving partition separately, by a
+task for each pair of partitions. It leaves a receiver that does not take its credits alone for a while.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""One operation that is decided, and when it is believed that something is not so.
+"""Waits for one decided operation, and proves an answer that denies something.
 
-A service may be cut off together with a primary that is none any more. What is read there is durable, and old: it lacks
-what was decided since. But nothing that is written there becomes durable. So that something is not there, or was so
-already, is believed only behind an entry of one's own.
+A service may be cut off together with an old primary. State that it reads there is durable, but lacks later decisions.
+Nothing that it writes there becomes durable. So it answers that something is absent, or was done already, only after an
+entry of its own has become durable there.
 """
 
 import asyncio

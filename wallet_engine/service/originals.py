@@ -1,7 +1,7 @@
-"""Originals of refunds that are remembered no longer: a history store knows them, for 400 days.
+"""Originals of refunds that the partitions have forgotten: the history store has them for 400 days.
 
-What had gone back of one is asked for behind everything that its receiver's partition has decided by now. The window
-in force is looked at before: if the refund is decided in the same one, nothing was forgotten in between.
+The service reads the window in force first. Then it asks the history for the refunded sum, after everything that the
+receiver's partition has decided by then. If the refund is decided in the same window, nothing was forgotten in between.
 """
 
 from datetime import UTC, datetime, timedelta

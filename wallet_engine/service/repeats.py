@@ -1,4 +1,4 @@
-"""Repeats of what was asked for before, where nothing new may begin: they are answered from memory all the same.
+"""Answers repeats from memory where no new work may begin.
 
 The script answers a repeat before it decides anything else. Requests that are refused before they get there are looked
 up here, without a write, so that a repeat of an ended transfer gets its answer in any state of the receiver.

@@ -1,4 +1,4 @@
-"""What each caller has in flight, and what it may: a rate, a bound, and a fair part of what there is.
+"""The transfers that each caller has in flight, and its limits: a rate, a bound, and a fair share.
 
 A caller is the holder of a key or, without keys, the address that a connection comes from.
 """

@@ -32,7 +32,7 @@ def key() -> None:
       payer          pays from accounts to ordinary accounts; reads those accounts and what they paid
       treasury       the same, also from and to system accounts such as @fees
       account-admin  opens, freezes, closes and reads accounts
-      bank           deposits and withdrawals
+      bank           nothing yet: reserved for deposits and withdrawals
       auditor        reads everything, moves nothing
       metrics        reads /metrics
       admin          everything
