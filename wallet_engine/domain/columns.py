@@ -1,7 +1,7 @@
 """The operations of an entry in columns: one form for the apply script, the stream and the journal.
 
-Lua reads them from one JSON array, made in C. A string there costs about as much as a field read from a hash: what the
-script need not look at is left together, and what it needs is as it needs it::
+Lua reads them from one JSON array, made in C. A string there costs about as much as a field read from a hash. So text
+that the script does not read is kept together, and the rest has the form that the script needs::
 
     ["dtcs", "USD", "bob", 6,                                    kinds, currency, receivers, number of accounts
      "<txid><payer>", "<txid><payer>", "3.24", "17",             fields, one for each operation

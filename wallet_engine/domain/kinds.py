@@ -1,6 +1,6 @@
-"""The kinds of operations: one row for each, from which whatever treats operations alike derives.
+"""The kinds of operations: one row for each, from which all code about operations in general derives.
 
-What a kind decides stands in two places that share nothing with each other on purpose: `lua/apply.lua` for Redis and
+How a kind is decided is in two places that share nothing on purpose: `lua/apply.lua` for Redis and
 `domain/oracle_rules.py` for the proof. Everything else about it is here. `lua/lib/kinds.lua` names the same letters.
 """
 

@@ -1,4 +1,4 @@
-"""What a partition remembers in `seen`, answers of transfers and credits received: the form of its fields and records.
+"""The dedupe memory of a partition in `seen`, answers and received credits: the form of its fields and records.
 
 A transfer (operation `t` or `d`) has a field of its own. Field and record both stay within what the allocator's next
 smaller class takes, 30 and 14 characters::

@@ -1,4 +1,4 @@
-"""What a caller says with an operation beside its six words: one JSON object, in one canonical text.
+"""The note of an operation, what a caller adds to its six words: one JSON object, in one canonical text.
 
 An entry has such an object only if one of its operations has something in it::
 

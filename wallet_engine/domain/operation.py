@@ -1,4 +1,4 @@
-"""One operation on a partition: what a call of the apply script decides many of.
+"""One operation on a partition. A call of the apply script decides many.
 
 An operation, as a line, is six fields separated by one space, whatever its kind, and what was noted with it::
 

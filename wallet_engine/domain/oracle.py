@@ -2,7 +2,7 @@
 
 It decides every operation of an entry again (`oracle_rules`) and refuses an entry whose recorded outcomes
 differ, or that does not continue the partition's chain. Replay, `verify`, the audit commands and the tests of
-the Lua scripts all hold their result against it.
+the Lua scripts all compare their results with it.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """How operations on groups are decided, in plain Python: a part of `oracle_rules.py`, and as independent of `lua/`.
 
-What moves is written leg by leg. A leg whose other side is elsewhere goes through `@transit`: what a receiver is
-promised is taken from there when it is set aside, what a payer owes is put there when it is paid.
+Money moves leg by leg. A leg whose other side is elsewhere goes through `@transit`: setting aside for a receiver takes
+the money from there, and paying for a payer puts it there.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
 """What the oracle expects a partition to remember: the form that `domain/memory.py` describes, worked out once more.
 
-What the packer sends to the script is made by that file. This one shares no code and no table with it: a wrong field, a
-wrong mark or a wrong fingerprint there comes out as a difference between Redis and the fold of the journal.
+The packer uses that file for the script. This one shares no code and no table with it: a wrong field, mark or
+fingerprint there shows as a difference between Redis and the fold of the journal.
 """
 
 from base64 import b64encode

@@ -3,7 +3,7 @@
 The apply script decides the same in Lua. This file shares no code and no table with it on purpose: two
 implementations that agree on every entry are the check that neither is wrong.
 
-What rules 1 decided otherwise (`domain/entry.py`) is decided so again in entries of theirs.
+Entries of older rules (`domain/entry.py`) are decided by those rules again.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What the apply script decides about one operation: one character each, and what the outside calls it.
+"""The outcomes of an operation in the apply script: one character each, and its name outside.
 
 This table is the only source. `lua/lib/outcomes.lua` states the same characters for the scripts, and
 `tests/unit/test_outcomes.py` fails when the two differ.

@@ -1,10 +1,10 @@
 """A refund: money of a paid transfer goes back from its receiver to its payer, in all never more than was paid.
 
-It is decided in the partition of the original's receiver, where the original itself is remembered: as the transfer
-that it was there, or as the credit that came in. Beside that memory, in the same window of `seen{tag}`, stands how much
-of it has gone back, so the two are forgotten together: what is not remembered here is not refunded, whatever any clock
-says. Of what is forgotten a history store may know both. It has then been read behind everything that this partition
-had decided in the same window as the refund is: nothing can have been forgotten in between.
+It is decided in the partition of the original's receiver, which remembers the original: as a transfer inside it, or as
+the credit that came in. The same window of `seen{tag}` has the refunded sum, so both are forgotten together: whatever
+any clock says, an original that is not remembered here is not refunded. A history store may know a forgotten original
+and its refunded sum. It is read after everything that this partition had decided in the window of the refund, so
+nothing can have been forgotten in between.
 
 What the original was is evidence that the operation brings with it, read from the original's entry. The script believes
 it; `verify` holds it against the journal (`admin/proof/refunds.py`). It stands in `Operation.other`::

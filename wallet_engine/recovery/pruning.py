@@ -1,8 +1,8 @@
-"""Which sealed segments may leave the disk, and what holds the others back.
+"""Which sealed segments may leave the disk, and what keeps the others.
 
-A segment may go when it is archived, older than what is to be kept, and when nobody will ask for it soon: each of its
-entries is final, every journal copy has it, every follower has taken it, and a snapshot that was read and found good
-stands for it. Segments go from the oldest on, without gaps, so the first that may not go holds back all behind it.
+A segment may go when it is archived, older than the time to keep, and will not be needed soon: each of its entries is
+final, every journal copy has it, every follower has taken it, and a snapshot that was read and found good replaces it.
+Segments go from the oldest on, without gaps, so the first that must stay keeps all later ones.
 
     python -m wallet_engine.recovery.pruning DIRECTORY     which snapshots are good: partition -> seq, as JSON
 """

@@ -1,8 +1,8 @@
-"""Fetches from the other copies what has left the streams before this copy had it, while everything else goes on.
+"""Fetches from other copies the entries that left the streams before this copy had them, while everything else goes on.
 
-All partitions that are behind, of whatever shard, are fetched in one round, and the next round follows at once: each
-has only to bring what came during the one before, until that is still in the streams (`Fellows.forget_seq`). Only when
-nobody has what is missing a while passes before it is asked for again.
+One round fetches for all partitions that are behind, of any shard, and the next round follows at once. Each brings only
+the entries of the round before, until those are still in the streams (`Fellows.forget_seq`). If no copy has the missing
+entries, it waits a while before it asks again.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
 """Makes snapshots from the journal alone: the newest usable one and the entries since, folded by the oracle.
 
-Redis is not asked, so a fault there cannot get into a snapshot; and since the oracle decides every entry again,
-a journal that does not add up makes no snapshot. The cost is that of the entries since the last one, and of
-reading and writing the partitions that have any.
+It does not read Redis, so a fault there cannot get into a snapshot. The oracle decides every entry again, so a journal
+that does not add up makes no snapshot. The cost is that of the entries since the last one, and of reading and writing
+the partitions that have any.
 
-What the journal process runs beside itself, at leisure until BYTES more were journaled:
+The journal process runs this as a process of its own, which rests until BYTES more were journaled:
 
     python -m wallet_engine.recovery.snapshotting DIRECTORY BYTES [RESTORE_COMMAND]
 """

@@ -1,7 +1,7 @@
 """Entries that a person has accepted although the oracle does not come to them: `/wallet/accepted/<partition>`, seqs.
 
-What was stolen stays in the journal, which nobody rewrites; the partition serves again, and a transfer takes the money
-back. `wallet-admin rebuild P --accept SEQ` writes it, the oracle reads it.
+The wrong entry stays in the journal, which is never rewritten. The partition serves again, and a transfer takes the
+money back. `wallet-admin rebuild P --accept SEQ` writes the node, the oracle reads it.
 """
 
 from collections.abc import Mapping

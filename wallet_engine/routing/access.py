@@ -6,11 +6,11 @@
     API       changes what API processes and followers must write: their registrations, when keys were used, how
               far followers are. It may be the same user as the service role
 
-Everybody may read all but `ACCESS`: no money, no customer and no secret is in the tree. `ACCESS` is the proof that
-credentials are good, since ZooKeeper itself never says that a password was wrong: only the roles can read it.
+Everybody may read all but `ACCESS`: the tree has no money, no customer and no secret. Only the roles can read `ACCESS`,
+so reading it proves that credentials are good: ZooKeeper itself never says that a password was wrong.
 
 A process with credentials creates nodes that belong to its role (`ZooKeeperTree`). Lists are not inherited, so
-what others created before is given to the roles by `protect`.
+`protect` gives older nodes to the roles.
 """
 
 from collections.abc import Iterator

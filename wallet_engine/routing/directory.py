@@ -8,8 +8,8 @@
     /wallet/services/<id>     ServiceInfo, ephemeral
     /wallet/journals/<id>     JournalInfo, ephemeral
     /wallet/copies/members    Members: the journal copies that count, alive or not
-    /wallet/followers/<sink>  how far who follows the feed is (`routing/followers.py`)
-    /wallet/following/<sink>  who follows the feed now (`routing/following.py`)
+    /wallet/followers/<sink>  how far each follower of the feed is (`routing/followers.py`)
+    /wallet/following/<sink>  the processes that follow the feed now (`routing/following.py`)
     /wallet/accepted/<p>      entries that differ and were accepted (`routing/accepted.py`)
     /wallet/locks/<name>      held locks
     /wallet/keys              API keys of callers (`routing/api_keys.py`)

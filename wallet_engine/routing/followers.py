@@ -1,11 +1,10 @@
-"""How far those are who follow the feed: `/wallet/followers/<sink>/<partition>`, a seq in digits.
+"""How far each follower of the feed is: `/wallet/followers/<sink>/<partition>`, a seq in digits.
 
-It is for others: segments with entries that a follower has not taken yet are kept on disk (`wallet-admin journal
-prune`), and `doctor` sees who is behind. Where a follower goes on it knows itself, from where it keeps what it made
-of the entries.
+Other parts use it: segments with entries that a follower has not taken stay on disk (`wallet-admin journal prune`), and
+`doctor` sees followers that are behind. A follower itself goes on from the position in its own store.
 
-A sink is there from its first `note` on until somebody calls `forget`, running or not. A partition that it has not
-noted counts as one of which it has nothing.
+A sink exists from its first `note` until `forget` is called, running or not. A partition that it has not noted counts
+as one of which it has nothing.
 """
 
 from collections.abc import Mapping

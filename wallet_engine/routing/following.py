@@ -1,4 +1,4 @@
-"""Who follows the feed now, and which partitions each process has claimed.
+"""The processes that follow the feed now, and the partitions that each has claimed.
 
     /wallet/following/<sink>/members/<id>     ephemeral: a process that follows for this sink
     /wallet/following/<sink>/claims/<group>   ephemeral: whose partitions are those of the group

@@ -1,13 +1,13 @@
 """The tree in ZooKeeper, on kazoo.
 
-What kazoo leaves to its user and is done here: every wait is bounded; ephemeral nodes are created again when
-a session was lost while this process lived on; watches are set again after every reconnect; a lock says when
-it is no longer certain; and no kazoo exception passes.
+It adds to kazoo: every wait is bounded; ephemeral nodes are created again when a session was lost while this process
+lived on; watches are set again after every reconnect; a lock says when it is no longer certain; and no kazoo exception
+passes.
 
-A client shows the last transaction that it has seen, for as long as it lives, and a server that lost its data sends
-away everybody who has seen more than it has, without a word. So who was away for a whole session timeout, whose session
-is over, begins anew with another client. What it reads then is no older than the moment it connects: a session is a
-transaction itself, which its server has gone through with all those before it.
+A client shows the last transaction that it has seen, for as long as it lives. A server that lost its data silently
+refuses clients that have seen more than it has. So after a whole session timeout without ZooKeeper, when the session is
+over, the process begins anew with another client. What that one reads is no older than the moment it connects: a
+session is a transaction itself, and its server has gone through all those before it.
 """
 
 import logging

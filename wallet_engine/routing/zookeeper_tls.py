@@ -1,4 +1,4 @@
-"""How this process reaches ZooKeeper: by TLS or not. Every connection to a server of it is opened so.
+"""How this process reaches ZooKeeper: by TLS or not. Every connection to its servers uses it.
 
 There is one `ZooKeeperTls` in a process, as there is one set of flags.
 """

@@ -1,7 +1,7 @@
-"""Where a webhook may be sent to. Without leave, nowhere inside: a caller's URL must not reach what only we can reach.
+"""Addresses that a webhook may be sent to: by default none inside, since a caller's URL must not reach our own network.
 
-A name is resolved when it is connected to, and the connection goes to the very address that was looked at, so that a
-name which answers differently the second time (DNS rebinding) gains nothing.
+A name is resolved at connection time, and the connection goes to the checked address. So a name that answers
+differently the second time (DNS rebinding) gains nothing.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What a process that delivers does in PostgreSQL: leases of endpoints, and their deliveries out of the event log.
+"""The database side of a delivering process: leases of endpoints, and their deliveries out of the event log.
 
 A lease is an endpoint's for some seconds, by the database's clock. A process that has lost it writes nothing more:
 every write has the condition that the lease still stands, in the version that was read.

@@ -1,7 +1,7 @@
-"""What is still to be sent to one endpoint: which delivery is next, and what follows from how an attempt went.
+"""The deliveries to one endpoint: which is next, and what follows from the result of an attempt.
 
-Of each account (the events' subject) one delivery is under way at a time, the oldest; the others wait for it, also
-while it waits to be tried again. So one account's events arrive in their order, and no other account's wait for it.
+For each account (the events' subject) one delivery is under way at a time, the oldest. The others wait for it, also
+while it waits for its next try. So one account's events arrive in order, and other accounts do not wait.
 
 Decides, and does nothing: times are handed in.
 """

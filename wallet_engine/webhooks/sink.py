@@ -4,7 +4,8 @@ Rows of the log and positions are written in one transaction, on the condition t
 the entries follow: an event is in the log once. Deliveries are made of the log by another task, which goes on when the
 feed does not.
 
-The folds of the partitions are saved now and then, so that who takes them up need not begin with their first entry.
+The folds of the partitions are saved now and then, so that a process that takes them up need not begin at their first
+entry.
 """
 
 import asyncio
