@@ -1,8 +1,8 @@
 """Makes the events of whatever a follower is handed, in the order of each partition.
 
-What a balance comes to is in no entry, so the maker folds every partition that it has from its first entry on, or from
-what was saved of that fold, and keeps it in memory: some 200 bytes for each account and currency. Entries before the
-place from which events are wanted are folded silently.
+No entry has the resulting balance. So the maker folds every partition that it has, from its first entry or from a saved
+fold, and keeps the fold in memory: some 200 bytes for each account and currency. It folds entries before the wanted
+place without making events.
 """
 
 import asyncio

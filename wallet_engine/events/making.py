@@ -1,7 +1,7 @@
 """Entries to events. What an entry does not say itself is handed in: its facts, with balances, and debits elsewhere.
 
-Of a transfer across partitions the event comes from the entry that decides it: the one that receives its credit, or the
-one that gives the money back. Neither repeats what the debit said, so the debit is asked for by its place
+The event of a transfer across partitions comes from the entry that decides it: the one that receives its credit, or the
+one that gives the money back. Neither repeats the words of the debit, so the debit is asked for by its place
 (`wanted_of`). Exactly one entry decides, so there is exactly one event.
 """
 

@@ -1,11 +1,11 @@
 """Facts out of entries: a light fold over little running state. It decides nothing.
 
-Recorded outcomes are believed; `verify` and the oracle are there to doubt them. What an operation does to a balance
-often depends on what was there before (how much remains of a hold that ends), so the fold has a `Book` of each
-partition. The caller fills it with what `wanted` names, from its own rows or from nothing at the first entry, before
-an entry is folded.
+The fold trusts recorded outcomes; `verify` and the oracle check them. The effect of an operation on a balance often
+depends on what was there before (how much remains of a hold that ends), so the fold has a `Book` of each partition.
+Before an entry is folded, the caller fills the book with what `wanted` names, from its own rows; at the first entry
+there is nothing.
 
-Nothing is said of `@transit`: what stands there is a transfer that is `pending`.
+It makes no facts about `@transit`: money there is a transfer that is `pending`.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Legs of groups that are paid in other partitions than the group was decided in: what was said of them is said there.
+"""Legs of groups that are paid in other partitions than home, where their reference and metadata are.
 
 As with `ends`, the decision is met in the batch or in the tables, or it comes later: then the leg waits in
 `early_legs`. The process that writes the later of the two, decision or leg, joins them.

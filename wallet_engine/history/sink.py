@@ -1,7 +1,7 @@
 """The sink `history`: entries into rows of PostgreSQL, each exactly once.
 
-Rows and positions are written in one transaction, and only if the positions are still those that the entries follow:
-who was stopped, and whose partitions another process has taken over, writes nothing.
+Rows and positions are written in one transaction, and only if the positions are still those that the entries follow: a
+process that was stopped, and whose partitions another one has taken over, writes nothing.
 
 While one batch is written the next is folded and made rows of, so that the database, which works on another core, has
 it as soon as it has committed the one before. So whatever is done here for long is done in pieces, between which the

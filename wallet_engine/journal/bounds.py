@@ -1,6 +1,6 @@
-"""What a message can be about: partitions that there are, epochs that could come, lists that a cluster can need.
+"""The bounds of a message: partitions that exist, epochs that could come, lists that a cluster can need.
 
-Whatever a connection says beyond that is refused before anybody acts on it.
+A message beyond them is refused before the copy acts on it.
 """
 
 from collections.abc import Collection, Iterable, Sequence

@@ -1,9 +1,8 @@
 """One journal copy as the others see it: what it has promised, and which of its entries it may receipt.
 
-An entry that is on this disk is receipted only while the copy stands in the epoch that is in force: from a promise
-until that epoch (or a newer one) is confirmed, nothing of the partition is. Otherwise a receipt given in one epoch
-and one given for the same entry while another is being prepared could add up to a quorum that no later recovery
-is bound to see.
+The copy gives receipts for entries on its disk only while it is in the epoch in force: from a promise until that epoch
+(or a newer one) is confirmed, it gives none for the partition. Otherwise a receipt of one epoch and one for the same
+entry while another epoch is being prepared could add up to a quorum that no later recovery is bound to see.
 """
 
 from collections import defaultdict, deque

@@ -1,7 +1,7 @@
-"""The journal's port: takes connections, and has those that must be secured say who they are first.
+"""The journal's port: accepts connections, and has those that must be secured identify themselves first.
 
-A connection that does not get there within `HANDSHAKE_S_MAX` is closed, and when too many are on their way the oldest
-gives way: silent ones keep nobody out.
+A connection that has not done so within `HANDSHAKE_S_MAX` is closed. When too many are on their way the oldest is
+closed, so silent ones keep no other out.
 """
 
 import asyncio

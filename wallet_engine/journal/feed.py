@@ -4,10 +4,9 @@
         for entry in batch:                      # FeedEntry
             entry.partition, entry.seq, entry.nonce, entry.time_ms, entry.entry
 
-What comes is final: entries that `journal_quorum` copies have on disk, which no recovery takes back, also those of
-segments that are in the archive only. A follower says how far it is, and nobody else remembers that: it goes on where
-it stopped, at whichever copy, for as long as it was away. It takes the next batch when it asks for it; what it leaves
-is read later, and is in nobody's memory.
+The feed gives only final entries: those that `journal_quorum` copies have on disk, which no recovery takes back, also
+from segments that are only in the archive. Only the follower remembers its position: it goes on where it stopped, at
+any copy, after any time. It gets the next batch when it asks for it; no copy keeps entries for it in memory.
 
 Two feeds: `FeedClient` (`feed_client`) asks the copies over their port, `DirectoryFeed` reads a journal's directory.
 """

@@ -1,8 +1,8 @@
 """Follows a cluster's journal over the port of its copies (`feed_wire`): one at a time, another when it fails.
 
-Bytes come as they stand in a copy's files, all partitions mixed, with what of each is final. Their checksums and
-running hash are computed here. What is not final yet is not given out and not kept either: it is read again from its
-place when more is final, because it may have been taken back meanwhile.
+Bytes come as they are in a copy's files, all partitions mixed, with the last final entry of each. This checks checksums
+and running hash. It neither gives out nor keeps entries that are not final yet: it reads them again from their place
+when more is final, because they may have been taken back meanwhile.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""Answers followers (`feed_wire`) from a copy's files: what is final is said, and bytes are handed out as they stand.
+"""Answers followers (`feed_wire`) from a copy's files: which entries are final, and the bytes as they are in the files.
 
-A copy spends on a follower what reading a file costs, in a thread that does nothing else, and a look at the ends of its
-partitions; frames are taken apart where they are used. Beside payments followers together are given a bounded share.
+A follower costs a copy the reading of a file, in a thread that does nothing else, and a look at the ends of its
+partitions; the follower parses the frames. Beside payments followers together get a bounded share.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Entries that a copy does not remember any more, looked up in its segments. Blocks: for a thread.
 
-What is read grows with what is asked: of each entry the piece of its segment from the mark before it (`index`), of
-neighbours one piece for all.
+It reads only what the question needs: for each entry the piece of its segment from the mark before it (`index`), for
+neighbours one piece.
 """
 
 from collections import defaultdict

@@ -1,7 +1,7 @@
 """Takes segments off the disk that are in the archive. Which of them may go: `app.pruner`.
 
-What is left of one is its index without the marks, some hundred bytes for each partition that is in it: it says what
-is where, and by its running hash what the archive must give back.
+Its index stays without the marks, some hundred bytes for each partition in it: it says where entries are, and by its
+running hash what the archive must give back.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Brings segments back from the archive by `--restore-command`, with PostgreSQL's conventions, when they are read.
 
 In the command %p is the path to put the file at, quoted if need be, %f its name in the archive, %j the id of the copy,
-%% a percent sign (`archive`). Exit status 0 means that it is there. Nothing is believed: what was brought is read once,
-by a process of its own, and must be the segment whose running hash continues that of its neighbours here.
+%% a percent sign (`archive`). Exit status 0 means that it is there. A separate process then reads the file once: it
+must be the segment whose running hash continues that of its neighbours here.
 
 The newest few that were brought are kept for further reads. A process that reads a journal says once, by
 `restore_with`, how to bring one; until then a segment that is only in the archive is `NotRestored`.

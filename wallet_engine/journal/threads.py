@@ -1,7 +1,7 @@
-"""Threads for what takes long in a journal's directory: reading it, and writing it anew.
+"""Threads for long work in a journal's directory: reading it, and writing it anew.
 
-They are no others' threads. Those of the event loop's own pool may all be waiting for locks in the directory, which are
-given free only when another copy has been answered from the segments here.
+They are separate from the event loop's own pool. All threads of that pool may be waiting for locks in the directory,
+which are released only when another copy has been answered from the segments here.
 """
 
 import asyncio

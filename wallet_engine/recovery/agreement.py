@@ -1,7 +1,7 @@
-"""Up to which entry the chains of this copy and those of another one are the same.
+"""Finds the last entry that the chains of this copy and another one have in common.
 
-All partitions are asked about together, in one question a round. Where nothing contradicts one round is enough;
-else their number grows with the logarithm of what does.
+One question a round asks about all partitions. If no chain differs, one round is enough; else the number of rounds
+grows with the logarithm of the difference.
 """
 
 from collections.abc import Sequence

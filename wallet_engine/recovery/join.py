@@ -1,13 +1,13 @@
-"""How a journal copy becomes one of those that count: it catches up first, and is registered then.
+"""How a journal copy becomes a member: it catches up first, and is registered then.
 
-Who counts decides how many copies a recovery must hear. So between the old and the new answer nothing may be
-receipted: under the locks of all shards the old copies are fenced, the new one takes over the best chain of every
-partition and marks it, and only then the members are exchanged, in one compare-and-set. The partitions are served
-again after the recovery that follows, the first to count the new copy. That takes well under a second of their time;
-what there was before is fetched beforehand, without stopping anybody.
+The members decide how many copies a recovery must hear. So between the old and the new members no copy may give a
+receipt. Under the locks of all shards the old copies are fenced, and the new one takes over the best chain of every
+partition and marks it. Only then the members are exchanged, in one compare-and-set. The partitions serve again after
+the next recovery, the first to count the new copy. That takes well under a second; the copy fetches older entries
+beforehand, while payments go on.
 
-Taking the place of a copy whose disk is lost needs it all the more: of the entries that it had receipted together with
-one other, that other is the only witness left, and must have been heard.
+Replacing a copy whose disk is lost needs this even more: for entries that it had receipted together with one other
+copy, that other is the only one that has them, and must have been heard.
 """
 
 import asyncio
