@@ -66,13 +66,18 @@ class Lane:
 class View:
     """In place of `ClusterView`: one shard."""
 
-    def __init__(self, *_: Any, **__: Any) -> None:
+    def __init__(self, *_: Any, on_change: Callable[[], None], **__: Any) -> None:
+        self.on_change = on_change
+        self.recoveries: list[str] = []
         self.tracker = ReceiptTracker(quorum=1)
         self.lane = Lane()
         self.lanes = {"s1": self.lane}
         self.accumulators = [Accumulator(p, PartitionKeys(str(p)), "s1", 1) for p in range(PARTITIONS)]
         self.config = SimpleNamespace(retention_ms=86_400_000, stream_entries_max=1_000)
         self.heeded: list[Meaning] = []
+
+    def ask_recovery(self, shard: str, reason: str) -> None:
+        self.recoveries.append(shard)
 
     def heed_refusal(self, shard: str, refusal: Refusal) -> None:
         self.heeded.append(refusal.meaning)
@@ -360,6 +365,20 @@ def test_g8_nobody_is_told_what_a_node_remembers_that_is_behind_the_journal() ->
         bench.engine.tracker.receipts(bench.copy, [(0, ["e" * 16], 7)])
         assert bench.said() == [{""}]
         assert bench.view.accumulators[0].pending == 1
+
+    run(check)
+
+
+def test_g8_a_node_that_stays_behind_the_journal_is_to_be_recovered() -> None:
+    async def check(bench: Bench) -> None:
+        await bench.submit(1)
+        bench.engine.tracker.receipts(bench.copy, [(0, ["f" * 16], 8)])
+        for call, recoveries in ((0, []), (1, ["s1"])):
+            bench.answer(call, [f"7 {'0' * 16} {'e' * 16} 1 1700000000000 1.0 i 2".encode()])
+            assert bench.view.recoveries == recoveries
+            bench.view.on_change()
+            await bench.submit()
+        assert bench.said() == [{""}]
 
     run(check)
 

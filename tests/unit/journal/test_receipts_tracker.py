@@ -204,6 +204,18 @@ def test_ask_needed_asks_the_copies_that_have_not_said_it() -> None:
     assert (callback.times, b.asks) == (3, [(1, 3, "n")])
 
 
+@pytest.mark.parametrize(("quorum", "latest"), [(1, [5, 9, 9, 9]), (2, [0, 5, 7, 7]), (3, [0, 0, 5, 7])])
+def test_the_newest_entry_of_a_partition_is_on_a_quorum_of_copies(quorum: int, latest: list[int]) -> None:
+    """What one copy alone has may be lost with it, and nobody is asked to be as new."""
+    tracker = ReceiptTracker(quorum)
+    copies = {name: FakeCopy(tracker, name) for name in "ABC"}
+    assert tracker.latest_seq(1) == 0
+    for (name, seq), expected in zip((("A", 5), ("B", 9), ("C", 7), ("A", 7)), latest, strict=True):
+        copies[name].receipt(f"n{seq}", last_seq=seq)
+        assert tracker.latest_seq(1) == expected, (name, seq)
+    assert tracker.latest_seq(2) == 0
+
+
 def test_recovery_goes_to_all_connected_copies() -> None:
     tracker = ReceiptTracker(1)
     a, b = FakeCopy(tracker, "A"), FakeCopy(tracker, "B")
