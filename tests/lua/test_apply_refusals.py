@@ -206,6 +206,8 @@ def test_unknown_kind(prepared: LuaPartition) -> None:
     [
         "t T1 alice alice 1 USD",
         "t T1 @mint @mint 1 USD",
+        "t T1 alice @transit 1 USD",
+        "t T1 @transit alice 1 USD",
         "d T1 @transit far 1 USD",
         "c 9.1 @transit 0 1 USD",
     ],

@@ -14,10 +14,10 @@ from wallet_engine.domain.kinds import weight_of
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX, SCRIPT_OPERATIONS_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine import engine as engine_module
-from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, Accumulator
+from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.conditions import Condition
-from wallet_engine.engine.engine import Engine
+from wallet_engine.engine.engine import RECEIPT_TIMEOUT_S, Engine
 from wallet_engine.engine.passage import Passage
 from wallet_engine.engine.refusals import ScriptRefusal
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
@@ -351,6 +351,37 @@ def test_g9_what_ends_begun_work_goes_again_where_a_full_stream_refuses_what_beg
         bench.answer(1, bench.applied(1))
         bench.receipts(1)
         assert ending.said == "+"
+
+    run(check)
+
+
+def test_g9_an_entry_that_no_copy_receipts_locks_no_partition() -> None:
+    """It was lost with Redis' memory, or the journal is away; its callers are told so, and the next one goes."""
+
+    async def check(bench: Bench) -> None:
+        await bench.submit(1)
+        bench.answer(0, bench.applied(0))
+        bench.engine._tidy(bench.engine.now_s() + RECEIPT_TIMEOUT_S + 1)
+        assert bench.said() == [{"outcome_unknown"}]
+        await bench.submit(1)
+        assert [(partition, count) for partition, count, _ in bench.parts(1)] == [(0, 1)]
+
+    run(check)
+
+
+def test_g10_what_waits_for_a_partition_that_is_not_served_is_told_so_in_time() -> None:
+    """And whoever comes later is refused before anything begins."""
+
+    async def check(bench: Bench) -> None:
+        await bench.submit(1)
+        bench.answer(0, [[b"STATE", b"recovering"]])
+        bench.engine._tidy(bench.engine.now_s() + HOLD_MS_MAX / 1000 - 0.1)
+        bench.engine.headroom.check(0)
+        assert bench.said() == [{""}]
+        bench.engine._tidy(bench.engine.now_s() + HOLD_MS_MAX / 1000 + 0.1)
+        assert bench.said() == [{"partition_unavailable"}]
+        with pytest.raises(Outage, match="partition 0 is not served now"):
+            bench.engine.headroom.check(0)
 
     run(check)
 
