@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from itertools import product
 from typing import Any, NoReturn
@@ -17,6 +18,7 @@ from wallet_engine.http.gate import Entrance, Gate, Peer, Visit
 from wallet_engine.http.problems import Refused
 from wallet_engine.http.request_ids import Asked
 from wallet_engine.http.server import serve_http
+from wallet_engine.service.shares import LOOK_S
 from wallet_engine.telemetry.metrics import Metrics
 
 BODY = json.dumps(GOOD).encode()
@@ -151,3 +153,19 @@ def test_a_visit_is_counted_from_its_begin_to_its_end(status: int) -> None:
     labels = {"route": bounded.template, "status": "503"}
     refused = metrics.registry.get_sample_value("wallet_http_requests_total", labels)
     assert refused == 1 + (status == 503)
+
+
+def test_g10_one_caller_has_no_more_than_half_of_the_room_while_another_is_there() -> None:
+    gate = Gate(Metrics(), in_flight_max=10)
+    small = next(endpoint for endpoint in ENDPOINTS if endpoint.bounded and endpoint.small)
+    loud, quiet = gate.peer("192.0.2.1"), gate.peer("192.0.2.2")
+    visits = [gate.enter(small, None, loud, ASKED) for _ in range(8)]  # nobody else has come
+    gate.enter(small, None, quiet, ASKED).leave(200)
+    time.sleep(2 * LOOK_S)
+    with pytest.raises(Refused, match="this caller alone") as refused:
+        gate.enter(small, None, loud, ASKED)
+    assert (refused.value.code, gate.in_flight) == ("rate_limited", 8)
+    gate.enter(small, None, quiet, ASKED).leave(200)
+    for visit in visits[:4]:
+        visit.leave(200)
+    gate.enter(small, None, loud, ASKED).leave(200)
