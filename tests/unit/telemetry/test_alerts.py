@@ -38,7 +38,10 @@ TROUBLE: dict[str, dict[str, str]] = {
         'wallet_transfers_total{outcome="success"}': "0+95x120",
         'wallet_transfers_total{outcome="journal_unavailable"}': "0+5x120",
     },
-    "WalletTransfersInterrupted": {"wallet_sweeper_open_entries": "20000x120"},
+    "WalletTransfersInterrupted": {
+        'wallet_partition_oldest_open_seconds{instance="a", partition="3"}': "0+60x120",
+        'wallet_partition_oldest_open_seconds{instance="a", partition="4"}': "0x120",
+    },
     "WalletRecoveryFails": {'wallet_shard_recoveries_total{shard="s1", result="failed"}': "0+1x120"},
     "WalletJournalBehind": {'wallet_journal_lag_entries{instance="j", partition="3"}': "5000x120"},
     "WalletJournalDiskSlow": {
@@ -94,7 +97,7 @@ WELL = {
     f'wallet_http_request_duration_seconds_bucket{{{ROUTE}, le="+Inf"}}': "0+100x120",
     'wallet_transfers_total{outcome="success"}': "0+99x120",
     'wallet_transfers_total{outcome="insufficient_funds"}': "0+50x120",
-    "wallet_sweeper_open_entries": "40x120",
+    'wallet_partition_oldest_open_seconds{instance="a", partition="3"}': "4x120",
     'wallet_journal_lag_entries{partition="3"}': "2x120",
     'wallet_journal_sync_duration_seconds_bucket{le="0.01"}': "0+100x120",
     'wallet_journal_sync_duration_seconds_bucket{le="+Inf"}': "0+100x120",
