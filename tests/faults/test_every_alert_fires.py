@@ -389,21 +389,29 @@ def throttled(process: Process, share: float) -> Iterator[None]:
         yield
 
 
-def test_processes_are_dead(watched: Watched, api: WalletApi) -> None:
+def test_processes_are_dead(watched: Watched) -> None:
     """A journal copy, the only primary of a shard with money on its way there, PostgreSQL: a minute of it."""
     dev = watched.dev
-    ann, bob = api.account(WELL[0], "1000.00"), api.account(SICK[0])
+    dev.wait_ready()
     node, paid = node_of(dev, SICK[0], PARTITIONS), new_id()
-    alerts = ("WalletProcessDown", "WalletPartitionsDown", "WalletRecoveryFails", "WalletTransfersInterrupted")
+    alerts = (
+        "WalletProcessDown",
+        "WalletPartitionsDown",
+        "WalletRecoveryFails",
+        "WalletTransfersInterrupted",
+    )
     with watched.to_fire(*alerts, "WalletFollowerFails", "WalletFollowerBehind"):
         watched.inside.enter_context(supervisor_sleeps(dev))
+        with WalletApi(dev.url, PARTITIONS) as api:
+            ann, bob = api.account(WELL[0], "1000.00"), api.account(SICK[0])
+            watched.inside.enter_context(stopped(node))
+            assert api.pay(ann, bob, "0.01", transaction_id=paid).json()["code"] == "outcome_unknown"
         dev.kill("journal-j3")
-        watched.inside.enter_context(stopped(node))
-        assert api.pay(ann, bob, "0.01", transaction_id=paid).json()["code"] == "outcome_unknown"
         dev.kill(node["name"])
         end(*postgres(dev))
-    wait_until(lambda: api.find(ann, paid).json().get("status") == "success", "it ends", FIRES_S_MAX)
-    assert api.balance(bob) == "0.01"
+    with WalletApi(dev.url, PARTITIONS) as api:
+        wait_until(lambda: api.find(ann, paid).json().get("status") == "success", "it ends", FIRES_S_MAX)
+        assert api.balance(bob) == "0.01"
 
 
 def postgres(dev: DevCluster) -> list[int]:

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -21,6 +22,7 @@ from support.dev_process import DevCluster
 from support.replicated import ReplicatedShard, command
 
 from wallet_engine.dev.ports import port_is_free
+from wallet_engine.dev.probing import probe
 from wallet_engine.dev.process import identify, wait_until
 
 
@@ -169,6 +171,23 @@ def test_g9_a_killed_child_is_started_again_and_nothing_is_lost(cluster: DevClus
     pay_until_answered(cluster.url, ann, bob, "1.00")
     cluster.wait_ready()
     assert [balance(cluster.url, account) for account in (ann, bob)] == ["98.00", "102.00"]
+
+
+@EMBEDDED
+def test_an_api_process_that_is_told_to_end_answers_for_a_moment(cluster: DevCluster) -> None:
+    """So that no caller's connection breaks under a request. Tried thrice: it is a quarter of a second."""
+
+    def leaves() -> bool:
+        cluster.wait_ready()
+        victim = cluster.living("api-2")
+        os.kill(victim["pid"], signal.SIGTERM)
+        while "about to end" not in (said := probe(victim["address"])[1]):
+            if "no answer" in said:
+                return False
+        cluster.wait_replaced(victim["pid"])
+        return True
+
+    assert any(leaves() for _ in range(3))
 
 
 @pytest.mark.soak  # `tests/faults/test_failover.py` has its like

@@ -69,7 +69,7 @@ class HttpClient:
         if parts.netloc in KEYS:
             lines.append(f"Authorization: Bearer {KEYS[parts.netloc]}")
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-        broken: asyncio.StreamWriter | None = None
+        ending: asyncio.StreamWriter | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
                 idle = self._idle.setdefault(address, [])
@@ -77,17 +77,18 @@ class HttpClient:
                 while idle and idle[-1][0].at_eof():
                     idle.pop()[1].close()
                 reader, writer = idle.pop() if idle else await asyncio.open_connection(*address)
-                broken = writer
+                ending = writer
                 writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
                 reply = await _read(reader)
-                broken = None
-            idle.append((reader, writer))
+            if reply.headers.get("connection") != "close":
+                ending = None
+                idle.append((reader, writer))
             return reply
         except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError) as error:
-            raise NoReply(f"{method} {url}: {error!r}", sent=broken is not None) from None
+            raise NoReply(f"{method} {url}: {error!r}", sent=ending is not None) from None
         finally:  # also of a request that is cancelled
-            if broken is not None:
-                broken.close()
+            if ending is not None:
+                ending.close()
 
 
 async def _read(reader: asyncio.StreamReader) -> Reply:

@@ -53,6 +53,8 @@ from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard
 from wallet_engine.routing.tree import StoreUnavailable
 
 HOST: Final = "127.0.0.1"
+#: How long an API process that is told to end goes on answering: callers use their connections more often than that.
+LEAVE_S: Final = 0.25
 TEND_S: Final = 0.05
 #: Replaying a long journal takes its time; a process that keeps dying is noticed much sooner.
 READY_S_MAX: Final = 600.0
@@ -322,7 +324,7 @@ class Supervisor:
         port = self._options.port + index
         name = f"api-{index + 1}"
         self._say(f"starting API process {index + 1} on port {port}")
-        flags = ("--service-id", name, "--leave-s", "0", *self._database_flags())
+        flags = ("--service-id", name, "--leave-s", str(LEAVE_S), *self._database_flags())
         child = self._python(name, "serve", *flags, port=port)
         return self._keeper.start(Kept("api", child, f"{HOST}:{port}"))
 

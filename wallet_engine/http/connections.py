@@ -29,6 +29,9 @@ class Waiting(Protocol):
     #: When to give up what it waits for (loop time).
     deadline_s: float
 
+    @property
+    def silent(self) -> bool: ...
+
     def expired(self) -> None: ...
 
     def leave(self) -> None: ...
@@ -68,6 +71,11 @@ class Connections:
         self.leaving = True
         for connection in self._all:
             connection.leave()
+
+    @property
+    def silent(self) -> bool:
+        """Whether the first request of one is still to come."""
+        return any(connection.silent for connection in self._all)
 
     def _tick(self) -> None:
         now_s = self._loop.time()

@@ -29,6 +29,8 @@ class Crowd:
         self._make = make
         self._context = context
         self._looking = False
+        #: As the server calls it.
+        self._prepared: MakeProtocol = make
         # The event loop itself refers to tasks only weakly.
         self._coming: set[asyncio.Task[Any]] = set()
 
@@ -36,13 +38,19 @@ class Crowd:
         return f"<Crowd coming={len(self._coming)}>"
 
     def __call__(self, **words: Any) -> asyncio.Protocol:
-        make = partial(self._make, **words)
+        make = self._prepared = partial(self._make, **words)
         if not self._looking:
             self._looking = True
-            self._loop.call_soon(self._look, make)
+            self._loop.call_soon(self.look)
         return make()
 
-    def _look(self, make: MakeProtocol) -> None:
+    @property
+    def coming(self) -> bool:
+        """Whether some that were taken are not connected yet."""
+        return bool(self._coming)
+
+    def look(self) -> None:
+        """Take those who wait, if anybody has come before."""
         self._looking = False
         for _ in range(TAKEN_PER_ROUND_MAX):
             try:
@@ -50,7 +58,7 @@ class Crowd:
             except OSError:
                 return  # nobody waits, or the listener is closed; what else there is, the loop meets, too
             link.setblocking(False)
-            task = self._loop.create_task(self._connect(link, make))
+            task = self._loop.create_task(self._connect(link, self._prepared))
             self._coming.add(task)
             task.add_done_callback(self._coming.discard)
             if is_reserved(link.fileno()):

@@ -134,6 +134,11 @@ class WalletHttpProtocol(asyncio.Protocol):
         if not self._busy or self._in_body:
             self._go_on()
 
+    @property
+    def silent(self) -> bool:
+        """Whether its first request is still to come."""
+        return self._asked is None and not self.transport.is_closing()
+
     def leave(self) -> None:
         """Take one more request at most; its answer says that the connection ends."""
         self._closing = True

@@ -26,6 +26,10 @@ KEEP_ALIVE_SECONDS: Final = 75
 #: How long requests in flight may take to end after a stop was asked for.
 DRAIN_SECONDS_MAX: Final = 30.0
 
+#: How long who was let in as one of the last has time for the first request.
+SILENT_SECONDS_MAX: Final = 0.5
+_LOOK_SECONDS: Final = 0.01
+
 _BACKLOG_CONNECTIONS: Final = 2048
 
 
@@ -57,10 +61,11 @@ async def serve_http(
     connections = Connections(connections_max)
     protocol = partial(WalletHttpProtocol, app.direct, Outbox(), connections, keep_alive_seconds)
     context = None if certificates is None else certificates.context
+    crowd = Crowd(listener, protocol, context)
     config = uvicorn.Config(
         app,
         loop="none",
-        http=Crowd(listener, protocol, context),  # type: ignore[arg-type]  # called like the class
+        http=crowd,  # type: ignore[arg-type]  # called like the class
         ws="none",
         lifespan="off",
         access_log=False,
@@ -82,8 +87,7 @@ async def serve_http(
         await _first_of(stop.wait(), serving)
         if leave_seconds:
             app.gate.leaving = True
-            connections.leave()
-            await _first_of(asyncio.sleep(leave_seconds), serving)
+            await _first_of(server.leave(leave_seconds, crowd, connections), serving)
     finally:
         if following is not None:
             following.cancel()
@@ -102,9 +106,26 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
+    async def leave(self, leave_seconds: float, crowd: Crowd, connections: Connections) -> None:
+        """Answer all for that time. Then let nobody in, and wait a moment for the first requests of new connections."""
+        connections.leave()
+        await asyncio.sleep(leave_seconds)
+        crowd.look()
+        for listening in self.servers:
+            listening.close()
+        await _all_heard(crowd, connections)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
+
+
+async def _all_heard(crowd: Crowd, connections: Connections) -> None:
+    """Return when the first request of each connection has come, or the time for that is up."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SILENT_SECONDS_MAX):
+            while crowd.coming or connections.silent:
+                await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _first_of(event: Coroutine[object, object, object], serving: asyncio.Task[None]) -> None:

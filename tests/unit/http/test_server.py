@@ -5,7 +5,7 @@ import json
 import select
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -264,6 +264,46 @@ def test_who_is_about_to_end_says_so_and_answers_meanwhile() -> None:
                     assert status == 200 or json.loads(body)["reason"] == "this process is about to end"
             assert not server.task.done()
             await asyncio.wait_for(server.task, 10)
+
+    uvloop.run(scenario())
+
+
+def test_who_was_let_in_as_one_of_the_last_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that was sent into a connection that nobody has read from yet ended in a reset."""
+    monkeypatch.setattr("wallet_engine.http.server.SILENT_SECONDS_MAX", 20.0)
+
+    async def scenario() -> None:
+        async with running(WalletDouble(), leave_seconds=0.1) as server:
+            silent = [await server.connect() for _ in range(3)]
+            halfway, *_ = silent
+            request = request_bytes(SINGLE, json.dumps(GOOD).encode())
+            halfway[1].write(request[:9])
+            server.stop.set()
+            with suppress(ConnectionRefusedError):
+                while True:
+                    silent.append(await asyncio.wait_for(server.connect(), 10))
+                    await asyncio.sleep(0.01)
+            for connection in silent:
+                connection[1].write(request[9:] if connection is halfway else request)
+                answer = await connection[0].read()
+                assert answer.startswith(b"HTTP/1.1 200 ")
+                assert b"\r\nconnection: close\r\n" in answer.lower()
+                connection[1].close()
+            await asyncio.wait_for(server.task, 10)  # and waits for nobody any more
+
+    uvloop.run(scenario())
+
+
+def test_who_says_nothing_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wallet_engine.http.server.SILENT_SECONDS_MAX", 0.2)
+
+    async def scenario() -> None:
+        async with running(WalletDouble(), leave_seconds=0.1) as server:
+            reader, writer = await server.connect()
+            server.stop.set()
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+            await asyncio.wait_for(server.task, 10)
+            writer.close()
 
     uvloop.run(scenario())
 
