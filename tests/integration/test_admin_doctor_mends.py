@@ -200,6 +200,22 @@ def test_keys_that_are_not_the_engines_are_removed_and_no_others(ward: Ward) -> 
         assert client.exists(f"meta{{{tag}}}")
 
 
+def test_a_key_that_redis_would_forget(ward: Ward) -> None:
+    """G14: no time to live is on money; one that somebody has set is found and taken away."""
+    tag = tag_of(0, PARTITIONS)
+    with closing(connect(ward.shards["s1"].primary()["address"])) as client:
+        client.set(f"intruder{{{tag}}}", "1", ex=600)  # that is not ours
+        assert client.expire(f"balance:USD{{{tag}}}", 600)
+        (found,) = [f for f in ward.findings() if f["check"] == "expiry"]
+        assert (found["severity"], found["what"].split(" is ")[0]) == (
+            "error",
+            f"balance:USD{{{tag}}} of partition 0",
+        )
+        ward.mended("expiry", "balance:USD")
+        assert client.ttl(f"balance:USD{{{tag}}}") == -1
+        client.unlink(f"intruder{{{tag}}}")
+
+
 def test_what_nobody_reaches_is_cleared(ward: Ward) -> None:
     """A replica missed a move and was promoted: it has keys of a slot that is not its own, the engine's and others."""
     shard = ward.shards["s1"]

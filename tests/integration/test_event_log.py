@@ -14,7 +14,7 @@ from wallet_engine.events import saved
 from wallet_engine.events.event import Event
 from wallet_engine.history.database import HistoryUnavailable, connect, migrate, settings
 from wallet_engine.webhooks.endpoint import DISABLED, ENABLED
-from wallet_engine.webhooks.log import START, EventLog, EventsRemoved, LogRow, Place, append
+from wallet_engine.webhooks.log import START, EventLog, EventsRemoved, LogRow, OfAnotherLog, Place, append
 from wallet_engine.webhooks.outbox import Outbox
 from wallet_engine.webhooks.sink import TakenOver, WebhookSink
 
@@ -155,6 +155,27 @@ async def test_old_events_go_once_every_webhook_has_them_and_nobody_misses_any_u
     assert [event.id for event in events] == [f"0.{number}.0" for number in range(7, 11)]
     assert await outbox.remove_events(99 * day_s) == 4
     assert (await log.read(START, 10))[0] == []
+
+
+async def test_a_place_that_this_log_has_not_given_is_not_waited_on(pool: Any) -> None:
+    """A backup was restored: its reader would wait for ever, or miss what is numbered anew."""
+
+    async def add(numbers: range) -> None:
+        async with pool.acquire() as connection, connection.transaction():
+            for number in numbers:
+                event = Event(f"0.{number}.0", "posting", "alice", number * 1000, {}, ("alice",))
+                await append(connection, [LogRow(0, number, number * 1000, [event])], "test")
+
+    await add(range(1, 6))
+    log = EventLog(pool)
+    _, newest = await log.read(START, 10)
+    assert await log.read(newest, 10) == ([], newest), "nothing is wrong with the end"
+    await pool.execute("DELETE FROM event_log WHERE number > 3")
+    await pool.execute("UPDATE event_numbers SET last = 3")
+    for each in (log, EventLog(pool)):
+        with pytest.raises(OfAnotherLog):
+            await each.read(newest, 10)
+    assert len((await log.read(START, 10))[0]) == 3
 
 
 async def test_nobody_who_reads_behind_writers_misses_or_repeats_anything(pool: Any) -> None:

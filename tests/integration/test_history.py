@@ -252,6 +252,9 @@ def test_a_statement_adds_up(api: WalletApi) -> None:
     lines = list(csv.DictReader(io.StringIO(reply.body.decode())))
     assert [line["type"] for line in lines] == ["opening", "deposit", "closing"]
     assert [line["balance_after"] for line in lines] == ["0.00", "100.00", "100.00"]
+    assert reply.headers["wallet-as-of"] >= since, "a file of lines has no place for as_of"
+    reply = api.get(f"/v1/accounts/{ann}/statement?currency=USD")
+    assert reply.headers["wallet-as-of"] == reply.json()["as_of"]["at"]
 
 
 def test_a_balance_of_then(api: WalletApi) -> None:

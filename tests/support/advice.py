@@ -44,6 +44,7 @@ RUN_BY: Final = {
         "wallet-admin ca issue --ca --renew",
     ): ("integration/test_api_keys.py::test_a_certificate_that_ends_is_renewed"),
     ("certificates", "wallet-admin ca list --ca"): _TROUBLES,
+    ("expiry", "redis-cli PERSIST"): f"{_MENDS}a_key_that_redis_would_forget",
     ("followers", "wallet-engine follow --to"): f"{_MENDS}a_follower_that_is_gone",
     ("journal", "wallet-admin backup"): _NEW_COPY,
     ("journal", "wallet-admin journal info"): _FULL,
@@ -112,6 +113,8 @@ def shape(line: str) -> str:
 
 
 def _shape(text: str, words: list[str]) -> str:
+    if "redis-cli " in text and " PERSIST " in text:  # of any key
+        return "redis-cli PERSIST"
     if "redis-cli " in text:
         found = re.search(r" ([A-Z]{4,} [\w-]+)", text)
         assert found is not None, text

@@ -110,7 +110,8 @@ def main() -> None:
     \b
     EXIT STATUS
       0  done, and all is well
-      1  it failed, or something is wrong; one line on standard error says what to do
+      1  it failed, or something is wrong; one line on standard error says what to do. So does
+         a command that was interrupted (Ctrl-C), or whose question was answered no
       2  the command line is not understood
 
     \b

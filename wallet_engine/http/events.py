@@ -20,7 +20,7 @@ from wallet_engine.service.events import GuardedEvents, WebhookWish
 from wallet_engine.webhooks import endpoint as endpoints
 from wallet_engine.webhooks.addresses import check_url
 from wallet_engine.webhooks.endpoint import Filter, is_webhook_id
-from wallet_engine.webhooks.log import START, EventsRemoved, Place
+from wallet_engine.webhooks.log import START, EventsRemoved, OfAnotherLog, Place
 from wallet_engine.webhooks.queue import PENDING, STATUSES
 from wallet_engine.webhooks.store import DeliveryView
 
@@ -48,8 +48,13 @@ async def read(request: Request) -> Answer:
     wait_s = 0.0 if wait_text is None else _wait(wait_text)
     try:
         page = await events.events(request.visit.principal, after, limit, types, account, wait_s)
-    except EventsRemoved:
-        detail = "events behind this place were removed: read from the oldest that are kept, without after"
+    except EventsRemoved as error:
+        why = (
+            "this place is of another log"
+            if isinstance(error, OfAnotherLog)
+            else "events behind this place were removed"
+        )
+        detail = f"{why}: read from the oldest that are kept, without after"
         raise Refused("events_expired", detail) from None
     told = b",".join(bytes(event.document) for event in page.events)
     return json_answer(200, b'{"events":[' + told + b'],"next":"' + _place_text(page.next) + b'"}')

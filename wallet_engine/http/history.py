@@ -108,7 +108,8 @@ async def statement(request: Request) -> Answer:
             async for chunk in chunks:
                 yield chunk
 
-    return stream_answer(b"text/csv; charset=utf-8" if as_csv else b"application/json", stream())
+    as_of = (b"wallet-as-of", time_text_of(found.as_of.at_ms).encode())
+    return stream_answer(b"text/csv; charset=utf-8" if as_csv else b"application/json", stream(), (as_of,))
 
 
 async def holds(request: Request) -> Answer:

@@ -21,6 +21,7 @@ _HEADERS: Final = {
     "id of his traceparent, else a new one.",
     "Idempotent-Replayed": "true when this answer was given before.",
     "Wallet-Position": "What was written, for min_position of calls about the past.",
+    "Wallet-As-Of": "Until when it is complete, as `as_of` says it.",
     "Retry-After": "Seconds.",
     "WWW-Authenticate": "The scheme: Bearer.",
     "Allow": "The methods that this path takes.",
@@ -218,6 +219,8 @@ def _headers(endpoint: Endpoint, status: str) -> dict[str, Any]:
         names.append("Idempotent-Replayed")
     if decided and endpoint.method != "GET":
         names.append("Wallet-Position")
+    if status == "200" and "format" in endpoint.optional_query:
+        names.append("Wallet-As-Of")
     names += _OF_STATUS.get(status, ())
     return {name: {"description": _HEADERS[name], "schema": {"type": "string"}} for name in names}
 

@@ -191,9 +191,9 @@ def json_answer(status: int, body: bytes, headers: Headers = (), position: str =
     return Answer(status, body, (_JSON, length, *headers), None, position)
 
 
-def stream_answer(media: bytes, stream: AsyncGenerator[bytes, None]) -> Answer:
+def stream_answer(media: bytes, stream: AsyncGenerator[bytes, None], headers: Headers = ()) -> Answer:
     """A 200 whose length is not known beforehand."""
-    return Answer(200, b"", ((b"content-type", media),), stream)
+    return Answer(200, b"", ((b"content-type", media), *headers), stream)
 
 
 def problem(

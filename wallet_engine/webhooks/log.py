@@ -50,6 +50,10 @@ class EventsRemoved(Exception):
     """Events after the place were removed in part: reading on would miss some."""
 
 
+class OfAnotherLog(EventsRemoved):
+    """The place is beyond the newest event: this log has not given it, or was restored from a backup since."""
+
+
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(list[tuple[str, str, str, list[str], msgspec.Raw]]).decode
 
@@ -103,9 +107,9 @@ class EventLog:
         return f"<EventLog last={self._last} waiting={self._waiting}>"
 
     async def last(self) -> int:
-        """Number of the newest row."""
-        self._last = max(self._last, await last_number(self._pool))
-        return self._last
+        """Number of the newest row; lower than before where the log was made anew."""
+        last = self._last = await last_number(self._pool)
+        return last
 
     async def read(
         self, after: Place, limit: int, types: Sequence[str] | None = None, account: str | None = None
@@ -117,7 +121,7 @@ class EventLog:
             after = Place(removed, _ALL)
         end = min(last, after.number + WINDOW_ROWS)
         if after.number > last:
-            return [], after
+            raise OfAnotherLog
         found: list[Logged] = []
         rows = await self._pool.fetch(_READ, after.number, end, types, account, _ROWS_MAX)
         if not from_oldest and after < (await self._removed(), _ALL):

@@ -480,6 +480,16 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         ),
     ),
     (
+        "time to live",
+        partition(expiring={b"balance:USD{0}": 61_000}),
+        (
+            "expiry",
+            "error",
+            "balance:USD{0} of partition 1 is forgotten in 61 s",
+            "PERSIST 'balance:USD{0}'",
+        ),
+    ),
+    (
         "stray keys",
         node(TWO, strays=Strays((b"x", b"\xff\n", b"y", b"z"))),
         ("keys", "warning", "4 keys on shard s2 belong to no partition: x, \\xff\\n, y, …", "s2 --foreign"),

@@ -9,7 +9,7 @@ from unit.http.wallet_double import WalletDouble, assert_problem, call
 
 from wallet_engine.history.database import HistoryUnavailable
 from wallet_engine.http.application import create_app
-from wallet_engine.webhooks.log import START, EventsRemoved, Place
+from wallet_engine.webhooks.log import START, EventsRemoved, OfAnotherLog, Place
 from wallet_engine.webhooks.store import TooMany
 
 URL = "https://example.com/hook"
@@ -53,8 +53,11 @@ def test_events_and_where_the_next_ones_are(events_app: ASGIApp, double: EventsD
 
 
 def test_events_that_were_removed_are_410(events_app: ASGIApp, double: EventsDouble) -> None:
-    double.answers["read"] = EventsRemoved()
-    assert_problem(call(events_app, "GET", "/v1/events?after=MTIuMw"), 410, "events_expired")
+    for error, why in ((EventsRemoved(), "were removed: "), (OfAnotherLog(), "of another log: ")):
+        double.answers["read"] = error
+        response = call(events_app, "GET", "/v1/events?after=MTIuMw")
+        assert_problem(response, 410, "events_expired")
+        assert why in response.json()["detail"]
 
 
 def test_who_waits_is_answered_when_the_time_is_over(events_app: ASGIApp, double: EventsDouble) -> None:

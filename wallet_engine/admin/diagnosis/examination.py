@@ -61,6 +61,8 @@ class PartitionFacts:
     fault: str = ""
     #: The date of its newest entry against the clock of its node, in milliseconds.
     recorded_ahead_ms: int = 0
+    #: The engine's keys that Redis will forget by itself, in so many milliseconds each.
+    expiring: Mapping[bytes, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +237,19 @@ def _partition(client: redis.Redis, partition: int, count: int) -> PartitionFact
     owner, fault, clock = (str(value or "") for value in client.hmget(keys.meta, ["owner", "fault", "clock"]))
     ahead_ms = int(clock or 0) - _ms(client.time())
     waiting = int(client.xlen(keys.journal)) - int(client.zcard(keys.open))
-    unknown = tuple(
-        name for name in keys_in_slot(client, slot_of(keys.tag)) if not is_engines(name, keys.tag)
-    )
-    return PartitionFacts(partition, owner, max(0, waiting), unknown, fault, ahead_ms)
+    names = keys_in_slot(client, slot_of(keys.tag))
+    known = [name for name in names if is_engines(name, keys.tag)]
+    unknown = tuple(name for name in names if not is_engines(name, keys.tag))
+    expiring = _expiring(client, known)
+    return PartitionFacts(partition, owner, max(0, waiting), unknown, fault, ahead_ms, expiring)
+
+
+def _expiring(client: redis.Redis, names: Sequence[bytes]) -> dict[bytes, int]:
+    """Those with a time to live, in milliseconds: somebody has set it by hand."""
+    with client.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.pttl(name)
+        return {name: ms for name, ms in zip(names, pipe.execute(), strict=True) if ms >= 0}
 
 
 def _ms(time: tuple[int, int]) -> int:

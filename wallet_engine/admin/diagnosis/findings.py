@@ -359,6 +359,7 @@ CHECKS: Final[Mapping[str, Callable[[Facts], Iterator[Finding]]]] = {
     "scripts": _scripts,
     "partitions": _partitions,
     "keys": redis_findings.keys,
+    "expiry": redis_findings.expiry,
     "journal": _journals,
     "archive": _beside,
     "followers": followers,

@@ -23,6 +23,7 @@ REDIS_COMMANDS: Final = frozenset(
         "CONFIG SET",
         "INFO persistence",
         "INFO replication",
+        "PERSIST",
     }
 )
 #: What else may be run. Clocks, disks and ZooKeeper have other programs on each machine: that is said in words.
@@ -116,5 +117,5 @@ def _line(*words: object) -> Line:
 
 def _check(known: frozenset[str], words: Sequence[object]) -> None:
     command = " ".join(map(str, words[:2]))
-    if command not in known:
+    if command not in known and words[0] not in known:
         raise ValueError(f"{command} is no command that doctor may advise")

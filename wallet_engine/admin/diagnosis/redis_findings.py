@@ -228,6 +228,17 @@ def _held(facts: Facts, partition: int) -> tuple[str, int]:
     return max(held, key=lambda one: one[1], default=("absent", 0))
 
 
+def expiry(facts: Facts) -> Iterator[Finding]:
+    """Redis forgets no key of a partition by itself"""
+    for partition in facts.partitions.values():
+        for name, left_ms in partition.expiring.items():
+            address = _address(_shards(facts)[facts.map.shard_of(partition.partition)])
+            what = f"{shown(name)} of partition {partition.partition} is forgotten in {left_ms // 1000} s: "
+            what += "somebody has set a time to live"
+            mend = Mend(redis_cli(address, "PERSIST", name.decode()), "at once")
+            yield Finding("expiry", "error", what, mend)
+
+
 def keys(facts: Facts) -> Iterator[Finding]:
     """Redis holds only keys of the engine, each where the engine reads it"""
     for partition in facts.partitions.values():
