@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from wallet_engine.admin.cli import main as admin
+from wallet_engine.app.serve import STOP_S_MAX
 from wallet_engine.cli import main as engine
 from wallet_engine.http.endpoints import ENDPOINTS
+from wallet_engine.http.server import DRAIN_SECONDS_MAX
 
 FOLDER = Path(__file__).resolve().parents[3] / "cluster_config" / "kubernetes"
 KUSTOMIZATION: dict[str, Any] = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
@@ -162,3 +164,64 @@ def test_settings_are_those_of_everywhere(name: str) -> None:
 
 def settings(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+
+
+def volumes_of(name: str) -> dict[str, dict[str, Any]]:
+    return {volume["name"]: volume for volume in PODS[name]["volumes"]}
+
+
+def test_every_secret_and_config_map_is_made_with_the_files_that_are_read() -> None:
+    """The README makes the secrets, kustomize the others."""
+    made = {
+        name: set(re.findall(r"--from-file=([\w.-]+)", files))
+        for name, files in re.findall(
+            r"create secret generic ([\w-]+) (.*)", (FOLDER / "README.md").read_text()
+        )
+    }
+    maps = {each["name"]: set(each["files"]) for each in KUSTOMIZATION["configMapGenerator"]}
+    named = set()
+    for name, container in CONTAINERS:
+        for mount in container["volumeMounts"]:
+            volume = volumes_of(name).get(mount["name"], {})
+            if "secret" in volume:
+                files = made[volume["secret"]["secretName"]]
+                read = re.findall(
+                    rf"{mount['mountPath']}/([\w.()$-]+)", str(container).replace("$(POD)", f"{name}-0")
+                )
+                assert set(read) <= files, (name, files)
+                named.add(volume["secret"]["secretName"])
+            if "configMap" in volume:
+                items = {item["key"] for item in volume["configMap"].get("items", ())}
+                assert items <= maps[volume["configMap"]["name"]]
+                named.add(volume["configMap"]["name"])
+    assert named == (set(made) | set(maps)) - {"wallet-prometheus"}
+
+
+def test_every_service_leads_to_pods_that_listen_there() -> None:
+    by_label = {str(spec["template"]["metadata"]["labels"]): name for name, spec in SETS.items()}
+    for each in OBJECTS:
+        if each["kind"] == "Service":
+            (container,) = PODS[by_label[str(each["spec"]["selector"])]]["containers"]
+            listening = {port for row in container["ports"] for port in (row["name"], row["containerPort"])}
+            for port in each["spec"]["ports"]:
+                assert port.get("targetPort", port["port"]) in listening, each["metadata"]["name"]
+
+
+def test_addresses_name_ports_that_are_listened_on() -> None:
+    text = "".join(path.read_text() for path in FOLDER.iterdir())
+    found = set(re.findall(r"([a-z]+)-\d\.[a-z-]+\.wallet\.svc:(\d+)(?::(\d+))?", text))
+    assert len(found) >= len(SETS)
+    for name, *ports in found:
+        (container,) = PODS[name]["containers"]
+        listening = {row["containerPort"] for row in container["ports"]}
+        assert {int(port) for port in ports if port} <= listening, name
+
+
+def test_an_api_process_has_the_time_that_it_takes_to_end() -> None:
+    """Kubernetes kills a pod at the end of its grace, which runs from the beginning of `preStop`."""
+    pod = PODS["api"]
+    (container,) = pod["containers"]
+    (line,) = commands(container)
+    _, before_s = container["lifecycle"]["preStop"]["exec"]["command"]
+    takes_s = float(before_s) + context_of(line).params["leave_s"] + DRAIN_SECONDS_MAX + STOP_S_MAX
+    assert pod["terminationGracePeriodSeconds"] > takes_s
