@@ -504,6 +504,28 @@ def test_a_body_comes_in_time_or_is_refused(path: str) -> None:
     uvloop.run(scenario())
 
 
+@pytest.mark.parametrize(("slow_s", "whole_s"), [(0.2, 60.0), (60.0, 0.3)])
+def test_a_body_is_refused_that_is_slow_and_one_that_takes_long(
+    monkeypatch: pytest.MonkeyPatch, slow_s: float, whole_s: float
+) -> None:
+    monkeypatch.setattr(body_module, "SLOW_SECONDS", slow_s)
+    monkeypatch.setattr(body_module, "BODY_SECONDS_MAX", whole_s)
+
+    async def scenario() -> None:
+        async with service(WalletDouble()) as running:
+            client, loop = await running.connect(), asyncio.get_running_loop()
+            client.writer.write(request_bytes(b"x" * 60_000)[:300])
+            began_s = loop.time()
+            ending = asyncio.create_task(client.reader.read())
+            while not ending.done() and loop.time() - began_s < 10:
+                client.writer.write(b"yy")
+                await asyncio.sleep(0.02)
+            assert loop.time() - began_s < 8
+            assert (await ending).startswith(b"HTTP/1.1 408 ")
+
+    uvloop.run(scenario())
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_connection_that_says_nothing_is_closed_when_it_was_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
