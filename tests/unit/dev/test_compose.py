@@ -9,6 +9,9 @@ import click
 import pytest
 import yaml
 
+from wallet_engine.app import journal, serve
+from wallet_engine.http.server import DRAIN_SECONDS_MAX
+
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -36,6 +39,18 @@ def program(name: str) -> tuple[click.Command, list[str]]:
     return engine, words(name)[1:]
 
 
+def context_of(name: str) -> click.Context:
+    """The command line of a service as its command reads it."""
+    command, arguments = program(name)
+    context = command.make_context(name, list(arguments))
+    while isinstance(command, click.Group):
+        verb, *arguments = arguments
+        found = command.get_command(context, verb)
+        assert found is not None
+        command, context = found, found.make_context(verb, list(arguments), parent=context)
+    return context
+
+
 def test_it_has_the_services_of_a_whole_cluster() -> None:
     redis = [name for name in SERVICES if name.startswith("redis-")]
     assert len(redis) == 6
@@ -48,14 +63,7 @@ def test_it_has_the_services_of_a_whole_cluster() -> None:
 
 @pytest.mark.parametrize("name", ENGINE)
 def test_every_command_has_flags_that_exist(name: str) -> None:
-    command, arguments = program(name)
-    context = command.make_context(name, list(arguments))
-    while isinstance(command, click.Group):
-        verb, *arguments = arguments
-        found = command.get_command(context, verb)
-        assert found is not None
-        command, context = found, found.make_context(verb, list(arguments), parent=context)
-    known = {f"WALLET_{parameter.name}".upper() for parameter in command.params}
+    known = {f"WALLET_{parameter.name}".upper() for parameter in context_of(name).command.params}
     assert set(SERVICES[name]["environment"]) <= known | {"WALLET_KEY"}
 
 
@@ -96,3 +104,12 @@ def test_everything_that_keeps_money_keeps_it_on_a_volume() -> None:
     assert "journal:/var/lib/wallet" in SERVICES["journal"]["volumes"]
     directory = words("journal")[words("journal").index("--directory") + 1]
     assert directory.startswith("/var/lib/wallet/")
+
+
+def test_processes_have_the_time_that_they_take_to_end() -> None:
+    """Docker kills a container at the end of its grace, 10 s where none is given."""
+    takes_s = {"journal": journal.STOP_S_MAX}
+    for name in ("api-1", "api-2"):
+        takes_s[name] = context_of(name).params["leave_s"] + DRAIN_SECONDS_MAX + serve.STOP_S_MAX
+    for name, longest_s in takes_s.items():
+        assert float(SERVICES[name].get("stop_grace_period", "10s").removesuffix("s")) > longest_s, name
