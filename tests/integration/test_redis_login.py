@@ -377,7 +377,7 @@ def test_a_node_without_config_is_used_and_doctor_names_what_it_could_not_check(
     [
         (["--redis-user=api"], "--redis-user is given with --redis-password-file"),
         (["--redis-cert={dir}/open"], "--redis-cert and --redis-key are given together"),
-        (["--redis-cert={dir}/open", "--redis-key={dir}/open"], "--redis-cert is given with --redis-ca"),
+        (["--redis-cert={dir}/open", "--redis-key={dir}/open"], "--redis-cert needs --redis-ca"),
         (["--redis-password-file={dir}/open"], "others can read {dir}/open, which holds a secret: chmod 600"),
         (["--redis-ca={dir}/absent"], "cannot use the certificates for Redis ({dir}/absent)"),
         (["--redis-ca={dir}/open"], "cannot use the certificates for Redis ({dir}/open)"),
