@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import redis
 from support.clusters import RedisClusterFactory
 from support.looked import Looked, with_marks_every
 from unit.recovery.random_journal import RandomJournal
@@ -16,6 +17,7 @@ from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.recover import ShardRecovery
+from wallet_engine.redis_store.scripts import load_script, service_scripts
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, spread
 from wallet_engine.telemetry.metrics import Metrics
@@ -77,3 +79,22 @@ def test_g6_recovery_reads_what_redis_lacks_and_no_thread_that_answers_reads_it(
     per_mark = 800 * MARK_BYTES // size
     assert looked.since() - opening <= 10 + 2 * per_mark + 30
     assert not looked.frames_on_loop
+
+
+def test_a_node_gets_the_text_for_replays_only_where_something_is_replayed(
+    directory: Directory, tmp_path: Path
+) -> None:
+    """Lua keeps it for as long as the node lives, and collects garbage the more slowly for it."""
+    journal = RandomJournal(tmp_path / "journal", 7, partitions=PARTITIONS)
+    partition_map = recover(directory, tmp_path / "journal")
+    (shard,) = directory.shards().values()
+    host, _, port = shard.nodes[0].rpartition(":")
+    with closing(redis.Redis(host, int(port))) as node:
+        replays = load_script("apply", replay=True).sha
+        assert all(node.script_exists(*(script.sha for script in service_scripts())))
+        assert node.script_exists(replays) == [False]
+        for partition, batches in enumerate(journal.batches):
+            batches.state.epoch = partition_map.epoch_of(partition)
+        journal.grow(10)
+        recover(directory, tmp_path / "journal")
+        assert node.script_exists(replays) == [True]

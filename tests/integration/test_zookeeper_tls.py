@@ -121,7 +121,10 @@ def test_a_server_that_does_not_let_us_in_is_told_from_one_that_is_away(
     ("given", "said"),
     [
         (["--zookeeper-cert={dir}/open"], "--zookeeper-cert and --zookeeper-key are given together"),
-        (["--zookeeper-cert={dir}/open", "--zookeeper-key={dir}/open"], "--zookeeper-cert needs --zookeeper-ca"),
+        (
+            ["--zookeeper-cert={dir}/open", "--zookeeper-key={dir}/open"],
+            "--zookeeper-cert needs --zookeeper-ca",
+        ),
         (
             ["--zookeeper-ca={dir}/open", "--zookeeper-cert={dir}/open", "--zookeeper-key={dir}/open"],
             "others can read {dir}/open, which holds a secret: chmod 600",

@@ -372,7 +372,6 @@ class ShardRecovery:
         await self._forget_on_replicas(connection, doubtful)
         replayers: dict[int, Replayer] = {}
         after: dict[int, int] = {}
-        await connection.call("SCRIPT", "LOAD", load_script("apply", replay=True).text)
         for partition, keys in partitions.items():
             meta = await self._prepare(connection, partition, keys)
             await connection.call("HSET", keys.meta, "epoch", ballot.epochs[partition])
@@ -380,7 +379,7 @@ class ShardRecovery:
                 limits = meta.flagged == "2"
                 replayers[partition] = Replayer(connection, partition, keys, meta.currencies, limits=limits)
                 after[partition] = meta.seq
-        await self._replay(replayers, after)
+        await self._replay(connection, replayers, after)
         doubted = {p: partitions[p] for p, seq in after.items() if seq and replayers[p].differs}
         if doubted:  # what Redis or a snapshot had may be wrong, and the journal right
             for partition, keys in doubted.items():
@@ -388,7 +387,7 @@ class ShardRecovery:
                 await self._empty(connection, keys)
                 await connection.call("HSET", keys.meta, "epoch", ballot.epochs[partition])
                 replayers[partition] = Replayer(connection, partition, keys, "")
-            await self._replay({p: replayers[p] for p in doubted}, dict.fromkeys(doubted, 0))
+            await self._replay(connection, {p: replayers[p] for p in doubted}, dict.fromkeys(doubted, 0))
         serving = {}
         for partition, keys in partitions.items():
             if partition in replayers and replayers[partition].differs:
@@ -515,10 +514,16 @@ class ShardRecovery:
                 f"{self._writer.directory}: this is not the whole journal, and Redis is left as it is"
             )
 
-    async def _replay(self, replayers: Mapping[int, Replayer], after: Mapping[int, int]) -> None:
-        """One pass over the journal feeds every partition that is behind."""
+    async def _replay(
+        self, connection: Connection, replayers: Mapping[int, Replayer], after: Mapping[int, int]
+    ) -> None:
+        """One pass over the journal feeds every partition that is behind.
+
+        A node gets the text for replays only here: whatever Lua keeps makes each of its later calls slower.
+        """
         if not replayers:
             return
+        await connection.call("SCRIPT", "LOAD", load_script("apply", replay=True).text)
         loop = asyncio.get_running_loop()
         reported_s = loop.time()
         async for record in self._records(replayers, after):
