@@ -8,6 +8,7 @@ import http.client
 import json
 import random
 import select
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from wallet_engine.dev.probing import probe
 
 CALLERS = 6
 STOP_S_MAX = 20.0
+ENDS = 4
 
 
 class Balancer:
@@ -112,3 +114,38 @@ def test_a_rolling_restart_fails_no_request(services: list[Service], api: Wallet
     assert all(caller.paid > 10 for caller in callers)
     paid = sum(caller.paid for caller in callers)
     assert api.balance(receiver) == f"{paid / 100:.2f}"
+
+
+def test_what_was_sent_while_a_process_stood_still_before_its_end_is_answered(
+    api_cluster: DevCluster, api: WalletApi, tmp_path: Path
+) -> None:
+    """Where a busy machine has it stand still before it closes what is idle, it closed those that had asked, too."""
+    payer, receiver = api.account(0, "100.00"), api.account(9)
+    body = lambda: json.dumps(transfer_body(payer, receiver, "0.01", new_id())).encode()  # noqa: E731
+    asked = 0
+    for _ in range(ENDS):
+        with (
+            Service(api_cluster, tmp_path / "stopped.log", "--leave-s", "0.1") as service,
+            ExitStack() as stack,
+        ):
+            kept = [http.client.HTTPConnection(service.address, timeout=20) for _ in range(CALLERS)]
+            for connection in kept:
+                stack.callback(connection.close)
+                connection.request("POST", "/v1/wallet/balance_transfer", body())
+                assert connection.getresponse().read()
+            service.process.terminate()
+            time.sleep(random.uniform(0.1, 0.2))  # the listener is closed, the connections are about to be
+            service.process.send_signal(signal.SIGSTOP)
+            still = [each for each in kept if not select.select([each.sock], [], [], 0)[0]]
+            for connection in still:
+                connection.request("POST", "/v1/wallet/balance_transfer", body())
+            time.sleep(0.1)
+            service.process.send_signal(signal.SIGCONT)
+            for connection in still:
+                answer = connection.getresponse()
+                assert (answer.status, answer.getheader("connection")) == (200, "close")
+                answer.read()
+            assert service.process.wait(STOP_S_MAX) == 0
+            asked += len(still)
+    assert asked >= CALLERS
+    assert api.balance(receiver) == f"{(asked + ENDS * CALLERS) / 100:.2f}"

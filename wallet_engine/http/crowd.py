@@ -41,7 +41,7 @@ class Crowd:
         make = self._prepared = partial(self._make, **words)
         if not self._looking:
             self._looking = True
-            self._loop.call_soon(self.look)
+            self._loop.call_soon(self._look)
         return make()
 
     @property
@@ -49,20 +49,28 @@ class Crowd:
         """Whether some that were taken are not connected yet."""
         return bool(self._coming)
 
-    def look(self) -> None:
-        """Take those who wait, if anybody has come before."""
+    def look_for_the_last(self) -> None:
+        """Take all who wait, if anybody has come before: the listener is about to be closed."""
+        while self._look():
+            pass
+
+    def _look(self) -> bool:
+        """Take some of those who wait; whether there may be more."""
         self._looking = False
         for _ in range(TAKEN_PER_ROUND_MAX):
             try:
                 link, _ = self._listener.accept()
             except OSError:
-                return  # nobody waits, or the listener is closed; what else there is, the loop meets, too
+                return (
+                    False  # nobody waits, or the listener is closed; what else there is, the loop meets, too
+                )
             link.setblocking(False)
             task = self._loop.create_task(self._connect(link, self._prepared))
             self._coming.add(task)
             task.add_done_callback(self._coming.discard)
             if is_reserved(link.fileno()):
-                return  # it is turned away: were the last descriptors taken, libuv would hang up on all who wait
+                return False  # it is turned away: were the last descriptors taken, libuv would hang up on all
+        return True
 
     async def _connect(self, link: socket.socket, make: MakeProtocol) -> None:
         """From here on libuv closes the descriptor: `link` must not close what has its number by then."""

@@ -5,6 +5,9 @@ to pack a call of the script, so the calls come first: Redis has something to do
 """
 
 import asyncio
+import contextlib
+import select
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +76,29 @@ class JoiningTransport:
         """Send what was written, then close."""
         self._flush()
         self._transport.close()
+
+    def close_unless_asked(self) -> bool:
+        """Close, unless something has come that is not read yet; whether it is closed.
+
+        The kernel resets a connection that is closed with unread bytes, and their sender may have asked for a payment.
+        The event loop closes the descriptor a round later, so the end is sent ahead of that, to be seen in time.
+        """
+        self._flush()
+        link = self._transport.get_extra_info("socket")
+        if not self.is_closing() and link is not None:
+            unread = select.poll()
+            unread.register(link, select.POLLIN)
+            if unread.poll(0):
+                return False
+            plain = self._transport.get_extra_info("ssl_object") is None
+            if plain and not self._transport.get_write_buffer_size():
+                with (
+                    contextlib.suppress(OSError),
+                    socket.fromfd(link.fileno(), link.family, link.type) as same,
+                ):
+                    same.shutdown(socket.SHUT_WR)
+        self._transport.close()
+        return True
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []

@@ -91,8 +91,8 @@ class WalletHttpProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         given = cast(asyncio.Transport, transport)
         self._server_state.connections.add(cast(Any, self))
-        self.transport = cast(asyncio.Transport, JoiningTransport(given, self._outbox))
-        self.flow = FlowControl(self.transport)
+        self.transport = JoiningTransport(given, self._outbox)
+        self.flow = FlowControl(cast(asyncio.Transport, self.transport))
         self._server = get_local_addr(given)
         self._client = get_remote_addr(given)
         self._scheme = "https" if is_ssl(given) else "http"
@@ -146,10 +146,10 @@ class WalletHttpProtocol(asyncio.Protocol):
             self._cycle.keep_alive = False
 
     def shutdown(self) -> None:
-        """Take no further request; what is in flight is answered first."""
+        """Take no further request; what has come, read or not, is answered first."""
         self.leave()
-        if not self._busy:
-            self.transport.close()
+        if not self._busy and not self._head:
+            self.transport.close_unless_asked()
 
     def expired(self) -> None:
         """It has waited until its deadline."""
@@ -158,9 +158,11 @@ class WalletHttpProtocol(asyncio.Protocol):
             self.transport.abort()
         elif self._head and not self._busy:
             self._refuse(_SLOW_HEAD)
-        else:
+        elif self._busy or self._in_body:
             self._forget_cycle()
             self.transport.close()
+        elif not self.transport.close_unless_asked():
+            self.deadline_s = self._loop.time() + connections.HEAD_SECONDS_MAX
 
     # What comes ------------------------------------------------------------------------------------------
 

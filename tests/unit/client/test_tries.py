@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -66,6 +67,7 @@ def connected(server: Callable[[httpx.Request], httpx.Response], **options: Any)
     [
         httpx.ConnectError("refused"),
         httpx.ReadError("reset"),
+        httpx.WriteError("broken pipe"),
         httpx.ReadTimeout("slow"),
         httpx.RemoteProtocolError("hung up"),
         problem(429, "rate_limited", retryable=True),
@@ -266,3 +268,42 @@ def test_an_answer_that_comes_byte_by_byte_is_waited_for_until_the_deadline(
             pay(url)
         server.join()
     assert hung_up.is_set()
+
+
+def asked(link: socket.socket) -> bytes:
+    """The body of the next request."""
+    said = link.recv(65536)
+    while not said.endswith(b"}"):
+        said += link.recv(65536)
+    return said.partition(b"\r\n\r\n")[2]
+
+
+def end_as_asked(listening: socket.socket, bodies: list[bytes], *, reset: bool) -> None:
+    """Answer on a connection that is kept; end it when it is used again, as an idle one; and serve the next one."""
+    body = paid().content
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    link, _ = listening.accept()
+    with link:
+        bodies.append(asked(link))
+        link.sendall(answer)
+        bodies.append(asked(link))
+        if reset:
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    link, _ = listening.accept()
+    with link:
+        bodies.append(asked(link))
+        link.sendall(answer)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_kept_connection_that_ends_under_a_request_is_no_error(reset: bool) -> None:
+    bodies: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=end_as_asked, args=(listening, bodies), kwargs={"reset": reset})
+        server.start()
+        with Wallet(f"http://127.0.0.1:{listening.getsockname()[1]}") as client:
+            for _ in range(2):
+                client.transfer("alice", "bob", "1.00", "USD")
+        server.join()
+    first, ended, again = (json.loads(body)["transaction_id"] for body in bodies)
+    assert first != ended == again

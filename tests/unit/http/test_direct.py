@@ -351,6 +351,29 @@ def test_a_connection_is_closed_when_it_was_idle_for_long_enough(made: list[Wall
     uvloop.run(scenario())
 
 
+def test_a_request_that_comes_when_its_connection_was_idle_for_long_enough_is_answered(
+    made: list[WalletHttpProtocol],
+) -> None:
+    """It was not read yet, and its connection was closed as one that nobody uses."""
+
+    async def scenario() -> None:
+        wallet = SlowWallet()
+        async with service(wallet) as running:
+            client = await running.connect()
+            for late in (False, True):
+                client.writer.write(request_bytes(GOOD_BODY))
+                if late:
+                    made[0].expired()
+                    assert made[0].deadline_s < math.inf  # and it is not forgotten, should nothing come of it
+                decide = await asyncio.wait_for(wallet.begun.get(), ANSWER_S_MAX)
+                decide(PAID)
+                assert b'"success"' in await client.answer()
+            made[0].expired()
+            assert await asyncio.wait_for(client.reader.read(), ANSWER_S_MAX) == b""
+
+    uvloop.run(scenario())
+
+
 @pytest.mark.parametrize(
     "head",
     [

@@ -17,6 +17,8 @@ from unit.http.wallet_double import WalletDouble, assert_problem
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.limits import BODY_BYTES_MAX
 from wallet_engine.http.application import create_app
+from wallet_engine.http.crowd import Crowd
+from wallet_engine.http.protocol import WalletHttpProtocol
 from wallet_engine.http.server import serve_http
 from wallet_engine.service.api import TransferCommand
 
@@ -292,6 +294,134 @@ def test_who_was_let_in_as_one_of_the_last_is_answered(monkeypatch: pytest.Monke
             await asyncio.wait_for(server.task, 10)  # and waits for nobody any more
 
     uvloop.run(scenario())
+
+
+def test_who_waits_at_the_door_when_it_is_closed_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those who came while the event loop was busy, 63 were let in and the others met a reset."""
+    waiting = 150
+    connections: list[socket.socket] = []
+    request = request_bytes(SINGLE, json.dumps(GOOD).encode())
+    look = Crowd.look_for_the_last
+
+    async def scenario() -> None:
+        async with running(WalletDouble(), leave_seconds=0.05) as server:
+            first = await server.connect()  # has the server know how to make a connection
+            _, _, port = (await server.url()).rpartition(":")
+
+            def crowded(crowd: Crowd) -> None:
+                for _ in range(waiting):
+                    connections.append(socket.create_connection(("127.0.0.1", int(port)), timeout=10))
+                    connections[-1].sendall(request)
+                look(crowd)
+
+            monkeypatch.setattr(Crowd, "look_for_the_last", crowded)
+            server.stop.set()
+            await asyncio.wait_for(server.task, 20)
+            first[1].close()
+
+    uvloop.run(scenario())
+    assert len(connections) == waiting
+    for connection in connections:
+        with connection:
+            assert answer_of(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_request_that_is_unread_when_the_process_ends_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a connection that is kept: it was closed as idle, and its caller met a reset."""
+    request = request_bytes(SINGLE, json.dumps(GOOD).encode())
+    shutdown = WalletHttpProtocol.shutdown
+    answers: list[bytes] = []
+
+    async def scenario() -> None:
+        async with running(WalletDouble()) as server:
+            kept = [await kept_connection(server, request) for _ in range(3)]
+            late, halfway, _ = kept
+            halfway.sendall(request[:9])
+            await asyncio.sleep(0.1)
+
+            def shut_down(protocol: WalletHttpProtocol) -> None:
+                peer = protocol.transport.get_extra_info("peername")
+                if peer == late.getsockname():
+                    late.sendall(request)
+                shutdown(protocol)
+                if peer == halfway.getsockname():
+                    halfway.sendall(request[9:])
+
+            monkeypatch.setattr(WalletHttpProtocol, "shutdown", shut_down)
+            server.stop.set()
+            await asyncio.wait_for(server.task, 10)  # and waits for no answer of the one that asked nothing
+            answers.extend(answer_of(each) for each in kept)
+            for each in kept:
+                each.close()
+
+    uvloop.run(scenario())
+    assert answers.pop() == b""
+    for answer in answers:
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nconnection: close\r\n" in answer.lower()
+
+
+def test_the_end_of_an_idle_connection_is_seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop closes it a round later; who looks before he sends would send into it until then."""
+    request = request_bytes(SINGLE, json.dumps(GOOD).encode())
+    shutdown = WalletHttpProtocol.shutdown
+    seen: list[bool] = []
+
+    async def scenario() -> None:
+        async with running(WalletDouble()) as server:
+            kept = await kept_connection(server, request)
+
+            def shut_down(protocol: WalletHttpProtocol) -> None:
+                shutdown(protocol)
+                seen.append(bool(select.select([kept], [], [], 0)[0]))
+
+            monkeypatch.setattr(WalletHttpProtocol, "shutdown", shut_down)
+            server.stop.set()
+            await asyncio.wait_for(server.task, 10)
+            kept.close()
+
+    uvloop.run(scenario())
+    assert seen == [True]
+
+
+def test_an_answer_that_is_being_sent_is_whole_when_the_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is idle already, and its answer has not left yet."""
+    request = request_bytes(SINGLE, json.dumps(GOOD).encode())
+    answer = WalletHttpProtocol._answer
+
+    async def scenario() -> None:
+        async with running(WalletDouble()) as server:
+            kept = await kept_connection(server, request)
+
+            def answered(protocol: WalletHttpProtocol, given: Any) -> None:
+                answer(protocol, given)
+                protocol.shutdown()
+
+            monkeypatch.setattr(WalletHttpProtocol, "_answer", answered)
+            kept.sendall(request)
+            said = await asyncio.to_thread(answer_of, kept)
+            kept.close()
+            assert said.startswith(b"HTTP/1.1 200 ")
+            assert said.endswith(b"}")
+
+    uvloop.run(scenario())
+
+
+async def kept_connection(server: Running, request: bytes) -> socket.socket:
+    """A connection on which a request was answered, and which both sides keep."""
+    _, _, port = (await server.url()).rpartition(":")
+    connection = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", int(port)), 10)
+    connection.sendall(request)
+    assert (await asyncio.to_thread(connection.recv, 65536)).startswith(b"HTTP/1.1 200 ")
+    return connection
+
+
+def answer_of(connection: socket.socket) -> bytes:
+    """All that comes until the end."""
+    said = b""
+    while piece := connection.recv(65536):
+        said += piece
+    return said
 
 
 def test_who_says_nothing_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
