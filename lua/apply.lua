@@ -27,8 +27,10 @@
 --       not come out as recorded
 -- Failures: {'ERROR', what Redis or Lua says, 1 if the entry had been made, else 0}. A replay fails as a whole.
 --
--- Where an account has a most that it may have, meta.flagged is 2, and the plain text, which does not look at that, refuses:
--- {'LIMITS', '2'}. The text for such partitions has the lines behind `--@limits`, and gets the keys of holds.
+-- There are two texts, since what a node keeps in Lua makes every call slower. The plain one lacks the lines behind `--@extended`:
+-- rules of holds, groups, returns and of the most that an account may have. Operations of these kinds are malformed to it.
+-- Where an account has such a most, meta.flagged is 2 and it refuses everything: {'LIMITS', '2'}. The extended text decides
+-- everything; in such a partition it gets the keys of holds, too.
 --
 -- REPLAY (a constant put in front by the loader) re-executes a recorded entry while the partition is `recovering`:
 -- recorded time, nonce and rules, no owner, no stream. It is another text with another digest, so a service can never

@@ -3,7 +3,7 @@
 if not repeated then return header end
 
 local reply_lines, said = {header}, batch and batch.said
-if holding and not REPLAY then made.tell_holds(reply_lines) end
+--@extended if holding and not REPLAY then made.tell_holds(reply_lines) end
 if not repeated[1] then return concat(reply_lines, '\n') end
 
 --@include lib/places.lua

@@ -16,12 +16,12 @@ local carries
 -- The common kinds are decided in the loop below, the others and what flags say by what apply/rules.lua makes.
 local batch -- of it; nil where no rule is needed
 local side_refusal, limit_of
---@limits local over_limit
+--@extended local over_limit
 if flags_exist or uncommon then
   made = made or make_rules()
   made.look_at_flags()
   side_refusal, limit_of = made.side_refusal, made.limit_of
---@limits   over_limit = made.over_limit
+--@extended   over_limit = made.over_limit
 end
 if uncommon then
   if not flags_exist then flags = {} end
@@ -31,19 +31,20 @@ if uncommon then
     rules_before = rules_before, window_asked = window_asked, recalled = recalled, recalled_before = recalled_before,
     remembered = remembered, remembered_before = {}, records = records, settled = settled, refunded = {}, repeated = repeated,
     carries = carries, k_journal = k_journal, k_open = k_open, k_flags = k_flags, k_seen = k_seen,
-    k_seen_before = k_seen_before, k_hold = k_hold, k_due = k_due, k_group = k_group,
+    k_seen_before = k_seen_before,
+--@extended     k_hold = k_hold, k_due = k_due, k_group = k_group,
     currencies_known = currencies_known, noting = not REPLAY or ARGV[7] + 0 > 3}
---@limits   batch.limited = limited
+--@extended   batch.limited = limited
   made.start(batch)
-  if holding or returning or grouping then
-    made.start_answers()
-    for _, each in pairs(ledgers) do
-      each.wanted, each.wanted_count, each.getting, each.held_before, each.pending_before = {}, 0, {}, {}, {}
-    end
-    if holding then made.read_holds(ACCOUNT, AMOUNT + count) end
-    if returning then made.return_money() end
-    if grouping then made.read_groups(AMOUNT + count) end
-  end
+--@extended   if holding or returning or grouping then
+--@extended     made.start_answers()
+--@extended     for _, each in pairs(ledgers) do
+--@extended       each.wanted, each.wanted_count, each.getting, each.held_before, each.pending_before = {}, 0, {}, {}, {}
+--@extended     end
+--@extended     if holding then made.read_holds(ACCOUNT, AMOUNT + count) end
+--@extended     if returning then made.return_money() end
+--@extended     if grouping then made.read_groups(AMOUNT + count) end
+--@extended   end
 end
 
 local outcomes, told = nil, 0 -- what is told of so many: runs of applied ones, and each other outcome. Most entries have none
@@ -111,8 +112,8 @@ for i = 1, count do
           outcome = BALANCE_LIMIT
 --@replay         elseif rules_before and (full > AMOUNT_MAX or left < AMOUNT_MIN) then
 --@replay           outcome = BALANCE_LIMIT
---@limits         elseif to and flags_exist and over_limit(flags, ledger, to, full) then
---@limits           outcome = BALANCE_LIMIT
+--@extended         elseif to and flags_exist and over_limit(flags, ledger, to, full) then
+--@extended           outcome = BALANCE_LIMIT
         else
           if full > AMOUNT_MAX then
             full, carries = (have_to or 0) - STRIPE_LIMB + minor, carries or {}
@@ -173,8 +174,8 @@ for i = 1, count do
           outcome = BALANCE_LIMIT
 --@replay         elseif rules_before and (full > AMOUNT_MAX or left < AMOUNT_MIN) then
 --@replay           outcome = BALANCE_LIMIT
---@limits         elseif flags_exist and over_limit(flags, ledger, to, full) then
---@limits           outcome = BALANCE_LIMIT
+--@extended         elseif flags_exist and over_limit(flags, ledger, to, full) then
+--@extended           outcome = BALANCE_LIMIT
         else
           if full > AMOUNT_MAX then
             full, carries = have - STRIPE_LIMB + minor, carries or {}

@@ -37,7 +37,7 @@ local seq_last, nonce_last, clock = meta[1] + 0, meta[2], meta[6] + 0
 local window, witnessed_s, currencies_known = meta[7] + 0, meta[8] or '0', meta[9]
 local flags_exist = meta[10]
 --@plain if flags_exist == '2' then return {'LIMITS', '2'} end
---@limits local limited = flags_exist == '2' -- whether an account here has a most that it may have
+--@extended local limited = flags_exist == '2' -- whether an account here has a most that it may have
 
 local now_ms
 local recorded, rules_before, rules_text = nil, false, RULES -- of a replay: outcomes; whether rules 1 decided

@@ -20,9 +20,9 @@ local remembering = find(kinds_text, '[^sofn]') -- whether the memory of transac
 local uncommon = not find(kinds_text, '^[dcts]*$') -- half of what looking for another letter costs
 if flags_exist or uncommon then k_flags = 'flags' .. tag end
 local flagging = uncommon and find(kinds_text, 'f', 1, true) -- whether every currency of the partition is needed
-local holding = uncommon and find(kinds_text, '[hikqulve]')
-local returning = uncommon and find(kinds_text, '[xzj]')
-local grouping = uncommon and find(kinds_text, '[mpgybw]')
+--@extended local holding = uncommon and find(kinds_text, '[hikqulve]')
+--@extended local returning = uncommon and find(kinds_text, '[xzj]')
+--@extended local grouping = uncommon and find(kinds_text, '[mpgybw]')
 
 -- A ledger is the part of one currency. values: what was read, by position among the accounts; known: account -> minor units
 -- where this batch has changed them; written: what HSET is to write, alternating; next: the ledger of the next currency.
@@ -37,10 +37,10 @@ for at = 1, #currency_list, CURRENCY_LENGTH + 1 do
   local values = values_in and values_in(key, currency) or call('HMGET', key, unpack(columns, ACCOUNT + 1, AMOUNT))
   ledger_first = {currency = currency, key = key, values = values, known = {}, written = {}, written_count = 0,
     transit = (values[account_count + 1] or 0) + 0, transit_changed = false, next = ledger_first or false}
-  if extended then
-    ledger_first.k_held, ledger_first.k_pending = HELD_OF .. currency .. tag, PENDING_OF .. currency .. tag
-    ledger_first.held, ledger_first.pending = {}, {}
-  end
+--@extended   if extended then
+--@extended     ledger_first.k_held, ledger_first.k_pending = HELD_OF .. currency .. tag, PENDING_OF .. currency .. tag
+--@extended     ledger_first.held, ledger_first.pending = {}, {}
+--@extended   end
   ledgers[currency] = ledger_first
 end
 if flagging then
@@ -74,7 +74,7 @@ end
 if uncommon and not REPLAY then
   if not flags_exist and find(kinds_text, '[ofa]') then call('HLEN', k_flags) end
   if notes and find(kinds_text, '[oa]') then call('HLEN', 'noted' .. tag) end
-  if holding then call('ZCARD', k_due) end
-  if grouping then call('HLEN', k_group) end
+--@extended   if holding then call('ZCARD', k_due) end
+--@extended   if grouping then call('HLEN', k_group) end
 end
 if window_asked ~= window and not REPLAY then call('HLEN', k_seen_dropped) end

@@ -12,11 +12,11 @@ local function make_rules()
   -- By kind: decides operation i of it. Returns its outcome; nil for what is malformed, or nil and another refusal.
   local rules = {}
   local limit_of, status_of, side_refusal
---@limits   local over_limit, with_limit
+--@extended   local over_limit, with_limit
   local balance, added, post, post_transit, record, rewrite
-  local start_answers, digits_of, next_record_end, answered, remember, available, held, shift_held, write_minors
-  local read_holds, write_holds, tell_holds
-  local read_groups, write_groups
+--@extended   local start_answers, digits_of, next_record_end, answered, remember, available, held, shift_held, write_minors
+--@extended   local read_holds, write_holds, tell_holds
+--@extended   local read_groups, write_groups
 
   local made = {rules = rules}
 
@@ -27,7 +27,7 @@ local function make_rules()
 --@include lib/bounds.lua
 --@include lib/accounts.lua
     made.side_refusal, made.limit_of = side_refusal, limit_of
---@limits     made.over_limit = over_limit
+--@extended     made.over_limit = over_limit
   end
 
   -- `operations` are those that all that is made serves from here on.
@@ -40,61 +40,61 @@ local function make_rules()
 --@include lib/posting.lua
 --@include rules/refund.lua
 --@include rules/open_account.lua
---@limits --@include rules/set_limits.lua
---@include rules/set_flags.lua
+--@extended --@include rules/set_limits.lua
+--@extended --@include rules/set_flags.lua
 --@include rules/probe.lua
   end
 
-  function made.start_answers()
-    if not answered then
---@include lib/outcomes.lua
---@include lib/memory.lua
---@include lib/bounds.lua
---@include lib/answers.lua
-      made.write_minors = write_minors
-    end
-    start_answers()
-  end
+--@extended   function made.start_answers()
+--@extended     if not answered then
+--@extended --@include lib/outcomes.lua
+--@extended --@include lib/memory.lua
+--@extended --@include lib/bounds.lua
+--@extended --@include lib/answers.lua
+--@extended       made.write_minors = write_minors
+--@extended     end
+--@extended     start_answers()
+--@extended   end
 
-  function made.read_holds(account_at, detail_at)
-    if not read_holds then
---@include lib/kinds.lua
---@include lib/outcomes.lua
---@include lib/memory.lua
---@include lib/bounds.lua
---@include lib/holds.lua
---@include rules/hold.lua
---@include rules/capture.lua
---@include rules/capture_end.lua
---@include rules/void.lua
-      made.write_holds, made.tell_holds = write_holds, tell_holds
-    end
-    read_holds(account_at, detail_at)
-  end
+--@extended   function made.read_holds(account_at, detail_at)
+--@extended     if not read_holds then
+--@extended --@include lib/kinds.lua
+--@extended --@include lib/outcomes.lua
+--@extended --@include lib/memory.lua
+--@extended --@include lib/bounds.lua
+--@extended --@include lib/holds.lua
+--@extended --@include rules/hold.lua
+--@extended --@include rules/capture.lua
+--@extended --@include rules/capture_end.lua
+--@extended --@include rules/void.lua
+--@extended       made.write_holds, made.tell_holds = write_holds, tell_holds
+--@extended     end
+--@extended     read_holds(account_at, detail_at)
+--@extended   end
 
-  function made.return_money()
---@include lib/kinds.lua
-    if rules[RETURN] then return end
---@include lib/outcomes.lua
---@include lib/memory.lua
---@include lib/bounds.lua
---@include lib/returns.lua
---@include rules/return.lua
-  end
+--@extended   function made.return_money()
+--@extended --@include lib/kinds.lua
+--@extended     if rules[RETURN] then return end
+--@extended --@include lib/outcomes.lua
+--@extended --@include lib/memory.lua
+--@extended --@include lib/bounds.lua
+--@extended --@include lib/returns.lua
+--@extended --@include rules/return.lua
+--@extended   end
 
-  function made.read_groups(detail_at)
-    if not read_groups then
---@include lib/kinds.lua
---@include lib/outcomes.lua
---@include lib/memory.lua
---@include lib/bounds.lua
---@include lib/groups.lua
---@include rules/group.lua
---@include rules/group_part.lua
-      made.write_groups = write_groups
-    end
-    read_groups(detail_at)
-  end
+--@extended   function made.read_groups(detail_at)
+--@extended     if not read_groups then
+--@extended --@include lib/kinds.lua
+--@extended --@include lib/outcomes.lua
+--@extended --@include lib/memory.lua
+--@extended --@include lib/bounds.lua
+--@extended --@include lib/groups.lua
+--@extended --@include rules/group.lua
+--@extended --@include rules/group_part.lua
+--@extended       made.write_groups = write_groups
+--@extended     end
+--@extended     read_groups(detail_at)
+--@extended   end
 
   return made
 end

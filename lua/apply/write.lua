@@ -14,7 +14,7 @@ if writes then
   writing = true
 
   local currencies_new
-  if grouping then made.write_groups() end
+--@extended   if grouping then made.write_groups() end
   ledger = ledger_first
   while ledger do
     local written, n, currency = ledger.written, ledger.written_count, ledger.currency
@@ -34,23 +34,23 @@ if writes then
   if carries then
     for _, carry in ipairs(carries) do call('HINCRBY', carry[1], carry[2] .. '+', carry[3]) end
   end
-  if holding then
-    batch.record_count = record_count
-    made.write_holds()
-    record_count = batch.record_count
-  end
+--@extended   if holding then
+--@extended     batch.record_count = record_count
+--@extended     made.write_holds()
+--@extended     record_count = batch.record_count
+--@extended   end
   if record_count > 0 then call('HSET', k_seen, unpack(records, 1, record_count)) end
   if batch then
     local flags_new = batch.flags_new
     for account, flag in pairs(flags_new) do call('HSET', k_flags, account, flag) end
     for account, place in pairs(batch.noted or nothing) do call('HSET', 'noted' .. tag, account, place) end
 --@plain     if next(flags_new) then call('HSET', k_meta, 'flagged', 1) end
---@limits     if next(flags_new) then call('HSET', k_meta, 'flagged', batch.limited and 2 or 1) end
+--@extended     if next(flags_new) then call('HSET', k_meta, 'flagged', batch.limited and 2 or 1) end
     for field, record in pairs(batch.remembered_before) do call('HSET', k_seen_before, field, record) end
     for part, entry_seq in pairs(batch.refunded) do call('ZADD', k_open, entry_seq, part) end
-    if holding or returning or grouping then
-      for _, each in pairs(ledgers) do made.write_minors(each.k_held, each.held) end
-    end
+--@extended     if holding or returning or grouping then
+--@extended       for _, each in pairs(ledgers) do made.write_minors(each.k_held, each.held) end
+--@extended     end
   end
   if settled then
     local trimmed

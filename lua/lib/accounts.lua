@@ -24,22 +24,22 @@
     return nil
   end
 
---@limits   -- Whether an account would have more than it may, with so much available; what is set aside, or coming in, counts.
---@limits   function over_limit(flags, ledger, account, available)
---@limits     local flag = flags[account]
---@limits     local _, at = find(flag or '', ' ' .. ledger.currency .. '<', 1, true)
---@limits     if not at then return false end
---@limits     local held = ledger.held[account] or call('HGET', ledger.k_held, account) or 0
---@limits     local pending = ledger.pending[account] or call('HGET', ledger.k_pending, account) or 0
---@limits     return available + held + pending > match(flag, '^%d+', at + 1) + 0
---@limits   end
---@limits
---@limits   -- An account's flags with a limit set: `sign` is '=' for an overdraft, '<' for the most that it may have. One that is there
---@limits   -- stays in its place; the most stand behind the overdrafts.
---@limits   function with_limit(flag, currency, sign, text)
---@limits     local word = ' ' .. currency .. sign
---@limits     local from, to = find(flag, word .. '%d+')
---@limits     if from then return sub(flag, 1, from - 1) .. word .. text .. sub(flag, to + 1) end
---@limits     local behind = sign == '=' and find(flag, ' %u%u%u<') or #flag + 1
---@limits     return sub(flag, 1, behind - 1) .. word .. text .. sub(flag, behind)
---@limits   end
+--@extended   -- Whether an account would have more than it may, with so much available; what is set aside, or coming in, counts.
+--@extended   function over_limit(flags, ledger, account, available)
+--@extended     local flag = flags[account]
+--@extended     local _, at = find(flag or '', ' ' .. ledger.currency .. '<', 1, true)
+--@extended     if not at then return false end
+--@extended     local held = ledger.held[account] or call('HGET', ledger.k_held, account) or 0
+--@extended     local pending = ledger.pending[account] or call('HGET', ledger.k_pending, account) or 0
+--@extended     return available + held + pending > match(flag, '^%d+', at + 1) + 0
+--@extended   end
+--@extended
+--@extended   -- An account's flags with a limit set: `sign` is '=' for an overdraft, '<' for the most that it may have. One that is there
+--@extended   -- stays in its place; the most stand behind the overdrafts.
+--@extended   function with_limit(flag, currency, sign, text)
+--@extended     local word = ' ' .. currency .. sign
+--@extended     local from, to = find(flag, word .. '%d+')
+--@extended     if from then return sub(flag, 1, from - 1) .. word .. text .. sub(flag, to + 1) end
+--@extended     local behind = sign == '=' and find(flag, ' %u%u%u<') or #flag + 1
+--@extended     return sub(flag, 1, behind - 1) .. word .. text .. sub(flag, behind)
+--@extended   end

@@ -7,5 +7,5 @@ local k_seen_before, k_seen_dropped -- of the one before; of the one before that
 if window_asked > 1 or extended then
   k_seen_before, k_seen_dropped = format('seen:%d%s', window_asked - 1, tag), format('seen:%d%s', window_asked - 2, tag)
 end
-local k_hold, k_due, k_group
-if extended then k_hold, k_due, k_group = 'hold' .. tag, 'due' .. tag, 'group' .. tag end
+--@extended local k_hold, k_due, k_group
+--@extended if extended then k_hold, k_due, k_group = 'hold' .. tag, 'due' .. tag, 'group' .. tag end

@@ -35,7 +35,7 @@
       elseif here then
         outcome = side_refusal(batch.flags, nil, nil, to, have_to)
         if not outcome and (have_to or 0) + minor > AMOUNT_MAX and byte(to) ~= SYSTEM then outcome = BALANCE_LIMIT end
---@limits         if not outcome and over_limit(batch.flags, ledger, to, (have_to or 0) + minor) then outcome = BALANCE_LIMIT end
+        if not outcome and over_limit(batch.flags, ledger, to, (have_to or 0) + minor) then outcome = BALANCE_LIMIT end
         if not outcome and share == FINAL and not has_room(ledger, account, rest - minor) then outcome = BALANCE_LIMIT end
       end
       if not outcome then

@@ -7,16 +7,16 @@
 
   -- o: a balance of 0 in one currency, with an overdraft limit if one is named, and behind '<' the most it may have.
   rules[OPEN_ACCOUNT] = function(i, ledger, account, detail)
---@limits     local limit, most = match(detail, '^([%d-]+)<(%d+)$')
---@limits     detail = limit or detail
---@limits     if most and tonumber(most) > AMOUNT_MAX then return nil end
+--@extended     local limit, most = match(detail, '^([%d-]+)<(%d+)$')
+--@extended     detail = limit or detail
+--@extended     if most and tonumber(most) > AMOUNT_MAX then return nil end
     local limit_ok = detail == '-' or (find(detail, '^%d+$') and tonumber(detail) <= AMOUNT_MAX)
     if not ledger or not limit_ok then return nil end
     if balance(ledger, i, account) then
       if detail ~= '-' and tonumber(detail) ~= limit_of(batch.flags, account, ledger.currency) then return CONFLICT end
---@limits       if most and not find((batch.flags[account] or '') .. ' ', ' ' .. ledger.currency .. '<' .. most .. ' ', 1, true) then
---@limits         return CONFLICT
---@limits       end
+--@extended       if most and not find((batch.flags[account] or '') .. ' ', ' ' .. ledger.currency .. '<' .. most .. ' ', 1, true) then
+--@extended         return CONFLICT
+--@extended       end
       return REPEATED
     end
     if status_of(batch.flags, account) == 'C' then return CLOSED end
@@ -25,13 +25,13 @@
     written[n + 1], written[n + 2], ledger.written_count = account, '0', n + 2
     if detail ~= '-' and tonumber(detail) > 0 then
 --@plain       batch.flags[account] = (batch.flags[account] or 'A') .. ' ' .. ledger.currency .. '=' .. detail
---@limits       batch.flags[account] = with_limit(batch.flags[account] or 'A', ledger.currency, '=', detail)
+--@extended       batch.flags[account] = with_limit(batch.flags[account] or 'A', ledger.currency, '=', detail)
       batch.flags_new[account], batch.flags_exist = batch.flags[account], true
     end
---@limits     if most then
---@limits       batch.flags[account] = with_limit(batch.flags[account] or 'A', ledger.currency, '<', most)
---@limits       batch.flags_new[account], batch.flags_exist, batch.limited = batch.flags[account], true, true
---@limits     end
+--@extended     if most then
+--@extended       batch.flags[account] = with_limit(batch.flags[account] or 'A', ledger.currency, '<', most)
+--@extended       batch.flags_new[account], batch.flags_exist, batch.limited = batch.flags[account], true, true
+--@extended     end
     keep_place(i, account)
     return APPLIED
   end

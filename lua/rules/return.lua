@@ -33,7 +33,7 @@
         outcome = INSUFFICIENT_FUNDS
       end
       if not outcome and here and byte(to) ~= SYSTEM and have_to + minor > AMOUNT_MAX then outcome = BALANCE_LIMIT end
---@limits       if not outcome and here and over_limit(batch.flags, ledger, to, (have_to or 0) + minor) then outcome = BALANCE_LIMIT end
+      if not outcome and here and over_limit(batch.flags, ledger, to, (have_to or 0) + minor) then outcome = BALANCE_LIMIT end
     end
     if outcome then
       remember(i, outcome, record_end)

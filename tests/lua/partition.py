@@ -27,9 +27,9 @@ class LuaPartition:
         self.client = client
         self.keys = PartitionKeys(tag)
         self.apply_script = load_script("apply")
-        self.limits_script = load_script("apply", limits=True)
+        self.extended_script = load_script("apply", extended=True)
         self.replay_script = load_script("apply", replay=True)
-        for script in (self.apply_script, self.limits_script, self.replay_script):
+        for script in (self.apply_script, self.extended_script, self.replay_script):
             assert client.script_load(script.text) == script.sha
         self.nonces = 0
         #: What the script has answered to each call that has made an entry, by the entry's seq.
@@ -69,8 +69,11 @@ class LuaPartition:
         currencies: tuple[str, ...] = CURRENCIES,
         stream_entries_max: int = 100_000,
         issued_age_ms_max: int = 300_000,
+        extended: bool = True,
     ) -> list[Any]:
-        """One call of the apply script, in the text that the partition takes; `rotate` opens a window.
+        """One call of the apply script, in the text that it takes; `rotate` opens a window.
+
+        `extended` False: in the plain text, whatever the operations are.
 
         `operations` (columns) and `record_ends` are sent as they are, in place of what `lines` make.
 
@@ -79,7 +82,8 @@ class LuaPartition:
         self.nonces += 1
         packed = pack([parse_operation(line) for line in lines])
         if self.client.hget(self.keys.meta, "flagged") == "2":
-            packed = packed._replace(extended=True, limits=True)
+            packed = packed._replace(extended=True)
+        packed = packed._replace(extended=packed.extended and extended)
         part = apply_part(
             self.keys,
             currencies,
@@ -90,7 +94,7 @@ class LuaPartition:
             window=self.window + rotate if window is None else window,
         )
         command = apply_command(
-            self.limits_script.sha if packed.limits else self.apply_script.sha,
+            self.extended_script.sha if packed.extended else self.apply_script.sha,
             [part],
             window_ms=0 if rotate else window_ms,
             stream_entries_max=stream_entries_max,

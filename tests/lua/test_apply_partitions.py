@@ -12,6 +12,7 @@ from support.commands import words_of
 
 from wallet_engine.dev.redis_cluster import RedisCluster
 from wallet_engine.domain.columns import pack
+from wallet_engine.domain.kinds import KINDS
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.redis_store.apply_call import apply_command, apply_part
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -195,7 +196,8 @@ def test_a_slot_that_somebody_migrates_is_written_whole_or_not(node: Node) -> No
         assert (code, begun) == ("ERROR", 0)
         assert refusal_inside(said, False).meaning is Meaning.ELSEWHERE
         for line in BEGINNERS:
-            (answer,) = node.call([node.part(migrated.keys, [line])])
+            sha = migrated.extended_script.sha if KINDS[line[0]].extended else ""
+            (answer,) = node.call([node.part(migrated.keys, [line])], sha)
             assert (answer[0], answer[2]) == ("ERROR", 0), line
         assert migrated.image() == before
         assert node.client.xlen(migrated.keys.journal) == 1
@@ -234,7 +236,7 @@ def test_memory_that_is_out_refuses_each_alike(node: Node) -> None:
 
 
 def test_the_text_for_limits_serves_several_too(node: Node) -> None:
-    sha = node.parts[0].limits_script.sha
+    sha = node.parts[0].extended_script.sha
     parts = [
         apply_part(
             *(part.keys, (), pack([parse_operation("o - carol -<50 0 USD")])),

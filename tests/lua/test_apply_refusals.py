@@ -1,14 +1,19 @@
 """Refusals of a whole batch: the right word, and nothing changed."""
 
 import re
-from typing import Any
+from typing import Any, Final
 
 import pytest
-from lua.cases import MAX, SETUP, rows
+from lua.cases import CASES, MAX, SETUP, rows
+from lua.group_cases import GROUP_CASES
+from lua.hold_cases import HOLD_CASES
+from lua.limit_cases import LIMIT_CASES
 from lua.partition import LuaPartition
+from lua.return_cases import RETURN_CASES
 
 from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import ZERO_NONCE
+from wallet_engine.domain.kinds import KINDS
 from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.redis_store.refusals import Meaning, refusal_inside
@@ -29,6 +34,29 @@ def assert_refused(partition: LuaPartition, refusal: list[Any], lines: list[str]
     assert partition.apply(lines, **how)[: len(refusal)] == refusal
     assert partition.image() == before
     assert len(partition.payloads()) == entries
+
+
+ALL_CASES: Final = [*CASES, *HOLD_CASES, *RETURN_CASES, *GROUP_CASES, *LIMIT_CASES]
+#: Kind -> operations of it.
+LINES: Final = {
+    letter: sorted(
+        {line for case in ALL_CASES for batch in case.batches for line in rows(batch)[2] if line[0] == letter}
+    )
+    for letter in KINDS
+}
+
+
+@pytest.mark.parametrize("letter", [letter for letter, kind in KINDS.items() if kind.extended])
+def test_the_plain_text_refuses_what_only_the_other_knows(prepared: LuaPartition, letter: str) -> None:
+    """A service picks the text by what it sends: a batch that comes to the wrong one changes nothing."""
+    assert LINES[letter]
+    for line in LINES[letter]:
+        assert_refused(prepared, ["MALFORMED", "operation 1"], [line], extended=False)
+        assert_refused(prepared, ["MALFORMED", "operation 2"], [*PAY, line], extended=False)
+
+
+def test_the_plain_text_knows_no_most(prepared: LuaPartition) -> None:
+    assert_refused(prepared, ["MALFORMED", "operation 1"], ["o - carol -<50 0 USD"], extended=False)
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 3])

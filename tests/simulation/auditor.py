@@ -38,7 +38,7 @@ from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.routing.slots import tag_of
 from wallet_engine.service.api import HoldAnswer
 
-_APPLY: Final = {load_script("apply", limits=limits).sha.encode() for limits in (False, True)}
+_APPLY: Final = {load_script("apply", extended=extended).sha.encode() for extended in (False, True)}
 #: Facts of the cluster, not of the journal: not in an image.
 _META_OF_THE_CLUSTER: Final = (b"epoch", b"owner", b"state", b"trimmed", b"form", b"move")
 

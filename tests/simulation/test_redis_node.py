@@ -31,10 +31,10 @@ class Both:
         self.world = world
         self.node = RedisNode(world, "r:1", "the-id")
         self.fake = fakeredis.FakeRedis(server=fakeredis.FakeServer())
-        #: By whether it is the text that knows limits: digests in the simulator, and in fakeredis.
+        #: By whether it is the extended text: digests in the simulator, and in fakeredis.
         self.shas: dict[bool, tuple[Any, Any]] = {}
-        for limits in (False, True):
-            script = load_script("apply", limits=limits)
+        for extended in (False, True):
+            script = load_script("apply", extended=extended)
             text = script.text.replace("redis.call('CLUSTER', 'MYID')", "'the-id'")
             text = text.replace("call('CLUSTER', 'MYID')", "'the-id'").replace(
                 "call('TIME')", "{ARGV[#ARGV], '0'}"
@@ -42,7 +42,7 @@ class Both:
             text = text.replace("for at = 2, #ARGV, 2 do", "for at = 2, #ARGV - 1, 2 do")
             assert text.count("{ARGV[#ARGV], '0'}") == text.count("#ARGV - 1") == 1
             mine = self.node.execute([b"SCRIPT", b"LOAD", script.text.encode()])
-            self.shas[limits] = (mine, self.fake.script_load(text))
+            self.shas[extended] = (mine, self.fake.script_load(text))
 
     def call(self, *words: Any) -> Any:
         packed = [word if isinstance(word, bytes) else str(word).encode() for word in words]
@@ -55,8 +55,8 @@ class Both:
         now_s = self.world.now_us // 1_000_000
         packed = pack([parse_operation(line) for line in lines])
         if self.fake.hget(KEYS.meta, "flagged") == b"2":
-            packed = packed._replace(extended=True, limits=True)
-        sha, fake_sha = self.shas[packed.limits]
+            packed = packed._replace(extended=True)
+        sha, fake_sha = self.shas[packed.extended]
         part = apply_part(
             *(KEYS, CURRENCIES, packed),
             epoch=1,

@@ -74,11 +74,11 @@ class Packed(NamedTuple):
     #: Of the transfers and debits, 8 characters each: fingerprint and idx, as they end a record.
     record_ends: bytes
     currencies: set[str]
-    #: Whether the call has to name the keys of holds and groups.
+    #: Whether it takes the extended text of the script, and the keys of holds and groups (`lua/apply.lua`).
     extended: bool
     #: How many operations read their account in every currency that the call names.
     everywhere: int
-    #: Whether it takes the text of the script that knows what accounts may have at most.
+    #: Whether an account may get a most that it may have.
     limits: bool = False
 
 

@@ -59,7 +59,7 @@ class Kind:
     flags: bool = False
     #: Its entry stays in `open` until what follows from it has ended.
     opens: bool = False
-    #: The script needs the keys of holds and groups.
+    #: It takes the extended text of the script, and the keys of holds and groups.
     extended: bool = False
     #: What it may change beside the balances of `sides`, `flags` and its own answer: (key without tag, field).
     touches: Callable[[Operation], Iterable[tuple[str, str]]] = lambda operation: ()

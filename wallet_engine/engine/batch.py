@@ -71,10 +71,10 @@ class Batch:
         "effective_nonce",
         "entry",
         "epoch",
+        "extended",
         "header",
         "issued_s",
         "items",
-        "limits",
         "nonce",
         "on_durable",
         "on_end",
@@ -120,9 +120,9 @@ class Batch:
         self.unsettled = 0
         #: The script needs every balance hash of the partition to decide (closing an account).
         self.wants_all_currencies = False
-        #: How many common operations it weighs in a call, and whether it takes the text that knows limits.
+        #: How many common operations it weighs in a call, and whether it takes the extended text of the script.
         self.cost = 0
-        self.limits = False
+        self.extended = False
         #: See `part`.
         self.rest: Batch | None = None
         #: Told of the nonce when the batch is not out any more; once for each time it was sent.
@@ -160,9 +160,9 @@ class Batch:
                 sum(map(weight_of, self.operations)) + fields * SCRIPT_OPERATIONS_MAX // SCRIPT_FIELDS_MAX
             )
         if limits:
-            packed = packed._replace(extended=True, limits=True)
+            packed = packed._replace(extended=True)
             self.cost *= LIMITED_WEIGHT
-        self.limits = packed.limits
+        self.extended = packed.extended
         return apply_part(
             keys, currencies, packed, epoch=epoch, nonce=self.nonce, issued_ms=issued_ms, window=window
         )

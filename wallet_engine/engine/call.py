@@ -1,5 +1,6 @@
 """One call of the apply script: what several partitions of a shard send together."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from wallet_engine.domain.limits import SCRIPT_OPERATIONS_MAX
@@ -8,17 +9,20 @@ from wallet_engine.engine.batch import Batch
 from wallet_engine.redis_store.apply_call import apply_command
 from wallet_engine.redis_store.scripts import load_script
 
-_SHA: Final = {limits: load_script("apply", limits=limits).sha for limits in (False, True)}
+_SHA: Final = {extended: load_script("apply", extended=extended).sha for extended in (False, True)}
+
+#: Calls of one shard that take more, by whether they are for the extended text.
+Filling = dict[bool, "Call"]
 
 
 class Call:
     """Batches of different partitions, in the order of their answers. All take the same text of the script."""
 
-    __slots__ = ("_cost", "_parts", "batches", "limits", "operations", "sent_s", "shard")
+    __slots__ = ("_cost", "_parts", "batches", "extended", "operations", "sent_s", "shard")
 
-    def __init__(self, shard: str, limits: bool) -> None:
+    def __init__(self, shard: str, extended: bool) -> None:
         self.shard = shard
-        self.limits = limits
+        self.extended = extended
         self.batches: list[tuple[Accumulator, Batch]] = []
         self.operations = 0
         self.sent_s = 0.0
@@ -29,8 +33,8 @@ class Call:
         return f"<Call {self.shard} partitions={len(self.batches)} operations={self.operations}>"
 
     def takes(self, batch: Batch) -> bool:
-        """Whether the batch may go along: a call is no longer than one batch may be, and of one text."""
-        return batch.limits == self.limits and self._cost + batch.cost <= SCRIPT_OPERATIONS_MAX
+        """Whether the batch may go along: a call is no longer than one batch may be."""
+        return self._cost + batch.cost <= SCRIPT_OPERATIONS_MAX
 
     @property
     def is_good(self) -> bool:
@@ -43,12 +47,29 @@ class Call:
         self.operations += len(batch.operations)
         self._cost += batch.cost
 
+    def joins(self, other: "Call") -> bool:
+        """Take over all of a call for the plain text, if both together are no longer than one batch may be."""
+        if self._cost + other._cost > SCRIPT_OPERATIONS_MAX:
+            return False
+        self.batches += other.batches
+        self.operations += other.operations
+        self._parts += other._parts
+        self._cost += other._cost
+        return True
+
     def command(self, window_ms: int, stream_entries_max: int, issued_age_ms_max: int) -> bytes:
         """The packed call."""
         return apply_command(
-            _SHA[self.limits],
+            _SHA[self.extended],
             self._parts,
             window_ms=window_ms,
             stream_entries_max=stream_entries_max,
             issued_age_ms_max=issued_age_ms_max,
         )
+
+
+def joined(filling: Filling) -> Iterable[Call]:
+    """The calls to send: one if it can be, for the extended text decides everything."""
+    if len(filling) == 2 and filling[True].joins(filling[False]):
+        return (filling[True],)
+    return filling.values()

@@ -14,7 +14,7 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine.accumulator import HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.batch import Batch, Pending
-from wallet_engine.engine.call import Call
+from wallet_engine.engine.call import Call, Filling, joined
 from wallet_engine.engine.clocks import Clocks
 from wallet_engine.engine.cluster import ClusterView
 from wallet_engine.engine.conditions import Condition, condition_of, condition_of_error
@@ -44,7 +44,6 @@ RECEIPT_TIMEOUT_AFTER_RECOVERY_S: Final = 0.5
 HOLD_RETRY_S: Final = 0.05
 
 _by_shard: Final = attrgetter("shard")
-_by_call: Final = attrgetter("shard", "limits")
 log = get_logger(__name__)
 
 
@@ -134,8 +133,8 @@ class Engine:
 
     def _send(self, accumulators: list[Accumulator]) -> None:
         """Each shard gets its part of the wave in as few calls as may be, and begins while the next one's is packed."""
-        for shard, waiting in groupby(sorted(accumulators, key=_by_call), _by_shard):
-            call: Call | None = None
+        for shard, waiting in groupby(sorted(accumulators, key=_by_shard), _by_shard):
+            filling: Filling = {}
             for accumulator in waiting:
                 if accumulator.partition in self.riders.waiting:
                     self.riders.board(accumulator, self.now_s())
@@ -143,23 +142,24 @@ class Engine:
                 if batch is not None:
                     batch.on_end = self.wave.back
                     self.wave.left(batch.nonce)
-                    call = self._join(call, accumulator, batch)
-            if call is not None:
+                    self._join(filling, accumulator, batch)
+            for call in joined(filling):
                 self._transmit(call)
             lane = self.cluster.lanes.get(shard)
             if lane is not None:
                 lane.flush()
 
     def _send_again(self, accumulator: Accumulator, batch: Batch) -> None:
-        call = self._join(None, accumulator, batch)
-        if call is not None:
+        filling: Filling = {}
+        self._join(filling, accumulator, batch)
+        for call in filling.values():
             self._transmit(call)
 
-    def _join(self, call: Call | None, accumulator: Accumulator, batch: Batch) -> Call | None:
-        """Add a batch to a call of its shard, or to a new one when that has left. Returns the call that takes more."""
+    def _join(self, filling: Filling, accumulator: Accumulator, batch: Batch) -> None:
+        """Add a batch to the call of its shard that takes its text, or to a new one when that has left."""
         if batch.issued_s < accumulator.remembers_since_s:
             self._give_up(accumulator, batch, ScriptRefusal("FORGOTTEN", str(accumulator.window)))
-            return call
+            return
         lane = self.cluster.lanes.get(accumulator.shard)
         part = batch.part(
             accumulator.keys,
@@ -173,16 +173,17 @@ class Engine:
             accumulator.queue_first(batch.rest)
             batch.rest = None
         batch.epoch = accumulator.epoch
+        call = filling.pop(batch.extended, None)
         if call is not None and not call.takes(batch):
             self._transmit(call)
             call = None
         if call is None:
-            call = Call(accumulator.shard, batch.limits)
+            call = Call(accumulator.shard, batch.extended)
         call.add(accumulator, batch, part)
         if call.is_good:
             self._transmit(call)
-            return None
-        return call
+        else:
+            filling[batch.extended] = call
 
     def _transmit(self, call: Call) -> None:
         call.sent_s = self._loop.time()

@@ -14,13 +14,17 @@ from wallet_engine.redis_store.refusals import Refusal
 from wallet_engine.redis_store.scripts import load_script
 
 _PROBE_SHA: Final = load_script("read_account").sha
-#: A call without partitions, which decides nothing.
-_NO_PARTS: Final = {
-    limits: apply_command(
-        load_script("apply", limits=limits).sha, (), window_ms=0, stream_entries_max=0, issued_age_ms_max=0
+#: A call of each text of the script without partitions, which decides nothing.
+_NO_PARTS: Final = tuple(
+    apply_command(
+        load_script("apply", extended=extended).sha,
+        (),
+        window_ms=0,
+        stream_entries_max=0,
+        issued_age_ms_max=0,
     )
-    for limits in (False, True)
-}
+    for extended in (False, True)
+)
 
 Refused = Callable[[Accumulator, ScriptRefusal | Refusal], None]
 
@@ -32,7 +36,7 @@ def probe(
     refused: Refused,
     ended: Callable[[Accumulator], None],
 ) -> None:
-    """Send an empty call of the script that decides (in the middle of an upgrade the node may have that of another
+    """Send an empty call of each text that decides (in the middle of an upgrade the node may have those of another
     version alone), a write that changes nothing (a node that takes no writes still answers reads) and a read that
     passes the same guards as operations. `taken` or `refused` is told, unless the connection is lost, and then `ended`.
     """
@@ -58,14 +62,15 @@ def probe(
         ended(accumulator)
 
     keys = accumulator.keys
-    command = pack(
+    read = pack(
         ("EVALSHA", _PROBE_SHA, 3, keys.meta, keys.flags, keys.noted, accumulator.epoch, "@transit", "-")
     )
     try:
         lane = cluster.lanes[accumulator.shard]
-        lane.send(_NO_PARTS[accumulator.limits], written)
+        for command in _NO_PARTS:
+            lane.send(command, written)
         lane.send(pack(("PERSIST", keys.meta)), written)
-        lane.send(command, answered)
+        lane.send(read, answered)
         accumulator.probing = True
     except (NotSent, KeyError):
         pass

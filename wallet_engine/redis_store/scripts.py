@@ -11,7 +11,7 @@ from wallet_engine.domain.errors import ConfigError
 _PACKAGE = Path(__file__).resolve().parent.parent
 _include = re.compile(r"^--@include (\S+)$", re.MULTILINE)
 _plain = re.compile(r"^--@plain ?", re.MULTILINE)
-_limited = re.compile(r"^--@limits ?", re.MULTILINE)
+_extended = re.compile(r"^--@extended ?", re.MULTILINE)
 _replayed = re.compile(r"^--@replay ?", re.MULTILINE)
 
 
@@ -34,17 +34,17 @@ def _directory() -> Path:
 
 
 @cache
-def load_script(name: str, *, replay: bool = False, limits: bool = False) -> Script:
+def load_script(name: str, *, replay: bool = False, extended: bool = False) -> Script:
     """The script `lua/<name>.lua`. `replay` selects the variant that re-executes recorded entries.
 
-    `limits` selects the text that also knows what accounts may have at most: in it lines behind `--@limits` count, in
-    the other one those behind `--@plain`. So nobody pays for it elsewhere. A replay has it, and the lines behind
-    `--@replay`.
+    `extended` selects the text that also knows holds, groups, returns and what accounts may have at most: in it lines
+    behind `--@extended` count, in the plain one those behind `--@plain`. A replay knows all that, and has the lines
+    behind `--@replay`.
 
     The variants differ in their text, hence in their digest: loading one never makes the other callable.
     """
     directory = _directory()
-    chosen = _limited if limits or replay else _plain
+    chosen = _extended if extended or replay else _plain
 
     def read(path: str) -> str:
         text = chosen.sub("", (directory / path).read_text("utf-8"))
@@ -61,4 +61,4 @@ def load_script(name: str, *, replay: bool = False, limits: bool = False) -> Scr
 def service_scripts() -> tuple[Script, ...]:
     """The scripts that services call; recovery loads them into a node as its last act."""
     names = ("apply", "read_account", "read_transfer", "read_hold", "read_group")
-    return (*map(load_script, names), load_script("apply", limits=True))
+    return (*map(load_script, names), load_script("apply", extended=True))

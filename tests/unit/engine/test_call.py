@@ -13,6 +13,7 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.kinds import weight_of
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX, SCRIPT_OPERATIONS_MAX
 from wallet_engine.domain.operation import Words
+from wallet_engine.engine import call as call_module
 from wallet_engine.engine import engine as engine_module
 from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.batch import Batch
@@ -190,6 +191,25 @@ def test_what_is_more_than_a_transfer_shares_its_call(operation: Words) -> None:
         await bench.submit(1, 1, 1)
         assert len(bench.lane.calls) == 1
         assert {(p, count) for p, count, _ in bench.parts(0)} == {(0, 1), (1, 2), (2, 2)}
+        assert bench.lane.calls[0][1] == load_script("apply", extended=True).sha.encode()
+
+    run(check)
+
+
+def test_plain_and_extended_go_apart_where_one_call_would_be_too_long() -> None:
+    """Neither waits for the other, and the plain text takes what it knows."""
+
+    async def check(bench: Bench) -> None:
+        few, many = EARLY_OPERATIONS_MIN - 1, EARLY_OPERATIONS_MIN // weight_of(HOLD)
+        for _ in range(many - 1):
+            bench.engine.submit(1, HOLD, Waiter(), bench.engine.now_s())
+        with patch.object(call_module, "SCRIPT_OPERATIONS_MAX", EARLY_OPERATIONS_MIN):
+            await bench.submit(few)
+        sent = {call[1]: bench.parts(n) for n, call in enumerate(bench.lane.calls)}
+        assert {sha: [(p, count) for p, count, _ in parts] for sha, parts in sent.items()} == {
+            load_script("apply").sha.encode(): [(0, few)],
+            load_script("apply", extended=True).sha.encode(): [(1, many - 1)],
+        }
 
     run(check)
 
@@ -420,14 +440,14 @@ def test_one_that_has_limits_is_asked_again_by_the_other_text() -> None:
         reply = bench.applied(0)
         reply[2] = [b"LIMITS", b"2"]
         bench.answer(0, reply)
-        assert bench.lane.calls[1][1] == load_script("apply", limits=True).sha.encode()
+        assert bench.lane.calls[1][1] == load_script("apply", extended=True).sha.encode()
         assert [partition for partition, _, _ in bench.parts(1)] == [2]
         bench.answer(1, bench.applied(1))
         bench.receipts(0)
         bench.receipts(1)
         assert bench.said() == [{"+"}] * 3
         await bench.submit(1, 1, 1)
-        assert [[p for p, _, _ in bench.parts(n)] for n in (2, 3)] == [[0, 1], [2]]
+        assert [[p for p, _, _ in bench.parts(n)] for n in range(2, len(bench.lane.calls))] == [[2, 0, 1]]
 
     run(check)
 
@@ -438,7 +458,7 @@ def test_partitions_with_limits_go_together_and_weigh_more() -> None:
             bench.view.accumulators[partition].limits = True
         await bench.submit(10, 10, 10, 20, 10, 20, 30)
         calls = [[p for p, _, _ in bench.parts(n)] for n in range(len(bench.lane.calls))]
-        assert calls == [[0, 2, 4], [1, 3, 5], [6]]
+        assert calls == [[1, 3, 5], [6, 0, 2, 4]]
 
     run(check)
 

@@ -16,9 +16,7 @@ NOSCRIPT = hiredis.ReplyError("NOSCRIPT No matching script. Please use EVAL.")
 MISCONF = hiredis.ReplyError("MISCONF Errors writing to the disk")
 
 
-def probed(
-    monkeypatch: pytest.MonkeyPatch, *replies: Any, limits: bool = False
-) -> tuple[list[bytes], list[str]]:
+def probed(monkeypatch: pytest.MonkeyPatch, *replies: Any) -> tuple[list[bytes], list[str]]:
     """What was sent, and what was told of it: `taken`, or the code of the refusal."""
     monkeypatch.setattr("wallet_engine.engine.prober.refusal_in", lambda _: None)
     sent: list[bytes] = []
@@ -31,7 +29,7 @@ def probed(
     lanes = {"s1": SimpleNamespace(send=send)}
     cluster: Any = SimpleNamespace(lanes=lanes, heed=lambda _, error: refusal_of(error))
     accumulator: Any = SimpleNamespace(
-        keys=PartitionKeys("3"), shard="s1", epoch=1, limits=limits, probing=False, partition=0
+        keys=PartitionKeys("3"), shard="s1", epoch=1, probing=False, partition=0
     )
     said: list[str] = []
     probe(
@@ -50,16 +48,17 @@ def probed(
     return sent, said
 
 
-@pytest.mark.parametrize("limits", [False, True])
-def test_the_script_that_decides_is_asked_for(monkeypatch: pytest.MonkeyPatch, limits: bool) -> None:
+def test_each_text_that_decides_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The journal of another version loads its own: the script of reads may be the same, and that of payments not."""
-    sent, said = probed(monkeypatch, [], 0, WELL, limits=limits)
+    sent, said = probed(monkeypatch, [], [], 0, WELL)
     assert said == ["taken"]
-    assert load_script("apply", limits=limits).sha.encode() in sent[0]
-    assert probed(monkeypatch, NOSCRIPT, 0, WELL, limits=limits)[1] == ["NOSCRIPT"]
+    for at, extended in enumerate((False, True)):
+        assert load_script("apply", extended=extended).sha.encode() in sent[at]
+        replies = [NOSCRIPT if n == at else [] for n in range(2)]
+        assert probed(monkeypatch, *replies, 0, WELL)[1] == ["NOSCRIPT"]
 
 
 def test_a_node_that_takes_no_writes_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert probed(monkeypatch, [], MISCONF, WELL)[1] == ["MISCONF"]
-    assert probed(monkeypatch, NOSCRIPT, MISCONF, WELL)[1] == ["NOSCRIPT"]
-    assert probed(monkeypatch, [], 0, NOSCRIPT)[1] == ["NOSCRIPT"]
+    assert probed(monkeypatch, [], [], MISCONF, WELL)[1] == ["MISCONF"]
+    assert probed(monkeypatch, NOSCRIPT, [], MISCONF, WELL)[1] == ["NOSCRIPT"]
+    assert probed(monkeypatch, [], [], 0, NOSCRIPT)[1] == ["NOSCRIPT"]

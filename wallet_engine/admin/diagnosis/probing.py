@@ -40,7 +40,7 @@ REFUSED_RETRY_S: Final = 0.2
 #: How long the journal copies may take for all receipts together.
 RECEIPT_S_MAX: Final = 5.0
 
-_SHA: Final = {limits: load_script("apply", limits=limits).sha for limits in (False, True)}
+_SHA: Final = {extended: load_script("apply", extended=extended).sha for extended in (False, True)}
 #: The window, then whether accounts are limited, may each be learned from a refusal.
 SENDS_MAX: Final = 3
 _OPERATION: Final[Words] = ("n", "doctor", "-", "-", 0, "-", "", "")
