@@ -177,8 +177,7 @@ class Engine:
         if call is not None and not call.takes(batch):
             self._transmit(call)
             call = None
-        if call is None:
-            call = Call(accumulator.shard, batch.extended)
+        call = call or Call(accumulator.shard, batch.extended)
         call.add(accumulator, batch, part)
         if call.is_good:
             self._transmit(call)
