@@ -32,7 +32,7 @@ PIECES = {
         "tests/integration/",
         "admin_accounts admin_holds api_accounts api_balance api_batch api_books api_find_transfer api_groups "
         "api_holds api_limits api_refunds api_sides api_transfer api_transfer_concurrency api_transfer_limits client "
-        "rolling_restart tracing verify_under_traffic",
+        "rolling_restart terminals tracing verify_under_traffic",
     ),
 }
 PIECE_OF = {

@@ -44,7 +44,7 @@ P = ParamSpec("P")
 KEY_VARIABLE: Final = "WALLET_KEY"
 
 #: Width of what is no terminal.
-PIPE_COLUMNS: Final = 160
+PIPE_COLUMNS: Final = 10_000
 
 #: How often `--watch` looks, and at most.
 WATCH_S: Final = 2.0
@@ -133,7 +133,7 @@ class Session:
             console.print(time.strftime("%H:%M:%S"))
             show(console)
         # Written over what was there, so that nothing flickers.
-        click.echo(f"\x1b[H\x1b[2J{shown.get()}" if console.is_terminal else shown.get())
+        click.echo(f"\x1b[H\x1b[2J{shown.get()}" if draws(console) else shown.get())
 
     def confirm(self, question: str, *, destroys: bool = False) -> None:
         """Ask, unless `--yes`; ends the command with status 1 when the answer is no, or cannot be given."""
@@ -165,7 +165,7 @@ class Session:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """Bars on standard error when that is a terminal, else nothing."""
+        """Bars on standard error when that is a terminal that can draw them, else nothing."""
         console = Console(stderr=True)
         columns = (
             TextColumn("{task.description}"),
@@ -173,7 +173,7 @@ class Session:
             TaskProgressColumn(),
             TimeRemainingColumn(compact=True),
         )
-        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        with Progress(*columns, console=console, disable=not draws(console), transient=True) as progress:
             yield progress
 
 
@@ -183,6 +183,11 @@ def plain_console(*, stderr: bool = False) -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPE_COLUMNS
     return console
+
+
+def draws(console: Console) -> bool:
+    """Whether it can move its cursor: a pipe cannot, nor can a terminal that calls itself dumb."""
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 def _trouble(text: str) -> tuple[Document, Callable[[Console], object]]:
@@ -212,7 +217,7 @@ def plain_table(*headings: str, right: Collection[str] = (), **options: Any) -> 
 
 def show_table(console: Console, table: Table, *spare: str) -> None:
     """Print it, without some of its `spare` columns, the first ones first, where it would have to fold addresses."""
-    left_out, unbounded = [], console.options.update(max_width=1_000)
+    left_out, unbounded = [], console.options.update(max_width=PIPE_COLUMNS)
     for heading in spare:
         if console.measure(table, options=unbounded).maximum <= console.width:
             break

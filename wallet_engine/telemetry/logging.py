@@ -4,6 +4,7 @@ Records of libraries (uvicorn, kazoo, redis) go through the same formatter, so t
 """
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,7 +79,8 @@ def _rendering(as_json: bool) -> list[Processor]:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(default=str),
         ]
-    return [drop_meta, structlog.dev.ConsoleRenderer()]
+    coloured = not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in ("dumb", "unknown")
+    return [drop_meta, structlog.dev.ConsoleRenderer(colors=coloured)]
 
 
 @contextmanager

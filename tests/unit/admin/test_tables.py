@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from wallet_engine.admin.session import plain_table, show_table
+from wallet_engine.admin.session import plain_console, plain_table, show_table
+from wallet_engine.admin.verbs.history import _show_status
 
 ADDRESS = "redis-1.wallet.example:6379"
 
@@ -40,3 +41,33 @@ def test_what_must_stay_is_folded() -> None:
     assert "…" not in "".join(lines)
     pieces = [line.split("│")[2].strip() for line in lines if line.startswith("│")]
     assert "".join(pieces) == ADDRESS
+
+
+@pytest.mark.parametrize("width", [24, 40, 200])
+def test_the_state_of_the_history_is_told_in_full(width: int) -> None:
+    """Times were cut off at 40 columns."""
+    at = "2026-11-29T23:50:26.612Z"
+    document = {
+        "version": 5,
+        "followers": ["follower-1"],
+        "troubles": ["t" * 100],
+        "partitions": [{"partition": 3, "seq": 1_207_000, "at": at}],
+    }
+    console = Console(file=io.StringIO(), width=width)
+    _show_status(console, document)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "t" * 100 in text
+    assert "…" not in text
+
+
+def test_a_pipe_folds_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is searched for line by line was folded at 160 columns."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    path = "/mnt/" + "d" * 300
+    table = plain_table("journal", "where", "memory")
+    table.add_row("j1", path, "12.5 MiB")
+    show_table(plain_console(), table, "memory")
+    plain_console().print(f"it is in {path}")
+    said = capsys.readouterr().out
+    assert said.count(path) == 2
+    assert "12.5 MiB" in said

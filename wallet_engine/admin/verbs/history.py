@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from wallet_engine.admin.journals import find_journal, journal_option
 from wallet_engine.admin.proof.history import HistoryVerdict, compare, read_rows
 from wallet_engine.admin.proof.past_balance import time_text
-from wallet_engine.admin.session import Plan, Session, admin_command, changing_command
+from wallet_engine.admin.session import Plan, Session, admin_command, changing_command, plain_table
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.history.clearing import clear
 from wallet_engine.history.database import as_outage, check_version, connect, migrate, ms_of, version_of
@@ -114,7 +113,7 @@ def _verdict_document(verdict: HistoryVerdict) -> dict[str, Any]:
 
 def _show_verdict(console: Console, verdict: HistoryVerdict) -> None:
     for line in verdict.differences:
-        console.print(line, style="red")
+        console.print(line, style="red", soft_wrap=True)
     word = "ok" if verdict.ok else f"{len(verdict.differences)} differences"
     console.print(f"{word}: {verdict.accounts} accounts, {verdict.transfers} transfers", style="bold")
 
@@ -195,8 +194,8 @@ def _show_status(console: Console, document: dict[str, Any]) -> None:
     followers = ", ".join(document["followers"]) or "nobody"
     console.print(f"version {document['version']}, followed for by {followers}", style="bold")
     for trouble in document["troubles"]:
-        console.print(trouble, style="red")
-    table = Table("partition", "seq", "complete until", box=None)
+        console.print(trouble, style="red", soft_wrap=True)
+    table = plain_table("partition", "seq", "complete until", box=None)
     for row in document["partitions"]:
         table.add_row(str(row["partition"]), str(row["seq"]), row["at"])
     console.print(table)

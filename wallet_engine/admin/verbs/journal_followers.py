@@ -2,9 +2,8 @@
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from wallet_engine.admin.session import Plan, Session, changing_command
+from wallet_engine.admin.session import Plan, Session, changing_command, plain_table
 from wallet_engine.domain.errors import ConfigError
 
 
@@ -58,7 +57,7 @@ def followers(session: Session, forget: str | None) -> None:
     }
 
     def show(console: Console) -> None:
-        table = Table("follower", "partitions", "entries taken")
+        table = plain_table("follower", "partitions", "entries taken")
         for name, seqs in sorted(found.items()):
             table.add_row(name, str(len(seqs)), f"{sum(seqs.values()):,}")
         console.print(table if found else "nobody follows the journal")

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from wallet_engine.admin.journals import JournalSource, check_journal, find_journal, journal_option
 from wallet_engine.admin.proof.cluster import Verdict, verify_offline, verify_online
@@ -84,7 +84,7 @@ def _document(verdict: Verdict, source: JournalSource) -> dict[str, Any]:
 
 
 def _show(console: Console, verdict: Verdict, source: JournalSource) -> None:
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid(Column(), Column(overflow="fold"), padding=(0, 2))
     table.add_row("journal", path_text(source.directory))
     table.add_row("partitions", f"{verdict.partitions:,}")
     table.add_row("entries", f"{verdict.entries:,}")
