@@ -7,7 +7,7 @@ from typing import Final
 import click
 import uvloop
 
-from wallet_engine.app.running import take_priority
+from wallet_engine.app.priority import take_priority
 from wallet_engine.journal.feed_client import READ_BYTES
 from wallet_engine.journal.feed_wire import FeedBytes, FollowerHello, Locate, Located, ReadAsk
 from wallet_engine.journal.format import SEGMENT_HEADER_BYTES

@@ -23,7 +23,7 @@ from support.http_client import Reply
 from support.redis_peek import node_of
 from support.wallet_api import WalletApi, check_problem, new_id, transfer_body
 
-from wallet_engine.app.running import LOW_NICENESS
+from wallet_engine.app.priority import LOW_NICENESS
 from wallet_engine.client import Wallet, WebhookNotFound
 from wallet_engine.dev.ports import free_port
 from wallet_engine.history.database import make_months

@@ -17,13 +17,13 @@ from wallet_engine.app.certificates import (
     watch_certificates,
 )
 from wallet_engine.app.listening import Listening
+from wallet_engine.app.priority import take_priority
 from wallet_engine.app.running import (
     check_closed_door,
     default_id,
     directory_options,
     insecure_option,
     run,
-    take_priority,
 )
 from wallet_engine.app.troubles import Troubles
 from wallet_engine.app.versions import OWN_VERSIONS

@@ -1,7 +1,6 @@
 """What both processes share: their flags, the event loop, and stopping on a signal."""
 
 import asyncio
-import contextlib
 import functools
 import gc
 import io
@@ -10,7 +9,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -35,11 +33,6 @@ from wallet_engine.telemetry.loopback import is_loopback
 
 #: Of what each thread is at when the process is ended.
 _FRAMES_SHOWN: Final = 6
-#: As `nice` has it: a tenth of the weight of a process of payments.
-LOW_NICENESS: Final = 10
-LEAST_NICENESS: Final = 19
-SESSION_TRIES_MAX: Final = 20
-SESSION_RETRY_S: Final = 0.1
 
 log = get_logger(__name__)
 
@@ -127,35 +120,6 @@ def collect_rarely() -> None:
     """
     gc.freeze()
     gc.set_threshold(200_000, 20, 50)
-
-
-def take_priority(name: str) -> None:
-    """Have this process run as `normal`, `low` or `idle` says: next to others, behind them, or on what they leave.
-
-    `idle` is `SCHED_IDLE` (sched(7)): any process that wakes up takes the core at once, and beside processes that never
-    rest it stands still. Linux may share cores among sessions (autogroup, the same page): then both count within a
-    session only, so a process that leads one gives the session the weight that it has itself.
-    """
-    with contextlib.suppress(OSError):  # where the system forbids it, it is as the others are
-        if name == "low":
-            os.nice(LOW_NICENESS)
-        elif name == "idle":
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    if name != "normal" and os.getsid(0) == os.getpid():
-        _weigh_session(LOW_NICENESS if name == "low" else LEAST_NICENESS)
-
-
-def _weigh_session(niceness: int) -> None:
-    """Linux takes one such change of all unprivileged processes in a tenth of a second: it is tried for a while."""
-    for _ in range(SESSION_TRIES_MAX):
-        try:
-            Path("/proc/self/autogroup").write_text(f"{niceness}", "ascii")
-        except BlockingIOError:
-            time.sleep(SESSION_RETRY_S)
-        except OSError:
-            return
-        else:
-            return
 
 
 def default_id(kind: str) -> str:

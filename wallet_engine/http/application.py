@@ -7,6 +7,7 @@ return an `Answer` or raise; only this file sends.
 import re
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
+from functools import cache
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -205,6 +206,12 @@ def _authorization(scope: Scope) -> bytes | None:
     return None if not values else values[0] if len(values) == 1 else b""
 
 
+@cache
+def _described() -> tuple[bytes, bytes]:
+    document = openapi_document(ENDPOINTS)
+    return document, reference_page(document)
+
+
 def create_app(
     wallet: Wallet,
     *,
@@ -220,7 +227,6 @@ def create_app(
     metrics = Metrics() if metrics is None else metrics
     gate = Gate(metrics) if gate is None else gate
     turns = Turns(gate.keyring.shares)
-    document = openapi_document(ENDPOINTS)
     services = Services(
         GuardedWallet(ObservedWallet(wallet, metrics), turns),
         BodyReader(),
@@ -228,8 +234,7 @@ def create_app(
         metrics,
         turns,
         gate,
-        document,
-        reference_page(document),
+        _described,
         events,
         history,
     )

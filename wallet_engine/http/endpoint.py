@@ -27,9 +27,8 @@ class Services(NamedTuple):
     metrics: Metrics
     turns: Turns
     gate: Gate
-    #: The OpenAPI document, and the page made of it.
-    document: bytes
-    reference: bytes
+    #: The OpenAPI document, and the page made of it. The first call computes for some 40 ms.
+    described: Callable[[], tuple[bytes, bytes]]
     #: None without a database.
     events: GuardedEvents | None = None
     history: GuardedHistory | None = None

@@ -1,8 +1,10 @@
 """The handlers that machines watch: is it alive, is it ready, what does it count, what does it offer.
 
-None of them waits for anything, so they answer while the engine is overloaded.
+None of them waits for anything, so they answer while the engine is overloaded; but what is offered is written, in a
+thread, when somebody first asks for it.
 """
 
+import asyncio
 import time
 from typing import Final
 
@@ -61,11 +63,12 @@ async def metrics(request: Request) -> Answer:
 
 
 async def openapi(request: Request) -> Answer:
-    return json_answer(200, request.services.document)
+    document, _ = await asyncio.to_thread(request.services.described)
+    return json_answer(200, document)
 
 
 async def docs(request: Request) -> Answer:
-    body = request.services.reference
+    _, body = await asyncio.to_thread(request.services.described)
     headers = (*_HTML, (b"content-length", b"%d" % len(body)))
     return Answer(200, body, headers)
 

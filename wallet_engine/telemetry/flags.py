@@ -24,6 +24,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import click
 
 from wallet_engine.domain.errors import ConfigError, WalletError
+from wallet_engine.telemetry.lean import uncollected, without
 from wallet_engine.telemetry.secrets import read_secret
 
 ENVIRONMENT_PREFIX: Final = "WALLET"
@@ -298,7 +299,9 @@ def one_line_failures() -> Iterator[None]:
 def _load(name: str, target: str) -> click.Command:
     module, _, attribute = target.partition(":")
     try:
-        command = getattr(importlib.import_module(module), attribute)
+        # redis-py loads the SDK of OpenTelemetry for metrics of its own; ours is loaded when it is asked for.
+        with without("opentelemetry"), uncollected():
+            command = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise

@@ -11,8 +11,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-import structlog
-from structlog.types import EventDict, Processor
+from wallet_engine.telemetry.lean import without
+
+# It would load rich for tracebacks in colours, with all local variables: passwords among them.
+with without("rich"):
+    import structlog
+    from structlog.types import EventDict, Processor
 
 #: Libraries whose INFO says nothing that an operator of this engine acts on.
 _QUIET: Final = ("uvicorn", "uvicorn.error", "kazoo", "asyncio", "redis")

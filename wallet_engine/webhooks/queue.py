@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from wallet_engine.webhooks.sending import Reply
+from wallet_engine.webhooks.reply import Reply
 
 #: After each attempt that failed, how long until the next. Behind the last of them there is none.
 RETRY_S: Final = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)

@@ -3,12 +3,13 @@
 import asyncio
 import ssl
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import httpcore
 
 from wallet_engine.domain.errors import text_of
 from wallet_engine.webhooks.addresses import Unreachable, resolve
+from wallet_engine.webhooks.reply import Reply
 
 #: An answer that comes later is none.
 ANSWER_S_MAX: Final = 10.0
@@ -22,17 +23,6 @@ _HTTP_ERRORS: Final = (
     *(httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError),
     *(httpcore.UnsupportedProtocol, httpcore.ConnectionNotAvailable),
 )
-
-
-class Reply(NamedTuple):
-    """What came of an attempt; without a status there was no answer, and `error` says why."""
-
-    status: int | None
-    error: str = ""
-
-    @property
-    def delivered(self) -> bool:
-        return self.status is not None and 200 <= self.status < 300
 
 
 class Sender:

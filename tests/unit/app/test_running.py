@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wallet_engine.app.follow import default_priority
-from wallet_engine.app.running import LEAST_NICENESS, LOW_NICENESS
+from wallet_engine.app.priority import LEAST_NICENESS, LOW_NICENESS
 
 PROGRAM = """
 import asyncio, sys
@@ -57,7 +57,7 @@ def test_g10_a_signal_ends_a_process(busy: str, stop_s_max: float, status: int, 
 @pytest.mark.parametrize("name", ["normal", "low", "idle"])
 def test_a_process_takes_its_turn(name: str) -> None:
     program = (
-        "import os, threading; from wallet_engine.app.running import take_priority; "
+        "import os, threading; from wallet_engine.app.priority import take_priority; "
         f"take_priority({name!r}); said = lambda: print(os.sched_getscheduler(0), os.nice(0), flush=True); "
         "thread = threading.Thread(target=said); thread.start(); thread.join()"
     )
@@ -77,7 +77,7 @@ def test_a_turn_counts_among_sessions_too(name: str, leads: bool) -> None:
     if not Path("/proc/self/autogroup").exists():
         pytest.skip("this kernel does not group processes by session")
     program = (
-        f"from pathlib import Path; from wallet_engine.app.running import take_priority; "
+        f"from pathlib import Path; from wallet_engine.app.priority import take_priority; "
         f"said = lambda: print(repr(Path('/proc/self/autogroup').read_text())); "
         f"said(); take_priority({name!r}); said()"
     )

@@ -13,7 +13,7 @@ from wallet_engine.webhooks.queue import (
     Delivery,
     Queue,
 )
-from wallet_engine.webhooks.sending import Reply
+from wallet_engine.webhooks.reply import Reply
 
 OK = Reply(200)
 

@@ -8,7 +8,8 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 from support.webhook_server import Received, WebhookServer, hang_up, never, status
 
-from wallet_engine.webhooks.sending import Reply, Sender
+from wallet_engine.webhooks.reply import Reply
+from wallet_engine.webhooks.sending import Sender
 from wallet_engine.webhooks.signing import new_secret, signed_headers
 
 pytestmark = pytest.mark.anyio

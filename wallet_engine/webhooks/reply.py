@@ -1,0 +1,14 @@
+"""What came of an attempt to deliver."""
+
+from typing import NamedTuple
+
+
+class Reply(NamedTuple):
+    """What came of an attempt; without a status there was no answer, and `error` says why."""
+
+    status: int | None
+    error: str = ""
+
+    @property
+    def delivered(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
