@@ -383,6 +383,7 @@ BUGS: Final = (
         planted_method(ReceiptTracker, "receipts", _receipts_by_seq),
         100,
         ("journal_killed", "redis_empty", "redis_old_image", "failover", "slow_network"),
+        seed_min=11,
     ),
     Bug("settle before credit", "G9", planted_method(Transfer, "_credit", _settle_before_credit), 50),
     Bug(
@@ -392,12 +393,19 @@ BUGS: Final = (
         300,
         seed_min=60,
     ),
-    Bug("read before the receipt", "G1 G8", planted_method(Reader, "durable", _read_before_receipt), 100),
+    Bug(
+        "read before the receipt",
+        "G1 G8",
+        planted_method(Reader, "durable", _read_before_receipt),
+        100,
+        seed_min=18,
+    ),
     Bug(
         "unknown outcome answered as a decline",
         "G4 G5",
         planted_method(Transfer, "failed", _outcome_unknown_is_declined),
         50,
+        seed_min=9,
     ),
     Bug(
         "no fencing before a recovery",

@@ -165,7 +165,12 @@ BUGS: Final = (
         outage="shard_stopped",
     ),
     Bug(
-        "close does not look at what is open", "G1", _close_looks_at_nothing_open, 40, outage="shard_stopped"
+        "close does not look at what is open",
+        "G1",
+        _close_looks_at_nothing_open,
+        40,
+        outage="shard_stopped",
+        seed_min=12,
     ),
     Bug(
         "what Redis refused may have run",

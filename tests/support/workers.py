@@ -5,6 +5,7 @@ worker runs it, a test after the other, while the other one takes other pieces.
 """
 
 import contextlib
+import gc
 import os
 import time
 import uuid
@@ -18,6 +19,7 @@ from support.shared import SHARED
 from xdist.scheduler import LoadScopeScheduling
 
 from wallet_engine.dev.ports import PORT_MIN
+from wallet_engine.telemetry.lean import uncollected
 
 #: Files that share a cluster are one piece, as another worker would start it a second time. These are the longest
 #: pieces, so they come first; then what computes, beside what waits for processes.
@@ -80,6 +82,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 f"{item.nodeid} uses {', '.join(used)}: name its file in PIECES of {__name__}"
             )
     items.sort(key=_turn)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is collected stays, and is much: nobody looks for garbage in it, now or in each of the tests."""
+    with uncollected():
+        yield
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

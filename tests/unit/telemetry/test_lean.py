@@ -22,7 +22,15 @@ def test_a_process_loads_nothing_that_it_does_not_use() -> None:
     done = subprocess.run([sys.executable, "-c", LOADS], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert {"redis", "structlog", "uvicorn", "wallet_engine.http.server"} <= loaded
-    assert not loaded & {"opentelemetry", "rich", "pygments", "psutil", "httpcore", "h11", "cryptography.x509"}
+    assert not loaded & {
+        "opentelemetry",
+        "rich",
+        "pygments",
+        "psutil",
+        "httpcore",
+        "h11",
+        "cryptography.x509",
+    }
 
 
 def test_what_was_hidden_is_found_again() -> None:
