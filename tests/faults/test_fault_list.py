@@ -172,7 +172,7 @@ def test_g9_a_few_faults_of_the_list(replicated: DevCluster) -> None:
 
     async def run() -> None:
         await soak.start()
-        await soak.round(3, (0.2, 0.8), pause_s=0.0)
+        await soak.round(3, (0.2, 0.8), pause_s=0.02)
 
     asyncio.run(run())
     print(soak.report())

@@ -43,7 +43,7 @@ from wallet_engine.routing.directory import Directory, open_directory
 
 PARTITIONS = 4
 FUNDED_CENTS = 100_000
-PAUSE_S = 0.02
+PAUSE_S = 0.05
 NODES = ("s1-1", "s2-1")
 
 

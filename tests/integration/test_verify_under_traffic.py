@@ -16,9 +16,9 @@ from support.wallet_api import WalletApi, new_id, transfer_body
 from wallet_engine.admin.proof.cluster import verify_online
 
 CURRENCY = "BWP"
-FUNDS, CALLERS, TRANSFERS_PER_CALL = 1_000, 3, 40
+FUNDS, CALLERS, TRANSFERS_PER_CALL = 1_000, 3, 20
 #: A journal that grows faster than it is read on a busy machine is no test of what is read.
-CALL_PAUSE_S = 0.1
+CALL_PAUSE_S = 0.2
 IMAGE_PAUSE_S = 0.05
 
 

@@ -15,7 +15,7 @@ from wallet_engine.routing.directory import Directory, open_directory
 
 ACCOUNTS = 80
 #: After each request of a caller: enough traffic for every race, and cores left for what is tested beside it.
-PAUSE_S = 0.03
+PAUSE_S = 0.1
 FUNDED_CENTS = 100_000
 
 

@@ -18,7 +18,7 @@ FUNDED_CENTS = 100_000
 #: The longest time without any success that a test accepts; on 2 shared cores.
 GAP_S_MAX = 30.0
 #: After each request of a caller; far below any gap that is looked at.
-PAUSE_S = 0.02
+PAUSE_S = 0.05
 
 
 class UnderFault:
