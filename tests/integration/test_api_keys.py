@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import redis
 from kazoo.client import KazooClient
@@ -142,6 +143,20 @@ def test_dev_makes_a_key_for_each_role_that_only_its_owner_can_read(cluster: Dev
         assert call(url, "/metrics", keys["metrics"])[0] == 200
         assert call(url, "/metrics", keys["payer"])[0] == 403
         assert call(url, "/readyz", None)[0] == 200
+
+
+def test_nobody_reaches_it_from_another_machine(cluster: DevCluster) -> None:
+    """Redis speaks no TLS here: its passwords must not leave the machine."""
+    processes = [psutil.Process(process["pid"]) for process in cluster.processes()]
+    listening = {
+        (process.pid, link.laddr.ip)
+        for process in processes
+        for link in process.net_connections("tcp")
+        if link.status == psutil.CONN_LISTEN
+    }
+    assert {address for _, address in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
+    # The oracle asks and is not asked.
+    assert len({pid for pid, _ in listening}) >= len(processes) - 1
 
 
 def test_redis_lets_in_its_users_alone(cluster: DevCluster) -> None:
