@@ -39,6 +39,7 @@ from wallet_engine.domain.principals import checked
 from wallet_engine.redis_store import login
 from wallet_engine.routing.api_keys import Role
 from wallet_engine.routing.directory import open_directory
+from wallet_engine.routing.zookeeper import SESSION_TIMEOUT_S
 from wallet_engine.telemetry import authority
 
 #: How soon a change must count, and what a busy machine is allowed beyond it.
@@ -375,6 +376,60 @@ def test_known_keys_go_on_while_zookeeper_is_away(cluster: DevCluster) -> None:
                 assert pay(url, keys["payer"], alice, bob, "0.01")[0] == 200
                 assert pay(url, None, alice, bob)[0] == 401
             time.sleep(0.5)
+
+
+@pytest.mark.parametrize("stood_s", [0.5, SESSION_TIMEOUT_S + 3])
+def test_a_key_that_was_revoked_while_a_process_stood_still_is_refused_by_it(
+    cluster: DevCluster, stood_s: float
+) -> None:
+    """Its session with ZooKeeper has ended meanwhile, or not. Requests that waited for it may be among the first."""
+    alice, bob = accounts(cluster, "alice", "bob")
+    made = created(cluster, f"n-{alice}", "--role", "payer", "--accounts", alice)
+    late = cluster.urls[1]
+    assert wait_until(lambda: pay(late, made["key"], alice, bob, "0.01")[0] == 200, 10, poll_s=0.02)
+    with ThreadPoolExecutor(4) as callers:
+        with stopped(cluster.living("api-2")):
+            admin(cluster, "key", "revoke", made["id"], "--yes")
+            seconds_until(lambda: pay(cluster.url, made["key"], alice, bob)[0] == 401)
+            waiting = [callers.submit(pay, late, made["key"], alice, bob, "0.01") for _ in range(4)]
+            time.sleep(stood_s)
+        took_s = refused_for_good(late, made["key"], alice, bob)
+        assert {each.result()[0] for each in waiting} <= {200, 401}
+    assert took_s < COUNTS_S + SLACK_S
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_a_key_that_is_revoked_when_zookeeper_is_back_is_refused_everywhere(
+    cluster: DevCluster, how: str
+) -> None:
+    alice, bob = accounts(cluster, "alice", "bob")
+    made = created(cluster, f"n-{alice}", "--role", "payer", "--accounts", alice)
+    seconds_until(lambda: all(pay(url, made["key"], alice, bob, "0.01")[0] == 200 for url in cluster.urls))
+    if how == "stopped":
+        with stopped(cluster.living("zookeeper")):
+            assert admin(cluster, "key", "revoke", made["id"], "--yes", check=False).returncode == 1
+            assert all(pay(url, made["key"], alice, bob, "0.01")[0] == 200 for url in cluster.urls)
+    else:
+        cluster.restart("zookeeper")
+    assert wait_until(
+        lambda: admin(cluster, "key", "revoke", made["id"], "--yes", check=False).returncode == 0, 60
+    )
+    for url in cluster.urls:
+        assert refused_for_good(url, made["key"], alice, bob) < COUNTS_S + SLACK_S
+
+
+def refused_for_good(url: str, key: str, payer: str, receiver: str) -> float:
+    """Seconds until the key is refused there; it is asked for a while longer, and never serves again."""
+    began, refused_s = time.monotonic(), None
+    while refused_s is None or time.monotonic() - began < refused_s + 2 * COUNTS_S:
+        status, _ = pay(url, key, payer, receiver, "0.01")
+        now_s = time.monotonic() - began
+        assert status == 401 or (status, refused_s) == (200, None), (status, refused_s, now_s)
+        assert refused_s is not None or now_s < COUNTS_S + SLACK_S, now_s
+        if status == 401 and refused_s is None:
+            refused_s = now_s
+        time.sleep(0.01)
+    return refused_s
 
 
 def test_no_secret_is_written_anywhere_else(cluster: DevCluster) -> None:
