@@ -41,6 +41,7 @@ from wallet_engine.routing.directory import open_directory
 from wallet_engine.routing.model import ServiceInfo
 from wallet_engine.saga.expiry import Expirer
 from wallet_engine.saga.group_sweeper import GroupSweeper
+from wallet_engine.saga.open_ages import readings
 from wallet_engine.saga.sweeper import Sweeper
 from wallet_engine.service.history import GuardedHistory
 from wallet_engine.service.wallet import ClusterWallet
@@ -188,7 +189,7 @@ def serve(
             history = None if past is None else GuardedHistory(past)
             metrics.transfers_in_flight.set_function(lambda: wallet.in_flight)
             metrics.observe_readiness(wallet.readings)
-            metrics.observe_partitions(sweeper.readings)
+            metrics.observe_partitions(partial(readings, engine, sweeper.open, group_sweeper.open))
             async with (
                 watched_keyring(directory, insecure=insecure) as keyring,
                 guarded_events(database, stop, allow_private=webhooks_allow_private) as events,

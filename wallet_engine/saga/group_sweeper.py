@@ -7,6 +7,7 @@ has carried it out. Every service looks; all of it may be repeated.
 
 import asyncio
 import random
+from collections import defaultdict
 from typing import Final
 
 import hiredis
@@ -21,6 +22,7 @@ from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.passage import Passage
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 from wallet_engine.saga.group import GroupDriver, parts_of
+from wallet_engine.saga.open_ages import OpenAges
 from wallet_engine.telemetry.logging import get_logger
 
 TICK_S: Final = 1.0
@@ -47,6 +49,10 @@ class GroupSweeper:
         self._passages: dict[int, Passage] = {}
         #: Where the look at a partition's records goes on.
         self._cursors: dict[int, bytes] = {}
+        #: The entries that wrote the records which that look has met so far.
+        self._met: defaultdict[int, list[int]] = defaultdict(list)
+        #: As they were at the last whole look at each partition.
+        self.open = OpenAges()
         self._drives: set[asyncio.Task[None]] = set()
         #: Partition and key of the records that are being ended.
         self._driven: set[tuple[int, str]] = set()
@@ -90,6 +96,7 @@ class GroupSweeper:
         lane = self._engine.cluster.lanes[accumulator.shard]
         if not await lane.call("HLEN", keys.group):
             self._passages.pop(partition, None)
+            self.open.note(partition, (), self._engine.now_s())
             return []
         passage = self._passages.setdefault(partition, Passage(RECORD_AGE_S_MIN))
         state, seq = await lane.call("HMGET", keys.meta, "state", "seq")
@@ -105,9 +112,11 @@ class GroupSweeper:
             looked_at += max(1, len(found) // 2)
             for field, text in zip(found[::2], found[1::2], strict=True):
                 record = parse_record(text.decode())
+                self._met[partition].append(record.seq)
                 if passage.passed(record.seq, now_s):
                     stale.append((field.decode(), record))
             if cursor == b"0":
+                self.open.note(partition, sorted(self._met.pop(partition, ())), now_s)
                 break
         self._cursors[partition] = cursor
         return stale

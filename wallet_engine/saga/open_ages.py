@@ -1,8 +1,14 @@
-"""How many entries of each partition are open, and for how long the oldest: as far as this process has seen them."""
+"""How many entries of each partition are open, and for how long the oldest: as far as this process has seen them.
+
+One sees `open`, another the parts of groups; metrics tell both as one.
+"""
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
+
+from wallet_engine.engine.engine import Engine
+from wallet_engine.telemetry.metrics import PartitionReading
 
 #: A look is remembered when this part of the age so far has passed since the last one that is: by no more the age of
 #: the next entry is told too low, once the oldest is mended.
@@ -46,3 +52,12 @@ class OpenAges:
         """For how long its oldest open entry has been seen; 0 without one."""
         looks = self._looks[partition]
         return now_s - looks[0][0] if looks else 0.0
+
+
+def readings(engine: Engine, *seen: OpenAges) -> Iterator[PartitionReading]:
+    """See `Metrics.observe_partitions`."""
+    now_s = engine.now_s()
+    for accumulator in engine.cluster.accumulators:
+        p = accumulator.partition
+        count, oldest_s = sum(ages.count(p) for ages in seen), max(ages.oldest_s(p, now_s) for ages in seen)
+        yield PartitionReading(p, accumulator.pending, count, oldest_s)

@@ -39,7 +39,6 @@ from wallet_engine.saga.settling import settle
 from wallet_engine.saga.standing import OPEN_PER_RECEIVER_MAX, RETRY_S, Receiver, Standings
 from wallet_engine.saga.transfer import CREDIT, Call, Transfer
 from wallet_engine.telemetry.logging import get_logger
-from wallet_engine.telemetry.metrics import PartitionReading
 
 SWEEP_S: Final = 1.0
 #: An entry younger than this is left to the service that wrote it.
@@ -72,7 +71,7 @@ class Sweeper:
         self._standings = Standings(self._on_owed)
         self._receivers: defaultdict[int, Receiver] = defaultdict(Receiver)
         #: As they were at the last look at each partition.
-        self._open = OpenAges()
+        self.open = OpenAges()
         #: What is left to the service that wrote it, by partition.
         self._passages: defaultdict[int, Passage] = defaultdict(lambda: Passage(OPEN_AGE_MS_MIN / 1000))
 
@@ -88,13 +87,6 @@ class Sweeper:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    def readings(self) -> Iterator[PartitionReading]:
-        """See `Metrics.observe_partitions`."""
-        now_s = self._engine.now_s()
-        for accumulator in self._engine.cluster.accumulators:
-            p = accumulator.partition
-            yield PartitionReading(p, accumulator.pending, self._open.count(p), self._open.oldest_s(p, now_s))
 
     async def _run(self) -> None:
         while True:
@@ -113,8 +105,8 @@ class Sweeper:
             lane = self._engine.cluster.lanes[accumulator.shard]
             await self._look_at(accumulator, lane)
             seqs = await self._open_seqs(accumulator, lane)
-            self._open.note(partition, seqs, self._engine.now_s())
-            self._engine.metrics.sweeper_open_entries.set(self._open.total)
+            self.open.note(partition, seqs, self._engine.now_s())
+            self._engine.metrics.sweeper_open_entries.set(self.open.total)
             passed = self._passages[partition].newest_passed(self._engine.now_s())
             stale = seqs[: bisect_right(seqs, passed)]
             for seq in set(standings.seqs(partition)).difference(stale):

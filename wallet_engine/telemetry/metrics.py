@@ -263,7 +263,7 @@ class _PartitionsCollector(Collector):
             GaugeMetricFamily(f"wallet_partition_{name}", text, labels=("partition",))
             for name, text in (
                 ("queued_operations", "Operations that wait in this process until they are sent to Redis."),
-                ("open_entries", "Entries with outgoing money not yet settled, at the last look."),
+                ("open_entries", "Entries and parts of groups whose money is on its way, at the last look."),
                 ("oldest_open_seconds", "For how long this process has seen the oldest of them."),
             )
         )

@@ -1,0 +1,68 @@
+"""What a look at a partition's records of groups says of how long money has been set aside."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, Final
+
+from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.saga.group_sweeper import GroupSweeper
+from wallet_engine.saga.open_ages import readings
+
+KEYS: Final = PartitionKeys("3")
+WORDS: Final = "mark:0:-:p0|alice|bob|1|USD;"
+
+
+class Node:
+    """In place of a lane: what `group{3}` holds, two records to a page."""
+
+    def __init__(self) -> None:
+        self.seqs: list[int] = []
+
+    async def call(self, name: str, key: str, *words: Any) -> Any:
+        if name == "HLEN":
+            return len(self.seqs)
+        if name == "HMGET":
+            return [b"live", b"100"]
+        begin = int(words[0])
+        page = self.seqs[begin : begin + 2]
+        end = begin + len(page)
+        texts = [(b"field%d" % seq, f"P alice {seq}.0 {WORDS}".encode()) for seq in page]
+        return [b"%d" % (end if end < len(self.seqs) else 0), [text for pair in texts for text in pair]]
+
+
+class Bench:
+    """A sweeper of one partition, and a clock."""
+
+    def __init__(self) -> None:
+        self.node, self.now_s = Node(), 1_000.0
+        self.accumulator: Any = SimpleNamespace(partition=0, keys=KEYS, shard="s1", pending=7)
+        cluster = SimpleNamespace(lanes={"s1": self.node}, accumulators=[self.accumulator])
+        self.engine: Any = SimpleNamespace(cluster=cluster, now_s=lambda: self.now_s)
+        self.sweeper = GroupSweeper(self.engine)
+
+    def look(self, seqs: list[int], after_s: float) -> tuple[int, float]:
+        """Open entries and the age of the oldest, as metrics tell them behind a look at these records."""
+        self.node.seqs = seqs
+        self.now_s += after_s
+        asyncio.run(self.sweeper._stale(self.accumulator))
+        (reading,) = readings(self.engine, self.sweeper.open)
+        assert reading.queued_operations == 7
+        return reading.open_entries, reading.oldest_open_s
+
+
+def test_what_is_set_aside_for_a_group_grows_old_until_it_is_gone() -> None:
+    bench = Bench()
+    assert bench.look([], 0) == (0, 0)
+    assert bench.look([5, 9, 6], 1) == (3, 0)
+    assert bench.look([9, 5, 6, 20, 21], 4) == (5, 4)
+    assert bench.look([20, 21], 60) == (2, 60)
+    assert bench.look([], 1) == (0, 0)
+    assert bench.look([30], 1) == (1, 0)
+
+
+def test_one_that_nobody_can_look_at_goes_on_growing_old() -> None:
+    bench = Bench()
+    bench.look([5], 1)
+    bench.now_s += 90
+    (reading,) = readings(bench.engine, bench.sweeper.open)
+    assert reading.oldest_open_s == 90
