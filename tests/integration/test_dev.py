@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.advice import noted
 from support.dev_process import DevCluster
 from support.replicated import ReplicatedShard, command
+from unit.admin.made import admin
 
 from wallet_engine.dev.ports import port_is_free
 from wallet_engine.dev.probing import probe
@@ -142,6 +144,27 @@ def test_each_partition_says_what_it_has_waiting(cluster: DevCluster) -> None:
         lines = answer.read().decode().splitlines()
     for name in ("queued_operations", "open_entries", "oldest_open_seconds"):
         assert sum(line.startswith(f'wallet_partition_{name}{{partition="') for line in lines) == 16
+
+
+@EMBEDDED
+def test_g14_a_balance_that_the_bundled_server_would_forget(cluster: DevCluster) -> None:
+    """Its hashes have times to live for single fields."""
+    accounts = open_funded(cluster.url, *"abcdefgh")
+    node = cluster.processes("redis")[0]
+    keys = list(command(node, "KEYS", "balance:USD*"))
+    held = [(key, account) for key in keys for account in accounts if command(node, "HEXISTS", key, account)]
+    key, account = held[0]
+    assert command(node, "HEXPIRE", key, "600", "FIELDS", "1", account) == [1]
+    (found,) = expiries(cluster)
+    assert (found["severity"], found["what"].split(" of ")[0]) == ("error", f"{account} in {key}")
+    subprocess.run(["bash", "-c", noted(found)], check=True)
+    assert command(node, "HTTL", key, "FIELDS", "1", account) == [-1]
+    assert not expiries(cluster)
+
+
+def expiries(cluster: DevCluster) -> list[dict[str, Any]]:
+    result = admin("doctor", "--json", *cluster.coordination_flags())
+    return [found for found in json.loads(result.stdout)["findings"] if found["check"] == "expiry"]
 
 
 @EMBEDDED

@@ -45,6 +45,9 @@ RUN_BY: Final = {
     ): ("integration/test_api_keys.py::test_a_certificate_that_ends_is_renewed"),
     ("certificates", "wallet-admin ca list --ca"): _TROUBLES,
     ("expiry", "redis-cli PERSIST"): f"{_MENDS}a_key_that_redis_would_forget",
+    ("expiry", "redis-cli HPERSIST"): (
+        "integration/test_dev.py::test_g14_a_balance_that_the_bundled_server_would_forget"
+    ),
     ("followers", "wallet-engine follow --to"): f"{_MENDS}a_follower_that_is_gone",
     ("journal", "wallet-admin backup"): _NEW_COPY,
     ("journal", "wallet-admin journal info"): _FULL,
@@ -113,8 +116,8 @@ def shape(line: str) -> str:
 
 
 def _shape(text: str, words: list[str]) -> str:
-    if "redis-cli " in text and " PERSIST " in text:  # of any key
-        return "redis-cli PERSIST"
+    if persist := re.search(r"redis-cli .* (H?PERSIST) ", text):  # of any key
+        return f"redis-cli {persist[1]}"
     if "redis-cli " in text:
         found = re.search(r" ([A-Z]{4,} [\w-]+)", text)
         assert found is not None, text

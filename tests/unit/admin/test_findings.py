@@ -490,6 +490,16 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         ),
     ),
     (
+        "time to live of a field",
+        partition(expiring_fields={(b"balance:USD{0}", b"alice"): 61_000}),
+        (
+            "expiry",
+            "error",
+            "alice in balance:USD{0} of partition 1 is forgotten in 61 s",
+            "HPERSIST 'balance:USD{0}' FIELDS 1 alice",
+        ),
+    ),
+    (
         "stray keys",
         node(TWO, strays=Strays((b"x", b"\xff\n", b"y", b"z"))),
         ("keys", "warning", "4 keys on shard s2 belong to no partition: x, \\xff\\n, y, …", "s2 --foreign"),

@@ -15,6 +15,7 @@ from kazoo.hosts import collect_hosts
 from redis.exceptions import RedisError, ResponseError
 
 from wallet_engine.admin.diagnosis.certificates import Certificate, certificates_of
+from wallet_engine.admin.diagnosis.expiring import expiring_fields, expiring_keys, has_expiring_fields
 from wallet_engine.admin.diagnosis.probing import Probes, probe_partitions
 from wallet_engine.admin.diagnosis.strays import NO_STRAYS, Strays, find_strays, is_engines, keys_in_slot
 from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX, look_at_all, primary_of
@@ -61,8 +62,9 @@ class PartitionFacts:
     fault: str = ""
     #: The date of its newest entry against the clock of its node, in milliseconds.
     recorded_ahead_ms: int = 0
-    #: The engine's keys that Redis will forget by itself, in so many milliseconds each.
+    #: The engine's keys that Redis will forget by itself, in so many milliseconds each; and fields of them.
     expiring: Mapping[bytes, int] = field(default_factory=dict)
+    expiring_fields: Mapping[tuple[bytes, bytes], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +199,10 @@ def _node(
         owned = _owned(state, text)
         if primary:
             loaded = all(client.script_exists(*(script.sha for script in service_scripts())))
+            fields_expire = has_expiring_fields(client)
             for partition in partitions:
                 with suppress(ResponseError):  # its slot is elsewhere, or half moved
-                    of_partitions[partition] = _partition(client, partition, count)
+                    of_partitions[partition] = _partition(client, partition, count, fields_expire)
             holds = _holds(client, owned, partitions, count)
         own = {slot_of(tag_of(partition, count)) for partition in partitions}
         strays = find_strays(client, own, owned, count)
@@ -232,7 +235,7 @@ def _holds(
     return found
 
 
-def _partition(client: redis.Redis, partition: int, count: int) -> PartitionFacts:
+def _partition(client: redis.Redis, partition: int, count: int, fields_expire: bool) -> PartitionFacts:
     keys = PartitionKeys(tag_of(partition, count))
     owner, fault, clock = (str(value or "") for value in client.hmget(keys.meta, ["owner", "fault", "clock"]))
     ahead_ms = int(clock or 0) - _ms(client.time())
@@ -240,16 +243,9 @@ def _partition(client: redis.Redis, partition: int, count: int) -> PartitionFact
     names = keys_in_slot(client, slot_of(keys.tag))
     known = [name for name in names if is_engines(name, keys.tag)]
     unknown = tuple(name for name in names if not is_engines(name, keys.tag))
-    expiring = _expiring(client, known)
-    return PartitionFacts(partition, owner, max(0, waiting), unknown, fault, ahead_ms, expiring)
-
-
-def _expiring(client: redis.Redis, names: Sequence[bytes]) -> dict[bytes, int]:
-    """Those with a time to live, in milliseconds: somebody has set it by hand."""
-    with client.pipeline(transaction=False) as pipe:
-        for name in names:
-            pipe.pttl(name)
-        return {name: ms for name, ms in zip(names, pipe.execute(), strict=True) if ms >= 0}
+    expiring = expiring_keys(client, known)
+    fields = expiring_fields(client, known) if fields_expire else {}
+    return PartitionFacts(partition, owner, max(0, waiting), unknown, fault, ahead_ms, expiring, fields)
 
 
 def _ms(time: tuple[int, int]) -> int:

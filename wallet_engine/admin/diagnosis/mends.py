@@ -21,6 +21,7 @@ REDIS_COMMANDS: Final = frozenset(
         "CLUSTER REPLICATE",
         "CLUSTER SETSLOT",
         "CONFIG SET",
+        "HPERSIST",
         "INFO persistence",
         "INFO replication",
         "PERSIST",
