@@ -6,8 +6,11 @@ that come together the last would wait for a minute. So after each that libuv ac
 
 import asyncio
 import contextlib
+import ctypes
 import socket
 import ssl
+import struct
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -16,6 +19,21 @@ from wallet_engine.telemetry.descriptors import is_reserved
 
 #: Connections taken behind one in the same round.
 TAKEN_PER_ROUND_MAX: Final = 63
+
+#: How long a handshake takes that has begun: a round trip, to far away.
+HANDSHAKE_SECONDS: Final = 0.05
+
+#: Linux, asm-generic/socket.h; the module `socket` does not have it.
+_SO_ATTACH_FILTER: Final = 26
+#: Drops segments with SYN and without ACK: the flags are in byte 13 of the header. Code, jumps if true and if false,
+#: operand of each instruction (Linux, Documentation/networking/filter.rst).
+_WITHOUT_SYN: Final = (
+    (0x30, 0, 0, 13),  # ldb [13]
+    (0x54, 0, 0, 0x12),  # and #SYN|ACK
+    (0x15, 0, 1, 0x02),  # jeq #SYN
+    (0x06, 0, 0, 0),  # ret: drop
+    (0x06, 0, 0, 0xFFFF_FFFF),  # ret: keep
+)
 
 MakeProtocol = Callable[..., asyncio.Protocol]
 
@@ -49,8 +67,13 @@ class Crowd:
         """Whether some that were taken are not connected yet."""
         return bool(self._coming)
 
-    def look_for_the_last(self) -> None:
-        """Take all who wait, if anybody has come before: the listener is about to be closed."""
+    async def let_in_the_last(self) -> None:
+        """Take all who have connected, if anybody has come before: the listener may be closed afterwards.
+
+        Closing it resets those who wait there. So nobody is let begin a handshake, and those that were begun end.
+        """
+        _drop_new_handshakes(self._listener)
+        await asyncio.sleep(HANDSHAKE_SECONDS)
         while self._look():
             pass
 
@@ -79,3 +102,14 @@ class Crowd:
             if not transport.is_closing():
                 return  # its transport keeps `link`
         link.detach()
+
+
+def _drop_new_handshakes(listener: socket.socket) -> None:
+    """Have the kernel not answer those who begin to connect; they try again a second later. Elsewhere than on Linux
+    nothing is done.
+    """
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in _WITHOUT_SYN))
+    program = struct.pack("HP", len(_WITHOUT_SYN), ctypes.addressof(code))
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # a sandbox without filters
+            listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)

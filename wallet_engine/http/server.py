@@ -110,7 +110,7 @@ class _Server(uvicorn.Server):
         """Answer all for that time. Then let nobody in, and wait a moment for the first requests of new connections."""
         connections.leave()
         await asyncio.sleep(leave_seconds)
-        crowd.look_for_the_last()
+        await crowd.let_in_the_last()
         for listening in self.servers:
             listening.close()
         await _all_heard(crowd, connections)

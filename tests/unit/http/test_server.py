@@ -301,20 +301,20 @@ def test_who_waits_at_the_door_when_it_is_closed_is_let_in(monkeypatch: pytest.M
     waiting = 150
     connections: list[socket.socket] = []
     request = request_bytes(SINGLE, json.dumps(GOOD).encode())
-    look = Crowd.look_for_the_last
+    let_in = Crowd.let_in_the_last
 
     async def scenario() -> None:
         async with running(WalletDouble(), leave_seconds=0.05) as server:
             first = await server.connect()  # has the server know how to make a connection
             _, _, port = (await server.url()).rpartition(":")
 
-            def crowded(crowd: Crowd) -> None:
+            async def crowded(crowd: Crowd) -> None:
                 for _ in range(waiting):
                     connections.append(socket.create_connection(("127.0.0.1", int(port)), timeout=10))
                     connections[-1].sendall(request)
-                look(crowd)
+                await let_in(crowd)
 
-            monkeypatch.setattr(Crowd, "look_for_the_last", crowded)
+            monkeypatch.setattr(Crowd, "let_in_the_last", crowded)
             server.stop.set()
             await asyncio.wait_for(server.task, 20)
             first[1].close()
@@ -324,6 +324,36 @@ def test_who_waits_at_the_door_when_it_is_closed_is_let_in(monkeypatch: pytest.M
     for connection in connections:
         with connection:
             assert answer_of(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_comes_when_the_last_were_let_in_is_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """He was, and closing the listener reset him under his request."""
+    let_in = Crowd.let_in_the_last
+    tried: list[bool] = []
+
+    async def scenario() -> None:
+        async with running(WalletDouble(), leave_seconds=0.05) as server:
+            _, writer = await server.connect()
+            _, _, port = (await server.url()).rpartition(":")
+
+            async def late(crowd: Crowd) -> None:
+                await let_in(crowd)
+                with socket.socket() as caller:
+                    caller.settimeout(0.1)
+                    try:
+                        caller.connect(("127.0.0.1", int(port)))
+                    except TimeoutError:
+                        tried.append(False)
+                    else:
+                        tried.append(True)
+
+            monkeypatch.setattr(Crowd, "let_in_the_last", late)
+            server.stop.set()
+            await asyncio.wait_for(server.task, 20)
+            writer.close()
+
+    uvloop.run(scenario())
+    assert tried == [False]
 
 
 def test_a_request_that_is_unread_when_the_process_ends_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
