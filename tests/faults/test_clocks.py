@@ -110,7 +110,7 @@ def nothing_is_open(cluster: DevCluster) -> None:
     assert admin(cluster, "pending")["entries"] == []
 
 
-@pytest.mark.parametrize("seconds", [600, -600, 25 * HOUR_S])
+@pytest.mark.parametrize("seconds", [pytest.param(600, marks=pytest.mark.soak), -600, 25 * HOUR_S])
 def test_g9_the_clock_of_a_service_stops_no_payment(
     cluster: DevCluster, clocks: Clocks, seconds: float
 ) -> None:

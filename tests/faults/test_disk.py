@@ -187,7 +187,9 @@ def test_g5_g6_a_partition_that_holds_what_never_happened_is_rebuilt_under_payme
 
         async def rebuild_under_payments() -> tuple[int, dict[str, Any]]:
             async with HttpClient() as http:
-                traffic = asyncio.create_task(callers(http, cluster.urls, books, count=4, stop=stop))
+                traffic = asyncio.create_task(
+                    callers(http, cluster.urls, books, count=4, stop=stop, pause_s=0.02)
+                )
                 try:
                     return await asyncio.to_thread(admin, cluster, "rebuild", str(partition), "--yes")
                 finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.dev_process import DevCluster
 from support.move_run import signalled
-from support.paying import Paying, cluster_directory
+from support.paying import THROUGHOUT_S, Paying, cluster_directory
 from support.replicated import ReplicatedShard, command, wait_agreed, wait_until
 from support.verification import verified
 from unit.admin.made import admin, answer
@@ -29,7 +29,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
     cluster = DevCluster(tmp_path_factory.mktemp("back") / "dev", shards=2, replicas=1, partitions=PARTITIONS)
     try:
         cluster.start()
-        paying = Paying(cluster, callers_count=4)
+        paying = Paying(cluster, callers_count=4, pause_s=THROUGHOUT_S)
         with paying.running():
             yield cluster
         paying.check()
@@ -189,7 +189,6 @@ def test_leftovers_of_before_are_passed_over(s1: ReplicatedShard) -> None:
     wait_until(
         lambda: all({n[:2] for n in left_on(cluster, p)} == {"s1"} for p in range(PARTITIONS)), "all is on s1"
     )
-    answer("rebalance", *flags, "--yes")
 
 
 @pytest.mark.parametrize("ending", ["the map follows, and it is moved back", "the slot is given back"])

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support.dev_process import DevCluster
 from support.move_run import signalled
-from support.paying import Paying, cluster_directory
+from support.paying import THROUGHOUT_S, Paying, cluster_directory
 from support.stopped import stopped
 from support.verification import verified, verify
 from support.wallet_api import WalletApi
@@ -48,7 +48,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
     cluster = DevCluster(tmp_path_factory.mktemp("killed") / "dev", shards=3, partitions=PARTITIONS)
     try:
         cluster.start()
-        paying = Paying(cluster, callers_count=4)
+        paying = Paying(cluster, callers_count=4, pause_s=THROUGHOUT_S)
         with paying.running():
             yield cluster
         paying.check()

@@ -113,7 +113,7 @@ async def kill_redis(cluster: DevCluster) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     "fault",
-    [pytest.param(kill_api, marks=pytest.mark.soak), kill_journal, kill_redis],
+    [*(pytest.param(fault, marks=pytest.mark.soak) for fault in (kill_api, kill_journal)), kill_redis],
     ids=lambda fault: fault.__name__,
 )
 def test_g4_g9_refunds_from_two_services_while_one_process_dies(

@@ -245,7 +245,7 @@ def test_slots_that_another_claim_has_won_are_given_again(cluster: DevCluster, f
     assert answer("verify", *flags)["ok"]
 
 
-@pytest.mark.parametrize("forgets", ["source", "target"])
+@pytest.mark.parametrize("forgets", [pytest.param("source", marks=pytest.mark.soak), "target"])
 def test_a_node_that_forgets_while_it_is_copied_is_no_corruption(
     cluster: DevCluster, flags: list[str], forgets: str
 ) -> None:

@@ -480,7 +480,7 @@ def test_verify_names_what_differs_and_rebuild_mends_it(cluster: DevCluster, api
     assert len(listed(api, bob, 5)) == 5
 
 
-@pytest.mark.parametrize("role", ["follower", "database", "journal"])
+@pytest.mark.parametrize("role", ["follower", "database", pytest.param("journal", marks=pytest.mark.soak)])
 def test_a_kill_loses_and_doubles_nothing(cluster: DevCluster, api: WalletApi, role: str) -> None:
     """kill -9 under traffic; payments go on while the history is away."""
     ann, bob = opened(api, 14, "1000.00"), opened(api, 15)

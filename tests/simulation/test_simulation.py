@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulation.auditor import Auditor
@@ -20,11 +21,6 @@ from simulation.run import Report, run_many, run_seed
 from simulation.substitutes import HORIZONS, PERIODS, RETENTION_MS
 from simulation.world import Violation, World
 
-SEEDS = 48
-COPIES_SEEDS = 16
-ALL_SEEDS = 12
-OUTAGE_SEEDS = 8
-MOVES_SEEDS = 16
 TESTS = Path(__file__).parent.parent
 
 
@@ -39,31 +35,42 @@ def test_one_seed() -> None:
     print(run_seed(seed, _profile()(seed), trace=True))
 
 
-def test_seeds_keep_every_guarantee() -> None:
-    """G1, G2, G3, G4, G5, G6, G7, G8 and G9 on the first seeds."""
-    failed = [str(result) for result in run_many(range(1, SEEDS + 1)) if isinstance(result, Violation)]
+def the_first(few: int, more: int) -> Any:
+    """Seeds from 1 on: so many each time, and those behind them in the soak."""
+    return pytest.mark.parametrize(
+        "seeds",
+        [range(1, few + 1), pytest.param(range(few + 1, more + 1), marks=pytest.mark.soak)],
+        ids=["few", "more"],
+    )
+
+
+def keep_every_guarantee(seeds: range, profile: Callable[[int], Profile] = Profile.draw) -> None:
+    failed = [str(result) for result in run_many(seeds, profile=profile) if isinstance(result, Violation)]
     assert not failed, f"{len(failed)} seeds failed; SIM_SEED=<n> shows one\n" + "\n".join(failed)
 
 
-def test_seeds_with_several_journal_copies() -> None:
+@the_first(24, 48)
+def test_seeds_keep_every_guarantee(seeds: range) -> None:
+    """G1, G2, G3, G4, G5, G6, G7, G8 and G9 on the first seeds."""
+    keep_every_guarantee(seeds)
+
+
+@the_first(8, 16)
+def test_seeds_with_several_journal_copies(seeds: range) -> None:
     """G1 to G9 with two or three copies of which one or two must receipt."""
-    results = run_many(range(1, COPIES_SEEDS + 1), profile=Profile.draw_copies)
-    failed = [str(result) for result in results if isinstance(result, Violation)]
-    assert not failed, f"{len(failed)} seeds failed\n" + "\n".join(failed)
+    keep_every_guarantee(seeds, Profile.draw_copies)
 
 
-def test_seeds_with_holds_groups_and_refunds() -> None:
+@the_first(6, 12)
+def test_seeds_with_holds_groups_and_refunds(seeds: range) -> None:
     """G1 to G9 where every history has all that is more than a transfer."""
-    results = run_many(range(1, ALL_SEEDS + 1), profile=Profile.draw_all)
-    failed = [str(result) for result in results if isinstance(result, Violation)]
-    assert not failed, f"{len(failed)} seeds failed\n" + "\n".join(failed)
+    keep_every_guarantee(seeds, Profile.draw_all)
 
 
-def test_seeds_with_moves() -> None:
+@the_first(8, 16)
+def test_seeds_with_moves(seeds: range) -> None:
     """G1 to G9 and G11 while partitions move and come back, and primaries fail over."""
-    results = run_many(range(1, MOVES_SEEDS + 1), profile=Profile.draw_moves)
-    failed = [str(result) for result in results if isinstance(result, Violation)]
-    assert not failed, f"{len(failed)} seeds failed\n" + "\n".join(failed)
+    keep_every_guarantee(seeds, Profile.draw_moves)
 
 
 @pytest.mark.parametrize("kind", FAULTS)
@@ -72,12 +79,11 @@ def test_each_fault_alone(kind: str) -> None:
         run_seed(seed, Profile(kinds=(kind,), faults=3, fault_gap_steps=150, payments_per_caller=2))
 
 
+@the_first(3, 8)
 @pytest.mark.parametrize("outage", [*OUTAGES, LOST])
-def test_long_outages(outage: str) -> None:
+def test_long_outages(outage: str, seeds: range) -> None:
     """G1 to G10 and G14 while one part is out, streams are small and payments come in crowds."""
-    results = run_many(range(1, OUTAGE_SEEDS + 1), profile=lambda seed: Profile.draw_outage(seed, outage))
-    failed = [str(result) for result in results if isinstance(result, Violation)]
-    assert not failed, f"{len(failed)} seeds failed\n" + "\n".join(failed)
+    keep_every_guarantee(seeds, lambda seed: Profile.draw_outage(seed, outage))
 
 
 def test_a_seed_is_one_run() -> None:

@@ -16,17 +16,20 @@ from wallet_engine.routing.directory import Directory, open_directory
 ACCOUNTS = 80
 #: After each request of a caller: enough traffic for every race, and cores left for what is tested beside it.
 PAUSE_S = 0.1
+#: The same for payments that go on through all tests of a module: `verify` folds every one of them.
+THROUGHOUT_S = 0.2
 FUNDED_CENTS = 100_000
 
 
 class Paying:
     """New accounts that pay each other; the seed is printed."""
 
-    def __init__(self, cluster: DevCluster, callers_count: int = 16) -> None:
+    def __init__(self, cluster: DevCluster, callers_count: int = 16, pause_s: float = PAUSE_S) -> None:
         seed = random.randrange(2**32)
         print(f"seed {seed}")
         self.cluster = cluster
         self.callers_count = callers_count
+        self.pause_s = pause_s
         self.accounts = [f"{seed:x}-{number:03d}" for number in range(ACCOUNTS)]
         self.books = Books(self.accounts, FUNDED_CENTS, random.Random(seed))
         self.balances: dict[str, int] = {}
@@ -51,7 +54,12 @@ class Paying:
             stop = asyncio.Event()
             paying = asyncio.create_task(
                 callers(
-                    http, self.cluster.urls, self.books, count=self.callers_count, stop=stop, pause_s=PAUSE_S
+                    http,
+                    self.cluster.urls,
+                    self.books,
+                    count=self.callers_count,
+                    stop=stop,
+                    pause_s=self.pause_s,
                 )
             )
             await asyncio.to_thread(stopping.wait)
