@@ -22,6 +22,7 @@ from support.replicated import (
     supervisor_sleeps,
     wait_until,
 )
+from support.stopped import stopped
 from support.under_fault import UnderFault
 
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -200,6 +201,22 @@ def test_g9_planned_failover(scene: Scene) -> None:
 
     traffic = scene.strike("planned failover", fault)
     assert traffic.spared_gap_s < SPARED_GAP_S_MAX
+
+
+@pytest.mark.soak
+def test_g9_a_replica_without_scripts_is_left(scene: Scene) -> None:
+    """A primary restarts, services come back to it, and only then its replica takes over: their connections stay. To a
+    call that declares no key such a node says NOSCRIPT and not MOVED.
+    """
+
+    def fault() -> None:
+        primary, replica = scene.shard.primary(), scene.shard.replica()
+        with stopped(*scene.cluster.processes("journal")):  # it would load them before the replica takes over
+            command(primary, "SCRIPT", "FLUSH")
+            scene.shard.promote(replica)
+            scene.shard.wait_promoted(replica)
+
+    scene.strike("replica without scripts", fault)
 
 
 @pytest.mark.soak

@@ -125,6 +125,9 @@ class ClusterView:
         if refusal.meaning is Meaning.ELSEWHERE:
             self.heed_epoch(shard)
         elif refusal.meaning is Meaning.RECOVER:
+            self.refresh_shard(
+                shard
+            )  # to a call without keys a replica says this, too, and not who is primary
             self.ask_recovery(shard, "script cache is empty")
 
     def heed_script(self, accumulator: Accumulator, refusal: ScriptRefusal) -> bool:
