@@ -12,7 +12,7 @@ import httpx
 from wallet_engine.client import calls, calls_events, calls_past
 from wallet_engine.client.calls import Call, Page, next_page
 from wallet_engine.client.gathering import Gatherer
-from wallet_engine.client.http import CONNECTIONS_MAX, LOST, request_of, settings
+from wallet_engine.client.http import CONNECTIONS_MAX, LOST, UNREACHED, request_of, settings
 from wallet_engine.client.tries import DEADLINE_S, Done, Policy, Tries
 from wallet_engine.client.types import Hold
 from wallet_engine.client.types_events import Delivery, Event
@@ -107,7 +107,7 @@ class AsyncWallet:
                     async with asyncio.timeout(tries.left_s(clock())):  # httpx' is for each byte that comes
                         response = await self._http.request(**request_of(call, tries.timeout_s(clock())))
             except LOST as error:
-                result: Done[T] | Any = tries.lost(error, clock())
+                result: Done[T] | Any = tries.lost(error, clock(), unreached=isinstance(error, UNREACHED))
             else:
                 result = tries.received(response.status_code, response.headers, response.content, clock())
             if isinstance(result, Done):

@@ -17,6 +17,9 @@ LOST: Final = (
     TimeoutError,
 )
 
+#: Those where nobody was asked: the connection could not be made.
+UNREACHED: Final = (httpx.ConnectError,)
+
 _JSON: Final = {"content-type": "application/json"}
 
 

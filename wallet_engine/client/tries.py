@@ -30,6 +30,8 @@ DEADLINE_S: Final = 30.0
 #: Longer than a service waits before it answers that it does not know.
 TRY_S_MAX: Final = 20.0
 WAIT_S_FIRST: Final = 0.1
+#: Where nobody listens: a process that is started again is there after some seconds, and five tries must outlast that.
+UNREACHED_WAIT_S_FIRST: Final = 1.0
 WAIT_S_MAX: Final = 5.0
 
 _decode_problem: Final = msgspec.json.Decoder(Problem).decode
@@ -76,11 +78,14 @@ class Tries(Generic[T]):
         """How long the next try may wait for each part of its answer."""
         return min(self._policy.try_s_max + self._call.wait_s, self.left_s(now_s))
 
-    def lost(self, error: Exception, now_s: float) -> Again:
-        """The connection broke, or the answer did not come. Raises `Unavailable` when this was the last try."""
+    def lost(self, error: Exception, now_s: float, *, unreached: bool = False) -> Again:
+        """The connection broke, or the answer did not come. Raises `Unavailable` when this was the last try.
+
+        `unreached`: there was no connection to begin with.
+        """
         unavailable = Unavailable("no_answer", str(error) or type(error).__name__, retryable=True)
         unavailable.__cause__ = error
-        return self._again(unavailable, 0.0, now_s)
+        return self._again(unavailable, 0.0, now_s, UNREACHED_WAIT_S_FIRST if unreached else WAIT_S_FIRST)
 
     def received(self, status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> Done[T] | Again:
         """An answer came. Raises `WalletError`."""
@@ -116,8 +121,10 @@ class Tries(Generic[T]):
         result: T = value
         return result
 
-    def _again(self, error: WalletError, at_least_s: float, now_s: float) -> Again:
-        bound_s = min(WAIT_S_MAX, WAIT_S_FIRST * 2**self._made)
+    def _again(
+        self, error: WalletError, at_least_s: float, now_s: float, first_s: float = WAIT_S_FIRST
+    ) -> Again:
+        bound_s = min(WAIT_S_MAX, first_s * 2**self._made)
         self._made += 1
         wait_s = at_least_s + bound_s * self._policy.random()
         last = self._made >= self._policy.tries_max or now_s + wait_s >= self._until_s

@@ -11,7 +11,7 @@ import httpx
 
 from wallet_engine.client import calls, calls_events, calls_past
 from wallet_engine.client.calls import Call, Page, next_page
-from wallet_engine.client.http import LOST, request_of, settings
+from wallet_engine.client.http import LOST, UNREACHED, request_of, settings
 from wallet_engine.client.tries import DEADLINE_S, Done, Policy, Tries
 from wallet_engine.client.types import Hold
 from wallet_engine.client.types_events import Delivery, Event
@@ -85,7 +85,8 @@ class Wallet:
             try:
                 status, headers, body = self._answer(call, tries)
             except LOST as error:
-                result: Done[T] | Any = tries.lost(error, time.monotonic())
+                unreached = isinstance(error, UNREACHED)
+                result: Done[T] | Any = tries.lost(error, time.monotonic(), unreached=unreached)
             else:
                 result = tries.received(status, headers, body, time.monotonic())
             if isinstance(result, Done):

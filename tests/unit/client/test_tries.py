@@ -187,8 +187,30 @@ def test_waits_are_random_below_a_bound_that_doubles() -> None:
     for luck in (0.0, 0.5, 1.0):
         policy = Policy(random=lambda luck=luck: luck)  # type: ignore[misc]
         tries = Tries(transfer("a", "b", 1, "USD"), policy, 0.0)
-        waits = [tries.lost(httpx.ConnectError(""), 0.0) for _ in range(4)]
+        waits = [tries.lost(httpx.ReadError(""), 0.0) for _ in range(4)]
         assert waits == [Again(luck * bound) for bound in (0.1, 0.2, 0.4, 0.8)]
+
+
+def test_where_nobody_listens_the_tries_outlast_a_restart(waits: list[float]) -> None:
+    """Four waits of 0.75 s together, in the mean, did not."""
+    with connected(Scripted(*[httpx.ConnectError("refused")] * 5)) as made:
+        made._policy = Policy(random=lambda: 1.0)
+        with pytest.raises(OutcomeUnknown):
+            made.transfer("ann", "bob", 1, "USD")
+    assert waits == [1.0, 2.0, 4.0, 5.0]
+
+
+def test_where_nobody_listens_the_tries_of_a_loop_outlast_a_restart() -> None:
+    async def main() -> float:
+        server = httpx.MockTransport(Scripted(*[httpx.ConnectError("refused")] * 5))
+        async with AsyncWallet("http://wallet.test", transport=server) as made:
+            made._policy = Policy(random=lambda: 0.02)
+            began_s = time.monotonic()
+            with pytest.raises(OutcomeUnknown):
+                await made.transfer("ann", "bob", 1, "USD")
+            return time.monotonic() - began_s
+
+    assert asyncio.run(main()) >= 0.02 * 12
 
 
 def test_a_try_ends_with_the_deadline() -> None:
