@@ -327,8 +327,14 @@ def test_g13_on_a_plain_port_who_is_no_copy_cannot_have_promises(plain: Struck) 
     assert plain.refused("j1", "asker") >= 1
 
 
-@pytest.mark.parametrize("struck", ["j1", "j3"])
-@pytest.mark.parametrize("ahead", [1, EPOCH_AHEAD_MAX // 2])
+@pytest.mark.parametrize(
+    ("struck", "ahead"),
+    [
+        *(("j1", 1), ("j3", EPOCH_AHEAD_MAX // 2)),
+        pytest.param("j1", EPOCH_AHEAD_MAX // 2, marks=pytest.mark.soak),
+        pytest.param("j3", 1, marks=pytest.mark.soak),
+    ],
+)
 def test_g13_no_promise_stops_payments_for_good(either: Struck, struck: str, ahead: int) -> None:
     """A promise to somebody who begins nothing stopped the partition for ever, and doctor was well with it."""
     with either.directory() as directory:
