@@ -391,7 +391,7 @@ BUGS: Final = (
         "G1",
         planted_method(Sweeper, "_end", _sweep_without_receipt),
         300,
-        seed_min=60,
+        seed_min=27,
     ),
     Bug(
         "read before the receipt",
@@ -456,6 +456,7 @@ BUGS: Final = (
         100,
         _INTERRUPTING,
         changes={"groups": True},
+        seed_min=16,
     ),
     Bug(
         "a part pays before home has decided",
