@@ -188,6 +188,7 @@ def test_a_shard_comes_and_goes_under_traffic(
         answer("drain", "s4", *flags, "--yes")
         answer("remove-shard", "s4", *flags, "--yes")
     traffic.check(failed_max=0)
+    assert answer("verify", *flags)["ok"]
     verified(cluster)
     for verb in ("status", "shards"):
         assert [shard["name"] for shard in answer(verb, *flags)["shards"]] == ["s1", "s2", "s3"]

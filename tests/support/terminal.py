@@ -21,7 +21,13 @@ def on_terminal(
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     process = subprocess.Popen(
-        argv, stdin=theirs, stdout=theirs, stderr=theirs, env=dict(environ), start_new_session=True
+        argv,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=dict(environ),
+        start_new_session=True,
+        preexec_fn=_heeds_interrupts,
     )
     os.close(theirs)
     said, until_s = b"", time.monotonic() + TERMINAL_S_MAX
@@ -43,3 +49,8 @@ def on_terminal(
         process.wait()
         os.close(ours)
     return said.decode()
+
+
+def _heeds_interrupts() -> None:
+    """As for what a person starts. A shell has what it starts in the background ignore them, the tests too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
