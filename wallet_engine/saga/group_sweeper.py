@@ -7,7 +7,6 @@ has carried it out. Every service looks; all of it may be repeated.
 
 import asyncio
 import random
-from collections import defaultdict
 from typing import Final
 
 import hiredis
@@ -49,8 +48,8 @@ class GroupSweeper:
         self._passages: dict[int, Passage] = {}
         #: Where the look at a partition's records goes on.
         self._cursors: dict[int, bytes] = {}
-        #: The entries that wrote the records which that look has met so far.
-        self._met: defaultdict[int, list[int]] = defaultdict(list)
+        #: What that look has met so far: field of each record -> the entry that wrote it.
+        self._met: dict[int, dict[bytes, int]] = {}
         #: As they were at the last whole look at each partition.
         self.open = OpenAges()
         self._drives: set[asyncio.Task[None]] = set()
@@ -96,6 +95,7 @@ class GroupSweeper:
         lane = self._engine.cluster.lanes[accumulator.shard]
         if not await lane.call("HLEN", keys.group):
             self._passages.pop(partition, None)
+            self._cursors.pop(partition, None)
             self.open.note(partition, (), self._engine.now_s())
             return []
         passage = self._passages.setdefault(partition, Passage(RECORD_AGE_S_MIN))
@@ -107,16 +107,19 @@ class GroupSweeper:
         stale: list[tuple[str, Record]] = []
         looked_at = 0
         cursor = self._cursors.get(partition, b"0")
+        met = self._met.setdefault(partition, {})
+        if cursor == b"0":
+            met.clear()
         while looked_at < LOOKED_AT_MAX and len(stale) < DRIVEN_MAX:
             cursor, found = await lane.call("HSCAN", keys.group, cursor, "COUNT", 100)
             looked_at += max(1, len(found) // 2)
             for field, text in zip(found[::2], found[1::2], strict=True):
                 record = parse_record(text.decode())
-                self._met[partition].append(record.seq)
+                met[field] = record.seq
                 if passage.passed(record.seq, now_s):
                     stale.append((field.decode(), record))
             if cursor == b"0":
-                self.open.note(partition, sorted(self._met.pop(partition, ())), now_s)
+                self.open.note(partition, sorted(met.values()), now_s)
                 break
         self._cursors[partition] = cursor
         return stale

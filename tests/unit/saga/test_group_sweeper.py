@@ -4,7 +4,10 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, Final
 
+import pytest
+
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.saga import group_sweeper
 from wallet_engine.saga.group_sweeper import GroupSweeper
 from wallet_engine.saga.open_ages import readings
 
@@ -58,6 +61,15 @@ def test_what_is_set_aside_for_a_group_grows_old_until_it_is_gone() -> None:
     assert bench.look([20, 21], 60) == (2, 60)
     assert bench.look([], 1) == (0, 0)
     assert bench.look([30], 1) == (1, 0)
+
+
+def test_what_ended_in_the_middle_of_a_look_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    with monkeypatch.context() as paged:
+        paged.setattr(group_sweeper, "LOOKED_AT_MAX", 1)
+        assert bench.look([5, 6, 7], 1) == (0, 0)  # its first page
+    assert bench.look([], 1) == (0, 0)
+    assert bench.look([20], 1) == (1, 0)
 
 
 def test_one_that_nobody_can_look_at_goes_on_growing_old() -> None:
