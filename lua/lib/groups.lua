@@ -149,8 +149,8 @@
         ledger.coming[to] = coming
         if setting_aside then coming = coming + pending(ledger, to) end
         if coming > AMOUNT_MAX or have_to + coming > AMOUNT_MAX then refused = BALANCE_LIMIT end
---@extended         local new = ledger.coming[to]
---@extended         if not refused and over_limit(batch.flags, ledger, to, have_to + new) then refused = BALANCE_LIMIT end
+        local new = ledger.coming[to]
+        if not refused and over_limit(batch.flags, ledger, to, have_to + new) then refused = BALANCE_LIMIT end
       end
       if refused then return refused, leg[5], leg[6] end
     end

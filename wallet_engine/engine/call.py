@@ -47,8 +47,8 @@ class Call:
         self.operations += len(batch.operations)
         self._cost += batch.cost
 
-    def joins(self, other: "Call") -> bool:
-        """Take over all of a call for the plain text, if both together are no longer than one batch may be."""
+    def take_over(self, other: "Call") -> bool:
+        """Have all of a call for the plain text if both together are no longer than one may be; whether it has."""
         if self._cost + other._cost > SCRIPT_OPERATIONS_MAX:
             return False
         self.batches += other.batches
@@ -70,6 +70,6 @@ class Call:
 
 def joined(filling: Filling) -> Iterable[Call]:
     """The calls to send: one if it can be, for the extended text decides everything."""
-    if len(filling) == 2 and filling[True].joins(filling[False]):
+    if len(filling) == 2 and filling[True].take_over(filling[False]):
         return (filling[True],)
     return filling.values()

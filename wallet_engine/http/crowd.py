@@ -83,10 +83,8 @@ class Crowd:
         for _ in range(TAKEN_PER_ROUND_MAX):
             try:
                 link, _ = self._listener.accept()
-            except OSError:
-                return (
-                    False  # nobody waits, or the listener is closed; what else there is, the loop meets, too
-                )
+            except OSError:  # nobody waits, or it is closed; what else there is, the loop meets, too
+                return False
             link.setblocking(False)
             task = self._loop.create_task(self._connect(link, self._prepared))
             self._coming.add(task)

@@ -35,7 +35,7 @@ def expiring_fields(client: redis.Redis, names: Sequence[bytes]) -> dict[tuple[b
     """(key, field) -> milliseconds; of hashes among these keys, and at most `FIELDS_MAX`."""
     found: dict[tuple[bytes, bytes], int] = {}
     for name in names:
-        if client.type(name) in ("hash", b"hash"):
+        if client.type(name) == "hash":
             for field, left_ms in _fields_of(client, name):
                 found[name, field] = left_ms
                 if len(found) == FIELDS_MAX:

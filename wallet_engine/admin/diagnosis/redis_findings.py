@@ -231,18 +231,22 @@ def _held(facts: Facts, partition: int) -> tuple[str, int]:
 def expiry(facts: Facts) -> Iterator[Finding]:
     """Redis forgets nothing of a partition by itself, neither a key nor a field"""
     for partition in facts.partitions.values():
-        for name, left_ms in partition.expiring.items():
+        found: list[tuple[str, int, tuple[str, ...]]] = [
+            (shown(name), left_ms, ("PERSIST", shown(name))) for name, left_ms in partition.expiring.items()
+        ]
+        found += [
+            (
+                f"{shown(field)} in {shown(name)}",
+                left_ms,
+                ("HPERSIST", shown(name), "FIELDS", "1", shown(field)),
+            )
+            for (name, field), left_ms in partition.expiring_fields.items()
+        ]
+        for thing, left_ms, command in found:
             address = _address(_shards(facts)[facts.map.shard_of(partition.partition)])
-            what = f"{shown(name)} of partition {partition.partition} is forgotten in {left_ms // 1000} s: "
+            what = f"{thing} of partition {partition.partition} is forgotten in {left_ms // 1000} s: "
             what += "somebody has set a time to live"
-            mend = Mend(redis_cli(address, "PERSIST", name.decode()), "at once")
-            yield Finding("expiry", "error", what, mend)
-        for (name, field), left_ms in partition.expiring_fields.items():
-            address = _address(_shards(facts)[facts.map.shard_of(partition.partition)])
-            what = f"{shown(field)} in {shown(name)} of partition {partition.partition} is forgotten in "
-            what += f"{left_ms // 1000} s: somebody has set a time to live"
-            mend = Mend(redis_cli(address, "HPERSIST", name.decode(), "FIELDS", 1, field.decode()), "at once")
-            yield Finding("expiry", "error", what, mend)
+            yield Finding("expiry", "error", what, Mend(redis_cli(address, *command), "at once"))
 
 
 def keys(facts: Facts) -> Iterator[Finding]:
