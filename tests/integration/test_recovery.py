@@ -1,7 +1,7 @@
 """One shard recovered on a real Redis from a real directory: what it reads, and where it does."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -11,15 +11,19 @@ from support.clusters import RedisClusterFactory
 from support.looked import Looked, with_marks_every
 from unit.recovery.random_journal import RandomJournal
 
+from wallet_engine.deciding.stopping import stop_partition
 from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.recover import ShardRecovery
+from wallet_engine.redis_store.connection import Connection
+from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script, service_scripts
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, spread
+from wallet_engine.routing.slots import tag_of
 from wallet_engine.telemetry.metrics import Metrics
 
 PARTITIONS = 4
@@ -37,7 +41,9 @@ def directory(redis_cluster: RedisClusterFactory, tmp_path: Path) -> Iterator[Di
         yield made
 
 
-def recover(directory: Directory, journal: Path) -> PartitionMap:
+def recover(
+    directory: Directory, journal: Path, serving: Collection[int] = range(PARTITIONS)
+) -> PartitionMap:
     """The shard is made equal to the journal, which compares itself; the map as it is then."""
 
     async def main() -> PartitionMap:
@@ -47,7 +53,7 @@ def recover(directory: Directory, journal: Path) -> PartitionMap:
             commit = GroupCommit(copy, LinkServer(copy, lambda shard, reason: None), Metrics())
             recovery = ShardRecovery("s1", directory, copy, commit, Fellows(directory, copy))
             found = await recovery.run()
-            assert sorted(found.partitions) == list(range(PARTITIONS))
+            assert sorted(found.partitions) == sorted(serving)
             return found.map
         finally:
             writer.close()
@@ -98,3 +104,30 @@ def test_a_node_gets_the_text_for_replays_only_where_something_is_replayed(
         journal.grow(10)
         recover(directory, tmp_path / "journal")
         assert node.script_exists(replays) == [True]
+
+
+def test_g14_what_is_condemned_while_it_is_recovered_says_that_it_is_stopped(
+    directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the others are served. It said `recovering` for ever: no operator is told by that what to do."""
+    RandomJournal(tmp_path / "journal", 7, partitions=PARTITIONS).grow(10)
+    compare = ShardRecovery._compare
+    condemned: set[int] = set()
+
+    async def meanwhile(
+        self: ShardRecovery, connection: Connection, partition: int, keys: PartitionKeys
+    ) -> None:
+        await compare(self, connection, partition, keys)
+        if partition == 1 and not condemned:
+            condemned.add(partition)
+            await asyncio.to_thread(stop_partition, directory, partition, "entry 1: not so")
+
+    monkeypatch.setattr(ShardRecovery, "_compare", meanwhile)
+    with pytest.raises(OSError, match="partition 1 has changed while it was recovered"):
+        recover(directory, tmp_path / "journal")
+    recover(directory, tmp_path / "journal", {0, 2, 3})
+    (shard,) = directory.shards().values()
+    host, _, port = shard.nodes[0].rpartition(":")
+    with closing(redis.Redis(host, int(port), decode_responses=True)) as node:
+        metas = [PartitionKeys(tag_of(partition, PARTITIONS)).meta for partition in range(PARTITIONS)]
+        assert [node.hget(meta, "state") for meta in metas] == ["live", "stopped", "live", "live"]

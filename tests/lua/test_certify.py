@@ -52,8 +52,12 @@ def test_what_is_condemned_meanwhile_serves_only_when_it_is_to_be_made_anew(comp
     assert call(compared, "condemn", "entry 1: not so") == "recovering"
     assert certified(compared) == 0
     assert found(compared).items() >= {"state": "recovering", "fault": "entry 1: not so"}.items()
+    assert call(compared, "set_aside") == "entry 1: not so"
+    assert found(compared).items() >= {"state": "stopped", "fault": "entry 1: not so"}.items()
     assert call(compared, "distrust", OTHER) == [1, "1"]
     assert "fault" not in found(compared)
+    assert call(compared, "set_aside") is None
+    assert found(compared)["state"] == "recovering"
     assert certified(compared, nonce="0" * 16) == 0, "it is no more what it was"
     assert certified(compared) == 1
 

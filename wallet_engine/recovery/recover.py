@@ -50,6 +50,7 @@ STREAM_READ_MAX: Final = 256
 #: Open entries looked for in the stream in one go; each may be 150 kB.
 STREAM_LOOK_MAX: Final = 32
 _CERTIFY: Final = load_script("certify").text
+_SET_ASIDE: Final = load_script("set_aside").text
 KEYS_PER_DROP_MAX: Final = 100
 
 log = get_logger(__name__)
@@ -182,8 +183,10 @@ class ShardRecovery:
     async def _faults(
         self, connection: Connection, partitions: Mapping[int, PartitionKeys]
     ) -> dict[int, str]:
-        """partition -> why it is stopped."""
-        replies = await connection.call_all([pack(("HGET", k.meta, "fault")) for k in partitions.values()])
+        """partition -> why it is stopped. One that was condemned while it was recovered is stopped now."""
+        replies = await connection.call_all(
+            [pack(("EVAL", _SET_ASIDE, 1, k.meta)) for k in partitions.values()]
+        )
         said = zip(partitions, replies, strict=True)
         return {partition: fault.decode() for partition, fault in said if type(fault) is bytes}
 

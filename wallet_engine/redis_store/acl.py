@@ -33,6 +33,7 @@ _JOURNAL_SCRIPTS: Final = (
     "restore_part",
     "distrust",
     "condemn",
+    "set_aside",
     "release",
     "turn",
 )
