@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.dev_process import DevCluster, json_admin
+from support.dev_process import DevCluster, admin_login, json_admin
 from support.paying import Paying
 from support.replicated import Process, ReplicatedShard, command, kill, supervisor_sleeps, wait_until
 from support.traffic import Books
 from support.verification import verified
 
-from wallet_engine.dev.redis_users import RedisUsers
 from wallet_engine.domain.principals import checked
 from wallet_engine.redis_store import login
 from wallet_engine.telemetry.authority import Authority
@@ -37,7 +36,7 @@ def cluster(tmp_path: Path) -> Iterator[DevCluster]:
     started = DevCluster(tmp_path / "dev", shards=3, replicas=1, partitions=PARTITIONS, apis=2, extra=flags)
     try:
         started.start()
-        login.use(RedisUsers(started.data_dir / "credentials").login())
+        login.use(admin_login(started))
         wait_until(lambda: close(started) == set(COPIES), "all three count", SLOW_S_MAX)
         yield started
     finally:

@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 from support.clocks import Clocks
-from support.dev_process import DevCluster, run_admin
+from support.dev_process import DevCluster, admin_login, run_admin
 from support.fault_list import FaultList
 from support.http_client import HttpClient, NoReply
 from support.other_traffic import OtherCallers
@@ -25,7 +25,6 @@ from support.stopped import stopped
 from support.traffic import ask_batch, balances_cents, callers, finish, open_and_fund
 from support.verification import verified
 
-from wallet_engine.dev.redis_users import RedisUsers
 from wallet_engine.redis_store import login
 from wallet_engine.routing import zookeeper_tls
 
@@ -209,7 +208,7 @@ def test_soak(tmp_path_factory: pytest.TempPathFactory, closed: bool) -> None:
     try:
         cluster.start()
         if closed:
-            login.use(RedisUsers(path / "credentials").login())
+            login.use(admin_login(cluster))
         soak = Soak(cluster, seed, long=True, clocks=clocks)
         asyncio.run(_soak(soak, seconds))
     finally:

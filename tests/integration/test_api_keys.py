@@ -1,6 +1,7 @@
 """Keys on a real cluster (G13): who pays, who is refused, how soon a key counts, and what of it is written where."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import stat
@@ -24,7 +25,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from support.advice import run_advice
 from support.certificates import Authority
-from support.dev_process import DevCluster, admin_environment, end, json_admin
+from support.dev_process import DevCluster, admin_environment, admin_login, end, json_admin
 from support.replicated import ReplicatedShard
 from support.stopped import stopped
 
@@ -37,6 +38,7 @@ from wallet_engine.dev.zookeeper_users import ZooKeeperUsers
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.principals import checked
 from wallet_engine.redis_store import login
+from wallet_engine.redis_store.login import Login
 from wallet_engine.routing.api_keys import Role
 from wallet_engine.routing.directory import open_directory
 from wallet_engine.routing.zookeeper import SESSION_TIMEOUT_S
@@ -96,10 +98,6 @@ def accounts(cluster: DevCluster, *names: str) -> list[str]:
     return made
 
 
-def users_of(cluster: DevCluster) -> RedisUsers:
-    return RedisUsers(cluster.data_dir / "credentials")
-
-
 def zookeeper_users(cluster: DevCluster) -> ZooKeeperUsers:
     return ZooKeeperUsers(cluster.data_dir / "credentials")
 
@@ -147,7 +145,7 @@ def test_dev_makes_a_key_for_each_role_that_only_its_owner_can_read(cluster: Dev
 
 
 def test_nobody_reaches_it_from_another_machine(cluster: DevCluster) -> None:
-    """Redis speaks no TLS here: its passwords must not leave the machine."""
+    """The API speaks no TLS here: keys must not leave the machine."""
     processes = [psutil.Process(process["pid"]) for process in cluster.processes()]
     listening = {
         (process.pid, link.laddr.ip)
@@ -160,15 +158,23 @@ def test_nobody_reaches_it_from_another_machine(cluster: DevCluster) -> None:
     assert len({pid for pid, _ in listening}) >= len(processes) - 1
 
 
+def as_user(cluster: DevCluster, user: str | None, shown: Login | None = None) -> redis.Redis:
+    """A client with the password that user has in the cluster's folder; `shown`: its TLS, else that of the SRE."""
+    (node,) = cluster.processes("redis")
+    host, port = split_address(node["address"])
+    file = cluster.data_dir / "credentials" / f"redis-{user}.pw"
+    entering = dataclasses.replace(
+        shown or admin_login(cluster), user=user, password=None if user is None else file.read_text().strip()
+    )
+    once = Retry(NoBackoff(), 0)  # who is not let in is tried again by redis-py, for seconds
+    return redis.Redis(host, port, protocol=2, retry=once, **entering.options())
+
+
 def test_redis_lets_in_its_users_alone(cluster: DevCluster) -> None:
-    [node] = [process for process in cluster.state()["processes"] if process["role"] == "redis"]
     folder = cluster.data_dir / "credentials"
 
-    def said(user: str | None, *words: str) -> str:
-        password = None if user is None else (folder / f"redis-{user}.pw").read_text().strip()
-        host, port = split_address(node["address"])
-        once = Retry(NoBackoff(), 0)  # who is not let in is tried again by redis-py, for seconds
-        with redis.Redis(host, port, username=user, password=password, protocol=2, retry=once) as client:
+    def said(user: str | None, *words: str, shown: Login | None = None) -> str:
+        with as_user(cluster, user, shown) as client:
             try:
                 answer = client.execute_command(*words)  # type: ignore[no-untyped-call]
             except redis.RedisError as error:
@@ -182,6 +188,8 @@ def test_redis_lets_in_its_users_alone(cluster: DevCluster) -> None:
     assert said("api", "PING") == said("journal", "EVAL", "return 1", "0") == "let in"
     assert "no permissions" in said("journal", "CONFIG", "GET", "*")
     assert said("admin", "CONFIG", "GET", "save") == "let in"
+    assert "Connection" in said("admin", "PING", shown=Login())  # it speaks TLS, and ends what does not
+    assert "certificate required" in said("admin", "PING", shown=Login(ca=admin_login(cluster).ca))
     secrets = [file.read_text().strip() for file in folder.glob("*.pw")]
     assert len(secrets) == 7, "those of ZooKeeper, too"
     for pid in cluster.pids():
@@ -242,12 +250,9 @@ def test_a_stolen_redis_password_is_good_for_nothing_once_there_is_a_new_one(
     new, old = tmp_path / "new.pw", cluster.data_dir / "credentials" / "redis-api.pw"
     new.write_text("another one\n")
     new.chmod(0o600)
-    [node] = [process for process in cluster.state()["processes"] if process["role"] == "redis"]
 
     def may_enter() -> bool:
-        host, port = split_address(node["address"])
-        once = Retry(NoBackoff(), 0)
-        with redis.Redis(host, port, username="api", password=old.read_text().strip(), retry=once) as client:
+        with as_user(cluster, "api") as client:
             try:
                 return bool(client.ping())
             except redis.AuthenticationError:
@@ -461,7 +466,7 @@ def serve(cluster: DevCluster, *flags: str) -> "subprocess.Popen[str]":
     argv = [sys.executable, "-m", "wallet_engine", "serve", *cluster.coordination_flags()]
     argv += [
         *certificates.flags("serve", "another"),
-        *users_of(cluster).flags("serve"),
+        *RedisUsers(cluster.data_dir / "credentials", certificates).flags("serve", "another"),
         *to_zookeeper,
         *flags,
     ]
@@ -579,7 +584,7 @@ def a_replica_takes_over(cluster: DevCluster) -> None:
     """Replicas log in, follow and are promoted behind users and passwords."""
     accounts_before = accounts(cluster, *"abcdefgh")
     key = keys_of(cluster)["treasury"]
-    login.use(users_of(cluster).login())
+    login.use(admin_login(cluster))
     try:
         shard = ReplicatedShard(cluster, "s1", 4)
         shard.wait_in_sync()
@@ -591,7 +596,7 @@ def a_replica_takes_over(cluster: DevCluster) -> None:
             assert wait_until(lambda to=account: pay(cluster.url, key, "@bank", to)[0] == 200, 60, poll_s=0.1)
         shard.wait_in_sync()
     finally:
-        login.use(login.Login())
+        login.use(Login())
     found: dict[str, Any] = {}
 
     def sound() -> bool:

@@ -4,6 +4,7 @@ import pytest
 import redis
 from support.clusters import RedisClusterFactory
 
+from wallet_engine.dev.binaries import bundled_redis, system_redis
 from wallet_engine.dev.process import wait_until
 from wallet_engine.domain.limits import SLOTS
 from wallet_engine.routing.slots import slot_of
@@ -108,3 +109,9 @@ def test_a_shared_cluster_is_handed_out_empty(redis_cluster: RedisClusterFactory
     assert again.primary("s1").command("DBSIZE") == 0
     with pytest.raises(redis.exceptions.NoScriptError):
         again.primary("s1").command("EVALSHA", sha, 0)
+
+
+def test_it_is_known_which_binary_speaks_tls() -> None:
+    """`dev --auth` has the nodes of the one speak nothing else; the other's stay on loopback in the clear."""
+    assert system_redis().speaks_tls
+    assert not bundled_redis().speaks_tls

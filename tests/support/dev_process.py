@@ -19,6 +19,7 @@ import psutil
 from support.http_client import KEYS
 
 from wallet_engine.dev.ports import free_port
+from wallet_engine.redis_store.login import Login, read_login
 
 READY_S_MAX = 90.0
 STOP_S_MAX = 60.0
@@ -229,6 +230,14 @@ def admin_environment(cluster: DevCluster) -> dict[str, str]:
     """What `admin.env` sets."""
     lines = (cluster.data_dir / "admin.env").read_text("utf-8").splitlines()
     return {name: value.strip("'") for name, _, value in (line.partition("=") for line in lines)}
+
+
+def admin_login(cluster: DevCluster) -> Login:
+    """How `wallet-admin` logs in to Redis there."""
+    known = admin_environment(cluster)
+    user = known.get("WALLET_REDIS_USER")
+    password, *tls = (known.get(f"WALLET_REDIS_{name}") for name in ("PASSWORD_FILE", "CA", "CERT", "KEY"))
+    return read_login(user, *(Path(path) if path else None for path in (password, *tls)))
 
 
 def json_admin(cluster: DevCluster, *words: str) -> tuple[int, dict[str, Any]]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,7 @@ VERSION_S_MAX: Final = 10.0
 _version_search = re.compile(rb"\bv=(\d+)\.(\d+)\.(\d+)").search
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RedisBinary:
     """A redis-server that was asked for its version."""
 
@@ -39,6 +40,16 @@ class RedisBinary:
     version: tuple[int, int, int]
     #: `system` or `bundled`
     source: str
+
+    @cached_property
+    def speaks_tls(self) -> bool:
+        """Whether it was built with TLS. Told to speak nothing else, it then misses a certificate, and ends."""
+        argv = [str(self.path), "--port", "0", "--tls-port", "1", "--logfile", ""]
+        try:
+            asked = subprocess.run(argv, capture_output=True, timeout=VERSION_S_MAX, check=False)
+        except (OSError, subprocess.SubprocessError):
+            return False
+        return b"No tls-cert-file configured" in asked.stdout
 
     def __str__(self) -> str:
         return f"{self.source} redis-server {'.'.join(map(str, self.version))} ({self.path})"

@@ -19,6 +19,8 @@ _RENEW_BEFORE: Final = timedelta(days=30)
 
 _ADMIN: Final = Principal(PeerRole.ADMIN, "dev")
 _ZOOKEEPER: Final = Principal(PeerRole.SERVER, "zookeeper")
+_REDIS: Final = Principal(PeerRole.SERVER, "redis")
+_HOSTS: Final = ("127.0.0.1",)
 _ROLES: Final = {"journal": PeerRole.JOURNAL, "serve": PeerRole.SERVICE, "follow": PeerRole.FOLLOWER}
 
 
@@ -54,19 +56,32 @@ class Certificates:
         """The same, for its connections to ZooKeeper."""
         return _as_flags("zookeeper", self._files(_holder(verb, name)))
 
+    def redis_flags(self, verb: str, name: str) -> tuple[str, ...]:
+        """The same, for its connections to Redis."""
+        return _as_flags("redis", self._files(_holder(verb, name)))
+
     def variables(self, *to: str) -> dict[str, str]:
-        """For `wallet-admin`, as variables without their prefix; `to`: `PEER`, `ZOOKEEPER`."""
+        """For `wallet-admin`, as variables without their prefix; `to`: `PEER`, `ZOOKEEPER`, `REDIS`."""
         files = dict(zip(("CA", "CERT", "KEY"), map(str, self._files(_ADMIN)), strict=True))
         return {f"{other}_{name}": path for other in to for name, path in files.items()}
 
     def zookeeper_tls(self) -> ZooKeeperTls:
         """That of `dev` itself."""
-        return ZooKeeperTls(*self._files(_ADMIN))
+        return ZooKeeperTls(*self.of_dev())
 
     def for_zookeeper(self) -> tuple[bytes, bytes]:
         """Key and certificate of the server in one, as it reads them; and whom it believes."""
-        pair = self._of(_ZOOKEEPER, hosts=("127.0.0.1",))
+        pair = self._of(_ZOOKEEPER, hosts=_HOSTS)
         return pair.key.read_bytes() + pair.cert.read_bytes(), self._authority.pair.cert.read_bytes()
+
+    def for_redis(self) -> tuple[Path, Path, Path]:
+        """Authority, certificate and key of every node; for its connections to other nodes, too."""
+        pair = self._of(_REDIS, hosts=_HOSTS)
+        return self._authority.pair.cert, pair.cert, pair.key
+
+    def of_dev(self) -> tuple[Path, Path, Path]:
+        """Authority, certificate and key of `dev` itself."""
+        return self._files(_ADMIN)
 
     def _files(self, principal: Principal) -> tuple[Path, Path, Path]:
         pair = self._of(principal)

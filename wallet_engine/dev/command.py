@@ -63,8 +63,8 @@ from wallet_engine.telemetry.flags import journal_disk_options
     "--auth",
     is_flag=True,
     help="Callers need a key, our processes certificates, Redis and ZooKeeper passwords. DIR/keys.json holds a key for "
-    "each role, DIR/admin.env what wallet-admin needs. Redis, PostgreSQL and the API speak no TLS here: they "
-    "listen on 127.0.0.1 alone, and the bundled Valkey has none.",
+    "each role, DIR/admin.env what wallet-admin needs. Redis speaks TLS, "
+    "unless it is the bundled Valkey, which has none; PostgreSQL and the API do not. All listen on 127.0.0.1 alone.",
 )
 @click.option(
     "--certificates",

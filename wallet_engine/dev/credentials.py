@@ -18,12 +18,13 @@ from wallet_engine.routing.zookeeper import ZooKeeperTree
 class Credentials:
     """Those of one data directory; without `--auth` and `--certificates` it gives nothing."""
 
-    def __init__(self, data_dir: Path, options: DevOptions) -> None:
+    def __init__(self, data_dir: Path, options: DevOptions, *, redis_tls: bool) -> None:
+        """`redis_tls`: whether the nodes can speak TLS."""
         folder = data_dir / "credentials"
         known = Certificates(data_dir / "ca")
         users = ZooKeeperUsers(folder)
         self._certificates = known if options.certificates else None
-        self._redis = RedisUsers(folder) if options.auth else None
+        self._redis = RedisUsers(folder, known if redis_tls else None) if options.auth else None
         #: A tree that has been given to users stays theirs.
         self._zookeeper: tuple[ZooKeeperUsers, Certificates] | None = (
             (users, known) if options.auth or users.are_there else None
@@ -31,6 +32,11 @@ class Credentials:
 
     def __repr__(self) -> str:
         return f"<Credentials {self._certificates} {self._redis} {self._zookeeper}>"
+
+    @property
+    def redis_tls(self) -> bool:
+        """Whether Redis nodes speak TLS."""
+        return self._redis is not None and self._redis.tls
 
     def node_flags(self) -> tuple[str, ...]:
         """For Redis nodes; from then on this process logs in as *admin*."""
@@ -62,7 +68,7 @@ class Credentials:
     def flags(self, verb: str, name: str) -> tuple[str, ...]:
         """For the process of this name that runs this verb of `wallet-engine`: `journal`, `journal-j1`."""
         certificates = () if self._certificates is None else self._certificates.flags(verb, name)
-        return certificates if self._redis is None else (*certificates, *self._redis.flags(verb))
+        return certificates if self._redis is None else (*certificates, *self._redis.flags(verb, name))
 
     def zookeeper_flags(self, verb: str, name: str) -> tuple[str, ...]:
         """The same, where there is a ZooKeeper."""

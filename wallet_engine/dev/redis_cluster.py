@@ -41,13 +41,15 @@ class RedisCluster:
         wanted_ports: Mapping[str, int] | None = None,
         logs: Path | None = None,
         node_flags: Sequence[str] = (),
+        tls: bool = False,
     ) -> None:
-        """`node_flags` are given to every node beside its own."""
+        """`node_flags` are given to every node beside its own; with `tls` they name its certificate."""
         self.binary = binary
         self.directory = directory
         self.logs = logs
         self.ownership = {shard: list(ranges) for shard, ranges in ownership.items()}
         self._node_flags = tuple(node_flags)
+        self._tls = tls
         self._replicas = replicas
         self._wanted_ports = dict(wanted_ports or {})
         self.nodes: dict[str, RedisNode] = {}
@@ -94,7 +96,9 @@ class RedisCluster:
         for attempt in range(1, START_TRIES_MAX + 1):
             if not (ports.redis_port_is_free(port) and ports.reserve(port)):
                 port = ports.free_port(redis=True)
-            node = RedisNode(self.binary, shard, name, directory, port, log=log, flags=self._node_flags)
+            node = RedisNode(
+                self.binary, shard, name, directory, port, log=log, flags=self._node_flags, tls=self._tls
+            )
             node.wipe()
             try:
                 node.start_and_wait()

@@ -120,11 +120,14 @@ class RedisNode(Child, RedisEndpoint):
         *,
         log: Path | None = None,
         flags: Sequence[str] = (),
+        tls: bool = False,
     ) -> None:
+        """With `tls` it speaks nothing else; `flags` then name its certificate."""
         self.shard = shard
         self.directory = directory
         argv = [
-            *(str(binary.path), str(config_path("redis.conf")), "--port", str(port)),
+            *(str(binary.path), str(config_path("redis.conf"))),
+            *(("--port", "0", "--tls-port", str(port)) if tls else ("--port", str(port))),
             *("--bind", "127.0.0.1", "--dir", str(directory), *flags),
         ]
         Child.__init__(self, name, argv, log or directory / "redis.log")

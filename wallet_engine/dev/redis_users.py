@@ -1,5 +1,7 @@
 """The users of the Redis nodes that `dev --auth` starts. Nobody else is let in; passwords are made on the spot.
 
+Where the Redis found speaks TLS the nodes speak nothing else, and ask who comes for a certificate.
+
 redis-api.pw  redis-journal.pw  redis-admin.pw    the password of each user
 redis-replica.pw                                  that of replicas towards their primaries
 redis-users.acl  redis-auth.conf                  what the nodes read
@@ -8,6 +10,7 @@ redis-users.acl  redis-auth.conf                  what the nodes read
 from pathlib import Path
 from typing import Final
 
+from wallet_engine.dev.certificates import Certificates
 from wallet_engine.dev.files import replace_file
 from wallet_engine.dev.passwords import password_in
 from wallet_engine.dev.state import OWNER_ONLY
@@ -22,11 +25,17 @@ _OF_VERB: Final = {"serve": API, "journal": JOURNAL, "follow": JOURNAL}
 class RedisUsers:
     """Those of one data directory."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certificates: Certificates | None) -> None:
+        """`certificates`: for nodes that speak TLS."""
         self._folder = folder
+        self._certificates = certificates
 
     def __repr__(self) -> str:
         return f"<RedisUsers {self._folder}>"
+
+    @property
+    def tls(self) -> bool:
+        return self._certificates is not None
 
     def node_flags(self) -> tuple[str, ...]:
         """For every node; what they name is written first."""
@@ -38,21 +47,28 @@ class RedisUsers:
         acl, config = self._folder / "redis-users.acl", self._folder / "redis-auth.conf"
         replace_file(acl, "".join(f"{line}\n" for line in lines).encode(), mode=OWNER_ONLY)
         said = {"masteruser": _REPLICA.name, "masterauth": self._password(_REPLICA.name), "aclfile": acl}
+        if self._certificates is not None:
+            said |= {"tls-cluster": "yes", "tls-replication": "yes"}
+            files = ("tls-ca-cert-file", "tls-cert-file", "tls-key-file")
+            said |= zip(files, self._certificates.for_redis(), strict=True)
         replace_file(config, "".join(f'{name} "{v}"\n' for name, v in said.items()).encode(), mode=OWNER_ONLY)
         return ("--include", str(config))
 
-    def flags(self, verb: str) -> tuple[str, ...]:
-        """For a process that runs this verb of `wallet-engine`."""
+    def flags(self, verb: str, name: str) -> tuple[str, ...]:
+        """For the process of this name that runs this verb of `wallet-engine`."""
         user = _OF_VERB[verb]
-        return ("--redis-user", user, "--redis-password-file", str(self._file(user)))
+        shown = () if self._certificates is None else self._certificates.redis_flags(verb, name)
+        return ("--redis-user", user, "--redis-password-file", str(self._file(user)), *shown)
 
     def variables(self) -> dict[str, str]:
         """For `wallet-admin`, as variables without their prefix."""
-        return {"REDIS_USER": ADMIN, "REDIS_PASSWORD_FILE": str(self._file(ADMIN))}
+        shown = {} if self._certificates is None else self._certificates.variables("REDIS")
+        return {"REDIS_USER": ADMIN, "REDIS_PASSWORD_FILE": str(self._file(ADMIN)), **shown}
 
     def login(self) -> Login:
         """That of `dev` itself."""
-        return Login(ADMIN, self._password(ADMIN), self._file(ADMIN))
+        shown = () if self._certificates is None else self._certificates.of_dev()
+        return Login(ADMIN, self._password(ADMIN), self._file(ADMIN), *shown)
 
     def _file(self, user: str) -> Path:
         return self._folder / f"redis-{user}.pw"

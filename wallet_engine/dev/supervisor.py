@@ -108,7 +108,6 @@ class Supervisor:
         self._zookeeper: ZooKeeperProcess | None = None
         self._database: PostgresProcess | None = None
         self._map_file = self._data_dir / "map.json"
-        self._credentials = Credentials(self._data_dir, options)
         self._zookeeper_folder = self._data_dir / "zookeeper"
         self._environ = {
             name: value
@@ -132,6 +131,8 @@ class Supervisor:
         redis_binary = bundled_redis() if layout.embedded else system_redis()
         zookeeper_install = None if layout.embedded else find_zookeeper()
         postgres_install = find_postgresql(self._data_dir / "postgresql") if self._options.history else None
+        tls = self._options.auth and redis_binary.speaks_tls
+        self._credentials = Credentials(self._data_dir, self._options, redis_tls=tls)
         # All that can be wrong was looked at; from here on the directory is touched.
         self._make_data_dir()
         with self._files.lock(), self._signals():
@@ -267,6 +268,7 @@ class Supervisor:
             wanted_ports=ports_of(known),
             logs=self._logs,
             node_flags=self._credentials.node_flags(),
+            tls=self._credentials.redis_tls,
         )
         self._say(f"forming a Redis Cluster of {len(names)} shards, {cluster.size} nodes")
         cluster.start(lambda node: self._keep_redis(cluster, node))
