@@ -64,7 +64,7 @@ REWRITE_S: Final = 1.0
 START_DEATHS_MAX: Final = 3
 
 #: Flags that the supervisor decides for its children; the environment must not contradict it.
-_DECIDED_HERE: Final = (
+DECIDED_HERE: Final = (
     *(
         "DATA_DIR",
         "SHARDS",
@@ -81,7 +81,7 @@ _DECIDED_HERE: Final = (
     *("ARCHIVE_COMMAND", "SEGMENT_BYTES", "SNAPSHOT_BYTES", "INSECURE"),
     *("DATABASE", "DATABASE_PASSWORD_FILE", "HISTORY", "TO", "FOLLOWER_ID", "WEBHOOKS_ALLOW_PRIVATE"),
     *(f"REDIS_{what}" for what in ("USER", "PASSWORD_FILE", "CA", "CERT", "KEY")),
-    *("ZOOKEEPER_CA", "ZOOKEEPER_CERT", "ZOOKEEPER_KEY"),
+    *(f"ZOOKEEPER_{what}" for what in ("USER", "PASSWORD_FILE", "CA", "CERT", "KEY")),
     *("PEER_CA", "PEER_CERT", "PEER_KEY", "PEER_TLS"),
 )
 
@@ -112,7 +112,7 @@ class Supervisor:
         self._environ = {
             name: value
             for name, value in os.environ.items()
-            if name not in {f"WALLET_{flag}" for flag in _DECIDED_HERE}
+            if name not in {f"WALLET_{flag}" for flag in DECIDED_HERE}
         }
 
     @property

@@ -1,0 +1,16 @@
+"""What `dev` gives its processes, and what of the caller's environment it keeps from them."""
+
+from pathlib import Path
+
+from wallet_engine.dev.beginning import DevOptions
+from wallet_engine.dev.credentials import Credentials
+from wallet_engine.dev.layout import Wishes
+from wallet_engine.dev.supervisor import DECIDED_HERE
+
+
+def test_who_has_sourced_one_cluster_s_admin_env_may_start_another(tmp_path: Path) -> None:
+    """Its processes would log in as the SRE of the first; with --embedded they ended: a map file has no users."""
+    options = DevOptions(tmp_path, 8080, Wishes(), auth=True, certificates=True)
+    sourced = Credentials(tmp_path, options, redis_tls=True).variables(zookeeper=True)
+    assert {"ZOOKEEPER_USER", "REDIS_CA", "PEER_KEY"} < sourced.keys()
+    assert sourced.keys() <= set(DECIDED_HERE)
