@@ -473,10 +473,9 @@ def test_verify_names_what_differs_and_rebuild_mends_it(cluster: DevCluster, api
     assert (status, found["ok"]) == (1, False)
     assert any(bob in line for line in found["differences"])
     assert any("transfer success in USD of partition 12" in line for line in found["differences"])
-    assert admin(cluster, "history", "rebuild", "12", "13")[0] == 0
-    deadline = time.monotonic() + ARRIVES_S_MAX
-    while not (found := admin(cluster, "history", "verify")[1])["ok"]:
-        assert time.monotonic() < deadline, found
+    assert admin(cluster, "history", "rebuild", "12", "13", "--wait") == (0, {"partitions": [12, 13]})
+    found = admin(cluster, "history", "verify")[1]
+    assert found["ok"], found
     assert len(listed(api, bob, 5)) == 5
 
 

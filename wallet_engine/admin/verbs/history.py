@@ -2,9 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -18,6 +18,9 @@ from wallet_engine.history.clearing import clear
 from wallet_engine.history.database import as_outage, check_version, connect, migrate, ms_of, version_of
 from wallet_engine.history.sink import SINK
 from wallet_engine.telemetry.flags import VerbGroup, database_option
+
+#: How often a rebuild is looked at that is waited for.
+_POLL_S: Final = 0.5
 
 
 @click.group(cls=VerbGroup)
@@ -121,12 +124,16 @@ def _show_verdict(console: Console, verdict: HistoryVerdict) -> None:
 @history.command()
 @changing_command
 @database_option
+@click.option(
+    "--wait", is_flag=True, help="Show how far it is, and end when what was deleted is there again."
+)
 @click.argument("partitions", nargs=-1, type=click.IntRange(0), metavar="[PARTITION…]")
-def rebuild(session: Session, database: str | None, partitions: tuple[int, ...]) -> None:
+def rebuild(session: Session, database: str | None, wait: bool, partitions: tuple[int, ...]) -> None:
     """Make the history of these partitions, or of all, anew from the journal.
 
     Their rows are deleted in one step. The history's followers write them again from the first entry on, while the API
-    goes on reading: until they have caught up, answers are about a history that ends earlier.
+    goes on reading: until they have caught up, answers are about a history that ends earlier. Ctrl-C during --wait ends
+    the waiting alone.
     """
     url = _needed(database)
     with session.directory() as directory:
@@ -142,18 +149,51 @@ def rebuild(session: Session, database: str | None, partitions: tuple[int, ...])
             return
         with session.change(directory, plan):
             directory.followers.note(SINK, dict.fromkeys(chosen, 0))
-            asyncio.run(_clear(url, chosen))
-    session.answer({"partitions": chosen}, lambda console: console.print(f"{named}: it is being made anew"))
+            before = asyncio.run(_clear(url, chosen))
+    said = "it is being made anew"
+    if wait:
+        with session.progress() as progress:
+            task = progress.add_task("entries", total=sum(before.values()))
+            asyncio.run(_wait_made(url, before, lambda done: progress.update(task, completed=done)))
+        said = "it is made anew"
+    session.answer({"partitions": chosen}, lambda console: console.print(f"{named}: {said}"))
 
 
-async def _clear(url: str, partitions: Collection[int]) -> None:
+async def _clear(url: str, partitions: Collection[int]) -> dict[int, int]:
+    """How far the history of each was."""
     connection = await connect(url, "wallet-admin history rebuild")
     try:
         with as_outage():
             await check_version(connection)
+            before = await _seqs(connection, partitions)
             await clear(connection, partitions)
+            return before
     finally:
         await connection.close()
+
+
+async def _wait_made(url: str, before: Mapping[int, int], told: Callable[[int], object]) -> None:
+    """Until each partition's history is as far as it was."""
+    connection = await connect(url, "wallet-admin history rebuild")
+    try:
+        with as_outage():
+            while True:
+                now = await _seqs(connection, before)
+                told(sum(min(now[p], seq) for p, seq in before.items()))
+                if all(now[p] >= seq for p, seq in before.items()):
+                    return
+                await asyncio.sleep(_POLL_S)
+    finally:
+        await connection.close()
+
+
+async def _seqs(connection: Any, partitions: Collection[int]) -> dict[int, int]:
+    """partition -> how far its history is; those of which nobody has written anything are left out."""
+    rows = await connection.fetch(
+        "SELECT partition, seq FROM positions WHERE sink = $1 AND partition = ANY($2)",
+        *(SINK, list(partitions)),
+    )
+    return {row["partition"]: row["seq"] for row in rows}
 
 
 @history.command()
