@@ -46,14 +46,15 @@ $(PY):
 venv-package:
 	$(call install_packages,python3-venv)
 
-# What is installed is locked, with hashes, what builds this package too: nothing else is fetched.
+# What is installed is locked, with hashes, what builds this package too: nothing else is fetched, and pip need not
+# work out what belongs together. Of what only tests need, what they import is compiled when they do.
 $(RUN_STAMP): pyproject.toml requirements.lock | $(PY)
-	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --require-hashes -r requirements.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(DEV_STAMP): $(RUN_STAMP) requirements-dev.lock
-	$(PIP) --require-hashes -r requirements-dev.lock
+	$(PIP) --no-deps --no-compile --require-hashes -r requirements-dev.lock
 	@touch $@
 
 .PHONY: lock
@@ -108,11 +109,11 @@ style: $(DEV_STAMP)
 # Programs that tests start compile the package anew each time unless they may keep what they compiled.
 test soak: export PYTHONDONTWRITEBYTECODE :=
 
-# Four at a time on two cores: tests that kill and stop processes wait more than they compute. mypy takes half a minute
+# Five at a time on two cores: tests that kill and stop processes wait more than they compute. mypy takes half a minute
 # without its cache, and has it beside them.
 test: $(DEV_STAMP) packages compiler promtool style ## lint and every test, for two cores (ARGS= goes to pytest; -s needs -n0)
 	@types=$$(mktemp); $(PY) -m mypy >"$$types" 2>&1 & typing=$$!; \
-	$(PY) -m pytest -n4 --dist worksteal $(ARGS); tested=$$?; \
+	$(PY) -m pytest -n5 --dist worksteal $(ARGS); tested=$$?; \
 	wait $$typing; typed=$$?; cat "$$types"; rm -f "$$types"; exit $$((tested ? tested : typed))
 
 soak: $(DEV_STAMP) packages compiler ## the long, seeded runs

@@ -120,7 +120,9 @@ def test_pending_tells_what_a_group_waits_for(cluster: DevCluster) -> None:
         assert end_of(api, [doomed]) == {doomed: "nothing"}
 
 
-@pytest.mark.parametrize("role", ["api", "redis", pytest.param("journal", marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "role", ["redis", *(pytest.param(role, marks=pytest.mark.soak) for role in ("api", "journal"))]
+)
 def test_g9_a_process_dies_under_groups(cluster: DevCluster, role: str) -> None:
     """Two API processes are asked for each group at once; what is answered is so, and nothing stays set aside."""
     with WalletApi(cluster.urls[1], PARTITIONS) as api:

@@ -147,7 +147,7 @@ def test_a_driver_that_died_behind_the_switch_is_gone_on_with_after_a_failover(s
     move(cluster, 2, "s1")
 
 
-@pytest.mark.parametrize("verb", ["resume", "abort"])
+@pytest.mark.parametrize("verb", ["resume", pytest.param("abort", marks=pytest.mark.soak)])
 def test_a_source_that_fails_over_while_its_slot_is_imported(s1: ReplicatedShard, verb: str) -> None:
     """Redis gives an imported slot to nobody by itself: where the old owner steps down, it has none."""
     cluster, flags = s1.cluster, s1.cluster.coordination_flags()

@@ -90,7 +90,7 @@ def struck(payment: Payment) -> bool:
     ("fault", "concerned"),
     [
         (kill_redis, struck),
-        (flush_redis, struck),
+        pytest.param(flush_redis, struck, marks=pytest.mark.soak),
         (flush_unjournaled, struck),
         (kill_journal, everybody),
         (kill_api, everybody),

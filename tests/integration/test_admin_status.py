@@ -155,7 +155,9 @@ def test_nothing_is_cut_where_there_is_little_room(
     assert all(address in admin("status", "--map-file", cluster.map_file).stdout for address in addresses)
 
 
-@pytest.mark.parametrize("verb", ["status", "shards", "pending", "top"])
+@pytest.mark.parametrize(
+    "verb", ["top", "status", *(pytest.param(verb, marks=pytest.mark.soak) for verb in ("shards", "pending"))]
+)
 def test_it_is_shown_again_until_it_is_interrupted(cluster: LiveCluster, verb: str) -> None:
     often = ["--every", "0.2"] if verb == "top" else ["--watch", "0.2"]
     program = [sys.executable, "-c", "from wallet_engine.admin.cli import main; main()"]

@@ -383,7 +383,7 @@ def test_known_keys_go_on_while_zookeeper_is_away(cluster: DevCluster) -> None:
             time.sleep(0.5)
 
 
-@pytest.mark.parametrize("stood_s", [0.5, SESSION_TIMEOUT_S + 3])
+@pytest.mark.parametrize("stood_s", [0.5, pytest.param(SESSION_TIMEOUT_S + 3, marks=pytest.mark.soak)])
 def test_a_key_that_was_revoked_while_a_process_stood_still_is_refused_by_it(
     cluster: DevCluster, stood_s: float
 ) -> None:
@@ -403,7 +403,7 @@ def test_a_key_that_was_revoked_while_a_process_stood_still_is_refused_by_it(
     assert took_s < COUNTS_S + SLACK_S
 
 
-@pytest.mark.parametrize("how", ["stopped", "killed"])
+@pytest.mark.parametrize("how", ["stopped", pytest.param("killed", marks=pytest.mark.soak)])
 def test_a_key_that_is_revoked_when_zookeeper_is_back_is_refused_everywhere(
     cluster: DevCluster, how: str
 ) -> None:

@@ -271,7 +271,9 @@ class Failing:
         return call
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "after", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["before", "after"]
+)
 async def test_a_failure_at_every_statement_loses_and_doubles_nothing(
     url: str, pool: Any, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -392,7 +392,9 @@ class _Connection:
         return lambda *arguments, **named: self._unreliable._call(method, *arguments, **named)
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "after", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["before", "after"]
+)
 async def test_a_failure_at_every_statement_loses_nothing(
     pool: Any, server: WebhookServer, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

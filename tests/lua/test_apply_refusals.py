@@ -37,11 +37,10 @@ def assert_refused(partition: LuaPartition, refusal: list[Any], lines: list[str]
 
 
 ALL_CASES: Final = [*CASES, *HOLD_CASES, *RETURN_CASES, *GROUP_CASES, *LIMIT_CASES]
-#: Kind -> operations of it.
+ALL_LINES: Final = [line for case in ALL_CASES for batch in case.batches for line in rows(batch)[2]]
+#: Kind -> operations of it, one of those that differ in numbers alone.
 LINES: Final = {
-    letter: sorted(
-        {line for case in ALL_CASES for batch in case.batches for line in rows(batch)[2] if line[0] == letter}
-    )
+    letter: list({re.sub(r"[0-9]+", "0", line): line for line in ALL_LINES if line[0] == letter}.values())
     for letter in KINDS
 }
 

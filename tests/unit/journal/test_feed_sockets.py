@@ -304,7 +304,9 @@ def test_positions_when_no_copy_answers(tmp_path: Path) -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 6))]
+)
 def test_random_ends_and_rewrites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Entries come, become final or are taken back, in any order; the follower has the chain that became final."""
     print(f"seed {seed}")
