@@ -211,6 +211,24 @@ def test_a_shard_that_does_not_answer(cluster: DevCluster) -> None:
         assert found == [("error", f"{ON_S1} cannot be paid: unreachable: no primary of shard s1 answers")]
 
 
+def test_a_shard_whose_cluster_is_down_is_not_called_silent(cluster: DevCluster) -> None:
+    """Of two primaries, one alone answers CLUSTERDOWN."""
+
+    def said(verb: str) -> str:
+        return " ".join(admin(verb, *cluster.coordination_flags()).stdout.split())
+
+    with connect(cluster.living("s2-1")["address"], timeout_s=5) as client:
+        client.config_set("cluster-node-timeout", 1000)
+        try:
+            with still(cluster, "s1-1"):
+                wait_until(lambda: "shard s2 answers CLUSTERDOWN" in said("status"), "it is down")
+                assert "of shard s1: it does not answer" in said("pending")
+                assert "of shard s2: it answers CLUSTERDOWN" in said("pending")
+        finally:
+            client.config_set("cluster-node-timeout", 60_000)
+    cluster.wait_ready()
+
+
 class _Mute:
     """What a copy that has nothing, and gets nothing onto its disk, would say."""
 

@@ -6,6 +6,7 @@ A part that does not answer is reported as such; only the directory has to be th
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 from redis.exceptions import RedisError
 
@@ -25,6 +26,11 @@ from wallet_engine.routing.model import (
     Versions,
 )
 from wallet_engine.routing.slots import tag_of
+
+#: What a shard of `Survey.held_up` does.
+CLUSTER_DOWN: Final = (
+    "answers CLUSTERDOWN: another shard of its Redis Cluster is away; wallet-admin doctor names it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,10 @@ class Survey:
     #: Those that follow the journal, and for what.
     followers: tuple[FollowerInfo, ...] = ()
     sinks: tuple[SinkStatus, ...] = ()
+
+    def held_up(self) -> list[str]:
+        """Shards whose primary answers, and no questions about keys: the Redis Cluster is down (CLUSTERDOWN)."""
+        return [state.shard.name for state in self.shards if state.primary and not state.primary.cluster_ok]
 
     def by_versions(self) -> dict[Versions | None, list[str]]:
         """Which processes are of which versions; None stands for those older than that they say it."""

@@ -1,13 +1,13 @@
 """`wallet-admin pending`: transfers under way, their age, and what they wait for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import click
 from rich.console import Console
 
 from wallet_engine.admin.session import Document, Session, admin_command, watch_option
-from wallet_engine.admin.survey import survey
+from wallet_engine.admin.survey import CLUSTER_DOWN, survey
 from wallet_engine.admin.tracing.open_entries import OpenEntry, find_open_entries
 from wallet_engine.admin.tracing.open_groups import OpenGroup, find_open_groups
 from wallet_engine.routing.directory import Directory
@@ -60,7 +60,9 @@ def _look(directory: Directory, older_than: float) -> tuple[Document, Callable[[
         "groups": [group.document() for group in groups],
         "shards_not_asked": silent,
     }
-    return document, lambda console: _show(console, entries, groups, silent, older_than)
+    down = found.held_up()
+    unasked = {shard: CLUSTER_DOWN if shard in down else "does not answer" for shard in silent}
+    return document, lambda console: _show(console, entries, groups, unasked, older_than)
 
 
 def entry_document(entry: OpenEntry) -> dict[str, Any]:
@@ -75,7 +77,11 @@ def entry_document(entry: OpenEntry) -> dict[str, Any]:
 
 
 def _show(
-    console: Console, entries: list[OpenEntry], groups: list[OpenGroup], silent: list[str], older_than: float
+    console: Console,
+    entries: list[OpenEntry],
+    groups: list[OpenGroup],
+    unasked: Mapping[str, str],
+    older_than: float,
 ) -> None:
     for entry in entries:
         if not entry.in_stream:
@@ -101,12 +107,12 @@ def _show(
             f"(partition {g['partition']} seq {g['seq']})  waits for {g['waits_for']}",
             soft_wrap=True,
         )
-    for shard in silent:
-        console.print(f"! shard {shard} was not asked: it does not answer", style="bold")
+    for shard, why in unasked.items():
+        console.print(f"! nothing is known of shard {shard}: it {why}", style="bold", soft_wrap=True)
     stuck = sum(entry.age_ms is None or entry.age_ms > YOUNG_MS for entry in entries)
     if not entries and not groups:
         what = f"nothing has been open for {older_than:g} s" if older_than else "nothing is open"
-        console.print(f"{what}, where it was asked" if silent else what)
+        console.print(f"{what}, where it was asked" if unasked else what)
     else:
         older = f"{stuck} of them for longer than {YOUNG_MS // 1000} s, or nobody knows since when"
         console.print(f"{len(entries)} open entries, {older}")

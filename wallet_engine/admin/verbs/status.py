@@ -18,7 +18,7 @@ from wallet_engine.admin.session import (
     show_table,
     watch_option,
 )
-from wallet_engine.admin.survey import JournalState, PartitionStatus, ShardState, Survey, survey
+from wallet_engine.admin.survey import CLUSTER_DOWN, JournalState, PartitionStatus, ShardState, Survey, survey
 from wallet_engine.routing.model import Versions
 
 VERSIONS_DIFFER: Final = "processes are of several versions: an upgrade has begun and not ended"
@@ -153,6 +153,7 @@ def warnings_of(found: Survey) -> list[str]:
         if state.primary is not None:
             dead = [node for node in state.nodes if not node.reachable]
             said += [f"{node.address} of shard {state.shard.name} {node.complaint}" for node in dead]
+    said += [f"shard {name} {CLUSTER_DOWN}" for name in found.held_up()]
     resting = [p.partition for p in found.partitions if p.state not in ("live", "moving", "unreachable")]
     if resting:
         said.append(f"partitions not serving: {ranges_text(resting)}")
