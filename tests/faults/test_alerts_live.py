@@ -1,4 +1,4 @@
-"""Debian's Prometheus scrapes a live cluster by the rules that we ship, until alerts fire, and until they end again."""
+"""Debian's Prometheus scrapes a live cluster by the rules that we ship; alerts fire and end again."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ REPOSITORY = Path(__file__).parents[2]
 RULES = REPOSITORY / "cluster_config" / "alerts.yml"
 RUNBOOKS = REPOSITORY / "cluster_config" / "RUNBOOKS.md"
 PARTITIONS = 8
-#: What alerts wait for, a minute, and what a busy machine takes.
+#: An alert waits for a minute; the rest is for a busy machine.
 FIRES_S_MAX = 200.0
-#: Of the first journal copy; the others take the next ones.
+#: The first journal copy's; the other copies take the next ports.
 METRICS_PORT = free_port(run=3)
 
 pytestmark = [
@@ -46,7 +46,7 @@ def cluster(tmp_path: Path) -> Iterator[DevCluster]:
 
 @pytest.fixture
 def looking(cluster: DevCluster, tmp_path: Path) -> Iterator[Prometheus]:
-    """It looks every second."""
+    """It scrapes every second."""
     jobs = {
         "wallet-api": [process["address"] for process in cluster.processes("api")],
         "wallet-journal": [f"127.0.0.1:{METRICS_PORT + number}" for number in range(3)],
@@ -71,7 +71,7 @@ def firing(looking: Prometheus) -> dict[str, dict[str, str]]:
 
 
 def test_alerts_fire_on_a_live_cluster_and_end(cluster: DevCluster, looking: Prometheus) -> None:
-    """A journal copy is killed, and the only primary of a shard: said until they are back, with the runbook."""
+    """A journal copy and a shard's only primary are killed: alerts fire until both are back, and name the runbook."""
 
     def all_scraped() -> bool:
         return [state for _, state in looking.health()] == ["up"] * 4
@@ -92,5 +92,5 @@ def test_alerts_fire_on_a_live_cluster_and_end(cluster: DevCluster, looking: Pro
             file, _, anchor = annotations["runbook"].partition("#")
             assert (file, anchor) == ("RUNBOOKS.md", "alerts")
             assert f"| {name} |" in RUNBOOKS.read_text()
-    # That a recovery failed meanwhile is said for as long as its rate is not 0 again: five minutes.
+    # WalletRecoveryFails may fire too, and counts failures of the last ten minutes: its end is not waited for.
     wait_until(lambda: wanted.isdisjoint(firing(looking)), "they end", FIRES_S_MAX, lambda: firing(looking))

@@ -1,4 +1,4 @@
-"""An archive that fails unseen is none: `doctor` says so while payments go on, and no longer when it works again."""
+"""When the archive command fails, payments go on and `doctor` reports it, until the command works again."""
 
 import contextlib
 import json

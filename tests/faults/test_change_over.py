@@ -1,4 +1,4 @@
-"""A running cluster is closed step by step, as `cluster_config/DEPLOY.md` says, and somebody pays all the time."""
+"""A running cluster is closed step by step, as `cluster_config/DEPLOY.md` says, while a caller pays all the time."""
 
 import http.client
 import json
@@ -34,12 +34,12 @@ COPIES = ("j1", "j2", "j3")
 APIS = ("api-1", "api-2")
 BIN = Path(sys.executable).parent
 STEP_S_MAX = 60.0
-#: What one caller may wait for one payment, whatever is being started again.
+#: The longest wait for one payment, whatever is being restarted.
 PAYMENT_S_MAX = 30.0
 
 
 class Payer(threading.Thread):
-    """Pays one cent after the other, each until it is answered, at whichever API process answers."""
+    """Pays one cent at a time and retries each payment, at the API processes in turn, until it succeeds."""
 
     def __init__(self, ports: list[int]) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Cluster:
         self.zookeeper = TwoPorts(folder, pair.key, pair.cert, self.authority.pair.cert)
         self.children: dict[str, Child] = {"zookeeper": self.zookeeper.child}
         self.ports = {name: free_port() for name in (*COPIES, *APIS)}
-        #: What is started from now on speaks TLS to ZooKeeper, as a user.
+        #: Whether processes started from now on speak TLS to ZooKeeper, and log in as a user.
         self.by_tls = False
         self.redis_closed = False
 
@@ -142,7 +142,7 @@ class Cluster:
         return (f"--{to}-ca={ca}", f"--{to}-cert={pair.cert}", f"--{to}-key={pair.key}")
 
     def user(self, of: str, user: str, prefix: str = "") -> tuple[str, ...]:
-        """How a process of ours logs in as that user; its password is made when it is first asked for."""
+        """Flags with which a process logs in as that user; the first call makes the password file."""
         file = self.folder / f"{of}-{user}.password"
         if not file.exists():
             password_file(self.folder, f"{of}-{user}", f"{user} has a password")
@@ -152,7 +152,7 @@ class Cluster:
         return self.user("redis", user)
 
     def directory(self, role: str, name: str, user: str) -> tuple[str, ...]:
-        """How a process finds ZooKeeper."""
+        """Flags with which a process finds ZooKeeper."""
         if not self.by_tls:
             return (f"--zookeeper=127.0.0.1:{self.zookeeper.plain}",)
         secured = (*self.certificates(role, name, "zookeeper"), *self.user("zookeeper", user))
@@ -182,7 +182,7 @@ class Cluster:
         wait_until(lambda: works(name), f"{name} works", STEP_S_MAX, lambda: log.read_text()[-2000:])
 
     def close_redis(self) -> None:
-        """From now on it lets nobody in but its users."""
+        """From now on Redis lets in only its named users."""
         with redis.Redis(*split_address(self.redis), protocol=2) as client:
             client.execute_command("ACL", "SETUSER", "default", "off")
             client.execute_command("CLIENT", "KILL", "USER", "default", "SKIPME", "yes")
@@ -199,7 +199,7 @@ class Cluster:
             connection.close()
 
     def _counts(self, name: str) -> bool:
-        """It is a copy that has what the others have, or nearly."""
+        """Whether the journal copy counts towards the quorum and lags by fewer than 50 entries."""
         both = (*self.certificates("admin", "t"), "--peer-tls=optional")
         info = self.admin("journal", "info", flags=both)
         mine = [copy for copy in info["copies"] if copy["journal_id"] == name and copy["reachable"]]
@@ -220,7 +220,7 @@ class Cluster:
 
     @contextmanager
     def paid(self) -> Iterator[Payer]:
-        """Somebody pays all the time, and nothing is ever refused."""
+        """A `Payer` pays all the time; `going_on` fails when one of its payments was refused."""
         api = self.ports[APIS[0]]
         body = {"account_id": "ann", "currency": "USD"}
         wait_until(lambda: post(api, "/v1/accounts", body) in (200, 201), "an account is opened", STEP_S_MAX)

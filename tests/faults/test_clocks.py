@@ -1,6 +1,6 @@
-"""G4, G9, G11: clocks of real processes that step, or differ; their monotonic clocks go right, as those of machines do.
+"""G4, G9, G11: wall clocks of real processes step or differ. Monotonic clocks stay right, as they do on machines.
 
-All tests share a cluster, so each one runs on partitions whose recorded time the ones before have left in the future.
+All tests share a cluster, so a test may find partitions whose recorded time an earlier test has left in the future.
 """
 
 import json
@@ -30,7 +30,7 @@ from wallet_engine.redis_store.topology import view_node
 PARTITIONS = 16
 NODES = ("s1-1", "s2-1")
 HOUR_S = 3600
-#: Of a hold whose time is over, on a loaded machine; it is 5 s.
+#: Until an expired hold is released, on a loaded machine; usually 5 s.
 EXPIRED_S_MAX = 15.0
 
 
@@ -45,7 +45,7 @@ def started(tmp_path_factory: pytest.TempPathFactory, clocks: Clocks) -> Iterato
     cluster = DevCluster(path, shards=2, partitions=PARTITIONS, apis=2, environ=clocks.environ)
     try:
         yield cluster.start()
-        verified(cluster)  # nothing in Redis was made anew meanwhile, so this is of all tests
+        verified(cluster)  # nothing in Redis was rebuilt meanwhile, so this checks the writes of all tests
     finally:
         cluster.kill_all()
 
@@ -61,7 +61,7 @@ def cluster(started: DevCluster, clocks: Clocks) -> Iterator[DevCluster]:
 def test_g9_a_node_that_starts_before_its_clock_is_set_back_serves(
     cluster: DevCluster, clocks: Clocks
 ) -> None:
-    """Redis lets two seconds pass by its wall clock before it serves: it would be two days. `dev` starts it again."""
+    """Redis waits two seconds by its wall clock before it serves, which would now take two days. `dev` restarts it."""
     node = next(process for process in cluster.processes("redis") if process["name"] == NODES[1])
     clocks.step(50 * HOUR_S)
     kill(node)
@@ -76,7 +76,7 @@ def test_g9_a_node_that_starts_before_its_clock_is_set_back_serves(
 
 
 def admin(cluster: DevCluster, *argv: str, status: Sequence[int] = (0,)) -> Any:
-    """The document of a `wallet-admin` verb; by the machine's clock."""
+    """The document of a `wallet-admin` verb, which runs by the machine's clock."""
     command = str(Path(sys.executable).with_name("wallet-admin"))
     run = subprocess.run(
         [command, *cluster.coordination_flags(), "--json", *argv], capture_output=True, text=True, timeout=60
@@ -101,7 +101,7 @@ def pay_everywhere(api: WalletApi, payers: Sequence[str], *, offset: int = 5) ->
 
 
 def nothing_is_open(cluster: DevCluster) -> None:
-    """Within the time that sweepers need."""
+    """Wait for it, as long as sweepers need."""
     wait_until(
         lambda: not any(open_debits(cluster, partition, PARTITIONS) for partition in range(PARTITIONS)),
         "every transfer has ended",
@@ -114,7 +114,7 @@ def nothing_is_open(cluster: DevCluster) -> None:
 def test_g9_the_clock_of_a_service_stops_no_payment(
     cluster: DevCluster, clocks: Clocks, seconds: float
 ) -> None:
-    """What is 10 minutes apart is said, by `readyz` and by `doctor`, and payments go on."""
+    """`readyz` and `doctor` report clocks that are 10 minutes or more apart, and payments go on."""
     with WalletApi(cluster.urls[0], PARTITIONS) as api:
         payers = [api.account(partition, "1.00") for partition in range(PARTITIONS)]
         with clocks.stepped(seconds, "api-1"):
@@ -134,7 +134,7 @@ def test_g9_the_clock_of_a_service_stops_no_payment(
 
 
 def test_g11_a_move_waits_by_the_services_own_clock(cluster: DevCluster, clocks: Clocks) -> None:
-    """The payers' node is 3 s ahead: what waits for a partition that moves must not seem to have waited for so long."""
+    """The payers' node is 3 s ahead. A transfer that waits for a moving partition must not seem 3 s older for that."""
     clocks.step(3, NODES[0])
     with cluster_directory(cluster) as directory:
         partition = next(
@@ -148,9 +148,9 @@ def test_g11_a_move_waits_by_the_services_own_clock(cluster: DevCluster, clocks:
 
 
 def test_g4_g9_all_clocks_step_forth_and_back(cluster: DevCluster, clocks: Clocks, tmp_path: Path) -> None:
-    """Recorded time then stands still for 6 minutes; nothing else does.
+    """After the step back recorded time stands still for 6 minutes; everything else goes on.
 
-    A service dies with transfers half done while the clocks are ahead: another one ends them when they are right.
+    While the clocks are ahead, a service dies with transfers half done. Another one ends them after the step back.
     """
     with WalletApi(cluster.urls[1], PARTITIONS) as api:
         senders = [api.account(partition, "100.00") for partition in SENDERS_AT]
@@ -162,7 +162,7 @@ def test_g4_g9_all_clocks_step_forth_and_back(cluster: DevCluster, clocks: Clock
         assert cluster.process is not None
         strand(cluster, PARTITIONS, SENDERS_AT, [("/v1/transfers/batch", {"transfers": batch})])
         try:
-            with stopped(cluster.living("journal")):  # so that nothing ends meanwhile
+            with stopped(cluster.living("journal")):  # so that no transfer ends meanwhile
                 clocks.step(0)
                 shown = admin(cluster, "pending", "--older-than", "60")["entries"]
                 assert {entry["partition"] for entry in shown} == set(SENDERS_AT)
@@ -184,7 +184,7 @@ def test_g4_g9_all_clocks_step_forth_and_back(cluster: DevCluster, clocks: Clock
 
 
 def test_g4_a_step_forgets_nothing(cluster: DevCluster, clocks: Clocks) -> None:
-    """Two steps of more than the retention within seconds, and one back: each id still gets its first answer."""
+    """Three steps forward within seconds, each longer than the retention, and one back: each id keeps its answer."""
     with WalletApi(cluster.urls[0], PARTITIONS) as api:
         payers = [api.account(partition, "5.00") for partition in range(PARTITIONS)]
         bodies = [
@@ -202,7 +202,7 @@ def test_g4_a_step_forgets_nothing(cluster: DevCluster, clocks: Clocks) -> None:
         balances = [api.balance(payer) for payer in payers]
         for hours in (25, 50, 75, 0):
             clocks.step(hours * HOUR_S)
-            for _ in range(2):  # a window was opened by one write and forgotten with the next one but one
+            for _ in range(2):  # one write opened a window, and the second write after it forgot the window
                 for payer in payers:
                     api.paid("@bank", payer, "0.01")
                     api.paid(payer, "@bank", "0.01")
@@ -212,7 +212,7 @@ def test_g4_a_step_forgets_nothing(cluster: DevCluster, clocks: Clocks) -> None:
 
 
 def test_a_step_under_traffic_fails_no_request(cluster: DevCluster, clocks: Clocks) -> None:
-    """Each node's clock and each service's steps by itself, forth and back, by more than an operation may be old."""
+    """One clock at a time steps, a node's or a service's, forward or back, by more than an operation may be old."""
     paying = Paying(cluster)
     with paying.running() as books:
         for seconds, name in (
@@ -230,8 +230,9 @@ def test_a_step_under_traffic_fails_no_request(cluster: DevCluster, clocks: Cloc
 
 
 def test_holds_expire_by_recorded_time(cluster: DevCluster, clocks: Clocks) -> None:
-    """What a step forth has expired is released at once, also when the clocks are right again before anybody looks, and
-    is not captured; what has not is captured. Recorded time then stands still, and so no hold expires.
+    """A step forward expires short holds. They are released at once, even when the clocks are right again before
+    anyone looks, and cannot be captured. Holds that have not expired can. Recorded time then stands still, so no
+    further hold expires.
     """
     with WalletApi(cluster.urls[0], PARTITIONS) as api:
         payers = [api.account(partition, "10.00") for partition in range(PARTITIONS)]
@@ -258,7 +259,7 @@ def test_holds_expire_by_recorded_time(cluster: DevCluster, clocks: Clocks) -> N
 
         short = [hold(payer, HOUR_S) for payer in payers]
         days = [hold(payer, 200 * HOUR_S) for payer in payers]
-        with clocks.stepped(100 * HOUR_S):  # further than any test before
+        with clocks.stepped(100 * HOUR_S):  # further than in any earlier test
             for payer, to in zip(payers, near, strict=True):
                 api.paid(payer, to, "0.01")
         for payer, id_ in zip(payers, short, strict=True):

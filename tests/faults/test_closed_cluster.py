@@ -1,6 +1,6 @@
-"""G5, G9, G13: faults where everything is closed, and certificates that are made anew in the middle of them.
+"""G5, G9, G13: faults in a closed cluster, with certificates that are renewed while processes are dead.
 
-`test_fault_list.py -k closed` has most faults. It has one copy, which needs to know no other, and renews nothing.
+`test_fault_list.py -k closed` covers most faults, but with one journal copy, which has no peers, and without renewals.
 """
 
 import time
@@ -20,11 +20,11 @@ from wallet_engine.telemetry.authority import Authority
 
 PARTITIONS = 8
 COPIES = ("j1", "j2", "j3")
-#: Streams are trimmed once a second: what a copy missed has left them by then.
+#: Streams are trimmed once a second: by then they no longer have the entries that a copy missed.
 AWAY_S = 4.0
-#: On a busy machine Java alone takes half a minute to let everybody in again.
+#: On a busy machine ZooKeeper's Java alone takes half a minute until all clients are logged in again.
 SLOW_S_MAX = 120.0
-#: A copy that is so close has caught up: what is on its way at any moment.
+#: A copy with a smaller lag has caught up: so many entries are on their way at any moment.
 LAG_ENTRIES_SMALL = 100
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
@@ -70,14 +70,14 @@ def goes_on(books: Books) -> None:
 
 
 def users(node: Process) -> set[frozenset[str]]:
-    """Each by its words: Redis tells commands in an order that differs from process to process."""
+    """One set of words per user: the order in which Redis lists commands differs from process to process."""
     return {frozenset(line.split()) for line in command(node, "ACL", "LIST")}
 
 
 def test_g9_g13_what_dies_comes_back_by_certificates_that_were_renewed_meanwhile(
     cluster: DevCluster, renew: Callable[[str], None]
 ) -> None:
-    """A copy that was away, a primary and its replica, ZooKeeper, and again a copy."""
+    """In turn a journal copy, a primary, ZooKeeper, and again a copy."""
     shard = ReplicatedShard(cluster, "s1", PARTITIONS)
     wanted = users(shard.primary())
     paying = Paying(cluster)

@@ -1,4 +1,4 @@
-"""G1, G2: an account that is unfrozen, paid and pays while its close waits is not closed before its refund arrives."""
+"""G1, G2: an account is unfrozen, paid and pays while its close waits: it is not closed before its refund arrives."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
-    """So many shards that two may stand still and the others agree that the cluster is well."""
+    """5 shards: when two are stopped, the other three are a majority, and the cluster stays up."""
     started = DevCluster(
         tmp_path_factory.mktemp("closing") / "dev", shards=5, partitions=PARTITIONS, embedded=True
     )
@@ -91,7 +91,7 @@ def test_g1_money_does_not_end_on_a_closed_account(cluster: DevCluster) -> None:
 
 
 def test_g9_a_close_whose_process_is_killed_is_repeated_or_undone(cluster: DevCluster) -> None:
-    """It leaves the account frozen, for nobody may be paid into what is being closed. Nobody has to know that."""
+    """The account stays frozen, because a closing account takes no payments. `account` says what to do about it."""
     nodes = [node_of(cluster, partition, PARTITIONS) for partition in range(PARTITIONS)]
     first = next(p for p, node in enumerate(nodes) if node != nodes[HERE])
     with ExitStack() as stack:
@@ -130,18 +130,18 @@ def test_g9_a_close_whose_process_is_killed_is_repeated_or_undone(cluster: DevCl
         refused = api.flag(payer, "close")
         assert (refused.status, refused.json()["code"]) == (422, "balance_not_zero")
         assert api.get(f"/v1/accounts/{payer}").json()["status"] == "active", (
-            "as a close leaves it that was not killed"
+            "a refused close leaves the account active"
         )
         api.paid(payer, undone, "1.00")
     verified(cluster)
 
 
 def ended(what: Callable[..., object], *words: str) -> None:
-    """Call it, and accept that the process that was asked dies."""
+    """Call it, and accept that the API process dies before it answers."""
     with suppress(OSError, HTTPException):
         what(*words)
 
 
 def _home(transaction_id: str) -> int:
-    """Where a system account pays under this id."""
+    """The partition in which a system account posts a transfer with this id."""
     return partition_of(pack_transaction_id(transaction_id), PARTITIONS)

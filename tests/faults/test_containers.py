@@ -1,4 +1,4 @@
-"""`docker-compose.yml`, really started: up to a paid transfer, one container killed, verified, down and up again."""
+"""`docker-compose.yml`, really started: it pays, a container is killed, `verify` is ok, it goes down and up again."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = (8081, 8082)
 SERVE_S_MAX = 120.0
-#: What the journal measures, by its --metrics-port, from another container with a certificate.
+#: Reads the metrics at the journal's --metrics-port from another container, with a certificate.
 SCRAPE = """
 import ssl, urllib.request
 context = ssl.create_default_context(cafile="/secrets/ca.pem")
@@ -153,7 +153,7 @@ def test_it_pays_outlives_a_container_and_comes_back(composed: Composed) -> None
 
 
 def nobody_else_is_let_in(composed: Composed) -> None:
-    """Not without a key, and not from other machines: ports are bound to loopback, Redis and ZooKeeper publish none."""
+    """An unknown key gets 401. The API's ports are bound to loopback; Redis and ZooKeeper publish no port."""
     key, composed.key = composed.key, "wk_aaaaaaaa_" + "0" * 64
     assert composed.ask(PORTS[0], "GET", "/v1/accounts/a-0")[0] == 401
     composed.key = key

@@ -1,4 +1,4 @@
-"""G9: a shard that stands still stops nobody else, however long it does and whatever is on its way to it."""
+"""G9: a stopped shard stops no other shard, however long it lasts and whatever is on its way to it."""
 
 import contextlib
 import itertools
@@ -26,14 +26,14 @@ from wallet_engine.routing.slots import tag_of
 PARTITIONS = 16
 SHARDS = ("s1", "s2", "s3")
 STREAM_ENTRIES_MAX = 256
-#: Towards the dead shard, each in an entry of its own: more than the sweeper drives at a time.
+#: Open transfers to the dead shard, each in an entry of its own: more than the sweeper drives at a time.
 ENTRIES_OPEN = 40
-#: From the death of a service to the end of what it left; the sweeper leaves entries alone for 5 s.
+#: From the death of a service until its transfers have ended; the sweeper leaves entries alone for 5 s.
 SWEPT_S_MAX = 15.0
 TRANSFER = "/v1/wallet/balance_transfer"
-#: An id that nothing has.
+#: An id that is never used.
 NOBODYS = new_id()
-#: Partitions of each shard; `s3` is the one that stands still.
+#: Partitions of each shard; `s3` is the one that is stopped.
 P_OF = {name: spread(PARTITIONS, SHARDS).partitions_of(name) for name in SHARDS}
 PAYER, HEALTHY, DEAD = P_OF["s1"][0], P_OF["s2"][0], P_OF["s3"]
 
@@ -68,7 +68,7 @@ def nothing_open(cluster: DevCluster) -> bool:
 
 
 def stream_is_whole(cluster: DevCluster, partition: int) -> bool:
-    """Whether the stream is as it was written; trimmed around open entries, it has holes."""
+    """Whether the stream has no holes. Trimming around open entries leaves some."""
     stream = PartitionKeys(tag_of(partition, PARTITIONS)).journal
     found = command(node_of(cluster, partition, PARTITIONS), "XRANGE", stream, "-", "+")
     seqs = [entry.seq for entry in stream_entries(found)]
@@ -77,7 +77,7 @@ def stream_is_whole(cluster: DevCluster, partition: int) -> bool:
 
 @contextlib.contextmanager
 def paying(url: str, transfers: list[dict[str, str]]) -> Iterator[None]:
-    """The transfers are asked for, in one request, by somebody who waits for it meanwhile."""
+    """A thread posts the transfers in one request, and waits for the answer meanwhile."""
 
     def ask() -> None:
         with WalletApi(url, PARTITIONS) as another:
@@ -92,15 +92,15 @@ def paying(url: str, transfers: list[dict[str, str]]) -> Iterator[None]:
 
 
 def patiently(api: WalletApi, payer: str, to: str) -> None:
-    """A fast caller fills so short a stream between two trimmings: he is told to come back, and does."""
+    """A fast caller fills so short a stream between two trimmings; it is told to retry, and does."""
     body = transfer_body(payer, to, "0.01", new_id())
     wait_until(lambda: api.post("/v1/wallet/balance_transfer", body).status == 200, "it is paid")
 
 
 def test_g9_an_open_entry_fills_no_stream(cramped: DevCluster, api: WalletApi) -> None:
-    """Its partition's own traffic goes on past the limit of its stream, and so does that of who pays into it.
+    """Payments inside its partition, and from another one into it, go on past the limit of the partition's stream.
 
-    G11: the partition can be moved meanwhile, with a stream that has holes; what is open ends from there.
+    G11: the partition can be moved meanwhile, with holes in its stream; its open transfers end at the new shard.
     """
     payer, near, other = api.account(PAYER, "500.00"), api.account(PAYER), api.account(HEALTHY, "500.00")
     there = [api.account(partition) for partition in DEAD]
@@ -130,8 +130,8 @@ def test_g9_an_open_entry_fills_no_stream(cramped: DevCluster, api: WalletApi) -
 
 
 def test_g9_new_debits_to_a_shard_that_is_held_are_refused(cramped: DevCluster, api: WalletApi) -> None:
-    """Once it is known that the receiver's partition takes nothing, nothing leaves the payer; what had ended before is
-    answered from memory, and what had not is not called new.
+    """Once the service knows that the receiver's partition takes nothing, it debits no payer. A repeat of an operation
+    that has ended gets the recorded answer; a repeat of one on its way gets `outcome_unknown` again.
     """
     payer, near = api.account(PAYER, "500.00"), api.account(PAYER)
     there = [api.account(partition) for partition in DEAD]
@@ -197,7 +197,7 @@ def refused_at_once(api: WalletApi, payer: str, receiver: str) -> bool:
         return False
     code = reply.json()["code"]
     assert code in ("partition_unavailable", "outcome_unknown"), reply
-    # Asked again, it is what it was: nothing, or on its way.
+    # A retry gets the same code: not begun, or still on its way.
     check_problem(api.post(TRANSFER, body), 503, code, transaction_id=body["transaction_id"])
     return bool(code == "partition_unavailable")
 
@@ -205,8 +205,8 @@ def refused_at_once(api: WalletApi, payer: str, receiver: str) -> bool:
 def test_g9_the_sweeper_ends_what_can_end_whatever_waits_for_a_dead_shard(
     cramped: DevCluster, api: WalletApi
 ) -> None:
-    """An interrupted transfer to a healthy receiver ends within seconds, also when its own entry waits for a dead one,
-    behind more entries, and more markers of refunds, than a sweeper drives at a time.
+    """An interrupted transfer to a healthy receiver ends within seconds, even when its entry also has one to a dead
+    receiver, behind more open entries, and more refund markers, than a sweeper drives at a time.
     """
     payer = api.account(PAYER, "500.00")
     there, healthy, mixed = api.account(DEAD[0]), api.account(HEALTHY), api.account(HEALTHY)
@@ -235,7 +235,7 @@ def test_g9_the_sweeper_ends_what_can_end_whatever_waits_for_a_dead_shard(
     cramped.wait_ready()
     with WalletApi(cramped.urls[0], PARTITIONS) as api:  # another process
         found = [api.find(payer, body["transaction_id"]) for body in (*asked, *interrupted)]
-        ended = [one.json()["status"] for one in found if one.status == 200]  # of others there was no debit
+        ended = [one.json()["status"] for one in found if one.status == 200]  # the others were not debited
         assert set(ended) == {"success", "declined"}
         assert float(api.balance(there)) == ended.count("success") - 2 >= ENTRIES_OPEN
         assert float(api.balance(payer)) == 500 - ended.count("success")
@@ -252,9 +252,9 @@ def open_entries(cluster: DevCluster, partition: int) -> int:
 def test_g9_g14_a_full_partition_says_so_and_is_well_again_by_itself(
     cramped: DevCluster, api: WalletApi, tmp_path: Path
 ) -> None:
-    """Nothing new begins in it, towards it neither; what was begun ends; readyz and doctor name it.
+    """Nothing new begins in it or towards it; what had begun ends; readyz and doctor name it.
 
-    What is found there is told. That something is not there needs an entry of one's own, for which there is no room.
+    A look-up of something that exists is answered. "Not found" would need an entry, for which there is no room: 503.
     """
     payer, near, other = api.account(PAYER, "500.00"), api.account(PAYER), api.account(HEALTHY, "50.00")
     node = node_of(cramped, PAYER, PARTITIONS)
@@ -280,7 +280,7 @@ def test_g9_g14_a_full_partition_says_so_and_is_well_again_by_itself(
         assert seq_of(cramped, PAYER) == full
         api.paid(other, api.account(HEALTHY), "0.01")
 
-        for url in cramped.urls:  # one of them has been told by nobody
+        for url in cramped.urls:  # the second one has had no request
             wait_until(lambda url=url: "full" in conditions(url), f"{url} names the condition")
             with WalletApi(url, PARTITIONS) as one:
                 ready = one.get("/readyz").json()
@@ -298,7 +298,7 @@ def test_g9_g14_a_full_partition_says_so_and_is_well_again_by_itself(
 
 
 def looks_at(api: WalletApi, account: str, receiver: str | None) -> list[str]:
-    """Paths that show an account, a transfer and a hold of it: made for this, or of no id that there is."""
+    """Paths of an account, a transfer of it and a hold of it; their ids do not exist when `receiver` is None."""
     paid = held = NOBODYS
     if receiver is not None:
         paid = api.paid(account, receiver, "1.00").json()["transaction_id"]

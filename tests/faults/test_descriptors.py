@@ -1,5 +1,5 @@
-"""G9, G10: strangers hold as many connections as they get. A process keeps the descriptors that it needs itself,
-refuses what it has no room for, and takes everybody again when there is room.
+"""G9, G10: strangers hold as many connections as they can get. A process keeps the descriptors that it needs itself,
+refuses connections for which none is left, and accepts again when there is room.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from support.wallet_api import WalletApi, new_id, transfer_body
 from wallet_engine.telemetry.descriptors import DESCRIPTORS_MIN
 
 PARTITIONS = 4
-#: Descriptors that are left, and connections that strangers make.
+#: Descriptors that the process has left, and connections that strangers make.
 LEFT, STRANGERS = 16, 60
 
 
@@ -36,7 +36,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
 
 @contextlib.contextmanager
 def crowded(cluster: DevCluster, role: str) -> Iterator[list[socket.socket]]:
-    """The process has `LEFT` descriptors left, and strangers take what they get of them."""
+    """The process has `LEFT` descriptors left, and strangers take as many of them as they can."""
     process = cluster.living(role)
     pid, (host, port) = process["pid"], process["address"].split(":")
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -73,7 +73,7 @@ def test_g10_an_api_process_refuses_connections_that_it_has_no_room_for(cluster:
 
 
 def ask(stranger: socket.socket) -> bytes:
-    """All of the answer that comes at once; nothing when the connection is reset."""
+    """What the first read returns; nothing when the connection is reset."""
     with contextlib.suppress(ConnectionError):
         stranger.sendall(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
     with contextlib.suppress(ConnectionError):
@@ -82,7 +82,7 @@ def ask(stranger: socket.socket) -> bytes:
 
 
 def test_g9_a_journal_copy_that_strangers_crowd_goes_on(cluster: DevCluster) -> None:
-    """It needs descriptors for the next segment; without one it ended."""
+    """It needs a descriptor for the next segment; it used to end when there was none."""
     segments = len(list((cluster.data_dir / "journal").glob("*.wal")))
     with WalletApi(cluster.url, PARTITIONS) as api:
         ann, bob = api.account(0, "100.00"), api.account(1)

@@ -1,4 +1,4 @@
-"""G5, G6, G10 on the disk itself: rebuilt from snapshots, archived, full, read-only. Real processes under payments."""
+"""G5, G6, G10 on the disk itself: rebuild from snapshots, archive, full disk, read-only disk. Real processes pay."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from wallet_engine.routing.slots import partition_of, tag_of
 FUNDED_CENTS = 100_000
 SEGMENT_BYTES = 64 * 1024
 DISK_BYTES = 256 * 1024 * 1024
-#: Left on the full disk: enough for some payments, and for less than a segment.
+#: Space left on the full disk: enough for some payments, too little for a segment.
 ROOM_BYTES = 48 * 1024
 WAIT_S_MAX = 60.0
 
@@ -49,7 +49,7 @@ async def pay_until(cluster: DevCluster, books: Books, done: Callable[[], bool],
 
 
 async def settled(cluster: DevCluster, books: Books) -> None:
-    """Every payment ends, answered ones are answered the same again, and the callers' own sums agree."""
+    """Every payment ends, a repeat gets the same answer as before, and balances equal the callers' own sums."""
     answered = books.answered
     async with HttpClient() as http:
         for start in range(0, len(answered), 200):
@@ -74,7 +74,7 @@ def lose_memory(cluster: DevCluster) -> None:
 
 @pytest.fixture(scope="module")
 def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A file system of `DISK_BYTES`, if we are root and may mount one; else a folder, on which filling is skipped."""
+    """A file system of `DISK_BYTES` if we are root and may mount one; else a folder, and the full-disk test skips."""
     disk = tmp_path_factory.mktemp("disk")
     if os.geteuid() != 0:
         yield disk
@@ -140,7 +140,7 @@ def test_g6_memory_is_rebuilt_from_snapshots_and_a_damaged_one_is_passed_over(
     for name in ("00000001.wal", "00000002.wal"):
         assert (archive / name).read_bytes() == (journal / name).read_bytes()
 
-    # One byte of every snapshot: the whole journal is used, and the log says which file is damaged, and where.
+    # One byte of every snapshot is damaged: the whole journal is replayed, and the log names a file and the offset.
     damaged = [path for paths in list_snapshots(journal).values() for path in paths]
     for path in damaged:
         data = bytearray(path.read_bytes())
@@ -170,7 +170,7 @@ def admin(cluster: DevCluster, *words: str) -> tuple[int, dict[str, Any]]:
 def test_g5_g6_a_partition_that_holds_what_never_happened_is_rebuilt_under_payments(
     cluster: DevCluster, books: Books
 ) -> None:
-    """Somebody wrote to Redis by hand; `snapshot` does not believe it, and `rebuild` brings the truth back."""
+    """A balance was changed in Redis by hand: `snapshot` does not take it over, and `rebuild` corrects it."""
     partition = partition_of(books.accounts[0], 4)
     host, _, port = cluster.processes("redis")[0]["address"].rpartition(":")
     keys = PartitionKeys(tag_of(partition, 4))
@@ -219,7 +219,7 @@ def test_g5_g10_a_full_disk_refuses_payments_loses_none_and_service_resumes(
     asyncio.run(pay_until(cluster, books, lambda: stopped in log_of(cluster)[said:], "the disk is full"))
     assert books.answers["success"] > answered
     assert books.answers.keys() & RETRYABLE, "callers are told to ask again"
-    # The journal is started again for as long as the disk is full, ever more rarely.
+    # While the disk is full, the journal is restarted again and again, at longer and longer intervals.
     full_s = time.monotonic() - full_from_s
     starts = log_of(cluster)[said:].count(stopped)
     assert starts <= 5 + full_s / 2, f"a hot crash loop: {starts} starts in {full_s:.0f} s"

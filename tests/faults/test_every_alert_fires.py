@@ -1,7 +1,7 @@
 """Each alert of `alerts.yml` is made to fire by real processes that Debian's Prometheus scrapes.
 
-The rules are those that we ship, but for how long each has to hold: they fire as soon as their expression is true. So
-the tests also show that none is true of a cluster that is well.
+The rules are those that we ship, without `for`: an alert fires as soon as its expression is true. So the tests also
+show that no expression is true on a healthy cluster.
 """
 
 import asyncio
@@ -44,15 +44,15 @@ from wallet_engine.telemetry.authority import Authority
 SHIPPED: Final = Path(__file__).parents[2] / "cluster_config" / "alerts.yml"
 PARTITIONS: Final = 16
 COPIES: Final = 3
-#: Of the second shard, whose Redis node gets into trouble; and of the first.
+#: Partitions of the second shard, whose Redis node gets into trouble, and of the first.
 SICK: Final = spread(PARTITIONS, ("s1", "s2")).partitions_of("s2")
 WELL: Final = spread(PARTITIONS, ("s1", "s2")).partitions_of("s1")
-#: A machine that does much else meanwhile.
+#: On a busy machine.
 FIRES_S_MAX: Final = 120.0
 STREAM_ENTRIES_MAX: Final = 256
 #: More than a snapshot ever waits for.
 UNSNAPSHOTTED_BYTES: Final = 5_000_000_000
-#: Of one who does not wait for answers.
+#: Open calls of a caller that does not wait for answers.
 CALLS_MAX: Final = 1000
 BATCH: Final = "/v1/transfers/batch"
 
@@ -62,7 +62,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="there is no prometheus here"),
 ]
 
-#: Those that a test here has seen fire.
+#: Alerts that a test here has seen fire.
 fired: set[str] = set()
 
 
@@ -124,7 +124,7 @@ class Watched:
         jobs: dict[str, tuple[str, list[str]]] = {
             "wallet-api": ("1s", [process["address"] for process in self.dev.processes("api")]),
             "wallet-journal": ("1s", [f"127.0.0.1:{self.metrics_port + number}" for number in range(COPIES)]),
-            # The oracle is made slow.
+            # Scraped less often, because a test makes the oracle slow.
             "wallet-follower": ("5s", [self.dev.living(role)["address"] for role in ("follower", "oracle")]),
         }
         return written(path, jobs)
@@ -137,7 +137,7 @@ class Watched:
 
     @contextlib.contextmanager
     def to_fire(self, *alerts: str) -> Iterator[None]:
-        """None of them fires before, and all do, at one time or another, before what was begun inside is over."""
+        """No alert fires before the block; each has fired once before the callbacks of `inside` undo the fault."""
         wait_until(lambda: self.firing().isdisjoint(alerts), "none fires before", FIRES_S_MAX, self.firing)
         missing = set(alerts)
 
@@ -174,7 +174,7 @@ def api(watched: Watched) -> Iterator[WalletApi]:
 
 
 def batches(url: str, bodies: list[dict[str, str]], stop: threading.Event) -> None:
-    """The same payments by new ids, again and again, whatever the answers are."""
+    """Send the same payments under new ids again and again, whatever the answers are."""
 
     async def main() -> None:
         async with HttpClient() as http:
@@ -188,7 +188,7 @@ def batches(url: str, bodies: list[dict[str, str]], stop: threading.Event) -> No
 
 @contextlib.contextmanager
 def paying(watched: Watched, bodies: list[dict[str, str]], callers: int = 1) -> Iterator[None]:
-    """Somebody pays meanwhile, in batches."""
+    """Callers pay meanwhile, in batches."""
     stop = threading.Event()
     threads = [threading.Thread(target=batches, args=(watched.dev.url, bodies, stop)) for _ in range(callers)]
     for thread in threads:
@@ -260,7 +260,7 @@ def test_the_archive_is_away(watched: Watched, api: WalletApi) -> None:
 
 
 def test_snapshots_are_not_made(watched: Watched) -> None:
-    """A sealed segment is made longer than it is; nobody reads it meanwhile."""
+    """A sealed segment is made longer by `truncate`; nothing reads it meanwhile."""
     sealed = segment_path(watched.copies[1], 1)
     size = sealed.stat().st_size
     with watched.to_fire("WalletSnapshotsMissing"):
@@ -287,7 +287,7 @@ def singles(url: str, payer: str, to: str, stop: threading.Event) -> None:
 
 
 def test_a_disk_hangs(watched: Watched, api: WalletApi) -> None:
-    """All of a copy waits for it, what it says of its lag too; the others are enough for an answer."""
+    """The whole copy waits for its disk, its lag metric too; the other two copies are enough for an answer."""
     ann, bob = api.account(WELL[0], "1000.00"), api.account(WELL[0])
     with watched.to_fire("WalletJournalBehind"):
         watched.inside.enter_context(watched.disks.slowed(15_000, watched.copies[2]))
@@ -333,7 +333,7 @@ def test_a_stream_fills(cramped: tuple[DevCluster, Prometheus]) -> None:
 
 @contextlib.contextmanager
 def asking(url: str, bodies: list[dict[str, str]]) -> Iterator[None]:
-    """Somebody asks for batch after batch, waits for no answer, and in the end for all."""
+    """A caller sends batch after batch without waiting for answers; at the end it waits for all of them."""
     stop = threading.Event()
 
     async def ask(http: HttpClient) -> None:
@@ -355,7 +355,7 @@ def asking(url: str, bodies: list[dict[str, str]]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def meanwhile(work: Callable[[], None], stop: threading.Event) -> Iterator[None]:
-    """It is done in a thread, until `stop` tells it to end."""
+    """Run `work` in a thread until `stop` tells it to end."""
     thread = threading.Thread(target=work)
     thread.start()
     try:
@@ -375,7 +375,7 @@ def test_the_oracle_is_slower_than_payments(watched: Watched, api: WalletApi) ->
 
 @contextlib.contextmanager
 def throttled(process: Process, share: float) -> Iterator[None]:
-    """It stands still but for this share of the time."""
+    """The process runs for this share of the time and is stopped for the rest."""
     stop = threading.Event()
 
     def run() -> None:
@@ -390,7 +390,7 @@ def throttled(process: Process, share: float) -> Iterator[None]:
 
 
 def test_processes_are_dead(watched: Watched) -> None:
-    """A journal copy, the only primary of a shard with money on its way there, PostgreSQL: a minute of it."""
+    """A journal copy, PostgreSQL, and a shard's only primary with a transfer on its way to it."""
     dev = watched.dev
     dev.wait_ready()
     node, paid = node_of(dev, SICK[0], PARTITIONS), new_id()
@@ -420,14 +420,14 @@ def postgres(dev: DevCluster) -> list[int]:
 
 
 def test_no_api_process_is_left(watched: Watched, api: WalletApi) -> None:
-    """Nobody says that he is not ready then."""
+    """Then no process is left that reports that it is not ready."""
     with watched.to_fire("WalletNothingPaid"):
         watched.inside.enter_context(supervisor_sleeps(watched.dev))
         watched.dev.kill("api-1")
 
 
 def test_an_entry_is_minted(watched: Watched, api: WalletApi) -> None:
-    """By who has stolen a service's certificate: a credit without a debit, on every copy."""
+    """A thief with a service's certificate appends a credit without a debit to every copy."""
     ca = watched.dev.data_dir / "ca"
     thief = Authority(ca).issue(checked("service", "thief"), out=ca, renew=True)
     context = client_context(ca / "ca.pem", thief)

@@ -79,7 +79,7 @@ async def _run(cluster: Any, books: Books, rounds: int) -> None:
             await traffic
         await asyncio.to_thread(cluster.start)
         async with HttpClient() as http:
-            # What was answered is answered again, the same: a different answer raises `Contradiction`.
+            # A repeat gets the same answer as before: a different one raises `Contradiction`.
             before = books.answered
             for start in range(0, len(before), 200):
                 await ask_batch(http, cluster.url, books, before[start : start + 200])

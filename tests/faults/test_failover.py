@@ -1,8 +1,8 @@
-"""G5, G7, G9: a shard's primary changes under traffic, and what comes up has old data, other data, or none.
+"""G5, G7, G9: a shard's primary changes under traffic, and the new one has old data, other data, or none.
 
-Whatever Redis brings back is compared with the journal before it serves: entries that are missing are replayed,
-others are dropped, the epoch is raised in ZooKeeper and in the partition. Each variant proves first that the data it
-brings back really are old. The figures of each go into README.md in this folder.
+A partition is compared with the journal before it serves: missing entries are replayed, entries that the journal does
+not have are dropped, and the epoch is raised in ZooKeeper and in the partition. Each variant first proves that the data
+it brings back are old. README.md in this folder has the figures of each.
 """
 
 import time
@@ -31,7 +31,7 @@ from wallet_engine.routing.model import spread
 from wallet_engine.routing.slots import tag_of
 
 PARTITIONS = 16
-#: How long traffic goes on between the moment whose data come back and the fault.
+#: How long traffic goes on after the old data are kept and before the fault.
 OLD_S = 0.5
 #: Callers of other shards never wait longer than this for a success.
 SPARED_GAP_S_MAX = 6.0
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.timeout(150)
 
 
 class Scene:
-    """One shard of the shared cluster, struck under traffic and looked at afterwards."""
+    """One shard of the shared cluster, struck under traffic and checked afterwards."""
 
     def __init__(self, cluster: DevCluster, shard: str) -> None:
         self.cluster = cluster
@@ -107,7 +107,7 @@ def test_g9_killed_primary_with_a_replica_in_sync(scene: Scene) -> None:
 
 @pytest.mark.soak
 def test_g5_g9_killed_primary_with_a_replica_that_lags(scene: Scene) -> None:
-    """Entries that are on disk and answered are not on the promoted node."""
+    """The promoted node lacks entries that are on disk and were answered."""
 
     def fault() -> None:
         primary, replica = scene.shard.primary(), scene.shard.replica()
@@ -122,7 +122,7 @@ def test_g5_g9_killed_primary_with_a_replica_that_lags(scene: Scene) -> None:
 
 @pytest.mark.soak
 def test_g5_g9_primary_restarts_empty_before_anybody_is_promoted(scene: Scene) -> None:
-    """Its replica takes its emptiness over."""
+    """Its replica copies the empty data set."""
 
     def fault() -> None:
         primary = scene.shard.primary()
@@ -133,7 +133,9 @@ def test_g5_g9_primary_restarts_empty_before_anybody_is_promoted(scene: Scene) -
 
 @pytest.mark.soak
 def test_g5_g9_primary_restarts_from_an_old_rdb(scene: Scene) -> None:
-    """The file says `live`, the certified owner, the current epoch: only the scripts and the journal know better."""
+    """The file has state `live`, the certified owner and the current epoch: only missing scripts and the journal
+    show that it is old.
+    """
 
     def fault() -> None:
         primary = scene.shard.primary()
@@ -148,7 +150,7 @@ def test_g5_g9_primary_restarts_from_an_old_rdb(scene: Scene) -> None:
 
 @pytest.mark.soak
 def test_g5_g9_primary_restarts_from_an_old_aof(scene: Scene) -> None:
-    """The same from an append-only file that ended a while ago."""
+    """The same with an append-only file that was switched off a while ago."""
 
     def fault() -> None:
         primary = scene.shard.primary()
@@ -169,11 +171,11 @@ def _aof_ready(info: dict[str, Any]) -> bool:
 
 
 def test_g7_g9_demoted_primary_is_promoted_again_with_old_data(scene: Scene) -> None:
-    """What it brings names itself as owner and `live`, and its process still has the scripts: only the epoch is old."""
+    """Its data name it as owner and say `live`, and its process still has the scripts: only the epoch is old."""
 
     def fault() -> None:
         first, second = scene.shard.primary(), scene.shard.replica()
-        scene.shard.cut_replication(second)  # the demoted node shall learn nothing of what comes
+        scene.shard.cut_replication(second)  # so that the demoted node gets no newer entries
         scene.shard.promote(second, "TAKEOVER")
         wait_until(lambda: _served(scene, second), "the promoted node serves")
         scene.wait_behind(lambda: scene.shard.seqs(first), second)
@@ -205,13 +207,13 @@ def test_g9_planned_failover(scene: Scene) -> None:
 
 @pytest.mark.soak
 def test_g9_a_replica_without_scripts_is_left(scene: Scene) -> None:
-    """A primary restarts, services come back to it, and only then its replica takes over: their connections stay. To a
-    call that declares no key such a node says NOSCRIPT and not MOVED.
+    """A primary loses its scripts, as by a restart, and its replica takes over while services stay connected to it. To
+    a call that declares no key, such a node answers NOSCRIPT and not MOVED.
     """
 
     def fault() -> None:
         primary, replica = scene.shard.primary(), scene.shard.replica()
-        with stopped(*scene.cluster.processes("journal")):  # it would load them before the replica takes over
+        with stopped(*scene.cluster.processes("journal")):  # it would load the scripts again too early
             command(primary, "SCRIPT", "FLUSH")
             scene.shard.promote(replica)
             scene.shard.wait_promoted(replica)

@@ -1,5 +1,5 @@
-"""G1 to G9 under faults drawn from a seed: after each round every answer is accounted for, what was interrupted has
-ended by itself, and `verify` is ok.
+"""G1 to G9 under faults drawn from a seed: after each round every answer is accounted for, interrupted transfers have
+ended by themselves, and `verify` is ok.
 
     SOAK_SECONDS=1800 SOAK_SEED=7 pytest -m soak tests/faults/test_fault_list.py -s
 """
@@ -32,19 +32,19 @@ PARTITIONS: Final = 16
 SHARDS: Final = 3
 FUNDED_CENTS: Final = 1_000_000
 CALLERS: Final = 12
-#: Who make groups, holds and refunds beside them.
+#: Callers that make groups, holds and refunds at the same time.
 OTHER_CALLERS: Final = 6
 #: Answers asked for again after each round.
 AGAIN_MAX: Final = 2_000
-#: A reckoning takes longer the longer the journal is.
+#: Many, because the reckoning after a round takes longer as the journal grows.
 FAULTS_PER_ROUND: Final = 16
-#: For asking again, 200 in a call, whatever was refused while shards were away: some 100,000 transfers in a long round.
+#: To retry, 200 per call, the transfers that were refused while shards were away: some 100,000 in a long round.
 FINISH_S_MAX: Final = 300.0
-#: Journaled between snapshots, so that most rebuilds of a long run begin with one.
+#: Journal bytes between snapshots, so that most rebuilds of a long run begin with a snapshot.
 SNAPSHOT_BYTES: Final = 16 << 20
 #: Small enough that streams are full when a journal process or a shard has been stopped for a while.
 STREAM_ENTRIES_MAX: Final = 256
-#: From the last fault of a round until everything serves again; a long journal is replayed in it.
+#: From the last fault of a round until everything serves again, including the replay of a long journal.
 CALM_S_MAX: Final = 120.0
 #: Longer than `wallet-admin` waits for ZooKeeper.
 ZOOKEEPER_AWAY_S: Final = 20.0
@@ -129,7 +129,7 @@ class Soak:
         )
 
     async def _ends_by_itself(self, http: HttpClient) -> None:
-        """G9: no caller comes back, and yet no money stays on its way."""
+        """G9: no money stays in transit, although no caller retries."""
         deadline = time.monotonic() + WAIT_S_MAX
         while True:
             reply = await http.get(f"{self.cluster.url}/v1/accounts/@transit")
@@ -179,7 +179,7 @@ def test_g9_a_few_faults_of_the_list(replicated: DevCluster) -> None:
 
 @pytest.mark.soak
 def test_calm_is_not_before_zookeeper_answers(replicated: DevCluster) -> None:
-    """It may start for longer than a verb of `wallet-admin` waits for it."""
+    """ZooKeeper may take longer to start than a verb of `wallet-admin` waits for it."""
     faults = FaultList(replicated, SHARDS, PARTITIONS, random.Random(0), long=True)
     with stopped(replicated.living("zookeeper")) as go_on:
         later = threading.Timer(ZOOKEEPER_AWAY_S, go_on)
@@ -193,7 +193,7 @@ def test_calm_is_not_before_zookeeper_answers(replicated: DevCluster) -> None:
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
 def test_soak(tmp_path_factory: pytest.TempPathFactory, closed: bool) -> None:
-    """For SOAK_SECONDS from SOAK_SEED, in rounds of about a minute. `closed`: by `dev --auth`."""
+    """Runs for SOAK_SECONDS from SOAK_SEED, in rounds of about a minute. `closed` means `dev --auth`."""
     seconds = float(os.environ.get("SOAK_SECONDS", "1800"))
     seed = int(os.environ.get("SOAK_SEED", random.SystemRandom().randrange(1 << 32)))
     print(f"\nSOAK_SEED={seed} SOAK_SECONDS={seconds:.0f}", flush=True)

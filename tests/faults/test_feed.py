@@ -1,7 +1,7 @@
 """The feed of a cluster whose journal copies and Redis die, and whose segments leave the disk (G5, G9).
 
-What came, came once, in order, and is what every copy holds in the end: also what a recovery had to decide about, and
-also for a follower that was away until everything it needs was in the archive only.
+A follower gets each entry once and in order, and gets exactly what every copy holds in the end. This covers entries
+that a recovery had to decide about, and a follower that starts when what it needs is only in the archive.
 """
 
 import asyncio
@@ -140,7 +140,7 @@ def _held(directory: Path) -> dict[int, list[bytes]]:
 
 
 async def _under_faults(cluster: Any, directory: Directory, books: PulsedBooks) -> dict[int, list[bytes]]:
-    """What a follower got that was there all the time."""
+    """The entries of a follower that ran all the time."""
     async with HttpClient() as http:
         await open_and_fund(http, cluster.url, books.accounts, FUNDED_CENTS)
     follower = Follower(directory, "first")
@@ -149,7 +149,7 @@ async def _under_faults(cluster: Any, directory: Directory, books: PulsedBooks) 
         for name in ("j1", "j2", "j3"):
             await asyncio.to_thread(cluster.kill, f"journal-{name}")
             await successes(books, 100)
-        for node in NODES:  # whatever only Redis had is gone, and was never answered
+        for node in NODES:  # entries that only Redis had are lost, and were never answered
             await asyncio.to_thread(cluster.kill, node)
             await asyncio.to_thread(cluster.kill, f"journal-{books.rng.choice(('j1', 'j2', 'j3'))}")
             await successes(books, 100)
@@ -166,7 +166,7 @@ async def _under_faults(cluster: Any, directory: Directory, books: PulsedBooks) 
 
 
 async def _one_copy_alone(cluster: Any, books: PulsedBooks, follower: Follower) -> None:
-    """j1 gets entries that no other copy gets. A recovery without it begins in their place, and j1 sets them aside."""
+    """j1 gets entries that no other copy gets. A recovery without j1 begins in their place; j1 sets its own aside."""
     first, *others = [await asyncio.to_thread(cluster.living, f"journal-j{number}") for number in (1, 2, 3)]
     nodes = [await asyncio.to_thread(cluster.living, name) for name in NODES]
     with contextlib.ExitStack() as until_paid:
@@ -178,7 +178,7 @@ async def _one_copy_alone(cluster: Any, books: PulsedBooks, follower: Follower) 
                 while sum(ends_of(folder(cluster, 1)).values()) < behind + 1:
                     await asyncio.sleep(0.05)
             dead = [ends_of(folder(cluster, number)) for number in (2, 3)]
-            for _ in range(10):  # j1 has looked anew each time, and the follower has asked it for news
+            for _ in range(10):  # each time, j1 has looked up its ends anew, and the follower has asked it
                 for partition, seq in (await follower.feed.positions()).items():
                     assert seq <= max(ends.get(partition, 0) for ends in dead)
                 await asyncio.sleep(2 * ENDS_S_MAX)
@@ -192,9 +192,9 @@ async def _one_copy_alone(cluster: Any, books: PulsedBooks, follower: Follower) 
 
 
 def _quiet(cluster: Any) -> None:
-    """Wait until settles and whatever else follows answers is over, and every copy has it.
+    """Wait until settles and all other work after the answers is over, and every copy has the same entries.
 
-    A sweeper ends what was interrupted some seconds later.
+    A sweeper ends interrupted transfers some seconds later.
     """
     wait_for(
         lambda: not any(open_debits(cluster, partition, PARTITIONS) for partition in range(PARTITIONS)),

@@ -76,7 +76,7 @@ def test_g9_a_full_disk_under_dev(cluster: DevCluster) -> None:
             wait_until(lambda again=again: said(cluster).count(again), again)
         if (
             cluster.state()["zookeeper"] is None
-        ):  # ZooKeeper cannot live on a full disk, nor an API start without it
+        ):  # ZooKeeper cannot run on a full disk, and an API process cannot start without ZooKeeper
             wait_until(lambda: answers(cluster.url), "a new API process answers")
         assert cluster.running
         assert cluster.pids() == victims
@@ -102,7 +102,7 @@ def answers(url: str) -> bool:
 
 
 def test_a_start_on_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    """And what is half written does not keep the next start from it."""
+    """It leaves no half-written `layout.json`, which would stop the next start."""
     with small_disk(tmp_path / "disk") as disk:
         argv = [sys.executable, "-m", "wallet_engine", "dev", "--embedded", "--port", str(free_port())]
         (disk / "dev").mkdir()
