@@ -1,4 +1,4 @@
-"""G9 for groups: the driver of one dies at any of its steps; the group ends whole or as nothing, by itself."""
+"""G9 for groups: a group's driver dies at any step; by itself, the group ends as a whole or as nothing."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from support.verification import verified
 from support.wallet_api import WalletApi, new_id
 
 PARTITIONS = 16
-#: Two prepares, the decision, two payments (or refusals), and home forgets.
+#: Two prepares, the decision, two payments (or refusals), and the home partition forgets the group.
 OPERATIONS = range(6)
 #: Interrupted groups end within 30 s; more is for a machine that is busy with other tests.
 ENDED_S_MAX = 60.0
@@ -33,7 +33,7 @@ def figures(api: WalletApi, account: str) -> tuple[str, ...]:
 
 
 class Doomed:
-    """A group of three accounts in three shards, whose service dies on the way to its end."""
+    """A group of three accounts in three shards, whose service dies before the group has ended."""
 
     def __init__(self, api: WalletApi, operation: int, when: str, refused: bool) -> None:
         self.operation, self.when, self.refused = operation, when, refused
@@ -83,9 +83,7 @@ def test_g9_a_service_that_dies_at_any_step_leaves_a_whole_group_or_nothing(clus
             for when in ("before", "sent")
         ]
     kill_all(cluster, doomed)
-    with WalletApi(
-        cluster.urls[1], PARTITIONS
-    ) as api:  # the one from before may be closed, as nothing came by it
+    with WalletApi(cluster.urls[1], PARTITIONS) as api:  # the earlier connection may have been closed as idle
         ends = end_of(api, doomed)
         print({str(each): end for each, end in ends.items()})
         for each, end in ends.items():
@@ -105,10 +103,10 @@ def test_g9_a_service_that_dies_at_any_step_leaves_a_whole_group_or_nothing(clus
 
 
 def test_pending_tells_what_a_group_waits_for(cluster: DevCluster) -> None:
-    """Where it is prepared, the decision of home. A service that died leaves it so for some seconds."""
+    """A prepared group waits for its home partition's decision. A service that died leaves it so for some seconds."""
     command = [str(Path(sys.executable).with_name("wallet-admin")), *cluster.coordination_flags()]
     with WalletApi(cluster.urls[1], PARTITIONS) as api:
-        for _ in range(5):  # on a busy machine it may have ended before anybody looks
+        for _ in range(5):  # on a busy machine it may have ended before `pending` looks
             doomed = Doomed(api, 2, "before", refused=False)
             kill_all(cluster, [doomed])
             run = subprocess.run([*command, "--json", "pending"], capture_output=True, text=True, check=True)
@@ -124,7 +122,7 @@ def test_pending_tells_what_a_group_waits_for(cluster: DevCluster) -> None:
     "role", ["redis", *(pytest.param(role, marks=pytest.mark.soak) for role in ("api", "journal"))]
 )
 def test_g9_a_process_dies_under_groups(cluster: DevCluster, role: str) -> None:
-    """Two API processes are asked for each group at once; what is answered is so, and nothing stays set aside."""
+    """Each group is sent to both API processes at once; every answer is true, and no money stays set aside."""
     with WalletApi(cluster.urls[1], PARTITIONS) as api:
         groups = [Doomed(api, 0, "before", number % 4 == 3) for number in range(24)]
         victim = cluster.living(role)["pid"]

@@ -32,7 +32,7 @@ def look(api: WalletApi, hold: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_g1_g9_captures_of_a_dead_service_are_paid_or_undone_by_another(cluster: DevCluster) -> None:
-    """G1: where the receiver refuses, the hold is as it was; where not, it has ended and its rest is available."""
+    """G1: if the receiver refuses, the hold is as before; if not, it has ended and its rest is available."""
     assert cluster.process is not None
     with WalletApi(cluster.urls[1], PARTITIONS) as api:
         frozen, receivers = api.account(3, "1.00"), [api.account(p) for p in (2, 8, 12)]
@@ -47,7 +47,7 @@ def test_g1_g9_captures_of_a_dead_service_are_paid_or_undone_by_another(cluster:
         strand(cluster, PARTITIONS, PAYERS_AT, [*parts, *wholes, *undone])
         died_at = time.monotonic()
         try:
-            for hold in voided:  # what a capture is about to bring back is available again then
+            for hold in voided:  # it succeeds once the refused capture has returned its amount
                 path = f"/v1/holds/{hold['hold_id']}/void"
                 while api.post(path, {"account_id": hold["account_id"]}).status != 200:
                     assert time.monotonic() - died_at < SWEPT_S_MAX, look(api, hold)

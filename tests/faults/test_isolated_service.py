@@ -1,7 +1,7 @@
-"""G5, G7: an old primary that has heard nothing, and a service that has heard nothing and goes on writing to it.
+"""G5, G7: an old primary does not know of a failover, and a service that does not know of it either writes to it.
 
-Both are real and at odds with the rest: the node is cut from the cluster's bus and still calls itself primary, owner
-and `live`; the service has the map of before. What they write has the sequence numbers that others get elsewhere.
+Both are real and disagree with the rest: the node is cut off from the cluster bus and still calls itself primary, owner
+and `live`; the service has the old map. Their entries have the same sequence numbers as others on the new primary.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.routing.slots import tag_of
 
 PARTITIONS = 16
-#: Both of the second of three shards.
+#: Both are on the second of three shards.
 PARTITION, NEIGHBOUR = 7, 8
 META = PartitionKeys(tag_of(PARTITION, PARTITIONS)).meta
 
@@ -41,21 +41,21 @@ def test_g5_g7_what_an_isolated_service_writes_to_an_isolated_primary_is_never_a
         cut_from_bus(replicated, old)
         later.callback(join_bus, replicated, old)
         shard.promote(new, "TAKEOVER")
-        lose_journal(old)  # it looks again who is primary; the API keeps its connection
+        lose_journal(old)  # the journal looks up the primary again; the API keeps its connection
         wait_until(lambda: serves(new), "the promoted node is recovered")
-        assert serves(old)  # by its own account: the journal alone knows better
+        assert serves(old)  # by its own account; only the journal shows that it does not
         moved = new_id()
         wait_until(
             lambda: api.pay(*neighbours, "1.00", transaction_id=moved).status == 200,
             "the API has moved to the promoted node",
         )
 
-        # It decides, and appends entry n + 1; nobody takes that from it.
+        # The old primary decides and appends entry n + 1; no journal copy takes that entry.
         n, _ = place(old)
         lost = new_id()
         paying = service.pay(sender, receiver, 300, lost)
         wait_until(lambda: place(old)[0] == n + 1, "the isolated primary has decided")
-        # The promoted node has another entry n + 1. Its receipt comes to the isolated service too.
+        # The promoted node has another entry n + 1. The isolated service gets the receipt of that one too.
         api.paid(sender, receiver, "0.50")
         assert place(new)[0] == place(old)[0] == n + 1
         assert place(new) != place(old)
@@ -67,7 +67,7 @@ def test_g5_g7_what_an_isolated_service_writes_to_an_isolated_primary_is_never_a
             paying.result(30)
         assert caught.value.code == "outcome_unknown"
 
-        # Healed: that entry is gone, and of the caller's retry nobody has heard before.
+        # Healed: the old primary's entry is gone, and the caller's retry is new to the cluster.
         join_bus(replicated, old)
         shard.wait_in_sync()
         assert shard.primary()["name"] == new["name"]
@@ -78,7 +78,7 @@ def test_g5_g7_what_an_isolated_service_writes_to_an_isolated_primary_is_never_a
 
 
 def cut_from_bus(cluster: DevCluster, node: Process) -> None:
-    """The node takes no news from any other; to itself it is what it was. Nobody in it is asked."""
+    """The node forgets all others: it gets no news and sees itself as before. The others still know it."""
     own = command(node, "CLUSTER", "MYID")
     for other in cluster.processes("redis"):
         if (node_id := command(other, "CLUSTER", "MYID")) != own:

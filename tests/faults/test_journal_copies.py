@@ -1,4 +1,4 @@
-"""Three journal copies of which two must receipt (G5, G9): one dies, two die, one loses its disk and is replaced."""
+"""Three journal copies, two of which must receipt (G5, G9): one dies, two die, one loses its disk and is replaced."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ from wallet_engine.recovery.fellows import COUNCIL_S
 from wallet_engine.routing.directory import CONFIG, MAP, MEMBERS, SHARDS, open_directory
 
 FUNDED_CENTS = 100_000
-#: After each request of a caller, where it does not matter how much a copy misses.
+#: A caller's pause after each request, where it does not matter how much a copy misses.
 PAUSE_S = 0.02
 
 
@@ -78,7 +78,7 @@ def test_g5_g9_copies_die_return_and_are_replaced(dev_cluster: Any) -> None:
 
 
 async def _one_dies(cluster: Any, books: PulsedBooks) -> None:
-    """Payments go on; what it misses leaves the streams; it comes back and has everything."""
+    """Payments go on. What the dead copy misses is trimmed from the streams; it comes back and gets everything."""
     dying = cluster.living("journal-j1")
     with supervisor_sleeps(cluster):
         async with traffic(cluster, books, PAUSE_S):
@@ -101,7 +101,7 @@ def refused_503(reply: Reply, code: str) -> None:
 
 
 async def _two_die(cluster: Any, books: PulsedBooks) -> None:
-    """Nothing is answered that is on one disk only, everybody is told to come back; afterwards everything goes on."""
+    """Nothing on only one disk is answered; callers are told to retry. Afterwards everything goes on."""
     dying = [cluster.living(f"journal-{name}") for name in ("j2", "j3")]
     with supervisor_sleeps(cluster):
         async with HttpClient() as http:
@@ -113,7 +113,7 @@ async def _two_die(cluster: Any, books: PulsedBooks) -> None:
                 paying = asyncio.create_task(
                     http.post(f"{cluster.url}/v1/wallet/balance_transfer", payment.body())
                 )
-                await asyncio.sleep(0.5)  # what was receipted before is answered
+                await asyncio.sleep(0.5)  # entries receipted before the kill are answered
                 before = len(books.successes_s)
                 await asyncio.sleep(2.0)
                 assert len(books.successes_s) == before
@@ -127,11 +127,11 @@ async def _two_die(cluster: Any, books: PulsedBooks) -> None:
 
 
 def _disk_lost(cluster: Any) -> subprocess.Popen[str]:
-    """The third copy's folder is wiped: it is refused, and a fourth takes its place. Returns that process."""
+    """The third copy's folder is wiped: the copy is refused, and a fourth replaces it. Returns the fourth's process."""
     flags = cluster.coordination_flags()
     third = cluster.living("journal-j3")
     command = [str(BIN / "wallet-engine"), "journal", *flags, "--host", "127.0.0.1"]
-    os.kill(cluster.process.pid, signal.SIGSTOP)  # for good: nobody starts the third again
+    os.kill(cluster.process.pid, signal.SIGSTOP)  # so that the third is not restarted
     kill(third)
     wait_for(lambda: set(lags(cluster)) == {"j1", "j2"}, "the third is gone")
     shutil.rmtree(folder(cluster, 3))
@@ -161,7 +161,7 @@ def _disk_lost(cluster: Any) -> subprocess.Popen[str]:
 
 async def _without_the_first(cluster: Any, books: PulsedBooks) -> None:
     """The replacement counts: with the first gone, it and the second are the quorum."""
-    first = cluster.living("journal-j1")  # the supervisor sleeps
+    first = cluster.living("journal-j1")  # the supervisor is stopped
     async with traffic(cluster, books, PAUSE_S):
         kill(first)
         await successes(books, 200)
@@ -170,14 +170,14 @@ async def _without_the_first(cluster: Any, books: PulsedBooks) -> None:
 
 
 async def _tree_lost(cluster: Any, books: PulsedBooks, old_tree: Path) -> None:
-    """ZooKeeper forgets everything: payments go on, and a backup from before j4 counted does not decide who counts."""
+    """ZooKeeper loses everything: payments go on. A backup from before j4 joined must not decide which copies count."""
     with closing(open_directory(cluster.state()["zookeeper"], None)) as directory:
         async with traffic(cluster, books, PAUSE_S):
             await successes(books, 50)
             for path in (CONFIG, MAP, MEMBERS, *(f"{SHARDS}/{name}" for name in directory.shards())):
                 directory.tree.delete(path)
             lost_s = time.monotonic()
-            while time.monotonic() - lost_s < 1.5 * COUNCIL_S:  # every copy has looked for the list
+            while time.monotonic() - lost_s < 1.5 * COUNCIL_S:  # by then every copy has looked for the list
                 await successes(books, 50)
         assert directory.journals().keys() == {"j1", "j2", "j4"}, "no copy took it for having been replaced"
         for words, said in (
@@ -201,14 +201,14 @@ async def _tree_lost(cluster: Any, books: PulsedBooks, old_tree: Path) -> None:
 
 #: How long the copy is away: more than a few trims of the streams.
 AWAY_S = float(os.environ.get("AWAY_S", "5"))
-#: A copy that is so close has caught up: what is on its way at any moment.
+#: A copy with a smaller lag has caught up: so many entries are on their way at any moment.
 LAG_ENTRIES_SMALL = 100
 
 
 @pytest.mark.soak  # the simulator has it in the suite
 @pytest.mark.timeout(300)
 def test_g9_a_copy_that_was_away_returns_under_traffic(dev_cluster: Any) -> None:
-    """What it missed has left the streams of all its partitions, and payments never pause for it."""
+    """The entries that it missed have left the streams of all partitions, and payments never pause for it."""
     seed = random.randrange(1 << 32)
     print(f"seed={seed}")
     cluster = dev_cluster(shards=2, partitions=64, extra=("--journals", "3"))
@@ -251,7 +251,7 @@ def test_a_copy_whose_disk_is_gone_is_replaced_as_doctor_says(dev_cluster: Any, 
 
 
 async def _away(cluster: Any, books: PulsedBooks, name: str, least_s: float) -> float:
-    """Kill a copy, and let it be started again when streams were trimmed behind the others; how long it was away."""
+    """Kill a copy, and let it restart once streams no longer have what it missed; returns the seconds it was away."""
     away = cluster.living(f"journal-{name}")
     with supervisor_sleeps(cluster):
         killed_s = time.monotonic()
@@ -268,10 +268,10 @@ def _is_back(cluster: Any, name: str) -> bool:
 
 
 def test_g7_another_entry_of_the_same_number_answers_nobody() -> None:
-    """The scenario of two entries with one sequence number: receipts of the one never count for the other.
+    """Two entries have one sequence number: receipts of one never count for the other.
 
-    Two copies have receipted entry 7 as another service wrote it after a failover; a third, which has not heard of
-    that, receipts the entry 7 that this service had written before.
+    Two copies have receipted the entry 7 that another service wrote after a failover. A third copy, which does not know
+    of the failover, receipts the entry 7 that this service wrote before it.
     """
     tracker = ReceiptTracker(quorum=2)
     answers: list[str] = []

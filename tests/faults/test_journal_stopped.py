@@ -29,8 +29,8 @@ async def until(true: Any, timeout_s: float) -> None:
 
 
 def test_g8_g10_nothing_is_answered_that_is_not_on_disk(cluster: DevCluster) -> None:
-    """G8: reads wait or are refused, never show what may still un-happen. G10: everybody is answered in bounded
-    time, with 503 and Retry-After; when the journal goes on, so does everything, and nothing is half done.
+    """G8: reads wait or are refused; they never show what may still be undone. G10: every caller is answered in bounded
+    time, with 503 and Retry-After. When the journal goes on, everything else does, and nothing is half done.
     """
     with WalletApi(cluster.url, PARTITIONS) as api:
         sender, near, far = api.account(2, "100.00"), api.account(2), api.account(13)
@@ -60,14 +60,14 @@ def test_g8_g10_nothing_is_answered_that_is_not_on_disk(cluster: DevCluster) -> 
                 api.post("/v1/wallet/balance_transfer", body), body["transaction_id"], replayed=True
             )
         assert [api.balance(a) for a in (sender, near, far)] == ["60.00", "20.00", "20.00"]
-        assert api.open(fresh).status == 200  # the one that was answered 503 has happened
+        assert api.open(fresh).status == 200  # the opening that was answered 503 took effect
         assert api.balance(late) == "0.50"
-        assert api.get(f"/v1/accounts/{shut}").json()["status"] == "closed"  # and so has this
+        assert api.get(f"/v1/accounts/{shut}").json()["status"] == "closed"  # and so did the close
     verified(cluster)
 
 
 def keep_the_newest(cluster: DevCluster, partition: int) -> None:
-    """Forget all of the stream but the newest entry, as happens of itself when there are some hundred."""
+    """Trim the stream to its newest entry, as happens by itself once it has some hundred entries."""
     node, stream = (
         node_of(cluster, partition, PARTITIONS),
         PartitionKeys(tag_of(partition, PARTITIONS)).journal,
@@ -102,14 +102,14 @@ async def _while_stopped(
             timed(http.post(f"{url}/v1/accounts", {"account_id": fresh, "currency": "USD"}))
         )
         closing = asyncio.create_task(timed(http.post(f"{url}/v1/accounts/{shut}/close")))
-        # Redis has decided the first of them, at least: that is made there, and not on disk.
+        # Redis has decided at least the first transfer: it is in Redis and not on disk.
         await until(lambda: balance_minor(cluster, sender, PARTITIONS) < 10_000, 10)
         reads = [
             f"/v1/accounts/{sender}/balance?currency=USD",
             f"/v1/accounts/{sender}",
             f"/v1/accounts/{fresh}",
             f"/v1/transfers/{decided[0]['transaction_id']}?from_account={sender}",
-            f"/v1/transfers/{forgotten['transaction_id']}?from_account={quiet}",  # what it said has the journal alone
+            f"/v1/transfers/{forgotten['transaction_id']}?from_account={quiet}",  # only the journal has its answer
         ]
         for reply in await asyncio.gather(*(timed(http.get(url + path)) for path in reads)):
             assert reply.status == 503, reply
@@ -120,7 +120,7 @@ async def _while_stopped(
         assert (still.status, still.json()["balance"]) == (200, "7.00")
         found = await timed(http.get(f"{url}/v1/transfers/{quiets['transaction_id']}?from_account={quiet}"))
         assert (found.status, found.json()["status"]) == (200, "success")
-        # That something is not there is not told without the journal, and a question has no outcome.
+        # "Not found" takes the journal too. A look-up has no outcome, so its code is not `outcome_unknown`.
         nobodys = [
             f"/v1/transfers/{new_id()}?from_account={quiet}",
             f"/v1/holds/{new_id()}?account_id={quiet}",
@@ -158,7 +158,7 @@ def test_g8_a_read_that_waits_gets_the_durable_value(cluster: DevCluster) -> Non
 
 
 def test_an_account_is_not_closed_while_a_refund_is_on_its_way_to_it(cluster: DevCluster) -> None:
-    """Close needs zero balances: money that comes back afterwards could never leave again."""
+    """A close needs zero balances: a refund that arrives after it could never leave again."""
     with WalletApi(cluster.url, PARTITIONS) as api:
         sender, nobody = api.account(2, "1.00"), api.name(13)
 

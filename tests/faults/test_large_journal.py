@@ -1,6 +1,6 @@
-"""A journal of a million entries, and a copy that has none of them: it joins while payments go on (G9).
+"""A copy with no entries joins a journal of a million entries while payments go on (G9).
 
-That its work grows with what is missing is counted in `tests/integration/test_catch_up.py`; here it is felt.
+`tests/integration/test_catch_up.py` counts how its work grows with the missing entries; here it is timed.
 
     JOIN_ENTRIES=100000 pytest -m soak tests/faults/test_large_journal.py -s
 """
@@ -27,7 +27,7 @@ from support.verification import verified
 
 ENTRIES = int(os.environ.get("JOIN_ENTRIES", "1000000"))
 FUNDED_CENTS = 100_000
-#: The longest time without a success while the copy joins: its members are exchanged under fences.
+#: The longest time without a success while the copy joins: the list of copies is changed under fences.
 GAP_S_MAX = 2.0
 JOIN_S_MAX = 600.0
 _FILLERS = 400
@@ -45,7 +45,7 @@ def test_g9_a_copy_takes_the_place_of_one_with_a_million_entries(dev_cluster: An
     asyncio.run(_fill(cluster, random.Random(seed), ENTRIES))
     wait_for(lambda: lags(cluster) == {"j1": 0, "j2": 0, "j3": 0}, "all three have everything")
     third = cluster.living("journal-j3")
-    os.kill(cluster.process.pid, signal.SIGSTOP)  # nobody starts the third again
+    os.kill(cluster.process.pid, signal.SIGSTOP)  # so that the third is not restarted
     kill(third)
     shutil.rmtree(folder(cluster, 3))
     process: subprocess.Popen[str] | None = None
@@ -103,7 +103,7 @@ def _start_j4(cluster: Any) -> "subprocess.Popen[str]":
 
 
 def _counts(cluster: Any) -> bool:
-    """Whether the new copy says that it is one of those that count."""
+    """Whether the new copy has logged that it joined."""
     return '"event": "joined"' in (Path(cluster.data_dir) / "logs" / "journal-j4.log").read_text()
 
 
@@ -113,7 +113,7 @@ def _peak_bytes(pid: int) -> int:
 
 
 async def _fill(cluster: Any, rng: random.Random, entries: int) -> None:
-    """Pay among other accounts until the journal has so many entries: most calls touch most partitions."""
+    """Pay among other accounts until the journal has so many entries. Most calls touch most partitions."""
     accounts = [f"filler-{i:03d}" for i in range(_FILLERS)]
     begun_s = time.monotonic()
 

@@ -1,8 +1,8 @@
-"""G1, G4, G9: what wakes up late does no harm. An API process stands still past every horizon, a receiver forgets what
-it was paid, ZooKeeper is away for long.
+"""G1, G4, G9: late commands do no harm. An API process is stopped past every time limit, a receiver forgets its
+credits, ZooKeeper is away for long.
 
-Services here look old credits up after 1 s instead of half of the retention, and Redis refuses what a service held
-for 4 s instead of 5 minutes.
+Services here look a credit up when it is 1 s old instead of half the retention, and Redis refuses operations that a
+service held for 4 s instead of 5 minutes.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from wallet_engine.routing.slots import tag_of
 from wallet_engine.routing.zookeeper import SESSION_TIMEOUT_S
 
 PARTITIONS = 16
-#: Of the two shards each has eight partitions.
+#: A partition of each shard; each of the two shards has eight.
 HERE, THERE = 2, 13
 #: Longer than a session and than Redis accepts a late operation; shorter than a caller waits for an answer.
 STOPPED_S = SESSION_TIMEOUT_S + 2.5
@@ -51,7 +51,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
 
 
 def forget_credits(cluster: DevCluster, partition: int) -> int:
-    """Delete from the partition's memory every credit it received; how many entries' credits there were."""
+    """Delete every received credit from the partition's memory; returns how many entries they were of."""
     node = node_of(cluster, partition, PARTITIONS)
     keys = PartitionKeys(tag_of(partition, PARTITIONS))
     fields = [field for field in command(node, "HKEYS", keys.seen(1)) if "." in field]
@@ -68,14 +68,14 @@ def services(cluster: DevCluster) -> set[str]:
 
 @pytest.mark.soak
 def test_g4_g9_a_credit_is_not_made_again_by_who_comes_late(cluster: DevCluster) -> None:
-    """The sweeper finds a forgotten credit in the receiver's journal. A service that stood still with a credit in hand
-    is refused, though the receiver would take it. Afterwards it is in ZooKeeper again and serves.
+    """The sweeper finds a forgotten credit in the receiver's journal. A service that was stopped before it could send
+    its credit is refused, though the receiver would take it. Afterwards it is in ZooKeeper again and serves.
     """
     journal = cluster.living("journal")
     with WalletApi(cluster.urls[1], PARTITIONS) as api:
         sender, receiver = api.account(HERE, "10.00"), api.account(THERE)
 
-        # Paid and answered, but its service dies before it says that the debit is settled; the receiver forgets.
+        # Paid and answered, but the service dies before it settles the debit; the receiver forgets the credit.
         first = new_id()
         doomed = cluster.living("api-1")
         with supervisor_sleeps(cluster), WalletApi(cluster.urls[0], PARTITIONS) as other:
@@ -88,7 +88,7 @@ def test_g4_g9_a_credit_is_not_made_again_by_who_comes_late(cluster: DevCluster)
         wait_until(lambda: open_debits(cluster, HERE, PARTITIONS) == 0, "the sweeper ends the first payment")
         assert (api.balance(receiver), api.balance("@transit")) == ("1.00", "0.00")
 
-        # A debit is made; its service stands still before it can send the credit.
+        # A debit is made; the service is stopped before it can send the credit.
         second = asyncio.run(_stand_still(cluster, journal, sender, receiver))
         assert (api.balance(sender), api.balance(receiver), api.balance("@transit")) == (
             "8.00",
@@ -143,7 +143,7 @@ async def _stand_still(cluster: DevCluster, journal: Process, sender: str, recei
 
 @pytest.mark.soak
 def test_g9_zookeeper_away_costs_no_transfer(cluster: DevCluster) -> None:
-    """Stopped for much longer than a session; every service is registered again afterwards."""
+    """It is stopped for much longer than a session; afterwards every service is registered again."""
     seed, run = random.randrange(1 << 32), secrets.token_hex(3)
     print(f"seed={seed}")
     books = PulsedBooks([f"{run}-{n:03d}" for n in range(60)], 100_000, random.Random(seed))

@@ -1,4 +1,4 @@
-"""G6: limits of accounts outlive Redis, also changed ones, and a full receiver elsewhere refuses as before."""
+"""G6: account limits, changed ones too, survive the loss of Redis; a receiver at its limit refuses as before."""
 
 import time
 

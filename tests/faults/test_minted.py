@@ -1,7 +1,7 @@
-"""G2, G13, G14: who has a service's connection to the journal brings entries that mint: none of them goes unseen.
+"""G2, G13, G14: a thief with a service's connection to the journal brings entries that mint; none of them goes unseen.
 
 A copy takes any entry that continues a partition's chain, and recovery replays it into Redis. The oracle decides it
-again, stops that partition within seconds, and the others go on.
+again and stops that partition within seconds; the other partitions go on.
 """
 
 import json
@@ -63,7 +63,7 @@ def last_of(cluster: DevCluster, partition: int) -> EntryHeader:
 
 
 def bring(cluster: DevCluster, partition: int, *rows: str) -> EntryHeader:
-    """As a stolen service would: an entry of `<outcome> <operation>` rows behind the last one, until receipted."""
+    """As a thief would, bring an entry of `<outcome> <operation>` rows after the last one; returns when receipted."""
     last = last_of(cluster, partition)
     journal = cluster.living("journal")
     with socket.create_connection(split_address(journal["address"]), timeout=10) as link:
@@ -91,7 +91,7 @@ def meta(cluster: DevCluster, partition: int) -> dict[str, str]:
 
 
 def check_stopped(cluster: DevCluster, partition: int, payer: str, header: EntryHeader, said: str) -> None:
-    """The partition is stopped for that entry."""
+    """Wait until the partition is stopped because of that entry."""
     began_s = time.monotonic()
 
     def fault() -> str:
@@ -119,7 +119,7 @@ def test_a_credit_without_a_debit(cluster: DevCluster) -> None:
 
 
 def test_a_credit_whose_debit_is_to_come(cluster: DevCluster) -> None:
-    """Of an entry that nobody has written yet: what is missing is waited for, and not for long."""
+    """The credit names a debit's entry that is not written yet: the oracle waits for it, but not for long."""
     with WalletApi(cluster.url, PARTITIONS) as api:
         api.account(2)
         mallory = api.account(4)
@@ -169,7 +169,7 @@ def test_the_others_pay_and_doctor_and_verify_say_what_is(cluster: DevCluster) -
 
 
 def test_what_is_accepted_serves_again_and_stays_so(cluster: DevCluster) -> None:
-    """The thief's money is there to be taken back; a restart of the oracle changes nothing of it."""
+    """The thief's money stays, and can be taken back. A restart of the oracle does not stop the partition again."""
     entry = meta(cluster, 1)["fault"].partition(":")[0].removeprefix("entry ")
     status, said = run_admin(cluster, "rebuild", "1", "--accept", entry, "--yes")
     assert status == 0, said

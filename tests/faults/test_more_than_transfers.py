@@ -1,7 +1,7 @@
-"""G9, G11 for holds, groups and refunds: a partition of theirs moves, a primary of theirs changes, under calls.
+"""G9, G11 for holds, groups and refunds: one of their partitions moves, or a primary changes, while calls run.
 
 Every run is a hold, its capture, a refund of a part of it, and a group, over three accounts in three shards. Each call
-goes to both API processes at once with the same id, until it has an answer for good. Then every figure is known to the
+goes to both API processes at once with the same id, until each gives a final answer. So every balance is known to the
 cent.
 """
 
@@ -23,7 +23,7 @@ from support.wallet_api import WalletApi, new_id
 from unit.admin.made import answer
 
 PARTITIONS = 16
-#: One in each shard; which of them begins a group, pays and receives goes round.
+#: One partition in each shard; they take turns to begin a group, pay and receive.
 HOMES = (1, 6, 11)
 RUNS_AT_ONCE = 4
 RUNS_MIN = 24
@@ -32,12 +32,12 @@ FIGURES = (("8.50",) * 2, ("10.00",) * 2, ("11.50",) * 2)
 
 
 class Runs:
-    """Runs that follow one another in a thread until they are told to end; whatever went wrong is raised at the end."""
+    """Runs follow one another in a thread until they are told to end; a failure is raised at the end."""
 
     def __init__(self, cluster: DevCluster) -> None:
         self.urls = cluster.urls
         self.done: list[tuple[str, ...]] = []
-        #: How often which answer came: its status, of a refusal what was called, and its code.
+        #: Answer -> how often it came. An answer is its status; a refusal also has the path's last word and the code.
         self.answers: Counter[tuple[str, ...]] = Counter()
         self.ending = False
         self._numbers = itertools.count()
@@ -86,7 +86,7 @@ class Runs:
     async def _call(
         self, http: HttpClient, path: str, body: dict[str, Any], good: tuple[int, ...] = (200,)
     ) -> None:
-        """By both processes, until each has said the same for good."""
+        """Call both processes until each gives a final answer, which must be `good`."""
         deadline = time.monotonic() + FINAL_S_MAX
 
         async def insist(url: str) -> None:
@@ -152,7 +152,7 @@ def check(cluster: DevCluster, runs: Runs) -> None:
 
 @pytest.mark.timeout(240)
 def test_g11_no_call_fails_while_a_partition_moves(cluster: DevCluster) -> None:
-    """There and back again: the moved one is by turns the payer's, the receiver's, and where groups are decided."""
+    """There and back, twice. The moved partition is by turns the payer's, the receiver's and the one that decides."""
     flags = cluster.coordination_flags()
     shards = answer("partitions", *flags)["partitions"]
     home = next(each["shard"] for each in shards if each["partition"] == HOMES[0])
@@ -166,7 +166,7 @@ def test_g11_no_call_fails_while_a_partition_moves(cluster: DevCluster) -> None:
 
 @pytest.mark.timeout(240)
 def test_g9_a_primary_changes_under_holds_groups_and_refunds(replicated: DevCluster) -> None:
-    """Answers of before stand, and nothing is paid twice or left set aside."""
+    """Earlier answers stand, and nothing is paid twice or left set aside."""
     replicated.wait_ready()
     shard = ReplicatedShard(replicated, "s2", PARTITIONS)
     shard.wait_in_sync()

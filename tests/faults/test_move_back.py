@@ -1,7 +1,7 @@
 """Partitions that return to a shard whose primary has changed since they left (G11).
 
-A primary that loses a slot drops its keys and tells its replicas nothing, so a promoted one may have some. They
-are nobody's truth: no move stumbles over them, and none comes back to life with a partition.
+A primary that loses a slot drops its keys without telling its replicas, so a promoted replica may still have some.
+These leftovers are not valid: no move fails because of them, and none returns with a partition.
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
 
 @pytest.fixture
 def s1(cluster: DevCluster) -> ReplicatedShard:
-    """In sync, as the other is, and certified."""
+    """Shard s1, when both shards are in sync and certified."""
     for name in ("s1", "s2"):
         ReplicatedShard(cluster, name, PARTITIONS).wait_in_sync()
     cluster.wait_ready()
@@ -48,7 +48,7 @@ def s1(cluster: DevCluster) -> ReplicatedShard:
 
 
 def left_on(cluster: DevCluster, partition: int) -> dict[str, list[str]]:
-    """What each node that holds keys of the partition's slot has, replicas too."""
+    """Node -> its keys of the partition's slot, for each node that has some, replicas too."""
     slot, found = slot_range(partition, PARTITIONS)[0], {}
     for node in cluster.processes("redis"):
         with closing(connect(node["address"])) as client:
@@ -59,7 +59,7 @@ def left_on(cluster: DevCluster, partition: int) -> dict[str, list[str]]:
 
 
 def move(cluster: DevCluster, partition: int, shard: str) -> None:
-    """Return when it is there, and only there."""
+    """Return when the partition is on the shard, and only there."""
     if home_of(cluster, partition) != shard:
         answer("move", str(partition), shard, *cluster.coordination_flags(), "--yes")
     wait_until(
@@ -69,7 +69,7 @@ def move(cluster: DevCluster, partition: int, shard: str) -> None:
 
 
 def fail_over(shard: ReplicatedShard) -> None:
-    """Its replica serves, certified. By TAKEOVER: it needs no votes, which Redis does not give twice within seconds."""
+    """Its replica serves, certified. TAKEOVER needs no votes, and Redis does not give votes twice within seconds."""
     wait_agreed(shard.cluster)
     shard.promote(shard.replica(), "TAKEOVER")
     wait_agreed(shard.cluster)
@@ -77,7 +77,7 @@ def fail_over(shard: ReplicatedShard) -> None:
 
 
 def plant(shard: ReplicatedShard, partition: int, **meta: str | int) -> None:
-    """`meta` of a partition that is elsewhere, as a promoted replica has it."""
+    """Write `meta` of a partition that is on another shard, as a promoted replica may have it."""
     with cluster_directory(shard.cluster) as directory:
         home = directory.partition_map().shard_of(partition)
     slot, home_id = (
@@ -101,8 +101,8 @@ def node_id(shard: ReplicatedShard) -> str:
 
 
 def take_by_hand(shard: ReplicatedShard, slot: int) -> None:
-    """The epoch first: under its old one the owner of the slot may refuse the claim, and undo it."""
-    wait_agreed(shard.cluster)  # or it does not know which epoch is the highest
+    """The epoch is raised first: under an old epoch the owner of the slot may refuse the claim, and undo it."""
+    wait_agreed(shard.cluster)  # else it does not know the highest epoch
     command(shard.primary(), "CLUSTER", "BUMPEPOCH")
     command(shard.primary(), "CLUSTER", "SETSLOT", slot, "NODE", node_id(shard))
     wait_agreed(shard.cluster)
@@ -137,7 +137,7 @@ def test_a_replica_that_missed_the_move_is_promoted(s1: ReplicatedShard) -> None
 
 
 def test_a_driver_that_died_behind_the_switch_is_gone_on_with_after_a_failover(s1: ReplicatedShard) -> None:
-    """What its source was still to forget is forgotten on the node that serves by now."""
+    """Keys that the source still had to delete are deleted on the node that serves by now."""
     cluster, flags = s1.cluster, s1.cluster.coordination_flags()
     assert signalled(cluster, "SIGKILL", 1, "open", "move", "2", "s2").returncode < 0
     wait_until(lambda: home_of(cluster, 2) == "s2", "the move has switched")
@@ -149,7 +149,7 @@ def test_a_driver_that_died_behind_the_switch_is_gone_on_with_after_a_failover(s
 
 @pytest.mark.parametrize("verb", ["resume", pytest.param("abort", marks=pytest.mark.soak)])
 def test_a_source_that_fails_over_while_its_slot_is_imported(s1: ReplicatedShard, verb: str) -> None:
-    """Redis gives an imported slot to nobody by itself: where the old owner steps down, it has none."""
+    """A target that imports a slot gives it to no other node by itself: when the old owner steps down, it has none."""
     cluster, flags = s1.cluster, s1.cluster.coordination_flags()
     move(cluster, 0, "s1")
     wait_agreed(cluster)
@@ -168,7 +168,7 @@ def test_a_source_that_fails_over_while_its_slot_is_imported(s1: ReplicatedShard
 
 
 def test_leftovers_of_before_are_passed_over(s1: ReplicatedShard) -> None:
-    """By `resume` and by `abort`, of a move that stumbled over them, by `drain` and by `rebalance`."""
+    """`resume` and `abort` of a killed move pass over them, and so do `drain` and `rebalance`."""
     cluster, flags = s1.cluster, s1.cluster.coordination_flags()
     for state in ("moved", "live"):
         move(cluster, 3, "s2")
@@ -193,7 +193,7 @@ def test_leftovers_of_before_are_passed_over(s1: ReplicatedShard) -> None:
 
 @pytest.mark.parametrize("ending", ["the map follows, and it is moved back", "the slot is given back"])
 def test_what_only_a_replica_has_does_not_come_back(s1: ReplicatedShard, tmp_path: Path, ending: str) -> None:
-    """Redis drops the keys of a slot that was taken away by hand from the primary alone."""
+    """When a slot is taken away by hand, only the primary drops its keys; its replica keeps them."""
     cluster, flags = s1.cluster, s1.cluster.coordination_flags()
     move(cluster, 5, "s1")
     slot, stale = slot_range(5, PARTITIONS)[0], PartitionKeys(tag_of(5, PARTITIONS)).balance("ZWL")
@@ -221,7 +221,7 @@ def test_what_only_a_replica_has_does_not_come_back(s1: ReplicatedShard, tmp_pat
 
 
 def test_what_may_be_newer_than_the_map_is_left_alone(s1: ReplicatedShard) -> None:
-    """`abort` says why it leaves it, and not that a healthy shard does not answer."""
+    """`abort` says why it leaves the keys, and does not claim that a healthy shard does not answer."""
     cluster, flags = s1.cluster, s1.cluster.coordination_flags()
     move(cluster, 4, "s2")
     plant(s1, 4, state="live", epoch=2**50)

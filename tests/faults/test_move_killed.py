@@ -1,6 +1,6 @@
-"""`kill -9` at each step of a move: of its driver, of the source, of the target, of ZooKeeper (G9, G11).
+"""`kill -9` at each step of a move: of its driver, the source, the target, ZooKeeper or the journal (G9, G11).
 
-One cluster and one stream of payments for all of it. After each kill the partition serves again, by itself or by
+All tests share one cluster and one stream of payments. After each kill the partition serves again, by itself or by
 `resume` or `abort`; in the end every answer is accounted for and `verify` folds the whole journal.
 """
 
@@ -32,7 +32,7 @@ from wallet_engine.routing.model import PartitionMap
 from wallet_engine.routing.slots import slot_range, tag_of
 
 PARTITIONS = 8
-#: Before the switch a move can be aborted; behind it it ends by itself, but for its record.
+#: Before the switch a move can be aborted; after it the move ends by itself, except for its record.
 STEPS_BEFORE = (
     *("planned", "copying", "copied", "verified", "frozen recorded", "frozen", "durable", "certified"),
 )
@@ -44,7 +44,7 @@ ENDED: dict[tuple[str, str], dict[str, float]] = {}
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
-    """Killed in every way; the payments run through all tests and are checked at the end."""
+    """Payments run through all tests and are checked at the end."""
     cluster = DevCluster(tmp_path_factory.mktemp("killed") / "dev", shards=3, partitions=PARTITIONS)
     try:
         cluster.start()
@@ -68,7 +68,7 @@ def table() -> str:
 
 
 def cases(every: Sequence[tuple[str, ...]], among: Sequence[tuple[str, ...]]) -> list[Any]:
-    """Those `among` them are in `make test`, the others are left to the soak."""
+    """Cases in `among` run in `make test`, the others only in the soak."""
     assert set(among) <= set(every)
     return [pytest.param(*case, marks=() if case in among else pytest.mark.soak) for case in every]
 
@@ -96,7 +96,7 @@ class Scene:
         return int(self.cluster.living(f"{shard}-1" if shard else role)["pid"])
 
     def start_and_kill(self, step: str, *others: int) -> None:
-        """The driver dies by SIGKILL at the step, and right before it these other processes."""
+        """The driver dies by SIGKILL at the step; these other processes die right before it."""
         run = signalled(
             self.cluster, "SIGKILL", 1, step, "move", str(self.partition), self.target, others=others
         )
@@ -104,7 +104,7 @@ class Scene:
         assert run.returncode == -signal.SIGKILL, run.stderr
 
     def end(self, verb: str) -> None:
-        """By the command, as often as it says in one line that it cannot yet."""
+        """Repeat the verb until it succeeds; each time it cannot yet, it says so in one line."""
         words = (verb, str(self.partition), *self.cluster.coordination_flags(), "--yes")
         while (result := admin(*words)).exit_code:
             print(refusal(result))
@@ -190,7 +190,7 @@ ROLES = ("source", "target", "zookeeper", "journal")
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(("step", "verb"), ENDINGS)
 def test_the_driver_and_another_are_killed(cluster: DevCluster, role: str, step: str, verb: str) -> None:
-    """At once; somebody ends the move by the command while the other process comes back."""
+    """They die at once; the verb ends the move while the other process comes back."""
     scene = Scene(cluster, 6)
     pid = scene.pid_of(role)
     scene.start_and_kill(step, pid)
@@ -201,7 +201,7 @@ def test_the_driver_and_another_are_killed(cluster: DevCluster, role: str, step:
 
 
 def interrupted(cluster: DevCluster, number: int, step: str, *verb: str) -> str:
-    """What a verb says that gets Ctrl-C at a step of its number-th move."""
+    """Send Ctrl-C to a verb at a step of its `number`-th move; returns the line that it prints."""
     run = signalled(cluster, "SIGINT", number, step, *verb)
     assert (run.returncode, run.stdout) == (1, ""), run.stderr
     [said] = run.stderr.splitlines()
@@ -210,7 +210,7 @@ def interrupted(cluster: DevCluster, number: int, step: str, *verb: str) -> str:
 
 @pytest.mark.parametrize("step", ["copied", "frozen"])
 def test_ctrl_c_leaves_a_partition_that_serves(cluster: DevCluster, step: str) -> None:
-    """During the copy it is obeyed at once; during the freeze, behind it: nobody is left frozen."""
+    """During the copy Ctrl-C acts at once; during the freeze, only after it, so that no partition stays frozen."""
     scene = Scene(cluster, 7)
     said = interrupted(cluster, 1, step, "move", "7", scene.target)
     assert scene.serves()
@@ -229,7 +229,7 @@ def test_ctrl_c_leaves_a_partition_that_serves(cluster: DevCluster, step: str) -
 def test_ctrl_c_is_not_lost_when_the_freeze_fails(
     monkeypatch: pytest.MonkeyPatch, cluster: DevCluster
 ) -> None:
-    """The attempt is undone, and there is no other."""
+    """The attempt is undone, and no other is begun."""
     scene = Scene(cluster, 0)
     monkeypatch.setattr("wallet_engine.admin.moving.driver.FREEZE_S_MAX", 0.0)
 
@@ -252,7 +252,7 @@ def test_ctrl_c_is_not_lost_when_the_freeze_fails(
 def test_drain_and_rebalance_are_interrupted_and_gone_on_with(
     cluster: DevCluster, step: str, verb: str
 ) -> None:
-    """Half way by Ctrl-C, then by SIGKILL; each time another process ends the move and gives the command again."""
+    """`drain` half way by Ctrl-C, `rebalance` by SIGKILL; another process ends the move and repeats the command."""
     flags = cluster.coordination_flags()
     with cluster_directory(cluster) as directory:
         before = directory.partition_map()
@@ -294,7 +294,7 @@ KILLED = [(role, step) for role in ROLES for step in (*STEPS_BEFORE, *STEPS_BEHI
 
 @pytest.mark.parametrize(("role", "step"), cases(KILLED, AMONG_KILLED))
 def test_another_process_is_killed(cluster: DevCluster, role: str, step: str) -> None:
-    """The driver lives and goes on, or fails and is begun again."""
+    """The driver lives and goes on, or fails and is run again."""
     scene = Scene(cluster, 2)
     pid = scene.pid_of(role)
 
@@ -323,9 +323,9 @@ def test_another_process_is_killed(cluster: DevCluster, role: str, step: str) ->
     ("account", "said"), [("an intruder's", "sizes"), ("", "1 fields differ that nobody has touched")]
 )
 def test_a_copy_that_is_not_equal_is_refused(cluster: DevCluster, account: str, said: str) -> None:
-    """A balance on the target is changed behind the back of the move: it says so, and the source goes on serving."""
+    """A balance on the target is changed during the move: the move says so, and the source goes on serving."""
     scene = Scene(cluster, 5)
-    if not account:  # one that is there, and that nobody pays
+    if not account:  # one that exists, and that gets no payments
         with WalletApi(cluster.url, PARTITIONS) as api:
             account = api.account(scene.partition)
 
@@ -350,7 +350,7 @@ def test_a_copy_that_is_not_equal_is_refused(cluster: DevCluster, account: str, 
 def test_nothing_moves_whose_last_entry_is_on_no_disk(
     monkeypatch: pytest.MonkeyPatch, cluster: DevCluster
 ) -> None:
-    """The journal stands still: the move gives up, and the source goes on serving."""
+    """The journal is stopped: the move gives up, and the source goes on serving."""
     scene = Scene(cluster, 5)
     monkeypatch.setattr("wallet_engine.admin.moving.driver.SETBACKS_S_MAX", 0.0)
     with stopped(cluster.living("journal")), cluster_directory(cluster) as directory:
@@ -363,7 +363,7 @@ def test_nothing_moves_whose_last_entry_is_on_no_disk(
 
 
 def _overtaken(cluster: DevCluster, partition: int, verb: str, moment: str) -> Scene:
-    """A run stops at the moment, loses its lock, another run ends the move by the verb, and the first goes on."""
+    """The first run pauses at the moment and loses its lock; a second ends the move by the verb; the first goes on."""
     scene = Scene(cluster, partition)
     overtaken: list[object] = []
     balances = PartitionKeys(tag_of(partition, PARTITIONS)).balance("USD").encode()
@@ -401,21 +401,21 @@ def _overtaken(cluster: DevCluster, partition: int, verb: str, moment: str) -> S
 
 @pytest.mark.parametrize("moment", ["copied", "frozen", "certified", "before the switch"])
 def test_a_run_that_was_overtaken_changes_nothing(cluster: DevCluster, moment: str) -> None:
-    """The other has aborted, and the source takes payments: the switch of the first must not happen any more."""
+    """The second run has aborted, and the source takes payments: the first run must not switch any more."""
     scene = _overtaken(cluster, 4, "abort", moment)
     scene.check_whole(scene.source)
 
 
 @pytest.mark.parametrize("moment", [pytest.param("before a write", marks=pytest.mark.soak), "copied"])
 def test_a_run_that_wakes_up_after_the_move_changes_nothing(cluster: DevCluster, moment: str) -> None:
-    """The other has finished the move: the target takes payments, and the first has copies of old balances in hand."""
+    """The second run has finished the move: the target takes payments, and the first still has old copies to write."""
     scene = _overtaken(cluster, 4, "resume", moment)
     scene.check_whole(scene.target)
     assert verify(cluster)["ok"]
 
 
 def test_a_recovery_during_the_copy_begins_it_again(cluster: DevCluster) -> None:
-    """The source is recovered under the move: what was copied under the old epoch counts for nothing."""
+    """The source is recovered during the move: what was copied under the old epoch is not used."""
     scene = Scene(cluster, 3)
     epochs: list[int] = []
 
@@ -441,7 +441,7 @@ def test_a_recovery_during_the_copy_begins_it_again(cluster: DevCluster) -> None
 
 
 def test_a_recovery_during_the_freeze_forbids_the_switch(cluster: DevCluster) -> None:
-    """Its epoch is raised, and the frozen node has not heard of it: another one may serve by now what came later."""
+    """The epoch is raised, and the frozen node does not know it: another node may serve newer entries by now."""
     scene = Scene(cluster, 3)
     epochs: list[int] = []
     with cluster_directory(cluster) as directory:
@@ -463,7 +463,7 @@ def test_a_recovery_during_the_freeze_forbids_the_switch(cluster: DevCluster) ->
 def test_an_entry_that_left_the_stream_unread_begins_the_copy_again(
     monkeypatch: pytest.MonkeyPatch, cluster: DevCluster
 ) -> None:
-    """It was trimmed right behind the freeze: without it the target would serve the balances before it."""
+    """The copy never reads the last entry before the freeze: without it the target would serve older balances."""
     scene = Scene(cluster, 2)
     freeze, follow = Source.freeze, Copy.follow
     copies: list[Copy] = []

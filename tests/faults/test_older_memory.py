@@ -1,4 +1,4 @@
-"""G4: a cluster whose Redis remembers ids in an older form, as after an upgrade in place, takes none for new."""
+"""G4: Redis remembers ids in an older form, as after an upgrade in place; no remembered id is taken for new."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +33,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
 
 
 def age(cluster: DevCluster, partition: int, sender: str, transaction_id: str) -> str:
-    """Leave the partition's memory as an earlier version would have; the field of the transfer in it."""
+    """Rewrite the partition's memory as an earlier version has it; returns the transfer's field in it."""
     node, keys = (
         node_of(cluster, partition, PARTITIONS),
         PartitionKeys(tag_of(partition, PARTITIONS)),
@@ -50,7 +50,7 @@ def age(cluster: DevCluster, partition: int, sender: str, transaction_id: str) -
 
 
 def test_g4_a_memory_of_another_form_is_made_anew(cluster: DevCluster) -> None:
-    """By the process that loads the scripts of this version, which a service of this version waits for."""
+    """The process that loads this version's scripts does it, and a service of this version waits for that."""
     with WalletApi(cluster.url, PARTITIONS) as api:
         for partition in range(PARTITIONS):
             sender, receiver = api.account(partition, "5.00"), api.account((partition + 1) % PARTITIONS)
@@ -69,7 +69,7 @@ def test_g4_a_memory_of_another_form_is_made_anew(cluster: DevCluster) -> None:
 
 
 def test_g4_a_memory_of_a_later_form_is_left_as_it_is(cluster: DevCluster) -> None:
-    """The journal process ends with one line that says the way out; with the form that it knows, all goes on."""
+    """The journal process ends with one line that says what to do; with a form that it knows, all goes on."""
     node, keys = node_of(cluster, 0, PARTITIONS), PartitionKeys(tag_of(0, PARTITIONS))
     log = cluster.data_dir / "logs" / "journal-j1.log"
     read = log.stat().st_size
@@ -79,7 +79,7 @@ def test_g4_a_memory_of_a_later_form_is_left_as_it_is(cluster: DevCluster) -> No
         seq = command(node, "HGET", keys.meta, "seq")
         command(node, "HSET", keys.meta, "form", int(FORM) + 1)
         command(node, "SCRIPT", "FLUSH")
-        paying = caller.submit(api.pay, account, "@fees", "1.00")  # who pays asks for the recovery
+        paying = caller.submit(api.pay, account, "@fees", "1.00")  # the payment asks for the recovery
         wait_until(lambda: f"Error: {said}" in log.read_text()[read:], "the journal process has ended")
         assert command(node, "HMGET", keys.meta, "form", "seq", "state") == [str(int(FORM) + 1), seq, "live"]
         command(node, "HSET", keys.meta, "form", FORM)

@@ -41,7 +41,7 @@ GROWTH_BYTES_MAX = 500 * 1024 * 1024
 SHARDS = ["s1", "s2", "s3"]
 #: What transfers must add until new work is refused.
 FILL_BYTES = 300_000
-#: Makes the node large enough for its headroom to outlast the second until a service looks.
+#: Makes the node so large that its headroom lasts for the second until a service looks at its memory.
 BALLAST_BYTES = 40_000_000
 BACKLOG_BYTES = 1_000_000
 
@@ -146,7 +146,7 @@ def test_g10_ten_times_the_callers_on_a_slow_redis_and_a_slow_journal(replicated
 @pytest.mark.soak
 @pytest.mark.timeout(240)
 def test_g10_more_transfers_than_a_service_takes_while_the_journal_hangs(replicated: DevCluster) -> None:
-    """30 s without a journal, which is longer than anybody waits; calls past the limit are refused at once."""
+    """30 s without a journal, longer than any caller waits; calls past the limit are refused at once."""
     pressed = Pressed(replicated)
     journal = replicated.living("journal")
     refused: list[Reply] = []
@@ -178,8 +178,8 @@ def test_g10_more_transfers_than_a_service_takes_while_the_journal_hangs(replica
 
 @contextlib.contextmanager
 def memory_limit(shard: ReplicatedShard) -> Iterator[Callable[..., None]]:
-    """`limit(share, more)`: give the shard's primary such a `maxmemory` that it will use this share of it once it uses
-    `more` bytes more. Lifted at the end, which returns when every API process has noticed.
+    """`limit(share, more)` sets the primary's `maxmemory` so that it uses this share of it once it uses `more` bytes
+    more. The end lifts the limit, and returns when every API process has noticed.
     """
     primary = shard.primary()
     partition = spread(PARTITIONS, SHARDS).partitions_of(shard.name)[0]
@@ -231,7 +231,7 @@ def test_g10_new_work_is_refused_before_redis_is_out_of_memory(replicated: DevCl
             "code"
         ) != "overloaded":
             assert time.monotonic() - began_at < 30, "memory does not fill"
-        # What came before the refusal is whole; the memory that is left was not touched.
+        # Transfers before the refusal are whole; the memory that is left was not touched.
         assert share_of(primary) < 1.0
         assert out_of_memory_replies(primary) == errors
 
@@ -256,8 +256,8 @@ def _many(sender: str, receiver: str) -> list[dict[str, str]]:
 
 @pytest.mark.soak
 def test_g1_g10_begun_transfers_end_though_memory_is_short_or_out(replicated: DevCluster) -> None:
-    """Past the headroom credits of debits already made still pass. Out of memory they fail whole, the money waits on
-    `@transit`, and it arrives by itself when there is memory again.
+    """Past the headroom, credits of debits already made still pass. Out of memory, a credit fails as a whole, the money
+    stays on `@transit`, and it arrives by itself when there is memory again.
     """
     shard = ReplicatedShard(replicated, "s2", PARTITIONS)
     primary, mine = shard.primary(), spread(PARTITIONS, SHARDS).partitions_of("s2")

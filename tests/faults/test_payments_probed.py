@@ -1,6 +1,6 @@
-"""G14: `doctor` writes through every partition and every journal copy, and says of each what it does not take.
+"""G14: `doctor` makes a test write through every partition and journal copy, and names each that does not take it.
 
-One cluster with three journal copies of which two must confirm; each test hurts it, looks, and mends it.
+One cluster with three journal copies, two of which must confirm; each test breaks something, runs doctor and mends it.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
     )
     try:
         started.start()
-        for node in started.processes("redis"):  # of two primaries, one alone soon answers for none
+        for node in started.processes("redis"):  # else one of two primaries, alone, soon answers CLUSTERDOWN
             with connect(node["address"], timeout_s=5) as client:
                 client.config_set("cluster-node-timeout", 60_000)
         yield started
@@ -68,7 +68,7 @@ def payments(found: Findings) -> list[tuple[str, str]]:
 
 
 def healed(cluster: DevCluster) -> None:
-    """Nothing is found any more."""
+    """Wait until doctor finds nothing any more."""
 
     def well() -> bool:
         return "HEALTHY: 0 errors, 0 warnings" in admin("doctor", *cluster.coordination_flags()).stdout
@@ -78,13 +78,13 @@ def healed(cluster: DevCluster) -> None:
 
 @pytest.fixture(autouse=True)
 def _healthy_before(cluster: DevCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Doctor does not hope for long that a refusal is one of a moment: nothing here is."""
+    """Doctor repeats a refused write for 0.3 s only: no refusal here ends by itself."""
     monkeypatch.setattr(probing, "REFUSED_S_MAX", 0.3)
     healed(cluster)
 
 
 def still(cluster: DevCluster, *names: str) -> contextlib.AbstractContextManager[object]:
-    """The processes of these names do nothing meanwhile."""
+    """The processes of these names are stopped meanwhile."""
     return stopped(*map(cluster.living, names))
 
 
@@ -110,7 +110,7 @@ def refusing_writes(cluster: DevCluster, shard: str) -> Iterator[None]:
 
 
 def ready_says(cluster: DevCluster, status: str, condition: str) -> dict[str, Any]:
-    """What `readyz` says of the condition, once its status is this one; nobody pays meanwhile."""
+    """What `readyz` says of the condition, once it has this status; nobody pays meanwhile."""
     found: dict[str, Any] = {}
 
     def said() -> bool:
@@ -126,7 +126,7 @@ def ready_says(cluster: DevCluster, status: str, condition: str) -> dict[str, An
 
 
 def test_readyz_sees_copies_that_hang_while_nobody_pays(cluster: DevCluster) -> None:
-    """A stopped process keeps its connections. With one of three away everything is paid."""
+    """A stopped process keeps its connections. With one of three copies stopped, payments go on."""
     with still(cluster, "journal-j2"):
         found = payments(doctor(cluster, healthy=True))
         assert found == []
@@ -138,7 +138,7 @@ def test_readyz_sees_copies_that_hang_while_nobody_pays(cluster: DevCluster) -> 
 
 
 def test_readyz_is_degraded_while_one_shard_is_away(cluster: DevCluster) -> None:
-    """503 would take every API process out of its load balancer for the sake of one shard."""
+    """503 would take every API process out of its load balancer because of one shard."""
     with still(cluster, "s1-1"):
         said = ready_says(cluster, "degraded", "unreachable")
         assert said["partitions"] == [0, 1, 2, 3]
@@ -168,7 +168,7 @@ def test_each_partition_gets_an_entry_that_changes_nothing(cluster: DevCluster) 
 
 
 def test_redis_that_refuses_writes_is_an_error_with_its_own_words(cluster: DevCluster) -> None:
-    """The other shard pays, so it is not critical."""
+    """The other shard takes payments, so the finding is not critical."""
     with refusing_writes(cluster, "s1"):
         (found,) = payments(doctor(cluster, healthy=False))
         assert found[0] == "error"
@@ -205,14 +205,14 @@ def test_two_dead_copies_of_three_are_critical_and_named(cluster: DevCluster) ->
 
 
 def test_a_shard_that_does_not_answer(cluster: DevCluster) -> None:
-    """Its partitions are named; those of the other one are paid."""
+    """Doctor names its partitions; those of the other shard take payments."""
     with still(cluster, "s1-1"):
         found = payments(doctor(cluster, healthy=False))
         assert found == [("error", f"{ON_S1} cannot be paid: unreachable: no primary of shard s1 answers")]
 
 
 def test_a_shard_whose_cluster_is_down_is_not_called_silent(cluster: DevCluster) -> None:
-    """Of two primaries, one alone answers CLUSTERDOWN."""
+    """With one of two primaries stopped, the other answers CLUSTERDOWN."""
 
     def said(verb: str) -> str:
         return " ".join(admin(verb, *cluster.coordination_flags()).stdout.split())
@@ -230,7 +230,7 @@ def test_a_shard_whose_cluster_is_down_is_not_called_silent(cluster: DevCluster)
 
 
 class _Mute:
-    """What a copy that has nothing, and gets nothing onto its disk, would say."""
+    """Answers as a copy that has nothing and gets nothing onto its disk."""
 
     journal_id = "j9"
     directory = Path("/nowhere")
@@ -281,7 +281,7 @@ def test_a_copy_that_answers_and_confirms_nothing_is_named(cluster: DevCluster) 
 
 
 def test_a_partition_under_another_epoch_is_fenced(cluster: DevCluster) -> None:
-    """The copies are stopped, or they would mend it at once."""
+    """The copies are stopped; else they would mend it at once."""
     (node,) = (p for p in cluster.processes("redis") if p["shard"] == "s2")
     meta = PartitionKeys(tag_of(5, PARTITIONS)).meta
     with connect(node["address"]) as client, still(cluster, "journal-j1", "journal-j2", "journal-j3"):

@@ -1,4 +1,4 @@
-"""A journal whose old segments are in the archive alone: everything goes on, and what needs them gets them (G6, G9)."""
+"""Old segments are only in the archive: everything goes on, and what needs them gets them from there (G6, G9)."""
 
 import json
 import os
@@ -91,12 +91,14 @@ def test_g6_g9_what_is_in_the_archive_alone_is_there_for_all(
             wait_for(lambda: ends_of(second) == ends_of(journal), "both are at the end")
             restore_with(restore)
             copied = entries(second)
-            for partition, payloads in entries(journal).items():  # the later look may find more
+            for partition, payloads in entries(
+                journal
+            ).items():  # read later than `copied`, so there may be more
                 assert copied[partition] == payloads[: len(copied[partition])]
 
 
 def _paid(cluster: Any, api: WalletApi, ann: str, bob: str) -> None:
-    """As soon as it can be: a process that was killed just now may still be thought to live."""
+    """Retry until it is paid: a process that was just killed may still be thought to live."""
     cluster.wait_ready()
     paid = new_id()
     wait_for(lambda: api.pay(ann, bob, "0.01", transaction_id=paid).status == 200, "a payment goes through")

@@ -1,7 +1,7 @@
 """G5, G6, G9: one process is killed, or one node emptied, under traffic. Nothing answered is lost or contradicted.
 
-They strike the shared cluster without replicas, each with accounts of its own: a shard that loses its memory is filled
-from the journal. Each prints how long the fault was felt.
+Faults strike the shared cluster without replicas, each with accounts of its own: a shard that loses its memory is
+filled from the journal. Each test prints how long the fault was felt.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ async def kill_redis(cluster: DevCluster) -> None:
 
 
 async def flush_redis(cluster: DevCluster) -> None:
-    """The node goes on, without its memory but with its scripts: nothing tells the services."""
+    """The node goes on with its scripts and without its data: nothing tells the services."""
     client = connect(node_of(cluster, STRUCK, PARTITIONS)["address"])
     try:
         client.flushall()
@@ -51,7 +51,7 @@ async def flush_redis(cluster: DevCluster) -> None:
 
 
 async def flush_unjournaled(cluster: DevCluster) -> None:
-    """The journal hangs for a moment, so that what Redis forgets certainly includes entries not on disk."""
+    """The journal hangs for a moment, so that Redis certainly loses entries that are not on disk."""
     journal = cluster.living("journal")
     with stopped(journal):
         await asyncio.sleep(0.3)
@@ -67,7 +67,7 @@ async def kill_api(cluster: DevCluster) -> None:
 
 
 async def kill_zookeeper(cluster: DevCluster) -> None:
-    """For some seconds; the supervisor, which would start it again, sleeps meanwhile."""
+    """It is dead for 3 s; the supervisor, which would restart it, is stopped meanwhile."""
     zookeeper = cluster.living("zookeeper")
     with supervisor_sleeps(cluster):
         kill(zookeeper)
@@ -150,7 +150,7 @@ async def _run(cluster: DevCluster, books: PulsedBooks, fault: Fault) -> float:
             stop.set()
             await traffic
     async with HttpClient() as http:
-        # What was answered is answered again, the same: a different answer raises `Contradiction`.
+        # A repeat gets the same answer as before: a different one raises `Contradiction`.
         for start in range(0, len(answered_before), 200):
             await ask_batch(http, cluster.url, books, answered_before[start : start + 200])
         await finish(http, cluster.url, books)

@@ -1,5 +1,5 @@
-"""G9, G10, G14: a Redis node that takes no writes. Callers are told that nothing ran, `readyz` and `doctor` say which
-shard refuses and why, the other shards go on, and so does this one as soon as it is mended.
+"""G9, G10, G14: a Redis node takes no writes. Callers are told that nothing ran, `readyz` and `doctor` say which shard
+refuses and why, the other shards go on, and this one serves again as soon as it is mended.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def background_saves_fail(cluster: DevCluster, node: Process) -> Iterator[None]:
 
 
 def last_save(node: Process) -> str:
-    """How the last one ended; has the next one made."""
+    """How the last background save ended; starts the next one."""
     with contextlib.suppress(ResponseError):  # one is being made already
         command(node, "BGSAVE")
     return str(command(node, "INFO", "persistence")["rdb_last_bgsave_status"])
@@ -51,7 +51,7 @@ def last_save(node: Process) -> str:
 
 @contextlib.contextmanager
 def replicas_are_demanded(cluster: DevCluster, node: Process) -> Iterator[None]:
-    """NOREPLICAS: there is none, and one is asked for."""
+    """NOREPLICAS: the node has no replica, and one is required."""
     command(node, "CONFIG", "SET", "min-replicas-to-write", 1)
     try:
         yield
@@ -104,8 +104,8 @@ def test_g9_g14_a_node_that_takes_no_writes(cluster: DevCluster, refusing: Any, 
             assert "nothing was done" in reply.json()["detail"]
 
         with refusing(cluster, node):
-            refused_payment(api, ann, bob)  # by Redis itself, if it has not been looked at meanwhile
-            # The second process has nobody who asks it to pay, and knows it all the same.
+            refused_payment(api, ann, bob)  # by Redis itself, unless the service has noticed already
+            # The second process has had no payment, and notices all the same.
             for url in cluster.urls:
                 wait_until(lambda url=url: refused(url) == list(mine), f"{url} has noticed")
                 document = readiness(url)
@@ -126,7 +126,7 @@ def test_g9_g14_a_node_that_takes_no_writes(cluster: DevCluster, refusing: Any, 
             assert [api.balance(name) for name in (ann, bob, eve)] == ["100.00", "100.00", "99.00"]
         for url in cluster.urls:
             wait_until(lambda url=url: readiness(url)["status"] == "ready", f"{url} serves again", 10)
-        # That nothing ran was true: none is a repeat. Of those who pay into the shard nobody was debited.
+        # Nothing had run, as the answers said: no request counts as a repeat, and no payer into the shard was debited.
         for body in bodies:
             check_success(api.post("/v1/wallet/balance_transfer", body), body["transaction_id"])
         assert [api.balance(name) for name in (ann, bob, eve)] == ["99.00", "101.00", "99.00"]

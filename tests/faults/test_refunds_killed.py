@@ -1,4 +1,4 @@
-"""G9 for refunds: processes die at any of their steps, and they never add up to more than was paid, nor get lost."""
+"""G9 for refunds: processes die at any step; refunds never add up to more than was paid, and none gets lost."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ from support.wallet_api import WalletApi, new_id
 from wallet_engine.redis_store.topology import connect
 
 PARTITIONS = 16
-#: Of the originals' receivers, who pay the refunds.
+#: Partitions of the originals' receivers, which pay the refunds.
 RECEIVERS_AT = (0, 6, 11)
 SWEPT_S_MAX = 60.0
 PAID_CENTS = 1_000
@@ -40,7 +40,7 @@ def paid(api: WalletApi, payer: str, receiver: str) -> str:
 
 
 def insist(api: WalletApi, path: str, body: dict[str, Any]) -> Reply:
-    """Ask until there is an answer for good."""
+    """Retry until the answer is final."""
     deadline = time.monotonic() + SWEPT_S_MAX
     while (reply := api.post(path, body)).status not in FINAL:
         assert time.monotonic() < deadline, reply
@@ -58,7 +58,7 @@ def empty_redis(cluster: DevCluster) -> None:
 
 
 def test_g1_g6_g9_refunds_of_a_dead_service_end_and_their_totals_outlive_redis(cluster: DevCluster) -> None:
-    """G1: where the payer's side refuses, the money is the receiver's again and can be refunded again."""
+    """G1: if the payer's side refuses, the money returns to the receiver and can be refunded again."""
     assert cluster.process is not None
     with WalletApi(cluster.urls[1], PARTITIONS) as api:
         receivers = [api.account(p) for p in RECEIVERS_AT]
@@ -106,7 +106,7 @@ async def kill_journal(cluster: DevCluster) -> None:
 
 
 async def kill_redis(cluster: DevCluster) -> None:
-    """Without replicas: its memory is gone, also what is not on disk yet."""
+    """The node has no replica: its memory is lost, with entries that are not on disk yet."""
     await asyncio.to_thread(cluster.restart, node_of(cluster, STRUCK, PARTITIONS)["name"])
 
 
@@ -119,7 +119,7 @@ async def kill_redis(cluster: DevCluster) -> None:
 def test_g4_g9_refunds_from_two_services_while_one_process_dies(
     cluster: DevCluster, fault: Callable[[DevCluster], Awaitable[None]]
 ) -> None:
-    """More is wanted of each original than it was; whatever dies, the answers add up to what has moved."""
+    """More refunds are asked for than each original can pay; whatever dies, the answers add up to the money moved."""
     seed = random.randrange(1 << 32)
     print(f"seed={seed}")
     draw = random.Random(seed)
@@ -162,7 +162,7 @@ async def _refund_all(
     fault: Callable[[DevCluster], Awaitable[None]],
     draw: random.Random,
 ) -> dict[str, Reply]:
-    """Ask for all of them through both services, over and over until each has its answer, and the same once more."""
+    """Ask for all refunds through both services, with retries until each has its answer; then ask for all once more."""
     answers: dict[str, Reply] = {}
     begun = asyncio.Event()
     async with HttpClient() as http:

@@ -1,6 +1,6 @@
-"""A rolling upgrade: a cluster of the version before becomes this one, process by process, while payments go on.
+"""A rolling upgrade: a cluster goes from the previous version to this one, process by process, while payments go on.
 
-The version before is taken from the repository's history; where that is too short, the test is skipped.
+The previous version is taken from the repository's history; where that is too short, the test is skipped.
 """
 
 import json
@@ -23,12 +23,12 @@ from wallet_engine.admin.verbs.status import VERSIONS_DIFFER
 from wallet_engine.app.versions import OWN_VERSIONS
 
 REPOSITORY = Path(__file__).parents[2]
-#: The newest release, or, before the first, the last commit of entries that are of rules 2.
+#: Where there is no release yet: the last commit whose entries are of rules 2.
 BEFORE = "a7f20b3"
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 
-#: Every payment that was made meanwhile is decided again: a hundred thousand, beside whatever else runs here.
+#: `verify` decides every payment of the test again: a hundred thousand, on a busy machine.
 VERIFY_S_MAX = 240.0
 
 
@@ -43,7 +43,7 @@ def release_before() -> str:
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
-    """A link to the sources that processes run: those of before, until it is turned."""
+    """A link to the sources that processes run: the previous version's, until `turn`."""
     before = release_before()
     archive = git("archive", before, "wallet_engine", "lua", "cluster_config", "pyproject.toml")
     if archive.returncode != 0:
@@ -73,7 +73,7 @@ def cluster(tmp_path: Path, code: Path) -> Iterator[DevCluster]:
 
 
 def turn(code: Path) -> None:
-    """Whatever starts from now on is of this version."""
+    """Processes that start from now on are of this version."""
     fresh = code.with_name("fresh")
     fresh.symlink_to(REPOSITORY)
     os.replace(fresh, code)
@@ -86,7 +86,7 @@ def versions(cluster: DevCluster, kind: str, key: str) -> dict[str, Any]:
 
 
 def replaced(cluster: DevCluster, process: dict[str, Any], kind: str, key: str, name: str) -> None:
-    """End one as an upgrade does; it is back as this version."""
+    """End a process as an upgrade does; returns when it is back as this version."""
     os.kill(process["pid"], signal.SIGTERM)
     cluster.wait_replaced(process["pid"])
 

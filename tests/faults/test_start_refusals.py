@@ -1,6 +1,6 @@
 """Wrong configuration stops a process at its start: status 1, and one line that says what to change.
 
-All commands of the table run together, and those that look for ZooKeeper, which takes its time, begin first.
+All commands of the table run together; those that look for ZooKeeper take longest and begin first.
 """
 
 import os
@@ -23,7 +23,7 @@ from wallet_engine.routing.model import ClusterConfig, Shard, spread
 
 #: All start at once, and each imports the program: a busy machine takes its time.
 START_S_MAX = 150.0
-#: `{…}` are filled by the fixture. Port 1 is nobody's.
+#: The fixture fills in `{…}`. Nothing listens on port 1.
 NO_ZOOKEEPER = "--zookeeper 127.0.0.1:1"
 INIT = "--partitions 16 --yes --shard s1="
 
@@ -144,7 +144,7 @@ class Ended(NamedTuple):
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ended]]:
-    """What became of every row; those that still run when the others have ended are killed: status None."""
+    """How every row ended; a command that still runs after `START_S_MAX` is killed and has status None."""
     folder = tmp_path_factory.mktemp("start")
     (folder / "readable").write_text("a secret\n")
     (folder / "readable").chmod(0o644)

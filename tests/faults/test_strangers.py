@@ -1,7 +1,7 @@
-"""G13: what a stranger, and one of ours with a certificate for something else, gets from the journal's port.
+"""G13: attacks on the journal's port by strangers, and by our own processes with a certificate for another role.
 
-Each attack is made on real processes. One cluster has certificates (`dev --auth`), the other speaks plainly on
-loopback: there everybody is believed, and nobody can break it for good.
+Each attack is made on real processes. One cluster has certificates (`dev --auth`). The other speaks without TLS on
+loopback: it believes what a peer says it is, and still no peer can break it for good.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ PARTITIONS = 4
 COPIES = 3
 SERVE_S_MAX = 60.0
 
-#: What a service says, and what a copy says.
+#: Messages of a service (the first), and of a journal copy (the other two).
 BRINGS = (NewEntries([(0, b"x", b"y")]), Written([0]), Recover("s1", "because"))
 READS = (PeerHello("j1"), StateAsk([]), EntriesAsk([(0, 0, 9)]))
 DECIDES = (Promise([(0, 9)]), Follow("j1", "127.0.0.1:1", [Target(0, 9, 0, "0" * 16)]))
@@ -112,7 +112,7 @@ class Struck:
         return Authority(self.ca).issue(checked(*who.split("/")), out=self.ca, renew=True)
 
     def context(self, who: str) -> ssl.SSLContext | None:
-        """How `who` connects here."""
+        """The TLS context with which `who` connects; None where there is no TLS."""
         return client_context(self.ca / "ca.pem", self.pair(who)) if self.auth else None
 
     def address(self, journal_id: str) -> str:
@@ -191,7 +191,7 @@ def either(request: pytest.FixtureRequest) -> Struck:
     return found
 
 
-# Who says nothing, or not who he is --------------------------------------------------------------------------
+# Strangers: no TLS, no certificate, or a wrong one ------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def test_g13_a_stranger_reads_nothing_mints_nothing_and_decides_nothing(
     assert secured.promises() == before
 
 
-# One of ours, who says what is not for him ---------------------------------------------------------------------
+# Our own processes, with messages that their role may not send -------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_g13_a_certificate_of_a_copy_that_does_not_count_decides_nothing(
 
 
 def test_g13_a_copy_follows_nobody_but_a_copy_that_counts_where_it_is_registered(either: Struck) -> None:
-    """It undid an answered payment: the attacker's chain was shorter, and the rest was set aside."""
+    """This used to undo an answered payment: the attacker's chain was shorter, and the rest was set aside."""
     with KeyedApi(either) as api:
         ann = api.account(0, "5.00")
         before = either.ends()
@@ -311,7 +311,7 @@ def test_g13_a_copy_follows_nobody_but_a_copy_that_counts_where_it_is_registered
 
 @pytest.mark.parametrize("ballot", [(0, 10**17), (0, 2**63), (0, 0), (0, -5), (PARTITIONS, 3), (70_000, 3)])
 def test_g13_a_promise_of_what_cannot_be_is_refused(either: Struck, ballot: tuple[int, int]) -> None:
-    """Epoch 10^17 left the journal unable to start."""
+    """A promise of epoch 10^17 used to leave the journal unable to start."""
     before = either.promises()
     reason = "epoch" if ballot[0] == 0 else "partition"
     counted = either.refused("j1", reason)
@@ -336,7 +336,7 @@ def test_g13_on_a_plain_port_who_is_no_copy_cannot_have_promises(plain: Struck) 
     ],
 )
 def test_g13_no_promise_stops_payments_for_good(either: Struck, struck: str, ahead: int) -> None:
-    """A promise to somebody who begins nothing stopped the partition for ever, and doctor was well with it."""
+    """A promise to a peer that begins nothing used to stop the partition for ever, and doctor found nothing wrong."""
     with either.directory() as directory:
         epoch = directory.partition_map().epoch_of(1)
     with Rogue(either.address(struck), either.context("journal/j2")) as rogue:
@@ -346,15 +346,15 @@ def test_g13_no_promise_stops_payments_for_good(either: Struck, struck: str, ahe
     wait_until(lambda: either.ends(struck)[1].seq >= seq, "the copy goes on as the others do", SERVE_S_MAX)
 
 
-# Receipts of those who do not count --------------------------------------------------------------------------
+# Receipts of copies that do not count ------------------------------------------------------------------------
 
 
 # A payment that is not receipted is answered after 15 s.
 @pytest.mark.parametrize("either", ["secured", pytest.param("plain", marks=pytest.mark.soak)], indirect=True)
 def test_g13_receipts_of_a_copy_that_does_not_count_are_none(either: Struck) -> None:
-    """A node in the directory counted as a receipt: an answered payment was gone after a restart.
+    """A node in the directory used to count for receipts: an answered payment was gone after a restart.
 
-    It has a good certificate, of a copy that never joined.
+    The false copy has a valid certificate, of a copy that never joined.
     """
     context = None
     if either.auth:
@@ -373,7 +373,7 @@ def test_g13_receipts_of_a_copy_that_does_not_count_are_none(either: Struck) -> 
 
 @contextlib.contextmanager
 def announced(struck: Struck, journal_id: str, address: str) -> Iterator[None]:
-    """It stands in the directory that a copy runs there."""
+    """The directory says that a copy runs at the address."""
     with struck.directory() as directory:
         directory.register_journal(
             JournalInfo(journal_id, address, "/nowhere", 1, "elsewhere", tls="required")
@@ -385,7 +385,7 @@ def announced(struck: Struck, journal_id: str, address: str) -> Iterator[None]:
             directory.tree.delete(f"/wallet/journals/{journal_id}")
 
 
-# What is too much ------------------------------------------------------------------------------------------------
+# Too many, too long, or out of range -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -454,7 +454,7 @@ def test_g10_half_messages_are_bounded(either: Struck) -> None:
 
 
 def test_g10_silent_connections_keep_nobody_out(secured: Struck) -> None:
-    """More than may be on their way at once, none of which says anything."""
+    """There are more of them than may be in their handshake at once, and none sends anything."""
     with contextlib.ExitStack() as stack:
         for _ in range(300):
             stack.enter_context(Rogue(secured.address("j1")))

@@ -16,10 +16,10 @@ SWEPT_S_MAX = 15.0
 
 
 def test_g4_g9_what_a_dead_service_left_half_done_is_ended_by_another(cluster: DevCluster) -> None:
-    """G1, G9: paid where the receiver can be paid, else refunded; no caller has to come back for that.
+    """G1, G9: a transfer is paid if its receiver can be paid, else refunded, without a retry by its caller.
 
-    G4: callers that do come back, at once and to another service, get the answer; the sweeper, which then finds the
-    rest of the same entries open, moves no money twice.
+    G4: a caller that retries at once, at another service, gets the answer. The sweeper then finds the rest of the same
+    entries open, and moves no money twice.
     """
     assert cluster.process is not None
     with WalletApi(cluster.urls[1], PARTITIONS) as api:

@@ -35,7 +35,7 @@ ZOOKEEPER, REDIS, REPLICA, JOURNAL, API = 2281, 7001, 7002, 7400, 8443
 
 
 class Deployment:
-    """What an SRE has on his machine when the document is done, and a way to each host."""
+    """What an SRE's machine has after the steps of the document, and a way to each host."""
 
     def __init__(self, found: Machines) -> None:
         self.machines = found
@@ -77,7 +77,7 @@ class Deployment:
 
 
 def fetch(folder: Path) -> Path:
-    """What the hosts will install, as their Python wants it: they have no network."""
+    """The wheels that the hosts will install, for their Python: the hosts have no network."""
     subprocess.run(("/usr/bin/python3", "-m", "venv", str(folder / "venv")), check=True)
     locked = ("--requirement", str(ROOT / "requirements.lock"), "--dest", str(folder / "wheels"), "--quiet")
     pip = (str(folder / "venv" / "bin" / "pip"), "download", "--only-binary", ":all:", *locked)
@@ -133,13 +133,13 @@ def test_g13_three_hosts_with_everything_on_outlive_one_of_them(deployment: Depl
     print(f"paid everywhere {time.monotonic() - fell_s:.1f} s after a host died")
     fallen.rise()
     wait_until(lambda: deployment.pays(third, accounts), "the third pays again", START_S_MAX, deployment.said)
-    # Its primary is another host's now, which doctor warns of until it has come back.
+    # Its primary is on another host now; doctor warns of that until it is back.
     wait_until(lambda: primaries_are_spread(deployment), "primaries are spread again", START_S_MAX)
     check(deployment)
 
 
 def primaries_are_spread(deployment: Deployment) -> bool:
-    """A replica that does not follow yet cannot take over: it is tried again."""
+    """A replica that does not follow yet cannot take over: the caller retries."""
     with suppress(AssertionError):
         deployment.admin("rebalance", "--primaries", "--yes")
         return True
@@ -176,7 +176,7 @@ def prometheus_sees_all(deployment: Deployment) -> None:
 
 
 def nobody_is_let_in(deployment: Deployment) -> None:
-    """Nothing on these hosts speaks plainly, or to who has no certificate."""
+    """No port answers in plain text; all but the API's need a certificate, and the API refuses an unknown key."""
     host = deployment.hosts[0]
     for port in (ZOOKEEPER, REDIS, REPLICA, JOURNAL, API):
         for said in (b"PING\r\n", b"srvr\n", b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"):

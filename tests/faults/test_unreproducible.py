@@ -1,4 +1,4 @@
-"""G6, G9, G14: a journal that does not come out as recorded stops its partition, for good, and no other."""
+"""G6, G9, G14: when replay decides an entry otherwise than recorded, its partition stops for good, and no other."""
 
 import json
 import shutil
@@ -75,12 +75,12 @@ def test_g6_an_entry_that_comes_out_otherwise_stops_its_partition_alone(cluster:
     (stopped,) = [f for f in findings if f["check"] == "partitions"]
     assert (status, stopped["severity"]) == (1, "error")
     assert why in stopped["what"]
-    for number in range(2):  # neither makes it serve while the journal is not right
+    for number in range(2):  # neither command makes it serve while the journal is wrong
         status, said = run_advice(stopped, journal.parent, cluster, number)
         assert (status, f"entry {seq}: operation 0" in said) == (1, True), said  # the table breaks lines
 
     status, said = run_admin(cluster, "journal", "verify")
-    assert status == 0, said  # it is in every copy
+    assert status == 0, said  # every copy has the same wrong entry
     cluster.restart("journal")  # a recovery does not help either
     check()
     command(node_of(cluster, HURT, PARTITIONS), "SCRIPT", "FLUSH")

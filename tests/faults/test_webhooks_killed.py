@@ -1,6 +1,6 @@
 """Followers are killed under traffic: every event of the journal is in the log once, and has arrived at the webhook.
 
-What must have been told is made of the journal's own files, not of what the followers have written.
+The expected events are made from the journal's own files, not from what the followers have written.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from wallet_engine.dev.postgresql import DATABASE, USER
 PARTITIONS = 16
 KILLS = 4
 SETTLE_S_MAX = 150.0
-#: Of the long one.
+#: Of the long test.
 SOAK_S = 600.0
 SOAK_SETTLE_S_MAX = 400.0
 SOAK_CALLERS = 1
@@ -67,7 +67,7 @@ class Receiver:
 
 
 class Poller:
-    """Reads `GET /v1/events` behind what it has, waiting for more."""
+    """Polls `GET /v1/events` after the last event that it has, and waits for more."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -107,7 +107,7 @@ def posted(url: str, body: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def second_follower(cluster: DevCluster, log: Path) -> Iterator[None]:
-    """Beside the one of `dev`: it shares the partitions, and has its name, for as long as it is not killed."""
+    """A second one beside `dev`'s, with the same name: the two share the partitions until this one is killed."""
     database = cluster.data_dir / "postgresql"
     address = cluster.processes("database")[0]["address"]
     argv = [
@@ -132,7 +132,7 @@ def second_follower(cluster: DevCluster, log: Path) -> Iterator[None]:
 
 @pytest.mark.soak
 def test_followers_killed_under_traffic(dev_cluster: Any, tmp_path: Path) -> None:
-    """The one of `dev`, which starts it again; and once, another that shares its partitions."""
+    """`dev`'s follower, which `dev` restarts each time; and once a second one that shares its partitions."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -175,7 +175,7 @@ def test_followers_killed_under_traffic(dev_cluster: Any, tmp_path: Path) -> Non
         assert [name for name in first if wanted[name].subject == subject] == logged
     last = server.received[-1]
     assert Webhook(secret).verify(last.body, last.headers)
-    # Of each payment, one event that says what its caller was told.
+    # Each payment has one event, which says what its caller was told.
     told = [event for event in poller.events if event["type"].startswith("transfer.")]
     by_id = {event["data"]["transaction_id"]: event for event in told}
     assert len(by_id) == len(told)
@@ -188,7 +188,7 @@ def test_followers_killed_under_traffic(dev_cluster: Any, tmp_path: Path) -> Non
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_ten_minutes_of_kills(dev_cluster: Any) -> None:
-    """Follower, PostgreSQL and journal, by lot, under traffic: the history is sound and every event was delivered."""
+    """Follower, PostgreSQL and journal die at random under traffic: history is sound, every event was delivered."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -227,7 +227,7 @@ def test_ten_minutes_of_kills(dev_cluster: Any) -> None:
 
 
 def stand_still(pid: int, seconds: float) -> None:
-    """The process and its children."""
+    """Suspend the process and its children."""
     stopped = [psutil.Process(pid), *psutil.Process(pid).children()]
     for each in stopped:
         each.suspend()

@@ -1,4 +1,4 @@
-"""A journal process that is not the truth must not become it: an empty folder, or a stale copy of it."""
+"""A journal process with an empty folder, or with a stale copy of one, must not become the truth."""
 
 import asyncio
 import contextlib
@@ -57,7 +57,7 @@ def start_journal(cluster: Any, directory: Path, journal_id: str) -> subprocess.
 
 
 def test_an_empty_folder_is_refused(cluster: DevCluster, tmp_path: Path) -> None:
-    """G5, G6: were it accepted, recovery would take an empty journal for the truth and drop all balances."""
+    """G5, G6: if it were accepted, recovery would take an empty journal for the truth and drop all balances."""
     asyncio.run(_fund(cluster))
     cluster.stop()
     shutil.move(cluster.data_dir / "journal", tmp_path / "lost")
@@ -90,7 +90,7 @@ def test_a_stale_copy_of_the_folder_does_not_overwrite_redis(cluster: DevCluster
 
 
 def test_a_copy_does_not_take_itself_for_the_only_one(dev_cluster: Any) -> None:
-    """G5: with the list of copies lost, the first to start may be the one that is behind."""
+    """G5: when the list of copies is lost, the first copy to start may be the one that is behind."""
     cluster = dev_cluster(shards=1, partitions=1, embedded=True, extra=("--journals", "2"))
     asyncio.run(_fund(cluster))
     cluster.stop()

@@ -1,4 +1,4 @@
-"""ZooKeeper comes back empty while everybody runs: the runbook of that, walked command by command (G9)."""
+"""ZooKeeper comes back empty while all other processes run; its runbook is walked command by command (G9)."""
 
 import os
 import shutil
@@ -70,7 +70,7 @@ def running(cluster: DevCluster) -> set[int]:
 def test_the_runbook_is_walked_while_payments_go_on(
     cluster: DevCluster, login: dict[str, str], tmp_path: Path
 ) -> None:
-    """Nobody is started again; sessions begin anew, payments go on with the map that is known, nothing is lost."""
+    """No process is restarted. Sessions begin anew, payments go on with the known map, nothing is lost."""
     sre = ("--zookeeper-user", "sre", "--zookeeper-password-file", login["sre"])
     service = ("--service-user", "wallet", "--service-password-file", login["wallet"])
     flags = (*cluster.coordination_flags(), *sre)
@@ -111,7 +111,7 @@ def test_the_runbook_is_walked_while_payments_go_on(
 
 
 def run(command: str, folder: Path, cluster: DevCluster, *flags: str) -> None:
-    """As a person would in a shell, who says yes when asked; doctor is asked again until all is certified."""
+    """Run it in a shell and answer yes when asked; doctor is repeated until all is certified."""
     tools = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environ = {**os.environ, "PATH": tools, "WALLET_ZOOKEEPER": cluster.state()["zookeeper"]}
 
