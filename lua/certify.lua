@@ -1,9 +1,9 @@
--- certify: let a recovered partition serve, if it still is what recovery compared with the journal.
+-- certify: let a recovered partition serve, if it is still in the state that recovery compared with the journal.
 -- One step, because a node may lose its memory between the comparison and the certificate.
 --
 -- KEYS  1 meta
 -- ARGV  1 seq  2 nonce  3 epoch  4 owner
--- Returns 1, or 0 when the partition is not at this seq and nonce any more, or was condemned meanwhile
+-- Returns 1, or 0 when the partition is no longer at this seq and nonce, or was condemned meanwhile
 
 local k_meta = KEYS[1]
 local seq, nonce, epoch, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4]

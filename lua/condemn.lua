@@ -1,7 +1,7 @@
--- condemn: nobody writes to a partition from here on, because an entry of its journal is not what the rules decide.
--- `fault` keeps every recovery from serving it until `distrust` takes it back. One that is being moved is left alone
--- for the moment: the driver of the move holds it frozen. So is the state of one that is being recovered: `set_aside`
--- stops it when that recovery is over.
+-- condemn: stop all writes to a partition, because an entry of its journal is not what the rules decide.
+-- No recovery lets it serve while it has a `fault`; `distrust` removes that. A partition that is being moved is left
+-- unchanged for now: the driver of the move holds it frozen. One that is being recovered gets the fault but keeps its
+-- state: `set_aside` stops it when that recovery is over.
 --
 -- KEYS  1 meta
 -- ARGV  1 what is wrong, for people

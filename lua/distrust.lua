@@ -1,10 +1,10 @@
--- distrust: have a partition rebuilt from the journal, whatever it holds. Nobody writes to it from here on.
--- A nonce that no journal knows makes recovery drop the partition after it has drained its stream. One that is stopped
--- is recovered again.
+-- distrust: have a partition rebuilt from the journal, whatever it holds. This stops all writes to it.
+-- A nonce that no journal knows makes recovery drain the partition's stream, then drop the partition. A stopped
+-- partition is recovered again.
 --
 -- KEYS  1 meta
 -- ARGV  1 the nonce
--- Returns {1, epoch}, or {0, state} when the partition is moving or absent and is left as it is
+-- Returns {1, epoch}, or {0, state or "absent"} with nothing changed when it is not live, recovering or stopped
 
 local k_meta = KEYS[1]
 local nonce = ARGV[1]

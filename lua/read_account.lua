@@ -2,8 +2,8 @@
 --
 -- KEYS  1 meta  2 flags  3 noted  4… balance, held and pending hash of each currency of ARGV[3], in that order
 -- ARGV  1 epoch  2 account  3 currencies, comma-joined; must name every currency of the partition
--- Returns {'OK', seq, nonce, flags or false, place of its metadata or false, then of each currency: available, held, pending, each or false…}
---       is '<part> <carried>' (lua/apply.lua)
+-- Returns {'OK', seq, nonce, flags or false, place of its metadata or false, then for each currency available, held and
+--       pending, or false for each}; available is '<part> <carried>' if units were carried (lua/apply/decide.lua)
 -- Refusals: as lib/guard.lua, and {'CURRENCIES', list}
 
 --@include lib/guard.lua

@@ -1,8 +1,8 @@
--- read_group: what home remembers of a group, with the entry it reflects.
+-- read_group: what a group's home partition remembers of it, with the entry it reflects.
 --
 -- KEYS  1 meta  2 group  3 seen of the window in force  4 seen of the window before
 -- ARGV  1 epoch  2 window  3 field of (first payer, id) (wallet_engine/domain/groups.py)
--- Returns {'OK', seq, nonce, answer or false, what is remembered beside it or false, its record while it is under way or false}
+-- Returns {'OK', seq, nonce, answer or false, `g` memory beside it or false, record while it is under way or false}
 -- Refusals: as lib/guard.lua, and {'WINDOW', number}
 
 --@include lib/guard.lua

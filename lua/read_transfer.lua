@@ -3,8 +3,8 @@
 -- KEYS  1 meta  2 journal  3 open  4 seen of the window in force  5 seen of the window before
 -- ARGV  1 epoch  2 window  3 field (wallet_engine/domain/memory.py)
 -- Returns {'OK', seq, nonce, record or false, record of the window before or false, operation}. While the entry of a
---       transfer is in `open`, operation is its line, 'd <id> alice bob 5 USD'; '' if the stream lacks the entry; false
---       otherwise.
+--       transfer is in `open`, operation is its line, 'd <id> alice bob 5 USD', or '' if the stream lacks the entry;
+--       otherwise false.
 -- Refusals: as lib/guard.lua, and {'WINDOW', number}
 
 --@include lib/guard.lua
@@ -22,7 +22,7 @@ if meta[6] ~= window then return {'WINDOW', tonumber(meta[6])} end
 local record, before = redis.call('HGET', k_seen, field), redis.call('HGET', k_seen_before, field)
 local operation = false
 local transfer = record or before
-if transfer and not string.find(field, '.', 1, true) then -- a field of credits has a dot
+if transfer and not string.find(field, '.', 1, true) then -- fields of credits have a dot
   local entry_seq, idx = place_of(transfer)
   if redis.call('ZSCORE', k_open, entry_seq) then
     local entry = redis.call('XRANGE', k_journal, entry_seq .. '-0', entry_seq .. '-0')[1]

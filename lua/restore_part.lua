@@ -1,5 +1,5 @@
--- restore_part: write fields of a snapshot, if this is still the loading that was begun.
--- One step, because another recovery may have dropped the partition and be loading it itself.
+-- restore_part: write fields of a snapshot, if the loading that was begun is still under way.
+-- One step, because another recovery may have dropped the partition and may be loading it.
 --
 -- KEYS  1 meta  2 a hash, or the sorted set `open`
 -- ARGV  1 the nonce in meta while loading  2 HSET or ZADD  3… its arguments

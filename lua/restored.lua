@@ -1,9 +1,9 @@
--- restored: let a partition stand where its snapshot does, if everything that was loaded is there.
+-- restored: give a partition the meta fields of its snapshot, if all loaded fields are there.
 -- One step, because a node may lose its memory between the loading and the count.
 --
 -- KEYS  1 meta  2… every other key that was loaded
 -- ARGV  1 the nonce in meta while loading  2… number of fields of each of those keys, then fields and values of meta
--- Returns 1, or 0 when meta holds another nonce or a key another number of fields
+-- Returns 1, or 0 when meta has another nonce or a key has another number of fields
 
 local k_meta = KEYS[1]
 local loading = ARGV[1]

@@ -1,9 +1,9 @@
--- set_aside: ask whether a partition was condemned, and see that it says `stopped` if it was.
--- One that is condemned while it is recovered is never certified, and says `recovering` until somebody looks here.
--- One step, because an operator may have taken the sentence back in between.
+-- set_aside: tell whether a partition was condemned; if it was, change its state from `recovering` to `stopped`.
+-- A partition that is condemned during its recovery is never certified, and stays `recovering` until this script runs.
+-- One step, because an operator may clear the fault in between.
 --
 -- KEYS  1 meta
--- Returns why it is stopped, or false when it was not condemned
+-- Returns its fault, or false when it was not condemned
 
 local k_meta = KEYS[1]
 

@@ -1,21 +1,21 @@
--- trim: forget stream entries that enough journal copies have, but no open entry.
--- One step, because between a look at the open entries and the trimming a recovery could have restored some.
+-- trim: delete stream entries that enough journal copies have, except open entries.
+-- One step, because a recovery could restore open entries between reading `open` and trimming.
 --
 -- KEYS  1 meta  2 journal  3 open
 -- ARGV  1 seq  2 nonce of the newest entry that the asking copy has on disk
 --       3 seq up to which a quorum of copies has all entries, at most ARGV[1]
--- Returns {state, seq of the newest entry, epoch, 1 if there is more to forget}, or 0 when the partition is neither live nor
---       moving, is behind ARGV[1], or has another entry at this seq: it was emptied, or its node lost writes, and nobody
---       has written to it since. A partition that is being moved keeps its stream as it is.
+-- Returns {state, seq of the newest entry, epoch, 1 if there is more to delete}, or 0 when the partition is neither
+--       live nor moving, is behind ARGV[1], or has another entry at this seq: it was emptied, or its node lost writes,
+--       and nobody has written to it since. A partition that is being moved keeps its stream unchanged.
 --
--- In front of the oldest open entry everything goes at once. Behind it the stream gets holes: whatever is not open goes one
--- by one, up to PINNED_ENTRIES_MAX entries before the newest. `trimmed` in meta is where the next call goes on: in
--- front of it only open entries are left. A settle takes its entry out of the stream when it stands there (apply.lua).
+-- Entries older than the oldest open one are deleted at once. Newer ones that are not open are deleted one by one, up
+-- to PINNED_ENTRIES_MAX before the newest, so the stream gets holes. The next call continues at `trimmed` in meta:
+-- before it only open entries are left. A settle deletes its entry if that is before `trimmed` (apply.lua).
 
 --@include lib/pinned.lua
 
-local ENTRIES_MAX = 1000 -- looked at behind the oldest open entry in one call: a millisecond
-local MEMBERS_MAX = 2000 -- of `open` read in one call; an entry has fewer, with a marker for each of its refunds
+local ENTRIES_MAX = 1000 -- entries after the oldest open one that a call checks: a millisecond
+local MEMBERS_MAX = 2000 -- of `open` read in one call; one entry has fewer, with a marker for each of its refunds
 
 local k_meta, k_journal, k_open = KEYS[1], KEYS[2], KEYS[3]
 local durable, durable_nonce, quorum = ARGV[1], ARGV[2], ARGV[3]

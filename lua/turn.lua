@@ -1,10 +1,10 @@
--- turn: change a partition's meta if it still says what its changer believes.
--- One key only: a node that is importing the slot refuses scripts of several keys, one of which is not there yet.
+-- turn: change a partition's meta if it still has the values that the caller expects.
+-- One key only: a node that is importing the slot refuses scripts of several keys if one of them is not there yet.
 --
 -- KEYS  1 meta
 -- ARGV  1 number n of expected fields; then n times field, value; then field, value to be set.
---       An empty value stands for a field that is absent; set to it, the field is deleted. Only the currencies
---       of an empty partition are an empty text that must be there: apply.lua and the oracle's image have it.
+--       An empty value means an absent field: setting it deletes the field. The exception is `currencies`, which is an
+--       empty text in an empty partition and must exist: apply.lua and the oracle's image have it.
 -- Returns {1, seq, nonce} after the change (false where absent), or {0} with nothing changed
 
 local k_meta = KEYS[1]

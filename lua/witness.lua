@@ -1,10 +1,10 @@
--- witness: count time that passes while a dedupe window is in force, as somebody's monotonic clock has seen it.
--- Redis has a wall clock only: by that a step of a day cannot be told from a day.
+-- witness: record how long a dedupe window has been in force by a caller's monotonic clock.
+-- Redis has only a wall clock, which cannot tell a clock step of one day from the passing of one day.
 --
 -- KEYS  1 meta
--- ARGV  1 epoch  2 window  3 so many whole seconds it has been in force, for all the asking process knows
--- Returns {epoch, window, seconds} of what is in force, and for how long at least; 0 when the partition is not live.
---       What is asked about another epoch or window is not believed: a window that was opened again is younger.
+-- ARGV  1 epoch  2 window  3 whole seconds that it has been in force, as far as the caller knows
+-- Returns {epoch, window, seconds}: what is in force, and for how long at least; 0 when the partition is not live.
+--       Seconds of another epoch or window are ignored: a window that was opened again is younger.
 
 local k_meta = KEYS[1]
 local epoch, window, seconds = ARGV[1], ARGV[2], ARGV[3]

@@ -1,4 +1,4 @@
--- Answer: the header of the entry, what is told of holds, and what is remembered of each repeat.
+-- Answer: the header of the entry, records of holds, and what is remembered of each repeat.
 
 if not repeated then return header end
 
@@ -21,7 +21,7 @@ for n = 1, #repeated do
     local outcome, opened_ms = sub(record, 1, 1), '0'
     local entry_seq, idx = place_of(record)
     if kinds[i] == CAPTURE_DEBIT or kinds[i] == RETURN_DEBIT then
-      opened_ms = call('ZSCORE', k_open, entry_seq) and '1' or '0' -- who ends it takes the words of its entry
+      opened_ms = call('ZSCORE', k_open, entry_seq) and '1' or '0' -- what ends it reads the words of its entry
     elseif kinds[i] == DEBIT and call('ZSCORE', k_open, entry_seq) then
       local entry = opened[entry_seq]
       if entry == nil and opened_bytes < OPENED_BYTES_MAX then

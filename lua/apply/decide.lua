@@ -1,20 +1,20 @@
--- Decide: every operation in order, each seeing the effects of those before it. Nothing is written.
+-- Decide: every operation in order; each sees the effects of those before it. Nothing is written.
 
 local seq_text = format('%d', seq_last + 1)
 local effect = false -- whether anything is to be written
 local debited = false -- whether money leaves this partition with this entry
-local remembered = {} -- what this batch itself remembers: field -> record, of a long one only what is added
-local lengthened -- the first operations that have added to a long record
-local records, record_count = {}, 0 -- the same as HSET is to write it; of a field written twice the last record stays
+local remembered = {} -- what this batch itself remembers: field -> record; of a long record only what this batch adds
+local lengthened -- for each long record, the first operation that adds to it
+local records, record_count = {}, 0 -- the same as HSET arguments; if a field is written twice, the last record stays
 local settled -- made when it is needed
-local seq_digits, record_begin -- as all records of this entry have its seq; of an operation that is applied, as they begin
+local seq_digits, record_begin -- seq of this entry as in records; beginning of the record of an applied operation
 local repeated -- positions of repeated operations that have something remembered
--- Only accounts have a limit. A system account's part that leaves the bounds of a number is carried: of its balance
--- here, <account> holds what is less than STRIPE_LIMB, <account>+ how many of these there are. {key, account, how many}
+-- Only a system account's balance may leave the bounds of a number. STRIPE_LIMBs are then carried: <account> has the
+-- rest, <account>+ their count. A carry is {key, account, change of the count}.
 local carries
 
--- The common kinds are decided in the loop below, the others and what flags say by what apply/rules.lua makes.
-local batch -- of it; nil where no rule is needed
+-- The common kinds are decided in the loop below; the rules that apply/rules.lua makes decide other kinds and flags.
+local batch -- of the rules; nil where no kind needs one
 local side_refusal, limit_of
 --@extended local over_limit
 if flags_exist or uncommon then
@@ -47,11 +47,11 @@ if uncommon then
 --@extended   end
 end
 
-local outcomes, told = nil, 0 -- what is told of so many: runs of applied ones, and each other outcome. Most entries have none
-local credited -- by position, outcomes of repeated credits
-local other = count -- position among the accounts of a transfer's other side
-local detail_at = AMOUNT + count -- where the last operation that has a detail has it
-local ledger, currency = ledgers[currencies], currencies -- of the operation at hand; nil until the first where each has its own
+local outcomes, told = nil, 0 -- the first `told` outcomes, in pieces; nil while all are APPLIED, as in most entries
+local credited -- position -> remembered outcome of a repeated credit
+local other = count -- position among the accounts of the last transfer's receiver
+local detail_at = AMOUNT + count -- position in the columns of the last detail used
+local ledger, currency = ledgers[currencies], currencies -- of this operation; nil at first if each has its own currency
 local known, values, written, n, transit, transit_changed = nothing, nothing, nothing, 0, 0, false
 if ledger then known, values, written, transit = ledger.known, ledger.values, ledger.written, ledger.transit end
 for i = 1, count do
@@ -67,7 +67,7 @@ for i = 1, count do
     end
   end
   if kind == DEBIT or kind == TRANSFER then
-    -- The debit of a transfer whose receiver is elsewhere, or a transfer whose two sides are here.
+    -- A debit is of a transfer whose receiver is elsewhere; a transfer has both sides here.
     local field, next_end_at = columns[FIELD + i], record_end_at + RECORD_END_LENGTH
     local record_end = sub(head, record_end_at, next_end_at - 1)
     record_end_at = next_end_at
@@ -86,7 +86,7 @@ for i = 1, count do
         repeated[#repeated + 1] = i
       end
 --@replay     elseif rules_before and find('=!', sub(recorded, i, i), 1, true) then
---@replay       outcome = sub(recorded, i, i) -- another payer of the id, whose name has the same CRC-32, was answered
+--@replay       outcome = sub(recorded, i, i) -- by the record of another payer, whose name has the same CRC-32
     else
       local from, minor = columns[ACCOUNT + i], columns[AMOUNT + i]
       if not ledger or minor > AMOUNT_MAX or minor < 1 or minor % 1 ~= 0 or from == TRANSIT
@@ -107,7 +107,7 @@ for i = 1, count do
         if left < 0 and byte(from) ~= SYSTEM and left < -(flags_exist and limit_of(flags, from, currency) or 0) then
           outcome = INSUFFICIENT_FUNDS
         elseif notes and notes[i - 1 .. ''] and left < (notes[i - 1 .. ''].min or left) and byte(from) ~= SYSTEM then
-          outcome = INSUFFICIENT_FUNDS -- the caller wants more to be left
+          outcome = INSUFFICIENT_FUNDS -- below the minimum that the caller wants left
         elseif full > AMOUNT_MAX and to and byte(to) ~= SYSTEM then
           outcome = BALANCE_LIMIT
 --@replay         elseif rules_before and (full > AMOUNT_MAX or left < AMOUNT_MIN) then

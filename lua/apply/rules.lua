@@ -1,15 +1,15 @@
--- Rules: what only some operations need, or accounts with flags. A closure costs a tenth of an operation, and so does a name that
--- one takes from around it: `apply`, which is made in every call, takes two from here and none of the rules' own. They are
--- made when the first partition of a call needs them, and serve the others of that call.
-local made -- what make_rules() has made; nil where no partition has needed it yet
+-- Rules: what only some operations need, or accounts with flags. A closure costs a tenth of an operation, and so does
+-- each upvalue. `apply`, which is made in every call, has two upvalues from here and none of the rules' own names. The
+-- rules are made when the first partition of a call needs them, and serve the other partitions of that call.
+local made -- what make_rules() has made; nil until a partition needs it
 
 local function make_rules()
   local byte, find, match, sub, gmatch = string.byte, string.find, string.match, string.sub, string.gmatch
   local format, concat = string.format, table.concat
   local call, unpack = redis.call, unpack
 
-  local batch -- the operations of the partition at hand, as the rules see them (made in apply/decide.lua)
-  -- By kind: decides operation i of it. Returns its outcome; nil for what is malformed, or nil and another refusal.
+  local batch -- the operations of the current partition, as the rules see them (made in apply/decide.lua)
+  -- Kind -> function that decides operation i. Returns its outcome; nil if it is malformed, or nil and another refusal.
   local rules = {}
   local limit_of, status_of, side_refusal
 --@extended   local over_limit, with_limit
@@ -30,7 +30,7 @@ local function make_rules()
 --@extended     made.over_limit = over_limit
   end
 
-  -- `operations` are those that all that is made serves from here on.
+  -- From here on the rules decide `operations`.
   function made.start(operations)
     batch = operations
     if rewrite then return end

@@ -1,4 +1,4 @@
--- Write: the entry, and every effect that it explains. Nothing here refuses.
+-- Write: the entry and all its effects. Nothing is refused once the first write has begun.
 
 local clock_text = now_ms == time_ms and time_text or format('%d', now_ms)
 local writes = effect or record_count > 0
@@ -7,8 +7,8 @@ if not writes then seq_text, nonce = meta[1], nonce_last end
 local header = seq_text .. ' ' .. nonce_last .. ' ' .. nonce .. ' ' .. epoch .. ' ' .. clock_text .. ' ' .. window_text
   .. (witnessed_s == '' and '' or '.') .. witnessed_s .. ' ' .. outcomes_text .. rules_text
 if writes then
-  -- First what this call has not touched yet: in a slot that somebody is migrating, a key that is gone fails here. A member
-  -- of `open` without an entry stands for nothing.
+  -- First the keys that this call has not accessed yet: if somebody is migrating the slot, a missing key fails here.
+  -- A member of `open` without an entry has no meaning.
   if debited then call('ZADD', k_open, seq_text, seq_text) end
   if not REPLAY then call('XADD', k_journal, seq_text .. '-0', 'header', header, 'operations', operations) end
   writing = true
@@ -23,7 +23,7 @@ if writes then
       n = n + 2
     end
     if n > 0 then
-      call('HSET', ledger.key, unpack(written, 1, n)) -- of an account written twice the last value stays
+      call('HSET', ledger.key, unpack(written, 1, n)) -- if an account is written twice, the last value stays
       if currencies_known ~= currency and not find(',' .. currencies_known .. ',', ',' .. currency .. ',', 1, true) then
         currencies_known = currencies_known .. (currencies_known == '' and '' or ',') .. currency
         currencies_new = true

@@ -1,5 +1,4 @@
-  -- What flags (account -> text, of those that have some) say of an account: status, limits, and whether it may be a side
-  -- of a transfer.
+  -- Status and limits of an account, and whether it may take part in a transfer. flags: account -> text, if it has any.
   function limit_of(flags, account, currency)
     local flag = flags[account]
     if not flag then return 0 end
@@ -12,7 +11,7 @@
     return flag and sub(flag, 1, 1) or 'A'
   end
 
-  -- The first of unknown, closed, frozen that holds for a, which pays, or b, which receives (nil or false: not here).
+  -- The first refusal in the order unknown, closed, frozen. a pays, b receives; nil or false: that side is not here.
   function side_refusal(flags, a, have_a, b, have_b)
     if a and not have_a and byte(a) ~= SYSTEM then return UNKNOWN_ACCOUNT end
     if b and not have_b and byte(b) ~= SYSTEM then return RECEIVER_UNKNOWN end
@@ -24,7 +23,7 @@
     return nil
   end
 
---@extended   -- Whether an account would have more than it may, with so much available; what is set aside, or coming in, counts.
+--@extended   -- Whether an account would exceed its maximum balance, which covers available, held and pending.
 --@extended   function over_limit(flags, ledger, account, available)
 --@extended     local flag = flags[account]
 --@extended     local _, at = find(flag or '', ' ' .. ledger.currency .. '<', 1, true)
@@ -34,8 +33,8 @@
 --@extended     return available + held + pending > match(flag, '^%d+', at + 1) + 0
 --@extended   end
 --@extended
---@extended   -- An account's flags with a limit set: `sign` is '=' for an overdraft, '<' for the most that it may have. One that is there
---@extended   -- stays in its place; the most stand behind the overdrafts.
+--@extended   -- An account's flags with a limit set; `sign` is '=' for an overdraft, '<' for a maximum balance. An old
+--@extended   -- limit keeps its place; maximum balances follow the overdrafts.
 --@extended   function with_limit(flag, currency, sign, text)
 --@extended     local word = ' ' .. currency .. sign
 --@extended     local from, to = find(flag, word .. '%d+')

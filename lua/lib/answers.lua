@@ -1,6 +1,6 @@
-  -- What the rules of holds, groups and refunds share: their answers, and what accounts have that only words of them name.
+  -- Shared by the rules of holds, groups and refunds: answers, and the balances of accounts that only details name.
 
-  -- A number as records have it: digits of 64, most significant first.
+  -- A number as in records: in base 64, most significant digit first.
   function digits_of(number)
     local text = ''
     repeat
@@ -10,21 +10,21 @@
     return text
   end
 
-  local columns, remembered, recalled, recalled_before, seq_digits -- those of the partition at hand
+  local columns, remembered, recalled, recalled_before, seq_digits -- of the current partition
 
   function start_answers()
     columns, remembered, recalled, recalled_before = batch.columns, batch.remembered, batch.recalled, batch.recalled_before
     seq_digits = nil
   end
 
-  -- How the record of the next operation that is remembered ends: fingerprint and idx.
+  -- The end of the next remembered operation's record: fingerprint and idx.
   function next_record_end()
     local at = batch.record_end_at
     batch.record_end_at = at + RECORD_END_LENGTH
     return sub(batch.head, at, at + RECORD_END_LENGTH - 1)
   end
 
-  -- The answer to an operation that is remembered under its own id: '=', '!', or nil where it is new, and its record's end.
+  -- '=' or '!' for an operation that is remembered under its own id, nil for a new one; and its record's end.
   function answered(i)
     local at = batch.record_end_at -- as next_record_end(), without a call
     batch.record_end_at = at + RECORD_END_LENGTH
@@ -44,12 +44,12 @@
     records[n + 1], records[n + 2], batch.record_count = field, text, n + 2
   end
 
-  -- What an account of any ledger has; false where it is not known.
+  -- The available balance of any account; false if the account is unknown.
   function available(ledger, account)
     local minor = ledger.known[account]
     if minor then return minor end
     local read = ledger.read
-    if not read then -- by name: most batches need none
+    if not read then -- by account; most batches do not need it
       read = {}
       for at, value in pairs(ledger.values) do read[columns[batch.account_at + at]] = value end
       ledger.read = read

@@ -1,6 +1,6 @@
-  -- Groups: their legs, and what is set aside, paid or given back for them. Words and records as
-  -- wallet_engine/domain/groups.py has them.
-  -- A leg is {ledger, payer if here, receiver if here, minor, index, role}: fields in order cost half of named ones.
+  -- Groups: their legs, and what is set aside, paid or given back for them. wallet_engine/domain/groups.py explains
+  -- words and records.
+  -- A leg is {ledger, payer if here, receiver if here, minor, index, role}: an array costs half of named fields.
   local GROUP, PREPARE, DECIDE_GROUP, COMMIT, ABORT, FORGET = 109, 112, 103, 121, 98, 119
   local HEAD, LEG = '^(%S-):(%d+):([^:]+):()', '^([prb])(%d+)|([^|]+)|([^|]+)|(%d+)|(%u+);()'
   local NOT_HERE = 110 -- 'n'
@@ -8,8 +8,8 @@
   local NO_WORDS = {}
   local EVERY = {[GROUP] = true, [PREPARE] = true, [DECIDE_GROUP] = true, [COMMIT] = true, [ABORT] = true, [FORGET] = true}
 
-  -- Mark, attempt, word, the legs with a side here, how many there are in all, and whether one has a side elsewhere, of an
-  -- operation's detail; nil where it is malformed. Of a leg that has no side here nothing is looked at: most of home are such.
+  -- An operation's detail as {mark, attempt, word, legs with a side here, number of all legs, whether one has a side
+  -- elsewhere}; nil if it is malformed. Legs with no side here are not parsed: at home most are such.
   local function words_of(detail)
     local mark, attempt, word, at = match(detail, HEAD)
     if not mark then return nil end
@@ -33,8 +33,8 @@
     return {mark, attempt, word, legs, count, elsewhere}
   end
 
-  -- Reads what accounts of legs have and are, the groups under way and what is remembered of others. batch.words: by position,
-  -- the words of an operation; nil where they are malformed.
+  -- Reads balances and flags of the legs' accounts, the groups under way and the memory of others. batch.words:
+  -- position of an operation -> its words; nil if they are malformed, or if the legs are too many.
   function read_groups(detail_at)
     local columns, kinds, ledgers = batch.columns, batch.kinds, batch.ledgers
     local words, leg_count, keys, k, remembered, m = {}, 0, {}, 0, {}, 0
@@ -63,7 +63,8 @@
             local ledger, from, to = leg[1], leg[2], leg[3]
             local named = ledger.named
             if from then
-              -- What is paid was set aside, what is given back comes from there: balances of a system account alone change.
+              -- A commit pays out of `held`, so of payers only a system account's balance changes. An abort changes
+              -- no receiver's balance.
               if kind ~= COMMIT or byte(from) == SYSTEM then named[#named + 1] = from end
               if not of_home then ledger.paying[#ledger.paying + 1] = from end
             end
@@ -117,13 +118,13 @@
     known[account], ledger.moved[account] = after, true
   end
 
-  -- Sums by account of the legs looked at so far, for one look at all of them.
+  -- Clears the sums of the legs checked so far: account -> minor units.
   local function start_sums()
     for _, each in pairs(batch.ledgers) do each.spent, each.coming = {}, {} end
   end
 
-  -- The first leg of which this partition's side cannot be: its outcome, index and role. Nil where all can. What one leg
-  -- brings is not there for another. What is set aside needs room where it is kept.
+  -- Outcome, index and role of the first leg that this partition refuses; nil if it refuses none. Money that one leg
+  -- brings cannot pay another leg. Money that is set aside needs room in `held` and `pending`.
   local function first_refusal(legs, setting_aside)
     start_sums()
     for n = 1, #legs do
@@ -157,7 +158,7 @@
     return nil
   end
 
-  -- Pay: what is available now (of home), or what was set aside.
+  -- Pays the legs out of what is available (at home), or out of what was set aside.
   local function pay(legs, set_aside)
     for n = 1, #legs do
       local leg = legs[n]
@@ -183,7 +184,7 @@
     batch.effect = true
   end
 
-  -- Set aside what legs need, or (sign -1) give it back.
+  -- Sets aside what legs need (sign 1), or gives it back (sign -1).
   local function set_aside(legs, sign)
     for n = 1, #legs do
       local leg = legs[n]
@@ -200,7 +201,7 @@
     batch.effect = true
   end
 
-  -- Whether what is paid (to side 3), or given back (to side 2), has room in a number.
+  -- Whether balances stay within AMOUNT_MAX when legs are paid (side 3) or given back (side 2).
   local function have_room(legs, side)
     start_sums()
     for n = 1, #legs do
@@ -221,7 +222,7 @@
     record(MEMORY .. field, text)
   end
 
-  -- A group that is under way: its record, status and words; nil where there is none.
+  -- Record, status and words of a group that is under way; nil if there is none.
   local function group_of(key)
     local text = batch.groups[key]
     if text then return text, match(text, '^(%u) %S+ %S+ (%S+)$') end
@@ -237,7 +238,7 @@
     batch.groups[key], batch.groups_changed[key], batch.effect = false, true, true
   end
 
-  -- What is told of operation i, an answer to a repeat or a refusal.
+  -- Adds a detail of operation i to the answer: of a repeat or a refusal.
   local function tell(i, ...)
     batch.said[i] = concat({...}, ' ')
     batch.repeated[#batch.repeated + 1] = i

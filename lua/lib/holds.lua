@@ -1,26 +1,26 @@
-  -- Holds: records as wallet_engine/domain/holds.py has them, texts here, too. What a batch needs of them is read before its
-  -- first operation is decided, and written behind the last, each key once.
-  -- Of the partition at hand, by the number of an operation among those of holds, which are decided in the order in which they
-  -- were read: where `names` has the field of its hold, and `hold_read` that (behind it, of how many its account has open), where
-  -- the ledger's `held_read` has its account, where `got` has the receiver.
+  -- Holds: records are texts, as in wallet_engine/domain/holds.py. What a batch needs of them is read before its first
+  -- operation is decided, and written after the last, each key once.
+  -- The state of the current partition. k numbers the operations of holds; they are decided in the order in which they
+  -- were read. number_at: the last k decided. places: k -> position in `names` of the hold's field, and in `hold_read`
+  -- of its record; if COUNTED[kind], the next position is that of the account's count of open holds. held_at, got_at:
+  -- k -> position of the account in the ledger's `held_read`, of the receiver in its `got`.
   local number_at, places, held_at, got_at
   local names, hold_read
-  local ended_at, ended_now, ended_before -- the holds that are not open, as the memory has them, in the same order
-  local holds, counts -- field -> record, counter -> how many are open: of those that this batch has changed
-  local due, due_count -- what `due` gets, alternating: when a new hold expires, its field
-  local told, unchanged -- position of an operation -> field of the hold that is told of it; field -> record, where none is in `holds`
+  local ended_at, ended_now, ended_before -- position, then memory of the holds that are not open, in the order of k
+  local holds, counts -- field -> record, counter -> number of open holds: only what this batch has changed
+  local due, due_count -- arguments for ZADD: expiry and field of each new hold
+  local told, unchanged -- position of an operation -> field of the hold to report; field -> record, if not in `holds`
   local start_placing
-  local texts = {} -- number -> decimal text: most are met again
-  local HOLD_LIMIT_OPEN, HOLD_LIMIT_CAPTURES, COUNT_OF, ENDED, OPEN, SPACE = 1000, 50, '#', 'h', 79, 32 -- 'O': status of an open hold
+  local texts = {} -- number -> decimal text: most recur
+  local HOLD_LIMIT_OPEN, HOLD_LIMIT_CAPTURES, COUNT_OF, ENDED, OPEN, SPACE = 1000, 50, '#', 'h', 79, 32 -- 79: 'O'
   local RECORD = '^(%u) (%S+) (%S+) (%S+) (%d+)() (%d+) (%d+) (%d+)() (%d+) %S+ %S+ ()(%S+)()'
-  -- The same of an open hold of which nothing was captured or released, and of which no capture is under way; from behind its
-  -- account's name.
+  -- The same, after the account's name, for an open hold with nothing captured or released and no capture under way.
   local UNTOUCHED = '^ (%S+) (%S+) (%d+)() 0 0 0() (%d+) %S+ %S+ ()%-'
-  -- Which operations are of holds, and whether they may change how many are open.
+  -- The kinds of hold operations -> whether one may change the number of open holds.
   local COUNTED = {[HOLD] = true, [INCREASE] = false, [CAPTURE] = true, [CAPTURE_DEBIT] = false, [UNCAPTURE] = false,
     [FINISH_HOLD] = true, [VOID] = true, [EXPIRE] = true}
 
-  -- Those of the holds that are not open, of which the memory may have the end.
+  -- Reads the memory of the holds that are not open: they may have ended.
   local function read_ended(count)
     local missing, n = {}, 0
     for k = 1, count do
@@ -35,7 +35,7 @@
     ended_before = batch.window_asked > 1 and call('HMGET', batch.k_seen_before, unpack(missing, 1, n))
   end
 
-  -- Reads the holds, how many are open and what is held. account_at, detail_at: where accounts and details begin.
+  -- Reads holds, counts of open holds and held amounts. account_at, detail_at: where accounts and details begin.
   function read_holds(account_at, detail_at)
     local columns, kinds, ledgers = batch.columns, batch.kinds, batch.ledgers
     local currencies = type(columns[2]) == 'table' and columns[2]
@@ -95,7 +95,7 @@
     end
   end
 
-  -- The next operation's number, field and record, as this batch has left it; no record, or false, where there is none.
+  -- The next operation's k, field and record, as this batch has left it; the record is nil or false if there is none.
   local function next_hold()
     local k = number_at + 1
     number_at = k
@@ -113,7 +113,7 @@
     return minor and minor + 0
   end
 
-  -- What is held of operation k's account.
+  -- The held amount of operation k's account.
   local function held_of(k, ledger, account)
     return ledger.held[account] or (ledger.held_read[held_at[k]] or 0) + 0
   end
@@ -128,7 +128,7 @@
     return text
   end
 
-  -- The words of a record as RECORD finds them, of one that is open and untouched in half the time; nil where there is none.
+  -- The words of a record as RECORD finds them, in half the time if it is UNTOUCHED; nil if there is no record.
   local function words_of_hold(text, account)
     if text and find(text, account, 3, true) == 3 and byte(text) == OPEN then
       local to, currency, amount, head_end, middle, expires_ms, busy_at = match(text, UNTOUCHED, 3 + #account)
@@ -137,14 +137,14 @@
     return match(text or '', RECORD)
   end
 
-  -- The record `text` with other words; the rest are places in it, as RECORD finds them.
+  -- The record `text` with other words; head_end, middle, busy_at and tail are positions in it, as RECORD finds them.
   local function rewritten(text, status, head_end, captured, released, captures, middle, busy_at, busy, tail)
     captured, released, captures = captured + 0, released + 0, captures + 0
     return status .. sub(text, 2, head_end) .. (texts[captured] or number(captured)) .. ' ' .. (texts[released] or number(released))
       .. ' ' .. (texts[captures] or number(captures)) .. sub(text, middle, busy_at - 1) .. busy .. sub(text, tail)
   end
 
-  -- How many holds operation k's account has open, and under which name that is kept.
+  -- The number of open holds of operation k's account, and the name of that counter.
   local function open_count(k)
     local at = places[k] + 1
     local counter = names[at]
@@ -156,20 +156,20 @@
     counts[counter] = count - 1
   end
 
-  -- Whether what is left of a hold can go back: what came in meanwhile may leave no room in a number.
+  -- Whether the rest of a hold can go back: money that came in meanwhile may leave no room in a number.
   local function has_room(ledger, account, minor)
     return minor == 0 or (available(ledger, account) or 0) + minor <= AMOUNT_MAX
   end
 
-  -- What is left of a hold goes back.
+  -- Gives back the rest of a hold.
   local function release(ledger, account, minor)
     if minor == 0 then return end
     post(ledger, account, available(ledger, account), minor)
     shift_held(ledger, account, -minor)
   end
 
-  -- The open hold of operation i, the k-th of holds, ends, and what remains of it is available again, if there is room for it.
-  -- What it is given: as RECORD finds it in `text`.
+  -- Ends the open hold of operation i, number k of holds, and gives back its rest if there is room for it. The other
+  -- arguments are as RECORD finds them in `text`.
   local function finish_hold(i, k, ledger, text, status, holder, currency, amount, head_end, captured, released, captures, middle,
       busy_at, tail)
     if not ledger or ledger.currency ~= currency then return STALE end
@@ -196,7 +196,7 @@
     return false
   end
 
-  -- The first refusal of a payer whose hold is concerned, nil if there is none.
+  -- The first refusal because of a hold's payer; nil if there is none.
   local function holder_refusal(i, ledger, account)
     local here = ledger and (ledger.known[account] or ledger.values[i])
     if not here and not known_here(i, ledger, account) then return UNKNOWN_ACCOUNT end
@@ -206,7 +206,7 @@
     return status == 'C' and CLOSED or status == 'F' and FROZEN or nil
   end
 
-  -- The first refusal of what needs an open hold; `holder` is nil where there is no hold.
+  -- The first refusal of an operation that needs an open hold; `holder` is nil if there is no hold.
   local function hold_refusal(account, status, holder, expires_ms, busy)
     if holder ~= account then return HOLD_NOT_FOUND end
     if status == 'X' then return HOLD_EXPIRED end
@@ -238,7 +238,7 @@
     end
   end
 
-  -- What is told of holds: '<idx> <record>'.
+  -- Adds the holds to report to the answer: '<idx> <record>'.
   function tell_holds(lines)
     local n = #lines
     for i, field in pairs(told) do

@@ -1,9 +1,9 @@
 -- Names of the partition's keys, as in wallet_engine/redis_store/keys.py.
 local BALANCE_OF, HELD_OF, PENDING_OF, CURRENCY_LENGTH = 'balance:', 'held:', 'pending:', 3 -- balance:USD{tag}
 local k_meta, k_journal, k_open = 'meta' .. tag, 'journal' .. tag, 'open' .. tag
-local k_flags -- made where flags exist or may
+local k_flags -- set if flags exist or may be written
 local k_seen = 'seen:' .. window_text .. tag -- of the window in force
-local k_seen_before, k_seen_dropped -- of the one before; of the one before that, dropped when the window rotates
+local k_seen_before, k_seen_dropped -- of the window before; of the one before that, deleted when the window rotates
 if window_asked > 1 or extended then
   k_seen_before, k_seen_dropped = format('seen:%d%s', window_asked - 1, tag), format('seen:%d%s', window_asked - 2, tag)
 end

@@ -1,6 +1,6 @@
--- Reading where a transfer is, and what the stream has there. Needs lib/memory.lua.
+-- Finding the operation of a record in the stream. Needs lib/memory.lua.
 
--- The entry, as text, and the operation in it, from 0, that a record is of.
+-- The seq, as text, and the idx, from 0, of the operation that a record is of.
 local function place_of(record)
   local function number(digits)
     local value = 0
@@ -10,7 +10,7 @@ local function place_of(record)
   return string.format('%.0f', number(string.sub(record, 2, -1 - RECORD_END_LENGTH))), number(string.sub(record, -2))
 end
 
--- To whom the transfers and debits of an entry's columns pay, by operation; of other kinds the detail.
+-- Position of an operation -> receiver of a transfer or debit, detail of another kind.
 local function receivers_of(columns)
   local kinds, of_debits = columns[1], string.gmatch(columns[3], '%S+')
   local receivers, of_transfers, of_details = {}, 4 + 2 * #kinds, 4 + 2 * #kinds + columns[4]
@@ -29,7 +29,7 @@ local function receivers_of(columns)
   return receivers
 end
 
--- Operation i, from 1, of an entry's columns, one that has a transaction id, as a line: 'd <id> alice bob 5 USD'.
+-- Operation i (from 1; it has a transaction id) of an entry's columns as a line: 'd <id> alice bob 5 USD'.
 local function transfer_of(columns, i)
   columns.receivers = columns.receivers or receivers_of(columns)
   local kinds, currency, count = columns[1], columns[2], #columns[1]

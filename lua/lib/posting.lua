@@ -1,12 +1,12 @@
-  -- Reading and writing balances and answers for the rules. Minor units; a ledger is made in apply/read.lua.
+  -- Reading and writing balances and answers for the rules. Minor units; apply/read.lua makes the ledgers.
 
-  -- The balance of operation i's account as this batch has left it; nil where the account is not known.
+  -- The balance of operation i's account as this batch has left it; nil if the account is unknown.
   function balance(ledger, i, account)
     local minor = ledger.known[account] or ledger.values[i]
     return minor and minor + 0
   end
 
-  -- have + delta. What leaves the bounds of a number, of a system account only, is carried.
+  -- have + delta; carries what leaves the bounds of a number, which only a system account's balance may do.
   function added(ledger, account, have, delta)
     local after, limbs = have + delta, 0
     if after > AMOUNT_MAX then
@@ -32,13 +32,13 @@
     ledger.transit, ledger.transit_changed = after, true
   end
 
-  -- What `seen` is to have under a field, with the batch's one HSET.
+  -- Adds a field of `seen` to the one HSET of the batch.
   function record(field, text)
     local records, n = batch.records, batch.record_count
     records[n + 1], records[n + 2], batch.record_count = field, text, n + 2
   end
 
-  -- The answer that is remembered of operation i's transfer becomes a decline.
+  -- Changes the remembered answer of operation i's transfer to a decline.
   function rewrite(i, decline)
     local field, remembered, before = batch.columns[FIELD + i], batch.remembered, batch.remembered_before
     local old = not before[field] and (remembered[field] or batch.recalled[i])

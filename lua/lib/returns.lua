@@ -1,12 +1,13 @@
   -- Refunds: what is remembered here of an original, and how much of it has gone back. Needs lib/answers.lua.
-  local RETURN_RECORD, TOTAL, CREDITED, GROUP_PART, STORED = 'R', 'r.', 'c', 'y', 's' -- as in wallet_engine/domain/returns.py
+  -- As in wallet_engine/domain/returns.py.
+  local RETURN_RECORD, TOTAL, CREDITED, GROUP_PART, STORED = 'R', 'r.', 'c', 'y', 's'
 
-  -- Whether a window remembers the original, of which `record` is what it has under the original's field.
+  -- Whether `record`, which a window has under the original's field, is of the original and says that it was paid.
   local function is_original(record, begin, idx)
     return record and sub(record, 1, -1 - RECORD_END_LENGTH) == begin and sub(record, -2) == idx
   end
 
-  -- In which window an original is remembered as paid: true for the one in force, false for the one before, nil: in none.
+  -- The window that remembers an original as paid: true: the one in force, false: the one before, nil: none.
   local function window_of(field, origin, seq, idx, how, mark)
     field = match(field, '^[^#]+')
     if how == GROUP_PART then
@@ -39,7 +40,8 @@
     return known[TOTAL .. field] or call('HGET', current and batch.k_seen or batch.k_seen_before, TOTAL .. field)
   end
 
-  -- What has gone back, as far as is remembered: of what was forgotten and refunded since, a window has less than all.
+  -- The refunded sum, as far as it is remembered: of an original refunded after it was forgotten, a window has only a
+  -- part.
   local function total_of(field)
     return math.max((total_in(true, field) or 0) + 0, (total_in(false, field) or 0) + 0)
   end
@@ -54,7 +56,7 @@
     end
   end
 
-  -- The flags of an account that only a detail names.
+  -- Reads the flags of an account that only a detail names.
   local function look_up_flags(account)
     if batch.flags_exist and not batch.flags[account] then
       batch.flags[account] = call('HGET', batch.k_flags, account) or nil

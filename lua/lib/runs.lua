@@ -1,6 +1,6 @@
-  -- Credits of one payer's entries come in a row and share a field, which may be long: where that is most of the batch, what
-  -- is remembered is read once for each run of one field.
-  local SAMPLE, alike = 8, 0 -- looking at each would cost more than most batches could save
+  -- Credits for entries of one partition come in a row and share a field, whose record may be long. If that is most of
+  -- the batch, the memory is read once for each run of one field.
+  local SAMPLE, alike = 8, 0 -- checking all operations would cost more than most batches could save
   for at = FIELD + 1, ACCOUNT - 1, SAMPLE do
     if columns[at] == columns[at + 1] then alike = alike + 1 end
   end

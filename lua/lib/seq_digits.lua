@@ -1,4 +1,4 @@
-        -- The entry's seq in digits of 64, most significant first.
+        -- The entry's seq in base 64, most significant digit first.
         seq_digits = ''
         local rest = seq_last + 1
         while rest > 0 do

@@ -1,6 +1,6 @@
-  -- Reading balances in several currencies: of each only what operations in it need. All of them together would be as many
-  -- fields as there are currencies times accounts.
-  local everywhere, named, other = {}, {}, count -- positions among the accounts: whatever the currency, by currency
+  -- Reading balances in several currencies: for each currency only the accounts of its operations. To read all accounts
+  -- in each would take currencies times accounts fields.
+  local everywhere, named, other = {}, {}, count -- positions among the accounts: for every currency, by currency
   for i = 1, count do
     local kind = kinds[i]
     if kind ~= SETTLE then

@@ -1,5 +1,6 @@
-  -- k: money of a hold is paid to a receiver here; q: to one elsewhere, by way of @transit.
-  -- detail: '<receiver>|<field of the hold>|<f final or p part>|<amount asked for, or ->'; minor: what that is now.
+  -- k: pays money of a hold to a receiver here; q: to a receiver elsewhere, through @transit.
+  -- detail: '<receiver>|<field of the hold>|<f final or p part>|<amount asked for, or ->'; minor: that amount, or for -
+  -- the rest that the service has seen.
   local FINAL, PART, BAR, REST = 102, 112, 124, 45 -- 'f', 'p', '|', '-'
 
   local function capture(i, ledger, account, detail, minor)
@@ -21,7 +22,7 @@
     if outcome == HOLD_BUSY then return outcome end
     if not outcome then
       local rest = amount - captured - released
-      -- The service looked at the hold before: what it saw must still be so.
+      -- The service has read the hold: what it saw must still be true.
       if not ledger or currency ~= ledger.currency or asked == REST and not more and minor ~= rest then return STALE end
       if minor < 1 then return nil end
       local have_to

@@ -1,5 +1,5 @@
-  -- u: the receiver elsewhere refused: the hold is as it was, or, if it has ended meanwhile, the money is available again.
-  -- detail: '<seq>.<idx>.<decline>|<field of the hold>'.
+  -- u: undoes a capture that the receiver elsewhere refused: the money returns to the hold, or is available again if
+  -- the hold has ended meanwhile. detail: '<seq>.<idx>.<decline>|<field of the hold>'.
   rules[UNCAPTURE] = function(i, ledger, account, detail, minor)
     local k, field, text = next_hold()
     local entry_seq, idx, decline = match(detail, '^(%d+)%.(%d+)%.(%l)|%S+$')
@@ -28,8 +28,9 @@
     return APPLIED
   end
 
-  -- l: a final capture was received: the rest of its hold is available again. detail: '<seq>.<idx>|<field of the hold>'.
-  local CAPTURED_WHOLE = '^O %S+ %S+ (%S+) (%d+) %2 0 %d+ %d+ %S+ %S+ ()' -- of which nothing is left; where `busy` is
+  -- l: ends a hold whose final capture was received: its rest is available again.
+  -- detail: '<seq>.<idx>|<field of the hold>'.
+  local CAPTURED_WHOLE = '^O %S+ %S+ (%S+) (%d+) %2 0 %d+ %d+ %S+ %S+ ()' -- nothing is left; where `busy` is
 
   rules[FINISH_HOLD] = function(i, ledger, _, detail)
     local k, field, text = next_hold()

@@ -1,6 +1,6 @@
-  -- m: a whole group, all of whose accounts are here. g: whether a group happens, decided at home, and its legs here with
-  -- it: the first decision stands. A refusal elsewhere, or an interruption, is a decision too.
-  -- Told: '<decision> <index of the leg that was refused, or -> <attempt>'.
+  -- m: a group with all accounts here. g: home decides whether a group happens, and pays its legs here. The first
+  -- decision stands; a refusal elsewhere, or an interruption, is a decision too.
+  -- Tells '<decision> <index of the leg that was refused, or -> <attempt>'.
   local function decide_group(i, account, detail)
     local mark, attempt, word, legs, _, elsewhere = unpack(batch.words[i] or NO_WORDS)
     local leg_elsewhere, code = match(word or '', '^a%.(%d+)%.(%l)$')
@@ -16,7 +16,7 @@
         tell(i, decision, leg, last)
         return REPEATED
       end
-    elseif batch.kinds[i] == DECIDE_GROUP then -- the record of one that others are still to pay outlasts the memory
+    elseif batch.kinds[i] == DECIDE_GROUP then -- the record of a group that parts must still pay outlasts the memory
       local _, status, words = group_of(field .. mark)
       if status == 'C' then
         tell(i, APPLIED, NO_LEG, match(words, '^%S-:(%d+):'))
@@ -28,7 +28,7 @@
       refused = INTERRUPTED
     else
       refused, leg, role = first_refusal(legs)
-      -- Of one leg, its payer is looked at first.
+      -- The lowest leg counts; within a leg, its payer comes first.
       if code and (not refused or leg_elsewhere + 0 < leg + 0 or leg_elsewhere == leg and role == 'r') then
         refused, leg = code, leg_elsewhere
       end
@@ -48,7 +48,7 @@
   rules[GROUP] = function(i, _, account, detail) return decide_group(i, account, detail) end
   rules[DECIDE_GROUP] = rules[GROUP]
 
-  -- w: every part has ended.
+  -- w: forgets a group, all of whose parts have ended.
   rules[FORGET] = function(i)
     local words = batch.words[i]
     if not words then return nil end

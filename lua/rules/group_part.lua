@@ -1,4 +1,4 @@
-  -- p: what legs need is set aside, if all of them can be. Told of a refusal: '<outcome> <index>'; of a repeat:
+  -- p: sets aside what the legs need, if none is refused. Tells of a refusal '<outcome> <index>', of a repeat
   -- '<P under way, C paid or B given back> <attempt>'.
   rules[PREPARE] = function(i, _, account, detail)
     local mark, attempt, _, legs = unpack(batch.words[i] or NO_WORDS)
@@ -25,7 +25,7 @@
     return APPLIED
   end
 
-  -- y: what was set aside, for these very words, is paid.
+  -- y: pays what was set aside for exactly these words.
   rules[COMMIT] = function(i, _, _, detail)
     local mark, _, _, legs = unpack(batch.words[i] or NO_WORDS)
     if not legs then return nil end
@@ -39,7 +39,7 @@
     return APPLIED
   end
 
-  -- b: what was set aside is given back; what was not yet never will be.
+  -- b: gives back what was set aside; if nothing was yet, this attempt never will set anything aside.
   rules[ABORT] = function(i, _, _, detail)
     local mark, attempt, _, legs = unpack(batch.words[i] or NO_WORDS)
     if not legs then return nil end

@@ -1,5 +1,5 @@
-  -- h: money of one account is set aside. detail: '<to account, or ->|<expires in ms>'.
-  local placed_as, placed_to, placed_expires -- what a detail says; most in a batch say the same
+  -- h: sets aside money of one account. detail: '<to account, or ->|<expires in ms>'.
+  local placed_as, placed_to, placed_expires -- the last detail and its words; most in a batch are equal
 
   function start_placing() placed_as = nil end
 
@@ -14,7 +14,7 @@
     local outcome, record_end = answered(i)
     if outcome then return outcome end
     local mark = sub(record_end, 1, FINGERPRINT_LENGTH)
-    if held_already then -- placed longer ago than answers are remembered
+    if held_already then -- the hold outlived the memory of its answer
       return match(held_already, '^%u %S+ %S+ %S+ %d+ %d+ %d+ %d+ %d+ (%S+)') == mark and REPEATED or CONFLICT
     end
     local have = balance(ledger, i, account)
@@ -43,7 +43,7 @@
     return APPLIED
   end
 
-  -- i: more of it. detail: field of the hold.
+  -- i: increases a hold. detail: field of the hold.
   rules[INCREASE] = function(i, ledger, account, _, minor)
     local k, field, text = next_hold()
     if minor < 1 or minor > AMOUNT_MAX or minor % 1 ~= 0 then return nil end

@@ -1,11 +1,12 @@
-  -- Where an account's metadata are said; by rules before 4 nobody knew.
+  -- Keeps which operation has the account's metadata; rules before 4 did not keep it.
   local function keep_place(i, account)
     if not batch.noting or not (batch.notes and batch.notes[i - 1 .. '']) then return end
     batch.noted = batch.noted or {}
     batch.noted[account] = batch.seq_text .. '.' .. (i - 1)
   end
 
-  -- o: a balance of 0 in one currency, with an overdraft limit if one is named, and behind '<' the most it may have.
+  -- o: opens an account with a balance of 0 in one currency. detail: '<overdraft, or ->', then '<' and the maximum
+  -- balance if there is one.
   rules[OPEN_ACCOUNT] = function(i, ledger, account, detail)
 --@extended     local limit, most = match(detail, '^([%d-]+)<(%d+)$')
 --@extended     detail = limit or detail

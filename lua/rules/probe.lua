@@ -1,4 +1,4 @@
-  -- n: an entry that changes nothing: whether one can be made now, so it passes no limit unseen.
+  -- n: an entry that changes nothing. It shows whether one can be made now, so it checks the stream's limit every time.
   rules[PROBE] = function()
     if not REPLAY then
       local entries = call('XLEN', batch.k_journal) - call('ZCARD', batch.k_open)

@@ -1,4 +1,4 @@
-  -- r: money whose credit was refused goes back, and the remembered answer becomes the decline. Frozen accounts too.
+  -- r: gives back money whose credit was refused; the remembered answer becomes the decline. Frozen accounts too.
   rules[REFUND] = function(i, ledger, account, detail, minor)
     local entry_seq, idx, decline = match(detail, '^(%d+)%.(%d+)%.(%l)$')
     if not entry_seq or not ledger or account == TRANSIT or minor < 1 or minor > AMOUNT_MAX or minor % 1 ~= 0 then

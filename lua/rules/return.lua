@@ -1,6 +1,6 @@
-  -- x: money of a transfer goes back from its receiver to its payer here; z: to its payer elsewhere, by way of @transit.
-  -- detail: '<payer>|<field of the original>|<p>.<seq>.<idx> of it|<l, c, m, y<mark> or s<window>.<total>>|<its minor>|<amount
-  -- asked for, or ->'; minor: what that is now.
+  -- x: returns money of a transfer from its receiver to its payer here; z: to its payer elsewhere, through @transit.
+  -- detail: '<payer>|<field of the original>|<p>.<seq>.<idx> of it|<how>|<its minor>|<amount asked for, or ->'; how: l,
+  -- c, m, y<mark> or s<window>.<total>; minor: that amount, or for - the rest that the service has seen.
   local function give_back(i, ledger, account, detail, minor, here)
     local to, field, origin, seq, idx, how, mark, whole, asked =
       match(detail, '^([^|]+)|([^|]+)|(%d+)%.(%d+)%.(%d+)|([lcmys])([^|]*)|(%d+)|(%S+)$')
@@ -11,7 +11,7 @@
     local outcome, record_end = answered(i)
     if outcome then return outcome end
     local current, total = true, total_of(field)
-    if how == STORED then -- what the store had read is all there was, if nothing was forgotten since
+    if how == STORED then -- the store's total is complete if no window was forgotten since
       local in_window, in_store = match(mark, '^(%d+)%.(%d+)$')
       if not in_window then return nil end
       if in_window + 0 ~= batch.window_asked then return STALE end
@@ -21,7 +21,7 @@
       if current == nil then return TRANSFER_FORGOTTEN end
     end
     local rest = whole - total
-    if asked == '-' and minor ~= rest then return STALE end -- another refund came in between
+    if asked == '-' and minor ~= rest then return STALE end -- another refund was made in between
     if minor < 1 and rest > 0 then return nil end
     local have, have_to = available(ledger, account), here and available(ledger, to) or nil
     if minor > rest or rest < 1 then
@@ -59,8 +59,9 @@
     return give_back(i, ledger, account, detail, minor, false)
   end
 
-  -- j: the payer elsewhere refused: the money is the receiver's again, and so much of the original can be refunded
-  -- again, if it is still remembered. Frozen accounts too. detail: '<seq>.<idx>.<decline>|<field of the original>'.
+  -- j: undoes a return that the payer elsewhere refused: the receiver gets the money back. That much of the original
+  -- can be refunded again, if it is still remembered. Frozen accounts too.
+  -- detail: '<seq>.<idx>.<decline>|<field of the original>'.
   rules[UNRETURN] = function(i, ledger, account, detail, minor)
     local entry_seq, idx, decline, field = match(detail, '^(%d+)%.(%d+)%.(%l)|(%S+)$')
     if not entry_seq or not ledger or account == TRANSIT or minor < 1 or minor > AMOUNT_MAX or minor % 1 ~= 0 then

@@ -1,7 +1,7 @@
-  -- f: freeze, unfreeze, close. To close, the account must have and hold 0 and expect nothing: all ledgers are there; and
-  -- nothing may be able to come back to it. Either no entry of the partition is open; or the account has been frozen
-  -- without a break since an entry, `closing`, that left its seq in the flags, and none up to that one is open:
-  -- `close.<seq>`. `reopen.<seq>` takes that freeze back, unless somebody has frozen or unfrozen the account since.
+  -- f: freeze, unfreeze, close. To be closed, an account must have, hold and expect 0 in all ledgers (all are there),
+  -- and no money may be able to come back to it. So no entry of the partition may be open; for `close.<seq>`, none up
+  -- to seq: that entry had a `closing`, which froze the account and left seq in its flags, and the account has stayed
+  -- frozen. `reopen.<seq>` undoes that freeze, unless somebody has frozen or unfrozen the account since.
   rules[SET_FLAGS] = function(i, _, account, detail)
     local verb, since = match(detail, '^(%l+)%.(%d+)$')
     verb = verb or detail

@@ -1,5 +1,5 @@
-  -- a: the limits of an open account change; what is noted with it is journaled. detail: '<overdraft, or ->|<most, or ->'.
-  -- What it has stays, also where that is more or less than it may have now.
+  -- a: changes the limits of an open account; its note is journaled. The balance stays, even if it is outside the new
+  -- limits. detail: '<overdraft, or ->|<maximum balance, or ->'.
   rules[SET_LIMITS] = function(i, ledger, account, detail)
     local overdraft, most = match(detail, '^([%d-]+)|([%d-]+)$')
     for _, text in ipairs({overdraft or '', most or ''}) do

@@ -1,4 +1,4 @@
-  -- v: what remains of a hold is available again. Frozen accounts too. The field is that of the hold.
+  -- v: ends a hold; its rest is available again. Frozen accounts too. The field is that of the hold.
   rules[VOID] = function(i, ledger, account)
     local k, field, text = next_hold()
     if not known_here(i, ledger, account) then return UNKNOWN_ACCOUNT end
@@ -15,7 +15,7 @@
     return outcome
   end
 
-  -- e: the same, once its time is over.
+  -- e: the same, once the hold has expired.
   rules[EXPIRE] = function(i, ledger)
     local k, _, text = next_hold()
     local status, holder, _, currency, amount, head_end, captured, released, captures, middle, expires_ms, busy_at, busy, tail =
