@@ -1,4 +1,4 @@
-"""Entries that nobody decided, written behind those of a journal: its process is not running."""
+"""Entries that no script has decided, written to the end of a journal whose process is not running."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from wallet_engine.journal.writer import JournalWriter
 
 
 def add_entries(directory: Path, partition: int, *rows: str) -> int:
-    """Write entries of one operation each behind the partition's last one; the seq of the first."""
+    """Write entries of one operation each after the partition's last one; returns the seq of the first."""
     last = [parse_header(record.payload) for record in read(directory, partitions={partition})][-1]
     writer = JournalWriter(directory, "j1")
     try:

@@ -1,7 +1,7 @@
-"""Commands that `doctor` prints, run in the state that printed them, as by one who says yes.
+"""Commands that `doctor` prints, run in the state that printed them, with yes as the answer to questions.
 
-`RUN_BY` says which test does that for each of them. A test of the findings holds it against all that there are, and one
-that stands here and has not run its commands fails (`support/workers.py`).
+`RUN_BY` says which test runs each of them. A test of the findings compares it with all commands that exist, and a test
+that is named here and has not run its commands fails (`support/workers.py`).
 """
 
 import re
@@ -127,16 +127,16 @@ def _shape(text: str, words: list[str]) -> str:
 
 
 def due(test: str) -> set[tuple[str, str]]:
-    """What this test is to run: `integration/test_a.py::test_b`, and `[c]` where one of its parameters does."""
+    """The commands that this test must run. It is named `integration/test_a.py::test_b`, or with `[c]` for one case."""
     return {command for command, by in RUN_BY.items() if by in (test, test.partition("[")[0])}
 
 
 def run_advice(
     found: dict[str, Any], folder: Path, cluster: DevCluster, number: int = 0, **fill: str
 ) -> tuple[int, str]:
-    """Run a command of a finding in the folder, its capitals filled in: the exit status, and what was printed.
+    """Run a command of a finding in the folder, its capitals filled in; returns the exit status and what it printed.
 
-    A verb alone is run in this process, for time; what is more than that by a shell, and what needs credentials.
+    A single verb runs in this process, to save time; longer lines, and those that need credentials, run in a shell.
     """
     line = noted(found, number, **fill)
     words, zookeeper = shlex.split(line), cluster.state()["zookeeper"]
@@ -161,7 +161,7 @@ def run_advice(
 def begun_advice(
     found: dict[str, Any], folder: Path, cluster: DevCluster, number: int = 0, **fill: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The same for a command that runs until it is stopped, as it is behind this."""
+    """The same for a command that runs until it is stopped, which this does at the end."""
     line = noted(found, number, **fill)
     process = subprocess.Popen(
         ["bash", "-c", f"exec {line}"],
@@ -178,7 +178,7 @@ def begun_advice(
 
 
 def noted(found: dict[str, Any], number: int = 0, **fill: str) -> str:
-    """The line of a command, for a test that runs it in a way of its own."""
+    """The line of a command, for a test that runs it itself."""
     line: str = found["commands"][number]
     ran.add((found["check"], shape(line)))
     for name, value in fill.items():

@@ -1,4 +1,4 @@
-"""A private authority and certificates of it, made by `openssl`."""
+"""A private certificate authority and certificates that it issues, made by `openssl`."""
 
 import subprocess
 from pathlib import Path
@@ -13,7 +13,7 @@ class Pair(NamedTuple):
 
 
 class Authority:
-    """Signs what it is asked for."""
+    """Signs every certificate that it is asked for."""
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
         folder.mkdir(parents=True, exist_ok=True)

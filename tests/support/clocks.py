@@ -1,4 +1,4 @@
-"""Wall clocks of real processes that tests move at will, each process' on its own; see `stepped_clock.c`."""
+"""Wall clocks of real processes, which tests step at will, process by process; see `stepped_clock.c`."""
 
 import mmap
 import shutil
@@ -12,10 +12,10 @@ MICROSECONDS: Final = 1_000_000
 
 
 class Clocks:
-    """A process started with `environ` has the clock of the first word on its command line that is a name.
+    """A process started with `environ` has a clock of its own when its command line has one of the names.
 
-    For what `dev` starts these are `s1-1` … for Redis nodes, `api-1` … for services, `j1` … for journal copies. The
-    clocks of all others, and all monotonic ones, are those of the machine.
+    The first such word counts. `dev` names Redis nodes `s1-1` …, services `api-1` …, journal copies `j1` …. Other
+    processes' clocks, and all monotonic clocks, are the machine's.
     """
 
     def __init__(self, directory: Path, names: Iterable[str]) -> None:
@@ -35,13 +35,13 @@ class Clocks:
         return f"<Clocks {', '.join(self.names)}>"
 
     def step(self, seconds: float, *names: str) -> None:
-        """From now on these clocks, or all, are so far ahead of the machine's."""
+        """From now on these clocks, or all, are `seconds` ahead of the machine's."""
         for name in names or self.names:
             self._offsets[name][:] = int(seconds * MICROSECONDS).to_bytes(8, "little", signed=True)
 
     @contextmanager
     def stepped(self, seconds: float, *names: str) -> Iterator[None]:
-        """Right before and right afterwards."""
+        """The clocks are ahead inside the block, and right before and after it."""
         self.step(seconds, *names)
         try:
             yield
@@ -50,7 +50,7 @@ class Clocks:
 
 
 def compiled(directory: Path, name: str) -> Path:
-    """A library of the C source of that name beside this file, to be preloaded."""
+    """Compile the C source of that name beside this file to a library, for preloading."""
     compiler = shutil.which("cc")
     assert compiler, "a C compiler is missing: apt-get install gcc libc6-dev"
     library = directory / f"{name}.so"

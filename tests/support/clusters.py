@@ -12,7 +12,7 @@ from wallet_engine.domain.limits import SLOTS
 def even_ownership(shards: int) -> dict[str, list[range]]:
     """Shards `s1`, `s2` ... that own all slots in equal contiguous ranges.
 
-    The same as `spread` gives for any number of partitions that the number of shards divides; for others use
+    The same as `spread` gives when the number of shards divides the number of partitions; otherwise use
     `ownership_of(partition_map, names)` of `wallet_engine.dev.layout`.
     """
     bounds = [i * SLOTS // shards for i in range(shards + 1)]

@@ -1,4 +1,4 @@
-"""A Docker of its own, and images that stand in for those that cannot be pulled here: Debian's, by `debootstrap`.
+"""A private Docker daemon, and Debian images by `debootstrap` that stand in for images that cannot be pulled here.
 
 Needs root, `dockerd`, `docker`, `docker-compose` and `debootstrap`, and a mirror of Debian's packages.
 """
@@ -27,7 +27,7 @@ _NEVER_USED: Final = ("usr/share/doc", "usr/share/locale", "var/cache/apt/archiv
 
 @dataclass(frozen=True)
 class StandIn:
-    """An image of Debian's packages. `folders`: those that belong to a user, as in the image it stands for."""
+    """An image of Debian's packages. `folders`: folder -> the user that owns it, as in the image it stands for."""
 
     suite: str
     packages: tuple[str, ...]
@@ -35,7 +35,7 @@ class StandIn:
     changes: tuple[str, ...] = ()
 
 
-#: By the name of the image that is meant.
+#: By the name of the image that each stands in for.
 IMAGES: Final = {
     "valkey/valkey:8.1-trixie": StandIn("trixie", ("valkey-server", "valkey-tools"), {"data": 999}),
     "python:3.11-slim-bookworm": StandIn(
@@ -111,17 +111,17 @@ class Docker:
             for folder, owner in stand_in.folders.items():
                 (fresh / folder).mkdir(exist_ok=True)
                 os.chown(fresh / folder, owner, owner)
-            # Whom this machine believes, so that pip reaches the packages from within.
+            # The authorities that this machine trusts, so that pip reaches the packages from inside.
             bundle = Path("/etc/ssl/certs/ca-certificates.crt")
             if (fresh / "usr/bin/pip").exists():
                 shutil.copy(bundle, fresh / bundle.relative_to("/"))
                 for guard in (fresh / "usr/lib").glob("python3.*/EXTERNALLY-MANAGED"):
-                    guard.unlink()  # python:3.11-slim has its own Python, which is nobody's
+                    guard.unlink()  # python:3.11-slim has its own Python, which no package manager owns
             fresh.rename(root)
         return root
 
     def end(self) -> None:
-        """Leaves neither a process nor a mount nor a file."""
+        """Stop the daemon; leaves no process, mount or file."""
         self._daemon.stop()
         for line in Path("/proc/mounts").read_text().splitlines()[::-1]:
             where = line.split(" ")[1]

@@ -1,4 +1,4 @@
-"""Databases for tests, and what is in them."""
+"""Databases for tests, and queries on them."""
 
 import asyncio
 import itertools
@@ -20,7 +20,7 @@ def fresh_database(server: PostgresProcess) -> str:
 
 
 def asked(url: str, ask: Callable[[Any], Awaitable[Any]]) -> Any:
-    """What `ask` finds over a connection."""
+    """What `ask` returns for a new connection."""
 
     async def main() -> Any:
         connection = await connect(url, "test")

@@ -56,7 +56,7 @@ class DevCluster:
         self.process: subprocess.Popen[bytes] | None = None
         self.stderr_path = data_dir.with_name(data_dir.name + ".stderr")
         self.ready_line = ""
-        #: Of all processes that `dev.json` has named to us: pid -> name.
+        #: pid -> name of every process that `dev.json` has named so far.
         self._names: dict[int, str] = {}
 
     def __repr__(self) -> str:
@@ -72,7 +72,7 @@ class DevCluster:
         return self.process is not None and self.process.poll() is None
 
     def start(self, timeout_s: float = READY_S_MAX) -> "DevCluster":
-        """Start and return when it has said `ready http://…`. Fails with its standard error otherwise."""
+        """Start, and return when it has printed `ready http://…`. Otherwise fails with its standard error."""
         assert not self.running
         with self.stderr_path.open("ab") as stderr:
             self.process = subprocess.Popen(
@@ -122,7 +122,7 @@ class DevCluster:
         return ["--map-file", str(self.data_dir / "map.json")]
 
     def admin_flags(self) -> list[str]:
-        """The same, with what it has to show where everything is closed."""
+        """The same, with the credentials that it needs on a closed cluster."""
         shown = ("WALLET_ZOOKEEPER_", "WALLET_REDIS_", "WALLET_PEER_")
         known = {name: value for name, value in admin_environment(self).items() if name.startswith(shown)}
         flags = (f"{name.removeprefix('WALLET_').replace('_', '-').lower()}={v}" for name, v in known.items())
@@ -147,9 +147,9 @@ class DevCluster:
             time.sleep(0.05)
 
     def living(self, which: str, timeout_s: float = 30.0) -> dict[str, Any]:
-        """The process of that name, or the first of that role, as soon as `dev.json` names one that lives.
+        """The process of that name, or the first of that role, as soon as `dev.json` names one that is alive.
 
-        Between a death and the start that follows, `dev.json` names the dead one or none.
+        Between a death and the restart, `dev.json` names the dead process or none.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -160,17 +160,17 @@ class DevCluster:
             time.sleep(0.02)
 
     def kill(self, which: str) -> int:
-        """SIGKILL it as soon as it lives; its pid, when it is dead."""
+        """SIGKILL the process as soon as it is alive; returns its pid when it is dead."""
         pid = int(self.living(which)["pid"])
         end(pid)
         return pid
 
     def restart(self, which: str) -> None:
-        """Kill it; return when `dev.json` names another one in its place, which may still be starting."""
+        """Kill it, and return when `dev.json` names its replacement, which may still be starting."""
         self.wait_replaced(self.kill(which))
 
     def wait_replaced(self, pid: int, timeout_s: float = 30.0) -> None:
-        """Return when `dev.json`, which has named this process to us, names another one in its place."""
+        """Return when `dev.json` names a replacement of this process, which it has named before."""
         name = self._names[pid]
         deadline = time.monotonic() + timeout_s
         while not any(p["name"] == name and p["pid"] != pid for p in self.processes()):
@@ -205,7 +205,7 @@ class DevCluster:
         end(*pids)
 
     def _children(self) -> list[int]:
-        """Those of the supervisor that runs, also when `dev.json` does not name them (yet)."""
+        """The running supervisor's children, even those that `dev.json` does not name (yet)."""
         assert self.process is not None
         try:
             return [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
@@ -241,7 +241,7 @@ def admin_login(cluster: DevCluster) -> Login:
 
 
 def json_admin(cluster: DevCluster, *words: str) -> tuple[int, dict[str, Any]]:
-    """Run `wallet-admin … --json`, as who has sourced `admin.env`: its exit status, and what it said."""
+    """Run `wallet-admin … --json` with the variables of `admin.env`: its exit status, and its document."""
     argv = [str(Path(sys.executable).with_name("wallet-admin")), *words, "--json", "--yes"]
     environ = {**os.environ, **admin_environment(cluster)}
     done = subprocess.run(argv, capture_output=True, env=environ, check=False, timeout=90)
@@ -250,7 +250,7 @@ def json_admin(cluster: DevCluster, *words: str) -> tuple[int, dict[str, Any]]:
 
 
 def end(*pids: int) -> None:
-    """SIGKILL to all, and wait until they are dead; that one is gone already is all right."""
+    """SIGKILL all, and wait until they are dead. A process may be gone already."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -1,8 +1,9 @@
-"""Services that drive one group each and are killed by SIGKILL in front of, or behind, one of its operations.
+"""Services that drive one group each and are killed by SIGKILL before or after one of the group's operations.
 
-Run as a program: `doomed_group.py ZOOKEEPER DOOMED`, where DOOMED is a list of `[operation, when, body]`. The n-th
-operation that a service sends, from 0, is the one; `before` it leaves, or as soon as it is `sent`: whether Redis and
-the journal have it is not waited for. Each is a fork of the program, which has imported the engine and no more.
+Run as a program: `doomed_group.py ZOOKEEPER DOOMED`, where DOOMED is a list of `[operation, when, body]`. `operation`
+counts the operations that a service sends, from 0. The service dies `before` that one leaves, or as soon as it is
+`sent`, whether or not Redis and the journal have it. Each service is a fork of the program, which has only imported
+the engine.
 """
 
 import asyncio
@@ -26,12 +27,12 @@ from wallet_engine.telemetry.metrics import Metrics
 
 READY_S_MAX = 30.0
 AT_ONCE = 4
-#: A sent operation is at Redis by then, mostly.
+#: By then a sent operation has mostly reached Redis.
 SENT_S = 0.004
 
 
 def die(zookeeper: str, doomed: Sequence[tuple[int, str, dict[str, Any]]], timeout_s: float) -> list[int]:
-    """How each ended: by the signal, or with 0 where the group has fewer operations."""
+    """How each service ended: by the signal, or with 0 when the group has fewer operations."""
     path = os.pathsep.join(filter(None, (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH"))))
     run = subprocess.run(
         [sys.executable, __file__, zookeeper, json.dumps(doomed)],
@@ -72,7 +73,7 @@ def _doom(operation: int, when: str) -> None:
         if when == "before":
             _die()
         sent = asyncio.ensure_future(send(self, *args, **more))
-        await asyncio.sleep(SENT_S)  # however slow this machine is, nothing follows the operation
+        await asyncio.sleep(SENT_S)  # however slow the machine is, no further operation is sent
         _die()
         return await sent
 
@@ -88,7 +89,7 @@ async def _main(zookeeper: str, operation: int, when: str, body: dict[str, Any])
         while wallet.readiness().status != "ready":
             await asyncio.sleep(0.05)
     await wallet.transfer_group(_command(body))
-    await asyncio.sleep(1)  # home forgets it a moment later
+    await asyncio.sleep(1)  # the home partition forgets the group a moment later
     os._exit(0)
 
 

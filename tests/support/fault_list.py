@@ -1,4 +1,4 @@
-"""Faults drawn from a seed, one after the other and on top of each other, on a cluster with replicas."""
+"""Faults drawn from a seed, one after another and overlapping, on a cluster with replicas."""
 
 import contextlib
 import os
@@ -21,11 +21,11 @@ from support.replicated import Process, ReplicatedShard, command, kill, wait_unt
 from unit.admin.made import answer
 
 HOUR_S: Final = 3600
-#: Longer than a session in ZooKeeper, and than Redis Cluster takes to give a node up.
+#: Longer than a ZooKeeper session, and than Redis Cluster takes to declare a node failed.
 LONG_STOP_S: Final = 12.0
-#: A move that meets faults is tried for a minute.
+#: A move that meets faults retries for a minute.
 MOVE_S_MAX: Final = 75.0
-#: How long ZooKeeper may take to serve once it was killed: a Java that starts beside others' work.
+#: How long ZooKeeper may take to serve after a kill: Java starts on a busy machine.
 ZOOKEEPER_S_MAX: Final = 120.0
 
 
@@ -39,10 +39,10 @@ class Injected:
 
 
 class FaultList:
-    """Every public method is a kind of fault; `strike` takes the next of the list.
+    """Every public method is a kind of fault; `strike` injects the next one.
 
-    Each kind comes once before any comes a second time, in an order that the seed decides. What is stopped is
-    continued by a thread of its own, so that further faults meet it stopped.
+    Each kind comes once before any comes a second time, in an order that the seed decides. A thread of its own
+    continues each stopped process, so that further faults can meet it stopped.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class FaultList:
         long: bool,
         clocks: Clocks | None = None,
     ) -> None:
-        """`long`: with those faults that last for more than some seconds. `clocks`: of the processes."""
+        """`long`: also faults that last more than some seconds. `clocks`: of the processes, for faults of clocks."""
         self.kinds = sorted(
             kind
             for kind in KINDS
@@ -69,14 +69,14 @@ class FaultList:
         self._stopped: list[threading.Thread] = []
         self._deck: list[str] = []
         self.injected: list[Injected] = []
-        #: Faults that found nobody to strike.
+        #: Faults that found no process to strike.
         self.missed: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"<FaultList injected={len(self.injected)}>"
 
     def strike(self) -> str:
-        """Let the next fault happen; what it was, in words."""
+        """Inject the next fault; returns what it was, in words."""
         if not self._deck:
             self._deck = list(self.kinds)
             self._rng.shuffle(self._deck)
@@ -106,7 +106,7 @@ class FaultList:
         for shard in self._shards:
             shard.wait_in_sync()
         if "move_partition" in self.kinds:
-            # It may have been killed a moment ago. A process of its own asks: sockets that kazoo gave up fail a test.
+            # It may have been killed a moment ago. A subprocess asks it: a socket that kazoo leaks here fails the test.
             wait_until(
                 lambda: run_admin(self._cluster, "moves")[0] == 0, "ZooKeeper answers", ZOOKEEPER_S_MAX
             )
@@ -114,7 +114,7 @@ class FaultList:
             for move in answer("moves", *flags)["moves"]:
                 answer("resume", str(move["partition"]), *flags, "--yes")
 
-    # Whom --------------------------------------------------------------------------------------------------------
+    # Victims -----------------------------------------------------------------------------------------------------
 
     def _shard(self) -> ReplicatedShard:
         return self._rng.choice(self._shards)
@@ -133,7 +133,7 @@ class FaultList:
         return f"{process['name']} for {seconds:.1f} s"
 
     def _later(self, seconds: float, end: Callable[[], None]) -> None:
-        """End the fault by then; `calm` waits for it."""
+        """End the fault after `seconds`; `calm` waits for it."""
 
         def wait() -> None:
             time.sleep(seconds)
@@ -145,7 +145,7 @@ class FaultList:
 
     @contextlib.contextmanager
     def _held(self, process: Process) -> Iterator[None]:
-        """Stopped meanwhile."""
+        """The process is stopped meanwhile."""
         os.kill(process["pid"], signal.SIGSTOP)
         try:
             yield
@@ -178,7 +178,7 @@ class FaultList:
         return " ".join(self._kill(node) for node in self._shard().nodes)
 
     def kill_everything(self) -> str:
-        """But for the supervisor, which starts it again."""
+        """Except the supervisor, which restarts all the others."""
         return f"{len([self._kill(process) for process in self._cluster.processes()])} processes"
 
     # At named points ---------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ class FaultList:
             return self._kill(self._process("api"))
 
     def journal_dies_before_its_receipts(self) -> str:
-        """With entries in the streams that it has not read."""
+        """The streams have entries that it has not read."""
         journal = self._process("journal")
         with self._held(journal):
             time.sleep(0.3)
@@ -249,16 +249,16 @@ class FaultList:
         return self._stop_for(self._shard().primary(), self._rng.uniform(0.1, 2.0))
 
     def stop_primary_long(self) -> str:
-        """Until after its replica was promoted."""
+        """Stopped until after its replica was promoted."""
         return self._stop_for(self._shard().primary(), self._rng.uniform(5.0, LONG_STOP_S))
 
     def stop_shard(self) -> str:
-        """All nodes of it: nobody is promoted, and what pays into it waits. The others go on."""
+        """All of its nodes: no replica is promoted, and payments into the shard wait. Other shards go on."""
         seconds = self._rng.uniform(1.0, 3.0)
         return " ".join(self._stop_for(node, seconds) for node in self._shard().nodes)
 
     def stop_shard_long(self) -> str:
-        """Until long after services have given it up; what was begun towards it stays open."""
+        """Stopped until long after services have given it up; transfers already begun towards it stay open."""
         return " ".join(self._stop_for(node, LONG_STOP_S) for node in self._shard().nodes)
 
     def refuse_writes(self) -> str:
@@ -267,7 +267,7 @@ class FaultList:
         command(primary, "CONFIG", "SET", "min-replicas-to-write", 5)
 
         def take_them_again() -> None:
-            with contextlib.suppress(RedisError, OSError):  # one that died has forgotten it
+            with contextlib.suppress(RedisError, OSError):  # a restarted node has lost the setting
                 command(primary, "CONFIG", "SET", "min-replicas-to-write", 0)
 
         self._later(seconds, take_them_again)
@@ -283,7 +283,7 @@ class FaultList:
         return self._stop_for(self._process("api"), self._rng.uniform(0.1, 4.0))
 
     def stop_api_long(self) -> str:
-        """Until after its session and everything that it had in hand."""
+        """Stopped until its session, and every operation that it held, has expired."""
         return self._stop_for(self._process("api"), LONG_STOP_S)
 
     def stop_zookeeper(self) -> str:
@@ -292,7 +292,7 @@ class FaultList:
     # Moves -------------------------------------------------------------------------------------------------------
 
     def move_partition(self) -> str:
-        """Somebody moves one, and may die at it; `calm` goes on with what is left."""
+        """An admin process moves a partition, and may be killed during the move; `calm` resumes the move."""
         partition, shard = self._rng.randrange(self._partitions), self._rng.choice(self._shards).name
         dies_s = self._rng.uniform(0.5, 3.0) if self._rng.random() < 0.5 else MOVE_S_MAX
         words = ("move", str(partition), shard, *self._cluster.admin_flags(), "--yes")
@@ -312,7 +312,7 @@ class FaultList:
     # Clocks ------------------------------------------------------------------------------------------------------
 
     def step_a_clock(self) -> str:
-        """By more than an operation may be old, forth or back, and after a while it is right again."""
+        """Step it by 3 s, or by more than an operation may be old, forward or back; it is set right after a while."""
         assert self._clocks is not None
         clocks, name = self._clocks, self._rng.choice(self._clocks.names)
         ahead_s, seconds = (
@@ -324,7 +324,7 @@ class FaultList:
         return f"{name} by {ahead_s} s for {seconds:.1f} s"
 
     def step_all_clocks_twice(self) -> str:
-        """By more than the retention each time, within seconds; then they are right again."""
+        """Each step is longer than the retention, within seconds; then the clocks are set right."""
         assert self._clocks is not None
         clocks, seconds = self._clocks, self._rng.uniform(0.5, 3.0)
         clocks.step(25 * HOUR_S)

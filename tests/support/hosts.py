@@ -1,4 +1,4 @@
-"""Machines that are none: network namespaces with an address each, on one bridge. Needs root and `ip`."""
+"""Simulated hosts: network namespaces with an address each, on one bridge. Needs root and `ip`."""
 
 import os
 import subprocess
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from wallet_engine.dev.process import Child
 
-#: Documentation (RFC 5737): nobody is there.
+#: Reserved for documentation (RFC 5737): no real host has such an address.
 NETWORK = "198.51.100"
 
 
 class Host:
-    """One of them; what is started in it hears and speaks at `address`."""
+    """One host; processes started in it use `address`."""
 
     def __init__(self, number: int, namespace: str, folder: Path) -> None:
         self.number = number
@@ -46,7 +46,7 @@ class Host:
 
 @contextmanager
 def hosts(count: int, folder: Path) -> Iterator[list[Host]]:
-    """So many, connected with each other and with this process. Raises OSError where that is not possible."""
+    """`count` hosts, connected with each other and with this process. Raises OSError where that is not possible."""
     tag = f"wh{os.getpid() % 100_000}"
     made: list[tuple[str, ...]] = []
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-#: Of servers that want one: `host:port` -> the key that is shown there.
+#: `host:port` of a server that wants a key -> the key.
 KEYS: Final[dict[str, str]] = {}
 
 
@@ -25,11 +25,11 @@ class Reply:
 
 
 class NoReply(Exception):
-    """The connection broke, or the time was up, before the whole reply came."""
+    """The connection broke, or the time ran out, before the whole reply came."""
 
     def __init__(self, what: str, *, sent: bool = True) -> None:
         super().__init__(what)
-        #: Whether the request left at all: nobody listened, where it did not.
+        #: Whether the request was sent at all; it is not when nothing listens there.
         self.sent = sent
 
 
@@ -73,7 +73,7 @@ class HttpClient:
         try:
             async with asyncio.timeout(self._timeout_s):
                 idle = self._idle.setdefault(address, [])
-                # One that has ended while nobody used it: any pool looks before it sends.
+                # Drop idle connections that the server has ended, as any pool does before it sends.
                 while idle and idle[-1][0].at_eof():
                     idle.pop()[1].close()
                 reader, writer = idle.pop() if idle else await asyncio.open_connection(*address)

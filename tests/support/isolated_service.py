@@ -1,4 +1,4 @@
-"""A service whose news are old: the real engine on a map that never changes again and on one node of one shard."""
+"""A service with old news: the real engine, with a map that never changes again and one node of one shard."""
 
 import asyncio
 import concurrent.futures
@@ -75,11 +75,11 @@ class IsolatedService:
         return self._run(self._wallet.transfer(command))
 
     def stop_waiting(self) -> None:
-        """What is not answered is given up now instead of later."""
+        """Give up unanswered requests now instead of later."""
         self._run(self._engine.close()).result(30)
 
     def receipted_seq(self, partition: int) -> int:
-        """The newest entry, of any writer, of which it had a receipt."""
+        """The seq of the newest entry, of any writer, for which it got a receipt."""
 
         async def look() -> int:
             return self._engine.tracker.latest_seq(partition)

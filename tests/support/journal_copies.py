@@ -1,4 +1,4 @@
-"""Clusters with several journal copies as tests strike them: which there are, how far, and traffic meanwhile."""
+"""Help for tests that strike clusters with several journal copies: their folders, lags and entries, and traffic."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from support.traffic import balances_cents, callers, finish
 from wallet_engine.journal import read
 
 BIN = Path(sys.executable).parent
-#: Waiting for something that takes a second or two when nothing else runs.
+#: For a wait that takes a second or two on an idle machine.
 WAIT_S_MAX = 60.0
 
 

@@ -1,4 +1,4 @@
-"""What a journal must have been told as: made of its files, apart from any follower."""
+"""The events that followers must make of a journal, made from its files without any follower."""
 
 import asyncio
 from pathlib import Path
@@ -9,7 +9,7 @@ from wallet_engine.journal.feed import DirectoryFeed, partitions_from_start
 
 
 def events_in(journal: Path, partitions: int) -> list[Event]:
-    """Every event of a journal's files, made apart from any follower."""
+    """Every event of a journal's files."""
 
     async def main() -> list[Event]:
         maker = Maker(DirectoryFeed(journal))

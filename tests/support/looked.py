@@ -1,4 +1,4 @@
-"""What reading segments costs, counted: frames looked at, and those looked at by a thread that runs an event loop."""
+"""Counts what reading segments costs: frames looked at, and those of them looked at in an event loop's thread."""
 
 import asyncio
 from collections.abc import Iterator
@@ -28,12 +28,12 @@ class Looked:
         monkeypatch.setattr(Scan, "__iter__", counting)
 
     def since(self) -> int:
-        """Frames looked at since this was asked last."""
+        """Frames looked at since the last call."""
         frames, self.frames = self.frames, 0
         return frames
 
 
 def with_marks_every(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Places where reading can start are so far apart: small journals behave like large ones."""
+    """Set how many bytes apart reading can start, so that small journals behave like large ones."""
     monkeypatch.setattr(writer_module, "MARK_BYTES", size)
     monkeypatch.setattr(take_module, "MARK_BYTES", size)

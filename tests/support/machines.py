@@ -1,7 +1,7 @@
-"""Whole machines that are none: a network, a name, and files of their own in /etc, /var, /opt and /run.
+"""Simulated machines: each has a network, a name, and files of its own in /etc, /var, /opt and /run.
 
-What is written there lies over this machine's files, in a folder, and is gone with it. systemd, ssh and the network
-that packages come from have stand-ins (`standins/`), which are found first in `PATH`. Needs root, `ip` and overlayfs.
+Files written there go to a folder that overlays this machine's files, and are gone with it. systemd, ssh and the
+network that packages come from have stand-ins (`standins/`), first in `PATH`. Needs root, `ip` and overlayfs.
 """
 
 import os
@@ -35,14 +35,14 @@ class Block:
 
 
 def blocks_of(document: str, heading: str) -> list[Block]:
-    """Those of one `## ` section of a Markdown document."""
+    """The blocks of one `## ` section of a Markdown document."""
     _, found, rest = document.partition(f"\n## {heading}\n")
     assert found, f"no section {heading}"
     return [Block(tuple(places.split()), text) for places, text in _fence.findall(rest.partition("\n## ")[0])]
 
 
 class Machine:
-    """One of them; without a `host` it has this machine's network."""
+    """One machine; without a `host` it has this machine's network."""
 
     def __init__(self, folder: Path, host: Host | None) -> None:
         self.folder = folder
@@ -156,7 +156,7 @@ class Machines:
     environ: dict[str, str]
 
     def walk(self, blocks: Sequence[Block]) -> list[tuple[float, str]]:
-        """Run each block where it says, in the order of the document; how many seconds each took, and its begin."""
+        """Run each block in its places, in the document's order; returns the seconds and the first line of each."""
         spent = []
         for block in blocks:
             began_s = time.monotonic()
@@ -176,7 +176,7 @@ class Machines:
 
 @contextmanager
 def machines(count: int, folder: Path, source: Path, wheels: Path) -> Iterator[Machines]:
-    """So many hosts with the files of the repository at /opt/wallet/src. What pip is to install is in `wheels`."""
+    """`count` hosts with the repository's files at /opt/wallet/src. pip installs from `wheels`."""
     with ExitStack() as stack:
         places = stack.enter_context(hosts(count, folder))
         found = [Machine(host.folder, host) for host in places]

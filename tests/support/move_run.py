@@ -1,8 +1,8 @@
-"""`wallet-admin` as its own process, which sends itself a signal when a move that it drives comes to a step.
+"""`wallet-admin` as its own process, which sends itself a signal when a move that it drives reaches a step.
 
 python -m support.move_run SIGNAL NUMBER STEP PIDS VERB…
 
-NUMBER counts the moves of the run, from 1. The processes of PIDS, joined by commas, are killed right before.
+NUMBER is the number of the move in the run, from 1. PIDS, joined by commas, are killed right before the signal.
 """
 
 import itertools
@@ -26,7 +26,7 @@ RUN_S_MAX = 60.0
 def signalled(
     cluster: DevCluster, name: str, number: int, step: str, *verb: str, others: Sequence[int] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """A changing verb of `wallet-admin` that gets the signal at a step of its number-th move."""
+    """Run a changing verb of `wallet-admin`, which gets the signal at a step of its `number`-th move."""
     pids = ",".join(map(str, others))
     words = (name, str(number), step, pids, *verb, *cluster.coordination_flags(), "--yes")
     return subprocess.run(
@@ -54,7 +54,7 @@ def run(signal_name: str, number: str, last_step: str, others: str, *argv: str) 
         return new_driver(*words, on_step=on_step, **hooks)
 
     runs.new_driver = signalled
-    # A shell that started the tests in the background may have had them ignore it, and Python goes by that.
+    # A shell that starts the tests in the background may set SIGINT to be ignored, and Python inherits that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     main(list(argv))
 

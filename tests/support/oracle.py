@@ -1,4 +1,4 @@
-"""What the oracle of a `dev --oracle` says in its metrics."""
+"""Metrics of the oracle of a `dev --oracle`."""
 
 import urllib.error
 import urllib.request
@@ -7,7 +7,7 @@ from support.dev_process import DevCluster
 
 
 def oracle_figure(cluster: DevCluster, name: str) -> float:
-    """The value of one of its metrics; NaN while it does not answer, or has none yet."""
+    """The value of one of its metrics; NaN while it does not answer, or does not have the metric yet."""
     process = cluster.living("oracle")
     try:
         with urllib.request.urlopen(f"http://{process['address']}/metrics", timeout=10) as answer:

@@ -1,7 +1,7 @@
 """Callers of a soak beside those of `traffic.py`: groups, holds with captures, and refunds, with books of their own.
 
-Every request has an id, and is asked with it until it has its answer; what was answered is asked again, and what each
-account must have is what was answered.
+Every request is retried with its id until it has an answer. Answered requests are repeated, and the answers say what
+each account must have.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any, Final
 from support.http_client import HttpClient, NoReply
 from support.traffic import open_and_fund
 
-#: Refusals that nobody remembers: what is said of a hold that is gone changes with time.
+#: Refusals that are not remembered: the answer about a hold that is gone changes with time.
 HOLD_IS_GONE: Final = frozenset({"hold_not_found", "hold_not_open", "hold_expired"})
 ASKED_AGAIN_MAX: Final = 200
 TRIES_MAX: Final = 4
@@ -70,7 +70,7 @@ class OtherCallers:
     async def _want(
         self, http: HttpClient, kind: str, path: str, body: dict[str, Any], *moves: tuple[str, str, int]
     ) -> Wanted:
-        """Asked a few times; what has no answer by then is left for `finish`."""
+        """Ask a few times; `finish` goes on with a request that has no answer by then."""
         wanted = Wanted(kind, path, body if kind == "void" else {**body, "transaction_id": self._id()}, moves)
         self.wanted.append(wanted)
         for _ in range(TRIES_MAX):
@@ -80,7 +80,7 @@ class OtherCallers:
         return wanted
 
     async def _ask(self, http: HttpClient, wanted: Wanted) -> bool:
-        """Whether it has its answer, which is what it was before, if there was one."""
+        """Ask once; returns whether there is an answer. It must equal an earlier one."""
         try:
             reply = await http.post(f"{self.rng.choice(list(self.urls))}{wanted.path}", wanted.body)
         except NoReply:
@@ -109,12 +109,12 @@ class OtherCallers:
         await self._want(http, "group", "/v1/transfers/group", {"legs": legs}, *moves)
 
     async def _hold(self, http: HttpClient) -> None:
-        """Placed, and then captured in part or released."""
+        """Place a hold, and then capture a part of it or void it."""
         payer, receiver = self.rng.sample(list(self.accounts), 2)
         cents = self.rng.randint(2, 500)
         words = {"account_id": payer, "amount": _amount(cents), "currency": "USD"}
         placed = await self._want(http, "hold", "/v1/holds", words)
-        if placed.answer != "success":  # one that is placed later is void then
+        if placed.answer != "success":  # `finish` voids one that is placed later
             return
         path = f"/v1/holds/{placed.body['transaction_id']}"
         if self.rng.random() < 0.3:
@@ -125,7 +125,7 @@ class OtherCallers:
         await self._want(http, "capture", f"{path}/capture", words, (payer, receiver, taken))
 
     async def _refund(self, http: HttpClient) -> None:
-        """A payment, and parts of it back: together they may be more than it was."""
+        """Pay, and ask for parts of it back; together they may be more than was paid."""
         payer, receiver = self.rng.sample(list(self.accounts), 2)
         cents = self.rng.randint(2, 400)
         words = {"from_account": payer, "to_account": receiver, "amount": _amount(cents), "currency": "USD"}
@@ -143,7 +143,7 @@ class OtherCallers:
             )
 
     async def finish(self, timeout_s: float) -> None:
-        """An answer to everything; some are asked again. Holds that nobody has captured are given back."""
+        """Retry until every request has its answer, repeat some, and void the holds that were not captured."""
         async with HttpClient() as http, asyncio.timeout(timeout_s):
             await self._answer([wanted for wanted in self.wanted if not wanted.answer], http)
             await self._answer(self.rng.sample(self.wanted, min(ASKED_AGAIN_MAX, len(self.wanted))), http)
@@ -169,7 +169,7 @@ class OtherCallers:
         await asyncio.gather(*map(insist, asked))
 
     async def check(self) -> None:
-        """Every account has what was answered, and nothing is set aside any more."""
+        """Every balance is what the answers say, and nothing is set aside any more."""
         expected = dict.fromkeys(self.accounts, self.funded_cents)
         for wanted in self.wanted:
             for payer, receiver, cents in wanted.moves if wanted.answer == "success" else ():

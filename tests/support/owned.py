@@ -4,7 +4,7 @@ import re
 
 
 def owned(balance: str) -> dict[str, str]:
-    """All of it is available."""
+    """The figures when all of the balance is available."""
     nothing = re.sub("[0-9]+", "0", balance, count=1).lstrip("-")
     nothing = nothing[:1] + re.sub("[0-9]", "0", nothing[1:])
     return {"balance": balance, "available": balance, "held": nothing, "pending": nothing}

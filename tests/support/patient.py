@@ -1,4 +1,4 @@
-"""A whole cluster for `wallet-admin` to look at and to mend: two shards with a replica each, a real ZooKeeper."""
+"""A whole cluster for `wallet-admin` to examine and to mend: two shards with a replica each, a real ZooKeeper."""
 
 import time
 from dataclasses import dataclass

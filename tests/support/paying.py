@@ -14,7 +14,7 @@ from support.traffic import RETRYABLE, Books, balances_cents, callers, finish, o
 from wallet_engine.routing.directory import Directory, open_directory
 
 ACCOUNTS = 80
-#: After each request of a caller: enough traffic for every race, and cores left for what is tested beside it.
+#: A caller's pause after each request: enough traffic for every race, and CPU left for what is tested.
 PAUSE_S = 0.1
 #: The same for payments that go on through all tests of a module: `verify` folds every one of them.
 THROUGHOUT_S = 0.2

@@ -12,7 +12,7 @@ from wallet_engine.dev.ports import free_port
 
 
 class Prometheus:
-    """One that runs; ask it by its own API."""
+    """A running Prometheus; `asked` uses its own API."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -22,7 +22,7 @@ class Prometheus:
             return json.loads(answer.read())["data"]
 
     def health(self) -> list[tuple[str, str]]:
-        """Job of each target, and what came of the last look: `up`, `unknown` before the first, or why it is down."""
+        """Job of each target, and its last scrape: `up`, `unknown` before the first one, or why it is down."""
         try:
             found = self.asked("targets")["activeTargets"]
         except OSError:  # it is starting
@@ -32,7 +32,7 @@ class Prometheus:
 
 @contextlib.contextmanager
 def prometheus(config: Path, folder: Path) -> Iterator[Prometheus]:
-    """Its data and its log stand in `folder`."""
+    """Its data and its log are in `folder`."""
     address = f"127.0.0.1:{free_port()}"
     flags = (f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}")
     with (folder / "prometheus.log").open("wb") as log:

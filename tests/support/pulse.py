@@ -38,6 +38,6 @@ class PulsedBooks(Books):
 
 
 def longest_gap_s(times_s: list[float], since_s: float) -> float:
-    """The longest time without one, from `since_s` to the last."""
+    """The longest gap between times, from `since_s` to the last of them."""
     marks = [since_s, *sorted(at for at in times_s if at >= since_s)]
     return max((later - earlier for earlier, later in pairwise(marks)), default=0.0)

@@ -1,4 +1,4 @@
-"""What Redis holds at this moment, journaled or not: the engine never shows that, so tests look themselves."""
+"""What Redis holds at this moment, journaled or not: the engine never shows that, so tests read it directly."""
 
 import time
 
@@ -15,7 +15,7 @@ SERVES_S_MAX = 30.0
 def node_of(cluster: DevCluster, partition: int, partitions: int) -> dict[str, str]:
     """The process (as in `dev.json`) of the node that owns the partition's slot; for clusters without replicas.
 
-    A node that was just started again may not serve yet: it is waited for.
+    Waits for a node that was just restarted and does not serve yet.
     """
     keys = PartitionKeys(tag_of(partition, partitions))
     deadline = time.monotonic() + SERVES_S_MAX
@@ -52,7 +52,7 @@ def open_debits(cluster: DevCluster, partition: int, partitions: int) -> int:
 
 
 def open_debits_of(address: str, partition: int, partitions: int) -> int:
-    """The same as this node says."""
+    """The same, of the node at this address."""
     client = connect(address)
     try:
         return int(client.zcard(PartitionKeys(tag_of(partition, partitions)).open))
@@ -61,7 +61,7 @@ def open_debits_of(address: str, partition: int, partitions: int) -> int:
 
 
 def newest_open(cluster: DevCluster, partition: int, partitions: int) -> int:
-    """The seq of the newest such entry, 0 if there is none."""
+    """The seq of the newest entry with outgoing money that is not settled; 0 if there is none."""
     client = connect(node_of(cluster, partition, partitions)["address"])
     try:
         newest = client.zrange(PartitionKeys(tag_of(partition, partitions)).open, -1, -1, withscores=True)

@@ -1,4 +1,4 @@
-"""Shards with replicas as tests strike them: who is primary, lags made on purpose, nodes started again by hand."""
+"""Help for tests that strike shards with replicas: finding the primary, making a replica lag, restarting by hand."""
 
 import contextlib
 import signal
@@ -19,7 +19,7 @@ from wallet_engine.routing.slots import tag_of
 Process = dict[str, Any]
 
 WAIT_S_MAX = 40.0
-#: For which Redis remembers the votes that a node has got: four times `cluster-node-timeout`.
+#: How long Redis remembers the votes that a node got: four times `cluster-node-timeout`.
 ELECTION_S_MAX = 12.0
 #: Until Redis has given up a failover that came to nothing: 5 s.
 LAPSE_S = 6.0
@@ -28,7 +28,7 @@ LAPSE_S = 6.0
 def wait_until(
     true: Callable[[], object], what: str, timeout_s: float = WAIT_S_MAX, seen: Callable[[], object] = str
 ) -> None:
-    """Return when `true()` is; fail with `what`, and what is `seen()` then, when it is not in time."""
+    """Return when `true()` holds; fail with `what` and `seen()` when it does not in time."""
     deadline = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < deadline, f"not in {timeout_s:.0f} s: {what}\n{seen()}"
@@ -88,7 +88,7 @@ class ReplicatedShard:
         wait_until(self.in_sync, f"{self} has a replica in sync", seen=self._told)
 
     def _told(self) -> str:
-        """What the nodes say of each other, and the ends of their logs."""
+        """What the nodes report about each other, and the ends of their logs."""
         told = []
         for node in self.nodes:
             with contextlib.suppress(RedisError, OSError):
@@ -121,10 +121,10 @@ class ReplicatedShard:
         command(primary, "ACL", "SETUSER", _replicates_as(primary), "+psync", "+sync")
 
     def promote(self, replica: Process, *how: str) -> None:
-        """`CLUSTER FAILOVER`, planned or with FORCE or TAKEOVER; returns when it is primary, by a new epoch.
+        """`CLUSTER FAILOVER`, planned or with FORCE or TAKEOVER; returns when it is primary under a new epoch.
 
-        It is asked for again when Redis lets it lapse, as it does of a replica that its primary, or a voter, does not
-        know as one yet.
+        It is repeated when Redis lets it lapse, which happens when the primary, or a voter, does not know yet that the
+        node is a replica.
         """
         if "TAKEOVER" not in how:
             wait_until(
@@ -141,7 +141,7 @@ class ReplicatedShard:
             self._settled(replica, before)
 
     def _settled(self, replica: Process, before: int) -> None:
-        """Until it is primary, or its attempt has lapsed."""
+        """Wait until it is primary, or its attempt has lapsed."""
         lapses = time.monotonic() + LAPSE_S
         while time.monotonic() < lapses and not self._is_primary(replica, before):
             time.sleep(0.03)
@@ -149,8 +149,8 @@ class ReplicatedShard:
     def _votes_are_old(self, node: Process) -> bool:
         """Whether the node's last election is forgotten.
 
-        Redis does not forget it when the node wins. One that is a replica again and is told to fail over within
-        that time counts the old votes: it serves for a moment under its old epoch, and may keep some slots.
+        Redis does not forget the election when the node wins. A winner that is a replica again, and is told to fail
+        over within that time, counts the old votes: it serves for a moment under its old epoch, and may keep slots.
         """
         said = f"{node['pid']}:"
         won = [line for line in self._log(node) if line.startswith(said) and "Failover election won" in line]
@@ -177,15 +177,15 @@ def _replicates_as(node: Process) -> str:
 
 
 def wait_agreed(cluster: DevCluster) -> None:
-    """Return when all nodes agree who has which slots, under which epoch, and who follows whom: gossip takes a second.
+    """Return when all nodes agree on slots, their epochs and the replicas of each primary: gossip takes a second.
 
-    Who is made primary before that, or is given slots by hand, may lose them to an older claim.
+    A node that becomes primary before that, or is given slots by hand, may lose them to an older claim.
     """
     wait_until(lambda: len({_known_to(node) for node in cluster.processes("redis")}) == 1, "gossip")
 
 
 def _known_to(node: Process) -> frozenset[tuple[str, ...]]:
-    """Of each node: its id, its primary's, its epoch and its slots, as the asked one sees them."""
+    """Id, primary's id, epoch and slots of each node, as the asked node sees them."""
     with contextlib.closing(connect(node["address"])) as client:
         lines = str(client.execute_command("CLUSTER", "NODES")).splitlines()
     return frozenset(
@@ -194,13 +194,13 @@ def _known_to(node: Process) -> frozenset[tuple[str, ...]]:
 
 
 def kill(process: Process) -> None:
-    """SIGKILL; returns when it is dead. That it is gone already is all right."""
+    """SIGKILL; returns when it is dead. It may be gone already."""
     end(process["pid"])
 
 
 @contextlib.contextmanager
 def supervisor_sleeps(cluster: DevCluster) -> Iterator[None]:
-    """Nothing that dies is started again meanwhile."""
+    """The supervisor is stopped: no process that dies meanwhile is restarted."""
     assert cluster.process is not None
     cluster.process.send_signal(signal.SIGSTOP)
     try:
@@ -211,7 +211,7 @@ def supervisor_sleeps(cluster: DevCluster) -> Iterator[None]:
 
 @contextlib.contextmanager
 def restarted_by_hand(shard: ReplicatedShard, node: Process, *options: str) -> Iterator[None]:
-    """Kill the node and start it again at once, before anybody is promoted, with `options` added to its command line.
+    """Kill the node and restart it at once, before a replica is promoted, with `options` added to its command line.
 
     At the end it is handed back to the supervisor, as a replica.
     """

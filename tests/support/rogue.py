@@ -1,4 +1,4 @@
-"""An attacker who speaks the words of the journal's port, with the name of any certificate or with none."""
+"""An attacker that speaks the protocol of the journal's port, with any certificate or none."""
 
 import contextlib
 import socket
@@ -26,7 +26,7 @@ from wallet_engine.journal.link_wire import (
 )
 from wallet_engine.telemetry.authority import Pair
 
-#: For what comes at once.
+#: For messages that normally come at once.
 HEAR_S_MAX = 20.0
 
 
@@ -104,21 +104,21 @@ class Rogue:
         return None
 
     def refused(self) -> bool:
-        """Whether the other end closes the connection; what comes before is passed over."""
+        """Whether the other end closes the connection; messages before that are ignored."""
         while self.hear() is not None:
             pass
         return self.ended
 
 
 def standings(rogue: Rogue, partitions: Sequence[int] = ()) -> dict[int, Standing]:
-    """Where a copy stands, asked for on a connection that has introduced itself as a copy."""
+    """A copy's standings, over a connection that has introduced itself as a copy."""
     answer = rogue.say(StateAsk(list(partitions))).answer(Standings)
     assert answer is not None, "it does not answer"
     return {each.partition: each for each in answer.standings}
 
 
 def minted(at: Standing, account: str, cents: int) -> NewEntry:
-    """An entry that continues the partition's chain and pays the account from `@bank`, as no script has made it."""
+    """An entry that no script has made: it continues the partition's chain and pays the account from `@bank`."""
     text = f"t AAAAAAAAAAAAAAAAAAAAAA @bank {account} {cents} USD"
     header = EntryHeader(
         at.seq + 1, at.nonce, f"{at.seq + 0xBAD:016x}", at.view, 1_800_000_000_000, 1, "+", 2, 0
@@ -127,7 +127,7 @@ def minted(at: Standing, account: str, cents: int) -> NewEntry:
 
 
 class FalseCopy:
-    """Claims to be a journal copy, and gives a receipt for whatever it is brought."""
+    """Claims to be a journal copy, and gives a receipt for every entry that it gets."""
 
     def __init__(self, journal_id: str, context: ssl.SSLContext | None = None) -> None:
         self._journal_id = journal_id
@@ -135,7 +135,7 @@ class FalseCopy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._connections: list[socket.socket] = []
         self.receipts = 0
-        #: Connections that were made to it, whatever came of them.
+        #: Set when any connection was made to it.
         self.called = threading.Event()
 
     @property

@@ -1,7 +1,7 @@
-"""The runbooks as tests walk them: what stands there is what is run.
+"""The runbooks as tests walk them: the tests run the commands of the pages.
 
-`WALKED_BY` says which test runs each command of each runbook. A unit test holds it against the pages, and a test that
-stands here and has not run its commands fails (`support/workers.py`).
+`WALKED_BY` says which test runs each command of each runbook. A unit test compares it with the pages, and a test that
+is named here and has not run its commands fails (`support/workers.py`).
 """
 
 import re
@@ -143,7 +143,7 @@ SOAKS: Final = {_NO_TREE, _UPGRADED, _THREE_HOSTS, DEPLOYED_BY["Closing a runnin
 
 _PROGRAMS: Final = {"wallet-admin": admin, "wallet-engine": engine}
 _COMMAND: Final = re.compile(r"wallet-(?:admin|engine) [^|&;\n]*")
-#: They say how a verb asks and prints, and where a process listens, not what is done.
+#: They change how a verb asks and prints, and where a process listens, not what it does.
 _MANNERS: Final = {"--yes", "--dry-run", "--json", "--host", "--insecure"}
 _ALIASES: Final = {"--from-account": "--from"}
 
@@ -171,7 +171,7 @@ def sections(page: Path = RUNBOOKS) -> dict[str, list[str]]:
 
 
 def shape(words: Sequence[str]) -> tuple[str, frozenset[str]] | None:
-    """`wallet-admin journal prune` and its flags; None of what is no verb of ours."""
+    """`wallet-admin journal prune` and its flags; None when it is no verb of ours."""
     program, rest = words[0], list(words[1:])
     group: Any = _PROGRAMS[program]
     verbs = [program]
@@ -187,13 +187,13 @@ def shape(words: Sequence[str]) -> tuple[str, frozenset[str]] | None:
 
 
 def due(test: str) -> set[str]:
-    """What this test is to run: `integration/test_a.py::test_b`, and `[c]` where one of its parameters does."""
+    """The commands that this test must run. It is named `integration/test_a.py::test_b`, or with `[c]` for one case."""
     rows = (row for walk in WALKED_BY.values() for row in walk.items())
     return {command for command, by in rows if command and by in (test, test.partition("[")[0])}
 
 
 def missed(test: str) -> list[str]:
-    """Of that, what it has not run; a command with more flags is the same one."""
+    """Those of them that it has not run; a command with more flags counts as the same."""
     return sorted(
         command for command in due(test) if not any(_is_in(command, verbs, flags) for verbs, flags in ran)
     )
@@ -212,7 +212,7 @@ def text_of(line: str) -> str:
 
 
 def note(words: Sequence[str]) -> None:
-    """A process was started, or `wallet-admin` called, with these words."""
+    """Note that a process was started, or `wallet-admin` called, with these words."""
     for at, word in enumerate(words[:6]):
         if Path(word).name in _PROGRAMS:
             found = shape([Path(word).name, *words[at + 1 :]])
@@ -225,7 +225,7 @@ def note(words: Sequence[str]) -> None:
 
 @contextmanager
 def noted() -> Iterator[None]:
-    """Whatever is run meanwhile is noted: processes, and `wallet-admin` in this one."""
+    """Every run meanwhile is noted: of processes, and of `wallet-admin` in this process."""
     start, invoke = subprocess.Popen.__init__, CliRunner.invoke
 
     def started(self: Any, args: Any, *more: Any, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""Redis nodes that ask who comes, by TLS, and whose users outlive them; and processes that know the answer."""
+"""Redis nodes with TLS and users that survive a restart, and password files for their clients."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from wallet_engine.dev.redis_node import START_S_MAX, RedisEndpoint
 
 
 class SecuredNode(Child, RedisEndpoint):
-    """In cluster mode on a TLS port, and nowhere else unless `plain`. Ask it with the login of this process."""
+    """In cluster mode on a TLS port, and also on a plain port if `plain`. Commands use the login of this process."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ START_S_MAX = 60.0
 
 
 class Service:
-    """`with Service(cluster, log, "--flag"):` it is ready inside, and killed behind."""
+    """`with Service(cluster, log, "--flag"):` it is ready inside the block, and killed after it."""
 
     def __init__(self, cluster: DevCluster, log: Path, *flags: str, **environ: str) -> None:
         self.log, port = log, free_port()
@@ -27,7 +27,7 @@ class Service:
         self.start()
 
     def start(self) -> None:
-        """It was not there, or has ended."""
+        """Start it, when it does not run."""
         with self.log.open("ab") as file:
             self.process = subprocess.Popen(self._argv, stderr=file, env=self._environ)
 

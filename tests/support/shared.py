@@ -1,7 +1,7 @@
-"""What modules share: started when the first one asks for it, ended when none has had it for a while.
+"""Resources that modules share: started when the first module asks, ended when no module has used them for a while.
 
-A cluster of three shards that does nothing takes 8 % of a core, so one that stays until the session ends slows all
-tests behind those that needed it.
+An idle cluster of three shards takes 8 % of a core, so one that stayed until the end of the session would slow all
+tests after those that need it.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ class _Kept:
 
 @dataclass
 class Shared:
-    """Of one worker. `end_idle` is called between modules, `close` behind the last test."""
+    """The shared resources of one worker. `end_idle` is called between modules, `close` after the last test."""
 
     kept: dict[str, _Kept] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def lend(self, name: str, make: Callable[[], AbstractContextManager[T]]) -> Iterator[T]:
-        """What `make` gives when it is entered; the next test that asks for `name` has the same."""
+        """The value of `make()`'s context; the next test that asks for `name` gets the same."""
         kept = self.kept.get(name)
         if kept is None:
             with contextlib.ExitStack() as stack:
@@ -53,7 +53,7 @@ class Shared:
                 kept.ends.close()
 
     def close(self) -> None:
-        """Nobody has anything any more."""
+        """End everything that is not lent."""
         self.end_idle(-1.0)
 
 

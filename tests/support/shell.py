@@ -1,4 +1,4 @@
-"""Command lines as a person runs them: in a shell, with the tools at hand, who says yes when asked."""
+"""Command lines as a person runs them: in a shell, with the project's commands in the path, and yes as the answer."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ RUN_S_MAX: Final = 90.0
 def run_line(
     line: str, *, cwd: Path, zookeeper: str, known: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run it with `WALLET_ZOOKEEPER` set, and whatever else is `known`."""
+    """Run it with `WALLET_ZOOKEEPER` and the variables in `known`."""
     return subprocess.run(
         ["bash", "-c", line],
         cwd=cwd,
@@ -27,6 +27,6 @@ def run_line(
 
 
 def environment(zookeeper: str) -> dict[str, str]:
-    """That of this process, with the project's commands first in the path."""
+    """This process's environment, with the project's commands first in the path."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "WALLET_ZOOKEEPER": zookeeper}

@@ -1,4 +1,4 @@
-"""Disks of real processes that become as slow as a test wants them, each on its own; see `slow_disk.c`."""
+"""Disks of real processes that a test slows down, folder by folder; see `slow_disk.c`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from support.clocks import compiled
 
 
 class SlowDisks:
-    """A process started with `environ` waits for its fdatasync as long as the folder of the synced file is told to."""
+    """In a process started with `environ`, fdatasync takes as long as `slowed` says for the file's folder."""
 
     def __init__(self, directory: Path) -> None:
         self._folder = directory / "disks"
@@ -21,7 +21,7 @@ class SlowDisks:
 
     @contextmanager
     def slowed(self, ms: int, *folders: Path) -> Iterator[None]:
-        """Slow meanwhile, and at once as fast as before at the end; folders are told by their names."""
+        """Syncs take `ms` longer meanwhile, and are as fast as before at once at the end. Folders go by their names."""
         try:
             for folder in folders:
                 self._write(folder, ms)

@@ -1,4 +1,4 @@
-"""Processes of a test's cluster that stand still for a while, alive and answering nothing, or refuse a part of it."""
+"""Processes of a test's cluster that are stopped for a while, alive and without answers, or that refuse a command."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from support.replicated import Process, command
 
 @contextlib.contextmanager
 def stopped(*processes: Process) -> Iterator[Callable[[], None]]:
-    """SIGSTOP, and SIGCONT at the end or when what this gives is called. One may be dead by then."""
+    """SIGSTOP, and SIGCONT at the end, or when the yielded function is called. A process may be dead by then."""
 
     def go_on() -> None:
         for process in processes:

@@ -1,4 +1,4 @@
-"""Leaves requests half done: debits that are made, and whose credits nobody drives."""
+"""Leaves requests half done: their debits are made, and no service drives their credits."""
 
 import asyncio
 import signal
@@ -20,8 +20,8 @@ def strand(
 ) -> None:
     """Post the requests (path, body) so that their debits, in each of `payers_at`, are made and nothing follows.
 
-    The journal hangs while the first API process debits, so that it gets no receipt and sends no credit; then the
-    process is killed, and kept from being started again: the caller sends the supervisor SIGCONT.
+    The journal hangs while the first API process debits, so that the process gets no receipt and sends no credit. Then
+    the process is killed. The supervisor stays stopped and does not restart it, until the caller sends it SIGCONT.
     """
     assert cluster.process is not None
     journal = cluster.living("journal")
@@ -52,7 +52,7 @@ async def _debit_and_kill(
         before = {p: await asyncio.to_thread(newest_open, cluster, p, partitions) for p in payers_at}
         asking = [asyncio.create_task(ask(path, body)) for path, body in requests]
         deadline = time.monotonic() + DEBITED_S_MAX
-        # By seq: how many are open may be less meanwhile.
+        # Compare seqs: the number of open entries may fall meanwhile.
         while any(
             [await asyncio.to_thread(newest_open, cluster, p, partitions) <= before[p] for p in payers_at]
         ):

@@ -1,4 +1,4 @@
-"""A command on a terminal of some width: all that it writes there, byte for byte."""
+"""Runs a command on a terminal of some width, and collects all that it writes there."""
 
 import fcntl
 import os
@@ -52,5 +52,5 @@ def on_terminal(
 
 
 def _heeds_interrupts() -> None:
-    """As for what a person starts. A shell has what it starts in the background ignore them, the tests too."""
+    """Heed Ctrl-C, as when a person starts it: a shell sets it ignored for what it starts in the background."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

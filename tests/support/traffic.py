@@ -1,7 +1,7 @@
 """Callers that pay each other over HTTP and remember every answer; the bookkeeper of the fault tests.
 
-The bookkeeper shares no code with the engine: it knows what was asked and what was answered, and what the
-balances must therefore be once every transfer has an answer.
+The bookkeeper shares no code with the engine. It knows every request and answer, and so what the balances must be once
+every transfer has an answer.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from typing import Any
 
 from support.http_client import HttpClient, NoReply
 
-#: The longest wait until callers have got going.
+#: The longest wait for the first answers.
 WARM_S_MAX = 30.0
-#: What became of attempts without an answer: nobody listened there, or the request was sent.
+#: Attempts without an answer: nothing listened there, or the request was sent.
 NOT_SENT, NO_ANSWER = "not sent", "no answer"
-#: Answers that leave open what happened: the caller must ask again with the same id.
+#: Answers that leave open what happened: the caller must retry with the same id.
 RETRYABLE = frozenset({"overloaded", "partition_unavailable", "journal_unavailable", "outcome_unknown"})
 
 
@@ -62,7 +62,7 @@ class Books:
         sender, receiver = self.rng.sample(list(self.accounts), 2)
         if self.rng.random() < 0.03:
             receiver = f"nobody-{self.rng.randrange(1000)}"
-        # Some amounts are more than anybody has: declines must be remembered too.
+        # Some amounts are more than any account has: declines must be remembered too.
         cents = self.rng.randrange(1, 500) if self.rng.random() < 0.95 else self.funded_cents * 1000
         payment = Payment(sender, receiver, cents, str(uuid.UUID(int=self.rng.getrandbits(128))))
         self.payments.append(payment)

@@ -1,4 +1,4 @@
-"""Traffic, a fault in the middle of it, and the reckoning afterwards."""
+"""Traffic, a fault in the middle of it, and the check of all balances afterwards."""
 
 import asyncio
 import random
@@ -17,14 +17,14 @@ from wallet_engine.routing.slots import partition_of
 FUNDED_CENTS = 100_000
 #: The longest time without any success that a test accepts; on 2 shared cores.
 GAP_S_MAX = 30.0
-#: After each request of a caller; far below any gap that is looked at.
+#: A caller's pause after each request; far below any gap that tests measure.
 PAUSE_S = 0.05
 
 
 class UnderFault:
     """Two groups of callers: `mixed` pay each other across all shards, `spared` only within the shards not struck.
 
-    Every answer is kept; `check` settles the accounts with everybody.
+    Every answer is kept; `check` compares them with the balances.
     """
 
     def __init__(self, cluster: DevCluster, partitions: int, struck: frozenset[int]) -> None:
@@ -56,7 +56,7 @@ class UnderFault:
         warm_s: float = 0.5,
         after_s: float = 0.7,
     ) -> None:
-        """`fault` runs in a thread while everybody pays; then until the struck shard pays again, and a little more."""
+        """Run `fault` in a thread while callers pay; they go on until the struck shard pays again, and a bit longer."""
         asyncio.run(self._run(fault, mixed, spared, warm_s, after_s))
 
     async def _run(
@@ -80,7 +80,7 @@ class UnderFault:
             finally:
                 stop.set()
                 await traffic
-            # What was answered is answered again, the same: a different answer raises `Contradiction`.
+            # A repeat gets the same answer as before: a different one raises `Contradiction`.
             await ask_batch(http, urls[0], self.mixed, before[:2000])
 
     async def _paid_since(self, moment_s: float) -> None:
@@ -106,10 +106,10 @@ class UnderFault:
 
     @property
     def spared_gap_s(self) -> float:
-        """The longest time without a success among those who need no struck partition."""
+        """The longest time without a success among payments that need no struck partition."""
         return longest_gap_s(self.spared.successes_s, self.struck_at)
 
     @property
     def pause_s(self) -> float:
-        """The same among those who need one."""
+        """The same among payments that need one."""
         return longest_gap_s(self.mixed.concerned_successes_s, self.struck_at)

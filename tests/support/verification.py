@@ -1,4 +1,4 @@
-"""What `wallet-admin verify` proves, on the cluster of a test."""
+"""`wallet-admin verify` on the cluster of a test."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ VERIFY_S_MAX = 60.0
 def verify(cluster: DevCluster, timeout_s: float = VERIFY_S_MAX) -> dict[str, Any]:
     """The document of `wallet-admin verify --json`, which must be ok.
 
-    Where everything is closed it is asked as an auditor asks it: logins hold for a whole process.
+    On a closed cluster it runs as a command, as an auditor would run it: a login holds for a whole process.
     """
     if cluster.admin_flags() != cluster.coordination_flags():
         return _by_command(cluster, timeout_s)
@@ -47,7 +47,7 @@ def _by_command(cluster: DevCluster, timeout_s: float) -> dict[str, Any]:
 
 
 def verified(cluster: DevCluster, timeout_s: float = VERIFY_S_MAX) -> dict[str, Any]:
-    """The same, and no money is on its way (G1, G2)."""
+    """The same, and no money is in transit (G1, G2)."""
     document = verify(cluster, timeout_s)
     assert document["ok"], document
     assert {amount.strip("0.") for amount in document["in_transit"].values()} <= {""}, document

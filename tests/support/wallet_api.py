@@ -12,7 +12,7 @@ from support.http_client import Reply
 
 from wallet_engine.routing.slots import partition_of
 
-#: Names of one run never meet those of another, so a cluster can be shared by all tests.
+#: Part of every account name: names of two runs never collide, so all tests can share a cluster.
 _RUN = secrets.token_hex(3)
 _numbers = itertools.count(1)
 
@@ -142,7 +142,7 @@ class WalletApi:
 def check_problem(
     reply: Reply, status: int, code: str, *, transaction_id: str | None = None, replayed: bool = False
 ) -> None:
-    """The reply is the problem of this code, in every part that the contract names."""
+    """The reply is a problem with this code, and every part is as the contract says."""
     document = reply.json()
     assert (reply.status, document.get("code")) == (status, code), reply
     assert reply.headers["content-type"] == "application/problem+json"

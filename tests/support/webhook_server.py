@@ -22,12 +22,12 @@ class Received:
         return document
 
 
-#: Says the answer's head and body to a request; None closes the connection without one.
+#: Request -> head and body of the answer; None closes the connection without an answer.
 Behaviour = Callable[[Received], Awaitable[bytes | None]]
 
 
 def status(code: int, *headers: str) -> Behaviour:
-    """Answers this at once."""
+    """Answers with this status at once."""
 
     async def answer(received: Received) -> bytes | None:
         return "\r\n".join([f"HTTP/1.1 {code} Told", "Content-Length: 0", *headers, "", ""]).encode()
@@ -68,11 +68,11 @@ class WebhookServer:
         return f"http://127.0.0.1:{self.port}{path}"
 
     def at(self, path: str) -> list[Received]:
-        """What came to a path."""
+        """The requests to a path."""
         return [received for received in self.received if received.path == path]
 
     async def until(self, count: int, path: str, timeout_s: float = 30) -> list[Received]:
-        """What came to a path, once it is so much."""
+        """The requests to a path, once there are `count`."""
         async with asyncio.timeout(timeout_s), self._changed:
             await self._changed.wait_for(lambda: len(self.at(path)) >= count)
         return self.at(path)

@@ -1,7 +1,7 @@
-"""`pytest -n2`: who runs what, on which ports, and that nothing which was started stays. A plugin of the root conftest.
+"""`pytest -n2`: which worker runs which tests, on which ports; and no process is left. A plugin of the root conftest.
 
-Tests on real processes wait more than they compute. Those that share what they start, or kill it, are one piece: one
-worker runs it, a test after the other, while the other one takes other pieces.
+Tests on real processes wait more than they compute. Tests that share processes, or kill them, are one piece: one worker
+runs it, test after test, while the other worker takes other pieces.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from xdist.scheduler import LoadScopeScheduling
 from wallet_engine.dev.ports import PORT_MIN
 from wallet_engine.telemetry.lean import uncollected
 
-#: Files that share a cluster are one piece, as another worker would start it a second time. These are the longest
-#: pieces, so they come first; then what computes, beside what waits for processes.
+#: Files that share a cluster are one piece: another worker would start it a second time. These are the longest
+#: pieces, so they come first; then tests that compute, beside tests that wait for processes.
 PIECES = {
     "unreplicated": (
         "tests/faults/",
@@ -41,23 +41,23 @@ PIECE_OF = {
     f"{folder}test_{name}.py": piece for piece, (folder, names) in PIECES.items() for name in names.split()
 }
 FIRST = (*PIECES, "tests/simulation/", "tests/integration/", "tests/faults/")
-#: Folders whose tests share what they start. Of the others each file is a piece of its own.
+#: Folders whose tests share processes. In other folders each file is a piece of its own.
 TOGETHER = ("tests/lua/",)
 LEFT_S_MAX = 10.0
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # gw0, gw1 …
 if WORKER:
-    # Ports of its own: no other worker takes the port of a process that is just being started again.
+    # Each worker has its own ports: no other worker takes the port of a process that is being restarted.
     first_port = PORT_MIN + 1000 * (int(WORKER.removeprefix("gw")) % 10)
     os.environ["WALLET_DEV_PORTS"] = f"{first_port}-{first_port + 999}"
 else:
-    # Stands in the environment of all that this run starts, and of whatever that starts. Without WALLET_ in front it
-    # stays where settings are taken away.
+    # Every process that this run starts, directly or not, has it in its environment. Without WALLET_ in front it stays
+    # when settings are removed.
     os.environ["TEST_RUN_ID"] = uuid.uuid4().hex
 
 
 class InPieces(LoadScopeScheduling):
-    """A worker that has nothing left takes the next piece."""
+    """A worker that has no tests left takes the next piece."""
 
     def _split_scope(self, nodeid: str) -> str:
         return _piece(nodeid)
@@ -86,7 +86,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """What is collected stays, and is much: nobody looks for garbage in it, now or in each of the tests."""
+    """Collected tests are many objects, and they stay: no garbage collection looks at them, now or in the tests."""
     with uncollected():
         yield
     gc.freeze()
@@ -94,7 +94,7 @@ def pytest_collection() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """What modules share ends when none has had it for a while, and when this process runs no further test."""
+    """Shared resources end when no module has used them for a while, and when this process has no further test."""
     yield
     if nextitem is None:
         SHARED.close()
@@ -104,7 +104,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """A test that is to run commands of `doctor`, or of a runbook, has run them."""
+    """A test that must run commands of `doctor`, or of a runbook, fails when it has not."""
     advice.ran.clear()
     runbooks.ran.clear()
     with runbooks.noted():
@@ -121,9 +121,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> InPieces:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
-    """After Ctrl-C pytest-xdist kills a worker that takes long to end; what that one started is killed here.
+    """After Ctrl-C, pytest-xdist kills a worker that takes long to end; the worker's processes are killed here.
 
-    A run that was not interrupted fails when it leaves anything.
+    A run that was not interrupted fails when a process is left.
     """
     SHARED.close()
     yield
@@ -131,7 +131,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
         return
     deadline = time.monotonic() + LEFT_S_MAX
     while (left := _left_over()) and session.exitstatus == 0 and time.monotonic() < deadline:
-        time.sleep(0.1)  # what was killed last is still ending
+        time.sleep(0.1)  # processes that were killed last are still ending
     if left and session.exitstatus == 0:
         print(f"\nstill running when all tests had ended: {left}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -141,7 +141,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
 
 
 def _left_over() -> list[psutil.Process]:
-    """Supervisors first: they start again what is killed before them."""
+    """Processes of this run, supervisors first: they restart what is killed before them."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):

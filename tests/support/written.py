@@ -1,4 +1,4 @@
-"""Partitions whose entries a test writes by itself, decided by the oracle, and a feed of them."""
+"""Partitions whose entries a test writes itself, with outcomes by the oracle; and a feed of them."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -15,7 +15,7 @@ FIRST_MS = 1_795_255_200_000
 
 
 class Written(Feed):
-    """Its `entries` are those of all partitions, in the order in which they were written."""
+    """A feed of all partitions' entries, in the order in which they were written."""
 
     def __init__(self, partitions: int = 2) -> None:
         self.states = {partition: PartitionState() for partition in range(partitions)}
@@ -25,7 +25,7 @@ class Written(Feed):
         self.read: list[tuple[int, int]] = []
 
     def write(self, partition: int, *rows: str, after_ms: int = 1_000) -> FeedEntry:
-        """One entry; a row is the operation's line behind the outcome that it must have: `+ t <id> alice bob 5 USD`."""
+        """Write one entry. A row is the outcome that it must have and the operation: `+ t <id> alice bob 5 USD`."""
         self.now_ms += after_ms
         state = self.states[partition]
         operations = [parse_operation(row[2:]) for row in rows]

@@ -11,7 +11,7 @@ STOP_S_MAX = 60.0
 
 
 class TwoPorts:
-    """One server with what it keeps in `folder`; who starts it waits for what it needs, and ends `child`."""
+    """One server with its data in `folder`. The caller waits for the ports that it needs, and ends `child`."""
 
     def __init__(self, folder: Path, key: Path, cert: Path, ca: Path) -> None:
         self._folder = folder
