@@ -1,6 +1,6 @@
 """The cluster that all tests of the HTTP contract share: 3 shards, 16 partitions, a real ZooKeeper.
 
-Tests take new account names, so none sees what another did. When it ends the whole cluster must verify.
+Tests take new account names, so none sees another's changes. At the end the whole cluster must verify.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ PARTITIONS = 16
 
 @pytest.fixture(scope="module")
 def api_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
-    """Not to be killed or stopped. Its end checks G1 and G2 over everything that all tests did."""
+    """Tests must not kill or stop it. At its end G1 and G2 are checked over the work of all tests."""
     with SHARED.lend("api", lambda: _verified_at_end(tmp_path_factory.mktemp("api"))) as cluster:
         yield cluster
 
@@ -46,7 +46,7 @@ def api(api_cluster: DevCluster) -> Iterator[WalletApi]:
 
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Patient]:
-    """May be hurt, if it is healthy again afterwards (`wait_healthy`).
+    """Tests may damage it, if they leave it healthy (`wait_healthy`).
 
     It ends with its module: kazoo's threads draw random numbers, and Hypothesis takes that for a flaky test.
     """

@@ -39,7 +39,7 @@ def service_flags(tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def protected(zookeeper_hosts: str, tmp_path: Path) -> Iterator[str]:
-    """The hosts of a cluster with an API process registered, to which access was then restricted."""
+    """ZooKeeper's hosts; its tree has a registered API process and was then protected."""
     with_service = open_directory(zookeeper_hosts, None)
     with_service.initialise(ClusterConfig(2), [Shard("s1", ("127.0.0.1:1",))], spread(2, ["s1"]))
     with_service.register_service(ServiceInfo("before", "127.0.0.1:1", 1))

@@ -1,4 +1,4 @@
-"""`account`, `transfer`, `freeze`, `unfreeze` on the shared cluster: what was done over HTTP is what they show."""
+"""`account`, `transfer`, `freeze`, `unfreeze` on the shared cluster: they show what was done over HTTP."""
 
 from typing import Any
 
@@ -60,7 +60,7 @@ def test_a_refused_credit_is_shown_with_its_refund(api: WalletApi, flags: list[s
 
 @pytest.mark.parametrize("q", [0, 7], ids=["same-partition", "across"])
 def test_what_was_refunded_stands_behind_its_transfer(api: WalletApi, flags: list[str], q: int) -> None:
-    """And the refund has a timeline of its own, of who pays it; so has a capture."""
+    """The refund also has a timeline of its own, under the account that pays it; so has a capture."""
     ann, bob, paid, refund_id = api.account(0, "5.00"), api.account(q), new_id(), new_id()
     hold = {"account_id": ann, "amount": "2.00", "currency": "USD", "transaction_id": new_id()}
     assert api.post("/v1/holds", hold).status == 201
@@ -121,7 +121,7 @@ def test_an_account_with_its_last_entries(api: WalletApi, flags: list[str]) -> N
 
 
 def test_a_group_across_partitions_is_a_timeline(api: WalletApi, flags: list[str]) -> None:
-    """What was prepared, decided and paid, in each partition; and the refund of a leg behind it."""
+    """It shows each partition's prepare, decision and payment, and then the refund of a leg."""
     ann, bob, cy = api.account(0, "5.00"), api.account(7), api.account(14)
     legs = [{"from_account": ann, "to_account": to, "amount": "1.00", "currency": "USD"} for to in (bob, cy)]
     id_, declined = new_id(), new_id()

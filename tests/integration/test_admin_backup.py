@@ -1,4 +1,4 @@
-"""`backup` and `restore`: a ZooKeeper that lost its data, under processes that go on running."""
+"""`backup` and `restore`: ZooKeeper loses its data while all other processes go on running."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def delete(patient: Patient, path: str) -> None:
 
 
 def test_a_lost_tree_is_made_again_under_new_epochs(patient: Patient, tmp_path: Path) -> None:
-    """G5, G7: what the file says is old; the restored epochs were never used, and nothing answered is lost."""
+    """G5, G7: the backup is old, but the restored epochs were never used before, and nothing answered is lost."""
     wait_healthy(patient)
     file = tmp_path / "tree.json"
     with WalletApi(patient.cluster.url, PARTITIONS) as api:
@@ -67,7 +67,7 @@ def test_a_lost_tree_is_made_again_under_new_epochs(patient: Patient, tmp_path: 
 
 
 def test_a_copy_that_vanishes_from_the_tree_goes_on_receipting(patient: Patient) -> None:
-    """As when ZooKeeper lost it, and an API process has its new session before the copy has: nobody is cut off."""
+    """As when ZooKeeper lost it, and an API process has a new session before the copy has: it keeps its connection."""
     wait_healthy(patient)
     (name,) = patient.directory.journals()
     node = patient.directory.tree.get(f"{JOURNALS}/{name}")
@@ -87,7 +87,7 @@ def test_a_copy_that_vanishes_from_the_tree_goes_on_receipting(patient: Patient)
 
 
 def test_an_old_map_put_back_by_hand_is_named_and_mended(patient: Patient, tmp_path: Path) -> None:
-    """As after ZooKeeper's own snapshot was restored: the map is behind what Redis was certified under."""
+    """As after a restore of ZooKeeper's own snapshot: the map's epochs are older than those of Redis."""
     wait_healthy(patient)
     good = patient.directory.partition_map()
     file = tmp_path / "now.json"

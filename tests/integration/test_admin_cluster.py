@@ -1,4 +1,4 @@
-"""`wallet-admin cluster form` on real Redis nodes: what it makes, what it leaves, whom it refuses and why."""
+"""`wallet-admin cluster form` on real Redis nodes: what it makes, what it leaves alone, what it refuses and why."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -66,7 +66,7 @@ def seen(*nodes: RedisNode) -> list[Member]:
 def test_a_cluster_is_formed_as_init_wants_it(
     started: Callable[[int], list[RedisNode]], tmp_path: Path
 ) -> None:
-    """Three shards and 64 partitions: 16384 / 3 is nowhere the end of a partition."""
+    """Three shards and 64 partitions: a third of the 16384 slots does not end where a partition ends."""
     one, two, three, replica = started(4)
     words = ("cluster", "form", *flags([one, replica], [two], [three]))
     refused = admin(*words, input="n\n")
@@ -97,13 +97,13 @@ def test_a_cluster_is_formed_as_init_wants_it(
     ]
     assert answer("init", "--map-file", tmp_path / "map.json", *named, "--yes")["initialised"]
 
-    # Otherwise laid than for other partitions, and empty: it is said how to begin again.
+    # Laid out for another number of partitions, and empty: the refusal says how to begin again.
     said = refusal(
         admin("cluster", "form", *flags([one, replica], [two], [three]), "--partitions=4", "--yes")
     )
     assert "owns slots" in said
     assert "each with an empty --dir" in said
-    # With partitions in it, nobody knows whether they were moved there.
+    # With keys in it, the slots may lie there because partitions were moved: the layout is accepted.
     one.command("SET", "{06S}", "x")
     again = answer("cluster", "form", *flags([one, replica], [two], [three]), "--partitions=4", "--yes")
     assert (again["formed"], again["standing"]) == (False, "serving")
@@ -141,7 +141,7 @@ def test_nodes_that_are_somebodys_are_refused(
 
 
 def test_each_closed_door_is_told_apart(tmp_path: Path, started: Callable[[int], list[RedisNode]]) -> None:
-    """A node in protected mode, one with a password, one that is no cluster's, and TLS on one side only."""
+    """A node in protected mode, one with a password, one that is not in cluster mode, and TLS on one side only."""
     authority = Authority(tmp_path / "ca")
     pair = authority.issue("node", "IP:127.0.0.1")
     (plain,) = started(1)
@@ -176,7 +176,7 @@ def test_each_closed_door_is_told_apart(tmp_path: Path, started: Callable[[int],
 
 
 def outer_address() -> str:
-    """One of this machine that is not loopback, reached over loopback all the same."""
+    """An address of this machine that is not loopback; traffic to it still goes over loopback."""
     done = subprocess.run(("hostname", "-I"), capture_output=True, text=True, check=False)
     found = [word for word in done.stdout.split() if ":" not in word]
     if not found:

@@ -1,4 +1,4 @@
-"""`wallet-admin` on a whole running cluster, while payments go on and while it is hurt."""
+"""`wallet-admin` on a whole running cluster, while payments go on and while processes are killed."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ LOOKS_MIN = 4
 
 @pytest.fixture(scope="module")
 def hurt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
-    """Each test has accounts of its own, and leaves it sound."""
+    """A cluster that tests may damage. Each test has accounts of its own, and leaves the cluster sound."""
     started = DevCluster(tmp_path_factory.mktemp("hurt") / "dev", shards=2)
     try:
         yield started.start()
@@ -32,7 +32,7 @@ def hurt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
 
 
 def wait_settled(flags: list[str]) -> dict[str, Any]:
-    """`verify` once nothing is under way any more."""
+    """The document of `verify` once no money is in transit."""
     deadline = time.monotonic() + 30
     while (document := answer("verify", *flags))["in_transit"] != {"USD": "0.00"}:
         assert time.monotonic() < deadline, document
@@ -45,7 +45,7 @@ def wait_settled(flags: list[str]) -> dict[str, Any]:
     [pytest.param(False, id="zookeeper"), pytest.param(True, id="embedded", marks=pytest.mark.soak)],
 )
 def test_under_traffic(dev_cluster: Any, embedded: bool) -> None:
-    """G2, G6: every look during traffic is ok, and afterwards every balance is what was answered."""
+    """G2, G6: every `verify` during traffic is ok, and afterwards every balance is what the answers say."""
     cluster = dev_cluster(shards=3, partitions=16, apis=1, embedded=embedded)
     flags = cluster.coordination_flags()
     traffic = Paying(cluster)
@@ -105,7 +105,7 @@ def test_a_balance_of_the_past_is_what_was_read_then(hurt: DevCluster) -> None:
 
 @pytest.mark.parametrize("role", ["redis", pytest.param("journal", marks=pytest.mark.soak)])
 def test_a_killed_process_is_no_mismatch(hurt: DevCluster, role: str) -> None:
-    """G5, G9: while a shard is restored, verify waits or says who does not answer; it never cries wolf."""
+    """G5, G9: while a shard is restored, verify waits or says what does not answer; it reports no false mismatch."""
     flags = hurt.coordination_flags()
     with Paying(hurt).running():
         pid = hurt.living(role)["pid"]
@@ -142,7 +142,7 @@ def test_a_changed_balance_is_found(hurt: DevCluster) -> None:
 
 @contextmanager
 def spoiled(cluster: DevCluster, account: str) -> Iterator[None]:
-    """Its balance in Redis is a cent too high meanwhile."""
+    """The account's balance in Redis is a cent too high meanwhile."""
     with ExitStack() as stack:
         nodes = [stack.enter_context(connect(node["address"])) for node in cluster.processes("redis")]
         ((node, key),) = [

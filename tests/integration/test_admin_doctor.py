@@ -1,4 +1,4 @@
-"""`doctor` on a real cluster: healthy, and with every kind of fault that can be planted, each found by its check."""
+"""`doctor` on a real cluster: healthy, and with every kind of fault that a test can plant, each found by its check."""
 
 import contextlib
 import json
@@ -35,13 +35,13 @@ def findings(document: dict[str, Any]) -> set[tuple[str, str]]:
 
 @pytest.fixture(autouse=True)
 def _brief_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here is hoped for that another second would bring."""
+    """Doctor's test writes wait only briefly: in these tests no failed write succeeds later."""
     monkeypatch.setattr(probing, "REFUSED_S_MAX", 0.3)
     monkeypatch.setattr(probing, "RECEIPT_S_MAX", 1.0)
 
 
 def test_a_healthy_cluster(patient: Patient) -> None:
-    """Also where an account may have so much at most: other text decides there."""
+    """With a `max_balance` on an account too: other script text decides in its partition."""
     wait_healthy(patient)
     with WalletApi(patient.cluster.url, PARTITIONS) as api:
         limited = {"account_id": api.name(3), "currency": "USD", "max_balance": "10.00"}
@@ -51,7 +51,7 @@ def test_a_healthy_cluster(patient: Patient) -> None:
 
 
 def test_every_planted_fault_is_found_and_its_command_named(patient: Patient) -> None:
-    """All at once, so that no finding hides another. The journal is stopped first, and mends nothing meanwhile."""
+    """All are planted at once: no finding may hide another. The journal is stopped first, so that it mends nothing."""
     wait_healthy(patient)
     journal = patient.cluster.living("journal")
     primary, replica = patient.addresses["primary"], patient.addresses["replica"]
@@ -208,7 +208,7 @@ def test_partitions_and_shards(patient: Patient) -> None:
 
 
 def test_a_dead_replica_is_named(patient: Patient) -> None:
-    """The supervisor would start it again at once, so it is stopped, not killed."""
+    """The supervisor would restart it at once, so it is stopped, not killed."""
     replica = next(
         p for p in patient.cluster.processes("redis") if p["address"] == patient.addresses["replica"]
     )
@@ -220,7 +220,7 @@ def test_a_dead_replica_is_named(patient: Patient) -> None:
 
 
 def test_an_empty_partition_serves_where_it_was_moved(patient: Patient) -> None:
-    """Its meta says "no currencies", which is not the same as saying nothing: the script reads it."""
+    """Its meta has an empty list of currencies, which the script reads, and which differs from no list."""
     wait_healthy(patient)
     partition = next(
         p["partition"]
@@ -235,7 +235,7 @@ def test_an_empty_partition_serves_where_it_was_moved(patient: Patient) -> None:
 
 
 def test_an_epoch_that_is_not_the_maps_is_recovered(patient: Patient) -> None:
-    """Nobody could write, and nobody would ask for help. The new epoch is above both."""
+    """No service could write to it, and none would ask for a recovery. The new epoch is above both."""
     wait_healthy(patient)
     before = patient.directory.partition_map()
     patient.primary.hset(patient.meta(1), "epoch", before.epoch_of(1) - 1)
@@ -255,7 +255,7 @@ def test_an_epoch_that_is_not_the_maps_is_recovered(patient: Patient) -> None:
 
 
 def test_slots_moved_behind_the_maps_back_stop_their_partitions_only(patient: Patient) -> None:
-    """As `redis-cli --cluster reshard` does it. What comes back is made anew: it may be no more than half of it."""
+    """As `redis-cli --cluster reshard` does. A partition that comes back is rebuilt, as half of it may be missing."""
     wait_healthy(patient)
     other = find_primary(patient.directory.shards()["s2"].nodes)
     assert other is not None
@@ -284,7 +284,7 @@ def test_slots_moved_behind_the_maps_back_stop_their_partitions_only(patient: Pa
             time.sleep(0.1)
             other = view_node(other.address)
             assert other is not None
-        # The other comes back with `meta` as it was, and without its balances.
+        # Partition 5 comes back with its `meta` unchanged, and without its balances.
         reshard(s2, patient.primary, 5120, keys=[patient.meta(5)])
         deadline = time.monotonic() + 30
         while not answer_of(patient)["healthy"]:
@@ -305,7 +305,7 @@ def answer_of(patient: Patient) -> dict[str, Any]:
 
 
 def reshard(source: redis.Redis, target: redis.Redis, slot: int, keys: list[str] | None = None) -> None:
-    """Move a slot with all its keys, or only some, and tell no other node."""
+    """Move a slot with all its keys, or with only `keys`, and tell no other node."""
     ids = [str(client.execute_command("CLUSTER", "MYID")) for client in (source, target)]
     target.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
     source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
@@ -319,7 +319,7 @@ def reshard(source: redis.Redis, target: redis.Redis, slot: int, keys: list[str]
 
 
 def test_a_node_is_replaced_while_payments_go_on(patient: Patient, tmp_path: Path) -> None:
-    """The last test of the cluster: a replica is stopped for good, and a new node takes its place."""
+    """The last test on this cluster: a replica is stopped for good, and a new node replaces it."""
     wait_healthy(patient)
     view = find_primary(patient.directory.shards()["s2"].nodes)
     assert view is not None
@@ -327,7 +327,7 @@ def test_a_node_is_replaced_while_payments_go_on(patient: Patient, tmp_path: Pat
     new_node = RedisNode(redis_binary(), "s2", "new", tmp_path / "new", free_port(redis=True))
     new_node.start_and_wait()
     new = new_node.address
-    # It has nowhere to put its primary's memory, and would ask for it for ever.
+    # It cannot store its primary's data, and would ask for them for ever.
     unable_node = RedisNode(redis_binary(), "s2", "unable", tmp_path / "unable", free_port(redis=True))
     unable_node.start_and_wait()
     unable = unable_node.address

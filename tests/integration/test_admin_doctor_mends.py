@@ -1,6 +1,6 @@
 """The commands that `doctor` prints, run in the state that printed them. None of them loses money.
 
-`tests/unit/admin/test_mends.py` looks at all there are; `support/advice.py` says which test runs which.
+`tests/unit/admin/test_mends.py` checks all commands that exist; `support/advice.py` says which test runs which.
 """
 
 import json
@@ -57,7 +57,7 @@ class Ward:
         return [found for found in json_of(result.stdout)["findings"] if found["severity"] != "note"]
 
     def finding(self, check: str, text: str) -> dict[str, Any]:
-        """The finding of a check that says so, as soon as there is one."""
+        """The finding of a check with this text, as soon as there is one."""
         deadline = time.monotonic() + HEALED_S_MAX
         while True:
             all_found = self.findings()
@@ -68,7 +68,7 @@ class Ward:
             time.sleep(0.1)
 
     def run(self, found: dict[str, Any], number: int = 0, **fill: str) -> str:
-        """Run a command of a finding; what it printed."""
+        """Run a command of a finding; returns what it printed."""
         status, said = run_advice(found, self.folder, self.cluster, number, **fill)
         assert status == 0, said
         assert "ERR " not in said, said
@@ -76,7 +76,7 @@ class Ward:
         return said
 
     def mended(self, check: str, text: str, number: int = 0, **fill: str) -> None:
-        """Find it, run the one command or the other, and see that it is found no more."""
+        """Wait for the finding, run its command of this number, and wait until the finding is gone."""
         found = self.finding(check, text)
         self.run(found, number, **fill)
         wait_until(
@@ -86,7 +86,7 @@ class Ward:
         )
 
     def healthy(self) -> None:
-        """Nothing is left to say, and everybody has his money."""
+        """Wait until doctor finds nothing; every account has its money."""
         for shard in self.shards.values():
             shard.wait_in_sync()
         deadline = time.monotonic() + HEALED_S_MAX
@@ -116,7 +116,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
 
 @pytest.fixture
 def ward(made: Ward, tmp_path: Path) -> Iterator[Ward]:
-    """Healthy afterwards, and so before the next one."""
+    """Each test must leave the cluster healthy for the next one."""
     made.folder = tmp_path
     yield made
     made.healthy()
@@ -124,7 +124,7 @@ def ward(made: Ward, tmp_path: Path) -> Iterator[Ward]:
 
 @pytest.fixture
 def new_node(tmp_path: Path) -> Iterator[RedisNode]:
-    """A Redis node that belongs to nobody."""
+    """A Redis node that belongs to no cluster."""
     node = RedisNode(redis_binary(), "s9", "new", tmp_path / "new", free_port(redis=True))
     node.start_and_wait()
     yield node
@@ -147,7 +147,7 @@ def test_settings_and_memory(ward: Ward) -> None:
         used = command(short, "INFO", "memory")["used_memory"]
         command(short, "CONFIG", "SET", "maxmemory", used * percent // 100)
         found = ward.finding(check, text)
-        ward.run(found, 1)  # both shards have as many partitions: none is moved
+        ward.run(found, 1)  # both shards have equally many partitions: none is moved
         ward.mended(check, text)
         command(short, "CONFIG", "SET", "maxmemory", 0)
     (note,) = (
@@ -165,7 +165,9 @@ def test_slots_scripts_and_open_entries(ward: Ward) -> None:
     s1, s2 = (ward.shards[name].primary() for name in ("s1", "s2"))
     command(s1, "CLUSTER", "SETSLOT", 5, "MIGRATING", node_id(s2))
     ward.mended("slots", f"{s1['address']} has slot 5 half moved")
-    command(s2, "CLUSTER", "SETSLOT", 7, "NODE", node_id(s2))  # of partition 0, and not its live one
+    command(
+        s2, "CLUSTER", "SETSLOT", 7, "NODE", node_id(s2)
+    )  # a slot of partition 0, but not the one with its keys
     command(s2, "CLUSTER", "BUMPEPOCH")
     wait_agreed(ward.cluster)
     ward.mended("slots", "slots 7-7 of partition 0 belong to shard s2")
@@ -185,7 +187,7 @@ def node_id(node: dict[str, Any]) -> str:
 
 
 def test_keys_that_are_not_the_engines_are_removed_and_no_others(ward: Ward) -> None:
-    """Names are chosen to break a shell and a decoder; none of them hides the rest."""
+    """The names would break a careless shell command or decoder; none of them hides the others."""
     node, tag = ward.shards["s1"].primary(), tag_of(0, PARTITIONS)
     stray = next(f"stray{n}" for n in range(1_000_000) if slot_of(f"stray{n}") == 6)
     with closing(connect(node["address"])) as client:
@@ -201,10 +203,10 @@ def test_keys_that_are_not_the_engines_are_removed_and_no_others(ward: Ward) -> 
 
 
 def test_a_key_that_redis_would_forget(ward: Ward) -> None:
-    """G14: no time to live is on money; one that somebody has set is found and taken away."""
+    """G14: keys with money have no time to live; one that was set by hand is found and removed."""
     tag = tag_of(0, PARTITIONS)
     with closing(connect(ward.shards["s1"].primary()["address"])) as client:
-        client.set(f"intruder{{{tag}}}", "1", ex=600)  # that is not ours
+        client.set(f"intruder{{{tag}}}", "1", ex=600)  # not a key of the engine: no finding
         assert client.expire(f"balance:USD{{{tag}}}", 600)
         (found,) = [f for f in ward.findings() if f["check"] == "expiry"]
         assert (found["severity"], found["what"].split(" is ")[0]) == (
@@ -217,7 +219,7 @@ def test_a_key_that_redis_would_forget(ward: Ward) -> None:
 
 
 def test_what_nobody_reaches_is_cleared(ward: Ward) -> None:
-    """A replica missed a move and was promoted: it has keys of a slot that is not its own, the engine's and others."""
+    """A promoted replica had missed a move: it has keys of a slot that it does not own, the engine's and others."""
     shard = ward.shards["s1"]
     bring(ward, 1, "s1")
     with closing(connect(shard.primary()["address"])) as client:
@@ -247,7 +249,7 @@ def home_of(ward: Ward, partition: int) -> str:
 
 
 def bring(ward: Ward, partition: int, shard: str) -> None:
-    """Move it there, when the partitions that are being recovered serve again."""
+    """Move the partition to the shard, once no partition is being recovered."""
     if home_of(ward, partition) != shard:
         wait_until(
             lambda: not any(f["check"] in ("partitions", "scripts", "payments") for f in ward.findings()),
@@ -258,7 +260,7 @@ def bring(ward: Ward, partition: int, shard: str) -> None:
 
 
 def test_moves_and_services(ward: Ward) -> None:
-    for partition in (1, 2):  # interrupted by Ctrl-C, so that no lock has to be waited for
+    for partition in (1, 2):  # interrupted by Ctrl-C, which frees the lock at once
         assert signalled(ward.cluster, "SIGINT", 1, "copied", "move", str(partition), "s2").returncode
     for partition, number, home in ((1, 0, "s2"), (2, 1, "s1")):
         found = ward.finding("moves", f"a move of partition {partition} is not finished")
@@ -278,7 +280,7 @@ def test_moves_and_services(ward: Ward) -> None:
 
 
 def test_a_shard_that_refuses_writes(ward: Ward) -> None:
-    """The lines say why."""
+    """The output of the two commands says why."""
     primary = ward.shards["s1"].primary()
     command(primary, "CONFIG", "SET", "min-replicas-to-write", 5)
     found = ward.finding("payments", "on s1 cannot be paid: refused: NOREPLICAS")
@@ -289,9 +291,9 @@ def test_a_shard_that_refuses_writes(ward: Ward) -> None:
 
 
 def test_a_journal_copy_that_died_and_an_old_map(ward: Ward) -> None:
-    """Redis is under newer epochs, and a partition is elsewhere. No command takes its slots from where it lives.
+    """Redis has newer epochs than the map, and a partition is on another shard: no command takes its slots away.
 
-    The copy is started where it was, by the command. Then the supervisor has it back.
+    The copy is restarted in its folder, by the command. Then the supervisor takes it back.
     """
     answer("move", "3", "s2", *ward.flags, "--yes")
     journal = ward.cluster.living("journal")
@@ -328,7 +330,7 @@ def _restored(ward: Ward, found: dict[str, Any]) -> bool:
 
 
 def _answers(ward: Ward) -> bool:
-    said = admin("journal", "info", "--json", *ward.flags)  # which is an error while none is registered
+    said = admin("journal", "info", "--json", *ward.flags)  # fails while no copy is registered
     return said.exit_code == 0 and [c["reachable"] for c in json_of(said.stdout)["copies"]] == [True]
 
 
@@ -338,7 +340,7 @@ def test_a_shard_that_nobody_described(ward: Ward) -> None:
         directory.tree.delete(f"{SHARDS}/s2")
     ward.mended("map", "on shard s2, which nobody described", FILE="tree.json")
 
-    # No backup has it.
+    # Now no backup has the shard.
     with cluster_directory(ward.cluster) as directory:
         (known,) = (shard for shard in directory.shards().values() if shard.name == "s2")
         directory.tree.delete(f"{SHARDS}/s2")
@@ -352,13 +354,13 @@ def test_a_shard_that_nobody_described(ward: Ward) -> None:
 
 
 def owner_of(slot: int, address: str) -> str:
-    """The id of the node that has the slot, as this one sees it."""
+    """The id of the slot's owner, as the node at `address` sees it."""
     with closing(connect(address)) as client:
         return slot_owners(str(client.execute_command("CLUSTER", "NODES")))[0].get(slot, "")
 
 
 def test_a_stranger_with_slots(ward: Ward, new_node: RedisNode) -> None:
-    """It may be a shard that this cluster forgot: it is never told to be emptied, and both ways out are commands."""
+    """It may be a shard that the cluster forgot: no command empties it, and both ways out have a command."""
     others = [node["address"] for node in ward.cluster.processes("redis")]
     for address in others:
         host, _, port = address.rpartition(":")
@@ -368,7 +370,7 @@ def test_a_stranger_with_slots(ward: Ward, new_node: RedisNode) -> None:
     new_id = new_node.command("CLUSTER", "MYID").decode()
 
     def take(slot: int) -> None:
-        """With a higher epoch than anybody's, as soon as it has heard of theirs."""
+        """Give the new node the slot, under an epoch above all others once it has heard of them."""
 
         def taken() -> bool:
             new_node.command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
@@ -386,7 +388,7 @@ def test_a_stranger_with_slots(ward: Ward, new_node: RedisNode) -> None:
     ward.mended("slots", f"slots 7-7 of partition 0 belong to node {new_id}")
     assert not any(f["check"] == "strangers" for f in ward.findings())
 
-    take(live)  # as a shard has it that is not written down
+    take(live)  # as an unregistered shard would own it
     ward.mended("strangers", f"{new_node.address} owns slots {live}", NAME="s9")
     assert home_of(ward, 0) == "s9"
     ward.mended("slots", "slots 1-2047 of partition 0 belong to shard s1, the map says s9")
@@ -399,7 +401,7 @@ def test_a_stranger_with_slots(ward: Ward, new_node: RedisNode) -> None:
 
 
 def test_host_names(ward: Ward, new_node: RedisNode) -> None:
-    """The directory has names, Redis tells numbers: nobody becomes a stranger by that, nor is he taken for new."""
+    """The directory has host names, Redis reports IP addresses: no known node is taken for a stranger or a new one."""
     with cluster_directory(ward.cluster) as directory:
         before = directory.shards()
         for shard in before.values():
@@ -418,7 +420,7 @@ def test_host_names(ward: Ward, new_node: RedisNode) -> None:
         answer("backup", ward.folder / "names.json", *ward.flags)
         words = ("restore", ward.folder / "names.json", "--replace", *ward.flags, "--yes")
         assert answer(*words)["moved_since"] == {}
-        # A node is given its other name: it stays what it is.
+        # A node gets its other name: nothing else changes.
         answer("replace-node", replica, replica.replace("localhost", "127.0.0.1"), *ward.flags, "--yes")
         for shard in before.values():
             directory.put_shard(shard)
@@ -436,7 +438,7 @@ def test_nodes(ward: Ward, new_node: RedisNode) -> None:
     shard.allow_replication(shard.primary())
     shard.wait_in_sync()
 
-    # Its disk is lost, and it comes back on its address as a node that nobody knows.
+    # Its disk is lost, and it comes back on its address as a node unknown to the cluster.
     with supervisor_sleeps(ward.cluster):
         with closing(connect(replica["address"])) as client:
             client.execute_command("CLUSTER", "RESET", "HARD")
@@ -445,7 +447,7 @@ def test_nodes(ward: Ward, new_node: RedisNode) -> None:
 
     with stopped(replica):
         ward.mended("nodes", f"{replica['address']} of shard s1 does not answer", NEW=new_node.address)
-    # It wakes up outside, and comes back in the place of the one that took its own.
+    # The stopped node wakes up outside the cluster, and then replaces the node that replaced it.
     with closing(connect(replica["address"])) as client:
         client.execute_command("FLUSHALL" if is_primary(client) else "PING")
         client.execute_command("CLUSTER", "RESET", "HARD")
@@ -457,7 +459,7 @@ def is_primary(client: redis.Redis) -> bool:
 
 
 def test_a_shard_without_a_primary(ward: Ward) -> None:
-    """Of two primaries one hangs: nobody can elect its replica. The command names it, not the one that hangs."""
+    """One of two primaries hangs, so its replica cannot be elected. The command names the replica, not the primary."""
     shard = ward.shards["s1"]
     primary, replica = shard.primary(), shard.replica()
     with stopped(primary):
@@ -468,7 +470,7 @@ def test_a_shard_without_a_primary(ward: Ward) -> None:
 
 
 def test_a_copy_that_has_not_joined(ward: Ward) -> None:
-    """It waits for a recovery to end, and lets everybody in."""
+    """It waits for a recovery to end, and runs with --insecure."""
     begun = {"check": "", "commands": ["wallet-engine journal --journal-id j2 --directory j2 --insecure"]}
     with (
         cluster_directory(ward.cluster) as directory,
@@ -489,7 +491,7 @@ def answer_of_ca(ward: Ward, *words: str) -> None:
 
 
 def test_troubles_of_a_journal_copy(ward: Ward) -> None:
-    """As it says them: nobody waits here for a disk to fill."""
+    """The test writes the troubles into the copy's registration, rather than wait for a disk to fill."""
     answer_of_ca(ward, "init", "ca")
     answer_of_ca(ward, "issue", "service", "api-1", "--ca", "ca")
     with cluster_directory(ward.cluster) as directory:
@@ -515,5 +517,7 @@ def test_a_follower_that_is_gone(ward: Ward) -> None:
         found = ward.finding("followers", "nobody follows the journal for oracle")
         with begun_advice(found, ward.folder, ward.cluster, DIR="oracle"):
             wait_until(lambda: not ward.findings(), "somebody follows", HEALED_S_MAX)
-    ward.finding("followers", "nobody follows the journal for oracle")  # its session has ended
+    ward.finding(
+        "followers", "nobody follows the journal for oracle"
+    )  # found again once its session has ended
     answer("journal", "followers", "--forget", "oracle", *ward.flags, "--yes")

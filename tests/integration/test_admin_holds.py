@@ -1,4 +1,4 @@
-"""`wallet-admin hold` and `holds` on the shared cluster: what was done over HTTP is what they show."""
+"""`wallet-admin hold` and `holds` on the shared cluster: they show what was done over HTTP."""
 
 from typing import Any
 

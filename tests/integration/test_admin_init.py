@@ -1,4 +1,4 @@
-"""`wallet-admin init` on real Redis Clusters: what it checks, what it writes, that it asks."""
+"""`wallet-admin init` on real Redis Clusters: what it checks, what it writes, and that it asks first."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,7 +100,7 @@ def test_in_zookeeper(redis_cluster: RedisClusterFactory, zookeeper_hosts: str) 
 def test_g13_a_tree_that_others_reach_is_closed_or_said_to_be_open(
     redis_cluster: RedisClusterFactory, zookeeper_hosts: str
 ) -> None:
-    """0.0.0.0 leads to loopback, and is not known to."""
+    """0.0.0.0 leads to loopback, but `init` cannot know that it does."""
     words = ("init", "--zookeeper", zookeeper_hosts.replace("127.0.0.1", "0.0.0.0"), "--yes")
     shards = shard_flags(redis_cluster())
     assert "give --zookeeper-user and --zookeeper-password-file, or add --insecure" in refusal(
@@ -137,7 +137,7 @@ def test_shards_that_are_no_shards(redis_cluster: RedisClusterFactory, tmp_path:
 
 
 def test_a_node_that_may_evict_money(redis_cluster: RedisClusterFactory, tmp_path: Path, opened: Run) -> None:
-    """Balances were evicted elsewhere, and money vanished without a word."""
+    """Such a node would evict balances, and money would vanish without an error."""
     cluster = redis_cluster(private=True)
     cluster.primary("s1").command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     said = refusal(admin("init", "--map-file", tmp_path / "map.json", *shard_flags(cluster), "--yes"))

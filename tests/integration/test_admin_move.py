@@ -64,7 +64,7 @@ def keys_on(cluster: DevCluster, shard: str, partition: int) -> list[str]:
 
 
 def test_move_drain_and_rebalance_under_traffic(cluster: DevCluster, flags: list[str]) -> None:
-    """G11: partitions move while callers pay, none of whose requests fails; then `verify` and every balance."""
+    """G11: partitions move while callers pay, and no request fails; then `verify` and every balance are checked."""
     traffic = Paying(cluster)
     partition = partition_of(traffic.accounts[0], PARTITIONS)
     source, target = shard_of(cluster, partition), other_shard(cluster, partition)
@@ -95,7 +95,7 @@ def test_move_drain_and_rebalance_under_traffic(cluster: DevCluster, flags: list
 def test_rebalance_by_accounts_and_by_load(
     cluster: DevCluster, flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many accounts in one partition of a shard; then payments between two partitions of one shard, and no others."""
+    """First one partition of a shard has many accounts; then only two partitions, of one shard, have payments."""
     monkeypatch.setattr(moves, "LOAD_S", 1.0)
     with cluster_directory(cluster) as directory:
         [crowded, other, *_] = directory.partition_map().partitions_of("s1")
@@ -196,7 +196,7 @@ def test_a_shard_comes_and_goes_under_traffic(
 
 
 def test_a_stream_without_entries_moves(cluster: DevCluster, flags: list[str]) -> None:
-    """As trimming leaves it behind a replay, which writes no stream: the key is there, and has nothing in it."""
+    """As trimming leaves it after a replay, which writes no stream: the key exists, and the stream is empty."""
     partition = 6
     with WalletApi(cluster.url, PARTITIONS) as api:
         account = api.account(partition, "2.00")
@@ -213,9 +213,9 @@ def test_a_stream_without_entries_moves(cluster: DevCluster, flags: list[str]) -
 
 
 def test_slots_that_another_claim_has_won_are_given_again(cluster: DevCluster, flags: list[str]) -> None:
-    """The source learns by gossip that it has lost them. If it takes a new epoch before, its claim wins.
+    """The source learns by gossip that it has lost the slots. If it takes a new epoch before that, its claim wins.
 
-    So it does when another move brings a partition there at that moment. The move once ended with slots and map apart.
+    That happens when another move brings a partition to it at that moment. Slots and map used to differ afterwards.
     """
     partition = 7
     slot, source = slot_range(partition, PARTITIONS)[0], shard_of(cluster, partition)
@@ -250,7 +250,7 @@ def test_slots_that_another_claim_has_won_are_given_again(cluster: DevCluster, f
 def test_a_node_that_forgets_while_it_is_copied_is_no_corruption(
     cluster: DevCluster, flags: list[str], forgets: str
 ) -> None:
-    """No entry tells of what is dropped and made anew, nor of what the target has lost. The copy begins again."""
+    """No entry records that the source was rebuilt, or that the target lost its keys: the copy begins again."""
     partition = 5
     keys = PartitionKeys(tag_of(partition, PARTITIONS))
     source, target = shard_of(cluster, partition), other_shard(cluster, partition)
@@ -301,7 +301,7 @@ def test_what_is_refused_changes_nothing(cluster: DevCluster, flags: list[str]) 
 
 
 def test_the_nodes_themselves_refuse_a_run_that_was_overtaken(cluster: DevCluster) -> None:
-    """Two runs hold connections to both nodes; the one that claimed last may write, and none releases what is new."""
+    """Two runs hold connections to both nodes. Only the run that claimed last may write or thaw."""
     partition = 0
     keys = PartitionKeys(tag_of(partition, PARTITIONS))
     with cluster_directory(cluster) as directory:

@@ -1,4 +1,4 @@
-"""`wallet-admin pause` and `unpause`: no way goes around it, what is open ends, and what is no payment goes on."""
+"""`wallet-admin pause` and `unpause`: every payment is refused, open transfers end, and everything else goes on."""
 
 import contextlib
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def apis(cluster: DevCluster) -> Iterator[list[WalletApi]]:
 
 
 def payments(account: str, hold_id: str) -> dict[str, dict[str, Any]]:
-    """Path -> body of everything that moves money."""
+    """Path -> body, for every request that moves money."""
     one = transfer_body("@bank", account, "1.00", new_id())
     leg = {name: one[name] for name in ("from_account", "to_account", "amount", "currency")}
     held = {"account_id": account, "amount": "1.00", "transaction_id": new_id()}

@@ -62,7 +62,7 @@ def test_g6_an_empty_redis_gets_the_same_keys(
             assert {key.removesuffix(tag) for key in client.keys(f"*{tag}")} == image.keys()
             members = client.zrange(f"open{tag}", 0, -1, withscores=True)
             assert {member: f"{score:.0f}" for member, score in members} == image.pop("open", {})
-            # `meta` among them has no state: nothing that could serve.
+            # Among them is `meta`, without a state: the copy cannot serve.
             assert {key: client.hgetall(key + tag) for key in image} == image
     again = admin("replay", "--map-file", str(cluster.map_file), "--into", f"redis://{address}")
     assert "is not empty" in refusal(again)
@@ -130,6 +130,6 @@ def test_rebuild_refuses_what_it_cannot_end(cluster: LiveCluster) -> None:
     dry = answer("rebuild", "1", *flags, "--dry-run")
     assert dry["plan"]["seq"] == "4"
     assert cluster.partitions[1].client.hget(cluster.partitions[1].keys.meta, "state") == "live"
-    # Nobody rebuilds here: it says so, and the partition is stopped until somebody does.
+    # No journal process rebuilds here: the verb says so, and the partition serves nothing until one does.
     assert "not seen within" in refusal(admin("rebuild", "1", *flags, "--timeout", "0.3"))
     assert cluster.partitions[1].client.hget(cluster.partitions[1].keys.meta, "state") == "recovering"

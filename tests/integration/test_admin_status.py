@@ -1,4 +1,4 @@
-"""`wallet-admin status`: everything that answers, and what does not."""
+"""`wallet-admin status`: what answers, and what does not."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_a_healthy_cluster(cluster: LiveCluster) -> None:
 
 
 def test_what_a_copy_has_on_disk_is_no_lag_while_it_is_silent_about_it(cluster: LiveCluster) -> None:
-    """During a recovery it gives no receipts: as many entries as the partition ever had were shown as its lag."""
+    """During a recovery a copy gives no receipts; all entries of the partition used to be shown as its lag."""
     cluster.silent.add(0)
     (journal,) = answer("status", "--map-file", cluster.map_file)["journals"]
     assert journal["durable_seqs"] == {"0": 2, "2": 1}
@@ -161,9 +161,9 @@ def test_nothing_is_cut_where_there_is_little_room(
 def test_it_is_shown_again_until_it_is_interrupted(cluster: LiveCluster, verb: str) -> None:
     often = ["--every", "0.2"] if verb == "top" else ["--watch", "0.2"]
     program = [sys.executable, "-c", "from wallet_engine.admin.cli import main; main()"]
-    some = ["--older-than", "3600"] if verb == "pending" else []  # the ids of this cluster's are no ids
+    some = ["--older-than", "3600"] if verb == "pending" else []  # this cluster's ids are not valid ids
     words = [*program, verb, *often, *some, "--json", "--map-file", str(cluster.map_file)]
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs behind nohup hears no Ctrl-C
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a process under nohup ignores Ctrl-C
     with subprocess.Popen(words, stdout=subprocess.PIPE, preexec_fn=heard) as watching:
         assert watching.stdout is not None
         looks = [json.loads(watching.stdout.readline()) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""`wallet-admin switchover`: the replica serves, nothing is lost, and back again."""
+"""`wallet-admin switchover`: the replica takes over, nothing is lost, and the same way back."""
 
 import threading
 import time
@@ -88,7 +88,7 @@ def test_primaries_are_evened_out_over_hosts(
 
 
 def wait_roles(cluster: DevCluster, roles: dict[str, str]) -> None:
-    """Until the old primary follows the new one."""
+    """Wait until the old primary follows the new one."""
     until_s = time.monotonic() + 60
     while nodes_of(cluster) != roles:
         assert time.monotonic() < until_s, nodes_of(cluster)

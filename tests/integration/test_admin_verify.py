@@ -53,7 +53,7 @@ def test_everything_agrees(cluster: LiveCluster) -> None:
 
 
 def test_each_part_is_one_transaction(cluster: LiveCluster) -> None:
-    """Fields and sequence number of a part belong together only then."""
+    """Otherwise the fields of a part need not belong to its sequence number."""
     calls = []
     for _ in range(2):
         stats = cluster.clients[1].info("commandstats")
@@ -135,7 +135,7 @@ def test_one_difference(
 
 
 def test_g1_a_credit_without_a_debit(cluster: LiveCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis holds what the journal says, every partition's books balance, and yet money was made."""
+    """Redis equals the journal, every partition's books balance, and yet money was created."""
     monkeypatch.setattr("wallet_engine.admin.proof.cluster.JOURNAL_WAIT_S_MAX", 0.2)
     cluster.apply(0, "c 2.9 bob 0 5 USD")
     for words in (("verify",), ("verify", "--offline")):
@@ -155,7 +155,7 @@ def test_g1_a_credit_without_a_debit(cluster: LiveCluster, monkeypatch: pytest.M
 def test_g1_a_debit_behind_the_cut_is_looked_for(
     cluster: LiveCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Partition 0 is read before the debit is made, partition 2 after the credit: the cent is nowhere in between."""
+    """Partition 0 is read before the debit, partition 2 after the credit: `verify` looks for the debit beyond it."""
     take = proof.take_image
     paid: list[str] = []
 
@@ -183,7 +183,7 @@ def test_an_emptied_redis(cluster: LiveCluster, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_older_redis(cluster: LiveCluster) -> None:
-    """Equal with the journal at its own sequence number, and yet entries behind: G5 would be broken."""
+    """It equals the journal at its own sequence number, but lacks later entries: that would break G5."""
     lua = cluster.partitions[0]
     first, second = lua.payloads()
     lua.empty("recovering")
@@ -214,7 +214,7 @@ def test_a_journal_that_is_not_there_yet_is_waited_for(cluster: LiveCluster) -> 
 def test_a_partition_that_is_recovered_meanwhile_is_looked_at_again(
     cluster: LiveCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A recovery in sight of verify is no mismatch."""
+    """A recovery during `verify` is no mismatch."""
     monkeypatch.setattr("wallet_engine.admin.proof.cluster.JOURNAL_WAIT_S_MAX", 0.2)
     lua = cluster.partitions[1]
     payloads = lua.payloads()
@@ -244,7 +244,7 @@ def test_a_slot_that_redis_has_elsewhere(cluster: LiveCluster, monkeypatch: pyte
 
 
 def test_while_traffic_is_running(cluster: LiveCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many small parts, a partition that changes between any two of them, and never a false alarm."""
+    """`verify` reads many small parts, the partition changes between any two of them, and there is no false alarm."""
     monkeypatch.setattr("wallet_engine.admin.proof.image.FIELDS_PER_PART", 7)
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -259,7 +259,7 @@ def test_while_traffic_is_running(cluster: LiveCluster, monkeypatch: pytest.Monk
         for payload in lua.payloads():
             apply_payload(batches.state, payload)
         while not stop.is_set():
-            # What goes between partitions has two ends: those here are random.
+            # No operations between partitions: random ones would lack their other side.
             lines = [line for line in batches.batch() if line[0] not in "dcrsqulxzjpgybw"] or [
                 "o - alice - 0 USD"
             ]

@@ -46,7 +46,7 @@ def test_opening_again_with_another_limit_is_a_conflict(api: WalletApi) -> None:
     assert api.open(name, overdraft_limit="10.00").status == 201
     assert api.open(name, overdraft_limit="10.00").status == 200
     assert api.open(name, overdraft_limit="10").status == 200
-    assert api.open(name).status == 200  # not given: not compared
+    assert api.open(name).status == 200  # a field that is not given is not compared
     check_problem(api.open(name, overdraft_limit="10.01"), 409, "idempotency_conflict")
     check_problem(api.open(name, overdraft_limit="0"), 409, "idempotency_conflict")
     assert api.get(f"/v1/accounts/{name}").json()["balances"][0]["overdraft_limit"] == "10.00"

@@ -47,7 +47,7 @@ def test_a_frozen_account_can_be_read(api: WalletApi) -> None:
 
 
 def test_g2_a_system_account_is_the_sum_of_its_stripes(api: WalletApi) -> None:
-    """G2: what all accounts of a currency have, `@bank` is owed; it stands in many partitions."""
+    """G2: `@bank` is owed what all accounts of a currency have; its balance is the sum over many partitions."""
     currency = "BHD"  # used by this test alone
     names = [api.account(partition, "1.001", currency) for partition in range(0, 16, 3)]
     reply = api.get(f"/v1/accounts/@bank/balance?currency={currency}").json()

@@ -1,4 +1,4 @@
-"""`POST /v1/transfers/batch` on a real cluster: order, repeats, all or nothing only for malformed calls."""
+"""`POST /v1/transfers/batch` on a real cluster: order, repeats; only a malformed call is refused as a whole."""
 
 import random
 import uuid
@@ -12,7 +12,7 @@ BATCH_MAX = 10_000
 
 
 def results(api: WalletApi, transfers: list[dict[str, str]]) -> list[str]:
-    """`success` or the code of each; ids must come back in the order given."""
+    """`success` or the code of each transfer; ids must come back in the order given."""
     reply = api.batch(transfers)
     assert reply.status == 200, reply
     answers = reply.json()["results"]
@@ -24,7 +24,7 @@ def results(api: WalletApi, transfers: list[dict[str, str]]) -> list[str]:
 
 
 def test_g1_ten_thousand_transfers_with_declines_among_them(api: WalletApi) -> None:
-    """G1, G4: each is decided on its own; the same call again gives the same results and moves nothing."""
+    """G1, G4: each transfer is decided on its own; repeating the call gives the same results and moves nothing."""
     seed = random.randrange(1 << 32)
     print(f"seed={seed}")
     rng = random.Random(seed)
@@ -59,7 +59,7 @@ def test_g1_ten_thousand_transfers_with_declines_among_them(api: WalletApi) -> N
 
 
 def test_g4_one_id_twice_in_a_batch_has_one_result(api: WalletApi) -> None:
-    """G4: within one call, with the same and with another body, in one partition and across two."""
+    """G4: the id is repeated within one call, with the same and with another body, in one partition and across two."""
     for p, q in ((1, 1), (1, 11)):
         sender, receiver, nobody = api.account(p, "10.00"), api.account(q), api.name(q)
         same = transfer_body(sender, receiver, "1.00", new_id())
@@ -90,7 +90,7 @@ def test_transfers_of_one_sender_are_decided_in_the_order_given(api: WalletApi) 
 
 
 def test_a_chain_within_one_partition_passes_money_on(api: WalletApi) -> None:
-    """Each sees the effects of those before it."""
+    """Each transfer sees the effects of those before it."""
     chain = [api.account(8) for _ in range(20)]
     api.paid("@bank", chain[0], "1.00")
     pairs = list(pairwise(chain))
@@ -145,7 +145,7 @@ def test_an_empty_batch_has_no_results(api: WalletApi) -> None:
 
 
 def test_where_accounts_may_have_limits_in_many_currencies_calls_are_cut(api: WalletApi) -> None:
-    """The script refuses what would read too much of flags, and the caller sees nothing of that."""
+    """The script refuses a call that would read too many flags; it is cut in parts, unseen by the caller."""
     sender, receiver, many = api.account(15, "10.00"), api.account(15), api.account(15)
     for currency in sorted(MINOR_DIGITS)[:100]:
         assert api.open(many, currency).status in (200, 201)

@@ -6,7 +6,7 @@ from support.wallet_api import WalletApi, new_id, transfer_body
 
 
 def test_g2_the_books_balance_after_every_kind_of_transfer(api: WalletApi, api_cluster: DevCluster) -> None:
-    """G1, G2: paid, declined and refunded across partitions; nothing stays on `@transit`."""
+    """G1, G2: transfers are paid, declined and refunded across partitions; nothing stays on `@transit`."""
     accounts = [api.account(partition, "5.00") for partition in range(16)]
     frozen = api.account(4, "1.00")
     api.flag(frozen, "freeze")

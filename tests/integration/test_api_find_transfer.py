@@ -73,7 +73,7 @@ def test_probes_and_unknown_paths(api: WalletApi) -> None:
 
 @ROUTES
 def test_what_the_caller_noted_is_shown(api: WalletApi, p: int, q: int) -> None:
-    """It stands in the journal alone, and is found there of what is paid and of what is declined."""
+    """Reference and metadata are only in the journal, and are found there for paid and for declined transfers."""
     sender, receiver = api.account(p, "5.00"), api.account(q)
     noted = {"reference": "rent, März ✓", "metadata": {"invoice": "7"}}
     for amount, rest in (

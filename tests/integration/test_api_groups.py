@@ -36,7 +36,7 @@ def figures(api: WalletApi, account: str) -> tuple[str, ...]:
 
 
 def stands(api: WalletApi, **cents: Any) -> None:
-    """Nothing is set aside or pending any more."""
+    """Check balances; nothing is set aside or pending any more."""
     for account, balance in cents.items():
         assert figures(api, account) == (balance, balance, "0.00", "0.00"), account
 
@@ -63,7 +63,7 @@ def test_g1_all_legs_happen_once(api: WalletApi, at: tuple[int, int, int]) -> No
 
 @PARTITIONS_OF
 def test_g1_a_leg_that_cannot_be_leaves_nothing(api: WalletApi, at: tuple[int, int, int]) -> None:
-    """A bulk that fails commits no prefix of it, in whichever partition it fails; the answer names the leg."""
+    """A group that fails commits no prefix, in whichever partition it fails; the answer names the leg."""
     a, b, c = (api.account(p, "10.00") for p in at)
     frozen = api.account(at[2], "1.00")
     api.flag(frozen, "freeze")
@@ -117,7 +117,7 @@ def test_system_accounts_pay_without_limit(api: WalletApi) -> None:
 
 
 def test_simultaneous_groups_of_one_id_happen_once(api: WalletApi, api_cluster: Any) -> None:
-    """Sixteen callers each of two bodies: one body is decided, once; the other is a conflict."""
+    """Sixteen callers send each of two bodies: one body is decided, once; the other is a conflict."""
     a, b, c = api.account(0, "10.00"), api.account(7, "10.00"), api.account(14, "10.00")
     id_ = new_id()
     bodies = [
@@ -146,7 +146,7 @@ def test_simultaneous_groups_of_one_id_happen_once(api: WalletApi, api_cluster: 
 
 
 def test_groups_against_each_other_keep_the_sum(api: WalletApi) -> None:
-    """G3: what two groups want at once is given to one of them, or to none; nothing stays set aside."""
+    """G3: money that two groups want at once goes to one of them, or to none; nothing stays set aside."""
     accounts = [api.account(p, "10.00") for p in (0, 7, 14, 3)]
     bodies = []
     for number in range(60):
@@ -234,7 +234,7 @@ def refund(api: WalletApi, payer: str, id_: str, **more: Any) -> Reply:
 
 @PARTITIONS_OF
 def test_legs_are_refunded_each_on_its_own(api: WalletApi, at: tuple[int, int, int]) -> None:
-    """Never more than the leg, whichever partition remembers it."""
+    """A leg's refunds are never more than the leg, whichever partition remembers it."""
     a, b, c = (api.account(p, "10.00") for p in at)
     id_ = new_id()
     legs = [leg(a, b, "4.00"), leg(b, c, "1.00"), leg(c, a, "2.00"), leg(a, "@fees", "0.50")]
@@ -263,7 +263,7 @@ def test_metrics_count_groups(api: WalletApi) -> None:
 
 
 def test_home_forgets_what_every_part_has_done(api: WalletApi, api_cluster: Any) -> None:
-    """A record of a group outlasts it by moments: nothing grows with them but the memory of ids."""
+    """A group's record is deleted moments after its end: only the memory of ids grows with groups."""
     a, b = api.account(0, "5.00"), api.account(14)
     id_ = new_id()
     check_success(group(api, leg(a, b, "1.00"), transaction_id=id_), id_)

@@ -11,12 +11,12 @@ from support.wallet_api import WalletApi, check_problem, new_id
 ROUTES = pytest.mark.parametrize(
     ("p", "q"), [(3, 3), (0, 1), (2, 14)], ids=["same-partition", "same-shard", "across-shards"]
 )
-#: An expired hold is released within 5 s; more is for a machine that is busy with other tests.
+#: An expired hold is released within 5 s; the rest is for a machine that is busy with other tests.
 RELEASED_S_MAX = 30.0
 
 
 def refused(reply: Any, status: int, code: str) -> None:
-    """The problem names the id that was asked with, wherever there is one."""
+    """The problem names the id of the request, if it has one."""
     check_problem(reply, status, code, transaction_id=reply.json().get("transaction_id"))
 
 
@@ -51,7 +51,7 @@ def look(api: WalletApi, hold: dict[str, Any]) -> dict[str, Any]:
 
 @ROUTES
 def test_a_hold_is_placed_once_and_captured_once(api: WalletApi, p: int, q: int) -> None:
-    """G4: and what the capture leaves is available when its answer is there."""
+    """G4. What the capture leaves is available once the capture is answered."""
     payer, receiver = api.account(p, "10.00"), api.account(q, None)
     body = {
         "account_id": payer,
@@ -85,7 +85,7 @@ def test_a_hold_is_placed_once_and_captured_once(api: WalletApi, p: int, q: int)
 def test_a_capture_that_the_receiver_refuses_leaves_the_hold_as_it_was(
     api: WalletApi, p: int, q: int
 ) -> None:
-    """G1: the money is in the hold again, and can be captured for somebody else."""
+    """G1: the money is in the hold again, and can be captured for another receiver."""
     payer, frozen, other = api.account(p, "10.00"), api.account(q, None), api.account(q, None)
     hold = place(api, payer, "4.00")
     api.flag(frozen, "freeze")
@@ -137,7 +137,7 @@ def test_an_expired_hold_is_released_by_itself(api: WalletApi) -> None:
 
 
 def test_simultaneous_captures_take_no_more_than_is_held(api: WalletApi) -> None:
-    """Sixteen callers want all of it, sixteen a part: what they are told adds up to what has moved."""
+    """Sixteen callers want all of it, sixteen a part: the hold's total equals the money moved."""
     payer, receiver = api.account(0, "10.00"), api.account(14, None)
     hold = place(api, payer, "4.00")
     body = {"account_id": payer, "to_account": receiver}
@@ -199,7 +199,7 @@ def test_none_and_nobody(api: WalletApi) -> None:
 
 
 def test_an_id_of_something_else_is_no_id_for_a_hold_that_is_not_known(api: WalletApi) -> None:
-    """What is remembered under it was another request: a conflict, whatever that came to."""
+    """The id is remembered for another request: a conflict, whatever the outcome of that request was."""
     payer, receiver = api.account(3, "10.00"), api.account(1)
     paid, held = new_id(), place(api, payer, "1.00")["hold_id"]
     api.paid(payer, receiver, "1.00", transaction_id=paid)
@@ -214,7 +214,7 @@ def test_an_id_of_something_else_is_no_id_for_a_hold_that_is_not_known(api: Wall
 def test_g4_what_was_done_is_answered_again_when_the_account_is_closed(
     api: WalletApi, p: int, q: int
 ) -> None:
-    """Whether it was done before comes first: a caller that lost an answer hears that it was paid."""
+    """Repeats are recognised before the account is checked: a caller that lost an answer learns that it was paid."""
     payer, receiver = api.account(p, "10.00"), api.account(q, None)
     held = {"account_id": payer, "amount": "4.00", "currency": "USD", "transaction_id": new_id()}
     path = f"/v1/holds/{held['transaction_id']}"
@@ -286,7 +286,7 @@ def test_g8_what_is_available_and_what_is_held_are_of_one_moment(api: WalletApi)
 
 
 def test_a_hold_that_is_voided_and_captured_at_once_ends_one_way(api: WalletApi) -> None:
-    """Whatever each caller is told, the money went once, or is there again."""
+    """Whatever answers the callers get, the money was paid once, or is available again."""
     payer, receiver = api.account(0, "20.00"), api.account(14, None)
     holds = [place(api, payer, "2.00") for _ in range(6)]
 

@@ -1,4 +1,4 @@
-"""Keys on a real cluster (G13): who pays, who is refused, how soon a key counts, and what of it is written where."""
+"""Keys on a real cluster (G13): which pay, which are refused, how soon a key counts, and where it is written down."""
 
 import contextlib
 import dataclasses
@@ -154,19 +154,19 @@ def test_nobody_reaches_it_from_another_machine(cluster: DevCluster) -> None:
         if link.status == psutil.CONN_LISTEN
     }
     assert {address for _, address in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
-    # The oracle asks and is not asked.
+    # The oracle takes no calls, so it need not listen.
     assert len({pid for pid, _ in listening}) >= len(processes) - 1
 
 
 def as_user(cluster: DevCluster, user: str | None, shown: Login | None = None) -> redis.Redis:
-    """A client with the password that user has in the cluster's folder; `shown`: its TLS, else that of the SRE."""
+    """A client with the user's password from the cluster's folder. `shown` gives its TLS; else it has the SRE's."""
     (node,) = cluster.processes("redis")
     host, port = split_address(node["address"])
     file = cluster.data_dir / "credentials" / f"redis-{user}.pw"
     entering = dataclasses.replace(
         shown or admin_login(cluster), user=user, password=None if user is None else file.read_text().strip()
     )
-    once = Retry(NoBackoff(), 0)  # who is not let in is tried again by redis-py, for seconds
+    once = Retry(NoBackoff(), 0)  # redis-py would retry a refused login for seconds
     return redis.Redis(host, port, protocol=2, retry=once, **entering.options())
 
 
@@ -188,7 +188,9 @@ def test_redis_lets_in_its_users_alone(cluster: DevCluster) -> None:
     assert said("api", "PING") == said("journal", "EVAL", "return 1", "0") == "let in"
     assert "no permissions" in said("journal", "CONFIG", "GET", "*")
     assert said("admin", "CONFIG", "GET", "save") == "let in"
-    assert "Connection" in said("admin", "PING", shown=Login())  # it speaks TLS, and ends what does not
+    assert "Connection" in said(
+        "admin", "PING", shown=Login()
+    )  # the node speaks TLS, and closes a connection without it
     assert "_ssl.c" in said("admin", "PING", shown=Login(ca=admin_login(cluster).ca))  # no certificate
     secrets = [file.read_text().strip() for file in folder.glob("*.pw")]
     assert len(secrets) == 7, "those of ZooKeeper, too"
@@ -200,11 +202,11 @@ def test_redis_lets_in_its_users_alone(cluster: DevCluster) -> None:
 def test_zookeeper_lets_nobody_announce_a_copy_or_make_a_key_who_may_not(
     cluster: DevCluster, user: str | None
 ) -> None:
-    """A key, or a journal copy, would be all that a stranger needs."""
+    """A stranger would need no more than a key or a journal copy of its own."""
     with contextlib.closing(KazooClient(cluster.state()["zookeeper"])) as client:
         client.start()
         try:
-            if user is not None:  # as a thief of the password would, without TLS
+            if user is not None:  # a thief has the password, and no certificate
                 password = (cluster.data_dir / "credentials" / f"zookeeper-{user}.pw").read_text().strip()
                 client.add_auth("digest", f"{user}:{password}")
             assert client.exists("/wallet/services")
@@ -227,7 +229,7 @@ def test_zookeeper_lets_nobody_announce_a_copy_or_make_a_key_who_may_not(
 
 
 def test_our_processes_speak_tls_to_zookeeper(cluster: DevCluster) -> None:
-    """Its port takes both ways: what is said plainly has no user."""
+    """Its port takes both TLS and plain connections; a plain one has no user."""
     folder = cluster.data_dir / "ca"
 
     def shook_hands(*flags: str) -> str:
@@ -246,7 +248,7 @@ def test_our_processes_speak_tls_to_zookeeper(cluster: DevCluster) -> None:
 def test_a_stolen_redis_password_is_good_for_nothing_once_there_is_a_new_one(
     cluster: DevCluster, tmp_path: Path
 ) -> None:
-    """What stands in place of a list of revoked certificates, which Redis does not read."""
+    """A new password replaces certificate revocation: Redis reads no list of revoked certificates."""
     new, old = tmp_path / "new.pw", cluster.data_dir / "credentials" / "redis-api.pw"
     new.write_text("another one\n")
     new.chmod(0o600)
@@ -319,7 +321,7 @@ def test_a_key_counts_everywhere_within_a_second_and_so_does_its_end(cluster: De
     assert wait_until(used, 20, poll_s=0.2)
     admin(cluster, "key", "revoke", made["id"], "--yes")
     took.append(seconds_until(lambda: answers(rotated["key"], 401) and answers(key, 401)))
-    # The limit itself is for a machine that does nothing else; here most of them must keep it.
+    # The limit is for an idle machine; here most of the changes must keep it.
     assert sorted(took)[1] < COUNTS_S, took
 
 
@@ -338,7 +340,7 @@ def test_the_journal_says_which_key_did_it(cluster: DevCluster) -> None:
     for role, transaction_id in paid.items():
         document = json.loads(admin(cluster, "transfer", transaction_id, "--from", alice, "--json").stdout)
         assert document["key"] == of[role]
-        # The debit and the credit of another partition alike.
+        # The key is on the debit, and on the credit in another partition.
         text = admin(cluster, "journal", "cat", "--account", bob, "--json").stdout
         operations = [operation for entry in json.loads(text)["entries"] for operation in entry["operations"]]
         assert {operation["key"] for operation in operations} >= {of["account-admin"], of[role]}
@@ -387,7 +389,7 @@ def test_known_keys_go_on_while_zookeeper_is_away(cluster: DevCluster) -> None:
 def test_a_key_that_was_revoked_while_a_process_stood_still_is_refused_by_it(
     cluster: DevCluster, stood_s: float
 ) -> None:
-    """Its session with ZooKeeper has ended meanwhile, or not. Requests that waited for it may be among the first."""
+    """Its ZooKeeper session has ended meanwhile, or not. Requests that waited for the process may still be paid."""
     alice, bob = accounts(cluster, "alice", "bob")
     made = created(cluster, f"n-{alice}", "--role", "payer", "--accounts", alice)
     late = cluster.urls[1]
@@ -424,7 +426,7 @@ def test_a_key_that_is_revoked_when_zookeeper_is_back_is_refused_everywhere(
 
 
 def refused_for_good(url: str, key: str, payer: str, receiver: str) -> float:
-    """Seconds until the key is refused there; it is asked for a while longer, and never serves again."""
+    """Seconds until the key is refused there; then it is tried for a while longer, and must stay refused."""
     began, refused_s = time.monotonic(), None
     while refused_s is None or time.monotonic() - began < refused_s + 2 * COUNTS_S:
         status, _ = pay(url, key, payer, receiver, "0.01")
@@ -512,7 +514,7 @@ def test_beyond_loopback_callers_say_who_they_are_or_insecure_is_said_aloud(
 
 
 def test_a_certificate_that_ends_is_renewed(cluster: DevCluster, tmp_path: Path) -> None:
-    """The certificate of the caller of `doctor`, which warns of it."""
+    """`doctor` warns of its own caller's certificate."""
     folder = cluster.data_dir / "ca"
     pair = authority.Authority(folder).issue(checked("admin", "sre"), days=3)
     flags = [f"--peer-ca={folder / 'ca.pem'}", f"--peer-cert={pair.cert}", f"--peer-key={pair.key}"]
@@ -544,7 +546,9 @@ def test_an_api_process_that_speaks_https_is_asked_by_wallet_admin(
         assert wait_until(lambda: ask_one(info, "GET", "/readyz")[0] == 200, 30, poll_s=0.1)
         known = Caller(key, authority.cert)
         assert ask_one(info, "GET", "/v1/accounts/@bank", known)[0] == 200
-        with pytest.raises(OSError, match="certificate verify failed"):  # a key is shown to nobody unknown
+        with pytest.raises(
+            OSError, match="certificate verify failed"
+        ):  # a key is not sent to an unknown server
             ask_one(info, "GET", "/v1/accounts/@bank", Caller(key))
         doctor = admin(cluster, "doctor", "--json", check=False).stdout
         assert f"API process {name}" not in doctor
@@ -581,7 +585,7 @@ def test_embedded_and_started_again_the_keys_are_the_same(tmp_path: Path) -> Non
 
 
 def a_replica_takes_over(cluster: DevCluster) -> None:
-    """Replicas log in, follow and are promoted behind users and passwords."""
+    """With users and passwords, replicas log in, follow and are promoted."""
     accounts_before = accounts(cluster, *"abcdefgh")
     key = keys_of(cluster)["treasury"]
     login.use(admin_login(cluster))
@@ -633,12 +637,12 @@ def test_a_key_pays_no_faster_than_its_rate_and_what_was_refused_was_not_done(cl
         ]
     }
     assert wait_until(lambda: call(cluster.url, "/v1/transfers/batch", key, batch)[0] == 200, 10)
-    assert pay(cluster.url, key, alice, bob)[0] == 429  # the batch is owed
+    assert pay(cluster.url, key, alice, bob)[0] == 429  # the batch used up the rate in advance
     assert wait_until(lambda: pay(cluster.url, key, alice, bob)[0] == 200, 20)
 
 
 def test_a_key_has_no_more_in_flight_than_its_share(cluster: DevCluster) -> None:
-    """While no journal answers nothing is answered: what a key has begun stays in flight."""
+    """While the journal is stopped nothing is answered, so a key's requests stay in flight."""
     alice, bob = accounts(cluster, "alice", "bob")
     key = created(cluster, f"few-{uuid.uuid4().hex[:6]}", "--role=payer", "--in-flight=3")["key"]
     assert wait_until(lambda: pay(cluster.url, key, alice, bob)[0] == 200, 10)

@@ -1,4 +1,4 @@
-"""Limits of accounts on a real cluster: what they may have at most, owe at most, and must have left."""
+"""Account limits on a real cluster: the most that an account may have, may owe, and the least that it must keep."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def opened(api: WalletApi, partition: int, **more: Any) -> str:
 
 @ROUTES
 def test_a_receiver_has_no_more_than_it_may(api: WalletApi, p: int, q: int) -> None:
-    """G1: what would make it more is declined, and the payer has it again; what it pays makes room."""
+    """G1: a payment above the limit is declined and returned to its payer; the receiver's own payments make room."""
     payer, receiver = (
         api.account(p, "100.00"),
         opened(api, q, max_balance="10.00", metadata={"tier": "basic"}),

@@ -1,4 +1,4 @@
-"""Refunds on a real cluster: money goes back once, never more than was paid, and never of a refund."""
+"""Refunds on a real cluster: money goes back once, never more than was paid; a refund cannot be refunded."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ CALLERS = 24
 
 
 def refused(reply: Reply, status: int, code: str, *, retryable: bool = False) -> None:
-    """The problem names the id of the refund, whatever was wrong."""
+    """The problem names the id of the refund, whatever the reason."""
     document = reply.json()
     assert (reply.status, document["code"], document["retryable"]) == (status, code, retryable), reply
     assert reply.headers["content-type"] == "application/problem+json"
@@ -38,7 +38,7 @@ def paid(api: WalletApi, payer: str, receiver: str, amount: str) -> str:
 
 @ROUTES
 def test_a_refund_happens_once_and_is_found(api: WalletApi, p: int, q: int) -> None:
-    """G4: repeated with the same id it is the same refund, with another body a conflict."""
+    """G4: a repeat with the same id is the same refund; with another body it is a conflict."""
     payer, receiver = api.account(p, "10.00"), api.account(q, "1.00")
     original, refund_id = paid(api, payer, receiver, "4.00"), new_id()
     body = {"transaction_id": refund_id, "reference": "zurück: beschädigt"}
@@ -92,7 +92,7 @@ def test_a_refund_cannot_be_refunded(api: WalletApi, p: int, q: int) -> None:
 
 @ROUTES
 def test_a_refund_that_either_side_refuses_changes_nothing(api: WalletApi, p: int, q: int) -> None:
-    """G1: and what the payer's side refused can be refunded when it refuses no more, under another id."""
+    """G1. A refund that the payer's side refused can be made under another id once it no longer refuses."""
     payer, receiver, third = api.account(p, "4.00"), api.account(q, None), api.account(q, None)
     original = paid(api, payer, receiver, "4.00")
     api.paid(receiver, third, "1.00")
@@ -137,14 +137,14 @@ def test_an_original_that_left_the_stream_is_found_in_the_journal(api: WalletApi
     payer, receiver = api.account(2, "10.00"), api.account(14, None)
     original, refund_id = paid(api, payer, receiver, "4.00"), new_id()
     assert refund(api, payer, original, "1.00", transaction_id=refund_id).status == 200
-    time.sleep(2.5)  # the stream is trimmed once a second; where it was not yet, this shows the same
+    time.sleep(2.5)  # the stream is trimmed once a second; untrimmed, the result would be the same
     assert refund(api, payer, original, "1.00").json()["refunded_total"] == "2.00"
     assert api.find(receiver, refund_id).json()["refunds"]["transaction_id"] == original
 
 
 @pytest.mark.parametrize(("p", "q"), [(5, 5), (2, 14)], ids=["same-partition", "across-shards"])
 def test_simultaneous_refunds_never_overrun(api: WalletApi, p: int, q: int) -> None:
-    """All at once want all, a half, or a cent: what they are told adds up to what has moved, and to no more."""
+    """Callers want all, a half, or a cent at once: what leaves one side reaches the other, at most what was paid."""
     payer, receiver = api.account(p, "10.00"), api.account(q, "10.00")
     original = paid(api, payer, receiver, "4.00")
     replies = asyncio.run(ask_all([api.url], payer, original, [None, "2.00", "0.01"] * (CALLERS // 3)))
@@ -166,7 +166,7 @@ def test_simultaneous_refunds_never_overrun(api: WalletApi, p: int, q: int) -> N
 async def ask_all(
     urls: Sequence[str], payer: str, original: str, amounts: Sequence[str | None]
 ) -> list[Reply]:
-    """One refund for each of the amounts, all at once, over these processes in turn."""
+    """One refund for each amount, all at once, sent to the processes in turn."""
     async with HttpClient() as http:
 
         def post(number: int, amount: str | None) -> Any:

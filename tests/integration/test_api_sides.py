@@ -1,4 +1,4 @@
-"""Which of two accounts a payment is refused for, in every way that has a payer and a receiver, also when repeated."""
+"""A refusal says which of the two accounts is the cause, for every payment with payer and receiver, repeats too."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ ROUTES = pytest.mark.parametrize(("p", "q"), [(3, 3), (2, 14)], ids=["same-parti
 
 
 def detail_of(api: WalletApi, path: str, body: dict[str, Any], code: str) -> str:
-    """What the refusal says, the first time and when it is repeated."""
+    """The detail of a refusal, which must be the same when the request is repeated."""
     first, again = (api.post(path, body).json() for _ in range(2))
     assert (first["code"], first) == (code, again)
     return str(first["detail"])

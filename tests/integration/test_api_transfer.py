@@ -1,4 +1,4 @@
-"""`POST /v1/wallet/balance_transfer` on a real cluster: who is paid, who is refused, and what is remembered."""
+"""`POST /v1/wallet/balance_transfer` on a real cluster: what is paid, what is refused, and what is remembered."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ ROUTES = pytest.mark.parametrize(
 def test_g1_a_transfer_debits_and_credits(
     api: WalletApi, p: int, q: int, currency: str, funds: str, left: str
 ) -> None:
-    """G1: one side has less, the other has it."""
+    """G1: the payer's balance falls and the receiver's rises by the same amount."""
     sender, receiver = api.account(p, funds, currency), api.account(q, None, currency)
     transaction_id, amount = new_id(), "0.01" if currency == "USD" else "1"
     first = api.pay(sender, receiver, amount, currency, transaction_id=transaction_id)
@@ -30,7 +30,7 @@ def test_g1_a_transfer_debits_and_credits(
 
 @dataclass(frozen=True)
 class Case:
-    """A transfer that is declined, and what happens afterwards that would let it pass."""
+    """A transfer that is declined, and a later change after which it would succeed."""
 
     code: str
     receiver_at_fault: bool = False
@@ -145,7 +145,7 @@ def test_g4_the_same_id_with_another_body_is_refused(api: WalletApi, p: int, q: 
 
 @ROUTES
 def test_g4_a_decline_conflicts_too(api: WalletApi, p: int, q: int) -> None:
-    """G4: also of a refunded transfer the body is remembered."""
+    """G4: the body of a refunded transfer is remembered too."""
     sender, transaction_id = api.account(p, "9.00"), new_id()
     receiver, nobody = api.account(q), api.name(q)
     assert api.pay(sender, nobody, "1.00", transaction_id=transaction_id).status == 404
@@ -158,7 +158,7 @@ def test_g4_a_decline_conflicts_too(api: WalletApi, p: int, q: int) -> None:
 
 @ROUTES
 def test_g4_the_same_id_of_another_sender_is_another_transfer(api: WalletApi, p: int, q: int) -> None:
-    """G4: an id belongs to its sender; nobody can use up the ids of others."""
+    """G4: an id belongs to its sender; no caller can use up the ids of others."""
     one, other, receiver = api.account(p, "1.00"), api.account(p, "1.00"), api.account(q)
     transaction_id = new_id()
     for sender in (one, other, "@bank"):
@@ -167,7 +167,7 @@ def test_g4_the_same_id_of_another_sender_is_another_transfer(api: WalletApi, p:
 
 
 def test_g4_an_id_of_the_bank_counts_once_whoever_receives(api: WalletApi) -> None:
-    """G4: `@bank` is in every partition, yet its memory is one."""
+    """G4: `@bank` is in every partition, but has one memory of ids."""
     receivers = [api.account(partition) for partition in range(16)]
     transaction_id = new_id()
     api.paid("@bank", receivers[0], "1.00", transaction_id=transaction_id)

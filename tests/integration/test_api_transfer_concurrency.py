@@ -1,4 +1,4 @@
-"""G3 and G4 when everybody comes at once."""
+"""G3 and G4 when many callers come at once."""
 
 import asyncio
 from collections import Counter

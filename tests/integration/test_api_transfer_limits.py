@@ -1,6 +1,6 @@
 """G3 and G12 through HTTP: spending to the exact limit, and money to the last unit that can be held exactly.
 
-Every test takes a currency of its own, so that each knows what stands on the system accounts.
+Every test has a currency of its own, so that it knows the balances of the system accounts.
 """
 
 import pytest
@@ -121,5 +121,5 @@ def test_g12_only_accounts_have_limits(api: WalletApi, p: int, q: int, currency:
 
 
 def _home(api: WalletApi, transaction_id: str) -> int:
-    """Where a system account pays under this id."""
+    """The partition in which a system account posts a transfer with this id."""
     return partition_of(pack_transaction_id(transaction_id), api.partitions)

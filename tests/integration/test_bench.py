@@ -38,7 +38,7 @@ def running() -> Iterator[Running]:
 
 @pytest.fixture(autouse=True)
 def _few_prepared_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Preparing them takes longer than these runs last."""
+    """Preparing the usual number of requests takes longer than these runs last."""
     monkeypatch.setattr(ring, "RING_TRANSFERS", 4_000)
     monkeypatch.setattr(ring, "RING_REQUESTS_MAX", 2_000)
 
@@ -74,8 +74,8 @@ def test_a_closed_loop_at_every_door(running: Running, door: str, workload: str,
     assert document["latency_ms"]["p50"] <= document["latency_ms"]["p999"]
     assert (document["declined"] > 0) is (workload == "declines")
     assert (document["repeated"] > 0) is (workload == "repeats")
-    # Two accounts, an id and an amount on the debit's side alone; the journal may lag behind the script door.
-    if door != "script":  # which waits for no journal
+    # The debit's side alone has two accounts, an id and an amount.
+    if door != "script":  # the script door does not wait for the journal, which may lag
         assert document["journal_bytes_per_transfer"] > 50
         assert document["fsyncs_per_transfer"] > 0
     assert document["memory_bytes_per_account"] > 30

@@ -28,13 +28,13 @@ ACCOUNTS = 50
 MONEY = funds_of(1, ACCOUNTS)
 A, B, C = (f"acct-{number:08d}" for number in (1, 2, 3))
 IDS = [str(uuid.UUID(int=number)) for number in range(1, 6)]
-#: (id, from, to, amount) -> outcome, in order; every peer that decides has to decide so.
+#: (id, from, to, amount, outcome), in order; every peer that decides must come to these outcomes.
 CASES: list[tuple[str, str, str, int, str]] = [
     (IDS[0], A, B, 5, "+"),
     (IDS[0], A, B, 5, "+"),  # a repeat gets the first answer
-    (IDS[0], A, B, 6, "!"),  # and another body none
+    (IDS[0], A, B, 6, "!"),  # another body is refused
     (IDS[1], B, C, MONEY + 6, "i"),
-    (IDS[2], B, C, MONEY + 5, "+"),  # all there is, what came in just now included
+    (IDS[2], B, C, MONEY + 5, "+"),  # the whole balance, with the money received just before
     (IDS[3], A, "nobody", 1, "a"),
     (IDS[1], B, C, MONEY + 6, "i"),
 ]
@@ -123,7 +123,7 @@ def _postgresql_is_there() -> bool:
 )
 def test_postgresql_decides_as_the_engine_does_and_is_checked() -> None:
     peer = PostgreSql()
-    # Not pytest's folder, which nobody but its owner may enter: the server does not run as root.
+    # Not pytest's folder, which only its owner may enter: the server does not run as root.
     with tempfile.TemporaryDirectory(prefix="wallet-bench-") as folder:
         try:
             peer.start(Path(folder))
@@ -142,7 +142,7 @@ async def _decide(peer: PostgreSql) -> None:
         return b"".join(await connection.fetchval(query, *columns)).decode()
 
     try:
-        # One by one, then the same all at once, where repeats meet their first answers.
+        # One by one; then all at once, as repeats that get their first answers.
         assert "".join([await ask([case]) for case in CASES]) == "".join(case[4] for case in CASES)
         assert await ask(CASES) == "".join(case[4] for case in CASES)
         rows = await connection.fetch("SELECT id, balance FROM accounts WHERE id = ANY($1)", list(AFTER))
@@ -186,7 +186,7 @@ class ClientAsync:
 def test_a_tigerbeetle_that_does_not_answer_is_named_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its client waits for ever, and in native code."""
+    """Its client would wait for ever, in native code."""
     binary = tmp_path / "tigerbeetle"
     binary.write_text(SILENT_SERVER.format(python=sys.executable), "utf-8")
     binary.chmod(0o755)

@@ -31,7 +31,7 @@ from wallet_engine.telemetry.metrics import Metrics
 
 EPOCH = 1
 MARK_BYTES = 64 * 1024
-#: So many entries more than a copy remembers of a partition.
+#: More entries than a copy remembers of a partition.
 OLD_ENTRIES = 3 * RECENT_ENTRIES_PER_PARTITION
 
 
@@ -41,7 +41,7 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> Looked:
 
 
 class Everybody:
-    """Every copy that asks counts; none is followed here."""
+    """Accepts every copy that asks; no copy is followed in these tests."""
 
     async def check_ballots(self, asker: str, ballots: Sequence[tuple[int, int]]) -> None:
         pass
@@ -81,7 +81,7 @@ class Copy:
 async def two_copies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Copy, Copy, Peer]]:
-    """A source and one that is to catch up from it, connected."""
+    """A source, and a copy that is connected to it and can catch up from it."""
     with_marks_every(MARK_BYTES, monkeypatch)
     made = [Copy(tmp_path / name, name) for name in ("j1", "j2")]
     source, other = made
@@ -97,7 +97,7 @@ async def two_copies(
 
 
 def written(copy: Copy, seqs: dict[int, int]) -> None:
-    """Append so many entries of each partition, in groups of some hundred."""
+    """Append `seqs[partition]` entries of each partition, synced every 256."""
     for partition, count in seqs.items():
         for start in range(0, count, 256):
             append(copy.writer, partition, min(256, count - start))
@@ -111,7 +111,7 @@ def run(test: Any) -> None:
 def test_a_new_copy_looks_at_each_entry_once_on_each_side(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked: Looked
 ) -> None:
-    """Also at those that it remembers no more when it is told that their epoch is in force."""
+    """Even at entries that it no longer remembers when it is told that their epoch is in force."""
 
     async def main() -> None:
         async with two_copies(tmp_path, monkeypatch) as (source, new, peer):
@@ -129,7 +129,7 @@ def test_a_new_copy_looks_at_each_entry_once_on_each_side(
 def test_a_copy_that_returns_looks_at_little_more_than_it_has_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looked: Looked
 ) -> None:
-    """Wherever in the journal that begins: here it is older than what the source remembers."""
+    """Wherever in the journal that begins: here it is older than the entries that the source remembers."""
     partitions = range(1, 9)
 
     async def main() -> None:
@@ -153,7 +153,7 @@ def test_a_copy_that_returns_looks_at_little_more_than_it_has_missed(
 def test_g7_orphans_of_many_partitions_are_set_aside_in_one_rewrite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Chains that part anywhere, or not at all: afterwards this copy has the source's, and the rest in files."""
+    """Chains part anywhere, or not at all: afterwards this copy has the source's chains, and its own rest in files."""
     seed = random.randrange(1 << 32)
     print(f"seed={seed}")
     rng = random.Random(seed)
@@ -195,7 +195,7 @@ def test_g7_orphans_of_many_partitions_are_set_aside_in_one_rewrite(
 def test_a_copy_answers_while_it_rewrites_and_takes_in_what_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Segments of many megabytes are written anew by a thread; only writing waits for it."""
+    """A thread rewrites segments of many megabytes; only writes wait for it."""
     go_on = threading.Event()
     rewrite = JournalWriter.rewrite
 

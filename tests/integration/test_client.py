@@ -1,4 +1,4 @@
-"""The same cases with the client on a cluster and with `FakeWallet`."""
+"""The same cases run with the client on a cluster, and with `FakeWallet`."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def wallet(request: pytest.FixtureRequest) -> Iterator[Wallet]:
 
 @pytest.fixture
 def name() -> Name:
-    """Names that no other test has."""
+    """A name that no other test uses."""
     run = secrets.token_hex(4)
     return lambda word: f"{word}-{run}"
 

@@ -1,4 +1,4 @@
-"""The wheel in an empty environment: what a service installs pays."""
+"""The wheel in an empty environment, as a service installs it: the client pays."""
 
 import contextlib
 import os

@@ -1,6 +1,6 @@
-"""`wallet-engine dev`, as a person uses it: start, dev.json, restart of what dies, stop, start again (G9).
+"""`wallet-engine dev`, as a person uses it: start, dev.json, restart of dead processes, stop, start again (G9).
 
-One data directory in each mode for all tests that leave it serving; each has accounts of its own.
+Tests that leave the cluster serving share one data directory per mode; each test has accounts of its own.
 """
 
 import http.client
@@ -55,7 +55,7 @@ def pay(url: str, sender: str, receiver: str, amount: str, transaction_id: str) 
 
 
 def pay_until_answered(url: str, sender: str, receiver: str, amount: str) -> None:
-    """A payment that is repeated with its own id until it is answered with success."""
+    """Repeat a payment with its id until it is answered with success."""
     transaction_id = str(uuid.uuid4())
 
     def answered() -> bool:
@@ -76,7 +76,7 @@ def balance(url: str, account: str) -> str:
 
 
 def open_funded(url: str, *names: str) -> list[str]:
-    """New accounts with 100.00 each, called by these names and something more."""
+    """New accounts with 100.00 each, called by these names with a suffix."""
     run = uuid.uuid4().hex[:8]
     accounts = [f"{name}-{run}" for name in names]
     for account in accounts:
@@ -100,7 +100,7 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def cluster(shared: DevCluster) -> DevCluster:
-    """Two shards and two API processes that serve; the test may stop and kill what it likes, if it starts it again."""
+    """Two shards and two API processes that serve; a test may stop and kill any process, if it restarts it."""
     shared.wait_ready()
     return shared
 
@@ -148,7 +148,7 @@ def test_each_partition_says_what_it_has_waiting(cluster: DevCluster) -> None:
 
 @EMBEDDED
 def test_g14_a_balance_that_the_bundled_server_would_forget(cluster: DevCluster) -> None:
-    """Its hashes have times to live for single fields."""
+    """The bundled server's hashes can have a time to live for a single field."""
     accounts = open_funded(cluster.url, *"abcdefgh")
     node = cluster.processes("redis")[0]
     keys = list(command(node, "KEYS", "balance:USD*"))
@@ -182,7 +182,7 @@ def test_processes_of_one_machine_do_not_preempt_each_other(cluster: DevCluster)
 @ZOOKEEPER
 @pytest.mark.parametrize("role", ["redis", "zookeeper", "journal", "api"])
 def test_g9_a_killed_child_is_started_again_and_nothing_is_lost(cluster: DevCluster, role: str) -> None:
-    """G9: kill -9 of any one process, and of the one in its place at once, loses no answered transfer."""
+    """G9: kill -9 of any one process, and at once of its replacement, loses no answered transfer."""
     ann, bob = open_funded(cluster.url, "ann", "bob")
     victim = cluster.living(role)
     pids = [cluster.kill(victim["name"]) for _ in range(2)]
@@ -198,7 +198,7 @@ def test_g9_a_killed_child_is_started_again_and_nothing_is_lost(cluster: DevClus
 
 @EMBEDDED
 def test_an_api_process_that_is_told_to_end_answers_for_a_moment(cluster: DevCluster) -> None:
-    """So that no caller's connection breaks under a request. Tried thrice: it is a quarter of a second."""
+    """So no caller's connection breaks during a request. Three tries, because the moment is a quarter of a second."""
 
     def leaves() -> bool:
         cluster.wait_ready()
@@ -213,7 +213,7 @@ def test_an_api_process_that_is_told_to_end_answers_for_a_moment(cluster: DevClu
     assert any(leaves() for _ in range(3))
 
 
-@pytest.mark.soak  # `tests/faults/test_failover.py` has its like
+@pytest.mark.soak  # `tests/faults/test_failover.py` has similar tests
 def test_g9_a_dead_primary_leaves_its_shard_to_the_replica(dev_cluster: Any) -> None:
     """G9: with a replica, the dead primary comes back as the replica of the one that took over."""
     cluster: DevCluster = dev_cluster(shards=3, replicas=1)
@@ -225,7 +225,7 @@ def test_g9_a_dead_primary_leaves_its_shard_to_the_replica(dev_cluster: Any) -> 
 
 @pytest.mark.soak
 def test_a_primary_without_slots_follows_who_has_them(dev_cluster: Any) -> None:
-    """As one comes back whose shard has got a partition meanwhile: Redis leaves it a primary, and nobody's replica."""
+    """It may come back after its shard got a partition: Redis then leaves it a primary, and no node's replica."""
     cluster: DevCluster = dev_cluster(shards=3, replicas=1, embedded=True)
     primary, replica = cluster.living("s1-1"), cluster.living("s1-2")
     host, _, port = primary["address"].rpartition(":")
@@ -298,7 +298,7 @@ def test_partitions_must_be_a_power_of_two(tmp_path: Path) -> None:
 
 @MODES
 def test_what_readme_shows_a_newcomer_works_as_it_stands(cluster: DevCluster) -> None:
-    """Pasted into a shell: only the cluster, and where the commands are, is another."""
+    """Its commands are pasted into a shell; only the cluster's address and the paths are replaced."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     pasted = "\n".join(block for block in blocks if "$W" in block and "wk_…" not in block)
     for shown, here in (
@@ -320,7 +320,7 @@ def test_what_readme_shows_a_newcomer_works_as_it_stands(cluster: DevCluster) ->
 
 
 def test_ports_that_were_asked_for_are_given_to_nobody_else(tmp_path: Path) -> None:
-    """In a range that has no port too many: Redis, three copies, their metrics from its first port on, the oracle."""
+    """The range has 8 ports, for Redis, three copies, and the copies' metrics from the first port on."""
     first = next(port for port in range(6_000, 9_000, 8) if all(map(port_is_free, range(port, port + 8))))
     environ = {"WALLET_DEV_PORTS": f"{first}-{first + 7}", "WALLET_METRICS_PORT": str(first)}
     dev = DevCluster(tmp_path / "dev", embedded=True, extra=("--journals", "3"), environ=environ)

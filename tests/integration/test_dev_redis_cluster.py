@@ -112,6 +112,6 @@ def test_a_shared_cluster_is_handed_out_empty(redis_cluster: RedisClusterFactory
 
 
 def test_it_is_known_which_binary_speaks_tls() -> None:
-    """`dev --auth` has the nodes of the one speak nothing else; the other's stay on loopback in the clear."""
+    """With `dev --auth` the system's nodes speak only TLS; the bundled server's stay on loopback without TLS."""
     assert system_redis().speaks_tls
     assert not bundled_redis().speaks_tls

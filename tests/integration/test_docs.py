@@ -1,4 +1,4 @@
-"""The documentation builds, and what it shows of the client is true."""
+"""The documentation builds, and its examples of the client are true."""
 
 import ast
 import re

@@ -46,7 +46,7 @@ def writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JournalW
 
 
 def opening(partition: LuaPartition, count: int) -> None:
-    """So many entries, each of which opens an account."""
+    """`count` entries, each of which opens an account."""
     for _ in range(count):
         assert partition.apply([f"o - account{partition.nonces} - 0 USD"])[0] == "OK"
 
@@ -65,7 +65,7 @@ async def drained(
     on_gap: OnGap = lambda epochs, caught_up: False,
     metrics: Metrics | None = None,
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """The shard of one or two partitions is drained, by this task."""
+    """A task drains a shard of one or two partitions."""
 
     async def ours(_: int) -> bool:
         return True
@@ -112,7 +112,7 @@ def test_entries_that_no_service_told_of_are_fetched(partition: LuaPartition, wr
 
 @pytest.mark.parametrize("lost", [(3,), (3, 4)])
 def test_a_gap_is_noticed(partition: LuaPartition, writer: JournalWriter, lost: tuple[int, ...]) -> None:
-    """Whether or not anything is behind it in the stream."""
+    """Whether or not the stream has an entry after the gap."""
 
     async def main() -> None:
         opening(partition, 2)
@@ -134,7 +134,7 @@ def test_a_gap_is_noticed(partition: LuaPartition, writer: JournalWriter, lost: 
 def test_g9_gaps_of_all_partitions_are_told_at_once_and_everything_else_goes_on(
     partition: LuaPartition, writer: JournalWriter
 ) -> None:
-    """One after the other, each with a wait, a copy that was away never came back: streams are trimmed meanwhile."""
+    """When gaps were told one by one, each with a wait, a copy that was away never caught up: streams are trimmed."""
     other = LuaPartition(partition.client, str(OTHER))
     told: list[tuple[Mapping[int, int], Callable[[int], None]]] = []
     metrics = Metrics()
@@ -163,14 +163,14 @@ def test_g9_gaps_of_all_partitions_are_told_at_once_and_everything_else_goes_on(
                     await asyncio.sleep(0.002)
             take(
                 writer, PARTITION, payloads[PARTITION][:4]
-            )  # from another copy; entry 4 is in the stream as well
+            )  # as from another copy; the stream has entry 4 too
             caught_up(PARTITION)
             opening(partition, 100)
             await reached(writer, 106)
             assert writer.position(OTHER).seq == 0
             take(
                 writer, OTHER, payloads[OTHER][:2]
-            )  # entry 3 has left the stream as well: there is a second round
+            )  # the stream no longer has entry 3 either: there is a second round
             caught_up(OTHER)
             async with asyncio.timeout(20):
                 while len(told) < 2:
@@ -213,7 +213,7 @@ def test_a_group_waits_for_a_shard_that_fetches_but_not_for_one_that_is_stuck(
             monkeypatch.setattr(group_commit, "GATHER_S_MAX", 60)
             with commit.gathering():
                 three = commit.add([third])
-            await asyncio.wait_for(three, 20)  # the stuck one has had its wait
+            await asyncio.wait_for(three, 20)  # the group has waited for the stuck shard already
         assert writer.position(PARTITION).seq == 3
 
     asyncio.run(main())

@@ -46,7 +46,7 @@ def make(url: str, written: Written, worker: str = "f1") -> WebhookSink:
 
 
 async def give(sink: WebhookSink, written: Written, at_once: int = 100) -> None:
-    """All that its positions ask for, so many entries at a time."""
+    """Give the sink all entries after its positions, `at_once` at a time."""
     positions = await sink.positions(list(written.states))
     batch = [at for at in written.all() if at.seq > positions[at.partition].seq]
     for begin in range(0, len(batch), at_once):
@@ -158,7 +158,7 @@ async def test_old_events_go_once_every_webhook_has_them_and_nobody_misses_any_u
 
 
 async def test_a_place_that_this_log_has_not_given_is_not_waited_on(pool: Any) -> None:
-    """A backup was restored: its reader would wait for ever, or miss what is numbered anew."""
+    """After a restored backup a reader would wait for ever, or miss events that got old numbers again."""
 
     async def add(numbers: range) -> None:
         async with pool.acquire() as connection, connection.transaction():
@@ -179,7 +179,7 @@ async def test_a_place_that_this_log_has_not_given_is_not_waited_on(pool: Any) -
 
 
 async def test_nobody_who_reads_behind_writers_misses_or_repeats_anything(pool: Any) -> None:
-    """Several transactions are open at once, end in any order, and some are taken back."""
+    """Several transactions are open at once and end in any order; some are rolled back."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)

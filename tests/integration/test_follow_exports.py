@@ -1,4 +1,4 @@
-"""`wallet-engine follow` for Kafka and Parquet at once, of a running cluster, as a person would start it."""
+"""`wallet-engine follow` on a running cluster, for Kafka and Parquet at once, as a person would start it."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""G10: what `Headroom` sees of a real node, and what those who would begin something on it are told."""
+"""G10: what `Headroom` sees of a real node, and the refusals that it gives to new work on it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,7 +21,7 @@ from wallet_engine.redis_store.topology import connect
 KEYS = PartitionKeys("3")
 ENTRIES_MAX = 256
 SEEN_S_MAX = 10.0
-#: So much that what the node itself uses now and then makes no difference.
+#: So large that the node's own varying memory makes no difference.
 BALLAST_BYTES = 32 << 20
 
 
@@ -35,7 +35,7 @@ def node(redis_cluster: RedisClusterFactory, monkeypatch: pytest.MonkeyPatch) ->
 
 @asynccontextmanager
 async def looking(node: redis.Redis) -> AsyncIterator[Headroom]:
-    """At the node, as the shard of partition 0."""
+    """A `Headroom` that looks at the node as the shard of partition 0."""
     words = node.connection_pool.connection_kwargs
     lane = await Connection.open(f"{words['host']}:{words['port']}", lambda _: None)
     cluster: Any = SimpleNamespace(
@@ -70,7 +70,7 @@ async def looks(node: redis.Redis) -> None:
 
 
 def told(room: Headroom) -> tuple[str, str]:
-    """Code and detail of what refuses new work; empty where it is taken."""
+    """Code and detail of the refusal of new work; empty when new work is taken."""
     assert room.wary == bool(room.short or room.closed or room.refusing)
     try:
         room.check(0)

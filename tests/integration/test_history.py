@@ -1,4 +1,4 @@
-"""The past by HTTP on a real cluster with a real PostgreSQL, and that it stays right whatever is killed."""
+"""History by HTTP on a real cluster with a real PostgreSQL; it stays right whatever process is killed."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ from wallet_engine.redis_store.topology import connect as connect_redis
 from wallet_engine.routing.slots import partition_of, tag_of
 
 PARTITIONS = 16
-#: What is paid is in the history within a second or two; more is for a machine that is busy with other tests.
+#: A payment is in the history within a second or two; the rest is for a machine that is busy with other tests.
 ARRIVES_S_MAX = 30.0
 
 
@@ -60,7 +60,7 @@ def database_url(cluster: DevCluster) -> str:
 
 
 def eventually(look: Any, what: str = "") -> Any:
-    """What `look` finds as soon as it is true."""
+    """The result of `look` as soon as it is true."""
     deadline = time.monotonic() + ARRIVES_S_MAX
     while not (found := look()):
         assert time.monotonic() < deadline, what or "it never came"
@@ -80,7 +80,7 @@ def listed(api: WalletApi, account: str, count: int, query: str = "") -> list[di
 
 
 def pay(api: WalletApi, sender: str, receiver: str, amount: str, **more: Any) -> str:
-    """Its id; who is told that the outcome is unknown asks again with the same one."""
+    """Pay, with retries under the same id after a 503; returns the id."""
     transaction_id = new_id()
     body = {**transfer_body(sender, receiver, amount, transaction_id), **more}
     reply: Reply = eventually(
@@ -231,10 +231,10 @@ def test_a_statement_adds_up(api: WalletApi) -> None:
     ann, bob = opened(api, 6, "100.00"), opened(api, 7)
     for amount in ("10.00", "20.50"):
         pay(api, ann, bob, amount)
-    pay(api, ann, "nobody", "5.00")  # goes and comes back
+    pay(api, ann, "nobody", "5.00")  # debited and refunded
     listed(api, ann, 3)
 
-    def all_of_it() -> Any:  # the refused payment is there and back, or not there at all
+    def all_of_it() -> Any:  # of the refused payment both lines, or none
         found = api.get(f"/v1/accounts/{ann}/statement?currency=USD").json()
         return found if found["closing_balance"] == "69.50" and len(found["lines"]) >= 3 else None
 
@@ -305,7 +305,7 @@ def test_holds_are_listed_also_when_they_have_ended(api: WalletApi) -> None:
 
 
 def test_every_write_says_where_it_is(api: WalletApi) -> None:
-    """A caller who sends the position of a write back reads that write."""
+    """A read with the position of a write as `min_position` sees that write."""
     ann, bob, cid = opened(api, 1, "100.00"), api.name(2), opened(api, 3, "50.00")
 
     def read(written: Reply, path: str) -> Any:
@@ -394,7 +394,7 @@ def test_every_write_says_where_it_is(api: WalletApi) -> None:
 
 
 def forget(cluster: DevCluster, api: WalletApi, *accounts: str) -> None:
-    """Have these accounts' partitions forget what they remember: two windows pass, for all that they can tell."""
+    """Make these accounts' partitions forget their ids: for them, two windows have passed."""
     for account in accounts * 2:
         partition = partition_of(account, PARTITIONS)
         address = node_of(cluster, partition, PARTITIONS)["address"]
@@ -520,7 +520,7 @@ def test_a_database_that_stands_still_is_503_for_the_past_alone(
         for each in stopped if then == "goes on" else reversed(stopped):
             with suppress(psutil.NoSuchProcess):
                 each.resume() if then == "goes on" else each.kill()
-    if then == "is killed":  # in the middle of what the follower had asked
+    if then == "is killed":  # in the middle of the follower's statement
         cluster.wait_replaced(pid)
     listed(api, ann, 2)
 
@@ -532,7 +532,7 @@ def test_a_restart_keeps_what_is_there(cluster: DevCluster, api: WalletApi) -> N
     assert {"database", "follower"} <= roles
     niceness = {p["role"]: psutil.Process(p["pid"]).nice() for p in cluster.state()["processes"]}
     assert niceness["follower"] == niceness["api"] + LOW_NICENESS
-    # Payments take the core from the follower and PostgreSQL.
+    # Payments have priority over the follower and PostgreSQL.
     assert os.sched_getscheduler(cluster.living("api-1")["pid"]) == os.SCHED_OTHER
     password = cluster.data_dir / "postgresql" / "password"
     assert password.stat().st_mode & 0o777 == 0o600

@@ -1,4 +1,4 @@
-"""The PostgreSQL of the wheel, and that questions to one which stops or dies in the middle of a call have an end."""
+"""The PostgreSQL of the wheel; calls end when the server stops or dies in the middle of them."""
 
 import asyncio
 import os
@@ -12,13 +12,13 @@ from wallet_engine.dev.postgresql import PostgresProcess, find_postgresql
 from wallet_engine.history.database import FAILURES, HistoryUnavailable, check_version, migrate
 from wallet_engine.history.session import Pool, Session
 
-#: What has no end fails; what has one needs a part of it.
+#: A call that does not end within this time fails; others need a part of it.
 ENDS_S_MAX = 30.0
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresProcess]:
-    """The one that comes with the Python package, whatever the system has."""
+    """The server of the Python package, whatever the system has."""
     made = PostgresProcess(find_postgresql(bundled=True), tmp_path_factory.mktemp("bundled"))
     assert made.install.source == "bundled"
     made.start_and_wait()
@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresProcess
 
 @asynccontextmanager
 async def session_on(server: PostgresProcess) -> AsyncIterator[tuple[Session, int]]:
-    """A session, and the process that serves it."""
+    """A session, and the pid of the server process that serves it."""
     session = await Session.open(server.url_with_password, "test")
     try:
         yield session, await session.ask(session.connection.fetchval("SELECT pg_backend_pid()"))
@@ -39,7 +39,7 @@ async def session_on(server: PostgresProcess) -> AsyncIterator[tuple[Session, in
 
 
 async def rows_until_stopped(pid: int) -> AsyncIterator[tuple[str]]:
-    """More rows than sockets hold, of which the process reads the first alone."""
+    """More rows than socket buffers hold; the process is stopped at the fourth row and reads no more."""
     for number in range(300):
         if number == 3:
             os.kill(pid, signal.SIGSTOP)
@@ -77,7 +77,7 @@ def test_a_copy_in_whose_middle_the_server_goes_has_an_end(server: PostgresProce
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
         async with asyncio.timeout(ENDS_S_MAX):
-            while True:  # a server whose process was killed ends all others first
+            while True:  # after a kill the server first ends all its other processes
                 try:
                     async with session_on(server) as (session, _):
                         assert await session.ask(session.connection.fetchval("SELECT 1")) == 1

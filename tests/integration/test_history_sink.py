@@ -1,4 +1,4 @@
-"""The sink `history` on a real PostgreSQL: each entry once, whatever is interrupted, and the oracle agrees."""
+"""The sink `history` on a real PostgreSQL: each entry counts once, whatever is interrupted, and the oracle agrees."""
 
 import asyncio
 import random
@@ -124,7 +124,7 @@ def test_a_transfer_across_partitions_is_one_row_whichever_entry_comes_first(url
     assert rows_of(url, "SELECT * FROM early_credits") == []
 
 
-#: Alice pays bob, who is elsewhere, and carol, who is not.
+#: Alice pays bob, who is in another partition, and carol, who is in hers.
 _HOME_LEGS = "p0|alice|bob|200|USD;b1|alice|carol|100|USD;"
 _PART_LEGS = "r0|alice|bob|200|USD;"
 _NOTE = note_of("wages", {"month": "may"}, leg_references={"0": "to bob"})
@@ -172,7 +172,7 @@ def test_a_leg_that_is_paid_before_its_group_is_known_waits_untold(url: str) -> 
 
 
 def test_two_processes_whose_partitions_meet(url: str) -> None:
-    """Each has one side of the transfer, and nobody both."""
+    """Each process has one side of the transfer, and none has both."""
     chains = Chains()
     opened = [
         chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD"),
@@ -225,7 +225,7 @@ def test_who_was_overtaken_writes_nothing(url: str) -> None:
 def test_random_journals_end_as_the_oracle_says(
     url: str, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut into batches by lot, with the sink closed in the midst of some."""
+    """Entries come in random batches, and the sink is closed in the middle of some."""
     _take_any_id(monkeypatch)
     chance = random.Random(seed)
     journal = RandomJournal(tmp_path / "journal", seed, partitions=1)
@@ -264,7 +264,7 @@ def test_random_journals_end_as_the_oracle_says(
 
 
 def _take_any_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ids of random journals are too short to be a UUID each: they get one."""
+    """Ids of random journals are too short for UUIDs: each is mapped to one."""
     texts: dict[str, str] = {}
 
     def uuid_of(text: str) -> uuid.UUID | None:
@@ -279,7 +279,7 @@ def _take_any_id(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check_last_postings(url: str, states: dict[int, PartitionState], where: str) -> None:
-    """Every account's last posting is what the oracle has of it."""
+    """Every account's last posting equals the oracle's figures."""
     query = """
         SELECT DISTINCT ON (partition, account, currency) partition, account, currency, balance, held, pending
         FROM postings ORDER BY partition, account, currency, at DESC, seq DESC, idx DESC, sub DESC
@@ -352,7 +352,7 @@ def test_a_batch_is_made_rows_of_while_the_one_before_it_is_written(
 
 
 def test_what_ends_later_is_found_by_its_key_whatever_is_known_of_the_tables(url: str) -> None:
-    """PostgreSQL plans a statement that comes often once, here with tables of some rows: not to read all for ever."""
+    """PostgreSQL plans a frequent statement once, while tables are small: the plan must not read whole tables."""
     chains = Chains()
     opened = [
         chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD"),
@@ -376,7 +376,7 @@ def test_what_ends_later_is_found_by_its_key_whatever_is_known_of_the_tables(url
                     return int(read)
                 await asyncio.sleep(0.1)
 
-    # Those that this test itself has read to count them.
+    # Only the rows that this test itself has read, to count them.
     assert asked(url, read_whole) <= 13
 
 
@@ -384,7 +384,7 @@ def test_what_ends_later_is_found_by_its_key_whatever_is_known_of_the_tables(url
 def test_a_commit_waits_for_the_disk_unless_old_entries_are_caught_up_with(
     url: str, monkeypatch: pytest.MonkeyPatch, age_s: int, waits: str
 ) -> None:
-    """What is told to be kept is on disk whichever: the server has flushed its log behind the commit by then."""
+    """In both cases an entry is on disk once the sink says so: by then the server has flushed its log beyond it."""
     chains = Chains()
     entry = chains.add(0, "o - alice - 0 USD")
     monkeypatch.setattr(sink_module.time, "time", lambda: entry.time_ms / 1000 + age_s)

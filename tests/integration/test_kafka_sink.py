@@ -26,7 +26,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 def owner() -> Iterator[Producer]:
-    """Has three brokers, which live as long as it does."""
+    """A producer with three mock brokers, which live as long as it does."""
     made = Producer({"test.mock.num.brokers": 3})
     yield made
     made.flush(1)
@@ -43,7 +43,7 @@ _topics = iter(range(1, 1000))
 
 @pytest.fixture
 def target(owner: Producer, brokers: str) -> str:
-    """Its topics are there: these brokers make one that is asked about, and take no request to make one."""
+    """A target whose topics exist: these brokers take no create request, but make a topic that is asked about."""
     topic = f"events-{next(_topics)}"
     for name in (topic, topic + POSITIONS, topic + FOLDS):
         owner.list_topics(name, timeout=10)
@@ -70,7 +70,7 @@ def messages(target: str, suffix: str = "") -> list[tuple[str, dict[str, Any], i
 
 
 async def follow(sink: KafkaSink, written: Written, partitions: tuple[int, ...] = (0, 1)) -> None:
-    """Give it what its positions ask for."""
+    """Give the sink all entries after its positions."""
     await sink.start()
     try:
         positions = await sink.positions(partitions)
@@ -115,7 +115,7 @@ async def test_it_goes_on_where_it_stopped(target: str) -> None:
 
 
 async def first_asked_for(target: str, written: Written) -> dict[int, int]:
-    """Behind which entries a process begins that has nothing in memory."""
+    """Partition -> the seq after which a new process begins."""
     sink = KafkaSink(target, written)
     await sink.start()
     try:
@@ -160,7 +160,7 @@ async def test_a_fold_that_is_not_whole_any_more_is_made_anew(
 
 
 class Died(Exception):
-    """As killed."""
+    """Ends the sink as a kill would."""
 
 
 @pytest.mark.parametrize("step", ["before events", "within events", "before positions", "behind positions"])
@@ -198,7 +198,7 @@ async def test_whatever_is_interrupted_no_event_is_missing(
     from unit.events.test_making import events_of_all
 
     assert set(seen) == {event.id for event in await events_of_all(wanted)}
-    # Repeats begin again before what they repeat: the first of each id is in order.
+    # A repeat starts over from an earlier event, so the first occurrences of all ids are in order.
     for account in ("alice", "bob"):
         first = list(dict.fromkeys(event["id"] for key, event, _ in found if key == account))
         assert first == sorted(first)
@@ -243,7 +243,7 @@ def test_who_lacks_the_library_is_told_how_to_get_it(monkeypatch: pytest.MonkeyP
 
 
 def test_reading_positions_blocks_no_loop(target: str) -> None:
-    """Everything that waits for brokers does so in a thread."""
+    """Every wait for brokers is in a thread."""
 
     async def main() -> int:
         ticks = 0

@@ -1,4 +1,4 @@
-"""The OpenAPI document against a cluster: its examples are told as one story, then Schemathesis tries everything."""
+"""The OpenAPI document against a cluster: its examples run in order as a story, then Schemathesis tries everything."""
 
 import json
 import os
@@ -22,12 +22,12 @@ from wallet_engine.http.examples import EXAMPLES, Example
 
 PARTITIONS = 16
 CONFIG = Path(support.__path__[0]) / "openapi" / "schemathesis.toml"
-#: Cases of each operation and phase, of the suite's seed and of a soak's own.
+#: Cases of each operation and phase: in the suite, and in a soak.
 CASES = 3
 CASES_SOAK = 12
-#: Most of the time the program that draws the cases is busy, not the one that answers.
+#: Most of this time goes to drawing the cases, not to answering them.
 RUN_S_MAX = 220
-#: Tried by tests of their own: places are opaque, and nothing is to be sent to hosts that are made up.
+#: These have tests of their own: places are opaque, and made-up webhook hosts must get no requests.
 TRIED_APART = "^/v1/(events|webhooks)"
 
 
@@ -68,7 +68,7 @@ def test_every_operation_that_takes_something_has_an_example(cluster: DevCluster
 @pytest.mark.timeout(RUN_S_MAX + 20)
 @pytest.mark.parametrize("seed", ["20261129", pytest.param("", marks=pytest.mark.soak)])
 def test_schemathesis_finds_nothing(cluster: DevCluster, tmp_path: Path, seed: str) -> None:
-    """The suite tries the same each time; a soak draws its own seed, and more cases."""
+    """The suite tries the same cases each time; a soak draws its own seed, and more cases."""
     cases = CASES if seed else CASES_SOAK
     seed = seed or str(int.from_bytes(os.urandom(4)))
     run = subprocess.run(
@@ -92,7 +92,7 @@ def test_schemathesis_finds_nothing(cluster: DevCluster, tmp_path: Path, seed: s
 
 
 def told(api: WalletApi, example: Example) -> Reply:
-    """The answer; of the past, as soon as that has happened there."""
+    """The answer; a GET of history is repeated until history has it."""
     body = b"" if example.body is None else json.dumps(example.body).encode()
     deadline = time.monotonic() + 30
     while True:

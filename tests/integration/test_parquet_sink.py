@@ -23,7 +23,7 @@ def anyio_backend() -> str:
 
 
 def asked(directory: Path, query: str) -> list[tuple[Any, ...]]:
-    """What DuckDB answers; `events` are all files, with the folders' names as columns."""
+    """DuckDB's answer; `events` stands for all files, with the folders' names as columns."""
     files = f"read_parquet('{directory}/*/*/*.parquet', hive_partitioning = true)"
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
@@ -35,7 +35,7 @@ def files(directory: Path) -> list[str]:
 
 
 async def begun(directory: Path, written: Written, groups: int = 2) -> ParquetSink:
-    """A sink that has all there is."""
+    """A sink that has taken all entries so far."""
     sink = ParquetSink(f"parquet:{directory}", written, groups)
     await sink.start()
     await more(sink, written)
@@ -117,7 +117,7 @@ async def test_it_goes_on_where_it_stopped_and_the_hour_gets_a_second_file(tmp_p
 
 
 async def first_asked_for(directory: Path, written: Written) -> dict[int, int]:
-    """Behind which entries a process begins that has nothing in memory."""
+    """Partition -> the seq after which a new process begins."""
     sink = ParquetSink(f"parquet:{directory}", written, 2)
     await sink.start()
     return {partition: at.seq for partition, at in (await sink.positions([0, 1])).items()}
@@ -129,14 +129,17 @@ async def test_what_was_saved_spares_the_beginning(tmp_path: Path, monkeypatch: 
     written = Written()
     write_across(written)
     sink = await begun(tmp_path, written)
-    assert await first_asked_for(tmp_path, written) == {0: 0, 1: 0}  # nothing is in a file
+    assert await first_asked_for(tmp_path, written) == {0: 0, 1: 0}  # no event is in a file yet
     end_ms = (written.now_ms // HOUR_MS + 1) * HOUR_MS
     for number in range(3):
         written.write(0, f"+ t {T[5 + number]} alice @fees 5 USD", after_ms=HOUR_MS)
         await sink.take(written.all()[-1:])
     assert len(list((tmp_path / ".folds").glob("0000-*"))) == 2
     await sink.caught_up([0, 1], end_ms + GRACE_MS)
-    assert await first_asked_for(tmp_path, written) == {0: 0, 1: 2}  # what was saved of 0 is of later hours
+    assert await first_asked_for(tmp_path, written) == {
+        0: 0,
+        1: 2,
+    }  # what was saved of partition 0 is of later hours
     await sink.caught_up([0, 1], end_ms + 4 * HOUR_MS)
     assert await first_asked_for(tmp_path, written) == {0: 6, 1: 2}
     await sink.close()
@@ -151,7 +154,7 @@ async def test_what_was_saved_spares_the_beginning(tmp_path: Path, monkeypatch: 
 
 
 class Died(BaseException):
-    """As killed: nothing is tidied up."""
+    """Ends the sink as a kill would: nothing is tidied up."""
 
 
 @pytest.mark.parametrize("step", ["write", "close", "replace", "rename", "behind"])

@@ -1,4 +1,4 @@
-"""Where the engine must run: other locales, and directories with names that a shell would take apart."""
+"""The engine runs in other locales, and in directories whose names a shell would split."""
 
 import json
 import os
@@ -14,9 +14,9 @@ from support.verification import verified
 from support.wallet_api import WalletApi
 
 PARTITIONS = 4
-#: Of doctor, which says so when a receipt takes 5 s on a loaded machine.
+#: Of a verb: doctor fails when a receipt takes 5 s on a loaded machine.
 TRIES_MAX = 3
-#: Of what the engine is told: a space, quotes, a letter that is no ASCII.
+#: The data directory: a space, quotes, and a letter that is not ASCII.
 FOLDER = 'm\u00fcller\'s "wallet" data'
 
 
@@ -88,7 +88,7 @@ def test_a_cluster_in_another_locale_and_a_folder_of_odd_name(
     dev_cluster: Any, tmp_path: Path, environ: dict[str, str]
 ) -> None:
     folder = tmp_path / FOLDER
-    embedded = "LOCPATH" in environ  # one of the two with ZooKeeper is enough
+    embedded = "LOCPATH" in environ  # one of the two locales with ZooKeeper is enough
     cluster: DevCluster = dev_cluster(
         data_dir=folder, partitions=PARTITIONS, embedded=embedded, environ=environ
     )
@@ -109,7 +109,7 @@ def test_a_cluster_in_another_locale_and_a_folder_of_odd_name(
             assert document["copies"][0]["directory"] == str(folder / "journal")
             assert b'"segments":1' in done.stdout, "the folder is found"
     if not embedded:
-        return  # that it continues is seen once
+        return  # the restart is checked in one of them
     assert cluster.stop() == 0
     cluster.start()
     with WalletApi(cluster.url, PARTITIONS) as api:

@@ -1,4 +1,4 @@
-"""A whole cluster that is known by IPv6 literals, and one that is known by host names."""
+"""A whole cluster with IPv6 literals as addresses, and one with host names."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ BIN = Path(sys.executable).parent
 
 
 def free(address: str) -> int:
-    """A port that is free there, and 10,000 above it too."""
+    """A port that is free at the address; the port 10,000 above it is free too."""
     for _ in range(100):
         port = free_port(redis=True)
         if port_is_free(port, address) and port_is_free(port + 10_000, address):
@@ -33,7 +33,7 @@ def free(address: str) -> int:
 
 
 class Place:
-    """Starts the parts of a cluster; every one is told, and tells, addresses of `host` only."""
+    """Starts the parts of a cluster, all of which use only addresses of `host`."""
 
     def __init__(self, folder: Path, host: str, ip: str) -> None:
         self.folder, self.host, self.ip = folder, host, ip
@@ -133,7 +133,7 @@ def ready(url: str) -> bool:
 
 @pytest.mark.timeout(180)
 def test_a_cluster_known_by(running: Running) -> None:
-    """Payments, a move, and what `wallet-admin` looks at."""
+    """Payments, a move, and verbs of `wallet-admin`."""
     with WalletApi(running.url, PARTITIONS) as api:
         ann, bob = api.account(0, "100.00"), api.account(3)
         api.paid(ann, bob, "1.00")
@@ -147,7 +147,7 @@ def test_a_cluster_known_by(running: Running) -> None:
 
 
 def bound_everywhere(running: Running) -> None:
-    """An API process that listens on every address is registered at the one that it was given."""
+    """An API process that listens on every address registers the one that `--advertise` names."""
     place, port = running.place, free(running.place.ip)
     every = {"::1": "::", "127.0.0.1": "0.0.0.0"}[place.ip]
     flags = ("--zookeeper", running.zookeeper, "--host", every, "--advertise", place.host, "--insecure")

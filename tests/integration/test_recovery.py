@@ -1,4 +1,4 @@
-"""One shard recovered on a real Redis from a real directory: what it reads, and where it does."""
+"""Recovery of one shard on a real Redis from a real directory: what it reads, and in which thread."""
 
 import asyncio
 from collections.abc import Collection, Iterator
@@ -44,7 +44,7 @@ def directory(redis_cluster: RedisClusterFactory, tmp_path: Path) -> Iterator[Di
 def recover(
     directory: Directory, journal: Path, serving: Collection[int] = range(PARTITIONS)
 ) -> PartitionMap:
-    """The shard is made equal to the journal, which compares itself; the map as it is then."""
+    """Recover the shard, which compares itself with the journal; returns the map after that."""
 
     async def main() -> PartitionMap:
         writer = await asyncio.to_thread(JournalWriter, journal, "random")
@@ -64,7 +64,7 @@ def recover(
 def test_g6_recovery_reads_what_redis_lacks_and_no_thread_that_answers_reads_it(
     directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a segment of any size: other shards' entries wait on the event loop meanwhile."""
+    """However large the segment is: other shards' entries would wait on the event loop meanwhile."""
     with_marks_every(MARK_BYTES, monkeypatch)
     journal = RandomJournal(tmp_path / "journal", 7, partitions=PARTITIONS, segment_bytes_max=1 << 28)
     journal.grow(800)
@@ -77,7 +77,7 @@ def test_g6_recovery_reads_what_redis_lacks_and_no_thread_that_answers_reads_it(
     opening = looked.since()  # the writer of those ten
 
     async def elsewhere(*_: object) -> None:
-        """The texts of entries that are open, of whatever age, are read beside."""
+        """Reads the texts of open entries, of whatever age: not counted here."""
 
     monkeypatch.setattr(ShardRecovery, "_restore_open_entries", elsewhere)
     recover(directory, tmp_path / "journal")
@@ -90,7 +90,7 @@ def test_g6_recovery_reads_what_redis_lacks_and_no_thread_that_answers_reads_it(
 def test_a_node_gets_the_text_for_replays_only_where_something_is_replayed(
     directory: Directory, tmp_path: Path
 ) -> None:
-    """Lua keeps it for as long as the node lives, and collects garbage the more slowly for it."""
+    """Lua keeps the text as long as the node lives, which slows its garbage collection."""
     journal = RandomJournal(tmp_path / "journal", 7, partitions=PARTITIONS)
     partition_map = recover(directory, tmp_path / "journal")
     (shard,) = directory.shards().values()
@@ -109,7 +109,7 @@ def test_a_node_gets_the_text_for_replays_only_where_something_is_replayed(
 def test_g14_what_is_condemned_while_it_is_recovered_says_that_it_is_stopped(
     directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the others are served. It said `recovering` for ever: no operator is told by that what to do."""
+    """The other partitions serve. It used to say `recovering` for ever, which tells no operator what to do."""
     RandomJournal(tmp_path / "journal", 7, partitions=PARTITIONS).grow(10)
     compare = ShardRecovery._compare
     condemned: set[int] = set()

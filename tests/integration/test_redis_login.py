@@ -1,4 +1,4 @@
-"""Redis behind TLS and users: a whole cluster that is used so, and what is said of a node that does not let us in."""
+"""Redis behind TLS and users: a whole cluster works so; errors name why a node does not let us in."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ def _plain_again() -> Iterator[None]:
 
 @dataclass
 class Secured:
-    """A cluster of two shards whose nodes let nobody in but their users, and only by TLS."""
+    """A cluster of two shards whose nodes let in only their users, and only by TLS."""
 
     folder: Path
     nodes: dict[str, SecuredNode]
@@ -64,7 +64,7 @@ class Secured:
         return [f"--redis-{name}={value}" for name, value in said.items() if value is not None]
 
     def admin(self, *words: str, user: str = "admin", map_file: str = "map.json") -> dict[str, Any]:
-        """The verb's document; with what it ends is not looked at."""
+        """The verb's document; its exit status is ignored."""
         result = admin(*words, "--map-file", self.folder / map_file, *self.flags(user), "--json")
         assert result.stdout, result.stderr
         document: dict[str, Any] = json.loads(result.stdout)
@@ -161,7 +161,7 @@ def test_a_cluster_pays_recovers_moves_and_verifies(secured: Secured) -> None:
     assert secured.admin("verify")["ok"]
     findings = secured.admin("doctor")["findings"]
     assert not [found for found in findings if found["severity"] != "note"], findings
-    # Nobody was denied anything: the users may do all that the code does.
+    # No command was denied: the users may do all that the code does.
     use(secured.logins["admin"])
     for node in secured.nodes.values():
         assert node.command("ACL", "LOG") == []
@@ -251,7 +251,7 @@ def test_a_node_with_another_password_is_given_the_user_again(secured: Secured) 
 
 @dataclass(frozen=True)
 class Doors:
-    """One node with a plain port, a TLS port, a password, a user who may little, and no CONFIG."""
+    """One node with a plain port, a TLS port, a password, a user with few rights, and no CONFIG."""
 
     node: SecuredNode
     trusted: Login
@@ -300,7 +300,7 @@ def by_connection(address: str) -> str:
             said = hindrance_of(error).text
         except OSError as error:
             said = str(error)
-        with suppress(TimeoutError):  # one that was never made is not lost
+        with suppress(TimeoutError):  # a connection that was never made is not lost
             await asyncio.wait_for(lost.wait(), 0.2)
         return said
 

@@ -1,7 +1,7 @@
-"""API processes are restarted one after the other under load, and callers that try nothing twice see nothing of it.
+"""API processes are restarted one after the other under load, and callers without retries see no failure.
 
-What spreads the load does what any does: it looks at `/readyz` ten times a second, and sends requests to those that say
-yes, over connections that are kept until an answer says that they end.
+The load balancer does what any does: it asks `/readyz` ten times a second, and sends requests to processes that are
+ready, over connections that are kept until an answer says that they close.
 """
 
 import http.client
@@ -28,7 +28,7 @@ ENDS = 4
 
 
 class Balancer:
-    """Knows who is ready."""
+    """Knows which services are ready."""
 
     def __init__(self, services: list[Service]) -> None:
         self.services = services
@@ -50,7 +50,7 @@ class Balancer:
 
 
 class Caller(threading.Thread):
-    """Pays again and again; each try is the only one."""
+    """Pays again and again, without retries."""
 
     def __init__(self, balancer: Balancer, payer: str, receiver: str) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Caller(threading.Thread):
                 address, http.client.HTTPConnection(address, timeout=20)
             )
             if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
-                connection.close()  # ended while nobody used it: any pool looks before it sends
+                connection.close()  # closed while idle: any pool checks before it sends
             try:
                 connection.request("POST", "/v1/wallet/balance_transfer", self._body())
                 answer = connection.getresponse()
@@ -119,7 +119,7 @@ def test_a_rolling_restart_fails_no_request(services: list[Service], api: Wallet
 def test_what_was_sent_while_a_process_stood_still_before_its_end_is_answered(
     api_cluster: DevCluster, api: WalletApi, tmp_path: Path
 ) -> None:
-    """Where a busy machine has it stand still before it closes what is idle, it closed those that had asked, too."""
+    """A process that a busy machine paused before it closed idle connections used to close those with requests too."""
     payer, receiver = api.account(0, "100.00"), api.account(9)
     body = lambda: json.dumps(transfer_body(payer, receiver, "0.01", new_id())).encode()  # noqa: E731
     asked = 0

@@ -48,7 +48,7 @@ def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Snapsh
 def load(
     address: str, partition: LuaPartition, snapshot: Snapshot, between: Callable[[], object] | None = None
 ) -> None:
-    """`between` runs when some parts are in Redis and others are not."""
+    """Load the snapshot; `between` runs when some parts are in Redis and others are not."""
 
     async def run() -> None:
         connection = await Connection.open(address, lambda _: None)
@@ -96,7 +96,7 @@ def test_a_flush_in_the_middle_is_noticed(address: str, partition: LuaPartition,
 
 
 def test_fields_that_got_lost_are_noticed(address: str, partition: LuaPartition, snapshot: Snapshot) -> None:
-    """Were the count not there, the partition would serve without these balances."""
+    """Without the check of the count, the partition would serve without these balances."""
 
     def lose() -> None:
         partition.client.delete(partition.keys.balance("EUR"))
@@ -109,7 +109,7 @@ def test_fields_that_got_lost_are_noticed(address: str, partition: LuaPartition,
 def test_a_loading_that_was_overtaken_writes_nothing_more(
     address: str, partition: LuaPartition, snapshot: Snapshot
 ) -> None:
-    """Another recovery, which held the lock later, dropped the partition and restored it itself."""
+    """Another recovery, which took the lock later, has dropped the partition and restored it itself."""
 
     def overtake() -> None:
         partition.empty("live")

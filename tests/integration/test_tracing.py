@@ -1,4 +1,4 @@
-"""OpenTelemetry traces as a collector receives them: the request below its caller's span, and what it waited for."""
+"""OpenTelemetry traces as a collector gets them: the request's span is below its caller's, and shows its waits."""
 
 import json
 import uuid
@@ -20,7 +20,7 @@ from wallet_engine.dev.process import wait_until
 from wallet_engine.telemetry.spans import OPERATIONS_TRACED_MAX
 
 PARENT = "00f067aa0ba902b7"
-#: Times are told by two clocks.
+#: Times come from two clocks.
 CLOCK_NS = 5_000_000
 PARTITIONS = 16
 STOP_S_MAX = 15.0
@@ -38,7 +38,7 @@ class Collector(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def trace(self, trace_id: str, size: int) -> dict[str, Any]:
-        """The spans of a trace by their ids, once there are so many."""
+        """The spans of a trace by their ids, once there are enough of them."""
 
         def spans() -> dict[str, Any]:
             found = [span for span in list(self.received) if span.trace_id.hex() == trace_id]
@@ -96,7 +96,7 @@ def attributes(span: Any) -> dict[str, Any]:
 
 
 def tree(spans: dict[str, Any]) -> dict[str, list[str]]:
-    """Name of a span -> names of those below it, in the order of their begin."""
+    """Name of a span -> names of the spans below it, in the order of their starts."""
     ordered = sorted(spans.values(), key=lambda span: span.start_time_unix_nano)
     below: dict[str, list[str]] = {}
     for span in ordered:

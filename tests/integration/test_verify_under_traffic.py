@@ -1,4 +1,4 @@
-"""G1, G2: `wallet-admin verify` while transfers go between partitions, paid and refunded, is never wrong by a cent."""
+"""G1, G2: `wallet-admin verify` is exact to the cent while transfers between partitions are paid and refunded."""
 
 import contextlib
 import random
@@ -17,13 +17,13 @@ from wallet_engine.admin.proof.cluster import verify_online
 
 CURRENCY = "BWP"
 FUNDS, CALLERS, TRANSFERS_PER_CALL = 1_000, 3, 20
-#: A journal that grows faster than it is read on a busy machine is no test of what is read.
+#: On a busy machine the journal must not grow faster than `verify` can read it.
 CALL_PAUSE_S = 0.2
 IMAGE_PAUSE_S = 0.05
 
 
 def verify_slowly(cluster: DevCluster) -> dict[str, Any]:
-    """As on a machine that has no time for it: payments go on for long between the images of two partitions."""
+    """Slow `verify` down, as on a busy machine: payments go on for long between the images of two partitions."""
     with cluster_directory(cluster) as directory:
         verdict = verify_online(
             directory, cluster.data_dir / "journal", on_image=lambda _: time.sleep(IMAGE_PAUSE_S)
@@ -65,7 +65,7 @@ def test_never_an_odd_cent(api: WalletApi, api_cluster: DevCluster) -> None:
             in_transit = float(check(api_cluster)["in_transit"][CURRENCY])
             calls = len(answered) - before
             assert calls, "there was no traffic"
-            # What has left its payer before one image was taken, and arrived after another was.
+            # Money that left its payer before one image was taken, and arrived after another was taken.
             assert 0 <= in_transit <= (calls + CALLERS) * TRANSFERS_PER_CALL / 100
             print(f"{check.__name__}: {in_transit} in transit, {calls} calls meanwhile")
     assert set(answered) == {200}
@@ -73,7 +73,7 @@ def test_never_an_odd_cent(api: WalletApi, api_cluster: DevCluster) -> None:
     def total() -> int:
         return sum(round(100 * float(api.balance(account, CURRENCY))) for account in accounts)
 
-    # A transfer of an answered call may still be under way: its code says so, and the sweeper ends it.
+    # A transfer of an answered call may still be open: its code says so, and the sweeper ends it.
     wait_until(
         lambda: total() == 100 * FUNDS * len(accounts), "every cent has arrived or is back", seen=total
     )

@@ -1,4 +1,4 @@
-"""Webhooks out of the event log of a real PostgreSQL to receivers that misbehave; the clock is one that is moved."""
+"""Webhooks from the event log of a real PostgreSQL to receivers that misbehave; the test moves the clock."""
 
 import asyncio
 import time
@@ -50,7 +50,7 @@ async def server() -> AsyncIterator[WebhookServer]:
 
 
 class Clock:
-    """Shows what it is told."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = time.time()
@@ -61,7 +61,7 @@ class Clock:
 
 @asynccontextmanager
 async def delivering(pool: Any, worker: str = "f1", **options: Any) -> AsyncIterator[Dispatcher]:
-    """As the sink runs it: begun again behind a failure."""
+    """Run a dispatcher as the sink does: it is restarted after a failure."""
     running = Dispatcher(pool, worker, allow_private=True, **options)
 
     async def run() -> None:
@@ -105,7 +105,7 @@ def event(seq: int, subject: str = "alice", type_: str = "posting", partition: i
 
 
 async def log_events(pool: Any, *events: Event) -> None:
-    """Each as an entry of its own."""
+    """Log each event as an entry of its own."""
     rows = [LogRow(*map(int, each.id.split(".")[:2]), each.time_ms, [each]) for each in events]
     async with pool.acquire() as connection, connection.transaction():
         await append(connection, rows, "test")
@@ -190,7 +190,7 @@ async def test_one_that_hangs_delays_no_other(pool: Any, server: WebhookServer) 
     async with delivering(pool, answer_s_max=600.0):
         await server.until(dispatching.AT_ONCE_MAX, "/never", timeout_s=60)
         await server.until(200, "/quick", timeout_s=90)
-        # What it may have under way at a time is all that it has got.
+        # It has only got as many as may be under way to it at a time.
         assert len(server.at("/never")) == dispatching.AT_ONCE_MAX
 
 
@@ -213,7 +213,7 @@ async def test_the_schedule_until_it_is_parked(pool: Any, server: WebhookServer)
             await asyncio.sleep(0.05)
             assert len(server.at("/broken")) == attempt, "tried before its time"
             clock.now += 1.01
-        # Of one account the next is sent only now.
+        # Only now the account's next event is sent.
         assert set(ids(server.at("/broken"))) == {"0.1.0"}
         assert ids(await server.until(11, "/broken"))[9:] == ["0.1.0", "0.2.0"]
 
@@ -341,7 +341,7 @@ async def test_of_two_processes_one_delivers_and_the_other_takes_over(
     async with delivering(pool, "f2"):
         await log_events(pool, *(event(seq) for seq in range(1, 6)))
         await server.until(5, "/hook")
-        # As killed: it lets nothing go.
+        # As after a kill, it releases nothing.
         monkeypatch.setattr(first.outbox, "release", _nothing)
         task.cancel()
         await log_events(pool, *(event(seq) for seq in range(6, 11)))

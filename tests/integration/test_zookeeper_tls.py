@@ -1,4 +1,4 @@
-"""ZooKeeper by TLS: a real server that takes nothing else, and wants to see a certificate."""
+"""ZooKeeper by TLS: a real server that takes nothing else, and demands a certificate."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""One suite for both trees, and what only a real ZooKeeper can do to us: lost sessions, absence, return."""
+"""One suite for both trees, and cases that only a real ZooKeeper has: lost sessions, absence, return."""
 
 import contextlib
 import logging
@@ -45,7 +45,7 @@ needs_zookeeper = pytest.mark.skipif(
 
 
 def open_patiently(hosts: str, timeout_s: float) -> ZooKeeperTree:
-    """A tree with a short timeout, on a server that a busy machine has only just started."""
+    """A tree with a short timeout, on a server that has only just started on a busy machine."""
     for _ in range(10):
         with contextlib.suppress(ConfigError):
             return ZooKeeperTree(hosts, timeout_s)
@@ -89,7 +89,7 @@ class Server:
         self._process.send_signal(number)
 
     def lose_everything(self) -> None:
-        """Killed, its disk wiped."""
+        """Kill it and wipe its disk."""
         self.kill()
         shutil.rmtree(self._folder / "data")
 
@@ -114,7 +114,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("zookeeper"))
     server.start()
     first = KazooClient(server.hosts)
-    first.start(timeout=60)  # a young JVM takes its time for its first session, longer than the trees wait
+    first.start(timeout=60)  # a new JVM takes longer for its first session than the trees wait
     first.stop()
     first.close()
     yield server
@@ -133,7 +133,7 @@ def opened() -> Iterator[list[Tree]]:
 def connect(
     server: Server, opened: list[Tree], request: pytest.FixtureRequest
 ) -> Callable[[], ZooKeeperTree]:
-    """Trees in a corner of the server that is this test's own."""
+    """Trees below a path of the server that only this test uses."""
     corner = request.node.name.replace("[", "-").replace("]", "")
 
     def one() -> ZooKeeperTree:
@@ -540,7 +540,7 @@ class TestAbsence:
         assert tree.set("/wallet/map", b"1", 0) == 1
         wait_for(lambda: seen == [Node(b"0", 0), Node(b"1", 1)])
         wait_for(lambda: tree.get("/alive/j1") == Node(b"x", 0))
-        # Released while ZooKeeper was away, so that the node outlived the release.
+        # The lock was released while ZooKeeper was away, so its node outlived the release.
         with tree.lock("/lock", "me again", timeout_s=10) as again:
             assert again.held
         assert not [record for record in caplog.records if record.levelno > logging.WARNING]
@@ -548,10 +548,10 @@ class TestAbsence:
     def test_a_server_that_lost_its_data_is_come_back_to(
         self, own_server: Server, opened: list[Tree]
     ) -> None:
-        """It refuses clients that have seen newer transactions than it has; no process needs a restart for that."""
+        """It refuses clients that have seen newer transactions than it has; still no process needs a restart."""
         tree, other = (open_patiently(own_server.hosts, SESSION_S) for _ in range(2))
         opened += [tree, other]
-        for number in range(50):  # an empty server is soon at these transactions again, and not at once
+        for number in range(50):  # an empty server reaches as many transactions soon, but not at once
             tree.create(f"/map/{number}", b"old")
         tree.create("/alive/a", b"v", ephemeral=True)
         seen: list[Node | None] = []
@@ -584,7 +584,7 @@ class TestAbsence:
         assert time.monotonic() - begin < 5
         own_server.signal(signal.SIGCONT)
         wait_for(lambda: tree.connected)
-        # Whether or not the first attempt was done, the same can be asked for again.
+        # Whether or not the first attempt took effect, it can be repeated.
         tree.create("/alive/x", b"first", ephemeral=True)
         time.sleep(0.2)
         assert tree.get("/alive/x") == Node(b"first", 0)
