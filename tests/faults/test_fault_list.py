@@ -71,7 +71,7 @@ class Soak:
         await self.others.open()
 
     async def round(self, faults: int, gap_s: tuple[float, float], pause_s: float) -> None:
-        """So many faults with pauses drawn from `gap_s` under traffic, then the reckoning."""
+        """`faults` faults under traffic, with pauses drawn from `gap_s`, and then the reckoning."""
         async with HttpClient() as http:
             stop = asyncio.Event()
             traffic = asyncio.create_task(

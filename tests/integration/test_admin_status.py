@@ -24,7 +24,7 @@ from wallet_engine.routing.model import ServiceInfo, Shard
 
 @pytest.fixture
 def cluster(redis_cluster: RedisClusterFactory, tmp_path: Path) -> Iterator[LiveCluster]:
-    """Two shards with a replica each, four partitions of which 0 and 2 have entries; 2 is two behind."""
+    """Two shards with a replica each, and four partitions. 0 and 2 have entries; the journal lags by two in 2."""
     live = LiveCluster(redis_cluster(2, 1), tmp_path, 4)
     for _ in range(3):
         live.apply(0, "o - alice - 0 USD", "o - bob - 0 USD", "t 1 @bank alice 100 USD")

@@ -80,7 +80,7 @@ def test_a_closed_loop_at_every_door(running: Running, door: str, workload: str,
         assert document["fsyncs_per_transfer"] > 0
     assert document["memory_bytes_per_account"] > 30
     remembered = document["memory_bytes_per_remembered_transfer"]
-    assert remembered is None or remembered > 20  # None: earlier tests left more than this one added
+    assert remembered is None or remembered > 20  # None: earlier tests left more than this run added
 
 
 @pytest.mark.parametrize("batch", [1, 20])

@@ -244,7 +244,9 @@ def test_a_statement_adds_up(api: WalletApi) -> None:
     since = quote(found["lines"][1]["at"])
     later = api.get(f"/v1/accounts/{ann}/statement?currency=USD&from={since}").json()
     assert (later["opening_balance"], later["closing_balance"]) == ("100.00", "69.50")
-    behind = since.replace("Z", "0001Z")  # entries have whole milliseconds: that of `since` is before this
+    behind = since.replace(
+        "Z", "0001Z"
+    )  # entries have whole milliseconds: the entry of `since` is before this
     for side, balances in (("from", ("90.00", "69.50")), ("to", ("0.00", "90.00"))):
         half = api.get(f"/v1/accounts/{ann}/statement?currency=USD&{side}={behind}").json()
         assert (half["opening_balance"], half["closing_balance"]) == balances, side

@@ -1,8 +1,8 @@
-"""Holds every step against the guarantees. Knows the journal, the oracle and what callers were told.
+"""Checks every step against the guarantees. Knows the journal, the oracle and the answers that callers got.
 
-The auditor folds each entry the moment its journal quorum has it (the oracle decides every operation again), and
-keeps books of its own across partitions, which no single partition's oracle can: which debit was credited where.
-It never raises; it tells the world, which ends the run after the step.
+The auditor folds each entry as soon as its journal quorum has it (the oracle decides every operation again). It also
+keeps books across partitions, which no single partition's oracle can: which debit was credited where. It never raises;
+it tells the world, which ends the run after the step.
 """
 
 from bisect import bisect_right
@@ -51,7 +51,7 @@ Reference = tuple[int, int, int]
 
 @dataclass(slots=True)
 class Debit:
-    """Money that has left an account. `ended` says how: `+` credited, a decline's character once refunded."""
+    """Money that has left an account. `ended` is `+` once credited, or a decline's character once refunded."""
 
     key: tuple[str, str]
     to: str
@@ -89,14 +89,14 @@ class Auditor:
         self._on_disk: dict[tuple[str, int], int] = {}
         self.debits: dict[Reference, Debit] = {}
         self.answers: dict[tuple[str, str], Answer] = {}
-        #: Refunds made, by who paid them and their id, and what has gone back of each original: minor units.
+        #: Refunds made, by payer and id, and how much of each original has gone back; minor units.
         self.refunded: dict[tuple[str, str], int] = {}
         self.returned: dict[tuple[str, str], int] = {}
         self.groups = GroupBooks(world)
         self.holds = HoldBooks(world)
         #: Answers given: (from, transaction, body) -> outcome
         self.given: dict[tuple[str, str, str], str] = {}
-        #: (account, currency) -> seqs and balances behind them
+        #: (account, currency) -> seqs, and the balance after each
         self._history: dict[tuple[int, str, str], tuple[list[int], list[int]]] = {}
         self._in_flight: dict[str, int] = {}
         #: nonce -> the right time at which its script ran; clocks of nodes may be wrong
@@ -168,7 +168,7 @@ class Auditor:
                 )
             elif kind == "r" and outcome == "+":
                 self._refunded(partition, operation.other, operation.amount_minor)
-            elif kind in "xz" and outcome not in "sn":  # which nobody remembers
+            elif kind in "xz" and outcome not in "sn":  # these outcomes are not remembered
                 self._gave_back(operation, outcome, (partition, header.seq, idx), header)
             elif kind == "j" and outcome == "+":
                 self._took_back(partition, operation)
@@ -198,7 +198,7 @@ class Auditor:
         partition, seq, idx = reference
         kind, account, currency = operation.kind, operation.account, operation.currency
         receiver = receiver_of(operation.other)
-        if kind in "kq" and outcome not in "bs":  # which nobody remembers
+        if kind in "kq" and outcome not in "bs":  # these outcomes are not remembered
             body = f"{receiver} {operation.amount_minor} {currency}"
             key = (account, operation.id)
             self._decided("d" if kind == "q" else "t", key, body, outcome, reference, header)
@@ -217,7 +217,7 @@ class Auditor:
             self._note_balance(partition, name, currency, seq)
 
     def _check_held(self, partition: int) -> None:
-        """What is held is what is left in open holds, and what groups under way have set aside."""
+        """The held amount is what is left in open holds, plus what open groups have set aside."""
         state = self.state[partition]
         for currency, book in state.held.items():
             for account, minor in book.items():
@@ -229,14 +229,14 @@ class Auditor:
         return (command.account_id, command.transaction) in self.answers
 
     def captured(self, command: CaptureCommand) -> TransferCommand:
-        """A capture that was paid, as a transfer."""
+        """A paid capture, as a transfer."""
         to, minor, currency = self.answers[command.account_id, command.transaction].body.split(" ")
         return TransferCommand(command.account_id, to, int(minor), currency, command.transaction)
 
     def hold_answered(
         self, command: HoldCommand | CaptureCommand | IncreaseCommand, answer: HoldAnswer
     ) -> None:
-        """A service answers a hold, or a use of one: durable, and what is released is available (G4, G5)."""
+        """A service answers a hold, or a use of one: it must be durable, and released money available (G4, G5)."""
         self.checked_answers += 1
         found = self.answers.get((command.account_id, command.transaction))
         said = "+" if answer.outcome == Outcome.REPEATED else answer.outcome
@@ -258,7 +258,7 @@ class Auditor:
             self.world.violate(f"G5: {answer} to {command}, and the hold is {book}")
 
     def void_answered(self, placed: HoldCommand, answer: HoldAnswer, *, known: bool) -> None:
-        """`known`: a service has answered that there is this hold, within the retention."""
+        """`known`: a service has answered, within the retention, that the hold exists."""
         self.checked_answers += 1
         book = self.holds.find(placed.account_id, placed.transaction)
         status = "" if book is None else book.status
@@ -280,7 +280,7 @@ class Auditor:
                 self._note_balance(partition, name, leg.currency, header.seq)
 
     def group_answered(self, command: GroupCommand, answer: GroupAnswer) -> None:
-        """A service answers a group now: decided, durable, and paid everywhere if at all (G1, G4, G5)."""
+        """A service answers a group now: it must be decided, durable, and paid everywhere or nowhere (G1, G4, G5)."""
         self.checked_answers += 1
         found = self.answers.get((command.payer, command.transaction))
         if found is None or (found.outcome, found.body) != (answer.outcome, command.mark()):
@@ -353,9 +353,9 @@ class Auditor:
     def _gave_back(
         self, operation: Operation, outcome: str, reference: Reference, header: EntryHeader
     ) -> None:
-        """A refund was decided: the original is as it says, was paid, and has not gone back in all before."""
+        """A refund was decided: its original must match, be paid, and not have gone back in full before."""
         if outcome in (Outcome.STALE, Outcome.TRANSFER_FORGOTTEN):
-            return  # not remembered: it is made anew, of what there is then
+            return  # not remembered: a repeat is decided anew
         said, key = parse_evidence(operation.other), (operation.account, operation.id)
         self._decided("x", key, operation.other, outcome, reference, header)
         if outcome != "+":
@@ -408,7 +408,7 @@ class Auditor:
     # Redis -----------------------------------------------------------------------------------------------
 
     def script_ran(self, node: RedisNode, sha: bytes, argv: list[bytes], reply: Any) -> None:
-        """A script ran on a node: look at the partitions it left behind."""
+        """A script ran on a node: check the state of the partitions after it."""
         if sha not in _APPLY:
             return
         self.scripts += 1
@@ -463,13 +463,13 @@ class Auditor:
         return self._partition_of[meta_key]
 
     def went_live(self, node: RedisNode, partition: int) -> None:
-        """Recovery says that the partition stands where the journal stands (G6)."""
+        """Recovery says that the partition equals the journal (G6)."""
         self.compare(node, partition, "after recovery")
 
     def compare(self, node: RedisNode, partition: int, when: str) -> None:
         """Whether Redis holds exactly what the oracle's fold of the journal holds."""
         image, expected = image_of(node, self.keys[partition]), redis_image(self.state[partition])
-        # Time goes on behind the newest entry.
+        # Time goes on after the newest entry.
         seen_s, recorded_s = (int(each.get("meta", {}).pop(WITNESSED, 0)) for each in (image, expected))
         if seen_s < recorded_s:
             self.world.violate(f"G4: partition {partition} {when}: {seen_s} s seen of {recorded_s} s")

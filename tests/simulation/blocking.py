@@ -1,7 +1,7 @@
-"""Code that blocks, in virtual time: it runs in a thread of its own, and the world waits while it does.
+"""Blocking code in virtual time: it runs in a thread of its own, and the world waits meanwhile.
 
 `Blocking.wait` hands a coroutine to the event loop of the simulated process, and the thread sleeps until it is done. At
-any moment one thread runs, that of the world or this one, so a seed is still one run.
+any moment only one thread runs, the world's or this one, so a seed is still one run.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ from simulation.world import Killed, ProcessLoop, World
 
 from wallet_engine.admin.moving.wire import Setback, Wire
 
-#: How long a socket is waited for, as `socket` does of which nobody has asked anything.
+#: The default timeout of a simulated socket.
 _SOCKET_S_MAX: Final = 2.0
 
 
 class Blocking:
-    """`work` in a thread, beginning now. `done` is told how it ended, unless the process was killed before."""
+    """Runs `work` in a thread, from now on. `done` gets its error or None, unless the process was killed before."""
 
     def __init__(
         self, loop: ProcessLoop, work: Callable[[], object], done: Callable[[Exception | None], object]
@@ -44,7 +44,7 @@ class Blocking:
         return f"<Blocking {self.loop.name} over={self.over}>"
 
     def wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """What the coroutine returns or raises; called in the thread. Raises `Killed` once the process is dead."""
+        """Run the coroutine and return its result; called in the thread. Raises `Killed` once the process is dead."""
         if self.loop.dead:
             coroutine.close()
             raise Killed
@@ -57,7 +57,7 @@ class Blocking:
         return task.result()
 
     def end(self) -> None:
-        """The process was killed: no line of it runs any more, but what `Killed` lets it leave."""
+        """The process was killed: its code stops, except for what runs while `Killed` leaves it."""
         if threading.current_thread() is not self._thread and not self.over:
             self._to_thread.release()
             self._thread.join()
@@ -75,7 +75,7 @@ class Blocking:
             self._to_world.release()
 
     def _let_it_run(self) -> None:
-        """The world waits until the thread wants something, or has ended."""
+        """The world waits until the thread calls `wait`, or has ended."""
         self._to_world.acquire()
         wanted, self._wanted = self._wanted, None
         if wanted is not None:
@@ -94,7 +94,7 @@ _of_thread: dict[threading.Thread, Blocking] = {}
 
 
 def wait(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """`Blocking.wait` of the thread that this is called in."""
+    """`Blocking.wait` of the calling thread."""
     return _inside().wait(coroutine)
 
 
@@ -109,7 +109,7 @@ def _inside() -> Blocking:
 
 
 def clock_of(world: World) -> SimpleNamespace:
-    """In place of the module `time`."""
+    """A stand-in for the module `time`."""
 
     def passed_s() -> float:
         return world.now_us / 1e6
@@ -138,7 +138,7 @@ class _Received(asyncio.Protocol):
 
 
 class SimSocket:
-    """What code that blocks needs of a TCP connection, over the simulated network."""
+    """The parts of a TCP connection that blocking code needs, over the simulated network."""
 
     def __init__(self, target: tuple[str, int], timeout: float = _SOCKET_S_MAX) -> None:
         """Raises OSError."""
@@ -189,9 +189,9 @@ class SimSocket:
 
 
 class Clients:
-    """In place of `topology.connect`: redis-py's client, as far as the engine uses it for administration.
+    """A stand-in for `topology.connect`: redis-py's client, as far as the engine uses it for administration.
 
-    Code that blocks talks over the network. A thread of a process's event loop, which is one call here, asks the node.
+    Blocking code talks over the network. A thread of a process's event loop is one call here, and asks the node itself.
     """
 
     def __init__(self, world: World, nodes: list[RedisNode], reached: Callable[[RedisNode], bool]) -> None:
@@ -208,7 +208,7 @@ class Clients:
         return _AtOnce(self, address)
 
     def reach(self, address: str) -> RedisNode:
-        """The node there, if it answers the process that is running. Raises what redis-py raises."""
+        """The node at the address, if it answers the running process. Raises what redis-py raises."""
         node = self._nodes[address]
         stalled = node.stalled_until_us > self._world.now_us
         if not node.alive or stalled or not self._reached(node):

@@ -1,4 +1,4 @@
-"""Callers: they pay, read, freeze and close, ask again with the same id after a loss, and remember every answer."""
+"""Callers: they pay, read, freeze and close, retry with the same id after a loss, and remember every answer."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -23,9 +23,9 @@ from wallet_engine.service.api import RefundAnswer
 from wallet_engine.service.wallet import ClusterWallet
 
 CURRENCIES: Final = ("USD", "EUR")
-#: How long a caller waits for a reply before it asks again, perhaps elsewhere.
+#: How long a caller waits for a reply before it retries, perhaps at another service.
 PATIENCE_S: Final = 2.5
-#: An id is used again no later than this after its first use: the retention promises no more.
+#: An id is reused no later than this after its first use: the retention promises no more.
 RETRY_MS_MAX: Final = RETENTION_MS * 3 // 4
 
 NO_REPLY: Final = "no reply"
@@ -38,20 +38,20 @@ class Payment:
     command: TransferCommand
     first_ms: int = 0
     answer: str | None = None
-    #: What it was refused with the last time.
+    #: The code of the last refusal.
     said: str = ""
 
 
 @dataclass(slots=True)
 class Refund:
-    """Money that a caller wants back of a payment. `code` is final once it is not None; empty: it went back."""
+    """A refund that a caller wants. `code` is final once it is not None; it is empty when the money went back."""
 
     command: RefundCommand
     of: Payment
     first_ms: int = 0
     tries: int = 0
     code: str | None = None
-    #: It may have been made, and nobody will know: the original is forgotten.
+    #: Whether it was made will stay unknown: the original is forgotten.
     lost: bool = False
 
 
@@ -117,7 +117,7 @@ class Callers:
         make: Callable[[ClusterWallet], Coroutine[Any, Any, Any]],
         check: Callable[[Any], None],
     ) -> Any:
-        """One request to one service: what it answers, an `Outage`'s code, or `NO_REPLY`. `check` sees the
+        """One request to one service; returns its answer, an `Outage`'s code, or `NO_REPLY`. `check` sees the
         answer at the moment the service gives it.
         """
         world = self.world
@@ -153,7 +153,7 @@ class Callers:
     # Setting up ------------------------------------------------------------------------------------------
 
     async def open_and_fund(self) -> None:
-        """Every account in USD and some in EUR, with money from `@bank`."""
+        """Open every account in USD and some in EUR, with money from `@bank`."""
         jobs = []
         for number, account in enumerate(self.accounts):
             for currency in CURRENCIES[: 1 + (number % 3 == 0)]:
@@ -188,7 +188,7 @@ class Callers:
         return f"{letter}{self._ids:021d}"
 
     def _shared_id(self, payer: str) -> str | None:
-        """One that somebody else has paid with, and this payer has not."""
+        """An id that another payer has used, and this one has not."""
         if not self.cluster.profile.shared_ids or self.rng.random() < 0.5:
             return None
         mine = {
@@ -255,7 +255,7 @@ class Callers:
                 await asyncio.sleep(self.rng.random() * 0.3)
 
     async def once(self, payment: Payment) -> bool:
-        """Ask for the payment once; whether it has its answer."""
+        """Ask for the payment once; returns whether it has its answer."""
         command = payment.command
         answer = await self.ask(
             lambda w: w.transfer(command), lambda got: self.auditor.answered(command, got.outcome)
@@ -288,7 +288,7 @@ class Callers:
             await self.attempt(payment, tries=1)
 
     async def conflict(self) -> None:
-        """An id of before with another amount or receiver."""
+        """Reuse an earlier id with another amount or receiver."""
         old = self.rng.choice(self.payments).command
         if self.rng.random() < 0.5:
             changed = old._replace(amount_minor=old.amount_minor + 1)
@@ -302,13 +302,13 @@ class Callers:
         await self.ask(lambda w: w.transfer(changed), lambda got: self.auditor.answered(changed, got.outcome))
 
     async def again(self) -> None:
-        """A payment that has its answer already, some time later: the same answer."""
+        """Repeat an answered payment some time later: it must get the same answer."""
         old = [payment for payment in self.payments if payment.answer is not None and self.may_retry(payment)]
         if old:
             await self.once(self.rng.choice(old))
 
     async def refund_some(self) -> None:
-        """Of a payment that was made, a part or all; or a refund of before again."""
+        """Refund a part or all of a payment, or repeat an earlier refund."""
         rng = self.rng
         paid = [payment for payment in self.payments if payment.answer == "+"]
         paid += [Payment(command, answer="+") for command in self.holders.paid]
@@ -327,7 +327,7 @@ class Callers:
                 break
 
     async def refund_once(self, wanted: Refund) -> bool:
-        """Ask for it once; whether it has its answer."""
+        """Ask for it once; returns whether it has its answer."""
         if wanted.lost or not self.may_retry(wanted):
             return True
         wanted.tries += 1
@@ -357,7 +357,7 @@ class Callers:
         return True
 
     async def group_some(self) -> None:
-        """A few legs over a few partitions; or a group of before again."""
+        """A few legs over a few partitions, or an earlier group again."""
         rng = self.rng
         if self.groups and rng.random() < 0.25:
             await self.group_once(rng.choice(self.groups))
@@ -396,7 +396,7 @@ class Callers:
         return True
 
     async def open_another(self) -> None:
-        """An account gets a currency, perhaps the first of its partition in it."""
+        """An account gets a currency, perhaps as the first in its partition."""
         account, currency = self.rng.choice(self.accounts), self.rng.choice((*CURRENCIES, "GBP"))
         note = note_of(metadata={"why": "trade"}) if currency == "GBP" else ""
         await self.ask(lambda w: w.open_account(account, currency, None, note=note), lambda _: None)
@@ -406,7 +406,7 @@ class Callers:
         await self.ask(lambda w: w.set_flags(account, action), lambda _: None)
 
     async def look(self, account: str) -> None:
-        """A balance, or what became of a payment: must be what the journal says."""
+        """Read a balance, or the outcome of a payment: it must be what the journal says."""
         if self.rng.random() < 0.5 or not self.payments:
 
             def check_balance(view: Any) -> None:
@@ -424,7 +424,7 @@ class Callers:
         await self.ask(lambda w: w.find_transfer(command.from_account, command.transaction), check_found)
 
     async def finish(self) -> None:
-        """Ask for everything that has no answer, until it has one."""
+        """Retry every request that has no answer, until it has one."""
         await asyncio.gather(*(self.insist(payment) for payment in self.payments))
         await asyncio.gather(*(self._insist_group(wanted) for wanted in self.groups if wanted.answer is None))
         await asyncio.gather(*(self._insist_refund(wanted) for wanted in self.refunds if wanted.code is None))

@@ -1,4 +1,4 @@
-"""A whole simulated cluster: Redis nodes, journals, services and ZooKeeper in one world, and what can befall them."""
+"""A whole simulated cluster: Redis nodes, journals, services and ZooKeeper in one world, and the faults that strike."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ ISSUED_AGE_US: Final = HORIZONS.issued_age_ms_max * 1000
 
 
 class SimShard:
-    """Two addresses: a primary, and the node that a failover would promote."""
+    """Two nodes: a primary, and the standby that a failover would promote."""
 
     def __init__(self, name: str, nodes: tuple[RedisNode, RedisNode]) -> None:
         self.name = name
@@ -41,7 +41,7 @@ class SimShard:
 
 
 class Cluster:
-    """Create it, `start` it, and let the world run. Every method named like a fault is one."""
+    """Create it, `start` it, and let the world run. A method with the name of a fault injects that fault."""
 
     def __init__(self, world: World, profile: Profile, directory: Path) -> None:
         self.world = world
@@ -110,7 +110,7 @@ class Cluster:
         return SimShard(f"s{number}", (nodes[0], nodes[1]))
 
     def _went_live(self, node: RedisNode, meta_key: bytes) -> None:
-        """An epoch of a partition is in force: the chain it began with, which a quorum has marked, counts."""
+        """An epoch of a partition is in force: the chain it began with, marked by a quorum, counts from now on."""
         partition = self.auditor.partition_of(meta_key)
         epoch = int(node.store[meta_key][b"epoch"])
         for journal in self.journals:
@@ -119,12 +119,12 @@ class Cluster:
         self.auditor.went_live(node, partition)
 
     def _claimed(self, node: RedisNode, slot: int, node_id: str) -> None:
-        """A node was told whose a slot is."""
+        """A node was told which node owns a slot."""
         owner = next(each for each in self.nodes if each.node_id == node_id)
         node.slots[slot] = owner.shard, owner.config_epoch
 
     def _gossip(self) -> None:
-        """Every primary tells every node that it reaches what it has; a demoted one that does not know it, too."""
+        """Every primary tells every node in reach its slots; so does a demoted one that still thinks it is primary."""
         for one in self.nodes:
             for other in self.nodes:
                 heard = one.alive and one.primary and other.alive and one is not other
@@ -153,7 +153,7 @@ class Cluster:
     # What the engine asks about Redis --------------------------------------------------------------------
 
     def find_primary(self, addresses: Sequence[str], refused: list[str] | None = None) -> NodeView | None:
-        """In place of `topology.find_primary`."""
+        """A stand-in for `topology.find_primary`."""
         views = [
             NodeView(node.address, node.node_id, True, node.config_epoch, tuple(node.owned()))
             for node in self.nodes
@@ -163,12 +163,12 @@ class Cluster:
         return max(owners, key=lambda view: view.config_epoch, default=None)
 
     def check_settings(self, address: str, **_: Any) -> None:
-        """In place of `topology.check_settings`."""
+        """A stand-in for `topology.check_settings`."""
         if not any(node.address == address and node.alive and self._reached(node) for node in self.nodes):
             raise ConfigError(f"Redis at {address} does not answer")
 
     def _answers(self, node: RedisNode) -> bool:
-        """As a primary, to the process that is running."""
+        """Whether the node answers the running process as a primary."""
         stalled = node.stalled_until_us > self.world.now_us
         return node.alive and node.primary and not stalled and self._reached(node)
 
@@ -179,12 +179,12 @@ class Cluster:
     # Faults ----------------------------------------------------------------------------------------------
 
     def strike(self, kind: str) -> None:
-        """Let one fault happen, to whom chance chooses; what dies comes back by itself."""
+        """Inject one fault into a random victim; what dies comes back by itself."""
         self.world.note(f"fault: {kind}")
         getattr(self, kind)()
 
     def _seconds(self, low: float, high: float) -> float:
-        """Mostly near `low`."""
+        """A random number of seconds, mostly near `low`."""
         return low + (high - low) * self.world.rng.random() ** 2
 
     def _any_shard(self) -> SimShard:
@@ -204,11 +204,11 @@ class Cluster:
         self.world.rng.choice(self.journals).die_at_sync = self.world.rng.choice(("before", "after"))
 
     def redis_empty(self) -> None:
-        """The process dies with its memory."""
+        """The process dies, and comes back empty."""
         self._restart(self._any_shard().primary, {})
 
     def redis_old_image(self) -> None:
-        """The process dies and comes back with what it had saved a while ago."""
+        """The process dies, and comes back with the image that it saved a while ago."""
         node = self._any_shard().primary
         self._restart(node, copy_store(node.image))
 
@@ -228,7 +228,7 @@ class Cluster:
             node.start(store)
 
     def redis_flushed(self) -> None:
-        """Somebody types FLUSHALL; the process and its scripts stay."""
+        """FLUSHALL by hand; the process and its scripts stay."""
         self._any_shard().primary.store.clear()
 
     def redis_stalled(self) -> None:
@@ -236,7 +236,7 @@ class Cluster:
         node.stalled_until_us = self.world.now_us + int(self._seconds(0.01, 4.0) * 1e6)
 
     def failover(self) -> None:
-        """The standby is promoted with what had been replicated; the old primary dies, or does not know yet."""
+        """The standby is promoted with the replicated data; the old primary dies, or does not know it yet."""
         shard, rng = self._any_shard(), self.world.rng
         if shard.primary.alive:
             old = shard.primary
@@ -260,14 +260,14 @@ class Cluster:
         new.start(old.replica_has(store), scripts=rng.random() < 0.5)
 
     def _fail_over(self, name: str) -> None:
-        """A planned one: the replica has all that its primary has, and what nobody told it to drop."""
+        """A planned failover: the replica has all data of its primary, and keys that it was never told to drop."""
         shard = next(shard for shard in self.shards if shard.name == name)
         old = shard.primary
         self.promote(shard, old.store)
         self.demote(old)
 
     def demote(self, node: RedisNode) -> None:
-        """The old primary learns that it is one no more, and takes its successor's data."""
+        """The old primary learns that it is a replica now, and takes its successor's data."""
         if any(shard.primary is node for shard in self.shards):
             return
         node.alive = True
@@ -303,7 +303,7 @@ class Cluster:
             process.start_later(self._seconds(0.02, 1.0))
 
     def network_split(self) -> None:
-        """A primary is cut off with some processes, and goes on serving them; its shard may get another one."""
+        """A primary is cut off with some processes, and goes on serving them; its shard may get another primary."""
         if self.network.island:
             return
         rng, shard = self.world.rng, self._any_shard()
@@ -330,7 +330,7 @@ class Cluster:
             self.world.after(int(self._seconds(0.01, 2.0) * 1e6), self.demote, shard.standby)
 
     def partition_moved(self) -> None:
-        """Somebody moves a partition, or stops to, or goes on with a move or undoes it."""
+        """The operator begins a move, or kills, stops, resumes or undoes one."""
         self.mover.strike(self.placement.shard_of, self.profile.partitions)
 
     def redis_refuses(self) -> None:
@@ -340,7 +340,7 @@ class Cluster:
         self.world.after(int(self._seconds(0.05, 4.0) * 1e6), node.refuse_writes, "")
 
     def clocks_stepped(self) -> None:
-        """Clocks of some machines, or of all alike, are wrong; after a while most of them are set right.
+        """The clocks of some machines, or of all, go wrong by the same amount; after a while most are set right.
 
         They may step twice by more than the retention within seconds: then two windows seem to have passed.
         """
@@ -392,7 +392,7 @@ class Cluster:
     # Rest ------------------------------------------------------------------------------------------------
 
     def restless(self) -> str:
-        """What is still under way; empty when nothing is."""
+        """Something that is still under way; empty when nothing is."""
         if not self.mover.at_rest:
             return f"moves of {self.mover.under_way()} are under way"
         for partition, keys in enumerate(self.auditor.keys):

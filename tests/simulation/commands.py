@@ -36,7 +36,7 @@ class CommandError(Exception):
 
 
 def _words(args: tuple[Any, ...]) -> list[bytes]:
-    """What a script passes, as Redis sees it: a number is printed with 17 digits."""
+    """A script's arguments as Redis sees them: a number is printed with 17 digits."""
     return [
         arg if type(arg) is bytes else b"%d" % arg if type(arg) is int else b"%.17g" % arg for arg in args
     ]
@@ -49,7 +49,7 @@ def _entry_number(entry_id: bytes) -> int:
     return int(number)
 
 
-#: Commands that change a key, or would: a node that takes no writes refuses them, and a watched key is touched.
+#: Commands that change a key, or may: a node that takes no writes refuses them, and they touch a watched key.
 WRITES: Final = frozenset(
     b"SET HSET HSETNX HDEL HINCRBY DEL UNLINK PERSIST ZADD ZREM ZREMRANGEBYSCORE XADD XDEL XTRIM".split()
 )
@@ -62,13 +62,13 @@ class Commands:
         self.store = store
         self.now_us = now_us
         self.node_id = node_id
-        #: What a node that takes no writes says of each; "" while it takes them.
+        #: The error of each write while the node takes none; "" while it takes them.
         self.refuses_writes = ""
         #: How often each key was written, for WATCH.
         self.touched: dict[bytes, int] = {}
         #: How far `XTRIM ~` goes, 0 to 1: Redis trims whole blocks and may leave any number below one.
         self.trim_reach: Callable[[], float] = lambda: 1.0
-        #: How many fields a scan returns again; fewer than it returns at once.
+        #: How many fields a scan returns a second time; fewer than it returns in one call.
         self.scan_again: Callable[[], int] = lambda: 0
         #: cursor -> the last name that was returned
         self._scanned: dict[bytes, bytes] = {}
@@ -130,7 +130,7 @@ class Commands:
         return value
 
     def cHSCAN(self, key: bytes, cursor: bytes, _count: bytes, most: bytes) -> list[Any]:
-        """In order of the names. A field that is there from the beginning to the end is returned, perhaps twice."""
+        """Returns fields in order of their names. A field that exists during the whole scan comes once, or twice."""
         return self._scan(sorted(self.store.get(key, {}).items()), cursor, most)
 
     def cZSCAN(self, key: bytes, cursor: bytes, _count: bytes, most: bytes) -> list[Any]:
@@ -155,7 +155,7 @@ class Commands:
         return int(key in self.store)
 
     def cSET(self, key: bytes, value: bytes) -> Any:
-        """A text stands as a hash of one field: nothing reads it, it is there to be unlinked."""
+        """A text is stored as a hash of one field: nothing reads it, it is only unlinked."""
         self.store[key] = {b"": value}
         return Status(b"OK")
 
@@ -168,7 +168,7 @@ class Commands:
         return 0  # no key has a time to live
 
     def cTYPE(self, key: bytes) -> Any:
-        """As a script sees it: a table with the name under `ok`."""
+        """The type as a script sees it: a table with the name under `ok`."""
         value = self.store.get(key)
         if isinstance(value, Stream):
             return Status(b"stream")

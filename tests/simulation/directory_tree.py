@@ -20,7 +20,7 @@ from wallet_engine.routing.tree import (
     check_path,
 )
 
-#: Below it, epochs grow by themselves; a tree that is put back begins above it.
+#: Epochs grow within these low bits; a restored tree begins above them.
 EPOCH_BITS: Final = 32
 
 
@@ -50,14 +50,14 @@ class Keeper:
         self.changed()
 
     def lose(self) -> dict[str, Node]:
-        """Its data are gone, and it serves; what was there. Sessions begin anew, and what is theirs is there again."""
+        """Lose all data and go on serving; returns the lost nodes. Sessions begin anew and create their own again."""
         lost = {path: node for path, node in self.nodes.items() if path not in self.owners}
         self.nodes = {path: self.nodes[path] for path in self.owners}
         self.changed()
         return lost
 
     def put_back(self, lost: Mapping[str, Node], placement: PartitionMap) -> None:
-        """As `restore` does it: every node is a new one, and the map has epochs that were never in force."""
+        """Put nodes back as `restore` does: each is a new node, and the map has epochs that were never in force."""
         epoch = (max(entry.epoch for entry in placement.partitions) >> EPOCH_BITS) + 1 << EPOCH_BITS
         raised = placement.with_epochs(dict.fromkeys(range(len(placement.partitions)), epoch))
         self.nodes |= {path: Node(node.data, 0) for path, node in lost.items()}
@@ -65,12 +65,12 @@ class Keeper:
         self.changed()
 
     def cut(self, processes: frozenset[str]) -> None:
-        """Nobody of these reaches the ensemble any more; an empty set joins all."""
+        """These processes no longer reach the ensemble; an empty set connects all again."""
         self.cut_off = processes
         self.changed()
 
     def process_died(self, loop: ProcessLoop) -> None:
-        """Its session ends: ephemeral nodes and locks go."""
+        """The process's session ends: its ephemeral nodes and locks go."""
         for path in [path for path, owner in self.owners.items() if owner is loop]:
             del self.owners[path], self.nodes[path]
         for name in [name for name, owner in self.locks.items() if owner is loop]:
@@ -183,7 +183,7 @@ class SimTree:
 
     @contextmanager
     def lock(self, path: str, holder: str, *, timeout_s: float = 0.0) -> Iterator[HeldLock]:
-        """Nobody can wait inside one thread: a lock that is held is a `LockTimeout` at once."""
+        """Nothing can wait inside one thread: a lock that is held raises `LockTimeout` at once."""
         self._nodes  # noqa: B018
         locks = self._keeper.locks
         if path in locks:

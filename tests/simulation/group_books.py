@@ -1,6 +1,6 @@
-"""The auditor's own books of groups: who has promised what, and that nobody pays or gives back before home has decided.
+"""The auditor's own books of groups: each partition's promises; none pays or gives back before home has decided.
 
-Entries come in the order in which they are durable, so a decision comes before whatever may only follow it.
+Entries come in the order in which they become durable, so a decision comes before everything that may only follow it.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from wallet_engine.domain.operation import Operation
 
 @dataclass(slots=True)
 class _Books:
-    """Of one body. `needs`: legs and sides (True: the payer's) that others than home are to pay."""
+    """The books of one body. `needs`: legs and sides (True: the payer's) that partitions other than home must pay."""
 
     decided: str = ""
     needs: set[tuple[int, bool]] = field(default_factory=set)
@@ -37,7 +37,7 @@ class GroupBooks:
         return books.decided == "+" and books.paid == books.needs
 
     def took_place(self, partition: int, operation: Operation, said: Words, outcome: str) -> Counter[str]:
-        """What it has put on `@transit`: currency -> minor units."""
+        """What the operation has put on `@transit`: currency -> minor units."""
         name, text = (operation.account, operation.id), operation.line()
         books = self._books.setdefault((*name, said.mark), _Books())
         if operation.kind in "mg":
@@ -86,7 +86,7 @@ def _promises(legs: tuple[Leg, ...], sign: int) -> Counter[str]:
 
 
 def _payments(legs: tuple[Leg, ...], *, promised: bool) -> Counter[str]:
-    """Payers put their money there; receivers take it from there unless they have when it was promised."""
+    """Payers put money on `@transit`; receivers take it from there, unless they did so when they promised."""
     total: Counter[str] = Counter()
     for leg in legs:
         if leg.role in "pb":

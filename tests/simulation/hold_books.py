@@ -1,6 +1,6 @@
-"""The auditor's own books of holds: what each still holds, who may take from it, and when it has ended.
+"""The auditor's own books of holds: what each still holds, which receiver it is for, and when it has ended.
 
-Entries come in the order in which they are durable. Times are those that entries record: they decide what was in time.
+Entries come in the order in which they become durable. The times that entries record decide what was in time.
 """
 
 from dataclasses import dataclass
@@ -50,12 +50,12 @@ class HoldBooks:
         return self.books.get(holds.field_of(account, hold_id))
 
     def held(self, account: str, currency: str) -> int:
-        """What all open holds of an account hold together."""
+        """The sum of an account's open holds."""
         mine = (book for book in self.books.values() if (book.account, book.currency) == (account, currency))
         return sum(book.remaining for book in mine)
 
     def took_place(self, operation: Operation, seq: int, idx: int, time_ms: int, *, credited: bool) -> None:
-        """An operation on a hold was applied. `credited`: of what ends a hold, that its capture was received."""
+        """An operation on a hold was applied. `credited`: whether the capture that ends it was received."""
         kind, account, other = operation.kind, operation.account, operation.other
         if kind == "h":
             to, expires_in_ms = other.split("|")
@@ -86,7 +86,7 @@ class HoldBooks:
             self._wrong(f"G3: it takes more than there is: {book}", operation)
 
     def _used(self, book: HoldBook, operation: Operation, at: tuple[int, int], time_ms: int) -> None:
-        """It is open, and nobody is about to end it."""
+        """A use of a hold, which must be open, and which no operation may be about to end."""
         kind, minor = operation.kind, operation.amount_minor
         if book.status != _OPEN or book.busy is not None:
             self._wrong(f"G4: of a hold that has ended, or is about to: {book}", operation)
@@ -113,7 +113,7 @@ class HoldBooks:
         book.status, book.busy = "captured", None
 
     def _undone(self, book: HoldBook, operation: Operation) -> None:
-        """The receiver has refused: the hold is as it was, or, if it has ended, the money is available."""
+        """The receiver has refused: the hold is as before, or, if it has ended, the money is available."""
         seq, idx, _ = operation.other.partition("|")[0].split(".")
         book.captured -= operation.amount_minor
         if book.status != _OPEN:
@@ -131,7 +131,7 @@ class HoldBooks:
         self.world.violate(f"{text}: {operation.line()}")
 
     def restless(self, now_ms: int) -> str:
-        """What is to end by itself, and has not."""
+        """A hold that must end by itself and has not; empty when there is none."""
         for field, book in self.books.items():
             if book.busy is not None:
                 return f"the final capture of {field} is under way: {book}"

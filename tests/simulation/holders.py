@@ -1,4 +1,4 @@
-"""Callers who set money aside, and take or give it back later: several of one hold at the same time, too."""
+"""Callers that place holds and capture or void them later; some use one hold several times at once."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class Wanted:
     command: HoldCommand | CaptureCommand | IncreaseCommand
     first_ms: int = 0
     answer: str | None = None
-    #: Whether it was refused the last time, with what nobody remembers.
+    #: Whether the last answer was a refusal that is not remembered.
     refused: bool = False
 
 
@@ -32,11 +32,11 @@ class Holders:
     callers: "Callers"
     placed: list[Wanted] = field(default_factory=list)
     uses: list[Wanted] = field(default_factory=list)
-    #: Captures that were paid, as the transfers that they are.
+    #: Captures that were paid, as transfers.
     paid: list[TransferCommand] = field(default_factory=list)
 
     async def some(self) -> None:
-        """A hold, and something done with it or another one; or something of before again."""
+        """Place a hold, and use it or another one; or repeat an earlier request."""
         rng = self.callers.rng
         if self.placed and rng.random() < 0.2:
             await self.once(rng.choice([*self.placed, *self.uses]))
@@ -97,7 +97,7 @@ class Holders:
         await callers.ask(lambda w: w.void_hold(placed.account_id, placed.transaction), check)
 
     async def once(self, wanted: Wanted) -> bool:
-        """Ask for it once; whether it has its answer. What nobody remembers may be answered otherwise the next time."""
+        """Ask for it once; returns whether it has its answer. An answer that is not remembered may differ next time."""
         callers, command = self.callers, wanted.command
         if not callers.may_retry(wanted):
             return True
@@ -107,7 +107,7 @@ class Holders:
             nonlocal remembered, overtaken
             remembered = answer.outcome != Outcome.HOLD_BUSY and callers.auditor.remembers(command)
             overtaken = remembered and not knew and answer.outcome == Outcome.HOLD_NOT_FOUND
-            if overtaken:  # another try has seen the hold, which was not there yet when this one looked
+            if overtaken:  # another try has seen the hold, which did not exist yet when this one looked
                 remembered = False
             else:
                 callers.auditor.hold_answered(command, answer)
@@ -130,7 +130,7 @@ class Holders:
         return True
 
     async def finish(self) -> None:
-        """Ask for every answer that is missing, first whether there is a hold."""
+        """Ask for every missing answer, about placed holds first."""
         for wanteds in (self.placed, self.uses):
             await asyncio.gather(*(self._ask_on(wanted) for wanted in wanteds if wanted.answer is None))
 
@@ -140,7 +140,7 @@ class Holders:
 
     @property
     def unknown(self) -> bool:
-        """Whether a capture was perhaps paid."""
+        """Whether it is unknown if some capture was paid."""
         return any(
             each.answer is None and not each.refused
             for each in self.uses

@@ -58,7 +58,7 @@ def sha_of(text: bytes) -> bytes:
 
 
 def table(values: Sequence[Any]) -> Any:
-    """A Lua table; None becomes false, as Redis hands nil to a script."""
+    """A Lua table; None becomes false, as Redis passes nil to a script."""
     return _runtime.table_from([_lua_value(value) for value in values])
 
 
@@ -71,7 +71,7 @@ def _lua_value(value: Any) -> Any:
 
 
 def _decode(text: bytes) -> Any:
-    """`cjson.decode` of what columns have: strings, integers, arrays, objects."""
+    """`cjson.decode` for the values of columns: strings, integers, arrays, objects."""
     return _decoded(json.loads(text))
 
 
@@ -95,7 +95,7 @@ def _call(*args: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """What a script returns, as Redis makes a reply of it."""
+    """A script's return value as Redis makes a reply of it."""
     if lupa.lua51.lua_type(value) == "table":
         return [_plain(value[number]) for number in range(1, len(value) + 1)]
     if value is False:
@@ -109,7 +109,7 @@ _install(_call, _decode)
 def run_script(text: bytes, keys: Sequence[bytes], argv: Sequence[bytes], call: Callable[..., Any]) -> Any:
     """Run a script text; `call` is its `redis.call`. The reply is bytes, an int, None, or a list of these and of lists.
 
-    Raises `CommandError` when that of a command was not caught, `ScriptError` for anything else.
+    Raises a command's `CommandError` that the script did not catch, and `ScriptError` for anything else.
     """
     chunk = _chunks.get(text)
     if chunk is None:

@@ -1,4 +1,4 @@
-"""Moves of partitions by the real driver, as somebody at `wallet-admin` makes, kills, stops and undoes them."""
+"""Moves of partitions by the real driver, which an operator begins, kills, stops and undoes."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.moves import MOVES, Moves
 from wallet_engine.routing.tree import HeldLock, Node, StoreUnavailable
 
-#: What the driver says after each of its steps.
+#: The names that the driver reports after its steps.
 STEPS: Final = (
     "planned",
     "copying",
@@ -34,14 +34,14 @@ STEPS: Final = (
     "slots given",
     "done",
 )
-#: How many partitions come back to where they were, when nothing fails any more.
+#: How many partitions move back to a shard that they left, once nothing fails any more.
 RETURNS: Final = 2
 
 Verb = Callable[[Driver], object]
 
 
 class AdminTree:
-    """A `SimTree` for code that blocks: words take time on their way, and an answer may be lost."""
+    """A `SimTree` for blocking code: messages take time, and an answer may be lost."""
 
     def __init__(self, tree: SimTree, pass_time: Callable[[], object]) -> None:
         self._tree = tree
@@ -81,7 +81,7 @@ class AdminTree:
 class MoveRun(Process):
     """`wallet-admin move`, `resume` or `abort` of one partition.
 
-    `dies_at`: the step behind which it is killed. `must_end`: nothing fails any more, so it ends well.
+    `dies_at`: the step after which it is killed. `must_end`: nothing fails any more, so it must end well.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class MoveRun(Process):
         self.verb = verb
         self.dies_at = dies_at
         self.must_end = must_end
-        #: The step behind which it is stopped for a while.
+        #: The step after which it is stopped for a while.
         self.stops_at = "" if must_end or world.rng.random() < 0.8 else world.rng.choice(STEPS[4:9])
         self._blocking: Blocking | None = None
 
@@ -141,7 +141,7 @@ class MoveRun(Process):
             self._pass_time()
 
     def stop_for(self, seconds: float) -> None:
-        """Longer than ZooKeeper waits for it: another may take over. It wakes up, and goes on with what it was at."""
+        """Stop it for longer than its session: another run may take over. It wakes up, and goes on where it was."""
         self.world.pause(self.loop, int(seconds * 1e6))
         self.keeper.process_died(self.loop)
 
@@ -152,7 +152,7 @@ class MoveRun(Process):
 
 
 class Mover:
-    """The operator who moves partitions in a simulated cluster. `strike` is one act; `tidy` ends what is left."""
+    """The operator that moves partitions in a simulated cluster. `strike` is one act; `tidy` ends what is left."""
 
     def __init__(self, world: World, keeper: Keeper, network: Network, shard_names: list[str]) -> None:
         self.world = world
@@ -160,10 +160,10 @@ class Mover:
         self.network = network
         self.runs: list[MoveRun] = []
         self._shard_names = shard_names
-        #: Partitions and the shards that they were to leave, in the order of the moves.
+        #: Partitions and the shards that they were moved from, in the order of the moves.
         self._left: dict[tuple[int, str], None] = {}
         self._tidying = False
-        #: Once tidied, nothing is left to be done.
+        #: Whether `tidy` has nothing left to do.
         self.at_rest = True
         self._outsider = ProcessLoop(world, "onlooker")
         self._to_return = RETURNS
@@ -173,11 +173,11 @@ class Mover:
         return f"<Mover runs={self.runs!r} under way={self.under_way()}>"
 
     def under_way(self) -> list[int]:
-        """Partitions of which there is a record."""
+        """Partitions with a record of a move."""
         return [int(name) for name in self.keeper.children(MOVES)]
 
     def strike(self, home_of: Callable[[int], str], partitions: int) -> None:
-        """Begin a move, or do something about one."""
+        """Begin a move, or disturb, resume or undo one."""
         rng, running = self.world.rng, self._running()
         if running and rng.random() < 0.7:
             self._disturb(rng.choice(running))
@@ -213,7 +213,7 @@ class Mover:
         self._start(partition, Driver.abort if rng.random() < undo else Driver.resume, dies_at)
 
     def _disturb(self, run: MoveRun) -> None:
-        """Kill it, or stop it for long, perhaps for longer than ZooKeeper waits for it: another may take over."""
+        """Kill it, or stop it for long, perhaps for longer than its session: then another run may take over."""
         if self.world.rng.random() < 0.5:
             run.kill()
             return
@@ -224,7 +224,7 @@ class Mover:
     def tidy(self, home_of: Callable[[int], str], fail_over: Callable[[str], object]) -> None:
         """Nothing fails any more: running moves go on, those without a driver are resumed or undone.
 
-        Some come back to where they were, and then the replicas there are promoted, with all that they have.
+        Some partitions move back; then the replicas of those shards are promoted, with all keys that they have.
         """
         if not self._tidying:
             self._tidying, self.at_rest = True, False
@@ -239,7 +239,7 @@ class Mover:
         self.at_rest = True
 
     def _begin_another(self, home_of: Callable[[int], str]) -> bool:
-        """Whether something was left to be done."""
+        """Begin what is left to do; returns whether there was anything."""
         rng = self.world.rng
         if left := self.under_way():
             partition = rng.choice(left)

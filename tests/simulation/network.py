@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 from simulation.world import Handle, ProcessLoop, World
 
-#: How long an attempt to connect to what cannot be reached takes.
+#: How long an attempt to connect to an unreachable address takes.
 UNREACHABLE_S: Final = 0.7
 
 
@@ -29,7 +29,7 @@ class Wire:
         self.names = names
         self.ends: tuple[Any, Any] = (None, None)
         self.broken = False
-        #: What waits for the network to be whole again; None while it is.
+        #: What waits until the network is whole again; None while it is whole.
         self.held: list[tuple[Any, ...]] | None = None
         self._arrival_us = [0, 0]
 
@@ -39,15 +39,15 @@ class Wire:
         self._pass_on(end, self._arrive, data)
 
     def hang_up(self, end: Any) -> None:
-        """This end is closed; the other learns it after what was sent before."""
+        """This end is closed; the other end learns it after it got what was sent before."""
         self._pass_on(end, self._end)
 
     def cut(self) -> None:
-        """From now on nothing arrives, and neither end learns it."""
+        """From now on nothing arrives, and neither end is told."""
         self.held = []
 
     def mend(self) -> None:
-        """What was sent meanwhile arrives, in order: the ends have sent it again and again."""
+        """What was sent meanwhile arrives, in order, as TCP has retransmitted it."""
         held, self.held = self.held or [], None
         for what in held:
             self._schedule(*what)
@@ -59,7 +59,7 @@ class Wire:
             self.held.append(what)
 
     def reset(self) -> None:
-        """The connection breaks: both ends learn it, whatever was on its way is gone."""
+        """The connection breaks: both ends learn it, and all data on its way is lost."""
         if self.broken:
             return
         self.broken = True
@@ -153,7 +153,7 @@ _SOCKET = _Socket()
 
 
 class Network:
-    """Finds who listens at an address."""
+    """Finds the listener at an address."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -162,16 +162,16 @@ class Network:
         self.hosts: dict[str, Callable[[Wire], Any]] = {}
         #: Probability that a receipt message arrives twice.
         self.repeat_receipts = 0.0
-        #: Names of processes and nodes that reach each other, and nobody else; empty while the network is whole.
+        #: Names of processes and nodes that reach only each other; empty while the network is whole.
         self.island: frozenset[str] = frozenset()
-        #: Names of those that reach both sides.
+        #: Names of processes that reach both sides.
         self.bridge: frozenset[str] = frozenset()
 
     def reaches(self, one: str, other: str) -> bool:
         return (one in self.island) == (other in self.island) or bool(self.bridge & {one, other})
 
     def split(self, island: frozenset[str], bridge: frozenset[str] = frozenset()) -> None:
-        """Cut the island off from all but the bridge. Connections stay, until somebody gives them up."""
+        """Cut the island off from all but the bridge. Connections stay until an end gives them up."""
         self.island, self.bridge = island, bridge
         for wire in self.open_wires():
             if not self.reaches(*wire.names):

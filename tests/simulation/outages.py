@@ -1,7 +1,7 @@
 """One part of the cluster is out for long, everything else is well, and payments come in crowds.
 
-With nothing else failing it can be said what must go on meanwhile, and how soon: that is checked here, beside what the
-auditor checks always. What is out comes back by itself; then everything that was begun ends (G9).
+As nothing else fails, it is known what must go on meanwhile, and how soon. That is checked here, beside the auditor's
+usual checks. The part that is out comes back by itself; then everything that was begun ends (G9).
 """
 
 import asyncio
@@ -18,22 +18,22 @@ from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.recovery.snapshotting import make_snapshots
 from wallet_engine.routing.slots import partition_of
 
-#: Virtual seconds. A payment between partitions that are well is decided within so much,
+#: All in virtual seconds. A payment between partitions that are well is decided within this time.
 DECIDED_S_MAX: Final = 5.0
-#: and if its driver was killed it has ended, by a sweeper, within so much.
+#: If its service was killed, a sweeper has ended it within this time.
 ENDED_S_MAX: Final = 8.0
-#: A journal copy that has come back has what was written so much earlier, in every partition at once,
+#: A journal copy that is back must have entries of this age, in every partition at once,
 LATE_S_MAX: Final = 1.0
-#: within so much, under light traffic.
+#: within this time, under light traffic.
 RETURNED_S_MAX: Final = 5.0
-#: No money leaves for a shard that has been stopped for so long: a service has missed a reply of it, and held it.
+#: No money leaves for a shard that has been stopped for this long: a service has missed a reply, and holds the shard.
 REFUSED_S_MIN: Final = 6.5
-#: Services that are asked say within so much what is out.
+#: Services that get requests report the outage within this time.
 NOTED_S_MAX: Final = 4.0
 
 
 class Outage:
-    """Of a run whose profile names one: `happen` is part of its traffic."""
+    """The outage of a run whose profile names one; `happen` is part of its traffic."""
 
     def __init__(self, cluster: Cluster, callers: Callers) -> None:
         self.cluster = cluster
@@ -42,12 +42,12 @@ class Outage:
         self.rng = cluster.world.rng
         self.auditor = cluster.auditor
         self.partitions = range(cluster.profile.partitions)
-        #: Names of accounts that are made during the outage.
+        #: How many accounts were made during the outage.
         self._made = 0
         #: Partitions that are out, and since when (virtual ms).
         self._out: frozenset[int] = frozenset()
         self._since_ms = 0
-        #: How often each service had been started by then.
+        #: How often each service had been started when the outage began.
         self._starts: dict[str, int] = {}
 
     def __repr__(self) -> str:
@@ -64,7 +64,7 @@ class Outage:
     # Outages ---------------------------------------------------------------------------------------------
 
     async def shard_stopped(self) -> None:
-        """A primary stops (SIGSTOP), and nobody is promoted in its place; a service dies meanwhile."""
+        """A primary stops (SIGSTOP), and no replica is promoted; a service dies meanwhile."""
         lasts_s = 9.0 + 4.0 * self.rng.random()
         leaver = await self._leaver()
         node = self._take_out(lasts_s)
@@ -82,7 +82,7 @@ class Outage:
         self._out = frozenset()
 
     async def shard_refuses(self) -> None:
-        """A primary answers, and takes no writes (MISCONF): nothing that it refuses may have happened."""
+        """A primary answers, and takes no writes (MISCONF): what it refuses must not have happened."""
         lasts_s = 4.0 + 3.0 * self.rng.random()
         node = self._take_out(lasts_s)
         node.refuse_writes(MISCONF)
@@ -94,7 +94,7 @@ class Outage:
         await crowd
 
     async def journal_away(self) -> None:
-        """A copy is away while the streams lose what it has not had, and comes back while payments go on."""
+        """A copy is away while streams lose entries that it lacks, and comes back while payments go on."""
         everywhere, journal = self.partitions, self.rng.choice(self.cluster.journals)
         journal.kill()
         await self._crowd(2.0, everywhere, everywhere)
@@ -109,11 +109,11 @@ class Outage:
         has = [self.auditor.reached(journal.name, partition) for partition in everywhere]
         if any(seq > there for seq, there in zip(seqs, has, strict=True)):
             self.world.violate(f"G9: {journal.name} is back for {RETURNED_S_MAX} s and has {has} of {seqs}")
-        self.cluster.redis_empty()  # and is filled from a snapshot and what came since
+        self.cluster.redis_empty()  # it is filled from a snapshot and the entries after it
         await crowd
 
     async def directory_lost(self) -> None:
-        """ZooKeeper comes back without its data, and later somebody puts them back: payments go on all the time."""
+        """ZooKeeper comes back without its data, which are restored later: payments go on all the time."""
         everywhere, keeper, known = self.partitions, self.cluster.keeper, self.cluster.placement
         lost = keeper.lose()
         crowd = asyncio.ensure_future(self._crowd(2.0, everywhere, everywhere))
@@ -121,7 +121,7 @@ class Outage:
         await self._well_go_on()
         keeper.put_back(lost, known)
         await self._well_go_on()
-        self.cluster.redis_empty()  # and is filled under an epoch behind those
+        self.cluster.redis_empty()  # it is filled under an epoch above the restored ones
         await crowd
         await self._well_go_on()
         newcomer = self.rng.choice(self.cluster.services)
@@ -133,7 +133,7 @@ class Outage:
             self.world.violate(f"G9: {newcomer.name} was started {DECIDED_S_MAX} s ago, and is {found}")
 
     def _take_out(self, lasts_s: float) -> RedisNode:
-        """Choose a shard, whose primary is returned."""
+        """Choose a shard and note that it is out; returns its primary."""
         shard = self.rng.choice(self.cluster.shards)
         self._out = frozenset(self.cluster.placement.partitions_of(shard.name))
         self._since_ms = self.world.now_ms
@@ -156,7 +156,7 @@ class Outage:
         return [name for name in self.callers.accounts if partition_of(name, count) in partitions]
 
     async def _crowd(self, within_s: float, payers: Iterable[int], payees: Iterable[int]) -> None:
-        """Payments from these partitions to those, each asked for once."""
+        """Payments from `payers` to `payees` (partitions), each asked for once."""
         senders, receivers = self._accounts(payers), self._accounts(payees)
         await asyncio.gather(
             *(
@@ -179,11 +179,11 @@ class Outage:
 
     @property
     def _connected(self) -> bool:
-        """Whether no process and no connection is lost in this outage."""
+        """Whether this outage loses no process and no connection."""
         return self.cluster.profile.outage == "shard_refuses"
 
     async def _well_go_on(self) -> None:
-        """G10: payments inside of and between the partitions that are well are decided soon."""
+        """G10: payments inside and between partitions that are well are decided soon."""
         pairs = [self._accounts([p]) for p in self._well]
         pairs += [[a[0], b[0]] for a, b in itertools.pairwise(pairs)]
         await asyncio.gather(*(self._decided_soon(payer, payee) for payer, payee in pairs))
@@ -209,7 +209,7 @@ class Outage:
         await crowd
 
     async def _leaver(self) -> TransferCommand:
-        """A new account with a little money, and how it will pay all of it to somebody who is not there."""
+        """The payment of all money of a new account to an account that does not exist."""
         count, shard = len(self.partitions), self.rng.choice(self.cluster.shards)
         self._made += 1
         name = f"leaver{self._made}"
@@ -220,7 +220,7 @@ class Outage:
         return TransferCommand(name, payee, 7, "USD", "")
 
     async def _leave(self, last: TransferCommand) -> None:
-        """Pay it, and close the account, also while it is on its way: it may come back."""
+        """Pay it, and close the account, even while the money is on its way and may come back."""
         payment = self.callers.new_payment(last.from_account, last.to_account, 7, "USD")
         paying = asyncio.ensure_future(self._pay(payment))
         for _ in range(3):
@@ -231,7 +231,7 @@ class Outage:
     # What must be true meanwhile -------------------------------------------------------------------------
 
     def _look_at_readiness(self) -> None:
-        """G14: a service that was there when it began, and has been asked since, does not say that it is ready."""
+        """G14: a service that has run since the outage began, and got requests, must not say that it is ready."""
         out_s = (self.world.now_ms - self._since_ms) / 1000
         for service in self.cluster.services if out_s > NOTED_S_MAX else ():
             if service.wallet is not None and service.starts == self._starts[service.name]:
@@ -242,7 +242,7 @@ class Outage:
                     )
 
     def _look(self) -> None:
-        """Four times a second, until what was out is back."""
+        """Check four times a second, until the part that is out is back."""
         if not self._out:
             return
         self._look_at_readiness()

@@ -41,24 +41,24 @@ from wallet_engine.saga.transfer import Transfer
 @dataclass(frozen=True)
 class Bug:
     name: str
-    #: The guarantees one of which the violation must name.
+    #: Guarantees; the violation must name one of them.
     breaks: str
     plant: Plant
     seeds_max: int
-    #: Faults that let it show; empty: whatever each seed draws.
+    #: Faults that show it; empty: the faults that each seed draws.
     kinds: tuple[str, ...] = ()
 
     #: Journal copies, and how many of them must receipt.
     copies: tuple[int, int] = (1, 1)
-    #: Whether it takes the rotation of a dedupe window to show it.
+    #: Whether it shows only when a dedupe window rotates.
     rotates: bool = False
-    #: So rare that it is looked for in the soak alone.
+    #: So rare that only the soak looks for it.
     rare: bool = False
-    #: The long outage that lets it show, and then nothing of the above counts.
+    #: The long outage that shows it; then the fields above are ignored.
     outage: str = ""
-    #: Whether partitions move, and then nothing of the above but `changes` counts.
+    #: Whether partitions move; then only `changes` counts besides.
     moves: bool = False
-    #: What else of the profile must be as it is for the bug to show soon.
+    #: Other fields of the profile with which the bug shows soon.
     changes: Mapping[str, Any] = field(default_factory=dict)
     #: Where the search begins. A bug that shows late begins near the seed that shows it.
     seed_min: int = 1
@@ -84,7 +84,7 @@ class _Nobody:
 
 
 def planted_method(kind: type, name: str, make: Callable[[Any], Any]) -> Plant:
-    """Replace a method by what `make` makes of it."""
+    """Replace a method by `make(method)`."""
 
     @contextmanager
     def plant(_: Cluster) -> Iterator[None]:
@@ -95,7 +95,7 @@ def planted_method(kind: type, name: str, make: Callable[[Any], Any]) -> Plant:
 
 
 def planted_script(*changes: tuple[str, str]) -> Plant:
-    """Replace text in the scripts, service's and replay's alike, under the digest of the right ones."""
+    """Replace text in the service's and the replay's scripts, which keep the digests of the right ones."""
 
     def changed(text: bytes) -> bytes:
         for old, new in changes:
@@ -112,7 +112,7 @@ def planted_script(*changes: tuple[str, str]) -> Plant:
 
 
 def changed_places(plant_text: str, script_text: str) -> int:
-    """How often a plant's text stands in a script: a plant that changes nothing proves nothing."""
+    """How often a script has a plant's text: a plant that changes nothing proves nothing."""
     return script_text.count(plant_text)
 
 
@@ -285,7 +285,7 @@ def _own_position(_original: Any) -> Any:
 
 _DEADLY: Final = ("journal_killed", "journal_killed_at_sync", "redis_empty", "failover", "process_paused")
 
-#: Services of which some still know the old primary, while journal processes of which some know the new one.
+#: Many services on one shard, so that some still know the old primary while journal processes know the new one.
 _ONE_SHARD_MANY_SERVICES: Final = {
     "services": 3,
     "shards": 1,
@@ -295,7 +295,7 @@ _ONE_SHARD_MANY_SERVICES: Final = {
     "faults": 10,
     "fault_gap_steps": 200,
 }
-#: Many ids that are asked for again soon, in partitions that write soon after each step of a clock.
+#: Many ids are soon repeated, in partitions that write soon after each step of a clock.
 _ASKED_AGAIN: Final = {
     "shards": 1,
     "partitions": 2,
@@ -305,7 +305,7 @@ _ASKED_AGAIN: Final = {
     "faults": 10,
     "fault_gap_steps": 100,
 }
-#: What leaves groups half done.
+#: Faults that leave groups half done.
 _INTERRUPTING: Final = (
     "service_killed",
     "process_paused",
@@ -313,9 +313,9 @@ _INTERRUPTING: Final = (
     "redis_stalled",
     "redis_empty",
 )
-#: Of changed scripts that few seeds show: the faults and the rest of the profile that do.
+#: For changed scripts that few seeds show: faults and profile fields that show them.
 _SHOWN_BY: Final[dict[str, tuple[tuple[str, ...], Mapping[str, Any]]]] = {
-    #: What takes Redis' memory, so that it is filled from the journal, and callers who want money back.
+    #: Faults that empty Redis, so that it is filled from the journal, and callers that ask for refunds.
     "refund total not replayed": (("redis_empty", "redis_flushed", "redis_restarted"), {"refunds": True}),
     "a group is decided twice": (_INTERRUPTING, {"groups": True}),
     "what was given back is prepared late": (_INTERRUPTING, {"groups": True}),
@@ -506,7 +506,7 @@ BUGS: Final = (
 
 
 def seeds_needed(bug: Bug) -> tuple[int, str]:
-    """How many seeds it takes until the bug is found, and how it shows; (0, "") when it is not."""
+    """How many seeds it takes to find the bug, and the violation; (0, "") when it is not found."""
     tried = range(bug.seed_min, bug.seed_min + bug.seeds_max)
     for seed, result in enumerate(run_many(tried, bug.plant, bug.profile), 1):
         if isinstance(result, Violation) and any(name in str(result) for name in bug.breaks.split()):

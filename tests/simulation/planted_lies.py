@@ -1,4 +1,4 @@
-"""Bugs by which what is not true is taken for true: replays, names that are alike, balances that no account has."""
+"""Bugs that take false data for true: wrong replays, confused names, balances that no account may have."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from wallet_engine.domain.errors import Corruption
 from wallet_engine.engine.conditions import Conditions, Report
 from wallet_engine.recovery.replay import Replayer
 
-#: (text of the script, the text in its place). The replay knows no overdrafts, and says nothing of what differs.
+#: (text of the script, its replacement). The replay knows no overdrafts, and does not report what differs.
 _REPLAY: Final = (
     (
         "return at and tonumber(match(flag, '^%d+', at + 1)) or 0",
@@ -26,7 +26,7 @@ _REPLAY: Final = (
         "",
     ),
 )
-#: A stripe of a system account has the limit of an account.
+#: A stripe of a system account gets the limit of an ordinary account.
 _STRIPES: Final = (
     (
         "full > AMOUNT_MAX and to and byte(to) ~= SYSTEM",
@@ -34,12 +34,12 @@ _STRIPES: Final = (
     ),
 )
 SCRIPT_CHANGES: Final = (*_REPLAY, *_STRIPES)
-#: The packed id that stands in front of the payer's name.
+#: The length of the packed id, which comes before the payer's name.
 _ID_LENGTH: Final = 22
 
 
 def _fails_once(original: Any) -> Any:
-    """As it once was: what differs is an error of this try, and what the replay has written stays for the next."""
+    """An old bug: a difference only fails this try, and what the replay has written stays for the next try."""
 
     def check(self: Replayer, header: EntryHeader, operations: Any, reply: Any) -> None:
         if type(reply) is bytes and reply.partition(b"\n")[0] != header.text().encode():
@@ -58,7 +58,7 @@ def _certified_on_the_second_try(cluster: Cluster) -> Iterator[None]:
 
 @contextmanager
 def _names_that_are_alike(_: Cluster) -> Iterator[None]:
-    """Payers whose names begin alike have one field for an id, in the service, the script and the oracle."""
+    """Payers whose names begin with the same letter share one field per id, in service, script and oracle."""
 
     def weak(_key: str, text: str) -> int:
         return ord(text[_ID_LENGTH])
@@ -72,7 +72,7 @@ def _names_that_are_alike(_: Cluster) -> Iterator[None]:
 
 
 def _of_the_service_alone(original: Any) -> Any:
-    """As `readyz` once was: it looked at the connections of the service, and not at what becomes of payments."""
+    """An old bug: `readyz` looked at the service's own connections, and not at the partitions that take no payments."""
 
     def reports(self: Conditions, shards: Mapping[int, str]) -> Iterator[Report]:
         return (report for report in original(self, shards) if report.partitions is None)

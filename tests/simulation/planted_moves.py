@@ -1,4 +1,4 @@
-"""Bugs of moves: what is not copied, who serves beside whom, and what a shard keeps of a partition that has left it."""
+"""Bugs of moves: data is not copied, two nodes serve at once, or a shard keeps keys of a partition that has left it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from wallet_engine.recovery.recover import ShardRecovery
 
 @contextmanager
 def _primaries_alone_are_emptied(_: Cluster) -> Iterator[None]:
-    """As a move once was, and a recovery."""
+    """An old bug of moves and of recoveries."""
 
     async def nothing(*_: Any) -> None: ...
 
@@ -33,14 +33,14 @@ def _primaries_alone_are_emptied(_: Cluster) -> Iterator[None]:
 
 @contextmanager
 def _replicas_keep_what_was_there(cluster: Cluster) -> Iterator[None]:
-    """And Redis drops what the source has, which the replica does not."""
+    """In addition the source's keys are left to Redis to drop, which the replica does not do."""
     with _primaries_alone_are_emptied(cluster), patch.object(Source, "release", lambda _: False):
         yield
 
 
 @contextmanager
 def _stumbles_over_leftovers(cluster: Cluster) -> Iterator[None]:
-    """What a promoted replica has of a partition that left is taken for one that is served there."""
+    """A promoted replica's leftovers of a partition that has left are taken for a partition that it serves."""
     original = Target._take
 
     def take(self: Target, epoch: int) -> None:
@@ -75,7 +75,7 @@ def _freezes_in_words_alone(original: Any) -> Any:
     return freeze
 
 
-#: Few partitions, so that the same ones leave and come back, and replicas that are promoted between.
+#: Few partitions, so that the same ones leave and come back, and replicas are promoted in between.
 _THERE_AND_BACK: Final = {
     "partitions": 2,
     "kinds": ("partition_moved", "partition_moved", "failover"),

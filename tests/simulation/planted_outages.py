@@ -1,4 +1,4 @@
-"""Bugs that a long outage shows, with full streams and crowds: what never ends by itself, and whom else it stops."""
+"""Bugs that a long outage shows, with full streams and crowds: work never ends by itself, or stops other partitions."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -29,9 +29,9 @@ from wallet_engine.routing.model import PartitionMap
 from wallet_engine.routing.tree import Node, Unsubscribe
 from wallet_engine.saga.sweeper import Sweeper
 
-#: (script, its text, the text in its place)
+#: (script, its text, the replacement)
 _FULL_STREAM: Final = (
-    # A stream as it once was: full of open entries, and then closed to what would end them.
+    # An old bug: open entries fill the stream, which then refuses the entries that would end them.
     (
         "apply",
         "find(columns[1], '[^bcgjlrsuwy]') and entries_max or entries_max + ENDING_ENTRIES_MAX",
@@ -94,7 +94,7 @@ def _one_partition_a_round(original: Any) -> Any:
 
 
 def _sessions_stay_lost(original: Any) -> Any:
-    """Clients that have seen more than ZooKeeper has are refused for ever, and nobody is registered any more."""
+    """ZooKeeper refuses clients that have seen newer data for ever, so no process is registered any more."""
 
     def lose(self: Keeper) -> dict[str, Node]:
         lost: dict[str, Node] = original(self)
@@ -107,7 +107,7 @@ def _sessions_stay_lost(original: Any) -> Any:
 
 
 def _newer_versions_alone(original: Any) -> Any:
-    """Versions of a tree that was put back begin at 0: by them its map is older than the one that is known."""
+    """Versions of a restored tree begin at 0, so its map seems older than the known one."""
 
     def watch_map(self: Directory, callback: Callable[[PartitionMap], object]) -> Unsubscribe:
         known = [-1]
@@ -134,7 +134,7 @@ def _snapshots_without_memory(_: Cluster) -> Iterator[None]:
 
 @contextmanager
 def _close_looks_at_nothing_open(cluster: Cluster) -> Iterator[None]:
-    """In the script and in the oracle alike, so that the two agree."""
+    """The bug is in the script and in the oracle, so that the two agree."""
     with (
         _scripts(_CLOSE)(cluster),
         patch.object(OracleBatch, "nothing_comes_back", lambda *_: True),

@@ -1,4 +1,4 @@
-"""The two kinds of process of a cluster, composed of the engine's real parts on a simulated loop."""
+"""The two kinds of process in a cluster, composed of the engine's real parts on a simulated loop."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
@@ -30,7 +30,7 @@ Appended = tuple[int, bytes, EntryHeader, bool]
 
 
 class DurableListener(Protocol):
-    """Is told what has reached a disk."""
+    """Is told which entries have reached a disk."""
 
     def durable(self, journal_id: str, partition: int, payload: bytes, header: EntryHeader) -> None: ...
 
@@ -48,7 +48,7 @@ class Process:
         self.loop = ProcessLoop(world, name)
         self.loop.dead = True
         self.starts = 0
-        #: Of its machine: outlives the process.
+        #: The machine's clock: outlives the process.
         self.clock_ahead_us = world.rng.randint(-40_000, 40_000)
 
     def __repr__(self) -> str:
@@ -66,7 +66,7 @@ class Process:
         loop.call_soon(lambda: loop.create_task(self._run()))
 
     def set_clock(self, ahead_us: int) -> None:
-        """Step the clock of its machine to so much ahead of the right time."""
+        """Set its machine's clock `ahead_us` ahead of the right time."""
         self.clock_ahead_us = self.loop.clock_ahead_us = ahead_us
 
     def kill(self) -> None:
@@ -100,7 +100,7 @@ class Process:
 
 
 class ServiceProcess(Process):
-    """`wallet-engine serve` without HTTP. `requests`: the calls it is working on; `holds`: whether some may expire."""
+    """`wallet-engine serve` without HTTP. `requests` are the calls in progress; `holds`: whether holds may expire."""
 
     def __init__(self, world: World, keeper: Keeper, network: Network, name: str, *, holds: bool) -> None:
         super().__init__(world, keeper, network, name)
@@ -150,7 +150,7 @@ class ServiceProcess(Process):
 
 
 class JournalProcess(Process):
-    """`wallet-engine journal` on a directory in memory; what it has synced outlives it."""
+    """`wallet-engine journal` on a directory in memory; synced entries outlive it."""
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class JournalProcess(Process):
         self.directory = directory
         self.listener = listener
         self.writer: SimWriter | None = None
-        #: What is on the disk and may not be receipted yet.
+        #: Entries that are on the disk and may not be receipted yet.
         self.withheld: dict[int, list[Appended]] = {}
         #: The next commit kills the process: `before` the write, or `after` it and before any receipt.
         self.die_at_sync = ""
@@ -201,7 +201,7 @@ class JournalProcess(Process):
 
 
 class SimCopy(JournalCopy):
-    """The real copy; tells what it may receipt from now on."""
+    """The real copy; tells the process which entries it may receipt from now on."""
 
     def __init__(self, writer: JournalWriter) -> None:
         super().__init__(writer)
@@ -219,7 +219,7 @@ class SimCopy(JournalCopy):
 
 
 class SimWriter(JournalWriter):
-    """The real writer; tells what became durable, and may die around a commit."""
+    """The real writer; tells which entries became durable, and may die before or after a commit."""
 
     def __init__(self, process: JournalProcess) -> None:
         self.process = process
@@ -227,7 +227,7 @@ class SimWriter(JournalWriter):
         self._appended: list[Appended] = []
         self._groups: dict[int, list[Appended]] = {}
         super().__init__(process.directory, process.name)
-        process.writer = self  # at once: a kill must find it, to give its lock free
+        process.writer = self  # at once: a kill must find it, to release its lock
 
     def append(self, partition: int, payload: bytes, header: EntryHeader, *, bound: bool = True) -> None:
         super().append(partition, payload, header, bound=bound)

@@ -1,4 +1,4 @@
-"""What a seed decides before anything runs: how large the cluster is, what is asked of it, what goes wrong."""
+"""What a seed decides before anything runs: the size of the cluster, the traffic, the faults."""
 
 import random
 from dataclasses import dataclass, replace
@@ -25,13 +25,13 @@ FAULTS: Final = (
     "network_split",
     "clocks_stepped",
 )
-#: A few accounts with so much, and the stripe that pays them leaves the bounds of a number; no account does.
+#: So much that the stripe that pays a few such accounts exceeds the limit of one number; no account does.
 HUGE_MINOR: Final = 3_000_000_000_000_000
-#: Only where a seed's profile says so: moves add gossip, and an administrator.
+#: Only in profiles that ask for it: moves add gossip, and an administrator.
 MOVED: Final = "partition_moved"
-#: What may be out for long while all the rest is well (`outages.py`).
+#: Parts that may be out for long while everything else is well (`outages.py`).
 OUTAGES: Final = ("shard_stopped", "shard_refuses", "journal_away")
-#: The same, and only where a test says so.
+#: An outage that only tests choose.
 LOST: Final = "directory_lost"
 
 
@@ -46,30 +46,30 @@ class Profile:
     quorum: int = 1
     callers: int = 4
     payments_per_caller: int = 4
-    #: The most that a caller rests between two requests, now and then.
+    #: The longest pause that a caller sometimes makes between two requests.
     pause_s: float = 0.05
     #: Kinds of fault that may strike, and how many do.
     kinds: tuple[str, ...] = FAULTS
     faults: int = 4
     #: Steps between two faults, on average.
     fault_gap_steps: int = 400
-    #: Virtual seconds of rest before each further burst of traffic; windows rotate when they add up to a retention.
+    #: Virtual seconds of rest before each further burst of traffic; windows rotate when the rests exceed a retention.
     rests_s: tuple[float, ...] = ()
-    #: Which of `OUTAGES` there is behind the traffic, and how many payments come at once meanwhile.
+    #: Which of `OUTAGES` follows the traffic, and how many payments come at once meanwhile.
     outage: str = ""
     crowd: int = 0
-    #: Entries of a partition that Redis keeps for the journal.
+    #: The most entries of a partition that Redis keeps for the journal.
     stream_entries_max: int = STREAM_ENTRIES_MAX
     repeat_receipts: float = 0.05
     image_chance: float = 0.2
     reply_lost: float = 0.03
-    #: Whether callers also want money back.
+    #: Whether callers also ask for refunds.
     refunds: bool = False
-    #: Whether they make groups among their payments.
+    #: Whether callers also make groups.
     groups: bool = False
-    #: Whether they set money aside, and take it later.
+    #: Whether callers also place holds and capture them later.
     holds: bool = False
-    #: Whether payers use ids that another one has used before.
+    #: Whether payers use ids that another payer has used before.
     shared_ids: bool = False
     #: What each account begins with; payments are up to five times as much.
     funds_minor: int = 1_000

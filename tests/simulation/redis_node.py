@@ -1,8 +1,8 @@
 """One Redis node in memory: commands, scripts, transactions and slots as the engine and its moves use them.
 
-Written for speed: fakeredis runs the same scripts about ten times slower. `test_redis_node.py` holds the two
-against each other. A node has one clock, may be stopped, lose its memory, go back to an old image of it, or go on
-as a primary that its shard has replaced.
+Written for speed: fakeredis runs the same scripts about ten times slower. `test_redis_node.py` compares the two. A node
+has one clock. It may be stopped, lose its memory, go back to an old image, or go on as a primary that its shard has
+replaced.
 """
 
 from collections.abc import Callable
@@ -14,19 +14,19 @@ from simulation.lua_scripts import ScriptError, run_script, sha_of
 from simulation.network import Wire
 from simulation.world import Handle, World
 
-#: What a node says that cannot save its image, or has too few replicas.
+#: The error of a node that cannot save its image.
 MISCONF: Final = (
     "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk."
 )
-#: Of a key in a slot of another node, in a script that did not declare it.
+#: The error when a script uses a key that it did not declare, in a slot of another node.
 NON_LOCAL: Final = "ERR Script attempted to access a non local key in a cluster node"
-#: As short as the engine's periods are here: streams get holes around open entries after a few entries.
+#: Shortened like the engine's periods: streams get holes around open entries after a few entries.
 SHORTENED: Final = {b"local PINNED_ENTRIES_MAX = 64\n": b"local PINNED_ENTRIES_MAX = 3\n"}
 _OK: Final = Status(b"OK")
 _QUEUED: Final = Status(b"QUEUED")
 #: Commands that name no key.
 _KEYLESS: Final = frozenset((b"PING", b"TIME", b"INFO", b"CLUSTER", b"SCRIPT", b"ROLE"))
-#: What a replica answers too.
+#: Commands that a replica answers too.
 _OF_REPLICAS: Final = frozenset((b"PING", b"INFO", b"CLUSTER", b"ROLE"))
 
 
@@ -38,14 +38,14 @@ def shortened(text: bytes) -> bytes:
 
 
 class Talk:
-    """What a node keeps of one connection: whether it may use slots that are being imported, and its transaction."""
+    """What a node keeps for one connection: whether it may use slots that are being imported, and its transaction."""
 
     __slots__ = ("asking", "queued", "watched")
 
     def __init__(self) -> None:
         self.asking = False
         self.queued: list[list[bytes]] | None = None
-        #: key -> how often it had been written
+        #: key -> how often it had been written when WATCH came
         self.watched: dict[bytes, int] = {}
 
 
@@ -60,21 +60,20 @@ class RedisNode:
         self.alive = True
         self.primary = True
         self.config_epoch = 1
-        #: Of each partition, the slot that its keys are in -> the shard that owns it, and the epoch of that claim.
-        #: A slot that is not in here is anybody's.
+        #: Each partition's slot -> the shard that owns it, and the epoch of that claim. Every node serves other slots.
         self.slots: dict[int, tuple[str, int]] = {}
-        #: The slots that stand behind each of those.
+        #: Each partition's slot -> all slots of the partition.
         self.ranges: dict[int, range] = {}
         #: The other node of its shard: its replica, or its primary.
         self.peer: RedisNode | None = None
         self.importing: set[int] = set()
-        #: What this node has dropped on losing a slot: its replica has not (Redis does not tell it).
+        #: Keys that this node has dropped on losing a slot. Its replica still has them, as Redis does not tell it.
         self.left_on_replica: Store = {}
         self.skew_us = 0
         self.store: Store = {}
         self.scripts: dict[bytes, bytes] = {}
         self.sessions: dict[_Session, None] = {}
-        #: An image of the memory as it was a while ago: a replica's, or the last one saved.
+        #: The memory as it was a while ago: a replica's, or the last saved image.
         self.image: Store = {}
         self.image_chance = 0.0
         self.stalled_until_us = 0
@@ -82,11 +81,11 @@ class RedisNode:
         self.patch_script: Callable[[bytes], bytes] = lambda text: text
         #: Called after each cached script: its SHA, its arguments, its reply.
         self.on_script: Callable[[RedisNode, bytes, list[bytes], Any], None] | None = None
-        #: Called after a partition (its meta key) has been made `live` by recovery, or by a move where it has come to.
+        #: Called after a partition (its meta key) was made `live`, by recovery or by a move to this node.
         self.on_live: Callable[[RedisNode, bytes], None] | None = None
         #: Called with a stream's key and the newest entry trimmed from it.
         self.on_trim: Callable[[bytes, int], None] = lambda key, seq: None
-        #: Told when this node gives a slot to the shard of a node id.
+        #: Called when this node is told that a slot belongs to a node id.
         self.on_claim: Callable[[RedisNode, int, str], None] = lambda node, slot, node_id: None
         #: The highest configuration epoch in the cluster.
         self.epoch_max: Callable[[], int] = lambda: self.config_epoch
@@ -123,31 +122,31 @@ class RedisNode:
         self.drop_sessions()
 
     def start(self, store: Store, *, scripts: bool = False) -> None:
-        """A new process with this memory; `scripts`: a replica that had been given the scripts too."""
+        """A new process with this memory; `scripts`: whether it keeps scripts, as a replica that had them."""
         self.alive = True
         self.store = store
         self.image = copy_store(store)
-        self.left_on_replica = {}  # it takes everything anew
+        self.left_on_replica = {}  # its replica copies everything anew
         self.refuses_writes = ""
         if not scripts:
             self.scripts = {}
         self._bind()
 
     def set_clock(self, ahead_us: int) -> None:
-        """Step the clock of its machine to so much ahead of the right time."""
+        """Set its machine's clock `ahead_us` ahead of the right time."""
         self.skew_us = ahead_us
 
     def take_image(self) -> None:
         self.image = copy_store(self.store)
 
     def refuse_writes(self, said: str) -> None:
-        """Answer every write with this error from now on; "" takes them again."""
+        """Answer every write with this error from now on; with "" take writes again."""
         self.refuses_writes = self.commands.refuses_writes = said
 
     # Slots -----------------------------------------------------------------------------------------------
 
     def owned(self) -> list[range]:
-        """The slots that the node says are its shard's."""
+        """The slots that the node claims for its shard."""
         return [self.ranges[slot] for slot, (shard, _) in self.slots.items() if shard == self.shard]
 
     def learn(self, slot: int, shard: str, epoch: int) -> None:
@@ -163,7 +162,7 @@ class RedisNode:
                     self.left_on_replica[key] = value
 
     def replica_has(self, store: Store) -> Store:
-        """What a replica makes of this memory, which was its primary's: nobody told it what was dropped with a slot."""
+        """A replica's copy of its primary's memory: it still has the keys that the primary dropped with a slot."""
         copied = copy_store(store)
         for key, fields in self.left_on_replica.items():
             copied[key] = {**fields, **copied.get(key, {})}
@@ -204,7 +203,7 @@ class RedisNode:
         return line.encode()
 
     def _others(self) -> list[bytes]:
-        """The lines about the other shards' slots, by the shard's name in place of a node."""
+        """The lines about the other shards' slots, with the shard's name in place of a node."""
         known: dict[str, list[str]] = {}
         for slot, (shard, _) in self.slots.items():
             if shard != self.shard:
@@ -215,7 +214,7 @@ class RedisNode:
         ]
 
     def _replicated(self, slot: int) -> list[bytes]:
-        """Keys of a slot that a replica has."""
+        """The keys of a slot on this replica."""
         if self.peer is None or not self.peer.alive:
             return []
         return sorted(
@@ -326,7 +325,7 @@ class RedisNode:
         return sha
 
     def _eval(self, words: list[bytes]) -> Any:
-        """Scripts that are not cached: those of recovery, of the drain and of moves. Some make a partition live."""
+        """Run a script that is not cached: of recovery, the drain or moves. Some make a partition live."""
         count = int(words[2])
         keys, argv = words[3 : 3 + count], words[3 + count :]
         meta = self.store.get(keys[0], {})
@@ -376,13 +375,13 @@ class RedisNode:
             raise CommandError(f"ERR {error}") from error
 
     def _check_local(self, key: bytes) -> None:
-        """What a script touches without having declared it. Raises `CommandError`."""
+        """Check a key that a script uses without having declared it. Raises `CommandError`."""
         owner = self.slots.get(slot_of_key(key))
         if not self.primary or (owner is not None and owner[0] != self.shard):
             raise CommandError(NON_LOCAL)
 
     def _check_failure(self, said: str) -> None:
-        """A script has caught an error: that one must be none of its own."""
+        """A script has caught an error, which must not be a failure of its own."""
         if said != NON_LOCAL and not (self.refuses_writes and said == self.refuses_writes):
             self.world.violate(f"a script failed: {said}")
 
@@ -405,7 +404,7 @@ class _Session:
         self._work()
 
     def _work(self) -> None:
-        """Execute what has arrived, unless the node hangs; in order, whenever it stops to hang."""
+        """Execute what has arrived, in order; while the node hangs, wait until it no longer does."""
         node = self.node
         if self.closed or self.wire.broken or not self._backlog:
             return

@@ -24,7 +24,7 @@ Plant = Callable[[Cluster], AbstractContextManager[object]]
 
 @dataclass(frozen=True)
 class Report:
-    """What a seed came to. `digest` is equal for equal runs."""
+    """The result of a seed. `digest` is equal for equal runs."""
 
     seed: int
     steps: int
@@ -39,7 +39,7 @@ class Report:
 def run_seed(
     seed: int, profile: Profile | None = None, plant: Plant | None = None, *, trace: bool = False
 ) -> Report:
-    """Run one seed. Raises `Violation`; its text begins with the seed, `trace` prints how it came to it."""
+    """Run one seed. Raises `Violation`, whose text begins with the seed; `trace` prints the events before it."""
     with stage(seed, profile or Profile.draw(seed), plant, trace=trace) as (cluster, callers):
         faults = run_through(cluster, callers)
     world = cluster.world
@@ -62,7 +62,7 @@ def run_seed(
 def stage(
     seed: int, profile: Profile, plant: Plant | None = None, *, trace: bool = False
 ) -> Iterator[tuple[Cluster, Callers]]:
-    """A cluster that is not started yet, and its callers, in a world of their own."""
+    """A cluster that is not started yet and its callers, in a new world."""
     world = World(seed)
     if trace:
         world.trace = []
@@ -86,7 +86,7 @@ def stage(
 
 
 def run_through(cluster: Cluster, callers: Callers) -> int:
-    """From the start to rest, with every check; how many faults struck. Raises `Violation`."""
+    """Run from the start to rest, with every check; returns how many faults struck. Raises `Violation`."""
     world, profile = cluster.world, cluster.profile
     cluster.start()
     world.run(callers.run(callers.open_and_fund()), 60, "setting up")
@@ -123,7 +123,7 @@ def _waited(world: World, duration_s: float) -> Callable[[], bool]:
 
 
 def _wait_for_rest(cluster: Cluster) -> None:
-    """G9: with nothing failing any more, everything open ends by itself."""
+    """G9: once nothing fails any more, everything open ends by itself."""
     world = cluster.world
     next_look_us = 0
 
@@ -142,7 +142,7 @@ def _wait_for_rest(cluster: Cluster) -> None:
 
 @contextmanager
 def _no_collecting() -> Iterator[None]:
-    """Garbage that is collected ends coroutines, and when depends on all that this process has done before."""
+    """Garbage collection ends coroutines, at moments that depend on everything this process has done before."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -154,7 +154,7 @@ def _no_collecting() -> Iterator[None]:
 
 @contextmanager
 def _directory() -> Iterator[Path]:
-    """A directory in memory where there is one: a simulated disk need not survive the machine."""
+    """A directory in memory, where the machine has one: a simulated disk need not survive the machine."""
     memory = Path("/dev/shm")
     base = memory if memory.is_dir() else None
     path = Path(tempfile.mkdtemp(prefix="wallet-simulation-", dir=base))

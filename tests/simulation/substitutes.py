@@ -1,4 +1,4 @@
-"""What of the surroundings is replaced during a simulation, and put back afterwards: clock, chance, log, constants.
+"""The surroundings that a simulation replaces, and puts back afterwards: clock, chance, log, constants.
 
 The engine's own code is not touched. Its periods are shortened, all in about the same proportion, so that a
 simulated outage of an hour takes some virtual seconds; what must hold between two periods holds between the
@@ -72,7 +72,7 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
     "recovery.catchup": {"ENTRIES_S_MAX": 3.0},
     "journal.peers": {"CONNECT_S_MAX": 0.7, "ANSWER_S_MAX": 1.5},
     "drain.shard_drain": {"TRIM_S": 0.7, "WITNESS_S": 0.7, "MOVING_S_MAX": 2.0},
-    #: A freeze is as long to the time that services hold operations as it is; what is copied takes many calls.
+    #: A freeze keeps its ratio to the time that services hold operations; a copy takes many calls.
     "admin.moving.driver": {
         "FREEZE_S_MAX": 0.25,
         "SETBACKS_S_MAX": 8.0,
@@ -117,7 +117,7 @@ class NoMetrics:
 
 
 class SimLog:
-    """A module's `log`: into the trace; what the code calls a bug ends the run."""
+    """A module's `log`: it writes to the trace; a line that reports a bug ends the run."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -150,7 +150,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _engine_modules() -> list[ModuleType]:
-    """All but `verify`, which tests hold against what a run has left: it is no part of the run."""
+    """All but `verify`, which tests run on what a run has left: it is no part of the run."""
     return [
         module
         for name, module in sorted(sys.modules.items())
@@ -180,7 +180,7 @@ def surroundings(
     journal_copy: type,
     connect: Callable[..., Any],
 ) -> Iterator[None]:
-    """Everything that the engine must not get from the machine it runs on."""
+    """Replaces everything that the engine must not get from the machine it runs on."""
     rng = world.rng
     clock, chosen = clock_of(world), SimpleNamespace(token_hex=lambda size: rng.randbytes(size).hex())
     nonces = (f"{rng.getrandbits(64):016x}" for _ in itertools.count())
@@ -192,7 +192,7 @@ def surroundings(
         (_module("app.copy_process"), "JournalCopy", journal_copy),
         (_module("recovery.recover"), "check_settings", check_settings),
         (_module("admin.moving.wire"), "_connected", _connected),
-        # One slot says it all: thousands of commands would be a second of work.
+        # One slot stands for the partition: commands for thousands of slots would take a second.
         (_module("admin.moving.driver"), "slot_range", lambda *of: slot_range(*of)[:1]),
         (_module("admin.moving.durable"), "socket", SimpleNamespace(create_connection=SimSocket)),
         *((_module(f"redis_store.{name}"), "connect", connect) for name in ("topology", "slots_owner")),
@@ -202,7 +202,7 @@ def surroundings(
     replaced += [
         (_module(where), name, value) for where, names in PERIODS.items() for name, value in names.items()
     ]
-    #: By the name under which modules know it, so no list of its users can be short of one.
+    #: Replaced in every module that has it under this name, so that no user is missed.
     everywhere = {"time": (time, clock), "random": (random, rng), "secrets": (secrets, chosen)}
     for module in _engine_modules():
         if hasattr(module, "log"):

@@ -1,6 +1,6 @@
-"""A service that is cut off together with a primary that is none any more: what it reads is durable, and old.
+"""A service is cut off together with a primary that was replaced: what it reads is durable, and old.
 
-It knows of nothing that was decided since, so it must deny nothing: "it is not there" would have a caller pay again.
+It knows nothing that was decided since, so it must deny nothing: after a "not found" a caller would pay again.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.routing.slots import partition_of
 from wallet_engine.service.api import LimitsCommand
 
-#: What a service may say that cannot know.
+#: Answers of a service that cannot know.
 UNKNOWN = (NO_REPLY, "outcome_unknown", "partition_unavailable", "journal_unavailable")
-#: Makes what is asked of a wallet.
+#: Wallet -> the request to it.
 Make = Callable[[Any], Any]
 
 
 class Island:
-    """`near` is whom everybody sees; `cut` sees but the old primary of the first shard, whose accounts these are."""
+    """All reach `near`; `cut` reaches only the old primary of the first shard, which has these accounts."""
 
     def __init__(self, cluster: Cluster, callers: Callers) -> None:
         self.cluster, self.callers = cluster, callers
@@ -48,7 +48,7 @@ class Island:
         return await self.callers.ask(make, lambda _: None)
 
     async def decide(self, make: Make) -> Any:
-        """By who is not cut off, when its partition serves again."""
+        """Ask the service that is not cut off, until its partition serves again."""
         while type(answer := await self.ask(self.near, make)) is str:
             await asyncio.sleep(0.05)
         return answer
@@ -60,7 +60,7 @@ class Island:
         self.cluster.promote(self.shard, copy_store(old.store))
 
     def play(self, before: list[Make], meanwhile: list[Make], denied: list[Make]) -> None:
-        """What is decided before and while it is cut off, and what it must not deny then."""
+        """Requests that are decided before the cut and during it, and requests that `cut` must not deny then."""
 
         async def main() -> None:
             await self.callers.open_and_fund()
@@ -120,7 +120,7 @@ def test_no_transfer_group_hold_or_account_is_denied(island: Island) -> None:
 
 
 def test_nothing_is_said_to_be_so_already_that_was_changed_since(island: Island) -> None:
-    """An account that was frozen, and is not any more, is not called frozen to who wants it so."""
+    """When an account is no longer frozen, `cut` must not tell a caller that wants to freeze it that it is frozen."""
     payer, payee = island.payer, island.payee
     island.play(
         before=[

@@ -1,4 +1,4 @@
-"""Bugs that came up while the simulator was made, as scenes: short, without chance, each failing for one reason."""
+"""Bugs that were found while the simulator was written, as scenes: short, without chance, each with one cause."""
 
 import asyncio
 from typing import Any
@@ -22,7 +22,7 @@ from wallet_engine.saga.sweeper import Sweeper
 
 
 def test_first_operation_of_a_partition_is_refused_at_once() -> None:
-    """`set_flags` on an unknown account, before the partition has any entry: `account_not_found`, not silence."""
+    """`set_flags` on an unknown account, before the partition has any entry, gets `account_not_found`, not silence."""
     with stage(1, Profile(reply_lost=0.0)) as (cluster, callers):
         cluster.start()
 
@@ -36,7 +36,7 @@ def test_first_operation_of_a_partition_is_refused_at_once() -> None:
 
 
 def test_reads_while_a_partition_gets_currencies() -> None:
-    """Reads that wait for a receipt while other reads learn of a new currency: balances, not a ValueError."""
+    """Reads wait for a receipt while other reads learn of a new currency: they get balances, not a ValueError."""
     with stage(1, Profile(reply_lost=0.0)) as (cluster, callers):
         world = cluster.world
         cluster.start()
@@ -71,9 +71,9 @@ def test_reads_while_a_partition_gets_currencies() -> None:
 
 
 def test_idle_partitions_find_the_new_primary() -> None:
-    """A partition that is held when its primary is demoted, and that nobody asks for, answers afterwards.
+    """A partition that is held when its primary is demoted, and gets no requests, answers afterwards.
 
-    Once, the service probed the demoted node for ever, and the partition answered 503 until it was restarted.
+    The service used to probe the demoted node for ever, and the partition answered 503 until the service restarted.
     """
     with stage(1, Profile(reply_lost=0.0, services=1)) as (cluster, callers):
         world, shard, journal = cluster.world, cluster.shards[0], cluster.journals[0]
@@ -103,9 +103,9 @@ def test_idle_partitions_find_the_new_primary() -> None:
 
 
 def test_a_meta_made_new_under_a_partition_that_is_not() -> None:
-    """What a recovery sent on a connection that it lost arrives when the partition serves: it is made anew by itself.
+    """A lost connection's recovery command arrives while the partition serves: the partition is rebuilt by itself.
 
-    Once, entry 1 was replayed into what was left, for ever.
+    Recovery used to replay entry 1 into what was left, for ever.
     """
     with stage(1, Profile(reply_lost=0.0, services=1)) as (cluster, callers):
         world, node = cluster.world, cluster.shards[0].primary
@@ -123,10 +123,10 @@ def test_a_meta_made_new_under_a_partition_that_is_not() -> None:
 
 
 def test_a_node_that_forgets_while_it_is_replayed_into_says_nothing_of_the_journal() -> None:
-    """FLUSHALL behind the first entry of a replay: the recovery begins again.
+    """FLUSHALL after the first entry of a replay: the recovery begins again.
 
-    Once, what the script said to the next entry (`STATE absent`) was taken for how that entry came out, and the
-    partition was stopped for a person to look at.
+    The script's answer to the next entry (`STATE absent`) used to be taken for that entry's outcome, and the partition
+    was stopped until an operator looked at it.
     """
     replays = load_script("apply", replay=True).sha.encode()
     with stage(1, Profile(reply_lost=0.0, services=1)) as (cluster, callers):
@@ -152,8 +152,8 @@ def test_a_node_that_forgets_while_it_is_replayed_into_says_nothing_of_the_journ
 
 
 def outlive_the_receivers_memory(*, receiver_is_frozen: bool) -> None:
-    """A payment is credited (or declined) and its entry stays open, because the sender's shard dies, for so long
-    that the receiver's partition forgets. The caller comes back all the time.
+    """A payment is credited (or declined), and its entry stays open because the sender's shard dies, for so long that
+    the receiver's partition forgets. The caller retries all the time.
     """
     with stage(1, Profile(reply_lost=0.0, services=1)) as (cluster, callers):
         world, service = cluster.world, cluster.services[0]
@@ -185,7 +185,7 @@ def outlive_the_receivers_memory(*, receiver_is_frozen: bool) -> None:
         service.kill()
         sender.stop()
         service.start()
-        for _ in range(2):  # two windows end at the receiver; the sender's clock of entries stands still
+        for _ in range(2):  # two windows end at the receiver; the sender's entry time does not advance
             pass_time(RETENTION_MS / 1000 + 4)
             world.run(callers.run(flag("freeze")), 20, "a flag")
             world.run(callers.run(flag("unfreeze")), 20, "a flag")
@@ -223,7 +223,7 @@ async def _nothing(*_: Any) -> None:
 
 
 def test_a_decline_outlives_the_hold_it_is_about() -> None:
-    """A use of a hold that had ended is declined, and again when the hold is forgotten: not as another body's."""
+    """A use of a hold that had ended is declined, and stays declined when the hold is forgotten: no conflict."""
     with stage(1, Profile(reply_lost=0.0, services=1, holds=True)) as (cluster, callers):
         world = cluster.world
         account, other = callers.accounts[0], callers.accounts[-1]

@@ -29,7 +29,7 @@ def look_for(bug: Bug) -> None:
 
 @pytest.mark.parametrize("name", SCRIPT_CHANGES)
 def test_planted_text_is_in_the_script(name: str) -> None:
-    """A plant whose text has gone would change nothing."""
+    """A plant whose text is no longer in the script would change nothing."""
     for old, new in SCRIPT_CHANGES[name]:
         assert changed_places(old, load_script("apply", extended=True).text) >= 1
         assert old != new

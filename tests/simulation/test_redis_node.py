@@ -25,13 +25,13 @@ KEYS = PartitionKeys("3")
 
 
 class Both:
-    """One command on both; fakeredis has no CLUSTER and another clock, so its script is given constants."""
+    """Runs a command on both. fakeredis has no CLUSTER and another clock, so its script gets constants."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.node = RedisNode(world, "r:1", "the-id")
         self.fake = fakeredis.FakeRedis(server=fakeredis.FakeServer())
-        #: By whether it is the extended text: digests in the simulator, and in fakeredis.
+        #: Whether the text is the extended one -> its digests in the simulator and in fakeredis.
         self.shas: dict[bool, tuple[Any, Any]] = {}
         for extended in (False, True):
             script = load_script("apply", extended=extended)

@@ -36,7 +36,7 @@ def test_one_seed() -> None:
 
 
 def the_first(few: int, more: int) -> Any:
-    """Seeds from 1 on: so many each time, and those behind them in the soak."""
+    """Seeds from 1 on: so many in the suite, and the seeds after them in the soak."""
     return pytest.mark.parametrize(
         "seeds",
         [range(1, few + 1), pytest.param(range(few + 1, more + 1), marks=pytest.mark.soak)],
@@ -57,13 +57,13 @@ def test_seeds_keep_every_guarantee(seeds: range) -> None:
 
 @the_first(8, 16)
 def test_seeds_with_several_journal_copies(seeds: range) -> None:
-    """G1 to G9 with two or three copies of which one or two must receipt."""
+    """G1 to G9 with two or three copies, one or two of which must receipt."""
     keep_every_guarantee(seeds, Profile.draw_copies)
 
 
 @the_first(6, 12)
 def test_seeds_with_holds_groups_and_refunds(seeds: range) -> None:
-    """G1 to G9 where every history has all that is more than a transfer."""
+    """G1 to G9 where every history has holds, groups and refunds."""
     keep_every_guarantee(seeds, Profile.draw_all)
 
 
@@ -87,9 +87,9 @@ def test_long_outages(outage: str, seeds: range) -> None:
 
 
 def test_a_seed_is_one_run() -> None:
-    """Whatever ran before in this process, and whatever the hash seed of the process is: this one has drawn its own.
+    """A seed gives the same run whatever ran before in the process, and whatever the process's hash seed is.
 
-    The moves are such as differed where fields were copied in the order of a set.
+    These moves used to differ, because fields were copied in the order of a set.
     """
     plain, moving = (2, 3, 4), (5, 17, 40)
     here = [run_seed(seed).digest for seed in plain]
@@ -104,7 +104,7 @@ for seed in {moving}: print(run_seed(seed, Profile.draw_moves(seed)).digest)"""
 
 
 def test_periods_keep_their_order() -> None:
-    """What the shortened periods must keep of the real ones."""
+    """The shortened periods must keep these relations of the real ones."""
     issued_age_ms = HORIZONS.issued_age_ms_max
     assert issued_age_ms < RETENTION_MS / 2
     assert PERIODS["saga.sweeper"]["OPEN_AGE_MS_MIN"] < RETENTION_MS / 2

@@ -1,6 +1,6 @@
-"""`verify` on the journals that seeds leave: it finds them sound, and not with money from nowhere in them.
+"""`verify` on the journals that seeds leave: it finds them sound, and finds money from nowhere that is added to them.
 
-What it once overlooked is planted in it: it is the bug then that must be found.
+A test plants into `verify` what it once overlooked.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ MINTED_MINOR = 100_000
 
 @contextmanager
 def journal_of(seed: int) -> Iterator[tuple[Path, Cluster]]:
-    """What the seed leaves on the disk of the copy that has all; refunds and groups among it."""
+    """The journal that the seed leaves on a copy that has all entries; refunds and groups among them."""
     with stage(seed, Profile.draw(seed)) as (cluster, callers):
         run_through(cluster, callers)
         states = cluster.auditor.state
@@ -46,12 +46,12 @@ def test_what_seeds_leave_is_sound() -> None:
 
 
 def looks_at_partitions_alone(*_: Any) -> list[Any]:
-    """As it once was: each partition's books sum to zero, and what goes between them is nobody's."""
+    """An old bug: `verify` checked that each partition's books sum to zero, and not the money between partitions."""
     return []
 
 
 def without_debit(directory: Path, cluster: Cluster) -> None:
-    """A credit whose debit nobody made."""
+    """Add a credit without a debit."""
     states = cluster.auditor.state
     here = next(p for p, state in enumerate(states) if state.balances.get("USD"))
     there = (here + 1) % len(states)
@@ -66,7 +66,7 @@ def judged(seed: int) -> Verdict:
 
 
 def test_a_credit_without_a_debit_is_found() -> None:
-    """And no other check says so: with this one away money from nowhere is sound."""
+    """No other check finds it: without this one, `verify` accepts money from nowhere."""
     for seed in SEEDS[:2]:
         verdict = judged(seed)
         assert any("there is no such debit" in str(each.journal) for each in verdict.mismatches), verdict

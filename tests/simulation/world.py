@@ -28,7 +28,7 @@ _set_running_loop = asyncio.events._set_running_loop
 
 
 class Violation(AssertionError):
-    """A guarantee was broken, or something the code calls impossible happened."""
+    """A guarantee was broken, or something happened that the code calls impossible."""
 
 
 class Killed(BaseException):
@@ -36,7 +36,7 @@ class Killed(BaseException):
 
 
 class Handle:
-    """What `call_soon` and `call_at` return; also an entry of the agenda."""
+    """Returned by `call_soon` and `call_at`; also an entry of the agenda."""
 
     __slots__ = ("_when_s", "args", "callback", "context")
 
@@ -85,7 +85,7 @@ class World:
         self.rng = random.Random(seed)
         self.now_us = EPOCH_US
         self.steps = 0
-        #: Numbers for whatever needs an order that does not depend on addresses in memory.
+        #: Numbers for an order that does not depend on addresses in memory.
         self.serials = itertools.count()
         self.violation: Violation | None = None
         #: The process whose call is running; None while the world itself acts.
@@ -124,12 +124,12 @@ class World:
             self.trace.append((self.elapsed_s * 1000, who, text))
 
     def violate(self, text: str) -> None:
-        """A guarantee is broken; the run ends after this step. The first one counts."""
+        """A guarantee is broken; the run ends after this step. Only the first violation counts."""
         if self.violation is None:
             self.violation = Violation(f"seed {self.seed}, {self.elapsed_s:.3f}s, step {self.steps}: {text}")
 
     def latency_us(self) -> int:
-        """One way through the network: mostly short, sometimes not."""
+        """The latency of one way through the network: mostly short, sometimes not."""
         draw = self.rng.random()
         if draw < 0.9:
             base = 30 + 400 * draw
@@ -170,7 +170,7 @@ class World:
             self._ready.append(loop)
 
     def run(self, until: Callable[[], bool], limit_s: float, what: str) -> None:
-        """Make steps until `until()`. Past `limit_s` of virtual time it is a violation: `what` did not happen."""
+        """Make steps until `until()` holds. It is a violation if `what` has not happened after `limit_s` virtual s."""
         limit_us = self.now_us + int(limit_s * 1e6)
         try:
             while not until():
@@ -232,7 +232,7 @@ class World:
             self.violate(f"{callback!r} raised {error!r}")
 
     def kill(self, loop: "ProcessLoop") -> None:
-        """End the process as SIGKILL does: nothing of it runs any more."""
+        """End the process as SIGKILL does: none of its code runs any more."""
         if loop.dead:
             return
         loop.dead = True
@@ -278,14 +278,14 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         return self.name.partition("#")[0]
 
     def bury(self) -> None:
-        """End the coroutines that a dead process leaves, without a word and without effect.
+        """End the coroutines that a dead process leaves, silently and without effect.
 
-        In the order of their making: that of asyncio's set depends on what other runs have left in it.
+        In the order of their creation: the order of asyncio's set depends on what other runs have left in it.
         """
         for task in sorted(asyncio.all_tasks(self), key=attrgetter("serial")):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             coroutine: Any = task.get_coro()
-            for _attempt in range(50):  # a `finally` that awaits refuses to end at first
+            for _attempt in range(50):  # a `finally` that awaits does not end at the first try
                 try:
                     coroutine.close()
                     break
@@ -325,7 +325,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         return task
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        """A thread is a call of this process a little later."""
+        """A thread is simulated by a call of this process a little later."""
         future = self.create_future()
 
         def work() -> None:
@@ -350,7 +350,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         return await self.connector(self, protocol_factory, f"{host}:{port}")
 
     async def create_server(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
-        """`port` 0 takes one that this world has not used."""
+        """`port` 0 takes a port that this world has not used."""
         address = f"{host}:{port or 20_000 + self.serial % 40_000}"
         self.listeners[address] = protocol_factory
         return _Server(self, address)

@@ -65,7 +65,7 @@ async def traffic(cluster: Any, books: PulsedBooks, pause_s: float = 0.0) -> Asy
 
 
 async def successes(books: PulsedBooks, count: int) -> None:
-    """Return after so many more transfers were answered with success."""
+    """Return after `count` more transfers were answered with success."""
     until = len(books.successes_s) + count
     async with asyncio.timeout(WAIT_S_MAX):
         while len(books.successes_s) < until:

@@ -172,7 +172,7 @@ async def callers(
 
 
 async def until_answered(books: Books, *, count: int, after_s: float) -> list[Payment]:
-    """The payments with an answer, after some time and once there are so many: the machine may be busy."""
+    """The answered payments, after `after_s` and once there are `count`: the machine may be busy."""
     await asyncio.sleep(after_s)
     deadline = time.monotonic() + WARM_S_MAX
     while len(found := books.answered) < count:
