@@ -1,4 +1,4 @@
-"""`host:port` as text, with an IPv6 host in brackets: the one place that takes such an address apart."""
+"""`host:port` as text, with an IPv6 host in brackets. Only this file parses such an address."""
 
 
 def split_address(address: str) -> tuple[str, int]:

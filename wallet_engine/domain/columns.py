@@ -1,29 +1,32 @@
 """The operations of an entry in columns: one form for the apply script, the stream and the journal.
 
-Lua reads them from one JSON array, made in C. A string there costs about as much as a field read from a hash. So text
-that the script does not read is kept together, and the rest has the form that the script needs::
+Lua reads them from one JSON array, which C code decodes. A string in it costs about as much as reading a
+field of a hash. So text that the script does not read is joined into one string, and the rest has the form
+the script needs::
 
     ["dtcs", "USD", "bob", 6,                                    kinds, currency, receivers, number of accounts
      "<txid><payer>", "<txid><payer>", "3.24", "17",             fields, one for each operation
      "alice", "dave", "erin", "-", "frank", "@transit",          accounts
      1234, 5, 700, 0,                                            amounts in minor units, one for each operation
      "bAH",                                                      details
-     {"by": "k7", "notes": {"1": {"ref": "rent"}}}]              only where something was noted
+     {"by": "k7", "notes": {"1": {"ref": "rent"}}}]              only if there is a key or a note
 
     kinds      a letter for each operation
-    currency   that of all operations that have one; an array of one for each operation if they have several
-    receivers  of the debits, with spaces between; the script has no use for them
-    fields     where `seen` remembers a transfer, debit, refund or credit (`domain/memory.py`); the seq of a settle;
-               who probes; `-`
-    accounts   that of each operation, then the receivers of transfers, in their order, then `@transit`
-    details    the other word of what opens, refunds, sets flags and probes, and the mark of a credit, in their order
+    currency   the currency of all operations that have one; if there are several, an array, one per operation
+    receivers  of the debits, separated by spaces; the script does not use them
+    fields     where `seen` remembers a transfer, debit, refund or credit (`domain/memory.py`);
+               the seq of a settle; the name of the prober; `-`
+    accounts   the account of each operation, then the receivers of transfers in order, then `@transit`
+    details    in order: `other` of operations that open, refund, set flags or probe; the mark of a credit
 
-    by         the key that caused them; an array of one for each operation if they differ, empty where there is none
+    by         the API key that caused them; if they differ, an array, one per operation, empty for none
     notes      idx of an operation -> its note (`domain/notes.py`)
 
-Which word of a kind stands where is in its row of `domain/kinds.py`; the common four have branches of their own.
+The row of a kind in `domain/kinds.py` says where its words stand; the four common kinds have their own
+branches.
 
-Everything of the lines is in the columns. No word of an entry holds a quote, a comma or a backslash; notes may.
+The columns hold everything that the lines held. No word of an entry holds a quote, a comma or a backslash;
+notes may.
 """
 
 import re
@@ -71,19 +74,19 @@ class Packed(NamedTuple):
     """Operations as the script takes them."""
 
     columns: bytes
-    #: Of the transfers and debits, 8 characters each: fingerprint and idx, as they end a record.
+    #: 8 characters for each transfer and debit: fingerprint and idx, which are the end of its record.
     record_ends: bytes
     currencies: set[str]
     #: Whether it takes the extended text of the script, and the keys of holds and groups (`lua/apply.lua`).
     extended: bool
     #: How many operations read their account in every currency that the call names.
     everywhere: int
-    #: Whether an account may get a most that it may have.
+    #: Whether an operation may set a maximum balance.
     limits: bool = False
 
 
-#: Kind -> out of which of `unpack`'s sources its other word comes, whether its field is that of a credit, or of a
-#: transaction, and whether it has a currency.
+#: Kind -> (which of the sources in `unpack` gives `other`, whether the id is a credit's, whether it is a
+#: transaction's, whether the kind has a currency).
 _SOURCES: Final = {Other.NONE: 0, Other.RECEIVER: 1, Other.ACCOUNT: 2, Other.DETAIL: 3, Other.MARK: 3}
 _FORMS: Final = {
     letter: (_SOURCES[row.other], row.id is Id.CREDIT, row.id is Id.TRANSACTION, row.has_currency)
@@ -91,7 +94,7 @@ _FORMS: Final = {
 }
 _operation: Final = partial(tuple.__new__, Operation)
 
-#: As `Packed`, without the function around it: every call of the script passes here.
+#: Makes a `Packed` without its slower constructor: every call of the script needs one.
 _packed: Final = partial(tuple.__new__, Packed)
 
 
@@ -144,7 +147,7 @@ def pack(operations: Sequence[Words]) -> Packed:
     head = ("".join(kinds), common, " ".join(receivers), named)
     said = () if notes.count("") == keys.count("") == idx else _said(notes, keys)
     columns = _encode((*head, *fields, *accounts, *others, TRANSIT, *amounts, *details, *said))
-    # In base64 the two bytes of an idx, below 4096, leave the last two characters of eight to it alone.
+    # An idx is below 4096, so in base64 its two bytes alone determine the last two of the eight characters.
     record_ends = b2a_base64(b"".join(ends), newline=False) if ends else b""
     return _packed((columns, record_ends, currencies, extended or limits, everywhere, limits))
 

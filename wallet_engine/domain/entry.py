@@ -3,7 +3,7 @@
 An entry is what one call of the apply script did to one partition::
 
     <seq> <prev_nonce> <nonce> <epoch> <time_ms> <window>.<witnessed_s> <outcomes> <rules>\\n
-    <columns> of one operation for each character of outcomes (`domain/columns.py`; lines, in entries of before)
+    <columns>, one operation for each character of outcomes (`domain/columns.py`; older entries have lines)
 
     seq         1, 2, 3 ... in this partition, without gaps
     prev_nonce  nonce of entry seq-1 (16 hex digits; ZERO_NONCE before the first): the partition's chain
@@ -11,14 +11,15 @@ An entry is what one call of the apply script did to one partition::
     epoch       the epoch of the partition under which the entry was written
     time_ms     Redis TIME, made monotonic within the partition; Unix milliseconds
     window      number of the dedupe window in force (1, 2, 3 ...)
-    witnessed_s how many seconds of it monotonic clocks had seen by then; absent in entries of before it was counted
+    witnessed_s seconds of this window that monotonic clocks had measured by then; absent in older entries
     outcomes    one `Outcome` character per operation
-    rules       version of the rules that decided it; absent in entries of before there were any but the first
+    rules       version of the rules that decided it; absent for version 1
 
-Rules 2 differ from 1: system accounts have no bound; names whose CRC-32 is equal are told apart where an id is
-remembered; an account closes only when no refund can come back to it. Rules 3 say of a refusal whether it is the
-receiver's. Rules 4 keep where the metadata of an account are. Entries are decided again by the rules that decided them.
-Raise the rules when you add a kind of operation or change how one is decided.
+Rules 2 differ from 1: system accounts have no bound; the dedupe memory tells payers apart whose names have
+the same CRC-32; an account closes only when no refund can come back to it. With rules 3 a refusal says
+whether the receiver caused it. Rules 4 record where the metadata of an account are. Replay decides an entry
+by its own version of the rules. Raise the rules when you add a kind of operation or change how one is
+decided.
 """
 
 import re
@@ -60,7 +61,7 @@ class EntryHeader(NamedTuple):
         return words if self.rules == 1 else f"{words} {self.rules}"
 
 
-#: What the class's own constructor does, without its call in Python: every entry passes here.
+#: Does what the class's own constructor does, without a Python call: every entry needs it.
 _new_header = tuple.__new__
 
 
@@ -94,18 +95,18 @@ def parse_header(payload: bytes) -> EntryHeader:
 
 
 def check_rules(header: EntryHeader) -> None:
-    """Raises `NewerFormat` for what rules decided that this program does not know."""
+    """Raises `NewerFormat` when this program does not know the rules that decided the entry."""
     if header.rules > RULES:
         raise NewerFormat(f"entry {header.seq} is of rules", header.rules, RULES)
 
 
 def body_of(payload: bytes) -> bytes:
-    """What stands behind the first line."""
+    """Everything after the first line."""
     return payload[payload.index(b"\n") + 1 :]
 
 
 def operations_of(payload: bytes) -> tuple[Operation, ...]:
-    """The operations. Raises `Corruption`. Entries written before there were columns have them as lines."""
+    """The operations, in columns or, in older entries, as lines. Raises `Corruption`."""
     text = body_of(payload)
     if text.startswith(b"["):
         return unpack(text)
@@ -135,7 +136,7 @@ def parse_entry(payload: bytes) -> Entry:
 
 
 def outgoing(entry: Entry) -> list[tuple[int, Operation]]:
-    """What of the entry was applied and stays open until its credit or refund, with its position."""
+    """The applied operations that stay open until their credit or refund, each with its position."""
     return [
         (idx, operation)
         for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True))

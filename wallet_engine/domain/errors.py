@@ -3,7 +3,7 @@
 `InvalidInput`  the caller's fault, found before anything was sent anywhere.
 `Forbidden`     the caller may not do it, found before anything was sent anywhere.
 `RateLimited`   the caller asks too often, found before anything was sent anywhere.
-`Outage`        the engine cannot do it now; says whether anything may have happened.
+`Outage`        the engine cannot do it now; its code says whether anything may have happened.
 `Corruption`    a bug or a damaged file: stops the partition or the process, is never retried.
 `ConfigError`   a setting is wrong; its text is the one line the operator reads.
 """
@@ -49,11 +49,14 @@ class Outage(WalletError):
 
 
 class Corruption(WalletError):
-    """Something that must never be is: a fork, a broken frame, an outcome that replay does not reproduce."""
+    """A state that must never exist: a fork, a broken frame, an outcome that replay does not reproduce."""
 
 
 class NewerFormat(WalletError):
-    """What a later version of this program wrote, in a form that this one does not know. Nothing is wrong with it."""
+    """Data that a later version of this program wrote, in a form unknown to this one.
+
+    The data is not damaged.
+    """
 
     def __init__(self, what: str, found: int, known: int) -> None:
         """`what` begins the sentence: `entry 7 is of rules`."""
@@ -68,5 +71,5 @@ class ConfigError(WalletError):
 
 
 def text_of(error: BaseException) -> str:
-    """What an error says, on one line; the name of its kind when it says nothing, as a timeout does."""
+    """The text of an error on one line; the name of its class when it has no text, as with a timeout."""
     return " ".join(str(error).split()) or type(error).__name__

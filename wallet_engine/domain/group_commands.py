@@ -1,4 +1,4 @@
-"""The request for a group, validated, and what became of one."""
+"""The validated request for a group, and the answer to it."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,10 @@ from wallet_engine.domain.transfer import TransferCommand
 
 
 class GroupCommand(NamedTuple):
-    """Transfers to make together or not at all. `transaction` is the packed id, which each of them has too."""
+    """Transfers to make together or not at all.
+
+    `transaction` is the packed id; each transfer has the same one.
+    """
 
     transaction: str
     transfers: tuple[TransferCommand, ...]
@@ -18,7 +21,7 @@ class GroupCommand(NamedTuple):
 
     @property
     def payer(self) -> str:
-        """Who names the group, with the id."""
+        """The payer of the first leg. This account and the id name the group."""
         return self.transfers[0].from_account
 
     def mark(self) -> str:
@@ -35,7 +38,7 @@ class GroupAnswer(NamedTuple):
 
 
 class GroupView(NamedTuple):
-    """`outcome` as of a `GroupAnswer`, or `~` while a partition is still to be told of the decision."""
+    """`outcome` as in a `GroupAnswer`, or `~` while a partition has not yet been told the decision."""
 
     outcome: str
     leg: int | None

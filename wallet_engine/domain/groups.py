@@ -1,25 +1,28 @@
 """A group: transfers that happen together or not at all. The words of its operations and the form of its records.
 
-A group is named by the payer of its first leg and an id; the partition that remembers that payer's transfers is its
-**home**, the others that it reaches are its parts. What an operation says stands in `Operation.other`::
+The payer of the first leg and an id name a group. The partition that remembers that payer's transfers is its
+**home**; the other partitions that it reaches are its parts. `Operation.other` holds the words of an
+operation::
 
     <mark>:<attempt>:<word>:<legs>
 
-    mark     hash of the whole body, legs and note: what is set aside for one body is never paid for another
-    attempt  0; one more than the last attempt that was interrupted
-    word     of `g` alone: `c` commit; `a.<leg>.<code>` a leg was refused elsewhere; `r` it was interrupted. Else `-`
-    legs     of `m` and `g` all, of `p`, `y` and `b` those of the partition; of `w` and of a `g` that says `r` none
+    mark     hash of the whole body, legs and note: money set aside for one body is never paid for another
+    attempt  0, or one more than the last interrupted attempt
+    word     only in `g`: `c` commit; `a.<leg>.<code>` a leg was refused elsewhere; `r` interrupted. Else `-`
+    legs     `m` and `g`: all; `p`, `y` and `b`: those of the partition; `w`, and `g` with the word `r`: none
 
     leg      <role><index>|<payer>|<receiver>|<minor>|<CCY>;
     role     `p` its payer is in the partition, `r` its receiver, `b` both, `n` neither
 
-While it is under way a partition has its record in `group{tag}`, under <field of (first payer, id)><mark>::
+While a group is under way, a partition has its record in `group{tag}`, under <field of (first payer,
+id)><mark>::
 
     <P prepared, C committed: parts are still to be told> <first payer> <seq>.<idx> <words of the operation>
 
-What has ended is remembered in `seen:<window>{tag}`, as long as transfers are. At home: the answer under the field, as
-of a transfer, and under `g<field>` `<index of the leg that was refused, or -> <words of the operation>`. In a part,
-under `g<field><mark>`: `C 0`, or `B <attempt>` of an attempt that has set nothing aside, and never will.
+When it has ended, `seen:<window>{tag}` remembers it as long as transfers. The home keeps the answer under the
+field, as for a transfer, and under `g<field>`: `<index of the refused leg, or -> <words of the operation>`. A
+part keeps under `g<field><mark>`: `C 0` if it paid, or `B <attempt>` if it has nothing set aside for this
+attempt and never will.
 """
 
 from binascii import b2a_base64
@@ -39,21 +42,21 @@ ELSEWHERE: Final = "n"
 
 PREPARED: Final = "P"
 COMMITTED: Final = "C"
-#: Of what a part remembers.
+#: In the memory of a part: the attempt was aborted.
 ABORTED: Final = "B"
 
 COMMIT: Final = "c"
 INTERRUPT: Final = "r"
-#: The word of operations that have none, and the leg of a group that was not refused.
+#: Stands for the word of an operation that has none, and for the refused leg of a group that was not refused.
 NONE: Final = "-"
 
-#: Before the field of a group, or of a part of one, in `seen`.
+#: Prefix of the field of a group, or of a part of one, in `seen`.
 REMEMBERED: Final = "g"
 LEGS_MAX: Final = 100
 PARTITIONS_MAX: Final = 32
 #: The kinds of operations that may have legs.
 LEGGED: Final = frozenset("mgpyb")
-#: Bytes of a mark. It takes 2^72 bodies to find two that are alike.
+#: Bytes of a mark. It takes about 2^72 bodies to find two with the same mark.
 _MARK_BYTES: Final = 18
 
 
@@ -80,7 +83,7 @@ class Leg(NamedTuple):
 
 
 class Words(NamedTuple):
-    """What stands in `Operation.other`."""
+    """The parts of `Operation.other`."""
 
     mark: str
     attempt: int
@@ -109,7 +112,7 @@ class Record(NamedTuple):
 
 
 class Remembered(NamedTuple):
-    """What the home remembers of a group beside its answer; `refused_leg` is an index or `-`."""
+    """What the home remembers about a group besides its answer; `refused_leg` is an index or `-`."""
 
     refused_leg: str
     words: Words
@@ -144,7 +147,7 @@ def words(mark: str, attempt: int, word: str, legs: Iterable[Leg]) -> str:
 
 
 def refused_elsewhere(leg: int, code: str) -> str:
-    """The word of a `g` that says so."""
+    """The word of a `g` that says that a leg was refused in another partition."""
     return f"a.{leg}.{code}"
 
 
@@ -155,12 +158,12 @@ def parse_words(other: str) -> Words:
 
 
 def mark_of(other: str) -> str:
-    """What the fingerprint of an operation is made of."""
+    """The mark in the words: the fingerprint of the operation is computed from it."""
     return other.partition(":")[0]
 
 
 def mark_for(transfers: Iterable[tuple[str, str, int, str]], note: str) -> str:
-    """The mark of a body: (payer, receiver, minor units, currency) of its legs in their order, and what is noted."""
+    """The mark of a body: (payer, receiver, minor units, currency) of its legs in order, and the note."""
     body = "".join(
         f"{payer}|{receiver}|{minor}|{currency};" for payer, receiver, minor, currency in transfers
     )
@@ -192,7 +195,7 @@ def currencies_of(other: str) -> set[str]:
 
 
 def touched_of(kind: str, account: str, id_: str, other: str) -> list[tuple[str, str]]:
-    """(key without tag, field) of all that an operation may change; `seen` stands for that in force."""
+    """(key without tag, field) of everything an operation may change; `seen` means the window in force."""
     mark, _, _, legs = parse_words(other)
     field = transfer_field(account, id_)
     touched = [(GROUP, field + mark)]

@@ -1,4 +1,7 @@
-"""The requests about holds, validated: what HTTP hands down. Ids are packed (`domain.ids.pack_transaction_id`)."""
+"""The validated requests about holds, as HTTP passes them on.
+
+Ids are packed (`domain.ids.pack_transaction_id`).
+"""
 
 from typing import NamedTuple
 
@@ -8,7 +11,7 @@ from wallet_engine.domain.operation import Operation
 
 
 class HoldCommand(NamedTuple):
-    """Set money aside. Captures go to `to_account`, if it is given, and nowhere else."""
+    """Set money aside. If `to_account` is given, captures go only to it."""
 
     account_id: str
     amount_minor: int
@@ -21,7 +24,7 @@ class HoldCommand(NamedTuple):
 
 
 class IncreaseCommand(NamedTuple):
-    """Set more aside. The amount is as the caller wrote it: the hold says the currency."""
+    """Set more aside. The amount is the caller's text, because its currency is that of the hold."""
 
     account_id: str
     hold: str
@@ -31,7 +34,7 @@ class IncreaseCommand(NamedTuple):
 
 
 class CaptureCommand(NamedTuple):
-    """Pay what a hold set aside; without an amount, what remains."""
+    """Pay money that a hold set aside; without an amount, all that remains."""
 
     account_id: str
     hold: str
@@ -44,9 +47,9 @@ class CaptureCommand(NamedTuple):
 
 
 def is_asked_by(operation: Operation, command: IncreaseCommand | CaptureCommand) -> bool:
-    """Whether a command, of whose hold nothing is known any more, asks for an operation of before.
+    """Whether a command repeats an earlier operation, when its hold is no longer known.
 
-    Raises `InvalidInput` for an amount that the currency has not.
+    Raises `InvalidInput` for an amount that is not valid in the operation's currency.
     """
     if operation.kind not in "ikq":
         return False

@@ -1,13 +1,14 @@
 """A hold: money of one account that is set aside for later. The form of its record, and of the words about it.
 
-While it is open its record is in `hold{tag}`, under the field of (account, id) as `domain/memory.py` makes it, and that
-field stands in `due{tag}` scored with the expiry. One that has ended is remembered in `seen:<window>{tag}`, under `h`
-before the field, as long as transfers are. The record is words separated by spaces::
+The record of an open hold is in `hold{tag}`, under the field of (account, id) as `domain/memory.py` makes it.
+The same field is a member of `due{tag}`; its score is the expiry. When the hold has ended,
+`seen:<window>{tag}` remembers it under `h<field>` as long as transfers. The record is words separated by
+spaces::
 
     status account to currency amount captured released captures expires_ms mark place busy[ reference]
 
-    to        where captures go, and nowhere else; `-`: each capture says it
-    captures  how many there were
+    to        the only account that captures may go to; `-`: each capture names its own
+    captures  number of captures
     mark      fingerprint of the body with which it was placed
     place     <seq>.<idx> of the operation that placed it
     busy      <seq>.<idx> of a final capture that is under way to another partition; `-`
@@ -34,11 +35,12 @@ EXPIRES_IN_S_DEFAULT: Final = 604_800
 OPEN_HOLDS_MAX: Final = 1_000
 CAPTURES_MAX: Final = 50
 
-#: Before the field of a hold that has ended, in `seen`.
+#: Prefix of the field of an ended hold in `seen`.
 ENDED: Final = "h"
-#: Before an account's name in `hold`: how many are open.
+#: Prefix of an account's name in `hold`; the field is the number of its open holds.
 COUNT: Final = "#"
-#: What stands for the outcome in the memory of a hold placed or increased, which is no transfer.
+#: Stands for the outcome in the dedupe memory when a hold was placed or increased, because that is not a
+#: transfer.
 HOLD_RECORD: Final = "H"
 NOBODY: Final = "-"
 
@@ -88,7 +90,7 @@ def parse_hold(text: str) -> Hold:
 
 
 def told_hold(words: list[str]) -> Hold | None:
-    """A hold as the script tells it behind an operation, where it does."""
+    """The hold that the script returned after an operation, or None if it returned none."""
     return parse_hold(" ".join(words)) if words else None
 
 
@@ -96,45 +98,48 @@ def told_hold(words: list[str]) -> Hold | None:
 
 
 def placing(to: str | None, expires_in_s: int) -> str:
-    """Of a hold that is placed."""
+    """For placing a hold."""
     return f"{to or NOBODY}|{expires_in_s * 1000}"
 
 
 def capturing(to: str, hold_field: str, final: bool, asked_minor: int | None) -> str:
-    """Of a capture; `asked_minor` is None where the caller wants what remains."""
+    """For a capture; `asked_minor` is None when the caller wants all that remains."""
     asked = "-" if asked_minor is None else str(asked_minor)
     return f"{to}|{hold_field}|{'f' if final else 'p'}|{asked}"
 
 
 def receiver_of(other: str) -> str:
-    """Who gets a capture."""
+    """The receiver of a capture."""
     return other.partition("|")[0]
 
 
 def hold_field_of(other: str) -> str:
-    """The field of the hold that a capture takes from, or that ends with it."""
+    """The field of the hold that a capture takes from, or that an operation ends or undoes."""
     return other.split("|")[1]
 
 
 def uncapturing(seq: int, idx: int, decline: str, hold_field: str) -> str:
-    """Of a capture that is undone."""
+    """For undoing a capture."""
     return f"{seq}.{idx}.{decline}|{hold_field}"
 
 
 def finishing(seq: int, idx: int, hold_field: str) -> str:
-    """Of what ends a hold behind its final capture."""
+    """For ending a hold after its final capture."""
     return f"{seq}.{idx}|{hold_field}"
 
 
 def body_of(kind: str, other: str, amount_minor: int, currency: str) -> str:
-    """The words of which a fingerprint is made. Of captures and refunds what was asked counts, not what it came to."""
+    """The words that a fingerprint is made of.
+
+    For captures and refunds the requested amount counts, not the paid one.
+    """
     if kind in "mg":
         return mark_of(other)
     return f"{other} {currency}" if kind in "kqxz" else f"{kind} {other} {amount_minor} {currency}"
 
 
 def touched_of(hold_field: str, account: str, currency: str) -> list[tuple[str, str]]:
-    """(key without tag, field) of all that an operation on a hold may change; `seen` stands for that in force."""
+    """(key without tag, field) of all that an operation on a hold may change; `seen`: the current window."""
     return [
         *((HOLD, hold_field), (HOLD, COUNT + account), (DUE, hold_field), (SEEN, ENDED + hold_field)),
         *((f"{HELD}:{currency}", account), (f"{BALANCE}:{currency}", account)),

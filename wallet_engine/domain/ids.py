@@ -1,4 +1,4 @@
-"""Account ids and transaction ids: what is valid, and the compact form used inside operations."""
+"""Account ids and transaction ids: how they are checked, and the compact form used inside operations."""
 
 import binascii
 import re
@@ -6,7 +6,7 @@ from typing import Final
 
 from wallet_engine.domain.errors import InvalidInput
 
-#: The system account on which money stands between its debit and its credit (G1).
+#: The system account that holds money between its debit and its credit (G1).
 TRANSIT: Final = "@transit"
 
 _account_match = re.compile(r"@?[A-Za-z0-9._:-]{1,64}\Z").match

@@ -15,6 +15,6 @@ PENDING: Final = "pending"
 GROUP: Final = "group"
 NOTED: Final = "noted"
 
-#: Fields of `meta` that the journal determines. The others (epoch, owner, state, move) are of the node that serves,
-#: or say in which form `seen` is (form).
+#: Fields of `meta` that the journal determines. The others describe the serving node (epoch, owner, state,
+#: move) or the form of `seen` (form).
 META_FOLDED: Final = ("seq", "nonce", "clock", "window", "currencies", "flagged")

@@ -1,7 +1,7 @@
-"""The kinds of operations: one row for each, from which all code about operations in general derives.
+"""The kinds of operations, one row each. All code about operations in general reads these rows.
 
-How a kind is decided is in two places that share nothing on purpose: `lua/apply.lua` for Redis and
-`domain/oracle_rules.py` for the proof. Everything else about it is here. `lua/lib/kinds.lua` names the same letters.
+Two places decide a kind, and share nothing on purpose: `lua/apply.lua` for Redis and `domain/oracle_rules.py`
+for the proof. Everything else about a kind is here. `lua/lib/kinds.lua` names the same letters.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ from wallet_engine.domain.operation import Operation, Words
 
 
 class Id(Enum):
-    """What `Operation.id` is, and so the field of the columns."""
+    """What `Operation.id` holds, and so what the field in the columns is."""
 
     NONE = "-"
     TRANSACTION = "a packed transaction id; the field is that of (account, id) in the memory"
@@ -28,7 +28,7 @@ class Id(Enum):
 
 
 class Other(Enum):
-    """What `Operation.other` is, and in which of the columns it stands."""
+    """What `Operation.other` holds, and which column it is in."""
 
     NONE = "-"
     RECEIVER = "an account elsewhere, among the receivers"
@@ -43,7 +43,10 @@ Sides = tuple[tuple[str, bool], ...]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One row. `sides`: whose balances change, and which way, when it is applied; of `other` only where it is here."""
+    """One row.
+
+    `sides`: which balances in this partition change when it is applied, and in which direction.
+    """
 
     letter: str
     name: str
@@ -51,25 +54,29 @@ class Kind:
     other: Other
     has_currency: bool = True
     sides: Callable[[Operation], Sides] = lambda operation: ()
-    #: Its outcome is kept in the window in force; of a transfer under (account, id), of a credit under its debit.
+    #: The window in force keeps its outcome: for a transfer under (account, id), for a credit under its
+    #: debit.
     remembered: bool = False
-    #: It changes an answer kept before, of either window.
+    #: It changes an answer that one of the two windows already keeps.
     rewrites: bool = False
     #: It may write `flags` of its account.
     flags: bool = False
-    #: Its entry stays in `open` until what follows from it has ended.
+    #: Its entry stays in `open` until everything that follows from it has ended.
     opens: bool = False
-    #: It takes the extended text of the script, and the keys of holds and groups.
+    #: It needs the extended text of the script, and the keys of holds and groups.
     extended: bool = False
-    #: What it may change beside the balances of `sides`, `flags` and its own answer: (key without tag, field).
+    #: What it may change besides the balances of `sides`, `flags` and its own answer: (key without tag,
+    #: field).
     touches: Callable[[Operation], Iterable[tuple[str, str]]] = lambda operation: ()
-    #: Its account is read in each currency that the call names (`lua/lib/several.lua`), unless it has one of its own.
+    #: The script reads its account in each currency that the call names (`lua/lib/several.lua`), unless it
+    #: has its own.
     everywhere: bool = False
-    #: It ends what another operation has begun, so it passes where new work is refused (`lua/apply.lua`).
+    #: It ends what another operation began, so the script accepts it where it refuses new work
+    #: (`lua/apply.lua`).
     ends: bool = False
-    #: Its detail is `domain/groups.py`: legs, which say the currencies that it needs.
+    #: Its detail has the form of `domain/groups.py`: its legs name the currencies that it needs.
     grouped: bool = False
-    #: As how many transfers one counts in a call of the script, by what it costs there; of a group that is each leg.
+    #: Cost in a call of the script, as a number of transfers; for a group, the cost of each leg.
     weight: int = 1
 
 
@@ -176,25 +183,25 @@ _TABLE: Final = (
 
 #: Letter -> row, in the order in which one operation of a transfer causes the next.
 KINDS: Final = {kind.letter: kind for kind in _TABLE}
-#: Of what is found as a transfer, and has one receiver.
+#: The letters of kinds that a lookup finds as a transfer and that have one receiver.
 _TRANSFERS: Final = frozenset("tdkqxz")
-#: The letters of what counts as more than one.
+#: The letters of kinds that count as more than one transfer.
 HEAVY: Final = frozenset(kind.letter for kind in _TABLE if kind.weight > 1)
 
 
 def weight_of(operation: Words) -> int:
-    """As how many transfers one counts towards what a call of the script takes."""
+    """How many transfers an operation counts as, towards the limit of one call of the script."""
     kind = KINDS[operation[0]]
     return kind.weight * max(1, operation[3].count(";")) if kind.grouped else kind.weight
 
 
 def receiver_of(operation: Operation) -> str:
-    """To whom the money of a transfer, debit, capture or refund goes."""
+    """The account that receives the money of a transfer, debit, capture or refund."""
     return holds.receiver_of(operation.other) if operation.kind in "kqxz" else operation.other
 
 
 def parties_of(operation: Operation) -> tuple[str, ...]:
-    """Whose accounts a transfer, capture, refund or group touches beside the one that it is named by."""
+    """The accounts that a transfer, capture, refund or group touches besides the one it is named by."""
     if kind_of(operation.kind).grouped:
         legs = groups.parse_words(operation.other).legs
         return tuple(party for leg in legs for party in (leg.payer, leg.receiver))

@@ -1,13 +1,13 @@
-"""The note of an operation, what a caller adds to its six words: one JSON object, in one canonical text.
+"""The note of an operation: what a caller adds to its six words, as one JSON object in canonical text.
 
-An entry has such an object only if one of its operations has something in it::
+An entry has notes only if one of its operations has a note::
 
     ref   reference: 1 to 140 printable characters
     meta  metadata: an object of strings
     refs  references of single legs of a group, by their index
-    min   what the payer must have left available, in minor units; the apply script decides by it
+    min   minor units that the payer must still have available afterwards; the apply script enforces it
 
-The script looks at `min` alone. The text is part of a transfer's fingerprint, so keys are sorted.
+The script reads only `min`. The text is part of a transfer's fingerprint, so its keys are sorted.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ REFERENCE: Final = "ref"
 METADATA: Final = "meta"
 LEG_REFERENCES: Final = "refs"
 AVAILABLE_MIN: Final = "min"
-#: Of an account whose metadata are taken back.
+#: The note of an account whose metadata is removed.
 NO_METADATA: Final = '{"meta":{}}'
 
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -33,7 +33,7 @@ def note_of(
     available_minor_min: int | None = None,
     leg_references: Mapping[str, str] | None = None,
 ) -> str:
-    """The note of what was given; empty when nothing was."""
+    """The note with the given values; empty when none is given."""
     given = {REFERENCE: reference, METADATA: metadata or None, AVAILABLE_MIN: available_minor_min}
     given[LEG_REFERENCES] = leg_references or None
     said = {name: value for name, value in given.items() if value is not None}

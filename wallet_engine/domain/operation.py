@@ -1,6 +1,7 @@
 """One operation on a partition. A call of the apply script decides many.
 
-An operation, as a line, is six fields separated by one space, whatever its kind, and what was noted with it::
+An operation as a line is six fields separated by one space, the same for all kinds, then its key and its
+note::
 
     kind id account other amount currency[ #by][ note]
 
@@ -11,12 +12,13 @@ An operation, as a line, is six fields separated by one space, whatever its kind
     c     p.seq       to        idx                 minor      CCY   credit: @transit -> to, for operation
                                                                      idx of entry seq of partition p
     r     txid        from      seq.idx.outcome     minor      CCY   refund: @transit -> from, declined
-    s     seq         -         -                   0          -     settle: no money of seq is under way
+    s     seq         -         -                   0          -     settle: entry seq has no money under way
     f     -           account   freeze|unfreeze|close  0       -     set_flags
-    n     who asks    -         -                   0          -     probe: an entry that changes nothing
+    n     prober      -         -                   0          -     probe: an entry that changes nothing
 
-`by` is the id of the key that caused it. `note` is a JSON object of what the caller said beside the six words
-(`domain/notes.py`), part of the body of its transfer: the same id with another note is another body.
+`by` is the id of the API key that caused it. `note` is a JSON object of what the caller added to the six
+words (`domain/notes.py`). It is part of the body of its transfer: the same id with another note is another
+body.
 
 `txid` is `pack_transaction_id` of the UUID; idx counts the operations of an entry from 0; an overdraft limit
 is in minor units, or `-` when none is asked for; the outcome in a refund is the decline it makes the answer.
@@ -45,12 +47,12 @@ class Operation(NamedTuple):
     by: str = ""
 
     def line(self) -> str:
-        """As it is shown."""
+        """The operation as text, for messages and listings."""
         words = " ".join(map(str, self[:6]))
         return f"{words}{self.by and f' #{self.by}'}{self.note and f' {self.note}'}"
 
 
-#: What an operation is where it need not have a name: a plain tuple is made in a fraction of the time.
+#: An operation as a plain tuple, for code that does not need the class: it is made in a fraction of the time.
 Words = tuple[str, str, str, str, int, str, str, str]
 
 

@@ -1,7 +1,8 @@
-"""The operations of one entry being decided, and what all rules do alike: post money, remember answers, look them up.
+"""The operations of one entry while they are decided. All rules share its postings and its dedupe memory.
 
-One posting explains all three ways in which money moves: a debit is a transfer to `@transit`, a credit is a
-transfer from it, because a system account exists always and is never closed, frozen or out of funds.
+One kind of posting covers all three ways in which money moves: a debit is a transfer to `@transit`, a credit
+is a transfer from it. This works because a system account always exists and is never closed, frozen or out of
+funds.
 """
 
 import json
@@ -47,14 +48,15 @@ class Batch:
     ) -> None:
         self.seq = state.seq + 1
         self.rules = rules
-        #: Outcomes in the entry; nothing but what only those of before can say is taken from them.
+        #: Outcomes recorded in the entry. Read only for entries of rules 1, which cannot all be decided
+        #: without them.
         self.recorded = recorded
         self.time_ms = time_ms
         self.held, self.pending = state.held, state.pending
         self.holds, self.due = state.holds, state.due
         self.groups = state.groups
         self.noted = state.noted
-        #: currency -> minor units that went to what is held or pending, or came from there
+        #: currency -> minor units that were added to what is held or pending, less those taken from there
         self.shifted: dict[str, int] = {}
         self.balances = state.balances
         self.carried = state.carried
@@ -66,19 +68,20 @@ class Batch:
         #: The dedupe memory that new answers go to, and the older one that is still consulted.
         self.current: dict[str, str] = state.seen[window] if window == state.window else {}
         self.previous = state.seen[window - 1]
-        #: (account, currency) whose overdraft limit this entry lowers: what it had fallen to may be less.
+        #: (account, currency) whose overdraft limit this entry lowers: the balance may already be below the
+        #: new one.
         self.lowered: set[tuple[str, str]] = set()
-        #: Of the operation that is being decided.
+        #: The note of the operation that is being decided.
         self.note = ""
-        #: Whether money left with this entry; it joins `open` when it is whole.
+        #: Whether money left the partition with this entry; if so, the entry joins `open` at its end.
         self.debited = False
         #: currency -> account -> balance before this entry, of every account whose balance was written
         self.touched: dict[str, dict[str, int]] = {}
 
     def nothing_comes_back(self, closing: tuple[str, str] | None, since: str | None) -> bool:
-        """Whether no refund can reach an account any more: no entry that was open before this one may hold its debit.
+        """Whether no refund can reach an account any more: no entry open before this one can hold its debit.
 
-        An account that has been frozen since an entry has debits in those up to it alone.
+        An account that has been frozen since entry `since` can have debits only in entries up to that one.
         """
         before = self.open.keys() | self.settled
         if since is None:
@@ -86,7 +89,7 @@ class Batch:
         return closing is not None and closing[1] == since and all(seq > int(since) for seq in before)
 
     def move(self, payer: str, paid: int, payee: str, got: int, amount: int, currency: str) -> None:
-        """Write two balances; `paid` and `got` are what the rule found."""
+        """Write two balances; `paid` and `got` are the payer's and the payee's balances before."""
         touched = self.touched.get(currency)
         if touched is None:
             touched = self.touched[currency] = {}
@@ -104,7 +107,10 @@ class Batch:
             self._carry(payee, full, currency)
 
     def add(self, account: str, currency: str, delta: int) -> None:
-        """Write one balance; what goes there comes from what is held or pending, or from another such call."""
+        """Write one balance.
+
+        The caller balances it by a change of what is held or pending, or by another call.
+        """
         book = self.balances.setdefault(currency, {})
         before = book.get(account, 0)
         self.touched.setdefault(currency, {}).setdefault(account, before)
@@ -112,7 +118,7 @@ class Batch:
         self._carry(account, before + delta, currency)
 
     def shift(self, books: dict[str, dict[str, int]], account: str, currency: str, delta: int) -> None:
-        """Add to what is held or pending of an account."""
+        """Add to what an account has held or pending. Raises `Corruption` if that falls below zero."""
         book = books.setdefault(currency, {})
         book[account] = book.get(account, 0) + delta
         if book[account] < 0:
@@ -128,14 +134,14 @@ class Batch:
                 break
 
     def _carry(self, account: str, minor: int, currency: str) -> None:
-        """See that what a system account's own field holds of a new balance stays in the bounds of a number."""
+        """Carry a part of a system account's new balance, if its own field would leave its bounds."""
         limbs = self.carried.get(currency, {}).get(account, 0)
         part = minor - STRIPE_LIMB_MINOR * limbs
         if account[:1] == "@" and not -AMOUNT_MINOR_MAX <= part <= AMOUNT_MINOR_MAX:
             self.carried.setdefault(currency, {})[account] = limbs + (1 if part > 0 else -1)
 
     def post(self, payer: str, payee: str, amount: int, currency: str) -> str:
-        """Move money between two accounts of this partition, or say why not, in the order of refusals."""
+        """Move money between two accounts of this partition, or return the refusal that takes precedence."""
         if not 0 < amount <= AMOUNT_MINOR_MAX or payer == payee:
             raise ValueError(f"{amount} from {payer} to {payee}")
         book = self.balances.get(currency)
@@ -173,7 +179,10 @@ class Batch:
         return "+"
 
     def refused_for_status(self, payer_flags: Flags | None, payee_flags: Flags | None) -> str | None:
-        """The refusal for what the two sides are; None for one that is not here, or has no flags."""
+        """The refusal for the status of the two sides.
+
+        Flags are None for a side that is elsewhere or has no flags.
+        """
         payer = None if payer_flags is None else payer_flags.status
         payee = None if payee_flags is None else payee_flags.status
         if CLOSED in (payer, payee):
@@ -183,7 +192,7 @@ class Batch:
         return None
 
     def over_most(self, account: str, currency: str, available: int) -> bool:
-        """Whether an account would have more than it may, with so much available."""
+        """Whether an account with this much available would exceed its maximum balance."""
         flags = self.flags.get(account)
         most = None if flags is None else flags.most.get(currency)
         if most is None:
@@ -205,7 +214,7 @@ class Batch:
         self.current[field] = answer_text(outcome, self.seq, fingerprint, index)
 
     def _answered_another(self, index: int, field: str) -> str | None:
-        """By rules 1, names of one CRC-32 were one payer: what is recorded, if an answer for the id is there."""
+        """Rules 1 took names with equal CRC-32 for one payer: the recorded outcome if the id was answered."""
         recorded, transaction = self.recorded[index : index + 1], field[:-PAYER_WIDTH]
         if recorded in ("=", "!"):
             for window in (self.current, self.previous):

@@ -1,7 +1,7 @@
-"""How operations on groups are decided, in plain Python: a part of `oracle_rules.py`, and as independent of `lua/`.
+"""How operations on groups are decided, in plain Python: a part of `oracle_rules.py`, independent of `lua/`.
 
-Money moves leg by leg. A leg whose other side is elsewhere goes through `@transit`: setting aside for a receiver takes
-the money from there, and paying for a payer puts it there.
+Money moves leg by leg. A leg whose other side is elsewhere goes through `@transit`: setting money aside for a
+receiver takes it from `@transit`, and the payer's payment puts it there.
 """
 
 from collections import Counter
@@ -37,7 +37,7 @@ _Sums = Counter[tuple[str, str]]
 
 
 def decide(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
-    """A whole group, or at home."""
+    """Decide a group that is all in this partition (`m`), or the home's decision on a group (`g`)."""
     mark, attempt, word, legs = parse_words(b)
     _check(legs)
     field = field_of_transfer(a, id_)
@@ -50,7 +50,7 @@ def decide(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cu
         if answer[0] != _INTERRUPTED or before.words.attempt >= attempt:
             return "="
     elif batch.groups.get(field + mark, NONE)[0] == COMMITTED:
-        return "="  # parts are still to pay: it is known longer than answers are
+        return "="  # parts have still to pay: the record lives longer than the answer
     refused: tuple[str, int | str] | None = None
     if word == INTERRUPT:
         refused = (_INTERRUPTED, NONE)
@@ -118,7 +118,7 @@ def commit(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cu
 
 
 def abort(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
-    """A part gives back what it set aside, and will set nothing aside any more for this attempt."""
+    """A part gives back what it set aside, and never sets anything aside for this attempt again."""
     mark, attempt, _, legs = parse_words(b)
     _check(legs)
     key = field_of_transfer(a, id_) + mark
@@ -142,7 +142,7 @@ def abort(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cur
 
 
 def forget(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
-    """Home: every part has ended."""
+    """The home drops its record, because every part has ended."""
     key = field_of_transfer(a, id_) + parse_words(b).mark
     if batch.groups.get(key, NONE)[0] != COMMITTED:
         return "="
@@ -167,7 +167,7 @@ def _prepared(batch: "Batch", key: str, legs: tuple[Leg, ...]) -> Record | None:
 
 
 def _first_refusal(batch: "Batch", legs: tuple[Leg, ...], setting_aside: bool) -> tuple[str, Leg] | None:
-    """The first leg of which this partition's side cannot be. What a leg brings is not there for another."""
+    """The first leg whose side in this partition is refused. Money from one leg cannot pay for another."""
     spent, coming = _Sums(), _Sums()
     for leg in legs:
         refused = _state_refusal(batch, leg)

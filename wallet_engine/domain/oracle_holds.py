@@ -1,4 +1,7 @@
-"""How operations on holds are decided, in plain Python: a part of `oracle_rules.py`, and as independent of `lua/`."""
+"""How operations on holds are decided, in plain Python.
+
+A part of `oracle_rules.py`, also independent of `lua/`.
+"""
 
 import json
 from typing import TYPE_CHECKING, Final
@@ -73,7 +76,7 @@ def _status_refusal(batch: "Batch", account: str) -> str | None:
 
 
 def _open_hold(batch: "Batch", field: str, account: str) -> tuple[str | None, Hold | None]:
-    """The refusal of what needs an open hold of an account that may pay, and the hold."""
+    """(refusal, hold), one of them None, for an operation that needs an open hold and a usable account."""
     if not _known(batch, account):
         return "a", None
     refused = _status_refusal(batch, account)

@@ -1,7 +1,7 @@
-"""What the oracle expects a partition to remember: the form that `domain/memory.py` describes, worked out once more.
+"""What the oracle expects a partition to remember: a second implementation of the form in `domain/memory.py`.
 
-The packer uses that file for the script. This one shares no code and no table with it: a wrong field, mark or
-fingerprint there shows as a difference between Redis and the fold of the journal.
+The packer uses `domain/memory.py` for the script. This file shares no code and no table with it, so a wrong
+field, mark or fingerprint there shows as a difference between Redis and the fold of the journal.
 """
 
 from base64 import b64encode
@@ -14,7 +14,7 @@ from siphashc import siphash
 
 #: Numbers are written with these, the highest digit first.
 _ALPHABET: Final = f"{ascii_uppercase}{ascii_lowercase}{digits}+/"
-#: Of the operations of one entry.
+#: The two digits of each operation's place in an entry.
 _PLACES: Final = [f"{_ALPHABET[place >> 6]}{_ALPHABET[place & 63]}" for place in range(4096)]
 #: Characters of the payer at the end of a field, of the fingerprint and of the place at the end of an answer.
 PAYER_WIDTH: Final = 8
@@ -24,19 +24,19 @@ _ENTRIES_PER_FIELD: Final = 20
 
 
 def field_of_transfer(payer: str, transaction: str) -> str:
-    """Under which the answer of a transfer is remembered; `transaction` is the packed id."""
+    """The field that remembers the answer of a transfer; `transaction` is the packed id."""
     hashed = siphash("wallet-engine/v2", f"{transaction}{payer}")
     return transaction + b64encode((hashed >> 16).to_bytes(6, "big")).decode("ascii")
 
 
 def fingerprint_of(payer: str, body: str, note: str = "") -> str:
-    """Six characters for `<to> <minor> <CCY>` and what was noted with it."""
+    """Six characters for `<to> <minor> <CCY>` and the note."""
     checksum = crc32(b"\n".join((body.encode(), note.encode())), adler32(payer.encode()))
     return b64encode(checksum.to_bytes(4, "big")).decode("ascii").rstrip("=")
 
 
 def answer_text(outcome: str, seq: int, fingerprint: str, place: int) -> str:
-    """What is remembered of a transfer that operation `place` of entry `seq` decided."""
+    """The record of a transfer that operation `place` of entry `seq` decided."""
     return f"{outcome}{_written(seq)}{fingerprint}{_PLACES[place]}"
 
 
@@ -57,7 +57,7 @@ def _written(number: int) -> str:
 def place_of_credit(entry: str, place: int | str) -> tuple[str, str]:
     """Field and mark of the credit for operation `place` of entry `<p>.<seq>` of the payer's partition.
 
-    Twenty entries share a field, which names them by their tens; those below ten have none.
+    Twenty entries share a field, which ends in their tens; the field of entries below ten has no tens.
     """
     partition, _, seq_text = entry.partition(".")
     seq = int(seq_text)

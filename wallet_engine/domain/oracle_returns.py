@@ -1,4 +1,4 @@
-"""How refunds are decided, in plain Python: a part of `oracle_rules.py`, and as independent of `lua/`."""
+"""How refunds are decided, in plain Python. A part of `oracle_rules.py`, also independent of `lua/`."""
 
 from typing import TYPE_CHECKING
 

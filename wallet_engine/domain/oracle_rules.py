@@ -3,7 +3,7 @@
 The apply script decides the same in Lua. This file shares no code and no table with it on purpose: two
 implementations that agree on every entry are the check that neither is wrong.
 
-Entries of older rules (`domain/entry.py`) are decided by those rules again.
+Entries of older rules (`domain/entry.py`) are decided again by the rules of their time.
 """
 
 import re
@@ -118,7 +118,7 @@ def _open_account(batch: Batch, index: int, id_: str, a: str, b: str, amount: in
 
 
 def _keep_place(batch: Batch, index: int, a: str) -> None:
-    """Where an account's metadata are said, if they are; by rules before 4 nobody knew."""
+    """Record where an account's metadata are, if the operation has any; rules before 4 did not record it."""
     if batch.note and batch.rules > 3:
         batch.noted[a] = f"{batch.seq}.{index}"
 
@@ -223,11 +223,11 @@ def decide_operations(
 ) -> str:
     """Decide operations in order, by the rules of that version; returns their outcomes.
 
-    `recorded` are the outcomes in the entry, without which some of rules 1 cannot be decided again.
+    `recorded` are the outcomes in the entry; some entries of rules 1 cannot be decided again without them.
 
-    The state moves on by one entry when one of them has an effect and is untouched when none has. Nonce and
-    epoch are the caller's. Raises `Corruption` for one that makes no sense, and when the balances
-    written break G2, G3 or G12; the state is then in pieces and must be thrown away.
+    The state moves on by one entry when an operation has an effect, and stays as it was when none has. The
+    caller sets nonce and epoch. Raises `Corruption` for an operation that makes no sense, and when the new
+    balances break G2, G3 or G12; the state is then inconsistent and must be thrown away.
     """
     if window != state.window and (window != state.window + 1 or state.seq == 0):
         raise Corruption(f"entry {state.seq + 1}: window {window} follows window {state.window}")
@@ -247,9 +247,9 @@ def decide_operations(
 
 
 def has_effect(operations: Sequence[Operation], outcomes: str) -> bool:
-    """Whether the outcomes change anything: the batch becomes an entry only then.
+    """Whether the outcomes change anything; only then the batch becomes an entry.
 
-    A decline counts where it is remembered: of a transfer, debit, credit or group.
+    A decline counts if it is remembered: for transfers, debits, credits, holds, captures, refunds and groups.
     """
     return "+" in outcomes or any(
         outcome not in "=!bsn" and operation.kind in "tdchikqxzmg"
@@ -258,9 +258,9 @@ def has_effect(operations: Sequence[Operation], outcomes: str) -> bool:
 
 
 def _audit(state: PartitionState, batch: Batch) -> None:
-    """Look at the balances the entry wrote, whatever rule wrote them.
+    """Check all balances that the entry wrote, independent of the rule that wrote them.
 
-    They sum to what they were (G2), each in its bounds (G12) and not under its limit (G3).
+    Their sum is unchanged (G2), and each is within its bounds (G12) and not under its limit (G3).
     """
     for currency, touched in batch.touched.items():
         book = state.balances[currency]

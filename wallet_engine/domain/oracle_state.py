@@ -24,38 +24,40 @@ from wallet_engine.domain.key_names import (
 )
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX, STRIPE_LIMB_MINOR
 
-#: Key without its hash tag (`redis_store/layout.py` lists them all) -> its fields, text. The fields of `open`
-#: are its members, the values their scores. A key without fields is not in the image, as Redis keeps no empty hash.
-#: Epoch, owner and state of `meta` are not facts of the journal and are left out.
+#: Key without its hash tag (`redis_store/layout.py` lists them all) -> its fields as text. The fields of
+#: `open` are its members, the values their scores. A key without fields is not in the image, because Redis
+#: keeps no empty hash. Epoch, owner and state of `meta` are not in the image, because the journal does not
+#: determine them.
 RedisImage = dict[str, dict[str, str]]
 
-#: A field of `meta` that is newer in Redis than in the newest entry: it grows while nobody writes.
+#: A field of `meta` that can be newer in Redis than in the newest entry, because it grows without writes.
 WITNESSED: Final = "witnessed_s"
 
 ACTIVE: Final = "A"
 FROZEN: Final = "F"
 CLOSED: Final = "C"
-#: Ends the field of a balance hash that counts what a system account has carried.
+#: Suffix of the field in a balance hash that counts what a system account has carried.
 CARRIED: Final = "+"
 
 
 class Flags:
-    """Status of an account, and currency -> overdraft limit, and the most it may have, in the order they were set.
+    """Status of an account, and its overdraft limits and maximum balances by currency, in order of setting.
 
-    Minor units. A limit that was changed has been named once, if only as 0.
+    Minor units. A limit that was ever changed stays in the map, even as 0.
     """
 
     __slots__ = ("closing", "limits", "most", "status")
 
     def __init__(self) -> None:
         self.status = ACTIVE
-        #: While a close has it frozen: the status before, and the seq of the entry that froze it, as text.
+        #: While a close keeps the account frozen: the status before, and the seq of the freezing entry, as
+        #: text.
         self.closing: tuple[str, str] | None = None
         self.limits: dict[str, int] = {}
         self.most: dict[str, int] = {}
 
     def text(self) -> str:
-        """The value in the hash `flags`: `F USD=500 USD<9000`, and while it is being closed `F A=17 USD=500`."""
+        """The value in the hash `flags`: `F USD=500 USD<9000`; during a close `F A=17 USD=500`."""
         closing = "" if self.closing is None else " {}={}".format(*self.closing)
         limits = "".join(f" {currency}={limit}" for currency, limit in self.limits.items())
         most = "".join(f" {currency}<{minor}" for currency, minor in self.most.items())
@@ -78,7 +80,7 @@ class Flags:
 
 
 class PartitionState:
-    """Everything that the entries of one partition add up to. A new one is an empty partition."""
+    """The result of all entries of one partition. A new object is an empty partition."""
 
     __slots__ = (
         "balances",
@@ -107,19 +109,21 @@ class PartitionState:
         #: Unix milliseconds of the last entry.
         self.clock = 0
         self.window = 1
-        #: Seconds of it that had been seen to pass by the last entry.
+        #: Seconds of the window that had been measured as passed by the last entry.
         self.witnessed_s = 0
         #: currency -> account -> minor units
         self.balances: dict[str, dict[str, int]] = {}
-        #: currency -> system account -> how many `STRIPE_LIMB_MINOR` of its balance stand in a field of their own
+        #: currency -> system account -> how many `STRIPE_LIMB_MINOR` of its balance are kept in a separate
+        #: field
         self.carried: dict[str, dict[str, int]] = {}
         #: account -> flags; an account without any is active and has no limit
         self.flags: dict[str, Flags] = {}
         #: window -> field -> record, for this window and the one before, in the format of the hash `seen`
         self.seen: dict[int, dict[str, str]] = {0: {}, 1: {}}
-        #: seq of an own entry with unsettled outgoing money -> idx of its operations refunded so far
+        #: seq of an entry of this partition with unsettled outgoing money -> idx of its operations refunded
+        #: so far
         self.open: dict[int, set[int]] = {}
-        #: currency -> account -> minor units: its own that are set aside, and what is coming in
+        #: currency -> account -> minor units: `held` is its own money set aside, `pending` is money coming in
         self.held: dict[str, dict[str, int]] = {}
         self.pending: dict[str, dict[str, int]] = {}
         #: field of (account, id) -> open hold, and Unix milliseconds of its expiry
@@ -127,7 +131,7 @@ class PartitionState:
         self.due: dict[str, int] = {}
         #: field of (first payer, id) -> group under way
         self.groups: dict[str, str] = {}
-        #: account -> seq.idx of the operation that has its metadata
+        #: account -> seq.idx of the operation whose note holds its metadata
         self.noted: dict[str, str] = {}
 
     def __repr__(self) -> str:
@@ -152,7 +156,7 @@ class PartitionState:
         return 0 if flags is None else flags.limits.get(currency, 0)
 
     def most(self, account: str, currency: str) -> int | None:
-        """The most that an ordinary account may have, in minor units; what is set aside, or coming in, counts."""
+        """Maximum balance of an ordinary account in minor units; held and pending money counts."""
         flags = self.flags.get(account)
         return None if flags is None else flags.most.get(currency)
 
@@ -171,7 +175,7 @@ class PartitionState:
         return ChainMap(parts, {account + CARRIED: limbs for account, limbs in carried.items()}, book)
 
     def read_fields(self, currency: str, fields: Mapping[str, str]) -> None:
-        """The inverse of `fields`, which Redis has as text."""
+        """The inverse of `fields`, from the text that Redis holds."""
         book = self.balances[currency] = {name: int(value) for name, value in fields.items()}
         for name in [name for name in book if name.endswith(CARRIED)]:
             account, limbs = name.removesuffix(CARRIED), book.pop(name)
@@ -183,7 +187,10 @@ class PartitionState:
         return {currency: book.get(TRANSIT, 0) for currency, book in self.balances.items()}
 
     def books(self) -> dict[str, int]:
-        """Currency -> sum of all that is available, held and pending, system accounts included. Every sum is 0 (G2)."""
+        """Currency -> sum of available, held and pending money, system accounts included.
+
+        Every sum is 0 (G2).
+        """
         return {
             currency: sum(
                 sum(books.get(currency, {}).values()) for books in (self.balances, self.held, self.pending)
@@ -192,7 +199,7 @@ class PartitionState:
         }
 
     def check(self) -> None:
-        """Look at every balance: G2, G3 and G12, or `Corruption`. Costs a pass over all accounts."""
+        """Check G2, G3 and G12 for every balance. Raises `Corruption`. Costs a pass over all accounts."""
         for currency, total in self.books().items():
             if total:
                 raise Corruption(f"books of {currency} sum to {total} after entry {self.seq}")
@@ -201,9 +208,10 @@ class PartitionState:
                 self.check_balance(account, currency, minor)
 
     def check_balance(self, account: str, currency: str, minor: int, *, fell: bool = False) -> None:
-        """G12 and G3 of one balance, or `Corruption`. A system account may have any, in fields that may not.
+        """Check G12 and G3 for one balance. Raises `Corruption`.
 
-        A limit may have been lowered since: under one that was set the balance only must not have fallen.
+        The balance of a system account has no bound, but each of its fields has. A limit may have been
+        lowered below the balance: then the balance may stay under it, but must not have fallen (`fell`).
         """
         part = minor - STRIPE_LIMB_MINOR * self.carried.get(currency, {}).get(account, 0)
         if not -AMOUNT_MINOR_MAX <= part <= AMOUNT_MINOR_MAX:
@@ -216,14 +224,14 @@ class PartitionState:
 
 
 class View(NamedTuple):
-    """One key as the state holds it: its fields by name, and how Redis has a value in text."""
+    """One key as the state holds it: its fields by name, and how a value becomes the text in Redis."""
 
     fields: Mapping[str, Any]
     text: Callable[[Any], str]
 
 
 def views(state: PartitionState) -> dict[str, View]:
-    """Key without its tag -> view, of all that have fields but `meta`. Looks at no field of a hash."""
+    """Key without its tag -> view, for every key that has fields, except `meta`. Reads no single field."""
     found = {
         FLAGS: View(state.flags, Flags.text),
         OPEN: View(_open_members(state), str),
@@ -240,7 +248,7 @@ def views(state: PartitionState) -> dict[str, View]:
 
 
 def meta_fields(state: PartitionState) -> dict[str, str]:
-    """What the journal says of `meta`."""
+    """The fields of `meta` that the journal determines."""
     flagged = "1" if state.flags else None
     if any(flags.most for flags in state.flags.values()):
         flagged = "2"
@@ -323,7 +331,7 @@ def image_lines(image: RedisImage) -> Iterator[str]:
 
 
 def image_digest(image: RedisImage) -> str:
-    """SHA-256 of the canonical text, in hex: equal exactly when the images are."""
+    """SHA-256 of the canonical text, in hex: equal images have equal digests."""
     digest = hashlib.sha256()
     for line in image_lines(image):
         digest.update(line.encode())

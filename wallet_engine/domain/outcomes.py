@@ -15,7 +15,7 @@ class Outcome(StrEnum):
     """
 
     APPLIED = "+"
-    #: Nothing to do: the operation, or its effect, was there already. Changes nothing.
+    #: Nothing to do: the operation, or its effect, already happened. Changes nothing.
     REPEATED = "="
     #: The same transaction id with another body. Changes nothing and is not remembered.
     CONFLICT = "!"
@@ -25,7 +25,7 @@ class Outcome(StrEnum):
     INSUFFICIENT_FUNDS = "i"
     BALANCE_LIMIT = "l"
     BALANCE_NOT_ZERO = "z"
-    #: Something may still come back to the account, or it is not frozen by this very close any more.
+    #: Money may still come back to the account, or this close no longer keeps it frozen.
     OPERATIONS_PENDING = "p"
     HOLD_NOT_FOUND = "h"
     HOLD_NOT_OPEN = "o"
@@ -35,26 +35,30 @@ class Outcome(StrEnum):
     DESTINATION_MISMATCH = "d"
     AMOUNT_EXCEEDS_HOLD = "e"
     HOLD_LIMIT = "m"
-    #: The partition remembers no such original of a refund (any more). Changes nothing and is not remembered.
+    #: The partition does not remember the original of a refund (any more). Changes nothing and is not
+    #: remembered.
     TRANSFER_FORGOTTEN = "n"
     REFUND_EXCEEDS = "r"
-    #: The service decided by a hold that has changed since: it looks again. Changes nothing and is not remembered.
+    #: The state that the service built the operation on has changed: it reads again. Changes nothing, not
+    #: remembered.
     STALE = "s"
-    #: A group of which it was decided that this attempt is nothing: a caller who repeats it begins another.
+    #: The home decided that this attempt of a group is void; if the caller repeats the group, another attempt
+    #: begins.
     INTERRUPTED = "u"
-    #: As `UNKNOWN_ACCOUNT`, `CLOSED` and `FROZEN`, of the account that would receive: the payer's comes first.
+    #: As `UNKNOWN_ACCOUNT`, `CLOSED` and `FROZEN`, but for the receiver. The payer's refusal takes
+    #: precedence.
     RECEIVER_UNKNOWN = "g"
     RECEIVER_CLOSED = "k"
     RECEIVER_FROZEN = "q"
 
     @property
     def declined(self) -> bool:
-        """A decision against the operation that is remembered as its answer."""
+        """Whether it is a decision against the operation that is remembered as its answer."""
         return self in _DECLINES
 
     @property
     def of_receiver(self) -> bool:
-        """A decline for what the receiver is; the same of the payer is another outcome."""
+        """Whether the receiver's state caused the decline; the payer has outcomes of its own for that."""
         return self in (Outcome.RECEIVER_UNKNOWN, Outcome.RECEIVER_CLOSED, Outcome.RECEIVER_FROZEN)
 
 

@@ -1,11 +1,11 @@
-"""Names of files as text that every process reads alike: as UTF-8, whatever its locale makes of them."""
+"""File names as text that every process reads in the same way: as UTF-8, independent of its locale."""
 
 import os
 from pathlib import Path
 
 
 def path_text(path: Path) -> str:
-    """The name for messages, documents and other processes; bytes that are no UTF-8 are replaced."""
+    """The name for messages, documents and other processes; bytes that are not UTF-8 are replaced."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 

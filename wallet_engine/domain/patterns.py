@@ -1,10 +1,10 @@
-"""Patterns of account ids, such as `shop-*`: an id in which `*` stands for any characters, or none."""
+"""Patterns of account ids, such as `shop-*`; `*` stands for any number of characters, also none."""
 
 import re
 from collections.abc import Iterable
 from typing import Final
 
-#: In one pattern: each multiplies the ways in which an id can be tried.
+#: Maximum number of `*` in one pattern: each one multiplies the ways in which an id can match.
 STARS_MAX: Final = 2
 
 _ordinary_match = re.compile(r"[A-Za-z0-9._:*-]{1,64}\Z").match
@@ -22,11 +22,14 @@ def is_system_pattern(text: str) -> bool:
 
 
 def compile_patterns(patterns: Iterable[str]) -> str:
-    """A regular expression, without its end, for ids that fit one of the patterns. Of no patterns, none fits."""
+    """A regular expression, without an end anchor, for ids that fit one of the patterns.
+
+    Without patterns no id fits.
+    """
     alternatives = [re.escape(pattern).replace(r"\*", "[A-Za-z0-9._:-]*") for pattern in patterns]
     return f"(?:{'|'.join(alternatives)})" if alternatives else "(?!)"
 
 
 def covers(pattern: str, narrower: str) -> bool:
-    """Whether whatever fits `narrower` fits `pattern`, which has no `*` but at its end."""
+    """Whether every id that fits `narrower` fits `pattern`. `pattern` may have a `*` only at its end."""
     return pattern == narrower or (pattern.endswith("*") and narrower.startswith(pattern[:-1]))

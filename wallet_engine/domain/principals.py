@@ -1,4 +1,4 @@
-"""Who a certificate says its holder is: the URI `wallet:<role>/<id>` among its names."""
+"""The identity of a certificate's holder: the URI `wallet:<role>/<id>` among the certificate's names."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _id_match = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{ID_LENGTH_MAX - 1}}}\Z")
 
 
 class PeerRole(StrEnum):
-    """What the holder of a certificate is to the others."""
+    """The role of a certificate's holder."""
 
     #: A journal copy; the id is its --journal-id.
     JOURNAL = "journal"
@@ -22,16 +22,19 @@ class PeerRole(StrEnum):
     SERVICE = "service"
     #: Reads the journal as it grows.
     FOLLOWER = "follower"
-    #: `wallet-admin`, of the person or machine named by the id.
+    #: `wallet-admin`, run by the person or machine that the id names.
     ADMIN = "admin"
-    #: Calls the API over HTTPS as the key of this id; nobody between our processes.
+    #: Calls the API over HTTPS as the API key of this id; not a role between our processes.
     KEY = "key"
-    #: A server that is none of ours, such as a Redis node; nobody between our processes.
+    #: A server that is not ours, such as a Redis node; not a role between our processes.
     SERVER = "server"
 
 
 class Principal(NamedTuple):
-    """Who speaks on a connection. Raises nothing: `principal_of` and `checked` make only good ones."""
+    """The peer of a connection.
+
+    The constructor checks nothing: `principal_of` and `checked` make only valid ones.
+    """
 
     role: PeerRole
     id: str
@@ -45,7 +48,7 @@ class Principal(NamedTuple):
 
 
 def checked(role: str, name: str) -> Principal:
-    """Raises `ConfigError` for a role that there is not, or an id that cannot stand in a URI."""
+    """The principal. Raises `ConfigError` for an unknown role, or an id that is not valid in the URI."""
     if role not in {each.value for each in PeerRole}:
         raise ConfigError(f"role {role[:80]!r} is none of {', '.join(PeerRole)}")
     if not _id_match(name):
@@ -56,7 +59,7 @@ def checked(role: str, name: str) -> Principal:
 
 
 def principal_of(certificate: Mapping[str, Any] | None) -> Principal | None:
-    """The one principal that a certificate, as `ssl`'s `getpeercert` tells it, is for; None for none or several."""
+    """The one principal in a certificate (from `ssl`'s `getpeercert`); None if it names none or several."""
     names = [value for kind, value in (certificate or {}).get("subjectAltName", ()) if kind == "URI"]
     return principal_of_uris(names)
 

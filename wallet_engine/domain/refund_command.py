@@ -1,4 +1,4 @@
-"""The request for one refund, validated, and the transfer that it is about. Ids are packed."""
+"""The validated request for one refund, and the transfer that it refunds. Ids are packed."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,9 @@ from wallet_engine.domain.returns import Evidence
 
 
 class RefundCommand(NamedTuple):
-    """Give money of (`from_account`, `original`) back; without an amount, all that can be.
+    """Refund money of the transfer (`from_account`, `original`); without an amount, all that is refundable.
 
-    The amount is as the caller wrote it: the original says the currency.
+    The amount is the caller's text, because its currency is that of the original.
     """
 
     from_account: str
@@ -22,7 +22,7 @@ class RefundCommand(NamedTuple):
 
 
 class Original(NamedTuple):
-    """A paid transfer as its entry has it, the partition that was paid, and how much of it has gone back so far."""
+    """A paid transfer as its entry has it, the receiver's partition, and how much was refunded so far."""
 
     payer: str
     field: str
@@ -33,12 +33,12 @@ class Original(NamedTuple):
     p: int
     seq: int
     idx: int
-    #: The receiver's partition, and how that remembers it (`domain/returns.py`).
+    #: The receiver's partition, and how that partition remembers the original (`domain/returns.py`).
     q: int
     how: str
     returned_minor: int
 
     def evidence(self, asked_minor: int | None) -> Evidence:
-        """What an operation says of it."""
+        """The evidence about the original that an operation carries."""
         place = (self.p, self.seq, self.idx)
         return Evidence(self.payer, self.field, *place, self.how, self.amount_minor, asked_minor)

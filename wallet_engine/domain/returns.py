@@ -1,44 +1,45 @@
-"""A refund: money of a paid transfer goes back from its receiver to its payer, in all never more than was paid.
+"""A refund: money of a paid transfer goes back from receiver to payer, at most the paid amount in total.
 
-It is decided in the partition of the original's receiver, which remembers the original: as a transfer inside it, or as
-the credit that came in. The same window of `seen{tag}` has the refunded sum, so both are forgotten together: whatever
-any clock says, an original that is not remembered here is not refunded. A history store may know a forgotten original
-and its refunded sum. It is read after everything that this partition had decided in the window of the refund, so
-nothing can have been forgotten in between.
+The partition of the original's receiver decides it. That partition remembers the original as a transfer
+inside it, or as an incoming credit. The same window of `seen{tag}` has the refunded sum, so both are
+forgotten together. So no clock can cause the refund of an original that is not remembered here. A history
+store may know a forgotten original and its refunded sum. It is read after it has everything that this
+partition decided in the window of the refund, so nothing can have been forgotten in between.
 
-What the original was is evidence that the operation brings with it, read from the original's entry. The script believes
-it; `verify` holds it against the journal (`admin/proof/refunds.py`). It stands in `Operation.other`::
+The operation carries evidence about the original, read from the original's entry. The script trusts it;
+`verify` compares it with the journal (`admin/proof/refunds.py`). It is in `Operation.other`::
 
     <payer>|<field of the original>|<p>.<seq>.<idx>|<how>|<minor>|<asked>
 
-    field     as `domain/memory.py` makes it of (payer, id); of a leg that of its group, `#` and its index
+    field     as `domain/memory.py` makes it from (payer, id); for a leg: its group's field, `#` and its index
     p.seq.idx where the original is: operation idx of entry seq of partition p
-    how       the partition remembers it: `l`, as a transfer of its own; `c`, as a credit for that operation. Of a leg:
-              `m`, as a group that was decided here; `y<mark>`, as a part of one (`domain/groups.py`). It does not:
-              `s<window>.<total>`, a history store says what had gone back of it when that window was in force
-    minor     what was paid
-    asked     minor units that the caller wants back; `-`: all that can be
+    how       how the partition remembers it. `l`: as its own transfer; `c`: as a credit for that operation.
+              For a leg: `m`: as a group decided here; `y<mark>`: as a part of one (`domain/groups.py`).
+              If forgotten: `s<window>.<total>`: the refunded total in a history store during that window
+    minor     minor units that were paid
+    asked     minor units that the caller wants back; `-`: all that remains refundable
 """
 
 from typing import Final, NamedTuple
 
 from wallet_engine.domain.memory import PAYER_LENGTH
 
-#: What stands for the outcome in the memory of a refund that was made: it cannot be refunded.
+#: Stands for the outcome in the dedupe memory of a refund that was made: a refund cannot itself be refunded.
 RETURN_RECORD: Final = "R"
-#: Before an original's field, in `seen`: the minor units of it that have gone back. No transfer's field has a dot.
+#: Prefix of an original's field in `seen`; the value is the refunded minor units. No transfer's field has a
+#: dot.
 TOTAL: Final = "r."
 LOCAL: Final = "l"
 CREDITED: Final = "c"
 GROUPED: Final = "m"
 GROUP_PART: Final = "y"
 STORED: Final = "s"
-#: Before the index of a leg, behind the field of its group.
+#: Stands between the field of a group and the index of a leg.
 LEG: Final = "#"
 
 
 class Evidence(NamedTuple):
-    """What an operation says of the original; `asked_minor` is None where all is wanted that can be."""
+    """What an operation says about the original; `asked_minor` is None for all that remains refundable."""
 
     payer: str
     field: str
@@ -61,12 +62,12 @@ class Evidence(NamedTuple):
 
     @property
     def leg(self) -> int | None:
-        """Of a group."""
+        """The index of the leg, if the original is a leg of a group."""
         leg = self.field.partition(LEG)[2]
         return int(leg) if leg else None
 
     def text(self) -> str:
-        """As it stands in `Operation.other`."""
+        """The text in `Operation.other`."""
         asked = "-" if self.asked_minor is None else self.asked_minor
         place = f"{self.partition}.{self.seq}.{self.idx}"
         return f"{self.payer}|{self.field}|{place}|{self.how}|{self.amount_minor}|{asked}"
@@ -84,7 +85,7 @@ def parse_evidence(other: str) -> Evidence:
 
 
 def stored(window: int, total_minor: int) -> str:
-    """How a partition refunds what it has forgotten: so much had gone back of it in that window, or before."""
+    """`how` for a forgotten original: `total_minor` had been refunded in that window or before."""
     return f"{STORED}{window}.{total_minor}"
 
 
@@ -95,12 +96,12 @@ def parse_stored(how: str) -> tuple[int, int]:
 
 
 def undoing(seq: int, idx: int, decline: str, field: str) -> str:
-    """`Operation.other` of a refund that is undone: operation `idx` of entry `seq`, which the payer's side refused."""
+    """`Operation.other` to undo a refund: operation `idx` of entry `seq`, which the payer's side refused."""
     return f"{seq}.{idx}.{decline}|{field}"
 
 
 def total_field(field: str) -> str:
-    """Where the total of an original is in `seen`."""
+    """The field in `seen` that holds the refunded total of an original."""
     return TOTAL + field
 
 

@@ -1,4 +1,4 @@
-"""The request for one transfer, validated: what HTTP hands down and the saga carries out."""
+"""The validated request for one transfer: HTTP passes it on and the saga carries it out."""
 
 from typing import NamedTuple
 

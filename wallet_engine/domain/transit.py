@@ -1,12 +1,13 @@
-"""Money between two partitions: is every credit that of a debit, every refund that of a decline, and nothing lost?
+"""Money between two partitions: has every credit a debit and every refund a decline, and is nothing lost?
 
-No partition's own entries can say that. Entries are given as they stand in the journal, those of each partition in
-their order. The cut is where each partition's last entry is that was given by `entry`; a credit may stand in front of
-it whose debit, or a settle whose credit, stands behind it in the other partition: `later` takes what is behind, and
-nothing counts before it was found. Kept are open entries, and ends that do not meet yet: not the journal.
+The entries of one partition alone cannot show that. The caller passes the entries of each partition in
+journal order. The cut is the last entry of each partition that was passed to `entry`. A credit may be before
+the cut and its debit after it in the other partition; so may a settle and its credit. The caller passes
+entries after the cut to `later`, and such a pair counts only when both ends are found. The object keeps open
+entries and unmatched ends, not the journal.
 
-Its user gives it every entry by `entry`, takes certain faults by `take_faults`, and looks how long each of `early` and
-`unended` has stood.
+A caller that follows the journal passes every entry to `entry`, takes certain faults with `take_faults`, and
+checks how long each fault of `early` and `unended` has existed.
 """
 
 from collections import Counter
@@ -30,7 +31,7 @@ REFUNDS: Final = "ruj"
 
 
 class Place(NamedTuple):
-    """Of a debit."""
+    """Where a debit is in the journal."""
 
     partition: int
     seq: int
@@ -41,7 +42,7 @@ class Place(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What does not meet; `partition` and `seq` are where it stands, `place` is the debit that it is about."""
+    """A mismatch; `partition` and `seq` say where it is, `place` is the debit that it is about."""
 
     partition: int
     place: Place
@@ -56,7 +57,7 @@ class _Debit:
     minor: int
     currency: str
     credited: bool = False
-    #: The outcome of its credit, if that was refused; what it was refunded for.
+    #: `declined`: the outcome of its credit, if refused. `refunded`: the outcome that its refund names.
     declined: str = ""
     refunded: str = ""
 
@@ -81,7 +82,7 @@ class _Credit(NamedTuple):
 
 
 class _Image(NamedTuple):
-    """All that a `Transit` holds of what has not ended, but the stripes."""
+    """Everything that a `Transit` holds about money that is still under way, except the stripes."""
 
     opened: dict[tuple[int, int], _Opened]
     early: dict[Place, list[_Credit]]
@@ -93,36 +94,36 @@ def _counter(_: type, counted: dict[str, int]) -> Counter[str]:
 
 
 class Transit:
-    """Give it every entry of the cut, then what is behind it until `wanted` is empty; then ask for `faults`."""
+    """Pass all entries up to the cut, then entries after it until `wanted` is false; then read `faults`."""
 
     def __init__(self) -> None:
         self._opened: dict[tuple[int, int], _Opened] = {}
-        #: Credits whose debit was not given yet.
+        #: Credits whose debit was not passed yet.
         self._early: dict[Place, list[_Credit]] = {}
-        #: What moves from one side of the cut to the other if both ends count as in front: currency -> minor units.
+        #: Correction if both ends of a pair count as before the cut: currency -> minor units.
         self._crossing: Counter[str] = Counter()
         self._faults: list[Fault] = []
         self._groups = TransitGroups()
-        #: (partition, currency) -> what the entries add up to on `@transit`
+        #: (partition, currency) -> balance of `@transit` by the entries
         self.stripes: Counter[tuple[int, str]] = Counter()
 
     def __repr__(self) -> str:
         return f"<Transit open={len(self._opened)} early={len(self._early)} faults={len(self._faults)}>"
 
     def dump(self) -> bytes:
-        """What `load` makes the same of, but for what is on `@transit`."""
+        """The object as bytes for `load`, without the balances of `@transit`."""
         return msgspec.msgpack.encode(_Image(self._opened, self._early, self._groups.groups))
 
     @classmethod
     def load(cls, dumped: bytes) -> "Transit":
-        """Raises `msgspec.MsgspecError`."""
+        """The inverse of `dump`. Raises `msgspec.MsgspecError`."""
         transit = cls()
         image = msgspec.msgpack.decode(dumped, type=_Image, dec_hook=_counter)
         transit._opened, transit._early, transit._groups.groups = image
         return transit
 
     def entry(self, partition: int, entry: Entry) -> None:
-        """The next entry of the partition."""
+        """Take the next entry of the partition."""
         seq = entry.header.seq
         opened = _Opened()
         for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True)):
@@ -155,7 +156,7 @@ class Transit:
                     self._credit(credit)
 
     def later(self, partition: int, entry: Entry) -> None:
-        """An entry of the partition behind the cut: it explains what is in front, and changes nothing else."""
+        """Take an entry after the cut. It only completes pairs that began before the cut."""
         seq = entry.header.seq
         for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True)):
             if kind_of(operation.kind).grouped:
@@ -176,22 +177,28 @@ class Transit:
                         self._crossing[debit.currency] += debit.minor
 
     def wanted(self) -> bool:
-        """Whether something stands in front of the cut of which the other end was not given yet."""
+        """Whether something before the cut still lacks its other end."""
         return bool(self._early) or any(self._unended()) or self._groups.wanted()
 
     def open_entries(self, partition: int) -> set[int]:
-        """Those that are not settled."""
+        """The entries of the partition that are not settled."""
         return {seq for (p, seq), opened in self._opened.items() if p == partition and not opened.settled}
 
     def in_transit(self) -> Counter[str]:
-        """Currency -> minor units on all of `@transit`. Of what the cut runs through, both ends count as in front."""
+        """Currency -> minor units on `@transit` of all partitions.
+
+        A pair that the cut divides counts as before it.
+        """
         total = Counter(self._crossing)
         for (_, currency), minor in self.stripes.items():
             total[currency] += minor
         return total
 
     def open_minor(self) -> Counter[str]:
-        """Currency -> minor units of debits that have neither arrived nor come back, and of open groups: the same."""
+        """Currency -> minor units of debits neither credited nor refunded, and of open groups.
+
+        Equals `in_transit`.
+        """
         total = self._groups.open_minor()
         for opened in self._opened.values():
             for debit in opened.debits.values():
@@ -200,7 +207,7 @@ class Transit:
         return total
 
     def faults(self, unread: Container[int] = ()) -> Iterator[Fault]:
-        """What does not meet. Nothing is said of `unread` partitions, whose entries could not be given."""
+        """All mismatches, except of `unread` partitions, whose entries could not be passed."""
         yield from self._faults
         for where, what in self._groups.said:
             if not unread:
@@ -208,18 +215,18 @@ class Transit:
         yield from self.unmet(unread)
 
     def take_faults(self) -> list[Fault]:
-        """What is certain, whatever comes, and was not taken yet."""
+        """The faults that no later entry can explain, and that were not taken yet."""
         groups, self._groups.said = self._groups.said, []
         faults, self._faults = self._faults, []
         return faults + [_of_group(*said) for said in groups]
 
     def unmet(self, unread: Container[int] = ()) -> Iterator[Fault]:
-        """What is a fault if nothing more comes. Nothing is said of `unread` partitions."""
+        """What is a fault if no more entries come, except of `unread` partitions."""
         yield from self.early(unread)
         yield from self.unended(unread)
 
     def early(self, unread: Container[int] = ()) -> Iterator[Fault]:
-        """Credits whose debit was not given, or has ended long ago."""
+        """Credits whose debit was not passed, or ended long ago."""
         for place, credits in self._early.items():
             if place.partition not in unread:
                 for credit in credits:
@@ -227,7 +234,7 @@ class Transit:
                     yield Fault(credit.partition, place, what, credit.seq)
 
     def unended(self, unread: Container[int] = ()) -> Iterator[Fault]:
-        """What is over by one end, and has not the other."""
+        """Debits and groups that one side has ended while the other end is missing."""
         for where, what in self._groups.unmet():
             if not unread:
                 yield _of_group(where, what)

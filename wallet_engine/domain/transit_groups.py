@@ -1,6 +1,6 @@
-"""Groups between partitions: is everything that was paid what home has decided, and did everybody who was to pay do so?
+"""Groups between partitions: did the home decide all that was paid, and did every part pay what it had to?
 
-A part of `transit.py`, with the same cut: home's decision, or a part's payment, may stand behind it.
+A part of `transit.py`, with the same cut: the home's decision, or a part's payment, may be after it.
 """
 
 from collections import Counter
@@ -17,12 +17,12 @@ APPLIED: Final = Outcome.APPLIED.value
 
 #: Payer, id and mark: one body.
 _Key = tuple[str, str, str]
-#: Index of a leg, and whether it is its payer's side.
+#: (index of a leg, True for the payer's side and False for the receiver's).
 _Sides = set[tuple[int, bool]]
 
 
 class Where(NamedTuple):
-    """Of an operation."""
+    """Where an operation is in the journal."""
 
     partition: int
     seq: int
@@ -31,16 +31,17 @@ class Where(NamedTuple):
 
 @dataclass(slots=True)
 class _Group:
-    #: Where it was decided, in which attempt, and the sides that others have to pay; None before that.
+    #: Where the home decided it (None before that), in which attempt, its legs, and the sides that parts have
+    #: to pay.
     decided: Where | None = None
     attempt: int = 0
     legs: dict[int, tuple[str, str, int, str]] = field(default_factory=dict)
     needs: _Sides = field(default_factory=set)
     paid: _Sides = field(default_factory=set)
-    #: A payment whose decision was not given yet.
+    #: A payment whose decision was not passed yet.
     early: Where | None = None
     forgotten: Where | None = None
-    #: Partition -> attempt and legs that are set aside there.
+    #: Partition -> attempt, and the legs whose money is set aside there.
     prepared: dict[int, tuple[int, tuple[Leg, ...]]] = field(default_factory=dict)
     #: Attempt that was given back, and where.
     given_back: dict[int, Where] = field(default_factory=dict)
@@ -58,18 +59,18 @@ Groups = dict[_Key, _Group]
 
 
 class TransitGroups:
-    """Give it the operations on groups of every entry of the cut, then those behind it while something is wanted."""
+    """Pass the operations on groups up to the cut, then those after it while `wanted` is true."""
 
     def __init__(self) -> None:
         self.groups: Groups = {}
-        #: What is certain, whatever comes.
+        #: The faults that no later entry can explain.
         self.said: list[tuple[Where, str]] = []
 
     def __repr__(self) -> str:
         return f"<TransitGroups open={len(self.groups)} faults={len(self.said)}>"
 
     def operation(self, where: Where, operation: Operation, outcome: str) -> Counter[str]:
-        """One that stands in front of the cut. Returns currency -> what it moves to `@transit`."""
+        """Take an operation before the cut. Returns currency -> minor units that it moves to `@transit`."""
         moved: Counter[str] = Counter()
         if operation.kind == "m" or outcome in (Outcome.REPEATED, Outcome.CONFLICT):
             return moved
@@ -102,7 +103,7 @@ class TransitGroups:
         return moved
 
     def later(self, where: Where, operation: Operation, outcome: str) -> None:
-        """One behind the cut: it explains what is in front."""
+        """Take an operation after the cut. It only explains what is before the cut."""
         if outcome != APPLIED or operation.kind not in "gy":
             return
         group = self.groups.get(_key_of(operation))
@@ -115,7 +116,7 @@ class TransitGroups:
             group.paid |= _sides(said.legs)
 
     def wanted(self) -> bool:
-        """Whether the other end of something was not given yet."""
+        """Whether the other end of something was not passed yet."""
         return any(
             group.early or (group.forgotten and group.paid != group.needs) for group in self.groups.values()
         )
@@ -128,7 +129,7 @@ class TransitGroups:
         return total
 
     def unmet(self) -> Iterator[tuple[Where, str]]:
-        """What is a fault if nothing more comes."""
+        """What is a fault if no more entries come."""
         for key, group in self.groups.items():
             if group.early:
                 yield group.early, f"{_text(key)} is paid, and home has not decided it"

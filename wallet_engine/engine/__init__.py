@@ -1,4 +1,4 @@
 """Partitions as the service sees them: queues, batches, commits and reads.
 
-Joins `redis_store`, `journal` and `routing`, which do not know each other.
+Joins `redis_store`, `journal` and `routing`, which do not import each other.
 """

@@ -1,8 +1,8 @@
 """The queue of one partition: natural batching, decided without I/O.
 
-Operations that arrive while a batch is out wait and go with the next. A few operations wait until the batch before
-them is durable, not only until Redis has answered: so under the load of many small callers a script call serves several
-of them. Enough operations for a good batch go at once: so large callers keep every process busy.
+Operations that arrive while a batch is out wait and go with the next. A small batch waits until the previous
+batch is durable, not only until Redis has answered it: so with many small callers one script call serves
+several of them. A batch with enough operations goes at once: so large callers keep every process busy.
 """
 
 from math import inf
@@ -17,11 +17,11 @@ from wallet_engine.redis_store.keys import PartitionKeys
 
 #: Operations of one partition waiting to be sent.
 QUEUE_OPERATIONS_MAX: Final = 20_000
-#: So many operations are a good batch: they go while batches before them wait for the journal.
+#: This many operations are a good batch: it goes while earlier batches still wait for the journal.
 EARLY_OPERATIONS_MIN: Final = 90
 #: Batches of one partition waiting for the journal.
 UNDURABLE_BATCHES_MAX: Final = 8
-#: How long operations wait for a partition that cannot take them now before they are refused.
+#: How long operations wait for a partition that cannot take them now; then they are refused.
 HOLD_MS_MAX: Final = 2_000
 
 
@@ -57,30 +57,32 @@ class Accumulator:
         self.keys = keys
         self.shard = shard
         self.epoch = epoch
-        #: Some account here has a most that it may have; learnt from the script.
+        #: Some account here has a maximum balance; learnt from the script.
         self.limits = False
         #: Dedupe window in force, learnt from the script; 1 until then.
         self.window = 1
-        #: Since when it has been known to be in force (loop time); None until a partition has said so.
+        #: Since when the window has been known to be in force (loop time); None until the partition has said
+        #: so.
         self._known_since_s: float | None = None
-        #: What was decided upon earlier, sent by somebody and forgotten since, would run once more: it is not sent.
+        #: Operations issued earlier are not sent (loop time): if they ran before and were forgotten, they
+        #: would run twice.
         self.remembers_since_s = -inf
         self._operations: list[Words] = []
         self._items: list[Pending] = []
-        #: When the oldest of them was decided upon, or before (loop time).
+        #: When the oldest of them was issued, or earlier (loop time).
         self._issued_s = 0.0
         self._currencies: set[str] = set()
-        #: Some of them may count as more than one each.
+        #: Whether some of them may count as more than one operation.
         self._heavy = False
-        #: In one call: fewer where accounts may have limits in many currencies.
+        #: Maximum operations in one call: fewer if accounts may have limits in many currencies.
         self.operations_max = SCRIPT_OPERATIONS_MAX
         #: The batch that Redis has not answered yet.
         self.batch: Batch | None = None
-        #: Batches that Redis has answered and the journal has not.
+        #: Batches that Redis has answered and the journal has not confirmed.
         self.undurable = 0
-        #: Replies in a row that were behind the journal.
+        #: Consecutive replies that were behind the journal.
         self.behind = 0
-        #: A probe is out, which holds back batches like one.
+        #: A probe is out; it holds back batches as a batch does.
         self.probing = False
         self.scheduled = False
         self.held_since_s: float | None = None
@@ -106,7 +108,7 @@ class Accumulator:
 
     @property
     def wants_turn(self) -> bool:
-        """Whether it may send and has no turn yet, or may have an earlier one now: it has just become a good batch."""
+        """Whether it may send and has no turn yet, or may now go earlier because it became a good batch."""
         return (not self.scheduled or len(self._operations) == EARLY_OPERATIONS_MIN) and self.may_send
 
     @property
@@ -123,7 +125,7 @@ class Accumulator:
             raise Outage("overloaded", f"partition {self.partition} has {waiting} operations waiting")
 
     def add(self, operation: Words, item: Pending, issued_s: float) -> bool:
-        """Queue one operation; whether that calls for a turn. Raises `Outage`, and then the operation is nowhere."""
+        """Queue one operation. Returns whether a turn is needed. Raises `Outage`; then it is not queued."""
         operations = self._operations
         if self.held_since_s is not None or len(operations) >= QUEUE_OPERATIONS_MAX:
             self._check_room(1, issued_s)
@@ -133,7 +135,7 @@ class Accumulator:
             self._heavy = True
         operations.append(operation)
         self._items.append(item)
-        # As `wants_turn`, without two calls: every operation passes here.
+        # `wants_turn` without its two calls, because every operation passes here.
         if self.batch is not None or self.probing:
             return False
         pending = len(operations)
@@ -144,7 +146,7 @@ class Accumulator:
         )
 
     def add_all(self, operations: list[Words], items: list[Pending], issued_s: float) -> bool:
-        """`add` each, or none of them. They are of transfers: none is of `HEAVY`."""
+        """`add` all of them or none. They are operations of transfers: none is in `HEAVY`."""
         self._check_room(len(operations), issued_s)
         if not self._operations or issued_s < self._issued_s:
             self._issued_s = issued_s
@@ -167,7 +169,7 @@ class Accumulator:
         return batch
 
     def _most(self) -> int:
-        """How many of the operations a call takes, at least one."""
+        """How many of the queued operations one call takes, at least one."""
         weight = 0
         for most, operation in enumerate(self._operations):
             weight += weight_of(operation)
@@ -177,19 +179,19 @@ class Accumulator:
         return len(self._operations)
 
     def put_back(self, batch: Batch) -> None:
-        """A batch that certainly did not run: its operations go to the head of the queue."""
+        """Put the operations of a batch that certainly did not run at the head of the queue."""
         self.queue_first(batch)
         self.batch = None
 
     def queue_first(self, batch: Batch) -> None:
-        """Operations that were taken out of a batch: to the head of the queue."""
+        """Put operations that were taken out of a batch at the head of the queue."""
         self._issued_s = min(batch.issued_s, self._issued_s) if self._operations else batch.issued_s
         self._operations = batch.operations + self._operations
         self._heavy = self._heavy or any(operation[0] in HEAVY for operation in batch.operations)
         self._items = batch.items + self._items
 
     def hold(self, why: str, now_s: float) -> None:
-        """The partition cannot take operations now; remember since when."""
+        """Note that the partition cannot take operations now, and since when."""
         if self.held_since_s is None:
             self.held_since_s = now_s
         self.held_why = why
@@ -198,12 +200,12 @@ class Accumulator:
         self.held_since_s = None
 
     def drop_all(self) -> list[Pending]:
-        """Empty the queue; the caller tells the items why."""
+        """Empty the queue; the caller tells the items the reason."""
         items, self._operations, self._items = self._items, [], []
         return items
 
     def learn_window(self, number: int, now_s: float) -> None:
-        """The partition says which window is in force; it consults that and the one before."""
+        """Note the window that is in force; the partition consults it and the one before."""
         if self._known_since_s is None:
             self._known_since_s = -inf
         elif number != self.window:

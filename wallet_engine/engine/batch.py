@@ -1,4 +1,4 @@
-"""What a partition has in one call of the apply script: the operations that go together and what came back."""
+"""A partition's share of one call of the apply script: the operations that go together, and the reply."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -16,9 +16,10 @@ from wallet_engine.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 
-#: In place of the outcome in the detail of a repeat: the call had read enough of other entries (`lua/apply.lua`).
+#: Replaces the outcome in the detail of a repeat if the call had already read enough other entries
+#: (`lua/apply.lua`).
 LOOK_AGAIN: Final = "?"
-#: An operation weighs so much in a call where accounts have a most that they may have: what is held is looked up, too.
+#: Weight of an operation if accounts have a maximum balance: the script then also reads what is held.
 LIMITED_WEIGHT: Final = 2
 #: Nonces drawn at a time.
 NONCES_DRAWN: Final = 512
@@ -29,7 +30,7 @@ def _nobody_waits() -> None:
 
 
 def _nonces() -> Iterator[str]:
-    """64 random bits each, in hex. The system is asked for many at a time: it takes its time."""
+    """64 random bits each, in hex. Draws many at a time, because a call to the system is slow."""
     while True:
         text = os.urandom(8 * NONCES_DRAWN).hex()
         yield from (text[start : start + 16] for start in range(0, len(text), 16))
@@ -39,7 +40,7 @@ _nonce = _nonces()
 
 
 def _draw_anew() -> None:
-    """Two processes must not give out the same."""
+    """After a fork, two processes must not give out the same nonces."""
     global _nonce
     _nonce = _nonces()
 
@@ -54,7 +55,7 @@ class Pending(Protocol):
         """The operation was decided and the decision is durable. `batch.detail(idx)` explains a repeat."""
 
     def failed(self, outage: Outage) -> None:
-        """It was not, or it is not known; `outage.code` tells which."""
+        """The operation was not decided, or its outcome is not known; `outage.code` tells which."""
 
 
 class Batch:
@@ -95,7 +96,7 @@ class Batch:
         self.partition = partition
         self.operations = operations
         self.items = items
-        #: When the oldest operation was decided upon (loop time).
+        #: When the oldest operation was issued (loop time).
         self.issued_s = issued_s
         self.nonce = next(_nonce)
         self.epoch = 0
@@ -103,12 +104,12 @@ class Batch:
         #: When to stop waiting for receipts (loop time).
         self.deadline_s = 0.0
         self.answered_s = 0.0
-        #: What the receipt tracker calls.
+        #: The receipt tracker calls this when the entry is durable.
         self.on_durable: Callable[[], None] = _nobody_waits
-        #: The two parts of the entry, once it is made: with `columns` Redis was called, `header` it has answered.
+        #: The two parts of the new entry: `columns` was sent to Redis, `header` is its reply.
         self.columns = self.header = b""
         self.seq = 0
-        #: How others name the entry: `<partition>.<seq>`.
+        #: The name of the entry outside its partition: `<partition>.<seq>`.
         self.entry = ""
         self.effective_nonce = self.nonce
         self.time_ms = 0
@@ -120,12 +121,12 @@ class Batch:
         self.unsettled = 0
         #: The script needs every balance hash of the partition to decide (closing an account).
         self.wants_all_currencies = False
-        #: How many common operations it weighs in a call, and whether it takes the extended text of the script.
+        #: Weight in a call, in plain operations; and whether it needs the extended text of the script.
         self.cost = 0
         self.extended = False
         #: See `part`.
         self.rest: Batch | None = None
-        #: Told of the nonce when the batch is not out any more; once for each time it was sent.
+        #: Called with the nonce when the batch is no longer out; once for each time it was sent.
         self.on_end: Callable[[str], None] | None = None
 
     def __repr__(self) -> str:
@@ -141,9 +142,9 @@ class Batch:
         currencies: Iterable[str],
         limits: bool = False,
     ) -> bytes:
-        """Its arguments of a call, packed; it may read the `currencies` besides those of its operations.
+        """The batch's packed arguments of a call; it may read `currencies` besides those of its operations.
 
-        `limits`: some account of the partition has a most that it may have.
+        `limits`: some account of the partition has a maximum balance.
 
         Operations that would make the call too long are moved to `rest`.
         """
@@ -168,7 +169,7 @@ class Batch:
         )
 
     def _fit(self, packed: Packed, everywhere_max: int) -> Packed:
-        """Keep what stands before the first operation that is one too many of those that read every currency."""
+        """Cut the batch before the operation that exceeds the limit of those that read every currency."""
         wide = [idx for idx, operation in enumerate(self.operations) if KINDS[operation[0]].everywhere]
         if len(wide) <= max(1, everywhere_max):
             return packed
@@ -176,7 +177,7 @@ class Batch:
         return pack(self.operations)
 
     def cut(self, end: int) -> None:
-        """Keep so many operations; the others stand first in `rest`."""
+        """Keep the first `end` operations; the others go to the head of `rest`."""
         if len(self.operations) <= end:
             return
         operations, items = self.operations[end:], self.items[end:]
@@ -186,7 +187,7 @@ class Batch:
         self.operations, self.items = self.operations[:end], self.items[:end]
 
     def accept(self, reply: bytes) -> None:
-        """Take over a reply that is no refusal."""
+        """Take over a reply that is not a refusal."""
         self.header, _, explained = reply.partition(b"\n")
         seq, _, self.effective_nonce, _, time_ms, _, self.outcomes, _ = self.header.decode().split(" ")
         self.seq = int(seq)
@@ -198,20 +199,20 @@ class Batch:
         self.applied = True
 
     def new_entry(self) -> NewEntry:
-        """The entry that the call has made, for the journal; it is not kept here any longer."""
+        """The entry that the call made, for the journal; the batch does not keep it after this."""
         entry = (self.partition, self.header, self.columns)
         self.header = self.columns = b""
         return entry
 
     def detail(self, idx: int) -> list[str]:
-        """What is remembered of a repeated operation: `[outcome, "<seq>.<idx>", open]`, for a credit `[outcome]`.
+        """The answer to a repeated operation: `[outcome, "<seq>.<idx>", open]`, for a credit `[outcome]`.
 
-        Of one that was applied to a hold, the words of its record.
+        For an operation that was applied to a hold, the words of the hold's record.
         """
         return self.details[idx] if self.details is not None and idx in self.details else []
 
     def take_ending(self) -> "Batch | None":
-        """Split the operations that end begun work off a refused batch; None unless they are only a part of it."""
+        """Split off the operations of a refused batch that end begun work; None if none or all of them do."""
         both = list(zip(self.operations, self.items, strict=True))
         ending = [(operation, item) for operation, item in both if KINDS[operation[0]].ends]
         if not ending or len(ending) == len(both):
@@ -221,7 +222,7 @@ class Batch:
         return Batch(self.partition, [o for o, _ in ending], [i for _, i in ending], self.issued_s)
 
     def commit(self) -> None:
-        """Tell every waiting item; the entry behind the outcomes is durable now."""
+        """Tell every waiting item its outcome; the entry is durable now."""
         items = self._release_items()
         for idx, item, outcome in zip(range(len(items)), items, self.outcomes, strict=True):
             try:
@@ -235,13 +236,13 @@ class Batch:
             item.failed(outage)
 
     def end(self) -> None:
-        """It is durable, or failed, or goes back into the queue."""
+        """The batch is durable, or failed, or goes back into the queue."""
         on_end, self.on_end = self.on_end, None
         if on_end is not None:
             on_end(self.nonce)
 
     def _release_items(self) -> list[Pending]:
-        """Batches, items and callbacks refer to each other only until here: nothing is left for a collector."""
+        """Break the references between batch, items and callbacks, so the collector has nothing to do."""
         items, self.items = self.items, []
         self.on_durable = _nobody_waits
         self.end()

@@ -1,4 +1,4 @@
-"""One call of the apply script: what several partitions of a shard send together."""
+"""One call of the apply script: the batches that several partitions of a shard send together."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -11,7 +11,7 @@ from wallet_engine.redis_store.scripts import load_script
 
 _SHA: Final = {extended: load_script("apply", extended=extended).sha for extended in (False, True)}
 
-#: Calls of one shard that take more, by whether they are for the extended text.
+#: Calls of one shard that still have room; the key says whether they use the extended text of the script.
 Filling = dict[bool, "Call"]
 
 
@@ -33,12 +33,12 @@ class Call:
         return f"<Call {self.shard} partitions={len(self.batches)} operations={self.operations}>"
 
     def takes(self, batch: Batch) -> bool:
-        """Whether the batch may go along: a call is no longer than one batch may be."""
+        """Whether the batch fits into this call. A call may be as long as one batch may be."""
         return self._cost + batch.cost <= SCRIPT_OPERATIONS_MAX
 
     @property
     def is_good(self) -> bool:
-        """It has enough: one that waited for more would keep its node waiting."""
+        """Whether it has enough operations to go at once; waiting for more would leave the node idle."""
         return self._cost >= EARLY_OPERATIONS_MIN
 
     def add(self, accumulator: Accumulator, batch: Batch, part: bytes) -> None:
@@ -48,7 +48,10 @@ class Call:
         self._cost += batch.cost
 
     def take_over(self, other: "Call") -> bool:
-        """Have all of a call for the plain text if both together are no longer than one may be; whether it has."""
+        """Take all batches of a call for the plain text, if both together fit into one call.
+
+        Returns whether it did.
+        """
         if self._cost + other._cost > SCRIPT_OPERATIONS_MAX:
             return False
         self.batches += other.batches
@@ -69,7 +72,7 @@ class Call:
 
 
 def joined(filling: Filling) -> Iterable[Call]:
-    """The calls to send: one if it can be, for the extended text decides everything."""
+    """The calls to send: one if possible, because the extended text decides every kind."""
     if len(filling) == 2 and filling[True].take_over(filling[False]):
         return (filling[True],)
     return filling.values()

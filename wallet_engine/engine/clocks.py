@@ -1,4 +1,7 @@
-"""How far the wall clocks of the machines are apart. Nothing here waits by them or decides by them: it is only said."""
+"""Measures how far the wall clocks of the machines are apart.
+
+The result is only reported; nothing is decided by it.
+"""
 
 import asyncio
 import time
@@ -11,7 +14,8 @@ from wallet_engine.engine.cluster import ClusterView
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 
 LOOK_S: Final = 1.0
-#: Clocks further apart make a service unready: times of entries say too little then.
+#: If clocks are further apart, the service is not ready, because the times of entries would be too
+#: inaccurate.
 APART_MS_MAX: Final = ISSUED_AGE_MS_MAX
 
 
@@ -40,7 +44,7 @@ class Clocks:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def ahead_ms(self) -> dict[str, int]:
-        """shard -> by how much its clock is ahead of this machine's, of the shards that are connected."""
+        """shard -> milliseconds by which its clock is ahead of this machine's, for the connected shards."""
         here_ms, now_s = now_ms(), self._loop.time()
         return {
             shard: lane.clock.ms_at(now_s) - here_ms
@@ -49,7 +53,7 @@ class Clocks:
         }
 
     def apart(self) -> str:
-        """What is too far apart, in words; empty when nothing is."""
+        """A sentence about clocks that are too far apart; empty when none are."""
         ahead = {"this service": 0, **{f"shard {shard}": ms for shard, ms in self.ahead_ms().items()}}
         slow, fast = min(ahead, key=ahead.__getitem__), max(ahead, key=ahead.__getitem__)
         apart_ms = ahead[fast] - ahead[slow]
@@ -68,4 +72,4 @@ class Clocks:
         try:
             await self._cluster.lanes[shard].look_at_clock()
         except (NotSent, ConnectionLost, hiredis.ReplyError, KeyError):
-            return  # what was known of it stays
+            return  # the last measurement stays

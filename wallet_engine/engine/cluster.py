@@ -1,4 +1,4 @@
-"""What this service knows of the cluster: configuration, map, the way to each shard and to each journal copy."""
+"""What this service knows of the cluster: configuration, map, connections to shards and journal copies."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -19,17 +19,19 @@ from wallet_engine.routing.model import ClusterConfig, JournalInfo, Members, Par
 from wallet_engine.routing.slots import tag_of
 from wallet_engine.telemetry.logging import get_logger
 
-#: A shard is reported to the journals for recovery at most this often.
+#: Minimum time between two reports of a shard to the journal copies for recovery.
 ASK_RECOVERY_S_MIN: Final = 0.5
-#: A shard's nodes are asked who is primary at most so often.
+#: Minimum time between two checks of which node of a shard is its primary.
 LOOK_S_MIN: Final = 0.1
 
 log = get_logger(__name__)
 
 
 class ClusterView:
-    """Kept true by watches; `on_change` is called after anything changed that held operations may wait for, `on_lost`
-    with a shard when its connection broke.
+    """Watches keep it current.
+
+    `on_change` is called after a change that held operations may wait for, `on_lost` with a shard when its
+    connection broke.
     """
 
     config: ClusterConfig
@@ -47,7 +49,7 @@ class ClusterView:
         self.lanes: dict[str, Lane] = {}
         self.tracker = ReceiptTracker(quorum=1)
         self._clients: dict[str, LinkClient] = {}
-        #: Journal copies that count: the receipts of others mean nothing, even if their copies are registered.
+        #: Journal copies whose receipts count. Receipts of others do not count, even if they are registered.
         self._members: frozenset[str] = frozenset()
         self._journals: dict[str, JournalInfo] = {}
         self._unwatch: list[Callable[[], None]] = []
@@ -96,16 +98,16 @@ class ClusterView:
         return self.tracker.copies
 
     def refresh_map(self) -> None:
-        """The map in hand is behind: read it now instead of waiting for the watch."""
+        """The map here is outdated: read it now instead of waiting for the watch."""
         self._once("map", self._read_map())
 
     def heed_epoch(self, shard: str) -> None:
-        """A node refuses the epoch of the map in hand: a newer map is out, or the node was passed over unawares."""
+        """A node refuses the map's epoch: there is a newer map, or it has not noticed its demotion."""
         self.refresh_map()
         self.refresh_shard(shard)
 
     def refresh_shard(self, shard: str) -> None:
-        """A node of the shard may not be its primary any more: look who is."""
+        """A node of the shard may no longer be its primary: find out which node is."""
         lane = self.lanes.get(shard)
         if lane is not None:
             self._once(shard, self._look_again(lane))
@@ -115,23 +117,26 @@ class ClusterView:
         await asyncio.sleep(LOOK_S_MIN)
 
     def heed(self, shard: str, error: str) -> Refusal:
-        """Sort an error reply of a shard's node, and do what it calls for."""
+        """Classify an error reply of a shard's node, and react to it."""
         refusal = refusal_of(error)
         self.heed_refusal(shard, refusal)
         return refusal
 
     def heed_refusal(self, shard: str, refusal: Refusal) -> None:
-        """Do what an error calls for: look who serves, or ask for recovery."""
+        """React to an error: find the serving node, or ask for recovery."""
         if refusal.meaning is Meaning.ELSEWHERE:
             self.heed_epoch(shard)
         elif refusal.meaning is Meaning.RECOVER:
             self.refresh_shard(
                 shard
-            )  # to a call without keys a replica says this, too, and not who is primary
+            )  # a replica also answers this to a call without keys, and does not name the primary
             self.ask_recovery(shard, "script cache is empty")
 
     def heed_script(self, accumulator: Accumulator, refusal: ScriptRefusal) -> bool:
-        """Learn from a script's refusal and do what it calls for; whether the same can be asked again at once."""
+        """Learn from a script's refusal and react to it.
+
+        Returns whether the same call can be sent again at once.
+        """
         if refusal.code == "WINDOW":
             accumulator.learn_window(int(refusal.shown), self._loop.time())
             return True
@@ -148,7 +153,7 @@ class ClusterView:
         return False
 
     def ask_recovery(self, shard: str, reason: str) -> None:
-        """Tell the journal copies that a shard cannot serve before it has been compared with the journal."""
+        """Tell the journal copies that a shard cannot serve until it was compared with the journal."""
         now_s = self._loop.time()
         if now_s - self._asked_s.get(shard, 0.0) < ASK_RECOVERY_S_MIN:
             return
@@ -175,7 +180,7 @@ class ClusterView:
 
     async def _read_map(self) -> None:
         self._map_changed(await asyncio.to_thread(self._directory.partition_map))
-        await asyncio.sleep(0.05)  # bounds how often a stale epoch can make us read
+        await asyncio.sleep(0.05)  # limits how often a stale epoch causes a read
 
     def _map_changed(self, new: PartitionMap) -> None:
         if not new.supersedes(self.map):
@@ -186,7 +191,10 @@ class ClusterView:
         self._on_change()
 
     def _shards_changed(self, shards: dict[str, Shard]) -> None:
-        """Follow shards that come, go or change their nodes; a lane is open before partitions move to its shard."""
+        """Follow shards that are added, removed or change nodes.
+
+        A lane opens before partitions move to its shard.
+        """
         for shard in shards.values():
             self._add_lane(shard.name, shard.nodes)
         mapped = {entry.shard for entry in self.map.partitions}
@@ -202,16 +210,19 @@ class ClusterView:
             lane.start()
 
     def _members_changed(self, members: Members) -> None:
-        """Other copies count. A list that is lost is put back by a restore, and until then the old one holds."""
+        """The list of counted copies changed.
+
+        If the list is lost, the old one stays valid until a restore.
+        """
         if members.version >= 0:
             self._members = frozenset(members.copies)
             self._journals_changed(self._journals)
 
     def _journals_changed(self, journals: dict[str, JournalInfo]) -> None:
-        """Follow copies that count as they come, go or change their address.
+        """Follow counted copies that are added, removed or change their address.
 
-        One that receipts is kept while it does, registered or not: what ZooKeeper loses stops no payment, and whether a
-        copy still counts is decided by the epochs that it confirms.
+        A copy that sends receipts stays connected even if it is not registered: a loss of data in ZooKeeper
+        must not stop payments, and the epochs that a copy confirms decide whether it still counts.
         """
         self._journals = journals
         counted = {name: info for name, info in journals.items() if name in self._members}

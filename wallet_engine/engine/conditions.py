@@ -1,7 +1,8 @@
-"""Why this service cannot pay, or a part of it: named conditions, noted where they are met, summed up in one place.
+"""Why this service, or a part of it, cannot pay: named conditions, noted where they occur, reported here.
 
-A condition holds for the service, for a shard or for one partition. A partition has only its newest one: the reason of
-the last refusal. While no partition has a condition, an applied batch pays nothing for this.
+A condition holds for the service, for a shard or for one partition. A partition has only its newest
+condition: the reason of the last refusal. While no partition has a condition, this costs an applied batch
+nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from wallet_engine.redis_store.refusals import Meaning, Refusal
 
 
 class Condition(StrEnum):
-    """The names are part of what `readyz` and `wallet_conditions` say: add, do not rename.
+    """`readyz` and `wallet_conditions` publish the names: add new ones, do not rename.
 
     Declared in the order in which they are reported.
     """
@@ -22,25 +23,26 @@ class Condition(StrEnum):
     STARTING = "starting"
     #: Fewer journal copies are connected than an answer needs.
     NO_QUORUM = "no_quorum"
-    #: The journal has not confirmed entries for longer than it ever takes.
+    #: The journal has not confirmed entries for longer than it should ever take.
     NO_RECEIPT = "no_receipt"
     #: The clocks of this service and of the Redis nodes are too far apart: recorded times are wrong somewhere.
     SKEWED = "skewed"
-    #: No primary of the shard answers, or it is not known which node is.
+    #: No primary of the shard answers, or it is not known which node is the primary.
     UNREACHABLE = "unreachable"
     #: Redis refuses every write (MISCONF, NOREPLICAS and the like).
     REFUSED = "refused"
-    #: The memory of the shard is nearly full: new work is refused, begun work ends.
+    #: The memory of the shard is nearly full: new work is refused, begun work can end.
     MEMORY = "memory"
     #: Another epoch or another node is certified for the partition.
     FENCED = "fenced"
     #: The partition's stream is at its limit: the journal is too far behind.
     FULL = "full"
-    #: So many transfers are on their way to the partition that no more are begun.
+    #: Too many transfers are on their way to the partition: no new ones are begun.
     UNSETTLED = "unsettled"
-    #: The journal of the partition does not come out as it was recorded: a person has to look (`wallet-admin doctor`).
+    #: Replay of the partition's journal gives other outcomes than recorded: an operator has to look
+    #: (`wallet-admin doctor`).
     STOPPED = "stopped"
-    #: Redis is being compared with the journal, or waits for it.
+    #: Redis is being compared with the journal, or waits for that.
     RECOVERING = "recovering"
     #: The partition is frozen by a move, or has just left.
     MOVING = "moving"
@@ -48,7 +50,7 @@ class Condition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A condition and what exactly was met."""
+    """A condition and its details."""
 
     condition: Condition
     detail: str
@@ -56,7 +58,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A condition that holds, for every partition it stops. `partitions` is None when it stops all."""
+    """A condition that holds, and the partitions it stops; `partitions` is None when it stops all."""
 
     condition: Condition
     partitions: tuple[int, ...] | None
@@ -64,7 +66,7 @@ class Report:
 
 
 class Conditions:
-    """What holds now. One per engine."""
+    """The conditions that hold now. One object per engine."""
 
     def __init__(self) -> None:
         self.of_partition: dict[int, Trouble] = {}
@@ -78,7 +80,7 @@ class Conditions:
         )
 
     def note(self, partition: int, condition: Condition, detail: str) -> None:
-        """The partition takes no transfers now, and this is why."""
+        """The partition takes no transfers now, for this reason."""
         self.of_partition[partition] = Trouble(condition, detail)
 
     def clear(self, partition: int) -> None:
@@ -104,7 +106,7 @@ class Conditions:
         self.of_service.pop(condition, None)
 
     def stopped(self, shards: Mapping[int, str]) -> set[int]:
-        """The partitions that take no transfers now; `shards` is partition -> shard, of all."""
+        """The partitions that take no transfers now; `shards` maps every partition to its shard."""
         if self.of_service:
             return set(shards)
         return {p for p, shard in shards.items() if shard in self.of_shard} | self.of_partition.keys()
@@ -129,7 +131,7 @@ class Conditions:
 
 
 def condition_of(refusal: ScriptRefusal) -> Condition:
-    """What a script's refusal says of its partition."""
+    """The condition of a partition whose script call was refused."""
     shown = refusal.shown
     match refusal.code:
         case "EPOCH" | "OWNER":
@@ -147,7 +149,7 @@ def condition_of(refusal: ScriptRefusal) -> Condition:
 
 
 def condition_of_error(refusal: Refusal) -> Condition:
-    """What an error reply of Redis itself says of the partition that was asked."""
+    """The condition of a partition to which Redis itself replied with an error."""
     if refusal.meaning is Meaning.RECOVER or refusal.code == "LOADING":
         return Condition.RECOVERING
     if refusal.meaning is Meaning.MEMORY:

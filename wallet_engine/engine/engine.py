@@ -34,13 +34,13 @@ from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
-#: How long a batch waits for its receipts before its callers are told that the outcome is not known.
+#: How long a batch waits for its receipts; then its callers are told that the outcome is not known.
 RECEIPT_TIMEOUT_S: Final = 20.0
-#: The same once the partition serves again after a recovery: the receipt comes now, or the entry was lost with Redis'
-#: memory.
+#: The same after a recovery, once the partition serves again: the receipt comes now, or the entry was lost
+#: with the memory of Redis.
 RECEIPT_TIMEOUT_AFTER_RECOVERY_S: Final = 0.5
-#: How often held partitions are tried again, and how long a rider waits at least for other operations of its partition
-#: to go with; at most twice as long.
+#: Interval of retries of held partitions. Also the minimum time that a rider waits for other operations of
+#: its partition; the maximum is twice as long.
 HOLD_RETRY_S: Final = 0.05
 
 _by_shard: Final = attrgetter("shard")
@@ -55,7 +55,7 @@ class Engine:
         self.horizons = horizons or Horizons()
         #: See `Horizons`; known once the configuration is.
         self.look_up_age_ms = 0
-        #: Of each partition, what has certainly been there for that long.
+        #: For each partition: which entries have certainly existed for that long.
         self.passages: list[Passage] = []
         self.cluster = ClusterView(directory, on_change=self._release_all, on_lost=self._hold_shard)
         self.tracker = self.cluster.tracker
@@ -64,7 +64,7 @@ class Engine:
         self._observer = Observer(metrics)
         self.lookout = Lookout(self.cluster, self.headroom, self.clocks, self._observer)
         self._loop = asyncio.get_running_loop()
-        #: Seconds of this process' monotonic clock, by which all waiting is measured.
+        #: This process' monotonic clock in seconds; all waiting is measured by it.
         self.now_s = self._loop.time
         self.wave = Wave(self._send)
         self._held: set[Accumulator] = set()
@@ -83,7 +83,7 @@ class Engine:
         await self.cluster.start()
         self.look_up_age_ms = self.horizons.look_up_age(self.cluster.config.retention_ms)
         self.passages = [Passage(self.look_up_age_ms / 1000) for _ in self.cluster.accumulators]
-        for accumulator in self.cluster.accumulators:  # until a probe has found it live
+        for accumulator in self.cluster.accumulators:  # held until a probe finds it live
             accumulator.hold("starting", self.now_s())
             self._held.add(accumulator)
             self.lookout.note(accumulator, Condition.STARTING, "not yet heard of")
@@ -93,7 +93,7 @@ class Engine:
         self.clocks.start()
 
     async def close(self) -> None:
-        """Stop taking anything; what is in flight gets its answer or `outcome_unknown`."""
+        """Stop taking operations; those in flight get their answer or `outcome_unknown`."""
         self._closed = True
         if self._house is not None:
             self._house.cancel()
@@ -108,7 +108,7 @@ class Engine:
     # In --------------------------------------------------------------------------------------------------
 
     def submit(self, partition: int, operation: Words, item: Pending, issued_s: float) -> None:
-        """Queue one operation decided upon at `issued_s` (`now_s`). Raises `Outage`."""
+        """Queue one operation that was issued at `issued_s` (`now_s`). Raises `Outage`."""
         accumulator = self.cluster.accumulators[partition]
         if accumulator.add(operation, item, issued_s):
             self.wave.join(accumulator)
@@ -116,7 +116,8 @@ class Engine:
     def is_old(self, partition: int, seq: int, recorded_age_ms: int) -> bool:
         """Whether the receivers of an entry's money may have forgotten its credits.
 
-        `recorded_age_ms` is by clocks that may have stepped: what was seen to be there for long is old anyhow.
+        `recorded_age_ms` comes from wall clocks, which may have stepped. So an entry that this process has
+        known for that long also counts as old.
         """
         return recorded_age_ms > self.look_up_age_ms or self.passages[partition].passed(seq, self.now_s())
 
@@ -132,7 +133,7 @@ class Engine:
             self.wave.join(accumulator)
 
     def _send(self, accumulators: list[Accumulator]) -> None:
-        """Each shard gets its part of the wave in as few calls as may be, and begins while the next one's is packed."""
+        """Send each shard its part of the wave in few calls; it works while the next part is packed."""
         for shard, waiting in groupby(sorted(accumulators, key=_by_shard), _by_shard):
             filling: Filling = {}
             for accumulator in waiting:
@@ -156,7 +157,7 @@ class Engine:
             self._transmit(call)
 
     def _join(self, filling: Filling, accumulator: Accumulator, batch: Batch) -> None:
-        """Add a batch to the call of its shard that takes its text, or to a new one when that has left."""
+        """Add a batch to the shard's call for its text of the script; send that call when it is full."""
         if batch.issued_s < accumulator.remembers_since_s:
             self._give_up(accumulator, batch, ScriptRefusal("FORGOTTEN", str(accumulator.window)))
             return
@@ -199,7 +200,7 @@ class Engine:
             lane = self.cluster.lanes[call.shard]
             lane.send(command, partial(self._on_reply, call))
             self._written.sent()
-            if call.is_good:  # the next ones take their time to be packed
+            if call.is_good:  # packing the next ones takes time
                 lane.flush()
         except (NotSent, KeyError):
             for accumulator, batch in call.batches:
@@ -208,7 +209,7 @@ class Engine:
                 )
 
     def _on_reply(self, call: Call, reply: Any) -> None:
-        """An error that answers the whole call is the answer to each of its partitions."""
+        """Pass each batch its answer. An error for the whole call is the answer to each of its partitions."""
         failure: Exception | None = None
         seconds = self._loop.time() - call.sent_s
         if type(reply) is list:
@@ -218,7 +219,7 @@ class Engine:
             for (accumulator, batch), answer in zip(call.batches, answers, strict=True):
                 try:
                     self._on_answer(accumulator, batch, answer)
-                except Exception as error:  # a bug that one batch meets must not leave the others out
+                except Exception as error:  # a bug in one batch must not leave the others without an answer
                     failure = failure or error
         finally:
             self._written.answered()
@@ -268,10 +269,10 @@ class Engine:
             self.tracker.ask_needed(batch.partition, batch.seq, batch.effective_nonce, batch.on_durable)
 
     def _behind(self, accumulator: Accumulator, batch: Batch) -> bool:
-        """Whether a batch that changed nothing was decided on older state than the journal has; then it goes again.
+        """Whether a batch without changes was decided on older state than the journal's; then it goes again.
 
-        Either another service has just written, or this node was promoted with data that lag and nobody has
-        recovered it yet: it must not answer from what it remembers.
+        Either another service has just written, or this node was promoted with lagging data and is not
+        recovered yet: then it must not answer from its dedupe memory.
         """
         if batch.seq >= self.tracker.latest_seq(batch.partition):
             return False
@@ -294,7 +295,7 @@ class Engine:
         batch.commit()
 
     def _answered(self, accumulator: Accumulator) -> None:
-        """Redis has answered the batch that was out, or never will; the next may go."""
+        """Redis has answered the batch that was out, or never will; the next one may go."""
         accumulator.batch = None
         self._schedule(accumulator)
 
@@ -318,7 +319,7 @@ class Engine:
         return (self.now_s() - batch.issued_s) * 1000 <= self.horizons.issued_age_ms_max
 
     def _on_stepped(self, accumulator: Accumulator, batch: Batch, node_ms: int) -> None:
-        """The node's clock has stepped since it was looked at: what it calls too old, or of the future, is new."""
+        """The node refused a fresh batch as too old or too new: its clock has stepped since the last look."""
         lane = self.cluster.lanes.get(accumulator.shard)
         if lane is not None:
             lane.clock.shows(node_ms, self.now_s())
@@ -326,7 +327,10 @@ class Engine:
         self._send_again(accumulator, batch)
 
     def _on_full(self, accumulator: Accumulator, batch: Batch, entries: int) -> None:
-        """Refuse operations that begin something. Send the others again alone, or leave them to the sweeper."""
+        """Refuse operations that begin new work.
+
+        Send the others again alone, or leave them to the sweeper.
+        """
         outage = stream_full(batch.partition, entries)
         self.headroom.close_door(batch.partition, Condition.FULL, outage)
         self.tracker.forget(batch.nonce)
@@ -347,7 +351,7 @@ class Engine:
         batch.fail(outage)
 
     def _on_error(self, accumulator: Accumulator, batch: Batch, refusal: Refusal) -> None:
-        """An error of Redis itself, no refusal by the script."""
+        """Handle an error of Redis itself, which is not a refusal by the script."""
         self.cluster.heed_refusal(accumulator.shard, refusal)
         if refusal.meaning is Meaning.MEMORY:
             self.headroom.exhausted(accumulator.shard)
@@ -379,7 +383,7 @@ class Engine:
         self.lookout.note(accumulator, condition, why)
 
     def _hold_shard(self, shard: str) -> None:
-        """Its connection broke: nobody needs to lose an operation to each of its partitions to find out."""
+        """The shard's connection broke: hold all its partitions before each of them loses an operation."""
         if self._closed:
             return
         for accumulator in self.cluster.accumulators:
@@ -404,7 +408,7 @@ class Engine:
                 batch.deadline_s = min(batch.deadline_s, soon_s)
 
     def _release_all(self) -> None:
-        """The map or a connection changed: try everything that is held, and what was sent under an older epoch."""
+        """The map or a connection changed: retry held partitions; hold and retry those with older batches."""
         for batch in self._awaiting.values():
             accumulator = self.cluster.accumulators[batch.partition]
             if batch.epoch != accumulator.epoch:
@@ -427,7 +431,7 @@ class Engine:
                 log.exception("tidying failed")
 
     def _tidy(self, now_s: float) -> None:
-        """Send riders, refuse what waited too long, try held partitions, give up on receipts that do not come."""
+        """Send riders, refuse what waited too long, retry held partitions, give up on missing receipts."""
         self._send_riders()
         self.lookout.look(self._awaiting.values(), now_s)
         for accumulator in list(self._held):

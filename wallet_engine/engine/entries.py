@@ -1,4 +1,4 @@
-"""What an operation of long ago said: its entry, from the partition's stream or from a journal copy."""
+"""Reads an old operation from its entry, in the partition's stream or in a journal copy."""
 
 import asyncio
 from contextlib import suppress
@@ -12,9 +12,9 @@ from wallet_engine.engine.reads import Reader
 from wallet_engine.journal.link_wire import EntryText, FindEntry
 from wallet_engine.redis_store.stream import stream_entries
 
-#: How long one copy may take; it reads a piece of its segments.
+#: How long one copy may take; it reads a part of its segments.
 COPY_ANSWERS_S_MAX: Final = 5.0
-#: Copies asked one after the other, each drawn: one that lags behind cannot say.
+#: How many copies are asked one after the other, each chosen at random: a lagging copy cannot answer.
 COPIES_ASKED_MAX: Final = 6
 #: For all of them together.
 ENTRY_S_MAX: Final = 10.0
@@ -32,7 +32,7 @@ class Entries:
         return f"<Entries {self._engine!r}>"
 
     async def operation(self, partition: int, seq: int, idx: int, account: str, id_: str) -> Operation | None:
-        """Operation `idx` of an entry that is known to be durable, None if it is not this account's with this id.
+        """Operation `idx` of an entry that is known to be durable; None if its account or id is another.
 
         Raises `Outage`.
         """

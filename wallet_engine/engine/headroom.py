@@ -1,10 +1,10 @@
-"""The room of every shard, looked at once a second: memory, streams, and whether it takes writes at all; and
-which partitions take no new work, so that new transfers are refused before their debit.
+"""Checks every shard once a second: its memory, its streams, and whether it takes writes at all. Knows which
+partitions take no new work, so that new transfers are refused before their debit.
 
-Memory headroom (G10): Redis refuses every growing write past `maxmemory`, also credits and refunds of debits that were
-made before. So services refuse operations that begin something from `MEMORY_SHARE_MAX` on, and keep the rest of the
-memory for those that end something. A stream at its limit works in the same way: the script refuses operations that
-begin something, and the looks here see when the journal has caught up.
+Memory headroom (G10): Redis refuses every growing write beyond `maxmemory`, also credits and refunds of
+earlier debits. So services refuse operations that begin new work from `MEMORY_SHARE_MAX` on, and keep the
+rest of the memory for operations that end begun work. A stream at its limit works in the same way: the script
+refuses operations that begin new work, and the checks here see when the journal has caught up.
 """
 
 import asyncio
@@ -20,27 +20,27 @@ from wallet_engine.redis_store.connection import ConnectionLost, NotSent
 from wallet_engine.redis_store.refusals import Meaning, refusal_of
 from wallet_engine.telemetry.logging import get_logger
 
-#: Of `maxmemory`.
+#: Share of `maxmemory`.
 MEMORY_SHARE_MAX: Final = 0.85
 LOOK_S: Final = 1.0
-#: Partitions asked in one go for the length of their streams: some 50 us of a node.
+#: Partitions asked together for the length of their streams: about 50 us of a node's time.
 STREAMS_LOOKED_AT: Final = 64
 
 log = get_logger(__name__)
 
 
 class Headroom:
-    """Looks at every shard's primary once a second."""
+    """Checks every shard's primary once a second."""
 
     def __init__(self, cluster: ClusterView) -> None:
         self._cluster = cluster
         #: Shards whose memory is nearly full.
         self.short: set[str] = set()
-        #: Shards that answer reads and take no writes, and what Redis says. Seen also while nobody pays.
+        #: Shards that answer reads but refuse writes, and the error of Redis. Also found without traffic.
         self.refusing: dict[str, str] = {}
-        #: Partitions that take no new work, and what a caller who would begin some is told for each reason.
+        #: Partitions that take no new work, and for each reason the answer to a caller who would begin some.
         self.closed: dict[int, dict[Condition, Outage]] = {}
-        #: Whether anything takes no new work: asked for every transfer.
+        #: Whether any shard or partition takes no new work; read for every transfer.
         self.wary = False
         self._task: asyncio.Task[None] | None = None
 
@@ -56,7 +56,7 @@ class Headroom:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def check(self, *partitions: int) -> None:
-        """Raises `Outage`, `overloaded` or what they were closed with, when one of them takes no new work."""
+        """Raises `Outage` when one of them takes no new work: `overloaded`, or the one it was closed with."""
         for partition in partitions:
             shard = self._cluster.accumulators[partition].shard
             if shard in self.short:
@@ -70,7 +70,7 @@ class Headroom:
                 raise Outage(outage.code, outage.detail)
 
     def close_door(self, partition: int, condition: Condition, outage: Outage) -> None:
-        """The partition takes no new work until `open_door`; those who would begin some are told this."""
+        """The partition takes no new work until `open_door`; callers who would begin some get `outage`."""
         reasons = self.closed.setdefault(partition, {})
         if condition not in reasons:
             log.warning(
@@ -80,7 +80,7 @@ class Headroom:
         self.wary = True
 
     def open_door(self, partition: int, condition: Condition) -> None:
-        """Nothing happens if it was not closed for this."""
+        """Remove one reason; no effect if the partition was not closed for it."""
         reasons = self.closed.get(partition)
         if reasons is not None and reasons.pop(condition, None) is not None:
             log.info("partition takes new work again", partition=partition, condition=condition)
@@ -89,7 +89,7 @@ class Headroom:
                 self._look_up()
 
     def exhausted(self, shard: str) -> None:
-        """Redis itself has refused a write for want of memory."""
+        """Redis itself has refused a write because it is out of memory."""
         if shard not in self.short:
             log.error("Redis is out of memory: raise maxmemory", shard=shard)
             self.short.add(shard)

@@ -1,4 +1,4 @@
-"""Which journal copies hang: a process that is stopped keeps its connections, and only asking shows it."""
+"""Finds journal copies that hang. A stopped process keeps its connections; only a question shows it."""
 
 from typing import Final
 
@@ -24,7 +24,7 @@ class Heartbeats:
         return f"<Heartbeats silent={sorted(self.silent)}>"
 
     def beat(self, now_s: float) -> None:
-        """Call it often; it looks once in `BEAT_S`."""
+        """Call it often; it checks once in `BEAT_S`."""
         if now_s < self._next_s:
             return
         self._next_s = now_s + BEAT_S

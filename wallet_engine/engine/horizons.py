@@ -1,4 +1,4 @@
-"""The ages past which something is no longer done as a matter of course."""
+"""The ages beyond which an operation is refused, or a debit needs a look-up first."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,11 @@ from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 
 @dataclass(frozen=True, slots=True)
 class Horizons:
-    """Milliseconds. Smaller values are safe, and cost repetitions or look-ups.
+    """Milliseconds. Smaller values are safe, but cost repetitions or look-ups.
 
-    issued_age_ms_max   an operation decided upon longer ago is refused by Redis: its service was stopped meanwhile
-    look_up_age_ms      a debit open for longer is driven only after a look into the receiver's journal, because the
+    issued_age_ms_max   Redis refuses an operation that was issued longer ago: its service was stopped
+    meanwhile look_up_age_ms      a debit open for longer is driven only after a look into the receiver's
+    journal, because the
                         receiver's partition may have forgotten its credit; None: half of the retention
     """
 

@@ -1,6 +1,6 @@
-"""The way to one shard: finds its primary, keeps one connection to it, says when it is lost.
+"""The connection to one shard: finds its primary, keeps one connection to it, and reports when it is lost.
 
-Everything that waits for the shard flushes together, so one write carries the batches of many partitions.
+All waiting commands for the shard are flushed together, so one write carries the batches of many partitions.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ log = get_logger(__name__)
 
 
 class Lane:
-    """One shard of the cluster as this service reaches it."""
+    """This service's connection to one shard of the cluster."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Lane:
     ) -> None:
         self.shard = shard
         self.nodes = nodes
-        #: That of the connected node.
+        #: The clock of the connected node.
         self.clock = NodeClock()
         self._on_ready = on_ready
         self._on_down = on_lost
@@ -66,7 +66,7 @@ class Lane:
         self._connection.send(command, callback)
 
     def flush(self) -> None:
-        """Let the shard begin with what was sent, before this turn of the loop is over."""
+        """Write what was sent now, so that the shard begins before this turn of the loop is over."""
         if self._connection is not None:
             self._connection.flush()
 
@@ -83,7 +83,7 @@ class Lane:
         await self.clock.measure(self._connection)
 
     async def refresh(self) -> None:
-        """The connected node may no longer be the primary: look, and leave it only if another is."""
+        """The connected node may no longer be the primary: check, and disconnect only if another node is."""
         connection = self._connection
         if connection is not None:
             primary = await asyncio.to_thread(find_primary, self.nodes)

@@ -1,4 +1,4 @@
-"""Keeps the conditions of one engine: what its parts meet, and what is seen by looking."""
+"""Keeps the conditions of one engine: those its parts report, and those found by checks."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,16 +13,16 @@ from wallet_engine.engine.headroom import Headroom
 from wallet_engine.engine.heartbeats import Heartbeats
 from wallet_engine.engine.observer import Observer
 
-#: A service that has not heard from every partition by then serves those that it has heard from.
+#: After this time a service is ready even if it has not heard from every partition.
 START_S_MAX: Final = 10.0
-#: An entry that waits longer for its receipts says that the journal does not keep up.
+#: If an entry waits longer for its receipts, the journal does not keep up.
 RECEIPT_S_WARN: Final = 5.0
-#: Conditions of partitions in which begun work still ends.
+#: Conditions of a partition that stop only new work; begun work can still end.
 _OF_NEW_WORK: Final = (Condition.FULL, Condition.UNSETTLED)
 
 
 class Lookout:
-    """`troubles` is empty while every partition takes operations: all that a batch that passes needs to look at."""
+    """`troubles` is empty while every partition takes operations; an applied batch reads nothing else."""
 
     def __init__(self, cluster: ClusterView, headroom: Headroom, clocks: Clocks, observer: Observer) -> None:
         self.conditions = Conditions()
@@ -41,7 +41,7 @@ class Lookout:
         return f"<Lookout {self.conditions!r} late={len(self._late)}>"
 
     def started(self) -> None:
-        """The partitions are known, and each is noted as `starting`."""
+        """Call it when the partitions are known and each is noted as `starting`."""
         self._start_until_s = self._loop.time() + START_S_MAX
 
     def note(self, accumulator: Accumulator, condition: Condition, why: str) -> None:
@@ -50,7 +50,7 @@ class Lookout:
         self._observer.partition(accumulator.partition, condition.value)
 
     def passed(self, accumulator: Accumulator) -> None:
-        """The partition has taken operations, which says nothing of the journal."""
+        """The partition has taken operations; this does not end `NO_RECEIPT`, which is about the journal."""
         trouble = self.troubles.get(accumulator.partition)
         if trouble is not None and trouble.condition is not Condition.NO_RECEIPT:
             self.well(accumulator)
@@ -62,7 +62,10 @@ class Lookout:
         self._observer.partition(accumulator.partition, "live")
 
     def look(self, awaiting: Iterable[Batch], now_s: float) -> None:
-        """`awaiting`: the batches that wait for their receipts, the one that Redis answered first before the others."""
+        """Update the conditions.
+
+        `awaiting`: the batches that wait for receipts, in the order of the replies of Redis.
+        """
         starting = sum(trouble.condition is Condition.STARTING for trouble in self.troubles.values())
         if starting and now_s < self._start_until_s:
             self.conditions.note_service(Condition.STARTING, f"{starting} partitions were not yet heard of")
@@ -72,7 +75,7 @@ class Lookout:
         self._heartbeats.beat(now_s)
 
     def _look_for_receipts(self, awaiting: Iterable[Batch], now_s: float) -> None:
-        """Late receipts are a condition until that entry, or a newer one, is known to be on disk."""
+        """Late receipts are a condition until the late entry, or a newer one, is known to be durable."""
         tracker, accumulators = self._cluster.tracker, self._cluster.accumulators
         for partition, seq in list(self._late.items()):
             if tracker.latest_seq(partition) >= seq:
@@ -89,7 +92,7 @@ class Lookout:
                 )
 
     def report(self) -> tuple[int, list[Report]]:
-        """How many partitions take transfers now, and each condition that keeps one from it."""
+        """How many partitions take transfers now, and each condition that prevents one from it."""
         conditions, cluster = self.conditions, self._cluster
         needed, silent = cluster.tracker.quorum, sorted(self._heartbeats.silent)
         answering = cluster.journals_connected - len(silent)
@@ -114,7 +117,10 @@ class Lookout:
         return len(shards) - len(conditions.stopped(shards)), list(conditions.reports(shards))
 
     def _note_closed(self) -> None:
-        """Partitions that take no new work, unless they take nothing at all: what passes them says nothing of it."""
+        """Note partitions that take no new work, unless they have another condition.
+
+        Passing batches do not end it.
+        """
         accumulators, closed = self._cluster.accumulators, self._headroom.closed
         for partition, trouble in list(self.troubles.items()):
             if trouble.condition in _OF_NEW_WORK and trouble.condition not in closed.get(partition, ()):

@@ -1,4 +1,4 @@
-"""Where the engine says what it does, for `/metrics`."""
+"""The metrics of the engine, for `/metrics`."""
 
 from wallet_engine.telemetry.metrics import PARTITION_STATES, Metrics
 
@@ -13,15 +13,15 @@ class Observer:
         self._partition_state = metrics.partition_state
 
     def applied(self, shard: str, operations: int, seconds: float) -> None:
-        """A script call has decided so many operations."""
+        """A script call has decided this many operations."""
         self._script_seconds.labels(shard).observe(seconds)
         self._script_operations.observe(operations)
 
     def durable(self, seconds: float) -> None:
-        """An entry has its receipts so long after Redis has answered."""
+        """An entry has its receipts, this many seconds after the reply of Redis."""
         self._receipt_wait_seconds.observe(seconds)
 
     def partition(self, partition: int, state: str) -> None:
-        """How the engine sees a partition now: a state, or a condition that keeps it from being paid."""
+        """How the engine sees a partition now: a state, or a condition that stops it."""
         shown = PARTITION_STATES.get(state, PARTITION_STATES["unavailable"])
         self._partition_state.labels(str(partition)).set(shown)

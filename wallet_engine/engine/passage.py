@@ -1,14 +1,14 @@
-"""What has certainly been there for a while, by this process' own monotonic clock, which does not step."""
+"""What has certainly existed for a given time, by this process' own monotonic clock, which does not step."""
 
 from collections import deque
 from typing import Final
 
-#: Moments kept for each age: it is told to within this part of it.
+#: Moments kept for each age; the precision is the age divided by this.
 MARKS_MAX: Final = 8
 
 
 class Passage:
-    """Numbers that only grow, as they were at some moments: of one partition, the seq of its newest entry."""
+    """Values of a growing number at some moments: the seq of a partition's newest entry."""
 
     __slots__ = ("_age_s", "_marks")
 
@@ -21,18 +21,18 @@ class Passage:
         return f"<Passage age_s={self._age_s} marks={len(self._marks)}>"
 
     def note(self, number: int, now_s: float) -> None:
-        """The newest number is this one, or a later one."""
+        """The newest number is this one, or higher."""
         marks = self._marks
         if not marks or now_s - marks[-1][0] >= self._age_s / MARKS_MAX:
             marks.append((now_s, number))
         self._forget(now_s)
 
     def passed(self, number: int, now_s: float) -> bool:
-        """Whether what has this number has certainly been there for longer than the age."""
+        """Whether the entry with this number has certainly existed for longer than the age."""
         return number <= self.newest_passed(now_s)
 
     def newest_passed(self, now_s: float) -> int:
-        """The highest number that has; -1 when none is known to."""
+        """The highest number that has certainly existed for longer than the age; -1 when none is known."""
         self._forget(now_s)
         marks = self._marks
         return marks[0][1] if marks and marks[0][0] <= now_s - self._age_s else -1

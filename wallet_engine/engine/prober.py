@@ -1,4 +1,4 @@
-"""Asks whether a partition that is held would take operations again."""
+"""Checks whether a held partition would take operations again."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -14,7 +14,7 @@ from wallet_engine.redis_store.refusals import Refusal
 from wallet_engine.redis_store.scripts import load_script
 
 _PROBE_SHA: Final = load_script("read_account").sha
-#: A call of each text of the script without partitions, which decides nothing.
+#: For each text of the script, a call without partitions, which decides nothing.
 _NO_PARTS: Final = tuple(
     apply_command(
         load_script("apply", extended=extended).sha,
@@ -36,9 +36,11 @@ def probe(
     refused: Refused,
     ended: Callable[[Accumulator], None],
 ) -> None:
-    """Send an empty call of each text that decides (in the middle of an upgrade the node may have those of another
-    version alone), a write that changes nothing (a node that takes no writes still answers reads) and a read that
-    passes the same guards as operations. `taken` or `refused` is told, unless the connection is lost, and then `ended`.
+    """Send three things, then call `taken` or `refused`, unless the connection is lost, and then `ended`.
+
+    An empty call of each apply script (during an upgrade the node may have only those of another version), a
+    write that changes nothing (a node that refuses writes still answers reads), and a read that passes the
+    same guards as operations.
     """
     unwritten: hiredis.ReplyError | None = None
 

@@ -1,4 +1,4 @@
-"""Reads that never un-happen (G8): a value is handed out when the entry it reflects is durable."""
+"""Reads that are never undone (G8): a value is returned only when the entry it reflects is durable."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -30,29 +30,29 @@ _DEFINITIONS_MAX: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class AccountRead:
-    """One account in one partition. `balances` (what is available) holds only currencies the account has.
+    """One account in one partition. `balances` (available money) holds only currencies the account has.
 
-    Minor units; what is held or pending is 0 where it is not said.
+    Minor units; a currency that is not in `held` or `pending` has 0 there.
     """
 
     partition: int
     seq: int
     status: str
     limits: dict[str, int]
-    #: Currency -> the most that it may have, where there is one.
+    #: Currency -> maximum balance, if there is one.
     most: dict[str, int]
     balances: dict[str, int]
     held: dict[str, int] = field(default_factory=dict)
     pending: dict[str, int] = field(default_factory=dict)
-    #: While a close has it frozen, or one that was interrupted: the entry that froze it.
+    #: While a close, also an interrupted one, keeps the account frozen: the seq of the entry that froze it.
     closing_seq: int | None = None
-    #: (seq, idx) of the operation that has its metadata.
+    #: (seq, idx) of the operation whose note holds its metadata.
     noted: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TransferRead:
-    """The dedupe memory under one field, and of a transfer whose entry still has money on its way the operation."""
+    """The dedupe memory under one field; also the operation, if a transfer's entry has money on its way."""
 
     record: str | None
     open: bool
@@ -62,9 +62,9 @@ class TransferRead:
 
 @dataclass(frozen=True, slots=True)
 class GroupRead:
-    """What home has of a group: its answer, what is remembered beside it, and whether parts are still to be told.
+    """The home's answer to a group, what it remembers besides it, and whether parts have still to be told.
 
-    Asked with the mark behind the field, what a part remembers of it is `remembered`.
+    When read with the mark after the field, `remembered` is what a part remembers of the group.
     """
 
     answer: str | None
@@ -73,7 +73,7 @@ class GroupRead:
 
 
 def _minor(value: bytes) -> int:
-    """`5`, or of a system account `5 2` when so much was carried (`lua/apply.lua`)."""
+    """`5`, or for a system account `5 2`, where 2 is what was carried (`lua/apply.lua`)."""
     part, _, limbs = value.partition(b" ")
     return int(part) + STRIPE_LIMB_MINOR * int(limbs or 0)
 
@@ -85,7 +85,7 @@ class Reader:
         self._engine = engine
 
     async def position(self, partition: int) -> tuple[int, str]:
-        """Seq and nonce of an entry that is durable and as new as any now; (0, "") before the first."""
+        """Seq and nonce of the newest entry, which is durable when this returns; (0, "") before the first."""
         reply, _ = await self._account(partition, "@transit")
         return reply[1], reply[2].decode() if reply[1] else ""
 
@@ -142,7 +142,10 @@ class Reader:
         return TransferRead("".join(found) if found else None, reply[5] is not None, operation)
 
     async def remembers(self, partition: int, field: str) -> bool:
-        """Whether the memory has something under the field, durable or not. False when the partition is held."""
+        """Whether the dedupe memory has something under the field, durable or not.
+
+        False if the partition is held.
+        """
         accumulator = self._engine.cluster.accumulators[partition]
         keys, window = accumulator.keys, accumulator.window
         if accumulator.held_since_s is not None:
@@ -237,7 +240,7 @@ class Reader:
             else:
                 refusal = refusal_in(reply)
                 if refusal is None and reply[1] < cluster.tracker.latest_seq(accumulator.partition):
-                    # Another service may just have written; seen again and again, Redis has lost entries.
+                    # Another service may just have written. If it happens repeatedly, Redis has lost entries.
                     why = "behind the journal"
                     behind += 1
                     if behind > 1:

@@ -1,4 +1,4 @@
-"""What a script says instead of doing what it was asked: one reading of it for batches, probes and reads."""
+"""Refusals by a script, parsed in one place for batches, probes and reads."""
 
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -7,12 +7,12 @@ import hiredis
 
 from wallet_engine.redis_store.refusals import Refusal, refusal_inside, refusal_of
 
-#: The partition is not served here, or not in this epoch: nothing was done, and it may be elsewhere or later.
+#: The partition is not served here, or not in this epoch. Nothing was done; it may work elsewhere or later.
 _OF_GUARDS: Final = frozenset(("EPOCH", "STATE", "OWNER"))
 
 
 class ScriptRefusal(NamedTuple):
-    """The codes stand at the top of `lua/apply.lua`; `shown` is what the script adds to it, as text."""
+    """The codes are at the top of `lua/apply.lua`; `shown` is the text that the script adds."""
 
     code: str
     shown: str
@@ -24,17 +24,17 @@ class ScriptRefusal(NamedTuple):
 
     @property
     def guarded(self) -> bool:
-        """The partition does not let this call in; what it asked may be asked again later."""
+        """Whether the guards of the partition refused the call; it may be sent again later."""
         return self.code in _OF_GUARDS
 
     @property
     def unrecovered(self) -> bool:
-        """The node has to be compared with the journal first."""
+        """Whether the node has to be compared with the journal first."""
         return self.code == "OWNER" or self.shown == "absent"
 
 
 def error_in(answer: Any) -> Refusal | None:
-    """What Redis said in place of an answer, of the whole call or of this partition; None where the script answers."""
+    """The error of Redis for the whole call or for this partition; None if the script itself answered."""
     if isinstance(answer, hiredis.ReplyError):
         return refusal_of(str(answer))
     if type(answer) is list and answer[0] == b"ERROR":
@@ -43,7 +43,7 @@ def error_in(answer: Any) -> Refusal | None:
 
 
 def refusal_in(reply: Sequence[Any]) -> ScriptRefusal | None:
-    """The refusal in a script's reply of several parts; None when it is an answer."""
+    """The refusal in a script's reply of several parts; None when the reply is an answer."""
     code, shown = reply[0], reply[1]
     if code == b"OK":
         return None

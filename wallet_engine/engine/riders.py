@@ -1,4 +1,7 @@
-"""Operations that nobody waits for: they go along with the next batch of their partition, or soon by themselves."""
+"""Operations that nobody waits for.
+
+They go with the next batch of their partition, or soon in a batch of their own.
+"""
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.operation import Words
@@ -20,11 +23,11 @@ _NOBODY = _Nobody()
 
 
 class Riders:
-    """Those of one engine, by partition."""
+    """The riders of one engine, by partition."""
 
     def __init__(self) -> None:
         self.waiting: dict[int, list[Words]] = {}
-        #: Partitions of which some have waited since before the last round.
+        #: Partitions with riders that already waited in the last round.
         self._due: set[int] = set()
 
     def __repr__(self) -> str:
@@ -38,7 +41,7 @@ class Riders:
             waiting.append(operation)
 
     def board(self, accumulator: Accumulator, now_s: float) -> bool:
-        """Queue what waits for this partition; False when it takes nothing, and then they are gone."""
+        """Queue the riders of this partition; False if it takes nothing, and then they are dropped."""
         try:
             for operation in self.waiting.pop(accumulator.partition, ()):
                 accumulator.add(operation, _NOBODY, now_s)

@@ -1,4 +1,4 @@
-"""Many operations that are submitted at the same time: queued by partition, which costs less than one by one."""
+"""Submits many operations at the same time: queueing them by partition costs less than one by one."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def submit_all(
     items: Sequence[Pending],
     issued_s: float,
 ) -> None:
-    """`Engine.submit` each first operation of a transfer; `failed` is called on the items of those not taken."""
+    """`Engine.submit` the first operation of each transfer; calls `failed` on items that were not taken."""
     by_partition: dict[int, tuple[list[Words], list[Pending]]] = {}
     for partition, operation, item in zip(partitions, operations, items, strict=True):
         queued = by_partition.get(partition)

@@ -1,5 +1,5 @@
-"""The engine with a span for each operation of a request that is traced, and in it the script call and the wait for
-the journal. Imported only where traces are sent."""
+"""The engine with a span for each operation of a traced request. The span contains the script call and the
+wait for the journal. Imported only when traces are sent."""
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.kinds import KINDS
@@ -10,7 +10,7 @@ from wallet_engine.telemetry.spans import Step, current_place
 
 
 class TracedEngine(Engine):
-    """What is submitted behind another operation's end (a credit behind its debit) is traced as that is."""
+    """An operation that follows another one (a credit after its debit) is traced if that one is."""
 
     def submit(self, partition: int, operation: Words, item: Pending, issued_s: float) -> None:
         place = current_place()

@@ -1,8 +1,8 @@
-"""When batches leave: those of all partitions together, once the ones before them are durable.
+"""Decides when batches leave: those of all partitions together, once the previous ones are durable.
 
-A call of the script, an entry of the journal and a receipt cost much more than one operation in them. Partitions
-that leave one by one, each as soon as it may, divide the operations of many small callers into the most calls.
-Partitions that leave together come back together, with one fdatasync; what their callers do next, and the credits of
+A script call, a journal entry and a receipt each cost much more than one operation in them. If each partition
+left as soon as it may, the operations of many small callers would be spread over many calls. Partitions that
+leave together come back together, with one fdatasync; then their callers' next operations, and the credits of
 their debits, leave together too.
 """
 
@@ -12,12 +12,13 @@ from typing import Final
 
 from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, Accumulator
 
-#: A wave leaves once no more batches than this are still out: a few slow ones do not hold up everything.
+#: A wave leaves when at most this many batches are still out: so a few slow ones do not delay all others.
 OUT_MAX: Final = 2
-#: It leaves anyhow when it has waited so long since the last one, and what is out by then is not waited for any more: a
-#: shard that hangs costs the others one such wait.
+#: A wave leaves anyway this long after the last one, and no longer waits for batches that are out by then: a
+#: shard that hangs costs the others only one such wait.
 WAIT_S_MAX: Final = 0.02
-#: A partition with a good batch waits for nothing that is out, but waves leave at most so often.
+#: A partition with a good batch does not wait for batches that are out; this is the minimum time between
+#: waves.
 WAIT_S_MIN: Final = 0.002
 
 
@@ -27,13 +28,13 @@ class Wave:
     __slots__ = ("_handle", "_left_s", "_loop", "_out", "_send", "_waiting", "_when_s")
 
     def __init__(self, send: Callable[[list[Accumulator]], None]) -> None:
-        """`send(accumulators)` takes a batch from each and tells `left` of it."""
+        """`send(accumulators)` takes a batch from each and calls `left` for it."""
         self._loop = asyncio.get_running_loop()
         self._send = send
         self._waiting: list[Accumulator] = []
         self._out: set[str] = set()
         self._left_s = 0.0
-        #: The turn that is planned, and when it is (loop time).
+        #: The planned turn, and its time (loop time).
         self._handle: asyncio.Handle | None = None
         self._when_s = 0.0
 
@@ -41,7 +42,7 @@ class Wave:
         return f"<Wave waiting={len(self._waiting)} out={len(self._out)}>"
 
     def join(self, accumulator: Accumulator) -> None:
-        """A partition that may send wants to, or has now enough for a good batch."""
+        """A partition that may send asks for a turn, or now has enough for a good batch."""
         if not accumulator.scheduled:
             accumulator.scheduled = True
             self._waiting.append(accumulator)
@@ -57,13 +58,16 @@ class Wave:
         self._out.add(nonce)
 
     def back(self, nonce: str) -> None:
-        """A batch is durable, or failed, or was put back. May be told more than once."""
+        """A batch is durable, or failed, or was put back. May be called more than once."""
         self._out.discard(nonce)
         if self._waiting and len(self._out) <= OUT_MAX:
             self._plan(0.0)
 
     def _plan(self, when_s: float) -> None:
-        """Leave at that time, in the next turn of the loop when it is past, or as planned when that is earlier."""
+        """Leave at that time, or in the next turn of the loop if it is past.
+
+        An earlier plan stays as it is.
+        """
         if self._handle is not None:
             if self._when_s <= when_s:
                 return

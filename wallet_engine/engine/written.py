@@ -1,4 +1,4 @@
-"""When the journal is told of new entries: once Redis has answered all that was sent, so they cost one fdatasync."""
+"""Tells the journal of new entries once Redis has answered every call, so they cost one fdatasync."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,8 +6,9 @@ from typing import Final
 
 from wallet_engine.journal.link_wire import NewEntry
 
-#: It is told anyhow so long after the first of the new entries: a node that is slow delays the others' no longer, and
-#: under large batches, when something is always out, the journal need not be told more often.
+#: The journal is told anyway this long after the first new entry. So a slow node delays the entries of others
+#: no longer, and with large batches, when something is always out, the journal is not told more often than
+#: needed.
 WAIT_S_MAX: Final = 0.003
 
 
@@ -21,7 +22,7 @@ class Written:
         self._loop = asyncio.get_running_loop()
         self._tell = tell
         self._entries: list[NewEntry] = []
-        #: Batches that were sent and not answered.
+        #: Calls that were sent and not answered.
         self._out = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -29,17 +30,17 @@ class Written:
         return f"<Written entries={len(self._entries)} out={self._out}>"
 
     def sent(self) -> None:
-        """A batch is on its way to Redis; `answered` follows, whatever becomes of it."""
+        """A call is on its way to Redis; `answered` follows in every case."""
         self._out += 1
 
     def add(self, entry: NewEntry) -> None:
-        """A batch that is being answered has made this entry."""
+        """A batch of the call that is being answered has made this entry."""
         if not self._entries:
             self._timer = self._loop.call_later(WAIT_S_MAX, self._tell_now)
         self._entries.append(entry)
 
     def answered(self) -> None:
-        """A batch was answered, and if it has made an entry, that was added; or its connection is lost."""
+        """A call was answered and its entries were added, or its connection is lost."""
         self._out -= 1
         if self._entries and not self._out:
             self._tell_now()
