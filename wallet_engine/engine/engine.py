@@ -116,8 +116,7 @@ class Engine:
     def is_old(self, partition: int, seq: int, recorded_age_ms: int) -> bool:
         """Whether the receivers of an entry's money may have forgotten its credits.
 
-        `recorded_age_ms` comes from wall clocks, which may have stepped. So an entry that this process has
-        known for that long also counts as old.
+        `recorded_age_ms` is by wall clocks, which may step. So an entry known here for that long is old, too.
         """
         return recorded_age_ms > self.look_up_age_ms or self.passages[partition].passed(seq, self.now_s())
 
@@ -327,10 +326,7 @@ class Engine:
         self._send_again(accumulator, batch)
 
     def _on_full(self, accumulator: Accumulator, batch: Batch, entries: int) -> None:
-        """Refuse operations that begin new work.
-
-        Send the others again alone, or leave them to the sweeper.
-        """
+        """Refuse operations that begin new work. Send the others again alone, or leave them to sweepers."""
         outage = stream_full(batch.partition, entries)
         self.headroom.close_door(batch.partition, Condition.FULL, outage)
         self.tracker.forget(batch.nonce)
