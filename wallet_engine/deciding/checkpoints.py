@@ -1,12 +1,12 @@
-"""Where a decider has come to, in a directory, so that a restart does not begin with the first entry.
+"""Keeps the progress of a decider in a directory, so that a restart does not begin with the first entry.
 
     snapshots/00003-0000000000001234.snapshot   partition 3 after its entry 1234 (`journal.snapshots`)
-    matching                                    what goes between partitions, up to which entries, and the differences
+    matching                                    money between partitions, up to which entries; differences
     lock                                        held by the process that uses the directory
 
-Each file stands for itself: snapshots are of later entries than `matching` or of earlier ones, and what is read on
-starting begins at the earlier place. The nonce of that place is held against the chain by the feed. A file that is
-damaged is set aside, and more is read.
+Each file is independent: a snapshot may be of a later or an earlier entry than `matching`, and a start reads
+on from the earlier one. The feed checks the nonce of that entry against the chain. A damaged file is set
+aside; then more entries are read.
 """
 
 import fcntl
@@ -34,7 +34,7 @@ from wallet_engine.journal.snapshots import (
 )
 from wallet_engine.telemetry.logging import get_logger
 
-#: In place of a journal's id: these snapshots are bound to a chain by their nonce, not to the bytes of one copy.
+#: Stands for a journal's id: the nonce binds these snapshots to a chain, not to the bytes of one copy.
 OWN: Final = "oracle"
 _VERSION: Final = 1
 
@@ -79,7 +79,7 @@ class Checkpoints:
             self._lock = None
 
     def load(self, partitions: int) -> Decider:
-        """A decider that goes on from what is here, or from the first entries. Raises `OSError`."""
+        """A decider that continues from these checkpoints, or from the first entries. Raises `OSError`."""
         decider = Decider(partitions)
         self._load_matching(decider)
         for partition, paths in list_snapshots(self.directory).items():
@@ -106,7 +106,7 @@ class Checkpoints:
             decider.differences.setdefault(difference.partition, []).append(difference)
 
     def _load_state(self, decider: Decider, partition: int, paths: Iterable[Path]) -> None:
-        """The newest snapshot that can be read."""
+        """Load the newest snapshot that can be read."""
         for path in paths:
             try:
                 with Snapshot(path) as snapshot:
@@ -126,7 +126,7 @@ class Checkpoints:
         os.replace(path, path.with_name(path.name + ".damaged"))
 
     def save_matching(self, data: bytes) -> None:
-        """What `matching_of` made. Raises `OSError`."""
+        """Save the result of `matching_of`. Raises `OSError`."""
         fresh = self.directory / "matching.new"
         with open(fresh, "wb") as file:
             file.write(data)
@@ -136,20 +136,20 @@ class Checkpoints:
         fsync_directory(self.directory)
 
     def save_state(self, head: SnapshotHead, image: RedisImage) -> None:
-        """What `image_of` made. Raises `OSError`."""
+        """Save the result of `image_of`. Raises `OSError`."""
         write_snapshot(self.directory, head, image)
         prune_snapshots(list_snapshots(self.directory)[head.partition])
         self.seqs[head.partition] = head.seq
 
 
 def matching_of(decider: Decider) -> bytes:
-    """To be made between two batches."""
+    """The matching state as bytes. Call it between two batches."""
     differences = [difference for each in decider.differences.values() for difference in each]
     return msgspec.msgpack.encode(_Matching(_VERSION, decider.transit.dump(), decider.matched, differences))
 
 
 def image_of(decider: Decider, partition: int) -> tuple[SnapshotHead, RedisImage] | None:
-    """The same for one partition; None when its entries are not decided any more."""
+    """The state of one partition; None when its entries are no longer decided."""
     state = decider.states.get(partition)
     if state is None:
         return None

@@ -1,9 +1,9 @@
-"""Decides every entry again, by the oracle's rules, and matches what goes between partitions. No I/O.
+"""Decides every entry again, by the oracle's rules, and matches money between partitions. No I/O.
 
-An entry is given once, those of a partition in their order. It is right when its operations come out as recorded
-(`domain.oracle`), and when its credits, refunds, settles and parts of groups have their other end (`domain.transit`).
-The other end may come later, since partitions come in any order: it is missing when all that was durable a while after
-is here, and it is not.
+The caller passes each entry once, and those of a partition in order. An entry is right when its operations
+have the recorded outcomes (`domain.oracle`), and its credits, refunds, settles and parts of groups have their
+other end (`domain.transit`). The other end may come later, because partitions come in any order. It is
+missing if it is still not there after all entries that were durable a while later were taken.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,16 +17,17 @@ from wallet_engine.domain.oracle_state import PartitionState
 from wallet_engine.domain.transit import Fault, Transit
 from wallet_engine.journal.feed import START, FeedEntry, FeedPosition
 
-#: Kept of one partition: the first ones say it all.
+#: Differences kept per partition: the first ones are enough.
 DIFFERENCES_MAX: Final = 100
-#: How long after an entry its other end may become final. It was durable before, and is known to be soon after.
+#: How long after an entry its other end may become final. It was durable before, and this is known soon
+#: after.
 GRACE_S: Final = 2.5
 #: The same while a journal copy does not answer: the others may learn late what a quorum had.
 GRACE_ALONE_S: Final = 30.0
 
 
 class Difference(NamedTuple):
-    """An entry that is not what the rules decide. `what` names it, too."""
+    """An entry that differs from what the rules decide. `what` also names the entry."""
 
     partition: int
     seq: int
@@ -35,25 +36,25 @@ class Difference(NamedTuple):
 
 @dataclass(slots=True)
 class _Wanted:
-    """Something whose other end has not come: since when, and what has to be here before that means anything."""
+    """Something whose other end is missing: since when, and which entries must come before it is a fault."""
 
     since_s: float
     ends: Mapping[int, int] | None = None
 
 
 class Decider:
-    """Give it entries by `take`, time by `look`; both return what is wrong."""
+    """Pass entries to `take` and the time to `look`; both return new differences."""
 
     def __init__(self, partitions: int) -> None:
         self.partitions = partitions
-        #: Those of which every entry so far came out as recorded.
+        #: States of the partitions whose entries all had the recorded outcomes so far.
         self.states = {partition: PartitionState() for partition in range(partitions)}
         self.transit = Transit()
-        #: Up to where `transit` has been given the entries.
+        #: Up to which entries `transit` has been passed.
         self.matched = dict.fromkeys(range(partitions), START)
         #: partition -> what is wrong with it
         self.differences: dict[int, list[Difference]] = {}
-        #: Partitions of which entries could not be read: what they lack says nothing.
+        #: Partitions with unreadable entries: missing ends there are no fault.
         self._unread: set[int] = set()
         self._wanted: dict[Fault, _Wanted] = {}
         self.operations = 0
@@ -64,7 +65,7 @@ class Decider:
         )
 
     def positions(self, partitions: Iterable[int]) -> dict[int, FeedPosition]:
-        """How far it is with each of these: the next entry to take is behind that."""
+        """The position of each partition; the next entry to take comes after it."""
         return {partition: min(self._both(partition)) for partition in partitions}
 
     def _both(self, partition: int) -> Iterator[FeedPosition]:
@@ -74,19 +75,19 @@ class Decider:
             yield FeedPosition(state.seq, state.nonce)
 
     def leave_out(self, partitions: Iterable[int]) -> None:
-        """These are not given any more."""
+        """Entries of these partitions are no longer passed."""
         for partition in partitions:
             self._unread.add(partition)
             self.states.pop(partition, None)
 
     def take(self, batch: Iterable[FeedEntry]) -> list[Difference]:
-        """The next entries."""
+        """Take the next entries. Returns new differences."""
         found: list[Difference] = []
         for feed_entry in batch:
             partition, seq = feed_entry.partition, feed_entry.seq
             try:
                 entry = feed_entry.entry
-            except NewerFormat:  # that says nothing against it
+            except NewerFormat:  # not a fault of the entry
                 raise
             except Exception as error:
                 found.append(Difference(partition, seq, f"entry {seq} cannot be read: {text_of(error)}"))
@@ -106,8 +107,8 @@ class Decider:
             return []
         try:
             apply_entry(state, entry)
-        except Exception as error:  # whatever it is: the entry does not come out as recorded
-            del self.states[partition]  # it is in pieces
+        except Exception as error:  # any error: the entry does not have the recorded outcomes
+            del self.states[partition]  # it is inconsistent now
             text = text_of(error)
             what = text if f"entry {entry.header.seq}" in text else f"entry {entry.header.seq}: {text}"
             return [Difference(partition, entry.header.seq, what)]
@@ -133,9 +134,9 @@ class Decider:
         )
 
     def look(self, now_s: float, ends: Mapping[int, int] | None = None) -> list[Difference]:
-        """What has waited for its other end for too long.
+        """New differences: entries that have waited too long for their other end.
 
-        `ends`: partition -> seq of its last durable entry, as found out now; for what is `overdue`.
+        `ends`: partition -> seq of its last durable entry, read now; needed for what is `overdue`.
         """
         early = set(self.transit.early(self._unread))
         unmet = early.union(self.transit.unended(self._unread))
@@ -156,14 +157,14 @@ class Decider:
     def _is_missing(self, fault: Fault, wanted: _Wanted, *, early: bool) -> bool:
         debit = fault.place
         if early and (debit.partition not in self.matched or self.matched[debit.partition].seq >= debit.seq):
-            return True  # its debit's place has been passed
+            return True  # the place of its debit was already read
         if wanted.ends is None:
             return False
         others = [debit.partition] if early else self.matched.keys() - self._unread
         return all(self.matched[p].seq >= wanted.ends.get(p, 0) for p in others)
 
     def _note(self, found: Iterable[Difference]) -> list[Difference]:
-        """Those of entries of which nothing was known."""
+        """Keep the differences of entries that had none yet, and return them."""
         new = []
         for difference in found:
             known = self.differences.setdefault(difference.partition, [])
@@ -174,6 +175,6 @@ class Decider:
 
 
 def _difference(fault: Fault) -> Difference:
-    """With the entry, and the operation of the debit that it is about."""
+    """The difference for a fault, naming the entry and the debit that it is about."""
     partition, place, what, seq = fault
     return Difference(partition, seq, f"entry {seq}: for debit {place}: {what}")

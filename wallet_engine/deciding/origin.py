@@ -1,4 +1,4 @@
-"""Who made and brought an entry that is not right, as far as that is known: asked only then."""
+"""Finds out who made and brought a wrong entry, as far as that is known. Asked only for wrong entries."""
 
 import asyncio
 from contextlib import aclosing
@@ -7,15 +7,15 @@ from typing import Final
 from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.journal.feed import Feed
 
-#: The partition is stopped by then.
+#: Maximum time for the search; the partition is already stopped by then.
 ORIGIN_S_MAX: Final = 2.0
 
 
 async def origin_of(feed: Feed, partition: int, seq: int) -> str:
-    """For people: its epoch, who brought it to which copy, and the keys that it says it was for.
+    """Text for operators: the entry's epoch, who brought it to which copy, and the API keys that it names.
 
     The bringer is the holder of the connection's certificate, or on a plain connection the name that it gave. The keys
-    are words of the entry: the bringer could write any.
+    are part of the entry, so the bringer could write any.
     """
     try:
         async with asyncio.timeout(ORIGIN_S_MAX):

@@ -1,8 +1,8 @@
-"""The oracle as a sink of the feed: decides what it is handed, stops partitions that differ, keeps checkpoints.
+"""The oracle as a sink of the feed: decides entries, stops partitions that differ, keeps checkpoints.
 
-A restart goes on from the newest checkpoint, and finds again what it had found since. A partition stays stopped while
-its difference stands: looked at once a second, because a node that lost its memory is recovered from the journal and
-knows nothing of it. `wallet-admin rebuild --accept` takes a difference back.
+A restart continues from the newest checkpoint and finds later differences again. A partition stays stopped
+while it has a difference. This is checked once a second, because a node that lost its memory is recovered
+from the journal and does not know that it was stopped. `wallet-admin rebuild --accept` accepts a difference.
 """
 
 import asyncio
@@ -23,27 +23,27 @@ from wallet_engine.telemetry.metrics import Metrics
 
 #: Entries decided in one turn of the event loop.
 SLICE_ENTRIES: Final = 32
-#: How often it is looked for what is missing.
+#: How often it checks for missing ends.
 LOOK_S: Final = 0.5
-#: How often it is looked whether what was stopped still is.
+#: How often it checks that stopped partitions are still stopped.
 AGAIN_S: Final = 1.0
-#: Between two checkpoints, and how many times longer than one takes.
+#: Minimum time between two checkpoints, and the same as a multiple of the time that one takes.
 CHECKPOINT_S: Final = 60.0
 CHECKPOINT_REST: Final = 20
-#: Further behind than this, an entry may be answered and spent before it is decided.
+#: If it lags more than this, the money of an entry may be spent before the oracle has decided the entry.
 LAG_S_MAX: Final = 5.0
 
 #: partition -> seq of the last durable entry, and whether every journal copy has answered
 Ends = Callable[[], Awaitable[tuple[Mapping[int, int], bool]]]
 
-#: Who has made and brought an entry of a partition, for people.
+#: Text for operators: who made and brought an entry of a partition.
 Origin = Callable[[int, int], Awaitable[str]]
 
 log = get_logger(__name__)
 
 
 class OracleSink:
-    """One directory of checkpoints. It needs all partitions: matching what goes between them takes both ends."""
+    """One directory of checkpoints. It needs all partitions, because matching needs both ends."""
 
     name = "oracle"
 
@@ -61,7 +61,7 @@ class OracleSink:
         self._partitions = partitions
         self._ends = ends
         self._origin = origin
-        #: Of the first entry of a partition that differs.
+        #: First difference of a partition -> origin of its entry.
         self._origins: dict[Difference, str] = {}
         self._metrics = metrics
         self._decider: Decider | None = None
@@ -69,14 +69,14 @@ class OracleSink:
         self._wake = asyncio.Event()
         self._alone = False
         self._accepted: Mapping[int, frozenset[int]] = {}
-        #: Partition -> when it was seen last to be stopped (monotonic).
+        #: Partition -> when it was last seen stopped (monotonic).
         self._stopped_s: dict[int, float] = {}
         #: Partition -> why it could not be stopped.
         self._unstopped: dict[int, str] = {}
         self._checkpoint_s = time.monotonic() + CHECKPOINT_S
         self._saved_operations = 0
         self._lag_s = 0.0
-        #: partition -> seq behind which a restart reads on
+        #: partition -> seq after which a restart reads on
         self._kept: dict[int, int] = {}
 
     def __repr__(self) -> str:
@@ -84,7 +84,7 @@ class OracleSink:
 
     @property
     def trouble(self) -> str:
-        """What a person should know: what differs, and how far it is behind if that is too far."""
+        """Text for operators: what differs, and the lag if it is too large."""
         said = [
             f"partition {p}: {self._told(each[0])}"
             + (f" (not stopped yet: {self._unstopped[p]})" if p in self._unstopped else "")
@@ -118,12 +118,12 @@ class OracleSink:
         self._lag_s = max(0.0, time.time() - batch[-1].time_ms / 1000)
 
     async def flush(self) -> Mapping[int, int]:
-        """What came after the last checkpoint is decided again."""
+        """The kept positions: entries after the last checkpoint are decided again."""
         self._lag_s = 0.0
         return self._kept
 
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
-        """It waits for nothing."""
+        """Nothing to do."""
 
     async def close(self) -> None:
         if self._watching is not None:
@@ -166,12 +166,12 @@ class OracleSink:
                 log.warning("the oracle could not look", error=text_of(error))
 
     async def _look(self, decider: Decider) -> None:
-        """Whether something is missing its other end for good."""
+        """Check whether something will never get its other end."""
         ends = None
         if decider.overdue(time.monotonic(), alone=self._alone):
             ends, complete = await self._ends()
             if not complete and not self._alone:
-                ends = None  # a copy that has just died: what it knew alone may take a while
+                ends = None  # a copy has just died: what only it knew may take a while
             self._alone = not complete
         self._found(decider.look(time.monotonic(), ends))
 
@@ -180,7 +180,7 @@ class OracleSink:
         return f"{difference.what} ({origin})" if origin else difference.what
 
     def _standing(self) -> dict[int, list[Difference]]:
-        """Partition -> differences that nobody has accepted."""
+        """Partition -> differences that no operator has accepted."""
         every = {} if self._decider is None else self._decider.differences
         standing = {
             p: [difference for difference in each if difference.seq not in self._accepted.get(p, ())]
@@ -214,10 +214,10 @@ class OracleSink:
         for partition, (first, *_) in standing.items():
             if first not in self._origins and partition not in self._unstopped:
                 self._origins[first] = await self._origin(partition, first.seq)
-                self._wake.set()  # now it can be told
+                self._wake.set()  # now the reason can name the origin
 
     async def _checkpoint(self, decider: Decider) -> None:
-        """A partition at a time: each of its files is of a moment of its own. Raises OSError."""
+        """Save one partition after the other; each file is of a different moment. Raises OSError."""
         began_s = time.monotonic()
         operations = decider.operations
         matched = {partition: at.seq for partition, at in decider.matched.items()}

@@ -1,4 +1,4 @@
-"""Stop a partition whose journal is not what the rules decide, on the Redis node that serves it."""
+"""Stops a partition whose journal differs from what the rules decide, on the Redis node that serves it."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ _CONDEMN: Final = load_script("condemn").text
 
 
 def stop_partition(directory: Directory, partition: int, why: str) -> str:
-    """See that nobody writes to it any more, not even after a recovery. Returns its state before; `stopped`: already.
+    """Prevent all writes to it, also after a recovery. Returns its state before; `stopped`: it was already.
 
     Blocks. Raises `Outage` when its node cannot be asked.
     """

@@ -1,7 +1,7 @@
 """Finds the last entry that the chains of this copy and another one have in common.
 
-One question a round asks about all partitions. If no chain differs, one round is enough; else the number of rounds
-grows with the logarithm of the difference.
+Each round asks one question about all partitions. If no chain differs, one round is enough; otherwise the
+number of rounds grows with the logarithm of the difference.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from wallet_engine.journal.peers import Peer
 
 @dataclass(slots=True)
 class Agreement:
-    """Of one target: the chains are the same up to entry `seq`. `own` is where this copy stood when it asked."""
+    """For one target: the chains agree up to entry `seq`. `own` is this copy's position when it asked."""
 
     target: Target
     own: Position
     seq: int = 0
-    #: The first entry in which they are known to differ, or the one behind the end of the shorter.
+    #: The first entry known to differ, or the one after the end of the shorter chain.
     _differ: int = field(init=False)
     _step: int = field(init=False, default=1)
 
@@ -35,7 +35,7 @@ class Agreement:
 
     @property
     def probe(self) -> Place:
-        """Which entry of this copy to ask for next: from the end backwards in growing steps, then by halves."""
+        """Which entry to ask for next: backwards from the end in growing steps, then by bisection."""
         back = (self.seq + self._differ) // 2 if self.seq else max(1, self._differ - self._step)
         return self.target.partition, back
 
@@ -49,18 +49,18 @@ class Agreement:
 
     @property
     def surplus(self) -> bool:
-        """Whether this copy has entries that the target's chain has not, other than of the target's own epoch."""
+        """Whether this copy has entries that the target's chain lacks, except those of the target's epoch."""
         if self.own.seq <= self.seq:
             return False
         return self.seq < self.target.seq or self.own.epoch < self.target.epoch
 
 
 async def agree(copy: JournalCopy, source: Peer, targets: Sequence[Target]) -> list[Agreement]:
-    """Raises OSError, `WalletError`."""
+    """How far the chains of this copy and `source` agree, per target. Raises OSError, `WalletError`."""
     agreements = [Agreement(target, copy.writer.position(target.partition)) for target in targets]
     ends = await copy.held([(target.partition, target.seq, target.nonce) for target in targets])
     for agreement, held in zip(agreements, ends, strict=True):
-        if held:  # nobody need be asked
+        if held:  # no question needed
             agreement.seq = agreement.target.seq
     while unknown := [agreement for agreement in agreements if not agreement.known]:
         places = [agreement.probe for agreement in unknown]

@@ -1,16 +1,16 @@
 """Agree with the other copies on the chain with which a new epoch of some partitions begins.
 
-    1  the epoch is raised in the directory: it is this recovery's own, nobody else ever uses it
-    2  n - quorum + 1 copies, or more, promise on disk to refuse older epochs: no quorum can receipt in those any more
+    1  the epoch is raised in the directory: it belongs to this recovery, no other ever uses it
+    2  at least n - quorum + 1 copies promise on disk to refuse older epochs: no quorum can receipt in those
     3  the best chain among them - highest view, then longest - holds every entry that was ever answered
-    4  this copy makes that chain its own, and completes it with what only Redis still has
-    5  a quorum of copies holds it whole and says so on disk (a base mark): whatever recovery comes next sees it
+    4  this copy takes over that chain, and adds what only Redis still has
+    5  a quorum of copies holds the whole chain and notes it on disk (a base mark): the next recovery sees it
 
-Copies without promise or mark are harmless: the first entry of the new epoch does not continue their chain if
-they have something else, and then they follow (`keeper`).
+Copies without promise or mark do no harm: if their chain is different, the first entry of the new epoch does
+not continue it, and then they follow (`keeper`).
 
-It is Paxos with the epoch as ballot, promises as fences and chains as values; step 5 is why a chain that was once
-served from is never passed over for a longer, older one (the trap of figure 8 of the Raft paper).
+It is Paxos with the epoch as ballot, promises as fences and chains as values. Because of step 5, a longer but
+older chain never replaces one that was served from (the problem of figure 8 of the Raft paper).
 """
 
 import asyncio
@@ -35,7 +35,10 @@ log = get_logger(__name__)
 
 
 class Ballot:
-    """One attempt, for some partitions of one shard. `begin`, `promised`, `spread`, in this order; then `close`."""
+    """One attempt for some partitions of one shard.
+
+    Call `begin`, `promised`, `spread` in order, then `close`.
+    """
 
     def __init__(
         self,
@@ -58,18 +61,19 @@ class Ballot:
         return f"<Ballot partitions={len(self.partitions)} copies={1 + len(self._peers)}>"
 
     async def begin(self) -> None:
-        """See that enough copies answer, before anything is touched. Raises OSError that names the missing ones."""
+        """Check that enough copies answer, before any change. Raises OSError that names the missing ones."""
         council = await self._fellows.council()
         self._peers = await self._fellows.reach(council.members.copies)
         self._require(council, "answer")
 
     async def promised(self, seen: Mapping[int, int], on_shard: str | None = None) -> None:
-        """Steps 1 to 4, but for what Redis has. Raises OSError, and `VersionConflict` when the map forbids it.
+        """Steps 1 to 4, except for what Redis has. Raises OSError; `VersionConflict` if the map forbids it.
 
-        `seen` are epochs that were met elsewhere: a map whose newest state was lost knows less than they do.
+        `seen` are epochs that were found elsewhere: they may be newer than those of a map that lost its last
+        state.
         """
         used = {p: max(seen.get(p, 0), self._copy.writer.epoch_min(p)) for p in self.partitions}
-        # What others have promised, to whomever: else they could never promise what comes next.
+        # All promises of other copies: an epoch at or below one of them would be refused.
         for peer in self._peers:
             for standing in (await peer.ask(StateAsk(list(self.partitions)), Standings)).standings:
                 used[standing.partition] = max(used[standing.partition], standing.promised)
@@ -77,7 +81,7 @@ class Ballot:
             partial(self._directory.raise_epochs, self.partitions, above=used, on_shard=on_shard)
         )
         self.epochs = {partition: raised.epoch_of(partition) for partition in self.partitions}
-        # Read after the epoch was taken: a copy that joins later begins with a later epoch.
+        # Read after the epoch was raised: a copy that joins later begins with a later epoch.
         self._council = council = await self._fellows.council()
         self._peers = [peer for peer in self._peers if peer.journal_id in council.members.copies]
         ballots = [(partition, self.epochs[partition]) for partition in self.partitions]
@@ -98,7 +102,10 @@ class Ballot:
         await self._take_best(promised)
 
     async def _take_best(self, promised: Sequence[tuple[Peer | None, list[Standing]]]) -> None:
-        """Steps 3 and 4: from each peer what it has the best chain of; the own one is as good as an equal."""
+        """Steps 3 and 4: fetch from each peer the chains of which it has the best.
+
+        On a tie the own chain wins.
+        """
         best: dict[int, tuple[Peer | None, Standing]] = {}
         for peer, standings in promised:
             for standing in standings:

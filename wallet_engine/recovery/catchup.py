@@ -1,4 +1,4 @@
-"""Make partitions of this copy hold what another copy has: set aside what contradicts it, fetch what is missing."""
+"""Makes partitions of this copy equal to another copy: sets aside what differs, fetches what is missing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -19,22 +19,22 @@ from wallet_engine.recovery.agreement import Agreement, agree
 from wallet_engine.recovery.fellows import Council, Fellows
 from wallet_engine.telemetry.logging import get_logger
 
-#: Time for the next entries, of which the first may have to be searched in a segment without a good index.
+#: Time for the next entries; the first one may have to be searched in a segment without a good index.
 ENTRIES_S_MAX: Final = 15.0
-#: How often chains are compared that change meanwhile: something else catches up too.
+#: How often a comparison is repeated when the chains change meanwhile, because another task catches up too.
 ATTEMPTS_MAX: Final = 5
 
 log = get_logger(__name__)
 
 
 class Superseded(OSError):
-    """A newer epoch was promised meanwhile: what was to be done for the older one must not be done any more."""
+    """A newer epoch was promised meanwhile: work for the older epoch must stop."""
 
 
 async def catch_up(copy: JournalCopy, commit: GroupCommit, source: Peer, targets: Sequence[Target]) -> None:
-    """Returns when this copy's chains end with the targets, or with entries of their epochs behind them.
+    """Returns when this copy's chains end with the targets, or with later entries of their epochs.
 
-    The source must hold the targets. Raises OSError, `Superseded` among them, with less done than asked.
+    The source must hold the targets. Raises OSError or `Superseded`; then only a part may be done.
     """
     agreements = await _agreed(copy, commit, source, targets)
     wants = [
@@ -55,15 +55,15 @@ async def catch_up(copy: JournalCopy, commit: GroupCommit, source: Peer, targets
 async def follow(
     copy: JournalCopy, commit: GroupCommit, fellows: Fellows, council: Council, epochs: Mapping[int, int]
 ) -> set[int]:
-    """Take over what other copies that answer have of partitions, if they follow these epochs or newer ones.
+    """Take over chains from the other copies that answer, if they follow these epochs or newer ones.
 
-    Returns those of which one does. Raises OSError, `WalletError`, with less done.
+    Returns the partitions for which a copy does. Raises OSError, `WalletError`; then only a part may be done.
     """
     peers = await fellows.reach(council.members.copies)
     try:
         states = [(peer, (await peer.ask(StateAsk(list(epochs)), Standings)).standings) for peer in peers]
         found: set[int] = set()
-        # As much as possible from one copy: each reads the same pieces for whatever part it is asked for.
+        # As much as possible from one copy: each copy reads the same segments for any part of them.
         for peer, standings in sorted(states, key=_length, reverse=True):
             follows = [each for each in standings if each.view >= epochs[each.partition]]
             targets = [
@@ -87,7 +87,7 @@ def _length(state: tuple[Peer, Sequence[Standing]]) -> int:
 async def _agreed(
     copy: JournalCopy, commit: GroupCommit, source: Peer, targets: Sequence[Target]
 ) -> list[Agreement]:
-    """Up to where the chains are the same; what this copy has behind that is set aside, unless it is newer."""
+    """How far the chains agree. Sets aside what this copy has after that, unless it is newer."""
     for _ in range(ATTEMPTS_MAX):
         agreements = await agree(copy, source, targets)
         for target in targets:

@@ -1,4 +1,4 @@
-"""The other journal copies, from this one: who counts, how to reach them, and how far a quorum of them is."""
+"""This copy's view of the other journal copies: which ones count, how to reach them, how far a quorum is."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -15,27 +15,28 @@ from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import JournalInfo, Members
 from wallet_engine.routing.tree import StoreUnavailable
 
-#: How often the copies tell each other how far they are; a stream keeps what was written meanwhile.
+#: How often the copies tell each other their positions; a stream keeps what was written meanwhile.
 POLL_S: Final = 0.5
-#: How much of a stream is kept, behind what a quorum has, for a copy that answers and does not have it: it gets there
-#: by fetching from the others, and would find the next entries gone again each time. At most half of a stream.
+#: How many entries that a quorum has are kept in a stream for a copy that answers but lags. It catches up by
+#: fetching from the others, and without these it would each time find the next entries gone. At most half of
+#: a stream.
 LATE_ENTRIES_MAX: Final = 512
-#: How often each looks in the directory who the copies are, which takes some 2 ms of CPU.
+#: How often each copy reads the list of copies from the directory, which takes about 2 ms of CPU.
 COUNCIL_S: Final = 2.0
 
 
-#: How often, and how long after one another, the map is looked at for an epoch that it should have.
+#: How often, and at which interval, the map is read again for an epoch that it should have.
 MAP_LOOKS_MAX: Final = 5
 MAP_LOOK_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Council:
-    """The members and the quorum, as of one look."""
+    """The members and the quorum, as read at one time."""
 
     members: Members
     quorum: int
-    #: Entries of a stream beyond what a quorum has.
+    #: Entries that a quorum has and a stream keeps for a lagging copy.
     late_entries_max: int
 
     @property
@@ -44,7 +45,7 @@ class Council:
 
     @property
     def needed(self) -> int:
-        """How many copies a recovery needs: enough to see every receipted entry, and to hold what it begins with."""
+        """How many copies a recovery needs, to see every receipted entry and to hold the chain it starts."""
         return max(len(self.members.copies) - self.quorum + 1, self.quorum)
 
 
@@ -62,9 +63,10 @@ class Fellows:
         return f"<Fellows of {self._copy.journal_id} {sorted(self._standings)}>"
 
     async def council(self) -> Council:
-        """Raises `ConfigError` when this copy is not, or not any more, one of those that count.
+        """The members and the quorum. Raises `ConfigError` when this copy does not count, or no longer.
 
-        A tree that is gone says nothing of the kind: `StoreUnavailable`, until it is restored.
+        If the tree in the directory is gone, that is not known: raises `StoreUnavailable` until it is
+        restored.
         """
         try:
             config = await asyncio.to_thread(self._directory.config)
@@ -82,7 +84,7 @@ class Fellows:
         return Council(members, config.journal_quorum, late_entries_max)
 
     async def reach(self, copies: Sequence[str]) -> list[Peer]:
-        """Connections to those of these copies, other than this one, that answer."""
+        """Connections to those of the copies that answer, without this one."""
         infos = await asyncio.to_thread(self._directory.journals)
         own = self._copy.journal_id
         found = await asyncio.gather(
@@ -98,10 +100,10 @@ class Fellows:
     # Who asks --------------------------------------------------------------------------------------------
 
     async def check_ballots(self, asker: str, ballots: Sequence[tuple[int, int]]) -> None:
-        """Raises `Refused` unless a copy asks that counts, or runs and may come to, and the map has these epochs.
+        """Raises `Refused` unless the asker is a copy that counts or may join, and the map has these epochs.
 
-        Who begins an epoch raises the map before anybody is asked. A promise of what the map does not know would shut
-        this copy out until somebody else happens to begin a later epoch.
+        A recovery raises the epoch in the map before it asks any copy. If this copy promised an epoch that
+        the map does not have, it would be shut out until some recovery begins a later epoch.
         """
         await self._check_asker(asker)
         for tried in range(MAP_LOOKS_MAX):
@@ -109,7 +111,7 @@ class Fellows:
             ahead = [p for p, epoch in ballots if epoch > found.epoch_of(p)]
             if not ahead:
                 return
-            if tried:  # the server of ZooKeeper that is asked may be behind another one
+            if tried:  # this ZooKeeper server may lag behind another one
                 await asyncio.sleep(MAP_LOOK_S)
         raise Refused(
             "epoch", f"{asker} asks for epochs of partitions {ahead[:8]} that the map does not have"
@@ -124,7 +126,10 @@ class Fellows:
             raise Refused("asker", f"{asker} is not a journal copy that counts, nor one that runs")
 
     async def member(self, journal_id: str) -> JournalInfo:
-        """Raises `Refused` for one that does not count, `StoreUnavailable` for one that is not announced."""
+        """The announced copy.
+
+        Raises `Refused` if it does not count, `StoreUnavailable` if it is not announced.
+        """
         members = await asyncio.to_thread(self._directory.members)
         if journal_id not in members.copies:
             raise Refused("asker", f"{journal_id} is not a journal copy that counts")
@@ -137,11 +142,11 @@ class Fellows:
 
     @property
     def sole(self) -> bool:
-        """Whether there is no other copy, as far as is known here."""
+        """Whether there is no other copy, as far as this one knows."""
         return self._council is not None and self._council.sole
 
     def quorum_seq(self, partition: int) -> int:
-        """Up to which entry a quorum of the copies has the partition, as far as is known here; 0 if nothing is."""
+        """The last entry of the partition that a quorum is known to have; 0 if none is known."""
         council = self._council
         if council is None:
             return 0
@@ -151,7 +156,7 @@ class Fellows:
         return seqs[council.quorum - 1] if len(seqs) >= council.quorum else 0
 
     def forget_seq(self, partition: int) -> int:
-        """Up to which entry a stream may be forgotten: a quorum has it, and no copy that answers needs it soon."""
+        """The last entry that a stream may drop: a quorum has it, and no copy that answers needs it soon."""
         council = self._council
         quorum_seq = self.quorum_seq(partition)
         if council is None or not quorum_seq:
@@ -160,14 +165,14 @@ class Fellows:
         return min(quorum_seq, max(slowest, quorum_seq - council.late_entries_max))
 
     def _others(self, council: Council, partition: int) -> Iterator[Standing]:
-        """Where the other members that answer stand with the partition."""
+        """The standings of the other members that answer, for the partition."""
         for name, standings in self._standings.items():
             standing = standings.get(partition)
             if standing is not None and name in council.members.copies:
                 yield standing
 
     def on_disk(self) -> dict[str, dict[int, int] | None]:
-        """partition -> last seq of each other copy that counts; None of one that does not answer."""
+        """For each other copy that counts: partition -> last seq, or None if it does not answer."""
         if self._council is None:
             raise StoreUnavailable("who the journal copies are is not known yet")
         others = [name for name in self._council.members.copies if name != self._copy.journal_id]
@@ -179,7 +184,10 @@ class Fellows:
         }
 
     async def run(self) -> None:
-        """Keep asking the others how far they are. Raises `ConfigError` when this copy does not count any more."""
+        """Keep asking the others for their positions.
+
+        Raises `ConfigError` when this copy no longer counts.
+        """
         loop = asyncio.get_running_loop()
         look_s = loop.time()
         while True:

@@ -1,13 +1,13 @@
-"""How a journal copy becomes a member: it catches up first, and is registered then.
+"""How a journal copy becomes a member: it catches up first, then it is registered.
 
-The members decide how many copies a recovery must hear. So between the old and the new members no copy may give a
-receipt. Under the locks of all shards the old copies are fenced, and the new one takes over the best chain of every
-partition and marks it. Only then the members are exchanged, in one compare-and-set. The partitions serve again after
-the next recovery, the first to count the new copy. That takes well under a second; the copy fetches older entries
-beforehand, while payments go on.
+The list of members decides how many copies a recovery must hear. So no copy may give a receipt while the list
+changes. Under the locks of all shards, the new copy fences the old copies, takes over the best chain of every
+partition and marks it. Only then it replaces the list, in one compare-and-set. The partitions serve again
+after the next recovery, which is the first to count the new copy. That takes well under a second; the copy
+fetches older entries beforehand, while payments go on.
 
-Replacing a copy whose disk is lost needs this even more: for entries that it had receipted together with one other
-copy, that other is the only one that has them, and must have been heard.
+Replacing a copy whose disk is lost needs this even more. If it receipted entries together with one other
+copy, only that other copy still has them, so it must have been heard.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ from wallet_engine.routing.model import Members, PartitionMap
 from wallet_engine.telemetry.logging import get_logger
 
 RETRY_S: Final = 0.5
-#: What may be left to fetch when the other copies are fenced and nobody is paid: a twentieth of a second, and the most
-#: where it comes as fast as it is fetched.
+#: Entries that may be missing when the other copies are fenced and payments stop: they take a twentieth of a
+#: second. The maximum applies when new entries come as fast as they are fetched.
 MISSING_ENTRIES_MIN: Final = 1_000
 MISSING_ENTRIES_MAX: Final = 10_000
 
@@ -35,7 +35,7 @@ log = get_logger(__name__)
 
 
 def check_may_join(directory: Directory, copy: JournalCopy, replaces: str | None) -> None:
-    """Raises `ConfigError` when this directory cannot become or be the copy of its id; nothing is touched."""
+    """Raises `ConfigError` when this directory cannot be or become the copy with its id. Changes nothing."""
     members = directory.members()
     own = copy.journal_id
     if own in members.copies:
@@ -58,7 +58,7 @@ def check_may_join(directory: Directory, copy: JournalCopy, replaces: str | None
 async def join(
     directory: Directory, copy: JournalCopy, commit: GroupCommit, fellows: Fellows, replaces: str | None
 ) -> None:
-    """Returns when this copy counts; waits for those that it needs. Raises `ConfigError`."""
+    """Returns when this copy counts; waits for the copies that it needs. Raises `ConfigError`."""
     while True:
         try:
             await asyncio.to_thread(check_may_join, directory, copy, replaces)
@@ -90,9 +90,10 @@ async def _be_first(
     members: Members,
     partition_map: PartitionMap,
 ) -> None:
-    """There is no other: what is in this directory is what there is.
+    """Become the first member: there is no other copy, so this directory is the whole journal.
 
-    Where a quorum is more than one copy, none had an entry before it was registered: then the list was lost.
+    If a quorum is more than one copy and this directory has entries, the list of members was lost:
+    `ConfigError`.
     """
     config = await asyncio.to_thread(directory.config)
     if config.journal_quorum > 1 and copy.writer.positions():
@@ -145,9 +146,9 @@ class _Joining:
                 peer.close()
 
     async def _come_close(self, peers: list[Peer], epochs: dict[int, int]) -> None:
-        """Fetch what there is, and again what came meanwhile, until so little is left that nobody need wait for it.
+        """Fetch all entries, and again those that came meanwhile, until few enough are left.
 
-        From one copy at a time: each reads its whole journal for whatever part it is asked for.
+        From one copy at a time, because each copy reads its whole journal for any part of it.
         """
         missing_before = 0
         while True:
@@ -155,7 +156,7 @@ class _Joining:
             missing = self._missing(states)
             if missing <= MISSING_ENTRIES_MIN:
                 return
-            if missing_before and missing > missing_before / 2:  # it comes about as fast as it is fetched
+            if missing_before and missing > missing_before / 2:  # they come about as fast as they are fetched
                 if missing > MISSING_ENTRIES_MAX:
                     raise OSError(
                         f"{missing} entries came while {missing_before} were fetched: it is too slow"
@@ -166,7 +167,7 @@ class _Joining:
             await self._take_best([source], [state], epochs)
 
     def _missing(self, states: list[Standings]) -> int:
-        """How many entries some copy has, and this one has not."""
+        """How many entries this copy lacks that some other copy has."""
         furthest: dict[int, int] = {}
         for standing in (standing for state in states for standing in state.standings):
             furthest[standing.partition] = max(standing.seq, furthest.get(standing.partition, 0))

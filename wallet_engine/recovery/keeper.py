@@ -1,4 +1,4 @@
-"""Keeps one shard served: recover, drain, and again from the start whenever anything breaks."""
+"""Keeps one shard served: it recovers and drains it, and starts again whenever something breaks."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -26,12 +26,12 @@ from wallet_engine.telemetry.logging import get_logger
 
 RETRY_S_MIN: Final = 0.1
 RETRY_S_MAX: Final = 1.0
-#: How often a shard without a partition is looked at: its scripts must be there when one moves to it.
+#: How often a shard without partitions is checked: its scripts must be loaded when one moves to it.
 IDLE_S: Final = 2.0
-#: How often a node is asked whether it has a slot back that was taken from it by hand, or whether a partition that is
-#: stopped is to be recovered.
+#: How often a node is asked whether it got back a slot that an operator took away, or whether a stopped
+#: partition is to be recovered.
 AWAY_S: Final = 1.0
-#: How long the driver of a move may take from the change of the map until the partition is live here.
+#: Maximum time of a move from the change of the map until the partition is live here.
 ADOPTION_S_MAX: Final = 1.0
 _ADOPTION_POLL_S: Final = 0.005
 
@@ -68,7 +68,7 @@ class ShardKeeper:
         return f"<ShardKeeper {self.shard} {self._drain or 'recovering'}>"
 
     def check(self) -> None:
-        """Somebody says that the shard does not serve: compare it with the journal again."""
+        """Compare the shard with the journal again, because a report says that it does not serve."""
         self._again.set()
 
     def map_changed(self, partition_map: PartitionMap) -> None:
@@ -77,7 +77,7 @@ class ShardKeeper:
         self._map_news.set()
 
     def promised(self, partitions: Iterable[int]) -> None:
-        """Another copy recovers these partitions: look what comes of it."""
+        """Another copy recovers these partitions: check the shard again."""
         if self._drain is not None and self._drain.partitions.intersection(partitions):
             self.check()
 
@@ -87,7 +87,7 @@ class ShardKeeper:
             self._drain.written(partitions)
 
     def new(self, entries: Sequence[NewEntry]) -> None:
-        """A service brings what it has just appended to the streams, this shard's among others'."""
+        """A service sends the entries it has just appended to streams, of this shard and of others."""
         if self._drain is not None:
             self._drain.new(entries)
 
@@ -109,7 +109,7 @@ class ShardKeeper:
                         self._behind.add(error.partition)
                     elif isinstance(error, Fork | Abandoned):
                         self._suspects.add(error.partition)
-            if newer is not None:  # to try again and again would disturb the copies that can read it
+            if newer is not None:  # repeated attempts would disturb the copies that can read it
                 raise newer
             if confirm_only:
                 continue
@@ -166,7 +166,10 @@ class ShardKeeper:
             trimming.close()
 
     async def _follow_map(self, drain: ShardDrain, found: Certified, connection: Connection) -> None:
-        """Take over partitions that move here and let go of those that move away. Returns when recovery must help."""
+        """Adopt partitions that move here and drop those that move away.
+
+        Returns when a recovery is needed.
+        """
         while True:
             await self._map_news.wait()
             self._map_news.clear()
@@ -191,17 +194,17 @@ class ShardKeeper:
                 log.info("partition moved here", shard=self.shard, partition=partition)
 
     async def _come_back(self, found: Certified) -> None:
-        """Returns when the slot of a partition that is not served is where the map says."""
+        """Returns when the slot of an unserved partition is back where the map says."""
         while not await self._recovery.came_back(found):
             await asyncio.sleep(AWAY_S)
 
     async def _mended(self, found: Certified, connection: Connection) -> None:
-        """Returns when a partition that is stopped is to be recovered again."""
+        """Returns when a stopped partition is to be recovered again."""
         while not await self._recovery.mended(connection, found):
             await asyncio.sleep(AWAY_S)
 
     async def _adopt(self, found: Certified, partition: int, connection: Connection) -> bool:
-        """Whether a partition that the map puts here is live within the time that a move takes for it."""
+        """Whether a partition that the map puts here becomes live within `ADOPTION_S_MAX`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(ADOPTION_S_MAX):
                 while True:

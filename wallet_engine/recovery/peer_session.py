@@ -1,4 +1,4 @@
-"""Answers another copy's questions (`journal.copies_wire`), in their order, on one connection."""
+"""Answers another copy's questions (`journal.copies_wire`) in order, on one connection."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -32,10 +32,10 @@ from wallet_engine.routing.model import JournalInfo
 
 
 class Roll(Protocol):
-    """Which journal copies there are; both raise `Refused`, and `WalletError` when nobody can tell."""
+    """The list of journal copies. Both methods raise `Refused`, and `WalletError` if it cannot be read."""
 
     async def check_ballots(self, asker: str, ballots: Sequence[tuple[int, int]]) -> None:
-        """It may ask for these promises: it counts, or is on its way to, and the map knows the epochs."""
+        """Returns if the asker counts or is joining, and the map has these epochs."""
         ...
 
     async def member(self, journal_id: str) -> JournalInfo:
@@ -44,9 +44,9 @@ class Roll(Protocol):
 
 
 class PeerSession:
-    """See the module. `on_promise(partitions)` is called after promises: what was in force is not any more.
+    """See the module. `on_promise(partitions)` is called after promises, which end the epochs in force.
 
-    `asker` is who asks; on a plain connection, who he says he is.
+    `asker` is the id of the asking copy; on a plain connection it is only claimed.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class PeerSession:
         self._records: Iterator[Record] = iter(())
 
     async def answer(self, question: Question) -> Answer:
-        """Raises what ends the connection: `WalletError`, OSError."""
+        """The answer to one question. Raises `WalletError`, OSError; these end the connection."""
         match question:
             case StateAsk(partitions):
                 return Standings(self._copy.standings(partitions))
@@ -102,10 +102,10 @@ class PeerSession:
         return EntryTexts([(record.partition, record.payload) for record in page], not page)
 
     async def _follow(self, question: Follow) -> str:
-        """Catch up and mark; why it could not be done, or nothing. Raises `Refused`.
+        """Catch up and mark. Returns why it failed, or "". Raises `Refused`.
 
-        A copy that counts asks others to follow itself, at the address where it is registered, in an epoch that they
-        have promised. Any other process could lack entries that were receipted.
+        Only a copy that counts may ask, only to follow itself at its registered address, in an epoch that was
+        promised here. Any other process could lack entries that were receipted.
         """
         if question.journal_id != self._asker:
             raise Refused("follow", f"{self._asker} asks to follow {question.journal_id}")

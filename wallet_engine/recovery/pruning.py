@@ -1,8 +1,8 @@
-"""Which sealed segments may leave the disk, and what keeps the others.
+"""Decides which sealed segments may be removed from disk, and why the others must stay.
 
-A segment may go when it is archived, older than the time to keep, and will not be needed soon: each of its entries is
-final, every journal copy has it, every follower has taken it, and a snapshot that was read and found good replaces it.
-Segments go from the oldest on, without gaps, so the first that must stay keeps all later ones.
+A segment may go when it is archived, older than the time to keep, and not needed soon: each of its entries is
+final, every journal copy has it, every follower has taken it, and a checked snapshot replaces it. Segments go
+from the oldest on, without gaps, so the first that must stay keeps all later ones.
 
     python -m wallet_engine.recovery.pruning DIRECTORY     which snapshots are good: partition -> seq, as JSON
 """
@@ -36,7 +36,7 @@ _keep_match = re.compile(r"([0-9]{1,15})([A-Za-z]{0,3})\Z").match
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """What stays on disk in any case: the newest so many bytes, or what is younger than so many milliseconds."""
+    """What stays on disk in any case: the newest `bytes` bytes, or entries younger than `ms` milliseconds."""
 
     text: str
     bytes: int | None = None
@@ -59,12 +59,13 @@ def parse_keep(text: str) -> Keep:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of who needs a copy's segments; each mapping is partition -> seq.
+    """What is known about the need for a copy's segments; each mapping is partition -> seq.
 
-    final      up to which entry nothing is taken back, and this copy has it
-    snapshots  for which entry the newest snapshot stands that was found good
-    followers  sink -> what it has taken
-    copies     journal id -> what it has on disk, None when it does not say; of every copy that counts but this one
+    final      the last entry that is final and that this copy has
+    snapshots  the entry of the newest snapshot that was found good
+    followers  sink -> the last entry it has taken
+    copies     every other copy that counts: journal id -> the last entry on its disk, None if it does not
+    answer
     """
 
     final: Mapping[int, int]
@@ -75,7 +76,10 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """`numbers`: the segments that may go, the oldest first. `held`: why the next may not, "" if it is to be kept."""
+    """`numbers`: the segments that may go, oldest first.
+
+    `held`: why the next may not; "" if `Keep` keeps it.
+    """
 
     numbers: tuple[int, ...]
     bytes: int
@@ -83,7 +87,10 @@ class Pruning:
 
 
 def beyond_keep(directory: Path, keep: Keep, now_ms: int) -> Iterator[tuple[int, int, SegmentIndex]]:
-    """The sealed segments here that need not be kept, the oldest first: number, bytes, index. Raises `Damaged`."""
+    """(number, bytes, index) of the sealed segments that `keep` does not cover, oldest first.
+
+    Raises `Damaged`.
+    """
     numbers = numbers_on_disk(directory)
     sizes = {number: segment_path(directory, number).stat().st_size for number in numbers}
     left = sum(sizes.values())
@@ -99,7 +106,7 @@ def beyond_keep(directory: Path, keep: Keep, now_ms: int) -> Iterator[tuple[int,
 
 
 def plan_pruning(directory: Path, keep: Keep, facts: Facts, now_ms: int) -> Pruning:
-    """What may go now. Raises `Damaged`."""
+    """Which segments may go now. Raises `Damaged`."""
     numbers: list[int] = []
     size = 0
     archived = archived_up_to(directory)
@@ -118,7 +125,7 @@ def plan_pruning(directory: Path, keep: Keep, facts: Facts, now_ms: int) -> Prun
 
 
 def _holder(partition: int, span: PartitionSpan, facts: Facts) -> str:
-    """What still needs entries of this partition up to the end of the span; "" when nothing does."""
+    """Why entries of this partition are still needed up to the end of the span; "" if they are not."""
     if facts.final.get(partition, 0) < span.last_seq:
         return f"and no quorum is known to have more than {facts.final.get(partition, 0)}"
     for name, has in facts.copies.items():
@@ -139,7 +146,7 @@ def _holder(partition: int, span: PartitionSpan, facts: Facts) -> str:
 def good_snapshots(
     directory: Path, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[int, int]:
-    """partition -> seq of its newest snapshot that is whole and of this journal; all of each is read.
+    """partition -> seq of its newest snapshot that is whole and of this journal. Reads each completely.
 
     `progress(partitions_done, partitions)` is called before each.
     """

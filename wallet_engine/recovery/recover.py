@@ -1,8 +1,8 @@
 """Compares the partitions of one shard with the journal and makes them equal.
 
-The order of the steps is the safety argument. A partition is set `recovering` first, so nobody writes; it is made
-equal to the journal; its epoch is raised in the directory, then in its meta together with the owner; and the
-scripts that services call are loaded last of all, so a restarted process cannot serve by accident.
+The order of the steps makes it safe. First the partition is set `recovering`, so no service writes. Then it
+is made equal to the journal; its epoch is raised in the directory, then in its meta together with the owner.
+The scripts that services call are loaded last, so a restarted process cannot serve by accident.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ from wallet_engine.routing.slots import slot_of, slot_range, tag_of
 from wallet_engine.telemetry.logging import get_logger
 
 STREAM_READ_MAX: Final = 256
-#: Open entries looked for in the stream in one go; each may be 150 kB.
+#: Open entries read from the stream at a time; each may have 150 kB.
 STREAM_LOOK_MAX: Final = 32
 _CERTIFY: Final = load_script("certify").text
 _SET_ASIDE: Final = load_script("set_aside").text
@@ -58,7 +58,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """A partition's meta hash as Redis holds it; `state` is None when there is none."""
+    """A partition's meta hash as Redis holds it; `state` is None when there is no hash."""
 
     seq: int
     nonce: str
@@ -81,7 +81,7 @@ class Meta:
 class Certified:
     """A shard's primary and the partitions it has by the map.
 
-    `away` are those whose slot is not on the node; `stopped` those whose journal does not come out as recorded.
+    `away`: partitions whose slot is not on the node. `stopped`: those whose replay differs from the record.
     """
 
     primary: NodeView
@@ -107,7 +107,7 @@ class ShardRecovery:
         self._writer = copy.writer
         self._commit = commit
         self._fellows = fellows
-        #: Partitions whose slot was seen away, until they have been made anew.
+        #: Partitions whose slot was found away, until they are rebuilt.
         self._fenced: set[int] = set()
 
     def __repr__(self) -> str:
@@ -116,12 +116,11 @@ class ShardRecovery:
     async def run(self, suspects: Set[int] = frozenset(), behind: Set[int] = frozenset()) -> Certified:
         """The certified primary and the partitions it serves, `live` or frozen for a move.
 
-        `suspects` are recovered whatever they look like, unless this copy is the one that is not up to date;
-        for those `behind`, the stream has not what this copy needs next.
-        A partition whose entries do not come out as recorded is `stopped`: `fault` in its meta says which one, until
-        somebody has it rebuilt. The others go on.
-        Raises OSError when no primary answers, `ConfigError` when a node is unfit, `Corruption` when this is not
-        the whole journal.
+        `suspects` are recovered in any case, unless this copy is the one that is not up to date. For those in
+        `behind`, the stream lacks the entry that this copy needs next.
+        A partition is `stopped` if replay of an entry differs from the record: `fault` in its meta names the
+        entry, until an operator has it rebuilt. The others go on. Raises OSError when no primary answers,
+        `ConfigError` when a node is unfit, `Corruption` when this is not the whole journal.
         """
         refused: list[str] = []
         primary = await self._find_primary(refused)
@@ -169,13 +168,13 @@ class ShardRecovery:
         mine = partition_map.partitions_of(self._shard)
         kept = [p for p in mine if primary.keeps(slot_range(p, config.partitions)[0])]
         keys = {partition: PartitionKeys(tag_of(partition, config.partitions)) for partition in kept}
-        # Read after the epochs: a copy that was replaced must not count in an epoch after that.
+        # Read the council after the epochs: a replaced copy must not count in a later epoch.
         return Certified(
             primary, partition_map, keys, frozenset(mine) - keys.keys(), await self._fellows.council()
         )
 
     async def _set_aside(self, connection: Connection, found: Certified) -> Certified:
-        """Without the partitions that are stopped."""
+        """`found` without the stopped partitions."""
         stopped = await self._faults(connection, found.partitions)
         serving = {p: keys for p, keys in found.partitions.items() if p not in stopped}
         return replace(found, partitions=serving, stopped=found.stopped | stopped.keys())
@@ -183,7 +182,7 @@ class ShardRecovery:
     async def _faults(
         self, connection: Connection, partitions: Mapping[int, PartitionKeys]
     ) -> dict[int, str]:
-        """partition -> why it is stopped. One that was condemned while it was recovered is stopped now."""
+        """partition -> why it is stopped. This stops partitions that were condemned during their recovery."""
         replies = await connection.call_all(
             [pack(("EVAL", _SET_ASIDE, 1, k.meta)) for k in partitions.values()]
         )
@@ -191,23 +190,23 @@ class ShardRecovery:
         return {partition: fault.decode() for partition, fault in said if type(fault) is bytes}
 
     async def mended(self, connection: Connection, found: Certified) -> bool:
-        """Whether somebody has asked for a partition that is stopped."""
+        """Whether an operator has asked for a stopped partition to be recovered."""
         count = len(found.map.partitions)
         stopped = {p: PartitionKeys(tag_of(p, count)) for p in found.stopped}
         return len(await self._faults(connection, stopped)) < len(stopped)
 
     async def _fence_away(self, found: Certified) -> Certified:
-        """See that nobody writes to partitions whose slot was taken away by hand, until they are made anew.
+        """Prevent writes to partitions whose slot an operator moved away, until they are rebuilt.
 
-        With the slot went keys, to wherever and perhaps not all of them, and when it comes back `meta` may say
-        that everything is as it was. So their epoch is raised now: `meta` never says that one.
+        Keys left with the slot, perhaps not all of them. When the slot comes back, its `meta` may look
+        unchanged. So this raises their epoch now: no old `meta` has the new one.
         """
         self._fenced.intersection_update(found.map.partitions_of(self._shard))
         for partition in sorted(found.away):
             stored = await asyncio.to_thread(self._directory.moves.get, partition)
             if stored is not None and stored.move.target == self._shard:
                 raise OSError(f"partition {partition}: its move to {self._shard} is not finished")
-        # Looked at last: a partition that the map puts here has its slot here by the time its move has no record.
+        # Read the slots last: once a move has no record, its partition has its slot where the map says.
         primary = await self._look_again(found.primary)
         for partition in sorted(found.away - self._fenced):
             slot = found.slots(partition)[0]
@@ -222,26 +221,26 @@ class ShardRecovery:
         return await self._look(primary)
 
     async def _find_primary(self, refused: list[str] | None = None) -> NodeView | None:
-        """Raises OSError when the shard is not written down: it was removed, or the whole tree is lost."""
+        """Raises OSError when the directory lacks the shard: it was removed, or the whole tree is lost."""
         shard = (await asyncio.to_thread(self._directory.shards)).get(self._shard)
         if shard is None:
             raise OSError(f"shard {self._shard} is not in the directory")
         return await asyncio.to_thread(find_primary, shard.nodes, refused)
 
     async def _look_again(self, known: NodeView) -> NodeView:
-        """The primary with its slots as they are now. Raises OSError when it is another."""
+        """The primary with its current slots. Raises OSError when another node is the primary now."""
         primary = await self._find_primary()
         if primary is None or primary.node_id != known.node_id:
             raise OSError(f"shard {self._shard}: its primary has changed")
         return primary
 
     async def came_back(self, found: Certified) -> bool:
-        """Whether the node keeps the slot of a partition by now that it did not."""
+        """Whether the node now keeps the slot of a partition that was away."""
         view = await asyncio.to_thread(view_node, found.primary.address)
         return view is not None and any(view.keeps(found.slots(partition)[0]) for partition in found.away)
 
     def _in_era(self, found: Certified, partition: int) -> bool:
-        """Whether this copy's chain is known to be that of the epoch in force, as far as it goes."""
+        """Whether this copy's chain is known to be a part of the chain of the epoch in force."""
         return found.council.sole or self._writer.view(partition) >= found.map.epoch_of(partition)
 
     async def admit(
@@ -251,9 +250,9 @@ class ShardRecovery:
         partitions: Iterable[int],
         behind: Set[int] = frozenset(),
     ) -> None:
-        """Give receipts for certified partitions from now on, where this copy follows their chains.
+        """From now on, give receipts for certified partitions whose chains this copy follows.
 
-        What another copy has to supply first is fetched. Raises OSError when none can.
+        Missing entries are fetched from another copy first. Raises OSError when none has them.
         """
         behind_here, follows, fresh = [], [], []
         for partition in sorted(partitions):
@@ -268,18 +267,18 @@ class ShardRecovery:
                 fresh.append(partition)
             elif lost or meta.seq <= position.seq:
                 behind_here.append(partition)
-            # else the stream may still have all that is missing: the drain will see
+            # else the stream may still have all missing entries: the drain finds out
         if behind_here:
             await self._follow(found, behind_here)
         self._commit.follows({p: found.map.epoch_of(p) for p in (*follows, *fresh, *behind_here)})
 
     async def _goes_on(self, connection: Connection, partition: int, keys: PartitionKeys) -> bool:
-        """Whether the stream has what comes next here, as that of one that was made anew since it had not."""
+        """Whether the stream has this copy's next entry; that of a partition rebuilt since may lack it."""
         start = f"{self._writer.position(partition).seq + 1}-0"
         return bool(await connection.call("XRANGE", keys.journal, start, start))
 
     async def _follow(self, found: Certified, partitions: list[int]) -> None:
-        """Take over from whichever copy is furthest in the epochs in force."""
+        """Take over chains from the copies that are furthest in the epochs in force."""
         if found.council.sole:
             seq = self._writer.position(partitions[0]).seq + 1
             raise Corruption(
@@ -293,9 +292,9 @@ class ShardRecovery:
             raise OSError(f"partition {missing[0]}: no journal copy that answers has what this one needs")
 
     def _finish_switches(self, found: Certified) -> None:
-        """Take the slots of partitions that have moved here by the map, when their move ended between map and slots.
+        """Take the slots of partitions that the map moved here, if their move stopped between map and slots.
 
-        Only a move's record says that: any other disagreement between map and slots is for a person to look at.
+        Only the record of a move shows that. Any other difference between map and slots needs an operator.
         """
         for partition in sorted(found.away):
             slots = found.slots(partition)
@@ -318,7 +317,7 @@ class ShardRecovery:
             await connection.call("SCRIPT", "LOAD", script.text)
 
     async def _uncertified(self, connection: Connection, found: Certified) -> list[int]:
-        """Partitions that may not serve as they are."""
+        """The partitions that may not serve in their present state."""
         return [
             partition
             for partition in found.partitions
@@ -326,7 +325,7 @@ class ShardRecovery:
         ]
 
     async def certified(self, connection: Connection, found: Certified, partition: int) -> bool:
-        """Whether the partition may serve as it stands on the node. One that is frozen for a move may stay so."""
+        """Whether the partition may serve in its state on the node; it may be frozen for a move."""
         keys = PartitionKeys(tag_of(partition, len(found.map.partitions)))
         meta = await _meta(connection, keys)
         position = self._writer.position(partition)
@@ -338,7 +337,7 @@ class ShardRecovery:
             and (
                 meta.seq > position.seq
                 or (meta.seq == position.seq and meta.nonce == position.nonce)
-                or not self._in_era(found, partition)  # then it is this copy that must follow
+                or not self._in_era(found, partition)  # then this copy must catch up
             )
         )
 
@@ -384,7 +383,7 @@ class ShardRecovery:
                 after[partition] = meta.seq
         await self._replay(connection, replayers, after)
         doubted = {p: partitions[p] for p, seq in after.items() if seq and replayers[p].differs}
-        if doubted:  # what Redis or a snapshot had may be wrong, and the journal right
+        if doubted:  # the data in Redis or in a snapshot may be wrong, and the journal right
             for partition, keys in doubted.items():
                 log.warning("partition made anew", partition=partition, reason=replayers[partition].differs)
                 await self._empty(connection, keys)
@@ -411,7 +410,7 @@ class ShardRecovery:
         )
 
     async def _prepare(self, connection: Connection, partition: int, keys: PartitionKeys) -> Meta:
-        """Leave the partition at a state the journal knows, with everything that only Redis knew drained."""
+        """Bring the partition to a state that the journal knows, and drain what only Redis has."""
         meta = await _meta(connection, keys)
         position = self._writer.position(partition)
         distrusted = partition in self._fenced
@@ -439,7 +438,7 @@ class ShardRecovery:
         return await self._empty(connection, keys)
 
     async def _stop(self, connection: Connection, partition: int, keys: PartitionKeys, why: str) -> None:
-        """No recovery lets the partition serve from here on; `lua/distrust.lua` takes that back."""
+        """Stop the partition: no recovery lets it serve until `lua/distrust.lua` takes that back."""
         log.critical(
             "partition stopped: its journal does not come out as recorded", partition=partition, why=why
         )
@@ -458,10 +457,10 @@ class ShardRecovery:
         return Meta(0, ZERO_NONCE, 0, "", "recovering", "", FORM)
 
     async def _forget_on_replicas(self, connection: Connection, partitions: Iterable[PartitionKeys]) -> None:
-        """Drop what replicas have and their primary has not: nothing that it does to its own keys would.
+        """Drop keys that replicas have and their primary lacks; no write to the primary's own keys does that.
 
-        A primary that loses a slot drops the keys and tells its replicas nothing. If the slot comes back, one that is
-        promoted later would serve them, under the right seq and nonce.
+        A primary that loses a slot drops the keys without telling its replicas. If the slot comes back, a
+        replica that is promoted later would serve those keys, with the right seq and nonce.
         """
         slots = [slot_of(keys.tag) for keys in partitions]
         if not slots:
@@ -480,11 +479,11 @@ class ShardRecovery:
                     await connection.call("UNLINK", name)
 
     async def _knows(self, connection: Connection, partition: int, slot: int, meta: Meta) -> bool:
-        if meta.form != FORM:  # another version wrote it: ids that it remembers would not be found
+        if meta.form != FORM:  # written by another version: its remembered ids would not be found
             return False
         if meta.seq == 0:
-            # Alone: what an earlier recovery sent on a connection that it lost may have come late, and made `meta` new
-            # under everything else.
+            # `meta` must be the only key: commands of an earlier recovery, sent on a connection that it lost,
+            # may come late and create a new `meta` beside old keys.
             names = await connection.call("CLUSTER", "GETKEYSINSLOT", slot, 2)
             return meta.nonce == ZERO_NONCE and len(names) == 1
         return (await self._copy.held([(partition, meta.seq, meta.nonce)]))[0]
@@ -503,13 +502,19 @@ class ShardRecovery:
     async def _check_stream(
         self, connection: Connection, partition: int, keys: PartitionKeys, seq: int
     ) -> None:
-        """That what this copy lacks up to `seq` was never on disk. It is not taken over: nobody was answered for it."""
+        """Check that the entries up to `seq` which this copy lacks were never on disk.
+
+        They are not taken over.
+        """
         start = f"{self._writer.position(partition).seq + 1}-0"
         found = await connection.call("XRANGE", keys.journal, start, "+", "COUNT", 1)
         self._check_no_gap(partition, first_seq(found) - 1 if found else seq)
 
     def _check_no_gap(self, partition: int, seq: int) -> None:
-        """Entries leave a stream only when they are on disk: if they are not on this one, this is not the journal."""
+        """Entries leave a stream only when they are on disk.
+
+        If this copy lacks them, it is not the whole journal.
+        """
         position = self._writer.position(partition)
         if seq > position.seq:
             raise Corruption(
@@ -520,9 +525,10 @@ class ShardRecovery:
     async def _replay(
         self, connection: Connection, replayers: Mapping[int, Replayer], after: Mapping[int, int]
     ) -> None:
-        """One pass over the journal feeds every partition that is behind.
+        """Feed every partition that is behind, in one pass over the journal.
 
-        A node gets the text for replays only here: whatever Lua keeps makes each of its later calls slower.
+        Only this loads the replay script into a node, because everything that Lua keeps slows down later
+        calls.
         """
         if not replayers:
             return
@@ -540,7 +546,7 @@ class ShardRecovery:
             await replayer.finish()
 
     async def _records(self, partitions: Iterable[int], after: Mapping[int, int]) -> AsyncIterator[Record]:
-        """What the journal has of these partitions now, behind these entries."""
+        """The records of these partitions that the journal has now, after the given entries."""
         writer = self._writer
         end = {partition: writer.durable_seq(partition) for partition in partitions}
         records = read(writer.directory, after=after, end=end, last=writer.last_index())
@@ -551,14 +557,14 @@ class ShardRecovery:
     async def _restore_open_entries(
         self, connection: Connection, partition: int, keys: PartitionKeys
     ) -> None:
-        """Replay writes no stream; the sweeper needs the entries that are still open."""
+        """Write the open entries to the stream: replay does not, and the sweeper needs them."""
         members = OpenMembers(keys.open)
         while not members.done:
             members.take(await connection.call(*members.command))
         seqs = members.seqs
         if not seqs or not await self._lacks_one(connection, keys, seqs):
             return
-        # Stream ids only grow: write all of them anew, in order.
+        # Stream ids can only grow, so write all of them again, in order.
         await connection.call("UNLINK", keys.journal)
         wanted = set(seqs)
         async for record in self._records({partition}, {partition: seqs[0] - 1}):
@@ -567,7 +573,7 @@ class ShardRecovery:
                 await connection.call("XADD", keys.journal, f"{seq}-0", *to_stream(record.payload))
 
     async def _lacks_one(self, connection: Connection, keys: PartitionKeys, seqs: Sequence[int]) -> bool:
-        """Whether the stream has not all of these entries."""
+        """Whether the stream lacks one of these entries."""
         for start in range(0, len(seqs), STREAM_LOOK_MAX):
             some = (f"{seq}-0" for seq in seqs[start : start + STREAM_LOOK_MAX])
             commands = [pack(("XRANGE", keys.journal, entry_id, entry_id)) for entry_id in some]

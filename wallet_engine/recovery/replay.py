@@ -14,9 +14,9 @@ from wallet_engine.redis_store.connection import Connection
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
 
-#: Script calls on their way during a replay.
+#: Script calls in flight during a replay.
 CALLS_IN_FLIGHT_MAX: Final = 256
-#: Operations made into calls in one turn of the event loop: a millisecond or two.
+#: Operations packed into calls in one turn of the event loop: one or two milliseconds.
 OPERATIONS_AT_ONCE_MAX: Final = 400
 
 DIFFERENCE_CHARS_MAX: Final = 400
@@ -27,9 +27,9 @@ _SHA: Final = load_script("apply", replay=True).sha
 class Replayer:
     """Feeds entries of one partition, in order, to the replay variant of the script.
 
-    The partition must be `recovering` and stand exactly before the first entry given. `currencies` are those
-    its meta names. `entries` and `operations` count what was replayed. An entry that does not come out as recorded
-    changes nothing in Redis, nor does any after it: `differs` then says which and how.
+    The partition must be `recovering` and exactly before the first entry given. `currencies` are those that
+    its meta names. `entries` and `operations` count what was replayed. If the outcomes of an entry differ
+    from the record, neither it nor any later entry changes Redis, and `differs` says which entry and how.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class Replayer:
         *,
         limits: bool = False,
     ) -> None:
-        """`limits`: some account of the partition has a most that it may have."""
+        """`limits`: some account of the partition has a maximum balance."""
         self._connection = connection
         self._partition = partition
         self._keys = keys
         self._currencies = set(filter(None, currencies.split(",")))
-        #: Then calls name what is held.
+        #: If true, calls also name the keys of held money.
         self._limits = limits
         self._failure: Exception | None = None
         self.differs = ""
@@ -55,7 +55,7 @@ class Replayer:
         self.operations = 0
 
     async def replay(self, payload: bytes) -> None:
-        """Send one entry on its way, unless an earlier one differs. Raises `NewerFormat`, and what `finish` raises."""
+        """Send one entry, unless an earlier one differs. Raises `NewerFormat`, and what `finish` raises."""
         self._raise_failure()
         if self.differs:
             return
@@ -80,7 +80,7 @@ class Replayer:
             await asyncio.sleep(0)
 
     async def finish(self) -> None:
-        """Wait for every answer. Raises what went wrong with the connection."""
+        """Wait for every answer. Raises the error of the connection, if there was one."""
         await self._connection.call("PING")
         self._raise_failure()
 
@@ -109,14 +109,14 @@ class Replayer:
             return
         if isinstance(reply, Exception) and not _is_of_script(reply):
             self._failure = reply
-        elif type(reply) is list and reply[0] == b"STATE":  # a node that forgets says nothing of the journal
+        elif type(reply) is list and reply[0] == b"STATE":  # a node that lost its data proves nothing
             self._failure = OSError(f"partition {self._partition} has changed while it was replayed")
         elif type(reply) is not bytes or reply.partition(b"\n")[0] != header.text().encode():
             self.differs = f"entry {header.seq}: {_difference(header, operations, reply)}"
 
 
 def _is_of_script(error: Exception) -> bool:
-    """Whether the script itself failed, as on an operation that makes no sense, and not Redis around it."""
+    """Whether the script itself failed, for example on a senseless operation, and not Redis around it."""
     words = str(error)
     return "user_script" in words and not any(code in words for code in ("OOM", "MISCONF", "READONLY"))
 

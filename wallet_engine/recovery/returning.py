@@ -1,8 +1,8 @@
-"""Fetches from other copies the entries that left the streams before this copy had them, while everything else goes on.
+"""Fetches entries from other copies that left the streams before this copy had them. Other work goes on.
 
-One round fetches for all partitions that are behind, of any shard, and the next round follows at once. Each brings only
-the entries of the round before, until those are still in the streams (`Fellows.forget_seq`). If no copy has the missing
-entries, it waits a while before it asks again.
+One round fetches for all partitions that are behind, of any shard, and the next round follows at once. Each
+round has to fetch only what was written during the previous one, until those entries are still in the streams
+(`Fellows.forget_seq`). If no copy has the missing entries, it waits before it asks again.
 """
 
 import asyncio
@@ -16,23 +16,24 @@ from wallet_engine.recovery.catchup import follow
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.telemetry.logging import get_logger
 
-#: Within this time of the first, the drains of all shards see that they are behind, when the process has just started:
-#: a round reads the other copy's segments from the oldest entry that is missing, whichever partitions it is for.
+#: After a start of the process, the drains of all shards find out within this time that they are behind.
+#: Waiting for all of them saves work: a round reads the other copy's segments from the oldest missing entry
+#: on, for any partitions.
 GATHER_S: Final = 0.05
-#: When nobody who answers has what is missing.
+#: Wait time when no copy that answers has the missing entries.
 RETRY_S: Final = 0.5
 
 log = get_logger(__name__)
 
 
 class Returning:
-    """Of one journal process. `run` does the work; drains say what is behind."""
+    """One object per journal process. `run` does the work; drains report which partitions are behind."""
 
     def __init__(self, copy: JournalCopy, commit: GroupCommit, fellows: Fellows) -> None:
         self._copy = copy
         self._commit = commit
         self._fellows = fellows
-        #: partition -> the epoch in which it is certified, and whom to tell when it has caught up.
+        #: partition -> the epoch in which it is certified, and the callback for when it has caught up.
         self._behind: dict[int, tuple[int, Callable[[int], None]]] = {}
         self._wake = asyncio.Event()
 
@@ -40,7 +41,7 @@ class Returning:
         return f"<Returning behind={len(self._behind)}>"
 
     def behind(self, epochs: Mapping[int, int], caught_up: Callable[[int], None]) -> bool:
-        """What comes next of these partitions is not in their streams. False when there is no other copy to ask."""
+        """The streams lack the next entries of these partitions. Returns False if there is no other copy."""
         if self._fellows.sole:
             return False
         self._behind |= {partition: (epoch, caught_up) for partition, epoch in epochs.items()}
@@ -48,7 +49,7 @@ class Returning:
         return True
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Fetch in rounds until cancelled."""
         await self._wake.wait()
         await asyncio.sleep(GATHER_S)
         while True:
@@ -60,7 +61,7 @@ class Returning:
                 log.warning("waits to catch up", partitions=len(self._behind), reason=text_of(error))
                 await asyncio.sleep(RETRY_S)
             else:
-                if self._behind and not self._wake.is_set():  # nobody who answers has more
+                if self._behind and not self._wake.is_set():  # no copy that answers has more
                     await asyncio.sleep(RETRY_S)
             if self._behind:
                 self._wake.set()
@@ -68,7 +69,7 @@ class Returning:
     async def _round(self) -> None:
         copy = self._copy
         for partition, (epoch, _) in list(self._behind.items()):
-            if copy.superseded(partition, epoch):  # it is recovered: its drain begins anew
+            if copy.superseded(partition, epoch):  # it is being recovered: its drain starts again
                 del self._behind[partition]
         if not self._behind:
             return

@@ -1,8 +1,8 @@
 """Loads a snapshot into a dropped partition of a Redis node, in calls so small that no other partition waits.
 
-While it is loading, `meta` holds a nonce that no journal knows and that is this loading's own. So a recovery that
-finds a partition half loaded drops it, and a loading that was overtaken by another one writes nothing more. Only
-when every key has as many fields as were sent does `meta` become that of the snapshot.
+During a load, `meta` holds a nonce that belongs to this load and that no journal knows. So a recovery that
+finds a half-loaded partition drops it, and a load that was overtaken by another one writes nothing more.
+`meta` becomes that of the snapshot only when every key has as many fields as were sent.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from wallet_engine.redis_store.layout import write_words
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.telemetry.logging import get_logger
 
-#: Parts on their way, of up to `PART_FIELDS_MAX` fields each.
+#: Parts in flight, of up to `PART_FIELDS_MAX` fields each.
 PARTS_IN_FLIGHT_MAX: Final = 8
 
 _PART: Final = load_script("restore_part")
@@ -33,7 +33,7 @@ log = get_logger(__name__)
 
 
 async def newest_snapshot(journal: Path, partition: int, seq_max: int) -> Snapshot | None:
-    """The newest up to `seq_max` that is whole and of this journal, open; what is wrong with others is logged."""
+    """The newest whole snapshot of this journal up to `seq_max`, opened. Logs what is wrong with others."""
     snapshot, refused = await in_thread(_newest_usable, journal, partition, seq_max)
     for damage in refused:
         log.error("snapshot not used", partition=partition, error=str(damage))
@@ -47,7 +47,7 @@ def _newest_usable(journal: Path, partition: int, seq_max: int) -> tuple[Snapsho
 
 
 class SnapshotLoader:
-    """One loading into one partition, whose keys are gone."""
+    """One load into one partition, whose keys are gone."""
 
     def __init__(self, connection: Connection, keys: PartitionKeys) -> None:
         self._connection = connection
@@ -59,10 +59,10 @@ class SnapshotLoader:
         return f"<SnapshotLoader {self._keys.tag} {self._failure or self._loading}>"
 
     async def load(self, snapshot: Snapshot) -> None:
-        """Leaves the partition `recovering`, where the snapshot stands.
+        """Leave the partition `recovering`, at the entry of the snapshot.
 
-        Raises `OSError` when somebody else wrote to the partition meanwhile, `Damaged`, and what the connection
-        raises.
+        Raises `OSError` when another process wrote to the partition meanwhile, `Damaged`, and what the
+        connection raises.
         """
         connection, keys = self._connection, self._keys
         if not await connection.call("HSETNX", keys.meta, "nonce", self._loading):

@@ -1,10 +1,10 @@
 """Makes snapshots from the journal alone: the newest usable one and the entries since, folded by the oracle.
 
 It does not read Redis, so a fault there cannot get into a snapshot. The oracle decides every entry again, so a journal
-that does not add up makes no snapshot. The cost is that of the entries since the last one, and of reading and writing
-the partitions that have any.
+that does not add up gives no snapshot. It costs the replay of the entries since the last snapshot, and
+reading and writing the partitions that have such entries.
 
-The journal process runs this as a process of its own, which rests until BYTES more were journaled:
+The journal process runs this as a separate process, which rests until BYTES more were journaled:
 
     python -m wallet_engine.recovery.snapshotting DIRECTORY BYTES [RESTORE_COMMAND]
 """
@@ -41,13 +41,14 @@ from wallet_engine.journal.snapshots import (
 )
 from wallet_engine.telemetry.logging import configure_logging, get_logger
 
-#: The journal is read so many times, each time for a part of the partitions: the states of one part are in memory.
+#: The journal is read this many times, each time for a part of the partitions, so only their states are in
+#: memory.
 PASSES: Final = 4
 _PARTITIONS_MAX: Final = 16384
 _NICENESS: Final = 19
-#: Exit status of a process that was in another's way, or the journal in its: it is to be started again soon.
+#: Exit status when another process or a change of the journal was in the way: start it again soon.
 NOT_NOW: Final = os.EX_TEMPFAIL
-#: At leisure, a rest follows each so much of CPU time: at most a fifth of a core.
+#: At leisure, it rests `REST_S` after each `WORK_S` of CPU time: it uses at most a fifth of a core.
 WORK_S: Final = 0.004
 REST_S: Final = 0.016
 
@@ -55,15 +56,15 @@ log = get_logger(__name__)
 
 
 class NotNow(ConfigError):
-    """Nothing is wrong, and it cannot be done at the moment."""
+    """Nothing is wrong, but it cannot be done now."""
 
 
 @dataclass(slots=True)
 class Made:
     """`written`: the new snapshots. `unchanged`: partitions whose newest snapshot is at the journal's end.
 
-    `refused`: what is wrong with snapshots that were set aside as `<name>.damaged`; `broken`: partition -> why
-    its entries do not add up, with no snapshot made.
+    `refused`: the damage of snapshots that were set aside as `<name>.damaged`. `broken`: partition -> why its
+    entries do not add up; no snapshot is made of it.
     """
 
     written: list[SnapshotHead] = field(default_factory=list)
@@ -74,7 +75,7 @@ class Made:
 
 
 def make_snapshots(journal: Path) -> Made:
-    """Bring the snapshots of all partitions to where the journal ends at the moment. The journal may be written.
+    """Bring the snapshots of all partitions to the present end of the journal, which may grow meanwhile.
 
     Raises `NotNow` when another process is making them or rewrites the journal, `ConfigError` when the directory
     cannot be written; `Damaged`.
@@ -135,7 +136,7 @@ def _make_some(journal: Path, partitions: range, made: Made) -> None:
         made.entries += 1
     made.unchanged += len(bases.keys() - states.keys() - made.broken.keys())
     for partition in sorted(states):
-        state = states.pop(partition)  # the image is a second copy: let the first one go
+        state = states.pop(partition)  # the image is a second copy: free the first one
         try:
             state.check()
         except Corruption as error:
@@ -145,7 +146,7 @@ def _make_some(journal: Path, partitions: range, made: Made) -> None:
 
 
 def _base(journal: Path, paths: list[Path], made: Made) -> tuple[Path, int] | None:
-    """The newest usable snapshot, and its seq. Others are set aside, so that they do not count among those kept."""
+    """The newest usable snapshot, and its seq. Sets unusable ones aside, so they do not count as kept."""
     snapshot, refused = newest_usable(journal, paths)
     for damage in refused:
         made.refused.append(str(damage))
@@ -185,10 +186,10 @@ def _write(journal: Path, state: PartitionState, record: Record) -> SnapshotHead
 
 @contextmanager
 def at_leisure(journal: Path, bytes_most: int) -> Iterator[None]:
-    """Rest most of the time, whatever is being done, until so many more bytes were journaled: then it is urgent.
+    """Rest most of the time until `bytes_most` more bytes were journaled: then the work is urgent.
 
-    A niceness is not enough on a machine without an idle core: beside a process that never rests, another that shares
-    the caches and units of its core has half a core. Main thread only.
+    A low priority is not enough on a machine without an idle core: a process that never rests takes half of a
+    core from another process that shares its caches and units. Main thread only.
     """
     segment, begun = journal_end(journal)
 
@@ -208,7 +209,7 @@ def at_leisure(journal: Path, bytes_most: int) -> Iterator[None]:
 
 
 def main(journal: Path, bytes_most: int, restore_command: str | None = None) -> int:
-    """Make snapshots once, out of everybody's way, and log what came of it. Returns the exit status."""
+    """Make snapshots once, with low priority, and log the result. Returns the exit status."""
     configure_logging("info")
     restore_with(restore_command)
     os.nice(_NICENESS)

@@ -1,7 +1,7 @@
 """What the engine's Redis users may do: the rules of their `ACL SETUSER` (redis.io, "ACL").
 
-    api      an API process: calls scripts that are loaded, and reads. It loads none, and changes no setting.
-    journal  a journal process: also loads scripts, restores partitions, and tells nodes whose slots are
+    api      an API process: calls loaded scripts, and reads. It loads no script and changes no setting.
+    journal  a journal process: also loads scripts, restores partitions, and tells nodes the owners of slots
     admin    a person who runs wallet-admin
 
 A script runs with its caller's rights. So *api* needs the commands of the service's scripts, and could call them
@@ -19,13 +19,13 @@ from wallet_engine.redis_store.scripts import Script, load_script, service_scrip
 API: Final = "api"
 JOURNAL: Final = "journal"
 ADMIN: Final = "admin"
-#: Stands for what is not known, and is no digest.
+#: Stands in place of the digest of an unknown password.
 PASSWORD_UNKNOWN: Final = "#SHA256-OF-THE-PASSWORD"
 
 _calls = re.compile(r"\bcall\(\s*'([A-Z]+)'(?:\s*,\s*'([A-Z]+)')?").findall
 #: Commands that are called with a subcommand.
 _CONTAINERS: Final = frozenset({"CLUSTER"})
-#: Scripts that a journal process sends whole.
+#: Scripts that a journal process sends as whole text.
 _JOURNAL_SCRIPTS: Final = (
     "trim",
     "certify",
@@ -38,7 +38,7 @@ _JOURNAL_SCRIPTS: Final = (
     "turn",
 )
 
-#: Beside what scripts do: `engine/`, `saga/`, `service/`.
+#: Besides the commands of the scripts: used by `engine/`, `saga/`, `service/`.
 API_COMMANDS: Final = frozenset(
     {
         "cluster|nodes",
@@ -59,7 +59,7 @@ API_COMMANDS: Final = frozenset(
         "zscore",
     }
 )
-#: Beside that: `recovery/`, `engine/drain.py`, `slots_owner.py`.
+#: Besides those: used by `recovery/`, `drain/`, `slots_owner.py`.
 _JOURNAL_COMMANDS: Final = frozenset(
     {
         "cluster|bumpepoch",
@@ -77,7 +77,7 @@ _JOURNAL_COMMANDS: Final = frozenset(
         "zadd",
     }
 )
-#: Nothing that wallet-admin does, and what would end a node or bring foreign code into it.
+#: Commands that wallet-admin never uses, and that would end a node or bring foreign code into it.
 _NEVER: Final = ("debug", "migrate", "module", "monitor", "replicaof", "shutdown", "slaveof", "swapdb")
 
 
@@ -89,13 +89,13 @@ class AclUser:
     rules: tuple[str, ...]
 
     def words(self, password: str | None) -> tuple[str, ...]:
-        """`ACL SETUSER …`, which replaces what the user was. Of the password its SHA-256."""
+        """`ACL SETUSER …`, which replaces the user's rules. It contains the SHA-256 of the password."""
         digest = PASSWORD_UNKNOWN if password is None else f"#{hashlib.sha256(password.encode()).hexdigest()}"
         return ("ACL", "SETUSER", self.name, "reset", "on", digest, *self.rules)
 
 
 def acl_users() -> dict[str, AclUser]:
-    """By name."""
+    """The users by name."""
     api = API_COMMANDS.union(*map(commands_of, service_scripts()))
     scripts = [load_script("apply", replay=True), *map(load_script, _JOURNAL_SCRIPTS)]
     journal = api | _JOURNAL_COMMANDS.union(*map(commands_of, scripts))

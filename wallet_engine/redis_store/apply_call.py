@@ -8,13 +8,13 @@ from wallet_engine.domain.columns import Packed
 from wallet_engine.redis_store.connection import Word, pack
 from wallet_engine.redis_store.keys import PartitionKeys
 
-#: Sets of settings, and of currencies, of which the text is kept.
+#: Sets of settings, and of currencies, whose text is cached.
 TEXTS_KEPT: Final = 1024
 
 
 @lru_cache(maxsize=TEXTS_KEPT)
 def _begin(sha: str, window_ms: int, stream_entries_max: int, issued_age_ms_max: int) -> bytes:
-    """What all calls have in common, behind the number of their words. No key is declared: they are of many slots."""
+    """The common words of all calls, after the number of words. Declares no key: they are of many slots."""
     settings = f"{window_ms} {stream_entries_max} {issued_age_ms_max}"
     return pack(("EVALSHA", sha, 0, settings)).partition(b"\r\n")[2]
 
@@ -34,9 +34,9 @@ def apply_part(
     issued_ms: int,
     window: int,
 ) -> bytes:
-    """A partition's two arguments of a call, packed: they are explained at the top of `lua/apply.lua`.
+    """A partition's two packed arguments of a call; the top of `lua/apply.lua` explains them.
 
-    It may read the `currencies` besides those of the operations.
+    The script may read `currencies` besides those of the operations.
     """
     columns, record_ends, own, extended, _, _ = operations
     more = tuple(currencies)
@@ -51,7 +51,7 @@ def apply_part(
 def apply_command(
     sha: str, parts: Sequence[bytes], *, window_ms: int, stream_entries_max: int, issued_age_ms_max: int
 ) -> bytes:
-    """The packed EVALSHA for parts of several partitions of one shard; the reply lists the answers in their order."""
+    """The packed EVALSHA for parts of several partitions of one shard; the reply has one answer per part."""
     return b"*%d\r\n%b%b" % (
         4 + 2 * len(parts),
         _begin(sha, window_ms, stream_entries_max, issued_age_ms_max),
@@ -72,7 +72,7 @@ def replay_command(
 ) -> bytes:
     """The EVALSHA that executes a `recorded` entry again.
 
-    It declares the partition's keys, so Redis refuses it as a whole where it does not serve all of them.
+    It declares the partition's keys, so a node that does not serve all of them refuses the whole call.
     """
     currencies = sorted(operations.currencies.union(currencies))
     names = (

@@ -20,7 +20,7 @@ from wallet_engine.redis_store.refusals import hindrance_of
 #: Commands sent and not yet answered on one connection.
 COMMANDS_IN_FLIGHT_MAX: Final = 4096
 CONNECT_TIMEOUT_S: Final = 2.0
-#: A node that answers nothing for so long is given up; what it was asked is of unknown outcome.
+#: If a node answers nothing for this long, the connection is closed; the outcome of its commands is unknown.
 REPLY_TIMEOUT_S: Final = 5.0
 
 Word = str | int | bytes
@@ -29,7 +29,7 @@ Callback = Callable[[Reply], None]
 
 
 def pack(words: Iterable[Word]) -> bytes:
-    """A command in the protocol's form."""
+    """A command in the form of the Redis protocol."""
     packed: bytes = hiredis.pack_command(tuple(words))  # type: ignore[arg-type]  # its stub asks for one word
     return packed
 
@@ -39,11 +39,11 @@ class NotSent(WalletError):
 
 
 class ConnectionLost(WalletError):
-    """The connection broke before the reply came: whether the command ran is not known."""
+    """The connection broke before the reply came: it is not known whether the command ran."""
 
 
 class NotAdmitted(ConnectionError):
-    """The node answers, and does not let us in."""
+    """The node answers, but does not accept our login or TLS."""
 
 
 class Connection(asyncio.Protocol):
@@ -114,13 +114,16 @@ class Connection(asyncio.Protocol):
         self._unsent.append(command)
 
     def flush(self) -> None:
-        """One system call for everything that was sent in this turn of the loop; comes by itself at its end."""
+        """Write all commands of this turn of the loop in one system call.
+
+        The loop also calls it at its end.
+        """
         unsent, self._unsent = self._unsent, []
         if unsent and self._transport is not None:
             self._transport.write(b"".join(unsent) if len(unsent) > 1 else unsent[0])
 
     async def call(self, *words: Word) -> Reply:
-        """Send one command and wait for its reply. Raises what `send` and the reply say."""
+        """Send one command and wait for its reply. Raises `NotSent`, `ConnectionLost` or `ReplyError`."""
         future: asyncio.Future[Reply] = self._loop.create_future()
 
         def resolve(reply: Reply) -> None:
@@ -135,7 +138,7 @@ class Connection(asyncio.Protocol):
         return await future
 
     async def call_all(self, commands: Sequence[bytes]) -> list[Reply]:
-        """Send packed commands together; their replies in order, errors among them as values. Raises `NotSent`."""
+        """Send packed commands together. Returns the replies in order, errors as values. Raises `NotSent`."""
         replies: list[Reply] = []
         if not commands:
             return replies

@@ -1,8 +1,9 @@
-"""Making one Redis Cluster of nodes, each slot on the primary where it is wanted.
+"""Forms one Redis Cluster of nodes, with each slot on the given primary.
 
-It uses CLUSTER commands, since redis-cli would choose the slots by itself. It leaves alone what is there already, so
-the next run finishes an interrupted one. `formable` decides whether nodes may be formed. A node counts as down for two
-seconds after its start (CLUSTER_WRITABLE_DELAY in cluster.c), so a cluster cannot be ready sooner.
+It uses CLUSTER commands, because redis-cli would choose the slots by itself. It leaves alone what already
+exists, so the next run finishes an interrupted one. `formable` decides whether nodes may be formed. A node
+counts as down for two seconds after its start (CLUSTER_WRITABLE_DELAY in cluster.c), so a cluster cannot be
+ready sooner.
 """
 
 import time
@@ -26,19 +27,19 @@ Ownership = Sequence[Sequence[range]]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What a node says of itself and of its cluster."""
+    """What a node reports about itself and its cluster."""
 
     address: str
     node_id: str
     known_ids: frozenset[str]
-    #: It has yet to meet some of them.
+    #: It has not yet met all of them.
     handshaking: bool
     is_primary: bool
     primary_id: str
     in_sync: bool
     config_epoch: int
     slots: frozenset[int]
-    #: Slot -> id of the node that it takes for the owner.
+    #: Slot -> id of the node that it considers the owner.
     owners: dict[int, str]
     cluster_ok: bool
     keys: int
@@ -77,14 +78,14 @@ def look(address: str) -> Member:
 def form_cluster(shards: Shards, ownership: Ownership) -> None:
     """Make one cluster; the first node of each shard becomes its primary.
 
-    Returns when every node knows every other, all agree whose the slots are, and every replica follows. Raises
-    `ConfigError`.
+    Returns when every node knows every other, all agree on the owners of the slots, and every replica
+    follows. Raises `ConfigError`.
     """
     nodes = [address for shard in shards for address in shard]
     try:
         found = {address: look(address) for address in nodes}
         for epoch, address in enumerate(nodes, 1):
-            # Distinct epochs from the start spare the nodes the resolution of collisions.
+            # Distinct epochs from the start, so that the nodes need not resolve collisions.
             if found[address].alone and found[address].config_epoch == 0:
                 _tell(address, "CLUSTER", "SET-CONFIG-EPOCH", epoch)
         for shard, wanted in zip(shards, ownership, strict=True):
@@ -92,7 +93,7 @@ def form_cluster(shards: Shards, ownership: Ownership) -> None:
             if missing:
                 _tell(shard[0], "CLUSTER", "ADDSLOTS", *missing)
         for first, second in _pairs(nodes):
-            # Every pair directly: gossip would spread the news too, but takes seconds for it.
+            # Introduce every pair directly, because gossip would take seconds.
             if found[second].node_id not in found[first].known_ids:
                 meet(second, [first])
         ids = {member.node_id for member in found.values()}

@@ -1,7 +1,8 @@
-"""What a node that closes connections says to a client: plain Redis, protected mode, TLS, or nothing.
+"""Finds out what a node that closes connections speaks: plain Redis, protected mode, TLS, or nothing.
 
-Protected mode answers on connecting and closes at once. A client that sends first, as redis-py does, mostly loses that
-answer to a reset. So this connects again, and listens before it says anything.
+In protected mode a node sends an error on connecting and closes at once. A client that sends first, as
+redis-py does, usually gets a reset instead of that error. So this code connects again, and listens before it
+sends anything.
 """
 
 import socket
@@ -13,7 +14,7 @@ from typing import Final
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.redis_store.refusals import Hindrance, Obstacle, hindrance_of, is_broken_off
 
-#: A node that has something to say on connecting says it within this; TLS and a PING have as long.
+#: How long to wait for a message that a node sends on connecting; also for TLS and for a PING.
 GREETING_S_MAX: Final = 0.5
 _BYTES_MAX: Final = 200
 
@@ -26,7 +27,7 @@ class Speech(Enum):
 
 
 def hindrance_at(address: str, error: BaseException) -> Hindrance:
-    """`hindrance_of`, after another look at a node that has broken off, or where TLS failed."""
+    """`hindrance_of`, with another check of a node that broke off the connection or where TLS failed."""
     found = hindrance_of(error)
     if found.obstacle is Obstacle.TLS:
         speech = speech_of(address)
@@ -49,7 +50,7 @@ def hindrance_at(address: str, error: BaseException) -> Hindrance:
 
 
 def speech_of(address: str) -> Speech:
-    """Asks up to three times, with a connection each."""
+    """What the node speaks. Opens up to three connections."""
     said = _heard(address, b"")
     if said.startswith(b"-DENIED"):
         return Speech.PROTECTED
@@ -67,7 +68,7 @@ def _heard(address: str, first: bytes) -> bytes:
 
 
 def _shakes_hands(address: str) -> bool:
-    """Whether there is TLS behind it, also one that wants a certificate of us. Nothing is sent by it."""
+    """Whether the node speaks TLS, even if it wants a certificate from us. Sends no data."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with suppress(OSError), socket.create_connection(split_address(address), GREETING_S_MAX) as link:

@@ -11,24 +11,26 @@ class PartitionKeys:
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
-        #: With which every name ends.
+        #: The end of every name.
         self.braced = f"{{{tag}}}"
         #: Hash: seq, nonce, epoch, owner, state, clock, window, witnessed_s, currencies, flagged (flags exist),
-        #: trimmed (how far `lua/trim.lua` has come behind open entries), form (of what `seen` holds).
+        #: trimmed (how far `lua/trim.lua` has come beyond open entries), form (version of the records in
+        #: `seen`).
         self.meta = f"meta{self.braced}"
-        #: Stream: entry id `<seq>-0`, fields as `redis_store/stream.py` makes them of an entry's text.
+        #: Stream: entry id `<seq>-0`, fields as `redis_store/stream.py` makes them from an entry's text.
         self.journal = f"journal{self.braced}"
-        #: Sorted set: seq of own entries with outgoing money not settled; `<seq>.<idx>` for each refund made.
+        #: Sorted set: seq of own entries with unsettled outgoing money; `<seq>.<idx>` for each refund made.
         self.open = f"open{self.braced}"
         #: Hash, sparse: account -> `<status A|F|C>` then ` CCY=<overdraft minor units>` for each limit set.
         self.flags = f"flags{self.braced}"
 
-        #: Hash: field of (account, id) -> open hold (`domain/holds.py`); sorted set: the same scored expiry, Unix ms.
+        #: Hash: field of (account, id) -> open hold (`domain/holds.py`). Sorted set `due`: the same fields,
+        #: with the expiry in Unix milliseconds as score.
         self.hold = f"hold{self.braced}"
         self.due = f"due{self.braced}"
-        #: Hash: field of (first payer, id) -> a group that is under way here.
+        #: Hash: field of (first payer, id) and mark -> a group that is under way here.
         self.group = f"group{self.braced}"
-        #: Hash, sparse: account -> `seq.idx` of the operation that says its metadata, which the journal has.
+        #: Hash, sparse: account -> `seq.idx` of the operation with its metadata, which is in the journal.
         self.noted = f"noted{self.braced}"
 
     def __repr__(self) -> str:
@@ -39,11 +41,11 @@ class PartitionKeys:
         return f"seen:{window}{self.braced}"
 
     def balance(self, currency: str) -> str:
-        """Hash: account -> minor units; `<system account>+` -> how many `STRIPE_LIMB_MINOR` it has beside them."""
+        """Hash: account -> minor units; `<system account>+` -> how many `STRIPE_LIMB_MINOR` to add."""
         return f"balance:{currency}{self.braced}"
 
     def held(self, currency: str) -> str:
-        """Hash: account -> minor units of its own that holds and groups have set aside."""
+        """Hash: account -> minor units of its money that holds and groups have set aside."""
         return f"held:{currency}{self.braced}"
 
     def pending(self, currency: str) -> str:

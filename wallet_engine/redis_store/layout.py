@@ -1,8 +1,9 @@
-"""A partition in Redis: one row for each kind of key, which all code about keys in general reads.
+"""A partition in Redis: one row for each kind of key. All code about keys in general reads these rows.
 
-A key's name is `<name>{tag}`, or `<name>:<suffix>{tag}` where a partition has several. An image key is that without the
-tag: `seen:3`, `balance:USD`. Snapshots, moves, `verify`, digests and rebuilds treat each key as its row says.
-A new key is a row here, a name in `domain/key_names.py`, and a view in `domain/oracle_state.py`.
+A key's name is `<name>{tag}`, or `<name>:<suffix>{tag}` if a partition has several. An image key is the name
+without the tag: `seen:3`, `balance:USD`. Snapshots, moves, `verify`, digests and rebuilds treat each key as
+its row says. A new key is a row here, a name in `domain/key_names.py`, and a view in
+`domain/oracle_state.py`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,7 +29,7 @@ from wallet_engine.domain.key_names import (
 
 
 class KeyType(StrEnum):
-    """As `TYPE` says it."""
+    """The type as `TYPE` names it."""
 
     HASH = "hash"
     SORTED_SET = "zset"
@@ -38,13 +39,13 @@ class KeyType(StrEnum):
 class Reading(StrEnum):
     """How a key is read while it changes."""
 
-    #: With every piece of the others: it says at which entry they are true.
+    #: With every piece of the other keys, because it names the entry at which they are true.
     STAMP = "stamp"
-    #: A move copies it when the partition is frozen, and nobody else needs more of it at once than a piece.
+    #: A move copies it as a whole while the partition is frozen; all other readers read it in pieces.
     FROZEN = "frozen"
-    #: In pieces: any size. A field that was there stays, unless the row says that fields are removed.
+    #: In pieces, because it has any size. Fields stay, unless the row says that fields are removed.
     PIECES = "pieces"
-    #: By entry, from one seq on.
+    #: Entry by entry, from a given seq on.
     ENTRIES = "entries"
 
 
@@ -52,14 +53,14 @@ class Reading(StrEnum):
 class Key:
     """One kind of key. `folded`: the journal's entries determine it, so snapshots and digests hold it.
 
-    `removed`: a field may go away, and then never comes back.
+    `removed`: a field may be removed, and then never comes back.
     """
 
     name: str
     type: KeyType
-    #: What stands behind a colon in the name; empty where a partition has one such key.
+    #: What follows the colon in the name; empty if a partition has only one such key.
     suffix: str
-    #: What a field, member or entry is, and its value.
+    #: What its fields, members or entries are, and their values.
     holds: str
     reading: Reading
     folded: bool = True
@@ -102,7 +103,7 @@ _ROWS: Final = {key.name: key for key in LAYOUT}
 
 
 def key_of(image_key: str) -> Key:
-    """The row of `seen:3`, `open` …; raises `Corruption` for what no partition has."""
+    """The row of `seen:3`, `open` …; raises `Corruption` for a key that no partition has."""
     name, colon, suffix = image_key.partition(":")
     row = _ROWS.get(name)
     if row is None or bool(row.suffix) != bool(colon and suffix):
@@ -127,27 +128,27 @@ def read_in_pieces(image_key: str) -> bool:
 
 
 def scan_command(image_key: str) -> str:
-    """How a key that is read in pieces is."""
+    """The command that reads a key in pieces."""
     return "ZSCAN" if key_of(image_key).type is KeyType.SORTED_SET else "HSCAN"
 
 
 def size_command(image_key: str) -> str:
-    """How the fields of a key are counted."""
+    """The command that counts the fields of a key."""
     return "ZCARD" if key_of(image_key).type is KeyType.SORTED_SET else "HLEN"
 
 
 def fields_command(image_key: str) -> str:
-    """How some fields are read, None for each that is absent."""
+    """The command that reads some fields; its reply has None for each that is absent."""
     return "ZMSCORE" if key_of(image_key).type is KeyType.SORTED_SET else "HMGET"
 
 
 def remove_command(image_key: str) -> str:
-    """How fields are removed."""
+    """The command that removes fields."""
     return "ZREM" if key_of(image_key).type is KeyType.SORTED_SET else "HDEL"
 
 
 def write_words(image_key: str, pairs: Sequence[bytes]) -> tuple[str, Iterable[bytes]]:
-    """The command that writes fields and values, alternating, and its words behind the key."""
-    if key_of(image_key).type is KeyType.SORTED_SET:  # the score stands before its member
+    """The command that writes alternating fields and values, and its words after the key."""
+    if key_of(image_key).type is KeyType.SORTED_SET:  # the score comes before its member
         return "ZADD", [word for pair in zip(pairs[1::2], pairs[::2], strict=True) for word in pair]
     return "HSET", pairs

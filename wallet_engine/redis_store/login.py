@@ -1,7 +1,7 @@
-"""How this process logs in to Redis: its user, and whether by TLS. Every connection to a node uses it.
+"""How this process logs in to Redis: its user, and whether it uses TLS. Every connection to a node uses it.
 
-There is one `Login` in a process, as there is one set of flags. Certificates are read anew for each connection, so that
-renewed ones count without a restart; the password is read once.
+A process has one `Login`, as it has one set of flags. It reads the certificates again for each connection, so
+renewed ones are used without a restart; it reads the password once.
 """
 
 import ssl
@@ -14,7 +14,7 @@ from wallet_engine.domain.errors import ConfigError
 from wallet_engine.telemetry.client_tls import ClientTls
 from wallet_engine.telemetry.secrets import read_secret
 
-#: A login with a password and no name is this user (redis.io, "ACL").
+#: A login with a password and no name uses this user (redis.io, "ACL").
 DEFAULT_USER: Final = "default"
 #: Where `redis-cli` looks for a password.
 REDIS_CLI_VARIABLE: Final = "REDISCLI_AUTH"
@@ -22,7 +22,7 @@ REDIS_CLI_VARIABLE: Final = "REDISCLI_AUTH"
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """The empty one says nothing and speaks plain TCP. With `ca` it is TLS, and the node's name is checked."""
+    """The empty one sends no AUTH and uses plain TCP. With `ca` it uses TLS and checks the node's name."""
 
     user: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -36,10 +36,10 @@ class Login:
         return self.user or DEFAULT_USER
 
     def auth(self) -> tuple[str, ...]:
-        """The command that comes first on a new connection, or nothing."""
+        """The first command on a new connection, or nothing."""
         if self.password is None:
             return ()
-        # Redis before 6 knows no users.
+        # Redis before version 6 has no users.
         return ("AUTH", self.password) if self.user is None else ("AUTH", self.user, self.password)
 
     @property
@@ -51,10 +51,11 @@ class Login:
         return self.client_tls.context()
 
     def options(self) -> dict[str, Any]:
-        """The same for redis-py's clients. Nothing for the empty login."""
+        """The login as options for redis-py's clients; empty for the empty login."""
         said: dict[str, Any] = {}
         if self.password is not None:
-            # Without `driver_info` redis-py sends no CLIENT SETINFO, which our users may not: ACL LOG would tell.
+            # With `driver_info` None redis-py sends no CLIENT SETINFO. Our users may not call it; ACL LOG
+            # would show it.
             said |= {"username": self.user, "password": self.password, "driver_info": None}
         if self.ca is not None:
             said |= {"ssl": True, "ssl_ca_certs": str(self.ca), "ssl_min_version": ssl.TLSVersion.TLSv1_2}
@@ -63,7 +64,7 @@ class Login:
         return said
 
     def cli_flags(self) -> tuple[str, ...]:
-        """The same for `redis-cli`, whose password comes by `REDIS_CLI_VARIABLE`."""
+        """The login as flags for `redis-cli`, which gets the password by `REDIS_CLI_VARIABLE`."""
         flags: list[str] = []
         if self.user is not None:
             flags += ["--user", self.user]
@@ -78,12 +79,12 @@ _current = Login()
 
 
 def login() -> Login:
-    """That of this process."""
+    """The login of this process."""
     return _current
 
 
 def use(chosen: Login) -> None:
-    """From now on every connection is opened with it."""
+    """Every new connection uses this login from now on."""
     global _current
     _current = chosen
 
@@ -91,7 +92,7 @@ def use(chosen: Login) -> None:
 def read_login(
     user: str | None, password_file: Path | None, ca: Path | None, cert: Path | None, key: Path | None
 ) -> Login:
-    """Raises `ConfigError` for flags that do not belong together and files that cannot be used."""
+    """The login. Raises `ConfigError` for flags that do not fit together and files that cannot be used."""
     if user is not None and password_file is None:
         raise ConfigError("--redis-user is given with --redis-password-file")
     if user is not None and (not user or not user.isprintable() or " " in user):
@@ -105,6 +106,9 @@ def read_login(
 
 
 def use_flags(flags: MutableMapping[str, Any]) -> None:
-    """Take the values of `telemetry.flags.redis_options` out of a command's, and `use` them. Raises as `read_login`."""
+    """Take the values of `telemetry.flags.redis_options` out of `flags` and `use` them.
+
+    Raises as `read_login`.
+    """
     names = ("user", "password_file", "ca", "cert", "key")
     use(read_login(*(flags.pop(f"redis_{name}", None) for name in names)))

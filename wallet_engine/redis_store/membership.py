@@ -1,7 +1,7 @@
-"""Nodes that join a Redis Cluster and nodes that leave it. Who may do so is decided elsewhere.
+"""Lets nodes join and leave a Redis Cluster. Other code decides which nodes may do so.
 
-All raise what redis-py raises. Addresses are `host:port`; a host name is resolved here, because CLUSTER MEET takes
-addresses only.
+All functions raise what redis-py raises. Addresses are `host:port`; this code resolves host names, because
+CLUSTER MEET takes only IP addresses.
 """
 
 import socket
@@ -16,28 +16,28 @@ from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import ask_settings, connect, parse_myself
 
-#: How a node drops the keys of slots that it loses.
+#: The setting for how a node drops the keys of slots that it loses.
 LAZY_DROP: Final = "lazyfree-lazy-server-del"
-#: Of a setting that nobody may ask for.
+#: Stands for the value of a setting that we may not ask for.
 _UNKNOWN: Final = "?"
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """What one node knows of its cluster. `handshaking`: it has yet to meet some of them."""
+    """What one node knows of its cluster. `handshaking`: it has not yet met all of the known nodes."""
 
     node_id: str
     known_ids: frozenset[str]
     handshaking: bool
     slots: int
     keys: int
-    #: Also where nobody may ask.
+    #: True also if we may not ask for the setting.
     lazy_drop: bool
     in_sync: bool
     #: `redis` or `valkey`, and its own version: `7.0.15`.
     program: str
     version: str
-    #: How often it has sent its whole memory to a replica since it was started.
+    #: How often it has sent its whole memory to a replica since its start.
     full_syncs: int
 
 
@@ -75,11 +75,11 @@ def meet(newcomer: str, members: Iterable[str]) -> None:
 
 
 def check_can_follow(replica: str, primary: str) -> None:
-    """Raises `ConfigError` for a replica that is older than its primary: it loads what older versions wrote only."""
+    """Raises `ConfigError` for a replica older than its primary: it can load only data of older versions."""
     mine, theirs = membership(replica), membership(primary)
     if mine.program == theirs.program:
         loads = _release(mine.version) >= _release(theirs.version)
-    else:  # Valkey goes on from Redis 7.2, and no Redis from it
+    else:  # Valkey can load data of Redis up to 7.2; Redis cannot load data of Valkey
         loads = mine.program == "valkey" and _release(theirs.version) <= (7, 2)
     if not loads:
         raise ConfigError(
@@ -95,7 +95,7 @@ def follow(replica: str, primary_id: str) -> None:
 
 
 def forget(node_ids: Sequence[str], members: Iterable[str]) -> list[str]:
-    """Have every member forget the nodes; the members that could not be told."""
+    """Have every member forget the nodes. Returns the members that could not be told."""
     untold = []
     for address in members:
         try:
@@ -108,7 +108,7 @@ def forget(node_ids: Sequence[str], members: Iterable[str]) -> list[str]:
 
 
 def leave(address: str) -> None:
-    """Empty the node and make it a cluster of its own. Raises `ConfigError` when it owns slots: they may be live."""
+    """Empty the node and make it a cluster of its own. Raises `ConfigError` if it owns slots, maybe live."""
     with closing(connect(address)) as client:
         if _is_primary(client):
             nodes = str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
@@ -119,7 +119,7 @@ def leave(address: str) -> None:
 
 
 def _program(server: Mapping[str, Any]) -> tuple[str, str]:
-    """Name and version, of the section `server` of INFO. Valkey calls itself Redis 7.2.4, too."""
+    """Name and version, from the section `server` of INFO. Valkey also calls itself Redis 7.2.4 there."""
     if "valkey_version" in server:
         return "valkey", str(server["valkey_version"])
     return "redis", str(server["redis_version"])

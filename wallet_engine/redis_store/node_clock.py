@@ -1,4 +1,4 @@
-"""What the clock of a Redis node shows, told by this process' own monotonic clock."""
+"""The time on the clock of a Redis node, computed from this process' own monotonic clock."""
 
 import asyncio
 from typing import Final
@@ -9,7 +9,7 @@ _MS: Final = 1000
 
 
 class NodeClock:
-    """Measured every now and then; right to within a round trip until the clock steps."""
+    """Measured from time to time; accurate to a round trip until the clock steps."""
 
     __slots__ = ("_offset_ms",)
 
@@ -24,7 +24,7 @@ class NodeClock:
         return int(time_s * _MS + self._offset_ms)
 
     def shows(self, node_ms: float, time_s: float) -> None:
-        """It was seen to show this."""
+        """Note that the node's clock showed `node_ms` at `time_s` of the event loop."""
         self._offset_ms = node_ms - time_s * _MS
 
     async def measure(self, connection: Connection) -> None:

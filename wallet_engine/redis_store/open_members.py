@@ -1,7 +1,7 @@
-"""The members of `open{tag}`, asked for in pieces: a receiver that is down leaves any number of entries open.
+"""Reads the members of `open{tag}` in pieces: a receiver that is down leaves any number of entries open.
 
-Pieces are by score, so that entries that are settled meanwhile shift nothing: an entry that is open from the first
-piece to the last is in one of them. New ones have higher scores, and may be in the last piece.
+Pieces are by score, so entries that are settled meanwhile do not shift the others: an entry that is open from
+the first piece to the last is in one of them. New entries have higher scores, and may be in the last piece.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from wallet_engine.redis_store.connection import Word
 
-#: More than the members of one entry, its own and those of its refunds, which have one score.
+#: More than all members with one score: those of one entry, its own and those of its refunds.
 MEMBERS_PER_CALL: Final = 1000
 
 
@@ -33,7 +33,7 @@ class OpenMembers:
         self.members |= zip(flat[::2], flat[1::2], strict=True)
         self.done = len(flat) < 2 * MEMBERS_PER_CALL
         if flat:
-            self._from = flat[-1]  # again: there may be more of this score
+            self._from = flat[-1]  # the same score again: there may be more members with it
 
     @property
     def seqs(self) -> list[int]:

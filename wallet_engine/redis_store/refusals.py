@@ -1,9 +1,9 @@
-"""What an error reply of Redis means for the call that got it: the one table for all callers.
+"""What an error reply of Redis means for the call that got it: one table for all callers.
 
-Only a call that certainly did nothing may be made again, or be reported as not done. Redis decides most errors before
-it runs anything. Inside a script it decides some at the first write and never after one: `scriptVerifyOOM` and
-`scriptVerifyWriteCommandAllow` in script.c of Redis 7, `luaRedisGenericCommand` in scripting.c of 6.2. Any other error
-that comes out of a script may follow a write.
+A call may be repeated, or reported as not done, only if it certainly did nothing. Redis raises most errors
+before it runs anything. Inside a script it raises some at the first write and never after one:
+`scriptVerifyOOM` and `scriptVerifyWriteCommandAllow` in script.c of Redis 7, `luaRedisGenericCommand` in
+scripting.c of 6.2. Any other error from a script may come after a write.
 """
 
 import re
@@ -18,22 +18,25 @@ from wallet_engine.domain.errors import text_of
 
 
 class Meaning(StrEnum):
-    """What became of the call, and what helps."""
+    """Whether the call ran, and how to react."""
 
-    #: Nothing ran. The node takes the call once somebody has mended it, or by itself.
+    #: Nothing ran. The node takes the call later, by itself or once an operator has fixed it.
     RETRY = "retry"
-    #: Nothing ran. Another node serves this, or will: look which.
+    #: Nothing ran. Another node serves this, or will: find out which.
     ELSEWHERE = "elsewhere"
     #: Nothing ran. The node must be compared with the journal before it serves.
     RECOVER = "recover"
-    #: Nothing ran. The node has no memory for more.
+    #: Nothing ran. The node is out of memory.
     MEMORY = "memory"
     #: It may have run in part.
     UNKNOWN = "unknown"
 
 
 class Row(NamedTuple):
-    """`first_write`: said inside a script too, and then before its first write. `reads`: whether reads still pass."""
+    """`first_write`: a script gets it only at its first write, before anything is written.
+
+    `reads`: whether the node still answers reads.
+    """
 
     meaning: Meaning
     first_write: bool = False
@@ -42,10 +45,10 @@ class Row(NamedTuple):
 
 _RETRY: Final = Row(Meaning.RETRY)
 _ELSEWHERE: Final = Row(Meaning.ELSEWHERE)
-#: Never said to the calls that the engine makes; if it were, nobody knows why.
+#: Redis never answers the engine's calls with this; if it did, the reason would be unknown.
 _FOREIGN: Final = Row(Meaning.UNKNOWN)
 
-#: By the first word of the error. A test holds it against the words that Redis and Valkey themselves contain.
+#: By the first word of the error. A test compares it with the words in Redis and Valkey themselves.
 TABLE: Final[dict[str, Row]] = {
     # The node takes no writes.
     "MISCONF": Row(Meaning.RETRY, first_write=True, reads=True),
@@ -56,13 +59,13 @@ TABLE: Final[dict[str, Row]] = {
     "BUSY": _RETRY,
     "CLUSTERDOWN": _RETRY,
     "TRYAGAIN": _RETRY,
-    # It takes nothing from us.
+    # It does not admit us.
     "DENIED": _RETRY,
     "NOAUTH": _RETRY,
     "NOPERM": _RETRY,
     "NOPROTO": _RETRY,
     "WRONGPASS": _RETRY,
-    # The call can be made nowhere: its keys are in different slots.
+    # No node can run the call: its keys are in different slots.
     "CROSSSLOT": _RETRY,
     # It is not the primary, or not of this slot.
     "MOVED": _ELSEWHERE,
@@ -75,7 +78,7 @@ TABLE: Final[dict[str, Row]] = {
     # The call was understood and failed.
     "ERR": Row(Meaning.UNKNOWN),
     "WRONGTYPE": Row(Meaning.UNKNOWN),
-    # Answers to transactions, to SCRIPT KILL, to blocking calls, to commands on groups, to replicas, of Sentinel.
+    # Answers to transactions, SCRIPT KILL, blocking calls, commands on groups and replicas, and of Sentinel.
     "EXECABORT": _FOREIGN,
     "UNKILLABLE": _FOREIGN,
     "NOTBUSY": _FOREIGN,
@@ -92,7 +95,7 @@ TABLE: Final[dict[str, Row]] = {
     "NOQUORUM": _FOREIGN,
 }
 
-#: Errors without a word of their own that are decided before anything runs.
+#: Errors without a code word of their own that Redis raises before anything runs.
 _BEFORE_ANYTHING: Final = ("ERR max number of clients", "ERR unknown command")
 TEXT_CHARACTERS_MAX: Final = 120
 
@@ -104,21 +107,21 @@ _appended = re.compile(r"(.*?),? script: [0-9a-f]{40}, on @user_script:\d+\.?\Z"
 
 
 class Refusal(NamedTuple):
-    """An error reply, sorted. `text` is what Redis said, short enough to be passed on."""
+    """A classified error reply. `text` is the message of Redis, short enough to be passed on."""
 
     code: str
     meaning: Meaning
-    #: The node would still answer reads.
+    #: Whether the node would still answer reads.
     reads: bool
     text: str
 
     def why(self, shard: str) -> str:
-        """The same of a shard, in words."""
+        """A sentence about the shard."""
         return f"shard {shard} refuses{' writes' if self.reads else ''}: {self.text}"
 
 
 def refusal_of(error: str) -> Refusal:
-    """Sort an error reply to a script call or to a single command. What is in no row may have run."""
+    """Classify an error reply to a script call or a command. If no row has it, the call may have run."""
     inside = _wrapped(error) or _appended(error)
     said = error if inside is None else inside[1]
     code = said.partition(" ")[0]
@@ -131,14 +134,17 @@ def refusal_of(error: str) -> Refusal:
     return Refusal(code, row.meaning, row.reads, text)
 
 
-#: What Redis says inside a script, where it would have answered a call that declares its keys with this word.
+#: Message of Redis inside a script -> its code word for the same error in a call that declares its keys.
 _UNDECLARED: Final = {"non local key": "MOVED", "cluster is down": "CLUSTERDOWN"}
-#: Where in the script it was, as Redis 6.2 puts it in front.
+#: The place in the script, which Redis 6.2 puts before the message.
 _place = re.compile(r"\A(?:@?user_script: ?\d+: )+-?")
 
 
 def refusal_inside(error: str, begun: bool) -> Refusal:
-    """Sort what Redis said inside the apply script of one of its partitions; `begun`: whether that one's writes had."""
+    """Classify an error inside the apply script, for one of its partitions.
+
+    `begun`: whether the writes of that partition had begun.
+    """
     said = _place.sub("", error)
     text = " ".join(said.split())[:TEXT_CHARACTERS_MAX]
     code = said.partition(" ")[0]
@@ -153,7 +159,7 @@ def refusal_inside(error: str, begun: bool) -> Refusal:
 
 
 class Obstacle(StrEnum):
-    """Why a node cannot be asked, said of the node. Settings mend all but `SILENT`."""
+    """Why a node cannot be asked; the text continues a sentence about it. Settings fix all but `SILENT`."""
 
     SILENT = "does not answer"
     NO_PASSWORD = "asks for a password: give --redis-user and --redis-password-file"
@@ -168,13 +174,14 @@ class Obstacle(StrEnum):
 
 
 class Hindrance(NamedTuple):
-    """`text` is a sentence without its subject, with what Redis or TLS said."""
+    """`text` is a sentence without its subject, with the message of Redis or TLS."""
 
     obstacle: Obstacle
     text: str
 
 
-#: By the first word of an error reply. redis-py takes that word away, and tells some of them by class.
+#: By the first word of an error reply. redis-py removes that word, and has exception classes for some of
+#: them.
 _OBSTACLES: Final = {
     "NOAUTH": Obstacle.NO_PASSWORD,
     "WRONGPASS": Obstacle.WRONG_PASSWORD,
@@ -182,16 +189,16 @@ _OBSTACLES: Final = {
     "DENIED": Obstacle.PROTECTED,
 }
 _PASSWORD_MISSING: Final = "Authentication required"
-#: Said by Redis before 6, and by one that has no password for a login without a user.
+#: Messages of Redis before version 6, and of a node without a password to a login without a user.
 _PASSWORD_WRONG: Final = ("invalid password", "AUTH <password> called without any password configured")
 _UNKNOWN_COMMAND: Final = "unknown command"
 _HANDSHAKE: Final = "handshake"
-#: A node that wants TLS ends a connection that does not begin so.
+#: A node that wants TLS ends a connection that does not begin with it.
 _BROKEN_OFF: Final = (ConnectionResetError, BrokenPipeError, EOFError)
 
 
 def hindrance_of(error: BaseException) -> Hindrance:
-    """Sort what redis-py, hiredis, `ssl` or a socket raised, or gave as a reply, when a node was to be asked."""
+    """Classify an error that redis-py, hiredis, `ssl` or a socket raised or returned for a call to a node."""
     said = " ".join(text_of(error).split())[: 2 * TEXT_CHARACTERS_MAX]
     obstacle = _obstacle(error, said)
     if obstacle is Obstacle.SILENT and is_broken_off(error):
@@ -220,7 +227,7 @@ def _obstacle(error: BaseException, said: str) -> Obstacle:
 
 
 def cannot_be_asked(error: BaseException) -> bool:
-    """Whether the node has answered that we may not run this command: a caller that can do without it goes on."""
+    """Whether the node answered that we may not run this command. Some callers can go on without it."""
     return isinstance(error, ResponseError) and hindrance_of(error).obstacle in (
         Obstacle.NOT_ALLOWED,
         Obstacle.NO_COMMAND,
@@ -228,7 +235,7 @@ def cannot_be_asked(error: BaseException) -> bool:
 
 
 def is_broken_off(error: BaseException) -> bool:
-    """Whether somebody is there who has ended the connection: `greeting` may say why."""
+    """Whether the other side ended the connection; `greeting` may find out why."""
     return any(isinstance(cause, _BROKEN_OFF) for cause in _causes(error))
 
 

@@ -37,11 +37,11 @@ def _directory() -> Path:
 def load_script(name: str, *, replay: bool = False, extended: bool = False) -> Script:
     """The script `lua/<name>.lua`. `replay` selects the variant that re-executes recorded entries.
 
-    `extended` selects the text that also knows holds, groups, returns and what accounts may have at most: in it lines
-    behind `--@extended` count, in the plain one those behind `--@plain`. A replay knows all that, and has the lines
-    behind `--@replay`.
+    `extended` selects the text that also knows holds, groups, returns and maximum balances. It includes the
+    lines marked `--@extended`; the plain text includes those marked `--@plain`. The replay variant is
+    extended and also includes the lines marked `--@replay`.
 
-    The variants differ in their text, hence in their digest: loading one never makes the other callable.
+    The variants have different texts and so different digests: loading one never makes another callable.
     """
     directory = _directory()
     chosen = _extended if extended or replay else _plain
@@ -59,6 +59,6 @@ def load_script(name: str, *, replay: bool = False, extended: bool = False) -> S
 
 
 def service_scripts() -> tuple[Script, ...]:
-    """The scripts that services call; recovery loads them into a node as its last act."""
+    """The scripts that services call; loading them into a node is the last step of recovery."""
     names = ("apply", "read_account", "read_transfer", "read_hold", "read_group")
     return (*map(load_script, names), load_script("apply", extended=True))

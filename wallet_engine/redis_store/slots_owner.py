@@ -1,7 +1,7 @@
 """Tells the nodes of a cluster the new owner of slots, when the partition map has moved a partition.
 
-It tells the new owner first, which takes a higher configuration epoch, so that its claim wins over the old owner's. The
-others would learn it by gossip; telling them saves the wait.
+It tells the new owner first. That node takes a higher configuration epoch, so its claim wins over the old
+owner's. The others would learn it by gossip; telling them saves the wait.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,8 +15,8 @@ from wallet_engine.redis_store.topology import NodeView, connect
 def give_slots(slots: range, owner: NodeView, others: Iterable[str]) -> list[str]:
     """Make `owner` the owner of the slots and tell the primaries at the addresses of `others`.
 
-    Returns the addresses that were not told, or still hold keys of a slot: gossip tells those, and they drop the
-    keys. Raises what redis-py raises when the owner does not take the slots. Replicas are passed over.
+    Returns the addresses that were not told, or still hold keys of a slot: they learn it by gossip and drop
+    the keys. Raises what redis-py raises when the owner does not take the slots. Skips replicas.
     """
     _tell(owner.address, slots, owner.node_id, claim=True)
     untold = []

@@ -1,7 +1,7 @@
-"""The form of entries in `journal{tag}`, and the one place that takes a reply of XRANGE apart.
+"""The form of entries in `journal{tag}`. Only this file parses replies of XRANGE.
 
-The text of an entry (`domain/entry.py`) is a header and columns. Redis gets the columns, and as it got them the script
-puts them into the stream, beside the header.
+The text of an entry (`domain/entry.py`) is a header and columns. Redis gets the columns, and the script puts
+them into the stream unchanged, beside the header.
 """
 
 import re
@@ -16,7 +16,7 @@ _columns_begin: Final = re.compile(rb'\["[a-z]+",("[A-Z]{3}"|"-"|\[)').match
 
 
 class StreamEntry(NamedTuple):
-    """`payload` as the journal has it; `fields` as the stream has them, to be written to another one."""
+    """`payload` as in the journal; `fields` as in the stream, to be written to another stream."""
 
     seq: int
     payload: bytes
@@ -29,24 +29,27 @@ def to_stream(payload: bytes) -> tuple[Word, ...]:
 
 
 def from_stream(header: bytes, operations: bytes) -> bytes:
-    """An entry of the stream as it is written to the journal. Raises `Corruption` for what no script has put there."""
+    """A stream entry in the form of the journal. Raises `Corruption` for one that no script has written."""
     if not (_columns_begin(operations) and operations.endswith(b"]")) or b"\n" in header:
         raise Corruption(f"not an entry of a stream: {header[:80]!r} {operations[:80]!r}")
     return b"%b\n%b" % (header, operations)
 
 
 def stream_entries(reply: Sequence[Any]) -> list[StreamEntry]:
-    """What XRANGE answered, by the engine's connection or by redis-py. Raises `Corruption`."""
+    """The entries in a reply of XRANGE, from the engine's connection or redis-py. Raises `Corruption`."""
     return [_entry(entry_id, fields) for entry_id, fields in reply]
 
 
 def first_seq(reply: Sequence[Any]) -> int:
-    """The seq of a reply's first entry, which is there."""
+    """The seq of the first entry of a reply that is not empty."""
     return _seq(reply[0][0])
 
 
 def unbroken(entries: list[StreamEntry]) -> list[StreamEntry]:
-    """Those up to the first hole: where open entries are left alone, others are gone (`lua/trim.lua`)."""
+    """The entries up to the first gap.
+
+    Gaps come from trimming, which leaves open entries (`lua/trim.lua`).
+    """
     for number, entry in enumerate(entries):
         if entry.seq != entries[0].seq + number:
             return entries[:number]

@@ -1,6 +1,6 @@
-"""Which node of a shard is primary, and whether a node is fit to hold money; asked through redis-py.
+"""Finds a shard's primary, and checks whether a node is fit to hold money; asks through redis-py.
 
-The answer comes from Redis itself, never from a guess: each node of the shard is asked how it sees itself.
+The answer comes from Redis itself, never from a guess: it asks each node of the shard how it sees itself.
 """
 
 import re
@@ -20,36 +20,36 @@ from wallet_engine.redis_store.login import login
 from wallet_engine.redis_store.refusals import Hindrance, Obstacle, cannot_be_asked, hindrance_of
 
 _TIMEOUT_S = 1.0
-#: Names asked of one slot: many times what a partition has.
+#: Maximum key names to read from one slot: many times the number that a partition has.
 SLOT_KEYS_MAX: Final = 1000
-#: What a node does when its memory is full.
+#: The setting for what a node does when its memory is full.
 POLICY: Final = "maxmemory-policy"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """One line of `CLUSTER NODES`, as the asked node says it of itself."""
+    """A node's own line of `CLUSTER NODES`."""
 
     address: str
     node_id: str
     is_primary: bool
     config_epoch: int
     slots: tuple[range, ...]
-    #: Slots of its own that somebody has set MIGRATING.
+    #: Its own slots that an operator has set MIGRATING.
     leaving: frozenset[int] = frozenset()
-    #: Of a replica: the id of the primary that it follows.
+    #: For a replica: the id of its primary.
     primary_id: str = ""
 
     def owns(self, slot: int) -> bool:
         return any(slot in slots for slots in self.slots)
 
     def keeps(self, slot: int) -> bool:
-        """Whether it owns the slot, and none of its keys can be elsewhere. No move of ours sets a slot MIGRATING."""
+        """Whether it owns the slot and all its keys are here. Our moves never set a slot MIGRATING."""
         return self.owns(slot) and slot not in self.leaving
 
 
 def connect(address: str, *, timeout_s: float = _TIMEOUT_S) -> redis.Redis:
-    """A redis-py client of one node for administration, with the login of this process: no retries, text replies."""
+    """A redis-py client of one node for administration, with our login: no retries, text replies."""
     host, port = split_address(address)
     return redis.Redis(
         host=host,
@@ -104,14 +104,14 @@ def slot_owners(cluster_nodes: str) -> tuple[dict[int, str], list[tuple[int, str
 
 
 def _cluster_nodes(client: redis.Redis) -> str:
-    """The reply as text: given as two words, redis-py does not parse it into a dictionary."""
+    """The reply as text: redis-py does not parse it if the command is given as two words."""
     return str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
 
 
 def view_node(address: str, refused: list[str] | None = None) -> NodeView | None:
     """How the node sees itself, or None when it does not answer.
 
-    `refused` gets a sentence about a node that is there and does not let us in.
+    `refused` gets a sentence about a node that is there but does not admit us.
     """
     client = connect(address)
     try:
@@ -126,9 +126,9 @@ def view_node(address: str, refused: list[str] | None = None) -> NodeView | None
 
 
 def find_primary(nodes: Sequence[str], refused: list[str] | None = None) -> NodeView | None:
-    """The primary among a shard's nodes: of those that call themselves one, the highest configuration epoch.
+    """The primary of a shard: among nodes that call themselves one, the highest configuration epoch wins.
 
-    `refused` as of `view_node`.
+    `refused`: see `view_node`.
     """
     views = [
         view for address in nodes if (view := view_node(address, refused)) is not None and view.is_primary
@@ -143,7 +143,7 @@ def no_primary(refused: Sequence[str]) -> str:
 
 
 def keys_in_slots(address: str, slots: Iterable[int]) -> list[str]:
-    """Names of the keys of these slots that a node holds, its own slots or not; none if it does not answer."""
+    """Names of the keys of these slots on a node, even if it does not own them; none if it is silent."""
     client = connect(address)
     try:
         with client.pipeline(transaction=False) as pipe:
@@ -159,9 +159,9 @@ def keys_in_slots(address: str, slots: Iterable[int]) -> list[str]:
 def check_settings(address: str, *, must_answer: bool = True) -> Hindrance | None:
     """Refuse a node that could lose or evict money. Raises `ConfigError` with the line to change.
 
-    Returns why it could not be asked; raises that too if it `must_answer`.
+    If the node could not be asked, returns the reason, or raises it if `must_answer`.
 
-    INFO says the policy, and managed services that have no CONFIG still have INFO.
+    The policy is read from INFO, because managed services without CONFIG still have INFO.
     """
     client = connect(address)
     try:
@@ -187,15 +187,15 @@ def check_settings(address: str, *, must_answer: bool = True) -> Hindrance | Non
 
 
 def eviction_policy(client: redis.Redis) -> str:
-    """`maxmemory-policy`, as INFO tells it. Raises what redis-py raises."""
+    """`maxmemory-policy` from INFO. Raises what redis-py raises."""
     memory: dict[str, Any] = client.info("memory")
     return str(memory.get("maxmemory_policy", ""))
 
 
 def ask_settings(client: redis.Redis, names: Iterable[str]) -> tuple[dict[str, str], str]:
-    """Name -> value, "" for one that this version does not know, and why some are missing: "" when none is.
+    """(name -> value, "" for a setting unknown to this version; why some are missing, "" if none are).
 
-    Without CONFIG there is only the eviction policy. Raises what redis-py raises for anything else.
+    Without CONFIG it finds only the eviction policy. Raises what redis-py raises for anything else.
     """
     found: dict[str, str] = {}
     try:
