@@ -1,1 +1,1 @@
-"""Transfers as sequences of durable steps, and the sweeper that ends what a crash left open."""
+"""Transfers as sequences of durable steps, and the sweepers that end what a crash left open."""

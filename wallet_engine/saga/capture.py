@@ -1,8 +1,8 @@
 """A capture: a transfer whose money comes out of a hold, and whose end may end the hold.
 
-Across partitions the debit takes from the hold, and a refused credit puts the money back there. After an applied credit
-a final capture releases what remains of the hold, durable, before its caller is answered. As with every transfer, any
-process may repeat each step.
+Across partitions the debit takes money from the hold, and a refused credit puts it back there. After an
+applied credit, a final capture releases the rest of the hold; the caller is answered when that is durable. As
+with every transfer, any process may repeat each step.
 """
 
 from wallet_engine.domain import holds
@@ -32,7 +32,7 @@ class Capture(PatientTransfer):
         super().__init__(engine, command, p, q, call, index)
         self.words = words
         self.hold_field = holds.hold_field_of(words)
-        #: The words of the hold's record as the last operation has left it; empty where that is not told.
+        #: The words of the hold's record after the last operation; empty if the script did not return them.
         self.told: list[str] = []
 
     def start(self, issued_s: float) -> None:

@@ -1,4 +1,4 @@
-"""When calls have waited long enough for their answers."""
+"""Ends the wait of calls that have waited too long for their answers."""
 
 import asyncio
 from itertools import takewhile
@@ -6,14 +6,14 @@ from typing import Final
 
 from wallet_engine.saga.transfer import Call
 
-#: How late a call may be given up.
+#: How much later than its deadline a call may be given up.
 LATE_S_MAX: Final = 0.25
 
 
 class Deadlines:
     """Gives up each call that still waits after `timeout_s`.
 
-    One timer serves all of them: setting and cancelling one of its own costs a single transfer a twentieth of its CPU.
+    One timer serves all calls: a timer per call would cost a single transfer a twentieth of its CPU time.
     """
 
     def __init__(self, timeout_s: float) -> None:

@@ -1,6 +1,6 @@
 """Releases expired holds: every service looks for due ones once a second, and asks the script to decide.
 
-The script compares the expiry with the time that it records, so late or repeated looks do no harm.
+The script compares the expiry with the time that it records, so late or repeated checks do no harm.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ log = get_logger(__name__)
 
 
 class _Expiry:
-    """Nobody waits: a hold that was not released is due at the next tick."""
+    """Ignores the outcome: a hold that was not released is due again at the next tick."""
 
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
         pass
@@ -75,7 +75,8 @@ class Expirer:
             (seconds, micros), clock = await asyncio.gather(
                 lane.call("TIME"), lane.call("HGET", keys.meta, "clock")
             )
-            # The time that an entry would record now: a clock that was set back leaves recorded time where it was.
+            # The time that an entry would record now. A clock that was set back does not set back recorded
+            # time.
             now_ms = max(int(seconds) * 1000 + int(micros) // 1000, int(clock or 0))
             fields = [field for field, score in zip(due[::2], due[1::2], strict=True) if int(score) <= now_ms]
             records = await lane.call("HMGET", keys.hold, *fields) if fields else []

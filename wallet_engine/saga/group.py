@@ -1,11 +1,11 @@
 """One group: which operations it takes, in which order, and when its caller is answered.
 
-Inside one partition it is one operation. Across several: `prepare` in all but the home, durable; `decide` at home,
-durable; `commit` or `abort` in the others, durable; answer. No part is told to commit before the decision is durable,
-and the first decision stands for every driver of the group: a caller's retry, another process with the same id, the
-sweeper.
+Inside one partition it is one operation. Across several: `prepare` in all partitions but the home, durable;
+`decide` at the home, durable; `commit` or `abort` in the others, durable; answer. No part is told to commit
+before the decision is durable. The first decision counts for every driver of the group: a caller's retry,
+another process with the same id, the sweeper.
 
-An attempt that was interrupted is over: what it set aside is given back first, everywhere, and then another one begins.
+An interrupted attempt is over: all parts first give back what it set aside, and then another attempt begins.
 """
 
 import asyncio
@@ -37,9 +37,9 @@ from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.positions import positions_noted
 from wallet_engine.routing.homes import Homes
 
-#: How often a group begins anew because an attempt of it was interrupted meanwhile.
+#: How many attempts a group makes if attempts are interrupted.
 ATTEMPTS_MAX: Final = 8
-#: How long home waits before it forgets a group, so that this goes along with other operations.
+#: How long the home waits before it forgets a group, so that this goes with other operations.
 FORGET_AFTER_S: Final = 0.1
 
 _APPLIED: Final = Outcome.APPLIED.value
@@ -49,7 +49,7 @@ _INTERRUPTED: Final = Outcome.INTERRUPTED.value
 
 
 class Parts(NamedTuple):
-    """Where a group is: partition -> its legs there; at home, all of them."""
+    """The partitions of a group: partition -> its legs there; the home has all legs."""
 
     home: int
     legs: Mapping[int, tuple[Leg, ...]]
@@ -60,7 +60,7 @@ class Parts(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """Outcome of an operation, and what the script told beside it."""
+    """Outcome of an operation, and the details that the script returned."""
 
     outcome: str
     told: list[str]
@@ -86,7 +86,7 @@ class _Step:
 
 
 def parts_of(homes: Homes, payer: str, transaction: str, transfers: Sequence[TransferCommand]) -> Parts:
-    """Where a group is that is named by this payer. Raises `InvalidInput` where it reaches too many partitions."""
+    """The partitions of a group that this payer names. Raises `InvalidInput` for too many partitions."""
     home = homes.of_payer(payer, transaction)
     payers, receivers = homes.of_sides(transfers)
     legs: dict[int, list[Leg]] = {home: []}
@@ -104,7 +104,7 @@ def parts_of(homes: Homes, payer: str, transaction: str, transfers: Sequence[Tra
 
 
 class GroupDriver:
-    """Sends the operations of one group; `mark` is that of its body, `by` who asked for it."""
+    """Sends the operations of one group; `mark` is that of its body, `by` the key that asked for it."""
 
     def __init__(
         self, engine: Engine, payer: str, transaction: str, mark: str, note: str = "", by: str = ""
@@ -125,14 +125,14 @@ class GroupDriver:
         word: str = NONE,
         issued_s: float | None = None,
     ) -> Decided:
-        """One operation, decided and durable. Raises `Outage`."""
+        """Send one operation; returns when it is decided and durable. Raises `Outage`."""
         step = _Step()
         issued = self.engine.now_s() if issued_s is None else issued_s
         self.engine.submit(partition, self._words(kind, attempt, legs, word), step, issued)
         return await step.future
 
     async def tell(self, kind: str, parts: Parts, attempt: int) -> bool:
-        """Commit or abort everywhere but at home; whether all of them have done it."""
+        """Commit or abort in all partitions but the home. Returns whether all of them did it."""
         sent = (self.send(kind, p, attempt, parts.legs[p]) for p in parts.others)
         found = await asyncio.gather(*sent, return_exceptions=True)
         for result in found:
@@ -144,13 +144,13 @@ class GroupDriver:
 
     def _words(self, kind: str, attempt: int, legs: Iterable[Leg], word: str) -> Words:
         other = words(self._mark, attempt, word, legs)
-        # Only the decision has the note: a refused group is one entry, and an applied one says it once.
+        # Only the decision has the note: so a refused group needs one entry, and the note is stored once.
         note = self._note if kind in "mg" else ""
         return (kind, self._transaction, self._payer, other, 0, "-", note, self._by)
 
 
 class Group:
-    """One group on its way, for a caller or for nobody any more."""
+    """One group on its way; its caller may have left."""
 
     def __init__(self, engine: Engine, command: GroupCommand, parts: Parts) -> None:
         self._engine = engine
@@ -163,7 +163,7 @@ class Group:
         return f"<Group home={self._parts.home} parts={len(self._parts.legs)}>"
 
     async def run(self) -> GroupAnswer:
-        """To its end. Raises `Outage`: `outcome_unknown` where it may still happen."""
+        """Drive the group to its end. Raises `Outage`; `outcome_unknown` if the group may still happen."""
         if not self._parts.others:
             home = self._parts.home
             outcome, told = await self._driver.send("m", home, 0, self._parts.legs[home], COMMIT)
@@ -177,7 +177,7 @@ class Group:
         raise Outage("outcome_unknown", "the group was interrupted again and again: repeat the request")
 
     async def _attempt(self, attempt: int) -> GroupAnswer | int:
-        """The answer, or the number of the attempt to make next."""
+        """The answer, or the number of the next attempt."""
         issued_s, parts, driver = self._engine.now_s(), self._parts, self._driver
         prepared = await asyncio.gather(
             *(driver.send("p", p, attempt, parts.legs[p], NONE, issued_s) for p in parts.others),
@@ -192,12 +192,12 @@ class Group:
                 raise result
             elif result.outcome == _REPEATED:
                 status, made_in = result.told[:2]
-                # Money that an earlier attempt has set aside goes back: it is no promise to this one.
+                # Money that an earlier attempt set aside is given back: it does not count for this attempt.
                 over = over or ("" if status == PREPARED and int(made_in) == attempt else status)
             elif result.outcome != _APPLIED:
                 leg = int(result.told[1])
                 refusals.append((leg, not _pays(parts.legs[partition], leg), result.outcome))
-        if over:  # home knows how it ended
+        if over:  # the home knows how it ended
             word, outage = COMMIT if over == COMMITTED else INTERRUPT, None
         elif refusals:
             leg, _, code = min(refusals)
@@ -214,7 +214,7 @@ class Group:
         try:
             outcome, told = await driver.send("g", parts.home, attempt, legs, word, issued_s)
         except Outage as failed:
-            # Whether it was decided is not known, or what was set aside waits for a decision: the sweeper ends it.
+            # It may be decided, or money that was set aside waits for a decision: the sweeper ends it.
             raise Outage("outcome_unknown", failed.detail) from None
         decision = told[0] if outcome == _REPEATED else outcome
         if decision == _APPLIED:
@@ -231,7 +231,7 @@ class Group:
         return int(told[2]) + 1
 
     async def _abort(self, attempt: int) -> None:
-        """Tell the parts that home has decided against it. A part that cannot be told asks home later, by itself."""
+        """Tell the parts that the home decided against it. The sweeper ends a part that cannot be told."""
         await self._driver.tell("b", self._parts, attempt)
 
     def _forget(self) -> None:
@@ -247,7 +247,7 @@ def _pays(legs: Sequence[Leg], idx: int) -> bool:
 
 
 def _answer(outcome: str, told: Sequence[str]) -> GroupAnswer:
-    """`told` is of a refusal or a repeat."""
+    """The answer for an outcome; `told` are the details of a refusal or a repeat."""
     if outcome in (_APPLIED, _CONFLICT):
         return GroupAnswer(outcome)
     decision, leg, _ = told
@@ -255,6 +255,6 @@ def _answer(outcome: str, told: Sequence[str]) -> GroupAnswer:
 
 
 def _heed(task: "asyncio.Task[Decided]") -> None:
-    """Accept the failure of an operation at home: the sweeper finds the group there."""
+    """Ignore the failure of an operation at the home: the sweeper finds the group there."""
     if not task.cancelled():
         task.exception()

@@ -1,8 +1,8 @@
-"""Ends groups without a driver (G9): those that a part has prepared, and those that home has decided and not forgotten.
+"""Ends groups without a driver (G9): those prepared in a part, and those the home decided but did not forget.
 
-Time alone ends nothing. If a part's record is older than any healthy group, the sweeper asks home to decide that the
-group is nothing, and does what home answers: the first decision stands. It tells the parts home's decision until each
-has carried it out. Every service looks; all of it may be repeated.
+Time alone ends nothing. If a part's record is older than any healthy group, the sweeper asks the home to
+decide that the group is void, and does what the home answers: the first decision counts. It tells the parts
+the home's decision until each has carried it out. Every service sweeps; every step may be repeated.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from wallet_engine.telemetry.logging import get_logger
 TICK_S: Final = 1.0
 #: A record younger than this is left to the service that wrote it.
 RECORD_AGE_S_MIN: Final = 5.0
-#: Records of one partition looked at, and driven, in one tick.
+#: Maximum records of one partition to read, and to drive, in one tick.
 LOOKED_AT_MAX: Final = 2_000
 DRIVEN_MAX: Final = 32
 DRIVE_TIMEOUT_S: Final = 8.0
@@ -39,21 +39,21 @@ log = get_logger(__name__)
 
 
 class GroupSweeper:
-    """Looks at every partition about once a second; `swept` counts the records it ended."""
+    """Checks every partition about once a second; `swept` counts the records it ended."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._task: asyncio.Task[None] | None = None
         self._ticks: dict[int, asyncio.Task[None]] = {}
         self._passages: dict[int, Passage] = {}
-        #: Where the look at a partition's records goes on.
+        #: Partition -> cursor at which the scan of its records continues.
         self._cursors: dict[int, bytes] = {}
-        #: What that look has met so far: field of each record -> the entry that wrote it.
+        #: Partition -> records found by that scan so far: field of the record -> the entry that wrote it.
         self._met: dict[int, dict[bytes, int]] = {}
-        #: As they were at the last whole look at each partition.
+        #: Open groups as of the last complete scan of each partition.
         self.open = OpenAges()
         self._drives: set[asyncio.Task[None]] = set()
-        #: Partition and key of the records that are being ended.
+        #: (partition, key) of the records that are being ended.
         self._driven: set[tuple[int, str]] = set()
         self.swept = 0
 
@@ -80,7 +80,7 @@ class GroupSweeper:
     async def _tick(self, accumulator: Accumulator) -> None:
         try:
             stale = await self._stale(accumulator)
-            for field, record in stale:  # one whose home is down holds up no other
+            for field, record in stale:  # a group whose home is down does not delay others
                 task = asyncio.create_task(self._end(accumulator.partition, field, record))
                 self._drives.add(task)
                 task.add_done_callback(self._drives.discard)
@@ -90,7 +90,7 @@ class GroupSweeper:
             log.exception("groups are not swept", partition=accumulator.partition)
 
     async def _stale(self, accumulator: Accumulator) -> list[tuple[str, Record]]:
-        """Fields and records of those that have been there for long."""
+        """Fields and records of the groups that are older than `RECORD_AGE_S_MIN`."""
         keys, partition = accumulator.keys, accumulator.partition
         lane = self._engine.cluster.lanes[accumulator.shard]
         if not await lane.call("HLEN", keys.group):
@@ -149,7 +149,7 @@ class GroupSweeper:
     async def _ask_home(self, driver: GroupDriver, partition: int, transaction: str, record: Record) -> None:
         home = self._engine.cluster.homes.of_payer(record.payer, transaction)
         outcome, told = await driver.send("g", home, record.words.attempt, (), INTERRUPT)
-        # Of another body with this id home has decided otherwise; of this one, that it is nothing.
+        # If the home decided another body under this id, this one is void.
         decision = told[0] if outcome == Outcome.REPEATED else outcome
         paid = decision == Outcome.APPLIED
         ended = await driver.send("y" if paid else "b", partition, record.words.attempt, record.words.legs)
@@ -162,7 +162,7 @@ class GroupSweeper:
             for leg in record.words.legs
         ]
         parts = parts_of(self._engine.cluster.homes, record.payer, transaction, transfers)
-        # The record may be newer than the journal: home answers when what it answers is durable.
+        # The record may be newer than the journal; the home answers only when its decision is durable.
         outcome, told = await driver.send("g", parts.home, record.words.attempt, (), INTERRUPT)
         if (told[0] if outcome == Outcome.REPEATED else outcome) != Outcome.APPLIED:
             return

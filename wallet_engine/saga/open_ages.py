@@ -1,6 +1,6 @@
-"""How many entries of each partition are open, and for how long the oldest: as far as this process has seen them.
+"""How many entries of each partition are open, and the age of the oldest, as far as this process has seen.
 
-One sees `open`, another the parts of groups; metrics tell both as one.
+One object counts `open`, another the parts of groups; the metrics show both together.
 """
 
 from collections import defaultdict, deque
@@ -10,20 +10,20 @@ from typing import Final
 from wallet_engine.engine.engine import Engine
 from wallet_engine.telemetry.metrics import PartitionReading
 
-#: A look is remembered when this part of the age so far has passed since the last one that is: by no more the age of
-#: the next entry is told too low, once the oldest is mended.
+#: A look is kept when this part of the present age has passed since the last kept one. So when the oldest
+#: entry ends, the reported age of the next one is too low by at most this part.
 AGE_PART: Final = 1 / 32
 
-#: (when it was looked, the newest entry that was open)
+#: (time of the look, the newest entry that was open then)
 Looks = deque[tuple[float, int]]
 
 
 class OpenAges:
-    """By the clock of this process, which does not step."""
+    """Ages are by the monotonic clock of this process."""
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
-        #: Of each partition, the first one the first at which its oldest open entry was there.
+        #: For each partition; its first look is the first one that saw the oldest open entry.
         self._looks: defaultdict[int, Looks] = defaultdict(deque)
 
     def __repr__(self) -> str:
@@ -34,7 +34,7 @@ class OpenAges:
         return sum(self._counts.values())
 
     def note(self, partition: int, seqs: Sequence[int], now_s: float) -> None:
-        """The entries that are open there now, ascending."""
+        """Note the entries that are open there now, ascending."""
         self._counts[partition] = len(seqs)
         looks = self._looks[partition]
         if not seqs:
@@ -49,7 +49,7 @@ class OpenAges:
         return self._counts.get(partition, 0)
 
     def oldest_s(self, partition: int, now_s: float) -> float:
-        """For how long its oldest open entry has been seen; 0 without one."""
+        """Seconds since the partition's oldest open entry was first seen; 0 without one."""
         looks = self._looks[partition]
         return now_s - looks[0][0] if looks else 0.0
 

@@ -1,6 +1,6 @@
-"""A transfer whose repeat may meet it under way: the repeat waits for its end and does not drive it.
+"""A transfer whose repeat only waits for its end if it is still under way, and does not drive it.
 
-Its driver, or else the sweeper, needs the words of its entry, which a repeat does not have.
+Driving it needs the words of its entry. Its driver and the sweeper have them; a repeat does not.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
 from wallet_engine.saga.transfer import APPLIED, DEBIT, LOCAL, REPEATED, Call, Transfer
 
-#: Between one look and the next; 4 s in all, less than any caller waits for an answer.
+#: Pauses between checks; 4 s in total, less than any caller waits for an answer.
 PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.2, 1.2)
 
 
 class PatientTransfer(Transfer):
-    """As `Transfer`, but for repeats. `SUCCESS` is what is remembered of one that was applied."""
+    """As `Transfer`, except for repeats. `SUCCESS` is the remembered outcome of one that was applied."""
 
     __slots__ = ("pauses_s",)
 

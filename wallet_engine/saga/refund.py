@@ -1,4 +1,4 @@
-"""A refund that somebody asked for: a transfer from the original's receiver to its payer, bounded by the original.
+"""A refund that a caller asked for: a transfer from the original's receiver to its payer, up to its amount.
 
 Across partitions the debit raises the refunded sum of the original; a refused credit lowers it again and gives the
 money back. As with every transfer, any process may repeat each step.

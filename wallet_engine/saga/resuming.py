@@ -1,4 +1,4 @@
-"""Drives money that has left an account to its end, also when another process began it."""
+"""Drives money that has left an account to its end, even if another process began the transfer."""
 
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.transfer import TransferCommand
@@ -11,7 +11,7 @@ from wallet_engine.saga.transfer import Call, Transfer
 def resumable(
     engine: Engine, operation: Operation, receiver: str, p: int, q: int, call: Call, index: int
 ) -> Transfer:
-    """What ends an applied debit, capture or refund."""
+    """The transfer object that drives an applied debit, capture or refund to its end."""
     words = (operation.account, receiver, operation.amount_minor, operation.currency, operation.id)
     command = TransferCommand(*words, operation.note, operation.by)
     if operation.kind == "q":

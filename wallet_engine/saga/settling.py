@@ -4,5 +4,5 @@ from wallet_engine.engine.engine import Engine
 
 
 def settle(engine: Engine, partition: int, seq: int) -> None:
-    """Entry `seq` of `partition` has no outgoing money left. A settle that gets lost is found by the sweeper."""
+    """Settle entry `seq` of `partition`, whose money has all arrived. The sweeper repeats a lost settle."""
     engine.riders.add(partition, ("s", str(seq), "-", "-", 0, "-", "", ""))

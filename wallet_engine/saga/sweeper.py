@@ -1,12 +1,13 @@
 """Ends transfers that a crash left open (G9): debits whose credit has no driver any more.
 
 An entry is in `open` from its debit until its settle. If it stays there longer than any healthy transfer, the sweeper
-reads it from the stream and drives its credits again; the receivers' memory makes that harmless. If it is so old that a
-receiver may have forgotten the credits, the sweeper first looks them up in the journal (`_look_up`). Every service
-sweeps; jitter keeps them from doing the same work at the same time.
+reads it from the stream and drives its credits again; the receivers' dedupe memory makes that harmless. If it
+is so old that a receiver may have forgotten the credits, the sweeper first looks them up in the journal
+(`_look_up`). Every service sweeps; jitter prevents that they do the same work at the same time.
 
-A receiver delays only its own money: the sweeper drives an entry's money for each receiving partition separately, by a
-task for each pair of partitions. It leaves a receiver that does not take its credits alone for a while.
+A receiver delays only its own money: the sweeper drives an entry's money for each receiving partition
+separately, with one task for each pair of partitions. It pauses for a receiver that does not take its
+credits.
 """
 
 import asyncio
@@ -43,12 +44,12 @@ from wallet_engine.telemetry.logging import get_logger
 SWEEP_S: Final = 1.0
 #: An entry younger than this is left to the service that wrote it.
 OPEN_AGE_MS_MIN: Final = 5_000
-#: Members of `open` read in one command: some 0.2 ms of a node.
+#: Members of `open` read in one command: about 0.2 ms of a node's time.
 MEMBERS_PER_PAGE: Final = 1_000
-#: Entries of one partition read together, each of which may be 150 kB, and driven together for one receiver.
+#: Entries of one partition read together (each may have 150 kB) and driven together for one receiver.
 ENTRIES_AT_ONCE_MAX: Final = 32
 DRIVE_TIMEOUT_S: Final = 30.0
-#: How long a journal copy may take to look old credits up; it reads its part of the journal since the debit.
+#: Maximum time of a journal copy to look up old credits; it reads its journal since the debit.
 LOOK_UP_TIMEOUT_S: Final = 60.0
 
 #: Credits (partition, seq, idx of the debit) -> outcome.
@@ -58,7 +59,7 @@ log = get_logger(__name__)
 
 
 class Sweeper:
-    """Looks at every partition about once a second; `swept` counts the entries it ended."""
+    """Checks every partition about once a second; `swept` counts the entries it ended."""
 
     def __init__(self, engine: Engine, reader: Reader) -> None:
         self._engine = engine
@@ -66,13 +67,14 @@ class Sweeper:
         self._task: asyncio.Task[None] | None = None
         self.swept = 0
         self._sweeps: dict[int, asyncio.Task[None]] = {}
-        #: (payers' partition, receivers' partition) -> what drives the money from one to the other
+        #: (payers' partition, receivers' partition) -> task that drives the money from one to the other
         self._drives: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._standings = Standings(self._on_owed)
         self._receivers: defaultdict[int, Receiver] = defaultdict(Receiver)
-        #: As they were at the last look at each partition.
+        #: Open entries as of the last look at each partition.
         self.open = OpenAges()
-        #: What is left to the service that wrote it, by partition.
+        #: Partition -> which of its entries are old enough to be swept; younger ones are left to their
+        #: service.
         self._passages: defaultdict[int, Passage] = defaultdict(lambda: Passage(OPEN_AGE_MS_MIN / 1000))
 
     def __repr__(self) -> str:
@@ -92,7 +94,7 @@ class Sweeper:
         while True:
             await asyncio.sleep(SWEEP_S * random.uniform(0.5, 1.5))
             for accumulator in self._engine.cluster.accumulators:
-                # One that takes long, because its shard hangs, holds up no other.
+                # A partition whose shard hangs does not delay others.
                 running = self._sweeps.get(accumulator.partition)
                 if running is None or running.done():
                     self._sweeps[accumulator.partition] = asyncio.create_task(self._sweep(accumulator))
@@ -130,7 +132,7 @@ class Sweeper:
             log.exception("sweep failed", partition=accumulator.partition)
 
     async def _look_at(self, accumulator: Accumulator, lane: Lane) -> None:
-        """Note where the partition stands now, by which the age of its entries is told later."""
+        """Note the partition's present seq, which later gives the age of its entries."""
         state, seq, window = await lane.call("HMGET", accumulator.keys.meta, "state", "seq", "window")
         now_s = self._engine.now_s()
         if state == b"live":
@@ -139,7 +141,7 @@ class Sweeper:
             self._engine.passages[accumulator.partition].note(int(seq), now_s)
 
     async def _open_seqs(self, accumulator: Accumulator, lane: Lane) -> list[int]:
-        """All of them, ascending. The markers of an entry's refunds stand behind it, with its score."""
+        """All open entries, ascending. The markers of an entry's refunds follow it, with the same score."""
         seqs: list[int] = []
         start: int | str = "-inf"
         while True:
@@ -151,7 +153,7 @@ class Sweeper:
             start = int(members[-1].partition(b".")[0]) + 1
 
     async def _learn(self, accumulator: Accumulator, lane: Lane, seqs: Sequence[int]) -> None:
-        """Find out whom these entries are to pay."""
+        """Find out which partitions these entries have to pay."""
         for start in range(0, len(seqs), ENTRIES_AT_ONCE_MAX):
             for entry in await self._texts(accumulator, lane, seqs[start : start + ENTRIES_AT_ONCE_MAX]):
                 self._note(accumulator.partition, entry)
@@ -164,12 +166,12 @@ class Sweeper:
         return self._engine.cluster.homes.of(receiver_of(operation))
 
     async def _texts(self, accumulator: Accumulator, lane: Lane, seqs: Sequence[int]) -> list[Entry]:
-        """Those of the entries that are in the stream."""
+        """The given entries, as far as they are in the stream."""
         ids = [f"{seq}-0" for seq in seqs]
         calls = (lane.call("XRANGE", accumulator.keys.journal, entry_id, entry_id) for entry_id in ids)
         replies: list[Any] = await asyncio.gather(*calls)
         for seq, found in zip(seqs, replies, strict=True):
-            # Settled meanwhile, if it is not open either.
+            # If it is not open either, it was settled meanwhile.
             if not found and await lane.call("ZSCORE", accumulator.keys.open, seq) is not None:
                 log.error("open entry is not in the stream", partition=accumulator.partition, seq=seq)
         return [parse_entry(stream_entries(found)[0].payload) for found in replies if found]
@@ -177,7 +179,7 @@ class Sweeper:
     # Driving ---------------------------------------------------------------------------------------------
 
     def _drive(self, accumulator: Accumulator, q: int) -> None:
-        """Have the money that is due from the partition to q driven, unless it is, or q is to be left alone."""
+        """Start a task that drives the partition's money to q, unless one runs or q is paused."""
         pair = accumulator.partition, q
         if pair not in self._drives and self._may_drive(q, 0):
             self._receivers[q].drives += 1
@@ -191,7 +193,7 @@ class Sweeper:
 
     def _may_drive(self, q: int, mine: int) -> bool:
         if self._engine.cluster.accumulators[q].held_since_s is not None:
-            return False  # the engine finds out when it takes operations again
+            return False  # the engine checks when the partition takes operations again
         return self._receivers[q].may_be_driven(self._engine.now_s(), mine)
 
     async def _drive_all(self, accumulator: Accumulator, q: int) -> None:
@@ -206,17 +208,17 @@ class Sweeper:
     async def _drive_some(
         self, accumulator: Accumulator, q: int, seqs: Sequence[int], issued_s: float
     ) -> None:
-        """`issued_s` is before anything was read that the credits are decided upon."""
+        """`issued_s` is before the reads on which the credits depend."""
         partition, standings = accumulator.partition, self._standings
         lane = self._engine.cluster.lanes[accumulator.shard]
         young: list[Entry] = []
         old: list[Entry] = []
-        self._later(partition, q, seqs)  # unless it gets further
+        self._later(partition, q, seqs)  # in case this drive does not end them
         for entry in await self._texts(accumulator, lane, seqs):
             seq = entry.header.seq
             standing = standings.get(partition, seq)
             if standing is None or standing.nonce != entry.header.nonce:
-                self._note(partition, entry)  # another entry, behind a recovery
+                self._note(partition, entry)  # another entry, after a recovery
                 continue
             recorded_age_ms = lane.clock.ms_at(self._engine.now_s()) - entry.header.time_ms
             is_old = self._engine.is_old(partition, seq, recorded_age_ms)
@@ -234,10 +236,11 @@ class Sweeper:
                 standing.later(q, self._engine.now_s() + RETRY_S)
 
     async def _look_up(self, partition: int, q: int, entries: list[Entry]) -> Decided | None:
-        """What the journal of q says of the entries' credits there; None when a journal copy did not say.
+        """The outcomes of the entries' credits in the journal of q; None when no journal copy could tell.
 
-        q is asked of as it stands after its entry (seq, nonce) read here, so a credit that is not found was not
-        decided before the entries were read, and one decided since is still remembered.
+        The question covers q up to its newest entry (seq, nonce), which is read here. So a credit that is not
+        found was not decided before the entries were read, and one that was decided since is still
+        remembered.
         """
         if not entries:
             return {}
@@ -259,7 +262,7 @@ class Sweeper:
         return [(idx, operation) for idx, operation in outgoing(entry) if self._homes_of(operation) == q]
 
     async def _end(self, partition: int, q: int, entry: Entry, issued_s: float, decided: Decided) -> None:
-        """Drive the entry's credits in q, but do only what follows from those that are known to be `decided`."""
+        """Drive the entry's credits in q. For those in `decided`, do only what follows from their outcome."""
         header = entry.header
         try:
             await self._reader.durable(partition, header.seq, header.nonce)

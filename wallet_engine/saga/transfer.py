@@ -1,8 +1,8 @@
 """One transfer: which operations it takes, in which order, and when its caller is answered.
 
-Inside one partition it is one `transfer` operation. Across two it is `debit`, durable, `credit`, durable, answer;
-a refused credit becomes a `refund`, durable, answer. No credit leaves before its debit is durable: `committed`
-is called only then. Every step may be repeated by anyone (a retry, the sweeper) without moving money twice.
+Inside one partition it is one `transfer` operation. Across two it is `debit`, durable, `credit`, durable,
+answer; after a refused credit: `refund`, durable, answer. No credit leaves before its debit is durable: only
+then `committed` is called. A retry or the sweeper may repeat every step without moving money twice.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ APPLIED: Final = Outcome.APPLIED.value
 REPEATED: Final = Outcome.REPEATED.value
 CONFLICT: Final = Outcome.CONFLICT.value
 
-#: Stages; the last one is of captures only.
+#: Stages; only captures have the last one.
 LOCAL, DEBIT, CREDIT, REFUND, FINISH = range(5)
 
 
@@ -34,16 +34,16 @@ class Call:
     __slots__ = ("_answer", "on_end", "position", "positions", "remaining", "replayed", "results")
 
     def __init__(self, size: int, answer: Callable[["Call"], None]) -> None:
-        """`answer` is called once: after the last transfer, or when the caller waits no longer."""
+        """`answer` is called once: after the last transfer, or when the caller no longer waits."""
         self.results: list[str] = [""] * size
         self.remaining = size
         self.replayed = False
-        #: `<p>.<seq>` of the entry that was met last; empty before the first.
+        #: `<p>.<seq>` of the entry seen last; empty before the first.
         self.position = ""
-        #: Where the newest entries met of all partitions are noted; None where the last one says enough.
+        #: Collects the newest entry seen of each partition; None if the last entry is enough.
         self.positions: Positions | None = None
         self._answer: Callable[[Call], None] | None = answer
-        #: Called when the last transfer has ended, whether or not anybody still waits.
+        #: Called when the last transfer has ended, even if the caller no longer waits.
         self.on_end: Callable[[Call], None] | None = None
 
     @classmethod
@@ -66,7 +66,7 @@ class Call:
                 self.on_end(self)
 
     def give_up(self) -> None:
-        """Answer the caller, unless it has been, with the results there are."""
+        """Answer the caller with the present results, unless it was answered before."""
         answer, self._answer = self._answer, None
         if answer is not None:
             answer(self)
@@ -95,7 +95,7 @@ class Transfer:
         "stage",
     )
 
-    #: Where the debit is, once that is known: operation `idx` of entry `seq` of `p`.
+    #: The place of the debit, once known: operation `idx` of entry `seq` of `p`.
     seq: int
     idx: int
     #: Why the credit was refused, once it was.
@@ -119,9 +119,10 @@ class Transfer:
         return f"<{type(self).__name__} {self.command.transaction} {self.p}->{self.q} {stage}>"
 
     async def driven(self, answered: "asyncio.Future[Call]", timeout_s: float) -> tuple[str, bool]:
-        """Start it, the only one of its call: its result, and whether that is an earlier answer.
+        """Start it as the only transfer of its call. Returns its result, and whether it is an earlier answer.
 
-        `outcome_unknown` past the time limit; it goes on. Raises `Outage`: nothing was done.
+        After the time limit the result is `outcome_unknown`; the transfer goes on. Raises `Outage`: nothing
+        was done.
         """
         self.start(self.engine.now_s())
         try:
@@ -145,7 +146,7 @@ class Transfer:
         self._credit(f"{self.p}.{seq}", issued_s)
 
     def conclude(self, seq: int, idx: int, credit: str, issued_s: float) -> None:
-        """Do what follows from a credit that was decided earlier, as the receiver's journal says."""
+        """Do what follows from a credit whose outcome was found in the receiver's journal."""
         self.seq = seq
         self.idx = idx
         self._credited(credit, issued_s)
@@ -153,7 +154,7 @@ class Transfer:
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
         stage = self.stage
         call = self.call
-        if call.position is not batch.entry:  # many of a call are in one entry
+        if call.position is not batch.entry:  # one entry holds many transfers of a call
             call.position = batch.entry
             if call.positions is not None:
                 call.positions[batch.partition] = batch.entry
@@ -194,7 +195,7 @@ class Transfer:
             self._finish(outcome)
 
     def _ask_again(self, issued_s: float) -> None:
-        """The debit was made before, and the call that found it could not say what became of it."""
+        """Send the debit again: it was made before, but the script call could not tell its outcome."""
         self.replayed = True
         try:
             self.start(issued_s)
@@ -202,14 +203,14 @@ class Transfer:
             self.failed(outage)
 
     def failed(self, outage: Outage) -> None:
-        """A first step that did not happen is the outage it is; a later one leaves the money on its way."""
+        """If the first step did not happen, the result is the outage; after that it is `outcome_unknown`."""
         self._finish(outage.code if self.stage in (LOCAL, DEBIT) and not self.replayed else "outcome_unknown")
 
     def _credit(self, entry: str, issued_s: float) -> None:
         self.stage = CREDIT
         _, receiver, amount, currency, _, _, by = self.command
         words = ("c", entry, receiver, IDX_TEXTS[self.idx], amount, currency, "", by)
-        try:  # as `_submit`, without a call: every transfer across partitions passes here
+        try:  # `_submit` without its call, because every transfer across partitions passes here
             self.engine.submit(self.q, words, self, issued_s)
         except Outage as outage:
             self.failed(outage)
@@ -228,7 +229,7 @@ class Transfer:
         self._finish(APPLIED)
 
     def _refund(self, decline: str) -> Words:
-        """What gives a refused credit's money back."""
+        """The operation that gives a refused credit's money back."""
         sender, _, amount, currency, transaction, _, by = self.command
         return ("r", transaction, sender, f"{self.seq}.{self.idx}.{decline}", amount, currency, "", by)
 

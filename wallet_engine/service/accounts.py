@@ -25,9 +25,9 @@ from wallet_engine.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 
-#: How long a close tries; what it waits for takes no longer than the sweeper.
+#: Maximum time of a close; what it waits for takes no longer than the sweeper needs.
 CLOSE_S_MAX: Final = 12.0
-#: Accounts whose metadata are kept in memory: an entry never changes.
+#: Accounts whose metadata are cached; they cannot become stale, because an entry never changes.
 METADATA_KEPT_MAX: Final = 4_096
 
 _STATUS: Final = {"A": "active", "F": "frozen", "C": "closed"}
@@ -40,7 +40,7 @@ class Accounts:
         self._engine = engine
         self._reader = reader
         self._entries = Entries(engine, reader)
-        #: (partition, seq, idx) of an operation that is durable -> the metadata that it says
+        #: (partition, seq, idx) of a durable operation -> the metadata in its note
         self._said: dict[tuple[int, int, int], dict[str, str]] = {}
 
     def __repr__(self) -> str:
@@ -55,7 +55,7 @@ class Accounts:
         max_balance_minor: int | None = None,
         note: str = "",
     ) -> tuple[str, AccountView | None]:
-        """A repeat that says other metadata than the account has is a conflict, as one with other limits is."""
+        """A repeat with metadata that differ from the account's is a conflict, as with other limits."""
         limit = _word(overdraft_limit_minor)
         if max_balance_minor is not None:
             limit += f"<{max_balance_minor}"
@@ -98,7 +98,7 @@ class Accounts:
         return AccountView(account_id, _STATUS[read.status], balances, await self._metadata(account_id, read))
 
     async def _metadata(self, account_id: str, read: AccountRead) -> dict[str, str] | None:
-        """None also where the entry that says them is in no journal copy any more, or none answers."""
+        """None also if no journal copy has the entry with the metadata any more, or none answers."""
         if read.noted is None:
             return None
         place = (read.partition, *read.noted)
@@ -124,7 +124,7 @@ class Accounts:
         return BalanceView(_money(read, currency), read.partition, read.seq)
 
     async def _read(self, account_id: str, currency: str | None = None) -> AccountRead | None:
-        """None where it was never opened, or not in that currency."""
+        """None if the account was never opened, or not in that currency."""
         partition = self._partition(account_id)
 
         async def look() -> AccountRead | None:
@@ -139,13 +139,14 @@ class Accounts:
         return operation.outcome
 
     async def _close(self, account_id: str, by: str) -> str:
-        """Close an account that owns nothing, nor anything that is still on its way out and may come back.
+        """Close an account that has no money, and none on its way out that may come back.
 
-        The script decides that (`lua/rules/set_flags.lua`). Where transfers of the partition are on their way, the
-        account is frozen first, and closed when those up to that moment have ended. If a caller unfreezes or freezes it
-        meanwhile, that counts, and the close begins anew. Raises `Outage("outcome_unknown")` past the time limit.
+        The script decides that (`lua/rules/set_flags.lua`). If transfers of the partition are on their way,
+        the account is frozen first, and closed when the transfers up to that moment have ended. If a caller
+        unfreezes or freezes it meanwhile, that counts, and the close starts again. Raises
+        `Outage("outcome_unknown")` after the time limit.
 
-        A process that dies meanwhile leaves the account frozen by this close: a repeat ends it, one way or the other.
+        A process that dies meanwhile leaves the account frozen by this close: a repeat ends that.
         """
         try:
             async with asyncio.timeout(CLOSE_S_MAX):
@@ -162,21 +163,21 @@ class Accounts:
         return outcome
 
     async def _reopen_interrupted(self, account_id: str, by: str) -> None:
-        """A close that died has it frozen, and money has come back since: this one undoes what that one would have.
+        """Undo the freeze of an earlier close that died, because money has come back since.
 
-        Another close that has it frozen now begins anew, and comes to the same end.
+        If another close keeps the account frozen now, it starts again and comes to the same end.
         """
         read = await self._reader.account(self._partition(account_id), account_id)
         if read.closing_seq is not None:
             await self._flag(account_id, f"reopen.{read.closing_seq}", by)
 
     async def _expects_money(self, account_id: str) -> bool:
-        """Whether a group is about to pay the account: that is answered, not waited for."""
+        """Whether a group is about to pay the account. The close then answers instead of waiting."""
         read = await self._reader.account(self._partition(account_id), account_id)
         return any(read.pending.values())
 
     async def _close_frozen(self, account_id: str, by: str) -> str:
-        """What does not lead to a closed account leaves it as it was."""
+        """Freeze the account, wait, and close it. If it cannot be closed, it is left as it was."""
         closing = await self._operate(Operation("f", "-", account_id, "closing", 0, "-", by=by))
         frozen = closing.outcome
         if frozen != Outcome.APPLIED:
@@ -194,7 +195,7 @@ class Accounts:
         return self._engine.cluster.homes.of(account_id)
 
     async def _operate(self, operation: Operation) -> Decided:
-        """Have one account operation decided and made durable; what has made no entry, proved. Raises `Outage`."""
+        """Have one account operation decided and durable; if it made no entry, prove it. Raises `Outage`."""
         engine, partition = self._engine, self._partition(operation.account)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
@@ -228,7 +229,7 @@ class Accounts:
 
 
 def _stays_so(operation: Operation, outcome: str) -> bool:
-    """Whether it can never be otherwise again: what was opened, and what was closed."""
+    """Whether the outcome can never change again: the account was opened before, or is closed."""
     return outcome == Outcome.CLOSED or (operation.kind == "o" and outcome == Outcome.REPEATED)
 
 

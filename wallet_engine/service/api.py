@@ -1,4 +1,4 @@
-"""What the HTTP layer may ask of the wallet: the types that cross that border.
+"""What the HTTP layer may ask of the wallet: the types that cross that boundary.
 
 Ids and amounts in here are already validated; amounts are minor units. A refusal is a value, an outage is
 `domain.errors.Outage`.
@@ -40,9 +40,9 @@ __all__ = [
 
 ReadyStatus = Literal["ready", "degraded", "unready"]
 
-#: How long a caller waits at most; what he asked for goes on, and a retry with the same id learns its end.
+#: How long a caller waits at most. Its request goes on; a retry with the same id gets its result.
 ANSWER_TIMEOUT_S: Final = 15.0
-#: Behind the code of an outage, among the results of transfers: it is the receiver's partition that refuses.
+#: Suffix of an outage code among the results of transfers: the receiver's partition refuses.
 OF_RECEIVER: Final = " of the receiver"
 
 _OUTAGE_DETAILS: Final = {
@@ -53,7 +53,7 @@ _OUTAGE_DETAILS: Final = {
 
 
 def outage_detail(result: str) -> str:
-    """What a caller is told of a transfer without an outcome: `result` is a code, maybe with `OF_RECEIVER`."""
+    """The text for a transfer without an outcome; `result` is a code, maybe with `OF_RECEIVER`."""
     code, of_receiver, _ = result.partition(OF_RECEIVER)
     told = _OUTAGE_DETAILS.get(code, "the transfer is not confirmed: retry it with the same id")
     return told.format(side="receiver" if of_receiver else "payer")
@@ -64,12 +64,12 @@ class TransferAnswer(NamedTuple):
 
     outcome: str
     replayed: bool
-    #: `<p>.<seq>` of the last entry that it took; empty where that is not known.
+    #: `<p>.<seq>` of the last entry of the transfer; empty if it is not known.
     position: str = ""
 
 
 class Money(NamedTuple):
-    """What an account has of one currency, in minor units. What is pending is not the account's yet."""
+    """An account's money in one currency, in minor units. Pending money does not belong to it yet."""
 
     available_minor: int
     held_minor: int = 0
@@ -80,7 +80,7 @@ class Money(NamedTuple):
         return self.available_minor + self.held_minor
 
 
-#: The most that any account may have. As an account's maximum it means no limit.
+#: The largest balance of any account. As an account's maximum balance it means no limit.
 NO_MOST: Final = AMOUNT_MINOR_MAX
 
 
@@ -88,12 +88,12 @@ class CurrencyBalance(NamedTuple):
     currency: str
     money: Money
     overdraft_limit_minor: int
-    #: The most that the account may have; None where there is no such limit.
+    #: Maximum balance of the account; None if it has no such limit.
     max_balance_minor: int | None = None
 
 
 class LimitsCommand(NamedTuple):
-    """Change an account's limits in one currency; None leaves one as it is, `NO_MOST` takes it back."""
+    """Change an account's limits in one currency; None leaves one as it is, `NO_MOST` removes the maximum."""
 
     account_id: str
     currency: str
@@ -108,7 +108,7 @@ class AccountView(NamedTuple):
     account_id: str
     status: str
     balances: tuple[CurrencyBalance, ...]
-    #: None where none were ever said, or nobody can say them now.
+    #: None if the account never had any, or they cannot be read now.
     metadata: dict[str, str] | None = None
 
 
@@ -121,7 +121,7 @@ class BalanceView(NamedTuple):
 
 
 class ConditionView(NamedTuple):
-    """Something that keeps transfers from being taken. `partitions` is None when it is all of them."""
+    """A condition that stops transfers. `partitions` is None if it stops all of them."""
 
     condition: str
     partitions: tuple[int, ...] | None
@@ -137,12 +137,12 @@ class Readiness(NamedTuple):
 
     @property
     def ready(self) -> bool:
-        """Whether a caller may be sent here."""
+        """Whether callers may be sent to this service."""
         return self.status != "unready"
 
 
 class HoldAnswer(NamedTuple):
-    """`outcome` is an `Outcome` character; the hold is there with `+` and `=`."""
+    """`outcome` is an `Outcome` character; with `+` and `=` the answer has the hold."""
 
     outcome: str
     replayed: bool
@@ -150,8 +150,9 @@ class HoldAnswer(NamedTuple):
 
 
 class RefundAnswer(NamedTuple):
-    """`code` is that of the refusal, empty when the money went back; then the others say what has gone back of the
-    original by now, and what still can, in minor units of its currency.
+    """`code` is that of the refusal, empty when the money went back.
+
+    The others say how much of the original is refunded by now, and how much still can be, in minor units.
     """
 
     code: str
@@ -159,7 +160,7 @@ class RefundAnswer(NamedTuple):
     returned_minor: int = 0
     refundable_minor: int = 0
     currency: str = ""
-    #: Of a refusal: it is that of the account to which the money would have gone.
+    #: For a refusal: whether the account that would get the money back caused it.
     back: bool = False
 
 
@@ -194,13 +195,16 @@ class Wallet(Protocol):
         ...
 
     async def transfer(self, command: TransferCommand) -> TransferAnswer:
-        """What became of it. Cancelling this call, or that of many, cancels no transfer: only nobody waits any more."""
+        """Make one transfer.
+
+        Cancelling this call or `transfer_many` ends only the wait, not the transfers.
+        """
         ...
 
     def begin_transfer(
         self, command: TransferCommand, answer: Callable[[TransferAnswer | Outage], None]
     ) -> None:
-        """`transfer` without a task: `answer` is called once, maybe at once, with what `transfer` returns or raises."""
+        """`transfer` without a task: calls `answer` once, with what `transfer` returns or raises."""
         ...
 
     async def transfer_many(self, commands: Sequence[TransferCommand]) -> list[str]:
@@ -216,15 +220,18 @@ class Wallet(Protocol):
         ...
 
     async def request_of(self, from_account: str, transaction: str) -> Operation | None:
-        """What was asked under this id, as the journal has it; None when it is not known any more."""
+        """The operation requested under this id, from the journal; None when it is no longer known."""
         ...
 
     async def transfer_group(self, command: GroupCommand) -> GroupAnswer:
-        """All of it or nothing. Raises `InvalidInput` where it reaches too many partitions."""
+        """Make all transfers of the group, or none.
+
+        Raises `InvalidInput` if it reaches too many partitions.
+        """
         ...
 
     async def find_group(self, from_account: str, transaction: str) -> GroupView | None:
-        """None also when the id is that of another transfer."""
+        """The group under this id. None also if the id belongs to another kind of transfer."""
         ...
 
     async def place_hold(self, command: HoldCommand) -> HoldAnswer: ...
@@ -242,7 +249,10 @@ class Wallet(Protocol):
         ...
 
     async def original(self, from_account: str, transaction: str, leg: int | None) -> Original | str:
-        """The transfer to be refunded, or the code of why it cannot be. Raises `InvalidInput` for a wrong leg."""
+        """The transfer to refund, or the code of the reason why not.
+
+        Raises `InvalidInput` for a wrong leg.
+        """
         ...
 
     async def refund(self, command: RefundCommand, original: Original) -> RefundAnswer:
@@ -250,5 +260,5 @@ class Wallet(Protocol):
         ...
 
     def readiness(self) -> Readiness:
-        """What keeps transfers from being taken, here or in some partitions. Waits for nothing."""
+        """What stops transfers, here or in some partitions. Answers without waiting."""
         ...

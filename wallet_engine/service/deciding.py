@@ -1,8 +1,8 @@
-"""Waits for one decided operation, and proves an answer that denies something.
+"""Waits for one decided operation, and proves answers such as "not found" or "already done".
 
 A service may be cut off together with an old primary. State that it reads there is durable, but lacks later decisions.
-Nothing that it writes there becomes durable. So it answers that something is absent, or was done already, only after an
-entry of its own has become durable there.
+Nothing that it writes there becomes durable. So it answers that something is absent, or was already done,
+only after an entry of its own has become durable there.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class Decided(NamedTuple):
     outcome: str
     #: See `Batch.detail`.
     detail: list[str]
-    #: The newest entry of the partition when it was decided, and whether that was made with it.
+    #: The newest entry of the partition when it was decided, and whether the operation is in that entry.
     seq: int
     has_entry: bool
     epoch: int
@@ -63,9 +63,10 @@ async def decide(engine: Engine, partition: int, words: Words) -> Decided:
 
 
 async def prove(engine: Engine, partition: int) -> int:
-    """The epoch in which an entry that changes nothing has just become durable.
+    """Write an entry that changes nothing; returns its epoch when it is durable.
 
-    Raises `Outage`, of a code that promises that nothing was done: so it is, whatever becomes of the entry.
+    Raises `Outage` with a code that promises that nothing was done, which is true even if the entry becomes
+    durable.
     """
     try:
         async with asyncio.timeout(PROOF_S_MAX):
@@ -79,7 +80,7 @@ async def prove(engine: Engine, partition: int) -> int:
 
 
 async def looked_up(engine: Engine, partition: int, look: Callable[[], Awaitable[T | None]]) -> T | None:
-    """What `look` finds in the partition. Where that is nothing, it looks again behind a proof."""
+    """What `look` finds in the partition. If it finds nothing, it looks again after a proof."""
     found = await look()
     if found is None:
         await prove(engine, partition)

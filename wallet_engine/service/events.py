@@ -1,7 +1,8 @@
-"""Events and webhooks behind their policy: every call says who asks, and is decided before anything happens.
+"""Events and webhooks behind their policy: every call names its caller and is authorized first.
 
-Callers who may read every account read every event; others read those of one account that they may read. A webhook can
-tell anybody of all accounts, so only `admin` creates and changes them; callers who may read everything see them.
+Callers that may read every account may read every event; others read those of one account that they may read.
+A webhook can send events of all accounts to any address, so only `admin` creates and changes webhooks;
+callers that may read everything can see them.
 """
 
 import time
@@ -18,23 +19,23 @@ from wallet_engine.webhooks.log import EventLog, Logged, Place
 from wallet_engine.webhooks.signing import new_secret
 from wallet_engine.webhooks.store import DeliveryView, TooMany, WebhookStore
 
-#: Type of what is sent by a test; nothing in the journal has it.
+#: Type of the event that a test sends; no event of the journal has it.
 TEST_TYPE: Final = "webhook.test"
-#: How long a look for events that pass a filter may take before the caller is told how far it came.
+#: Maximum time of a search for events that pass a filter; then the caller gets the place it has reached.
 LOOK_S_MAX: Final = 2.0
 
 T = TypeVar("T")
 
 
 class EventsPage(NamedTuple):
-    """Events, and behind what the next ones are."""
+    """Events, and the place after which the next ones follow."""
 
     events: list[Logged]
     next: Place
 
 
 class WebhookWish(NamedTuple):
-    """What a caller says of an endpoint, checked; None is not said."""
+    """A caller's checked settings of an endpoint; None for those not given."""
 
     url: str | None = None
     types: tuple[str, ...] | None = None
@@ -44,7 +45,7 @@ class WebhookWish(NamedTuple):
 
 
 class GuardedEvents:
-    """Every method may raise `Forbidden`, and then nothing was done, and `Outage` when the database is away."""
+    """Every method may raise `Forbidden` (nothing was done), and `Outage` when the database is away."""
 
     def __init__(self, log: EventLog, store: WebhookStore, *, allow_private: bool) -> None:
         self._log = log
@@ -67,7 +68,7 @@ class GuardedEvents:
         account: str | None,
         wait_s: float,
     ) -> EventsPage:
-        """Up to `limit` events behind a place; without any, those that come within that time."""
+        """Up to `limit` events after a place; if there are none, waits up to `wait_s` for new ones."""
         if account is None:
             by.check_reads_all("read the events of every account")
         else:
@@ -124,7 +125,7 @@ class GuardedEvents:
         return await self._asked(self._store.rotate(webhook_id, new_secret()))
 
     async def test(self, by: Principal, webhook_id: str) -> str | None:
-        """Id of the event that is sent; None where there is no such endpoint, or it is disabled."""
+        """Id of the event that is sent; None if there is no such endpoint, or it is disabled."""
         by.check_everything("test webhooks")
         now_ms = time.time_ns() // 1_000_000
         event = Event(f"test.{now_ms}", TEST_TYPE, webhook_id, now_ms, {"webhook_id": webhook_id}, ())
@@ -139,7 +140,7 @@ class GuardedEvents:
     async def deliveries(
         self, by: Principal, webhook_id: str, status: str | None, limit: int, before: int | None
     ) -> list[DeliveryView] | None:
-        """The newest first; None where there is no such endpoint."""
+        """The deliveries, newest first; None if there is no such endpoint."""
         by.check_reads_all("list deliveries")
         if await self._asked(self._store.get(webhook_id)) is None:
             return None

@@ -24,7 +24,7 @@ class Groups:
         self._engine = engine
         self._reader = reader
         self._transfers = transfers
-        #: Those on their way: a caller that hangs up cancels none.
+        #: Groups on their way: a caller that hangs up does not cancel its group.
         self._tasks: set[asyncio.Task[GroupAnswer]] = set()
 
     def __repr__(self) -> str:
@@ -53,7 +53,7 @@ class Groups:
             raise Outage("outcome_unknown", "not confirmed in time: retry it with the same id") from None
 
     async def _recall(self, command: GroupCommand) -> GroupAnswer | None:
-        """The answer of before, where nothing new is begun: of this very body, and over."""
+        """The earlier answer to the same body, if its group has ended; used when no new work may begin."""
         read = await self._answered(command.payer, command.transaction)
         view = None if read is None else await self._view(command.payer, command.transaction, read)
         if view is None or view.outcome == "~" or view.mark != command.mark():
@@ -66,7 +66,7 @@ class Groups:
         return None if read is None else await self._view(from_account, transaction, read)
 
     async def _answered(self, from_account: str, transaction: str) -> GroupRead | None:
-        """What is remembered under the id, also of what is no group: no group follows where that stands."""
+        """What is remembered under the id, even if it is not a group: then no group can follow under it."""
         home = self._engine.cluster.homes.of_payer(from_account, transaction)
         read = await self._reader.group(home, transfer_field(from_account, transaction))
         if read.answer is None or TransferRecord.parse(read.answer).outcome == Outcome.INTERRUPTED:

@@ -1,4 +1,4 @@
-"""The wallet behind its policy: every call says who asks, and is decided before anything happens."""
+"""The wallet behind its policy: every call names its caller and is authorized before anything happens."""
 
 from collections.abc import Callable, Sequence
 
@@ -26,9 +26,9 @@ from wallet_engine.service.turns import Turns
 
 
 class GuardedWallet:
-    """`service.api.Wallet` for somebody. Every method may raise `Forbidden`, and then nothing was done.
+    """`service.api.Wallet` for a given caller. Every method may raise `Forbidden`; then nothing was done.
 
-    What is done is journaled with the key of who asked: that of a command is in it.
+    The journal records the caller's key with each operation; commands carry it in `by`.
     """
 
     def __init__(self, wallet: Wallet, turns: Turns) -> None:
@@ -85,7 +85,7 @@ class GuardedWallet:
         self._wallet.begin_transfer(command, answer)
 
     async def transfer_many(self, by: Principal, commands: Sequence[TransferCommand]) -> list[str]:
-        if commands:  # of one call, and so of one caller
+        if commands:  # all are of one call, and so of one caller
             _check_by(by, commands[0])
         by.check_transfers(commands)
         by.share.spend(len(commands))
@@ -146,7 +146,7 @@ class GuardedWallet:
             by.check_sides(account_id, receiver, minor, found.currency)
 
     async def refund(self, by: Principal, command: RefundCommand) -> RefundAnswer:
-        """It is the original's receiver who pays: its entry says who that is."""
+        """The payer of a refund is the receiver of the original, which the original's entry names."""
         by.check_pays()
         by.share.spend(1)
         original = await self._wallet.original(command.from_account, command.original, command.leg)
@@ -162,7 +162,7 @@ class GuardedWallet:
         return await self._wallet.request_of(from_account, transaction)
 
     async def _check_finds(self, by: Principal, from_account: str, transaction: str) -> None:
-        """For a transfer that the caller has not paid, only the entry says whether it touches an account of his."""
+        """If the caller is not the payer, only the entry shows whether it touches a readable account."""
         if by.may_read(from_account):
             return
         by.check_reads_some()
@@ -171,7 +171,7 @@ class GuardedWallet:
             by.check_reads(from_account)
 
     def readiness(self) -> Readiness:
-        """For everybody."""
+        """Every caller may read it."""
         return self._wallet.readiness()
 
 

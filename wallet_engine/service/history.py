@@ -1,4 +1,4 @@
-"""The past as its callers see it: authorize the caller, then ask the history store."""
+"""Authorizes callers of the history, then asks the history store."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -9,7 +9,7 @@ from wallet_engine.service.policy import Principal
 
 
 class GuardedHistory:
-    """`HistoryReader` for somebody. Every method may raise `Forbidden`, and what the reader raises."""
+    """`HistoryReader` for a given caller. Every method may raise `Forbidden`, and what the reader raises."""
 
     def __init__(self, reader: HistoryReader) -> None:
         self._reader = reader
@@ -61,7 +61,7 @@ class GuardedHistory:
         after: tuple[int, ...] | None,
         positions: Sequence[Position],
     ) -> tuple[Page, list[Any]]:
-        """The page as it is found, and those of its rows that touch an account which `by` may read."""
+        """The page as found, and its rows that touch an account which `by` may read."""
         by.check_reads_some()
         page = await self._reader.transfers(reference, *span_ms, limit, after, positions)
         return page, [row for row in page.rows if by.may_read(row["payer"]) or by.may_read(row["receiver"])]

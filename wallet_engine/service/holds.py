@@ -21,7 +21,7 @@ from wallet_engine.service.deciding import decide, looked_up
 from wallet_engine.service.repeats import Repeats
 from wallet_engine.service.sides import check_sides
 
-#: How often an operation is made anew because its hold changed between the look at it and the decision.
+#: How often an operation is retried because its hold changed between the read and the decision.
 LOOKS_MAX: Final = 20
 
 _APPLIED: Final = Outcome.APPLIED.value
@@ -107,7 +107,7 @@ class Holds:
     async def _capture(
         self, command: CaptureCommand, field: str, hold: Hold
     ) -> tuple[str, bool, Hold | None]:
-        """Outcome or code of an outage, whether it is the answer of an earlier call, and the hold if it is told."""
+        """(outcome or outage code, whether it is the answer of an earlier call, the hold if returned)."""
         to = command.to_account or (None if hold.to == holds.NOBODY else hold.to)
         if to is None:
             raise InvalidInput("invalid_request", "to_account is missing, and the hold names none")
@@ -131,7 +131,7 @@ class Holds:
         return result, replayed, told_hold(capture.told) if result == _APPLIED else None
 
     async def _look(self, account: str, field: str) -> Hold | None:
-        """The hold as it is now, durable or not: the script decides whether it is still so."""
+        """The hold as it is now, durable or not; the script checks that it has not changed."""
         home = self._home(account)
         keys = self._engine.cluster.accumulators[home].keys
         record = await self._reader.glance(home, "HGET", keys.hold, field)
@@ -141,7 +141,10 @@ class Holds:
         return await looked_up(self._engine, home, lambda: self._reader.hold(home, field))
 
     async def _remembered(self, words: Words, p: int, q: int) -> str | None:
-        """What p remembers of an operation that may not begin. None: it may begin. Raises `Outage` for neither."""
+        """What p remembers of an operation that may not begin; None: it may begin.
+
+        Raises `Outage` otherwise.
+        """
         headroom = self._engine.headroom
         if not headroom.wary:
             return None
@@ -157,12 +160,12 @@ class Holds:
         return None
 
     async def _decide(self, partition: int, words: Words) -> tuple[str, list[str]]:
-        """Outcome, and what was remembered of it before. Raises `Outage`."""
+        """The outcome, and what was remembered of the operation before. Raises `Outage`."""
         decided = await decide(self._engine, partition, words)
         return decided.outcome, decided.detail
 
     async def _answer(self, account: str, hold_id: str, outcome: str, before: list[str]) -> HoldAnswer:
-        """`before` is what was remembered of the operation, if it is a repeat, or the hold as it has left it."""
+        """`before`: for a repeat what was remembered of the operation, else the hold after it."""
         if outcome == Outcome.REPEATED and before and before[0] != holds.HOLD_RECORD:
             return HoldAnswer(before[0], True)
         if outcome not in (Outcome.APPLIED, Outcome.REPEATED):
@@ -173,7 +176,7 @@ class Holds:
     async def _without_hold(
         self, account: str, command: IncreaseCommand | CaptureCommand | None
     ) -> HoldAnswer:
-        """The answer where no hold is known: what is remembered, or else the first refusal, which is not."""
+        """The answer if no hold is known: the remembered one, or else the first refusal, unremembered."""
         partition = self._home(account)
         if command is not None:
             read = await self._reader.transfer(partition, transfer_field(account, command.transaction))
@@ -188,9 +191,9 @@ class Holds:
     async def _remembered_without_hold(
         self, command: IncreaseCommand | CaptureCommand, record: TransferRecord
     ) -> HoldAnswer:
-        """A hold that had ended is forgotten before what it was declined for then: that is answered again.
+        """Repeat the remembered answer: an ended hold may be forgotten earlier than a decline about it.
 
-        No fingerprint can be made without the hold's currency, so the words of the entry are compared.
+        Without the hold's currency no fingerprint can be made, so this compares the words of the entry.
         """
         account, transaction = command.account_id, command.transaction
         words = (self._home(account), record.seq, record.idx, account, transaction)

@@ -1,4 +1,7 @@
-"""Who shows which key. The keys are those of the cluster, watched: a new or a revoked one counts within a second."""
+"""Authenticates callers by API key.
+
+It follows the cluster's keys: a new or revoked key counts within a second.
+"""
 
 import time
 from collections.abc import Mapping
@@ -12,29 +15,32 @@ from wallet_engine.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 
-#: How often a key that is being shown is looked at again: it may have ended.
+#: How often a key in use is checked again, because it may have expired.
 FORGET_S: Final = 1.0
-#: Credentials of callers remembered between two looks.
+#: Credentials of callers remembered between two checks.
 KNOWN_MAX: Final = 10_000
 
 _SCHEME: Final = "bearer"
 
 
 class Unauthenticated(WalletError):
-    """Nobody is known by what was shown, or nothing was."""
+    """The caller showed no credentials, or unknown ones."""
 
 
 class Keyring:
     """See the module. `replace` and `forget` are called from outside; use it on one event loop."""
 
     def __init__(self, system_accounts: tuple[str, ...] = (), *, insecure: bool = False) -> None:
-        """Until `replace` is called there are no keys. `insecure` asks nobody, but takes keys that are shown."""
+        """Until `replace` is called there are no keys.
+
+        `insecure` requires no key, but uses one that is shown.
+        """
         self._system_accounts = system_accounts
         self._insecure = insecure
         self._keys: Mapping[str, ApiKey] | None = None
-        #: By the id of a key, made when it is first shown.
+        #: Id of a key -> its principal, made when the key is first shown.
         self._principals: dict[str, Principal] = {}
-        #: `Authorization`, as it was sent (None: not at all) -> who came in with it lately.
+        #: `Authorization` as it was sent (None: not sent) -> the principal it was recently accepted for.
         self.known: dict[bytes | None, Principal] = {}
         self.shares = Shares()
         #: Keys that were shown since this was last emptied.
@@ -46,13 +52,13 @@ class Keyring:
 
     @property
     def closed(self) -> bool:
-        """Whether callers have to say who they are."""
+        """Whether callers have to authenticate."""
         return self._keys is not None and not self._insecure
 
     def replace(self, keys: Mapping[str, ApiKey] | None) -> None:
-        """These are the keys from now on; None: callers need none.
+        """Set the keys; None: callers need none.
 
-        Once there were keys, None is not believed: a ZooKeeper that has lost its data opens no door.
+        Once there were keys, None is ignored: a ZooKeeper that lost its data must not open access.
         """
         if keys is None and self._keys is not None:
             log.error("the keys are gone from ZooKeeper: those known go on")
@@ -62,13 +68,16 @@ class Keyring:
         self.forget()
 
     def forget(self) -> None:
-        """Look at every key again when it is next shown. Call it every `FORGET_S`."""
+        """Check every key again when it is next shown. Call it every `FORGET_S`."""
         self.known.clear()
         if not self.closed:
             self.known[None] = ANYONE
 
     def whose(self, authorization: bytes | None, certificate: str | None = None) -> Principal:
-        """Who shows this `Authorization`, or, without one, a certificate for this key. Raises `Unauthenticated`."""
+        """The principal of this `Authorization` or, without one, of a certificate.
+
+        Raises `Unauthenticated`.
+        """
         found = self.known.get(authorization) if certificate is None else None
         return found or self._look(authorization, certificate)
 

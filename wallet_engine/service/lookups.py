@@ -1,4 +1,4 @@
-"""What became of a transfer, as the memories of its partitions say."""
+"""Finds the outcome of a transfer in the dedupe memories of its partitions."""
 
 from typing import Final
 
@@ -13,9 +13,9 @@ from wallet_engine.engine.entries import Entries
 from wallet_engine.engine.reads import Reader
 from wallet_engine.service.deciding import looked_up, prove
 
-#: Of a transfer that is neither paid nor declined yet.
+#: The state of a transfer that is neither paid nor declined yet.
 PENDING: Final = "~"
-#: What its payer's partition remembers of a transfer, or refund, whose money has left.
+#: What the payer's partition remembers of a transfer or refund whose money has left.
 _APPLIED: Final = (Outcome.APPLIED.value, RETURN_RECORD)
 
 
@@ -35,7 +35,7 @@ class LookUps:
         return await looked_up(self._engine, p, lambda: self._find(from_account, transaction))
 
     async def find_proved(self, from_account: str, transaction: str) -> str | None:
-        """`find_transfer`, for who refuses something because it is still under way."""
+        """`find_transfer`, but proves "pending" before the caller refuses something because of it."""
         found = await self.find_transfer(from_account, transaction)
         if found == PENDING:
             await prove(self._engine, self._engine.cluster.homes.of_payer(from_account, transaction))
@@ -50,11 +50,11 @@ class LookUps:
             return None
         record, operation = TransferRecord.parse(read.record), read.operation
         if operation is not None and operation.account != from_account:
-            return None  # another payer's, with the same field
+            return None  # another payer's transfer with the same field
         if record.outcome == HOLD_RECORD:
-            return None  # a hold, which is no transfer
+            return None  # a hold, not a transfer
         if record.outcome == Outcome.INTERRUPTED:
-            return None  # an attempt of a group of which nothing is
+            return None  # an interrupted attempt of a group, which had no effect
         if record.outcome not in _APPLIED or not read.open:
             return record.outcome
         if operation is None:
@@ -68,12 +68,12 @@ class LookUps:
         return record.outcome if credit == Outcome.APPLIED.value else PENDING
 
     async def request_of(self, from_account: str, transaction: str) -> Operation | None:
-        """What was asked under this id; None when it is not known any more. Raises `Outage`."""
+        """The operation requested under this id; None when it is no longer known. Raises `Outage`."""
         found = await self.operation_of(from_account, transaction)
         return None if found is None else found[0]
 
     async def operation_of(self, account: str, transaction: str) -> tuple[Operation, int, int] | None:
-        """The operation of an account that is remembered under this id, with its entry and place there."""
+        """(operation, seq, idx) that the account's partition remembers under this id."""
         p = self._engine.cluster.homes.of_payer(account, transaction)
         read = await self._reader.transfer(p, transfer_field(account, transaction))
         if read.record is None:

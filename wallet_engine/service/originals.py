@@ -1,7 +1,8 @@
 """Originals of refunds that the partitions have forgotten: the history store has them for 400 days.
 
-The service reads the window in force first. Then it asks the history for the refunded sum, after everything that the
-receiver's partition has decided by then. If the refund is decided in the same window, nothing was forgotten in between.
+The service reads the window in force first. Then it asks the history store for the refunded sum, once that
+store has everything that the receiver's partition has decided so far. If the refund is decided in the same
+window, nothing was forgotten in between.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from wallet_engine.history.facts import DECLINED, GROUP, PENDING, REFUND
 if TYPE_CHECKING:  # a service without a history store needs no driver of PostgreSQL
     from wallet_engine.history.originals import Originals
 
-#: How long after a transfer money of it can be given back.
+#: How long after a transfer it can be refunded.
 REFUNDED_DAYS_MAX: Final = 400
 
 
@@ -34,12 +35,12 @@ class ForgottenOriginals:
         return f"<ForgottenOriginals {self._originals!r}>"
 
     async def find(self, from_account: str, transaction: str, leg: int | None) -> Original | str:
-        """The transfer, or the code of why it cannot be refunded. Raises `InvalidInput` for the leg, and `Outage`."""
+        """The transfer, or the code of why it cannot be refunded. Raises `InvalidInput` (leg), `Outage`."""
         if self._originals is None:
             return "transfer_not_found"
         homes = self._engine.cluster.homes
         found = await self._originals.find(from_account, transaction)
-        if not found or found[0].status == PENDING:  # or it is not there yet, or its end is not
+        if not found or found[0].status == PENDING:  # the store may lack it, or its end, so far
             p = homes.of_payer(from_account, transaction)
             seq, _ = await self._reader.position(p)
             found = await self._originals.find(from_account, transaction, (p, seq))
@@ -76,7 +77,7 @@ class ForgottenOriginals:
 
 
 def check_leg(leg: int | None, legs: int) -> None:
-    """Whether it is one of so many; a transfer has none. Raises `InvalidInput`."""
+    """Check the index of a leg against the number of legs; a transfer has 0. Raises `InvalidInput`."""
     if not legs and leg is not None:
         raise InvalidInput("invalid_request", "leg: the transfer has none")
     if legs > 1 and leg is None:

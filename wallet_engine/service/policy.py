@@ -1,14 +1,15 @@
-"""Who may do what: decided here, before anything happens, for every leg of a call and every element of a batch.
+"""The authorization policy: decides every leg of a call and every element of a batch before anything happens.
 
-    payer           moves money from accounts of its patterns to any ordinary account; reads them and what touched them
-    treasury        the same, also from and to the system accounts that it names
+    payer           moves money from accounts of its patterns to ordinary ones; reads them and their transfers
+    treasury        the same, and also from and to the system accounts that it names
     account-admin   opens, flags and reads accounts of its patterns
     bank            nothing yet
     auditor         reads everything
     metrics         reads `/metrics`
     admin           everything
 
-A system account that the configuration does not list is for `admin` alone. Without keys everybody is `ANYONE`.
+Only `admin` may use a system account that the configuration does not list. Without keys every caller is
+`ANYONE`.
 """
 
 import copy
@@ -28,17 +29,17 @@ from wallet_engine.service.shares import Share
 SYSTEM: Final = "@"
 _ANY_ORDINARY: Final = "[A-Za-z0-9._:-]+"
 _NOBODY: Final = "(?!)"
-#: An ordinary account.
+#: Stands for any ordinary account.
 _SOMEBODY: Final = "somebody"
 _payer, _receiver = itemgetter(0), itemgetter(1)
 
 
 class Rights(NamedTuple):
-    """What a role may do at all."""
+    """What a role may do."""
 
     everything: bool = False
     pays: bool = False
-    #: Pays from and to system accounts.
+    #: May pay from and to system accounts.
     uses_system: bool = False
     manages: bool = False
     reads: bool = False
@@ -58,7 +59,7 @@ RIGHTS: Final[dict[str, Rights]] = {
 
 
 class Principal:
-    """Who asks. What it may not do raises `Forbidden`."""
+    """A caller. The checks raise `Forbidden` for what it may not do."""
 
     __slots__ = (
         "_amount_max",
@@ -74,11 +75,11 @@ class Principal:
     )
 
     def __init__(self, key: ApiKey, system_accounts: tuple[str, ...], share: Share | None = None) -> None:
-        """The caller who shows this key, in a cluster whose configuration lists these system accounts."""
+        """The caller with this key, in a cluster whose configuration lists these system accounts."""
         self.share = share or Share(key.rate, key.in_flight)
         rights = self._rights = RIGHTS.get(key.role, Rights())
         self._key = key
-        #: Of the key; empty for `ANYONE`.
+        #: The id of the key; empty for `ANYONE`.
         self.id = key.id
         self.everything = rights.everything
         self._amount_max = key.amount_max
@@ -92,12 +93,12 @@ class Principal:
         if not rights.pays:
             reach = receivers = _NOBODY
         self._sides_match = re.compile(rf"{reach} {receivers}\Z").match
-        # Of many names, each with a space behind it.
+        # These match many names, each followed by a space.
         self._payers_match = re.compile(rf"(?>{reach} )*+\Z").match
         self._receivers_match = re.compile(rf"(?>{receivers} )*+\Z").match
 
     def with_share(self, share: Share) -> "Principal":
-        """The same rights, and another part of what there is."""
+        """A principal with the same rights and another share."""
         other = copy.copy(self)
         other.share = share
         return other
@@ -126,7 +127,7 @@ class Principal:
     def check_sides(
         self, payer: str, receiver: str | None, minor: int | None = None, currency: str = ""
     ) -> None:
-        """Whether it may pay from this account, to this one if that is known, and so much if that is."""
+        """Whether it may pay from this account, to this receiver if known, and this amount if known."""
         if self.everything:
             return
         command = TransferCommand(payer, receiver or _SOMEBODY, minor or 0, currency, "")
@@ -136,10 +137,10 @@ class Principal:
             self._check_amount(command)
 
     def check_transfers(self, commands: Sequence[TransferCommand]) -> None:
-        """Whether it may make all of them; the text names the first that it may not."""
+        """Whether it may make all of them; the error names the first forbidden one."""
         if self.everything:
             return
-        # In one piece: a look at each would cost a batch a twentieth of its time.
+        # Checked together: a check of each would cost a batch a twentieth of its time.
         payers, receivers = " ".join(map(_payer, commands)), " ".join(map(_receiver, commands))
         only_ordinary = SYSTEM not in receivers and self._rights.pays
         if (
@@ -155,7 +156,7 @@ class Principal:
                 raise Forbidden(f"transfers[{index}]: {error}") from None
 
     def check_reads(self, account_id: str) -> None:
-        """Whether it may read this account, and what touched it."""
+        """Whether it may read this account and its transfers."""
         if not self.may_read(account_id):
             raise self._forbidden(f"read {account_id}", "auditor or admin")
 
@@ -168,7 +169,7 @@ class Principal:
         )
 
     def check_reads_some(self) -> None:
-        """Whether there are accounts that it may read."""
+        """Whether it may read any account."""
         rights = self._rights
         if not (rights.everything or rights.reads_all or rights.reads):
             raise self._forbidden("read transfers", "payer, auditor or admin")
@@ -180,12 +181,12 @@ class Principal:
             raise self._forbidden(f"open, freeze or close {account_id}", "account-admin or admin")
 
     def check_reads_all(self, what: str) -> None:
-        """Whether it may read what is of every account."""
+        """Whether it may read the data of every account."""
         if not (self._rights.everything or self._rights.reads_all):
             raise self._forbidden(what, "auditor or admin")
 
     def check_everything(self, what: str) -> None:
-        """Whether it may do what is for `admin` alone."""
+        """Whether it may do what only `admin` may."""
         if not self._rights.everything:
             raise self._forbidden(what, "admin")
 
@@ -222,5 +223,5 @@ def _grant_for(account_id: str) -> str:
     return "--accounts for it"
 
 
-#: Everybody, where nobody is asked.
+#: Every caller, if no keys are required.
 ANYONE: Final = Principal(ApiKey(id="", name="anyone", role=Role.ADMIN), ())

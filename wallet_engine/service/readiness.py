@@ -1,4 +1,4 @@
-"""What the conditions of an engine mean for the load balancer that sends it callers.
+"""What the conditions of an engine mean for the load balancer that sends callers to it.
 
 Unready: the service itself cannot pay, or no partition can; send callers to another one. Degraded: some partitions take
 no transfers. Another service would refuse the same ones, and the other partitions must not stop for them (G9): callers
@@ -16,7 +16,7 @@ PARTITIONS_NAMED_MAX: Final = 8
 
 
 def readiness_of(partitions: int, paying: int, reports: Sequence[Report]) -> Readiness:
-    """How many of the partitions take transfers; `reports` say why the others do not."""
+    """The readiness if `paying` of the partitions take transfers; `reports` say why the others do not."""
     if not reports:
         return Readiness("ready", "ok")
     views = tuple(ConditionView(r.condition.value, r.partitions, r.detail) for r in reports)

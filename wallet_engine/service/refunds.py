@@ -1,4 +1,4 @@
-"""Refunds on a real cluster: the original is found, what is wanted of it decided where its receiver is, durable."""
+"""Refunds on a real cluster: finds the original; its receiver's partition decides the refund, durable."""
 
 from typing import Final
 
@@ -33,7 +33,7 @@ from wallet_engine.service.originals import ForgottenOriginals, check_leg
 from wallet_engine.service.repeats import Repeats
 from wallet_engine.service.sides import check_sides
 
-#: How often a refund of all that is left is made anew because another one came in between.
+#: How often a refund of the whole rest is retried because another refund came in between.
 LOOKS_MAX: Final = 20
 
 _APPLIED: Final = Outcome.APPLIED.value
@@ -60,7 +60,7 @@ class Refunds:
         return f"<Refunds {self._engine!r}>"
 
     async def original(self, from_account: str, transaction: str, leg: int | None) -> Original | str:
-        """The transfer that is to be refunded, or the code of why it cannot be. Raises `InvalidInput` for the leg."""
+        """The transfer to refund, or the code of why it cannot be. Raises `InvalidInput` for the leg."""
         outcome = await self._look_ups.find_proved(from_account, transaction)
         if outcome is None:
             return await self._forgotten.find(from_account, transaction, leg)
@@ -85,7 +85,7 @@ class Refunds:
         )
 
     async def _leg(self, group: Operation, seq: int, idx: int, leg: int | None) -> Original | str:
-        """The transfer of a leg. A group of one leg need not say which."""
+        """The transfer of a leg. For a group of one leg, the leg may be left out."""
         said, homes = parse_words(group.other), self._engine.cluster.homes
         check_leg(leg, len(said.legs))
         of = said.legs[leg or 0]
@@ -140,7 +140,7 @@ class Refunds:
     async def _words_of_before(
         self, command: RefundCommand, original: Original, asked: int | None
     ) -> str | None:
-        """What this very refund has said of its original before: a repeat says the same."""
+        """The words that this same refund used for its original before: a repeat must use them again."""
         found = await self._look_ups.operation_of(original.receiver, command.transaction)
         if found is None or found[0].kind not in "xz":
             return None
@@ -149,7 +149,7 @@ class Refunds:
         return found[0].other if same else None
 
     async def _drive(self, transfer: TransferCommand, p: int, q: int, words: str) -> tuple[str, bool]:
-        """An outcome or the code of an outage, and whether it is the answer of an earlier call."""
+        """(outcome or outage code, whether it is the answer of an earlier call)."""
         engine = self._engine
         if engine.headroom.wary:
             try:
@@ -162,7 +162,7 @@ class Refunds:
     async def _remembered(
         self, transfer: TransferCommand, p: int, words: str, outage: Outage
     ) -> tuple[str, bool]:
-        """Of a refund that may not begin: what it was answered before, or the outage."""
+        """For a refund that may not begin: its earlier answer, or else raises `outage`."""
         sender, _, amount, currency, transaction, note, by = transfer
         operation = ("x", transaction, sender, words, amount, currency, note, by)
         found = await self._repeats.outcome_of(p, operation)
@@ -171,6 +171,6 @@ class Refunds:
         return (_APPLIED if found == RETURN_RECORD else found), found != Outcome.CONFLICT
 
     async def _returned(self, partition: int, field: str) -> int:
-        """Minor units that have gone back of an original; durable."""
+        """Refunded minor units of an original; durable."""
         read = await self._reader.transfer(partition, total_field(field))
         return int(read.record or 0)

@@ -1,7 +1,8 @@
-"""Answers repeats from memory where no new work may begin.
+"""Answers repeats from the dedupe memory while no new work may begin.
 
-The script answers a repeat before it decides anything else. Requests that are refused before they get there are looked
-up here, without a write, so that a repeat of an ended transfer gets its answer in any state of the receiver.
+The script answers a repeat before it decides anything else. This code looks up requests that are refused
+before they reach the script, without a write. So a repeat of an ended transfer gets its answer in any state
+of the receiver.
 """
 
 from wallet_engine.domain.errors import Outage
@@ -16,7 +17,7 @@ from wallet_engine.engine.reads import Reader
 
 
 class Repeats:
-    """Costs two reads of one field for what is new, and a look-up for what is not."""
+    """Costs two reads of one field for a new operation, and a look-up for a repeat."""
 
     def __init__(self, engine: Engine, reader: Reader) -> None:
         self._engine = engine
@@ -26,9 +27,9 @@ class Repeats:
         return f"<Repeats {self._engine!r}>"
 
     async def outcome_of(self, p: int, words: Words) -> str | None:
-        """What is remembered of an operation of p that has an id: an outcome, `HOLD_RECORD` or `RETURN_RECORD`.
+        """What p remembers of an operation with an id: an outcome, `HOLD_RECORD` or `RETURN_RECORD`.
 
-        `outcome_unknown` while its money is on its way, or when the journal does not confirm what is remembered.
+        `outcome_unknown` while its money is on its way, or when the journal does not confirm the memory.
         None when it is new, or when p cannot be asked.
         """
         kind, transaction, account, other, amount, currency, note, _ = words

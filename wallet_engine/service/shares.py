@@ -1,6 +1,6 @@
 """The transfers that each caller has in flight, and its limits: a rate, a bound, and a fair share.
 
-A caller is the holder of a key or, without keys, the address that a connection comes from.
+A caller is the holder of an API key or, without keys, the address that a connection comes from.
 """
 
 import math
@@ -9,26 +9,27 @@ from typing import Final
 
 from wallet_engine.domain.errors import RateLimited
 
-#: How long after its last small call a caller counts as one that should not wait behind others' large ones.
+#: How long after its last small call a caller counts as present: it should not wait behind others' large
+#: calls.
 PRESENT_S: Final = 1.0
-#: How long what was found of that is believed.
+#: How long the list of present callers is cached.
 LOOK_S: Final = 0.02
-#: Callers that are remembered; of more, those that have nothing in flight are forgotten.
+#: Maximum callers remembered; beyond it, those with nothing in flight are forgotten.
 SHARES_MAX: Final = 10_000
-#: A caller that is paid for in advance may spend so many seconds of its rate at once.
+#: An idle caller may use this many seconds of its rate at once.
 BURST_S: Final = 1.0
 
 
 class Share:
-    """One caller. Times are of `time.perf_counter`."""
+    """One caller's share. Times are by `time.perf_counter`."""
 
     __slots__ = ("_refilled_s", "_tokens", "in_flight", "in_flight_max", "present_s", "rate")
 
     def __init__(self, rate: float | None = None, in_flight_max: int | None = None) -> None:
-        #: Transfers a second; None: as many as there may be.
+        #: Transfers per second; None: unlimited.
         self.rate = rate
         self.in_flight_max = math.inf if in_flight_max is None else in_flight_max
-        #: Requests begun and not answered; of a batch its transfers.
+        #: Requests begun and not answered; a batch counts its transfers.
         self.in_flight = 0
         #: When it last made a small call.
         self.present_s = -math.inf
@@ -39,7 +40,10 @@ class Share:
         return f"<Share in_flight={self.in_flight}>"
 
     def spend(self, transfers: int) -> None:
-        """Take so many from its rate: what is large is owed, and waited for before the next. Raises `RateLimited`."""
+        """Take transfers from its rate.
+
+        A large batch may overdraw it; the next call waits. Raises `RateLimited`.
+        """
         rate = self.rate
         if rate is None:
             return
@@ -55,7 +59,7 @@ class Share:
 
 
 class Shares:
-    """Those of all callers, by key or address."""
+    """The shares of all callers, by key or address."""
 
     def __init__(self) -> None:
         self._shares: dict[str, Share] = {}
@@ -66,7 +70,7 @@ class Shares:
         return f"<Shares {len(self._shares)}>"
 
     def of(self, caller: str, rate: float | None = None, in_flight_max: int | None = None) -> Share:
-        """That of the caller, with what its key says now."""
+        """The share of the caller, with the present limits of its key."""
         share = self._shares.get(caller)
         if share is None:
             if len(self._shares) >= SHARES_MAX:
@@ -77,7 +81,7 @@ class Shares:
         return share
 
     def others_present(self, mine: Share) -> bool:
-        """Whether another caller has made a small call lately."""
+        """Whether another caller has recently made a small call."""
         now_s = time.perf_counter()
         if now_s - self._looked_s > LOOK_S:
             self._looked_s = now_s

@@ -1,11 +1,11 @@
-"""Whose partition keeps a payment from beginning."""
+"""Finds the side whose partition prevents a payment from beginning."""
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.engine.headroom import Headroom
 
 
 def side_refused(headroom: Headroom, p: int, q: int) -> tuple[Outage, bool] | None:
-    """The `Outage` of a partition that takes no new work, and whether that is q, the receiver's; None where both do."""
+    """(`Outage`, whether the side is the receiver) of a partition that takes no new work; else None."""
     for partition, of_receiver in ((p, False), (q, True)):
         try:
             headroom.check(partition)
@@ -15,7 +15,7 @@ def side_refused(headroom: Headroom, p: int, q: int) -> tuple[Outage, bool] | No
 
 
 def check_sides(headroom: Headroom, p: int, q: int) -> None:
-    """Raises the `Outage` of a partition that takes no new work, which says whose that is."""
+    """Raises the `Outage` of a partition that takes no new work; its text names the side."""
     refused = side_refused(headroom, p, q)
     if refused is not None:
         outage, of_receiver = refused

@@ -1,15 +1,15 @@
-"""Work that is done step by step, so that others may have a turn between."""
+"""Work that is done step by step, so that other work may run in between."""
 
 from collections.abc import Generator
 from typing import TypeVar
 
 T = TypeVar("T")
-#: What is done, and what comes of it.
+#: A generator that does one step at a time and returns the result.
 Steps = Generator[None, None, T]
 
 
 def at_once(steps: Steps[T]) -> T:
-    """What comes of the steps when nobody has a turn between them."""
+    """Run all steps without a pause. Returns their result."""
     while True:
         try:
             next(steps)

@@ -22,10 +22,10 @@ class Transfers:
 
     def __init__(self, engine: Engine, repeats: Repeats) -> None:
         self._engine = engine
-        #: Where each operation is looked at on its way in (`engine/traced.py`).
+        #: Whether each operation must be submitted by itself, to be traced (`engine/traced.py`).
         self._one_by_one = type(engine) is not Engine
         self._repeats = repeats
-        #: Look-ups under way of transfers that may not begin.
+        #: Tasks that look up transfers which may not begin.
         self._looking: set[asyncio.Task[None]] = set()
         self._deadlines = Deadlines(ANSWER_TIMEOUT_S)
         #: Transfers that were accepted and have not ended.
@@ -69,7 +69,7 @@ class Transfers:
     ) -> None:
         """`homes` and `targets` are the partitions of payers and receivers.
 
-        Past the time limit the call is answered with the results there are; its transfers go on.
+        After the time limit the call is answered with the present results; its transfers go on.
         """
         if self.in_flight + len(commands) > IN_FLIGHT_TRANSFERS_MAX:
             raise Outage("overloaded", f"{self.in_flight} transfers are in flight")
@@ -98,7 +98,7 @@ class Transfers:
         submit_all(engine, homes, operations, transfers, issued_s)
 
     def _is_refused(self, command: TransferCommand, p: int, q: int, call: Call, index: int) -> bool:
-        """Whether nothing new may begin there; then the transfer ends with what is remembered of it, or as refused."""
+        """Whether no new work may begin; then the transfer ends with its remembered answer or a refusal."""
         refused = side_refused(self._engine.headroom, p, q)
         if refused is None:
             return False

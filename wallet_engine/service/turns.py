@@ -1,10 +1,10 @@
-"""Batches by turns, so that no caller waits behind another's large batches.
+"""Lets batches take turns, so that no caller waits behind another's large batches.
 
-A batch takes a turn to be read, which can take milliseconds in which the process does nothing else: there is one turn
-in each round of the event loop, of the callers in a circle. A lone caller needs none for a batch that is soon read. Its
-transfers go into the engine in slices, as many as the window has room for: a wide one while the caller is alone, and a
-narrow one while others make small calls, which then find at most that much ahead of them. A caller who has little in
-flight does not wait.
+Reading a batch can block the process for milliseconds, so it needs a turn: each round of the event loop has
+one turn, and callers get it round robin. A lone caller needs no turn for a batch that is read quickly. The
+transfers of a batch go into the engine in slices, as many as the window has room for. The window is wide
+while the caller is alone, and narrow while others make small calls, which then find at most that much ahead
+of them. A caller with little in flight does not wait.
 """
 
 import asyncio
@@ -19,22 +19,23 @@ from wallet_engine.service.api import TransferCommand
 from wallet_engine.service.shares import Share, Shares
 from wallet_engine.service.steps import Steps, T, at_once
 
-#: Transfers of batches in the engine at a time: enough for every process to be busy.
+#: Transfers of batches in the engine at a time: enough to keep every process busy.
 WINDOW_WIDE: Final = 8_000
-#: The same while somebody else makes small calls.
+#: The same while another caller makes small calls.
 WINDOW_NARROW: Final = 300
 #: Transfers that go into the engine together.
 SLICE_WIDE: Final = 1_000
 SLICE_NARROW: Final = 100
-#: Transfers in flight of a caller who does not wait for others.
+#: A caller with at most this many transfers in flight does not wait for others.
 LITTLE_MAX: Final = 100
-#: Transfers of one caller that are read and not done, beyond which no more are read while others are there.
+#: If one caller has this many transfers read but not done, no more are read while others are present.
 READ_AHEAD_MAX: Final = 10_000
-#: Bytes of a body that is read at once while nobody else is there, and of all of them in one round: a few milliseconds.
-#: What is read in one round goes out together, so that a call of the script serves much of it.
+#: Maximum bytes of a body that is read without a turn while no other caller is present, and of all such
+#: bodies in one round: a few milliseconds. What is read in one round goes out together, so one script call
+#: serves much of it.
 AT_ONCE_BYTES_MAX: Final = 512 * 1024
 ROUND_BYTES_MAX: Final = 3 * 1024 * 1024
-#: Bytes of bodies that wait for their turn, and the part of one caller while others are there.
+#: Maximum bytes of bodies that wait for their turn, and one caller's part of it while others are present.
 WAITING_BYTES_MAX: Final = 256 * 1024 * 1024
 PART_OF_ONE: Final = 0.5
 #: How long a batch may wait until its last slice goes into the engine.
@@ -44,7 +45,7 @@ Start = Callable[[Sequence[TransferCommand]], Awaitable[list[str]]]
 
 
 class _Circle:
-    """Waits for something, by callers: each in its turn, of each the one that came first."""
+    """A queue by caller: callers take turns, and each caller's requests go in order."""
 
     def __init__(self) -> None:
         self._waiting: dict[Share, deque[tuple[int, asyncio.Future[None]]]] = {}
@@ -58,7 +59,7 @@ class _Circle:
         return future
 
     def next(self, fits: Callable[[Share, int], bool]) -> int | None:
-        """Let the next that fits go on; its size."""
+        """Let the next waiting one that fits go on. Returns its size."""
         for share, waiting in self._waiting.items():
             while waiting and waiting[0][1].done():  # given up
                 waiting.popleft()
@@ -80,12 +81,12 @@ class Turns:
     def __init__(self, shares: Shares) -> None:
         self._shares = shares
         self._to_read, self._to_go_in = _Circle(), _Circle()
-        #: The next round of the loop has somebody's turn already.
+        #: Whether a turn is already planned for the next round of the loop.
         self._given = False
-        #: Bytes that were read in this round without a turn.
+        #: Bytes read in this round without a turn.
         self._at_once = 0
         self._bytes: dict[Share, int] = {}
-        #: Transfers of batches that were taken and are not answered, by caller.
+        #: Caller -> transfers of its batches that were taken and are not answered.
         self._taken: dict[Share, int] = {}
         #: Those of them that are in the engine.
         self._inside = 0
@@ -97,7 +98,7 @@ class Turns:
         )
 
     async def read(self, share: Share, body_bytes: int, steps: Steps[T]) -> T:
-        """What comes of the steps in which so large a body is read. Raises what they raise, `Outage`, `RateLimited`."""
+        """Read a body of this size in steps; returns their result. Raises theirs, `Outage`, `RateLimited`."""
         if self._reads_at_once(share, body_bytes):
             return at_once(steps)
         self._check_part(share, self._bytes, body_bytes, WAITING_BYTES_MAX, "bytes of batches wait")
@@ -117,7 +118,7 @@ class Turns:
             _take_off(self._bytes, share, body_bytes)
 
     def _reads_at_once(self, share: Share, body_bytes: int) -> bool:
-        """Whether that little is read without a turn: nobody waits, and nobody else is there."""
+        """Whether a small body may be read without a turn: no one waits, and no other caller is present."""
         if (
             self._to_read
             or body_bytes > AT_ONCE_BYTES_MAX
@@ -142,11 +143,14 @@ class Turns:
             self._give()
 
     def _may_read(self, share: Share, size: int) -> bool:
-        """Whether the engine has soon done with what was read before."""
+        """Whether the engine has little left of what was read before for this caller."""
         return self._taken.get(share, 0) < READ_AHEAD_MAX or not self._shares.others_present(share)
 
     async def carry_out(self, share: Share, commands: Sequence[TransferCommand], start: Start) -> list[str]:
-        """What `start` says of all transfers, slice by slice. Raises `Outage` and `RateLimited`: none was begun."""
+        """The results of `start` for all transfers, by slices.
+
+        Raises `Outage`, `RateLimited`: none was begun.
+        """
         size = len(commands)
         if share.in_flight > 1 and share.in_flight + size > share.in_flight_max:  # the request itself is one
             raise RateLimited(f"this key may have {share.in_flight_max} transfers in flight")
@@ -204,7 +208,7 @@ class Turns:
             self._left(size)
 
     def _left(self, size: int) -> None:
-        """So many have come out of the engine."""
+        """This many transfers have left the engine."""
         self._inside -= size
         if self._to_go_in:
             self._give()
@@ -217,7 +221,7 @@ class Turns:
         return not self._inside or self._inside + size <= window
 
     def _check_part(self, share: Share, table: dict[Share, int], size: int, most: int, what: str) -> None:
-        """Raises `Outage` when that is too much for all, `RateLimited` when it is too much of one beside others."""
+        """Raises `Outage` if the total is too much, `RateLimited` if one caller's part is too much."""
         mine, total = table.get(share, 0), sum(table.values())
         if total and total + size > most:
             raise Outage("overloaded", f"{total} {what}")
@@ -225,7 +229,7 @@ class Turns:
             raise RateLimited(f"{mine} {what} of this caller alone")
 
     def _give(self) -> None:
-        """The next round of the loop is somebody's."""
+        """Plan a turn in the next round of the loop."""
         if not self._given:
             self._given = True
             asyncio.get_running_loop().call_soon(self._round)
@@ -248,7 +252,7 @@ def _take_off(table: dict[Share, int], share: Share, size: int) -> None:
 
 
 def _joined(answers: list[list[str] | BaseException], sizes: list[int], size: int) -> list[str]:
-    """The answers of slices of these sizes, of which the last may be missing. Raises what all of them have raised."""
+    """The answers of slices of these sizes; the last may be missing. Raises an `Outage` if all slices did."""
     results: list[str] = []
     for answer, part in zip(answers, sizes, strict=True):
         if isinstance(answer, Outage):

@@ -25,7 +25,7 @@ class ClusterWallet:
     """Implements `service.api.Wallet`."""
 
     def __init__(self, engine: Engine, reader: Reader, originals: "Originals | None" = None) -> None:
-        """`originals`: where to look for transfers that are remembered no longer."""
+        """`originals`: where to look for transfers that the partitions no longer remember."""
         self._engine = engine
         accounts, look_ups, repeats = (
             Accounts(engine, reader),
