@@ -1,4 +1,4 @@
-"""Which partitions this process follows for a sink: shared evenly among those that do, by claims in the tree."""
+"""The partitions that this process follows for a sink, shared evenly by claims in the ZooKeeper tree."""
 
 import asyncio
 from collections.abc import Collection
@@ -9,7 +9,7 @@ from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.routing.following import FollowerInfo, Following, groups_of
 from wallet_engine.telemetry.logging import get_logger
 
-#: How often claims are looked at, beside when a process comes or goes.
+#: How often claims are checked, besides whenever a process comes or goes.
 LOOK_S: Final = 1.0
 
 log = get_logger(__name__)
@@ -21,14 +21,14 @@ class Claims:
     def __init__(
         self, following: Following, info: FollowerInfo, partitions: int, groups: int | None = None
     ) -> None:
-        """`groups`: how many claims the partitions make; with one, one process has all, and the others wait."""
+        """`groups`: number of claims for all partitions; with 1, one process has all and the others wait."""
         self._following = following
         self.info = info
         self._partitions = partitions
         self._groups = groups or groups_of(partitions)
-        #: Groups that are ours.
+        #: Groups claimed by this process.
         self.owned: frozenset[int] = frozenset()
-        #: Groups that another process is to have: their user here lets go, then calls `release`.
+        #: Groups that another process should have: the follower here stops them, then calls `release`.
         self.unwanted: frozenset[int] = frozenset()
         #: Set whenever `owned` or `unwanted` has changed.
         self.changed = asyncio.Event()
@@ -38,7 +38,7 @@ class Claims:
 
     @property
     def partitions(self) -> list[int]:
-        """Those to follow now."""
+        """The partitions to follow now."""
         wanted = self.owned - self.unwanted
         return [p for p in range(self._partitions) if p % self._groups in wanted]
 
@@ -46,7 +46,7 @@ class Claims:
         return range(group, self._partitions, self._groups)
 
     async def run(self) -> None:
-        """Keep what is claimed in step with who is there."""
+        """Keep the claims in step with the processes that are present."""
         loop = asyncio.get_running_loop()
         came_or_went = asyncio.Event()
 
@@ -66,7 +66,7 @@ class Claims:
             unsubscribe()
 
     async def look(self) -> None:
-        """Once; while the tree is away, everything stays as it is."""
+        """Check the claims once. While the tree is away, they stay as they are."""
         try:
             owned, unwanted = await asyncio.to_thread(self._claim)
         except WalletError as error:
@@ -85,14 +85,14 @@ class Claims:
         place = members.index(own_id) if own_id in members else 0
         ours = {group for group in range(self._groups) if group % max(1, len(members)) == place}
         tried = ours | self.owned
-        # What stands is read only: a claim that is refused is a write of ZooKeeper all the same.
+        # Existing claims are only read, because a refused claim also costs a write in ZooKeeper.
         kept = {group for group in tried if state.claims.get(group) == own_id}
         free = tried - set(state.claims)
         owned = frozenset(kept | {group for group in free if self._following.claim(sink, group, own_id)})
         return owned, owned - ours
 
     async def release(self, groups: Collection[int]) -> None:
-        """Nobody here uses these any more."""
+        """Give up these groups, which this process no longer uses."""
         for group in groups:
             await asyncio.to_thread(self._following.release, self.info.sink, group, self.info.follower_id)
         self.owned -= frozenset(groups)

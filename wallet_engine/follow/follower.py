@@ -1,4 +1,4 @@
-"""One sink and its partitions: reads the feed, hands over batches, starts over behind a failure."""
+"""One sink and its partitions: reads the feed, hands over batches, and starts again after a failure."""
 
 import asyncio
 import time
@@ -16,18 +16,19 @@ from wallet_engine.routing.followers import NOTE_S, Followers
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
-#: Bytes of entries that are read and not yet handed over; bytes of one batch.
+#: Maximum bytes of entries that are read and not yet handed over, and of one batch.
 WAITING_BYTES_MAX: Final = 4 * 1024 * 1024
 BATCH_BYTES_MAX: Final = 1024 * 1024
-#: How long a batch that is not full waits for more: a transaction costs a database the same whatever is in it.
+#: How long a batch that is not full waits for more, because a database transaction costs the same for any
+#: size.
 LINGER_S: Final = 0.05
 BACKOFF_S_MIN: Final = 0.2
 BACKOFF_S_MAX: Final = 10.0
-#: How often it is looked whether all there is has been taken.
+#: How often the follower checks whether it has taken everything.
 LOOK_S: Final = 1.0
-#: For how long a look that found nothing missing counts; the next one comes sooner while all is well.
+#: How long a check that found nothing missing stays valid; normally the next one comes sooner.
 LOOKED_S_MAX: Final = 3 * LOOK_S
-#: How long the sink may take to let go of what it has.
+#: Maximum time for the sink to close.
 CLOSE_S_MAX: Final = 5.0
 
 log = get_logger(__name__)
@@ -43,18 +44,18 @@ class Follower:
         self._sink = sink
         self._claims = claims
         self._followers = followers
-        #: partition -> seq handed over, and kept for good.
+        #: partition -> seq that was handed over (taken), and seq that the sink has stored (kept).
         self._taken: dict[int, int] = {}
         self._kept: dict[int, int] = {}
         self._noted: dict[int, int] = {}
-        #: Partitions whose chain is not the one that the sink has: a person must look.
+        #: Partitions whose chain differs from the one that the sink has: an operator must look.
         self.forked: dict[int, str] = {}
-        #: Why the sink does not take anything now; empty while it does.
+        #: Why the sink takes nothing now; empty while it works.
         self.trouble = ""
         self._entries = metrics.follow_entries.labels(sink.name)
         self._failures = metrics.follow_failures.labels(sink.name)
         self._behind = metrics.follow_behind_entries.labels(sink.name)
-        #: Unix time up to which the sink is known to have all there is, and whether that is everything.
+        #: Unix time up to which the sink is known to have all entries, and whether it has everything.
         self._whole_s = time.time()
         self._whole = False
         metrics.follow_lag_seconds.labels(sink.name).set_function(self._lag_s)
@@ -63,7 +64,7 @@ class Follower:
         return f"<Follower {self._sink.name} partitions={len(self._taken)} {self.trouble or 'well'}>"
 
     async def run(self) -> None:
-        """For ever: a failure is logged, and the sink is opened again after a while."""
+        """Run forever: a failure is logged, and the sink is opened again after a pause."""
         failures = 0
         while True:
             began_s = time.monotonic()
@@ -96,7 +97,7 @@ class Follower:
                 await self._sink.close()
 
     async def _follow(self) -> None:
-        """With the partitions that are ours, as long as the sink works; returns never."""
+        """Follow the claimed partitions as long as the sink works. Never returns."""
         while True:
             self._claims.changed.clear()
             partitions = [p for p in self._claims.partitions if p not in self.forked]
@@ -111,7 +112,7 @@ class Follower:
             await self._release()
 
     async def _release(self) -> None:
-        """Let another process have what it is to have: nothing of ours is under way there."""
+        """Release partitions that another process should have; nothing is under way for them here."""
         unwanted = self._claims.unwanted
         if unwanted:
             await self.note()
@@ -131,7 +132,7 @@ class Follower:
         self.trouble = ""
 
     async def look(self) -> None:
-        """Tell the sink when it has all there is."""
+        """Tell the sink when it has all entries."""
         at_ms = time.time_ns() // 1_000_000
         try:
             ends = await self._feed.positions()
@@ -146,13 +147,13 @@ class Follower:
             await self._sink.caught_up(current, at_ms)
 
     def _lag_s(self) -> float:
-        """It grows by itself while the sink hangs or fails, or nobody can say what there is."""
+        """The lag in seconds. It grows while the sink hangs or fails, or no journal copy answers."""
         lag_s = max(0.0, time.time() - self._whole_s)
         idle = all(partition in self.forked for partition in self._claims.partitions)
         return 0.0 if idle or (self._whole and lag_s < LOOKED_S_MAX) else lag_s
 
     async def note(self) -> None:
-        """Write down what the sink has for good."""
+        """Record in the tree what the sink has stored."""
         kept = {p: seq for p, seq in self._kept.items() if seq != self._noted.get(p)}
         if not kept:
             return
@@ -164,7 +165,7 @@ class Follower:
 
 
 class _Run:
-    """One reading of the feed: a task reads, this one hands over."""
+    """One reading of the feed: one task reads, and the caller hands over."""
 
     def __init__(self, follower: Follower, batches: AsyncIterator[Sequence[FeedEntry]]) -> None:
         self._follower = follower
@@ -176,7 +177,10 @@ class _Run:
         self._room.set()
 
     async def until(self, changed: asyncio.Event) -> None:
-        """Hand over until `changed`. Raises what the feed or the sink raises; what was read before is handed over."""
+        """Hand over until `changed`.
+
+        Raises errors of the feed, after handing over what was read, and the sink.
+        """
         reading = asyncio.create_task(self._read(), name="feed")
         reading.add_done_callback(lambda _: self._more.set())
         changing = asyncio.create_task(changed.wait())

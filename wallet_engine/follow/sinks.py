@@ -1,4 +1,4 @@
-"""Which sinks there are: what stands behind `--to`, and what each needs of the command line."""
+"""The kinds of sinks for `--to`, and what each needs from the command line."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -31,19 +31,19 @@ class Surroundings:
     metrics: Metrics
     #: URL of PostgreSQL; None without `--database`.
     database: str | None
-    #: What is followed, in which sinks look earlier entries up.
+    #: The followed feed, in which sinks also look up earlier entries.
     feed: Feed
-    #: Of this process.
+    #: Name of this process.
     name: str
     webhooks_allow_private: bool = False
-    #: Of librdkafka.
+    #: Settings of librdkafka.
     kafka: Mapping[str, str] = field(default_factory=dict)
     #: CloudEvents' `source`.
     source: str = SOURCE_DEFAULT
     events_kept_s: float = EVENTS_KEPT_DAYS * 86_400
 
     def needed_database(self, sink: str) -> str:
-        """Raises `ConfigError` without one."""
+        """The database's URL. Raises `ConfigError` without one."""
         if self.database is None:
             raise ConfigError(f"--to {sink} needs --database postgresql://…")
         return self.database
@@ -93,7 +93,7 @@ def _oracle(target: str, around: Surroundings) -> Sink:
     return OracleSink(folder_path, around.directory, around.partitions, ends, origin, around.metrics)
 
 
-#: What `--to` begins with, up to a colon -> how its sink is made.
+#: Word of `--to` before the colon -> function that makes the sink.
 SINKS: Final[dict[str, Maker]] = {
     "history": _history,
     "webhooks": _webhooks,

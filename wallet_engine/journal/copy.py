@@ -1,8 +1,9 @@
 """One journal copy as the others see it: what it has promised, and which of its entries it may receipt.
 
-The copy gives receipts for entries on its disk only while it is in the epoch in force: from a promise until that epoch
-(or a newer one) is confirmed, it gives none for the partition. Otherwise a receipt of one epoch and one for the same
-entry while another epoch is being prepared could add up to a quorum that no later recovery is bound to see.
+The copy gives receipts for entries on its disk only while it is in the epoch in force. From a promise until
+that epoch (or a newer one) is confirmed, it gives none for the partition. Otherwise a receipt of one epoch,
+and a receipt for the same entry while another epoch is prepared, could form a quorum that a later recovery
+need not see.
 """
 
 from collections import defaultdict, deque
@@ -28,7 +29,7 @@ class JournalCopy:
         self.writer = writer
         #: partition -> epoch whose chain this copy is known to follow.
         self.confirmed: dict[int, int] = {}
-        #: As many as the writer remembers: nobody waits for an older entry without asking for it.
+        #: As many receipts as the writer remembers: a service that waits for an older entry asks for it.
         self._withheld: defaultdict[int, deque[Receipt]] = defaultdict(
             lambda: deque(maxlen=RECENT_ENTRIES_PER_PARTITION)
         )
@@ -46,13 +47,13 @@ class JournalCopy:
         return self.writer.directory
 
     def positions(self) -> dict[int, Position]:
-        """partition -> last durable entry, of those that are receipted now."""
+        """partition -> last durable entry, for the partitions that are receipted now."""
         return {p: at for p, at in self.writer.positions().items() if p in self.confirmed}
 
     async def nonces(self, places: Iterable[Place]) -> dict[Place, str]:
-        """The nonces of the durable entries at these (partition, seq); those that are not there are left out.
+        """The nonces of the durable entries at these (partition, seq), without places that have none.
 
-        From memory, but for old ones, which are looked up in the segments by a thread. Raises `Damaged`, `Outage`,
+        They come from memory; a thread looks up old ones in the segments. Raises `Damaged`, `Outage`,
         `OSError`.
         """
         writer = self.writer
@@ -74,17 +75,17 @@ class JournalCopy:
         return [seq > 0 and nonces.get((partition, seq)) == nonce for partition, seq, nonce in asks]
 
     async def receipted(self, asks: Sequence[Ask]) -> list[bool]:
-        """The same, and whether they may be receipted."""
+        """Whether exactly these nonces are durable at their places, and may be receipted."""
         confirmed = dict(self.confirmed)
         held = await self.held(asks)
-        # An epoch that came meanwhile may have begun without an entry that was looked up before.
+        # If a new epoch came meanwhile, its chain may lack an entry that was looked up before.
         return [
             found and partition in confirmed and self.confirmed.get(partition) == confirmed[partition]
             for (partition, _, _), found in zip(asks, held, strict=True)
         ]
 
     async def entries(self, asks: Sequence[tuple[Ask, int]]) -> list[bytes]:
-        """The text of each wanted entry of the chain that has the one asked with, if that may be receipted."""
+        """The text of each wanted entry, if its chain has the entry of the `Ask` and may be receipted."""
         sure = await self.receipted([ask for ask, _ in asks])
         places = [
             (ask[0], wanted)
@@ -107,7 +108,7 @@ class JournalCopy:
         return None if found is None else found == nonce
 
     def standings(self, partitions: Iterable[int]) -> list[Standing]:
-        """Where this copy stands; all partitions it knows of when none are named."""
+        """The standings of this copy in these partitions; in all that it knows if none are named."""
         return [self._standing(partition) for partition in partitions or self.writer.partitions()]
 
     def _standing(self, partition: int) -> Standing:
@@ -116,9 +117,10 @@ class JournalCopy:
         return Standing(partition, at.seq, at.nonce, writer.view(partition), writer.epoch_min(partition))
 
     def promise(self, ballots: Sequence[tuple[int, int]]) -> list[Standing]:
-        """Refuse older epochs of these partitions from now on, durably; where the copy stands with them.
+        """Refuse older epochs of these partitions from now on, durably. Returns their standings.
 
-        A partition of which as much or more was promised already keeps its promise: `promised` then says so.
+        A partition that already promised this epoch or a newer one keeps its promise, and `promised` shows
+        that.
         """
         taken = [
             (partition, epoch) for partition, epoch in ballots if self.writer.epoch_min(partition) < epoch
@@ -140,18 +142,21 @@ class JournalCopy:
         return self.writer.epoch_min(partition) > epoch
 
     def receiptable(self, partition: int, header: EntryHeader) -> bool:
-        """Whether an entry just made durable may be receipted now; if not, it is when its epoch is confirmed."""
+        """Whether a newly durable entry may be receipted now; if not, it is once its epoch is confirmed."""
         if self.confirmed.get(partition, -1) >= header.epoch:
             return True
         self._withheld[partition].append((partition, header.nonce, header.seq))
         return False
 
     def withhold(self, partition: int, header: EntryHeader) -> None:
-        """An entry was taken over from elsewhere: it is receipted with the next epoch that is confirmed."""
+        """An entry was taken over from another copy: it is receipted when the next epoch is confirmed."""
         self._withheld[partition].append((partition, header.nonce, header.seq))
 
     def confirm(self, epochs: Iterable[tuple[int, int]]) -> list[Receipt]:
-        """These epochs are in force, and the chains here follow them. Returns what may be receipted now."""
+        """These epochs are in force and the chains here follow them.
+
+        Returns the receipts that are due now.
+        """
         receipts: list[Receipt] = []
         for partition, epoch in epochs:
             if not self.superseded(partition, epoch):

@@ -1,4 +1,4 @@
-"""The file `head`: the lock that keeps a second writer out, and the highest segment number ever created.
+"""The file `head`: the lock against a second writer, and the highest segment number ever created.
 
 Without the number, a journal whose newest segment was lost would look like one that ends earlier.
 """

@@ -1,7 +1,7 @@
-"""The service's side, without I/O: who waits for which nonce, and on how many copies it is.
+"""The service's side of receipts, without I/O: which nonces are awaited, and on how many copies they are.
 
 A receipt is matched by nonce, never by sequence number: after a failover the same number can stand for
-another entry. A copy counts once, however often it says the same.
+another entry. A copy counts once, even if it repeats a receipt.
 """
 
 import asyncio
@@ -27,7 +27,8 @@ A = TypeVar("A", bound=msgspec.Struct)
 
 #: Durable nonces remembered per generation; two generations are kept (about 100 bytes each).
 RECENT_NONCES_MAX: Final = 8_192
-#: Entries that a silent copy is asked for: it may have set one aside since, or be preparing an epoch of its partition.
+#: Entries that a silent copy is asked for. It needs several, because it may have set one aside, or prepare a
+#: new epoch.
 ALIVE_ASKS: Final = 8
 
 
@@ -56,8 +57,7 @@ class _Pending:
         self.callback = callback
         self.more: list[Callback] | None = None
         self.copies = copies
-        #: How many times a copy had connected when it was placed here; fewer than now: a receipt may be
-        #: missed.
+        #: Number of connects of copies when this was created; if it has grown since, a receipt may be missed.
         self.connects = connects
         self.asked = False
 
@@ -71,17 +71,17 @@ class ReceiptTracker:
     def __init__(self, quorum: int) -> None:
         self.quorum = quorum
         self._pending: dict[str, _Pending] = {}
-        #: nonce -> mask of the copies that have it, of late. With a quorum of 1 any one of them.
+        #: nonce -> mask of the copies that have it, for recent nonces. With a quorum of 1, any one of them.
         self._recent: dict[str, int] = {}
         self._older: dict[str, int] = {}
-        #: Per copy: partition -> (seq, nonce) of its last durable entry that is known here.
+        #: Copy -> partition -> (seq, nonce) of its last durable entry that is known here.
         self._latest: dict[int, dict[int, tuple[int, str]]] = {}
         self._masks: dict[str, int] = {}
         self._connections: dict[str, CopyConnection] = {}
         self._connects = 0
         self._questions: dict[int, asyncio.Future[ServiceAnswer]] = {}
         self._requests = 0
-        #: Mask of the copies that have said something since `take_heard`.
+        #: Mask of the copies that have sent something since `take_heard`.
         self._heard = 0
 
     def __repr__(self) -> str:
@@ -90,16 +90,16 @@ class ReceiptTracker:
 
     @property
     def pending(self) -> int:
-        """Nonces somebody waits for."""
+        """Number of awaited nonces."""
         return len(self._pending)
 
     @property
     def copies(self) -> int:
-        """Copies connected at the moment; fewer than the quorum and nothing can become durable."""
+        """Copies connected now; with fewer than the quorum nothing can become durable."""
         return len(self._connections)
 
     def expect(self, partition: int, seq: int | None, nonce: str, callback: Callback) -> None:
-        """Call `callback` once, when the nonce is on `quorum` copies; at once when it is known to be."""
+        """Call `callback` once, when the nonce is on `quorum` copies; at once if that is already known."""
         pending = self._pending.get(nonce)
         if pending is not None:
             if pending.more is None:
@@ -115,22 +115,18 @@ class ReceiptTracker:
         self._pending[nonce] = _Pending(partition, seq, callback, copies, self._connects)
 
     def expect_new(self, partition: int, nonce: str, callback: Callback) -> None:
-        """`expect` for a nonce that nobody has seen yet: no copy can have it."""
+        """`expect` for a new nonce that no copy can have yet."""
         self._pending[nonce] = _Pending(partition, None, callback, 0, self._connects)
 
     def ask_needed(self, partition: int, seq: int, nonce: str, callback: Callback) -> None:
-        """`expect` for an entry that somebody else wrote, of which the receipt may have come and gone: asks
-        now.
-        """
+        """`expect` for an entry of another service, whose receipt may have passed: asks for it now."""
         self.expect(partition, seq, nonce, callback)
         pending = self._pending.get(nonce)
         if pending is not None and not pending.asked:
             self._ask(pending, nonce)
 
     def placed(self, nonce: str, seq: int) -> None:
-        """The seq of an expected nonce is known now; it can be asked for, and is if a receipt may be
-        missed.
-        """
+        """The seq of an expected nonce is known now. Asks for it if a receipt may have been missed."""
         pending = self._pending.get(nonce)
         if pending is not None:
             pending.seq = seq
@@ -138,7 +134,7 @@ class ReceiptTracker:
                 self._ask(pending, nonce)
 
     def forget(self, nonce: str, callback: Callback | None = None) -> None:
-        """Nobody waits for it any more; with `callback`, only this one does not."""
+        """Stop waiting for the nonce; with `callback`, remove only that one."""
         pending = self._pending.get(nonce)
         if pending is None:
             return
@@ -153,7 +149,7 @@ class ReceiptTracker:
     def receipts(self, copy: int, groups: Iterable[ReceiptGroup]) -> None:
         """These nonces are durable on the copy (a mask from `connected`).
 
-        What callbacks raise does not keep the others from being called; the first of it is raised at the end.
+        An exception in a callback does not stop the others; the first one is raised at the end.
         """
         self._heard |= copy
         latest = self._latest[copy]
@@ -212,9 +208,9 @@ class ReceiptTracker:
         return seqs[self.quorum - 1] if len(seqs) >= self.quorum else 0
 
     def connected(self, journal_id: str, connection: CopyConnection, positions: Iterable[Ask]) -> int:
-        """A copy is connected and has these durable positions. Asks it for all that is pending.
+        """A copy is connected and has these durable positions. Asks it for all pending entries.
 
-        Returns the mask that stands for the copy, the same at each connection.
+        Returns the copy's mask, which is the same for each of its connections.
         """
         copy = self._masks.setdefault(journal_id, 1 << len(self._masks))
         self._latest.setdefault(copy, {})
@@ -249,7 +245,7 @@ class ReceiptTracker:
         return {journal_id: bool(self._masks[journal_id] & heard) for journal_id in self._connections}
 
     def ask_alive(self, journal_id: str) -> bool:
-        """Ask a connected copy for what it has said before, which it answers at once; False if that is nothing."""
+        """Ask a connected copy for entries it has receipted before; False if there are none."""
         latest = self._latest[self._masks[journal_id]]
         if not latest:
             return False
@@ -258,7 +254,10 @@ class ReceiptTracker:
         return True
 
     async def answer_of(self, question: ServiceQuestion, kind: type[A], timeout_s: float) -> A:
-        """What any one connected copy answers. `question.request` is set here. Raises TimeoutError."""
+        """The answer of one connected copy, chosen at random.
+
+        Sets `question.request`. Raises TimeoutError.
+        """
         self._requests += 1
         request = question.request = self._requests
         answer = self._questions[request] = asyncio.get_running_loop().create_future()
@@ -274,7 +273,7 @@ class ReceiptTracker:
         return found
 
     def answered(self, answer: ServiceAnswer) -> None:
-        """A copy has answered a question; nobody may wait for it any more."""
+        """A copy has answered a question, possibly too late."""
         waiting = self._questions.get(answer.request)
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)

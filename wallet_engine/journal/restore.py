@@ -1,11 +1,11 @@
 """Brings segments back from the archive by `--restore-command`, with PostgreSQL's conventions, when they are read.
 
-In the command %p is the path to put the file at, quoted if need be, %f its name in the archive, %j the id of the copy,
-%% a percent sign (`archive`). Exit status 0 means that it is there. A separate process then reads the file once: it
-must be the segment whose running hash continues that of its neighbours here.
+In the command %p is the path to put the file at, quoted if needed, %f its name in the archive, %j the id of
+the copy, %% a percent sign (`archive`). Exit status 0 means that the file is there. A separate process then
+reads the file once: it must be the segment whose running hash fits those of its neighbours here.
 
-The newest few that were brought are kept for further reads. A process that reads a journal says once, by
-`restore_with`, how to bring one; until then a segment that is only in the archive is `NotRestored`.
+The newest restored segments are kept for further reads. A process that reads a journal sets the command once
+with `restore_with`; until then a segment that is only in the archive raises `NotRestored`.
 
     python -m wallet_engine.journal.restore FILE NUMBER JOURNAL_ID START_HASH|- END_HASH|-     checks one
 """
@@ -39,24 +39,24 @@ from wallet_engine.journal.segments import (
     segment_path,
 )
 
-#: In a journal's directory: what its own process brought.
+#: Folder in a journal's directory for the segments that its own process restored.
 RESTORED_NAME: Final = "restored"
-#: Segments kept of those that were brought; with 256 MiB each, 2 GiB.
+#: Maximum restored segments to keep; with 256 MiB each, 2 GiB.
 RESTORED_SEGMENTS_MAX: Final = 8
-#: In the folder for temporary files: what other processes brought.
+#: Prefix of folders in the temporary directory for the segments that other processes restored.
 _FOLDER_PREFIX: Final = "wallet-restored-"
-#: How long nothing was put into such a folder before it is looked at whether its process lives.
+#: If such a folder has not changed for this long, it is checked whether its process lives.
 LEFT_S_MIN: Final = 3600.0
-#: A command that takes longer for one segment hangs, and is ended.
+#: A command that takes longer for one segment is considered hung and is killed.
 RESTORE_S_MAX: Final = 600.0
-#: What checks a segment takes some 2 s for one of 256 MiB.
+#: Maximum time to check a segment; one of 256 MiB takes about 2 s.
 CHECK_S_MAX: Final = 300.0
 
 _STANDARD_ERROR: Final = 2
 
 
 class Restorer:
-    """One segment at a time; blocks, so call it in a thread."""
+    """Restores one segment at a time. It blocks, so call it in a thread."""
 
     def __init__(
         self,
@@ -141,7 +141,10 @@ class Restorer:
         return self._cache
 
     def _run(self, command: list[str], seconds_max: float) -> int:
-        """Its exit status, in a process group of its own; its output goes to standard error."""
+        """Run the command in its own process group; its output goes to standard error.
+
+        Returns the exit status.
+        """
         if self._closed:
             raise NotRestored("this process ends")
         with subprocess.Popen(
@@ -160,7 +163,7 @@ class Restorer:
                     _end_group(process)
 
     def close(self) -> None:
-        """End what is running; nothing is restored any more."""
+        """Kill the running command; nothing is restored after this."""
         self._closed = True
         running = self._running
         if running is not None:
@@ -168,19 +171,22 @@ class Restorer:
 
 
 def restore_with(command: str | None, cache: Path | None = None) -> None:
-    """From now on this process reads with this command what is only in the archive; None for no command."""
+    """Set the command with which this process restores archived segments; None for no command."""
     restore_by(Restorer(command, cache).restore if command else None)
 
 
 def _own_folder() -> Path:
-    """One that goes with this process. Those of processes that were killed go first: they may hold some GiB."""
+    """A folder that is removed with this process.
+
+    First removes folders of killed processes (maybe some GiB).
+    """
     for left in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
         with suppress(OSError):
             about = left.lstat()
             if about.st_uid == os.getuid() and time.time() - about.st_mtime > LEFT_S_MIN:
                 _remove_unless_held(left)
     folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX))
-    # Held for as long as this process lives.
+    # The lock is held as long as this process lives.
     fcntl.flock(os.open(folder, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
@@ -209,7 +215,7 @@ def _make_room(cache: Path) -> None:
 
 
 def _hashes(directory: Path, number: int, journal_id: str) -> tuple[bytes | None, bytes | None]:
-    """The running hash in front of a segment and behind it, as far as its neighbours and its index here say."""
+    """The running hashes before and after a segment, as far as neighbours and index here have them."""
     start = hash_at_start(journal_id) if number == 1 else None
     before, after = segment_path(directory, number - 1), segment_path(directory, number + 1)
     if start is None and before.exists():

@@ -1,4 +1,4 @@
-"""Append entries, make them durable in groups, and say which are.
+"""Appends entries, makes them durable in groups, and reports which are durable.
 
     writer.append(partition, payload, header)   any number of times; checks the chain, touches no disk
     writer.sync()                               one write, one fdatasync: all of them are durable
@@ -48,7 +48,7 @@ from wallet_engine.journal.segments import create_segment, fsync_directory, segm
 _sha256 = hashlib.sha256
 _crc32 = zlib.crc32
 
-#: Bytes that the frames of one group may take, so that a seal still fits.
+#: Maximum bytes of the frames of one group, so that a seal still fits.
 _GROUP_FRAMES_BYTES_MAX = GROUP_BYTES_MAX - SEAL_FRAME_BYTES
 _FRAME_BYTES_MAX = FRAME_HEADER_BYTES + PAYLOAD_BYTES_MAX
 
@@ -91,9 +91,9 @@ class JournalWriter:
         self._group_bytes = 0
         self._touched: set[Chain] = set()
         self._cut = self._committed = 0
-        #: Since this writer was opened.
+        #: Bytes committed since this writer was opened.
         self.committed_bytes = 0
-        #: Why nothing can be written, and why nothing can be asked either.
+        #: `_refusing`: why nothing can be written. `_stopped`: why nothing can be read either.
         self._refusing: str | None = None
         self._stopped: str | None = None
         self._fd = -1
@@ -171,7 +171,7 @@ class JournalWriter:
 
     @property
     def durable_place(self) -> tuple[int, int]:
-        """Segment and offset behind the last frame that is on disk, for who writes in one turn what he syncs."""
+        """Segment and offset after the last frame on disk, for callers that append and sync in one turn."""
         if self._stopped is not None:
             self._refuse()
         return self._segment, self._offset - self._group_bytes
@@ -179,7 +179,7 @@ class JournalWriter:
     def append(self, partition: int, payload: bytes, header: EntryHeader, *, bound: bool = True) -> None:
         """Take the next entry of a partition; `header` is the parsed first line of `payload`.
 
-        `bound`: by the promises made, see `fence`; what is taken over from another copy is not.
+        `bound`: whether promises apply (see `fence`); they do not for entries taken over from another copy.
         Not durable before `sync`. A group that would grow past `GROUP_BYTES_MAX` is synced first. Raises
         `Fork` when it does not continue the partition's chain and `Corruption` when it is not an entry
         (nothing is written), `Outage` when the writer has stopped.
@@ -204,7 +204,7 @@ class JournalWriter:
         self._frames += 1
 
     def fence(self, partition: int, epoch: int) -> None:
-        """Promise to refuse entries of the partition from older epochs; it holds once `sync` returned."""
+        """Promise to refuse entries of the partition from older epochs; the promise holds after `sync`."""
         if self._refusing is not None:
             self._refuse()
         if self._group_bytes + _FRAME_BYTES_MAX > _GROUP_FRAMES_BYTES_MAX:
@@ -214,7 +214,7 @@ class JournalWriter:
         self._add(*frame(partition, KIND_FENCE, self._hash, epoch_payload(epoch)))
 
     def mark_base(self, partition: int, epoch: int) -> None:
-        """Write down that the chain, as appended so far, is what the epoch began with; holds after `sync`."""
+        """Record that the chain, as appended so far, is the start of the epoch; holds after `sync`."""
         if self._refusing is not None:
             self._refuse()
         if self._group_bytes + _FRAME_BYTES_MAX > _GROUP_FRAMES_BYTES_MAX:
@@ -224,17 +224,17 @@ class JournalWriter:
         self._add(*frame(partition, KIND_BASE, self._hash, epoch_payload(epoch)))
 
     def partitions(self) -> list[int]:
-        """Those with anything in this journal, ascending."""
+        """The partitions with any record in this journal, ascending."""
         return sorted(self._chains)
 
     def view(self, partition: int) -> int:
-        """The newest epoch of which the chain holds at least what it began with; 0 when none is known."""
+        """The newest epoch whose start the chain is known to hold completely; 0 when none is known."""
         chain = self._chains.get(partition)
         return 0 if chain is None else chain.view
 
     @property
     def empty(self) -> bool:
-        """Whether nothing at all was ever written here: neither an entry nor a promise."""
+        """Whether nothing was ever written here, neither an entry nor a promise."""
         return not self._chains
 
     def epoch_min(self, partition: int) -> int:
@@ -255,13 +255,13 @@ class JournalWriter:
         self._frames += 1
 
     def sync(self) -> None:
-        """Make everything appended durable. Raises `Outage` on any failure, and from then on always."""
+        """Make everything appended durable. Raises `Outage` on any failure, and always after it."""
         group = self.cut()
         if group is not None:
             self.commit(group)
 
     def cut(self) -> Group | None:
-        """Take what was appended as one group, to be given to `commit`; None when there is nothing."""
+        """Take what was appended as one group for `commit`; None when there is nothing."""
         if self._refusing is not None:
             self._refuse()
         if not self._pieces:
@@ -280,7 +280,7 @@ class JournalWriter:
         return group
 
     def _seal(self) -> SegmentIndex:
-        """End the segment with the present group; what is appended next belongs to the next segment."""
+        """End the segment with the present group; later entries belong to the next segment."""
         number, offset, marks = self._segment, self._offset, self._marks
         fences, bases = self._fences, self._bases
         self._add(*frame(0, KIND_SEAL, self._hash, seal_payload(self._frames, offset)))
@@ -302,8 +302,7 @@ class JournalWriter:
             if group.sealed is not None:
                 self._rotate(group.sealed, group.end_hash)
         except OSError as error:
-            # After a failed fsync the kernel may have dropped the pages: nothing written since can be
-            # trusted.
+            # After a failed fsync the kernel may have dropped the pages: later writes cannot be trusted.
             self._stop(f"stopped by {error.strerror or error}")
             raise Outage("journal_unavailable", disk_failure(self.directory, error)) from error
         for chain, header in group.last:
@@ -329,7 +328,7 @@ class JournalWriter:
         return Position(0, ZERO_NONCE, 0, 0) if chain is None else chain.position()
 
     def durable_seq(self, partition: int) -> int:
-        """The seq of `position`, cheap enough to ask thousands of times a second."""
+        """The seq of `position`, cheap enough to read thousands of times a second."""
         if self._stopped is not None:
             self._refuse()
         chain = self._chains.get(partition)
@@ -355,7 +354,7 @@ class JournalWriter:
         return chain.recent_nonce(seq) if chain is not None and 0 < seq <= chain.durable.seq else None
 
     def contains(self, partition: int, header: EntryHeader) -> bool:
-        """Whether the entry was appended already, durable or not; of one too old to be remembered it is believed."""
+        """Whether the entry was appended before, durable or not; assumed if it is too old to be known."""
         chain = self._chains.get(partition)
         if chain is None or header.seq > chain.last.seq:
             return False
@@ -373,16 +372,17 @@ class JournalWriter:
         )
 
     def begin_rewrite(self) -> None:
-        """Make durable what there is, and refuse to write until `rewrite` is done; reading goes on."""
+        """Make everything durable, and refuse writes until `rewrite` is done; reads go on."""
         self.sync()
         self._refusing = "being rewritten"
 
     def rewrite(self, after: Mapping[int, int]) -> dict[int, Path]:
-        """Take the entries of these partitions behind these seqs out of the journal, into files; see `journal.rewrite`.
+        """Move entries of these partitions after these seqs out of the journal, to files (`journal.rewrite`).
 
-        For entries that no epoch in force began with, hence that nobody was answered for. Blocks while the segments
-        from the first of them on are written anew, so it may run in a thread, after `begin_rewrite`. Returns the files
-        by partition, none where there was nothing to take out.
+        This is for entries that are not in the chain of any epoch in force, so no caller got an answer for
+        them. It blocks while the segments from the first such entry on are rewritten, so it may run in a
+        thread, after `begin_rewrite`. Returns the files by partition, without partitions that had no such
+        entries.
         """
         os.close(self._fd)
         self._fd = -1
