@@ -1,7 +1,7 @@
 """The outcomes of an operation in the apply script: one character each, and its name outside.
 
 This table is the only source. `lua/lib/outcomes.lua` states the same characters for the scripts, and
-`tests/unit/http/test_outcomes.py` fails when the two differ.
+`tests/unit/domain/test_outcomes.py` fails when the two differ.
 """
 
 from enum import StrEnum
