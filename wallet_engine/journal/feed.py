@@ -1,14 +1,14 @@
-"""The feed: a journal's entries for its followers, each partition in the order of its seqs, for ever.
+"""The feed: a journal's entries for its followers, without end, each partition in the order of its seqs.
 
     async for batch in feed.follow({3: FeedPosition(1234, nonce), 17: START}):
         for entry in batch:                      # FeedEntry
             entry.partition, entry.seq, entry.nonce, entry.time_ms, entry.entry
 
-The feed gives only final entries: those that `journal_quorum` copies have on disk, which no recovery takes back, also
-from segments that are only in the archive. Only the follower remembers its position: it goes on where it stopped, at
+The feed gives only final entries: those that `journal_quorum` copies have on disk. No recovery takes them back. It also
+reads segments that are only in the archive. Only the follower remembers its position: it continues where it stopped, at
 any copy, after any time. It gets the next batch when it asks for it; no copy keeps entries for it in memory.
 
-Two feeds: `FeedClient` (`feed_client`) asks the copies over their port, `DirectoryFeed` reads a journal's directory.
+There are two feeds: `FeedClient` (`feed_client`) asks the copies over their port, `DirectoryFeed` reads a directory.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ from wallet_engine.journal.errors import Fork, Link
 from wallet_engine.journal.reader import ends_of, in_pages, read
 from wallet_engine.journal.threads import in_thread
 
-#: How soon a directory is looked at again in which there was nothing new.
+#: How often a directory without new entries is read again.
 POLL_S: Final = 0.1
 
 
 class FeedPosition(NamedTuple):
-    """How far a follower is with a partition: the last entry it has taken. Without a nonce any chain is followed."""
+    """The last entry that a follower has taken of a partition. With `nonce` None, any chain is accepted."""
 
     seq: int
     nonce: str | None
@@ -57,7 +57,7 @@ class FeedEntry(NamedTuple):
 
     @property
     def time_ms(self) -> int:
-        """Unix milliseconds, of the Redis node's clock; never less than that of the partition's entry before."""
+        """Unix milliseconds of the Redis node's clock; never less than in the partition's previous entry."""
         return self.header.time_ms
 
     @property
@@ -67,7 +67,7 @@ class FeedEntry(NamedTuple):
 
     @property
     def position(self) -> FeedPosition:
-        """That of a follower which has taken this entry."""
+        """The position of a follower that has taken this entry."""
         return FeedPosition(self.header.seq, self.header.nonce)
 
 
@@ -78,38 +78,39 @@ class Feed(ABC):
     def follow(self, after: Mapping[int, FeedPosition]) -> AsyncGenerator[Sequence[FeedEntry], None]:
         """The entries of these partitions behind these positions, in batches of about a mebibyte at most.
 
-        Within a partition in order and without gaps; partitions come as they stand in the journal. All partitions in
-        one call: the journal is read once for all of them. Waits at the end for what comes; a journal copy that dies
-        is waited for, or another one asked. Use `contextlib.aclosing`, or end the task.
+        Entries of one partition come in order and without gaps; partitions are mixed as in the journal. Name all
+        partitions in one call: the journal is read once for all of them. At the end it waits for new entries. When a
+        journal copy dies, it waits for it or asks another one. Use `contextlib.aclosing`, or end the task.
 
-        Raises `Fork` when an entry does not continue what the follower has, which is of another chain then: no entry of
-        the partition is given behind that, and it cannot be followed from there. `Damaged` when it cannot be read.
+        Raises `Fork` when an entry does not continue the follower's entries, which then belong to another chain: it
+        gives no further entry of the partition, which cannot be followed from there. Raises `Damaged` when the journal
+        cannot be read.
         """
 
     def entries(
         self, partition: int, after: int, *, nonce: str | None = None
     ) -> AsyncGenerator[Sequence[FeedEntry], None]:
-        """`follow` of one partition, behind entry `after`, which has this nonce."""
+        """`follow` for one partition, behind entry `after` with this nonce."""
         return self.follow({partition: FeedPosition(after, nonce if after else ZERO_NONCE)})
 
     async def positions(self) -> dict[int, int]:
-        """partition -> seq of the last entry that can be followed now; those without any are left out.
+        """partition -> seq of the last entry that can be followed now; partitions without any are left out.
 
         Raises `Outage` when no journal copy answers.
         """
         return furthest(await self.answers())
 
     async def brought(self, partition: int, nonce: str) -> Mapping[str, Sequence[str]]:
-        """Who brought that entry, as each journal copy says it that answers and knows; of the last seconds."""
+        """journal copy -> the services that brought it this entry. Copies know it only for the last seconds."""
         return {}
 
     @abstractmethod
     async def answers(self) -> Mapping[str, Mapping[int, int]]:
-        """The same as each journal copy says it that answers, by id."""
+        """The `positions` that each answering journal copy reports, by its id."""
 
 
 class Followed:
-    """How far a follower is with each partition, and whether what comes continues it."""
+    """A follower's position in each partition; checks that each new entry continues it."""
 
     def __init__(self, after: Mapping[int, FeedPosition]) -> None:
         self.positions = dict(after)
@@ -121,7 +122,7 @@ class Followed:
         return {partition: at.seq for partition, at in self.positions.items()}
 
     def take(self, partition: int, payload: bytes) -> FeedEntry:
-        """The next entry of a partition. Raises `Fork` when it is not that, `Corruption` when it is none."""
+        """Take the partition's next entry. Raises `Fork` if it does not continue, `Corruption` if it is no entry."""
         header = parse_header(payload)
         seq, nonce = self.positions[partition]
         if header.seq != seq + 1 or nonce not in (None, header.prev_nonce):
@@ -133,14 +134,14 @@ class Followed:
 
 
 class DirectoryFeed(Feed):
-    """Follows what one journal directory holds, from any process, while it is being written or not.
+    """Follows one journal directory, from any process, whether or not it is being written.
 
-    For a directory that is the truth: at rest, or the only copy. Of several copies one may have entries that no
-    quorum has, and those come here too; a running cluster is followed by `FeedClient`.
+    Use it for a directory at rest, or for the only copy. One of several copies may have entries that no quorum has,
+    and this feed gives those too. Follow a running cluster with `FeedClient`.
     """
 
     def __init__(self, directory: Path, *, ends: bool = False) -> None:
-        """`ends`: stop at the end of what is there, instead of waiting for more."""
+        """`ends`: stop at the end of the journal instead of waiting for more."""
         self.directory = directory
         self._ends = ends
 
@@ -163,7 +164,7 @@ class DirectoryFeed(Feed):
 
 
 def furthest(answers: Mapping[str, Mapping[int, int]]) -> dict[int, int]:
-    """partition -> the highest seq that any of them says."""
+    """partition -> the highest seq in any answer."""
     best: dict[int, int] = {}
     for ends in answers.values():
         for partition, seq in ends.items():
@@ -172,5 +173,5 @@ def furthest(answers: Mapping[str, Mapping[int, int]]) -> dict[int, int]:
 
 
 def partitions_from_start(partitions: Iterable[int]) -> dict[int, FeedPosition]:
-    """For a follower that has nothing yet of these partitions."""
+    """The positions of a follower that has taken nothing yet."""
     return dict.fromkeys(partitions, START)

@@ -1,8 +1,8 @@
-"""Follows a cluster's journal over the port of its copies (`feed_wire`): one at a time, another when it fails.
+"""Follows a cluster's journal over the port of its copies (`feed_wire`): one copy at a time, another when it fails.
 
-Bytes come as they are in a copy's files, all partitions mixed, with the last final entry of each. This checks checksums
-and running hash. It neither gives out nor keeps entries that are not final yet: it reads them again from their place
-when more is final, because they may have been taken back meanwhile.
+A copy sends the bytes of its files, with all partitions mixed, and the last final entry of each partition. The client
+checks checksums and running hash. It neither gives nor keeps entries that are not final yet: it reads them again once
+more is final, because a recovery may have taken them back meanwhile.
 """
 
 import asyncio
@@ -33,26 +33,26 @@ from wallet_engine.journal.peers import Peer
 from wallet_engine.journal.scan import Scan
 from wallet_engine.telemetry.logging import get_logger
 
-#: Bytes asked for at once; a larger frame is asked for again with the largest size that a frame may have.
+#: Bytes asked for at once; for a larger frame it asks again with the largest size that a frame may have.
 READ_BYTES: Final = 256 * 1024
-#: Time for bytes; the segment may have to be brought from the archive first.
+#: Maximum time for an answer with bytes; the copy may first have to restore the segment from the archive.
 READ_S_MAX: Final = 60.0
 #: A copy that is alive answers a question for news within a second.
 NEWS_S_MAX: Final = 10.0
-#: What is read again, at most, for the sake of partitions of which entries wait to be final; those are looked up
-#: when they are, if it would be more.
+#: Maximum bytes to read again for partitions whose entries wait to become final. If it would be more, their place is
+#: located again once the entries are final.
 AGAIN_BYTES_MAX: Final = 4 * 1024 * 1024
-#: How long a copy may have nothing new before the others are asked whether they have.
+#: How long a copy may have nothing new before the client asks the other copies.
 STALE_S: Final = 3.0
-#: Between attempts to find a copy that answers.
+#: Wait between attempts to find a copy that answers.
 RETRY_S_MIN: Final = 0.1
 RETRY_S_MAX: Final = 2.0
-#: How often in a row what copies send may be damaged, before anything good came: a rewrite under our feet is.
+#: Maximum damaged answers in a row: bytes read during a rewrite of the copy's segments look damaged.
 DAMAGED_MAX: Final = 6
 
 
 class CopyAddress(NamedTuple):
-    """Where a live copy is, and what it has announced of TLS."""
+    """The address of a live copy, and what it announced about TLS."""
 
     address: str
     tls: str = ""
@@ -65,14 +65,14 @@ log = get_logger(__name__)
 
 
 class _Behind(OSError):
-    """Another copy has more."""
+    """Another copy has more final entries."""
 
 
 class FeedClient(Feed):
     """See the module. Each `follow` has a connection of its own."""
 
     def __init__(self, copies: Copies, name: str) -> None:
-        """`copies()` is asked whenever one is looked for; `name` says in the copies' logs who follows."""
+        """`copies()` is called for each attempt to find a copy; `name` names the follower in the copies' logs."""
         self._copies = copies
         self._hello = FollowerHello(name)
 
@@ -146,7 +146,7 @@ class FeedClient(Feed):
             delay_s = min(2 * delay_s, RETRY_S_MAX)
 
     async def _connect(self, avoid: str | None) -> Peer | None:
-        """To any copy that answers, to this one only when no other does."""
+        """Connect to any copy that answers; to `avoid` only when no other does."""
         try:
             copies = await self._addresses()
         except Outage as error:
@@ -159,7 +159,7 @@ class FeedClient(Feed):
         return None
 
     async def _ahead(self, peer: Peer, followed: Followed) -> bool:
-        """Whether another copy says that more is final of what is followed."""
+        """Whether another copy has more final entries of the followed partitions."""
         with suppress(OSError, WalletError):
             copies = {name: at for name, at in (await self._copies()).items() if name != peer.journal_id}
             for name, address in copies.items():
@@ -172,7 +172,7 @@ class FeedClient(Feed):
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """In front of a frame of one copy's files."""
+    """The place before a frame in one copy's files."""
 
     segment: int
     offset: int
@@ -180,7 +180,7 @@ class _Place:
 
 
 class _Reading:
-    """What one copy has, from where the follower is."""
+    """Reads one copy's entries from the follower's position on."""
 
     def __init__(
         self, peer: Peer, followed: Followed, ahead: Callable[[Peer, Followed], Awaitable[bool]]
@@ -190,12 +190,12 @@ class _Reading:
         self._ahead = ahead
         self._ends: dict[int, int] = {}
         self._at = _Place(0, 0, b"")
-        #: In front of the first entry that is not final yet, the bytes read since, and the partitions that have such:
-        #: what follows of those is passed over until it is read again from there.
+        #: The place before the first entry that is not final yet, the bytes read since, and the partitions with such
+        #: entries: their later entries are skipped until reading starts again from that place.
         self._held: _Place | None = None
         self._since_held = 0
         self._waiting: set[int] = set()
-        #: The same, where that is too far back: they are looked up once more of them is final.
+        #: Partitions for which that place is too far back: they are located again once more of them is final.
         self._parked: set[int] = set()
 
     def __repr__(self) -> str:
@@ -234,7 +234,7 @@ class _Reading:
                 new_s = loop.time()
 
     async def _turn_back(self) -> bool:
-        """At the end of what there is: to what has to be read again. Whether only news can help."""
+        """At the end of the copy's data, go back to what must be read again. Returns whether only new entries can help."""
         missing = {p for p, at in self._followed.positions.items() if self._ends.get(p, 0) > at.seq}
         if self._held is not None and self._since_held <= AGAIN_BYTES_MAX:
             self._at = self._held
@@ -250,7 +250,7 @@ class _Reading:
         return not missing
 
     async def _give_up_if_stale(self) -> None:
-        """If others have more, and not just for this moment: this copy is asked once more."""
+        """Raises `_Behind` when other copies have more, and this copy, asked once more, still has nothing new."""
         if not await self._ahead(self._peer, self._followed):
             return
         ends = dict((await self._peer.ask(EndsAsk(), Ended)).ends)
@@ -270,7 +270,7 @@ class _Reading:
         return Path(self._peer.journal_id) / f"{self._at.segment:08d}.wal"
 
     def _take(self, data: bytes) -> list[FeedEntry]:
-        """The entries in these bytes that are final and new; goes behind the last whole frame."""
+        """The final, new entries in these bytes. Moves the place behind the last whole frame."""
         batch: list[FeedEntry] = []
         positions, ends, passed = self._followed.positions, self._ends, self._waiting | self._parked
         scan = Scan(self._path(), self._at.offset, self._at.running_hash, frames=None)
@@ -289,7 +289,7 @@ class _Reading:
                         if self._held is None:
                             self._held = replace(self._at, offset=offset, running_hash=before)
             before = scan.running_hash
-        if scan.problem is not None and not batch:  # else it is met again at the next attempt
+        if scan.problem is not None and not batch:  # else the next attempt finds it again
             raise scan.damaged()
         if self._held is not None:
             self._since_held += scan.offset - self._at.offset

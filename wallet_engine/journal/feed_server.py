@@ -1,7 +1,7 @@
-"""Answers followers (`feed_wire`) from a copy's files: which entries are final, and the bytes as they are in the files.
+"""Answers followers (`feed_wire`) from a copy's files: which entries are final, and the bytes of the files.
 
-A follower costs a copy the reading of a file, in a thread that does nothing else, and a look at the ends of its
-partitions; the follower parses the frames. Beside payments followers together get a bounded share.
+For a follower the copy only reads a file, in a separate thread, and checks the ends of its partitions; the follower
+parses the frames. During payments, all followers together get a limited number of bytes per second.
 """
 
 import asyncio
@@ -35,19 +35,19 @@ from wallet_engine.journal.segments import (
 )
 from wallet_engine.journal.threads import in_archive_thread, in_thread
 
-#: How old what is known of the ends may be.
+#: Maximum age of the known ends.
 ENDS_S_MAX: Final = 0.05
-#: What all followers together are given a second beside payments: more than any of them takes in, and some hundredths
-#: of the time of a copy's loop.
+#: Maximum bytes per second for all followers together during payments: more than any follower processes, and some
+#: hundredths of the time of a copy's loop.
 BESIDE_BYTES_PER_S_MAX: Final = 32 * 1024 * 1024
-#: How long after the last entry there are payments.
+#: How long after the last entry payments count as going on.
 PAYMENTS_S: Final = 0.5
-#: Partitions looked at in one turn of the event loop.
+#: Partitions checked in one turn of the event loop.
 _TURN_PARTITIONS_MAX: Final = 128
 
 
 class Journaled(Protocol):
-    """What is needed of a `JournalWriter`."""
+    """What the server needs of a `JournalWriter`."""
 
     @property
     def directory(self) -> Path: ...
@@ -63,7 +63,7 @@ class Journaled(Protocol):
 
 
 class FeedServer:
-    """What all followers of one copy share."""
+    """The state that all followers of one copy share."""
 
     def __init__(
         self,
@@ -71,13 +71,13 @@ class FeedServer:
         quorum_seq: Callable[[int], int] | None = None,
         brought: Brought | None = None,
     ) -> None:
-        """`quorum_seq(partition)`: up to which entry a quorum of the copies has it now, 0 where that is not known;
-        without one, this copy is the quorum.
+        """`quorum_seq(partition)`: the last seq that a quorum of the copies has now, 0 when unknown. Without it, this
+        copy is the quorum.
         """
         self.journal = journal
         self.brought = brought or Brought()
         self._quorum_seq = quorum_seq
-        #: partition -> the last entry that is final, and was found to be while this copy had it.
+        #: partition -> seq of the last entry known to be final, and durable in this copy.
         self.ends: dict[int, int] = {}
         self._looked_s = self._news_s = self._free_s = float("-inf")
         self._looking = asyncio.Lock()
@@ -86,7 +86,7 @@ class FeedServer:
         return f"<FeedServer partitions={len(self.ends)} entries={sum(self.ends.values())}>"
 
     async def look(self) -> None:
-        """Bring `ends` up to date, if they are old. Final entries stay final, even if copies are away or behind now."""
+        """Update `ends` if they are old. Final entries stay final, even when copies are away or behind now."""
         loop = asyncio.get_running_loop()
         async with self._looking:
             if loop.time() < self._looked_s + ENDS_S_MAX:
@@ -104,12 +104,12 @@ class FeedServer:
             self._looked_s = loop.time()
 
     def rest_s(self) -> float:
-        """How long bytes are not given to anybody yet; without payments they always are."""
+        """Seconds until bytes may be sent again; 0 without payments."""
         now_s = asyncio.get_running_loop().time()
         return max(0.0, self._free_s - now_s) if now_s < self._news_s + PAYMENTS_S else 0.0
 
     def given(self, count: int) -> None:
-        """So many bytes were given to somebody."""
+        """Count bytes that were sent to a follower."""
         now_s = asyncio.get_running_loop().time()
         self._free_s = max(now_s, self._free_s) + count / BESIDE_BYTES_PER_S_MAX
 
@@ -125,7 +125,7 @@ class FeedSession:
         return f"<FeedSession partitions={len(self._told)}>"
 
     async def answer(self, question: Question) -> Answer:
-        """Raises what ends the connection: `WalletError`, OSError."""
+        """Answer one question. Raises `WalletError` and OSError, which end the connection."""
         await self._server.look()
         match question:
             case Locate(after):
@@ -190,7 +190,7 @@ class FeedSession:
 
 
 def _read_bytes(path: Path, offset: int, size: int) -> bytes:
-    """Opened anew each time: a segment that was written anew has the same name."""
+    """Read from a file that is opened anew each time, because a rewritten segment keeps its name."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.pread(fd, size, offset)
@@ -199,9 +199,10 @@ def _read_bytes(path: Path, offset: int, size: int) -> bytes:
 
 
 def locate(directory: Path, behind: Mapping[int, int], last: SegmentIndex) -> Located:
-    """Where to read from, to meet every entry of these partitions behind these seqs; each has one. Blocks.
+    """A place from which reading meets every entry of these partitions behind these seqs. Blocks.
 
-    `last`: what an index would say of the segment that is being written. Raises `Damaged`, `OSError`.
+    Each of the partitions must have such an entry. `last`: the index of the segment that is being written, as it would
+    be now. Raises `Damaged`, `OSError`.
     """
     missing = dict(behind)
     start, start_index = last.segment, last

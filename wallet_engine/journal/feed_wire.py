@@ -1,33 +1,34 @@
-"""The messages between a journal copy and a follower: on the port of the receipts, framed alike (`link_wire`).
+"""The messages between a journal copy and a follower, on the port and in the framing of the receipts (`link_wire`).
 
-A follower that connects says `follower` and is sent no receipts from then on; it asks, and each question is answered in
-its turn. Nothing is sent that was not asked for, so a follower that is slow, or stands still, costs a copy nothing.
+A follower says `follower` when it connects. From then on the copy sends it no receipts; it asks questions, and the copy
+answers them in order. The copy sends only answers, so a follower that is slow or has stopped costs it nothing.
 
     ["follower", name]                       first: who asks
     ["locate", [[partition, seq], …]]        -> ["located", segment, offset, running_hash]: a place in this copy's files
-                                             in front of everything behind these seqs. These are from now on the
-                                             partitions of which ends are told
+                                             before every entry behind these seqs. From now on the copy reports
+                                             the ends of these partitions
     ["read", segment, offset, bytes_max, news]
-                                             -> ["bytes", data, at_end, [[partition, seq], …]]: what is on disk from
-                                             there on, frames as they stand in the file, and the ends that have changed
-                                             since they were told last. `at_end`: there is no more. With `news` the
-                                             answer waits, for a second at most, until an end has changed
-    ["brought", partition, nonce]            -> ["by", [who, …]]: who brought this copy an entry of the last seconds;
-                                             none when that is not known, or the copy has fetched it
+                                             -> ["bytes", data, at_end, [[partition, seq], …]]: the bytes on disk
+                                             from there on, as in the file, and the ends that have changed since they
+                                             were last reported. `at_end`: there is no more. With `news` the answer
+                                             waits, for a second at most, until an end has changed
+    ["brought", partition, nonce]            -> ["by", [who, …]]: the services that brought this copy this entry of the
+                                             last seconds; empty when unknown, or when the copy fetched it
     ["ends"]                                 -> ["ended", [[partition, seq], …]]: the ends of all partitions
 
-An end is the last entry of a partition that a quorum of the copies has, as far as this copy knows and has it itself. It
-was found before the bytes were read: entries up to it are final, and what stands behind it may be taken back. A copy
-cuts nothing out of its files, which would cost it the time that payments need; the follower does (`feed_client`).
+An end is the last entry of a partition that, as far as this copy knows, a quorum of the copies has, and that this copy
+has too. The copy finds it before it reads the bytes: entries up to it are final; later ones may be taken back. The copy
+sends whole stretches of its files, because picking entries would take time from payments; the follower picks them
+(`feed_client`).
 """
 
 from typing import Final
 
 import msgspec
 
-#: Bytes of one answer: any frame fits.
+#: Maximum bytes of one answer; every frame fits.
 FEED_BYTES_MAX: Final = 2 * 1024 * 1024
-#: How long a question for news waits for some.
+#: How long a question with `news` waits for a changed end.
 NEWS_S_MAX: Final = 1.0
 
 #: (partition, seq)

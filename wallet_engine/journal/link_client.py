@@ -1,4 +1,4 @@
-"""The service's connection to one journal copy: kept up, and after every loss caught up by asking."""
+"""The service's connection to one journal copy. After every loss it reconnects and asks for missed receipts."""
 
 import asyncio
 import random
@@ -36,18 +36,18 @@ log = get_logger(__name__)
 
 BACKOFF_S_MIN: Final = 0.05
 BACKOFF_S_MAX: Final = 1.0
-#: Time for the connection and the copy's first message.
+#: Maximum time for the connection and the copy's first message.
 HELLO_S_MAX: Final = 5.0
-#: Bytes of our questions that a copy may leave unread.
+#: Maximum unread bytes on the way to a copy; above it the connection is closed.
 UNREAD_BYTES_MAX: Final = 8 * 1024 * 1024
-#: The same of entries: a copy that is so far behind fetches them when it can.
+#: Above this many unread bytes a copy is sent no entries any more: it fetches them when it can.
 UNREAD_ENTRIES_BYTES_MAX: Final = 1024 * 1024
-#: Bytes of entries in one message, and one entry more.
+#: Bytes of entries in one message; the last entry may exceed it.
 ENTRIES_BYTES_MAX: Final = 1024 * 1024
 
 
 def _portions(entries: Sequence[NewEntry]) -> Iterator[Sequence[NewEntry]]:
-    """As many at a time as a message may hold."""
+    """The entries, divided into messages of about `ENTRIES_BYTES_MAX`."""
     size = start = 0
     for end, (_, header, columns) in enumerate(entries, 1):
         size += len(header) + len(columns)
@@ -64,15 +64,13 @@ class LinkClient:
     def __init__(
         self, journal_id: str, address: tuple[str, int], tracker: ReceiptTracker, *, service_id: str = ""
     ) -> None:
-        """`address` and `tls`, what the copy has announced of it, may be changed at any time: they hold from the next
-        connection on.
-        """
+        """`address` and `tls` (as the copy announced it) may be changed at any time; the next connection uses them."""
         self.journal_id = journal_id
         self.address = address
         self.tracker = tracker
         self.service_id = service_id
         self.tls = ""
-        #: Whether it is to be connected again after a loss.
+        #: Whether the client reconnects after a loss.
         self.listed = True
         self.refusal: str | None = None
         self._connection: _CopyConnection | None = None
@@ -88,7 +86,7 @@ class LinkClient:
         return self._connection is not None and self._connection.copy is not None
 
     def start(self) -> None:
-        """Begin to connect, and to reconnect after every loss while it is `listed`."""
+        """Start connecting, and reconnect after every loss while `listed`."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(
                 self._run(), name=f"receipts {self.journal_id}"
@@ -131,7 +129,7 @@ class LinkClient:
             await connection.hello
 
     def refuse(self, why: str) -> None:
-        """The copy cannot be used, for a reason that does not pass by itself: said when it is new."""
+        """Note that the copy cannot be used, for a reason that does not pass by itself. Logs a new reason once."""
         if why != self.refusal:
             log.warning("a journal copy cannot be used", journal=self.journal_id, error=why)
         self.refusal = why
@@ -189,7 +187,7 @@ class _CopyConnection(asyncio.Protocol):
             self.abort()
 
     def _greet(self, message: CopyHello) -> None:
-        """Accept the copy, unless it is another one: a copy must not be counted under two names."""
+        """Accept the copy if it has the expected id: a copy must not be counted under two names."""
         client = self._client
         if message.journal_id != client.journal_id:
             client.refuse(f"is journal {message.journal_id}")
@@ -210,7 +208,7 @@ class _CopyConnection(asyncio.Protocol):
         self._send(Recover(shard, reason))
 
     def written(self, entries: Sequence[NewEntry]) -> None:
-        """Give the copy what it would fetch otherwise, as long as it takes in what it is given."""
+        """Send the copy new entries, which it would otherwise fetch. If it reads too slowly, name only the partitions."""
         transport = self._transport
         if transport is None or transport.get_write_buffer_size() > UNREAD_ENTRIES_BYTES_MAX:
             self._send(Written([partition for partition, _, _ in entries]))

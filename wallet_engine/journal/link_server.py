@@ -40,21 +40,22 @@ from wallet_engine.journal.speakers import CALLERS, may_say
 from wallet_engine.telemetry.descriptors import Reserve
 from wallet_engine.telemetry.logging import get_logger
 
-#: Bytes that a service may leave unread. Past it the copy closes the connection: the service reconnects and asks.
+#: Maximum bytes that a service may leave unread. Above it the copy closes the connection; the service reconnects
+#: and asks.
 UNREAD_BYTES_MAX: Final = 8 * 1024 * 1024
 CONNECTIONS_MAX: Final = 1000
-#: Of one certificate.
+#: Maximum connections of one principal.
 CONNECTIONS_PER_CALLER_MAX: Final = 200
-#: A connection that has said nothing for so long is closed, and one whose message does not get whole.
+#: A connection is closed when it sends no message for HELLO_S_MAX, or leaves one incomplete for HALF_MESSAGE_S_MAX.
 HELLO_S_MAX: Final = 10.0
 HALF_MESSAGE_S_MAX: Final = 30.0
-#: Bytes of incomplete messages, of all connections: room for some of the largest size.
+#: Maximum bytes of incomplete messages of all connections together: 16 messages of the largest size.
 HALF_BYTES_MAX: Final = 64 * 1024 * 1024
-#: How often such connections are looked for.
+#: How often the server looks for such connections.
 TIDY_S: Final = 1.0
-#: Questions of one other copy or follower that wait for their turn.
+#: Maximum waiting questions of one other copy or follower.
 QUESTIONS_MAX: Final = 64
-#: Questions of one service that wait until the partition is confirmed.
+#: Maximum asks of one service that wait until the partition is confirmed.
 WAITING_ASKS_MAX: Final = ASKS_PER_MESSAGE_MAX
 
 log = get_logger(__name__)
@@ -76,9 +77,9 @@ class LinkServer:
         refusals: Refusals | None = None,
     ) -> None:
         """`on_recover(shard, reason)` is called when a service asks for recovery, `on_written(partitions)` when
-        it has appended to their streams, `on_new(entries)` when it brings what it has appended; none may block.
-        `on_peer(journal_id)` is asked for what answers another copy, `on_follower(name)` for what answers a follower.
-        `tls` is that of the process unless given.
+        it has appended to their streams, `on_new(entries)` when it sends the entries it has appended; none may block.
+        `on_peer(journal_id)` returns the session that answers another copy, `on_follower(name)` the one that answers
+        a follower. `tls` defaults to that of the process.
         """
         self.durable = durable
         self.on_recover = on_recover
@@ -92,9 +93,9 @@ class LinkServer:
         self.brought = Brought()
         self.refusals = refusals or Refusals()
         self.questions = Questions(durable, self.refusals)
-        #: What messages can be about; unknown before somebody says so.
+        #: The limits that messages must keep to; None until they are set.
         self.bounds: Bounds | None = None
-        #: Every connection, those of other copies too, and the bytes that wait for the rest of their messages.
+        #: Every connection, including those of other copies, and the total bytes of their incomplete messages.
         self.open: set[_ServiceConnection] = set()
         self.half_bytes = 0
         self._tls = tls or peer_tls()
@@ -113,7 +114,7 @@ class LinkServer:
         return address
 
     async def _tidy(self) -> None:
-        """End connections that keep room and say nothing whole, and those whose certificate was revoked."""
+        """End connections that send no complete message in time, and those whose certificate was revoked."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(TIDY_S)
@@ -126,7 +127,7 @@ class LinkServer:
                     connection.refuse(why)
 
     def ending(self, before_s: float) -> dict[str, float]:
-        """Peers whose certificate ends before that time, and when it ends (seconds since 1970)."""
+        """Peers whose certificate expires before that time -> when it expires (seconds since 1970)."""
         return {
             str(connection.principal): connection.shown.ends_s
             for connection in self.open
@@ -134,7 +135,7 @@ class LinkServer:
         }
 
     def room_for(self, connection: "_ServiceConnection") -> bool:
-        """Whether one more connection is taken, after those of its kind."""
+        """Whether the limits, in total and for its principal, allow this connection."""
         if len(self.open) >= CONNECTIONS_MAX:
             return False
         caller = connection.principal
@@ -143,8 +144,9 @@ class LinkServer:
         return sum(other.principal == caller for other in self.open) < CONNECTIONS_PER_CALLER_MAX
 
     def publish(self, receipts: Sequence[tuple[int, str, int]]) -> None:
-        """Tell every service that these (partition, nonce, seq), in journal order, are durable. Encoded
-        once.
+        """Tell every service that these (partition, nonce, seq), in journal order, are durable.
+
+        Each message is encoded once.
         """
         for start in range(0, len(receipts), RECEIPTS_PER_MESSAGE_MAX):
             message = encode(Receipts(group_receipts(receipts[start : start + RECEIPTS_PER_MESSAGE_MAX])))
@@ -152,7 +154,7 @@ class LinkServer:
                 connection.send(message)
 
     def confirmed(self, receipts: Sequence[tuple[int, str, int]]) -> None:
-        """Partitions were confirmed: publish what was withheld, answer what was asked meanwhile."""
+        """Partitions were confirmed: publish the receipts that were withheld, and answer the asks that waited."""
         self.publish(receipts)
         for connection in tuple(self.connections):
             connection.answer_waiting()
@@ -177,17 +179,17 @@ class _ServiceConnection(asyncio.Protocol):
         self.service_id = "?"
         self._server = server
         self._transport: asyncio.Transport | None = None
-        #: Whom the certificate is for; None on a plain connection.
+        #: The principal that the certificate names; None on a plain connection.
         self.principal: Principal | None = None
         self.shown: Shown | None = None
         self._messages = MessageBuffer()
         self._made_s = 0.0
         self._spoke = False
-        #: Bytes of a message that is not whole, and since when (loop time).
+        #: Bytes of an incomplete message, and since when it is incomplete (loop time; 0 for none).
         self._half_bytes = 0
         self._half_s = 0.0
         self._waiting: list[Ask] = []
-        #: Asked for, and older than what the copy remembers.
+        #: Asks for entries that are older than what the copy remembers.
         self._old: list[Ask] = []
         self._looking_up: asyncio.Task[None] | None = None
         self._questions: asyncio.Queue[Question] | None = None
@@ -236,18 +238,18 @@ class _ServiceConnection(asyncio.Protocol):
             self._transport.abort()
 
     def refuse(self, reason: str, **details: object) -> None:
-        """End the connection for what it has said, or not said."""
+        """Count the reason and end the connection."""
         self._server.refusals.note(reason, caller=self.principal or self.service_id, **details)
         self.abort()
 
     def idles(self, now_s: float) -> str | None:
-        """Why the connection is to be ended, if it is."""
+        """The reason to end an idle connection, or None."""
         if self._half_bytes and now_s - self._half_s > HALF_MESSAGE_S_MAX:
             return "half_message"
         return "silence" if not self._spoke and now_s - self._made_s > HELLO_S_MAX else None
 
     def send(self, message: bytes) -> None:
-        """Write, unless the service reads too slowly: then drop it."""
+        """Write the message. Drop the connection if the service reads too slowly."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -259,7 +261,7 @@ class _ServiceConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
-            return  # refused: what was on its way is not looked at
+            return  # refused: ignore what was already on its way
         try:
             for body in self._messages.feed(data):
                 message = decode_at_copy(body)
@@ -283,7 +285,7 @@ class _ServiceConnection(asyncio.Protocol):
                 self._note_half()
 
     def _note_half(self) -> None:
-        """Bounds the bytes of incomplete messages, for all connections together."""
+        """Limit the bytes of incomplete messages of all connections together."""
         waiting = self._messages.waiting_bytes
         self._server.half_bytes += waiting - self._half_bytes
         self._half_bytes = waiting
@@ -336,7 +338,7 @@ class _ServiceConnection(asyncio.Protocol):
             del self._waiting[:-WAITING_ASKS_MAX]
 
     async def _look_up(self) -> None:
-        """What was asked for entries that only the segments know."""
+        """Answer the asks for entries that only the segments know."""
         try:
             while self._old:
                 asks, self._old = self._old, []

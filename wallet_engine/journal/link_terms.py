@@ -1,4 +1,4 @@
-"""What `link_server` needs of a copy and of those who answer its callers."""
+"""The interfaces that `link_server` needs: of a copy, and of the sessions that answer copies and followers."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path

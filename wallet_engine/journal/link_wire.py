@@ -5,16 +5,14 @@ names the message.
 
     journal -> service
         ["copy", journal_id, [[partition, seq, nonce], …]]        first: who it is, all its durable positions
-        ["receipts", [[partition, [nonce, …], last_seq], …]]      now durable; nonces in the order of their
-        seqs
+        ["receipts", [[partition, [nonce, …], last_seq], …]]      now durable; nonces in the order of their seqs
         ["credits", request, [[p, seq, idx, outcome], …]]         the answer to "find": those that were decided
         ["text", request, text]                                   the answer to "entry"; empty when this copy cannot say
     service -> journal
         ["service", service_id]                                   first: who it is
-        ["ask", [[partition, seq, nonce], …]]                     answered by receipts for those that are
-        durable;
-                                                                  the others are fetched, as after "written", and
-                                                                  broadcast once they are
+        ["ask", [[partition, seq, nonce], …]]                     answered by receipts for those that are durable;
+                                                                  the copy fetches the others, as after "written",
+                                                                  and broadcasts their receipts once durable
         ["find", request, partition, seq, nonce, since_ms, [[p, seq, idx], …]]
                                                                   which of these credits were decided in the
                                                                   partition, since that time? Only a copy that has
@@ -24,12 +22,12 @@ names the message.
         ["recover", shard, reason]                                this shard needs recovery
         ["new", [[partition, header, columns], …]]                what scripts have just appended to these streams, each
                                                                   partition in the order of its seqs. The copy takes an
-                                                                  entry that continues what it has; of a partition
-                                                                  where one does not it fetches
-        ["written", [partition, …]]                               the same without the entries: it fetches. Both save
-                                                                  polling and promise nothing
+                                                                  entry that continues its chain; if one does not,
+                                                                  it fetches that partition's entries
+        ["written", [partition, …]]                               the same without the entries: the copy fetches them.
+                                                                  Both save polling and promise nothing
 
-Receipts go to every service alike, unasked; the service picks out its own.
+Every service gets all receipts without asking, and picks out its own.
 """
 
 import socket
@@ -38,9 +36,9 @@ from typing import Final
 
 import msgspec
 
-#: Bytes of one message; a longer one ends the connection.
+#: Maximum bytes of one message; a longer one ends the connection.
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
-#: Pieces of a message from here on are kept as they came.
+#: Pieces of a message of at least so many bytes are kept as they came.
 PIECE_BYTES_MIN: Final = 4096
 RECEIPTS_PER_MESSAGE_MAX: Final = 50_000
 ASKS_PER_MESSAGE_MAX: Final = 10_000
@@ -117,7 +115,7 @@ class Written(msgspec.Struct, tag="written", array_like=True):
     partitions: list[int]
 
 
-#: What a service asks and any one copy answers, matched by `request`.
+#: Questions of a service that any one copy may answer, and the answers; `request` matches them.
 ServiceQuestion = FindCredits | FindEntry
 ServiceAnswer = CreditsFound | EntryText
 
@@ -129,31 +127,31 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def encode(message: msgspec.Struct) -> bytes:
-    """The message with its length before it."""
+    """The message, preceded by its length."""
     body = _encode(message)
     return len(body).to_bytes(_PREFIX_BYTES, "little") + body
 
 
 class MessageTooLong(Exception):
-    """The peer announces more than `MESSAGE_BYTES_MAX`."""
+    """The peer announced a message longer than `MESSAGE_BYTES_MAX`."""
 
 
 class MessageBuffer:
-    """Bytes as they come from the socket, cut into messages."""
+    """Cuts the bytes from a socket into messages."""
 
     def __init__(self) -> None:
-        #: What there is of a message that is not whole, how many bytes that is, and how many it takes.
+        #: The pieces of an incomplete message, their bytes, and the bytes that the message needs.
         self._pieces: list[bytes | bytearray] = []
         self._waiting = 0
         self._wanted = _PREFIX_BYTES
 
     @property
     def waiting_bytes(self) -> int:
-        """Of a message that is not whole yet."""
+        """Bytes of the incomplete message."""
         return self._waiting
 
     def feed(self, data: bytes) -> Iterator[memoryview]:
-        """The bodies that are complete now. Raises `MessageTooLong`."""
+        """The bodies of the messages that are now complete. Raises `MessageTooLong`."""
         if self._pieces:
             self._keep(data)
             if self._waiting < self._wanted:
@@ -175,7 +173,7 @@ class MessageBuffer:
             self._keep(data[position:])
 
     def _keep(self, piece: bytes) -> None:
-        """Large pieces are put together once, by the last one; small ones at once, that there are not many."""
+        """Keep a piece of an incomplete message. Small pieces are joined at once, large ones when it is complete."""
         self._waiting += len(piece)
         if len(piece) >= PIECE_BYTES_MIN:
             self._pieces.append(piece)
@@ -186,7 +184,7 @@ class MessageBuffer:
 
 
 def notice_dead_peers(sock: socket.socket) -> None:
-    """Let the kernel end the connection when the peer's machine is gone without a word."""
+    """Let the kernel end the connection when the peer's machine disappears without closing it."""
     for level, name, value in (
         (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
         (socket.IPPROTO_TCP, "TCP_KEEPIDLE", UNREACHABLE_S_MAX // 2),
