@@ -1,4 +1,4 @@
-"""What the fold must know of a partition: balances, open holds, and money set aside for groups."""
+"""The state of a partition that the fold needs: balances, holds, and money set aside for groups."""
 
 from typing import Final, NamedTuple
 
@@ -33,16 +33,16 @@ HoldKey = tuple[str, str]
 
 
 class Book:
-    """The running state of one partition, as far as it was asked for."""
+    """The running state of one partition, as far as entries have needed it."""
 
     __slots__ = ("holds", "prepared", "standings")
 
     def __init__(self) -> None:
-        #: (account, currency); of a system account, its stripe in this partition.
+        #: By (account, currency); for a system account, its stripe in this partition.
         self.standings: dict[AccountKey, Standing] = {}
-        #: (account, packed id)
+        #: By (account, packed id).
         self.holds: dict[HoldKey, HoldState] = {}
-        #: Key of a group -> whether its part here is set aside.
+        #: Key of a group -> whether its part in this partition is set aside.
         self.prepared: dict[str, bool] = {}
 
     def __repr__(self) -> str:
@@ -59,7 +59,7 @@ class Book:
 
 
 class Wanted(NamedTuple):
-    """What an entry needs of a book."""
+    """What an entry needs from a book."""
 
     accounts: set[AccountKey]
     holds: set[HoldKey]
@@ -67,9 +67,9 @@ class Wanted(NamedTuple):
 
 
 def wanted(entry: Entry, book: Book, into: Wanted) -> None:
-    """Add what the entry needs and the book has not. What then is not found was never there.
+    """Add to `into` what the entry needs and the book lacks. What the tables then lack never existed.
 
-    An account that is opened here has nothing: it is in the book from now on, and nobody looks for it.
+    An account that the entry opens has no money: it is put into the book at once, and never looked up.
     """
     standings = book.standings
     for (kind, id_, account, other, _, currency, _, _), outcome in zip(
@@ -111,7 +111,7 @@ def _wanted_rarely(
 
 
 def hold_id_of(kind: str, id_: str, other: str) -> str:
-    """The packed id of the hold that an operation on one is about."""
+    """The packed id of the hold that an operation on a hold names."""
     if kind in "ve":
         return id_
     return (other if kind == "i" else holds.hold_field_of(other))[:-PAYER_LENGTH]

@@ -8,7 +8,7 @@ from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.history.book import AccountKey, Book, HoldKey, Standing, Wanted, wanted
 from wallet_engine.history.rows import hold_of, uuid_of
 
-#: Accounts of all books that are kept in memory; past it all are read anew.
+#: Maximum accounts in memory, in all books; above it the books are forgotten and read again.
 ACCOUNTS_MAX: Final = 1_000_000
 
 _STANDINGS: Final = """
@@ -48,7 +48,7 @@ class Books:
         self._books.clear()
 
     def add_lacking(self, entries: Iterable[tuple[int, Entry]], lacking: dict[int, Wanted]) -> None:
-        """Add, by partition, what these entries need of its book and is not in it."""
+        """Add to `lacking`, by partition, what these entries need and its book lacks."""
         for partition, entry in entries:
             into = lacking.get(partition)
             if into is None:
@@ -56,13 +56,13 @@ class Books:
             wanted(entry, self.of(partition), into)
 
     async def fill(self, connection: Any, lacking: Mapping[int, Wanted]) -> None:
-        """Read what is lacking. An absent row was never there."""
+        """Read what is lacking from the tables. Without a row, it never existed."""
         await self._read_standings(connection, [(p, key) for p, w in lacking.items() for key in w.accounts])
         await self._read_holds(connection, [(p, key) for p, w in lacking.items() for key in w.holds])
         await self._read_parts(connection, [(p, key) for p, w in lacking.items() for key in w.groups])
 
     def size(self) -> int:
-        """Accounts in memory."""
+        """Number of accounts in memory."""
         return sum(len(book.standings) for book in self._books.values())
 
     async def _read_standings(self, connection: Any, keys: Sequence[tuple[int, AccountKey]]) -> None:

@@ -1,4 +1,4 @@
-"""Deletes the history of partitions, so that the followers make it anew."""
+"""Deletes the history of partitions, so that the followers rebuild it."""
 
 from collections.abc import Collection
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.history.sink import SINK
 
-#: Credits elsewhere of transfers that began in these partitions wait for those to be here again.
+#: Credits in other partitions, of transfers that began in these: they wait until the transfers are rebuilt.
 _SET_BACK: Final = """
 WITH back AS (
     UPDATE postings SET type = '', transaction_id = NULL, counterparty = NULL, reference = NULL, metadata = NULL

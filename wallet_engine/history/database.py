@@ -1,4 +1,4 @@
-"""The connection to PostgreSQL, and its tables: which version they have, and what brings them to ours."""
+"""The connection to PostgreSQL, the version of its tables, and their migration to ours."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,27 +12,28 @@ import asyncpg
 
 from wallet_engine.domain.errors import ConfigError, Outage
 
-#: All tables are in it.
+#: The schema of all tables.
 SCHEMA: Final = "wallet_history"
 VERSION_MIN: Final = 13
 CONNECT_S_MAX: Final = 10.0
-#: Tables that are cut into months by the time of their rows.
+#: Tables that are partitioned by month, by the time of their rows.
 MONTHLY: Final = ("postings", "transfers", "groups")
-#: Months that are made ahead.
+#: Months whose tables are made in advance.
 MONTHS_AHEAD: Final = 2
 #: Key of the advisory lock under which tables are made: "wallet" in ASCII.
 _LOCK: Final = 0x77616C6C6574
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _migration_match = re.compile(r"([0-9]{4})\.sql\Z").match
 
-#: Of a session that asks for some rows of large tables by their keys: through the index, whatever the planner knows of
-#: the tables. It plans once, when they may be empty, and reads all of a month for each batch then.
+#: Settings of a session that reads a few rows of large tables by key: they force the use of the index.
+#: Otherwise the planner, which plans once, perhaps while the tables are empty, would read a whole month for
+#: each batch.
 BY_KEY: Final = MappingProxyType(
     {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 )
 
-#: What it means that PostgreSQL cannot be asked, whichever way.
-#: The last is what the driver says where a connection was lost between two steps of one call.
+#: The exceptions that mean that PostgreSQL does not answer.
+#: The driver raises the last one when a connection is lost between two steps of one call.
 FAILURES: Final = (
     *(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError),
     asyncpg.InternalClientError,
@@ -40,7 +41,7 @@ FAILURES: Final = (
 
 
 class HistoryUnavailable(Outage):
-    """The database does not answer, or not as it should."""
+    """The database does not answer, or not correctly."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__("history_unavailable", f"the history store does not answer: {text_of(error)}")
@@ -52,7 +53,7 @@ def text_of(error: BaseException) -> str:
 
 @contextmanager
 def as_outage() -> Iterator[None]:
-    """Errors of PostgreSQL, or of the connection to it, are `HistoryUnavailable`."""
+    """Turn errors of PostgreSQL, or of the connection to it, into `HistoryUnavailable`."""
     try:
         yield
     except FAILURES as error:
@@ -60,7 +61,7 @@ def as_outage() -> Iterator[None]:
 
 
 def time_of(ms: int) -> datetime:
-    """Unix milliseconds, as the driver has them."""
+    """Unix milliseconds -> the driver's time."""
     return _EPOCH + timedelta(milliseconds=ms)
 
 
@@ -70,12 +71,15 @@ def ms_of(time: datetime) -> int:
 
 
 def settings(name: str) -> dict[str, str]:
-    """Of every session."""
+    """The server settings of every session."""
     return {"search_path": SCHEMA, "application_name": name, "timezone": "UTC", "jit": "off"}
 
 
 async def connect(url: str, name: str, more: Mapping[str, str] = MappingProxyType({})) -> Any:
-    """A connection with `more` settings. Raises `HistoryUnavailable`, `ConfigError` for a PostgreSQL too old."""
+    """A connection with `more` settings.
+
+    Raises `HistoryUnavailable`; `ConfigError` if PostgreSQL is too old.
+    """
     with as_outage():
         try:
             connection = await asyncpg.connect(
@@ -96,7 +100,7 @@ async def connect(url: str, name: str, more: Mapping[str, str] = MappingProxyTyp
 
 
 def migrations() -> dict[int, str]:
-    """Version -> what makes it of the one before."""
+    """Version -> the SQL that makes it from the previous one."""
     folder = resources.files("wallet_engine.history") / "migrations"
     found = {}
     for file in folder.iterdir():
@@ -107,14 +111,14 @@ def migrations() -> dict[int, str]:
 
 
 async def version_of(connection: Any) -> int:
-    """Of the tables; 0 where there are none."""
+    """The version of the tables; 0 without tables."""
     if await connection.fetchval("SELECT to_regclass($1)", f"{SCHEMA}.versions") is None:
         return 0
     return int(await connection.fetchval(f"SELECT coalesce(max(version), 0) FROM {SCHEMA}.versions"))
 
 
 async def check_version(connection: Any) -> None:
-    """Raises `ConfigError` unless the tables are of our version."""
+    """Raises `ConfigError` unless the tables have our version."""
     found, ours = await version_of(connection), max(migrations())
     if found < ours:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""How transfers across partitions end: matched with how they began, in the batch, in memory, or in the tables."""
+"""Matches the ends of transfers across partitions with their beginnings: in the batch, in memory, or in the tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -11,7 +11,7 @@ from wallet_engine.history.database import ms_of, time_of
 from wallet_engine.history.facts import PENDING, End, Facts, Origin, Posting, Transfer
 from wallet_engine.history.legs import MatchedLegs, settle_legs
 
-#: Transfers that are remembered until they end; older ones are looked up.
+#: Maximum pending transfers in memory; older ones are looked up.
 PENDING_MAX: Final = 200_000
 
 _FIND: Final = """
@@ -33,7 +33,7 @@ WHERE p.account = u.payer AND p.at = u.at AND p.partition = u.partition AND p.se
 _EARLY: Final = """
 INSERT INTO early_credits VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING
 """
-#: Credits that came early and whose transfer is here now. The rows are locked: another process may be at it too.
+#: Early credits whose transfer has arrived. The rows are locked: another process may settle them too.
 _SETTLE: Final = """
 WITH found AS (
     SELECT e.*, t.at AS began_at, t.transaction_id, t.type, t.payer, t.reference, t.metadata
@@ -62,14 +62,14 @@ WHERE e.origin_partition = f.origin_partition AND e.origin_seq = f.origin_seq AN
 
 
 class Matched:
-    """The ends of one batch with how they began, as far as that is known, and what is to be written of it."""
+    """The ends of one batch, matched with their beginnings as far as known; writes the results."""
 
     def __init__(self, facts: Facts, legs: MatchedLegs) -> None:
         self.legs = legs
-        #: Transfers that began, those of the batch and those that end in it.
+        #: Transfers that began in the batch or end in it.
         self.begun: dict[Origin, Transfer] = {t.origin: t for t in facts.transfers if t.status == PENDING}
         self._ended: dict[Origin, End] = {end.origin: end for end in facts.ends}
-        #: Ends of transfers that are in the tables, and credits of which nothing is known yet.
+        #: Ends of transfers that are in the tables, and credits whose transfer is still unknown.
         self._later: list[tuple[Transfer, End]] = []
         self._unknown: list[tuple[End, str]] = []
 
@@ -78,13 +78,13 @@ class Matched:
 
     @property
     def unknown(self) -> bool:
-        """Whether something waits for what it is the end of."""
+        """Whether a credit waits for its transfer."""
         return bool(self._unknown)
 
     def remembered(self, begun: dict[Origin, Transfer]) -> list[Origin]:
-        """Match with transfers that began in earlier batches, and note in `begun` what is open behind this one.
+        """Match with transfers that began in earlier batches, and add to `begun` those that stay open.
 
-        What is given back began elsewhere, or so long ago that it is not remembered.
+        Returns the origins of transfers that began elsewhere, or so long ago that they are not in memory.
         """
         here, lacking = dict(self.begun), []
         for origin in self._ended:
@@ -98,7 +98,7 @@ class Matched:
         return lacking
 
     def found(self, lacking: Sequence[Origin], found: Mapping[Origin, Transfer], facts: Facts) -> None:
-        """What the tables say of what was lacking."""
+        """Match what was lacking with the transfers found in the tables."""
         for transfer in found.values():
             self._began(transfer)
         unknown = {origin for origin in lacking if origin not in found}
@@ -114,7 +114,7 @@ class Matched:
         self._later.append((transfer, self._ended[transfer.origin]))
 
     def of_posting(self, posting: Posting) -> tuple[Transfer | None, str, str]:
-        """The transfer of a posting that does not know it, and status and code as they are known by now."""
+        """The transfer of a posting that lacks its data (else None), and the status and code known so far."""
         if not posting.type:
             return self.begun.get(posting.origin), posting.status, posting.code
         if posting.status == PENDING:
@@ -127,7 +127,7 @@ class Matched:
         return self._ended.get(transfer.origin) if transfer.status == PENDING else None
 
     async def write(self, connection: Any) -> None:
-        """Write the ends of transfers that were written before; in the transaction of the batch."""
+        """Write the ends of transfers already in the tables, in the transaction of the batch."""
         if self._later:
             rows = [
                 (*t.origin[:3], time_of(t.at_ms), e.status, e.code or None, time_of(e.at_ms), t.payer)
@@ -173,7 +173,7 @@ class Ends:
         self._early_credits = self._early_legs = True
 
     def match(self, facts: Facts) -> tuple[Matched, list[Origin]]:
-        """A batch, and what has to be looked up in the tables, behind what is being written."""
+        """The matches of a batch, and the origins to look up in the tables after the previous batch is written."""
         matched = Matched(facts, MatchedLegs(facts))
         lacking = matched.remembered(self._begun)
         while len(self._begun) > PENDING_MAX:
@@ -183,19 +183,19 @@ class Ends:
     async def look_up(
         self, connection: Any, facts: Facts, matched: Matched, lacking: Sequence[Origin]
     ) -> None:
-        """Match what is lacking with the tables."""
+        """Look up in the tables what is lacking, and match it."""
         await matched.legs.look_up(connection, facts)
         if lacking:
             matched.found(lacking, await self._find(connection, lacking), facts)
 
     async def written(self, connection: Any, matched: Matched) -> None:
-        """The batch is committed."""
+        """Note that the batch is committed, and settle what came early."""
         self._early_credits = self._early_credits or matched.unknown
         self._early_legs = self._early_legs or matched.legs.unknown
         await self.settle_early(connection)
 
     async def settle_early(self, connection: Any) -> None:
-        """Give what came early what its transfer knows, where that is here by now."""
+        """Complete early credits and legs whose transfer has arrived."""
         if self._early_credits:
             await connection.execute(_SETTLE)
             self._early_credits = await connection.fetchval("SELECT EXISTS (SELECT FROM early_credits)")

@@ -1,4 +1,4 @@
-"""What happened, as rows: what `fold.py` makes of journal entries, in minor units and packed ids."""
+"""The facts that `fold.py` makes of journal entries, as rows, in minor units and with packed ids."""
 
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -21,14 +21,14 @@ CLAWBACK: Final = "clawback"
 #: Types of transactions, as callers see them.
 TYPES: Final = (TRANSFER, CAPTURE, REFUND, GROUP, DEPOSIT, WITHDRAWAL, CLAWBACK)
 
-#: Postings that are no transactions: the account was opened, money was set aside or promised, or given back.
+#: Types of postings that are no transactions: account opened; money set aside or promised; money given back.
 OPENED: Final = "opened"
 HELD: Final = "held"
 REVERSAL: Final = "reversal"
 
 
 class Origin(NamedTuple):
-    """The operation with which a transfer began; `leg` of a group, else 0."""
+    """The operation that began a transfer; `leg` is the leg of a group, else 0."""
 
     partition: int
     seq: int
@@ -37,9 +37,10 @@ class Origin(NamedTuple):
 
 
 class Posting(NamedTuple):
-    """What one operation did to one account; amounts in minor units, after it.
+    """The effect of one operation on one account; the balances are those after it, in minor units.
 
-    A credit knows only the origin of its transfer: `transaction`, `counterparty` and `note` are empty, `type` too.
+    A credit knows only the origin of its transfer: `transaction`, `counterparty`, `note` and `type` are
+    empty.
     """
 
     partition: int
@@ -61,7 +62,7 @@ class Posting(NamedTuple):
     note: str
     by: str
     code: str = ""
-    #: Of a transfer that was declined, and so moved nothing.
+    #: The amount of a declined transfer, which moved nothing.
     amount_minor: int = 0
 
     @property
@@ -70,7 +71,7 @@ class Posting(NamedTuple):
 
 
 class Transfer(NamedTuple):
-    """A transfer as its first operation was decided. One across partitions is `pending` until an `End` is met."""
+    """A transfer as its first operation decided it. One across partitions is `pending` until its `End`."""
 
     origin: Origin
     at_ms: int
@@ -84,14 +85,14 @@ class Transfer(NamedTuple):
     code: str
     note: str
     by: str
-    #: Packed id of the hold that a capture takes from.
+    #: For a capture: packed id of the hold.
     hold: str = ""
-    #: Of a refund: the payer and the packed id of the original, and which leg of a group it is.
+    #: For a refund: payer and packed id of the original, and its leg in a group.
     refunds: tuple[str, str, int] | None = None
 
 
 class End(NamedTuple):
-    """How a pending transfer ended, by an operation of whichever partition. It may come before its `Transfer`."""
+    """How a pending transfer ended, by an operation of any partition. It may come before its `Transfer`."""
 
     origin: Origin
     status: str
@@ -131,7 +132,7 @@ class HoldState:
 
 
 class HoldChange(NamedTuple):
-    """`what`: placed, increased, captured, uncaptured, released (the rest, behind a capture), voided, expired."""
+    """`what`: placed, increased, captured, uncaptured, released (the rest, after a capture), voided, expired."""
 
     partition: int
     seq: int
@@ -139,13 +140,13 @@ class HoldChange(NamedTuple):
     at_ms: int
     what: str
     amount_minor: int
-    #: As it is behind the operation.
+    #: The hold after the operation.
     hold: HoldState
     by: str
 
 
 class GroupDecision(NamedTuple):
-    """A whole group as it was decided; `code` is that of the leg for which it was refused."""
+    """The decision about a whole group; `code` is that of the leg that caused a refusal."""
 
     origin: Origin
     at_ms: int
@@ -159,7 +160,7 @@ class GroupDecision(NamedTuple):
 
 
 class AccountChange(NamedTuple):
-    """`what`: opened, updated, frozen, unfrozen, closed. Limits in minor units; None where nothing was said."""
+    """`what`: opened, updated, frozen, unfrozen, closed. Limits in minor units; None if not given."""
 
     partition: int
     seq: int
@@ -167,7 +168,7 @@ class AccountChange(NamedTuple):
     at_ms: int
     what: str
     account: str
-    #: Empty where it is about the account in every currency.
+    #: Empty when the change is for all currencies of the account.
     currency: str
     overdraft_minor: int | None
     most_minor: int | None
@@ -177,7 +178,7 @@ class AccountChange(NamedTuple):
 
 @dataclass(slots=True)
 class Facts:
-    """What entries add up to, each list in the order in which it happened in its partition."""
+    """The facts of some entries; each list is in the order of its partition."""
 
     postings: list[Posting] = field(default_factory=list)
     transfers: list[Transfer] = field(default_factory=list)
@@ -185,7 +186,7 @@ class Facts:
     holds: list[HoldChange] = field(default_factory=list)
     groups: list[GroupDecision] = field(default_factory=list)
     accounts: list[AccountChange] = field(default_factory=list)
-    #: (partition, key) of a part of a group -> whether it is set aside now.
+    #: (partition, key) of a group's part -> whether it is set aside now.
     parts: dict[tuple[int, str], bool] = field(default_factory=dict)
-    #: Operation that pays legs of a group which another partition has decided -> who pays the first of its legs.
+    #: Operation that pays legs of a group decided in another partition -> payer of the group's first leg.
     homes: dict[Origin, str] = field(default_factory=dict)

@@ -1,11 +1,11 @@
-"""Facts out of entries: a light fold over little running state. It decides nothing.
+"""Makes facts from entries: a light fold over little running state. It decides nothing.
 
-The fold trusts recorded outcomes; `verify` and the oracle check them. The effect of an operation on a balance often
-depends on what was there before (how much remains of a hold that ends), so the fold has a `Book` of each partition.
-Before an entry is folded, the caller fills the book with what `wanted` names, from its own rows; at the first entry
-there is nothing.
+The fold trusts recorded outcomes; `verify` and the oracle check them. The effect of an operation on a balance
+often depends on earlier state (how much remains of a hold that ends), so the fold keeps a `Book` of each
+partition. Before it folds an entry, the caller fills the book from its own rows with what `wanted` names;
+before the first entry the book is empty.
 
-It makes no facts about `@transit`: money there is a transfer that is `pending`.
+It makes no facts about `@transit`: money there belongs to a `pending` transfer.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ _posting = Posting._make
 def fold(partition: int, entry: Entry, book: Book, facts: Facts) -> None:
     """Add the facts of the partition's next entry.
 
-    Raises `Corruption` for what this version does not know, and for what cannot follow from the book.
+    Raises `Corruption` for an operation that this version does not know, or that contradicts the book.
     """
     header = entry.header
     check_rules(header)
@@ -106,7 +106,7 @@ def _transfer(step: Step) -> None:
 
 
 def _refund(step: Step) -> None:
-    """The fold of a refused credit, also of a refund's."""
+    """Fold the return of a refused credit, also of a refund's credit."""
     if not step.applied:
         return
     operation = step.operation

@@ -41,7 +41,7 @@ def decide_group(step: Step) -> None:
 
 
 def _pay_leg(step: Step, leg: Leg, note: str = "", set_aside: bool = False) -> None:
-    """Its sides that are here; `set_aside` if what they need was."""
+    """Post the leg's sides in this partition. `set_aside`: their money was set aside before."""
     said: dict[str, Any] = {
         "transaction": step.operation.id,
         "origin": step.origin._replace(leg=leg.idx),

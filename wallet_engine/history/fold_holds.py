@@ -69,7 +69,7 @@ def capture(step: Step) -> None:
 
 
 def uncapture(step: Step) -> None:
-    """The receiver refused a capture: into the hold, or, if that has ended, to what is available."""
+    """The receiver refused a capture: the money returns to the hold or, if that has ended, to the available balance."""
     if not step.applied:
         return
     kind, id_, account, other, amount, currency, _, _ = step.operation
@@ -90,7 +90,7 @@ def uncapture(step: Step) -> None:
 
 
 def end_hold(step: Step) -> None:
-    """What ends a hold: a void, its expiry, or the last step of a final capture."""
+    """End a hold: by a void, its expiry, or the last step of a final capture."""
     if not step.applied:
         return
     hold, kind = _hold_of(step), step.operation.kind

@@ -1,6 +1,6 @@
-"""Legs of groups that are paid in other partitions than home, where their reference and metadata are.
+"""Legs of groups that are paid outside the home partition, which has their reference and metadata.
 
-As with `ends`, the decision is met in the batch or in the tables, or it comes later: then the leg waits in
+As in `ends`, the group's decision is in the batch or in the tables, or it comes later: then the leg waits in
 `early_legs`. The process that writes the later of the two, decision or leg, joins them.
 """
 
@@ -23,7 +23,7 @@ JOIN groups AS g
 ORDER BY t.at
 """
 _EARLY: Final = "INSERT INTO early_legs VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING"
-#: Legs that came early and whose group is here now. The rows are locked: another process may be at it too.
+#: Early legs whose group has arrived. The rows are locked: another process may settle them too.
 _SETTLE: Final = """
 WITH found AS (
     SELECT e.*, t.reference, t.metadata
@@ -42,16 +42,16 @@ DELETE FROM early_legs AS e USING found AS f
 WHERE e.partition = f.partition AND e.seq = f.seq AND e.idx = f.idx AND e.sub = f.sub
 """
 
-#: Packed id of the group, and who pays its first leg.
+#: Packed id of the group, and the payer of its first leg.
 _Name = tuple[str, str]
 
 
 class MatchedLegs:
-    """Of one batch; used as `ends.Matched` is."""
+    """The legs of one batch, matched with their groups; used like `ends.Matched`."""
 
     def __init__(self, facts: Facts) -> None:
         self._unknown: list[tuple[Posting, str]] = []
-        #: Number of the posting -> whose leg it is.
+        #: Number of the posting -> the group of its leg.
         self._legs: dict[int, _Name] = {}
         self._here: dict[_Name, str] = {}
         if facts.homes:
@@ -66,16 +66,16 @@ class MatchedLegs:
 
     @property
     def unknown(self) -> bool:
-        """Whether some of them wait in `early_legs`."""
+        """Whether some legs wait in `early_legs`."""
         return bool(self._unknown)
 
     @property
     def lacking(self) -> bool:
-        """Whether something has to be looked up in the tables."""
+        """Whether some groups must be looked up in the tables."""
         return any(name not in self._here for name in self._legs.values())
 
     async def look_up(self, connection: Any, facts: Facts) -> None:
-        """Give the legs of the batch what was said of them; a type of '' to those of which nothing is known yet."""
+        """Give the batch's legs the note of their group. Legs of a group still unknown get the type ''."""
         found = await self._find(connection, {name for name in self._legs.values() if name not in self._here})
         for number, name in self._legs.items():
             posting = facts.postings[number]
@@ -98,7 +98,7 @@ class MatchedLegs:
         return found
 
     async def write(self, connection: Any) -> None:
-        """Those of which nothing is known; in the transaction of the batch."""
+        """Write the legs of unknown groups to `early_legs`, in the transaction of the batch."""
         if self._unknown:
             await connection.executemany(
                 _EARLY,
@@ -113,6 +113,6 @@ class MatchedLegs:
 
 
 async def settle_legs(connection: Any) -> bool:
-    """Give legs that came early what was said of them, where that is here by now; whether some still wait."""
+    """Complete early legs whose group has arrived. Returns whether some still wait."""
     await connection.execute(_SETTLE)
     return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM early_legs)"))

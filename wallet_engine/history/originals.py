@@ -1,4 +1,4 @@
-"""Transfers that are to be refunded and that no partition remembers any more, as the history has them."""
+"""Finds in the history the transfers to be refunded that no partition remembers any more."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from wallet_engine.history.reader import HistoryReader, Position
 from wallet_engine.history.rows import uuid_of
 
-#: If an id was used again after it was forgotten, the newest use counts.
+#: If an id was reused after it was forgotten, the newest use counts.
 _NEWEST: Final = """
 WITH newest AS (
     SELECT t.at, t.partition, t.seq, t.idx FROM transfers AS t
@@ -19,7 +19,7 @@ WITH newest AS (
 )
 SELECT t.* FROM transfers AS t JOIN newest AS n USING (partition, seq, idx, at) ORDER BY t.leg
 """
-#: Money on its way back counts as refunded, until it is refused.
+#: Pending refunds count as refunded until they are declined.
 _RETURNED: Final = """
 SELECT coalesce(sum(amount), 0)::bigint FROM transfers
 WHERE refunds_id = $1 AND refunds_payer = $2 AND payer = $3 AND coalesce(refunds_leg, $4) = $4 AND at >= $5
@@ -28,7 +28,7 @@ WHERE refunds_id = $1 AND refunds_payer = $2 AND payer = $3 AND coalesce(refunds
 
 
 class PastTransfer(NamedTuple):
-    """A transfer, or a leg of a group; the status as of then, `success`, `declined` or `pending`."""
+    """A transfer or a leg of a group. The status at that time: `success`, `declined` or `pending`."""
 
     at: datetime
     partition: int
@@ -55,9 +55,9 @@ class Originals:
     async def find(
         self, payer: str, transaction: str, position: tuple[int, int] | None = None
     ) -> Sequence[PastTransfer]:
-        """What is named by this payer and packed id: one transfer, or all legs of a group; nothing if none is known.
+        """The transfer of this payer and packed id, or all legs of the group; empty if unknown.
 
-        As of this entry of the payer's partition at least. Raises `Behind`.
+        The history includes at least this entry of the payer's partition. Raises `Behind`.
         """
         await self._history.reach([] if position is None else [Position(*position)])
         async with self._history.connection() as connection:
@@ -65,7 +65,10 @@ class Originals:
         return [_past_transfer(row) for row in rows]
 
     async def returned(self, original: PastTransfer, transaction: str, position: tuple[int, int]) -> int:
-        """Minor units that had gone back of it behind this entry of its receiver's partition. Raises `Behind`."""
+        """Minor units refunded of it, including at least this entry of its receiver's partition.
+
+        Raises `Behind`.
+        """
         await self._history.reach([Position(*position)])
         asked = (uuid_of(transaction), original.payer, original.receiver, original.leg, original.at)
         async with self._history.connection() as connection:

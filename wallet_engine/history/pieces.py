@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-#: Operations, or rows, that are worked at without a break: a millisecond or two.
+#: Operations or rows processed without a break: a millisecond or two.
 PIECE_MAX: Final = 64
 
 

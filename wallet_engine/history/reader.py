@@ -1,4 +1,4 @@
-"""Asking the history: plain rows out of PostgreSQL, with how far the tables are."""
+"""Queries to the history: plain rows from PostgreSQL, and how far the tables reach."""
 
 import asyncio
 import time
@@ -22,17 +22,17 @@ from wallet_engine.history.sink import SINK
 from wallet_engine.routing.homes import Homes
 
 CONNECTIONS_MAX: Final = 8
-#: How long a question waits for its answer, of a server that is there.
+#: How long a query waits for the answer of a live server.
 ANSWER_S_MAX: Final = 10.0
-#: How long a question waits until the history has what it is to have.
+#: How long a query waits until the history has the required entries.
 BEHIND_S_MAX: Final = 2.0
 _BEHIND_POLL_S: Final = 0.02
 STREAM_ROWS: Final = 500
 
-#: The order of an account's postings: that in which they happened, in every partition.
+#: The order of an account's postings; within a partition it is the order in which they happened.
 _ORDER: Final = ("at", "partition", "seq", "idx", "sub")
 
-#: Whether entries are here; credits and legs that came early wait for what they are the end of.
+#: Whether entries are here, and no early credit or leg up to them still waits for its transfer.
 _REACHED: Final = """
 SELECT bool_and(coalesce(p.seq >= u.seq, false) AND NOT EXISTS (
     SELECT FROM early_credits AS e WHERE e.partition = u.partition AND e.seq <= u.seq
@@ -44,7 +44,7 @@ LEFT JOIN positions AS p ON p.sink = $1 AND p.partition = u.partition
 """
 
 
-#: How far the tables are: with every partition, and with one.
+#: How far the tables reach: for all partitions, and for one.
 _COMPLETE: Final = f"SELECT min(at) FROM positions WHERE sink = '{SINK}'"
 _COMPLETE_OF: Final = f"SELECT at FROM positions WHERE sink = '{SINK}' AND partition = {{}}"
 
@@ -65,7 +65,7 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AsOf:
-    """All that was durable at `at_ms`, of the partitions that an answer is about, is in it."""
+    """The answer includes everything that was durable at `at_ms` in the partitions that it is about."""
 
     at_ms: int
 
@@ -76,7 +76,7 @@ class AsOf:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is asked of an account's transactions. Amounts in minor units; empty or None: anything."""
+    """A query for an account's transactions. Amounts in minor units; empty or None: no filter."""
 
     account: str
     currency: str | None = None
@@ -91,13 +91,13 @@ class Listing:
     to_ms: int | None = None
     ascending: bool = False
     limit: int = 50
-    #: Values of `_ORDER` of the last row that the caller has.
+    #: The `_ORDER` values of the caller's last row.
     after: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows, whether there are more behind them, and how far the tables were."""
+    """Rows, whether more follow, and how far the tables reached."""
 
     rows: list[Any]
     more: bool
@@ -105,7 +105,7 @@ class Page:
 
 
 def place_of(row: Any) -> tuple[int, ...]:
-    """Where a posting stands in its account's order."""
+    """A posting's place in its account's order."""
     return ms_of(row["at"]), row["partition"], row["seq"], row["idx"], row["sub"]
 
 
@@ -140,7 +140,7 @@ class HistoryReader:
             untold = [number for number, row in enumerate(rows) if row["type"] == ""]
             if not untold:
                 return Page(rows, more, as_of)
-            # What has arrived and is not known yet: the page ends in front of it, or begins behind it.
+            # Rows whose transfer is still unknown: the page ends before them, or starts behind them.
             if asked.ascending and untold[0] > 0:
                 return Page(rows[: untold[0]], False, as_of)
             if not asked.ascending and asked.after is None and untold[-1] + 1 < len(rows):
@@ -150,7 +150,7 @@ class HistoryReader:
             await asyncio.sleep(_BEHIND_POLL_S)
 
     async def _listed(self, connection: Any, asked: Listing) -> tuple[list[Any], AsOf]:
-        """One row more than the page has, and how far the tables were when they were asked, or before."""
+        """One row more than the page has, and how far the tables reached at the query or before."""
         if not (asked.ascending and is_system(asked.account)):
             query, arguments = _listing(asked, None, self._homes.of)
             rows = await connection.fetch(query, *arguments)
@@ -163,7 +163,7 @@ class HistoryReader:
     async def balance_at(
         self, account: str, currency: str, at_ms: int, positions: Sequence[Position]
     ) -> tuple[list[Any], AsOf]:
-        """The last posting of that time or before, one for each partition of a system account."""
+        """The last posting at or before that time; for a system account, one of each partition."""
         await self.reach(positions)
         deadline_s = time.monotonic() + BEHIND_S_MAX
         while True:
@@ -184,7 +184,7 @@ class HistoryReader:
         to_ms: int | None,
         positions: Sequence[Position],
     ) -> AsyncIterator["Statement | None"]:
-        """The postings of a time that changed the balance, as of one moment; None for an unknown account."""
+        """The postings of a period that changed the balance, as of one moment; None for an unknown account."""
         await self.reach(positions)
         async with (
             self.connection() as connection,
@@ -208,7 +208,10 @@ class HistoryReader:
         after: tuple[int, ...] | None,
         positions: Sequence[Position],
     ) -> Page | None:
-        """Newest first; `status` is the letter of a record. None for an account that was never opened."""
+        """Holds, newest first; `status` is the letter in a record.
+
+        None for an account that was never opened.
+        """
         await self.reach(positions)
         conditions = ["account = $1"]
         arguments: list[Any] = [account]
@@ -238,7 +241,7 @@ class HistoryReader:
         after: tuple[int, ...] | None,
         positions: Sequence[Position],
     ) -> Page:
-        """Transfers of a reference, newest first, whatever became of them."""
+        """Transfers with a reference, newest first, with any status."""
         await self.reach(positions)
         conditions = ["reference = $1"]
         arguments: list[Any] = [reference]
@@ -259,9 +262,9 @@ class HistoryReader:
         return Page(rows[:limit], len(rows) > limit, as_of)
 
     async def reach(self, positions: Sequence[Position]) -> None:
-        """Wait until these entries are in the history, and what they ended.
+        """Wait until these entries are in the history, and joined with the transfers that they end.
 
-        Raises `Behind` after 2 s, `InvalidInput` for a partition that there is not.
+        Raises `Behind` after 2 s, `InvalidInput` for a partition that does not exist.
         """
         if not positions:
             return
@@ -281,14 +284,14 @@ class HistoryReader:
             await asyncio.sleep(_BEHIND_POLL_S)
 
     async def _as_of(self, connection: Any, account: str) -> AsOf:
-        """Of the account's partition; a system account is in all of them."""
+        """How far the tables reach for the account's partition; for a system account, for all partitions."""
         if is_system(account):
             return _as_of(await connection.fetchval(_COMPLETE))
         return _as_of(await connection.fetchval(_COMPLETE_OF.format("$1"), self._homes.of(account)))
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
-        """A connection for a while. Errors of PostgreSQL in it are `HistoryUnavailable`."""
+        """Lend a connection. Errors of PostgreSQL become `HistoryUnavailable`."""
         pool = self._pool or await self._open()
         with as_outage():
             async with pool.acquire() as connection:
@@ -309,7 +312,7 @@ class HistoryReader:
 
 
 class Statement:
-    """Lines of a statement, as long as its transaction is open."""
+    """The lines of a statement; usable while its transaction is open."""
 
     def __init__(
         self,
@@ -355,7 +358,7 @@ def _as_of(at: datetime | None) -> AsOf:
 
 
 def _listing(asked: Listing, as_of: AsOf | None, home: Callable[[str], int]) -> tuple[str, list[Any]]:
-    """The query of a page, one row more than it has, each with how far the tables are, and its arguments."""
+    """The query of a page and its arguments. It gives one row more, each with how far the tables reach."""
     arguments: list[Any] = [asked.account]
     conditions = ["account = $1"]
     _between(conditions, arguments, asked.from_ms, asked.to_ms)
@@ -371,7 +374,7 @@ def _listing(asked: Listing, as_of: AsOf | None, home: Callable[[str], int]) -> 
     elif asked.direction == "out":
         conditions.append("delta <= 0")
     if as_of is not None and asked.ascending and is_system(asked.account):
-        # Its partitions come each at its own pace: what is behind this is not all there yet.
+        # Its partitions advance independently: postings behind this time are not complete yet.
         conditions.append(f"at < {put(time_of(as_of.at_ms))}")
     told = [f"type = ANY({put(list(asked.types))})"]
     if asked.status != "all":
@@ -404,7 +407,7 @@ async def _known(connection: Any, account: str, currency: str | None = None) -> 
 
 
 async def _last_postings(connection: Any, account: str, currency: str, at: datetime, sign: str) -> list[Any]:
-    """The last posting in front of a time, one for each partition that the account is in."""
+    """The last posting before (or at) a time, one for each partition of the account."""
     last = (
         f"SELECT * FROM postings WHERE account = $1 AND currency = $2 AND at {sign} $3 {{}}"
         f"ORDER BY {', '.join(f'{name} DESC' for name in _ORDER)} LIMIT 1"

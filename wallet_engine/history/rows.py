@@ -1,6 +1,6 @@
-"""Facts as rows of the tables in `migrations/`: one tuple each, in the order of its columns.
+"""Facts as rows of the tables in `migrations/`: one tuple each, in the order of the table's columns.
 
-The rows of every transfer are written out flat: a tuple that is put together of others takes four times as long.
+Postings and transfers are built as one flat tuple: joining several tuples takes four times as long.
 """
 
 from binascii import a2b_base64
@@ -64,12 +64,12 @@ _NO_REFUND: Final = (None, "", None)
 
 @lru_cache(maxsize=65_536)
 def uuid_of(packed: str) -> Any:
-    """The id of a transaction as the driver has it; None for none. It stands in three rows of a transfer."""
+    """A transaction's id as the driver's UUID; None for "". Three rows of a transfer contain it."""
     return UUID(a2b_base64(packed + "==")) if packed else None
 
 
 def noted(note: str, leg: int = 0) -> tuple[str | None, str | None]:
-    """Reference and metadata, as JSON; of a leg of a group its own reference, if it has one."""
+    """Reference, and metadata as JSON. A leg of a group may have its own reference."""
     if not note:
         return _NOTHING
     said = said_in(note)
@@ -129,7 +129,7 @@ def hold_row(hold: HoldState, partition: int, changed_ms: int) -> Row:
 
 
 def hold_of(row: Any, packed: str) -> HoldState:
-    """The inverse of `hold_row`; `packed` is its id."""
+    """The inverse of `hold_row`; `packed` is the hold's id."""
     return HoldState(
         account=row["account"],
         hold=packed,

@@ -1,8 +1,10 @@
-"""Questions to PostgreSQL that end, whatever has become of it: with an answer, soon after it is lost, or in time.
+"""Queries to PostgreSQL that always end: with an answer, soon after the connection is lost, or at a time
+limit.
 
-The driver alone waits for ever in three places: a COPY whose connection is lost while its socket is full, a question
-behind one that was given up (until the server has said that this one is cancelled), and the return of such a
-connection to a pool. A connection that has not answered is therefore ended before anything waits for it.
+The driver alone can wait for ever in three places: in a COPY whose connection is lost while its socket is
+full; in a query after one that was given up, until the server confirms the cancellation; and when such a
+connection returns to a pool. So a connection that has not answered is terminated before anything waits for
+it.
 """
 
 import asyncio
@@ -18,19 +20,19 @@ from wallet_engine.history.database import BY_KEY, HistoryUnavailable, as_outage
 
 T = TypeVar("T")
 
-#: Raises `ConfigError` for a database that is not as it must be.
+#: Checks the database; raises `ConfigError` if it is unsuitable.
 Check = Callable[[Any], Awaitable[None]]
 
-#: How long the driver may take to say that a connection was lost, and a question to end with it.
+#: How long a query may take to end after its connection is lost or terminated.
 LOST_S_MAX: Final = 1.0
-#: The longest that a write of a follower takes: behind a rebuild it waits for locks.
+#: Maximum time of a follower's write: during a rebuild it waits for locks.
 WRITE_S_MAX: Final = 60.0
-#: How long a pool waits for a connection, and for the least that a server which is there answers at once.
+#: How long a pool waits for a connection, and for the answer to a trivial query.
 ALIVE_S_MAX: Final = 2.0
-#: A server that has answered so lately is there.
+#: A server that answered within this time counts as alive.
 FRESH_S_MAX: Final = 0.25
 
-#: After these a connection may still be busy with what was asked.
+#: After these exceptions a connection may still be busy with the query.
 _UNENDED: Final = (
     *(OSError, TimeoutError, asyncio.CancelledError),
     *(asyncpg.InterfaceError, asyncpg.InternalClientError),
@@ -38,7 +40,7 @@ _UNENDED: Final = (
 
 
 class Session:
-    """One connection, for one question after the other."""
+    """One connection, for one query after the other."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
@@ -58,7 +60,10 @@ class Session:
             self._lost.set_result(None)
 
     async def ask(self, asking: Awaitable[T], limit_s: float = WRITE_S_MAX) -> T:
-        """What the connection answers. Raises `HistoryUnavailable`; the session is of no use any more then."""
+        """The query's result.
+
+        Raises `HistoryUnavailable`; after a loss or time-out the session is unusable.
+        """
         task = asyncio.ensure_future(asking)
         try:
             await asyncio.wait((task, self._lost), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
@@ -78,18 +83,18 @@ class Session:
                 await self._give_up(task)
 
     async def _give_up(self, task: "asyncio.Future[Any]") -> None:
-        self.connection.terminate()  # first: else what is cancelled waits for the server
+        self.connection.terminate()  # first: otherwise the cancelled query waits for the server
         task.cancel()
         task.add_done_callback(_heed)
         await asyncio.wait((task,), timeout=LOST_S_MAX)
 
     def close(self) -> None:
-        """At once; what is asked ends with it."""
+        """Close at once; a running query ends with it."""
         self.connection.terminate()
 
 
 class Pool:
-    """Some connections, opened when they are needed; asks as asyncpg's pool does, and raises what that raises."""
+    """Connections that are opened when needed; queries and errors are those of asyncpg's pool."""
 
     def __init__(self, pool: Any, check: Check | None = None) -> None:
         self._pool = pool
@@ -107,8 +112,8 @@ class Pool:
         quick_commits: bool = False,
         check: Check | None = None,
     ) -> Self:
-        """Connects to nobody yet. With `quick_commits` a commit need not wait for the disk. Nothing is asked of a
-        database that does not pass `check`: that is `HistoryUnavailable`.
+        """Does not connect yet. With `quick_commits` a commit need not wait for the disk. A database that
+        does not pass `check` gets no query, and raises `HistoryUnavailable`.
         """
         quick = {"synchronous_commit": "off"} if quick_commits else {}
         return cls(
@@ -129,7 +134,7 @@ class Pool:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Any]:
-        """A connection whose server is there."""
+        """A connection whose server is alive."""
         connection = await self._pool.acquire(timeout=ALIVE_S_MAX)
         try:
             if time.monotonic() >= self._answered_s + FRESH_S_MAX:
@@ -175,7 +180,7 @@ class Pool:
 
 
 async def _leave(_connection: Any) -> None:
-    """Nobody changes what a session is set to, and the driver ends transactions: one more question is saved."""
+    """No reset query: nothing changes a session's settings, and the driver ends transactions."""
 
 
 def _heed(task: "asyncio.Future[Any]") -> None:

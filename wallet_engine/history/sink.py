@@ -1,11 +1,11 @@
 """The sink `history`: entries into rows of PostgreSQL, each exactly once.
 
-Rows and positions are written in one transaction, and only if the positions are still those that the entries follow: a
-process that was stopped, and whose partitions another one has taken over, writes nothing.
+Rows and positions are written in one transaction, and only if the positions are still those that the entries
+follow. So a process that was paused, while another one took over its partitions, writes nothing.
 
-While one batch is written the next is folded and made rows of, so that the database, which works on another core, has
-it as soon as it has committed the one before. So whatever is done here for long is done in pieces, between which the
-one that is being written is sent on.
+While one batch is written, the next is folded and turned into rows, so that the database, which works on
+another core, gets it right after its commit. So long work here is done in pieces: between them the sending of
+the other batch goes on.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ from wallet_engine.history.session import Session
 from wallet_engine.journal.feed import FeedEntry, FeedPosition
 
 SINK: Final = "history"
-#: A commit need not wait for the disk when the entries are older than this: more will follow.
+#: A commit need not wait for the disk when the entries are older than this, because more will follow.
 CATCHES_UP_S: Final = 5.0
 
 _ADVANCE: Final = """
@@ -62,9 +62,9 @@ _CAUGHT_UP: Final = """
 UPDATE positions AS p SET at = greatest(p.at, $4) FROM unnest($2::integer[], $3::bigint[]) AS u (partition, seq)
 WHERE p.sink = $1 AND p.partition = u.partition AND p.seq = u.seq
 """
-#: Whose commit waits for the disk, and so for all commits before it.
+#: A write whose commit waits for the disk, and so for all earlier commits.
 _TO_DISK: Final = "UPDATE positions SET at = at WHERE sink = $1 AND partition = $2"
-#: Many at once: of a million accounts that are opened, each is but a row.
+#: Inserts many accounts in one statement, for the case that a million are opened.
 _ACCOUNTS_OPENED: Final = """
 INSERT INTO accounts
     (account, currency, partition, opened_at, changed_at, overdraft_limit, max_balance, metadata, status)
@@ -83,7 +83,7 @@ _PARTS: Final = (
     (True, "INSERT INTO group_parts VALUES ($1, $2) ON CONFLICT DO NOTHING"),
     (False, "DELETE FROM group_parts WHERE partition = $1 AND part = $2"),
 )
-#: The driver's time of a millisecond: operations of one entry have the same.
+#: The driver's time of a millisecond, cached: all operations of an entry have the same.
 _time_of: Final = lru_cache(maxsize=1024)(time_of)
 _STATUS_OF: Final = {"frozen": "frozen", "unfrozen": "active", "closed": "closed"}
 _HOLD_CHANGED: Final = (
@@ -95,20 +95,20 @@ _HOLD_CHANGED: Final = (
 
 
 class TakenOver(WalletError):
-    """Another process has written entries of these partitions: this one is not to."""
+    """Another process has written entries of these partitions, so this one must not."""
 
 
 @dataclass(slots=True)
 class _Batch:
-    """What is written in one transaction."""
+    """The contents of one transaction."""
 
     facts: Facts
     matched: Matched
     postings: list[Row]
     transfers: list[Row]
-    #: partition, seq before, seq and nonce, time of the last entry
+    #: partition, previous seq, seq and nonce, time of the last entry
     advance: list[tuple[int, int, int, str | None, datetime]]
-    #: Unix ms of its entries.
+    #: Times of the entries, Unix ms.
     moments: set[int]
 
 
@@ -164,7 +164,10 @@ class HistorySink:
         return dict(self._positions)
 
     async def take(self, batch: Sequence[FeedEntry]) -> None:
-        """Folds the batch, and leaves it to be written when the one before it is. Raises what that raised."""
+        """Fold the batch, wait for the previous one's commit, and start writing.
+
+        Raises the previous one's error.
+        """
         if self._books.size() > ACCOUNTS_MAX:
             self._books.forget()
         entries: list[tuple[int, Entry]] = []
@@ -174,7 +177,7 @@ class HistorySink:
             self._books.add_lacking(parsed, lacking)
             entries += parsed
         if any(map(any, lacking.values())):
-            await self._written()  # what is looked for may be in what is being written
+            await self._written()  # the batch being written may contain what is needed
             await self._open.ask(self._books.fill(self._open.connection, lacking))
         facts = Facts()
         async for piece in in_pieces(entries, lambda item: len(item[1].operations)):
@@ -188,15 +191,15 @@ class HistorySink:
         self._writing = asyncio.create_task(self._write(self._open.connection, made))
 
     async def _match(self, facts: Facts) -> Matched:
-        """How what ends in the batch began."""
+        """Match what ends in the batch with its beginning."""
         matched, lacking = self._ends.match(facts)
         if lacking or matched.legs.lacking:
-            await self._written()  # what is looked for may be in what is being written
+            await self._written()  # the batch being written may contain what is needed
         await self._open.ask(self._ends.look_up(self._open.connection, facts, matched, lacking))
         return matched
 
     def _advance(self, batch: Sequence[FeedEntry]) -> list[tuple[int, int, int, str | None, datetime]]:
-        """Where the batch leads from where the one before it has."""
+        """The new positions of the batch's partitions, with the previous ones."""
         before = dict(self._positions)
         times = {item.partition: item.header.time_ms for item in batch}
         for item in batch:
@@ -208,7 +211,7 @@ class HistorySink:
         ]
 
     async def flush(self) -> None:
-        """Also what was committed without waiting for the disk is on it then."""
+        """Wait until everything is on disk, including commits that did not wait for it."""
         await self._written()
         if not self._on_disk:
             partition = next(iter(self._positions))
@@ -216,7 +219,7 @@ class HistorySink:
             self._on_disk = True
 
     async def _written(self) -> None:
-        """The batch before is committed."""
+        """Wait until the previous batch is committed."""
         writing, self._writing = self._writing, None
         if writing is not None:
             await self._open.ask(writing)
@@ -224,7 +227,7 @@ class HistorySink:
             await self._open.ask(self._ends.settle_early(self._open.connection))
 
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
-        """Raises `TakenOver` also where the history of some of them is to be made anew."""
+        """Raises `TakenOver`, also when the history of some partitions is being rebuilt."""
         await self.flush()
         seqs = [self._positions[p].seq for p in partitions]
         moved = await self._open.ask(
@@ -279,7 +282,7 @@ class HistorySink:
                 for c in facts.holds
             }
             await connection.executemany(_HOLD_CHANGED, list(newest.values()))
-        # As they come, since one may be about what the one before it has made; those that are alike together.
+        # In order, because a change may depend on the one before; equal statements in a row go together.
         for query, changes in groupby(map(_account_change, facts.accounts), itemgetter(0)):
             rows = [arguments for _, arguments in changes]
             if query is _ACCOUNTS_OPENED:
@@ -299,7 +302,7 @@ class HistorySink:
 
 
 async def _rows(facts: Facts, matched: Matched) -> tuple[list[Row], list[Row]]:
-    """Those of postings and transfers, with what is known by now of how they ended."""
+    """The rows of postings and transfers, with the ends known so far."""
     postings: list[Row] = []
     transfers: list[Row] = []
     async for posted in in_pieces(facts.postings):
@@ -318,7 +321,7 @@ def _transfer_row(transfer: Transfer, end: End | None) -> Row:
 
 
 def _account_change(change: AccountChange) -> tuple[str, Row]:
-    """The statement, and its arguments."""
+    """The statement for the change, and its arguments."""
     at = time_of(change.at_ms)
     if change.what in _STATUS_OF:
         return _ACCOUNT_FLAGGED, (change.account, _STATUS_OF[change.what], at)

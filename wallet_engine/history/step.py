@@ -1,4 +1,4 @@
-"""One operation that is folded, and what its rule says of it."""
+"""One operation being folded, and the facts that its rule adds."""
 
 from dataclasses import replace
 from typing import Any, Final
@@ -27,12 +27,12 @@ APPLIED: Final = Outcome.APPLIED.value
 DECLINES: Final = frozenset(outcome.value for outcome in Outcome if outcome.declined)
 _BANK: Final = "@bank"
 
-#: What the class's own constructor does, without its call in Python.
+#: Like the class's constructor, without its call in Python.
 _posting = Posting._make
 
 
 def type_of(payer: str, receiver: str) -> str:
-    """What a transfer is called: money from and to the bank's accounts comes in and goes out."""
+    """The type of a transfer: from the bank it is a deposit, to the bank a withdrawal."""
     if _is_bank(payer) and receiver[:1] != "@":
         return DEPOSIT
     if _is_bank(receiver) and payer[:1] != "@":
@@ -45,7 +45,7 @@ def _is_bank(account: str) -> bool:
 
 
 class Step:
-    """One operation that is folded."""
+    """One operation being folded."""
 
     __slots__ = ("at_ms", "book", "facts", "idx", "operation", "outcome", "partition", "seq", "sub")
 
@@ -99,7 +99,7 @@ class Step:
         code: str = "",
         amount: int = 0,
     ) -> None:
-        """Change what an account has by these, and say so."""
+        """Change the account's standing by these amounts, and add the posting."""
         if account == TRANSIT:
             return
         standing = self.book.standing(account, currency)
@@ -127,7 +127,7 @@ class Step:
         hold: str = "",
         refunds: tuple[str, str, int] | None = None,
     ) -> None:
-        """A transfer of the operation's account, in its words. One that was declined is said to its payer too."""
+        """Add the transfer that the operation begins. A declined one is also posted to its payer."""
         _, id_, account, _, amount, currency, note, by = self.operation
         code = WIRE_CODES[self.outcome] if status == DECLINED else ""
         self.facts.transfers.append(
@@ -150,9 +150,9 @@ class Step:
 
 
 def undone(step: Step) -> tuple[Origin, str]:
-    """Which transfer an operation undoes, and the code of why; it is told as ended."""
+    """The origin of the transfer that an operation undoes, and the code of the reason. Adds its `End`."""
     _, _, account, other, _, currency, _, _ = step.operation
-    # What comes back says itself that the account was there.
+    # The returned money proves that the account exists.
     step.book.standings.setdefault((account, currency), Standing())
     seq, idx, decline = other.partition("|")[0].split(".")
     origin, code = Origin(step.partition, int(seq), int(idx)), WIRE_CODES[decline]

@@ -1,31 +1,31 @@
-"""The journal: what the engine answers for, on disk, and the receipts that say so.
+"""The journal: the durable record on disk of everything that the engine answered, and the receipts for it.
 
     format      the bytes: segment, frame, seal, running hash. THE SPECIFICATION
     writer      append, sync, rotate, seal       JournalWriter
     opening     prove and heal before appending
     torn        what counts as a torn tail, and cutting it
     scan        the frames of one segment
-    take        frames into chains and index
+    take        takes frames into chains and index
     chains      the end of each partition's chain, and its recent nonces
     index       where in a sealed segment a partition is
     reader      the entries, from any process     read
-    feed        what follows them for ever                Feed
-    lookup      entries and nonces that memory has no more
-    threads     where the two run, beside an event loop
+    feed        the entries for followers, without end    Feed
+    lookup      entries and nonces no longer in memory
+    threads     for the two, beside an event loop
     verify      everything, checked               verify_directory
     head        lock, and number of the newest segment
     segments    names, headers, creation
     archive     names in the archive, and how far it goes
     restore     segments that are in the archive only     Restorer
-    prune       taking such off the disk
-    snapshots   what a partition's entries add up to      Snapshot
+    prune       removes archived segments from the disk
+    snapshots   the state of one partition in a file      Snapshot
 
     link_wire      the messages between journal and service
     link_server    broadcasts receipts, answers asks       LinkServer
     receipts_tracker   who waits for which nonce (no I/O)      ReceiptTracker
     link_client    keeps the connection to one copy        LinkClient
 
-Invariant: nothing here knows Redis. What drains the streams into the writer stands above.
+Invariant: nothing here knows Redis. The code that drains the streams into the writer is in a higher layer.
 """
 
 from wallet_engine.journal.chains import Position

@@ -1,15 +1,16 @@
-"""The archive, as `--archive-command` and `--restore-command` make it: names, and how far it goes.
+"""The archive that `--archive-command` and `--restore-command` use: names, and how far it goes.
 
-In the commands %p is the path of a segment here, quoted if need be, %f its file name in the archive, %j the id of the
-copy whose segment it is, since no two copies have the same segments, and %% a percent sign.
+In the commands, %p is the path of a segment here, quoted if necessary; %f its file name in the archive; %j
+the id of the copy, because no two copies have the same segments; %% a percent sign.
 
-A segment's name in the archive is the one it has here, until a rewrite took orphaned entries out of it or of one before
-it (`journal.rewrite`): then they are archived again, as `00000005-r1.wal` after the first rewrite, `-r2` after the
-second; what is sealed later is named alike. Of each number the highest -r counts. It is PostgreSQL's idea of timelines.
+A segment has the same name in the archive as here. When a rewrite takes orphaned entries out of it or of an
+earlier segment (`journal.rewrite`), it is archived again, as `00000005-r1.wal` after the first rewrite, `-r2`
+after the second; segments sealed later get the same suffix. The highest -r of a number counts. This resembles
+PostgreSQL's timelines.
 
-    archived   number of the last archived segment in 8 digits, a space, how many rewrites of the journal its text and
-               those before it reflect, and a newline
-    rewrites   the first segment of each rewrite that was made, a line each (`journal.rewrite`)
+    archived   number of the last archived segment in 8 digits, a space, the number of rewrites that this
+               segment and those before it reflect, and a newline
+    rewrites   the first segment of each finished rewrite, one a line (`journal.rewrite`)
 """
 
 import re
@@ -29,18 +30,18 @@ _note_match = re.compile(rb"([0-9]{8}) ([0-9]+)\n\Z").match
 
 
 class Archived(NamedTuple):
-    """How far the archive is: the last segment, and how many rewrites are in the archived texts up to it."""
+    """How far the archive goes: its last segment, and how many rewrites the texts up to it reflect."""
 
     number: int
     rewrites: int
 
     def next(self, rewrites: Sequence[int]) -> int:
-        """The segment to archive next; further back when some were rewritten since."""
+        """The segment to archive next; an earlier one when segments were rewritten since."""
         return min((self.number + 1, *rewrites[self.rewrites :]))
 
 
 def read_archived(journal: Path) -> Archived:
-    """What was noted last; (0, 0) before the first segment. Raises `Damaged`."""
+    """The last note of the archiver; (0, 0) before the first segment. Raises `Damaged`."""
     path = journal / ARCHIVED_NAME
     try:
         text = path.read_bytes()
@@ -53,7 +54,7 @@ def read_archived(journal: Path) -> Archived:
 
 
 def read_rewrites(directory: Path) -> list[int]:
-    """The first segment of each rewrite, in their order: it and all later ones have been other bytes before.
+    """The first segment of each rewrite, in order. The rewrite changed this segment and all later ones.
 
     Raises `Damaged`.
     """
@@ -68,7 +69,7 @@ def read_rewrites(directory: Path) -> list[int]:
 
 
 def archived_up_to(journal: Path) -> int:
-    """The last segment up to which all are in the archive as they are now; 0 for none. Raises `Damaged`."""
+    """The archive has all segments up to this one as they are now; 0 for none. Raises `Damaged`."""
     return read_archived(journal).next(read_rewrites(journal)) - 1
 
 
@@ -79,9 +80,9 @@ def archive_name(path: Path, number: int, rewrites: Sequence[int]) -> str:
 
 
 def expand(command: str, words: Mapping[str, str]) -> str:
-    """The command for one segment, for a shell; a % before what is none of the words (%p, %f) stands as it is.
+    """The command for one segment, for a shell. A % that begins none of the words (%p, %f) stays as it is.
 
-    A path with spaces or quotes is one word wherever %p stands: on its own, or between the quotes of the command.
+    A path with spaces or quotes stays one word wherever %p is: on its own, or inside quotes of the command.
     """
     quote = ""
 
@@ -92,7 +93,7 @@ def expand(command: str, words: Mapping[str, str]) -> str:
             return _within(quote, words[token])
         if token in ("'", '"'):
             quote = token if not quote else "" if quote == token else quote
-        elif token == "\\'" and quote == token[1]:  # between such quotes a backslash is a character as others
+        elif token == "\\'" and quote == token[1]:  # in such quotes a backslash is an ordinary character
             quote = ""
         return "%" if token == "%%" else token
 
@@ -100,7 +101,7 @@ def expand(command: str, words: Mapping[str, str]) -> str:
 
 
 def _within(quote: str, word: str) -> str:
-    """The word as the shell is to be given it within these quotes, or within none."""
+    """The word, escaped for the shell inside these quotes, or inside none."""
     if quote == "'":
         return word.replace("'", "'\\''")
     return re.sub(r'[$`"\\]', r"\\\g<0>", word) if quote else shlex.quote(word)

@@ -1,6 +1,6 @@
-"""The bounds of a message: partitions that exist, epochs that could come, lists that a cluster can need.
+"""The bounds of a message: existing partitions, plausible epochs, and list lengths that a cluster can need.
 
-A message beyond them is refused before the copy acts on it.
+The copy refuses a message that exceeds them before it acts on it.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -17,14 +17,14 @@ from wallet_engine.journal.link_wire import (
     Written,
 )
 
-#: How far an epoch may be ahead of the map's that is known here: a recovery takes the next one that nobody has used.
+#: How far an epoch may be ahead of the one in the known map: a recovery takes the next unused epoch.
 EPOCH_AHEAD_MAX: Final = 2**32
-#: Behind the end of any segment, and in front of where the system's calls end.
+#: Above the size of any segment, and below the limit of system calls.
 READ_OFFSET_MAX: Final = 2**40
 
 
 class Bounds:
-    """Those of one cluster, as the map says. `epochs`: by partition."""
+    """The bounds of one cluster, from its map. `epochs`: by partition."""
 
     def __init__(self, epochs: Sequence[int], shards: Collection[str]) -> None:
         self.epochs = epochs
@@ -34,7 +34,7 @@ class Bounds:
         return f"<Bounds partitions={len(self.epochs)} shards={len(self.shards)}>"
 
     def why_not(self, message: Any) -> str | None:
-        """Which bound the message breaks: `partition`, `epoch`, `length`, `place` or `shard`; None when none."""
+        """The exceeded bound: `partition`, `epoch`, `length`, `place` or `shard`; else None."""
         match message:
             case NewEntries(entries):
                 return self._partitions(entry[0] for entry in entries)
@@ -68,7 +68,7 @@ class Bounds:
         return None if all(0 <= partition < count for partition in partitions) else "partition"
 
     def _each(self, partitions: Sequence[int]) -> str | None:
-        """Each of them is named once at most."""
+        """Check a list that names each partition at most once."""
         return "length" if len(partitions) > len(self.epochs) else self._partitions(partitions)
 
     def _epochs(self, ballots: Iterable[tuple[int, int]]) -> str | None:

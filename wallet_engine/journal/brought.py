@@ -1,4 +1,4 @@
-"""Which service brought a copy its newest entries: asked when one of them turns out to be wrong."""
+"""Records which service brought a copy its newest entries, for the case that one of them is wrong."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -6,15 +6,15 @@ from typing import Final
 
 from wallet_engine.journal.link_wire import NewEntry
 
-#: Some seconds of a busy cluster; with their headers some megabytes.
+#: Entries remembered: some seconds of a busy cluster; with headers some megabytes.
 ENTRIES_MAX: Final = 20_000
 
 
 class Brought:
-    """The newest of what came over this copy's link. What it fetched itself nobody brought."""
+    """The newest entries that came over this copy's link. Entries that the copy fetched are not here."""
 
     def __init__(self) -> None:
-        #: Who, and partition and header of each entry of one message.
+        #: For each message: the service, and (partition, header) of its entries.
         self._messages: deque[tuple[str, list[tuple[int, bytes]]]] = deque()
         self._entries = 0
 
@@ -22,14 +22,14 @@ class Brought:
         return f"<Brought entries={self._entries}>"
 
     def note(self, who: str, entries: Sequence[NewEntry]) -> None:
-        """Every message passes here."""
+        """Note the entries of a message; called for every message."""
         self._messages.append((who, [entry[:2] for entry in entries]))
         self._entries += len(entries)
         while self._entries > ENTRIES_MAX:
             self._entries -= len(self._messages.popleft()[1])
 
     def by_whom(self, partition: int, nonce: str) -> list[str]:
-        """All who brought that entry; none when it is older, or was fetched."""
+        """All services that brought that entry; none when it is older, or was fetched."""
         wanted = nonce.encode()
         return sorted(
             {
@@ -41,6 +41,6 @@ class Brought:
 
 
 def _nonce(header: bytes) -> bytes | None:
-    """The third word; the second is that of the entry before, which others may have brought."""
+    """The nonce, the header's third word; the second is that of the previous entry."""
     words = header.split(b" ", 3)
     return words[2] if len(words) > 3 else None

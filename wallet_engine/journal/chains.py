@@ -1,4 +1,4 @@
-"""What the journal knows of each partition: where its chain ends, and which nonces were lately written."""
+"""The journal's state of each partition: where its chain ends, and its recent nonces."""
 
 from array import array
 from collections.abc import Iterable
@@ -45,15 +45,15 @@ class Chain:
         self.partition = partition
         self.last = _NOTHING
         self.durable = _NOTHING
-        #: Older epochs are refused: that of the last entry, or of a fence.
+        #: Epochs below it are refused. It is the epoch of the last entry, or of a fence.
         self.epoch_min = 0
-        #: The newest epoch of which a base mark says that the chain holds what it began with.
+        #: The newest epoch for which a base mark says that the chain holds what the epoch began with.
         self.base = 0
-        #: The segment in which `last` is, with the first entry of the partition there.
+        #: The segment with `last`, and seq and offset of the partition's first entry there.
         self.segment = 0
         self.first_seq = 0
         self.first_offset = 0
-        #: Ring of nonces as integers, by seq; those of seq < `_recent_from` are not in it.
+        #: Ring of nonces as integers, by seq; it has none of seq < `_recent_from`.
         self._recent = array("Q", bytes(8 * RECENT_ENTRIES_PER_PARTITION))
         self._recent_from = 1
 
@@ -63,14 +63,14 @@ class Chain:
 
     @property
     def view(self) -> int:
-        """The newest epoch of which the chain holds at least what it began with."""
+        """The newest epoch for which the chain holds at least what the epoch began with."""
         return max(self.last.epoch, self.base)
 
     def follow(self, header: EntryHeader, segment: int, offset: int, *, bound: bool = True) -> None:
-        """Take the next entry, to stand at `offset` of `segment`.
+        """Take the next entry, which will be at `offset` of `segment`.
 
-        `bound`: by the promise to refuse older epochs; what is taken over from another copy is not. Raises `Fork`,
-        `Fenced` when only the promise is against it; `Corruption` for a bad nonce.
+        `bound`: keep the promise to refuse older epochs; False for entries taken over from another copy.
+        Raises `Fork`; `Fenced` when only the promise forbids the entry; `Corruption` for a bad nonce.
         """
         last = self.last
         epoch_min = self.epoch_min if bound else last.epoch
@@ -110,7 +110,7 @@ class Chain:
         self._recent_from = span.last_seq + 1
 
     def recent_nonce(self, seq: int) -> str | None:
-        """The nonce appended at this seq, durable or not; None when there is none, or only the segments know it."""
+        """The nonce appended at this seq, durable or not; None if there is none, or only a segment has it."""
         last = self.last
         if seq == last.seq:
             return last.nonce
@@ -123,7 +123,7 @@ class Chain:
         return Position(durable.seq, durable.nonce, durable.epoch, durable.time_ms)
 
     def span(self) -> PartitionSpan:
-        """What the index of segment `self.segment` says of this partition."""
+        """The partition's entry for the index of segment `self.segment`."""
         last = self.last
         return PartitionSpan(
             self.first_seq, last.seq, self.first_offset, last.nonce, last.epoch, last.time_ms
@@ -131,7 +131,7 @@ class Chain:
 
 
 class Chains(dict[int, Chain]):
-    """The chains by partition; one that is asked for the first time is empty."""
+    """The chains by partition; a partition's first use creates an empty one."""
 
     def __missing__(self, partition: int) -> Chain:
         chain = self[partition] = Chain(partition)

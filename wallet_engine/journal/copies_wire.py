@@ -1,18 +1,20 @@
-"""The messages between two journal copies: on the port of the receipts, framed alike (`link_wire`).
+"""The messages between two journal copies, on the port and in the framing of the receipts (`link_wire`).
 
-A copy that connects says `peer` and is sent no receipts from then on; it asks, and each question is answered in
-its turn. A question that cannot be answered ends the connection.
+A copy says `peer` when it connects. From then on the other sends it no receipts, and answers its questions in
+order. A question that cannot be answered ends the connection.
 
     ["peer", journal_id]                               first: who asks
     ["state", [partition, …]]                          -> ["standing", …]; no partitions: all
-    ["promise", [[partition, epoch], …]]               -> ["standing", …]: from now on, durably, entries of older
-                                                       epochs are refused. `promised` above the epoch asked for: no
+    ["promise", [[partition, epoch], …]]               -> ["standing", …]: from now on the copy durably refuses
+                                                       entries of older epochs. If `promised` is above the epoch
+                                                       asked for, it did not promise
     ["held", [[partition, seq, nonce], …]]             -> ["yes_no", [bool, …]]: is this nonce durable at this seq
     ["entries", [[partition, after_seq, last_seq], …]] -> ["entry_texts", …], some of them; the rest by ["more"]
     ["place", partition, seq]                          -> ["at", file, offset]
     ["follow", journal_id, address, [[partition, epoch, seq, nonce], …]]
-                                                       -> ["followed", why_not]: fetch there what the chain up to
-                                                       this seq lacks here, and mark it as what the epoch begins with
+                                                       -> ["followed", why_not]: fetch from there the entries up to
+                                                       this seq that are missing here, and mark the chain as what
+                                                       the epoch begins with
 """
 
 from typing import NamedTuple
@@ -24,10 +26,10 @@ from wallet_engine.journal.link_wire import Ask, FromService
 
 
 class Standing(NamedTuple):
-    """Where a copy stands with one partition: its last durable entry, what it promised, what it has adopted.
+    """A copy's state of one partition: its last durable entry, its promise, and its view.
 
-    `view` is the newest epoch of which the chain holds at least what it began with. Of two copies the one with
-    the higher (view, seq) has everything of the other that anybody was answered for.
+    `view` is the newest epoch for which the chain holds at least what the epoch began with. Of two copies,
+    the one with the higher (view, seq) has every entry of the other for which a caller got an answer.
     """
 
     partition: int
@@ -38,7 +40,7 @@ class Standing(NamedTuple):
 
 
 class Target(NamedTuple):
-    """The chain that a copy must have of a partition before the epoch begins."""
+    """The chain of a partition that a copy must have before the epoch begins."""
 
     partition: int
     epoch: int
@@ -90,19 +92,19 @@ class YesNo(msgspec.Struct, tag="yes_no", array_like=True):
 
 
 class EntryTexts(msgspec.Struct, tag="entry_texts", array_like=True):
-    #: (partition, text), each partition in the order of its seqs; `done`: there is no more.
+    #: (partition, text), each partition in the order of its seqs. `done`: there are no more.
     entries: list[tuple[int, bytes]]
     done: bool
 
 
 class Place(msgspec.Struct, tag="at", array_like=True):
-    #: The segment's name, and where in it the frame of the entry begins.
+    #: The segment's file name, and the offset of the entry's frame in it.
     file: str
     offset: int
 
 
 class Followed(msgspec.Struct, tag="followed", array_like=True):
-    #: Empty when it was done.
+    #: Empty on success.
     why_not: str
 
 

@@ -1,4 +1,4 @@
-"""What became of a credit, looked up in the segments: for debits older than the receiving partition's memory."""
+"""Looks up outcomes of credits in the segments, for debits older than the receiving partition remembers."""
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
@@ -14,9 +14,9 @@ from wallet_engine.journal.reader import index_of_segment, read
 from wallet_engine.journal.segments import segment_numbers
 from wallet_engine.journal.threads import in_thread
 
-#: Searches waiting for the one that runs; each reads a partition's part of the journal since a debit.
+#: Maximum searches that wait for the running one; each reads a partition's entries since a debit.
 SEARCHES_WAITING_MAX: Final = 64
-#: The debit's time is another node's: what the receiver's clock may be behind it.
+#: The debit's time comes from another node: how far the receiver's clock may be behind it.
 CLOCK_MARGIN_MS: Final = ISSUED_AGE_MS_MAX
 
 
@@ -33,9 +33,11 @@ class CreditSearch:
     """Answers the services' questions about old credits, one at a time."""
 
     def __init__(self, journal: Searchable, quorum_seq: Callable[[int], int] | None = None) -> None:
-        """`quorum_seq(partition)`: up to which entry a quorum of copies has it; without one, this copy is the quorum.
+        """`quorum_seq(partition)`: the last seq that a quorum of copies has. Without it, this copy is the
+        quorum.
 
-        An entry that is only here may still come to nothing. The partition remembers a credit as young as that.
+        A recovery may still discard an entry that only this copy has. The partition itself remembers so young
+        a credit.
         """
         self._journal = journal
         self._quorum_seq = quorum_seq
@@ -46,7 +48,8 @@ class CreditSearch:
         return f"<CreditSearch waiting={self._waiting}>"
 
     async def find(self, question: FindCredits) -> CreditsFound | None:
-        """The credits that were decided. None when this copy cannot tell: it lacks the entry named, or is busy.
+        """The credits that were decided. None when this copy cannot tell: it lacks the named entry, or is
+        busy.
 
         Raises `WalletError` when the journal cannot be read.
         """
@@ -84,7 +87,7 @@ def find_credits(
 ) -> dict[CreditReference, str]:
     """The first outcome of each of these credits that was decided in the partition after `since_ms`.
 
-    Nothing behind `end_seq` is looked at.
+    Entries behind `end_seq` are not read.
 
     Raises `Damaged`, and `Corruption` for an entry that cannot be read.
     """
@@ -106,10 +109,10 @@ def find_credits(
 
 
 def _seq_before(directory: Path, partition: int, since_ms: int) -> int:
-    """A seq of the partition up to which everything was written before any clock had come to `since_ms`.
+    """A seq of the partition; everything up to it was written before any clock reached `since_ms`.
 
-    From the segments' indexes. Of all partitions: this one's clock may have been behind the debit's by any amount, but
-    the credit stands behind the debit.
+    It comes from the segments' indexes, and takes the times of all partitions: this partition's clock may
+    have been behind the debit's by any amount, but the credit's entry comes after the debit's.
     """
     seq = 0
     for number in segment_numbers(directory)[:-1]:

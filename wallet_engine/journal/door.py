@@ -1,7 +1,7 @@
-"""The journal's port: accepts connections, and has those that must be secured identify themselves first.
+"""The journal's port: accepts connections, and makes those that must be secured identify themselves first.
 
-A connection that has not done so within `HANDSHAKE_S_MAX` is closed. When too many are on their way the oldest is
-closed, so silent ones keep no other out.
+It closes a connection that has not done so within `HANDSHAKE_S_MAX`. When too many handshakes are open it
+closes the oldest, so that silent connections do not block others.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from wallet_engine.journal.refusals import Refusals
 from wallet_engine.telemetry.descriptors import Reserve
 
 HANDSHAKE_S_MAX: Final = 5.0
-#: Connections that have not yet shown who they are.
+#: Maximum connections that have not identified themselves yet.
 HANDSHAKES_MAX: Final = 128
 BACKLOG: Final = 512
-#: A TLS client begins so (RFC 8446, 5.1: handshake record, legacy version 3.x). A plain one begins with the length of
-#: its hello, which is far below 0x0316.
+#: The first bytes of a TLS client (RFC 8446, 5.1: handshake record, legacy version 3.x). A plain client
+#: begins with the length of its hello, which is far below 0x0316.
 _TLS_BEGINS: Final = b"\x16\x03"
 _LOOK_AGAIN_S: Final = 0.01
 _ACCEPT_AGAIN_S: Final = 0.1
@@ -38,7 +38,7 @@ class Door:
         self._server: asyncio.Server | None = None
         self._listeners: list[socket.socket] = []
         self._tasks: list[asyncio.Task[None]] = []
-        #: In the order in which they came.
+        #: Open handshakes, the oldest first.
         self._coming: dict[asyncio.Task[None], None] = {}
 
     def __repr__(self) -> str:
@@ -54,7 +54,7 @@ class Door:
         for family, _, _, _, found in await loop.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
-            # The first takes a free port if any is to be taken, the others the same.
+            # With port 0 the first listener takes a free port; the others take the same one.
             place = (
                 found if not self._listeners else (found[0], self._listeners[0].getsockname()[1], *found[2:])
             )
@@ -77,7 +77,7 @@ class Door:
             listener.close()
 
     async def closed(self) -> None:
-        """Returns when no connection is left that came over `create_server`."""
+        """Wait until no connection of `create_server` is left."""
         if self._server is not None:
             await self._server.wait_closed()
             self._server = None
@@ -87,7 +87,7 @@ class Door:
         while True:
             try:
                 connected, _ = await loop.sock_accept(listener)
-            except OSError as error:  # no descriptor is left, or who came is gone
+            except OSError as error:  # no descriptor is left, or the client is gone
                 self._refusals.note("descriptors", error=error)
                 await asyncio.sleep(_ACCEPT_AGAIN_S)
                 continue
@@ -103,7 +103,7 @@ class Door:
                 next(iter(self._coming)).cancel()
 
     async def _admit(self, connected: socket.socket) -> None:
-        """Have one connection show who it is, and give it a protocol."""
+        """Make one connection identify itself if needed, and give it a protocol."""
         assert self._tls is not None
         loop = asyncio.get_running_loop()
         taken = False
@@ -122,7 +122,7 @@ class Door:
 
 
 async def _begins(connected: socket.socket) -> bytes:
-    """The first bytes that come, which stay to be read. Raises OSError."""
+    """Peek at the first bytes; they stay in the socket. Raises OSError."""
     loop = asyncio.get_running_loop()
     while True:
         readable: asyncio.Future[None] = loop.create_future()

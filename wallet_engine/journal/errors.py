@@ -8,7 +8,7 @@ from wallet_engine.domain.errors import Corruption, WalletError
 
 
 class Damaged(Corruption):
-    """A segment holds what the journal never wrote. `path` and `offset` (bytes) say where."""
+    """A segment holds bytes that the journal never wrote. `path` and `offset` (bytes) say where."""
 
     def __init__(self, path: Path, offset: int, what: str) -> None:
         super().__init__(f"{path} at offset {offset}: {what}")
@@ -18,7 +18,7 @@ class Damaged(Corruption):
 
 
 class NotRestored(WalletError):
-    """A segment is only in the archive, and was not brought from there; the text says why, and what to do."""
+    """A segment is only in the archive and was not restored; the text says why, and what to do."""
 
 
 class Link(NamedTuple):
@@ -55,13 +55,13 @@ _WHAT_TO_DO: Final = {
 
 
 def disk_failure(directory: Path, error: OSError) -> str:
-    """One line: the journal directory, what the system says of it, and what to do.
+    """One line: the journal directory, the system's error, and what to do.
 
-    Nothing that was answered is lost by it: what the failed write was to make durable was never receipted.
+    No answered entry is lost: the entries of the failed write were never receipted.
     """
     what = _WHAT_TO_DO.get(error.errno or 0, "mend that")
     return f"journal directory {directory}: {error.strerror or error}: {what}, then start this journal again"
 
 
 class Fenced(Fork):
-    """An entry continues the chain, but comes from an epoch that this copy has promised to refuse."""
+    """An entry continues the chain, but comes from an epoch that this copy promised to refuse."""

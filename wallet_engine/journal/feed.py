@@ -4,11 +4,13 @@
         for entry in batch:                      # FeedEntry
             entry.partition, entry.seq, entry.nonce, entry.time_ms, entry.entry
 
-The feed gives only final entries: those that `journal_quorum` copies have on disk. No recovery takes them back. It also
-reads segments that are only in the archive. Only the follower remembers its position: it continues where it stopped, at
-any copy, after any time. It gets the next batch when it asks for it; no copy keeps entries for it in memory.
+The feed gives only final entries: those that `journal_quorum` copies have on disk. No recovery takes them
+back. It also reads segments that are only in the archive. Only the follower remembers its position: it
+continues where it stopped, at any copy, after any time. It gets the next batch when it asks for it; no copy
+keeps entries for it in memory.
 
-There are two feeds: `FeedClient` (`feed_client`) asks the copies over their port, `DirectoryFeed` reads a directory.
+There are two feeds: `FeedClient` (`feed_client`) asks the copies over their port, `DirectoryFeed` reads a
+directory.
 """
 
 import asyncio
@@ -78,13 +80,14 @@ class Feed(ABC):
     def follow(self, after: Mapping[int, FeedPosition]) -> AsyncGenerator[Sequence[FeedEntry], None]:
         """The entries of these partitions behind these positions, in batches of about a mebibyte at most.
 
-        Entries of one partition come in order and without gaps; partitions are mixed as in the journal. Name all
-        partitions in one call: the journal is read once for all of them. At the end it waits for new entries. When a
-        journal copy dies, it waits for it or asks another one. Use `contextlib.aclosing`, or end the task.
+        Entries of one partition come in order and without gaps; partitions are mixed as in the journal. Name
+        all partitions in one call: the journal is read once for all of them. At the end it waits for new
+        entries. When a journal copy dies, it waits for it or asks another one. Use `contextlib.aclosing`, or
+        end the task.
 
-        Raises `Fork` when an entry does not continue the follower's entries, which then belong to another chain: it
-        gives no further entry of the partition, which cannot be followed from there. Raises `Damaged` when the journal
-        cannot be read.
+        Raises `Fork` when an entry does not continue the follower's entries, which then belong to another
+        chain: it gives no further entry of the partition, which cannot be followed from there. Raises
+        `Damaged` when the journal cannot be read.
         """
 
     def entries(
@@ -101,7 +104,10 @@ class Feed(ABC):
         return furthest(await self.answers())
 
     async def brought(self, partition: int, nonce: str) -> Mapping[str, Sequence[str]]:
-        """journal copy -> the services that brought it this entry. Copies know it only for the last seconds."""
+        """journal copy -> the services that brought it this entry.
+
+        Copies know it only for the last seconds.
+        """
         return {}
 
     @abstractmethod
@@ -122,7 +128,10 @@ class Followed:
         return {partition: at.seq for partition, at in self.positions.items()}
 
     def take(self, partition: int, payload: bytes) -> FeedEntry:
-        """Take the partition's next entry. Raises `Fork` if it does not continue, `Corruption` if it is no entry."""
+        """Take the partition's next entry.
+
+        Raises `Fork` if it does not continue, `Corruption` if it is no entry.
+        """
         header = parse_header(payload)
         seq, nonce = self.positions[partition]
         if header.seq != seq + 1 or nonce not in (None, header.prev_nonce):
@@ -136,8 +145,8 @@ class Followed:
 class DirectoryFeed(Feed):
     """Follows one journal directory, from any process, whether or not it is being written.
 
-    Use it for a directory at rest, or for the only copy. One of several copies may have entries that no quorum has,
-    and this feed gives those too. Follow a running cluster with `FeedClient`.
+    Use it for a directory at rest, or for the only copy. One of several copies may have entries that no
+    quorum has, and this feed gives those too. Follow a running cluster with `FeedClient`.
     """
 
     def __init__(self, directory: Path, *, ends: bool = False) -> None:

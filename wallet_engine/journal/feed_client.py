@@ -1,8 +1,9 @@
-"""Follows a cluster's journal over the port of its copies (`feed_wire`): one copy at a time, another when it fails.
+"""Follows a cluster's journal over the port of its copies (`feed_wire`): one copy at a time, another when it
+fails.
 
-A copy sends the bytes of its files, with all partitions mixed, and the last final entry of each partition. The client
-checks checksums and running hash. It neither gives nor keeps entries that are not final yet: it reads them again once
-more is final, because a recovery may have taken them back meanwhile.
+A copy sends the bytes of its files, with all partitions mixed, and the last final entry of each partition.
+The client checks checksums and running hash. It neither gives nor keeps entries that are not final yet: it
+reads them again once more is final, because a recovery may have taken them back meanwhile.
 """
 
 import asyncio
@@ -39,8 +40,8 @@ READ_BYTES: Final = 256 * 1024
 READ_S_MAX: Final = 60.0
 #: A copy that is alive answers a question for news within a second.
 NEWS_S_MAX: Final = 10.0
-#: Maximum bytes to read again for partitions whose entries wait to become final. If it would be more, their place is
-#: located again once the entries are final.
+#: Maximum bytes to read again for partitions whose entries wait to become final. If it would be more, their
+#: place is located again once the entries are final.
 AGAIN_BYTES_MAX: Final = 4 * 1024 * 1024
 #: How long a copy may have nothing new before the client asks the other copies.
 STALE_S: Final = 3.0
@@ -72,7 +73,7 @@ class FeedClient(Feed):
     """See the module. Each `follow` has a connection of its own."""
 
     def __init__(self, copies: Copies, name: str) -> None:
-        """`copies()` is called for each attempt to find a copy; `name` names the follower in the copies' logs."""
+        """`copies()` is called for each attempt to find a copy; the copies' logs show `name`."""
         self._copies = copies
         self._hello = FollowerHello(name)
 
@@ -190,8 +191,8 @@ class _Reading:
         self._ahead = ahead
         self._ends: dict[int, int] = {}
         self._at = _Place(0, 0, b"")
-        #: The place before the first entry that is not final yet, the bytes read since, and the partitions with such
-        #: entries: their later entries are skipped until reading starts again from that place.
+        #: The place before the first entry that is not final yet, the bytes read since, and the partitions
+        #: with such entries: their later entries are skipped until reading starts again from that place.
         self._held: _Place | None = None
         self._since_held = 0
         self._waiting: set[int] = set()
@@ -234,7 +235,10 @@ class _Reading:
                 new_s = loop.time()
 
     async def _turn_back(self) -> bool:
-        """At the end of the copy's data, go back to what must be read again. Returns whether only new entries can help."""
+        """At the end of the copy's data, go back to what must be read again.
+
+        Returns whether only new entries can help.
+        """
         missing = {p for p, at in self._followed.positions.items() if self._ends.get(p, 0) > at.seq}
         if self._held is not None and self._since_held <= AGAIN_BYTES_MAX:
             self._at = self._held
@@ -250,7 +254,7 @@ class _Reading:
         return not missing
 
     async def _give_up_if_stale(self) -> None:
-        """Raises `_Behind` when other copies have more, and this copy, asked once more, still has nothing new."""
+        """Raises `_Behind` if others have more and this copy, asked once more, still has nothing new."""
         if not await self._ahead(self._peer, self._followed):
             return
         ends = dict((await self._peer.ask(EndsAsk(), Ended)).ends)

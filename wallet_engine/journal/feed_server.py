@@ -1,7 +1,7 @@
 """Answers followers (`feed_wire`) from a copy's files: which entries are final, and the bytes of the files.
 
-For a follower the copy only reads a file, in a separate thread, and checks the ends of its partitions; the follower
-parses the frames. During payments, all followers together get a limited number of bytes per second.
+For a follower the copy only reads a file, in a separate thread, and checks the ends of its partitions; the
+follower parses the frames. During payments, all followers together get a limited number of bytes per second.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ from wallet_engine.journal.threads import in_archive_thread, in_thread
 
 #: Maximum age of the known ends.
 ENDS_S_MAX: Final = 0.05
-#: Maximum bytes per second for all followers together during payments: more than any follower processes, and some
-#: hundredths of the time of a copy's loop.
+#: Maximum bytes per second for all followers together during payments: more than any follower processes, and
+#: some hundredths of the time of a copy's loop.
 BESIDE_BYTES_PER_S_MAX: Final = 32 * 1024 * 1024
 #: How long after the last entry payments count as going on.
 PAYMENTS_S: Final = 0.5
@@ -71,8 +71,8 @@ class FeedServer:
         quorum_seq: Callable[[int], int] | None = None,
         brought: Brought | None = None,
     ) -> None:
-        """`quorum_seq(partition)`: the last seq that a quorum of the copies has now, 0 when unknown. Without it, this
-        copy is the quorum.
+        """`quorum_seq(partition)`: the last seq that a quorum of the copies has now, 0 when unknown. Without
+        it, this copy is the quorum.
         """
         self.journal = journal
         self.brought = brought or Brought()
@@ -86,7 +86,10 @@ class FeedServer:
         return f"<FeedServer partitions={len(self.ends)} entries={sum(self.ends.values())}>"
 
     async def look(self) -> None:
-        """Update `ends` if they are old. Final entries stay final, even when copies are away or behind now."""
+        """Update `ends` if they are old.
+
+        Final entries stay final, even when copies are away or behind now.
+        """
         loop = asyncio.get_running_loop()
         async with self._looking:
             if loop.time() < self._looked_s + ENDS_S_MAX:
@@ -201,8 +204,8 @@ def _read_bytes(path: Path, offset: int, size: int) -> bytes:
 def locate(directory: Path, behind: Mapping[int, int], last: SegmentIndex) -> Located:
     """A place from which reading meets every entry of these partitions behind these seqs. Blocks.
 
-    Each of the partitions must have such an entry. `last`: the index of the segment that is being written, as it would
-    be now. Raises `Damaged`, `OSError`.
+    Each of the partitions must have such an entry. `last`: the index of the segment that is being written, as
+    it would be now. Raises `Damaged`, `OSError`.
     """
     missing = dict(behind)
     start, start_index = last.segment, last

@@ -1,7 +1,9 @@
-"""The messages between a journal copy and a follower, on the port and in the framing of the receipts (`link_wire`).
+"""The messages between a journal copy and a follower, on the port and in the framing of the receipts
+(`link_wire`).
 
-A follower says `follower` when it connects. From then on the copy sends it no receipts; it asks questions, and the copy
-answers them in order. The copy sends only answers, so a follower that is slow or has stopped costs it nothing.
+A follower says `follower` when it connects. From then on the copy sends it no receipts; it asks questions,
+and the copy answers them in order. The copy sends only answers, so a follower that is slow or has stopped
+costs it nothing.
 
     ["follower", name]                       first: who asks
     ["locate", [[partition, seq], …]]        -> ["located", segment, offset, running_hash]: a place in this copy's files
@@ -16,10 +18,10 @@ answers them in order. The copy sends only answers, so a follower that is slow o
                                              last seconds; empty when unknown, or when the copy fetched it
     ["ends"]                                 -> ["ended", [[partition, seq], …]]: the ends of all partitions
 
-An end is the last entry of a partition that, as far as this copy knows, a quorum of the copies has, and that this copy
-has too. The copy finds it before it reads the bytes: entries up to it are final; later ones may be taken back. The copy
-sends whole stretches of its files, because picking entries would take time from payments; the follower picks them
-(`feed_client`).
+An end is the last entry of a partition that, as far as this copy knows, a quorum of the copies has, and that
+this copy has too. The copy finds it before it reads the bytes: entries up to it are final; later ones may be
+taken back. The copy sends whole stretches of its files, because picking entries would take time from
+payments; the follower picks them (`feed_client`).
 """
 
 from typing import Final

@@ -1,8 +1,8 @@
 """The index of a sealed segment, `00000001.idx`: which partitions are in it, and where reading can start.
 
 The file is the CRC-32 of the rest as 8 hex digits, a newline, and one JSON document (`SegmentIndex`). It
-holds nothing that the segment does not: one that is absent, broken or of another segment is built again. It
-is bound to its segment by the running hash behind the seal.
+holds nothing that the segment does not hold: an index that is absent, broken or of another segment is
+rebuilt. The running hash behind the seal binds it to its segment.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-#: Distance of two marks: what has to be read in vain, at most, to reach a seq (beside the rest of a group).
+#: Distance between marks: the bytes to read, at most, before a wanted seq (besides the rest of a group).
 MARK_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -78,7 +78,7 @@ def read_index(segment: Path, end_hash: bytes) -> SegmentIndex | None:
 
 
 def stored_index(segment: Path) -> SegmentIndex | None:
-    """The index as it is, of whichever text of the segment; None when there is no good one."""
+    """The index on disk, unchecked against its segment; None when there is no good one."""
     try:
         checksum, _, text = index_path(segment).read_bytes().partition(b"\n")
         if int(checksum, 16) != zlib.crc32(text):
@@ -89,7 +89,7 @@ def stored_index(segment: Path) -> SegmentIndex | None:
 
 
 def start_mark(index: SegmentIndex, after: dict[int, int]) -> Mark | None:
-    """The last mark before which there is nothing of interest; None to start at the first frame.
+    """The last mark with no wanted entry before it; None to start at the first frame.
 
     `after`: partition -> seq already known, for every partition of interest that is in the segment.
     """

@@ -1,4 +1,7 @@
-"""The service's connection to one journal copy. After every loss it reconnects and asks for missed receipts."""
+"""The service's connection to one journal copy.
+
+After every loss it reconnects and asks for missed receipts.
+"""
 
 import asyncio
 import random
@@ -64,7 +67,7 @@ class LinkClient:
     def __init__(
         self, journal_id: str, address: tuple[str, int], tracker: ReceiptTracker, *, service_id: str = ""
     ) -> None:
-        """`address` and `tls` (as the copy announced it) may be changed at any time; the next connection uses them."""
+        """`address` and `tls` (as the copy announced it) may change at any time, for the next connection."""
         self.journal_id = journal_id
         self.address = address
         self.tracker = tracker
@@ -129,7 +132,10 @@ class LinkClient:
             await connection.hello
 
     def refuse(self, why: str) -> None:
-        """Note that the copy cannot be used, for a reason that does not pass by itself. Logs a new reason once."""
+        """Note that the copy cannot be used, for a reason that does not pass by itself.
+
+        Logs a new reason once.
+        """
         if why != self.refusal:
             log.warning("a journal copy cannot be used", journal=self.journal_id, error=why)
         self.refusal = why
@@ -208,7 +214,10 @@ class _CopyConnection(asyncio.Protocol):
         self._send(Recover(shard, reason))
 
     def written(self, entries: Sequence[NewEntry]) -> None:
-        """Send the copy new entries, which it would otherwise fetch. If it reads too slowly, name only the partitions."""
+        """Send the copy new entries, which it would otherwise fetch.
+
+        If it reads too slowly, name only the partitions.
+        """
         transport = self._transport
         if transport is None or transport.get_write_buffer_size() > UNREAD_ENTRIES_BYTES_MAX:
             self._send(Written([partition for partition, _, _ in entries]))

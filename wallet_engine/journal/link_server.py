@@ -40,13 +40,14 @@ from wallet_engine.journal.speakers import CALLERS, may_say
 from wallet_engine.telemetry.descriptors import Reserve
 from wallet_engine.telemetry.logging import get_logger
 
-#: Maximum bytes that a service may leave unread. Above it the copy closes the connection; the service reconnects
-#: and asks.
+#: Maximum bytes that a service may leave unread. Above it the copy closes the connection; the service
+#: reconnects and asks.
 UNREAD_BYTES_MAX: Final = 8 * 1024 * 1024
 CONNECTIONS_MAX: Final = 1000
 #: Maximum connections of one principal.
 CONNECTIONS_PER_CALLER_MAX: Final = 200
-#: A connection is closed when it sends no message for HELLO_S_MAX, or leaves one incomplete for HALF_MESSAGE_S_MAX.
+#: A connection is closed when it sends no message for HELLO_S_MAX, or leaves one incomplete for
+#: HALF_MESSAGE_S_MAX.
 HELLO_S_MAX: Final = 10.0
 HALF_MESSAGE_S_MAX: Final = 30.0
 #: Maximum bytes of incomplete messages of all connections together: 16 messages of the largest size.
@@ -76,10 +77,10 @@ class LinkServer:
         tls: PeerTls | None = None,
         refusals: Refusals | None = None,
     ) -> None:
-        """`on_recover(shard, reason)` is called when a service asks for recovery, `on_written(partitions)` when
-        it has appended to their streams, `on_new(entries)` when it sends the entries it has appended; none may block.
-        `on_peer(journal_id)` returns the session that answers another copy, `on_follower(name)` the one that answers
-        a follower. `tls` defaults to that of the process.
+        """`on_recover(shard, reason)` is called when a service asks for recovery, `on_written(partitions)`
+        when it has appended to their streams, `on_new(entries)` when it sends the entries it has appended;
+        none may block. `on_peer(journal_id)` returns the session that answers another copy,
+        `on_follower(name)` the one that answers a follower. `tls` defaults to that of the process.
         """
         self.durable = durable
         self.on_recover = on_recover
@@ -95,7 +96,8 @@ class LinkServer:
         self.questions = Questions(durable, self.refusals)
         #: The limits that messages must keep to; None until they are set.
         self.bounds: Bounds | None = None
-        #: Every connection, including those of other copies, and the total bytes of their incomplete messages.
+        #: Every connection, including those of other copies, and the total bytes of their incomplete
+        #: messages.
         self.open: set[_ServiceConnection] = set()
         self.half_bytes = 0
         self._tls = tls or peer_tls()
@@ -154,7 +156,7 @@ class LinkServer:
                 connection.send(message)
 
     def confirmed(self, receipts: Sequence[tuple[int, str, int]]) -> None:
-        """Partitions were confirmed: publish the receipts that were withheld, and answer the asks that waited."""
+        """Partitions were confirmed: publish the withheld receipts, and answer the asks that waited."""
         self.publish(receipts)
         for connection in tuple(self.connections):
             connection.answer_waiting()

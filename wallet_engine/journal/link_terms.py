@@ -1,4 +1,4 @@
-"""The interfaces that `link_server` needs: of a copy, and of the sessions that answer copies and followers."""
+"""The interfaces that `link_server` needs: a copy, and the sessions that answer copies and followers."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path

@@ -173,7 +173,10 @@ class MessageBuffer:
             self._keep(data[position:])
 
     def _keep(self, piece: bytes) -> None:
-        """Keep a piece of an incomplete message. Small pieces are joined at once, large ones when it is complete."""
+        """Keep a piece of an incomplete message.
+
+        Small pieces are joined at once, large ones when it is complete.
+        """
         self._waiting += len(piece)
         if len(piece) >= PIECE_BYTES_MIN:
             self._pieces.append(piece)

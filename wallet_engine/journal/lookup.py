@@ -1,7 +1,7 @@
-"""Entries that a copy does not remember any more, looked up in its segments. Blocks: for a thread.
+"""Looks up entries that a copy no longer remembers in its segments. It blocks, so call it in a thread.
 
-It reads only what the question needs: for each entry the piece of its segment from the mark before it (`index`), for
-neighbours one piece.
+It reads only what it needs: for each entry, its segment from the mark before it (`index`); neighbours share
+one read.
 """
 
 from collections import defaultdict
@@ -22,7 +22,7 @@ Place = tuple[int, int]
 def find_nonces(
     directory: Path, places: Iterable[Place], last: SegmentIndex | None = None
 ) -> dict[Place, str]:
-    """The nonces of the entries at these places, as `find_entries`."""
+    """The nonces of the entries at these places; otherwise like `find_entries`."""
     found = find_entries(directory, places, last)
     return {place: parse_header(payload).nonce for place, payload in found.items()}
 
@@ -30,15 +30,16 @@ def find_nonces(
 def find_entries(
     directory: Path, places: Iterable[Place], last: SegmentIndex | None = None
 ) -> dict[Place, bytes]:
-    """The texts of the entries at these places; those that are not there are left out.
+    """The texts of the entries at these places; absent entries are left out.
 
-    `last` is what an index would say of the segment that is being written. Raises `Damaged`, `NotRestored`, `OSError`.
+    `last`: the index, as it would be now, of the segment being written. Raises `Damaged`, `NotRestored`,
+    `OSError`.
     """
     missing: defaultdict[int, set[int]] = defaultdict(set)
     for partition, seq in places:
         missing[partition].add(seq)
     found: dict[Place, bytes] = {}
-    for number in reversed(segment_numbers(directory)):  # what is asked for is mostly young
+    for number in reversed(segment_numbers(directory)):  # most wanted entries are young
         if not missing:
             break
         index = index_of_segment(directory, number, last)
@@ -53,7 +54,10 @@ def find_entries(
 def _pieces(
     index: SegmentIndex | None, missing: Mapping[int, set[int]]
 ) -> Iterator[tuple[Mark | None, set[Place]]]:
-    """Where to begin to read in a segment, and what is found from there on; all of it, where there is no index."""
+    """Where to start reading in a segment, and the wanted entries from there on.
+
+    Without an index: its start.
+    """
     if index is None:
         yield None, {(partition, seq) for partition, seqs in missing.items() for seq in seqs}
         return

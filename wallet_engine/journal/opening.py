@@ -1,7 +1,7 @@
 """Open a journal for writing: prove that it is whole, heal a torn tail, and learn where every chain ends.
 
-Sealed segments are checked by header, seal and continuity, and believed through their index, which alone is needed of
-those that are in the archive only; the last segment is read completely. `verify` reads everything.
+Of a sealed segment it checks header, seal and continuity, and trusts the index; of one that is only in the
+archive, it needs only the index. It reads the last segment completely. `verify` reads everything.
 """
 
 import os
@@ -28,7 +28,7 @@ from wallet_engine.journal.torn import cut_tail
 
 @dataclass(slots=True)
 class LastSegment:
-    """Where writing goes on. `taken` holds the marks and fences of the segment so far."""
+    """Where writing continues. `taken` holds the marks and fences of the segment so far."""
 
     number: int
     offset: int
@@ -40,7 +40,7 @@ class LastSegment:
 
 
 def open_segments(directory: Path, journal_id: str, head: int, chains: Chains) -> LastSegment | None:
-    """Check and heal; fills `chains`. None for a journal without segments.
+    """Check and heal the segments, and fill `chains`. None for a journal without segments.
 
     `head` is the highest segment number ever created. Raises `Damaged`, `ConfigError` when the directory
     belongs to another journal, and `OSError`.
@@ -63,7 +63,7 @@ def open_segments(directory: Path, journal_id: str, head: int, chains: Chains) -
 
 
 def _take_sealed(path: Path, number: int, start_hash: bytes, journal_id: str, chains: Chains) -> bytes:
-    """Believe the index, or read the segment and write the index anew. Returns the running hash behind it."""
+    """Trust the index, or read the segment and rebuild the index. Returns the running hash behind it."""
     if path.exists():
         source = path
         _, seal_offset, end_hash = read_seal(path)
@@ -102,11 +102,10 @@ def _take_last(path: Path, number: int, start_hash: bytes, chains: Chains) -> La
 
 
 def write_last_group_again(path: Path) -> None:
-    """Make durable what was read, without trusting the page cache.
+    """Make the last group durable without trusting the page cache.
 
-    The writer before us may have died before its fsync, or because its fsync failed; after a failed fsync
-    Linux keeps the pages but counts them as clean, so that another fsync alone would succeed and write
-    nothing.
+    The previous writer may have died before its fsync, or because its fsync failed. After a failed fsync
+    Linux keeps the pages but marks them clean, so another fsync alone would succeed and write nothing.
     """
     with open(path, "r+b", buffering=0) as file:
         start = max(0, file.seek(0, os.SEEK_END) - GROUP_BYTES_MAX)

@@ -1,8 +1,8 @@
-"""Mutual TLS between our processes, which identifies each by a private authority (`wallet-admin ca`).
+"""Mutual TLS between our processes, with certificates of a private authority (`wallet-admin ca`).
 
-Both ends show a certificate of that authority. Its URI, `wallet:<role>/<id>`, identifies the peer; the name of the
-machine means nothing. There is one `PeerTls` in a process, as there is one set of flags, or none: then our processes
-speak without TLS. New connections use the files as they are at that time.
+Both ends show a certificate of that authority. Its URI, `wallet:<role>/<id>`, identifies the peer; host names
+are not checked. A process has one `PeerTls`, from its flags, or none: then it uses no TLS. New connections
+use the files as they are at that time.
 """
 
 import asyncio
@@ -23,21 +23,21 @@ log = get_logger(__name__)
 
 
 class PeerMode(StrEnum):
-    """`OPTIONAL` is for the time in which a running cluster changes over."""
+    """`OPTIONAL` is for the time in which a running cluster changes to TLS."""
 
     REQUIRED = "required"
     OPTIONAL = "optional"
 
 
 class NotSecured(OSError):
-    """The copy speaks TLS alone, and this process has no certificate."""
+    """The copy accepts only TLS, and this process has no certificate."""
 
     def __init__(self) -> None:
         super().__init__("it speaks TLS only: give --peer-ca, --peer-cert and --peer-key")
 
 
 class Impostor(OSError):
-    """The peer that answered has no certificate of the process that was asked for."""
+    """The peer's certificate is not that of the process to which we connect."""
 
 
 class PeerTls:
@@ -59,7 +59,10 @@ class PeerTls:
         return self._files[:2]
 
     def principal(self) -> Principal:
-        """Who this process is. Raises `ConfigError` for a certificate that is for nobody, or is over."""
+        """Who this process is.
+
+        Raises `ConfigError` for a certificate that is expired, or for none of our processes.
+        """
         # Loaded only where it is needed: it costs a tenth of a second.
         from wallet_engine.telemetry.authority import holder_of
 
@@ -74,17 +77,17 @@ class PeerTls:
         return holder
 
     def server(self) -> ssl.SSLContext:
-        """For connections that are accepted now."""
+        """The context for connections that are accepted now."""
         self._renew()
         return self._server
 
     def client(self) -> ssl.SSLContext:
-        """For a connection that is made now."""
+        """The context for a connection that is made now."""
         self._renew()
         return self._client
 
     def revoked(self) -> frozenset[int]:
-        """Serial numbers of certificates that the authority has taken back."""
+        """Serial numbers of certificates that the authority has revoked."""
         self._renew()
         return self._revoked
 
@@ -107,11 +110,11 @@ class PeerTls:
             self._revoked = self._read_revoked()
             self._seen = seen
             log.info("certificates were read anew", cert=str(self._files[1]))
-        except ConfigError as error:  # they are being replaced, one after the other
+        except ConfigError as error:  # the files are being replaced, one after the other
             log.warning("the certificates stay as they were", error=str(error))
 
     def _look(self) -> tuple[tuple[int, int, int], ...]:
-        """What tells one state of the files from another."""
+        """A value that differs when the files have changed."""
         try:
             found = [path.stat() for path in self._files]
         except OSError as error:
@@ -123,7 +126,7 @@ class PeerTls:
         check_secret_file(key)
         context = ssl.SSLContext(protocol)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.check_hostname = False  # who it is stands in the URI
+        context.check_hostname = False  # the URI says who it is
         context.verify_mode = ssl.CERT_REQUIRED
         try:
             context.load_cert_chain(cert, key, password=lambda: "")
@@ -140,21 +143,21 @@ _current: PeerTls | None = None
 
 
 def peer_tls() -> PeerTls | None:
-    """That of this process."""
+    """The `PeerTls` of this process; None without TLS."""
     return _current
 
 
 def use(chosen: PeerTls | None) -> None:
-    """From now on every connection between our processes is made and taken with it."""
+    """Use it for every later connection between our processes."""
     global _current
     _current = chosen
 
 
 def use_flags(flags: MutableMapping[str, Any], role: PeerRole) -> None:
-    """Take the values of `telemetry.flags.peer_options` out of a command's, and `use` them.
+    """Remove the values of `telemetry.flags.peer_options` from a command's flags, and `use` them.
 
-    Raises `ConfigError` for flags that do not belong together, files that cannot be used, and a certificate that is
-    for another role than this command's.
+    Raises `ConfigError` for flags that do not fit together, files that cannot be used, and a certificate for
+    another role than this command's.
     """
     ca, cert, key = (flags.pop(f"peer_{name}", None) for name in ("ca", "cert", "key"))
     mode = flags.pop("peer_tls", None)
@@ -173,9 +176,10 @@ def use_flags(flags: MutableMapping[str, Any], role: PeerRole) -> None:
 
 
 def towards(announced: str) -> ssl.SSLContext | None:
-    """For a connection to a journal copy that has `announced` (`JournalInfo.tls`) so; None for plain TCP.
+    """The context for a connection to a journal copy that `announced` this (`JournalInfo.tls`); None for
+    plain TCP.
 
-    What was announced decides only while both ways are allowed here. Raises `NotSecured`.
+    The announcement decides only while this process allows both ways. Raises `NotSecured`.
     """
     tls = peer_tls()
     if tls is None:
@@ -186,21 +190,21 @@ def towards(announced: str) -> ssl.SSLContext | None:
 
 
 def caller_of(transport: asyncio.BaseTransport) -> tuple[bool, Principal | None]:
-    """Whether a connection is secured, and whom the certificate of the other end is for."""
+    """Whether a connection is secured, and the principal in the peer's certificate."""
     if transport.get_extra_info("sslcontext") is None:
         return False, None
     return True, principal_of(transport.get_extra_info("peercert"))
 
 
 class Shown(NamedTuple):
-    """The certificate that the other end has shown: its serial number, and when it ends (seconds since 1970)."""
+    """The peer's certificate: its serial number, and when it expires (seconds since 1970)."""
 
     serial: int
     ends_s: float
 
 
 def shown_by(transport: asyncio.BaseTransport) -> Shown | None:
-    """None on a plain connection."""
+    """The peer's certificate; None on a plain connection."""
     certificate = transport.get_extra_info("peercert")
     if not certificate:
         return None
@@ -215,11 +219,11 @@ def check_copy(journal_id: str, transport: asyncio.BaseTransport) -> None:
 
 
 def check_principal(journal_id: str, principal: Principal | None) -> None:
-    """Raises `Impostor` unless it is this journal copy."""
+    """Raises `Impostor` unless the principal is this journal copy."""
     wanted = Principal(PeerRole.JOURNAL, journal_id)
     if principal != wanted:
         raise Impostor(f"its certificate is for {principal or 'none of our processes'}, not for {wanted}")
 
 
-#: What `telemetry.flags.peer_options` takes for `--peer-tls`.
+#: The values of `--peer-tls` in `telemetry.flags.peer_options`.
 MODES: Final = tuple(mode.value for mode in PeerMode)

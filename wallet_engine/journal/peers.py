@@ -1,4 +1,4 @@
-"""Ask another journal copy: one connection, one question at a time (`copies_wire`)."""
+"""Asks another journal copy: one connection, one question at a time (`copies_wire`)."""
 
 import asyncio
 import ssl
@@ -21,16 +21,16 @@ from wallet_engine.journal.link_wire import (
 )
 from wallet_engine.journal.peer_tls import Impostor, check_copy, towards
 
-#: Time for the connection and the copy's first message.
+#: Maximum time for the connection and the copy's first message.
 CONNECT_S_MAX: Final = 2.0
-#: Time for an answer that costs the copy no more than a sync.
+#: Maximum time for an answer that needs no more than a sync at the copy.
 ANSWER_S_MAX: Final = 5.0
 
 A = TypeVar("A", bound=msgspec.Struct)
 
 
 class Peer:
-    """A connection to another copy; any failure is an `OSError` or a `TimeoutError`, and ends it."""
+    """A connection to another copy. Any failure raises `OSError` or `TimeoutError`, and ends it."""
 
     def __init__(self, journal_id: str, hello: PeerHello | FollowerHello) -> None:
         self.journal_id = journal_id
@@ -41,16 +41,16 @@ class Peer:
 
     @property
     def receipted(self) -> list[Ask]:
-        """The last entry of each partition that it gave receipts for, when it was connected."""
+        """The last entry of each partition that the copy had receipted when the connection began."""
         return self._connection.receipted
 
     @classmethod
     async def connect(
         cls, journal_id: str, address: str, asker: str | FollowerHello, tls: str = ""
     ) -> "Peer":
-        """Connect to the copy of this id; `asker` is the id of the own one, or says which follower this is.
+        """Connect to the copy with this id. `asker` is our own copy's id, or the hello of a follower.
 
-        `tls` is what the copy has announced of it.
+        `tls` is what the copy announced about TLS.
         """
         peer = cls(journal_id, PeerHello(asker) if isinstance(asker, str) else asker)
         connection = peer._connection
@@ -74,12 +74,12 @@ class Peer:
         return peer
 
     async def ask(self, question: Question, kind: type[A], timeout_s: float = ANSWER_S_MAX) -> A:
-        """The answer, which must be a `kind`."""
+        """The answer, which must be of type `kind`; else `OSError`."""
         try:
             async with asyncio.timeout(timeout_s):
                 answer = await self._connection.ask(question)
         except BaseException as error:
-            self.close()  # a late answer must not be taken for that of the next question
+            self.close()  # a late answer must not count as the next question's
             if isinstance(error, TimeoutError):
                 asked = type(question).__name__
                 raise TimeoutError(
@@ -139,7 +139,7 @@ class _PeerConnection(asyncio.Protocol):
         for waiter in (self.hello, self._answer):
             if waiter is not None and not waiter.done():
                 waiter.set_exception(error)
-                waiter.exception()  # nobody may be waiting
+                waiter.exception()  # there may be no waiter
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -158,7 +158,7 @@ class _PeerConnection(asyncio.Protocol):
         try:
             answer = decode_answer(body)
         except msgspec.ValidationError:
-            decode_from_journal(body)  # a receipt that was on its way before the hello arrived there
+            decode_from_journal(body)  # a receipt that the copy sent before our hello arrived
             return
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)

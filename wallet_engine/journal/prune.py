@@ -1,7 +1,7 @@
-"""Takes segments off the disk that are in the archive. Which of them may go: `app.pruner`.
+"""Removes archived segments from the disk. `app.pruner` decides which ones.
 
-Its index stays without the marks, some hundred bytes for each partition in it: it says where entries are, and by its
-running hash what the archive must give back.
+A removed segment's index stays, without its marks: some hundred bytes for each partition in it. It says where
+entries are, and its running hash proves what the archive gives back.
 """
 
 import os
@@ -26,7 +26,7 @@ def sealed_index(directory: Path, number: int) -> SegmentIndex:
 
 
 def remove_segment(directory: Path, number: int) -> int:
-    """Remove a sealed segment that is archived; the bytes that are free now. A crash leaves it whole, or removed.
+    """Remove an archived sealed segment; returns the bytes freed. A crash leaves it whole, or removed.
 
     Raises `ConfigError` when it is not archived, `Damaged`, `OSError`.
     """

@@ -1,6 +1,6 @@
 """Answers the questions of services from a copy's segments: the outcome of credits, and the texts of entries.
 
-A question that finds no room, or that this copy cannot answer, gets no answer or an empty one; the service then asks
+When there is no room, or this copy cannot answer, it gives no answer or an empty one; the service then asks
 another copy.
 """
 
@@ -15,26 +15,26 @@ from wallet_engine.journal.link_wire import EntryText, FindCredits, FindEntry, S
 from wallet_engine.journal.refusals import Refusals
 from wallet_engine.telemetry.logging import get_logger
 
-#: Questions for credits that are looked up, of all services.
+#: Maximum searches for credits at a time, of all services.
 SEARCHES_MAX: Final = 64
-#: Entries that wait to be looked up, of all services.
+#: Maximum entries waiting to be looked up, of all services.
 ENTRIES_WANTED_MAX: Final = 256
 
-#: Takes an encoded answer to who has asked.
+#: Sends an encoded answer to the service that asked.
 Send = Callable[[bytes], None]
 
 log = get_logger(__name__)
 
 
 class Questions:
-    """Answers in the background, each by `send`."""
+    """Answers questions in the background; each answer goes to `send`."""
 
     def __init__(self, durable: Durable, refusals: Refusals) -> None:
         self.search = CreditSearch(durable)
         self._durable = durable
         self._refusals = refusals
         self._searches: set[asyncio.Task[None]] = set()
-        #: One reading at a time is for all that wait.
+        #: Questions that the next read answers; one read at a time takes all that wait.
         self._wanted: list[tuple[FindEntry, Send]] = []
         self._reading: asyncio.Task[None] | None = None
 
@@ -42,14 +42,14 @@ class Questions:
         return f"<Questions searches={len(self._searches)} entries={len(self._wanted)}>"
 
     def take(self, question: ServiceQuestion, send: Send) -> None:
-        """Begin to answer; `send` may be called at once, later or never."""
+        """Start answering; `send` may be called at once, later or never."""
         if isinstance(question, FindCredits):
             self._begin_search(question, send)
         else:
             self._want_entry(question, send)
 
     async def close(self) -> None:
-        """Wait for what is being looked up."""
+        """Wait for the running look-ups."""
         reading = () if self._reading is None else (self._reading,)
         await asyncio.gather(*self._searches, *reading, return_exceptions=True)
 

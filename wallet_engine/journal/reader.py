@@ -1,7 +1,7 @@
-"""Read the entries of a journal in order, from any process, while it is being written or not.
+"""Reads the entries of a journal in order, from any process, whether or not it is being written.
 
-A reader may see entries that are written and not yet fsynced: what it reads is right, but only a receipt
-says that it is durable.
+A reader may see entries that are written but not yet fsynced: they are correct, but only a receipt says that
+they are durable.
 """
 
 from collections.abc import AsyncIterator, Container, Iterator, Mapping
@@ -25,7 +25,7 @@ from wallet_engine.journal.segments import (
 )
 from wallet_engine.journal.threads import in_thread
 
-#: Entries read in one go, and bytes of their texts; one entry more may pass the latter.
+#: Maximum entries in one page, and bytes of their texts; the last entry may exceed the bytes.
 PAGE_ENTRIES_MAX: Final = 2000
 PAGE_BYTES_MAX: Final = 1024 * 1024
 
@@ -48,17 +48,17 @@ def read(
     last: SegmentIndex | None = None,
     verify: bool = True,
 ) -> Iterator[Record]:
-    """The entries in journal order, as far as they go at the moment. Raises `Damaged`, `NotRestored`.
+    """The entries in journal order, up to the current end. Raises `Damaged`, `NotRestored`.
 
     partitions  only these (default: all)
-    after       partition -> seq already known: begins behind it (default 0)
+    after       partition -> seq already known: starts behind it (default 0)
     end         partition -> last seq wanted: only the partitions named here, and no further
-    last        with `end`: what an index would say of the segment that is being written
-    verify      compute checksums and running hashes (False: believe them)
+    last        with `end`: the index, as it would be now, of the segment being written
+    verify      compute checksums and running hashes (False: trust them)
 
-    Segments without anything of interest are skipped through their index. An incomplete frame at the very
-    end, be it a write that is going on or a torn tail, ends the reading. The partition's own chain (seq,
-    previous nonce) is not checked here: what consumes the entries does, and `verify_directory`.
+    Segments without wanted entries are skipped by their index. An incomplete frame at the very end, either a
+    write in progress or a torn tail, ends the reading. A partition's chain (seq, previous nonce) is not
+    checked here: consumers of the entries and `verify_directory` check it.
     """
     wanted = _Wanted(partitions, after or {}, end)
     number = 1
@@ -84,7 +84,7 @@ def read(
 
 
 def take_page(records: Iterator[Record]) -> list[Record]:
-    """The next of the records; none at the end."""
+    """The next page of the records; empty at the end."""
     page: list[Record] = []
     size = 0
     while len(page) < PAGE_ENTRIES_MAX and size < PAGE_BYTES_MAX:
@@ -97,13 +97,13 @@ def take_page(records: Iterator[Record]) -> list[Record]:
 
 
 async def in_pages(records: Iterator[Record]) -> AsyncIterator[list[Record]]:
-    """The records page by page, each read by a thread: reading what is not wanted takes its time too."""
+    """The records page by page, each read in a thread, because skipping unwanted entries takes time too."""
     while page := await in_thread(take_page, records):
         yield page
 
 
 def ends_of(directory: Path) -> dict[int, int]:
-    """partition -> seq of its last entry there. Sealed segments are believed by their indexes. Raises `Damaged`."""
+    """partition -> seq of its last entry. Trusts the indexes of sealed segments. Raises `Damaged`."""
     ends: dict[int, int] = {}
     for number in segment_numbers(directory):
         index = index_of_segment(directory, number)
@@ -116,7 +116,7 @@ def ends_of(directory: Path) -> dict[int, int]:
 
 
 class _Wanted:
-    """What the caller asked for, and how far it got."""
+    """The entries that the caller wants, and how far it got."""
 
     def __init__(
         self, partitions: Container[int] | None, after: Mapping[int, int], end: Mapping[int, int] | None
@@ -146,7 +146,7 @@ class _Wanted:
         return seq > self._after.get(partition, 0)
 
     def seqs_after(self, index: SegmentIndex) -> dict[int, int]:
-        """partition -> seq already known, of the partitions of which the segment has something to read."""
+        """partition -> seq already known, of the partitions with wanted entries in the segment."""
         return {
             partition: self._after.get(partition, 0)
             for partition, span in index.partitions.items()
@@ -157,7 +157,7 @@ class _Wanted:
 
 
 def _exists(directory: Path, number: int) -> bool:
-    """Whether the segment is there. Raises `Damaged` when it should be and is not."""
+    """Whether the segment exists. Raises `Damaged` when it should and does not."""
     head = read_head(directory)  # first: what it counts exists already
     path = segment_path(directory, number)
     if path.exists() or number <= archived_up_to(directory):
@@ -168,7 +168,7 @@ def _exists(directory: Path, number: int) -> bool:
 
 
 def index_of_segment(directory: Path, number: int, last: SegmentIndex | None = None) -> SegmentIndex | None:
-    """The index of a segment, when there is a good one; of the one that is being written, `last` is."""
+    """The index of a segment, or None; `last` for the segment that is being written."""
     path = segment_path(directory, number)
     if not path.exists():
         return absent_index(directory, number)
@@ -214,7 +214,7 @@ def _records(directory: Path, number: int, scan: Scan, wanted: _Wanted) -> Itera
         at_the_end = scan.problem is None or scan.tail_torn() is not None
         if at_the_end and not _exists(directory, number + 1):
             return
-        # Either the writer went on while we looked, and another pass finds good frames or the seal, or it is
+        # Either the writer continued meanwhile, and another pass finds good frames or the seal; or it is
         # damage.
         passes_in_vain = passes_in_vain + 1 if scan.offset == before else 0
     raise scan.damaged()

@@ -1,4 +1,4 @@
-"""What was refused on the journal's port: counted each time, and said once a minute."""
+"""Refusals on the journal's port: each is counted, and each reason is logged at most once a minute."""
 
 import time
 from collections.abc import Callable
@@ -7,16 +7,16 @@ from typing import Any, Final
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.telemetry.logging import get_logger
 
-#: How often one reason is said.
+#: Minimum time between two log lines with the same reason.
 SAY_S_MIN: Final = 60.0
-#: Of what a stranger has sent.
+#: Maximum length of logged text from a peer.
 TEXT_LENGTH_MAX: Final = 200
 
 log = get_logger(__name__)
 
 
 class Refused(WalletError):
-    """A question that is not answered, for what it asks or who asks it. `reason` is counted."""
+    """A question is refused because of its content or its sender. `reason` is counted."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -24,7 +24,7 @@ class Refused(WalletError):
 
 
 class Refusals:
-    """`count(reason)` is called for each one. Reasons are few, and none of them is a stranger's word."""
+    """`count(reason)` is called for each refusal. Reasons are few, and never come from a peer's text."""
 
     def __init__(self, count: Callable[[str], None] = lambda reason: None) -> None:
         self._count = count

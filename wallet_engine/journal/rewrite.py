@@ -1,16 +1,16 @@
 """Take the orphaned ends of some partitions' chains out of a journal.
 
-An entry is orphaned when a recovery chose a chain without it: this copy alone had it, and was not there to say
-so. Nobody was answered for it, and what the partition did instead stands in its place on the other copies.
+An entry is orphaned when a recovery chose a chain without it: only this copy had it, and this copy was
+absent. No caller got an answer for it, and the other copies have other entries of the partition in its place.
 
-Entries of all partitions share the segments and one running hash, so every segment from the first orphan on is
-written anew, under the same number, without the orphans:
+All partitions share the segments and one running hash. So every segment from the first orphan on is rewritten
+under the same number, without the orphans:
 
-    orphaned-p3-105-107   the entries taken out, as text; evidence for a person, nothing reads it
-    00000002.wal.redo     the segments written anew
-    redo                  their numbers; once it is there the exchange is decided, and finished at any time
-    rewrites              the first segment of each exchange that was made, a line each: an archive may hold
-                          older texts of the segments from there on, and tells the new ones apart by their names
+    orphaned-p3-105-107   the entries taken out, as text; evidence for a person, no program reads it
+    00000002.wal.redo     the rewritten segments
+    redo                  their numbers; once it exists the exchange is decided, and can always be finished
+    rewrites              the first segment of each finished exchange, one a line: an archive may hold older
+                          texts of the segments from there on, and tells the new ones apart by their names
 """
 
 import os
@@ -47,9 +47,10 @@ REDO_NAME: Final = "redo"
 
 
 def set_aside(directory: Path, journal_id: str, after: Mapping[int, int]) -> dict[int, Path]:
-    """Rewrite a journal that nobody writes without the entries of these partitions behind these seqs.
+    """Rewrite a journal without the entries of these partitions behind these seqs. No process may be writing
+    it.
 
-    Returns the files with what was taken out, by partition. Raises `OSError`, and `Damaged`.
+    Returns the files with the entries taken out, by partition. Raises `OSError` and `Damaged`.
     """
     orphans: dict[int, list[Record]] = {}
     for record in read(directory, partitions=after, after=after):
@@ -80,7 +81,7 @@ def _keep(directory: Path, partition: int, orphans: Sequence[Record]) -> Path:
 
 
 def finish_rewrite(directory: Path) -> None:
-    """Make the exchange that was decided; what was not decided is dropped. Harmless to repeat."""
+    """Finish an exchange that was decided; remove an undecided one. Safe to repeat."""
     decision = directory / REDO_NAME
     if decision.exists():
         numbers = [int(word) for word in decision.read_text("ascii").split()]
@@ -92,8 +93,8 @@ def finish_rewrite(directory: Path) -> None:
                 os.rename(redone, path)
         fsync_directory(directory)
         _drop_snapshots(directory)
-        # Behind the exchange: a name that says "rewritten" must never be given to the text of before. A crash between
-        # this and the next step notes the rewrite twice, which archives the same text under two names.
+        # Only after the exchange: the older text must never get a name that says "rewritten". A crash between
+        # this and the next step notes the rewrite twice; the same text is then archived under two names.
         _note_rewrite(directory, numbers[0])
         decision.unlink()
         fsync_directory(directory)
@@ -110,7 +111,7 @@ def _note_rewrite(directory: Path, first: int) -> None:
 
 
 def _drop_snapshots(directory: Path) -> None:
-    """Those of entries in segments written anew are bound to bytes that are no more; others can be made."""
+    """Drop snapshots of entries in rewritten segments: their bytes no longer exist. New ones can be made."""
     for path in (path for paths in list_snapshots(directory).values() for path in paths):
         with Snapshot(path) as snapshot:
             if not stands_in(directory, snapshot.head):
@@ -125,9 +126,9 @@ def _write_anew(
     after: Mapping[int, int],
     beyond: set[int],
 ) -> bytes:
-    """Write the `.redo` of one segment, from the running hash before it; the one behind it.
+    """Write the `.redo` of one segment. `running_hash` is the hash before it; returns the one behind it.
 
-    `beyond`: the partitions whose first orphan came already; those that are met here are added.
+    `beyond`: the partitions whose first orphan was already met; this segment's are added.
     """
     path = segment_path(directory, number)
     scan = Scan(path, SEGMENT_HEADER_BYTES, read_segment_header(directory, number).start_hash)
@@ -146,10 +147,10 @@ def _write_anew(
         for _, of, kind, payload in scan:
             if kind == KIND_ENTRY and of in after and of not in beyond:
                 header = parse_header(payload)
-                if header.seq > after[of]:  # what it was to follow is at least what its epoch began with
+                if header.seq > after[of]:  # the chain before it is at least what its epoch began with
                     beyond.add(of)
                     add(of, KIND_BASE, epoch_payload(header.epoch))
-            # A base mark behind an orphan speaks of a chain that holds the orphan.
+            # A base mark behind an orphan is about a chain that holds the orphan.
             if not (of in beyond and kind in (KIND_ENTRY, KIND_BASE)):
                 add(of, kind, payload)
         if scan.sealed:

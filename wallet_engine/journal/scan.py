@@ -1,4 +1,4 @@
-"""Read one segment frame by frame, checking what the format promises."""
+"""Read one segment frame by frame, and check what the format promises."""
 
 import zlib
 from collections.abc import Generator, Iterator
@@ -32,9 +32,9 @@ class Scan:
 
     Iterating yields (offset, partition, kind, payload) of entries, fences and bases. It ends at the seal
     (`sealed`), at the end of the file, or at the first bytes that are not a good frame (`problem` says why).
-    Then `offset` and `running_hash` are those behind the last good frame; in between, those behind the frame
-    just yielded. Iterating again goes on from there. `verify=False` believes checksums and running hashes
-    without computing them.
+    Then `offset` and `running_hash` are those behind the last good frame; during iteration, those behind the
+    frame just yielded. Iterating again continues from there. `verify=False` trusts checksums and running
+    hashes without computing them.
     """
 
     def __init__(
@@ -73,8 +73,9 @@ class Scan:
                 chunk = chunk[self.offset - base :]
 
     def frames_of(self, chunk: bytes) -> Generator[tuple[int, int, int, bytes], None, bool]:
-        """The whole frames of the chunk, which starts at `self.offset`, as iterating yields them. Returns whether more
-        bytes may help.
+        """Yield the complete frames of a chunk that starts at `self.offset`, as iterating does.
+
+        Returns whether more bytes may complete another frame.
         """
         base = self.offset
         position = 0
@@ -133,12 +134,12 @@ class Scan:
             )
 
     def tail_torn(self) -> str | None:
-        """Why what follows is a torn tail (see `torn`), "" when nothing follows, None when it is damage."""
+        """The reason why the tail is torn (see `torn`), "" when there is no tail, None when it is damage."""
         tail = self.tail()
         return torn_reason(tail, self.offset, self.running_hash) if tail else ""
 
     def tail(self) -> bytes:
-        """The bytes after the last good frame; no more than is needed to judge them."""
+        """The bytes after the last good frame, at most as many as `tail_torn` needs."""
         with open(self.path, "rb") as file:
             file.seek(self.offset)
             return file.read(GROUP_BYTES_MAX + 1)

@@ -1,6 +1,6 @@
-"""The segments of a directory: which there are, and how one is created (whole or, after a crash, absent).
+"""The segments of a directory: listing, reading and creating them (whole or, after a crash, absent).
 
-One that is in the archive may be absent here, its index excepted, and is restored when it is read (`restore`).
+A segment in the archive may be absent here, except for its index; reading it restores it (`restore`).
 """
 
 import os
@@ -27,7 +27,7 @@ from wallet_engine.journal.format import (
 )
 from wallet_engine.journal.index import SegmentIndex, stored_index
 
-#: Brings a segment from the archive and says where it is; see `restore_by`.
+#: Brings a segment from the archive and returns its path; see `restore_by`.
 Restore = Callable[[Path, int], Path]
 
 _restore: Restore | None = None
@@ -35,7 +35,7 @@ _name_match = re.compile(r"([0-9]{8})\.wal\Z").match
 
 
 class SegmentHeader(NamedTuple):
-    """What the first bytes of a segment say."""
+    """The header at the start of a segment."""
 
     number: int
     start_hash: bytes
@@ -58,7 +58,7 @@ def segment_numbers(directory: Path) -> list[int]:
         archived = archived_up_to(directory)
         for number in absent:
             path = segment_path(directory, number)
-            if number > archived and not path.exists():  # it may have been created while we listed
+            if number > archived and not path.exists():  # it may have been created after the listing
                 raise Damaged(path, 0, "segment is missing")
     return numbers
 
@@ -71,14 +71,14 @@ def numbers_on_disk(directory: Path) -> list[int]:
 
 def restore_by(restore: Restore | None) -> None:
     """Set how this process reads segments that are only in the archive, from now on."""
-    global _restore  # whatever reads a directory may meet one
+    global _restore  # any reader of a directory may need it
     _restore = restore
 
 
 def segment_file(directory: Path, number: int) -> Path:
-    """Where the segment can be read now: in the directory, or brought from the archive, which blocks for as long.
+    """A path where the segment can be read: in the directory, or brought from the archive (blocks meanwhile).
 
-    Raises `Damaged` when it is nowhere, and `NotRestored`.
+    Raises `Damaged` when the segment is missing, and `NotRestored` when it cannot be brought.
     """
     path = segment_path(directory, number)
     if path.exists():
@@ -91,7 +91,7 @@ def segment_file(directory: Path, number: int) -> Path:
 
 
 def read_segment_header(directory: Path, number: int) -> SegmentHeader:
-    """The header of a segment; of one that is not here, what the indexes say of it. Raises `Damaged`, `NotRestored`."""
+    """The header of a segment; for an absent one, from the indexes. Raises `Damaged`, `NotRestored`."""
     path = segment_path(directory, number)
     try:
         with open(path, "rb") as file:
@@ -123,7 +123,7 @@ def _known_header(directory: Path, number: int) -> SegmentHeader | None:
 
 
 def absent_index(directory: Path, number: int) -> SegmentIndex | None:
-    """The index of a segment that is in the archive and not here. It is proved when the segment is restored."""
+    """The index of an absent segment that is in the archive. Restoring the segment proves it."""
     return stored_index(segment_path(directory, number)) if number <= archived_up_to(directory) else None
 
 
@@ -146,7 +146,7 @@ def read_seal(path: Path) -> tuple[int, int, bytes]:
 
 
 def create_segment(directory: Path, number: int, running_hash: bytes, journal_id: str) -> None:
-    """Create an empty segment, durably: it exists with a whole header, or not at all. Raises `OSError`."""
+    """Create an empty segment durably: with a whole header, or not at all. Raises `OSError`."""
     path = segment_path(directory, number)
     unfinished = path.with_suffix(".wal.tmp")
     with open(unfinished, "wb") as file:
@@ -158,7 +158,7 @@ def create_segment(directory: Path, number: int, running_hash: bytes, journal_id
 
 
 def segment_bytes(directory: Path, number: int) -> int:
-    """How large the segment is, also one that is in the archive only; 0 where nobody here knows."""
+    """The size of the segment in bytes, also if it is only in the archive; 0 when unknown."""
     path = segment_path(directory, number)
     try:
         return path.stat().st_size

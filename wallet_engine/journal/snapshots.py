@@ -1,7 +1,7 @@
-"""Snapshots: what the entries of one partition add up to, in a file, so that a rebuild need not read them all.
+"""Snapshots: the state of one partition in a file, so that a rebuild need not read all its entries.
 
 `snapshots/00003-0000000000001234.snapshot` in the journal's directory is partition 3 after its entry 1234. A
-snapshot holds nothing that the journal does not; one that is damaged, or of another journal, is passed over.
+snapshot holds nothing that the journal does not hold; a damaged one, or one of another journal, is skipped.
 The file is text::
 
     wallet snapshot 5
@@ -12,12 +12,12 @@ The file is text::
     …
     end <SHA-256 of everything before this line, in hex>
 
-The CRC-32 of a part is that of its first line up to there, and of its fields.
+The CRC-32 of a part covers its first line up to the CRC-32, and its fields.
 
-It is bound to its journal by the running hash behind the entry it stands for, hence to every byte before it: a
-snapshot of entries that were read and then lost in a crash, before they were durable, does not fit any more.
+The running hash behind the entry it stands for binds the snapshot to its journal, and so to every byte
+before: a snapshot of entries that were lost in a crash before they were durable does not fit any more.
 
-The version is raised with every change of what a field of a partition means; older snapshots are then passed over.
+Every change of the meaning of a partition's field raises the version; older snapshots are then skipped.
 """
 
 import hashlib
@@ -52,14 +52,14 @@ from wallet_engine.journal.segments import (
 )
 
 SNAPSHOTS_NAME: Final = "snapshots"
-#: In it: where the journal ended when the last ones that all were made were begun, `<segment> <offset>`.
+#: File in it: the journal's end, `<segment> <offset>`, when the last complete round of snapshots began.
 MADE_NAME: Final = "made"
-#: Of each partition; the older one is for the day on which the newest is damaged.
+#: Snapshots kept of each partition; the older one is used when the newest is damaged.
 SNAPSHOTS_KEPT: Final = 2
-#: Fields of one part, written to Redis by one call: 0.8 ms of its time at 90 bytes a field (2.9 for 1000).
+#: Fields of one part. One call writes a part to Redis: 0.8 ms at 90 bytes a field (2.9 ms for 1000 fields).
 PART_FIELDS_MAX: Final = 250
 _LINE_BYTES_MAX: Final = 4096
-#: A part of `PART_FIELDS_MAX` fields; a record of credits received can be long.
+#: Maximum bytes of a part of `PART_FIELDS_MAX` fields; a record of received credits can be long.
 _PART_BYTES_MAX: Final = 64 * 1024 * 1024
 
 SNAPSHOT_VERSION: Final = 5
@@ -70,7 +70,7 @@ _part_match = re.compile(rb"([!-~]+) ([0-9]{1,7}) ([0-9]{1,9}) ([0-9a-f]{8})\n")
 
 
 class SnapshotHead(msgspec.Struct, frozen=True):
-    """Which state it is: after entry `seq`, whose frame is at `offset` of `segment`, with `running_hash` behind."""
+    """The state after entry `seq`. Its frame is at `offset` of `segment`; `running_hash` is behind it."""
 
     journal_id: str
     partition: int
@@ -101,7 +101,7 @@ def snapshot_path(journal: Path, partition: int, seq: int) -> Path:
 
 
 def list_snapshots(journal: Path) -> dict[int, list[Path]]:
-    """partition -> its snapshots, the newest first. None is opened."""
+    """partition -> its snapshots, the newest first. Opens none."""
     found: dict[int, list[Path]] = {}
     try:
         names = sorted(os.listdir(snapshots_directory(journal)), reverse=True)
@@ -114,7 +114,7 @@ def list_snapshots(journal: Path) -> dict[int, list[Path]]:
 
 
 def write_snapshot(journal: Path, head: SnapshotHead, image: RedisImage) -> Path:
-    """Write it whole or not at all, durably. Raises `OSError`."""
+    """Write the snapshot durably, whole or not at all. Raises `OSError`."""
     path = snapshot_path(journal, head.partition, head.seq)
     unfinished = path.with_suffix(".snapshot.tmp")
     with open(unfinished, "wb") as file:
@@ -144,7 +144,7 @@ def _pieces(head: SnapshotHead, image: RedisImage) -> Iterator[bytes]:
 
 
 def prune_snapshots(paths: list[Path]) -> None:
-    """Remove all but the newest `SNAPSHOTS_KEPT` of one partition's snapshots, which are given newest first."""
+    """Remove all but the newest `SNAPSHOTS_KEPT` of one partition's snapshots; `paths`: newest first."""
     for path in paths[SNAPSHOTS_KEPT:]:
         path.unlink(missing_ok=True)
 
@@ -213,7 +213,7 @@ class Snapshot:
             yield Part(match[1].decode(), words)
 
     def check(self, journal: Path) -> None:
-        """Read all of it, and prove that it is of this journal. Raises `Damaged`."""
+        """Read the whole snapshot, and prove that it belongs to this journal. Raises `Damaged`."""
         head = self.head
         if self.path.name != snapshot_path(journal, head.partition, head.seq).name:
             raise Damaged(self.path, len(_FIRST_LINE), f"holds partition {head.partition} at seq {head.seq}")
@@ -227,7 +227,7 @@ class Snapshot:
             )
 
     def image(self) -> RedisImage:
-        """All of it, as `redis_image` made it. Raises `Damaged`."""
+        """The whole state, as `redis_image` made it. Raises `Damaged`."""
         image: RedisImage = {}
         for key, words in self.parts():
             text = [word.decode() for word in words]
@@ -236,12 +236,12 @@ class Snapshot:
 
 
 def stands_in(journal: Path, head: SnapshotHead) -> bool:
-    """Whether the entry that the snapshot stands for is in this journal; its segment may be in the archive."""
+    """Whether this journal has the snapshot's entry; its segment may be only in the archive."""
     index = None if segment_path(journal, head.segment).exists() else absent_index(journal, head.segment)
     span = None if index is None else index.partitions.get(head.partition)
     if (
         span is not None and span.last_seq == head.seq
-    ):  # a nonce names one entry, and all those in front of it
+    ):  # a nonce identifies one entry and all entries before it
         return span.last_nonce == head.nonce
     return hash_behind(journal, head.partition, head.segment, head.offset) == head.running_hash
 
@@ -272,9 +272,10 @@ def _readable(journal: Path, segment: int) -> Path:
 
 
 def newest_usable(journal: Path, paths: list[Path]) -> tuple[Snapshot | None, list[Damaged]]:
-    """The newest of one partition's snapshots that is whole and of this journal, open, and what is wrong with others.
+    """The newest of one partition's snapshots that is whole and of this journal, open, and the faults of
+    others.
 
-    `paths`: newest first. Reads completely what it opens.
+    `paths`: newest first. Reads each snapshot that it opens completely.
     """
     refused: list[Damaged] = []
     for path in paths:
@@ -299,7 +300,7 @@ def newest_usable(journal: Path, paths: list[Path]) -> tuple[Snapshot | None, li
 
 
 def check_known(journal: Path) -> None:
-    """Raises `NewerFormat` when the newest snapshot of a partition is of a version that is not known here."""
+    """Raises `NewerFormat` when the version of a partition's newest snapshot is unknown to this program."""
     for paths in list_snapshots(journal).values():
         with suppress(Damaged, FileNotFoundError):
             Snapshot(paths[0]).__exit__()
@@ -312,14 +313,14 @@ def journal_end(journal: Path) -> tuple[int, int]:
 
 
 def note_made(journal: Path, end: tuple[int, int]) -> None:
-    """The snapshots of all partitions stand for what the journal had up to there, or for more."""
+    """Note that the snapshots of all partitions cover the journal up to `end` at least."""
     (snapshots_directory(journal) / MADE_NAME).write_text("{} {}".format(*end), "ascii")
 
 
 def bytes_since_made(journal: Path) -> int:
-    """How many bytes were journaled since snapshots were begun of which every partition got its own.
+    """How many bytes were journaled since the last complete round of snapshots began.
 
-    One that was interrupted does not count: partitions that have none yet would hold back what needs one.
+    An interrupted round does not count: partitions without a snapshot would hold back what needs one.
     """
     try:
         segment, offset = map(int, (snapshots_directory(journal) / MADE_NAME).read_text("ascii").split())

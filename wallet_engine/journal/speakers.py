@@ -1,7 +1,7 @@
-"""Who may say what to a journal copy. A new message is a row here, or it is refused.
+"""Which roles may send which message to a journal copy. A message without a row here is refused.
 
-The table applies where connections are secured (`peer_tls`). On a plain connection the peer is unknown: that is
-loopback, or the operator gave `--insecure`, and every peer may say everything.
+The table applies to secured connections (`peer_tls`). On a plain connection the peer is unknown: then it is
+loopback, or the operator gave `--insecure`, and every peer may send every message.
 """
 
 from collections.abc import Mapping
@@ -32,9 +32,9 @@ from wallet_engine.journal.link_wire import (
 _JOURNAL, _SERVICE = PeerRole.JOURNAL, PeerRole.SERVICE
 _FOLLOWER, _ADMIN = PeerRole.FOLLOWER, PeerRole.ADMIN
 
-#: Roles that connect to a journal copy at all.
+#: Roles that may connect to a journal copy.
 CALLERS: Final = frozenset({_JOURNAL, _SERVICE, _FOLLOWER, _ADMIN})
-#: Those that read.
+#: Roles that may read a copy's state and entries.
 READERS: Final = frozenset({_JOURNAL, _FOLLOWER, _ADMIN})
 
 FOLLOWERS: Final = frozenset({_FOLLOWER, _SERVICE, _ADMIN})
@@ -48,7 +48,7 @@ MAY_SAY: Final[Mapping[type[Any], frozenset[PeerRole]]] = {
     FindCredits: frozenset({_SERVICE, _FOLLOWER, _ADMIN}),
     FindEntry: frozenset({_SERVICE, _FOLLOWER, _ADMIN}),
     Recover: frozenset({_SERVICE, _ADMIN}),
-    # As another copy, or as somebody who reads like one.
+    # As another copy, or as a reader with a copy's messages.
     PeerHello: READERS,
     StateAsk: READERS,
     HeldAsk: READERS,
@@ -57,7 +57,7 @@ MAY_SAY: Final[Mapping[type[Any], frozenset[PeerRole]]] = {
     PlaceAsk: READERS,
     Promise: frozenset({_JOURNAL}),
     Follow: frozenset({_JOURNAL}),
-    # As a follower: services too, whose calls read the past.
+    # As a follower: services too, because their calls read the past.
     FollowerHello: FOLLOWERS,
     Locate: FOLLOWERS,
     ReadAsk: FOLLOWERS,
@@ -67,7 +67,7 @@ MAY_SAY: Final[Mapping[type[Any], frozenset[PeerRole]]] = {
 
 
 def may_say(principal: Principal, message: object) -> bool:
-    """Whether this caller may say it. A copy names itself by no other id than that of its certificate."""
+    """Whether this caller may send the message. A copy must give the id of its certificate."""
     if principal.role not in MAY_SAY.get(type(message), ()):
         return False
     if isinstance(message, PeerHello) and principal.role is PeerRole.JOURNAL:

@@ -1,4 +1,4 @@
-"""Take the frames of one segment into the chains, checking each partition's chain on the way."""
+"""Take the frames of one segment into the chains, and check each partition's chain."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from wallet_engine.journal.scan import Scan
 
 @dataclass(slots=True)
 class Taken:
-    """What an index needs to know of a segment beside its chains."""
+    """What an index needs of a segment besides its chains."""
 
     marks: list[Mark] = field(default_factory=list)
     fences: dict[int, int] = field(default_factory=dict)
@@ -69,9 +69,7 @@ def _take_epoch(chains: Chains, taken: Taken, partition: int, kind: int, payload
 def index_of(
     taken: Taken, chains: Chains, journal_id: str, segment: int, seal: tuple[int, bytes]
 ) -> SegmentIndex:
-    """The index of a segment that was just taken whole; `seal`: (offset of the seal, running hash behind
-    it).
-    """
+    """The index of a segment just taken completely. `seal`: (its offset, the running hash behind it)."""
     seal_offset, end_hash = seal
     return SegmentIndex(
         journal_id,

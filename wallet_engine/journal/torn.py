@@ -1,23 +1,23 @@
 """The torn tail: what a crash in the middle of a write leaves at the end of the last segment.
 
-Only bytes of the last group can be torn, and they were never receipted: a group is receipted after its
-fsync. So a torn tail is cut off, and a copy is kept as `<segment>.torn-<offset>`. Everything else is damage,
-and stops the journal.
+Only the last group can be torn, and it was never receipted: a group is receipted after its fsync. So a torn
+tail is cut off, and a copy is kept as `<segment>.torn-<offset>`. Everything else is damage, and stops the
+journal.
 
 The tail (the bytes from the end of the last good frame to the end of the file) is torn when it is no longer
 than a group can be and one of these holds:
 
-* zeros: apart from less than a frame header, at least 16 bytes, all zero: the file grew, the data never came;
+* zeros: all bytes are zero, or all but a start that is shorter than a frame header and followed by at least
+  16 zeros: the file grew, and the data was never written;
 * a truncated header that agrees with the running hash as far as it goes;
-* a truncated frame: its header agrees with the running hash and points past the end of the file. A whole
-  frame whose
-  *length* was damaged looks alike; it is told apart because its checksum still fits some shorter length;
+* a truncated frame: its header agrees with the running hash and points past the end of the file. A complete
+  frame with a damaged *length* looks the same, but its checksum still fits some shorter length;
 * a lost sector: the frame is complete, its checksum is wrong, nothing but zeros follows it, and its part of
   one 512-byte sector of the file (at least 16 bytes of it) is all zeros. Entries are text, so no entry holds
   16 zeros.
 
-When in doubt (a lost sector with whole frames behind it) it is damage: a person decides, or another copy
-supplies it.
+In doubt (a lost sector with whole frames behind it) the tail counts as damage: a person decides, or another
+copy supplies the entries.
 """
 
 import os
@@ -35,7 +35,7 @@ from wallet_engine.journal.format import (
 )
 from wallet_engine.journal.segments import fsync_directory
 
-#: Zeros in a row that neither an entry nor one damaged byte in it can explain.
+#: A run of zeros that neither an entry nor one damaged byte in it can explain.
 ZEROS_MIN: Final = 16
 
 

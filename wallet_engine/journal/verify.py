@@ -1,4 +1,4 @@
-"""Read a whole journal and prove everything that its format and its chains promise."""
+"""Read a whole journal and check everything that its format and its chains promise."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +27,10 @@ from wallet_engine.journal.take import index_of, take_frames
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a whole journal holds. `torn_bytes` follow the last good frame and are no damage (see `torn`)."""
+    """The contents of a whole journal.
+
+    `torn_bytes` follow the last good frame and are no damage (see `torn`).
+    """
 
     journal_id: str
     segments: int
@@ -47,8 +50,8 @@ def verify_directory(
 ) -> Verified:
     """Check every frame, chain, seal, index and name, of every segment. Raises `Damaged` with file and offset.
 
-    `source(directory, number)` says where a segment is read, as `segment_file` does: here, or, when it is not here, as
-    it comes out of the archive. Raises `NotRestored`.
+    `source(directory, number)` returns where to read a segment, like `segment_file`: in the directory, or, if
+    it is absent, as restored from the archive. Raises `NotRestored`.
 
     `progress(segment, bytes_done, bytes_total)` is called after each segment. Other processes may be writing.
     """
@@ -100,7 +103,7 @@ def verify_directory(
 def _verify_sealed(
     scan: Scan, chains: Chains, journal_id: str, number: int, segment: Path
 ) -> tuple[int, bool]:
-    """(entries, whether `segment` has an index). An index that is there must say what the segment says."""
+    """(entries, whether `segment` has an index). An existing index must match the segment."""
     index = _index(scan.path, segment)
     marks_at = None if index is None else [mark.offset for mark in index.marks]
     taken = take_frames(scan, chains, number, marks_at=marks_at)
@@ -115,7 +118,7 @@ def _verify_sealed(
 def _index(source: Path, segment: Path) -> SegmentIndex | None:
     try:
         return read_index(segment, read_seal(source)[2])
-    except Damaged:  # the scan will say it, with the first offset
+    except Damaged:  # the scan reports it, with the first offset
         return None
 
 
@@ -123,7 +126,7 @@ def _verify_last(scan: Scan, chains: Chains, number: int) -> int:
     entries = take_frames(scan, chains, number).entries
     while scan.problem is not None and scan.tail_torn() is None:
         before = scan.offset
-        entries += take_frames(scan, chains, number).entries  # its writer may have gone on while we looked
+        entries += take_frames(scan, chains, number).entries  # its writer may have continued meanwhile
         if scan.offset == before:
             raise scan.damaged()
     return entries
