@@ -1,9 +1,9 @@
 """One event: CloudEvents 1.0 in JSON (cloudevents.io, "JSON Event Format").
 
-id       <partition>.<seq>.<index>, behind it a letter where one operation makes several; the same at every repeat
+id       <partition>.<seq>.<index>, and a letter if one operation makes several; the same at every repeat
 source   the cluster's name, a URI reference
 type     one of `TYPES`
-subject  an account of the partition whose entry it is, so that one account's events come from one partition
+subject  an account of the entry's partition, so that one account's events come from one partition
 time     of the entry
 data     amounts are decimal strings of major units
 """
@@ -31,7 +31,7 @@ GROUP_DECLINED: Final = "group.declined"
 REFUND_SUCCEEDED: Final = "refund.succeeded"
 POSTING: Final = "posting"
 
-#: Every type that there is.
+#: All types.
 TYPES: Final = (
     *(ACCOUNT_OPENED, ACCOUNT_UPDATED, ACCOUNT_FROZEN, ACCOUNT_UNFROZEN, ACCOUNT_CLOSED),
     *(TRANSFER_SUCCEEDED, TRANSFER_DECLINED),
@@ -45,7 +45,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Event(NamedTuple):
-    """`accounts` are all accounts of the event, also the subject: a filter on any of them matches."""
+    """`accounts` are all accounts of the event, including the subject; a filter on any of them matches."""
 
     id: str
     type: str
@@ -80,7 +80,7 @@ def instant(time_ms: int) -> str:
 
 
 def event_id(partition: int, seq: int, idx: int, nth: int) -> str:
-    """The id of the `nth` event of an operation, from 0: without a letter, then a, b, … z, aa, ab, …"""
+    """The id of an operation's `nth` event, from 0: the first has no letter, then a, b, … z, aa, ab, …"""
     letters = ""
     while nth > 0:
         nth, digit = divmod(nth - 1, 26)

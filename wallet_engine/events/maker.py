@@ -1,8 +1,8 @@
-"""Makes the events of whatever a follower is handed, in the order of each partition.
+"""Makes the events of the entries that a follower gets, in the order of each partition.
 
-No entry has the resulting balance. So the maker folds every partition that it has, from its first entry or from a saved
-fold, and keeps the fold in memory: some 200 bytes for each account and currency. It folds entries before the wanted
-place without making events.
+Entries do not contain resulting balances. So the maker folds each of its partitions, from the first entry or
+from a saved fold, and keeps the fold in memory: some 200 bytes for each account and currency. It folds
+entries before the wanted place without making events.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ from wallet_engine.history.pieces import in_pieces
 from wallet_engine.journal.errors import Fork, Link
 from wallet_engine.journal.feed import START, Feed, FeedEntry, FeedPosition
 
-#: Debits whose end has not been met; of more, the oldest are read again when it is.
+#: Maximum debits in memory that have not ended yet; the oldest are dropped, and read again when they end.
 DEBITS_MAX: Final = 200_000
-#: How long reading one that is not known may take.
+#: Maximum time to read a debit that is not in memory.
 LOOK_UP_S_MAX: Final = 30.0
 
 
@@ -39,7 +39,7 @@ class Made(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Where a partition is taken up: its fold is of everything up to `folded`, its events are wanted behind `told`."""
+    """Where a partition starts: the fold covers everything up to `folded`; events are wanted behind `told`."""
 
     folded: FeedPosition
     book: Book
@@ -47,7 +47,7 @@ class Start(NamedTuple):
 
 
 def from_first(told: FeedPosition = START) -> Start:
-    """The start of a sink that has saved nothing but its position."""
+    """The start of a sink that has saved only its position."""
     return Start(START, Book(), told)
 
 
@@ -65,15 +65,15 @@ class Maker:
         return f"<Maker partitions={len(self.books)} debits={len(self._debits)}>"
 
     def told(self, partition: int) -> FeedPosition:
-        """Behind which entry its events are wanted."""
+        """The entry behind which the partition's events are wanted."""
         return self._told[partition]
 
     def knows(self, partition: int, told: FeedPosition) -> bool:
-        """Whether its fold is at hand, and not beyond what was told."""
+        """Whether the partition's fold is in memory, and not beyond `told`."""
         return partition in self.books and self.folded[partition].seq <= told.seq
 
     def begin(self, partition: int, start: Start) -> None:
-        """Take a partition up; its entries are to come behind `folded`."""
+        """Start a partition; its next entries must follow `folded`."""
         self.books[partition], self.folded[partition] = start.book, start.folded
         self._told[partition] = start.told
 
@@ -83,9 +83,10 @@ class Maker:
             self._forget(gone)
 
     async def make(self, batch: Sequence[FeedEntry]) -> list[Made]:
-        """The events of entries that continue what was folded; those not wanted have none.
+        """The events of entries that continue the folds; entries not behind `told` get none.
 
-        Raises `Corruption`, `Fork`, and `Outage` when a debit elsewhere cannot be read now: then begin again.
+        Raises `Corruption`, `Fork`, and `Outage` when a debit elsewhere cannot be read now: then call `begin`
+        again.
         """
         entries: list[tuple[FeedEntry, Entry]] = []
         async for some in in_pieces(batch, lambda at: len(at.header.outcomes)):
@@ -99,7 +100,7 @@ class Maker:
                 try:
                     made.append(Made(at, await self._events(at, entry)))
                 except BaseException:
-                    self._forget(at.partition)  # half of an entry may be in its book
+                    self._forget(at.partition)  # the book may contain half of an entry
                     raise
         return made
 
@@ -137,7 +138,10 @@ class Maker:
             self._debits.popitem(last=False)
 
     async def _look_up(self, place: Place) -> None:
-        """Read the entry of a debit that another follows, or that was not kept, and what comes with it."""
+        """Read a debit that is not in memory: another process follows its partition, or it was dropped.
+
+        Remembers all debits of the same batch.
+        """
         partition, seq, _ = place
         position = START if seq == 1 else FeedPosition(seq - 1, None)
         try:

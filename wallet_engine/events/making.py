@@ -1,8 +1,9 @@
-"""Entries to events. What an entry does not say itself is handed in: its facts, with balances, and debits elsewhere.
+"""Entries to events. The caller passes what an entry does not contain: facts with balances, and debits
+elsewhere.
 
-The event of a transfer across partitions comes from the entry that decides it: the one that receives its credit, or the
-one that gives the money back. Neither repeats the words of the debit, so the debit is asked for by its place
-(`wanted_of`). Exactly one entry decides, so there is exactly one event.
+The event of a transfer across partitions comes from the entry that decides it: the one that receives the
+credit, or the one that returns the money. Neither repeats the debit's fields, so the caller looks up the
+debit by its place (`wanted_of`). Exactly one entry decides, so there is exactly one event.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ from wallet_engine.events import event as types
 from wallet_engine.events.event import Event, event_id, instant
 from wallet_engine.history.facts import DECLINED, OPENED, REVERSAL, Facts, Posting
 
-#: Where a debit is: operation `idx` of entry `seq` of a partition.
+#: Place of a debit: (partition, seq of the entry, idx of the operation).
 Place = tuple[int, int, int]
 Data = dict[str, Any]
 #: (type, subject, data, accounts)
@@ -37,9 +38,9 @@ _FLAGGED: Final = {
     "unfreeze": types.ACCOUNT_UNFROZEN,
     "close": types.ACCOUNT_CLOSED,
 }
-#: The id of a transfer is in three of its events.
+#: Cached, because three events of a transfer contain its id.
 unpack_transaction_id: Final = lru_cache(maxsize=65_536)(_unpacked)
-#: What a refused transfer or group is answered with; anything else is no decision about it.
+#: Outcomes that decline a transfer or group; other outcomes but `applied` decide nothing.
 _DECLINES: Final = frozenset(outcome.value for outcome in Outcome if outcome.declined)
 
 
@@ -51,14 +52,14 @@ def wanted_of(partition: int, entry: Entry) -> Iterator[Place]:
 
 
 def events_of(partition: int, entry: Entry, facts: Facts, debits: Mapping[Place, Operation]) -> list[Event]:
-    """The events of an entry, in order: of each operation what it came to, then a posting of each account.
+    """The events of an entry, in order: for each operation its result, then a posting for each account.
 
-    `facts` are those of this entry alone. Raises `Corruption` for a debit that is not there.
+    `facts` are those of this entry only. Raises `Corruption` for a missing debit.
     """
     header = entry.header
     postings: dict[int, list[Posting]] = {}
     for posting in facts.postings:
-        # That an account was opened, or a transfer of it declined, is told otherwise.
+        # Opened accounts and declined transfers have events of their own.
         if posting.type != OPENED and (posting.status != DECLINED or posting.type == REVERSAL):
             postings.setdefault(posting.idx, []).append(posting)
     expired = {change.idx for change in facts.holds if change.what == "expired"}
@@ -80,7 +81,7 @@ def events_of(partition: int, entry: Entry, facts: Facts, debits: Mapping[Place,
 def _told(
     partition: int, time_ms: int, o: Operation, outcome: str, debits: Mapping[Place, Operation]
 ) -> _Told | None:
-    """What the operation came to; None where that is nobody's news, or is decided elsewhere."""
+    """The event of the operation's result; None if it is no event, or is decided elsewhere."""
     if outcome != Outcome.APPLIED:
         if outcome not in _DECLINES:
             return None
@@ -131,7 +132,7 @@ def _debit(partition: int, o: Operation, debits: Mapping[Place, Operation]) -> O
 
 
 def _received(o: Operation, debit: Operation) -> _Told:
-    """A credit has come in: what its debit began has succeeded. The account of this partition is the receiver's."""
+    """A credit arrived, so what its debit began has succeeded. The operation's account is the receiver."""
     if debit.kind == "q":
         return _capture(debit, o.account)
     if debit.kind == "z":
@@ -175,7 +176,7 @@ def _limits(o: Operation) -> _Told:
 
 
 def _flags(o: Operation) -> _Told | None:
-    """While a close waits it has the account frozen, and may give that up: nobody asked for either."""
+    """A waiting close freezes the account and may undo that: neither has an event, as no caller asked for it."""
     type_ = _FLAGGED.get(o.other.partition(".")[0])
     return None if type_ is None else (type_, o.account, {"account_id": o.account}, (o.account,))
 
@@ -203,7 +204,7 @@ def _hold(o: Operation, time_ms: int) -> _Told:
 
 
 def _id_in(field: str) -> str:
-    """The id in a field of the memory."""
+    """The id in a field of the partition's memory."""
     return unpack_transaction_id(field[:-PAYER_LENGTH])
 
 
@@ -267,7 +268,7 @@ def _posting(posting: Posting, o: Operation, debits: Mapping[Place, Operation], 
         "currency": currency,
         "delta": format_amount(posting.delta, currency),
     }
-    if not is_system(account):  # of which this partition has a part only
+    if not is_system(account):  # this partition has only a part of a system account
         figures = (posting.balance, posting.available, posting.held, posting.pending)
         for name, minor in zip(("balance", "available", "held", "pending"), figures, strict=True):
             data[name] = format_amount(minor, currency)

@@ -1,4 +1,4 @@
-"""A fold's book as bytes, to go on from later. Only the version that has written it reads it."""
+"""A fold's book as bytes, to continue from later. Only the same form can be read."""
 
 import time
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from wallet_engine.domain.holds import OPEN
 from wallet_engine.history.book import Book, Standing
 from wallet_engine.history.facts import HoldState
 
-#: Raised with every change of the form.
+#: Incremented with every change of the form.
 FORM: Final = 1
-#: A capture that is on its way can come back to a hold that has ended, for so long behind its expiry.
+#: How long after its expiry an ended hold is kept: a capture in transit may still return to it.
 ENDED_MS_KEPT: Final = 7 * 86_400_000
-#: How often folds are saved, and of a sink's time at most this part goes into that.
+#: Minimum time between saves of the folds, and the maximum share of a sink's time for saving.
 SAVE_S_MIN: Final = 30.0
 SAVE_SHARE_MAX: Final = 0.02
 
@@ -28,7 +28,7 @@ _decode: Final = msgspec.msgpack.Decoder(
 
 
 class Pace:
-    """When the folds of a sink are to be saved."""
+    """Decides when to save the folds of a sink."""
 
     def __init__(self) -> None:
         self._saved_s = time.monotonic()
@@ -42,7 +42,7 @@ class Pace:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """While they are saved. What fails is tried again at once."""
+        """Use it around a save. After a failed save, `due` stays true."""
         began_s = time.monotonic()
         yield
         self._saved_s = time.monotonic()
@@ -50,7 +50,7 @@ class Pace:
 
 
 def save_book(book: Book, clock_ms: int) -> bytes:
-    """The book as bytes; what ended long before that time is taken out of it first."""
+    """The book as bytes. First removes holds that ended long before `clock_ms`."""
     ended = [
         key
         for key, hold in book.holds.items()
@@ -70,7 +70,7 @@ def load_book(data: bytes) -> Book:
     """The inverse of `save_book`. Raises `Corruption`, `NewerFormat`."""
     try:
         form = msgspec.msgpack.decode(next(iter(_parts(data)), b""), type=int)
-        if form > FORM:  # before the rest is looked at, which may be of other parts
+        if form > FORM:  # first, because the rest may have other fields
             raise NewerFormat("what the sink kept of a partition has form", form, FORM)
         if form != FORM:
             raise ValueError(f"form {form}")

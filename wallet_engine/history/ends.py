@@ -1,4 +1,4 @@
-"""Matches the ends of transfers across partitions with their beginnings: in the batch, in memory, or in the tables."""
+"""Matches ends of transfers across partitions with their beginnings, in the batch, in memory or in the tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -173,7 +173,7 @@ class Ends:
         self._early_credits = self._early_legs = True
 
     def match(self, facts: Facts) -> tuple[Matched, list[Origin]]:
-        """The matches of a batch, and the origins to look up in the tables after the previous batch is written."""
+        """A batch's matches, and the origins to look up in the tables once the previous batch is written."""
         matched = Matched(facts, MatchedLegs(facts))
         lacking = matched.remembered(self._begun)
         while len(self._begun) > PENDING_MAX:

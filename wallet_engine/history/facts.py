@@ -132,7 +132,7 @@ class HoldState:
 
 
 class HoldChange(NamedTuple):
-    """`what`: placed, increased, captured, uncaptured, released (the rest, after a capture), voided, expired."""
+    """`what`: placed, increased, captured, uncaptured, released (rest after a capture), voided, expired."""
 
     partition: int
     seq: int

@@ -69,7 +69,7 @@ def capture(step: Step) -> None:
 
 
 def uncapture(step: Step) -> None:
-    """The receiver refused a capture: the money returns to the hold or, if that has ended, to the available balance."""
+    """The receiver refused a capture: the money returns to the hold, or is available if that has ended."""
     if not step.applied:
         return
     kind, id_, account, other, amount, currency, _, _ = step.operation

@@ -184,7 +184,7 @@ class HistoryReader:
         to_ms: int | None,
         positions: Sequence[Position],
     ) -> AsyncIterator["Statement | None"]:
-        """The postings of a period that changed the balance, as of one moment; None for an unknown account."""
+        """A period's postings that changed the balance, as of one moment; None for an unknown account."""
         await self.reach(positions)
         async with (
             self.connection() as connection,

@@ -62,7 +62,7 @@ class Session:
     async def ask(self, asking: Awaitable[T], limit_s: float = WRITE_S_MAX) -> T:
         """The query's result.
 
-        Raises `HistoryUnavailable`; after a loss or time-out the session is unusable.
+        Raises `HistoryUnavailable`; the session is then unusable.
         """
         task = asyncio.ensure_future(asking)
         try:

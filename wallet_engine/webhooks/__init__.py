@@ -1,1 +1,1 @@
-"""Webhooks, events that are posted by HTTP: endpoints, what is still to be sent, and the sending."""
+"""Webhooks, events posted by HTTP: endpoints, pending deliveries, and sending."""

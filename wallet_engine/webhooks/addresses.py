@@ -1,4 +1,5 @@
-"""Addresses that a webhook may be sent to: by default none inside, since a caller's URL must not reach our own network.
+"""Addresses that a webhook may use: by default only public ones, as a caller's URL must not reach our own
+network.
 
 A name is resolved at connection time, and the connection goes to the checked address. So a name that answers
 differently the second time (DNS rebinding) gains nothing.
@@ -20,11 +21,11 @@ _NAT64: Final = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/4
 
 
 class Unreachable(WalletError):
-    """The host has no address that may be connected to; the text says why."""
+    """The host has no permitted address; the text says why."""
 
 
 def check_url(url: object, *, allow_private: bool) -> str:
-    """A URL that can be an endpoint's, by its form alone. Raises `InvalidInput`."""
+    """Check the form of an endpoint's URL. Raises `InvalidInput`."""
     try:
         if not isinstance(url, str) or not url.isascii() or len(url) > URL_LENGTH_MAX:
             raise ValueError
@@ -46,12 +47,12 @@ def check_url(url: object, *, allow_private: bool) -> str:
 
 
 async def check_host(url: str) -> None:
-    """Refuse what is known to be inside now; a name that has no address yet is looked at when it is sent to.
+    """Refuse a host that is now known to be private. A name without an address yet is checked when sending.
 
     Raises `InvalidInput`.
     """
     parts = urlsplit(url)
-    assert parts.hostname is not None  # `check_url` has seen it
+    assert parts.hostname is not None  # `check_url` has checked it
     try:
         found = await _addresses(parts.hostname, parts.port or 443)
     except Unreachable:
@@ -62,7 +63,7 @@ async def check_host(url: str) -> None:
 
 
 async def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
-    """The addresses to connect to. Raises `Unreachable`: one that is inside refuses the whole name."""
+    """The addresses to connect to. Raises `Unreachable` if any address of the name is private."""
     found = await _addresses(host, port)
     for address in found:
         why = None if allow_private else _refused(address)
@@ -74,7 +75,7 @@ async def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
 async def _addresses(host: str, port: int) -> list[_Address]:
     try:
         infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        # A scope, as in fe80::1%eth0, is of an address inside anyway.
+        # Only private addresses have a scope, as in fe80::1%eth0: drop it.
         found = [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in infos]
     except (OSError, UnicodeError, ValueError) as error:
         raise Unreachable(f"{host} has no address: {error}") from None
@@ -91,7 +92,7 @@ def _refused_literal(host: str) -> str | None:
 
 
 def _refused(address: _Address) -> str | None:
-    """Why it must not be connected to; None where it may be."""
+    """Why the address is not permitted; None if it is."""
     for inner in (address, *_carried_in(address)):
         if not inner.is_global or inner.is_multicast or inner.is_reserved:
             return "is not on the public internet (--webhooks-allow-private lets it pass)"

@@ -1,8 +1,7 @@
-"""Delivers: a task for each endpoint that this process has leased, with connections and a queue of its own.
+"""Delivers events: each endpoint that this process has leased has its own task, connections and queue.
 
-An endpoint that is slow, or never answers, has its own task, its own connections and its own memory, each bounded: no
-other waits for it. What was delivered is recorded behind the answer, so a crash between the two sends it again, with
-the same id.
+These are bounded for each endpoint, so no endpoint waits for one that is slow or never answers. A delivery is
+recorded after the answer, so a crash between the two sends it again, with the same id.
 """
 
 import asyncio
@@ -21,7 +20,7 @@ from wallet_engine.webhooks.queue import Delivery, Queue, Result
 from wallet_engine.webhooks.sending import ANSWER_S_MAX, AT_ONCE_MAX, Sender
 from wallet_engine.webhooks.signing import signed_headers
 
-#: How often leases are kept, changes of endpoints seen, and the clock looked at.
+#: How often the log, the clock, and due leases and changed endpoints are checked.
 LOOK_S: Final = 0.5
 FORGET_S: Final = 3_600.0
 BACKOFF_S: Final = 2.0
@@ -55,16 +54,16 @@ class Dispatcher:
         self._workers: dict[str, _Worker] = {}
         self._wake = asyncio.Event()
         self._forgotten_s = float("-inf")
-        #: Of the log's newest row, as far as is known.
+        #: Number of the log's newest known row.
         self.last_number = 0
-        #: Until when the leases stand, by `time.monotonic`.
+        #: When the leases end, by `time.monotonic`.
         self.leased_until_s = 0.0
 
     def __repr__(self) -> str:
         return f"<Dispatcher endpoints={len(self._workers)} last={self.last_number}>"
 
     def wake(self) -> None:
-        """Something may have been committed."""
+        """Check the log now: something may have been committed."""
         self._wake.set()
 
     def sender(self) -> Sender:
@@ -72,7 +71,7 @@ class Dispatcher:
         return Sender(allow_private=self._allow_private, answer_s_max=self._answer_s_max)
 
     async def run(self) -> None:
-        """Raises what PostgreSQL raises: run it again then."""
+        """Deliver until cancelled. Raises PostgreSQL's errors; then run it again."""
         try:
             while True:
                 self._wake.clear()
@@ -109,7 +108,7 @@ class Dispatcher:
 
 
 class _Worker:
-    """One endpoint's."""
+    """Delivers to one endpoint."""
 
     def __init__(self, dispatcher: Dispatcher, endpoint: Endpoint) -> None:
         self._dispatcher = dispatcher
@@ -126,14 +125,14 @@ class _Worker:
         return f"<_Worker {self._endpoint.webhook_id} {self._queue!r} sends={len(self._sends)}>"
 
     def see(self, endpoint: Endpoint) -> None:
-        """It is this now."""
+        """Note the endpoint's present state."""
         if endpoint != self._endpoint:
             self._endpoint = endpoint
             self._wanted = Filter(endpoint.types, endpoint.accounts)
         self._wake.set()
 
     def look_at(self, number: int) -> None:
-        """The log reaches this number now."""
+        """Note that the log reaches this number."""
         if number != self._seen_number:
             self._seen_number = number
             self._wake.set()
@@ -161,7 +160,10 @@ class _Worker:
                 await sender.close()
 
     async def _deliver(self, sender: Sender) -> None:
-        """From what the tables say, until that is not true any more. Raises `LeaseLost`."""
+        """Read the deliveries from the tables and send them, until the lease or version changes.
+
+        Raises `LeaseLost`.
+        """
         outbox, begun = self._dispatcher.outbox, self._endpoint
         queue = self._queue = Queue(self._dispatcher.jitter)
         self._results = []
@@ -186,7 +188,7 @@ class _Worker:
                 await self._wait()
 
     async def _wait(self) -> None:
-        """Until something has changed, or the clock has to be looked at."""
+        """Wait until something changes, or a delivery is due."""
         wait_s = LOOK_S
         if self._queue.next_s is not None and self._may_send:
             wait_s = min(LOOK_S, max(0.0, self._queue.next_s - self._dispatcher.now_s()))
@@ -213,7 +215,7 @@ class _Worker:
 
     @property
     def _may_send(self) -> bool:
-        """Whether there is room for another, and nobody else can have the endpoint now."""
+        """Whether there is room for another attempt, and the lease certainly stands."""
         return len(self._sends) < AT_ONCE_MAX and time.monotonic() < self._dispatcher.leased_until_s
 
     async def _send(self, sender: Sender, delivery: Delivery) -> None:

@@ -16,7 +16,7 @@ DISABLED: Final = "disabled"
 WEBHOOKS_MAX: Final = 200
 PATTERNS_MAX: Final = 50
 DESCRIPTION_LENGTH_MAX: Final = 200
-#: Every type, and every type of a subject: `hold.*`.
+#: `*` for every type, and `hold.*` for every type with this prefix.
 _WHOLE: Final = {"*", *(f"{name.partition('.')[0]}.*" for name in TYPES if "." in name)}
 
 _id_match = re.compile(r"wh_[0-9a-f]{24}\Z").match
@@ -35,33 +35,33 @@ class Endpoint:
     #: Why it is disabled.
     reason: str
     secret: str
-    #: That of before a rotation, and until when it signs too.
+    #: The secret before a rotation, and until when it signs too.
     previous_secret: str
     previous_until_s: float
     created_s: float
-    #: Number of the event log up to which deliveries have been made.
+    #: Number of the event log's row up to which deliveries have been made.
     position: int
-    #: Changes when deliveries were taken back, so that what is in memory is not true any more.
+    #: Changes when deliveries were removed, so that deliveries in memory are outdated.
     version: int
-    #: Changes when a delivery was added by somebody else.
+    #: Changes when another process added a delivery.
     poked: int
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.webhook_id} {self.status} position={self.position}>"
 
     def secrets_at(self, now_s: float) -> list[str]:
-        """Those that sign, the newest first."""
+        """The secrets that sign at that time, the newest first."""
         old = self.previous_secret
         return [self.secret, old] if old and now_s < self.previous_until_s else [self.secret]
 
 
 class Filter:
-    """Which events an endpoint is told of."""
+    """The events that an endpoint gets."""
 
     __slots__ = ("_accounts", "types")
 
     def __init__(self, types: Sequence[str], accounts: Sequence[str]) -> None:
-        """Without patterns of accounts, those of every account."""
+        """Without `accounts` (patterns), events of every account pass."""
         self.types = frozenset(name for name in TYPES if any(_covers(given, name) for given in types))
         self._accounts = re.compile(rf"{compile_patterns(accounts)}\Z").match if accounts else None
 
@@ -88,7 +88,7 @@ def is_webhook_id(text: str) -> bool:
 
 
 def check_types(given: object) -> tuple[str, ...]:
-    """Types of events. Raises `InvalidInput`."""
+    """Check types of events. Raises `InvalidInput`."""
     if not isinstance(given, list) or not given or len(given) > len(TYPES) + len(_WHOLE):
         raise InvalidInput("invalid_request", "types must be a list of types of events, or *")
     for name in given:
@@ -98,7 +98,7 @@ def check_types(given: object) -> tuple[str, ...]:
 
 
 def check_accounts(given: object) -> tuple[str, ...]:
-    """Patterns of accounts. Raises `InvalidInput`."""
+    """Check patterns of accounts. Raises `InvalidInput`."""
     if not isinstance(given, list) or len(given) > PATTERNS_MAX:
         raise InvalidInput("invalid_request", f"accounts must be a list of at most {PATTERNS_MAX} patterns")
     for pattern in given:

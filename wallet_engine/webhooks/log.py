@@ -1,7 +1,7 @@
-"""The event log: every event, numbered in the order in which it was committed, a row for each entry that has any.
+"""The event log: every event, numbered in the order of commits, with one row for each entry that has events.
 
-The order is total and safe to read behind while several followers write: a number is given under a lock that its
-transaction keeps until its commit, so nothing with a smaller number can become visible later.
+The order is total, and safe to read while several followers write: a transaction takes its numbers under a
+lock that it keeps until its commit, so no row with a smaller number can become visible later.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ import msgspec
 from wallet_engine.events.event import Event
 from wallet_engine.history.pieces import in_pieces
 
-#: How soon who waits for events sees new ones.
+#: How often the log is checked for waiting callers.
 POLL_S: Final = 0.1
-#: Rows looked at in one query, whatever passes the filter.
+#: Maximum range of rows that one query checks, whether or not they pass the filter.
 WINDOW_ROWS: Final = 2_000
 _ROWS_MAX: Final = 50
 
@@ -36,22 +36,22 @@ class Logged(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Behind event `idx` of row `number`; the events of a row are counted from 1."""
+    """The place behind event `idx` of row `number`; the events of a row are counted from 1."""
 
     number: int
     idx: int
 
 
-#: In front of all that is kept.
+#: The place before all events.
 START: Final = Place(0, 0)
 
 
 class EventsRemoved(Exception):
-    """Events after the place were removed in part: reading on would miss some."""
+    """Some events after the place were removed, so reading on would miss them."""
 
 
 class OfAnotherLog(EventsRemoved):
-    """The place is beyond the newest event: this log has not given it, or was restored from a backup since."""
+    """The place is beyond the newest event: it is from another log, or this one was restored from a backup."""
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -59,7 +59,7 @@ _decode: Final = msgspec.json.Decoder(list[tuple[str, str, str, list[str], msgsp
 
 
 class LogRow(NamedTuple):
-    """The events of one entry, to be appended."""
+    """The events of one entry, to append."""
 
     partition: int
     seq: int
@@ -68,7 +68,7 @@ class LogRow(NamedTuple):
 
 
 async def append(connection: Any, rows: Sequence[LogRow], source: str) -> None:
-    """Number these rows and write them, in the transaction that the connection is in."""
+    """Number these rows and write them, in the connection's open transaction."""
     if not rows:
         return
     told: list[tuple[Any, ...]] = []
@@ -81,7 +81,7 @@ async def append(connection: Any, rows: Sequence[LogRow], source: str) -> None:
 
 
 def _record(row: LogRow, source: str) -> tuple[Any, ...]:
-    """All but its number."""
+    """The columns of a row without its number."""
     types = list(dict.fromkeys(event.type for event in row.events))
     accounts = list(dict.fromkeys(account for event in row.events for account in event.accounts))
     told = [
@@ -107,14 +107,17 @@ class EventLog:
         return f"<EventLog last={self._last} waiting={self._waiting}>"
 
     async def last(self) -> int:
-        """Number of the newest row; lower than before where the log was made anew."""
+        """Number of the newest row; lower than before if the log was recreated."""
         last = self._last = await last_number(self._pool)
         return last
 
     async def read(
         self, after: Place, limit: int, types: Sequence[str] | None = None, account: str | None = None
     ) -> tuple[list[Logged], Place]:
-        """Up to `limit` events behind a place, and the place behind all that was looked at. Raises `EventsRemoved`."""
+        """Up to `limit` events behind a place, and the place behind all rows checked.
+
+        Raises `EventsRemoved`.
+        """
         last = await self.last()
         from_oldest = after == START
         if from_oldest and (removed := await self._removed()):
@@ -142,7 +145,7 @@ class EventLog:
         return int(await self._pool.fetchval("SELECT removed FROM event_numbers"))
 
     async def wait_beyond(self, number: int, timeout_s: float) -> bool:
-        """Whether there is a row behind this one, within that time."""
+        """Wait up to `timeout_s` for a row behind this one; whether there is one."""
         if await self.last() > number:
             return True
         if self._stopped:
@@ -163,7 +166,7 @@ class EventLog:
         return self._watch is None or self._watch.done()
 
     async def _look(self) -> None:
-        """One for all who wait; ends when nobody does."""
+        """Poll the log for all waiting calls; ends when none waits."""
         try:
             while self._waiting and not self._stopped:
                 before = self._last
@@ -179,7 +182,7 @@ class EventLog:
             self._grown.notify_all()
 
     def stop_waiting(self) -> None:
-        """Let no call wait any more; waiting ones are answered within `POLL_S`."""
+        """No call waits any more; waiting calls return within `POLL_S`."""
         self._stopped = True
 
     async def close(self) -> None:
@@ -189,7 +192,7 @@ class EventLog:
             await asyncio.gather(self._watch, return_exceptions=True)
 
 
-#: Behind every event of a row.
+#: An index behind every event of a row.
 _ALL: Final = 1 << 30
 
 _READ: Final = """

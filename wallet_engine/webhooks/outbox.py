@@ -1,7 +1,8 @@
-"""The database side of a delivering process: leases of endpoints, and their deliveries out of the event log.
+"""The database side of a delivering process: leases of endpoints, and their deliveries from the event log.
 
-A lease is an endpoint's for some seconds, by the database's clock. A process that has lost it writes nothing more:
-every write has the condition that the lease still stands, in the version that was read.
+A lease gives an endpoint to one process for some seconds, by the database's clock. A process that has lost
+the lease records no more deliveries: these writes require the lease, and the version of the endpoint that the
+process read.
 """
 
 from collections.abc import Sequence
@@ -14,16 +15,16 @@ from wallet_engine.webhooks.log import read_events
 from wallet_engine.webhooks.queue import DELIVERED, PARKED, PENDING, Delivery, Result
 from wallet_engine.webhooks.store import ENDPOINT_COLUMNS, TEST, endpoint_of
 
-#: How long the endpoints of a process that died wait for the next one.
+#: Length of a lease: how long the endpoints of a dead process wait for another one.
 LEASE_S: Final = 8.0
-#: Rows of the log that are looked through in one step, which ends sooner where it has made so many deliveries.
+#: Maximum rows of the log in one step; the step also ends after about this many deliveries.
 STEP_ROWS: Final = 50
 STEP_DELIVERIES: Final = 2_000
-#: Deliveries of one endpoint that are in memory; when there are more, the log waits.
+#: Deliveries of one endpoint in memory at which reading of the log stops.
 QUEUED_MAX: Final = 5_000
-#: How long deliveries that have ended are listed.
+#: How long after their creation ended deliveries are kept.
 KEPT_S: Final = {DELIVERED: 7 * 86_400, PARKED: 30 * 86_400}
-#: How long events are kept unless it is said otherwise, and how many rows of the log are removed at a time.
+#: How long events are kept by default, and how many rows of the log are removed at a time.
 EVENTS_KEPT_DAYS: Final = 90.0
 REMOVED_ROWS: Final = 5_000
 
@@ -36,7 +37,7 @@ FROM unnest($5::bigint[], $6::text[], $7::integer[], $8::timestamptz[], $9::inte
 WHERE d.delivery_id = u.delivery_id
   AND EXISTS (SELECT 1 FROM webhooks WHERE webhook_id = $1 AND worker = $2 AND version = $3)
 """
-#: Up to which number rows can be removed now; null where none can.
+#: The number up to which rows can be removed now; null for none.
 _REMOVABLE: Final = """
 WITH oldest AS (
     SELECT number, at FROM event_log
@@ -49,7 +50,7 @@ WHERE number < coalesce((SELECT min(number) FROM oldest WHERE at >= $1), 9223372
 
 
 class LeaseLost(WalletError):
-    """The endpoint is another process's now, or was changed: it must be read anew."""
+    """Another process has the endpoint now, or it was changed: read it again."""
 
 
 class Outbox:
@@ -63,7 +64,7 @@ class Outbox:
         return f"<Outbox {self._worker}>"
 
     async def lease(self) -> list[Endpoint]:
-        """Take or keep every enabled endpoint that is nobody else's; those that are ours now."""
+        """Lease every enabled endpoint that no other process has. Returns the leased endpoints."""
         rows = await self._pool.fetch(
             f"UPDATE webhooks SET worker = $1, leased_until = clock_timestamp() + make_interval(secs => {LEASE_S}) "
             f"WHERE status = $2 AND (worker = $1 OR leased_until < clock_timestamp()) RETURNING {ENDPOINT_COLUMNS}",
@@ -72,7 +73,7 @@ class Outbox:
         return [endpoint_of(row) for row in rows]
 
     async def release(self) -> None:
-        """Let others have all of ours at once."""
+        """Give up all leases at once."""
         await self._pool.execute(
             "UPDATE webhooks SET worker = '', leased_until = 'epoch' WHERE worker = $1", self._worker
         )
@@ -83,7 +84,10 @@ class Outbox:
         return number
 
     async def queue_more(self, endpoint: Endpoint, position: int, wanted: Filter) -> int:
-        """Make deliveries of the log's rows behind `position`; how far it came. Raises `LeaseLost`."""
+        """Make deliveries from the log's rows behind `position`.
+
+        Returns the new position. Raises `LeaseLost`.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
             rows = await connection.fetch(
                 "SELECT number, events FROM event_log WHERE number > $1 ORDER BY number LIMIT $2",
@@ -117,7 +121,7 @@ class Outbox:
         return reached
 
     async def queued(self, endpoint: Endpoint, behind: int) -> list[Delivery]:
-        """The deliveries that have not ended and were made behind this one, in their order."""
+        """The pending deliveries made after delivery `behind`, in order."""
         rows = await self._pool.fetch(
             "SELECT delivery_id, event_id, subject, body, attempts, extract(epoch FROM next_at)::float8 AS next_s, "
             "subject = $4 AS once FROM webhook_deliveries "
@@ -127,7 +131,7 @@ class Outbox:
         return [Delivery(**dict(row)) for row in rows]
 
     async def record(self, endpoint: Endpoint, results: Sequence[Result], now_s: float) -> None:
-        """Keep what attempts have come to. Raises `LeaseLost` unless all could be."""
+        """Record the results of attempts. Raises `LeaseLost` unless all were recorded."""
         rows = [
             (
                 *(each.delivery.delivery_id, each.status, each.delivery.attempts + 1, _time(each.next_s)),
@@ -152,7 +156,7 @@ class Outbox:
             raise LeaseLost(f"{endpoint.webhook_id} has changed, or is another process's")
 
     async def forget(self, now_s: float) -> None:
-        """Take away what has ended long ago."""
+        """Delete deliveries that are older than `KEPT_S` and ended."""
         for status, kept_s in KEPT_S.items():
             await self._pool.execute(
                 "DELETE FROM webhook_deliveries WHERE status = $1 AND created_at < $2",
@@ -160,7 +164,7 @@ class Outbox:
             )
 
     async def remove_events(self, before_s: float) -> int:
-        """Take old events out of the log as far as every enabled endpoint has them: how many rows are gone."""
+        """Remove old events that every enabled endpoint has queued. Returns the number of removed rows."""
         count = 0
         while True:
             async with self._pool.acquire() as connection, connection.transaction():

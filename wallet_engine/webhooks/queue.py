@@ -1,9 +1,10 @@
 """The deliveries to one endpoint: which is next, and what follows from the result of an attempt.
 
-For each account (the events' subject) one delivery is under way at a time, the oldest. The others wait for it, also
-while it waits for its next try. So one account's events arrive in order, and other accounts do not wait.
+Each account (the events' subject) has one delivery under way at a time, the oldest. The account's others wait
+for it, also while it waits for its next try. So one account's events arrive in order, and other accounts do
+not wait.
 
-Decides, and does nothing: times are handed in.
+The queue only decides; it does no I/O, and the caller passes the time.
 """
 
 import heapq
@@ -14,9 +15,9 @@ from typing import Final
 
 from wallet_engine.webhooks.reply import Reply
 
-#: After each attempt that failed, how long until the next. Behind the last of them there is none.
+#: Wait in seconds after each failed attempt. After the last one there is no further attempt.
 RETRY_S: Final = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
-#: So that many endpoints which failed together are not all tried again together: up to so much longer.
+#: Each wait is longer by up to this share, so that endpoints that failed together are not retried together.
 JITTER_MAX: Final = 0.1
 _GONE: Final = 410
 
@@ -36,20 +37,20 @@ class Delivery:
     body: bytes
     attempts: int = 0
     next_s: float = 0.0
-    #: Tried once, whatever comes of it.
+    #: Tried only once, whatever the result.
     once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an attempt has come to."""
+    """The result of an attempt."""
 
     delivery: Delivery
     status: str
     reply: Reply
-    #: When it is tried again, if it is pending.
+    #: When a pending delivery is tried again.
     next_s: float
-    #: The endpoint has said that it is gone.
+    #: The endpoint answered 410 Gone.
     gone: bool = False
 
 
@@ -57,11 +58,11 @@ class Queue:
     """The deliveries of one endpoint that have not ended."""
 
     def __init__(self, jitter: Callable[[], float]) -> None:
-        """`jitter` gives numbers from 0 to 1."""
+        """`jitter` returns numbers from 0 to 1."""
         self._jitter = jitter
         #: Subject -> its deliveries, the oldest first.
         self._lines: dict[str, deque[Delivery]] = {}
-        #: (when, delivery_id, subject) of the first of each line that is not under way.
+        #: (when, delivery_id, subject) of each line's first delivery that is not under way.
         self._due: list[tuple[float, int, str]] = []
         self._count = 0
 
@@ -72,7 +73,7 @@ class Queue:
         return self._count
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
-        """Put them behind what is there, in the order of their accounts."""
+        """Append the deliveries to the lines of their accounts."""
         for delivery in deliveries:
             line = self._lines.setdefault(delivery.subject, deque())
             line.append(delivery)
@@ -81,18 +82,18 @@ class Queue:
                 self._push(delivery)
 
     def take(self, now_s: float) -> Delivery | None:
-        """A delivery that is to be tried now; `ended` must be called with what came of it."""
+        """A delivery that is due now; call `ended` with its result."""
         if not self._due or self._due[0][0] > now_s:
             return None
         return self._lines[heapq.heappop(self._due)[2]][0]
 
     @property
     def next_s(self) -> float | None:
-        """When `take` has something; None while nothing waits."""
+        """When `take` returns a delivery; None while none waits."""
         return self._due[0][0] if self._due else None
 
     def decide(self, delivery: Delivery, reply: Reply, now_s: float) -> Result:
-        """What an attempt that began with `take` has come to. Changes nothing."""
+        """The result of an attempt that began with `take`. Changes nothing."""
         attempts = delivery.attempts + 1
         if reply.delivered:
             return Result(delivery, DELIVERED, reply, now_s)
@@ -103,7 +104,7 @@ class Queue:
         return Result(delivery, PENDING, reply, now_s + wait_s, gone)
 
     def ended(self, result: Result) -> None:
-        """An attempt has come to this, and that is recorded."""
+        """Take the result of an attempt, after it was recorded."""
         delivery = result.delivery
         line = self._lines[delivery.subject]
         delivery.attempts += 1

@@ -1,10 +1,10 @@
-"""What came of an attempt to deliver."""
+"""The outcome of an attempt to deliver."""
 
 from typing import NamedTuple
 
 
 class Reply(NamedTuple):
-    """What came of an attempt; without a status there was no answer, and `error` says why."""
+    """The outcome of an attempt. Without a status there was no answer, and `error` says why."""
 
     status: int | None
     error: str = ""

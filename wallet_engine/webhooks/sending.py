@@ -1,4 +1,4 @@
-"""One attempt: a POST, and what came of it. Redirects are answers like others; proxies are not asked."""
+"""One attempt: a POST and its outcome. Redirects are not followed; proxies are not used."""
 
 import asyncio
 import ssl
@@ -11,12 +11,12 @@ from wallet_engine.domain.errors import text_of
 from wallet_engine.webhooks.addresses import Unreachable, resolve
 from wallet_engine.webhooks.reply import Reply
 
-#: An answer that comes later is none.
+#: Maximum time for an answer; a later one does not count.
 ANSWER_S_MAX: Final = 10.0
-#: Deliveries to one endpoint at a time, each of another account.
+#: Maximum deliveries to one endpoint at a time, each of another account.
 AT_ONCE_MAX: Final = 16
 _IDLE_S_MAX: Final = 30.0
-#: Of an answer's body, so that its connection can be used again; what has more loses it.
+#: Bytes read of an answer's body, so that the connection can be reused; a longer body ends it.
 _READ_BYTES_MAX: Final = 16 * 1024
 
 _HTTP_ERRORS: Final = (
@@ -26,14 +26,15 @@ _HTTP_ERRORS: Final = (
 
 
 class Sender:
-    """Connections to one endpoint, which are nobody else's. Close it."""
+    """The connections to one endpoint, shared with no other. Close it after use."""
 
     def __init__(self, *, allow_private: bool, answer_s_max: float = ANSWER_S_MAX) -> None:
         self._answer_s_max = answer_s_max
         self._turns = asyncio.Semaphore(AT_ONCE_MAX)
         context, backend = ssl.create_default_context(), _Pinned(allow_private)
-        # A pool looks at all its connections, twice over, for each request: each connection has a pool of its own. The
-        # limit of that is none: a request that is given up while it waits there keeps its connection for ever.
+        # Each connection has its own pool, because a pool checks all its connections, twice, for each
+        # request. The pool has no limit: a request that is given up while it waits in a pool keeps its
+        # connection for ever.
         self._free = [
             httpcore.AsyncConnectionPool(
                 ssl_context=context,
@@ -50,7 +51,7 @@ class Sender:
         return f"<Sender under_way={AT_ONCE_MAX - len(self._free)}>"
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Send it once; of `AT_ONCE_MAX` at a time."""
+        """Send the request once; at most `AT_ONCE_MAX` run at a time."""
         async with self._turns:
             pool = self._free.pop()
             try:
@@ -89,7 +90,10 @@ def _bytes(headers: Mapping[str, str]) -> Iterable[tuple[bytes, bytes]]:
 
 
 class _Pinned(httpcore.AsyncNetworkBackend):
-    """Connects to an address that was looked at just now. TLS still asks for the name: httpcore says it apart."""
+    """Connects to an address checked just before.
+
+    TLS still checks the name, which httpcore passes separately.
+    """
 
     def __init__(self, allow_private: bool) -> None:
         self._allow_private = allow_private

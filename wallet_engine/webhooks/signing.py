@@ -1,4 +1,4 @@
-"""Signatures of what is sent, as standardwebhooks.com has them."""
+"""Signatures of deliveries, as specified by standardwebhooks.com."""
 
 import base64
 import secrets
@@ -10,7 +10,7 @@ from standardwebhooks import Webhook
 
 SECRET_PREFIX: Final = "whsec_"
 _SECRET_BYTES: Final = 32
-#: How long what is sent is also signed with the secret of before a rotation.
+#: How long after a rotation deliveries are also signed with the previous secret.
 ROTATION_S: Final = 24 * 3600
 
 
@@ -22,9 +22,9 @@ def new_secret() -> str:
 def signed_headers(
     secrets_in_force: Sequence[str], message_id: str, at_s: float, body: bytes
 ) -> dict[str, str]:
-    """The three headers; a signature for each secret, the newest first.
+    """The three headers, with a signature for each secret, the newest first.
 
-    `at_s` is when it is sent, Unix time: receivers refuse what was signed long ago.
+    `at_s` is the time of sending, Unix seconds: receivers refuse old signatures.
     """
     text, at = body.decode(), datetime.fromtimestamp(int(at_s), UTC)
     signatures = [Webhook(secret).sign(message_id, at, text) for secret in secrets_in_force]

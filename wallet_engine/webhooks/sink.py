@@ -1,11 +1,12 @@
-"""The sink `webhooks`: every event into the event log, and out of it to the endpoints that want it.
+"""The sink `webhooks`: writes every event to the event log, and sends it from there to the endpoints that
+want it.
 
-Rows of the log and positions are written in one transaction, on the condition that the positions are still those that
-the entries follow: an event is in the log once. Deliveries are made of the log by another task, which goes on when the
-feed does not.
+Rows of the log and positions are written in one transaction, only if the positions are still those that the
+entries follow. So each event is in the log once. Another task makes deliveries from the log; it continues
+when the feed stops.
 
-The folds of the partitions are saved now and then, so that a process that takes them up need not begin at their first
-entry.
+The folds of the partitions are saved now and then, so that a process that takes over a partition need not
+start at its first entry.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ from wallet_engine.webhooks.log import LogRow, append
 from wallet_engine.webhooks.outbox import EVENTS_KEPT_DAYS
 
 SINK: Final = "webhooks"
-#: Connections of the deliveries, and how long a statement of theirs may take.
+#: Connections for deliveries, and the maximum time of one of their statements.
 _CONNECTIONS_MAX: Final = 4
 _ANSWER_S_MAX: Final = 30.0
 
@@ -49,7 +50,7 @@ log = get_logger(__name__)
 
 
 class TakenOver(WalletError):
-    """Another process has written events of these partitions: this one is not to."""
+    """Another process has written events of these partitions, so this one must not."""
 
 
 class WebhookSink:
@@ -91,7 +92,7 @@ class WebhookSink:
         """Raises `HistoryUnavailable`, and `ConfigError` for tables of another version."""
         self._session = session = await Session.open(self._url, "wallet-engine follow webhooks")
         await session.ask(check_version(session.connection))
-        # What was delivered and is not recorded is sent again: those commits need not wait for the disk.
+        # These commits need not wait for the disk: a delivery that is not recorded is sent again.
         self._pool = await Pool.open(
             self._url,
             "wallet-engine webhooks",
@@ -146,7 +147,7 @@ class WebhookSink:
         return starts
 
     async def take(self, batch: Sequence[FeedEntry]) -> None:
-        """Its events are in the log, and so for good, when this returns."""
+        """When this returns, the batch's events are durably in the log."""
         made = await self._maker.make(batch)
         before, after = self._told, dict(self._told)
         times: dict[int, int] = {}
@@ -177,10 +178,10 @@ class WebhookSink:
             await append(connection, rows, self._source)
 
     async def flush(self) -> None:
-        """All that was taken is kept already."""
+        """Nothing to do: `take` has stored everything."""
 
     async def _save(self, clock_ms: int) -> None:
-        """The folds, when it is time."""
+        """Save the folds, when it is time."""
         if not self._pace.due():
             return
         session = self._open

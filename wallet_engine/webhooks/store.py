@@ -1,7 +1,7 @@
 """Endpoints and deliveries in PostgreSQL, as callers of the API manage them. Times are Unix seconds.
 
-An endpoint's row is locked by whatever changes its deliveries, so `delivery_id` grows in the order in which others see
-them. `version` and `poked` tell the process that delivers what it must read anew.
+Every change of an endpoint's deliveries locks the endpoint's row, so `delivery_id` grows in the order in
+which others see them. `version` and `poked` tell the delivering process what it must read again.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from wallet_engine.webhooks.endpoint import DISABLED, ENABLED, WEBHOOKS_MAX, End
 from wallet_engine.webhooks.queue import PENDING
 from wallet_engine.webhooks.signing import ROTATION_S
 
-#: Subject of deliveries that are tests: no account has this name.
+#: Subject of test deliveries; no account has this name.
 TEST: Final = "-"
 
 _COLUMNS: Final = (
@@ -23,7 +23,7 @@ _COLUMNS: Final = (
 
 
 class DeliveryView(NamedTuple):
-    """One delivery as it is listed; `next_s` while it is pending, `tried_s` once it was tried."""
+    """One listed delivery; `next_s` counts while it is pending, `tried_s` is set once it was tried."""
 
     delivery_id: int
     event_id: str
@@ -39,7 +39,7 @@ class DeliveryView(NamedTuple):
 
 
 class TooMany(Exception):
-    """There are as many endpoints as there may be."""
+    """The maximum number of endpoints exists already."""
 
 
 class WebhookStore:
@@ -52,7 +52,7 @@ class WebhookStore:
         return f"<WebhookStore {self._pool!r}>"
 
     async def create(self, endpoint: Endpoint) -> Endpoint:
-        """It is told of what is committed from now on. Raises `TooMany`."""
+        """Create the endpoint; it gets events committed from now on. Raises `TooMany`."""
         row = await self._pool.fetchrow(
             f"INSERT INTO webhooks (webhook_id, url, types, accounts, description, secret, position) "
             f"SELECT $1, $2, $3, $4, $5, $6, last FROM event_numbers "
@@ -65,7 +65,7 @@ class WebhookStore:
         return endpoint_of(row)
 
     async def all(self) -> list[Endpoint]:
-        """The oldest first."""
+        """All endpoints, the oldest first."""
         rows = await self._pool.fetch(f"SELECT {_COLUMNS} FROM webhooks ORDER BY created_at, webhook_id")
         return [endpoint_of(row) for row in rows]
 
@@ -83,7 +83,7 @@ class WebhookStore:
         description: str | None = None,
         enabled: bool | None = None,
     ) -> Endpoint | None:
-        """Change what is given. What was queued before stays queued, for the new address."""
+        """Change the given fields. Queued deliveries stay queued, and go to the new URL."""
         status = None if enabled is None else ENABLED if enabled else DISABLED
         reason = None if enabled is None else "" if enabled else "disabled by an operator"
         row = await self._pool.fetchrow(
@@ -96,14 +96,14 @@ class WebhookStore:
         return None if row is None else endpoint_of(row)
 
     async def delete(self, webhook_id: str) -> bool:
-        """Whether it was there; its deliveries go with it."""
+        """Delete the endpoint and its deliveries. Returns whether it existed."""
         gone = await self._pool.fetchval(
             "DELETE FROM webhooks WHERE webhook_id = $1 RETURNING true", webhook_id
         )
         return bool(gone)
 
     async def rotate(self, webhook_id: str, secret: str) -> Endpoint | None:
-        """Sign with this secret too from now on, and for a day with the one before."""
+        """Sign with this secret from now on, and for one more day also with the previous one."""
         row = await self._pool.fetchrow(
             f"UPDATE webhooks SET previous_secret = secret, secret = $2, "
             f"previous_until = now() + make_interval(secs => {ROTATION_S}) "
@@ -113,7 +113,7 @@ class WebhookStore:
         return None if row is None else endpoint_of(row)
 
     async def add_test(self, webhook_id: str, event_id: str, type_: str, body: bytes) -> bool:
-        """Have this sent, once; whether the endpoint is there and enabled."""
+        """Queue a test delivery, tried once. Returns whether the endpoint exists and is enabled."""
         async with self._connection() as connection, connection.transaction():
             found = await connection.fetchval(
                 "UPDATE webhooks SET poked = poked + 1 WHERE webhook_id = $1 AND status = $2 RETURNING true",
@@ -128,7 +128,10 @@ class WebhookStore:
         return bool(found)
 
     async def replay(self, webhook_id: str, from_s: float) -> Endpoint | None:
-        """Have everything sent anew that is of this time or later. Nothing is sent twice that is still to be sent."""
+        """Send all events of this time or later again.
+
+        Pending deliveries among them are replaced, not doubled.
+        """
         async with self._connection() as connection, connection.transaction():
             row = await connection.fetchrow(
                 f"UPDATE webhooks SET version = version + 1, position = least(position, coalesce("
@@ -146,7 +149,7 @@ class WebhookStore:
     async def deliveries(
         self, webhook_id: str, status: str | None, limit: int, before: int | None = None
     ) -> list[DeliveryView]:
-        """The newest first; those older than delivery `before`."""
+        """The deliveries older than `before`, the newest first."""
         rows = await self._pool.fetch(
             "SELECT delivery_id, event_id, type, subject, status, attempts, "
             "extract(epoch FROM next_at)::float8 AS next_s, extract(epoch FROM created_at)::float8 AS created_s, "
@@ -158,7 +161,7 @@ class WebhookStore:
         return [DeliveryView(*row) for row in rows]
 
     async def pending(self, webhook_id: str) -> int:
-        """How many deliveries have not ended."""
+        """The number of pending deliveries."""
         count = await self._pool.fetchval(
             "SELECT count(*) FROM webhook_deliveries WHERE webhook_id = $1 AND status = $2",
             *(webhook_id, PENDING),
