@@ -39,7 +39,7 @@ class Made(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Where a partition starts: the fold covers everything up to `folded`; events are wanted behind `told`."""
+    """Where a partition starts: the fold covers everything to `folded`; events are wanted behind `told`."""
 
     folded: FeedPosition
     book: Book

@@ -176,7 +176,7 @@ def _limits(o: Operation) -> _Told:
 
 
 def _flags(o: Operation) -> _Told | None:
-    """A waiting close freezes the account and may undo that: neither has an event, as no caller asked for it."""
+    """A waiting close freezes the account and may undo that: neither is an event, as no caller asked."""
     type_ = _FLAGGED.get(o.other.partition(".")[0])
     return None if type_ is None else (type_, o.account, {"account_id": o.account}, (o.account,))
 

@@ -1,4 +1,4 @@
-"""Modules that only some installations have."""
+"""Imports optional modules, which only some installations have."""
 
 import importlib
 from typing import Any
@@ -7,7 +7,7 @@ from wallet_engine.domain.errors import ConfigError
 
 
 def needed(module: str, extra: str, what: str) -> Any:
-    """The module, imported when it is asked for. Raises `ConfigError` that says how to get it."""
+    """Import and return the module. Raises `ConfigError` that says how to install it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

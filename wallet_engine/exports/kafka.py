@@ -1,11 +1,14 @@
-"""The sink `kafka://broker,broker/topic`: CloudEvents JSON, keyed by account, at least once, each account's in order.
+"""The sink `kafka://broker,broker/topic`: CloudEvents JSON, keyed by account, at least once, in order per
+account.
 
-How far it is stands in Kafka too, in `<topic>.positions`: partition of the journal -> the last entry whose events the
-brokers have confirmed. So it needs no other store, a stopped database stops no Kafka, and who copies, deletes or makes
-the topic anew does the same with its positions. The topic should be compacted; where it is not there it is made so.
+Its positions are in Kafka too, in `<topic>.positions`: partition of the journal -> the last entry whose
+events the brokers have confirmed. So it needs no other store, and a stopped database does not stop it. An
+operator who copies, deletes or recreates the topic does the same with the positions. That topic should be
+compacted; the sink creates it so.
 
-A position is written behind the delivery reports of its events. Whatever is interrupted between the two, the events
-come again, with the same ids. What balances were is there too, now and then, in `<topic>.folds` (`kafka_folds`).
+A position is written after the delivery reports of its events. After an interruption between the two, the
+events come again, with the same ids. Folds with the balances are saved now and then in `<topic>.folds`
+(`kafka_folds`).
 """
 
 import asyncio
@@ -26,23 +29,23 @@ from wallet_engine.routing.model import check_name
 from wallet_engine.telemetry.secrets import check_secret_file
 
 POSITIONS: Final = ".positions"
-#: Of the topics beside: what was replaced in a segment of this size is gone soon after the next one is begun.
+#: Segment size of the two extra topics: replaced messages are removed soon after the next segment begins.
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
-#: How long brokers may take to confirm a batch, and to answer what is asked.
+#: How long brokers may take to confirm a batch, and to answer a request.
 CONFIRM_S_MAX: Final = 30.0
 ANSWER_S_MAX: Final = 10.0
 _HEADERS: Final = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 
 
 class Target(NamedTuple):
-    """Where to."""
+    """The brokers and the topic to write to."""
 
     brokers: str
     topic: str
 
 
 def parse_target(target: str) -> Target:
-    """Of `kafka://broker:9092,broker:9092/topic`. Raises `ConfigError`."""
+    """Parse `kafka://broker:9092,broker:9092/topic`. Raises `ConfigError`."""
     scheme, _, rest = target.partition("://")
     brokers, _, topic = rest.partition("/")
     if scheme != "kafka" or not brokers or not topic:
@@ -52,7 +55,10 @@ def parse_target(target: str) -> Target:
 
 
 def read_settings(path: Path) -> dict[str, str]:
-    """librdkafka's settings out of a file that nobody else can read: `name=value` lines. Raises `ConfigError`."""
+    """librdkafka's settings from a file of `name=value` lines that no other user can read.
+
+    Raises `ConfigError`.
+    """
     check_secret_file(path)
     found: dict[str, str] = {}
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
@@ -66,12 +72,12 @@ def read_settings(path: Path) -> dict[str, str]:
 
 
 class KafkaSink:
-    """See the module; `follow.sink.Sink`. `settings` are librdkafka's, beside those that are set here."""
+    """See the module; `follow.sink.Sink`. `settings`: librdkafka's, besides those set here."""
 
     def __init__(
         self, target: str, feed: Feed, settings: dict[str, str] | None = None, source: str = SOURCE_DEFAULT
     ) -> None:
-        """Raises `ConfigError` for a target that is none, and where the library is missing."""
+        """Raises `ConfigError` for an invalid target, and when the library is missing."""
         self._target = parse_target(target)
         self._kafka = needed("confluent_kafka", "kafka", "--to kafka:")
         self._admin = needed("confluent_kafka.admin", "kafka", "--to kafka:")
@@ -102,7 +108,7 @@ class KafkaSink:
                 "message.timeout.ms": int(CONFIRM_S_MAX * 1000),
                 "compression.type": "lz4",
                 "linger.ms": 5,
-                # As Java's producers do, so that one account is in one partition with any writer.
+                # As in Java's producers, so that every producer puts an account into the same partition.
                 "partitioner": "murmur2_random",
             }
         )
@@ -134,7 +140,7 @@ class KafkaSink:
         return dict(self._maker.folded)
 
     def _starts(self, partitions: Collection[int]) -> dict[int, Start]:
-        """Of those that are not at hand."""
+        """The starts of the partitions whose folds are not in memory."""
         starts = {}
         with self._reading() as consumer:
             found = self._read_positions(consumer)
@@ -147,7 +153,7 @@ class KafkaSink:
     @contextmanager
     def _reading(self) -> Iterator[Any]:
         topic = self._target.topic + POSITIONS
-        # It commits nothing and joins nothing: the group is only a name that has to be there.
+        # It commits nothing and joins no group: the group id is only a required setting.
         consumer = self._kafka.Consumer(
             {
                 **self._settings,
@@ -164,7 +170,7 @@ class KafkaSink:
             consumer.close()
 
     def _read_positions(self, consumer: Any) -> dict[int, FeedPosition]:
-        """The highest that was written of each: a process that was stopped may have written an older one behind it."""
+        """The highest position of each partition: a paused process may have written an older one later."""
         topic = self._target.topic + POSITIONS
         found: dict[int, FeedPosition] = {}
         described = consumer.list_topics(topic, timeout=ANSWER_S_MAX).topics[topic]
@@ -177,7 +183,7 @@ class KafkaSink:
 
     def _read_partition(self, consumer: Any, place: Any, end: int, found: dict[int, FeedPosition]) -> None:
         consumer.assign([place])
-        # A compacted topic lacks offsets: the position of the consumer says when its end is reached.
+        # Compaction leaves gaps in the offsets: the consumer's position shows when it reaches the end.
         while consumer.position([place])[0].offset < end:
             message = consumer.poll(ANSWER_S_MAX)
             if message is None:
@@ -194,7 +200,7 @@ class KafkaSink:
                     found[partition] = position
 
     async def take(self, batch: Sequence[FeedEntry]) -> None:
-        """Its events are confirmed, and the positions behind them, when this returns. Raises `Outage`."""
+        """When this returns, the batch's events and then its positions are confirmed. Raises `Outage`."""
         told = {partition: self._maker.told(partition) for partition in {at.partition for at in batch}}
         made = await self._maker.make(batch)
         moved = {at.partition: at.position for at, _ in made if at.seq > told[at.partition].seq}
@@ -204,7 +210,7 @@ class KafkaSink:
             await asyncio.to_thread(self._save, batch[-1].time_ms)
 
     def _save(self, clock_ms: int) -> None:
-        """The folds that have moved on."""
+        """Save the folds that have advanced."""
         with self._pace.saving():
             for partition, folded in self._maker.folded.items():
                 head = self._folds.heads.get(partition)
@@ -231,13 +237,13 @@ class KafkaSink:
                 self._producer.produce(topic, value, key, headers=_HEADERS, on_delivery=self._reported)
                 self._producer.poll(0)
                 return
-            except BufferError:  # librdkafka's own limit: its reports make room
+            except BufferError:  # librdkafka's queue is full: delivery reports make room
                 self._producer.poll(0.1)
             except self._kafka.KafkaException as error:
                 raise _outage(error) from None
 
     def _confirm(self) -> None:
-        """Wait for the reports of all that was produced."""
+        """Wait for the delivery reports of everything produced."""
         left = self._producer.flush(CONFIRM_S_MAX + 1)
         if left or self._failed:
             why = self._failed[0] if self._failed else f"{left} messages are not confirmed"
@@ -248,10 +254,10 @@ class KafkaSink:
             self._failed.append(error.str())
 
     async def flush(self) -> None:
-        """All that was taken is kept already."""
+        """Nothing to do: `take` has stored everything."""
 
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
-        """Nobody asks it."""
+        """Nothing to do: no reader needs it."""
 
     async def close(self) -> None:
         producer, self._producer = self._producer, None

@@ -1,8 +1,10 @@
-"""Folds of the sink `kafka:`, kept in Kafka beside its positions: a process that takes up a partition goes on there.
+"""Folds of the sink `kafka:`, kept in Kafka beside its positions: a process that starts a partition continues
+there.
 
-`<topic>.folds` holds a book in parts, under `<partition>.<turn>.<number>`, with turns 0 and 1 after each other, so that
-the parts of the last whole one are never replaced while the next is written. Which those are is said behind them,
-among the positions, under `fold.<partition>`. A fold that is lost or damaged is made anew from the first entry.
+`<topic>.folds` holds a book in parts, under `<partition>.<turn>.<number>`. Turns 0 and 1 alternate, so that
+writing the next fold never replaces parts of the last complete one. After the parts, a head that names them
+is written among the positions, under `fold.<partition>`. A fold that is lost or damaged is rebuilt from the
+first entry.
 """
 
 import hashlib
@@ -18,7 +20,7 @@ from wallet_engine.journal.feed import FeedPosition
 from wallet_engine.telemetry.logging import get_logger
 
 FOLDS: Final = ".folds"
-#: Keys among the positions that begin so are about folds.
+#: Prefix of the keys of folds' heads among the positions.
 HEAD: Final = "fold."
 PART_BYTES: Final = 256 * 1024
 CONFIRM_S_MAX: Final = 30.0
@@ -33,34 +35,34 @@ class Head(msgspec.Struct):
     seq: int
     nonce: str | None
     turn: int
-    #: Offsets.
+    #: Offsets of the first and the last part.
     first: int
     last: int
     digest: str
 
 
 class KafkaFolds:
-    """Those of one sink. Its methods block."""
+    """The folds of one sink. Its methods block."""
 
     def __init__(self, kafka: Any, topic: str) -> None:
         """`kafka` is the module `confluent_kafka`."""
         self._kafka = kafka
         self._place = (topic + FOLDS, 0)
-        #: Partition -> its last whole fold, as the positions say it.
+        #: Partition -> head of its last complete fold.
         self.heads: dict[int, Head] = {}
 
     def __repr__(self) -> str:
         return f"<KafkaFolds {self._place[0]} {len(self.heads)}>"
 
     def note(self, key: str, value: bytes) -> None:
-        """A head was read; the last one counts."""
+        """Take a head that was read; the last one of a partition counts."""
         try:
             self.heads[int(key.removeprefix(HEAD))] = msgspec.json.decode(value, type=Head)
         except msgspec.MsgspecError as error:
             log.warning("a fold is passed over", key=key, why=str(error))
 
     def save(self, producer: Any, partition: int, at: FeedPosition, book: bytes) -> tuple[str, bytes]:
-        """Write the parts. Returns key and value of the head, which says that the parts are whole. Raises `Outage`."""
+        """Write the parts. Returns key and value of the head, to be written after them. Raises `Outage`."""
         before = self.heads.get(partition)
         turn = 0 if before is None else 1 - before.turn
         offsets: list[int] = []
@@ -94,7 +96,7 @@ class KafkaFolds:
                 producer.poll(0.1)
 
     def load(self, consumer: Any, partition: int, told: FeedPosition) -> Start | None:
-        """What the fold of a partition is taken up with; None where there is none of before what was told."""
+        """The start of a partition from its saved fold; None without a good fold at or before `told`."""
         head = self.heads.get(partition)
         if head is None or head.seq > told.seq:
             return None
@@ -113,7 +115,7 @@ class KafkaFolds:
         found: dict[str, bytes] = {}
         consumer.assign([place])
         offset = -1
-        while offset < head.last:  # the last message of a topic stays, whatever was replaced before it
+        while offset < head.last:  # compaction never removes a topic's last message
             message = consumer.poll(ANSWER_S_MAX)
             if message is None:
                 raise Outage("journal_unavailable", f"Kafka does not answer with {place.topic}")

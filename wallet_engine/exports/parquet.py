@@ -1,16 +1,17 @@
-"""The sink `parquet:DIR`: events in columns, for DuckDB, ClickHouse and whatever else reads Parquet.
+"""The sink `parquet:DIR`: events in columns, for DuckDB, ClickHouse and other readers of Parquet.
 
     DIR/date=2026-11-29/hour=00/group-03-000017.parquet     events of one hour and one group of partitions
-    DIR/.positions/03.json                                  how far the group is, and what its last file was
-    DIR/.folds/…                                            what balances were (`parquet_folds`)
-    DIR/.writing/…                                          files that are not whole yet
+    DIR/.positions/03.json                                  the group's positions, and its last file
+    DIR/.folds/…                                            saved balances (`parquet_folds`)
+    DIR/.writing/…                                          incomplete files
 
-A file is written beside, and takes its place when it is whole, in this order: the positions are replaced, which is the
-commit and names the file; then the file is renamed. A process that opens the group finds a file that was committed and
-not renamed, and renames it. So each event is in one file even after interruptions, and readers see only whole files.
+A file is written in `.writing`. When it is complete, the positions are replaced: this is the commit, and
+names the file; then the file is renamed to its place. A process that opens the group renames a file that was
+committed but not renamed. So each event is in one file even after interruptions, and readers see only
+complete files.
 
-A file ends with its hour, once nothing can follow; with the process, and then the hour has a second one. Of a group,
-hours end in their order, so a position never passes what is not in a file.
+A file ends with its hour, once no entry can follow, or with the process; then the hour gets a second file.
+The hours of a group end in order, so a position never passes an event that is in no file.
 """
 
 import asyncio
@@ -36,28 +37,28 @@ from wallet_engine.exports.parquet_folds import ParquetFolds
 from wallet_engine.journal.feed import START, Feed, FeedEntry, FeedPosition
 
 HOUR_MS: Final = 3_600_000
-#: Behind the end of an hour: what may still come with a time in it, from a node whose clock is behind.
+#: Wait after the end of an hour: a node whose clock is behind may still add entries of that hour.
 GRACE_MS: Final = 10_000
-#: Rows in memory of one file, which are then written as a row group.
+#: Rows of one file in memory that are written as one row group.
 ROWS_MAX: Final = 50_000
-#: Hours of one group that are open at a time, while what happened long ago is read.
+#: Maximum open hours of one group, while old entries are read.
 HOURS_MAX: Final = 4
 _ID_CHARACTERS: Final = 8
 
-#: Amounts: 16 digits of major units of a currency without minor ones, 4 of one that has most.
+#: Columns with amounts: up to 16 digits of major units and 4 decimals.
 _AMOUNTS: Final = ("amount", "delta", "balance", "available", "held", "pending")
 _encode: Final = msgspec.json.Encoder().encode
 
 
 class TakenOver(WalletError):
-    """Another process has written events of this group: this one is not to."""
+    """Another process has written events of this group, so this one must not."""
 
 
 class ParquetSink:
     """See the module; `follow.sink.Sink`."""
 
     def __init__(self, target: str, feed: Feed, groups: int) -> None:
-        """`groups` share the partitions: p is in p modulo so many. Raises `ConfigError`."""
+        """`groups`: number of groups; partition p is in group p modulo `groups`. Raises `ConfigError`."""
         scheme, _, folder = target.partition(":")
         if scheme != "parquet" or not folder:
             raise ConfigError(f"--to {target} is none such as parquet:/var/lib/wallet/events")
@@ -80,7 +81,7 @@ class ParquetSink:
         return f"parquet-{plain or 'root'}"[:64]
 
     async def start(self) -> None:
-        """Raises OSError for a folder that cannot be written."""
+        """Create the folders. Raises OSError when they cannot be written."""
         self._broken = False
         for folder in (self._directory, self._directory / ".positions", self._directory / ".writing"):
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
@@ -105,7 +106,7 @@ class ParquetSink:
         return dict(self._maker.folded)
 
     async def take(self, batch: Sequence[FeedEntry]) -> None:
-        """Its events are in a file when its hour has ended, or this process."""
+        """Take a batch; its events are in a file once their hour or this process has ended."""
         told = {partition: self._maker.told(partition) for partition in {at.partition for at in batch}}
         try:
             made = await self._maker.make(batch)
@@ -129,10 +130,10 @@ class ParquetSink:
                 self._folds.save(partition, folded, book, kept.seq)
 
     async def flush(self) -> None:
-        """Events are kept on disk when their hour has ended."""
+        """Nothing to do: events are stored when their hour ends."""
 
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
-        """Ends the hours that have passed in groups that have all there is."""
+        """End the past hours of groups whose partitions are all caught up."""
         current = set(partitions)
         for number, group in self._open.items():
             mine = {partition for partition in self._maker.folded if partition % self._groups == number}
@@ -140,7 +141,7 @@ class ParquetSink:
                 await asyncio.to_thread(group.commit_until, at_ms - GRACE_MS)
 
     async def close(self) -> None:
-        """Commits what there is, unless something failed: then it comes again."""
+        """Commit the open hours, unless something failed: then their entries come again."""
         opened, self._open = self._open, {}
         for group in opened.values():
             await asyncio.to_thread(group.abandon if self._broken else group.commit_all)
@@ -162,8 +163,8 @@ class Group:
             self._said = self._read()
             self._finish(self._said)
             for left in (directory / ".writing").glob(f"{number:02d}-*"):
-                left.unlink(missing_ok=True)  # of a process that is dead, or has lost the group
-        #: Partition -> how far it is in files.
+                left.unlink(missing_ok=True)  # from a process that died, or lost the group
+        #: Partition -> its position in committed files.
         self.reached = _positions(self._said)
         self._owner = uuid4().hex[:_ID_CHARACTERS]
 
@@ -171,7 +172,7 @@ class Group:
         return f"<Group {self._number} hours={len(self._hours)}>"
 
     def add(self, at: FeedEntry, events: Sequence[Event]) -> None:
-        """Take one entry's."""
+        """Take the events of one entry."""
         hour = at.time_ms // HOUR_MS
         if hour not in self._hours:
             path = self._directory / ".writing" / f"{self._number:02d}-{hour}-{self._owner}"
@@ -181,7 +182,7 @@ class Group:
             self._commit(min(self._hours))
 
     def commit_until(self, time_ms: int) -> None:
-        """End the hours that had ended by then."""
+        """Commit the hours that ended by this time."""
         for hour in sorted(self._hours):
             if (hour + 1) * HOUR_MS > time_ms:
                 return
@@ -197,7 +198,7 @@ class Group:
         self._hours.clear()
 
     def _commit(self, hour: int) -> None:
-        """Raises `TakenOver`."""
+        """Finish an hour's file and commit it. Raises `TakenOver`."""
         ended = self._hours.pop(hour)
         has_rows = ended.finish()
         with self._locked():
@@ -221,7 +222,7 @@ class Group:
         self.reached = _positions(said)
 
     def _finish(self, said: Mapping[str, Any]) -> None:
-        """Rename the file that was committed last, where that is still to be done."""
+        """Rename the last committed file, if that is not done yet."""
         if not said["last"]:
             return
         written, place = (self._directory / path for path in said["last"])
@@ -272,7 +273,7 @@ class Hour:
             self._write()
 
     def finish(self) -> bool:
-        """Bring it to the disk; whether there is a file, which there is not of entries without events."""
+        """Write the file to disk. Returns whether there is one: entries without events make none."""
         if self._rows:
             self._write()
         if self._writer is None:
@@ -296,7 +297,7 @@ class Hour:
 
 
 def _schema(arrow: Any) -> Any:
-    """The columns; absent where a type of event has no such thing. `data` is the event's, as JSON."""
+    """The columns; null where a type of event has no such value. `data` is the event's data as JSON."""
     text, words = arrow.string(), arrow.dictionary(arrow.int32(), arrow.string())
     amount = arrow.decimal128(20, 4)
     return arrow.schema(
@@ -347,7 +348,7 @@ def _folder_of(hour: int) -> str:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """As a whole, also when the power goes."""
+    """Replace the file atomically and durably."""
     beside = path.with_suffix(".next")
     with beside.open("wb") as file:
         file.write(data)

@@ -1,9 +1,9 @@
-"""Folds of the sink `parquet:`, beside its positions: a process that takes up a partition goes on from there.
+"""Folds of the sink `parquet:`, beside its positions: a process that starts a partition continues from there.
 
     DIR/.folds/0003-0000000000001234     the fold of partition 3 behind its entry 1234
 
-A fold is used once its entry is in a file. The position stays behind by up to an hour, so of each partition the newest
-that can be used is kept, and the two newest that cannot be yet. One that is damaged is passed over.
+A fold can be used once its entry is in a file. Positions are up to an hour behind, so of each partition the
+newest usable fold is kept, and the two newest that are not usable yet. A damaged fold is skipped.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from wallet_engine.journal.feed import FeedPosition
 from wallet_engine.telemetry.logging import get_logger
 
 FOLDER: Final = ".folds"
-#: That are kept although their entries are in no file yet.
+#: Folds kept although their entries are in no file yet.
 WAITING_MAX: Final = 2
 _DIGEST_BYTES: Final = 16
 
@@ -29,7 +29,7 @@ log = get_logger(__name__)
 
 
 class ParquetFolds:
-    """Those of one directory. Its methods block, and raise OSError."""
+    """The folds of one directory. Its methods block, and raise OSError."""
 
     def __init__(self, directory: Path) -> None:
         self._folder = directory / FOLDER
@@ -41,7 +41,7 @@ class ParquetFolds:
         self._folder.mkdir(exist_ok=True)
 
     def save(self, partition: int, at: FeedPosition, book: bytes, kept: int) -> None:
-        """`kept` is the seq of the partition's last entry that is in a file."""
+        """Save a fold. `kept` is the seq of the partition's last entry in a file."""
         data = msgspec.msgpack.encode((at.nonce, book))
         place = self._folder / f"{partition:04d}-{at.seq:016d}"
         beside = self._folder / f"writing-{uuid4().hex}"
@@ -61,7 +61,7 @@ class ParquetFolds:
             path.unlink(missing_ok=True)
 
     def load(self, partition: int, told: FeedPosition) -> Start | None:
-        """What the fold of a partition is taken up with; None where there is none of before what was told."""
+        """The start of a partition from its newest good fold at or before `told`; None without one."""
         for seq, path in reversed(self._of(partition)):
             if seq > told.seq:
                 continue
@@ -78,7 +78,7 @@ class ParquetFolds:
         return None
 
     def _of(self, partition: int) -> list[tuple[int, Path]]:
-        """(seq, path), in order."""
+        """(seq, path) of a partition's folds, in order."""
         found = self._folder.glob(f"{partition:04d}-*")
         return sorted((int(path.name.partition("-")[2]), path) for path in found)
 

@@ -1,4 +1,4 @@
-"""Matches ends of transfers across partitions with their beginnings, in the batch, in memory or in the tables."""
+"""Matches ends of transfers across partitions with their beginnings: in the batch, memory or tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final

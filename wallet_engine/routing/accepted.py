@@ -1,4 +1,5 @@
-"""Entries that a person has accepted although the oracle does not come to them: `/wallet/accepted/<partition>`, seqs.
+"""Entries that a person accepted although the oracle gets another result: `/wallet/accepted/<partition>`,
+seqs.
 
 The wrong entry stays in the journal, which is never rewritten. The partition serves again, and a transfer takes the
 money back. `wallet-admin rebuild P --accept SEQ` writes the node, the oracle reads it.
@@ -18,7 +19,7 @@ _ATTEMPTS_MAX: Final = 20
 
 
 class Accepted:
-    """Synchronous, as the tree."""
+    """The accepted entries in one tree. Calls are synchronous, like the tree's."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -36,7 +37,7 @@ class Accepted:
         return found
 
     def add(self, partition: int, seq: int) -> None:
-        """Raises `VersionConflict` when others keep changing it."""
+        """Accept an entry. Raises `VersionConflict` when others keep changing the node."""
         path = f"{ACCEPTED}/{partition}"
         for _attempt in range(_ATTEMPTS_MAX):
             node = self._tree.get(path)

@@ -1,4 +1,4 @@
-"""Who may change what in ZooKeeper: three roles, each a digest user, and the access control lists for them.
+"""The access control lists in ZooKeeper: three roles, each a digest user, and what each may change.
 
     SRE       changes everything; only SREs change configuration, shards, moves and audit records
     service   changes what journal processes must write: registrations, locks, the list of copies, and the map,
@@ -6,11 +6,12 @@
     API       changes what API processes and followers must write: their registrations, when keys were used, how
               far followers are. It may be the same user as the service role
 
-Everybody may read all but `ACCESS`: the tree has no money, no customer and no secret. Only the roles can read `ACCESS`,
-so reading it proves that credentials are good: ZooKeeper itself never says that a password was wrong.
+Every client may read everything except `ACCESS`: the tree holds no money, no customer and no secret. Only the
+roles can read `ACCESS`, so reading it proves that credentials are good: ZooKeeper itself never reports a
+wrong password.
 
-A process with credentials creates nodes that belong to its role (`ZooKeeperTree`). Lists are not inherited, so
-`protect` gives older nodes to the roles.
+A process with credentials creates nodes that belong to its role (`ZooKeeperTree`). Nodes do not inherit
+lists, so `protect` gives older nodes to the roles.
 """
 
 from collections.abc import Iterator
@@ -36,12 +37,12 @@ _SERVICE_FOLDERS: Final = tuple(
 _BELOW_SERVICE_FOLDERS: Final = tuple(f"{folder}/" for folder in _SERVICE_FOLDERS)
 _API_FOLDERS: Final = tuple(f"{_ROOT}/{name}" for name in ("services", "used", "followers", "following"))
 _BELOW_API_FOLDERS: Final = tuple(f"{folder}/" for folder in _API_FOLDERS)
-#: Folders in which only SREs do.
+#: Folders in which only SREs create and delete nodes.
 _SRE_FOLDERS: Final = tuple(f"{_ROOT}/{name}" for name in ("shards", "moves", "audit", "accepted"))
 
 
 class Roles(NamedTuple):
-    """The user of each role; one may have several."""
+    """The user of each role; one user may have several roles."""
 
     sre: Credentials
     service: Credentials
@@ -60,7 +61,7 @@ def read_credentials(user: str | None, password_file: Path | None) -> Credential
 
 
 def check_known(tree: Tree, credentials: Credentials) -> None:
-    """Raises `ConfigError` when access to the tree is restricted and these credentials are none of its roles."""
+    """Raises `ConfigError` when access to the tree is restricted and no role has these credentials."""
     try:
         tree.get(ACCESS)
     except NotAllowed:
@@ -71,9 +72,10 @@ def check_known(tree: Tree, credentials: Credentials) -> None:
 
 
 def protect(tree: ZooKeeperTree, roles: Roles) -> int:
-    """Give every node under `/wallet` to the roles; the number of nodes. May be repeated, and ends what was begun.
+    """Give every node under `/wallet` to the roles. Returns the number of nodes. A repeated call completes a
+    partial one.
 
-    Raises `NotAllowed` when the tree of somebody else is protected already.
+    Raises `NotAllowed` when the tree is already protected for other users.
     """
     with suppress(NodeExists):
         tree.create(ACCESS, b"")
@@ -89,12 +91,12 @@ def protect(tree: ZooKeeperTree, roles: Roles) -> int:
         except (NodeMissing, NotAllowed):
             if not of_service:
                 raise
-            # It went, or its process has credentials and owns it.
+            # The node is gone, or its process has credentials and owns it.
     return count
 
 
 def access_list(path: str, roles: Roles) -> list[ACL]:
-    """The list of one node, as the table above says it."""
+    """The access control list of one node, by the table above."""
     all_for_sre = _acl(roles.sre, all=True)
 
     def listed(of_service: dict[str, bool], of_api: dict[str, bool]) -> list[ACL]:

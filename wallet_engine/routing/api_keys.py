@@ -1,11 +1,11 @@
-"""API keys: who callers are and what each may do, as `wallet-admin key` writes it and API processes watch it.
+"""API keys: who callers are and what each may do. `wallet-admin key` writes them, API processes watch them.
 
-    /wallet/keys        all keys, one JSON document. Once it was written the door is closed: callers say who they are,
-                        also when every key is revoked again
-    /wallet/used/<id>   when the key was last used, about once a minute by an API process
+    /wallet/keys        all keys, one JSON document. Once it exists, every caller must show a key, even after
+                        every key was revoked
+    /wallet/used/<id>   when the key was last used; an API process writes it about once a minute
 
-A key is given out as `wk_<id>_<secret>`, the secret 256 random bits in hex. Only its SHA-256 is kept: reading the tree
-does not give a usable key. During a rotation two secrets are good.
+A key is given out as `wk_<id>_<secret>`; the secret is 256 random bits in hex. Only its SHA-256 is stored, so
+reading the tree does not give a usable key. During a rotation two secrets are valid.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ PREFIX: Final = "wk"
 _ID_DIGITS: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _ID_LENGTH: Final = 8
 _SECRET_BYTES: Final = 32
-#: Of a key that is presented, before anything is looked up.
+#: Maximum length of a presented key; a longer one is refused without a look-up.
 KEY_LENGTH_MAX: Final = 200
 _ATTEMPTS_MAX: Final = 20
 _PATTERNS_MAX: Final = 32
@@ -54,35 +54,35 @@ class Role(StrEnum):
 
 
 class StoredSecret(msgspec.Struct, frozen=True):
-    """SHA-256 of a secret, in hex, and until when it is good (Unix milliseconds; None: as long as the key)."""
+    """SHA-256 of a secret, in hex, and until when it is valid (Unix ms; None: as long as the key)."""
 
     sha256: str
     ends_ms: int | None = None
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """One key. Everything behind the role only narrows what the role may do."""
+    """One key. All fields after `role` only restrict what the role may do."""
 
     id: str
     name: str
-    #: A `Role`; one that this program does not know may do nothing.
+    #: A `Role`; a key with an unknown role may do nothing.
     role: str
-    #: Ordinary accounts, with `*` for any characters; none: all of them.
+    #: Patterns of ordinary accounts, with `*` for any characters; empty: all.
     accounts: tuple[str, ...] = ()
-    #: System accounts of a treasury, in the same way; none: all that the configuration lists.
+    #: For a treasury, patterns of system accounts; empty: all that the configuration lists.
     system: tuple[str, ...] = ()
-    #: Currency -> minor units that one transfer may move. When there is any, other currencies may not be moved.
+    #: Currency -> maximum minor units of one transfer. If not empty, the key may move no other currency.
     amount_max: dict[str, int] = {}  # msgspec copies it
-    #: Transfers a second.
+    #: Maximum transfers a second.
     rate: float | None = None
-    #: Transfers begun and not answered.
+    #: Maximum transfers that are begun and not answered.
     in_flight: int | None = None
     expires_ms: int | None = None
     created_ms: int = 0
     secrets: tuple[StoredSecret, ...] = ()
 
     def accepts(self, secret: str, now_ms: int) -> bool:
-        """Whether this is one of its secrets, and good now."""
+        """Whether this is one of the key's secrets, and valid now."""
         if self.expires_ms is not None and now_ms >= self.expires_ms:
             return False
         digest = _digest(secret)
@@ -93,7 +93,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Presented(NamedTuple):
-    """The two parts of a key that a caller shows."""
+    """The two parts of a presented key."""
 
     id: str
     secret: str
@@ -109,7 +109,7 @@ def parse_key(text: str) -> Presented | None:
 
 
 def new_key(template: ApiKey) -> tuple[ApiKey, str]:
-    """`template` with an id and a secret of its own, and the key to give out: the only time that it is known."""
+    """`template` with a new id and secret, and the key to give out, which cannot be read again later."""
     key_id = "".join(secrets.choice(_ID_DIGITS) for _ in range(_ID_LENGTH))
     secret = secrets.token_hex(_SECRET_BYTES)
     stored = (StoredSecret(_digest(secret)),)
@@ -118,7 +118,10 @@ def new_key(template: ApiKey) -> tuple[ApiKey, str]:
 
 
 def rotated(key: ApiKey, old_ends_ms: int) -> tuple[ApiKey, str]:
-    """`key` with a new secret, and the key to give out. The secrets of before are good until then at most."""
+    """`key` with a new secret, and the key to give out.
+
+    The older secret stays valid until `old_ends_ms` at most.
+    """
     secret = secrets.token_hex(_SECRET_BYTES)
     now_ms = _now_ms()
     old = [
@@ -126,13 +129,13 @@ def rotated(key: ApiKey, old_ends_ms: int) -> tuple[ApiKey, str]:
         for s in key.secrets
         if s.ends_ms is None or s.ends_ms > now_ms
     ]
-    # Two are good at most: the newest of before, and the new one.
+    # At most two secrets are valid: the newest older one, and the new one.
     kept = (*old[-1:], StoredSecret(_digest(secret)))
     return msgspec.structs.replace(key, secrets=kept), f"{PREFIX}_{key.id}_{secret}"
 
 
 def check_key(key: ApiKey, *, system_accounts: tuple[str, ...]) -> ApiKey:
-    """The key, or `ConfigError` for a name or a grant that cannot be."""
+    """The key; raises `ConfigError` for an invalid name or grant."""
     check_name(key.name, "name of a key")
     for pattern in key.accounts:
         if not is_pattern(pattern):
@@ -161,12 +164,12 @@ class ApiKeys:
         return f"<ApiKeys {self._tree!r}>"
 
     def all(self) -> dict[str, ApiKey] | None:
-        """Keys by id; None when there never was one, and callers need none."""
+        """Keys by id; None when none was ever made, and callers need no key."""
         node = self._tree.get(KEYS)
         return None if node is None else _keys_in(node)
 
     def change(self, edit: Callable[[dict[str, ApiKey]], None]) -> None:
-        """Have `edit` change the keys. Raises what it raises, and `ConfigError` when there are too many."""
+        """Let `edit` change the keys. Raises its errors, and `ConfigError` when there are too many keys."""
         for _attempt in range(_ATTEMPTS_MAX):
             node = self._tree.get(KEYS)
             keys = {} if node is None else dict(_keys_in(node) or {})
@@ -183,7 +186,7 @@ class ApiKeys:
         raise VersionConflict(f"{KEYS} was changed by others {_ATTEMPTS_MAX} times in a row")
 
     def watch(self, callback: Callable[[dict[str, ApiKey] | None], object]) -> Unsubscribe:
-        """Call back with `all()` soon and after every change. An unreadable key is logged, and changes nothing."""
+        """Call back with `all()` soon and after every change. Unreadable keys are logged and ignored."""
 
         def decoded(node: Node | None) -> None:
             try:
@@ -194,7 +197,7 @@ class ApiKeys:
         return self._tree.watch(KEYS, decoded)
 
     def note_used(self, key_id: str, at_ms: int) -> None:
-        """The key was used at that time. A later use that another process has noted stays."""
+        """Note that the key was used at that time, unless a later use is noted already."""
         path = f"{USED}/{key_id}"
         with suppress(NodeExists, NodeMissing, VersionConflict):
             node = self._tree.get(path)
@@ -204,7 +207,7 @@ class ApiKeys:
                 self._tree.set(path, b"%d" % at_ms, node.version)
 
     def used_ms(self) -> Mapping[str, int]:
-        """Key -> when it was last used; those that never were are not in it."""
+        """Key id -> when it was last used, Unix ms; keys that were never used are absent."""
         nodes = ((name, self._tree.get(f"{USED}/{name}")) for name in self._tree.children(USED))
         return {name: _used_ms(node) for name, node in nodes if node is not None}
 

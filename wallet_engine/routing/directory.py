@@ -1,13 +1,13 @@
 """The typed view of `/wallet/…` in the coordination store: what the cluster is, where, and who is alive.
 
     /wallet/config            ClusterConfig; its existence means that the cluster is initialised
-    /wallet/pause             Pause; while it exists no new payments are taken
+    /wallet/pause             Pause; while it exists the cluster takes no new payments
     /wallet/map               PartitionMap; the node's version is the map's
     /wallet/shards/<name>     Shard
     /wallet/moves/<partition> a move in progress (`routing/moves.py`)
     /wallet/services/<id>     ServiceInfo, ephemeral
     /wallet/journals/<id>     JournalInfo, ephemeral
-    /wallet/copies/members    Members: the journal copies that count, alive or not
+    /wallet/copies/members    Members: the journal copies that count for the quorum, alive or not
     /wallet/followers/<sink>  how far each follower of the feed is (`routing/followers.py`)
     /wallet/following/<sink>  the processes that follow the feed now (`routing/following.py`)
     /wallet/accepted/<p>      entries that differ and were accepted (`routing/accepted.py`)
@@ -86,9 +86,9 @@ MEMBERS: Final = f"{ROOT}/copies/members"
 LOCKS: Final = f"{ROOT}/locks"
 AUDIT: Final = f"{ROOT}/audit"
 
-#: How often a change is tried against competing changes.
+#: Maximum attempts of a change against competing changes.
 ATTEMPTS_MAX: Final = 50
-#: How long a process waits for the registration of an earlier one with its id to go; above a session timeout.
+#: How long a process waits until an earlier registration of its id is gone; more than a session timeout.
 REGISTER_WAIT_S_MAX: Final = 30.0
 _REGISTER_RETRY_S: Final = 0.2
 
@@ -180,7 +180,7 @@ class Directory:
         above: Mapping[int, int] | None = None,
         on_shard: str | None = None,
     ) -> PartitionMap:
-        """Add 1 to the epochs of these partitions, or more so that they are `above` those; the map that says so.
+        """Raise the epochs of these partitions by 1, or more to be higher than `above`. Returns the new map.
 
         Raises `VersionConflict` when one of them is not on `on_shard` (any more), or when others changed the
         map first, `ATTEMPTS_MAX` times in a row.
@@ -220,13 +220,13 @@ class Directory:
         """Call back with `shards()` soon and whenever one comes, goes or changes its nodes."""
         return watch_roster(self.tree, SHARDS, Shard, callback)
 
-    # Who is alive
+    # Live processes
 
     def register_journal(self, info: JournalInfo) -> None:
         """Announce this journal process until it ends; `ConfigError` when another with its id stays alive.
 
-        The registration of a dead process on this host is replaced at once; any other is waited for, up to
-        `REGISTER_WAIT_S_MAX`.
+        It replaces the registration of a dead process on this host at once, and waits for any other to go, up
+        to `REGISTER_WAIT_S_MAX`.
         """
 
         def superseded(other: JournalInfo) -> bool:
@@ -235,9 +235,9 @@ class Directory:
         self._register(f"{JOURNALS}/{info.journal_id}", info, superseded)
 
     def update_journal(self, info: JournalInfo) -> None:
-        """Announce something else of a process that `register_journal` has announced.
+        """Change the announcement of this process, which `register_journal` made.
 
-        Raises `VersionConflict` when it is not announced now.
+        Raises `VersionConflict` when the process is not announced now.
         """
         path = f"{JOURNALS}/{info.journal_id}"
         node = self.tree.get(path)
@@ -249,7 +249,7 @@ class Directory:
     def register_service(self, info: ServiceInfo) -> None:
         """Announce this API process until it ends; call it after binding `info.address`.
 
-        Who holds the address has outlived any earlier process there, so the same address replaces at once.
+        An earlier registration with the same address is replaced at once: this process has the address now.
         """
         self._register(f"{SERVICES}/{info.service_id}", info, lambda other: other.address == info.address)
 
@@ -266,7 +266,7 @@ class Directory:
         return Members(node.version, text.copies, text.replaced)
 
     def replace_members(self, old: Members, copies: Iterable[str], replaced: str | None = None) -> Members:
-        """Put these in place of `old`, and `replaced` among those that never count again.
+        """Replace `old` by these copies, and add `replaced` to those that never count again.
 
         Raises `VersionConflict` when `old` is outdated.
         """

@@ -1,4 +1,4 @@
-"""The tree in one local file: what the embedded mode has in place of ZooKeeper.
+"""The tree in one local file: the embedded mode uses it instead of ZooKeeper.
 
 An ephemeral node counts only while its owner lives: a dead owner's nodes are invisible at once and leave the
 file with the next change. Watches look at the file every `POLL_S`. Locks are `flock`s on files in
@@ -151,7 +151,7 @@ class FileTree(WatchingTree):
             for path in [path for path, stored in nodes.items() if stored.owner == self._owner]:
                 del nodes[path]
 
-        # A file that cannot be written now keeps the nodes until this process ends; then they do not count.
+        # If the file cannot be written now, the nodes stay until this process ends; then they do not count.
         with suppress(WalletError):
             if any(stored.owner == self._owner for stored in self._file.load().values()):
                 self._file.change(edit)

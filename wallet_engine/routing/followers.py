@@ -1,10 +1,10 @@
-"""How far each follower of the feed is: `/wallet/followers/<sink>/<partition>`, a seq in digits.
+"""The position of each follower of the feed: `/wallet/followers/<sink>/<partition>`, a seq in digits.
 
 Other parts use it: segments with entries that a follower has not taken stay on disk (`wallet-admin journal prune`), and
-`doctor` sees followers that are behind. A follower itself goes on from the position in its own store.
+`doctor` sees followers that are behind. A follower itself continues from the position in its own store.
 
-A sink exists from its first `note` until `forget` is called, running or not. A partition that it has not noted counts
-as one of which it has nothing.
+A sink exists from its first `note` until `forget`, running or not. For a partition without a note, it counts
+as having taken nothing.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from wallet_engine.routing.model import check_name
 from wallet_engine.routing.tree import NodeExists, NodeMissing, Tree, VersionConflict
 
 FOLLOWERS: Final = "/wallet/followers"
-#: How often a follower notes how far it is, at most; and only partitions that got further.
+#: Minimum time between a follower's notes; it notes only partitions that advanced.
 NOTE_S: Final = 10.0
 
 
 class Followers:
-    """Synchronous, as the tree; of all sinks."""
+    """The positions of all sinks. Calls are synchronous, like the tree's."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -32,13 +32,13 @@ class Followers:
     def note(self, sink: str, seqs: Mapping[int, int]) -> None:
         """The sink has durably taken these partitions up to these seqs: it never asks for those entries again.
 
-        One writer a partition at a time. A sink that is made anew notes 0 before it begins.
+        A partition has one writer at a time. A sink that is rebuilt notes 0 before it begins.
         """
         folder = f"{FOLLOWERS}/{check_name(sink, 'name of a sink')}"
         for partition, seq in seqs.items():
             path, data = f"{folder}/{partition}", b"%d" % seq
             node = self._tree.get(path)
-            with suppress(NodeExists, NodeMissing, VersionConflict):  # somebody has taken the partition over
+            with suppress(NodeExists, NodeMissing, VersionConflict):  # another process has taken it over
                 if node is None:
                     self._tree.create(path, data)
                 elif node.data != data:
@@ -60,7 +60,7 @@ class Followers:
         return found
 
     def forget(self, sink: str) -> None:
-        """Nothing is kept for this sink any more."""
+        """Forget the sink: no segment is kept for it any more."""
         folder = f"{FOLLOWERS}/{check_name(sink, 'name of a sink')}"
         for name in self._tree.children(folder):
             with suppress(NodeMissing):

@@ -1,10 +1,10 @@
 """The processes that follow the feed now, and the partitions that each has claimed.
 
     /wallet/following/<sink>/members/<id>     ephemeral: a process that follows for this sink
-    /wallet/following/<sink>/claims/<group>   ephemeral: whose partitions are those of the group
+    /wallet/following/<sink>/claims/<group>   ephemeral: the process that has the group's partitions
 
-A group is the partitions that are alike modulo `groups_of`. How far a sink is stands elsewhere, and outlives the
-processes (`routing/followers.py`).
+A group has the partitions that are equal modulo `groups_of`. The positions of a sink are elsewhere, and
+outlive the processes (`routing/followers.py`).
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from wallet_engine.routing.model import Trouble, Versions, check_name, decode
 from wallet_engine.routing.tree import NodeExists, NodeMissing, Tree, Unsubscribe, VersionConflict
 
 FOLLOWING: Final = "/wallet/following"
-#: Claims of one sink at most: each is a node that lives and dies with a process.
+#: Maximum claims of one sink: each is a node that lives as long as its process.
 GROUPS_MAX: Final = 16
-#: Sinks that need all partitions in one process: another one stands by.
+#: Sinks that need all partitions in one process; other processes stand by.
 WHOLE: Final = frozenset({"oracle"})
 _ATTEMPTS_MAX: Final = 20
 
@@ -45,7 +45,7 @@ class FollowerInfo:
 
 @dataclass(frozen=True, slots=True)
 class SinkState:
-    """One sink as the tree knows it: processes by id, and group -> who has claimed it."""
+    """One sink in the tree: processes by id, and group -> id of the process that claimed it."""
 
     members: dict[str, FollowerInfo]
     claims: dict[int, str]
@@ -61,7 +61,7 @@ class Following:
         return f"<Following {self._tree!r}>"
 
     def sinks(self) -> dict[str, SinkState]:
-        """Every sink that somebody follows for, or once did."""
+        """Every sink that a process follows for, or once did."""
         return {name: self.sink(name) for name in self._tree.children(FOLLOWING)}
 
     def sink(self, sink: str) -> SinkState:
@@ -73,11 +73,11 @@ class Following:
         return SinkState(members, claims)
 
     def register(self, info: FollowerInfo) -> None:
-        """Announce this process until it ends, or what it announces now."""
+        """Announce this process until it ends; a repeated call replaces the announcement."""
         self._own(f"{FOLLOWING}/{info.sink}/members/{info.follower_id}", msgspec.json.encode(info))
 
     def claim(self, sink: str, group: int, follower_id: str) -> bool:
-        """Whether the group is this process's now: nobody else's claim stands."""
+        """Claim the group if it is free. Returns whether this process has it now."""
         path = f"{FOLLOWING}/{sink}/claims/{group}"
         with suppress(NodeExists):
             self._tree.create(path, follower_id.encode(), ephemeral=True)
@@ -86,7 +86,7 @@ class Following:
         return node is not None and node.data == follower_id.encode()
 
     def release(self, sink: str, group: int, follower_id: str) -> None:
-        """Give up a claim; that of another is left."""
+        """Give up a claim; another process's claim stays."""
         path = f"{FOLLOWING}/{sink}/claims/{group}"
         node = self._tree.get(path)
         if node is not None and node.data == follower_id.encode():
@@ -113,5 +113,5 @@ class Following:
 
 
 def groups_of(partitions: int) -> int:
-    """How many claims a sink's partitions make: partition p is in group p modulo so many."""
+    """The number of groups of a sink's partitions: partition p is in group p modulo this number."""
     return min(partitions, GROUPS_MAX)

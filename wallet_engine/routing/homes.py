@@ -1,7 +1,8 @@
-"""Where the two sides of a transfer are: the one place that knows what a system account changes about it.
+"""The partitions of a transfer's two sides; the only code that knows the rule for system accounts.
 
-An account is in the partition of its name. A system account is in every partition. When one pays, the partition is that
-of the transaction id, which must be found without knowing the receiver; when one is paid, it is that of the payer.
+An account is in the partition of its name. A system account is in every partition. When it pays, the
+partition is that of the transaction id, which must be found without knowing the receiver; when it is paid, it
+is that of the payer.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ _SYSTEM: Final = "@"
 
 
 class Homes:
-    """The partitions of a cluster that has so many of them."""
+    """The partitions of accounts, in a cluster with `partitions` partitions."""
 
     __slots__ = ("partitions",)
 
@@ -29,11 +30,11 @@ class Homes:
         return partition_of(account_id, self.partitions)
 
     def of_payer(self, account_id: str, transaction: str) -> int:
-        """The partition that pays and remembers the transaction id, which is packed."""
+        """The partition that pays and remembers the (packed) transaction id."""
         return partition_of(transaction if account_id[0] == _SYSTEM else account_id, self.partitions)
 
     def of_receiver(self, account_id: str, payers: int) -> int:
-        """The partition that is paid by `payers`."""
+        """The receiver's partition; `payers` is the payer's partition."""
         return payers if account_id[0] == _SYSTEM else partition_of(account_id, self.partitions)
 
     def of_sides(self, commands: Sequence[TransferCommand]) -> tuple[list[int], list[int]]:

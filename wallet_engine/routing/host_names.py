@@ -1,4 +1,4 @@
-"""A host name that nobody knows is told at once, not as a server that does not answer."""
+"""Reports an unknown host name at once, and not as a server that does not answer."""
 
 import queue
 import socket
@@ -9,12 +9,12 @@ from typing import Final
 
 from wallet_engine.domain.errors import ConfigError
 
-#: A name server that takes longer leaves the question open.
+#: Maximum time for name servers; a name without an answer by then does not count as unknown.
 NAMES_S_MAX: Final = 1.5
 
 
 def check_names_known(hosts: str) -> None:
-    """Of `zk1:2181,zk2:2181/root`. Raises `ConfigError` when no name of them is known."""
+    """Check `zk1:2181,zk2:2181/root`. Raises `ConfigError` when none of the names is known."""
     addresses = [host for host in hosts.partition("/")[0].split(",") if host]
     names = list(dict.fromkeys(host.rpartition(":")[0].strip("[]") or host for host in addresses))
     unknown = unknown_names(names)
@@ -23,10 +23,10 @@ def check_names_known(hosts: str) -> None:
 
 
 def unknown_names(names: Sequence[str]) -> list[str]:
-    """Those of which it is certain that no host has them."""
+    """The names that certainly belong to no host."""
     answers: queue.SimpleQueue[tuple[str, bool]] = queue.SimpleQueue()
     for name in names:
-        # Daemons: a name server that is silent keeps no command from ending.
+        # Daemon threads: a silent name server does not keep a command from ending.
         threading.Thread(target=lambda n=name: answers.put((n, _is_unknown(n))), daemon=True).start()
     unknown, until_s = set(), time.monotonic() + NAMES_S_MAX
     for _ in names:

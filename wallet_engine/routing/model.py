@@ -62,9 +62,9 @@ class ClusterConfig:
     retention_ms: int = RETENTION_MS_MIN
     #: Journal copies that must have an entry on disk before it is answered (G5).
     journal_quorum: int = 1
-    #: Patterns of the system accounts that there are: others are for the role `admin` alone.
+    #: Patterns of the existing system accounts; only the role `admin` may use others.
     system_accounts: tuple[str, ...] = SYSTEM_ACCOUNTS_DEFAULT
-    #: Entries of a partition that Redis keeps for the journal at most (`domain/limits.py`).
+    #: Maximum entries of a partition that Redis keeps for the journal (`domain/limits.py`).
     stream_entries_max: int = STREAM_ENTRIES_MAX
 
     def __post_init__(self) -> None:
@@ -100,10 +100,10 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something that a process does beside its work, and that fails."""
+    """A side task of a process that fails."""
 
     what: str
-    #: Of the first of the failures in a row; Unix time in milliseconds.
+    #: Time of the first failure in a row, Unix milliseconds.
     since_ms: int
 
 
@@ -113,7 +113,7 @@ class Versions:
 
     #: Of the package.
     code: str
-    #: Rules by which entries are decided (`domain/entry.py`).
+    #: The rules for deciding entries (`domain/entry.py`).
     entries: int
     #: Of snapshots (`journal/snapshots.py`).
     snapshots: int
@@ -135,12 +135,12 @@ class JournalInfo:
     directory: str
     pid: int
     host: str
-    #: It runs with --insecure: it listens to every caller.
+    #: Whether it runs with --insecure and listens to every caller.
     insecure: bool = False
     troubles: tuple[Trouble, ...] = ()
-    #: Whether it speaks TLS to those with certificates: `required`, `optional`, or not at all.
+    #: TLS with peers that have certificates: `required`, `optional`, or empty for none.
     tls: str = ""
-    #: None of a process that is older than this.
+    #: None for a process of an older version.
     versions: Versions | None = None
 
     def __post_init__(self) -> None:
@@ -159,7 +159,7 @@ class Members:
 
     version: int
     copies: tuple[str, ...]
-    #: Those whose place another took: they hold what nobody knows to be true any more.
+    #: Copies that another one replaced: their contents must not be trusted any more.
     replaced: tuple[str, ...] = ()
 
 
@@ -178,9 +178,9 @@ class ServiceInfo:
     service_id: str
     address: str
     pid: int
-    #: It runs with --insecure: it accepts every caller.
+    #: Whether it runs with --insecure and accepts every caller.
     insecure: bool = False
-    #: It speaks HTTPS.
+    #: Whether it speaks HTTPS.
     tls: bool = False
     versions: Versions | None = None
 
@@ -224,8 +224,8 @@ class PartitionMap:
     def supersedes(self, other: "PartitionMap") -> bool:
         """Whether this map is as new as the other, or newer.
 
-        The store counts from 0 again when its data was lost and restored. Epochs never go back, so a map that
-        has a higher one anywhere is newer whatever its version.
+        The store counts from 0 again after its data was lost and restored. Epochs never go back, so a map
+        with any higher epoch is newer, whatever its version.
         """
         pairs = zip(self.partitions, other.partitions, strict=True)
         return self.version >= other.version or any(mine.epoch > theirs.epoch for mine, theirs in pairs)
@@ -302,7 +302,7 @@ def decode_map(data: bytes, version: int, where: str) -> PartitionMap:
 
 
 def by_name(shards: Iterable[Shard]) -> dict[str, Shard]:
-    """Shards by name. Raises `ConfigError` when a name or a node stands twice."""
+    """Shards by name. Raises `ConfigError` when a name or a node occurs twice."""
     result: dict[str, Shard] = {}
     nodes: dict[str, str] = {}
     for shard in shards:

@@ -4,8 +4,9 @@
                  ^          |
                  +----------+   the freeze took too long, or the partition was recovered: copy again
 
-The record says how far a move has come, so that anybody can finish or undo it. It is not what makes the move true:
-that is the partition map, whose change from (source, epoch) to (target, epoch + 1) is the one moment of the switch.
+The record says how far a move is, so that any process can finish or undo it. The record does not decide the
+move: the partition map does. Its change from (source, epoch) to (target, epoch + 1) is the moment of the
+switch.
 """
 
 from contextlib import suppress
@@ -31,7 +32,7 @@ class MoveState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One partition on its way."""
+    """The move of one partition."""
 
     partition: int
     source: str
@@ -39,7 +40,7 @@ class Move:
     state: MoveState
     #: The partition's epoch on the source; the target serves under the next one. 0 before anything was copied.
     epoch: int
-    #: Names the run that drives the move now; what it writes on a node is refused once another has taken over.
+    #: Names the run that drives the move now; nodes refuse its writes once another run has taken over.
     token: str
     #: Who drives it: user, host and pid.
     driver: str
@@ -79,7 +80,7 @@ class Moves:
         return [stored for partition in names if (stored := self.get(partition)) is not None]
 
     def create(self, move: Move) -> StoredMove:
-        """Raises `ConfigError` when the partition is on its way already."""
+        """Raises `ConfigError` when the partition is already being moved."""
         try:
             self._tree.create(_path(move.partition), msgspec.json.encode(move))
         except NodeExists:
@@ -90,13 +91,16 @@ class Moves:
         return StoredMove(move, 0)
 
     def replace(self, old: StoredMove, **changes: object) -> StoredMove:
-        """Change fields. Raises `VersionConflict` when somebody else has changed the record since."""
+        """Change fields. Raises `VersionConflict` when the record has changed since."""
         move = replace(old.move, **changes)  # type: ignore[arg-type]  # names and types are those of Move
         version = self._tree.set(_path(move.partition), msgspec.json.encode(move), old.version)
         return StoredMove(move, version)
 
     def forget(self, stored: StoredMove) -> None:
-        """The move is over. Raises `VersionConflict` when somebody else has changed the record since."""
+        """Delete the record of a finished move.
+
+        Raises `VersionConflict` when the record has changed since.
+        """
         with suppress(NodeMissing):
             self._tree.delete(_path(stored.move.partition), stored.version)
 

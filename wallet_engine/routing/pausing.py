@@ -1,4 +1,4 @@
-"""The node that says that the cluster takes no new payments: `/wallet/pause`. While it is there it is paused."""
+"""The node `/wallet/pause`: while it exists, the cluster is paused and takes no new payments."""
 
 import logging
 from collections.abc import Callable
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Pause(Struct, frozen=True):
-    """Why, who has said so, and since when (Unix ms)."""
+    """Why the cluster is paused, who paused it, and since when (Unix ms)."""
 
     reason: str
     by: str
@@ -26,7 +26,7 @@ class Pause(Struct, frozen=True):
 
 
 class Pausing:
-    """Sets and watches it."""
+    """Sets, ends and watches the pause."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -35,12 +35,12 @@ class Pausing:
         return f"<Pausing {self._tree!r}>"
 
     def get(self) -> Pause | None:
-        """None while payments are taken."""
+        """The pause; None while payments are taken."""
         node = self._tree.get(PAUSE)
         return None if node is None else decode(node.data, Pause, PAUSE)
 
     def begin(self, pause: Pause) -> Pause:
-        """Take no new payments; the pause that there is now, which may be an earlier one."""
+        """Take no new payments. Returns the present pause, which may be an earlier one."""
         with suppress(NodeExists):
             self._tree.create(PAUSE, msgspec.json.encode(pause))
         return self.get() or pause
@@ -51,7 +51,7 @@ class Pausing:
             self._tree.delete(PAUSE)
 
     def watch(self, callback: Callable[[Pause | None], object]) -> Unsubscribe:
-        """Call back soon and after every change. One that cannot be read is a pause: somebody wanted one."""
+        """Call back soon and after every change. A node that cannot be read counts as a pause."""
 
         def decoded(node: Node | None) -> None:
             try:

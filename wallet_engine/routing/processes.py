@@ -1,4 +1,4 @@
-"""Telling processes of this machine apart, also when the kernel gives a pid to another process."""
+"""Distinguishes processes of this machine, even when the kernel reuses a pid."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,8 @@ _DEAD_STATES = frozenset("ZXx")
 
 
 def birth_of(pid: int) -> str | None:
-    """What tells this process from all others with its pid: boot and start time. None when it is not alive.
+    """Boot and start time, which distinguish this process from others with its pid. None when it is not
+    alive.
 
     A killed process whose parent has not yet collected it (a zombie) is not alive. Without /proc the answer
     is the same text for every live process, so a reused pid is not noticed there.

@@ -1,4 +1,4 @@
-"""Watching a folder of nodes together with what they hold.
+"""Watches a folder of nodes together with their contents.
 
 The names alone are not enough: a process that restarts quickly is gone and back between two looks, under the
 same name and with another address.
@@ -45,7 +45,7 @@ class _Roster(Generic[T]):
         self._kind = kind
         self._callback = callback
         self._stops: dict[str, Unsubscribe] = {}
-        #: What each child holds; a name is missing until its first look, None when it is gone or unreadable.
+        #: The value of each child; absent until its first read, None when it is gone or unreadable.
         self._members: dict[str, T | None] = {}
         self._told: dict[str, T] | None = None
         self._stopped = False
@@ -83,7 +83,7 @@ class _Roster(Generic[T]):
 
     def _tell(self) -> None:
         if self._stopped or len(self._members) < len(self._stops):
-            return  # some child was not looked at yet: the list would be short
+            return  # some child was not read yet: the list would be incomplete
         present = {name: value for name, value in sorted(self._members.items()) if value is not None}
         if present != self._told:
             self._told = present

@@ -22,7 +22,7 @@ def slot_of(key: str) -> int:
 
 
 def slot_of_name(name: bytes) -> int:
-    """The slot of any key: of what is in its first braces, if that is anything (redis.io, cluster specification)."""
+    """The slot of any key; only text in its first braces counts, if any (redis.io, cluster specification)."""
     tag, brace, _ = name.partition(b"{")[2].partition(b"}")
     return crc_hqx(tag if tag and brace else name, 0) & _SLOT_MASK
 

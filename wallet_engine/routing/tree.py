@@ -17,7 +17,7 @@ Unsubscribe = Callable[[], None]
 
 
 class TreeError(WalletError):
-    """Base of what a store may answer; the foreign exceptions behind them never pass this border."""
+    """Base of the store's errors; exceptions of the underlying libraries never leave the store."""
 
 
 class NodeExists(TreeError):
@@ -33,11 +33,11 @@ class NodeNotEmpty(TreeError):
 
 
 class VersionConflict(TreeError):
-    """Somebody else changed the node since this version was read: read again, decide again."""
+    """Another process changed the node since this version was read: read and decide again."""
 
 
 class NotAllowed(TreeError):
-    """The store knows who may change or read this node, and it is somebody else."""
+    """Only other users may change or read this node."""
 
 
 class LockTimeout(TreeError):
@@ -45,7 +45,7 @@ class LockTimeout(TreeError):
 
 
 class StoreUnavailable(TreeError):
-    """The store does not answer now. A change that raised this may have been made: read it back."""
+    """The store does not answer now. A change that raises this may have been made: read it back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Tree(Protocol):
     ) -> AbstractContextManager[HeldLock]:
         """Mutual exclusion between processes and threads; not reentrant. Raises `LockTimeout`.
 
-        `holder` says who, for the one who waits. The lock of a process that died is released by itself.
+        `holder` names the holder to waiting processes. The lock of a dead process is released automatically.
         """
         ...
 

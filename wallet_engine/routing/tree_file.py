@@ -47,7 +47,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A node as it stands in the file; `owner` is set on ephemeral nodes only."""
+    """A node in the file; only ephemeral nodes have an `owner`."""
 
     data: bytes
     version: int = 0
@@ -68,7 +68,7 @@ class TreeFile:
         self._file: BinaryIO | None = None
 
     def load(self) -> Mapping[str, Stored]:
-        """All nodes, dead owners' included. The same object again as long as the file was not replaced."""
+        """All nodes, including dead owners'. Returns the same object until the file is replaced."""
         with self._mutex:
             try:
                 self._refresh()
@@ -108,8 +108,8 @@ class TreeFile:
             had = os.fstat(self._file.fileno())
             if (had.st_dev, had.st_ino) == (now.st_dev, now.st_ino):
                 return
-        # The file stays open: as long as it does, no other file can get its inode number, so that comparing
-        # the numbers tells every replacement, however quick.
+        # The file stays open, so no other file can get its inode number. Comparing the numbers therefore
+        # detects every replacement, however quick.
         file = open(self.path, "rb")  # noqa: SIM115
         try:
             self._nodes = _decode(file.read(), self.path)

@@ -1,4 +1,4 @@
-"""What both trees share: who watches what, and the one thread that tells them."""
+"""The code that both trees share: the watches, and the one thread that calls them."""
 
 import logging
 import threading
@@ -32,7 +32,10 @@ class Watch(Generic[T]):
         self._wake()
 
     def deliver(self) -> None:
-        """Look and call back if there is news. Raises what `look` raises; the watch then stays dirty."""
+        """Read the value and call back if it is new.
+
+        Raises the errors of `look`; the watch then stays dirty.
+        """
         if not (self.dirty and self.active):
             return
         self.dirty = False  # before looking: a change during the look must not be forgotten
@@ -71,18 +74,21 @@ class WatchingTree(ABC):
 
     @abstractmethod
     def _look_node(self, path: str, touch: Touch) -> Node | None:
-        """Read, and see to it that `touch` is called at the next change (unless `_upkeep` finds changes)."""
+        """Read, and have `touch` called at the next change (unless `_upkeep` finds changes)."""
 
     @abstractmethod
     def _look_children(self, path: str, touch: Touch) -> list[str]: ...
 
     @abstractmethod
     def _upkeep(self) -> bool:
-        """Before each round: the tree's own chores. False: looking is pointless until the next wake."""
+        """The tree's own chores, before each round.
+
+        Returns False if reading is pointless until the next wake.
+        """
 
     @abstractmethod
     def _pause_s(self, *, failed: bool) -> float | None:
-        """How long to wait for a wake before the next round; None for as long as it takes."""
+        """How long to wait for a wake before the next round; None for no limit."""
 
     def _add(self, watch: Watch[Node | None] | Watch[list[str]]) -> Unsubscribe:
         def unsubscribe() -> None:
@@ -127,7 +133,7 @@ class WatchingTree(ABC):
             pause_s = self._pause_s(failed=not self._round())
 
     def _round(self) -> bool:
-        """Chores and deliveries; whether all of them went well. Whatever failed is tried again."""
+        """Do chores and deliveries. Returns whether all succeeded; those that failed are tried again."""
         complaint = ""
         try:
             if not self._upkeep():

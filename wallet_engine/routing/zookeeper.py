@@ -1,13 +1,13 @@
 """The tree in ZooKeeper, on kazoo.
 
-It adds to kazoo: every wait is bounded; ephemeral nodes are created again when a session was lost while this process
-lived on; watches are set again after every reconnect; a lock says when it is no longer certain; and no kazoo exception
-passes.
+It adds to kazoo: every wait is bounded; ephemeral nodes are created again when this process survives the loss
+of its session; watches are set again after every reconnect; a lock says when it is no longer certain; and no
+kazoo exception leaves it.
 
-A client shows the last transaction that it has seen, for as long as it lives. A server that lost its data silently
-refuses clients that have seen more than it has. So after a whole session timeout without ZooKeeper, when the session is
-over, the process begins anew with another client. What that one reads is no older than the moment it connects: a
-session is a transaction itself, and its server has gone through all those before it.
+A client reports the last transaction that it has seen, for as long as it lives. A server that lost its data
+silently refuses clients that have seen more than it has. So after a session timeout without ZooKeeper, when
+the session is over, the process starts again with a new client. That client reads nothing older than its
+connection: opening a session is a transaction itself, and its server has applied all earlier ones.
 """
 
 import logging
@@ -87,10 +87,10 @@ class ZooKeeperTree(WatchingTree):
         self._wait_s = min(timeout_s, ANSWER_WAIT_S_MAX)
         self._up = threading.Event()
         self._away_since = time.monotonic()
-        #: When a new session is begun if there is no connection by then.
+        #: When to start a new session if there is no connection by then.
         self._anew_at_s = self._away_since + timeout_s
         self._session: int | None = None
-        #: Held while a client is exchanged, and while one says that its state has changed.
+        #: Held while a client is exchanged, and while a client's change of state is handled.
         self._exchange = threading.Lock()
         #: Serialises everything that creates or deletes nodes of our own session.
         self._own = threading.RLock()
@@ -100,7 +100,7 @@ class ZooKeeperTree(WatchingTree):
         self._leftovers: set[tuple[str, bytes]] = set()
         noise = logging.getLogger(_NOISE)
         if noise.level == logging.NOTSET:
-            noise.setLevel(logging.CRITICAL)  # a line per attempt to reconnect; what matters is logged here
+            noise.setLevel(logging.CRITICAL)  # it logs every attempt to reconnect; we log what matters
         try:
             self._client = self._new_client()
         except ValueError:
@@ -183,7 +183,7 @@ class ZooKeeperTree(WatchingTree):
         if self._closing:
             return
         self._stop_watching()
-        with self._exchange:  # from now on its client says nothing any more
+        with self._exchange:  # from now on changes of its client's state are ignored
             self._up.clear()
         _stop(self._client)
 
@@ -212,7 +212,7 @@ class ZooKeeperTree(WatchingTree):
             old, self._client = self._client, self._new_client()
             self._anew_at_s = time.monotonic() + self._timeout_s
         self._client.start_async()
-        # In the middle of an attempt to connect it takes its time.
+        # Stopping takes time when the client is just trying to connect.
         threading.Thread(target=_stop, args=(old,), name="zookeeper-old-session", daemon=True).start()
 
     def _on_state(self, client: KazooClient, state: str) -> None:
@@ -287,7 +287,7 @@ class ZooKeeperTree(WatchingTree):
             return bool(stat.ephemeralOwner == self._session and found == data)
 
     def _create(self, path: str, data: bytes, *, ephemeral: bool) -> None:
-        """Missing folders are created open to everybody: `protect` gives them to a role, in any order of creation."""
+        """Create a node. Missing folders are created open to everybody; `protect` gives them to a role."""
 
         def create() -> Any:
             return self._client.create_async(path, data, ephemeral=ephemeral)
@@ -301,9 +301,9 @@ class ZooKeeperTree(WatchingTree):
             self._write(path, create)
 
     def _make_root(self) -> None:
-        """Make what the connect string puts before all paths, if it is missing: kazoo makes only what is below it.
+        """Create the connect string's root path, if it is missing: kazoo creates only nodes below it.
 
-        Who only reads makes nothing: a wrong connect string shall not leave anything behind.
+        A process that only reads creates nothing, so a wrong connect string leaves nothing behind.
         """
         hosts, _, root = self._hosts.partition("/")
         root = f"/{root.strip('/')}"
@@ -390,7 +390,7 @@ class ZooKeeperTree(WatchingTree):
                     return []
 
     def _read(self, path: str, call: Callable[[], Any]) -> Any:
-        """The answer; asked again within the same bounded wait when the connection broke under it."""
+        """The answer; if the connection breaks meanwhile, it asks again within the same bounded wait."""
         deadline = time.monotonic() + self._wait_s
         while True:
             try:
@@ -399,7 +399,7 @@ class ZooKeeperTree(WatchingTree):
                 time.sleep(0.02)
 
     def _write(self, path: str, call: Callable[[], Any]) -> Any:
-        """The answer; never asked twice, because the first may have been done."""
+        """The answer; never asks twice, because the first request may have been carried out."""
         try:
             return self._ask(path, call, time.monotonic() + self._wait_s)
         except LOST:
@@ -437,7 +437,7 @@ def _stop(client: KazooClient) -> None:
 
 
 class _ZooKeeperLock:
-    """A lock node of one session; when the session is not certainly alive, nor is the lock."""
+    """A lock node of one session; the lock is held for certain only while the session certainly lives."""
 
     def __init__(self, tree: ZooKeeperTree, session: int | None) -> None:
         self._tree = tree

@@ -1,4 +1,4 @@
-"""What ZooKeeper's refusals mean, as errors of a tree and in words."""
+"""Maps ZooKeeper's refusals to errors of a tree, and to words."""
 
 from typing import Final
 
@@ -30,12 +30,12 @@ MEANING: Final[dict[type[TreeError], str]] = {
     NotAllowed: "may not be changed like this: give --zookeeper-user and --zookeeper-password-file of a role that may",
     TreeError: "would be below an ephemeral node",
 }
-#: The connection broke under the call: whether it was done is not known.
+#: The connection broke during the call: it is unknown whether the call was carried out.
 LOST: Final = (kazoo_errors.ConnectionLoss, kazoo_errors.SessionExpiredError)
 
 
 def refusal(path: str, error: kazoo_errors.KazooException) -> TreeError:
-    """The error to raise for what ZooKeeper answered about `path`."""
+    """The error to raise for ZooKeeper's answer about `path`."""
     answer = ANSWERS.get(type(error))
     if answer is None:
         return StoreUnavailable(f"ZooKeeper refuses {path}: {type(error).__name__}")

@@ -1,6 +1,6 @@
-"""How this process reaches ZooKeeper: by TLS or not. Every connection to its servers uses it.
+"""The TLS settings for ZooKeeper. Every connection of this process to its servers uses them.
 
-There is one `ZooKeeperTls` in a process, as there is one set of flags.
+A process has one `ZooKeeperTls`, from its flags.
 """
 
 import socket
@@ -13,17 +13,17 @@ from kazoo.hosts import collect_hosts
 
 from wallet_engine.telemetry.client_tls import ClientTls
 
-#: The longest that a server is asked why no session came about.
+#: Maximum time to ask one server why no session could be opened.
 _TRY_S_MAX: Final = 1.0
-#: The first byte of what a server says by TLS when it does not understand.
+#: The first byte of a TLS server's alert when it does not understand the client.
 _TLS_ALERT: Final = b"\x15"
 
 
 class ZooKeeperTls(ClientTls):
-    """As kazoo, and a socket of our own, are to have it."""
+    """The settings, for kazoo and for our own sockets."""
 
     def options(self) -> dict[str, Any]:
-        """For kazoo's client. Nothing for plain TCP."""
+        """The arguments for kazoo's client; empty for plain TCP."""
         if self.ca is None:
             return {}
         said: dict[str, Any] = {"use_ssl": True, "ca": str(self.ca), "check_hostname": True}
@@ -36,12 +36,12 @@ _current = ZooKeeperTls()
 
 
 def zookeeper_tls() -> ZooKeeperTls:
-    """That of this process."""
+    """The settings of this process."""
     return _current
 
 
 def use(chosen: ZooKeeperTls) -> None:
-    """From now on every connection is opened with it."""
+    """Use these settings for every later connection."""
     global _current
     _current = chosen
 
@@ -59,7 +59,7 @@ def use_flags(flags: MutableMapping[str, Any]) -> None:
 
 
 def why_unopened(hosts: str) -> str:
-    """Why no session came about: a server is asked once more, because kazoo does not tell."""
+    """Why no session could be opened. It asks the servers itself, because kazoo does not say."""
     tls = zookeeper_tls()
     for host, port in collect_hosts(hosts)[0]:
         try:
@@ -68,7 +68,7 @@ def why_unopened(hosts: str) -> str:
                 if context is not None:
                     with context.wrap_socket(link, server_hostname=host) as wrapped:
                         wrapped.sendall(b"srvr")
-                        wrapped.recv(1)  # a server that wants a certificate says so only now
+                        wrapped.recv(1)  # a server that requires a certificate reports it only now
                 elif not _speaks_plainly(link):
                     return f"ZooKeeper at {hosts} speaks TLS only: set --zookeeper-ca, or its port for others"
         except ssl.SSLError as error:
@@ -82,8 +82,8 @@ def why_unopened(hosts: str) -> str:
 
 
 def _speaks_plainly(link: socket.socket) -> bool:
-    """Whether the server does not hang up at words that are no TLS. Raises OSError for one that says nothing."""
-    link.sendall(b"srvr\n")  # of fewer than five bytes a TLS server waits for more
+    """Whether the server answers plain text. Raises OSError if it sends nothing."""
+    link.sendall(b"srvr\n")  # at least five bytes: a TLS server waits for those
     try:
         return link.recv(1) not in (b"", _TLS_ALERT)
     except ConnectionResetError:

@@ -51,7 +51,7 @@ class EventsRemoved(Exception):
 
 
 class OfAnotherLog(EventsRemoved):
-    """The place is beyond the newest event: it is from another log, or this one was restored from a backup."""
+    """The place is beyond the newest event: it is from another log, or this one was restored."""
 
 
 _encode: Final = msgspec.json.Encoder().encode
