@@ -37,7 +37,7 @@ class Origin(NamedTuple):
 
 
 class Posting(NamedTuple):
-    """The effect of one operation on one account; the balances are those after it, in minor units.
+    """The effect of one operation on one account. Amounts in minor units; balances after the operation.
 
     A credit knows only the origin of its transfer: `transaction`, `counterparty`, `note` and `type` are
     empty.

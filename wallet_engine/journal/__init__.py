@@ -11,7 +11,7 @@
     reader      the entries, from any process     read
     feed        the entries for followers, without end    Feed
     lookup      entries and nonces no longer in memory
-    threads     for the two, beside an event loop
+    threads     for long work, beside an event loop
     verify      everything, checked               verify_directory
     head        lock, and number of the newest segment
     segments    names, headers, creation

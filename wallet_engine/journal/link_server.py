@@ -46,8 +46,8 @@ UNREAD_BYTES_MAX: Final = 8 * 1024 * 1024
 CONNECTIONS_MAX: Final = 1000
 #: Maximum connections of one principal.
 CONNECTIONS_PER_CALLER_MAX: Final = 200
-#: A connection is closed when it sends no message for HELLO_S_MAX, or leaves one incomplete for
-#: HALF_MESSAGE_S_MAX.
+#: A connection is closed when its first message does not come within HELLO_S_MAX, or when a message stays
+#: incomplete for HALF_MESSAGE_S_MAX.
 HELLO_S_MAX: Final = 10.0
 HALF_MESSAGE_S_MAX: Final = 30.0
 #: Maximum bytes of incomplete messages of all connections together: 16 messages of the largest size.

@@ -20,7 +20,7 @@ from wallet_engine.webhooks.queue import Delivery, Queue, Result
 from wallet_engine.webhooks.sending import ANSWER_S_MAX, AT_ONCE_MAX, Sender
 from wallet_engine.webhooks.signing import signed_headers
 
-#: How often the log, the clock, and due leases and changed endpoints are checked.
+#: How often leases are renewed, and changed endpoints, the log and the clock checked.
 LOOK_S: Final = 0.5
 FORGET_S: Final = 3_600.0
 BACKOFF_S: Final = 2.0
