@@ -273,6 +273,35 @@ async def test_gone_disables_until_somebody_enables_it(pool: Any, server: Webhoo
         assert ids(await server.until(3, "/gone")) == ["0.1.0", "0.1.0", "0.2.0"]
 
 
+async def test_gone_from_an_old_url_does_not_disable_the_new_one(pool: Any, server: WebhookServer) -> None:
+    """The URL was changed while an attempt at the old one was under way."""
+    store, changed = WebhookStore(pool), asyncio.Event()
+
+    async def gone_later(received: Received) -> bytes | None:
+        await changed.wait()
+        return await status(410)(received)
+
+    server.behaviours["/old"] = gone_later
+    made = await store.create(endpoint(server.url("/old")))
+    await log_events(pool, event(1))
+    clock = Clock()
+    async with delivering(pool, now_s=clock):
+        await server.until(1, "/old")
+        await store.change(made.webhook_id, url=server.url("/new"))
+        changed.set()
+
+        async def recorded() -> bool:
+            row = await pool.fetchrow("SELECT attempts FROM webhook_deliveries")
+            return bool(row["attempts"] == 1)
+
+        await until(recorded, "recorded")
+        found = await store.get(made.webhook_id)
+        assert found is not None
+        assert (found.status, found.reason) == ("enabled", "")
+        clock.now += 600
+        assert ids(await server.until(1, "/new")) == ["0.1.0"]
+
+
 async def test_both_secrets_sign_while_they_are_exchanged(pool: Any, server: WebhookServer) -> None:
     store, clock = WebhookStore(pool), Clock()
     made = await store.create(endpoint(server.url("/hook")))

@@ -226,5 +226,5 @@ class _Worker:
             **signed_headers(endpoint.secrets_at(now_s()), delivery.event_id, now_s(), delivery.body),
         }
         reply = await sender.post(endpoint.url, headers, delivery.body)
-        self._results.append(self._queue.decide(delivery, reply, now_s()))
+        self._results.append(self._queue.decide(delivery, endpoint.url, reply, now_s()))
         self._wake.set()

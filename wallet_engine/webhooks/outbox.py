@@ -147,10 +147,12 @@ class Outbox:
             _time(now_s),
             *map(list, zip(*rows, strict=True)),
         )
-        if any(each.gone for each in results):
+        gone = [each.gone for each in results if each.gone]
+        if gone:  # unless it has another URL by now
             await self._pool.execute(
-                "UPDATE webhooks SET status = $3, reason = $4 WHERE webhook_id = $1 AND worker = $2",
-                *(endpoint.webhook_id, self._worker, DISABLED, "it answered 410 Gone"),
+                "UPDATE webhooks SET status = $3, reason = $4 "
+                "WHERE webhook_id = $1 AND worker = $2 AND url = ANY($5)",
+                *(endpoint.webhook_id, self._worker, DISABLED, "it answered 410 Gone", gone),
             )
         if done != f"UPDATE {len(results)}":
             raise LeaseLost(f"{endpoint.webhook_id} has changed, or is another process's")

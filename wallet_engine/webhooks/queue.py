@@ -50,8 +50,8 @@ class Result:
     reply: Reply
     #: When a pending delivery is tried again.
     next_s: float
-    #: The endpoint answered 410 Gone.
-    gone: bool = False
+    #: The URL that answered 410 Gone; empty if none did.
+    gone: str = ""
 
 
 class Queue:
@@ -92,12 +92,12 @@ class Queue:
         """When `take` returns a delivery; None while none waits."""
         return self._due[0][0] if self._due else None
 
-    def decide(self, delivery: Delivery, reply: Reply, now_s: float) -> Result:
-        """The result of an attempt that began with `take`. Changes nothing."""
+    def decide(self, delivery: Delivery, url: str, reply: Reply, now_s: float) -> Result:
+        """The result of an attempt at `url` that began with `take`. Changes nothing."""
         attempts = delivery.attempts + 1
         if reply.delivered:
             return Result(delivery, DELIVERED, reply, now_s)
-        gone = reply.status == _GONE
+        gone = url if reply.status == _GONE else ""
         if delivery.once or attempts > len(RETRY_S):
             return Result(delivery, PARKED, reply, now_s, gone)
         wait_s = RETRY_S[attempts - 1] * (1 + JITTER_MAX * self._jitter())

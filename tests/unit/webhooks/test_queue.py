@@ -39,7 +39,7 @@ def test_of_each_account_the_oldest_is_under_way_alone() -> None:
     assert first is not None
     assert first.delivery_id == 1
     assert taken(queue, 0) == ["b2", "c5"]
-    queue.ended(queue.decide(first, OK, 0))
+    queue.ended(queue.decide(first, "https://a", OK, 0))
     assert taken(queue, 0) == ["a3"]
     assert len(queue) == 4
 
@@ -49,7 +49,7 @@ def test_an_account_that_waits_holds_up_no_other() -> None:
     queue.add(make("a", "a"))
     failed = queue.take(0)
     assert failed is not None
-    queue.ended(queue.decide(failed, Reply(500), 0))
+    queue.ended(queue.decide(failed, "https://a", Reply(500), 0))
     queue.add(make("b", first=10))
     assert taken(queue, 0) == ["b10"]
     assert queue.next_s == 5
@@ -65,7 +65,7 @@ def test_the_schedule_by_a_clock_that_is_moved(jitter: float) -> None:
     while True:
         delivery = queue.take(now_s)
         assert delivery is not None
-        result = queue.decide(delivery, Reply(503), now_s)
+        result = queue.decide(delivery, "https://a", Reply(503), now_s)
         queue.ended(result)
         if result.status == PARKED:
             break
@@ -86,7 +86,7 @@ def test_what_is_parked_lets_the_next_of_its_account_pass() -> None:
     queue._lines["a"][0].attempts = len(RETRY_S)
     last = queue.take(0)
     assert last is not None
-    queue.ended(queue.decide(last, Reply(None, "no answer"), 0))
+    queue.ended(queue.decide(last, "https://a", Reply(None, "no answer"), 0))
     assert taken(queue, 0) == ["a2"]
 
 
@@ -109,8 +109,8 @@ def test_what_an_answer_means(reply: Reply, status: str, gone: bool) -> None:
     queue.add(make("a"))
     delivery = queue.take(0)
     assert delivery is not None
-    result = queue.decide(delivery, reply, 0)
-    assert (result.status, result.gone) == (status, gone)
+    result = queue.decide(delivery, "https://a", reply, 0)
+    assert (result.status, result.gone) == (status, "https://a" if gone else "")
 
 
 def test_a_random_run_keeps_every_accounts_order_and_ends_everything() -> None:
@@ -131,7 +131,7 @@ def test_a_random_run_keeps_every_accounts_order_and_ends_everything() -> None:
             under_way.append(delivery)
         elif step < 0.9 and under_way:
             delivery = under_way.pop(chance.randrange(len(under_way)))
-            result = queue.decide(delivery, OK if chance.random() < 0.7 else Reply(500), now_s)
+            result = queue.decide(delivery, "https://a", OK if chance.random() < 0.7 else Reply(500), now_s)
             queue.ended(result)
             if result.status != PENDING:
                 got.append(delivery)
