@@ -28,9 +28,7 @@ from wallet_engine.routing.model import (
 from wallet_engine.routing.slots import tag_of
 
 #: What a shard of `Survey.held_up` does.
-CLUSTER_DOWN: Final = (
-    "answers CLUSTERDOWN: another shard of its Redis Cluster is away; wallet-admin doctor names it"
-)
+CLUSTER_DOWN: Final = "answers CLUSTERDOWN: its Redis Cluster is down; wallet-admin doctor says what to do"
 
 
 @dataclass(frozen=True, slots=True)
