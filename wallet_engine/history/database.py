@@ -1,8 +1,8 @@
 """The connection to PostgreSQL, the version of its tables, and their migration to ours."""
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from types import MappingProxyType
@@ -97,6 +97,17 @@ async def connect(url: str, name: str, more: Mapping[str, str] = MappingProxyTyp
             await connection.close()
             raise ConfigError(f"PostgreSQL {version.major} is too old: history needs {VERSION_MIN} or newer")
     return connection
+
+
+@asynccontextmanager
+async def connected(url: str, name: str) -> AsyncIterator[Any]:
+    """A connection for the block. Raises as `connect` and `as_outage` do."""
+    connection = await connect(url, name)
+    try:
+        with as_outage():
+            yield connection
+    finally:
+        await connection.close()
 
 
 def migrations() -> dict[int, str]:

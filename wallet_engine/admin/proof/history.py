@@ -15,7 +15,7 @@ from wallet_engine.domain.entry import Entry
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.history.book import Book
-from wallet_engine.history.database import as_outage, check_version, connect
+from wallet_engine.history.database import check_version, connected
 from wallet_engine.history.facts import PENDING, Facts, Origin
 from wallet_engine.history.fold import fold
 from wallet_engine.history.sink import SINK
@@ -73,21 +73,17 @@ class HistoryVerdict:
 async def read_rows(url: str) -> Rows:
     """What is in the tables now. Raises `HistoryUnavailable`, and `ConfigError` for tables of another version."""
     rows = Rows()
-    connection = await connect(url, "wallet-admin history verify")
-    try:
-        with as_outage():
-            await check_version(connection)
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                positions = await connection.fetch("SELECT * FROM positions WHERE sink = $1", SINK)
-                rows.positions = {row["partition"]: row["seq"] for row in positions}
-                cursor = await connection.cursor(_ACCOUNTS)
-                while found := await cursor.fetch(_FETCH):
-                    for partition, account, currency, *amounts in found:
-                        rows.accounts[partition, account, currency] = tuple(amounts)
-                for *of, count, amount in await connection.fetch(_TRANSFERS):
-                    rows.transfers[tuple(of)] = (count, amount)
-    finally:
-        await connection.close()
+    async with connected(url, "wallet-admin history verify") as connection:
+        await check_version(connection)
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            positions = await connection.fetch("SELECT * FROM positions WHERE sink = $1", SINK)
+            rows.positions = {row["partition"]: row["seq"] for row in positions}
+            cursor = await connection.cursor(_ACCOUNTS)
+            while found := await cursor.fetch(_FETCH):
+                for partition, account, currency, *amounts in found:
+                    rows.accounts[partition, account, currency] = tuple(amounts)
+            for *of, count, amount in await connection.fetch(_TRANSFERS):
+                rows.transfers[tuple(of)] = (count, amount)
     return rows
 
 

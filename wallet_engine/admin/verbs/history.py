@@ -15,7 +15,7 @@ from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.session import Plan, Session, admin_command, changing_command, plain_table
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.history.clearing import clear
-from wallet_engine.history.database import as_outage, check_version, connect, migrate, ms_of, version_of
+from wallet_engine.history.database import check_version, connected, migrate, ms_of, version_of
 from wallet_engine.history.sink import SINK
 from wallet_engine.telemetry.flags import VerbGroup, database_option
 
@@ -55,20 +55,12 @@ def migrate_(session: Session, database: str | None) -> None:
     url = _needed(database)
 
     async def look() -> int:
-        connection = await connect(url, "wallet-admin")
-        try:
-            with as_outage():
-                return await version_of(connection)
-        finally:
-            await connection.close()
+        async with connected(url, "wallet-admin") as connection:
+            return await version_of(connection)
 
     async def change() -> tuple[int, int]:
-        connection = await connect(url, "wallet-admin")
-        try:
-            with as_outage():
-                return await migrate(connection)
-        finally:
-            await connection.close()
+        async with connected(url, "wallet-admin") as connection:
+            return await migrate(connection)
 
     found = asyncio.run(look())
     what = f"bring the tables of the history from version {found} to that of this program"
@@ -161,30 +153,22 @@ def rebuild(session: Session, database: str | None, wait: bool, partitions: tupl
 
 async def _clear(url: str, partitions: Collection[int]) -> dict[int, int]:
     """How far the history of each was."""
-    connection = await connect(url, "wallet-admin history rebuild")
-    try:
-        with as_outage():
-            await check_version(connection)
-            before = await _seqs(connection, partitions)
-            await clear(connection, partitions)
-            return before
-    finally:
-        await connection.close()
+    async with connected(url, "wallet-admin history rebuild") as connection:
+        await check_version(connection)
+        before = await _seqs(connection, partitions)
+        await clear(connection, partitions)
+        return before
 
 
 async def _wait_made(url: str, before: Mapping[int, int], told: Callable[[int], object]) -> None:
     """Until each partition's history is as far as it was."""
-    connection = await connect(url, "wallet-admin history rebuild")
-    try:
-        with as_outage():
-            while True:
-                now = await _seqs(connection, before)
-                told(sum(min(now[p], seq) for p, seq in before.items()))
-                if all(now[p] >= seq for p, seq in before.items()):
-                    return
-                await asyncio.sleep(_POLL_S)
-    finally:
-        await connection.close()
+    async with connected(url, "wallet-admin history rebuild") as connection:
+        while True:
+            now = await _seqs(connection, before)
+            told(sum(min(now[p], seq) for p, seq in before.items()))
+            if all(now[p] >= seq for p, seq in before.items()):
+                return
+            await asyncio.sleep(_POLL_S)
 
 
 async def _seqs(connection: Any, partitions: Collection[int]) -> dict[int, int]:
@@ -204,16 +188,10 @@ def status(session: Session, database: str | None) -> None:
     url = _needed(database)
 
     async def look() -> tuple[int, list[Any]]:
-        connection = await connect(url, "wallet-admin")
-        try:
-            with as_outage():
-                await check_version(connection)
-                rows = await connection.fetch(
-                    "SELECT * FROM positions WHERE sink = $1 ORDER BY partition", SINK
-                )
-                return await version_of(connection), rows
-        finally:
-            await connection.close()
+        async with connected(url, "wallet-admin") as connection:
+            await check_version(connection)
+            rows = await connection.fetch("SELECT * FROM positions WHERE sink = $1 ORDER BY partition", SINK)
+            return await version_of(connection), rows
 
     version, rows = asyncio.run(look())
     with session.directory() as directory:
