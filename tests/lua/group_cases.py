@@ -321,6 +321,14 @@ HOME: Final = [
         ["= g T1 alice X1 r{}", "= g T1 alice X1 c{p alice>far 400}", "+ w T1 alice X1{}"],
         alice=598,
     ),
+    case(
+        "a group that is all here leaves no record, and asks for none",
+        ["+ g T1 alice X1 c{p alice>far 400}"],
+        [ROTATE, "+ t T2 alice bob 1 USD"],
+        [ROTATE, "+ t T3 alice bob 1 USD"],
+        ["+ m T1 alice X1 c{b alice>bob 100}", "= g T1 alice X1 c{p alice>far 400}"],
+        alice=498,
+    ),
     case("another's interruption", ["+ g T1 alice X1 c{p alice>far 1}"], ["! g T1 alice X2 r{}"], alice=999),
     case("money that comes from home", ["+ g T1 @mint X1 c{r far>bob 5, p @mint>far 9}"], bob=1005),
 ]

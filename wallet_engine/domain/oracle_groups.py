@@ -36,8 +36,17 @@ _INTERRUPTED: Final = "u"
 _Sums = Counter[tuple[str, str]]
 
 
+def pay(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
+    """Decide a group that is all in this partition (`m`). It leaves no record, so none is looked for."""
+    return _decide(batch, index, id_, a, b, has_record=False)
+
+
 def decide(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
-    """Decide a group that is all in this partition (`m`), or the home's decision on a group (`g`)."""
+    """The home's decision on a group (`g`)."""
+    return _decide(batch, index, id_, a, b, has_record=True)
+
+
+def _decide(batch: "Batch", index: int, id_: str, a: str, b: str, *, has_record: bool) -> str:
     mark, attempt, word, legs = parse_words(b)
     _check(legs)
     field = field_of_transfer(a, id_)
@@ -49,7 +58,7 @@ def decide(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, cu
             return "!"
         if answer[0] != _INTERRUPTED or before.words.attempt >= attempt:
             return "="
-    elif batch.groups.get(field + mark, NONE)[0] == COMMITTED:
+    elif has_record and batch.groups.get(field + mark, NONE)[0] == COMMITTED:
         return "="  # parts have still to pay: the record lives longer than the answer
     refused: tuple[str, int | str] | None = None
     if word == INTERRUPT:

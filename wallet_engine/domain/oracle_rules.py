@@ -204,7 +204,7 @@ _RULES: Final[dict[str, Callable[[Batch, int, str, str, str, int, str], str]]] =
     "x": oracle_returns.give_back,
     "z": oracle_returns.give_back_debit,
     "j": oracle_returns.undo,
-    "m": oracle_groups.decide,
+    "m": oracle_groups.pay,
     "p": oracle_groups.prepare,
     "g": oracle_groups.decide,
     "y": oracle_groups.commit,
